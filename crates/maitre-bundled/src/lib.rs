@@ -1,0 +1,1 @@
+//! The bundled chat model and its draft, as bytes.

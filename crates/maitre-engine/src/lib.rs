@@ -1,0 +1,1 @@
+//! The step loop that binds model, scheduler, sampling and text, and its async handle.

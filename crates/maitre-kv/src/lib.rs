@@ -1,0 +1,1 @@
+//! Which sequence owns which KV block: pool, block tables, reference counts.

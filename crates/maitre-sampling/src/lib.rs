@@ -1,0 +1,1 @@
+//! The meaning of sampling parameters: a row of logits becomes a token.

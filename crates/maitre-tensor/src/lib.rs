@@ -1,0 +1,1 @@
+//! Devices, buffers, packed weights and transformer operators on ragged paged batches.

@@ -1,0 +1,1 @@
+//! The Maitre serving engine: facade library and binary.
