@@ -1,0 +1,176 @@
+//! What can go wrong, as data: for one request ([`EngineError`]) and at start ([`StartError`]).
+
+use std::time::Duration;
+
+use maitre_model::ModelError;
+use maitre_scheduler::SchedulerError;
+use maitre_tensor::TensorError;
+use maitre_text::TextError;
+
+/// One thing wrong with a request: which field, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field in [`GenerateRequest`](crate::GenerateRequest), such as
+    /// `sampling.temperature` or `stopping.stop[3]`.
+    pub field: String,
+    /// What was found and what was expected.
+    pub description: String,
+}
+
+impl Violation {
+    /// A violation of `field`.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { field: field.into(), description: description.into() }
+    }
+}
+
+/// Why a request was refused or failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EngineError {
+    /// The request itself is wrong; every violation is listed.
+    #[error("invalid request: {}", list(violations))]
+    Invalid {
+        /// At least one.
+        violations: Vec<Violation>,
+    },
+    /// A request of the same id is in flight.
+    #[error("request_id {request_id:?} is already in flight; wait for it or choose another id")]
+    DuplicateRequest {
+        /// The id both share.
+        request_id: String,
+    },
+    /// The waiting queue is full.
+    #[error("the queue is full ({limit} requests wait); try again in {} ms", retry_after.as_millis())]
+    QueueFull {
+        /// Requests that may wait.
+        limit: usize,
+        /// When a place should be free, from the rate at which requests finish.
+        retry_after: Duration,
+    },
+    /// The request waited longer than its `queue_timeout`.
+    #[error("the request waited longer than its queue timeout of {} ms", timeout.as_millis())]
+    QueueTimeout {
+        /// What the request allowed.
+        timeout: Duration,
+    },
+    /// The request's deadline passed.
+    #[error("the request's deadline passed")]
+    DeadlineExceeded,
+    /// Aborted by id, or left over when a drain ran out of time.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The engine accepts no new requests because it is shutting down.
+    #[error("the engine is draining and accepts no new requests")]
+    Draining,
+    /// The receiver fell too far behind; see [`limits::MAX_UNREAD_EVENTS`](crate::limits::MAX_UNREAD_EVENTS).
+    #[error("the receiver left {unread} events unread, so the request was ended")]
+    SlowReceiver {
+        /// Events in the full buffer.
+        unread: usize,
+    },
+    /// The request's own forward pass or sampling failed; others went on.
+    #[error("the request failed: {message}")]
+    Failed {
+        /// What failed.
+        message: String,
+    },
+    /// The step loop has ended.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+fn list(violations: &[Violation]) -> String {
+    let parts: Vec<String> =
+        violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    parts.join("; ")
+}
+
+/// Why an engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Configuration, weights or tokenizer files could not be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The backend could not start.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// The tokenizer or chat template could not be used.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The scheduler's limits contradict each other.
+    #[error(transparent)]
+    Scheduler(#[from] SchedulerError),
+    /// A file the engine needs is missing from the model.
+    #[error("the model at {model} has no {file}; {advice}")]
+    MissingFile {
+        /// Where the model was looked for.
+        model: String,
+        /// The file's name.
+        file: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The tokenizer knows ids that the model has no embedding for.
+    #[error(
+        "the tokenizer's largest id is {largest_id}, but the model's vocabulary has {vocab_size} entries; \
+         the tokenizer belongs to another model"
+    )]
+    TokenizerBeyondVocabulary {
+        /// Largest id in the tokenizer.
+        largest_id: usize,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// The KV pool would not hold one sequence of the shortest useful length.
+    #[error(
+        "{flag} of {given} bytes holds {holds_tokens} tokens of KV cache, fewer than the {needed_tokens} that one \
+         sequence of --max-model-len needs; give at least {at_least} bytes, or a smaller --max-model-len"
+    )]
+    KvBudgetTooSmall {
+        /// The flag that sets it.
+        flag: &'static str,
+        /// Bytes given.
+        given: u64,
+        /// Tokens that fit.
+        holds_tokens: usize,
+        /// Tokens one sequence needs.
+        needed_tokens: usize,
+        /// A value that works.
+        at_least: u64,
+    },
+    /// Weights, KV pool and workspace exceed the memory there is.
+    #[error(
+        "the engine would need {needed} bytes (weights {weights}, KV cache {kv}, workspace {workspace}), but \
+         {available} bytes are available; use a smaller --kv-cache-bytes or --max-batched-tokens, or a smaller model"
+    )]
+    OutOfMemory {
+        /// Bytes needed in all.
+        needed: u64,
+        /// Bytes of packed weights.
+        weights: u64,
+        /// Bytes of the KV pool.
+        kv: u64,
+        /// Bytes of activations.
+        workspace: u64,
+        /// Bytes available, a container's limit included.
+        available: u64,
+    },
+    /// A setting is outside its range.
+    #[error("{setting} is {found}; expected {expected}")]
+    Setting {
+        /// Name as on the command line.
+        setting: &'static str,
+        /// What was given.
+        found: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// A thread could not be started.
+    #[error("could not start the {name} thread: {source}")]
+    Thread {
+        /// Which one.
+        name: &'static str,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,20 @@
+//! The bounds that hold for every engine, in one place, so that they can be documented and tested.
+//! Bounds that an operator sets are fields of [`EngineBuilder`](crate::EngineBuilder).
+
+/// Answers per request.
+pub const MAX_N: u32 = 16;
+/// Stop strings per request.
+pub const MAX_STOP_STRINGS: usize = 64;
+/// Bytes per stop string.
+pub const MAX_STOP_BYTES: usize = 1024;
+/// Stop token ids per request.
+pub const MAX_STOP_TOKEN_IDS: usize = 256;
+/// Bytes of a request id.
+pub const MAX_REQUEST_ID_BYTES: usize = 256;
+/// Longest prompt text in bytes per token of context: far above any real ratio, so that a prompt
+/// that can't fit is refused before it is tokenized.
+pub const MAX_PROMPT_BYTES_PER_TOKEN: usize = 64;
+/// Events a receiver may leave unread before its request is ended.
+pub const MAX_UNREAD_EVENTS: usize = 4096;
+/// The largest time limit a request may set, in seconds (one week).
+pub const MAX_TIME_LIMIT_S: u64 = 7 * 24 * 3600;
