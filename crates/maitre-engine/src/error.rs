@@ -48,11 +48,8 @@ pub enum EngineError {
         retry_after: Duration,
     },
     /// The request waited longer than its `queue_timeout`.
-    #[error("the request waited longer than its queue timeout of {} ms", timeout.as_millis())]
-    QueueTimeout {
-        /// What the request allowed.
-        timeout: Duration,
-    },
+    #[error("the request waited longer than its queue_timeout allows")]
+    QueueTimeout,
     /// The request's deadline passed.
     #[error("the request's deadline passed")]
     DeadlineExceeded,

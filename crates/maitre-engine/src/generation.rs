@@ -55,8 +55,11 @@ impl Generation {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    fn ended(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+    /// All answers are complete, or one failed: then dropping the ticket cancels its siblings.
+    fn end(&mut self, complete: bool) {
+        if let Some(ticket) = self.ticket.take()
+            && complete
+        {
             ticket.complete();
         }
         self.events.close();
@@ -79,7 +82,7 @@ impl Stream for Generation {
             Err(_) => self.unfinished = 0,
         }
         if self.unfinished == 0 {
-            self.ended();
+            self.end(item.is_ok());
         }
         Poll::Ready(Some(item))
     }

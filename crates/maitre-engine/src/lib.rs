@@ -1,1 +1,71 @@
-//! The step loop that binds model, scheduler, sampling and text, and its async handle.
+//! The step loop that binds model, scheduler, sampling and text, and the async handle to it.
+//!
+//! This is the crate that other Rust programs embed. It runs on two threads of its own, beside the
+//! model's compute team: the *step loop* plans, runs, samples and commits; the *publisher* turns
+//! committed tokens into text and sends it to whoever asked.
+//!
+//! *Architecture invariant:* the engine knows nothing of protobuf or HTTP. It is the lowest layer
+//! with a clock and with randomness; below it both are arguments.
+//!
+//! ```
+//! use maitre_engine::{Engine, Event, GenerateRequest, Input, ModelSource};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let source = ModelSource::Memory {
+//!     name: maitre_bundled::TARGET.name,
+//!     files: maitre_bundled::TARGET.files,
+//! };
+//! let engine = Engine::builder(source).build()?;
+//! let mut request = GenerateRequest::new(Input::Text("Once upon a time".into()));
+//! request.stopping.max_tokens = Some(8);
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let mut answer = engine.generate(request).await?;
+//! while let Some(event) = answer.next().await {
+//!     if let Event::Delta(delta) = event? {
+//!         print!("{}", delta.text);
+//!     }
+//! }
+//! # Ok::<(), maitre_engine::EngineError>(())
+//! # })?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod admission;
+mod budget;
+mod builder;
+mod command;
+mod engine;
+mod error;
+mod event;
+mod executor;
+mod generation;
+mod info;
+pub mod limits;
+mod metrics;
+mod output;
+mod publisher;
+mod request;
+mod resolve;
+mod run;
+mod seeds;
+mod step_loop;
+mod vitals;
+
+pub use builder::{EngineBuilder, Parts};
+pub use engine::Engine;
+pub use error::{EngineError, StartError, Violation};
+pub use event::{
+    Delta, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs, Timings,
+    TokenLogprob, Usage,
+};
+pub use executor::Executor;
+pub use generation::Generation;
+pub use info::{EngineInfo, EngineLimits, MemoryBudget};
+pub use maitre_model::{LoadFormat, ModelSource};
+pub use maitre_tensor::DType;
+pub use request::{
+    ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role, SamplingOptions,
+    ServiceOptions, Stopping,
+};
+pub use vitals::{Health, Load};

@@ -1,0 +1,119 @@
+//! How much memory there is and how it is split; decided once, before anything is allocated.
+
+use std::fs;
+
+use crate::StartError;
+
+const MIB: u64 = 1024 * 1024;
+/// The KV pool takes at most this unless the operator says otherwise: enough for a busy small
+/// model, and modest beside whatever else runs on the machine.
+const DEFAULT_KV_CEILING: u64 = 4096 * MIB;
+
+/// What the KV pool's size depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KvDemand {
+    pub(crate) bytes_per_token: u64,
+    pub(crate) block_size: usize,
+    pub(crate) max_model_len: usize,
+    pub(crate) max_seqs: usize,
+    /// The operator's choice; `None` = ours.
+    pub(crate) given_bytes: Option<u64>,
+    /// Bytes of memory left once the weights are loaded; `None` where it can't be read.
+    pub(crate) available: Option<u64>,
+}
+
+impl KvDemand {
+    /// Blocks in the pool.
+    ///
+    /// Ours: room for `max_seqs` whole sequences, but no more than a quarter of the memory that is
+    /// left and no more than 4 GiB, and never less than one whole sequence.
+    pub(crate) fn num_blocks(&self) -> Result<u32, StartError> {
+        let block_bytes = self.bytes_per_token * self.block_size as u64;
+        let per_sequence = self.max_model_len.div_ceil(self.block_size) as u64;
+        let blocks = if let Some(bytes) = self.given_bytes {
+            bytes / block_bytes
+        } else {
+            let wanted = per_sequence.saturating_mul(self.max_seqs as u64);
+            let ceiling = self.available.map_or(DEFAULT_KV_CEILING, |a| (a / 4).min(DEFAULT_KV_CEILING));
+            wanted.min(ceiling / block_bytes).max(per_sequence)
+        };
+        if blocks < per_sequence {
+            return Err(StartError::KvBudgetTooSmall {
+                flag: "--kv-cache-bytes",
+                given: self.given_bytes.unwrap_or_default(),
+                holds_tokens: blocks as usize * self.block_size,
+                needed_tokens: self.max_model_len,
+                at_least: per_sequence * block_bytes,
+            });
+        }
+        // Slots are numbered in 32 bits, and the largest number means "no slot".
+        let most = u64::from(u32::MAX - 1) / self.block_size as u64;
+        Ok(u32::try_from(blocks.min(most)).unwrap_or(u32::MAX))
+    }
+}
+
+/// Memory this process may still take: what the system has available, or what its container still
+/// allows, whichever is less. `None` where neither can be read.
+pub(crate) fn available_memory() -> Option<u64> {
+    let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_available(&text));
+    let container = container_limit("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
+        .or_else(|| {
+            container_limit(
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+            )
+        });
+    [system, container].into_iter().flatten().min()
+}
+
+fn meminfo_available(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// What a control group's limit leaves; `max` (no limit) does not parse, and reads as `None`.
+fn container_limit(limit: &str, usage: &str) -> Option<u64> {
+    let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    Some(number(limit)?.saturating_sub(number(usage)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(given_bytes: Option<u64>, available: Option<u64>) -> KvDemand {
+        KvDemand {
+            bytes_per_token: 1024,
+            block_size: 16,
+            max_model_len: 100,
+            max_seqs: 4,
+            given_bytes,
+            available,
+        }
+    }
+
+    #[test]
+    fn the_default_pool_holds_every_sequence_unless_memory_is_short() {
+        assert_eq!(demand(None, None).num_blocks().unwrap(), 28);
+        assert_eq!(demand(None, Some(4 * 10 * 16 * 1024)).num_blocks().unwrap(), 10);
+        assert_eq!(demand(None, Some(0)).num_blocks().unwrap(), 7, "one sequence always fits");
+    }
+
+    #[test]
+    fn a_pool_too_small_for_one_sequence_is_refused_with_a_value_that_works() {
+        let refused = demand(Some(6 * 16 * 1024), None).num_blocks().unwrap_err();
+        let StartError::KvBudgetTooSmall { at_least, holds_tokens, .. } = refused else {
+            panic!("{refused}")
+        };
+        assert_eq!(holds_tokens, 96);
+        assert_eq!(demand(Some(at_least), None).num_blocks().unwrap(), 7);
+    }
+
+    #[test]
+    fn meminfo_is_read_in_kibibytes() {
+        let text = "MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable:   42 kB\n";
+        assert_eq!(meminfo_available(text), Some(42 * 1024));
+        assert_eq!(meminfo_available("MemTotal: 100 kB\n"), None);
+    }
+}

@@ -1,0 +1,402 @@
+//! From settings to a running engine: load, budget, start the threads.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use maitre_model::{
+    GenerationDefaults, LoadFormat, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
+};
+use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
+use maitre_tensor::{Backend, DType};
+use maitre_text::Tokenizer;
+
+use crate::admission::Admission;
+use crate::budget::{KvDemand, available_memory};
+use crate::engine::Shared;
+use crate::info::{EngineInfo, EngineLimits, MemoryBudget};
+use crate::publisher::{MAX_PENDING_STEPS, publish};
+use crate::resolve::House;
+use crate::run::Kitchen;
+use crate::seeds::Seeds;
+use crate::step_loop::{Ended, StepLoop};
+use crate::vitals::Vitals;
+use crate::{Engine, Executor, StartError};
+
+/// Settings of an engine. Every one has a default that serves the model as it is.
+#[derive(Debug, Clone)]
+pub struct EngineBuilder {
+    source: ModelSource,
+    served_name: Option<String>,
+    load: LoadOptions,
+    threads: Option<usize>,
+    max_model_len: Option<usize>,
+    kv_cache_bytes: Option<u64>,
+    block_size: usize,
+    max_seqs: usize,
+    max_batched_tokens: usize,
+    max_queue: usize,
+    stall_after: Duration,
+}
+
+impl EngineBuilder {
+    pub(crate) fn new(source: ModelSource) -> Self {
+        Self {
+            source,
+            served_name: None,
+            load: LoadOptions::default(),
+            threads: None,
+            max_model_len: None,
+            kv_cache_bytes: None,
+            block_size: 16,
+            max_seqs: 128,
+            max_batched_tokens: 512,
+            max_queue: 1024,
+            stall_after: Duration::from_secs(5),
+        }
+    }
+
+    /// Name the model is served under; default: the model's own.
+    #[must_use]
+    pub fn served_name(mut self, name: impl Into<String>) -> Self {
+        self.served_name = Some(name.into());
+        self
+    }
+
+    /// Dtype of the packed weights; default: the file's.
+    #[must_use]
+    pub fn dtype(mut self, dtype: Option<DType>) -> Self {
+        self.load.dtype = dtype;
+        self
+    }
+
+    /// Dtype of the KV pool; default: f32 for f32 weights, else bf16.
+    #[must_use]
+    pub fn kv_dtype(mut self, dtype: Option<DType>) -> Self {
+        self.load.kv_dtype = dtype;
+        self
+    }
+
+    /// Read the weights, or make them up from the configuration alone.
+    #[must_use]
+    pub fn load_format(mut self, format: LoadFormat) -> Self {
+        self.load.load_format = format;
+        self
+    }
+
+    /// Threads of the compute team; default: one per core.
+    #[must_use]
+    pub fn threads(mut self, threads: Option<usize>) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Prompt and answer together, in tokens; default: what the model was trained for.
+    #[must_use]
+    pub fn max_model_len(mut self, tokens: Option<usize>) -> Self {
+        self.max_model_len = tokens;
+        self
+    }
+
+    /// Bytes of the KV pool; default: `max_seqs` whole sequences, at most a quarter of the memory
+    /// left and 4 GiB.
+    #[must_use]
+    pub fn kv_cache_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.kv_cache_bytes = bytes;
+        self
+    }
+
+    /// Tokens per KV block; default 16.
+    #[must_use]
+    pub fn block_size(mut self, tokens: usize) -> Self {
+        self.block_size = tokens;
+        self
+    }
+
+    /// Sequences per step; default 128.
+    #[must_use]
+    pub fn max_seqs(mut self, sequences: usize) -> Self {
+        self.max_seqs = sequences;
+        self
+    }
+
+    /// Token budget of a step; default 512. Smaller means shorter gaps between tokens while
+    /// prompts enter, larger means faster prompts.
+    #[must_use]
+    pub fn max_batched_tokens(mut self, tokens: usize) -> Self {
+        self.max_batched_tokens = tokens;
+        self
+    }
+
+    /// Sequences that may wait; default 1024.
+    #[must_use]
+    pub fn max_queue(mut self, sequences: usize) -> Self {
+        self.max_queue = sequences;
+        self
+    }
+
+    /// How long the step loop may be silent before readiness says so; default 5 s.
+    #[must_use]
+    pub fn stall_after(mut self, silence: Duration) -> Self {
+        self.stall_after = silence;
+        self
+    }
+
+    /// Loads the model and starts the engine. Blocks while the weights are read.
+    ///
+    /// # Errors
+    ///
+    /// A model that can't be used, settings that contradict each other, too little memory; see
+    /// [`StartError`].
+    pub fn build(self) -> Result<Engine, StartError> {
+        self.check_settings()?;
+        let backend = Backend::cpu(self.team_size())?;
+        let tokenizer = self.tokenizer()?;
+        let defaults = GenerationDefaults::load(&self.source)?;
+        let model = Arc::new(Model::load(&self.source, &self.load, &backend)?);
+        let available = available_memory();
+        let config = model.config();
+        let vocab_size = config.vocab_size;
+        if tokenizer.num_tokens() > vocab_size {
+            let largest_id = tokenizer.num_tokens() - 1;
+            return Err(StartError::TokenizerBeyondVocabulary { largest_id, vocab_size });
+        }
+        let limits = self.limits(&model, available)?;
+        let memory = MemoryBudget {
+            weights: model.weight_bytes(),
+            kv_per_token: config.kv_bytes_per_token(model.kv_dtype()),
+            kv_cache: config.kv_bytes_per_token(model.kv_dtype())
+                * (limits.num_blocks * limits.block_size) as u64,
+            workspace: Runner::workspace_bytes_for(&model, &runner_config(&limits)),
+            available,
+        };
+        check_memory(&memory)?;
+        let info = EngineInfo {
+            model: self.served_name.clone().unwrap_or_else(|| self.source.name()),
+            architecture: config.architecture.to_string(),
+            parameters: config.num_parameters(),
+            dtype: model.dtype().to_string(),
+            kv_dtype: model.kv_dtype().to_string(),
+            device: format!("cpu ({})", backend.name()),
+            threads: backend.threads(),
+            vocab_size: tokenizer.num_tokens(),
+            eos_token_ids: defaults.eos_token_ids.clone(),
+            has_chat_template: tokenizer.has_chat_template(),
+            limits,
+            memory,
+        };
+        let runner = Runner::new(model, backend, runner_config(&limits))?;
+        start(Parts {
+            executor: Box::new(runner),
+            tokenizer,
+            defaults,
+            info,
+            stall_after: self.stall_after,
+        })
+    }
+
+    fn check_settings(&self) -> Result<(), StartError> {
+        for (setting, value) in [
+            ("--block-size", self.block_size),
+            ("--max-seqs", self.max_seqs),
+            ("--max-batched-tokens", self.max_batched_tokens),
+            ("--max-queue", self.max_queue),
+            ("--max-model-len", self.max_model_len.unwrap_or(1)),
+            ("--threads", self.threads.unwrap_or(1)),
+        ] {
+            if value == 0 {
+                let expected = "at least 1".to_owned();
+                return Err(StartError::Setting { setting, found: "0".into(), expected });
+            }
+        }
+        if self.max_batched_tokens < self.max_seqs {
+            return Err(StartError::Setting {
+                setting: "--max-batched-tokens",
+                found: self.max_batched_tokens.to_string(),
+                expected: format!(
+                    "at least --max-seqs ({}), so that every running sequence can take its token each step",
+                    self.max_seqs
+                ),
+            });
+        }
+        let cores = cores();
+        match self.threads {
+            Some(threads) if threads > cores => Err(StartError::Setting {
+                setting: "--threads",
+                found: threads.to_string(),
+                expected: format!("at most {cores}, the cores of this machine"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn team_size(&self) -> usize {
+        self.threads.unwrap_or_else(cores)
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer, StartError> {
+        let missing = |file, advice| StartError::MissingFile {
+            model: self.source.name(),
+            file,
+            advice,
+        };
+        let json = self.source.read("tokenizer.json")?.ok_or_else(|| {
+            missing("tokenizer.json", "save the model with a fast tokenizer, which writes one")
+        })?;
+        let config = self.source.read("tokenizer_config.json")?;
+        let template = self.source.read("chat_template.jinja")?;
+        Ok(Tokenizer::from_bytes(&json, config.as_deref(), template.as_deref())?)
+    }
+
+    fn limits(&self, model: &Model, available: Option<u64>) -> Result<EngineLimits, StartError> {
+        let trained = model.config().max_position_embeddings;
+        let max_model_len = self.max_model_len.unwrap_or(trained);
+        if max_model_len > trained {
+            return Err(StartError::Setting {
+                setting: "--max-model-len",
+                found: max_model_len.to_string(),
+                expected: format!("at most {trained}, the positions this model was trained for"),
+            });
+        }
+        let num_blocks = KvDemand {
+            bytes_per_token: model.config().kv_bytes_per_token(model.kv_dtype()),
+            block_size: self.block_size,
+            max_model_len,
+            max_seqs: self.max_seqs,
+            given_bytes: self.kv_cache_bytes,
+            available,
+        }
+        .num_blocks()?;
+        Ok(EngineLimits {
+            max_model_len,
+            max_seqs: self.max_seqs,
+            max_batched_tokens: self.max_batched_tokens,
+            max_queue: self.max_queue,
+            block_size: self.block_size,
+            num_blocks: num_blocks as usize,
+        })
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn runner_config(limits: &EngineLimits) -> RunnerConfig {
+    RunnerConfig {
+        num_blocks: limits.num_blocks,
+        block_size: limits.block_size,
+        max_batched_tokens: limits.max_batched_tokens,
+        max_seqs: limits.max_seqs,
+    }
+}
+
+/// The weights are loaded by now, so `available` is what is left for the rest.
+fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
+    match memory.available {
+        Some(available) if memory.kv_cache + memory.workspace > available => {
+            Err(StartError::OutOfMemory {
+                needed: memory.weights + memory.kv_cache + memory.workspace,
+                weights: memory.weights,
+                kv: memory.kv_cache,
+                workspace: memory.workspace,
+                available: available + memory.weights,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The pieces of an engine, for those who bring their own: an [`Executor`] above all.
+pub struct Parts {
+    /// Runs the batches.
+    pub executor: Box<dyn Executor>,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// End-of-sequence ids and sampling defaults.
+    pub defaults: GenerationDefaults,
+    /// Names and limits; the limits are enforced.
+    pub info: EngineInfo,
+    /// How long the step loop may be silent before readiness says so.
+    pub stall_after: Duration,
+}
+
+impl Parts {
+    /// Starts an engine from these pieces.
+    ///
+    /// # Errors
+    ///
+    /// Limits that contradict each other, or a thread that can't be started.
+    pub fn start(self) -> Result<Engine, StartError> {
+        start(self)
+    }
+}
+
+fn start(parts: Parts) -> Result<Engine, StartError> {
+    crate::metrics::describe();
+    let Parts { executor, tokenizer, defaults, info, stall_after } = parts;
+    let limits = info.limits;
+    let started = Instant::now();
+    let vocab_size = info.vocab_size.min(executor.vocab_size());
+    let vitals = Arc::new(Vitals::new(executor.heartbeat(), stall_after, limits.num_blocks));
+    let admission = Arc::new(Admission::new(limits.max_queue));
+    let (commands, received) = channel();
+    let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
+    let step_loop = StepLoop {
+        scheduler: Scheduler::new(SchedulerConfig {
+            max_seqs: limits.max_seqs,
+            max_batched_tokens: limits.max_batched_tokens,
+            // The front door bounds the queue; preempted sequences come on top of it.
+            max_queue: limits.max_queue + limits.max_seqs,
+            max_model_len: limits.max_model_len,
+            kv: KvConfig {
+                num_blocks: u32::try_from(limits.num_blocks).unwrap_or(u32::MAX),
+                block_size: u32::try_from(limits.block_size).unwrap_or(u32::MAX),
+            },
+        })?,
+        kitchen: Kitchen::new(executor, limits.block_size, vocab_size),
+        sequences: HashMap::new(),
+        commands: received,
+        publisher,
+        news: Vec::new(),
+        admission: Arc::clone(&admission),
+        vitals: Arc::clone(&vitals),
+        started,
+    };
+    let to_loop = commands.clone();
+    spawn("maitre-publisher", move || publish(&publications, &to_loop))?;
+    spawn("maitre-step-loop", move || {
+        if let Ended::Broken(why) = step_loop.run() {
+            tracing::error!(%why, "the step loop ended itself");
+        }
+    })?;
+    let house = House {
+        tokenizer,
+        defaults,
+        vocab_size,
+        max_model_len: limits.max_model_len,
+        kv_tokens: limits.num_blocks * limits.block_size,
+        max_queue: limits.max_queue,
+    };
+    Ok(Engine::from_shared(Shared {
+        house,
+        info,
+        admission,
+        vitals,
+        commands: Mutex::new(commands),
+        next_key: AtomicU64::new(1),
+        seeds: Seeds::from_entropy(),
+        started,
+    }))
+}
+
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map(drop)
+        .map_err(|source| StartError::Thread { name, source })
+}

@@ -1,0 +1,47 @@
+//! What the outside says to the step loop; read between two steps.
+
+use maitre_sampling::SamplingParams;
+use maitre_scheduler::{NewRequest, RequestId};
+
+use crate::output::Output;
+
+/// A message to the step loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Start this sequence when its turn comes.
+    Submit(Box<Submission>),
+    /// Stop these sequences and free what they hold. `notify`: their receivers are still there and
+    /// get [`EngineError::Cancelled`](crate::EngineError::Cancelled).
+    Cancel {
+        /// Sequences to stop; those already gone are ignored.
+        keys: Vec<RequestId>,
+        /// Whether anybody is left to tell.
+        notify: bool,
+    },
+    /// End the loop.
+    Stop,
+}
+
+/// One sequence: a request has `n` of them.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    /// What the scheduler needs to know.
+    pub(crate) schedule: NewRequest,
+    /// What choosing its tokens needs.
+    pub(crate) choice: Choice,
+    /// What publishing its tokens needs.
+    pub(crate) output: Output,
+}
+
+/// How a sequence's tokens are chosen and which of them end it.
+#[derive(Debug, Clone)]
+pub(crate) struct Choice {
+    pub(crate) params: SamplingParams,
+    /// Tokens that end the sequence.
+    pub(crate) stop_tokens: Vec<u32>,
+    pub(crate) min_tokens: u32,
+    pub(crate) max_tokens: u32,
+    pub(crate) prompt_logprobs: Option<u32>,
+    /// A deadline that ends the sequence well rather than in an error comes first.
+    pub(crate) ends_well_at_deadline: bool,
+}

@@ -1,0 +1,255 @@
+//! The handle: submit, stream, cancel, look, drain. Cheap to clone, usable from any thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use maitre_model::ModelSource;
+use maitre_scheduler::{NewRequest, RequestId, Time};
+use maitre_text::{Detokenizer, StopStrings, Tokenizer};
+use tokio::sync::mpsc;
+
+use crate::admission::Admission;
+use crate::command::{Command, Submission};
+use crate::info::EngineInfo;
+use crate::limits::MAX_UNREAD_EVENTS;
+use crate::output::{Output, Times};
+use crate::resolve::{House, Resolved};
+use crate::seeds::Seeds;
+use crate::vitals::Vitals;
+use crate::{
+    Delta, EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load,
+};
+
+/// Texts longer than this are tokenized away from the async workers.
+const TOKENIZE_INLINE_BYTES: usize = 16 * 1024;
+
+/// A running engine. Clones are handles to the same one; when the last is dropped, the engine
+/// stops at the next step boundary and what is still in flight ends in [`EngineError::Stopped`].
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) house: House,
+    pub(crate) info: EngineInfo,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) vitals: Arc<Vitals>,
+    /// `Sender` is `Sync`, yet behind a lock nobody needs to know that to read this.
+    pub(crate) commands: Mutex<Sender<Command>>,
+    pub(crate) next_key: AtomicU64,
+    pub(crate) seeds: Seeds,
+    pub(crate) started: Instant,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = self.send(Command::Stop);
+    }
+}
+
+impl Shared {
+    fn commands(&self) -> Sender<Command> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn send(&self, command: Command) -> Result<(), EngineError> {
+        self.commands().send(command).map_err(|_| EngineError::Stopped)
+    }
+}
+
+impl Engine {
+    /// Starts to describe an engine for the model at `source`.
+    #[must_use]
+    pub fn builder(source: ModelSource) -> EngineBuilder {
+        EngineBuilder::new(source)
+    }
+
+    pub(crate) fn from_shared(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Submits a request; its events arrive on the returned stream.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Invalid`] with everything that is wrong with it, [`EngineError::QueueFull`],
+    /// [`EngineError::DuplicateRequest`], [`EngineError::Draining`], [`EngineError::DeadlineExceeded`]
+    /// for a deadline of zero, [`EngineError::Stopped`]. A refused request leaves nothing behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this future before it resolves submits nothing. Dropping the [`Generation`] cancels.
+    pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
+        let submitted = self.shared.started.elapsed();
+        if request.service.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return Err(EngineError::DeadlineExceeded);
+        }
+        let (request, resolved) = self.resolve(request).await?;
+        self.submit(&request, resolved, submitted)
+    }
+
+    /// Checks and tokenizes, a long text away from the async workers.
+    async fn resolve(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<(GenerateRequest, Resolved), EngineError> {
+        let seed = self.shared.seeds.next();
+        if text_bytes(&request.input) <= TOKENIZE_INLINE_BYTES {
+            let resolved = self.shared.house.resolve(&request, seed)?;
+            return Ok((request, resolved));
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || {
+            let resolved = shared.house.resolve(&request, seed)?;
+            Ok((request, resolved))
+        })
+        .await
+        .unwrap_or_else(|panic| Err(EngineError::Failed { message: panic.to_string() }))
+    }
+
+    fn submit(
+        &self,
+        request: &GenerateRequest,
+        resolved: Resolved,
+        submitted: Time,
+    ) -> Result<Generation, EngineError> {
+        let shared = &self.shared;
+        let first = shared.next_key.fetch_add(u64::from(request.n), Ordering::Relaxed);
+        let keys: Vec<RequestId> =
+            (first..first + u64::from(request.n)).map(RequestId).collect();
+        let request_id =
+            request.request_id.clone().unwrap_or_else(|| shared.seeds.request_id(first));
+        let ticket = shared.admission.enter(&request_id, &keys, shared.commands())?;
+        let (sender, receiver) = mpsc::channel(MAX_UNREAD_EVENTS);
+        for (index, &key) in (0..request.n).zip(&keys) {
+            let output = self.output(request, &resolved.prompt, index, submitted, sender.clone());
+            let mut choice = resolved.choice.clone();
+            choice.params.seed = Seeds::of_answer(choice.params.seed, index);
+            let after = |wait: Option<Duration>| wait.map(|wait| submitted + wait);
+            let schedule = NewRequest {
+                id: key,
+                prompt: resolved.prompt.clone(),
+                max_tokens: choice.max_tokens as usize,
+                priority: request.service.priority,
+                arrival: submitted,
+                deadline: after(resolved.ends_after),
+                queue_deadline: after(request.service.queue_timeout),
+                prompt_logits: choice.prompt_logprobs.is_some(),
+            };
+            shared.send(Command::Submit(Box::new(Submission { schedule, choice, output })))?;
+        }
+        Ok(Generation::new(request_id, request.n, receiver, ticket))
+    }
+
+    fn output(
+        &self,
+        request: &GenerateRequest,
+        prompt: &[u32],
+        index: u32,
+        submitted: Time,
+        events: mpsc::Sender<Result<crate::Event, EngineError>>,
+    ) -> Output {
+        let tokenizer = &self.shared.house.tokenizer;
+        let stopping = &request.stopping;
+        let echo = request.output.echo.then(|| Delta {
+            index,
+            text: tokenizer.decode(prompt, request.output.skip_special_tokens).unwrap_or_default(),
+            token_ids: prompt.to_vec(),
+            logprobs: Vec::new(),
+        });
+        Output {
+            index,
+            tokenizer: tokenizer.clone(),
+            detokenizer: Detokenizer::new(tokenizer.clone(), request.output.skip_special_tokens),
+            stops: (!stopping.stop.is_empty())
+                .then(|| StopStrings::new(stopping.stop.clone(), stopping.include_stop)),
+            stop_texts: stopping.stop.clone(),
+            min_tokens: stopping.min_tokens,
+            include_stop: stopping.include_stop,
+            echo,
+            prompt_tokens: u32::try_from(prompt.len()).unwrap_or(u32::MAX),
+            events,
+            times: Times { submitted, ..Times::default() },
+            generated: 0,
+        }
+    }
+
+    /// Ends the request of this id; its receiver gets [`EngineError::Cancelled`]. False when no
+    /// such request is in flight.
+    #[must_use]
+    pub fn abort(&self, request_id: &str) -> bool {
+        let Some(keys) = self.shared.admission.keys_of(request_id) else { return false };
+        self.shared.send(Command::Cancel { keys, notify: true }).is_ok()
+    }
+
+    /// Refuses new requests and waits for those in flight; after `timeout` cancels what is left.
+    /// Returns how many requests had to be cancelled.
+    ///
+    /// # Cancel safety
+    ///
+    /// New requests stay refused when this future is dropped; calling it again goes on waiting.
+    pub async fn drain(&self, timeout: Duration) -> usize {
+        let admission = &self.shared.admission;
+        admission.refuse_new();
+        if tokio::time::timeout(timeout, admission.empty()).await.is_ok() {
+            return 0;
+        }
+        let left = admission.in_flight();
+        // A send error means that the loop is gone, and everything in flight with it.
+        let _ = self.shared.send(Command::Cancel { keys: admission.all_keys(), notify: true });
+        left
+    }
+
+    /// Whether new requests will be served. Ask it regularly (every second, say): a stuck step
+    /// loop is noticed by comparing two answers.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if self.shared.admission.is_draining() {
+            return Health::not_ready("the engine is draining");
+        }
+        self.shared.vitals.health(Instant::now())
+    }
+
+    /// Whether the step loop still runs at all; a draining engine is alive.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.shared.vitals.is_alive()
+    }
+
+    /// How full the house is, as of the last step.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let admission = &self.shared.admission;
+        self.shared.vitals.load(admission.waiting(), admission.in_flight())
+    }
+
+    /// What was built: model, limits, memory.
+    #[must_use]
+    pub fn info(&self) -> &EngineInfo {
+        &self.shared.info
+    }
+
+    /// The model's tokenizer and chat template.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.shared.house.tokenizer
+    }
+
+    /// How long the engine has been up.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+}
+
+fn text_bytes(input: &Input) -> usize {
+    match input {
+        Input::Tokens(_) => 0,
+        Input::Text(text) => text.len(),
+        Input::Chat(chat) => chat.messages.iter().map(|message| message.content.len()).sum(),
+    }
+}

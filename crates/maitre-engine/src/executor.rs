@@ -1,0 +1,59 @@
+//! What the step loop needs of a model, and nothing more: run a batch, hand out logits.
+
+use std::ops::Range;
+
+use maitre_model::{Batch, ModelError, Runner};
+use maitre_tensor::Heartbeat;
+
+/// Runs ragged batches. The real one is [`Runner`]; tests bring doubles that fail, stall or panic.
+///
+/// `forward` must be repeatable: a step that fails is run again in halves, so writing the same
+/// keys and values to the same slots twice must leave what writing them once leaves.
+pub trait Executor: Send {
+    /// Length of a row of logits.
+    fn vocab_size(&self) -> usize;
+
+    /// Most rows that one call of [`logits`](Self::logits) may ask for.
+    fn logits_tile(&self) -> usize;
+
+    /// Beats once per operator, so that a long step can be told from a stuck one.
+    fn heartbeat(&self) -> Heartbeat;
+
+    /// Computes one step: hidden states of the batch's output rows, keys and values into its slots.
+    ///
+    /// # Errors
+    ///
+    /// A batch outside the limits, or an operator that failed; nothing is lost, the step can be
+    /// repeated.
+    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError>;
+
+    /// Logits `[rows, vocab_size]` of these output rows of the last `forward`.
+    ///
+    /// # Errors
+    ///
+    /// Rows outside the last batch, more than [`logits_tile`](Self::logits_tile) of them, or an
+    /// operator that failed.
+    fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError>;
+}
+
+impl Executor for Runner {
+    fn vocab_size(&self) -> usize {
+        self.model().config().vocab_size
+    }
+
+    fn logits_tile(&self) -> usize {
+        maitre_model::LOGITS_TILE
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        Runner::heartbeat(self).clone()
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
+        Runner::forward(self, batch)
+    }
+
+    fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError> {
+        Runner::logits(self, rows)
+    }
+}

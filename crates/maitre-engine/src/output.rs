@@ -1,0 +1,214 @@
+//! One sequence's way out: tokens in, text deltas to its receiver.
+//!
+//! Runs on the publisher's thread, never on the compute team. Stop strings are found here, because
+//! only here is there text; the publisher then tells the step loop to stop the sequence.
+
+use maitre_sampling::TokenLogprobs;
+use maitre_scheduler::Time;
+use maitre_text::{Detokenizer, StopStrings, Tokenizer};
+use tokio::sync::mpsc;
+
+use crate::{
+    Delta, EngineError, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs,
+    Timings, TokenLogprob, Usage,
+};
+
+/// A token that the step loop committed.
+#[derive(Debug)]
+pub(crate) struct CommittedToken {
+    pub(crate) token: u32,
+    pub(crate) logprobs: Option<TokenLogprobs>,
+    /// Set when this token ends the sequence.
+    pub(crate) finish: Option<FinishReason>,
+    pub(crate) at: Time,
+}
+
+/// What became of an output after an event was handed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It goes on.
+    Open,
+    /// It is complete, and the step loop knows.
+    Closed,
+    /// It is complete (a stop string) or its receiver is gone: the step loop must be told.
+    ClosedEarly,
+}
+
+/// Everything that turns one sequence's tokens into events.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) index: u32,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) detokenizer: Detokenizer,
+    pub(crate) stops: Option<StopStrings>,
+    pub(crate) stop_texts: Vec<String>,
+    pub(crate) min_tokens: u32,
+    pub(crate) include_stop: bool,
+    /// The prompt to send in front of the answer.
+    pub(crate) echo: Option<Delta>,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) events: mpsc::Sender<Result<Event, EngineError>>,
+    pub(crate) times: Times,
+    pub(crate) generated: u32,
+}
+
+/// When things happened, on the engine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    pub(crate) submitted: Time,
+    pub(crate) started: Option<Time>,
+    pub(crate) first_token: Option<Time>,
+    pub(crate) last_token: Option<Time>,
+}
+
+impl Output {
+    pub(crate) fn started(&mut self, at: Time) {
+        self.times.started.get_or_insert(at);
+    }
+
+    pub(crate) fn prompt_logprobs(&mut self, rows: &[TokenLogprobs]) -> Fate {
+        let tokens = rows.iter().map(|row| self.named(row)).collect();
+        self.send(Ok(Event::PromptLogprobs(PromptLogprobs { index: self.index, tokens })))
+    }
+
+    /// Adds one token; the text it completes goes out, and perhaps the end of the sequence.
+    pub(crate) fn token(&mut self, committed: CommittedToken) -> Fate {
+        if let Some(echo) = self.echo.take()
+            && self.send(Ok(Event::Delta(echo))) != Fate::Open
+        {
+            return Fate::ClosedEarly;
+        }
+        self.generated += 1;
+        self.times.first_token.get_or_insert(committed.at);
+        self.times.last_token = Some(committed.at);
+
+        let (text, matched) = self.text_of(&committed);
+        let logprobs = committed.logprobs.iter().map(|row| self.named(row)).collect();
+        let delta =
+            Delta { index: self.index, text, token_ids: vec![committed.token], logprobs };
+        if self.send(Ok(Event::Delta(delta))) != Fate::Open {
+            return Fate::ClosedEarly;
+        }
+        match (matched, committed.finish) {
+            (Some(text), finish) => {
+                self.finish(FinishReason::StopSequence, Some(Matched::Text(text)), committed.at);
+                if finish.is_some() { Fate::Closed } else { Fate::ClosedEarly }
+            }
+            (None, Some(reason)) => {
+                let matched =
+                    (reason == FinishReason::Stop).then_some(Matched::Token(committed.token));
+                self.finish(reason, matched, committed.at);
+                Fate::Closed
+            }
+            (None, None) => Fate::Open,
+        }
+    }
+
+    /// The text that becomes final with this token, and the stop string it completes.
+    fn text_of(&mut self, committed: &CommittedToken) -> (String, Option<String>) {
+        let ends = committed.finish.is_some();
+        // The token that stops the sequence is not part of the answer's text unless asked for.
+        let shown = committed.finish != Some(FinishReason::Stop) || self.include_stop;
+        let mut piece = if shown { self.detokenizer.push(committed.token) } else { String::new() };
+        if ends {
+            piece.push_str(&self.detokenizer.finish());
+        }
+        let Some(stops) = self.stops.as_mut().filter(|_| self.generated > self.min_tokens) else {
+            return (piece, None);
+        };
+        let step = stops.push(&piece);
+        let mut text = step.text;
+        let matched = step.matched.and_then(|which| self.stop_texts.get(which).cloned());
+        if ends && matched.is_none() {
+            text.push_str(&stops.finish());
+        }
+        (text, matched)
+    }
+
+    /// The request's own time limit ends the sequence between two tokens: what was held back for a
+    /// stop string that never came, or half a character, is part of the answer after all.
+    pub(crate) fn time_is_up(&mut self, now: Time) {
+        let mut text = self.detokenizer.finish();
+        if let Some(stops) = self.stops.as_mut() {
+            let mut all = stops.push(&text).text;
+            all.push_str(&stops.finish());
+            text = all;
+        }
+        if !text.is_empty() {
+            let delta = Delta { index: self.index, text, ..Delta::default() };
+            self.send(Ok(Event::Delta(delta)));
+        }
+        self.finish(FinishReason::Deadline, None, now);
+    }
+
+    pub(crate) fn fail(&mut self, error: EngineError) {
+        self.send_last(Err(error));
+    }
+
+    fn finish(&mut self, reason: FinishReason, matched: Option<Matched>, now: Time) {
+        let timings = self.timings(now);
+        crate::metrics::finished(reason, &timings, self.prompt_tokens, self.generated);
+        self.send_last(Ok(Event::Finished(Finished {
+            index: self.index,
+            reason,
+            matched,
+            usage: Usage {
+                prompt_tokens: self.prompt_tokens,
+                completion_tokens: self.generated,
+            },
+            timings,
+        })));
+    }
+
+    fn timings(&self, now: Time) -> Timings {
+        let since = |at: Time| at.saturating_sub(self.times.submitted);
+        let started = self.times.started.unwrap_or(now);
+        let first = self.times.first_token.unwrap_or(now);
+        let last = self.times.last_token.unwrap_or(now);
+        Timings {
+            queue: since(started),
+            prefill: first.saturating_sub(started),
+            ttft: since(first),
+            tpot: last
+                .saturating_sub(first)
+                .checked_div(self.generated.saturating_sub(1))
+                .unwrap_or_default(),
+            e2e: since(now),
+        }
+    }
+
+    /// Sends an event, leaving one place free for [`send_last`](Self::send_last).
+    fn send(&mut self, event: Result<Event, EngineError>) -> Fate {
+        if self.events.is_closed() {
+            return Fate::ClosedEarly;
+        }
+        // `n` sequences share the channel, and each needs one place for its end.
+        if self.events.capacity() <= crate::limits::MAX_N as usize {
+            let unread = self.events.max_capacity() - self.events.capacity();
+            self.send_last(Err(EngineError::SlowReceiver { unread }));
+            return Fate::ClosedEarly;
+        }
+        match self.events.try_send(event) {
+            Ok(()) => Fate::Open,
+            Err(_) => Fate::ClosedEarly,
+        }
+    }
+
+    fn send_last(&mut self, event: Result<Event, EngineError>) {
+        // Fails only when the receiver is gone, and then nobody misses it.
+        let _ = self.events.try_send(event);
+    }
+
+    fn named(&self, row: &TokenLogprobs) -> TokenLogprob {
+        let entry = |token_id: u32, logprob: f32| LogprobEntry {
+            token_id,
+            text: self.tokenizer.token_text(token_id).unwrap_or_default(),
+            logprob,
+        };
+        TokenLogprob {
+            token: entry(row.token, row.logprob),
+            rank: row.rank,
+            top: row.top.iter().map(|&(token, logprob)| entry(token, logprob)).collect(),
+        }
+    }
+}

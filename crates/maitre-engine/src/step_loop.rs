@@ -1,0 +1,255 @@
+//! The step loop: plan, run, commit, publish, for ever.
+//!
+//! It owns the scheduler, the model and every sequence's sampling state, on a thread of its own;
+//! nothing else touches them, so nothing in it is locked. The outside speaks to it by commands,
+//! read between two steps, and hears from it by publications.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use maitre_sampling::TokenCounts;
+use maitre_scheduler::{
+    Expired, ExpiredWhy, Outcome, PlannedSpan, RequestId, Scheduler, StepPlan, Time,
+};
+
+use crate::admission::Admission;
+use crate::command::{Command, Submission};
+use crate::output::CommittedToken;
+use crate::publisher::Publication;
+use crate::run::{Kitchen, Sequence, SpanResult};
+use crate::vitals::Vitals;
+use crate::{EngineError, FinishReason, metrics};
+
+/// How long the loop waits for news when a plan was empty though work is left; only a request
+/// whose turn can't come yet brings that about.
+const RECHECK: Duration = Duration::from_millis(20);
+
+pub(crate) struct StepLoop {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) kitchen: Kitchen,
+    pub(crate) sequences: HashMap<RequestId, Sequence>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) publisher: SyncSender<Vec<Publication>>,
+    /// What the current step has to tell.
+    pub(crate) news: Vec<Publication>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) vitals: Arc<Vitals>,
+    /// Zero of the engine's clock.
+    pub(crate) started: Instant,
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to, or nobody can speak to it any more.
+    Asked,
+    /// Its own bookkeeping broke; nothing it would say could be trusted.
+    Broken(String),
+}
+
+impl StepLoop {
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) -> Ended {
+        let mut idle = false;
+        while self.listen(idle) {
+            let began = self.now();
+            let plan = self.scheduler.schedule(began);
+            self.seat(&plan, began);
+            let results = self.kitchen.run(&plan.spans, &self.sequences);
+            let outcomes = self.judge(results);
+            if let Err(broken) = self.scheduler.commit(plan.step_id, &outcomes) {
+                return Ended::Broken(broken.to_string());
+            }
+            debug_assert_eq!(self.scheduler.check_invariants(), Ok(()));
+            self.observe(&plan, began);
+            if !self.publish() {
+                return Ended::Asked;
+            }
+            idle = plan.spans.is_empty() && plan.expired.is_empty();
+        }
+        Ended::Asked
+    }
+
+    /// Takes what the outside has to say. Waits only when there is nothing to run.
+    fn listen(&mut self, idle: bool) -> bool {
+        loop {
+            let command = if !self.scheduler.has_work() {
+                self.vitals.rest();
+                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
+            } else if idle {
+                self.commands.recv_timeout(RECHECK).map_err(|error| match error {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                })
+            } else {
+                self.commands.try_recv()
+            };
+            self.vitals.work();
+            match command {
+                Ok(Command::Submit(submission)) => self.submit(*submission),
+                Ok(Command::Cancel { keys, notify }) => self.cancel(&keys, notify),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+            // A refusal or a cancellation must not wait for a step that may never come.
+            if !self.scheduler.has_work() && !self.publish() {
+                return false;
+            }
+        }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let Submission { schedule, choice, output } = submission;
+        let key = schedule.id;
+        let scored_prompt =
+            if choice.prompt_logprobs.is_some() { schedule.prompt.clone() } else { Vec::new() };
+        let counts = TokenCounts::new(&schedule.prompt);
+        self.news.push(Publication::Open(key, Box::new(output)));
+        if let Err(refusal) = self.scheduler.add(schedule) {
+            self.admission.leave_queue(None);
+            let message = refusal.to_string();
+            self.news.push(Publication::Failed(key, EngineError::Failed { message }));
+            return;
+        }
+        let sequence = Sequence {
+            choice,
+            counts,
+            generated: 0,
+            scored_prompt,
+            prompt_logprobs: Vec::new(),
+            started: false,
+        };
+        self.sequences.insert(key, sequence);
+    }
+
+    fn cancel(&mut self, keys: &[RequestId], notify: bool) {
+        for &key in keys {
+            if !self.scheduler.cancel(key) {
+                continue;
+            }
+            self.forget(key);
+            metrics::cancelled();
+            self.news.push(if notify {
+                Publication::Failed(key, EngineError::Cancelled)
+            } else {
+                Publication::Forget(key)
+            });
+        }
+    }
+
+    /// Notes whose first step this is, and sends away whose time has passed.
+    fn seat(&mut self, plan: &StepPlan, now: Time) {
+        for span in &plan.spans {
+            if let Some(sequence) = self.sequences.get_mut(&span.request)
+                && !sequence.started
+            {
+                sequence.started = true;
+                self.admission.leave_queue(Some(now));
+                self.news.push(Publication::Started(span.request, now));
+            }
+        }
+        for &Expired { request, why } in &plan.expired {
+            let ends_well =
+                self.sequences.get(&request).is_some_and(|s| s.choice.ends_well_at_deadline);
+            self.forget(request);
+            self.news.push(match why {
+                ExpiredWhy::Deadline if ends_well => Publication::TimeIsUp(request, now),
+                ExpiredWhy::Deadline => Publication::Failed(request, EngineError::DeadlineExceeded),
+                ExpiredWhy::QueueTimeout => Publication::Failed(request, EngineError::QueueTimeout),
+            });
+        }
+    }
+
+    /// Decides which sequences end with this step, and what the scheduler is told.
+    fn judge(&mut self, results: Vec<SpanResult>) -> Vec<Outcome> {
+        let now = self.now();
+        results.into_iter().map(|result| self.judge_one(result, now)).collect()
+    }
+
+    fn judge_one(&mut self, result: SpanResult, now: Time) -> Outcome {
+        let request = result.request;
+        let mut outcome = Outcome { request, tokens: Vec::new(), finished: false, failed: false };
+        let Some(sequence) = self.sequences.get_mut(&request) else { return outcome };
+        if let Some(message) = result.failure {
+            outcome.failed = true;
+            self.forget(request);
+            metrics::failed();
+            self.news.push(Publication::Failed(request, EngineError::Failed { message }));
+            return outcome;
+        }
+        sequence.prompt_logprobs.extend(result.prompt_logprobs);
+        let Some(sampled) = result.sampled else { return outcome };
+        if !sequence.scored_prompt.is_empty() {
+            sequence.scored_prompt = Vec::new();
+            let rows = std::mem::take(&mut sequence.prompt_logprobs);
+            self.news.push(Publication::PromptLogprobs(request, rows));
+        }
+        sequence.counts.record(sampled.token);
+        sequence.generated += 1;
+        let finish = if sequence.choice.stop_tokens.contains(&sampled.token) {
+            Some(FinishReason::Stop)
+        } else {
+            (sequence.generated >= sequence.choice.max_tokens).then_some(FinishReason::Length)
+        };
+        outcome.tokens.push(sampled.token);
+        outcome.finished = finish.is_some();
+        let committed = CommittedToken {
+            token: sampled.token,
+            logprobs: sampled.logprobs,
+            finish,
+            at: now,
+        };
+        self.news.push(Publication::Token(request, committed));
+        if outcome.finished {
+            self.forget(request);
+        }
+        outcome
+    }
+
+    /// Hands this step's news to the publisher; false when it is gone.
+    fn publish(&mut self) -> bool {
+        self.news.is_empty() || self.publisher.send(std::mem::take(&mut self.news)).is_ok()
+    }
+
+    fn forget(&mut self, request: RequestId) {
+        if let Some(sequence) = self.sequences.remove(&request)
+            && !sequence.started
+        {
+            self.admission.leave_queue(None);
+        }
+    }
+
+    fn observe(&self, plan: &StepPlan, began: Time) {
+        let usage = self.scheduler.kv_usage();
+        self.vitals.set_house(
+            self.scheduler.num_running(),
+            self.scheduler.num_waiting(),
+            usage.used,
+            usage.total,
+        );
+        let tokens: usize = plan.spans.iter().map(|span: &PlannedSpan| span.tokens.len()).sum();
+        metrics::step(&metrics::Step {
+            took: self.now().saturating_sub(began),
+            spans: plan.spans.len(),
+            tokens,
+            preempted: plan.preempted.len(),
+            running: self.scheduler.num_running(),
+            waiting: self.admission.waiting(),
+            kv_used: usage.used,
+            kv_total: usage.total,
+        });
+    }
+
+    fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for StepLoop {
+    /// However the loop ends, a panic included, readiness must say so.
+    fn drop(&mut self) {
+        self.vitals.died();
+    }
+}

@@ -1,0 +1,172 @@
+//! Is the engine alive? Shared numbers that the step loop writes and anybody may read.
+//!
+//! A long step is not a hang: every operator beats the heartbeat, so a loop that works but whose
+//! heart has not beaten for a while is stuck, however long its steps are.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use maitre_tensor::Heartbeat;
+
+/// Whether requests can be served, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// New requests will be served.
+    pub ready: bool,
+    /// Why not; empty when ready.
+    pub reason: String,
+}
+
+impl Health {
+    fn ready() -> Self {
+        Self { ready: true, reason: String::new() }
+    }
+
+    pub(crate) fn not_ready(reason: impl Into<String>) -> Self {
+        Self { ready: false, reason: reason.into() }
+    }
+}
+
+/// How full the house is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Sequences that take part in steps.
+    pub running: usize,
+    /// Sequences submitted that have not started.
+    pub waiting: usize,
+    /// Requests whose receivers are still there.
+    pub in_flight: usize,
+    /// KV blocks held by sequences.
+    pub kv_used_blocks: usize,
+    /// KV blocks there are.
+    pub kv_total_blocks: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    heartbeat: Heartbeat,
+    stall_after: Duration,
+    alive: AtomicBool,
+    working: AtomicBool,
+    /// The last count seen to be new, and when.
+    last_beat: Mutex<(u64, Instant)>,
+    running: AtomicUsize,
+    waiting: AtomicUsize,
+    kv_used: AtomicUsize,
+    kv_total: AtomicUsize,
+}
+
+impl Vitals {
+    pub(crate) fn new(heartbeat: Heartbeat, stall_after: Duration, kv_total: usize) -> Self {
+        Self {
+            last_beat: Mutex::new((heartbeat.count(), Instant::now())),
+            heartbeat,
+            stall_after,
+            alive: AtomicBool::new(true),
+            working: AtomicBool::new(false),
+            running: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            kv_used: AtomicUsize::new(0),
+            kv_total: AtomicUsize::new(kv_total),
+        }
+    }
+
+    pub(crate) fn work(&self) {
+        self.working.store(true, Ordering::SeqCst);
+        self.heartbeat.beat();
+    }
+
+    pub(crate) fn rest(&self) {
+        self.working.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn died(&self) {
+        self.alive.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_house(&self, running: usize, waiting: usize, used: usize, total: usize) {
+        self.running.store(running, Ordering::SeqCst);
+        self.waiting.store(waiting, Ordering::SeqCst);
+        self.kv_used.store(used, Ordering::SeqCst);
+        self.kv_total.store(total, Ordering::SeqCst);
+    }
+
+    pub(crate) fn load(&self, waiting: usize, in_flight: usize) -> Load {
+        Load {
+            running: self.running.load(Ordering::SeqCst),
+            waiting,
+            in_flight,
+            kv_used_blocks: self.kv_used.load(Ordering::SeqCst),
+            kv_total_blocks: self.kv_total.load(Ordering::SeqCst),
+        }
+    }
+
+    /// What the loop's state at `now` says. Stuck means: at work, and no beat in `stall_after` of
+    /// being watched; so it must be asked now and then to notice.
+    pub(crate) fn health(&self, now: Instant) -> Health {
+        if !self.is_alive() {
+            return Health::not_ready("the step loop has ended");
+        }
+        let mut last = self.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.heartbeat.count();
+        if count != last.0 || !self.working.load(Ordering::SeqCst) {
+            *last = (count, now);
+            return Health::ready();
+        }
+        let silent = now.saturating_duration_since(last.1);
+        if silent <= self.stall_after {
+            return Health::ready();
+        }
+        Health::not_ready(format!(
+            "the step loop has been stuck for {:.1} s: no operator finished",
+            silent.as_secs_f64()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vitals() -> (Vitals, Heartbeat, Instant) {
+        let heartbeat = Heartbeat::default();
+        (Vitals::new(heartbeat.clone(), Duration::from_secs(5), 1), heartbeat, Instant::now())
+    }
+
+    #[test]
+    fn a_silent_loop_at_work_is_stuck_and_recovers() {
+        let (vitals, heartbeat, now) = vitals();
+        vitals.work();
+        assert!(vitals.health(now).ready);
+        assert!(vitals.health(now + Duration::from_secs(5)).ready);
+        let stuck = vitals.health(now + Duration::from_secs(6));
+        assert!(!stuck.ready && stuck.reason.contains("6.0 s"), "{stuck:?}");
+        heartbeat.beat();
+        assert!(vitals.health(now + Duration::from_secs(7)).ready);
+    }
+
+    #[test]
+    fn a_long_step_that_beats_is_not_a_hang() {
+        let (vitals, heartbeat, now) = vitals();
+        vitals.work();
+        for second in 0..600 {
+            heartbeat.beat();
+            assert!(vitals.health(now + Duration::from_secs(second)).ready);
+        }
+    }
+
+    #[test]
+    fn an_idle_loop_is_ready_for_ever_and_a_dead_one_never() {
+        let (vitals, _heartbeat, now) = vitals();
+        vitals.rest();
+        assert!(vitals.health(now).ready);
+        assert!(vitals.health(now + Duration::from_secs(3600)).ready);
+        vitals.died();
+        assert!(!vitals.health(now).ready);
+    }
+}
