@@ -1,1 +1,76 @@
 //! Who runs in the next step, and with how many tokens.
+//!
+//! [`Scheduler::schedule`] decides and returns a [`StepPlan`]; somebody computes it;
+//! [`Scheduler::commit`] learns what came of it. In between, requests may be added and cancelled.
+//!
+//! - *Continuous batching* (Orca: Yu et al. 2022, section 3): requests join and leave between steps.
+//! - *Chunked prefill under one token budget* (Sarathi-Serve: Agrawal et al. 2024, section 4): decodes
+//!   first, so that nobody who streams waits for somebody else's prompt; the rest of the budget goes
+//!   to prompts, cut wherever the budget ends.
+//! - *Preemption by recomputation* (PagedAttention: Kwon et al. 2023, section 4.5): when blocks run out
+//!   the latest arrival gives its own back, so the earliest always moves on.
+//! - First come, first served; bounded queue; deadlines.
+//!
+//! **Architecture invariant:** pure and deterministic. This crate knows nothing of tensors, text, tokio,
+//! I/O or the wall clock: time is an argument, and the same calls give the same plans, byte for byte.
+//!
+//! # Examples
+//!
+//! ```
+//! use maitre_kv::KvConfig;
+//! use maitre_scheduler::{NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, Time};
+//!
+//! let mut scheduler = Scheduler::new(SchedulerConfig {
+//!     max_seqs: 4,
+//!     max_batched_tokens: 8,
+//!     max_queue: 16,
+//!     max_model_len: 64,
+//!     kv: KvConfig { num_blocks: 8, block_size: 4 },
+//! })?;
+//! scheduler.add(NewRequest {
+//!     id: RequestId(1),
+//!     prompt: (100..110).collect(),
+//!     max_tokens: 2,
+//!     priority: 0,
+//!     arrival: Time::ZERO,
+//!     deadline: None,
+//!     queue_deadline: None,
+//!     prompt_logits: false,
+//! })?;
+//!
+//! // The prompt of 10 tokens takes two steps under a budget of 8; the second one samples.
+//! while scheduler.has_work() {
+//!     let plan = scheduler.schedule(Time::ZERO);
+//!     let outcomes: Vec<Outcome> = plan
+//!         .spans
+//!         .iter()
+//!         .map(|span| Outcome {
+//!             request: span.request,
+//!             tokens: if span.samples { vec![7] } else { vec![] },
+//!             finished: false,
+//!             failed: false,
+//!         })
+//!         .collect();
+//!     scheduler.commit(plan.step_id, &outcomes)?;
+//! }
+//! assert_eq!(scheduler.kv_usage().used, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod commit;
+mod config;
+mod error;
+mod in_flight;
+mod invariants;
+mod plan;
+mod request;
+mod schedule;
+mod scheduler;
+mod timers;
+
+pub use config::SchedulerConfig;
+pub use error::{InvariantViolation, Refusal, SchedulerError};
+pub use plan::{Expired, ExpiredWhy, Outcome, PlannedSpan, Preemption, StepId, StepPlan};
+pub use request::{NewRequest, RequestId, Time};
+pub use schedule::MAX_STEPS_IN_FLIGHT;
+pub use scheduler::{KvUsage, Scheduler};

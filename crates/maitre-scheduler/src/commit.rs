@@ -1,0 +1,101 @@
+//! Committing a step: checking the outcomes against the plan, then applying them all or none.
+
+use std::collections::HashMap;
+
+use crate::in_flight::{SpanInFlight, StepInFlight};
+use crate::{Outcome, RequestId, Scheduler, SchedulerError, StepId};
+
+impl Scheduler {
+    /// Learns what came of the oldest step in flight. Every span has one outcome, in any order;
+    /// requests that were cancelled or expired since need none, and theirs are ignored.
+    ///
+    /// A request that finished, failed or has its `max_tokens` is gone afterwards, and its blocks
+    /// are free, as are those of requests that were cancelled while the step was in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`SchedulerError::UnexpectedStep`], [`SchedulerError::MissingOutcome`],
+    /// [`SchedulerError::UnplannedOutcome`], [`SchedulerError::DuplicateOutcome`] or
+    /// [`SchedulerError::WrongTokenCount`]. Nothing has changed then; the step is still in flight.
+    pub fn commit(&mut self, step: StepId, outcomes: &[Outcome]) -> Result<(), SchedulerError> {
+        let expected = self.in_flight.oldest().map(|oldest| oldest.step);
+        let Some(planned) = self.in_flight.oldest().filter(|oldest| oldest.step == step) else {
+            return Err(SchedulerError::UnexpectedStep { step, expected });
+        };
+        let answers = self.match_outcomes(planned, outcomes)?;
+        let done = self.in_flight.complete_oldest();
+        for (span, outcome) in answers {
+            self.apply(span, outcome);
+        }
+        for sequence in done.into_iter().flat_map(|step| step.release_after) {
+            self.kv.release(sequence);
+        }
+        debug_assert_eq!(self.check_invariants(), Ok(()));
+        Ok(())
+    }
+
+    /// Pairs each span whose request still runs with its outcome.
+    fn match_outcomes<'a>(
+        &self,
+        planned: &StepInFlight,
+        outcomes: &'a [Outcome],
+    ) -> Result<Vec<(SpanInFlight, &'a Outcome)>, SchedulerError> {
+        let step = planned.step;
+        let mut by_request = HashMap::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            let request = outcome.request;
+            if by_request.insert(request, outcome).is_some() {
+                return Err(SchedulerError::DuplicateOutcome { step, request });
+            }
+        }
+        let mut answers = Vec::with_capacity(planned.spans.len());
+        for &span in &planned.spans {
+            let outcome = by_request.remove(&span.request);
+            if !self.running.contains_key(&span.place) {
+                continue;
+            }
+            let request = span.request;
+            let outcome = outcome.ok_or(SchedulerError::MissingOutcome { step, request })?;
+            check_token_count(step, span, outcome)?;
+            answers.push((span, outcome));
+        }
+        match by_request.into_keys().min() {
+            Some(request) => Err(SchedulerError::UnplannedOutcome { step, request }),
+            None => Ok(answers),
+        }
+    }
+
+    fn apply(&mut self, span: SpanInFlight, outcome: &Outcome) {
+        let Some(request) = self.running.get_mut(&span.place) else {
+            return;
+        };
+        request.committed += span.num_tokens;
+        request.delivered = request.delivered.max(request.committed);
+        if !outcome.failed {
+            request.tokens.extend_from_slice(&outcome.tokens);
+        }
+        if outcome.failed || outcome.finished || request.tokens.len() >= request.full_len {
+            self.remove(span.place);
+        }
+    }
+}
+
+fn check_token_count(
+    step: StepId,
+    span: SpanInFlight,
+    outcome: &Outcome,
+) -> Result<(), SchedulerError> {
+    let expected = usize::from(span.samples);
+    let got = outcome.tokens.len();
+    let ends = outcome.finished || outcome.failed;
+    if got == expected || (ends && got < expected) {
+        return Ok(());
+    }
+    let request: RequestId = span.request;
+    Err(SchedulerError::WrongTokenCount {
+        step,
+        request,
+        expected,
+        got,
+    })
+}

@@ -1,0 +1,214 @@
+//! Refusals, errors and broken promises, in words that say what to do about them.
+
+use maitre_kv::KvError;
+
+use crate::{RequestId, StepId};
+
+/// Why a request was not taken. Nothing of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The waiting queue is full: the one refusal that a later try can cure.
+    #[error("{limit} requests are already waiting, which is the limit; try again later")]
+    QueueFull {
+        /// The configured `max_queue`.
+        limit: usize,
+    },
+    /// The KV pool could not hold the request even if it were alone.
+    #[error(
+        "the request may need KV room for {needed_tokens} tokens (prompt and max_tokens), but the whole \
+         pool holds {capacity_tokens}; shorten the prompt, lower max_tokens or enlarge the KV pool"
+    )]
+    NeverFits {
+        /// Prompt plus output limit.
+        needed_tokens: usize,
+        /// What the pool holds.
+        capacity_tokens: usize,
+    },
+    /// The request could grow beyond the longest sequence the model takes.
+    #[error(
+        "the request may grow to {needed_tokens} tokens (prompt and max_tokens), but sequences end at \
+         {max_model_len}; shorten the prompt or lower max_tokens"
+    )]
+    TooLong {
+        /// Prompt plus output limit.
+        needed_tokens: usize,
+        /// The configured limit.
+        max_model_len: usize,
+    },
+    /// There is nothing to compute a first token from.
+    #[error("the prompt is empty; it needs at least one token")]
+    EmptyPrompt,
+    /// The output limit is zero.
+    #[error("max_tokens is 0; it must allow at least one token")]
+    ZeroMaxTokens,
+    /// A live request already has this id.
+    #[error(
+        "{request} is already waiting or running; ids may be reused only after the request ended"
+    )]
+    DuplicateId {
+        /// The id.
+        request: RequestId,
+    },
+}
+
+/// A configuration that cannot work, or a commit that does not answer its plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchedulerError {
+    /// The KV pool cannot exist.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// No request could ever run.
+    #[error("max_seqs is 0; at least 1 request must be able to run")]
+    ZeroMaxSeqs,
+    /// Decoding requests would starve each other.
+    #[error(
+        "max_batched_tokens ({max_batched_tokens}) is below max_seqs ({max_seqs}), so some requests would \
+         get no token in a step; raise the token budget to at least {max_seqs} or lower max_seqs"
+    )]
+    BudgetBelowMaxSeqs {
+        /// The token budget.
+        max_batched_tokens: usize,
+        /// Requests that run at the same time.
+        max_seqs: usize,
+    },
+    /// No request could ever be added.
+    #[error("max_queue is 0; at least 1 request must be able to wait for its first step")]
+    ZeroMaxQueue,
+    /// No prompt with an output would fit.
+    #[error(
+        "max_model_len is {max_model_len}; it needs at least 2, one token of prompt and one of output"
+    )]
+    MaxModelLenTooSmall {
+        /// The configured limit.
+        max_model_len: usize,
+    },
+    /// The step was never planned, is already committed, or an earlier one must be committed first.
+    #[error("{step} cannot be committed now; expected {}", expected_step(.expected))]
+    UnexpectedStep {
+        /// The step that was named.
+        step: StepId,
+        /// The oldest step in flight, the only one that can be committed.
+        expected: Option<StepId>,
+    },
+    /// A span of the plan got no outcome, and its request was not cancelled meanwhile.
+    #[error("{step} is committed without an outcome for {request}; every span needs one")]
+    MissingOutcome {
+        /// The step.
+        step: StepId,
+        /// The request.
+        request: RequestId,
+    },
+    /// An outcome names a request that the plan did not run.
+    #[error(
+        "{step} did not run {request}, but got an outcome for it; commit the plan's requests only"
+    )]
+    UnplannedOutcome {
+        /// The step.
+        step: StepId,
+        /// The request.
+        request: RequestId,
+    },
+    /// Two outcomes name the same request.
+    #[error("{step} got two outcomes for {request}; each span has one")]
+    DuplicateOutcome {
+        /// The step.
+        step: StepId,
+        /// The request.
+        request: RequestId,
+    },
+    /// An outcome brings tokens that the span did not sample, or lacks the one it did.
+    #[error(
+        "{step} got {got} new tokens for {request}, expected {expected}: 1 from a span that samples (an \
+         outcome that ends the request may leave it out), 0 from any other"
+    )]
+    WrongTokenCount {
+        /// The step.
+        step: StepId,
+        /// The request.
+        request: RequestId,
+        /// Tokens the span yields.
+        expected: usize,
+        /// Tokens the outcome brought.
+        got: usize,
+    },
+}
+
+fn expected_step(expected: &Option<StepId>) -> String {
+    match expected {
+        Some(step) => format!("{step}, the oldest step in flight"),
+        None => "none, as no step is in flight".to_owned(),
+    }
+}
+
+/// A broken promise of the scheduler's own bookkeeping: always a bug, never the caller's input.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvariantViolation {
+    /// The KV bookkeeping is broken.
+    #[error(transparent)]
+    Kv(#[from] maitre_kv::InvariantViolation),
+    /// A limit of the configuration is exceeded.
+    #[error("{running} requests run, the limit is {max_seqs}")]
+    TooManyRunning {
+        /// Requests that run.
+        running: usize,
+        /// The limit.
+        max_seqs: usize,
+    },
+    /// A request is not found under its id.
+    #[error("{request} is not indexed under its id")]
+    NotIndexed {
+        /// The request.
+        request: RequestId,
+    },
+    /// The index by id has entries for requests that are gone.
+    #[error("{indexed} ids are indexed, but {live} requests are waiting or running")]
+    StaleIndex {
+        /// Entries of the index.
+        indexed: usize,
+        /// Live requests.
+        live: usize,
+    },
+    /// A request's token counts contradict each other or the steps in flight.
+    #[error(
+        "{request} has {known} known, {scheduled} scheduled and {committed} committed tokens, with \
+         {in_flight} in flight"
+    )]
+    WrongCounts {
+        /// The request.
+        request: RequestId,
+        /// Prompt and output tokens so far.
+        known: usize,
+        /// Tokens planned since admission.
+        scheduled: usize,
+        /// Tokens committed since admission.
+        committed: usize,
+        /// Tokens in the steps in flight.
+        in_flight: usize,
+    },
+    /// A running request's table does not cover its scheduled tokens.
+    #[error("{request} has {blocks} KV blocks for {scheduled} scheduled tokens")]
+    TableTooShort {
+        /// The request.
+        request: RequestId,
+        /// Blocks in its table.
+        blocks: usize,
+        /// Tokens planned since admission.
+        scheduled: usize,
+    },
+    /// Somebody else than running requests and requests that leave with a step in flight holds blocks.
+    #[error("{holding} sequences hold KV blocks, expected {expected}")]
+    BlocksLeaked {
+        /// Sequences with a block table.
+        holding: usize,
+        /// Running requests and those leaving with a step in flight.
+        expected: usize,
+    },
+    /// A deadline is watched for nobody, or somebody's is not watched.
+    #[error("{watched} deadlines are watched, expected {expected}")]
+    WrongTimers {
+        /// Timers that exist.
+        watched: usize,
+        /// Timers the live requests need.
+        expected: usize,
+    },
+}
