@@ -1,0 +1,231 @@
+//! A row of logits with the largest logit of each block of 64.
+//!
+//! One pass at the speed of memory finds the block peaks; everything after it asks them first and
+//! then looks into the few blocks that matter. The k-th largest of the peaks, for example, bounds
+//! the k-th largest logit from below, so that finding it need not sort, nor even copy, the
+//! vocabulary.
+
+use crate::{SamplingError, noise};
+
+/// Tokens that share a peak. The noise of a block is computed at once, so the sizes agree.
+pub(crate) const BLOCK: usize = noise::BLOCK;
+
+/// Memory a [`Row`] works in, kept from row to row.
+#[derive(Debug, Default)]
+pub(crate) struct RowScratch {
+    peaks: Vec<f32>,
+    selection: Vec<f32>,
+}
+
+/// Logits, checked: none is NaN or +inf, at least one is finite.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    logits: &'a [f32],
+    peaks: &'a [f32],
+    selection: &'a mut Vec<f32>,
+    max: f32,
+}
+
+impl<'a> Row<'a> {
+    /// Finds the peaks of `logits`.
+    pub(crate) fn scan(
+        logits: &'a [f32],
+        scratch: &'a mut RowScratch,
+    ) -> Result<Self, SamplingError> {
+        let RowScratch { peaks, selection } = scratch;
+        peaks.clear();
+        let (blocks, rest) = logits.as_chunks::<BLOCK>();
+        let mut sound = true;
+        for block in blocks {
+            peaks.push(peak(block));
+            sound &= is_sound(block);
+        }
+        if !rest.is_empty() {
+            let mut block = [f32::NEG_INFINITY; BLOCK];
+            block[..rest.len()].copy_from_slice(rest);
+            peaks.push(peak(&block));
+            sound &= is_sound(&block);
+        }
+        if !sound {
+            return Err(first_unsound(logits));
+        }
+        let max = peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if max == f32::NEG_INFINITY {
+            return Err(SamplingError::NothingPossible {
+                vocab_size: logits.len(),
+            });
+        }
+        Ok(Self {
+            logits,
+            peaks,
+            selection,
+            max,
+        })
+    }
+
+    /// How many tokens the row has.
+    pub(crate) fn len(&self) -> usize {
+        self.logits.len()
+    }
+
+    /// The logit of `token`, if the row has it.
+    pub(crate) fn logit(&self, token: u32) -> Option<f32> {
+        self.logits.get(token as usize).copied()
+    }
+
+    /// The largest logit of block `number`.
+    pub(crate) fn peak(&self, number: usize) -> f32 {
+        self.peaks[number]
+    }
+
+    /// The largest logit.
+    pub(crate) fn max(&self) -> f32 {
+        self.max
+    }
+
+    /// The token with the largest logit, the lowest id among equals.
+    pub(crate) fn argmax(&self) -> u32 {
+        let found = self.blocks_from(self.max).find_map(|(block, logits)| {
+            let at = logits.iter().position(|logit| *logit == self.max)?;
+            Some((block * BLOCK + at) as u32)
+        });
+        found.unwrap_or_default()
+    }
+
+    /// `(number, logits)` of the blocks that hold a logit of at least `cut`.
+    pub(crate) fn blocks_from(&self, cut: f32) -> impl Iterator<Item = (usize, &'a [f32])> {
+        let blocks = self.logits.chunks(BLOCK).zip(self.peaks).enumerate();
+        blocks
+            .filter(move |(_, (_, peak))| **peak >= cut)
+            .map(|(number, (block, _))| (number, block))
+    }
+
+    /// `(token, logit)` of the tokens with a logit of at least `cut`, in order.
+    pub(crate) fn tokens_from(&self, cut: f32) -> impl Iterator<Item = (u32, f32)> {
+        self.blocks_from(cut).flat_map(move |(number, block)| {
+            let tokens = (number * BLOCK) as u32..;
+            tokens
+                .zip(block.iter().copied())
+                .filter(move |(_, logit)| *logit >= cut)
+        })
+    }
+
+    /// How many logits are greater than `logit`.
+    pub(crate) fn count_above(&self, logit: f32) -> u32 {
+        let above = |block: &[f32]| block.iter().map(|x| u32::from(*x > logit)).sum::<u32>();
+        self.blocks_from(logit).map(|(_, block)| above(block)).sum()
+    }
+
+    /// The `k`-th largest logit, counting from one; -inf if there are no more than `k`.
+    pub(crate) fn kth_largest(&mut self, k: usize) -> f32 {
+        if k == 0 || k >= self.logits.len() {
+            return f32::NEG_INFINITY;
+        }
+        let mut selection = std::mem::take(self.selection);
+        let mut floor = f32::NEG_INFINITY;
+        if k <= self.peaks.len() {
+            selection.clear();
+            selection.extend_from_slice(self.peaks);
+            floor = kth_largest(&mut selection, k);
+        }
+        selection.clear();
+        for (_, block) in self.blocks_from(floor) {
+            selection.extend(block.iter().copied().filter(|logit| *logit >= floor));
+        }
+        let kth = kth_largest(&mut selection, k);
+        *self.selection = selection;
+        kth
+    }
+}
+
+/// The `k`-th largest of at least `k` ≥ 1 values, in linear time.
+fn kth_largest(values: &mut [f32], k: usize) -> f32 {
+    *values
+        .select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a))
+        .1
+}
+
+/// The largest logit of a block, in 16 lanes that the compiler turns into vectors.
+fn peak(block: &[f32; BLOCK]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for group in block.as_chunks::<16>().0 {
+        for (lane, logit) in lanes.iter_mut().zip(group) {
+            *lane = if *logit > *lane { *logit } else { *lane };
+        }
+    }
+    lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Whether every logit is a number or -inf: NaN and +inf alone are not below +inf.
+fn is_sound(block: &[f32; BLOCK]) -> bool {
+    block
+        .iter()
+        .fold(true, |sound, logit| sound & (*logit < f32::INFINITY))
+}
+
+#[cold]
+fn first_unsound(logits: &[f32]) -> SamplingError {
+    let unsound = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
+    let at = logits.iter().position(unsound).unwrap_or_default();
+    SamplingError::NonFinite {
+        token: at as u32,
+        logit: logits[at],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Rows around the block size, with ties and impossible tokens but at least one possible one.
+    fn logits() -> impl Strategy<Value = Vec<f32>> {
+        let tied = (-8..8_i8).prop_map(f32::from);
+        let logit = prop_oneof![4 => -30.0..30.0_f32, 2 => tied, 1 => Just(f32::NEG_INFINITY)];
+        (prop::collection::vec(logit, 0..400), -9.0..9.0_f32).prop_map(|(mut row, last)| {
+            row.push(last);
+            row
+        })
+    }
+
+    fn sorted(row: &[f32]) -> Vec<f32> {
+        let mut sorted = row.to_vec();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        sorted
+    }
+
+    proptest! {
+        #[test]
+        fn peaks_answer_as_a_sorted_row_does(logits in logits(), k in 1..450_usize, cut in -35.0..35.0_f32) {
+            let mut scratch = RowScratch::default();
+            let mut row = Row::scan(&logits, &mut scratch).unwrap();
+            let sorted = sorted(&logits);
+            prop_assert_eq!(row.max(), sorted[0]);
+            prop_assert_eq!(row.argmax() as usize, logits.iter().position(|x| *x == sorted[0]).unwrap());
+            let kth = if k < sorted.len() { sorted[k - 1] } else { f32::NEG_INFINITY };
+            prop_assert_eq!(row.kth_largest(k), kth);
+            prop_assert_eq!(row.count_above(cut) as usize, sorted.iter().filter(|x| **x > cut).count());
+            let naive: Vec<(u32, f32)> =
+                (0..).zip(logits.iter().copied()).filter(|(_, logit)| *logit >= cut).collect();
+            prop_assert_eq!(row.tokens_from(cut).collect::<Vec<_>>(), naive);
+        }
+
+        #[test]
+        fn a_number_that_is_no_logit_is_found(mut logits in logits(), at: prop::sample::Index, nan: bool) {
+            let token = at.index(logits.len());
+            logits[token] = if nan { f32::NAN } else { f32::INFINITY };
+            let found = Row::scan(&logits, &mut RowScratch::default()).unwrap_err();
+            let SamplingError::NonFinite { token: named, logit } = found else { panic!("{found:?}") };
+            prop_assert_eq!((named as usize, logit.is_nan()), (token, nan));
+        }
+    }
+
+    #[test]
+    fn a_row_without_a_possible_token_is_refused() {
+        for vocab_size in [0, 1, 64, 100] {
+            let logits = vec![f32::NEG_INFINITY; vocab_size];
+            let found = Row::scan(&logits, &mut RowScratch::default()).unwrap_err();
+            assert_eq!(found, SamplingError::NothingPossible { vocab_size });
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! From a row of logits to a token: the steps of the crate's root page in their order.
+//!
+//! `min_p` and `top_k` both keep whatever lies above some logit, so together they are one number, the
+//! *cut*; only `top_p` needs a list of candidates. The draw then looks at tokens at or above the cut, and of
+//! these only at those whose noise could still lift them over the best so far.
+
+use crate::{
+    SamplingError, SamplingParams, TokenCounts, TokenLogprobs, adjust,
+    logprobs::token_logprobs,
+    noise,
+    nucleus::{self, Candidate},
+    params::GREEDY_BELOW,
+    row::{BLOCK, Row, RowScratch},
+};
+
+/// The token that was chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// Its id.
+    pub token: u32,
+    /// How probable it was, if the request asked.
+    pub logprobs: Option<TokenLogprobs>,
+}
+
+/// Draws tokens. Holds nothing but memory to work in, which is reused from row to row: once it has seen the
+/// largest vocabulary, a draw allocates only the alternatives it returns.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    scratch: RowScratch,
+    adjusted: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+impl Sampler {
+    /// A sampler that has not yet reserved any memory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The token that follows, from `logits` `[vocabulary]`.
+    ///
+    /// `position` counts the tokens generated before. `banned` tokens are not chosen (stop tokens while
+    /// `min_tokens` holds). `params` must be valid, see [`SamplingParams::validate`]; tokens in
+    /// `banned`, `counts` or the bias beyond the vocabulary are passed over.
+    ///
+    /// The result depends on the arguments alone, not on what this sampler did before.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplingError::NonFinite`] if a logit is NaN or +inf (-inf is a token the model rules out),
+    /// [`SamplingError::NothingPossible`] if no token is left.
+    pub fn sample(
+        &mut self,
+        logits: &[f32],
+        params: &SamplingParams,
+        counts: &TokenCounts,
+        position: u64,
+        banned: &[u32],
+    ) -> Result<Sampled, SamplingError> {
+        let Self {
+            scratch,
+            adjusted,
+            candidates,
+        } = self;
+        let mut raw = Row::scan(logits, scratch)?;
+        let token = if adjust::is_needed(params, banned) {
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            adjust::adjust(adjusted, params, counts, banned);
+            choose(
+                &mut Row::scan(adjusted, scratch)?,
+                params,
+                position,
+                candidates,
+            )
+        } else {
+            choose(&mut raw, params, position, candidates)
+        };
+        let logprobs = match params.logprobs {
+            Some(k) => Some(self.token_logprobs(logits, token, k)?),
+            None => None,
+        };
+        Ok(Sampled { token, logprobs })
+    }
+
+    /// How probable `token` was under `logits` `[vocabulary]`, and the `k` most probable tokens: what is
+    /// reported for the tokens of a prompt.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample), and [`SamplingError::UnknownToken`] if `token` is beyond the
+    /// vocabulary.
+    pub fn token_logprobs(
+        &mut self,
+        logits: &[f32],
+        token: u32,
+        k: u32,
+    ) -> Result<TokenLogprobs, SamplingError> {
+        token_logprobs(&mut Row::scan(logits, &mut self.scratch)?, token, k)
+    }
+}
+
+/// Temperature, truncation and the draw.
+fn choose(
+    row: &mut Row<'_>,
+    params: &SamplingParams,
+    position: u64,
+    candidates: &mut Vec<Candidate>,
+) -> u32 {
+    let mode = row.argmax();
+    if params.temperature < GREEDY_BELOW {
+        return mode;
+    }
+    let race = Race::new(mode, row.max(), params, position);
+    let cut = cut(row, params);
+    if params.top_p < 1.0 {
+        nucleus::select(row, 1.0 / params.temperature, cut, params.top_p, candidates);
+        race.among(candidates)
+    } else {
+        race.among_row(row, cut)
+    }
+}
+
+/// The least logit that `min_p` and `top_k` keep.
+fn cut(row: &mut Row<'_>, params: &SamplingParams) -> f32 {
+    let kth = row.kth_largest(params.top_k as usize);
+    // p ≥ min_p · p_max says (logit - max) / temperature ≥ ln(min_p); ln 0 is -inf.
+    let reach = libm::log(f64::from(params.min_p)) * f64::from(params.temperature);
+    kth.max((f64::from(row.max()) + reach) as f32)
+}
+
+/// The Gumbel-max trick: every token scores its scaled logit plus its noise, the best score wins, the lowest
+/// id among equals. Scores are f64, so that a low temperature's large scaled logits keep the noise's digits.
+struct Race {
+    max: f64,
+    scale: f64,
+    seed: u64,
+    position: u64,
+    winner: u32,
+    score: f64,
+}
+
+impl Race {
+    /// Starts with the most probable token, whose score already rules out most others.
+    fn new(mode: u32, max: f32, params: &SamplingParams, position: u64) -> Self {
+        let seed = params.seed;
+        Self {
+            max: f64::from(max),
+            scale: 1.0 / f64::from(params.temperature),
+            seed,
+            position,
+            winner: mode,
+            score: f64::from(noise::gumbel(seed, position, mode)),
+        }
+    }
+
+    /// The winner among `candidates`, the most probable token being one of them.
+    fn among(mut self, candidates: &[Candidate]) -> u32 {
+        for &Candidate { token, logit, .. } in candidates {
+            let scaled = self.scaled(logit);
+            if scaled + f64::from(noise::MAX) >= self.score {
+                self.enter(token, scaled, noise::bits(self.seed, self.position, token));
+            }
+        }
+        self.winner
+    }
+
+    /// The winner among the tokens of `row` with a logit of at least `cut`.
+    fn among_row(mut self, row: &Row<'_>, cut: f32) -> u32 {
+        for (number, block) in row.blocks_from(cut) {
+            if self.scaled(row.peak(number)) + f64::from(noise::MAX) < self.score {
+                continue;
+            }
+            let bits = noise::block_bits(self.seed, self.position, number as u32);
+            let first = (number * BLOCK) as u32;
+            for ((token, logit), bits) in (first..).zip(block).zip(bits) {
+                if *logit >= cut {
+                    self.enter(token, self.scaled(*logit), bits);
+                }
+            }
+        }
+        self.winner
+    }
+
+    /// The logit over the temperature, less that of the most probable token: at most zero.
+    fn scaled(&self, logit: f32) -> f64 {
+        (f64::from(logit) - self.max) * self.scale
+    }
+
+    /// Lets a token take part whose noise is that of `bits`.
+    fn enter(&mut self, token: u32, scaled: f64, bits: u32) {
+        if scaled + noise::upper_bound(bits) < self.score {
+            return;
+        }
+        let score = scaled + f64::from(noise::from_bits(bits));
+        if score > self.score || (score == self.score && token < self.winner) {
+            (self.winner, self.score) = (token, score);
+        }
+    }
+}
