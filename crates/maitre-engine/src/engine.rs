@@ -224,7 +224,7 @@ impl Engine {
     #[must_use]
     pub fn load(&self) -> Load {
         let admission = &self.shared.admission;
-        self.shared.vitals.load(admission.waiting(), admission.in_flight())
+        self.shared.vitals.load(admission.waiting(), admission.in_flight(), Instant::now())
     }
 
     /// What was built: model, limits, memory.

@@ -39,6 +39,7 @@ pub(crate) fn describe() {
     describe_histogram!("maitre_step_batch_sequences", "Sequences in a step");
     describe_histogram!("maitre_time_to_first_token_seconds", "From submission to the first token");
     describe_histogram!("maitre_time_per_output_token_seconds", "Mean time per token after the first");
+    describe_histogram!("maitre_inter_token_latency_seconds", "Between two tokens of a sequence");
     describe_histogram!("maitre_queue_time_seconds", "From submission to the first step");
     describe_histogram!("maitre_e2e_latency_seconds", "From submission to the end");
 }
@@ -80,6 +81,11 @@ pub(crate) fn finished(reason: FinishReason, timings: &Timings, prompt: u32, gen
         histogram!("maitre_time_per_output_token_seconds").record(timings.tpot);
         histogram!("vllm:request_time_per_output_token_seconds").record(timings.tpot);
     }
+}
+
+pub(crate) fn inter_token(gap: Duration) {
+    histogram!("maitre_inter_token_latency_seconds").record(gap);
+    histogram!("vllm:inter_token_latency_seconds").record(gap);
 }
 
 pub(crate) fn failed() {

@@ -80,7 +80,9 @@ impl Output {
         }
         self.generated += 1;
         self.times.first_token.get_or_insert(committed.at);
-        self.times.last_token = Some(committed.at);
+        if let Some(last) = self.times.last_token.replace(committed.at) {
+            crate::metrics::inter_token(committed.at.saturating_sub(last));
+        }
 
         let (text, matched) = self.text_of(&committed);
         let logprobs = committed.logprobs.iter().map(|row| self.named(row)).collect();

@@ -4,7 +4,7 @@
 //! queue only ever holds requests that can run.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use maitre_model::GenerationDefaults;
 use maitre_sampling::SamplingParams;
@@ -191,6 +191,7 @@ impl House {
         }
     }
 
+    /// The engine is the lowest layer with a clock: a conversation that names no time is held now.
     fn chat_prompt(&self, chat: &ChatRequest, findings: &mut Findings) -> Vec<u32> {
         if chat.messages.is_empty() {
             findings.add("messages", "is empty; at least one message is needed");
@@ -200,7 +201,12 @@ impl House {
         if !self.may_fit(bytes, "messages", findings) {
             return Vec::new();
         }
-        self.tokens_or_finding(self.tokenizer.encode_chat(chat), "messages", findings)
+        let tokens = if chat.now == SystemTime::UNIX_EPOCH {
+            self.tokenizer.encode_chat(&ChatRequest { now: SystemTime::now(), ..chat.clone() })
+        } else {
+            self.tokenizer.encode_chat(chat)
+        };
+        self.tokens_or_finding(tokens, "messages", findings)
     }
 
     /// False, and a finding, for a text so long that tokenizing it would be wasted work.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use maitre_sampling::TokenCounts;
 use maitre_scheduler::{
-    Expired, ExpiredWhy, Outcome, PlannedSpan, RequestId, Scheduler, StepPlan, Time,
+    Expired, ExpiredWhy, Outcome, PlannedSpan, RequestId, Scheduler, SchedulerError, StepPlan, Time,
 };
 
 use crate::admission::Admission;
@@ -19,7 +19,7 @@ use crate::command::{Command, Submission};
 use crate::output::CommittedToken;
 use crate::publisher::Publication;
 use crate::run::{Kitchen, Sequence, SpanResult};
-use crate::vitals::Vitals;
+use crate::vitals::{House, Vitals};
 use crate::{EngineError, FinishReason, metrics};
 
 /// How long the loop waits for news when a plan was empty though work is left; only a request
@@ -59,15 +59,14 @@ impl StepLoop {
             self.seat(&plan, began);
             let results = self.kitchen.run(&plan.spans, &self.sequences);
             let outcomes = self.judge(results);
-            if let Err(broken) = self.scheduler.commit(plan.step_id, &outcomes) {
+            if let Err(broken) = self.commit(&plan, &outcomes) {
                 return Ended::Broken(broken.to_string());
             }
-            debug_assert_eq!(self.scheduler.check_invariants(), Ok(()));
             self.observe(&plan, began);
             if !self.publish() {
                 return Ended::Asked;
             }
-            idle = plan.spans.is_empty() && plan.expired.is_empty();
+            idle = plan.is_empty() && plan.expired.is_empty();
         }
         Ended::Asked
     }
@@ -208,6 +207,15 @@ impl StepLoop {
         outcome
     }
 
+    /// Tells the scheduler what became of its plan, and in debug builds audits its books.
+    fn commit(&mut self, plan: &StepPlan, outcomes: &[Outcome]) -> Result<(), SchedulerError> {
+        if !plan.is_empty() {
+            self.scheduler.commit(plan.step_id, outcomes)?;
+        }
+        debug_assert_eq!(self.scheduler.check_invariants(), Ok(()));
+        Ok(())
+    }
+
     /// Hands this step's news to the publisher; false when it is gone.
     fn publish(&mut self) -> bool {
         self.news.is_empty() || self.publisher.send(std::mem::take(&mut self.news)).is_ok()
@@ -223,19 +231,23 @@ impl StepLoop {
 
     fn observe(&self, plan: &StepPlan, began: Time) {
         let usage = self.scheduler.kv_usage();
+        let running = self.scheduler.num_running();
+        let count = |of: fn(&PlannedSpan) -> usize| plan.spans.iter().map(of).sum();
         self.vitals.set_house(
-            self.scheduler.num_running(),
-            self.scheduler.num_waiting(),
-            usage.used,
-            usage.total,
+            House {
+                running,
+                kv_used: usage.used,
+                preempted: plan.preempted.len(),
+                generated: count(|span| usize::from(span.samples)),
+            },
+            Instant::now(),
         );
-        let tokens: usize = plan.spans.iter().map(|span: &PlannedSpan| span.tokens.len()).sum();
         metrics::step(&metrics::Step {
             took: self.now().saturating_sub(began),
             spans: plan.spans.len(),
-            tokens,
+            tokens: count(|span| span.tokens.len()),
             preempted: plan.preempted.len(),
-            running: self.scheduler.num_running(),
+            running,
             waiting: self.admission.waiting(),
             kv_used: usage.used,
             kv_total: usage.total,

@@ -3,7 +3,7 @@
 //! A long step is not a hang: every operator beats the heartbeat, so a loop that works but whose
 //! heart has not beaten for a while is stuck, however long its steps are.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ impl Health {
 }
 
 /// How full the house is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Load {
     /// Sequences that take part in steps.
     pub running: usize,
@@ -41,6 +41,19 @@ pub struct Load {
     pub kv_used_blocks: usize,
     /// KV blocks there are.
     pub kv_total_blocks: usize,
+    /// Tokens generated per second, over the last few seconds.
+    pub output_tokens_per_second: f64,
+    /// How often a sequence was put back into the queue for lack of blocks, since start.
+    pub preemptions: u64,
+}
+
+/// The house after a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct House {
+    pub(crate) running: usize,
+    pub(crate) kv_used: usize,
+    pub(crate) preempted: usize,
+    pub(crate) generated: usize,
 }
 
 #[derive(Debug)]
@@ -52,9 +65,41 @@ pub(crate) struct Vitals {
     /// The last count seen to be new, and when.
     last_beat: Mutex<(u64, Instant)>,
     running: AtomicUsize,
-    waiting: AtomicUsize,
     kv_used: AtomicUsize,
-    kv_total: AtomicUsize,
+    kv_total: usize,
+    preemptions: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+/// Tokens counted in one-second windows; the last full window is the current pace.
+#[derive(Debug)]
+struct Pace {
+    window_began: Instant,
+    tokens: usize,
+    per_second: f64,
+}
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { window_began: now, tokens: 0, per_second: 0.0 }
+    }
+
+    fn count(&mut self, tokens: usize, now: Instant) {
+        self.tokens += tokens;
+        let elapsed = now.saturating_duration_since(self.window_began);
+        if elapsed >= WINDOW {
+            self.per_second = self.tokens as f64 / elapsed.as_secs_f64();
+            (self.window_began, self.tokens) = (now, 0);
+        }
+    }
+
+    /// Zero once no step has closed a window for a while: an idle house has no pace.
+    fn per_second(&self, now: Instant) -> f64 {
+        let stale = now.saturating_duration_since(self.window_began) > 5 * WINDOW;
+        if stale { 0.0 } else { self.per_second }
+    }
 }
 
 impl Vitals {
@@ -66,9 +111,10 @@ impl Vitals {
             alive: AtomicBool::new(true),
             working: AtomicBool::new(false),
             running: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
             kv_used: AtomicUsize::new(0),
-            kv_total: AtomicUsize::new(kv_total),
+            kv_total,
+            preemptions: AtomicU64::new(0),
+            pace: Mutex::new(Pace::new(Instant::now())),
         }
     }
 
@@ -89,20 +135,26 @@ impl Vitals {
         self.alive.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_house(&self, running: usize, waiting: usize, used: usize, total: usize) {
-        self.running.store(running, Ordering::SeqCst);
-        self.waiting.store(waiting, Ordering::SeqCst);
-        self.kv_used.store(used, Ordering::SeqCst);
-        self.kv_total.store(total, Ordering::SeqCst);
+    pub(crate) fn set_house(&self, house: House, now: Instant) {
+        self.running.store(house.running, Ordering::SeqCst);
+        self.kv_used.store(house.kv_used, Ordering::SeqCst);
+        self.preemptions.fetch_add(house.preempted as u64, Ordering::SeqCst);
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).count(house.generated, now);
     }
 
-    pub(crate) fn load(&self, waiting: usize, in_flight: usize) -> Load {
+    pub(crate) fn load(&self, waiting: usize, in_flight: usize, now: Instant) -> Load {
         Load {
             running: self.running.load(Ordering::SeqCst),
             waiting,
             in_flight,
             kv_used_blocks: self.kv_used.load(Ordering::SeqCst),
-            kv_total_blocks: self.kv_total.load(Ordering::SeqCst),
+            kv_total_blocks: self.kv_total,
+            output_tokens_per_second: self
+                .pace
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .per_second(now),
+            preemptions: self.preemptions.load(Ordering::SeqCst),
         }
     }
 

@@ -1,0 +1,70 @@
+//! Invariant 4: one request cannot hurt another. A forward pass that errors or panics, and logits
+//! that are not numbers, fail the culprit alone; the others get the tokens they get without it.
+#![allow(missing_docs)]
+
+mod toy;
+
+use maitre_engine::EngineError;
+use toy::{Answer, Fault, MARKED, Setup, answer, idle, tokens_request};
+
+fn prompt(of: u32) -> Vec<u32> {
+    (0..5 + of % 7).map(|i| 100 + of * 13 + i).collect()
+}
+
+async fn crowd(fault: Option<Fault>, culprit: Option<usize>) -> Vec<Result<Answer, EngineError>> {
+    let (engine, gate) = Setup { fault, ..Setup::default() }.start();
+    // All of them stand in the queue before the first step, so that they share it.
+    gate.shut();
+    let mut generations = Vec::new();
+    for of in 0..9 {
+        let mut prompt = prompt(of as u32);
+        if culprit == Some(of) {
+            prompt.push(MARKED);
+        }
+        generations.push(engine.generate(tokens_request(&prompt, 12)).await.unwrap());
+    }
+    gate.open();
+    let mut answers = Vec::new();
+    for generation in generations {
+        answers.push(answer(generation).await);
+    }
+    idle(&engine).await;
+    assert!(engine.health().ready, "the engine goes on");
+    let later = answer(engine.generate(tokens_request(&prompt(0), 12)).await.unwrap()).await;
+    assert!(later.is_ok(), "{later:?}");
+    answers
+}
+
+async fn fails_alone(fault: Fault, message: &str) {
+    let without = crowd(None, None).await;
+    for culprit in [0, 4, 8] {
+        let with = crowd(Some(fault), Some(culprit)).await;
+        for (of, (with, without)) in with.iter().zip(&without).enumerate() {
+            if of == culprit {
+                let Err(EngineError::Failed { message: found }) = with else {
+                    panic!("{fault:?}: request {of} got {with:?}")
+                };
+                assert!(found.contains(message), "{found}");
+            } else {
+                let (with, without) = (with.as_ref().unwrap(), without.as_ref().unwrap());
+                assert_eq!(with.token_ids, without.token_ids, "{fault:?} of {culprit} hurt {of}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forward_error_fails_the_culprit_alone() {
+    fails_alone(Fault::Error, "injected").await;
+}
+
+#[tokio::test]
+async fn a_panic_fails_the_culprit_alone() {
+    fails_alone(Fault::Panic, "injected panic").await;
+    fails_alone(Fault::PanicInLogits, "injected panic").await;
+}
+
+#[tokio::test]
+async fn logits_that_are_not_numbers_fail_the_culprit_alone() {
+    fails_alone(Fault::NanLogits, "logit").await;
+}

@@ -1,0 +1,317 @@
+//! A model that costs nothing and notices everything: the "keys and values" it keeps in each slot
+//! are the tokens themselves, and its logits are a hash of the whole prefix as read back through
+//! the block table. A wrong table, slot, position or a block reused too early changes its tokens.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use maitre_engine::{
+    Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason, GenerateRequest,
+    Generation, Input, MemoryBudget, Parts,
+};
+use maitre_model::{Batch, GenerationDefaults, ModelError};
+use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
+use maitre_text::Tokenizer;
+
+/// What to do to a batch that holds a marked token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Error,
+    Panic,
+    NanLogits,
+    PanicInLogits,
+}
+
+/// A token of the vocabulary that no toy answer contains by design, so that only the request whose
+/// prompt has it is the culprit.
+pub const MARKED: u32 = 4000;
+pub const EOS: u32 = 2;
+
+/// A door that a step waits at until the test opens it.
+#[derive(Default)]
+pub struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    shut: bool,
+    waiting: bool,
+}
+
+impl Gate {
+    pub fn shut(&self) {
+        self.state.lock().unwrap().shut = true;
+    }
+
+    pub fn open(&self) {
+        self.state.lock().unwrap().shut = false;
+        self.changed.notify_all();
+    }
+
+    /// Blocks until a step stands at the door.
+    pub fn wait_for_step(&self) {
+        let mut state = self.state.lock().unwrap();
+        while !state.waiting {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.waiting = true;
+        self.changed.notify_all();
+        while state.shut {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.waiting = false;
+    }
+}
+
+pub struct Toy {
+    slots: Vec<u32>,
+    rows: Vec<(u64, bool)>,
+    logits: Vec<f32>,
+    vocab_size: usize,
+    fault: Option<Fault>,
+    gate: Arc<Gate>,
+    heartbeat: Heartbeat,
+    /// Beats that a step makes before it passes the gate.
+    pub operators: u64,
+}
+
+impl Toy {
+    pub fn new(limits: &EngineLimits, vocab_size: usize) -> Self {
+        Self {
+            slots: vec![u32::MAX; limits.num_blocks * limits.block_size],
+            rows: Vec::new(),
+            logits: Vec::new(),
+            vocab_size,
+            fault: None,
+            gate: Arc::default(),
+            heartbeat: Heartbeat::default(),
+            operators: 1,
+        }
+    }
+}
+
+impl Executor for Toy {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn logits_tile(&self) -> usize {
+        4
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
+        self.gate.pass();
+        for _ in 0..self.operators {
+            self.heartbeat.beat();
+        }
+        let marked = |span: &maitre_tensor::Span, batch: &Batch| {
+            batch.tokens[span.first_token..span.first_token + span.num_tokens].contains(&MARKED)
+        };
+        if batch.tokens.contains(&MARKED) {
+            match self.fault {
+                Some(Fault::Error) => {
+                    return Err(ModelError::Tensor(TensorError::Panicked {
+                        operator: "toy",
+                        message: "injected".into(),
+                    }));
+                }
+                Some(Fault::Panic) => panic!("injected panic"),
+                _ => {}
+            }
+        }
+        let group = &batch.groups[0];
+        let mut seen = std::collections::HashSet::new();
+        for (&slot, &token) in group.slots.iter().zip(&batch.tokens) {
+            if slot != NO_SLOT {
+                assert!(seen.insert(slot), "slot {slot} written twice in one step");
+                self.slots[slot as usize] = token;
+            }
+        }
+        self.rows.clear();
+        for &row in &batch.output_rows {
+            let row = row as usize;
+            let (index, span) = batch
+                .spans
+                .iter()
+                .enumerate()
+                .find(|(_, span)| (span.first_token..span.first_token + span.num_tokens).contains(&row))
+                .unwrap();
+            let table = &group.tables.tables[index];
+            let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+            for position in 0..=batch.positions[row] as usize {
+                let block = table[position / group.tables.block_size] as usize;
+                let slot = block * group.tables.block_size + position % group.tables.block_size;
+                hash = (hash ^ u64::from(self.slots[slot])).wrapping_mul(0x0100_0000_01b3);
+            }
+            self.rows.push((hash, marked(span, batch)));
+        }
+        Ok(())
+    }
+
+    fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError> {
+        self.logits.clear();
+        for &(hash, marked) in &self.rows[rows] {
+            assert!(!(marked && self.fault == Some(Fault::PanicInLogits)), "injected panic");
+            let nan = marked && self.fault == Some(Fault::NanLogits);
+            self.logits.extend((0..self.vocab_size as u64).map(|id| {
+                // Control tokens and the marked one never come up by themselves.
+                if id < 7 || id == u64::from(MARKED) {
+                    return if nan { f32::NAN } else { -30.0 };
+                }
+                let mut z = (hash ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                z ^= z >> 31;
+                (z >> 40) as f32 / (1 << 24) as f32 * 8.0
+            }));
+        }
+        Ok(&self.logits)
+    }
+}
+
+pub fn tokenizer() -> Tokenizer {
+    let file = |name| maitre_bundled::TARGET.files.iter().find(|(n, _)| *n == name).unwrap().1;
+    Tokenizer::from_bytes(file("tokenizer.json"), Some(file("tokenizer_config.json")), None).unwrap()
+}
+
+/// Settings of a toy house.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub max_model_len: usize,
+    pub max_seqs: usize,
+    pub max_batched_tokens: usize,
+    pub max_queue: usize,
+    pub block_size: usize,
+    pub num_blocks: usize,
+    pub fault: Option<Fault>,
+    pub operators: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            max_model_len: 256,
+            max_seqs: 16,
+            max_batched_tokens: 64,
+            max_queue: 256,
+            block_size: 4,
+            num_blocks: 1024,
+            fault: None,
+            operators: 1,
+        }
+    }
+}
+
+impl Setup {
+    pub fn start(self) -> (Engine, Arc<Gate>) {
+        self.start_with_stall_limit(Duration::from_secs(5))
+    }
+
+    pub fn start_with_stall_limit(self, stall_after: Duration) -> (Engine, Arc<Gate>) {
+        let limits = EngineLimits {
+            max_model_len: self.max_model_len,
+            max_seqs: self.max_seqs,
+            max_batched_tokens: self.max_batched_tokens,
+            max_queue: self.max_queue,
+            block_size: self.block_size,
+            num_blocks: self.num_blocks,
+        };
+        let tokenizer = tokenizer();
+        let mut toy = Toy::new(&limits, tokenizer.num_tokens());
+        toy.fault = self.fault;
+        toy.operators = self.operators;
+        let gate = Arc::clone(&toy.gate);
+        let info = EngineInfo {
+            model: "toy".into(),
+            architecture: "Toy".into(),
+            parameters: 0,
+            dtype: "f32".into(),
+            kv_dtype: "f32".into(),
+            device: "none".into(),
+            threads: 1,
+            vocab_size: tokenizer.num_tokens(),
+            eos_token_ids: vec![EOS],
+            has_chat_template: tokenizer.has_chat_template(),
+            limits,
+            memory: MemoryBudget::default(),
+        };
+        let defaults = GenerationDefaults { eos_token_ids: vec![EOS], ..GenerationDefaults::default() };
+        let parts = Parts {
+            executor: Box::new(toy),
+            tokenizer,
+            defaults,
+            info,
+            stall_after,
+        };
+        (parts.start().unwrap(), gate)
+    }
+}
+
+/// A greedy request for `max_tokens` tokens after these.
+pub fn tokens_request(prompt: &[u32], max_tokens: u32) -> GenerateRequest {
+    let mut request = GenerateRequest::new(Input::Tokens(prompt.to_vec()));
+    request.sampling.temperature = Some(0.0);
+    request.stopping.max_tokens = Some(max_tokens);
+    request
+}
+
+/// One finished answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub text: String,
+    pub token_ids: Vec<u32>,
+    pub logprobs: Vec<(u32, u32)>,
+    pub reason: FinishReason,
+    pub end: maitre_engine::Finished,
+}
+
+/// Reads a generation of one answer to its end.
+pub async fn answer(mut generation: Generation) -> Result<Answer, EngineError> {
+    let (mut text, mut token_ids, mut logprobs) = (String::new(), Vec::new(), Vec::new());
+    while let Some(event) = generation.next().await {
+        match event? {
+            Event::Delta(delta) => {
+                text.push_str(&delta.text);
+                token_ids.extend(delta.token_ids);
+                // Bits, so that equality means equality.
+                logprobs.extend(
+                    delta.logprobs.iter().map(|l| (l.token.token_id, l.token.logprob.to_bits())),
+                );
+            }
+            Event::Finished(end) => {
+                return Ok(Answer { text, token_ids, logprobs, reason: end.reason, end });
+            }
+            Event::PromptLogprobs(_) => {}
+        }
+    }
+    panic!("the stream ended without a Finished event");
+}
+
+/// Waits until `holds`, giving other tasks and threads their turn.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let give_up = std::time::Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(std::time::Instant::now() < give_up, "never happened: {what}");
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+}
+
+/// Nothing runs, nothing waits, every block is free.
+pub async fn idle(engine: &Engine) {
+    until("the engine is idle and every block is free", || {
+        let load = engine.load();
+        load.running == 0 && load.waiting == 0 && load.in_flight == 0 && load.kv_used_blocks == 0
+    })
+    .await;
+}
