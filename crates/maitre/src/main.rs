@@ -1,1 +1,48 @@
-fn main() {}
+//! The `maitre` binary: parse, dispatch, map the outcome to an exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad usage. Logs go to stderr, results to stdout.
+
+mod cli;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        )
+        .with_target(false)
+        .init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let arguments = cli::config_file::expand(std::env::args_os().collect())?;
+    // Bad usage ends the process here, with exit code 2.
+    let cli = Cli::parse_from(arguments);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => cli::serve::run(args).await,
+            Command::Generate(args) => cli::generate::run(args).await,
+            Command::Bench(args) => cli::bench::run(args).await,
+            Command::Inspect(args) => cli::inspect::run(args).await,
+        }
+    });
+    // A blocking task that still loads a model must not hold up the exit.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,30 @@
+//! The command line: one file per command, and what several of them share.
+
+pub(crate) mod bench;
+pub(crate) mod config_file;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod model;
+pub(crate) mod serve;
+
+use clap::{Parser, Subcommand};
+
+/// An LLM serving engine: one command serves a model over gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "maitre", version, args_override_self = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a model over gRPC, with metrics and health over HTTP.
+    Serve(serve::ServeArgs),
+    /// Generate one answer and print it.
+    Generate(generate::GenerateArgs),
+    /// Measure a server, or the engine in this process.
+    Bench(bench::BenchArgs),
+    /// Show a model's parameters and what it needs in memory.
+    Inspect(inspect::InspectArgs),
+}

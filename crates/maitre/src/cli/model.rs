@@ -1,0 +1,199 @@
+//! The flags that choose a model and size the engine, shared by every command that runs one.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use maitre::{DType, EngineBuilder, LoadFormat, ModelSource};
+
+/// Which model, how it is held, and the bounds of the engine.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArgs {
+    /// `bundled`, a directory in Hugging Face's layout, or ORG/NAME on the Hub.
+    #[arg(long, default_value = "bundled", value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Name to serve the model under [default: its own].
+    #[arg(long, value_name = "NAME")]
+    served_model_name: Option<String>,
+    /// Where to run: auto or cpu.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    device: Device,
+    /// Dtype of the weights; auto = the file's.
+    #[arg(long, default_value = "auto")]
+    dtype: DTypeArg,
+    /// Dtype of the KV cache; auto = f32 for f32 weights, else bf16.
+    #[arg(long, default_value = "auto")]
+    kv_dtype: KvDTypeArg,
+    /// Threads of the compute team [default: one per core].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Read the weights, or make them up from config.json alone.
+    #[arg(long, default_value = "auto")]
+    load_format: LoadFormatArg,
+    /// Seed of made-up weights (and, for `generate`, of sampling).
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Most tokens of a prompt and its answer together [default: the model's].
+    #[arg(long, value_name = "TOKENS")]
+    max_model_len: Option<usize>,
+    /// Tokens per KV block.
+    #[arg(long, default_value_t = 16, value_name = "TOKENS")]
+    block_size: usize,
+    /// Bytes of the KV cache [default: --max-seqs whole sequences, at most a quarter of the free
+    /// memory and 4 GiB].
+    #[arg(long, value_name = "BYTES")]
+    kv_cache_bytes: Option<u64>,
+    /// Most sequences in a step.
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    max_seqs: usize,
+    /// Most tokens in a step.
+    #[arg(long, default_value_t = 512, value_name = "TOKENS")]
+    max_batched_tokens: usize,
+    /// Most sequences that may wait.
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    max_queue: usize,
+}
+
+/// Where to run.
+#[derive(Debug, Clone, Copy)]
+enum Device {
+    Auto,
+    Cpu,
+}
+
+fn parse_device(text: &str) -> Result<Device, String> {
+    match text {
+        "auto" => Ok(Device::Auto),
+        "cpu" => Ok(Device::Cpu),
+        cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
+            Err("this build has no CUDA backend; use --device cpu".into())
+        }
+        _ => Err("expected auto or cpu".into()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DTypeArg {
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KvDTypeArg {
+    Auto,
+    F32,
+    Bf16,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LoadFormatArg {
+    Auto,
+    Random,
+}
+
+impl ModelArgs {
+    /// Finds the model, downloading it if it is a name on the Hub, and prepares the engine.
+    pub(crate) async fn builder(&self) -> Result<EngineBuilder> {
+        // `auto` has only the CPU to choose from so far.
+        let (Device::Auto | Device::Cpu) = self.device;
+        let mut builder = maitre::Engine::builder(source(&self.model).await?)
+            .dtype(match self.dtype {
+                DTypeArg::Auto => None,
+                DTypeArg::F32 => Some(DType::F32),
+                DTypeArg::Bf16 => Some(DType::Bf16),
+                DTypeArg::F16 => Some(DType::F16),
+            })
+            .kv_dtype(match self.kv_dtype {
+                KvDTypeArg::Auto => None,
+                KvDTypeArg::F32 => Some(DType::F32),
+                KvDTypeArg::Bf16 => Some(DType::Bf16),
+            })
+            .load_format(match self.load_format {
+                LoadFormatArg::Auto => LoadFormat::Auto,
+                LoadFormatArg::Random => LoadFormat::Random { seed: self.seed.unwrap_or(0) },
+            })
+            .threads(self.threads)
+            .max_model_len(self.max_model_len)
+            .kv_cache_bytes(self.kv_cache_bytes)
+            .block_size(self.block_size)
+            .max_seqs(self.max_seqs)
+            .max_batched_tokens(self.max_batched_tokens)
+            .max_queue(self.max_queue);
+        if let Some(name) = &self.served_model_name {
+            builder = builder.served_name(name);
+        }
+        Ok(builder)
+    }
+
+    /// Builds the engine, on a thread where blocking is allowed.
+    pub(crate) async fn engine(&self) -> Result<maitre::Engine> {
+        let builder = self.builder().await?;
+        let engine = tokio::task::spawn_blocking(move || builder.build()).await??;
+        for line in engine.info().to_string().lines() {
+            tracing::info!("{line}");
+        }
+        Ok(engine)
+    }
+}
+
+/// What `--model` means: the bundled model, a directory, or a name on the Hub, in this order.
+pub(crate) async fn source(model: &str) -> Result<ModelSource> {
+    if model == "bundled" {
+        return bundled();
+    }
+    let path = PathBuf::from(model);
+    if path.exists() || !is_hub_name(model) {
+        return Ok(ModelSource::Directory(path));
+    }
+    download(model).await.map(ModelSource::Directory)
+}
+
+/// ORG/NAME: two parts of the characters the Hub allows, and not a path written as one.
+fn is_hub_name(model: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    matches!(model.split_once('/'), Some((org, name)) if part(org) && part(name))
+}
+
+#[cfg(feature = "bundled")]
+fn bundled() -> Result<ModelSource> {
+    Ok(maitre::bundled())
+}
+
+#[cfg(not(feature = "bundled"))]
+fn bundled() -> Result<ModelSource> {
+    bail!("this build has no bundled model; name one with --model")
+}
+
+#[cfg(feature = "hub")]
+async fn download(model: &str) -> Result<PathBuf> {
+    let bar = maitre::hub::progress_bar();
+    maitre::hub::resolve(model, None, &bar)
+        .await
+        .with_context(|| format!("--model {model} is no directory here, so the Hub was asked for it"))
+}
+
+#[cfg(not(feature = "hub"))]
+async fn download(model: &str) -> Result<PathBuf> {
+    bail!("{model} is no directory here, and this build can't download models")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_hub_name;
+
+    #[test]
+    fn hub_names_are_told_from_paths() {
+        for name in ["Qwen/Qwen3-0.6B", "org/a.b_c"] {
+            assert!(is_hub_name(name), "{name}");
+        }
+        for path in ["./model", "../model", "/abs/model", "model", "a/b/c", "a/", "/b", "a b/c"] {
+            assert!(!is_hub_name(path), "{path}");
+        }
+    }
+}
