@@ -1,0 +1,178 @@
+//! The Hub cache of one repository on disk.
+//!
+//! ```text
+//! CACHE/models--ORG--NAME/blobs/ID                the bytes, named by their content
+//!                        /blobs/ID.incomplete     the first part of them
+//!                        /snapshots/COMMIT/FILE   a link to the blob
+//!                        /refs/REVISION           the commit, once the snapshot is complete
+//! CACHE/.locks/models--ORG--NAME/ID.lock          held by whoever downloads that blob
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::HubError;
+
+/// Paths and states of one repository in the cache.
+#[derive(Debug)]
+pub(super) struct RepositoryCache {
+    root: PathBuf,
+    folder: String,
+}
+
+impl RepositoryCache {
+    pub(super) fn new(root: &Path, owner: &str, name: &str) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            folder: format!("models--{owner}--{name}"),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.root.join(&self.folder)
+    }
+
+    pub(super) fn blob(&self, id: &str) -> PathBuf {
+        self.repository().join("blobs").join(id)
+    }
+
+    pub(super) fn partial(&self, id: &str) -> PathBuf {
+        self.repository()
+            .join("blobs")
+            .join(format!("{id}.incomplete"))
+    }
+
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.repository().join("snapshots").join(commit)
+    }
+
+    /// The directory of `revision` if everything that a model needs is in it.
+    pub(super) fn complete_snapshot(&self, revision: &str) -> Option<PathBuf> {
+        let commit = if is_commit(revision) {
+            revision.to_string()
+        } else {
+            let name = self.repository().join("refs").join(revision);
+            fs::read_to_string(name).ok()?.trim().to_string()
+        };
+        let directory = self.snapshot(&commit);
+        (is_commit(&commit) && holds_model(&directory)).then_some(directory)
+    }
+
+    /// Gives the snapshot of `commit` its name. Done last, it says that the snapshot is complete.
+    pub(super) fn name_snapshot(&self, revision: &str, commit: &str) -> Result<(), HubError> {
+        if is_commit(revision) {
+            return Ok(());
+        }
+        let path = self.repository().join("refs").join(revision);
+        in_parent(&path, |path| fs::write(path, commit))
+    }
+
+    /// Makes a complete blob appear as `file` of the snapshot.
+    pub(super) fn link(&self, id: &str, commit: &str, file: &str) -> Result<(), HubError> {
+        let path = self.snapshot(commit).join(file);
+        in_parent(&path, |path| {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            // Relative, so that the cache may be moved: snapshots/COMMIT/FILE -> blobs/ID.
+            #[cfg(unix)]
+            return std::os::unix::fs::symlink(Path::new("../../blobs").join(id), path);
+            #[cfg(not(unix))]
+            return fs::rename(self.blob(id), path);
+        })
+    }
+
+    /// Waits until no other process downloads the blob, and keeps others out until dropped.
+    pub(super) async fn lock(&self, id: &str) -> Result<File, HubError> {
+        let path = self
+            .root
+            .join(".locks")
+            .join(&self.folder)
+            .join(format!("{id}.lock"));
+        let failed = |source| HubError::Cache {
+            path: path.clone(),
+            source,
+        };
+        let locked = path.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            if let Some(parent) = locked.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            let file = File::create(&locked)?;
+            file.lock()?;
+            Ok(file)
+        });
+        task.await
+            .map_err(|error| failed(io::Error::other(error)))?
+            .map_err(failed)
+    }
+}
+
+/// Runs `write` on `path` after making its directory.
+pub(super) fn in_parent<T>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> io::Result<T>,
+) -> Result<T, HubError> {
+    path.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| write(path))
+        .map_err(|source| HubError::Cache {
+            path: path.to_path_buf(),
+            source,
+        })
+}
+
+/// Whether this is a full commit hash, which names itself.
+pub(super) fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether the directory has a config and all its weights: every shard of the index, or, without
+/// one, any weights file. Other clients name a snapshot before it is complete.
+fn holds_model(directory: &Path) -> bool {
+    let index = fs::read(directory.join("model.safetensors.index.json")).ok();
+    let weights = match index.map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes)) {
+        Some(Ok(index)) => index["weight_map"].as_object().is_some_and(|map| {
+            map.values()
+                .all(|file| file.as_str().is_some_and(|f| directory.join(f).is_file()))
+        }),
+        Some(Err(_)) => false,
+        None => fs::read_dir(directory).is_ok_and(|mut entries| {
+            entries.any(|entry| {
+                entry.is_ok_and(|entry| {
+                    let path = entry.path();
+                    path.extension().is_some_and(|ext| ext == "safetensors") && path.is_file()
+                })
+            })
+        }),
+    };
+    weights && directory.join("config.json").is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sharded_model_is_complete_when_every_shard_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        assert!(!holds_model(directory.path()));
+        write("config.json", "{}");
+        assert!(!holds_model(directory.path()));
+        write(
+            "model.safetensors.index.json",
+            r#"{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#,
+        );
+        write("one.safetensors", "");
+        assert!(!holds_model(directory.path()));
+        write("two.safetensors", "");
+        assert!(holds_model(directory.path()));
+    }
+}

@@ -1,0 +1,299 @@
+//! One revision of one repository: what it lists, and which of it a model needs.
+
+use std::path::PathBuf;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use hf_hub::repository::RepoTreeEntry;
+use hf_hub::{HFClient, HFRepository, RepoTypeModel};
+use indicatif::ProgressBar;
+
+use super::cache::{RepositoryCache, is_commit};
+use super::error::HubError;
+use super::transfer::Transfer;
+
+/// Shards that are downloaded at once.
+const PARALLEL_FILES: usize = 4;
+
+/// A file of the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RemoteFile {
+    /// Name in the repository; always at its top level.
+    pub(super) name: String,
+    /// Git object id: changes with the content, and names the blob in the cache.
+    pub(super) id: String,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
+/// The files to have, all of one commit.
+#[derive(Debug)]
+pub(super) struct Listing {
+    commit: String,
+    files: Vec<RemoteFile>,
+}
+
+/// One revision of one repository, remote and cached.
+#[derive(Debug)]
+pub(super) struct Repository<'a> {
+    client: &'a HFClient,
+    remote: HFRepository<RepoTypeModel>,
+    cache: RepositoryCache,
+    name: &'a str,
+    revision: &'a str,
+}
+
+impl<'a> Repository<'a> {
+    pub(super) fn new(
+        client: &'a HFClient,
+        name: &'a str,
+        revision: &'a str,
+    ) -> Result<Self, HubError> {
+        let parts = name
+            .split_once('/')
+            .filter(|(owner, model)| is_word(owner) && is_word(model));
+        let Some((owner, model)) = parts else {
+            return Err(HubError::BadName {
+                name: name.to_string(),
+            });
+        };
+        if !revision.split('/').all(is_word) {
+            return Err(HubError::BadRevision {
+                revision: revision.to_string(),
+            });
+        }
+        Ok(Self {
+            client,
+            remote: client.model(owner, model),
+            cache: RepositoryCache::new(client.cache_dir(), owner, model),
+            name,
+            revision,
+        })
+    }
+
+    pub(super) fn cached(&self) -> Option<PathBuf> {
+        self.cache.complete_snapshot(self.revision)
+    }
+
+    pub(super) fn not_cached(&self) -> HubError {
+        HubError::NotCached {
+            name: self.name.to_string(),
+            revision: self.revision.to_string(),
+            cache_dir: self.cache.root().to_path_buf(),
+        }
+    }
+
+    /// Asks the Hub what the revision holds.
+    pub(super) async fn list(&self) -> Result<Listing, HubError> {
+        let endpoint = self.client.endpoint();
+        let failed = |error| HubError::from_listing(error, self.name, self.revision, endpoint);
+        let garbled = |reason: String| HubError::Protocol {
+            endpoint: endpoint.to_string(),
+            reason,
+        };
+
+        let info = self
+            .remote
+            .info()
+            .revision(self.revision)
+            .send()
+            .await
+            .map_err(failed)?;
+        let commit = info.sha.filter(|sha| is_commit(sha));
+        let commit = commit.ok_or_else(|| garbled(format!("no commit for {}", self.revision)))?;
+        let tree = self
+            .remote
+            .list_tree()
+            .revision(commit.as_str())
+            .send()
+            .map_err(failed)?;
+        let entries: Vec<RepoTreeEntry> = tree.try_collect().await.map_err(failed)?;
+        let files = entries.into_iter().filter_map(|entry| match entry {
+            RepoTreeEntry::File {
+                oid, size, path, ..
+            } => Some(RemoteFile {
+                name: path,
+                id: oid,
+                size,
+            }),
+            RepoTreeEntry::Directory { .. } => None,
+        });
+        let files = needed(files.collect());
+        if let Some(file) = files.iter().find(|file| !is_word(&file.id)) {
+            return Err(garbled(format!(
+                "{} has the object id `{}`",
+                file.name, file.id
+            )));
+        }
+        for (missing, pattern) in [
+            ("config.json", "config.json"),
+            ("*.safetensors", ".safetensors"),
+        ] {
+            if !files.iter().any(|file| file.name.ends_with(pattern)) {
+                return Err(HubError::NotAModel {
+                    name: self.name.to_string(),
+                    missing,
+                });
+            }
+        }
+        Ok(Listing { commit, files })
+    }
+
+    /// Gets every listed file that is not here yet; returns the snapshot's directory.
+    pub(super) async fn download(
+        &self,
+        listing: &Listing,
+        progress: &ProgressBar,
+    ) -> Result<PathBuf, HubError> {
+        let directory = self.cache.snapshot(&listing.commit);
+        let total: u64 = listing.files.iter().map(|file| file.size).sum();
+        progress.set_message(self.name.to_string());
+        progress.set_length(total);
+        tracing::info!(
+            "model {}: {} files, {total} bytes, in {}",
+            self.name,
+            listing.files.len(),
+            directory.display()
+        );
+        let transfers = listing
+            .files
+            .iter()
+            .map(|file| self.get(file, &listing.commit, progress));
+        // Boxed one by one: the stream needs one future type without a borrowed iterator in it.
+        let transfers: Vec<_> = transfers.map(Box::pin).collect();
+        let () = stream::iter(transfers)
+            .buffer_unordered(PARALLEL_FILES)
+            .try_collect()
+            .await?;
+        self.cache.name_snapshot(self.revision, &listing.commit)?;
+        progress.finish_and_clear();
+        Ok(directory)
+    }
+
+    async fn get(
+        &self,
+        file: &RemoteFile,
+        commit: &str,
+        progress: &ProgressBar,
+    ) -> Result<(), HubError> {
+        if self.cache.snapshot(commit).join(&file.name).is_file() {
+            progress.inc(file.size);
+            return Ok(());
+        }
+        let _lock = self.cache.lock(&file.id).await?;
+        let blob = self.cache.blob(&file.id);
+        // Another process, or another revision with the same file, may have brought it.
+        if std::fs::metadata(&blob).is_ok_and(|found| found.len() == file.size) {
+            progress.inc(file.size);
+        } else {
+            let partial = self.cache.partial(&file.id);
+            let transfer = Transfer {
+                remote: &self.remote,
+                file,
+                commit,
+                partial: &partial,
+            };
+            transfer.run(progress).await?;
+            std::fs::rename(&partial, &blob)
+                .map_err(|source| HubError::Cache { path: blob, source })?;
+        }
+        self.cache.link(&file.id, commit, &file.name)
+    }
+}
+
+/// Whether `part` can stand as one folder or file name, on any system and in a URL.
+fn is_word(part: &str) -> bool {
+    !part.is_empty()
+        && part.len() <= 128
+        && !part.starts_with('.')
+        && part
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// The files that serving reads. Only top-level ones: subfolders hold the same model in other
+/// formats. And of several sets of weights only `model*.safetensors`, the one transformers reads;
+/// some repositories carry a second, `consolidated*.safetensors`.
+fn needed(files: Vec<RemoteFile>) -> Vec<RemoteFile> {
+    let standard_weights = |name: &str| name.starts_with("model") && name.ends_with(".safetensors");
+    let has_standard_weights = files.iter().any(|file| standard_weights(&file.name));
+    let wanted = |name: &str| match name {
+        "config.json" | "generation_config.json" | "chat_template.jinja" => true,
+        "model.safetensors.index.json" => true,
+        _ if name.starts_with("tokenizer") => name.ends_with(".json"),
+        _ if has_standard_weights => standard_weights(name),
+        _ => name.ends_with(".safetensors"),
+    };
+    files
+        .into_iter()
+        .filter(|file| is_word(&file.name) && wanted(&file.name))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_of(files: &[&str]) -> Vec<String> {
+        let files = files.iter().map(|name| RemoteFile {
+            name: (*name).to_string(),
+            id: "0".into(),
+            size: 1,
+        });
+        needed(files.collect())
+            .into_iter()
+            .map(|file| file.name)
+            .collect()
+    }
+
+    #[test]
+    fn only_what_serving_reads_is_downloaded() {
+        let listed = [
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "consolidated.safetensors",
+            "generation_config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "original/model.safetensors",
+            "pytorch_model.bin",
+            "tokenizer.json",
+            "tokenizer.model",
+            "tokenizer_config.json",
+        ];
+        let expected = [
+            "config.json",
+            "generation_config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ];
+        assert_eq!(names_of(&listed), expected);
+        assert_eq!(names_of(&["weights.safetensors"]), ["weights.safetensors"]);
+    }
+
+    #[test]
+    fn names_that_could_leave_the_cache_are_refused() {
+        let client = HFClient::builder()
+            .endpoint("http://127.0.0.1:9")
+            .build()
+            .unwrap();
+        for name in [
+            "", "model", "a/b/c", "/b", "a/", "../b", "a/..", "a b/c", "a/b?c",
+        ] {
+            let error = Repository::new(&client, name, "main").unwrap_err();
+            assert!(matches!(error, HubError::BadName { .. }), "{name}: {error}");
+        }
+        for revision in ["", "..", "refs/../../x", "a b"] {
+            let error = Repository::new(&client, "a/b", revision).unwrap_err();
+            assert!(
+                matches!(error, HubError::BadRevision { .. }),
+                "{revision}: {error}"
+            );
+        }
+        assert!(Repository::new(&client, "a/b", "refs/pr/1").is_ok());
+    }
+}

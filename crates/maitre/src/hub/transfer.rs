@@ -1,0 +1,122 @@
+//! One file over an unreliable network: whatever has arrived stays, and the rest is asked for.
+//!
+//! The partial file's length is the whole state. It is never longer than what the server has sent
+//! for exactly this content (its name is the content's id), so appending the missing range is right
+//! in the same process, in the next one, and in one on another day.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use futures_util::StreamExt;
+use hf_hub::{HFRepository, RepoTypeModel};
+use indicatif::ProgressBar;
+
+use super::cache::in_parent;
+use super::error::{HubError, chain};
+use super::repository::RemoteFile;
+
+/// Attempts in a row that get no further than those before, after which a download is broken.
+const FRUITLESS_ATTEMPTS: u32 = 3;
+
+/// The download of one file into its partial file.
+#[derive(Debug)]
+pub(super) struct Transfer<'a> {
+    pub(super) remote: &'a HFRepository<RepoTypeModel>,
+    pub(super) file: &'a RemoteFile,
+    pub(super) commit: &'a str,
+    pub(super) partial: &'a Path,
+}
+
+impl Transfer<'_> {
+    /// Returns once the partial file is whole and on disk.
+    pub(super) async fn run(&self, progress: &ProgressBar) -> Result<(), HubError> {
+        let mut have = self.keep_usable_part()?;
+        progress.inc(have);
+        let (mut furthest, mut fruitless) = (have, 0);
+        while have < self.file.size {
+            let outcome = self.append(&mut have, progress).await?;
+            fruitless = if have > furthest { 0 } else { fruitless + 1 };
+            furthest = furthest.max(have);
+            if let Err(reason) = outcome
+                && fruitless >= FRUITLESS_ATTEMPTS
+            {
+                let (file, size) = (self.file.name.clone(), self.file.size);
+                return Err(HubError::Interrupted {
+                    file,
+                    have,
+                    size,
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that an earlier attempt left and that can be built upon.
+    fn keep_usable_part(&self) -> Result<u64, HubError> {
+        in_parent(self.partial, |path| {
+            let part = File::options().create(true).append(true).open(path)?;
+            let have = part.metadata()?.len();
+            if have <= self.file.size {
+                return Ok(have);
+            }
+            part.set_len(0)?;
+            Ok(0)
+        })
+    }
+
+    /// Asks for everything from `have` on and writes what comes; `have` follows. The outer error
+    /// is the disk's and final; the inner one is the network's and worth another attempt.
+    async fn append(
+        &self,
+        have: &mut u64,
+        progress: &ProgressBar,
+    ) -> Result<Result<(), String>, HubError> {
+        let size = self.file.size;
+        let request = self.remote.download_file_stream();
+        let request = request
+            .filename(self.file.name.as_str())
+            .revision(self.commit);
+        let range = (*have > 0).then_some(*have..size);
+        let (length, mut bytes) = match request.maybe_range(range).send().await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Err(chain(&error))),
+        };
+        if *have > 0 && length != Some(size - *have) {
+            // The server sends the whole file whatever was asked for: begin again, without a range.
+            self.start_over(have, progress)?;
+            return Ok(Err(format!(
+                "asked for {} bytes, got {length:?}",
+                size - *have
+            )));
+        }
+        let mut part = in_parent(self.partial, |path| File::options().append(true).open(path))?;
+        while let Some(chunk) = bytes.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => return Ok(Err(chain(&error))),
+            };
+            if *have + chunk.len() as u64 > size {
+                self.start_over(have, progress)?;
+                return Ok(Err(format!("more than the listed {size} bytes arrived")));
+            }
+            in_parent(self.partial, |_| part.write_all(&chunk))?;
+            *have += chunk.len() as u64;
+            progress.inc(chunk.len() as u64);
+        }
+        in_parent(self.partial, |_| part.sync_all())?;
+        Ok(if *have == size {
+            Ok(())
+        } else {
+            Err("the connection ended early".to_string())
+        })
+    }
+
+    fn start_over(&self, have: &mut u64, progress: &ProgressBar) -> Result<(), HubError> {
+        in_parent(self.partial, |path| fs::write(path, []))?;
+        progress.dec(*have);
+        *have = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! `maitre::hub` against a loopback server that answers as the Hub does.
+#![cfg(feature = "hub")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod hub_server;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hub_server::{COMMIT, FakeHub, Fault};
+use indicatif::ProgressBar;
+use maitre::hub::{Hub, HubError, HubOptions};
+use tempfile::TempDir;
+
+const NAME: &str = "tiny/model";
+const WEIGHTS: &str = "model.safetensors";
+
+/// A fake Hub with one model, and an empty cache.
+struct Fixture {
+    server: FakeHub,
+    cache: TempDir,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let server = FakeHub::start(&[
+            ("config.json", b"{\"model_type\":\"tiny\"}".to_vec()),
+            ("tokenizer.json", b"{}".to_vec()),
+            ("README.md", b"read me".to_vec()),
+            (WEIGHTS, (0..5000_u32).map(|i| (i % 251) as u8).collect()),
+        ])
+        .await;
+        Self {
+            server,
+            cache: TempDir::new().unwrap(),
+        }
+    }
+
+    fn hub(&self, offline: bool) -> Hub {
+        hub_at(self.server.address(), self.cache.path(), offline)
+    }
+
+    async fn resolve(&self) -> Result<PathBuf, HubError> {
+        self.hub(false)
+            .resolve(NAME, None, &ProgressBar::hidden())
+            .await
+    }
+
+    async fn resolve_offline(&self) -> Result<PathBuf, HubError> {
+        self.hub(true)
+            .resolve(NAME, None, &ProgressBar::hidden())
+            .await
+    }
+
+    fn assert_whole(&self, directory: &Path) {
+        for name in ["config.json", "tokenizer.json", WEIGHTS] {
+            assert_eq!(
+                std::fs::read(directory.join(name)).unwrap(),
+                self.server.file(name),
+                "{name}"
+            );
+        }
+    }
+}
+
+fn hub_at(endpoint: &str, cache: &Path, offline: bool) -> Hub {
+    Hub::new(HubOptions {
+        endpoint: Some(endpoint.to_string()),
+        cache_dir: Some(cache.to_path_buf()),
+        offline,
+        retry_delay: Some(Duration::from_millis(1)),
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_first_call_downloads_what_serving_needs_and_the_second_nothing() {
+    let fixture = Fixture::new().await;
+    let bar = ProgressBar::hidden();
+    let directory = fixture.hub(false).resolve(NAME, None, &bar).await.unwrap();
+    fixture.assert_whole(&directory);
+    assert!(
+        !directory.join("README.md").exists(),
+        "not part of the model"
+    );
+    assert!(directory.ends_with(format!("models--tiny--model/snapshots/{COMMIT}")));
+    let expected: usize = ["config.json", "tokenizer.json", WEIGHTS]
+        .map(|name| fixture.server.file(name).len())
+        .iter()
+        .sum();
+    assert_eq!(
+        (bar.position(), bar.length()),
+        (expected as u64, Some(expected as u64))
+    );
+
+    fixture.server.forget_requests();
+    assert_eq!(fixture.resolve().await.unwrap(), directory);
+    assert_eq!(fixture.server.downloads(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_broken_download_goes_on_at_the_byte_where_it_stopped() {
+    let fixture = Fixture::new().await;
+    fixture.server.set_fault(Fault::EndsAt(1234));
+    let error = fixture.resolve().await.unwrap_err();
+    match &error {
+        HubError::Interrupted {
+            file,
+            have: 1234,
+            size: 5000,
+            ..
+        } => assert_eq!(file, WEIGHTS),
+        other => panic!("{other}"),
+    }
+    assert!(
+        error.to_string().contains("run the same command again"),
+        "{error}"
+    );
+    assert!(
+        fixture.resolve_offline().await.is_err(),
+        "half a model is not a model"
+    );
+
+    fixture.server.set_fault(Fault::None);
+    fixture.server.forget_requests();
+    let directory = fixture.resolve().await.unwrap();
+    fixture.assert_whole(&directory);
+    assert_eq!(
+        fixture.server.downloads(),
+        ["model.safetensors bytes=1234-4999"]
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_keeps_breaking_is_taken_up_within_one_call() {
+    let fixture = Fixture::new().await;
+    fixture.server.set_fault(Fault::SendsAtMost(1000));
+    let directory = fixture.resolve().await.unwrap();
+    fixture.assert_whole(&directory);
+    let weights: Vec<_> = fixture
+        .server
+        .downloads()
+        .into_iter()
+        .filter(|line| line.starts_with(WEIGHTS))
+        .collect();
+    assert_eq!(
+        weights,
+        [
+            "model.safetensors",
+            "model.safetensors bytes=1000-4999",
+            "model.safetensors bytes=2000-4999",
+            "model.safetensors bytes=3000-4999",
+            "model.safetensors bytes=4000-4999",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_is_asked_for_the_whole_file() {
+    let fixture = Fixture::new().await;
+    fixture.server.set_fault(Fault::EndsAt(4000));
+    fixture.resolve().await.unwrap_err();
+    // Its first 1000 bytes, taken for the missing last 1000, would give a file of the right size.
+    fixture.server.set_fault(Fault::IgnoresRangesAndEndsAt(1000));
+    fixture.resolve().await.unwrap_err();
+    fixture.server.set_fault(Fault::IgnoresRanges);
+    let directory = fixture.resolve().await.unwrap();
+    fixture.assert_whole(&directory);
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_that_always_breaks_is_given_up() {
+    let fixture = Fixture::new().await;
+    fixture
+        .server
+        .set_fault(Fault::IgnoresRangesAndEndsAt(2000));
+    let error = fixture.resolve().await.unwrap_err();
+    assert!(matches!(error, HubError::Interrupted { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn offline_a_complete_model_is_served_and_nothing_is_asked() {
+    let fixture = Fixture::new().await;
+    let message = fixture.resolve_offline().await.unwrap_err().to_string();
+    for part in [
+        "HF_HUB_OFFLINE",
+        NAME,
+        "main",
+        &fixture.cache.path().display().to_string(),
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let directory = fixture.resolve().await.unwrap();
+    fixture.server.forget_requests();
+    assert_eq!(fixture.resolve_offline().await.unwrap(), directory);
+    assert_eq!(fixture.server.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn without_a_network_the_cache_answers_and_else_the_error_names_the_variable() {
+    let fixture = Fixture::new().await;
+    let directory = fixture.resolve().await.unwrap();
+    // Port 1 is privileged and closed: nothing listens there.
+    let nowhere = "http://127.0.0.1:1";
+    let bar = ProgressBar::hidden();
+    let cut_off = hub_at(nowhere, fixture.cache.path(), false);
+    assert_eq!(cut_off.resolve(NAME, None, &bar).await.unwrap(), directory);
+
+    let message = cut_off
+        .resolve("tiny/other", None, &bar)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("HF_ENDPOINT") && message.contains(nowhere),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_hub_refuses_is_told_in_its_own_words() {
+    let fixture = Fixture::new().await;
+    let (hub, bar) = (fixture.hub(false), ProgressBar::hidden());
+    let server = fixture.server.address();
+    let cases = [
+        (
+            "no/such",
+            None,
+            format!("no repository `no/such` at {server}"),
+        ),
+        (
+            NAME,
+            Some("v9"),
+            "repository `tiny/model` has no revision `v9`".to_string(),
+        ),
+        (
+            "tiny/gated",
+            None,
+            format!("accept its terms on {server}/tiny/gated and set HF_TOKEN"),
+        ),
+        ("tiny/private", None, "or it is private".to_string()),
+        (
+            "tiny/broken",
+            None,
+            format!("cannot reach the Hub at {server} (HTTP error: 503"),
+        ),
+        ("just-a-name", None, "expected ORG/NAME".to_string()),
+    ];
+    for (name, revision, expected) in cases {
+        let message = hub
+            .resolve(name, revision, &bar)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(&expected), "{name}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_without_weights_is_no_model() {
+    let fixture = Fixture::new().await;
+    fixture.server.remove(WEIGHTS);
+    let error = fixture.resolve().await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            HubError::NotAModel {
+                missing: "*.safetensors",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(
+        fixture.server.downloads(),
+        Vec::<String>::new(),
+        "refused before any download"
+    );
+}
+
+#[tokio::test]
+async fn a_new_commit_brings_only_the_files_that_changed() {
+    let fixture = Fixture::new().await;
+    let before = fixture.resolve().await.unwrap();
+    fixture
+        .server
+        .commit("config.json", b"{\"model_type\":\"tiny2\"}".to_vec());
+    fixture.server.forget_requests();
+    let after = fixture.resolve().await.unwrap();
+    assert_ne!(before, after);
+    fixture.assert_whole(&after);
+    assert_eq!(fixture.server.downloads(), ["config.json"]);
+    assert_eq!(fixture.resolve_offline().await.unwrap(), after);
+}
+
+#[tokio::test]
+async fn two_at_once_download_once() {
+    let fixture = Fixture::new().await;
+    let (one, two) = tokio::join!(fixture.resolve(), fixture.resolve());
+    fixture.assert_whole(&one.unwrap());
+    assert!(two.is_ok());
+    let mut downloads = fixture.server.downloads();
+    downloads.sort();
+    assert_eq!(downloads, ["config.json", WEIGHTS, "tokenizer.json"]);
+}
