@@ -1,7 +1,11 @@
 //! Log-probabilities as the model gave them: the log-softmax of the raw logits, before penalties,
 //! temperature and truncation, which is also vLLM's default.
 
-use crate::{SamplingError, row::Row, softmax};
+use crate::{
+    SamplingError,
+    row::{Row, falling},
+    softmax,
+};
 
 /// How probable a token was, and what else could have come.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +37,7 @@ pub(crate) fn token_logprobs(
     if k > 0 {
         let kth = row.kth_largest(k as usize);
         top.extend(row.tokens_from(kth));
-        top.sort_unstable_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
+        top.sort_unstable_by(|a, b| falling(*a, *b));
         top.truncate(k as usize);
         for (_, value) in &mut top {
             *value = logprob(*value);

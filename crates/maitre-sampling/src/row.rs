@@ -5,16 +5,28 @@
 //! the k-th largest logit from below, so that finding it need not sort, nor even copy, the
 //! vocabulary.
 
+use std::cmp::Ordering;
+
 use crate::{SamplingError, noise};
 
 /// Tokens that share a peak. The noise of a block is computed at once, so the sizes agree.
 pub(crate) const BLOCK: usize = noise::BLOCK;
+
+/// How many logits are treated side by side, for the compiler to use vector instructions.
+pub(crate) const LANES: usize = 16;
 
 /// Memory a [`Row`] works in, kept from row to row.
 #[derive(Debug, Default)]
 pub(crate) struct RowScratch {
     peaks: Vec<f32>,
     selection: Vec<f32>,
+}
+
+#[cfg(test)]
+impl RowScratch {
+    pub(crate) fn capacities(&self) -> [usize; 2] {
+        [self.peaks.capacity(), self.selection.capacity()]
+    }
 }
 
 /// Logits, checked: none is NaN or +inf, at least one is finite.
@@ -26,6 +38,36 @@ pub(crate) struct Row<'a> {
     max: f32,
 }
 
+/// Where truncation ends: what is kept of a row is everything above a logit, and of the tokens that have
+/// just this logit those up to some id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) logit: f32,
+    pub(crate) last_equal: u32,
+}
+
+impl Cut {
+    /// Keeps every logit of at least `logit`.
+    pub(crate) fn at(logit: f32) -> Self {
+        Self {
+            logit,
+            last_equal: u32::MAX,
+        }
+    }
+
+    /// Whether `token` with its logit is kept.
+    pub(crate) fn keeps(self, token: u32, logit: f32) -> bool {
+        logit > self.logit || (logit == self.logit && token <= self.last_equal)
+    }
+}
+
+/// Orders `(token, logit)` by falling logit, lowest id among equals. As everywhere in this crate, 0 equals -0.
+pub(crate) fn falling(a: (u32, f32), b: (u32, f32)) -> Ordering {
+    b.1.partial_cmp(&a.1)
+        .unwrap_or(Ordering::Equal)
+        .then(a.0.cmp(&b.0))
+}
+
 impl<'a> Row<'a> {
     /// Finds the peaks of `logits`.
     pub(crate) fn scan(
@@ -35,18 +77,14 @@ impl<'a> Row<'a> {
         let RowScratch { peaks, selection } = scratch;
         peaks.clear();
         let (blocks, rest) = logits.as_chunks::<BLOCK>();
-        let mut sound = true;
-        for block in blocks {
-            peaks.push(peak(block));
-            sound &= is_sound(block);
-        }
+        let mut sound = [true; LANES];
+        peaks.extend(blocks.iter().map(|block| peak(block, &mut sound)));
         if !rest.is_empty() {
             let mut block = [f32::NEG_INFINITY; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
-            peaks.push(peak(&block));
-            sound &= is_sound(&block);
+            peaks.push(peak(&block, &mut sound));
         }
-        if !sound {
+        if sound != [true; LANES] {
             return Err(first_unsound(logits));
         }
         let max = peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -122,9 +160,10 @@ impl<'a> Row<'a> {
             return f32::NEG_INFINITY;
         }
         let mut selection = std::mem::take(self.selection);
+        selection.clear();
+        selection.reserve(self.logits.len());
         let mut floor = f32::NEG_INFINITY;
         if k <= self.peaks.len() {
-            selection.clear();
             selection.extend_from_slice(self.peaks);
             floor = kth_largest(&mut selection, k);
         }
@@ -145,22 +184,33 @@ fn kth_largest(values: &mut [f32], k: usize) -> f32 {
         .1
 }
 
-/// The largest logit of a block, in 16 lanes that the compiler turns into vectors.
-fn peak(block: &[f32; BLOCK]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    for group in block.as_chunks::<16>().0 {
-        for (lane, logit) in lanes.iter_mut().zip(group) {
-            *lane = if *logit > *lane { *logit } else { *lane };
+/// The largest logit of a block. A lane stays `sound` while all its logits are numbers or -inf: NaN and +inf
+/// alone are not below +inf.
+fn peak(block: &[f32; BLOCK], sound: &mut [bool; LANES]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for group in block.as_chunks::<LANES>().0 {
+        for ((lane, sound), logit) in lanes.iter_mut().zip(&mut *sound).zip(group) {
+            *lane = larger(*lane, *logit);
+            *sound &= *logit < f32::INFINITY;
         }
     }
-    lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    reduce(lanes, larger)
 }
 
-/// Whether every logit is a number or -inf: NaN and +inf alone are not below +inf.
-fn is_sound(block: &[f32; BLOCK]) -> bool {
-    block
-        .iter()
-        .fold(true, |sound, logit| sound & (*logit < f32::INFINITY))
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// Combines lanes in pairs, pairs in pairs and so on: a fixed order that stays in vector registers.
+pub(crate) fn reduce(mut lanes: [f32; LANES], with: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut len = LANES;
+    while len > 1 {
+        len /= 2;
+        for lane in 0..len {
+            lanes[lane] = with(lanes[lane], lanes[lane + len]);
+        }
+    }
+    lanes[0]
 }
 
 #[cold]

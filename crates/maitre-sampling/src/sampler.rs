@@ -1,8 +1,8 @@
 //! From a row of logits to a token: the steps of the crate's root page in their order.
 //!
-//! `min_p` and `top_k` both keep whatever lies above some logit, so together they are one number, the
-//! *cut*; only `top_p` needs a list of candidates. The draw then looks at tokens at or above the cut, and of
-//! these only at those whose noise could still lift them over the best so far.
+//! Every truncation keeps the tokens above some logit, so all of them together are one *cut*. The draw then
+//! looks at the tokens the cut keeps, and of these only at those whose noise could still lift them over the
+//! best so far.
 
 use crate::{
     SamplingError, SamplingParams, TokenCounts, TokenLogprobs, adjust,
@@ -10,7 +10,7 @@ use crate::{
     noise,
     nucleus::{self, Candidate},
     params::GREEDY_BELOW,
-    row::{BLOCK, Row, RowScratch},
+    row::{BLOCK, Cut, Row, RowScratch},
 };
 
 /// The token that was chosen.
@@ -112,18 +112,16 @@ fn choose(
     if params.temperature < GREEDY_BELOW {
         return mode;
     }
-    let race = Race::new(mode, row.max(), params, position);
-    let cut = cut(row, params);
+    let mut cut = Cut::at(least_logit(row, params));
     if params.top_p < 1.0 {
-        nucleus::select(row, 1.0 / params.temperature, cut, params.top_p, candidates);
-        race.among(candidates)
-    } else {
-        race.among_row(row, cut)
+        let scale = 1.0 / params.temperature;
+        cut = nucleus::cut(row, scale, cut.logit, params.top_p, candidates);
     }
+    Race::new(mode, row.max(), params, position).winner(row, cut)
 }
 
 /// The least logit that `min_p` and `top_k` keep.
-fn cut(row: &mut Row<'_>, params: &SamplingParams) -> f32 {
+fn least_logit(row: &mut Row<'_>, params: &SamplingParams) -> f32 {
     let kth = row.kth_largest(params.top_k as usize);
     // p ≥ min_p · p_max says (logit - max) / temperature ≥ ln(min_p); ln 0 is -inf.
     let reach = libm::log(f64::from(params.min_p)) * f64::from(params.temperature);
@@ -137,7 +135,7 @@ struct Race {
     scale: f64,
     seed: u64,
     position: u64,
-    winner: u32,
+    leader: u32,
     score: f64,
 }
 
@@ -150,37 +148,26 @@ impl Race {
             scale: 1.0 / f64::from(params.temperature),
             seed,
             position,
-            winner: mode,
+            leader: mode,
             score: f64::from(noise::gumbel(seed, position, mode)),
         }
     }
 
-    /// The winner among `candidates`, the most probable token being one of them.
-    fn among(mut self, candidates: &[Candidate]) -> u32 {
-        for &Candidate { token, logit, .. } in candidates {
-            let scaled = self.scaled(logit);
-            if scaled + f64::from(noise::MAX) >= self.score {
-                self.enter(token, scaled, noise::bits(self.seed, self.position, token));
-            }
-        }
-        self.winner
-    }
-
-    /// The winner among the tokens of `row` with a logit of at least `cut`.
-    fn among_row(mut self, row: &Row<'_>, cut: f32) -> u32 {
-        for (number, block) in row.blocks_from(cut) {
+    /// The winner among the tokens of `row` that `cut` keeps.
+    fn winner(mut self, row: &Row<'_>, cut: Cut) -> u32 {
+        for (number, block) in row.blocks_from(cut.logit) {
             if self.scaled(row.peak(number)) + f64::from(noise::MAX) < self.score {
                 continue;
             }
             let bits = noise::block_bits(self.seed, self.position, number as u32);
             let first = (number * BLOCK) as u32;
             for ((token, logit), bits) in (first..).zip(block).zip(bits) {
-                if *logit >= cut {
+                if cut.keeps(token, *logit) {
                     self.enter(token, self.scaled(*logit), bits);
                 }
             }
         }
-        self.winner
+        self.leader
     }
 
     /// The logit over the temperature, less that of the most probable token: at most zero.
@@ -194,8 +181,46 @@ impl Race {
             return;
         }
         let score = scaled + f64::from(noise::from_bits(bits));
-        if score > self.score || (score == self.score && token < self.winner) {
-            (self.winner, self.score) = (token, score);
+        if score > self.score || (score == self.score && token < self.leader) {
+            (self.leader, self.score) = (token, score);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_used_sampler_reserves_no_more_memory() {
+        let capacities = |sampler: &Sampler| {
+            let Sampler {
+                scratch,
+                adjusted,
+                candidates,
+            } = sampler;
+            (
+                scratch.capacities(),
+                adjusted.capacity(),
+                candidates.capacity(),
+            )
+        };
+        let params = |n: u32| SamplingParams {
+            top_k: 50 * (n % 3),
+            top_p: 0.9,
+            logit_bias: vec![(0, 1.0)],
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new();
+        let mut sample = |n: u32, logits: &[f32]| {
+            let counts = TokenCounts::default();
+            sampler.sample(logits, &params(n), &counts, 0, &[]).unwrap();
+            capacities(&sampler)
+        };
+        let peaked: Vec<f32> = (0..500).map(|token| -(token as f32)).collect();
+        let reserved = sample(1, &peaked);
+        for n in 2..20 {
+            assert_eq!(sample(n, &vec![0.0; 500]), reserved, "row {n}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! a time, and differently on different machines. This one is a handful of multiplications the compiler
 //! vectorises, in an order that depends on nothing but the row.
 
-use crate::row::{BLOCK, Row};
+use crate::row::{LANES, Row, reduce};
 
 /// e^x for x ≤ 0, within 2·10⁻⁷ of the true value relative to it; zero below -87, where f32 runs out
 /// of normal numbers.
@@ -41,7 +41,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// Σ e^((logit - max)·scale) over the logits of at least `cut`.
 ///
-/// Each block is summed in f32 lanes and added to one f64 in the order of the row; a block without such a
+/// Each block is summed in f32, by lanes, and added to one f64 in the order of the row; a block without such a
 /// logit adds nothing, so passing over it changes no bit.
 pub(crate) fn mass(row: &Row<'_>, scale: f32, cut: f32) -> f64 {
     let max = row.max();
@@ -51,8 +51,6 @@ pub(crate) fn mass(row: &Row<'_>, scale: f32, cut: f32) -> f64 {
 }
 
 fn block_mass(block: &[f32], max: f32, scale: f32, cut: f32) -> f64 {
-    const LANES: usize = 16;
-    const { assert!(BLOCK.is_multiple_of(LANES)) };
     let weight = |logit: f32| {
         let weight = exp((logit - max) * scale);
         if logit >= cut { weight } else { 0.0 }
@@ -67,7 +65,7 @@ fn block_mass(block: &[f32], max: f32, scale: f32, cut: f32) -> f64 {
     for (lane, logit) in lanes.iter_mut().zip(rest) {
         *lane += weight(*logit);
     }
-    lanes.iter().map(|lane| f64::from(*lane)).sum()
+    f64::from(reduce(lanes, |a, b| a + b))
 }
 
 #[cfg(test)]
