@@ -116,7 +116,7 @@ mod tests {
             },
         );
         check(
-            |kv| drop(kv.pool.free.pop()),
+            |kv| kv.pool.free.truncate(3),
             InvariantViolation::WronglyFree {
                 block: BlockId(4),
                 times: 0,

@@ -136,3 +136,135 @@ fn ensure(
 ) -> Result<(), InvariantViolation> {
     if holds { Ok(()) } else { Err(violation()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use maitre_kv::KvConfig;
+
+    use super::*;
+    use crate::{NewRequest, RequestId, SchedulerConfig, Time};
+
+    fn request(id: u64) -> NewRequest {
+        NewRequest {
+            id: RequestId(id),
+            prompt: vec![7; 5],
+            max_tokens: 3,
+            priority: 0,
+            arrival: Time::ZERO,
+            deadline: Some(Time::from_secs(1)),
+            queue_deadline: None,
+            prompt_logits: false,
+        }
+    }
+
+    /// Request 1 runs with a step in flight, request 2 waits.
+    fn one_running_one_waiting() -> Scheduler {
+        let mut scheduler = Scheduler::new(SchedulerConfig {
+            max_seqs: 1,
+            max_batched_tokens: 8,
+            max_queue: 4,
+            max_model_len: 16,
+            kv: KvConfig {
+                num_blocks: 8,
+                block_size: 4,
+            },
+        })
+        .unwrap();
+        scheduler.add(request(1)).unwrap();
+        scheduler.add(request(2)).unwrap();
+        assert_eq!(scheduler.schedule(Time::ZERO).spans.len(), 1);
+        assert_eq!(scheduler.check_invariants(), Ok(()));
+        scheduler
+    }
+
+    fn running(scheduler: &mut Scheduler) -> (Place, &mut Request) {
+        let (place, request) = scheduler.running.iter_mut().next().unwrap();
+        (*place, request)
+    }
+
+    #[test]
+    fn each_way_to_break_the_books_is_found() {
+        let check = |damage: fn(&mut Scheduler), expected: InvariantViolation| {
+            let mut scheduler = one_running_one_waiting();
+            damage(&mut scheduler);
+            assert_eq!(scheduler.check_invariants(), Err(expected));
+        };
+        let (first, second) = (RequestId(1), RequestId(2));
+        check(
+            |s| s.config.max_seqs = 0,
+            InvariantViolation::TooManyRunning {
+                running: 1,
+                max_seqs: 0,
+            },
+        );
+        check(
+            |s| s.places.retain(|id, _| id.0 != 2),
+            InvariantViolation::NotIndexed { request: second },
+        );
+        check(
+            |s| drop(s.waiting.pop_first()),
+            InvariantViolation::StaleIndex {
+                indexed: 2,
+                live: 1,
+            },
+        );
+        check(
+            |s| running(s).1.committed = 5,
+            InvariantViolation::WrongCounts {
+                request: first,
+                known: 5,
+                scheduled: 5,
+                committed: 5,
+                in_flight: 5,
+            },
+        );
+        check(
+            |s| drop(s.in_flight.complete_oldest()),
+            InvariantViolation::WrongCounts {
+                request: first,
+                known: 5,
+                scheduled: 5,
+                committed: 0,
+                in_flight: 0,
+            },
+        );
+        check(
+            |s| s.waiting.values_mut().for_each(|r| r.scheduled = 1),
+            InvariantViolation::WrongCounts {
+                request: second,
+                known: 5,
+                scheduled: 1,
+                committed: 0,
+                in_flight: 0,
+            },
+        );
+        check(
+            |s| {
+                let sequence = running(s).0.sequence();
+                s.kv.release(sequence);
+            },
+            InvariantViolation::TableTooShort {
+                request: first,
+                blocks: 0,
+                scheduled: 5,
+            },
+        );
+        check(
+            |s| {
+                let sequence = s.waiting.keys().next().unwrap().sequence();
+                s.kv.grow(sequence, 1).unwrap();
+            },
+            InvariantViolation::BlocksLeaked {
+                holding: 2,
+                expected: 1,
+            },
+        );
+        check(
+            |s| running(s).1.deadline = None,
+            InvariantViolation::WrongTimers {
+                watched: 2,
+                expected: 1,
+            },
+        );
+    }
+}

@@ -116,7 +116,7 @@ pub struct Outcome {
 
 impl fmt::Display for StepPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} tokens", self.step_id, self.num_tokens())?;
+        writeln!(f, "{}: tokens {}", self.step_id, self.num_tokens())?;
         for expired in &self.expired {
             writeln!(f, "  expired {expired}")?;
         }
@@ -152,7 +152,7 @@ impl fmt::Display for Preemption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} for {}: lost {} tokens, freed {} blocks",
+            "{} for {}: lost tokens {}, freed blocks {}",
             self.request, self.needed_by, self.lost_tokens, self.freed_blocks
         )
     }

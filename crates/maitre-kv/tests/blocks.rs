@@ -1,0 +1,161 @@
+//! Random growth and release against the simplest model there is: a length per sequence.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::{BTreeMap, HashSet};
+
+use maitre_kv::{BlockId, KvConfig, KvError, KvManager, SeqId};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Call {
+    Grow { sequence: u64, tokens: usize },
+    Release { sequence: u64 },
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let grow = (0..6u64, 0..40usize).prop_map(|(sequence, tokens)| Call::Grow { sequence, tokens });
+    let release = (0..6u64).prop_map(|sequence| Call::Release { sequence });
+    prop::collection::vec(prop_oneof![3 => grow, 1 => release], 1..200)
+}
+
+/// The manager, and what it should have: blocks per sequence.
+struct Checked {
+    kv: KvManager,
+    expected: BTreeMap<u64, usize>,
+}
+
+impl Checked {
+    fn new(config: KvConfig) -> Self {
+        Self {
+            kv: KvManager::new(config).unwrap(),
+            expected: BTreeMap::new(),
+        }
+    }
+
+    fn blocks(&self, sequence: u64) -> usize {
+        self.expected.get(&sequence).copied().unwrap_or(0)
+    }
+
+    fn apply(&mut self, call: &Call) {
+        match *call {
+            Call::Grow { sequence, tokens } => {
+                let before = self.kv.block_table(SeqId(sequence)).to_vec();
+                let target = tokens.div_ceil(self.kv.config().block_size as usize);
+                let needed = target.saturating_sub(self.blocks(sequence));
+                let free = self.kv.free_blocks();
+                let result = self.kv.grow(SeqId(sequence), tokens);
+                if needed > free {
+                    assert_eq!(result, Err(KvError::OutOfBlocks { needed, free }));
+                    assert_eq!(
+                        self.kv.block_table(SeqId(sequence)),
+                        before,
+                        "all or nothing"
+                    );
+                    assert_eq!(self.kv.free_blocks(), free, "all or nothing");
+                } else {
+                    assert_eq!(result, Ok(()));
+                    assert!(self.kv.block_table(SeqId(sequence)).starts_with(&before));
+                    *self.expected.entry(sequence).or_default() += needed;
+                }
+            }
+            Call::Release { sequence } => {
+                let held = self.expected.remove(&sequence).unwrap_or(0);
+                assert_eq!(self.kv.release(SeqId(sequence)), held);
+            }
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        assert_eq!(self.kv.check_invariants(), Ok(()));
+        let used: usize = self.expected.values().sum();
+        assert_eq!(self.kv.used_blocks(), used);
+        assert_eq!(
+            self.kv.free_blocks() + used,
+            self.kv.config().num_blocks as usize
+        );
+        let block_size = self.kv.config().block_size as usize;
+        let mut slots = HashSet::new();
+        for (&sequence, &blocks) in &self.expected {
+            assert_eq!(self.kv.block_table(SeqId(sequence)).len(), blocks);
+            let own: Vec<u32> = self.kv.slots(SeqId(sequence), 0..usize::MAX).collect();
+            assert_eq!(
+                own.len(),
+                blocks * block_size,
+                "every covered position has a slot"
+            );
+            for (position, slot) in own.into_iter().enumerate() {
+                assert_eq!(self.kv.slot(SeqId(sequence), position), Some(slot));
+                assert!((slot as usize) < self.kv.capacity_tokens());
+                assert!(slots.insert(slot), "slot {slot} belongs to two positions");
+            }
+            assert_eq!(self.kv.slot(SeqId(sequence), blocks * block_size), None);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn blocks_are_neither_lost_nor_shared(
+        num_blocks in 1..20u32,
+        block_size in 1..6u32,
+        calls in calls(),
+    ) {
+        let mut checked = Checked::new(KvConfig { num_blocks, block_size });
+        calls.iter().for_each(|call| checked.apply(call));
+        for sequence in 0..6 {
+            checked.apply(&Call::Release { sequence });
+        }
+        prop_assert_eq!(checked.kv.free_blocks(), num_blocks as usize);
+        prop_assert_eq!(checked.kv.num_sequences(), 0);
+    }
+
+    #[test]
+    fn the_same_calls_give_the_same_blocks(calls in calls()) {
+        let tables = |calls: &[Call]| -> Vec<Vec<BlockId>> {
+            let mut checked = Checked::new(KvConfig { num_blocks: 12, block_size: 4 });
+            calls.iter().for_each(|call| checked.apply(call));
+            (0..6).map(|sequence| checked.kv.block_table(SeqId(sequence)).to_vec()).collect()
+        };
+        prop_assert_eq!(tables(&calls), tables(&calls));
+    }
+}
+
+#[test]
+fn a_sequence_that_never_grew_holds_nothing() {
+    let mut kv = KvManager::new(KvConfig {
+        num_blocks: 2,
+        block_size: 4,
+    })
+    .unwrap();
+    assert_eq!(kv.grow(SeqId(1), 0), Ok(()));
+    assert_eq!(kv.num_sequences(), 0);
+    assert_eq!(kv.slot(SeqId(1), 0), None);
+    assert_eq!(kv.release(SeqId(1)), 0);
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    expect_test::expect![[r#"
+        the KV pool has 0 blocks; it needs at least 1
+        the KV block size is 0 tokens; it needs at least 1, usually 16
+        a KV block of 0 bytes: the model must keep at least one byte per block
+        1073741824 KV blocks of 16 tokens have more slots than 32 bits can number (4294967295); use fewer blocks
+        a KV budget of 10 bytes does not hold one block of 64 bytes; raise it to at least 64 bytes
+        3 more KV blocks needed, 2 free; release a sequence first"#]]
+    .assert_eq(
+        &[
+            KvError::ZeroBlocks,
+            KvError::ZeroBlockSize,
+            KvError::ZeroBytesPerBlock,
+            KvError::TooManySlots { num_blocks: 1 << 30, block_size: 16 },
+            KvError::BudgetTooSmall { budget_bytes: 10, bytes_per_block: 64 },
+            KvError::OutOfBlocks { needed: 3, free: 2 },
+        ]
+        .map(|error| error.to_string())
+        .join("\n"),
+    );
+}

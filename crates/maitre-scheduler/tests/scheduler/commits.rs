@@ -1,0 +1,269 @@
+//! What lies between a plan and its commit: cancels, wrong answers, a second step.
+
+use maitre_kv::KvConfig;
+use maitre_scheduler::{
+    Outcome, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId, StepPlan, Time,
+};
+
+use crate::world::{Mishaps, World, request};
+
+const CONFIG: SchedulerConfig = SchedulerConfig {
+    max_seqs: 4,
+    max_batched_tokens: 8,
+    max_queue: 8,
+    max_model_len: 40,
+    kv: KvConfig {
+        num_blocks: 10,
+        block_size: 4,
+    },
+};
+
+/// A scheduler with request 1 sampling and request 2 in the middle of its prompt.
+fn one_step_in_flight() -> (Scheduler, StepPlan) {
+    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    scheduler.add(request(1, &[1, 2, 3], 4)).unwrap();
+    scheduler.add(request(2, &[5; 9], 4)).unwrap();
+    let plan = scheduler.schedule(Time::ZERO);
+    assert_eq!(
+        plan.spans
+            .iter()
+            .map(|span| span.samples)
+            .collect::<Vec<_>>(),
+        [true, false]
+    );
+    (scheduler, plan)
+}
+
+fn outcome(request: u64, tokens: &[u32]) -> Outcome {
+    Outcome {
+        request: RequestId(request),
+        tokens: tokens.to_vec(),
+        finished: false,
+        failed: false,
+    }
+}
+
+#[test]
+fn a_commit_that_does_not_answer_its_plan_changes_nothing() {
+    let (step, request) = (StepId(0), RequestId(1));
+    let cases: [(StepId, Vec<Outcome>, SchedulerError); 8] = [
+        (
+            StepId(1),
+            vec![],
+            SchedulerError::UnexpectedStep {
+                step: StepId(1),
+                expected: Some(step),
+            },
+        ),
+        (
+            step,
+            vec![outcome(2, &[])],
+            SchedulerError::MissingOutcome { step, request },
+        ),
+        (
+            step,
+            vec![outcome(1, &[9]), outcome(2, &[]), outcome(3, &[])],
+            SchedulerError::UnplannedOutcome {
+                step,
+                request: RequestId(3),
+            },
+        ),
+        (
+            step,
+            vec![outcome(1, &[9]), outcome(2, &[]), outcome(1, &[9])],
+            SchedulerError::DuplicateOutcome { step, request },
+        ),
+        (
+            step,
+            vec![outcome(1, &[]), outcome(2, &[])],
+            SchedulerError::WrongTokenCount {
+                step,
+                request,
+                expected: 1,
+                got: 0,
+            },
+        ),
+        (
+            step,
+            vec![outcome(1, &[9, 9]), outcome(2, &[])],
+            SchedulerError::WrongTokenCount {
+                step,
+                request,
+                expected: 1,
+                got: 2,
+            },
+        ),
+        (
+            step,
+            vec![outcome(1, &[9]), outcome(2, &[9])],
+            SchedulerError::WrongTokenCount {
+                step,
+                request: RequestId(2),
+                expected: 0,
+                got: 1,
+            },
+        ),
+        (
+            step,
+            vec![
+                Outcome {
+                    failed: true,
+                    ..outcome(1, &[9, 9])
+                },
+                outcome(2, &[]),
+            ],
+            SchedulerError::WrongTokenCount {
+                step,
+                request,
+                expected: 1,
+                got: 2,
+            },
+        ),
+    ];
+    for (step, outcomes, expected) in cases {
+        let (mut scheduler, plan) = one_step_in_flight();
+        let before = scheduler.kv_usage();
+        assert_eq!(scheduler.commit(step, &outcomes), Err(expected));
+        assert_eq!(scheduler.kv_usage(), before);
+        assert_eq!(scheduler.tokens(request), Some(&[1, 2, 3][..]));
+        scheduler
+            .commit(plan.step_id, &[outcome(1, &[9]), outcome(2, &[])])
+            .unwrap();
+        assert_eq!(scheduler.tokens(request), Some(&[1, 2, 3, 9][..]));
+    }
+}
+
+#[test]
+fn a_step_is_committed_once_and_an_empty_plan_never() {
+    let (mut scheduler, plan) = one_step_in_flight();
+    let outcomes = [outcome(1, &[9]), outcome(2, &[])];
+    scheduler.commit(plan.step_id, &outcomes).unwrap();
+    let error = SchedulerError::UnexpectedStep {
+        step: plan.step_id,
+        expected: None,
+    };
+    assert_eq!(scheduler.commit(plan.step_id, &outcomes), Err(error));
+
+    let mut idle = Scheduler::new(CONFIG).unwrap();
+    let empty = idle.schedule(Time::ZERO);
+    assert!(empty.is_empty());
+    let error = SchedulerError::UnexpectedStep {
+        step: empty.step_id,
+        expected: None,
+    };
+    assert_eq!(idle.commit(empty.step_id, &[]), Err(error));
+}
+
+#[test]
+fn blocks_of_a_request_cancelled_in_flight_are_free_with_the_commit() {
+    let mut world = World::new(CONFIG);
+    world.add(request(1, &[1, 2, 3], 4)).unwrap();
+    world.schedule();
+    world.cancel(RequestId(1));
+    assert!(!world.scheduler.has_work());
+    assert_eq!(
+        world.scheduler.kv_usage().used,
+        1,
+        "the step in flight still writes there"
+    );
+    world.commit(&Mishaps::default());
+    assert_eq!(world.scheduler.kv_usage().used, 0);
+}
+
+#[test]
+fn a_waiting_request_is_cancelled_at_once() {
+    let mut world = World::new(SchedulerConfig {
+        max_seqs: 1,
+        ..CONFIG
+    });
+    world.add(request(1, &[1, 2, 3], 4)).unwrap();
+    world.add(request(2, &[4, 5, 6], 4)).unwrap();
+    world.schedule();
+    world.cancel(RequestId(2));
+    assert_eq!(world.scheduler.num_waiting(), 0);
+    world.run_to_quiescence();
+}
+
+/// The old request's outcome, and its blocks, must not be taken for the new one's.
+#[test]
+fn an_id_reused_while_its_first_owner_is_in_flight_is_a_new_request() {
+    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    scheduler.add(request(1, &[1, 2, 3], 4)).unwrap();
+    let first = scheduler.schedule(Time::ZERO);
+    assert!(scheduler.cancel(RequestId(1)));
+    scheduler.add(request(1, &[7, 8], 4)).unwrap();
+    let second = scheduler.schedule(Time::ZERO);
+    assert_ne!(first.spans[0].block_table, second.spans[0].block_table);
+
+    scheduler
+        .commit(first.step_id, &[outcome(1, &[100])])
+        .unwrap();
+    assert_eq!(scheduler.tokens(RequestId(1)), Some(&[7, 8][..]));
+    assert_eq!(
+        scheduler.kv_usage().used,
+        1,
+        "only the new request's block is left"
+    );
+    scheduler
+        .commit(second.step_id, &[outcome(1, &[200])])
+        .unwrap();
+    assert_eq!(scheduler.tokens(RequestId(1)), Some(&[7, 8, 200][..]));
+    assert_eq!(scheduler.kv_usage().used, 1);
+}
+
+#[test]
+fn a_failed_request_is_gone_and_the_others_go_on() {
+    let mut world = World::new(CONFIG);
+    world.add(request(1, &[1, 2, 3], 4)).unwrap();
+    world.add(request(2, &[4, 5, 6], 4)).unwrap();
+    world.schedule();
+    world.commit(&Mishaps {
+        fail: Some(0),
+        ..Mishaps::default()
+    });
+    assert_eq!(world.scheduler.tokens(RequestId(1)), None);
+    assert_eq!(world.scheduler.num_running(), 1);
+    world.run_to_quiescence();
+    assert!(world.completed.contains_key(&RequestId(2)));
+}
+
+#[test]
+fn a_request_with_all_its_tokens_ends_whatever_the_outcome_says() {
+    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    scheduler.add(request(1, &[1, 2, 3], 1)).unwrap();
+    let plan = scheduler.schedule(Time::ZERO);
+    scheduler.commit(plan.step_id, &[outcome(1, &[9])]).unwrap();
+    assert!(!scheduler.has_work());
+    assert_eq!(scheduler.kv_usage().used, 0);
+}
+
+#[test]
+fn a_second_step_goes_on_with_prompts_but_not_with_tokens_nobody_knows_yet() {
+    let (mut scheduler, first) = one_step_in_flight();
+    let second = scheduler.schedule(Time::ZERO);
+    let spans: Vec<_> = second
+        .spans
+        .iter()
+        .map(|span| (span.request, span.first_position))
+        .collect();
+    assert_eq!(spans, [(RequestId(2), 5)]);
+    assert!(
+        scheduler.schedule(Time::ZERO).is_empty(),
+        "two steps in flight are the limit"
+    );
+
+    let error = SchedulerError::UnexpectedStep {
+        step: second.step_id,
+        expected: Some(first.step_id),
+    };
+    assert_eq!(
+        scheduler.commit(second.step_id, &[outcome(2, &[9])]),
+        Err(error)
+    );
+    scheduler
+        .commit(first.step_id, &[outcome(1, &[9]), outcome(2, &[])])
+        .unwrap();
+    scheduler
+        .commit(second.step_id, &[outcome(2, &[9])])
+        .unwrap();
+}
