@@ -17,8 +17,9 @@
 //! # Examples
 //!
 //! ```
-//! use maitre_kv::KvConfig;
-//! use maitre_scheduler::{NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, Time};
+//! use maitre_scheduler::{
+//!     KvConfig, NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, Time,
+//! };
 //!
 //! let mut scheduler = Scheduler::new(SchedulerConfig {
 //!     max_seqs: 4,
@@ -74,3 +75,6 @@ pub use plan::{Expired, ExpiredWhy, Outcome, PlannedSpan, Preemption, StepId, St
 pub use request::{NewRequest, RequestId, Time};
 pub use schedule::MAX_STEPS_IN_FLIGHT;
 pub use scheduler::{KvUsage, Scheduler};
+
+// What the plans and the configuration are made of.
+pub use maitre_kv::{BlockId, KvConfig};
