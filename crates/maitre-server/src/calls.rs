@@ -1,0 +1,205 @@
+//! What happens to every gRPC call before and after the service that answers it: its deadline is
+//! read and enforced, the number of calls in progress is bounded and known, its outcome is counted,
+//! and failures that the gRPC library itself reports get the details that ours have.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Request, Response};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+
+use crate::deadline::{Deadline, take_timeout};
+use crate::methods::{Method, Methods};
+use crate::{metrics, status};
+
+/// The service of a connection: cheap to clone, one per connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls {
+    routes: TowerToHyperService<Routes>,
+    methods: Arc<Methods>,
+    max_in_progress: usize,
+    in_progress: Arc<watch::Sender<usize>>,
+}
+
+impl Calls {
+    /// `max_in_progress`: calls of the API's own services at once; past it RESOURCE_EXHAUSTED.
+    /// Health checks and reflection are outside this bound, so a full server still says that it is well.
+    pub(crate) fn new(routes: Routes, methods: Methods, max_in_progress: usize) -> Self {
+        Self {
+            routes: TowerToHyperService::new(routes.prepare()),
+            methods: Arc::new(methods),
+            max_in_progress,
+            in_progress: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Resolves when no call of the API's own services is in progress.
+    pub(crate) async fn idle(&self) {
+        // The sender lives in `self`, so waiting can't fail.
+        let _ = self
+            .in_progress
+            .subscribe()
+            .wait_for(|calls| *calls == 0)
+            .await;
+    }
+
+    fn begin(&self, method: Method) -> Result<Record, Status> {
+        let mut record = Record {
+            method,
+            started: Instant::now(),
+            code: Code::Cancelled,
+            in_progress: None,
+        };
+        if record.method.counts {
+            let entered = self.in_progress.send_if_modified(|calls| {
+                let free = *calls < self.max_in_progress;
+                *calls += usize::from(free);
+                free
+            });
+            if !entered {
+                record.code = Code::ResourceExhausted;
+                return Err(status::too_many_calls(self.max_in_progress));
+            }
+            metrics::calls_in_progress(*self.in_progress.borrow());
+            record.in_progress = Some(Arc::clone(&self.in_progress));
+        }
+        Ok(record)
+    }
+}
+
+impl Service<Request<Incoming>> for Calls {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let arrival = Instant::now();
+        let record = match self.begin(self.methods.of(request.uri().path())) {
+            Ok(record) => record,
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+        };
+        let deadline = match take_timeout(request.headers_mut()) {
+            // A deadline too far for the clock is none.
+            Ok(timeout) => timeout.and_then(|timeout| arrival.checked_add(timeout)),
+            Err(malformed) => {
+                let refused = status::malformed_header("grpc-timeout", malformed.to_string());
+                return Box::pin(async move { Ok(record.finish(refused.into_http())) });
+            }
+        };
+        let Some(deadline) = deadline else {
+            let answer = self.routes.call(request);
+            return Box::pin(async move {
+                let Ok(response) = answer.await;
+                Ok(record.finish(response))
+            });
+        };
+        if deadline <= arrival {
+            return Box::pin(
+                async move { Ok(record.finish(status::deadline_exceeded().into_http())) },
+            );
+        }
+        request.extensions_mut().insert(Deadline(deadline));
+        let answer = self.routes.call(request);
+        Box::pin(async move {
+            let response = match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(response)) => response,
+                Err(_elapsed) => status::deadline_exceeded().into_http(),
+            };
+            Ok(record.finish(response))
+        })
+    }
+}
+
+/// One call in progress; its drop is the call's end.
+#[derive(Debug)]
+struct Record {
+    method: Method,
+    started: Instant,
+    /// Cancelled until the call says otherwise: the caller went away.
+    code: Code,
+    in_progress: Option<Arc<watch::Sender<usize>>>,
+}
+
+impl Record {
+    /// The response with its body under observation until it ends or is dropped.
+    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        let response = with_details(response);
+        self.learn(response.headers());
+        response.map(|inner| {
+            Body::new(ObservedBody {
+                inner,
+                record: self,
+            })
+        })
+    }
+
+    fn learn(&mut self, headers: &HeaderMap) {
+        if let Some(status) = Status::from_header_map(headers) {
+            self.code = status.code();
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(in_progress) = self.in_progress.take() {
+            in_progress.send_modify(|calls| *calls -= 1);
+            metrics::calls_in_progress(*in_progress.borrow());
+        }
+        metrics::call_ended(&self.method, self.code, self.started.elapsed());
+    }
+}
+
+/// Statuses without details come from the library; they get the same as ours have.
+fn with_details(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return response;
+    }
+    match Status::from_header_map(headers) {
+        Some(status) if status.code() != Code::Ok => status::from_library(status).into_http(),
+        _ => response,
+    }
+}
+
+/// A response body that tells its [`Record`] the status in its trailers.
+#[derive(Debug)]
+struct ObservedBody {
+    inner: Body,
+    record: Record,
+}
+
+impl HttpBody for ObservedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some(trailers) = frame.as_ref().and_then(|f| f.as_ref().ok()?.trailers_ref()) {
+            self.record.learn(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

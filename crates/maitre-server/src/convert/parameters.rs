@@ -1,0 +1,106 @@
+//! The parameters of a request: sampling, stopping, limits of time.
+
+use std::time::Duration;
+
+use maitre_engine::limits::MAX_TIME_LIMIT_S;
+use maitre_engine::{SamplingOptions, ServiceOptions, Stopping};
+use maitre_proto::v1;
+
+use super::Violations;
+use crate::deadline::Deadline;
+
+pub(super) fn sampling_options(given: v1::SamplingParams) -> SamplingOptions {
+    SamplingOptions {
+        temperature: given.temperature,
+        top_p: given.top_p,
+        top_k: given.top_k,
+        min_p: given.min_p,
+        repetition_penalty: given.repetition_penalty,
+        frequency_penalty: Some(given.frequency_penalty),
+        presence_penalty: Some(given.presence_penalty),
+        seed: given.seed,
+        logit_bias: given.logit_bias.into_iter().collect(),
+    }
+}
+
+pub(super) fn stopping(given: v1::StoppingParams) -> Stopping {
+    Stopping {
+        max_tokens: given.max_tokens,
+        min_tokens: given.min_tokens,
+        stop: given.stop,
+        stop_token_ids: given.stop_token_ids,
+        ignore_eos: given.ignore_eos,
+        include_stop: given.include_stop,
+    }
+}
+
+/// Priority and limits; the earlier of the request's own deadline and the call's holds.
+pub(super) fn service(
+    given: v1::ServiceOptions,
+    call_deadline: Option<Deadline>,
+    found: &mut Violations,
+) -> ServiceOptions {
+    let own = duration(given.deadline, "service.deadline", found);
+    // A call deadline beyond the longest limit is as good as none: whoever is still there then
+    // is cut off by the deadline of the call itself.
+    let longest = Duration::from_secs(MAX_TIME_LIMIT_S);
+    let of_call = call_deadline
+        .map(Deadline::remaining)
+        .filter(|left| *left <= longest);
+    ServiceOptions {
+        priority: given.priority,
+        queue_timeout: duration(given.queue_timeout, "service.queue_timeout", found),
+        deadline: own.into_iter().chain(of_call).min(),
+        time_limit: duration(given.time_limit, "service.time_limit", found),
+    }
+}
+
+fn duration(
+    given: Option<prost_types::Duration>,
+    field: &str,
+    found: &mut Violations,
+) -> Option<Duration> {
+    let given = given?;
+    let longest = Duration::from_secs(MAX_TIME_LIMIT_S);
+    match Duration::try_from(given) {
+        Ok(duration) if !duration.is_zero() && duration <= longest => Some(duration),
+        _ => {
+            let (seconds, nanos) = (given.seconds, given.nanos);
+            found.add(
+                field,
+                format!(
+                    "is {seconds} s and {nanos} ns; expected more than 0 and at most {MAX_TIME_LIMIT_S} s"
+                ),
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    /// In whole seconds, rounded up: a little of a call's deadline has passed when it is read.
+    #[test]
+    fn the_earlier_of_the_two_deadlines_holds() {
+        let with = |own: Option<i64>, of_call: Option<u64>| {
+            let service = v1::ServiceOptions {
+                deadline: own.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+                ..Default::default()
+            };
+            let call = of_call.map(|left| Deadline(Instant::now() + Duration::from_secs(left)));
+            let options = super::service(service, call, &mut Violations::default());
+            options
+                .deadline
+                .map(|left| left.as_secs_f64().ceil() as u64)
+        };
+        assert_eq!(with(None, None), None);
+        assert_eq!(with(Some(5), None), Some(5));
+        assert_eq!(with(None, Some(7)), Some(7));
+        assert_eq!(with(Some(5), Some(7)), Some(5));
+        assert_eq!(with(Some(9), Some(7)), Some(7));
+        assert_eq!(with(None, Some(MAX_TIME_LIMIT_S + 1)), None);
+    }
+}

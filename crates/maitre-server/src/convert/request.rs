@@ -1,0 +1,329 @@
+//! Messages of the API into requests of the engine.
+//!
+//! The streaming calls have messages of their own, field for field those of the unary calls; they
+//! are turned into these first, so that there is one conversion for a prompt and one for a
+//! conversation.
+
+use maitre_engine::limits::MAX_REQUEST_ID_BYTES;
+use maitre_engine::{ChatRequest, GenerateRequest, Input, OutputOptions};
+use maitre_proto::v1;
+
+use super::Violations;
+use super::conversation::{chat_message, object, tool};
+use super::parameters::{sampling_options, service, stopping};
+use crate::deadline::Deadline;
+
+/// A request for the engine, and what was found wrong on the way.
+#[derive(Debug)]
+pub(crate) struct Converted {
+    /// The model asked for; empty = whichever there is.
+    pub(crate) model: String,
+    /// To be run only if there are no violations.
+    pub(crate) request: GenerateRequest,
+    /// Whether the caller wants token ids.
+    pub(crate) return_token_ids: bool,
+    /// What is wrong, as far as this crate can tell.
+    pub(crate) violations: Violations,
+}
+
+/// Converts the prompt of `Generate`.
+pub(crate) fn generate(message: v1::GenerateRequest, deadline: Option<Deadline>) -> Converted {
+    use v1::generate_request::Input as Given;
+    let mut found = Violations::default();
+    let input = match message.input {
+        Some(Given::Text(text)) => Input::Text(text),
+        Some(Given::TokenIds(tokens)) => Input::Tokens(tokens.ids),
+        None => {
+            found.add(
+                "input",
+                "is missing; give the prompt as text or as token_ids",
+            );
+            Input::Text(String::new())
+        }
+    };
+    let parameters = Parameters {
+        sampling: message.sampling,
+        stopping: message.stopping,
+        output: message.output,
+        service: message.service,
+    };
+    converted(
+        message.model,
+        message.request_id,
+        input,
+        parameters,
+        deadline,
+        found,
+    )
+}
+
+/// Converts the prompt of `StreamGenerate`.
+pub(crate) fn stream_generate(
+    message: v1::StreamGenerateRequest,
+    deadline: Option<Deadline>,
+) -> Converted {
+    use v1::generate_request::Input as Unary;
+    use v1::stream_generate_request::Input as Given;
+    let input = message.input.map(|input| match input {
+        Given::Text(text) => Unary::Text(text),
+        Given::TokenIds(tokens) => Unary::TokenIds(tokens),
+    });
+    let message = v1::GenerateRequest {
+        request_id: message.request_id,
+        model: message.model,
+        input,
+        sampling: message.sampling,
+        stopping: message.stopping,
+        output: message.output,
+        service: message.service,
+    };
+    generate(message, deadline)
+}
+
+/// Converts the conversation of `Chat`.
+pub(crate) fn chat(message: v1::ChatRequest, deadline: Option<Deadline>) -> Converted {
+    let mut found = Violations::default();
+    let conversation = ChatRequest {
+        messages: message
+            .messages
+            .into_iter()
+            .enumerate()
+            .map(|(index, message)| chat_message(index, message, &mut found))
+            .collect(),
+        tools: message
+            .tools
+            .into_iter()
+            .enumerate()
+            .map(|(index, given)| tool(index, given, &mut found))
+            .collect(),
+        add_generation_prompt: message.add_generation_prompt.unwrap_or(true),
+        template_kwargs: object(
+            &message.template_kwargs_json,
+            || "template_kwargs_json".to_owned(),
+            &mut found,
+        ),
+        ..ChatRequest::default()
+    };
+    let parameters = Parameters {
+        sampling: message.sampling,
+        stopping: message.stopping,
+        output: message.output,
+        service: message.service,
+    };
+    let input = Input::Chat(conversation);
+    converted(
+        message.model,
+        message.request_id,
+        input,
+        parameters,
+        deadline,
+        found,
+    )
+}
+
+/// Converts the conversation of `StreamChat`.
+pub(crate) fn stream_chat(message: v1::StreamChatRequest, deadline: Option<Deadline>) -> Converted {
+    let message = v1::ChatRequest {
+        request_id: message.request_id,
+        model: message.model,
+        messages: message.messages,
+        tools: message.tools,
+        sampling: message.sampling,
+        stopping: message.stopping,
+        output: message.output,
+        service: message.service,
+        add_generation_prompt: message.add_generation_prompt,
+        template_kwargs_json: message.template_kwargs_json,
+    };
+    chat(message, deadline)
+}
+
+struct Parameters {
+    sampling: Option<v1::SamplingParams>,
+    stopping: Option<v1::StoppingParams>,
+    output: Option<v1::OutputOptions>,
+    service: Option<v1::ServiceOptions>,
+}
+
+fn converted(
+    model: String,
+    request_id: String,
+    input: Input,
+    parameters: Parameters,
+    deadline: Option<Deadline>,
+    mut found: Violations,
+) -> Converted {
+    let id_bytes = request_id.len();
+    if id_bytes > MAX_REQUEST_ID_BYTES {
+        let description =
+            format!("has {id_bytes} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed");
+        found.add("request_id", description);
+    }
+    let sampling = parameters.sampling.unwrap_or_default();
+    let output = parameters.output.unwrap_or_default();
+    let mut request = GenerateRequest {
+        request_id: (!request_id.is_empty()).then_some(request_id),
+        input,
+        n: sampling.n.unwrap_or(1),
+        sampling: sampling_options(sampling),
+        stopping: stopping(parameters.stopping.unwrap_or_default()),
+        service: service(parameters.service.unwrap_or_default(), deadline, &mut found),
+        output: OutputOptions {
+            logprobs: output.logprobs,
+            prompt_logprobs: output.prompt_logprobs,
+            echo: output.echo,
+            skip_special_tokens: output.skip_special_tokens.unwrap_or(true),
+        },
+    };
+    if !found.is_empty() {
+        Violations::poison(&mut request);
+    }
+    Converted {
+        model,
+        request,
+        return_token_ids: output.return_token_ids.unwrap_or(true),
+        violations: found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maitre_engine::{SamplingOptions, ServiceOptions, Stopping};
+    use std::time::Duration;
+
+    fn text(text: &str) -> Option<v1::generate_request::Input> {
+        Some(v1::generate_request::Input::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn silence_means_the_documented_defaults() {
+        let message = v1::GenerateRequest {
+            input: text("hi"),
+            ..Default::default()
+        };
+        let converted = generate(message, None);
+        assert!(converted.violations.is_empty());
+        assert!(converted.return_token_ids);
+        let mut expected = GenerateRequest::new(Input::Text("hi".into()));
+        expected.sampling.frequency_penalty = Some(0.0);
+        expected.sampling.presence_penalty = Some(0.0);
+        assert_eq!(converted.request, expected);
+    }
+
+    #[test]
+    fn every_parameter_arrives() {
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let message = v1::StreamGenerateRequest {
+            request_id: "mine".into(),
+            model: "bundled".into(),
+            input: Some(v1::stream_generate_request::Input::TokenIds(v1::TokenIds {
+                ids: vec![1, 2],
+            })),
+            sampling: Some(v1::SamplingParams {
+                temperature: Some(0.5),
+                top_p: Some(0.9),
+                top_k: Some(40),
+                min_p: Some(0.1),
+                repetition_penalty: Some(1.1),
+                frequency_penalty: 0.2,
+                presence_penalty: 0.3,
+                seed: Some(7),
+                logit_bias: [(9, -1.0), (3, 2.0)].into(),
+                n: Some(2),
+            }),
+            stopping: Some(v1::StoppingParams {
+                max_tokens: Some(5),
+                min_tokens: 1,
+                stop: vec!["END".into()],
+                stop_token_ids: vec![4],
+                ignore_eos: true,
+                include_stop: true,
+            }),
+            output: Some(v1::OutputOptions {
+                logprobs: Some(3),
+                prompt_logprobs: Some(0),
+                echo: true,
+                skip_special_tokens: Some(false),
+                return_token_ids: Some(false),
+            }),
+            service: Some(v1::ServiceOptions {
+                priority: -1,
+                queue_timeout: seconds(1),
+                deadline: seconds(2),
+                time_limit: seconds(3),
+            }),
+        };
+        let converted = stream_generate(message, None);
+        assert_eq!(converted.model, "bundled");
+        assert!(!converted.return_token_ids);
+        let expected = GenerateRequest {
+            request_id: Some("mine".into()),
+            input: Input::Tokens(vec![1, 2]),
+            n: 2,
+            sampling: SamplingOptions {
+                temperature: Some(0.5),
+                top_p: Some(0.9),
+                top_k: Some(40),
+                min_p: Some(0.1),
+                repetition_penalty: Some(1.1),
+                frequency_penalty: Some(0.2),
+                presence_penalty: Some(0.3),
+                seed: Some(7),
+                logit_bias: vec![(3, 2.0), (9, -1.0)],
+            },
+            stopping: Stopping {
+                max_tokens: Some(5),
+                min_tokens: 1,
+                stop: vec!["END".into()],
+                stop_token_ids: vec![4],
+                ignore_eos: true,
+                include_stop: true,
+            },
+            output: OutputOptions {
+                logprobs: Some(3),
+                prompt_logprobs: Some(0),
+                echo: true,
+                skip_special_tokens: false,
+            },
+            service: ServiceOptions {
+                priority: -1,
+                queue_timeout: Some(Duration::from_secs(1)),
+                deadline: Some(Duration::from_secs(2)),
+                time_limit: Some(Duration::from_secs(3)),
+            },
+        };
+        assert_eq!(converted.request, expected);
+    }
+
+    #[test]
+    fn what_the_engine_never_sees_is_found_here() {
+        let duration = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+        let message = v1::GenerateRequest {
+            request_id: "x".repeat(MAX_REQUEST_ID_BYTES + 1),
+            service: Some(v1::ServiceOptions {
+                queue_timeout: duration(0, 0),
+                deadline: duration(0, -1),
+                time_limit: duration(i64::MAX, 0),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let converted = generate(message, None);
+        assert_eq!(
+            converted.request.request_id.as_deref(),
+            Some(""),
+            "must not be able to run"
+        );
+        assert_eq!(
+            converted.violations.fields(),
+            [
+                "input",
+                "request_id",
+                "service.deadline",
+                "service.queue_timeout",
+                "service.time_limit"
+            ]
+        );
+    }
+}

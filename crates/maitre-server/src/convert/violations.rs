@@ -1,0 +1,133 @@
+//! What is wrong with a request, from this crate's checks and from the engine's, under one set of
+//! field paths.
+
+use maitre_engine::{EngineError, GenerateRequest, Violation};
+
+/// What this crate found wrong before the engine has looked.
+#[derive(Debug, Default)]
+pub(crate) struct Violations(Vec<Violation>);
+
+impl Violations {
+    pub(crate) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Violation::new(field, description));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The fields, in the order in which they were found.
+    #[cfg(test)]
+    pub(crate) fn fields(&self) -> Vec<&str> {
+        self.0
+            .iter()
+            .map(|violation| violation.field.as_str())
+            .collect()
+    }
+
+    /// Makes sure that the engine refuses `request`, so that it can be asked what else is wrong
+    /// with a request that must not run: an empty id is always refused.
+    pub(crate) fn poison(request: &mut GenerateRequest) {
+        request.request_id = Some(String::new());
+        // A deadline that has passed would end the check before it began.
+        request.service.deadline = None;
+    }
+
+    /// What is wrong in all, when the engine has been asked about the poisoned request.
+    pub(crate) fn with_those_of(mut self, refusal: &EngineError) -> Vec<Violation> {
+        if let EngineError::Invalid { violations } = refusal {
+            let found_here = self.0.len();
+            for violation in violations.iter().filter(|v| v.field != "request_id") {
+                let known = self.0[..found_here]
+                    .iter()
+                    .any(|v| overlap(&v.field, &violation.field));
+                if !known {
+                    self.0.push(in_message(violation));
+                }
+            }
+        }
+        self.0
+    }
+
+    /// The engine's refusal with its paths turned into those of the message.
+    pub(crate) fn in_terms_of_the_message(error: EngineError) -> EngineError {
+        match error {
+            EngineError::Invalid { violations } => EngineError::Invalid {
+                violations: violations.iter().map(in_message).collect(),
+            },
+            other => other,
+        }
+    }
+}
+
+/// The messages follow the engine's request but for two places: `n` is a sampling parameter there,
+/// and a protobuf `oneof` is not part of a path.
+fn in_message(violation: &Violation) -> Violation {
+    let field = violation.field.as_str();
+    let field = match field {
+        "n" => "sampling.n".to_owned(),
+        _ => match field.strip_prefix("input.token_ids") {
+            Some(index) => format!("token_ids.ids{index}"),
+            None => field.strip_prefix("input.").unwrap_or(field).to_owned(),
+        },
+    };
+    Violation::new(field, violation.description.clone())
+}
+
+/// Whether one path is the other or leads to it: what was wrong with a part of a field already
+/// explains what the engine finds in the field as a whole.
+fn overlap(one: &str, other: &str) -> bool {
+    let leads = |short: &str, long: &str| {
+        long.strip_prefix(short)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    leads(one, other) || leads(other, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_paths_become_message_paths() {
+        for (engine, message) in [
+            ("n", "sampling.n"),
+            ("input.text", "text"),
+            ("input.token_ids", "token_ids.ids"),
+            ("input.token_ids[7]", "token_ids.ids[7]"),
+            ("messages", "messages"),
+            ("stopping.stop[3]", "stopping.stop[3]"),
+        ] {
+            assert_eq!(in_message(&Violation::new(engine, "")).field, message);
+        }
+    }
+
+    #[test]
+    fn findings_of_both_sides_are_listed_once() {
+        let mut here = Violations::default();
+        here.add("messages[1].role", "is \"robot\"");
+        here.add("service.deadline", "is negative");
+        let refusal = EngineError::Invalid {
+            violations: vec![
+                Violation::new("request_id", "is empty"),
+                Violation::new("messages", "the template failed"),
+                Violation::new("n", "is 0"),
+                Violation::new("service.queue_timeout", "is 0"),
+            ],
+        };
+        let fields: Vec<String> = here
+            .with_those_of(&refusal)
+            .into_iter()
+            .map(|v| v.field)
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "messages[1].role",
+                "service.deadline",
+                "sampling.n",
+                "service.queue_timeout"
+            ]
+        );
+    }
+}

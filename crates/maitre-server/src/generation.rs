@@ -1,0 +1,334 @@
+//! `GenerationService`: from a message to the engine and back.
+//!
+//! A call owns its [`Generation`]: when the client goes away, the transport drops the call's
+//! future or its response stream, the generation with it, and the engine frees what it held.
+
+use std::num::NonZero;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread;
+
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
+use maitre_engine::{Engine, Event, Generation};
+use maitre_proto::v1;
+use maitre_proto::v1::generation_service_server::GenerationService;
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status};
+
+use crate::convert::request::{self, Converted};
+use crate::convert::response::{self, Answers, StreamEvent};
+use crate::convert::{Violations, saturating_u32};
+use crate::deadline::Deadline;
+use crate::status;
+
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service; one per server.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    engine: Engine,
+    /// Tokenizing is work for a core; more at once than there are cores would only take turns.
+    tokenizing: Arc<Semaphore>,
+}
+
+impl Generations {
+    pub(crate) fn new(engine: Engine) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            engine,
+            tokenizing: Arc::new(Semaphore::new(cores)),
+        }
+    }
+
+    fn served(&self) -> &str {
+        &self.engine.info().model
+    }
+
+    fn check_model(&self, asked: &str) -> Result<(), Status> {
+        if asked.is_empty() || asked == self.served() {
+            return Ok(());
+        }
+        Err(status::unknown_model(asked, self.served()))
+    }
+
+    /// Submits what can run; of what can't, says everything that is wrong.
+    async fn start(&self, converted: Converted) -> Result<Running, Status> {
+        self.check_model(&converted.model)?;
+        let n = converted.request.n;
+        let result = self.engine.generate(converted.request).await;
+        if !converted.violations.is_empty() {
+            let refusal = result
+                .err()
+                .unwrap_or(maitre_engine::EngineError::Cancelled);
+            return Err(status::invalid(
+                &converted.violations.with_those_of(&refusal),
+            ));
+        }
+        let generation = result
+            .map_err(|error| status::from_engine(&Violations::in_terms_of_the_message(error)))?;
+        Ok(Running {
+            generation,
+            n,
+            token_ids: converted.return_token_ids,
+        })
+    }
+
+    fn model(&self) -> v1::Model {
+        let info = self.engine.info();
+        v1::Model {
+            name: info.model.clone(),
+            architecture: info.architecture.clone(),
+            num_parameters: info.parameters,
+            weight_bytes: info.memory.weights,
+            dtype: info.dtype.clone(),
+            kv_dtype: info.kv_dtype.clone(),
+            vocab_size: saturating_u32(info.vocab_size),
+            max_model_len: saturating_u32(info.limits.max_model_len),
+            has_chat_template: info.has_chat_template,
+            eos_token_ids: info.eos_token_ids.clone(),
+        }
+    }
+
+    /// Runs `work`, which may take a core for a while, away from the threads that serve the network.
+    async fn tokenizing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let permit = Arc::clone(&self.tokenizing)
+            .acquire_owned()
+            .await
+            .map_err(|closed| status::internal(closed.to_string()))?;
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || {
+            let result = work(&engine);
+            drop(permit);
+            result
+        })
+        .await
+        .map_err(|panic| status::internal(panic.to_string()))?
+    }
+}
+
+/// A request in flight and how its caller wants the answer.
+#[derive(Debug)]
+struct Running {
+    generation: Generation,
+    n: u32,
+    token_ids: bool,
+}
+
+impl Running {
+    fn request_id(&self) -> String {
+        self.generation.request_id().to_owned()
+    }
+
+    /// All answers, once the last is complete.
+    async fn answers(mut self) -> Result<Vec<v1::Answer>, Status> {
+        let mut answers = Answers::new(self.n);
+        while let Some(event) = self.generation.next().await {
+            let event = event.map_err(|error| status::from_engine(&error))?;
+            answers.add(response::event(event, self.token_ids));
+        }
+        Ok(answers.into_inner())
+    }
+
+    /// A stream of messages, built from the request's id (in the first message) and its events.
+    ///
+    /// Waits for the first event, so that a failure before it is the status of the call rather
+    /// than the end of a stream that had begun.
+    async fn stream<T: Send + 'static>(
+        mut self,
+        message: impl Fn(String, StreamEvent) -> T + Send + 'static,
+    ) -> Result<ResponseStream<T>, Status> {
+        let first = match self.generation.next().await {
+            Some(first) => Some(first.map_err(|error| status::from_engine(&error))?),
+            None => None,
+        };
+        let mut request_id = self.request_id();
+        let token_ids = self.token_ids;
+        let events = stream::iter(first.map(Ok)).chain(self.generation);
+        Ok(Box::pin(events.map(move |event: Result<Event, _>| {
+            let event = event.map_err(|error| status::from_engine(&error))?;
+            Ok(message(
+                std::mem::take(&mut request_id),
+                response::event(event, token_ids),
+            ))
+        })))
+    }
+}
+
+fn deadline_of<T>(request: &Request<T>) -> Option<Deadline> {
+    request.extensions().get::<Deadline>().copied()
+}
+
+#[tonic::async_trait]
+impl GenerationService for Generations {
+    async fn generate(
+        &self,
+        request: Request<v1::GenerateRequest>,
+    ) -> Result<Response<v1::GenerateResponse>, Status> {
+        let deadline = deadline_of(&request);
+        let running = self
+            .start(request::generate(request.into_inner(), deadline))
+            .await?;
+        let request_id = running.request_id();
+        let answers = running.answers().await?;
+        let model = self.served().to_owned();
+        Ok(Response::new(v1::GenerateResponse {
+            request_id,
+            model,
+            answers,
+        }))
+    }
+
+    type StreamGenerateStream = ResponseStream<v1::StreamGenerateResponse>;
+
+    async fn stream_generate(
+        &self,
+        request: Request<v1::StreamGenerateRequest>,
+    ) -> Result<Response<Self::StreamGenerateStream>, Status> {
+        let deadline = deadline_of(&request);
+        let running = self
+            .start(request::stream_generate(request.into_inner(), deadline))
+            .await?;
+        let stream = running
+            .stream(|request_id, event| v1::StreamGenerateResponse {
+                request_id,
+                event: Some(event.into()),
+            })
+            .await?;
+        Ok(Response::new(stream))
+    }
+
+    async fn chat(
+        &self,
+        request: Request<v1::ChatRequest>,
+    ) -> Result<Response<v1::ChatResponse>, Status> {
+        let deadline = deadline_of(&request);
+        let running = self
+            .start(request::chat(request.into_inner(), deadline))
+            .await?;
+        let request_id = running.request_id();
+        let answers = running.answers().await?;
+        let model = self.served().to_owned();
+        Ok(Response::new(v1::ChatResponse {
+            request_id,
+            model,
+            answers,
+        }))
+    }
+
+    type StreamChatStream = ResponseStream<v1::StreamChatResponse>;
+
+    async fn stream_chat(
+        &self,
+        request: Request<v1::StreamChatRequest>,
+    ) -> Result<Response<Self::StreamChatStream>, Status> {
+        let deadline = deadline_of(&request);
+        let running = self
+            .start(request::stream_chat(request.into_inner(), deadline))
+            .await?;
+        let stream = running
+            .stream(|request_id, event| v1::StreamChatResponse {
+                request_id,
+                event: Some(event.into()),
+            })
+            .await?;
+        Ok(Response::new(stream))
+    }
+
+    async fn tokenize(
+        &self,
+        request: Request<v1::TokenizeRequest>,
+    ) -> Result<Response<v1::TokenizeResponse>, Status> {
+        let request = request.into_inner();
+        self.check_model(&request.model)?;
+        let response = self
+            .tokenizing(move |engine| {
+                let tokenizer = engine.tokenizer();
+                let token_ids = if request.special_tokens.unwrap_or(true) {
+                    tokenizer.encode(&request.text)
+                } else {
+                    tokenizer.encode_plain(&request.text)
+                }
+                .map_err(|error| unusable("text", error.to_string()))?;
+                let text_of = |id: &u32| tokenizer.token_text(*id).unwrap_or_default();
+                let token_texts = if request.return_token_texts {
+                    token_ids.iter().map(text_of).collect()
+                } else {
+                    Vec::new()
+                };
+                Ok(v1::TokenizeResponse {
+                    token_ids,
+                    token_texts,
+                })
+            })
+            .await?;
+        Ok(Response::new(response))
+    }
+
+    async fn detokenize(
+        &self,
+        request: Request<v1::DetokenizeRequest>,
+    ) -> Result<Response<v1::DetokenizeResponse>, Status> {
+        let request = request.into_inner();
+        self.check_model(&request.model)?;
+        let vocab_size = self.engine.info().vocab_size;
+        let outside = |id: &u32| usize::try_from(*id).is_ok_and(|id| id >= vocab_size);
+        if let Some(index) = request.token_ids.iter().position(outside) {
+            let id = request.token_ids[index];
+            let largest = vocab_size.saturating_sub(1);
+            let description = format!("is {id}; the vocabulary has ids 0 to {largest}");
+            return Err(unusable(&format!("token_ids[{index}]"), description));
+        }
+        let response = self
+            .tokenizing(move |engine| {
+                let skip_special = request.skip_special_tokens.unwrap_or(true);
+                engine
+                    .tokenizer()
+                    .decode(&request.token_ids, skip_special)
+                    .map(|text| v1::DetokenizeResponse { text })
+                    .map_err(|error| unusable("token_ids", error.to_string()))
+            })
+            .await?;
+        Ok(Response::new(response))
+    }
+
+    async fn abort(
+        &self,
+        request: Request<v1::AbortRequest>,
+    ) -> Result<Response<v1::AbortResponse>, Status> {
+        let request_id = request.into_inner().request_id;
+        if request_id.is_empty() {
+            let description = "is empty; name the request to end".to_owned();
+            return Err(unusable("request_id", description));
+        }
+        Ok(Response::new(v1::AbortResponse {
+            aborted: self.engine.abort(&request_id),
+        }))
+    }
+
+    async fn list_models(
+        &self,
+        _request: Request<v1::ListModelsRequest>,
+    ) -> Result<Response<v1::ListModelsResponse>, Status> {
+        Ok(Response::new(v1::ListModelsResponse {
+            models: vec![self.model()],
+        }))
+    }
+
+    async fn get_model(
+        &self,
+        request: Request<v1::GetModelRequest>,
+    ) -> Result<Response<v1::GetModelResponse>, Status> {
+        self.check_model(&request.into_inner().model)?;
+        Ok(Response::new(v1::GetModelResponse {
+            model: Some(self.model()),
+        }))
+    }
+}
+
+fn unusable(field: &str, description: String) -> Status {
+    status::invalid(&[maitre_engine::Violation::new(field, description)])
+}

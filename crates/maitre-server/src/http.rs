@@ -1,0 +1,55 @@
+//! The HTTP side port: what monitoring systems and orchestrators ask.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode};
+use axum::routing::get;
+use maitre_engine::Engine;
+
+use crate::metrics;
+
+/// Content type of the Prometheus text format.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `/metrics`, `/health/live`, `/health/ready` and `/health`, which is vLLM's name for readiness.
+pub(crate) fn router(engine: Engine) -> Router {
+    Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/health", get(ready))
+        .with_state(engine)
+}
+
+async fn show_metrics()
+-> Result<([(HeaderName, &'static str); 1], String), (StatusCode, &'static str)> {
+    match metrics::render() {
+        Some(text) => Ok(([(CONTENT_TYPE, PROMETHEUS_TEXT)], text)),
+        None => Err((
+            StatusCode::NOT_FOUND,
+            "metrics go to another recorder that this process installed\n",
+        )),
+    }
+}
+
+/// Fails only when waiting does not help: the step loop is gone and a restart is due.
+async fn live(State(engine): State<Engine>) -> (StatusCode, &'static str) {
+    if engine.is_alive() {
+        (StatusCode::OK, "alive\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the step loop has ended\n")
+    }
+}
+
+async fn ready(State(engine): State<Engine>) -> (StatusCode, String) {
+    let health = engine.health();
+    if health.ready {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{}\n", health.reason),
+        )
+    }
+}

@@ -1,0 +1,87 @@
+//! The sockets a server answers on, bound before anything else so that a taken port is known
+//! before a model is loaded, and so that port 0 can be reported as the port it became.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+use crate::ServerError;
+
+/// A bound gRPC socket and, if wanted, a bound HTTP side socket.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(crate) grpc: TcpListener,
+    pub(crate) http: Option<TcpListener>,
+    grpc_address: SocketAddr,
+    http_address: Option<SocketAddr>,
+}
+
+impl Listeners {
+    /// Binds both; port 0 picks a free port.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Bind`] says which address could not be had, why, and what to do.
+    pub async fn bind(grpc: SocketAddr, http: Option<SocketAddr>) -> Result<Self, ServerError> {
+        let (grpc, grpc_address) = bind("gRPC", grpc).await?;
+        let (http, http_address) = match http {
+            Some(address) => {
+                let (listener, address) = bind("HTTP", address).await?;
+                (Some(listener), Some(address))
+            }
+            None => (None, None),
+        };
+        Ok(Self {
+            grpc,
+            http,
+            grpc_address,
+            http_address,
+        })
+    }
+
+    /// Where gRPC is answered.
+    #[must_use]
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Where `/metrics` and `/health` are answered.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+}
+
+async fn bind(
+    purpose: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::bind(purpose, address, source))?;
+    let bound = listener
+        .local_addr()
+        .map_err(|source| ServerError::Address { purpose, source })?;
+    Ok((listener, bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_advice() {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let first = Listeners::bind(free, None).await.unwrap();
+        let taken = first.grpc_address();
+        let error = Listeners::bind(free, Some(taken))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("cannot listen on {taken} for HTTP")),
+            "{error}"
+        );
+        assert!(error.contains("choose another port"), "{error}");
+    }
+}

@@ -1,0 +1,118 @@
+//! What the server counts, and the recorder that turns everything counted in the process into the
+//! Prometheus text format.
+//!
+//! A process has one recorder. Numbers counted before it is installed are lost, so a program
+//! installs it before it builds an engine.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tonic::Code;
+
+use crate::methods::Method;
+
+const CALLS: &str = "maitre_grpc_requests_total";
+const CALL_SECONDS: &str = "maitre_grpc_request_seconds";
+const CALLS_IN_PROGRESS: &str = "maitre_grpc_requests_in_progress";
+
+/// Upper bounds of latency histograms, in seconds: from one fast decode step to a long answer.
+const SECONDS: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+/// Upper bounds of histograms that count things.
+const COUNTS: [f64; 11] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+];
+
+/// How often the recorder folds what it has collected into its histograms. Without this it would
+/// keep every sample until somebody asks for `/metrics`.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// Installs the recorder behind `/metrics`, once per process; call it before an engine is built.
+///
+/// False when the process already has a recorder of its own: then that one receives everything,
+/// and `/metrics` answers 404.
+pub fn install_recorder() -> bool {
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if RECORDER.get().is_some() {
+        return true;
+    }
+    let Ok(handle) = builder().and_then(PrometheusBuilder::install_recorder) else {
+        return false;
+    };
+    describe();
+    RECORDER.set(handle).is_ok()
+}
+
+fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets(&COUNTS)
+}
+
+fn describe() {
+    describe_counter!(
+        CALLS,
+        "gRPC calls that have ended, by method and status code"
+    );
+    describe_histogram!(CALL_SECONDS, "Duration of a gRPC call, by method");
+    describe_gauge!(
+        CALLS_IN_PROGRESS,
+        "gRPC calls in progress, health checks and reflection aside"
+    );
+}
+
+/// Everything counted so far, as text; `None` without a recorder of ours.
+pub(crate) fn render() -> Option<String> {
+    RECORDER.get().map(PrometheusHandle::render)
+}
+
+/// Keeps the recorder's memory bounded until dropped.
+pub(crate) async fn upkeep() {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Some(recorder) = RECORDER.get() {
+            recorder.run_upkeep();
+        }
+    }
+}
+
+pub(crate) fn calls_in_progress(calls: usize) {
+    gauge!(CALLS_IN_PROGRESS).set(calls as f64);
+}
+
+pub(crate) fn call_ended(method: &Method, code: Code, took: Duration) {
+    let name = Arc::clone(&method.name);
+    tracing::debug!(method = %name, code = code_name(code), ?took, "call ended");
+    counter!(CALLS, "method" => Arc::clone(&name), "code" => code_name(code)).increment(1);
+    histogram!(CALL_SECONDS, "method" => name).record(took);
+}
+
+/// The code as the specification spells it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,214 @@
+//! Putting it together: services on routes, routes on connections, and an orderly end.
+
+use std::future::Future;
+use std::time::Duration;
+
+use maitre_engine::Engine;
+use maitre_proto::FILE_DESCRIPTOR_SET;
+use maitre_proto::v1::admin_service_server::AdminServiceServer;
+use maitre_proto::v1::generation_service_server::GenerationServiceServer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::admin::Admin;
+use crate::calls::Calls;
+use crate::connections::{accept, serve_grpc, serve_http};
+use crate::generation::Generations;
+use crate::methods::Methods;
+use crate::{Listeners, ServerError, health, http, metrics};
+
+/// After the last call has ended, connections have this long to pass on what they still hold.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// A server: an engine and the bounds within which it may be used.
+///
+/// ```
+/// # fn settings(engine: maitre_engine::Engine) -> maitre_server::Server {
+/// use std::time::Duration;
+/// use maitre_server::Server;
+///
+/// Server::builder(engine)
+///     .max_message_bytes(1 << 20)
+///     .drain_timeout(Duration::from_secs(60))
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Server {
+    engine: Engine,
+    max_message_bytes: usize,
+    max_calls: usize,
+    max_connections: usize,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    /// A server of `engine` with the default bounds.
+    #[must_use]
+    pub fn builder(engine: Engine) -> Self {
+        let bounds = engine.info().limits;
+        Self {
+            engine,
+            max_message_bytes: 4 << 20,
+            // Above what the engine takes, so that a full queue is reported as what it is.
+            max_calls: bounds.max_seqs + bounds.max_queue + 256,
+            max_connections: 4096,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Largest request message in bytes; past it RESOURCE_EXHAUSTED. Default: 4 MiB.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
+    /// Calls in progress at once; past it RESOURCE_EXHAUSTED. Default: what the engine runs and
+    /// queues, and 256 more.
+    #[must_use]
+    pub fn max_calls(mut self, calls: usize) -> Self {
+        self.max_calls = calls;
+        self
+    }
+
+    /// Open connections per listener; further ones wait until one closes. Default: 4096.
+    #[must_use]
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long requests in flight may take to finish once `shutdown` has resolved. Default: 30 s.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Serves until `shutdown` resolves, then drains: new requests are refused with UNAVAILABLE,
+    /// health says NOT_SERVING, requests in flight finish within the drain timeout, and what is
+    /// left then is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// Only for a fault of the server itself; whatever clients do is answered on their calls.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts all connections at once, which cancels their requests.
+    pub async fn serve(
+        self,
+        listeners: Listeners,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServerError> {
+        crate::install_crypto_provider();
+        metrics::install_recorder();
+        let (draining, is_draining) = watch::channel(false);
+        let (closing, is_closing) = watch::channel(false);
+        let reporter = HealthReporter::new();
+        health::set(&reporter, self.engine.health().ready).await;
+        let calls = self.calls(&reporter)?;
+
+        let mut background = JoinSet::new();
+        background.spawn(health::report(self.engine.clone(), reporter, is_draining));
+        background.spawn(metrics::upkeep());
+        let mut fronts = self.listen(listeners, &calls, &is_closing);
+
+        tokio::select! {
+            () = shutdown => {}
+            Some(ended) = fronts.join_next() => return Err(ServerError::TaskEnded {
+                part: "accepting",
+                message: ended.err().map_or_else(|| "it returned".to_owned(), |e| e.to_string()),
+            }),
+        }
+
+        draining.send_replace(true);
+        self.drain(&calls).await;
+        closing.send_replace(true);
+        let all_closed = async { while fronts.join_next().await.is_some() {} };
+        if tokio::time::timeout(FLUSH, all_closed).await.is_err() {
+            tracing::debug!("connections that stayed open were cut");
+        }
+        Ok(())
+    }
+
+    /// Everything a gRPC call can reach.
+    fn calls(&self, reporter: &HealthReporter) -> Result<Calls, ServerError> {
+        let generation = GenerationServiceServer::new(Generations::new(self.engine.clone()))
+            .max_decoding_message_size(self.max_message_bytes);
+        let admin = AdminServiceServer::new(Admin {
+            engine: self.engine.clone(),
+            max_message_bytes: self.max_message_bytes,
+            max_calls: self.max_calls,
+        })
+        .max_decoding_message_size(self.max_message_bytes);
+        let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        let described = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let unusable = |error: tonic_reflection::server::Error| ServerError::Descriptors {
+            message: error.to_string(),
+        };
+        let routes = Routes::new(generation)
+            .add_service(admin)
+            .add_service(health)
+            .add_service(described().build_v1().map_err(unusable)?)
+            .add_service(described().build_v1alpha().map_err(unusable)?);
+        let methods = Methods::from_descriptors(&[
+            FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ])?;
+        Ok(Calls::new(routes, methods, self.max_calls))
+    }
+
+    /// Accepts on every listener; dropping the set cuts all connections.
+    fn listen(
+        &self,
+        listeners: Listeners,
+        calls: &Calls,
+        closing: &watch::Receiver<bool>,
+    ) -> JoinSet<()> {
+        let mut fronts = JoinSet::new();
+        let limit = self.max_connections;
+        let (calls, closing_grpc) = (calls.clone(), closing.clone());
+        fronts.spawn(accept(
+            listeners.grpc,
+            limit,
+            closing.clone(),
+            move |stream| serve_grpc(stream, calls.clone(), closing_grpc.clone()),
+        ));
+        if let Some(listener) = listeners.http {
+            let (router, closing_http) = (http::router(self.engine.clone()), closing.clone());
+            fronts.spawn(accept(listener, limit, closing.clone(), move |stream| {
+                serve_http(stream, router.clone(), closing_http.clone())
+            }));
+        }
+        fronts
+    }
+
+    /// Lets what is in flight finish, in the engine and on its way to the clients.
+    async fn drain(&self, calls: &Calls) {
+        let deadline = Instant::now() + self.drain_timeout;
+        tracing::info!(timeout = ?self.drain_timeout, "draining");
+        let cancelled = self.engine.drain(self.drain_timeout).await;
+        if cancelled > 0 {
+            tracing::warn!(
+                cancelled,
+                "the drain timeout passed; what was left was cancelled"
+            );
+        }
+        // What the engine has finished or cancelled still has to be told to its callers.
+        let told = deadline.max(Instant::now() + FLUSH);
+        if tokio::time::timeout_at(told, calls.idle()).await.is_err() {
+            tracing::warn!("calls whose clients do not read were cut");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What one client can do to the others: nothing.
+
+use std::time::Duration;
+
+use maitre_proto::v1;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::house::{House, engine, long_request, reason, refused, short_request};
+use crate::raw::send;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_10_mb_fails_alone() {
+    let house = House::open().await;
+    let mut neighbour = house.busy("neighbour").await;
+    let big = v1::GenerateRequest {
+        input: crate::house::prompt(&"a".repeat(10 << 20)),
+        ..Default::default()
+    };
+    refused(
+        house.generation().generate(big).await,
+        Code::ResourceExhausted,
+        "MESSAGE_TOO_LARGE",
+        &[],
+    );
+    // On the same connection.
+    assert!(neighbour.message().await.unwrap().is_some());
+    assert!(
+        house
+            .generation()
+            .generate(short_request("Hello"))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_message_are_the_callers_mistake() {
+    let house = House::open().await;
+    let path = "/maitre.v1.GenerationService/Generate";
+    let garbage = crate::raw::framed(&[0xff; 40]);
+    let (_, status) = send(house.grpc, path, garbage, &[]).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert_eq!(reason(&status), "MALFORMED_MESSAGE");
+
+    let (_, status) = send(
+        house.grpc,
+        "/maitre.v1.GenerationService/Embed",
+        vec![],
+        &[],
+    )
+    .await;
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    assert_eq!(reason(&status), "UNKNOWN_METHOD");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_says_when_to_come_back() {
+    let house = House::open().await;
+    // 8 run, 16 wait.
+    let mut streams = Vec::new();
+    let client = house.generation();
+    for _ in 0..24 {
+        let mut client = client.clone();
+        streams.push(tokio::spawn(async move {
+            client.stream_generate(long_request("")).await
+        }));
+    }
+    house
+        .until(|load| load.running == 8 && load.waiting == 16)
+        .await;
+    let status = house
+        .generation()
+        .generate(short_request("Hello"))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(reason(&status), "QUEUE_FULL");
+    let details = status.get_error_details();
+    assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+    assert_eq!(
+        details.quota_failure().unwrap().violations[0].subject,
+        "queue"
+    );
+    for stream in &streams {
+        stream.abort();
+    }
+    drop(streams);
+    house.until_empty().await;
+    assert!(
+        house
+            .generation()
+            .generate(short_request("Hello"))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_past_the_bound_are_refused_but_health_is_not() {
+    let house = House::with(engine(), |server| server.max_calls(1)).await;
+    let stream = house.busy("only").await;
+    let refused = house
+        .generation()
+        .generate(short_request("Hello"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(reason(&refused), "TOO_MANY_CALLS");
+    let mut health = tonic_health::pb::health_client::HealthClient::new(house.channel.clone());
+    assert!(
+        health
+            .check(tonic_health::pb::HealthCheckRequest::default())
+            .await
+            .is_ok()
+    );
+    drop(stream);
+    house.until_empty().await;
+}

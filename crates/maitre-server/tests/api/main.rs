@@ -1,0 +1,14 @@
+//! The public face, tested from the outside: a server on a free loopback port with the bundled
+//! model, talked to by generated clients, and by hand where a generated client is too polite.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod bad_input;
+mod bad_templates;
+mod bounds;
+mod deadline;
+mod drain;
+mod house;
+mod leaving;
+mod raw;
+mod round_trip;
+mod surroundings;
