@@ -1,0 +1,313 @@
+//! Chat templates: Jinja programs that models bring along and that turn a conversation into the text
+//! they were trained on.
+//!
+//! The environment is the one transformers compiles templates in (`apply_chat_template`): blocks
+//! trimmed, `tojson` as `json.dumps`, `raise_exception`, `strftime_now`, loop controls, Python's string
+//! and dict methods, Python's way to print values. What a template may consume is bounded: instructions,
+//! recursion, bytes written. Not bounded is a value that a template builds without writing it (say, a
+//! string that it doubles in a loop): templates come with the model and are trusted like its weights.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use minijinja::value::Object;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
+
+use crate::chat::ChatRequest;
+use crate::config::SpecialTokens;
+use crate::{TextError, generation_tag, python_values, strftime};
+
+/// What one rendering may consume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateLimits {
+    /// Template instructions (an expression takes a handful, a message of a chat some hundred).
+    pub instructions: u64,
+    /// Bytes written, counting captured text each time it is written.
+    pub output_bytes: usize,
+}
+
+impl Default for TemplateLimits {
+    fn default() -> Self {
+        Self {
+            instructions: 10_000_000,
+            output_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Macros that call each other deeper than this fail; the interpreter uses the thread's stack.
+const MAX_RECURSION: usize = 100;
+
+/// What a request says in fields of its own and a template argument must not replace.
+const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+
+/// The template that applies when no other does, and the one for requests with tools.
+const DEFAULT: &str = "default";
+const TOOL_USE: &str = "tool_use";
+
+/// A model's chat template, parsed once; or several, of which `tool_use` renders requests with tools
+/// and `default` all others.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    limits: TemplateLimits,
+}
+
+impl ChatTemplate {
+    /// Parses one template.
+    ///
+    /// # Errors
+    /// [`TextError::InvalidTemplate`] with the line.
+    pub fn new(source: &str) -> Result<Self, TextError> {
+        Self::from_named(&[(DEFAULT.to_owned(), source.to_owned())])
+    }
+
+    /// Parses several templates, given as (name, source).
+    ///
+    /// # Errors
+    /// [`TextError::InvalidTemplate`] if one does not parse or none is called `default`.
+    pub fn from_named(templates: &[(String, String)]) -> Result<Self, TextError> {
+        let mut environment = environment();
+        for (name, source) in templates {
+            environment
+                .add_template_owned(name.clone(), generation_tag::replace(source))
+                .map_err(|error| TextError::InvalidTemplate {
+                    name: name.clone(),
+                    reason: describe(&error),
+                })?;
+        }
+        if environment.get_template(DEFAULT).is_err() {
+            let reason = "the model names its templates, but none is called \"default\"".to_owned();
+            return Err(TextError::InvalidTemplate {
+                name: DEFAULT.into(),
+                reason,
+            });
+        }
+        Ok(Self {
+            environment,
+            limits: TemplateLimits::default(),
+        }
+        .with_limits(TemplateLimits::default()))
+    }
+
+    /// Replaces the limits of a rendering.
+    #[must_use]
+    pub fn with_limits(mut self, limits: TemplateLimits) -> Self {
+        self.environment.set_fuel(Some(limits.instructions));
+        self.environment.set_formatter(move |out, state, value| {
+            write_value(out, state, value, limits.output_bytes)
+        });
+        self.limits = limits;
+        self
+    }
+
+    /// The text of a conversation, as the model expects it. `special_tokens` are visible to the template
+    /// under their names (`bos_token`, …).
+    ///
+    /// # Errors
+    /// No messages, a reserved name among the template's arguments, and everything a template can do
+    /// wrong: see the `Template…` variants of [`TextError`].
+    pub fn render(
+        &self,
+        request: &ChatRequest,
+        special_tokens: &SpecialTokens,
+    ) -> Result<String, TextError> {
+        if request.messages.is_empty() {
+            return Err(TextError::NoMessages);
+        }
+        let variables = variables(request, special_tokens)?;
+        let mut output = LimitedOutput {
+            bytes: Vec::new(),
+            limit: self.limits.output_bytes,
+        };
+        let template = self
+            .template_for(request)
+            .map_err(|error| self.failure(&error))?;
+        template
+            .render_captured_to(&variables, &mut output)
+            .map_err(|error| self.failure(&error))?;
+        String::from_utf8(output.bytes).map_err(|error| TextError::TemplateFailed {
+            reason: error.to_string(),
+        })
+    }
+
+    /// Whether the template that renders `request` contains `text`.
+    pub(crate) fn mentions(&self, request: &ChatRequest, text: &str) -> bool {
+        self.template_for(request)
+            .is_ok_and(|template| template.source().contains(text))
+    }
+
+    fn template_for(&self, request: &ChatRequest) -> Result<minijinja::Template<'_, '_>, Error> {
+        if !request.tools.is_empty()
+            && let Ok(template) = self.environment.get_template(TOOL_USE)
+        {
+            return Ok(template);
+        }
+        self.environment.get_template(DEFAULT)
+    }
+
+    fn failure(&self, error: &Error) -> TextError {
+        if let Some(Refusal(message)) = causes(error).find_map(|cause| cause.downcast_ref()) {
+            return TextError::TemplateRefused {
+                message: message.clone(),
+            };
+        }
+        match innermost_kind(error) {
+            ErrorKind::OutOfFuel => TextError::TemplateTooLong {
+                limit_instructions: self.limits.instructions,
+            },
+            ErrorKind::WriteFailure => TextError::TemplateOutputTooLarge {
+                limit_bytes: self.limits.output_bytes,
+            },
+            _ => TextError::TemplateFailed {
+                reason: describe(error),
+            },
+        }
+    }
+}
+
+/// The environment that transformers renders chat templates in.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_recursion_limit(MAX_RECURSION);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", python_values::to_json);
+    environment.add_filter("string", python_values::to_string);
+    environment.add_function(
+        "raise_exception",
+        |message: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, message.clone())
+                .with_source(Refusal(message)))
+        },
+    );
+    environment
+}
+
+/// The variables a template sees. An empty list of tools is no tools, as templates test for.
+fn variables(
+    request: &ChatRequest,
+    special_tokens: &SpecialTokens,
+) -> Result<BTreeMap<String, Value>, TextError> {
+    let mut variables: BTreeMap<String, Value> = BTreeMap::new();
+    variables.extend(
+        special_tokens
+            .iter()
+            .map(|(name, token)| (name.clone(), Value::from(token.as_str()))),
+    );
+    let now = request.now;
+    let strftime_now = Value::from_function(move |format: &str| strftime::strftime(format, now));
+    variables.insert("strftime_now".into(), strftime_now);
+    variables.insert("documents".into(), Value::from(()));
+    for (name, value) in &request.template_kwargs {
+        if RESERVED.contains(&name.as_str()) {
+            return Err(TextError::ReservedTemplateArgument { name: name.clone() });
+        }
+        variables.insert(name.clone(), Value::from_serialize(value));
+    }
+    let tools = if request.tools.is_empty() {
+        Value::from(())
+    } else {
+        Value::from_serialize(&request.tools)
+    };
+    variables.insert("tools".into(), tools);
+    variables.insert("messages".into(), Value::from_serialize(&request.messages));
+    variables.insert(
+        "add_generation_prompt".into(),
+        Value::from(request.add_generation_prompt),
+    );
+    Ok(variables)
+}
+
+/// Writes a value the way Python prints it. Counts what it writes, because a `{% set %}` block
+/// captures text that never reaches the output.
+fn write_value(
+    out: &mut Output<'_>,
+    state: &State<'_, '_>,
+    value: &Value,
+    limit: usize,
+) -> Result<(), Error> {
+    let printed;
+    let text = match value.as_str() {
+        Some(text) => text,
+        None => {
+            printed = python_values::to_string(value)?;
+            &printed
+        }
+    };
+    let written = state.get_or_set_temp_object("written_bytes", WrittenBytes::default);
+    if written.0.fetch_add(text.len(), Ordering::Relaxed) + text.len() > limit {
+        return Err(Error::new(
+            ErrorKind::WriteFailure,
+            "the output limit is reached",
+        ));
+    }
+    Ok(out.write_str(text)?)
+}
+
+/// So many bytes were written by the expressions of one rendering.
+#[derive(Debug, Default)]
+struct WrittenBytes(AtomicUsize);
+
+impl Object for WrittenBytes {}
+
+/// What `raise_exception` was called with.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What caused an error, outermost first. An error inside a macro or block is wrapped once per level
+/// on its way out.
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let mut next = error.source();
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+fn innermost_kind(error: &Error) -> ErrorKind {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<Error>())
+        .last()
+        .unwrap_or(error)
+        .kind()
+}
+
+fn describe(error: &Error) -> String {
+    std::iter::once(error.to_string())
+        .chain(causes(error).map(|cause| format!(": {cause}")))
+        .collect()
+}
+
+/// Collects a rendering until it is too long.
+struct LimitedOutput {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl std::io::Write for LimitedOutput {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.limit {
+            return Err(std::io::Error::other("the output limit is reached"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
