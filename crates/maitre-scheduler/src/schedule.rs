@@ -49,9 +49,9 @@ impl Scheduler {
         let mut draft = Draft::new(self.next_step_id(), self.config.max_batched_tokens);
         self.expire(now, &mut draft);
         if self.in_flight.len() < MAX_STEPS_IN_FLIGHT {
-            let blocks_sufficed = self.plan_decodes(&mut draft);
+            let nobody_stalled = self.plan_decodes(&mut draft);
             self.plan_prefills(&mut draft);
-            if blocks_sufficed {
+            if nobody_stalled {
                 self.admit(&mut draft);
             }
         }
@@ -74,8 +74,8 @@ impl Scheduler {
         }
     }
 
-    /// One token for every decoding request, by arrival. Returns whether there was a block for
-    /// everybody who needed one without taking it from somebody else.
+    /// One token for every decoding request, by arrival. Returns false at the first one that has to wait
+    /// for the step in flight to free blocks: neither later arrivals nor the queue may take those.
     fn plan_decodes(&mut self, draft: &mut Draft) -> bool {
         let mut next = self.running.first_key_value().map(|(&place, _)| place);
         while let Some(place) = next {
@@ -87,13 +87,12 @@ impl Scheduler {
                 if self.make_room(place, draft) {
                     self.plan_span(place, 1, draft);
                 } else if !self.in_flight.is_empty() {
-                    // Later arrivals must not take the blocks that the step in flight may free.
                     return false;
                 }
             }
             next = self.running_after(place);
         }
-        draft.plan.preempted.is_empty()
+        true
     }
 
     fn running_after(&self, place: Place) -> Option<Place> {

@@ -195,6 +195,8 @@ fn an_id_reused_while_its_first_owner_is_in_flight_is_a_new_request() {
     let second = scheduler.schedule(Time::ZERO);
     assert_ne!(first.spans[0].block_table, second.spans[0].block_table);
 
+    let mut silent = scheduler.clone();
+    silent.commit(first.step_id, &[]).unwrap();
     scheduler
         .commit(first.step_id, &[outcome(1, &[100])])
         .unwrap();
@@ -239,7 +241,10 @@ fn a_request_with_all_its_tokens_ends_whatever_the_outcome_says() {
 
 #[test]
 fn a_second_step_goes_on_with_prompts_but_not_with_tokens_nobody_knows_yet() {
-    let (mut scheduler, first) = one_step_in_flight();
+    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    scheduler.add(request(1, &[1, 2, 3], 4)).unwrap();
+    scheduler.add(request(2, &[5; 20], 4)).unwrap();
+    let first = scheduler.schedule(Time::ZERO);
     let second = scheduler.schedule(Time::ZERO);
     let spans: Vec<_> = second
         .spans
@@ -257,13 +262,18 @@ fn a_second_step_goes_on_with_prompts_but_not_with_tokens_nobody_knows_yet() {
         expected: Some(first.step_id),
     };
     assert_eq!(
-        scheduler.commit(second.step_id, &[outcome(2, &[9])]),
+        scheduler.commit(second.step_id, &[outcome(2, &[])]),
         Err(error)
     );
     scheduler
         .commit(first.step_id, &[outcome(1, &[9]), outcome(2, &[])])
         .unwrap();
     scheduler
-        .commit(second.step_id, &[outcome(2, &[9])])
+        .commit(second.step_id, &[outcome(2, &[])])
         .unwrap();
+    assert_eq!(
+        scheduler.schedule(Time::ZERO).num_tokens(),
+        8,
+        "one decode, seven of the prompt"
+    );
 }

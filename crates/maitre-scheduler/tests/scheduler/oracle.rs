@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use maitre_scheduler::{Expired, ExpiredWhy, PlannedSpan, RequestId, StepPlan, Time};
+use maitre_scheduler::{
+    Expired, ExpiredWhy, MAX_STEPS_IN_FLIGHT, PlannedSpan, RequestId, StepPlan, Time,
+};
 
 use crate::world::{Entry, World};
 
@@ -14,6 +16,7 @@ impl World {
         self.check_preempted(plan);
         self.check_limits(plan);
         self.check_progress(plan);
+        self.check_stalled(plan);
         self.check_order(plan);
         let mut blocks = HashSet::new();
         for span in &plan.spans {
@@ -47,6 +50,7 @@ impl World {
             .map(|(_, _, why, request)| Expired { request, why })
             .collect();
         assert_eq!(expired, due, "whose time is up");
+        self.tally.expired += expired.len();
         for expired in expired {
             self.end(expired.request);
         }
@@ -58,6 +62,7 @@ impl World {
             plan.preempted.is_empty() || self.in_flight.is_empty(),
             "preempted with a step in flight"
         );
+        self.tally.preempted += plan.preempted.len();
         for preemption in &plan.preempted {
             let running = self.live.values().filter(|entry| entry.running);
             let latest = running.clone().map(|entry| entry.order).max();
@@ -106,6 +111,35 @@ impl World {
             assert!(
                 !must_run || planned.contains(&entry.request.id),
                 "{} stands still",
+                entry.request.id
+            );
+        }
+    }
+
+    /// A decode that finds no block waits for the step in flight, and nobody overtakes it meanwhile.
+    fn check_stalled(&mut self, plan: &StepPlan) {
+        if self.in_flight.len() == MAX_STEPS_IN_FLIGHT {
+            assert!(plan.is_empty(), "too many steps in flight");
+            return;
+        }
+        let planned: HashSet<RequestId> = plan.spans.iter().map(|span| span.request).collect();
+        let ready = |entry: &&Entry| {
+            entry.running && (entry.prefill_len..entry.known).contains(&entry.scheduled)
+        };
+        let stalled = self
+            .live
+            .values()
+            .filter(ready)
+            .filter(|e| !planned.contains(&e.request.id));
+        let Some(first) = stalled.map(|entry| entry.order).min() else {
+            return;
+        };
+        self.tally.stalled += 1;
+        for entry in plan.spans.iter().map(|span| &self.live[&span.request]) {
+            let overtakes = ready(&entry) && entry.order > first;
+            assert!(
+                entry.running && !overtakes,
+                "{} overtook a stalled decode",
                 entry.request.id
             );
         }

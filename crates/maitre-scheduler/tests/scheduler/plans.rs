@@ -99,3 +99,40 @@ fn admit_chunk_decode_preempt_expire() {
           run request 2 positions 14..15 tokens [706] blocks [0..2 4 2] slots [10] output 0..1 samples
     "#]].assert_eq(&world.log);
 }
+
+/// Request 1 holds two of four blocks and may want more. Request 2 with its first output would
+/// take the last two, and lose them, with all its work, as soon as request 1 goes on.
+#[test]
+fn a_newcomer_leaves_a_free_block_for_everybody_who_runs() {
+    let mut world = World::new(SchedulerConfig {
+        max_seqs: 2,
+        max_batched_tokens: 8,
+        max_queue: 2,
+        max_model_len: 16,
+        kv: KvConfig {
+            num_blocks: 4,
+            block_size: 4,
+        },
+    });
+    world.add(request(1, &[10, 11, 12, 13, 14], 10)).unwrap();
+    world.schedule();
+    world.commit(&Mishaps::default());
+    world.add(request(2, &[20, 21, 22, 23], 2)).unwrap();
+    assert_eq!(world.schedule().spans.len(), 1, "request 2 waits");
+    world.add(request(3, &[30], 2)).unwrap();
+    world.commit(&Mishaps::default());
+    assert_eq!(
+        world.schedule().spans.len(),
+        1,
+        "request 3 does not overtake it"
+    );
+    world.cancel(RequestId(2));
+    world.commit(&Mishaps::default());
+    assert_eq!(
+        world.schedule().spans.len(),
+        2,
+        "request 3 leaves a block free"
+    );
+    world.run_to_quiescence();
+    assert_eq!(world.scheduler.preemptions(), 0);
+}

@@ -63,7 +63,18 @@ pub(crate) struct Mishaps {
     pub(crate) reversed: bool,
 }
 
+/// How often the rare things happened: a property proves nothing about what it never meets.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) preempted: usize,
+    pub(crate) expired: usize,
+    pub(crate) failed: usize,
+    pub(crate) cancelled_in_flight: usize,
+    pub(crate) stalled: usize,
+}
+
 pub(crate) struct World {
+    pub(crate) tally: Tally,
     pub(crate) scheduler: Scheduler,
     pub(crate) now: Time,
     pub(crate) live: BTreeMap<RequestId, Entry>,
@@ -81,6 +92,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(config: SchedulerConfig) -> Self {
         Self {
+            tally: Tally::default(),
             scheduler: Scheduler::new(config).unwrap(),
             now: Time::ZERO,
             live: BTreeMap::new(),
@@ -118,6 +130,7 @@ impl World {
     pub(crate) fn cancel(&mut self, id: RequestId) {
         self.calls.push(Call::Cancel(id));
         assert!(self.scheduler.cancel(id));
+        self.tally.cancelled_in_flight += usize::from(self.live[&id].in_flight > 0);
         assert!(!self.scheduler.cancel(id), "a cancelled request is gone");
         self.end(id);
         self.check_books();
@@ -148,6 +161,7 @@ impl World {
         };
         let mut outcomes = self.memory.compute(&plan);
         if let Some(index) = mishaps.fail {
+            self.tally.failed += 1;
             let index = index % outcomes.len();
             outcomes[index] = Outcome {
                 request: outcomes[index].request,
