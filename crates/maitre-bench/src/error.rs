@@ -1,0 +1,66 @@
+//! Why a measurement cannot be made. A request that fails during one is counted, not an error.
+
+use std::path::PathBuf;
+
+/// What is wrong with the question, the target or the place for the report.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The target's address has no known form.
+    #[error("`{given}` is not a target: expected grpc://HOST:PORT or in-process")]
+    Address {
+        /// What was given.
+        given: String,
+    },
+    /// The list of concurrencies is not a list of positive numbers.
+    #[error("`{given}` is not a list of concurrencies: expected positive numbers such as 1,4,16")]
+    Concurrency {
+        /// What was given.
+        given: String,
+    },
+    /// A number of the workload is outside its range.
+    #[error("{setting} is {given}; expected {expected}")]
+    Setting {
+        /// Name as on the command line, without the dashes.
+        setting: &'static str,
+        /// What was given.
+        given: usize,
+        /// What is accepted.
+        expected: String,
+    },
+    /// The requests are longer than the target accepts.
+    #[error(
+        "{input_tokens} input and {output_tokens} output tokens make {total}, but the model's context \
+         holds {max_model_len}: choose a smaller input-tokens or output-tokens",
+        total = .input_tokens.saturating_add(*.output_tokens)
+    )]
+    TooLong {
+        /// Tokens of a prompt.
+        input_tokens: usize,
+        /// Tokens of an answer.
+        output_tokens: usize,
+        /// Tokens of prompt and answer together.
+        max_model_len: usize,
+    },
+    /// Nobody answers, or not as Maitre does.
+    #[error("cannot use {address} as a target ({reason}): is `maitre serve` running there?")]
+    Connect {
+        /// The target's address.
+        address: String,
+        /// What the transport or the server said.
+        reason: String,
+    },
+    /// The report cannot be written.
+    #[error("cannot write {path} ({source}): choose another output folder", path = .path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The plot cannot be drawn.
+    #[error("cannot draw the plot: {reason}")]
+    Plot {
+        /// What the drawing library said.
+        reason: String,
+    },
+}

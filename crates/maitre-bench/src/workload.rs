@@ -1,0 +1,205 @@
+//! What the users ask: prompts of random tokens, the same for the same seed.
+//!
+//! Random ids cost a model what text costs, need no tokenizer, and no two prompts share a prefix,
+//! so that a prefix cache neither helps nor hides.
+
+use crate::{BenchError, BenchRequest, ModelFacts};
+
+/// Requests per user when their number is not given; with fewer, starting and ending weigh too much.
+const REQUESTS_PER_USER: usize = 4;
+/// Requests of a run when their number is not given, at least.
+const FEWEST_REQUESTS: usize = 8;
+
+/// The requests of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Workload {
+    /// Tokens of each prompt.
+    pub input_tokens: usize,
+    /// Tokens of each answer, exactly.
+    pub output_tokens: usize,
+    /// Requests of each run; `None` = four for each user and eight at least.
+    pub requests: Option<usize>,
+    /// Chooses the prompts.
+    pub seed: u64,
+}
+
+impl Workload {
+    /// Requests of a run with this many users.
+    #[must_use]
+    pub fn requests_of(&self, concurrency: usize) -> usize {
+        self.requests.unwrap_or_else(|| {
+            concurrency
+                .saturating_mul(REQUESTS_PER_USER)
+                .max(FEWEST_REQUESTS)
+        })
+    }
+
+    pub(crate) fn check(&self, model: &ModelFacts, concurrency: usize) -> Result<(), BenchError> {
+        let (input_tokens, output_tokens) = (self.input_tokens, self.output_tokens);
+        for (setting, given) in [
+            ("input-tokens", input_tokens),
+            ("output-tokens", output_tokens),
+        ] {
+            if given == 0 {
+                let expected = "at least 1".to_string();
+                return Err(BenchError::Setting {
+                    setting,
+                    given,
+                    expected,
+                });
+            }
+        }
+        if input_tokens.saturating_add(output_tokens) > model.max_model_len {
+            let max_model_len = model.max_model_len;
+            return Err(BenchError::TooLong {
+                input_tokens,
+                output_tokens,
+                max_model_len,
+            });
+        }
+        let given = self.requests_of(concurrency);
+        if given < concurrency {
+            let expected = format!("at least the concurrency, {concurrency}: no fewer reach it");
+            return Err(BenchError::Setting {
+                setting: "requests",
+                given,
+                expected,
+            });
+        }
+        Ok(())
+    }
+
+    /// Request `index` of `phase`. Phases (warm-up, each run) never share a prompt.
+    pub(crate) fn request(&self, vocab_size: usize, phase: u64, index: usize) -> BenchRequest {
+        let mut random = Random(mix(mix(mix(self.seed) ^ phase) ^ index as u64));
+        let prompt = (0..self.input_tokens)
+            .map(|_| random.below(vocab_size))
+            .collect();
+        BenchRequest {
+            prompt,
+            output_tokens: self.output_tokens,
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+struct Random(u64);
+
+impl Random {
+    /// Uniform in `0..bound`, up to a bias of bound / 2⁶⁴.
+    fn below(&mut self, bound: usize) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let scaled = (u128::from(mix(self.0)) * bound as u128) >> 64;
+        u32::try_from(scaled).unwrap_or(u32::MAX)
+    }
+}
+
+/// The finaliser of SplitMix64: every input bit changes half of the output bits.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKLOAD: Workload = Workload {
+        input_tokens: 1000,
+        output_tokens: 2,
+        requests: None,
+        seed: 7,
+    };
+
+    #[test]
+    fn prompts_repeat_with_the_seed_and_differ_otherwise() {
+        let prompt = |seed, phase, index| {
+            Workload { seed, ..WORKLOAD }
+                .request(50, phase, index)
+                .prompt
+        };
+        assert_eq!(prompt(7, 1, 2), prompt(7, 1, 2));
+        for other in [
+            prompt(8, 1, 2),
+            prompt(7, 2, 2),
+            prompt(7, 1, 3),
+            prompt(7, 2, 1),
+        ] {
+            assert_ne!(prompt(7, 1, 2)[..4], other[..4]);
+        }
+    }
+
+    #[test]
+    fn token_ids_cover_the_vocabulary_and_stay_inside() {
+        let prompt = WORKLOAD.request(10, 0, 0).prompt;
+        assert_eq!(prompt.len(), 1000);
+        for id in 0..10 {
+            let times = prompt.iter().filter(|&&found| found == id).count();
+            assert!((60..140).contains(&times), "{id}: {times} of 1000");
+        }
+        assert!(prompt.iter().all(|&id| id < 10));
+    }
+
+    #[test]
+    fn impossible_workloads_are_refused_by_name() {
+        let model = ModelFacts {
+            name: "m".into(),
+            vocab_size: 10,
+            max_model_len: 100,
+        };
+        let good = Workload {
+            input_tokens: 98,
+            ..WORKLOAD
+        };
+        assert!(good.check(&model, 4).is_ok());
+        let cases = [
+            (
+                Workload {
+                    input_tokens: 0,
+                    ..good
+                },
+                "input-tokens is 0",
+            ),
+            (
+                Workload {
+                    output_tokens: 0,
+                    ..good
+                },
+                "output-tokens is 0",
+            ),
+            (
+                Workload {
+                    output_tokens: 3,
+                    ..good
+                },
+                "context holds 100",
+            ),
+            (
+                Workload {
+                    input_tokens: usize::MAX,
+                    ..good
+                },
+                "context holds 100",
+            ),
+            (
+                Workload {
+                    requests: Some(3),
+                    ..good
+                },
+                "requests is 3; expected at least the concurrency, 4",
+            ),
+            (
+                Workload {
+                    requests: Some(0),
+                    ..good
+                },
+                "requests is 0",
+            ),
+        ];
+        for (workload, expected) in cases {
+            let message = workload.check(&model, 4).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

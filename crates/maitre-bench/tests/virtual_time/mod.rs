@@ -1,0 +1,141 @@
+//! Virtual time: a clock that moves only when everybody waits, and then to the next appointment.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use maitre_bench::{BenchRequest, Clock, ModelFacts, RequestError, Target, TokenStream};
+
+#[derive(Default)]
+struct Time {
+    now: Duration,
+    appointments: Vec<(Duration, Waker)>,
+}
+
+/// A clock for one test; clones show the same time.
+#[derive(Clone, Default)]
+pub(crate) struct VirtualClock(Arc<Mutex<Time>>);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Duration {
+        self.0.lock().unwrap().now
+    }
+}
+
+impl VirtualClock {
+    pub(crate) fn sleep(&self, ms: u64) -> Sleep {
+        Sleep {
+            until: self.now() + Duration::from_millis(ms),
+            clock: self.clone(),
+        }
+    }
+
+    /// Runs `future` to its end, moving time whenever it cannot go on.
+    pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+            {
+                return output;
+            }
+            let due = {
+                let mut time = self.0.lock().unwrap();
+                let next = time.appointments.iter().map(|(at, _)| *at).min();
+                let next = next.expect("everybody waits and nobody has an appointment");
+                time.now = next;
+                let (due, later) = time.appointments.drain(..).partition(|(at, _)| *at <= next);
+                time.appointments = later;
+                due
+            };
+            due.into_iter()
+                .for_each(|(_, waker): (Duration, Waker)| waker.wake());
+        }
+    }
+}
+
+pub(crate) struct Sleep {
+    until: Duration,
+    clock: VirtualClock,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut time = self.clock.0.lock().unwrap();
+        if time.now >= self.until {
+            return Poll::Ready(());
+        }
+        time.appointments
+            .push((self.until, context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+/// How the target answers one request: after so many ms, so many tokens; again; then the end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Script {
+    pub(crate) arrivals: Vec<(u64, usize)>,
+    pub(crate) failure: Option<&'static str>,
+}
+
+type ScriptOf = Box<dyn Fn(usize) -> Script + Send + Sync>;
+
+/// Answers the n-th request it gets by the n-th script.
+pub(crate) struct ScriptedTarget {
+    pub(crate) clock: VirtualClock,
+    pub(crate) script: ScriptOf,
+    pub(crate) seen: Mutex<Vec<BenchRequest>>,
+}
+
+impl ScriptedTarget {
+    pub(crate) fn new(
+        clock: &VirtualClock,
+        script: impl Fn(usize) -> Script + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            clock: clock.clone(),
+            script: Box::new(script),
+            seen: Mutex::default(),
+        }
+    }
+}
+
+impl Target for ScriptedTarget {
+    fn name(&self) -> String {
+        "scripted".into()
+    }
+
+    fn model(&self) -> ModelFacts {
+        ModelFacts {
+            name: "fake".into(),
+            vocab_size: 1000,
+            max_model_len: 100,
+        }
+    }
+
+    fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>> {
+        let index = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(request);
+            seen.len() - 1
+        };
+        let Script { arrivals, failure } = (self.script)(index);
+        let clock = self.clock.clone();
+        let tokens = stream::iter(arrivals).then(move |(ms, count)| {
+            let sleep = clock.sleep(ms);
+            async move {
+                sleep.await;
+                Ok(count)
+            }
+        });
+        let end = stream::iter(failure.map(|code| Err(RequestError::new(code, "scripted"))));
+        async move { Ok(tokens.chain(end).boxed()) }.boxed()
+    }
+}
