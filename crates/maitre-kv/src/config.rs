@@ -1,6 +1,8 @@
 //! How large the KV pool is, and what one block of it costs in bytes.
 
-use crate::KvError;
+use std::ops::Range;
+
+use crate::{BlockId, KvError};
 
 /// What the layers of one KV group keep per block.
 ///
@@ -96,6 +98,16 @@ impl KvConfig {
     /// Blocks that hold `tokens` positions.
     pub fn blocks_for(&self, tokens: usize) -> usize {
         tokens.div_ceil(self.block_size as usize)
+    }
+
+    /// The slots of `positions` under a block table, in order, as far as the table reaches.
+    pub fn slots(&self, table: &[BlockId], positions: Range<usize>) -> impl Iterator<Item = u32> {
+        let block_size = self.block_size;
+        positions.map_while(move |position| {
+            let block = table.get(position / block_size as usize)?;
+            // The offset is below block_size, a u32; `validate` keeps the sum below u32::MAX.
+            Some(block.0 * block_size + (position % block_size as usize) as u32)
+        })
     }
 }
 

@@ -103,13 +103,7 @@ impl KvManager {
 
     /// The slots of `positions` of `sequence`, in order, as far as its table reaches.
     pub fn slots(&self, sequence: SeqId, positions: Range<usize>) -> impl Iterator<Item = u32> {
-        let table = self.block_table(sequence);
-        let block_size = self.config.block_size;
-        positions.map_while(move |position| {
-            let block = table.get(position / block_size as usize)?;
-            // The offset is below block_size, a u32; `validate` keeps the sum below u32::MAX.
-            Some(block.0 * block_size + (position % block_size as usize) as u32)
-        })
+        self.config.slots(self.block_table(sequence), positions)
     }
 
     /// Drops `sequence`'s table and returns how many blocks became free. Unknown sequences hold none.

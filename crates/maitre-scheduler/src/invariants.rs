@@ -7,7 +7,7 @@ use crate::{InvariantViolation, Scheduler};
 
 impl Scheduler {
     /// Checks the whole bookkeeping, the KV manager's included, in O(requests + blocks). Debug builds
-    /// run it after every plan and every commit.
+    /// run it after every commit.
     ///
     /// # Errors
     ///

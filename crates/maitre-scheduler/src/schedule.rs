@@ -49,16 +49,13 @@ impl Scheduler {
         let mut draft = Draft::new(self.next_step_id(), self.config.max_batched_tokens);
         self.expire(now, &mut draft);
         if self.in_flight.len() < MAX_STEPS_IN_FLIGHT {
-            let nobody_stalled = self.plan_decodes(&mut draft);
+            self.plan_decodes(&mut draft);
             self.plan_prefills(&mut draft);
-            if nobody_stalled {
-                self.admit(&mut draft);
-            }
+            self.admit(&mut draft);
         }
         if !draft.spans.is_empty() {
             self.in_flight.launch(draft.plan.step_id, draft.spans);
         }
-        debug_assert_eq!(self.check_invariants(), Ok(()));
         draft.plan
     }
 
@@ -74,37 +71,28 @@ impl Scheduler {
         }
     }
 
-    /// One token for every decoding request, by arrival. Returns false at the first one that has to wait
-    /// for the step in flight to free blocks: neither later arrivals nor the queue may take those.
-    fn plan_decodes(&mut self, draft: &mut Draft) -> bool {
-        let mut next = self.running.first_key_value().map(|(&place, _)| place);
-        while let Some(place) = next {
-            if self
-                .running
-                .get(&place)
-                .is_some_and(|r| r.is_decoding() && r.unscheduled() > 0)
-            {
-                if self.make_room(place, draft) {
-                    self.plan_span(place, 1, draft);
-                } else if !self.in_flight.is_empty() {
-                    return false;
-                }
+    /// One token for every decoding request, by arrival. The first one that finds no block while a step is
+    /// in flight ends the round: somebody may have to be preempted for it, which takes an empty
+    /// pipeline, and that would never come if the later arrivals went on.
+    fn plan_decodes(&mut self, draft: &mut Draft) {
+        let ready: Vec<Place> = self
+            .running
+            .iter()
+            .filter(|(_, request)| request.is_decoding() && request.unscheduled() > 0)
+            .map(|(&place, _)| place)
+            .collect();
+        for place in ready {
+            if self.make_room(place, draft) {
+                self.plan_span(place, 1, draft);
+            } else if !self.in_flight.is_empty() {
+                return;
             }
-            next = self.running_after(place);
         }
-        true
-    }
-
-    fn running_after(&self, place: Place) -> Option<Place> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.running
-            .range((Excluded(place), Unbounded))
-            .next()
-            .map(|(&next, _)| next)
     }
 
     /// Extends the table of a decoding request by its next token, at the cost of the latest arrivals.
-    /// That may turn out to be the request itself: then, or while a step is in flight, there is no room.
+    /// There is no room if that turns out to be the request itself, now or earlier in this round, or
+    /// if a step is in flight.
     fn make_room(&mut self, place: Place, draft: &mut Draft) -> bool {
         let Some(request) = self.running.get(&place) else {
             return false;
@@ -181,21 +169,15 @@ impl Scheduler {
         };
         let positions = request.scheduled..request.scheduled + num_tokens;
         let samples = positions.end == request.tokens.len();
-        let sequence = place.sequence();
         let blocks = self.kv.blocks_for(positions.end);
+        let table = self.kv.block_table(place.sequence());
         draft.plan.spans.push(PlannedSpan {
             request: request.id,
             first_position: positions.start,
             tokens: request.tokens[positions.clone()].to_vec(),
             context_len: positions.end,
-            block_table: self
-                .kv
-                .block_table(sequence)
-                .iter()
-                .take(blocks)
-                .copied()
-                .collect(),
-            slots: self.kv.slots(sequence, positions.clone()).collect(),
+            block_table: table.iter().take(blocks).copied().collect(),
+            slots: self.config.kv.slots(table, positions.clone()).collect(),
             output_positions: output_positions(request, num_tokens, samples),
             samples,
         });
