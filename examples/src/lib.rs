@@ -1,1 +1,11 @@
-//! Examples.
+//! What the lessons share: timed answers, tables on the terminal, pictures beside them.
+
+pub mod picture;
+pub mod table;
+pub mod timed;
+
+/// Whether to take the short way: CI sets `MAITRE_QUICK=1` to see that every lesson still runs.
+#[must_use]
+pub fn quick() -> bool {
+    std::env::var("MAITRE_QUICK").is_ok_and(|value| value == "1")
+}

@@ -54,7 +54,8 @@ impl KvDemand {
 
 /// Memory this process may still take: what the system has available, or what its container still
 /// allows, whichever is less. `None` where neither can be read.
-pub(crate) fn available_memory() -> Option<u64> {
+#[must_use]
+pub fn available_memory() -> Option<u64> {
     let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_available(&text));
     let container = container_limit("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
         .or_else(|| {

@@ -155,47 +155,63 @@ impl EngineBuilder {
         self.check_settings()?;
         let backend = Backend::cpu(self.team_size())?;
         let tokenizer = self.tokenizer()?;
-        let defaults = GenerationDefaults::load(&self.source)?;
         let model = Arc::new(Model::load(&self.source, &self.load, &backend)?);
+        // The weights are loaded by now, so this is what is left for the rest.
         let available = available_memory();
-        let config = model.config();
-        let vocab_size = config.vocab_size;
+        let vocab_size = model.config().vocab_size;
         if tokenizer.num_tokens() > vocab_size {
             let largest_id = tokenizer.num_tokens() - 1;
             return Err(StartError::TokenizerBeyondVocabulary { largest_id, vocab_size });
         }
         let limits = self.limits(&model, available)?;
-        let memory = MemoryBudget {
-            weights: model.weight_bytes(),
-            kv_per_token: config.kv_bytes_per_token(model.kv_dtype()),
-            kv_cache: config.kv_bytes_per_token(model.kv_dtype())
-                * (limits.num_blocks * limits.block_size) as u64,
-            workspace: Runner::workspace_bytes_for(&model, &runner_config(&limits)),
+        let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype());
+        let mut memory = MemoryBudget {
+            weights: model.weight_bytes() as u64,
+            kv_per_token,
+            kv_cache: kv_per_token * limits.kv_tokens() as u64,
+            workspace: 0,
             available,
         };
         check_memory(&memory)?;
-        let info = EngineInfo {
-            model: self.served_name.clone().unwrap_or_else(|| self.source.name()),
+        let config = RunnerConfig::new(
+            narrow(limits.num_blocks),
+            narrow(limits.block_size),
+            limits.max_batched_tokens,
+            limits.max_seqs,
+        );
+        let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
+        memory.workspace = runner.workspace_bytes() as u64;
+        check_memory(&memory)?;
+        let info = self.info(&model, &backend, &tokenizer, limits, memory);
+        let defaults = model.generation_defaults().clone();
+        let stall_after = self.stall_after;
+        start(Parts { executor: Box::new(runner), tokenizer, defaults, info, stall_after })
+    }
+
+    fn info(
+        &self,
+        model: &Model,
+        backend: &Backend,
+        tokenizer: &Tokenizer,
+        limits: EngineLimits,
+        memory: MemoryBudget,
+    ) -> EngineInfo {
+        let config = model.config();
+        EngineInfo {
+            model: self.served_name.clone().unwrap_or_else(|| short_name(&self.source)),
             architecture: config.architecture.to_string(),
             parameters: config.num_parameters(),
             dtype: model.dtype().to_string(),
             kv_dtype: model.kv_dtype().to_string(),
-            device: format!("cpu ({})", backend.name()),
+            device: "cpu".into(),
+            backend: backend.name().into(),
             threads: backend.threads(),
             vocab_size: tokenizer.num_tokens(),
-            eos_token_ids: defaults.eos_token_ids.clone(),
+            eos_token_ids: model.generation_defaults().eos_token_ids.clone(),
             has_chat_template: tokenizer.has_chat_template(),
             limits,
             memory,
-        };
-        let runner = Runner::new(model, backend, runner_config(&limits))?;
-        start(Parts {
-            executor: Box::new(runner),
-            tokenizer,
-            defaults,
-            info,
-            stall_after: self.stall_after,
-        })
+        }
     }
 
     fn check_settings(&self) -> Result<(), StartError> {
@@ -239,7 +255,7 @@ impl EngineBuilder {
 
     fn tokenizer(&self) -> Result<Tokenizer, StartError> {
         let missing = |file, advice| StartError::MissingFile {
-            model: self.source.name(),
+            model: self.source.to_string(),
             file,
             advice,
         };
@@ -281,20 +297,27 @@ impl EngineBuilder {
     }
 }
 
+/// A directory's last part, or the name of a model in memory.
+fn short_name(source: &ModelSource) -> String {
+    match source {
+        ModelSource::Memory { name, .. } => (*name).to_owned(),
+        ModelSource::Directory(path) => {
+            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+            path.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+        }
+    }
+}
+
 fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn runner_config(limits: &EngineLimits) -> RunnerConfig {
-    RunnerConfig {
-        num_blocks: limits.num_blocks,
-        block_size: limits.block_size,
-        max_batched_tokens: limits.max_batched_tokens,
-        max_seqs: limits.max_seqs,
-    }
+/// Sizes that `limits` has bounded to 32 bits.
+fn narrow(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
-/// The weights are loaded by now, so `available` is what is left for the rest.
+/// The KV pool and the workspace must fit into what the weights left.
 fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
     match memory.available {
         Some(available) if memory.kv_cache + memory.workspace > available => {
@@ -353,8 +376,8 @@ fn start(parts: Parts) -> Result<Engine, StartError> {
             max_queue: limits.max_queue + limits.max_seqs,
             max_model_len: limits.max_model_len,
             kv: KvConfig {
-                num_blocks: u32::try_from(limits.num_blocks).unwrap_or(u32::MAX),
-                block_size: u32::try_from(limits.block_size).unwrap_or(u32::MAX),
+                num_blocks: narrow(limits.num_blocks),
+                block_size: narrow(limits.block_size),
             },
         })?,
         kitchen: Kitchen::new(executor, limits.block_size, vocab_size),
@@ -378,7 +401,7 @@ fn start(parts: Parts) -> Result<Engine, StartError> {
         defaults,
         vocab_size,
         max_model_len: limits.max_model_len,
-        kv_tokens: limits.num_blocks * limits.block_size,
+        kv_tokens: limits.kv_tokens(),
         max_queue: limits.max_queue,
     };
     Ok(Engine::from_shared(Shared {

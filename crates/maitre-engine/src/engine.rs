@@ -164,9 +164,14 @@ impl Engine {
         Output {
             index,
             tokenizer: tokenizer.clone(),
-            detokenizer: Detokenizer::new(tokenizer.clone(), request.output.skip_special_tokens),
-            stops: (!stopping.stop.is_empty())
-                .then(|| StopStrings::new(stopping.stop.clone(), stopping.include_stop)),
+            detokenizer: Detokenizer::after_prompt(
+                tokenizer.clone(),
+                request.output.skip_special_tokens,
+                prompt,
+            ),
+            stops: (!stopping.stop.is_empty()).then(|| {
+                StopStrings::new(stopping.stop.clone()).include_stop(stopping.include_stop)
+            }),
             stop_texts: stopping.stop.clone(),
             min_tokens: stopping.min_tokens,
             include_stop: stopping.include_stop,

@@ -15,8 +15,10 @@ pub struct EngineInfo {
     pub dtype: String,
     /// Dtype of the KV pool.
     pub kv_dtype: String,
-    /// Where it runs: `cpu` and the instruction-set path.
+    /// Where it runs: `cpu`.
     pub device: String,
+    /// The kernels it runs, such as `portable`.
+    pub backend: String,
     /// Threads of the compute team.
     pub threads: usize,
     /// Ids that may stand in a prompt are below this.
@@ -48,6 +50,14 @@ pub struct EngineLimits {
     pub num_blocks: usize,
 }
 
+impl EngineLimits {
+    /// Tokens that the KV pool holds.
+    #[must_use]
+    pub fn kv_tokens(&self) -> usize {
+        self.num_blocks * self.block_size
+    }
+}
+
 /// The memory the engine takes, in bytes, all of it fixed at start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryBudget {
@@ -68,13 +78,14 @@ impl fmt::Display for EngineInfo {
         let (limits, memory) = (&self.limits, &self.memory);
         writeln!(
             f,
-            "model {} ({}, {:.2} M parameters), weights {}, KV {}, {} with {} thread(s)",
+            "model {} ({}, {:.2} M parameters), weights {}, KV {}, {} ({}) with {} thread(s)",
             self.model,
             self.architecture,
             self.parameters as f64 / 1e6,
             self.dtype,
             self.kv_dtype,
             self.device,
+            self.backend,
             self.threads,
         )?;
         writeln!(

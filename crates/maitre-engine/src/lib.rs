@@ -52,6 +52,7 @@ mod seeds;
 mod step_loop;
 mod vitals;
 
+pub use budget::available_memory;
 pub use builder::{EngineBuilder, Parts};
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};

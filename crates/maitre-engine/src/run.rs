@@ -171,9 +171,15 @@ fn score(
 
 /// Lays planned spans end to end.
 fn batch_of(spans: &[PlannedSpan], block_size: usize) -> (Batch, Vec<RowOwner>) {
-    let mut batch = Batch::default();
-    let mut tables = Vec::with_capacity(spans.len());
-    let mut slots = Vec::new();
+    let tables = BlockTables { tables: Vec::with_capacity(spans.len()), block_size };
+    let mut group = KvGroup { tables, slots: Vec::new() };
+    let mut batch = Batch {
+        tokens: Vec::new(),
+        positions: Vec::new(),
+        spans: Vec::with_capacity(spans.len()),
+        groups: Vec::new(),
+        output_rows: Vec::new(),
+    };
     let mut owners = Vec::new();
     for (index, span) in spans.iter().enumerate() {
         let first_token = batch.tokens.len();
@@ -186,14 +192,14 @@ fn batch_of(spans: &[PlannedSpan], block_size: usize) -> (Batch, Vec<RowOwner>) 
             num_tokens: span.tokens.len(),
             context_len: span.context_len,
         });
-        tables.push(span.block_table.iter().map(|block| block.0).collect());
-        slots.extend_from_slice(&span.slots);
+        group.tables.tables.push(span.block_table.iter().map(|block| block.0).collect());
+        group.slots.extend_from_slice(&span.slots);
         for offset in span.output_positions.clone() {
             batch.output_rows.push((first_token + offset) as u32);
             owners.push(RowOwner { span: index, offset });
         }
     }
-    batch.groups.push(KvGroup { tables: BlockTables { tables, block_size }, slots });
+    batch.groups.push(group);
     (batch, owners)
 }
 

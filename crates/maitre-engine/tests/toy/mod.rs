@@ -238,6 +238,7 @@ impl Setup {
             dtype: "f32".into(),
             kv_dtype: "f32".into(),
             device: "none".into(),
+            backend: "toy".into(),
             threads: 1,
             vocab_size: tokenizer.num_tokens(),
             eos_token_ids: vec![EOS],
@@ -245,7 +246,8 @@ impl Setup {
             limits,
             memory: MemoryBudget::default(),
         };
-        let defaults = GenerationDefaults { eos_token_ids: vec![EOS], ..GenerationDefaults::default() };
+        let mut defaults = GenerationDefaults::default();
+        defaults.eos_token_ids = vec![EOS];
         let parts = Parts {
             executor: Box::new(toy),
             tokenizer,

@@ -1,0 +1,94 @@
+//! `maitre bench`: measure a server over gRPC, or the engine in this process.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use maitre::bench::{
+    Address, GrpcTarget, InProcessTarget, MonotonicClock, Settings, Target, Workload, measure,
+    parse_concurrency,
+};
+
+use super::model::ModelArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// `grpc://HOST:PORT`, or `in-process` for an engine in this process (then the model flags
+    /// apply).
+    #[arg(long, default_value = "in-process", value_name = "TARGET")]
+    target: Address,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Users at once, one run for each: each sends its next request when the last is answered.
+    #[arg(long, default_value = "1,4,16", value_name = "LIST", value_parser = list)]
+    concurrency: List,
+    /// Tokens of each prompt.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    input_tokens: usize,
+    /// Tokens of each answer.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    output_tokens: usize,
+    /// Requests per run [default: four per user].
+    #[arg(long, value_name = "N")]
+    requests: Option<usize>,
+    /// Requests before each run that are not counted.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    warmup_requests: usize,
+    /// Print the JSON report instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Also write report.json and a picture into this directory.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A TOML file of flags; flags given by hand override it.
+    #[arg(long, value_name = "FILE")]
+    #[allow(dead_code, reason = "read before parsing, see config_file")]
+    config: Option<PathBuf>,
+}
+
+/// A parsed list; a bare `Vec` would make clap take several values.
+#[derive(Debug, Clone)]
+struct List(Vec<usize>);
+
+fn list(text: &str) -> Result<List, String> {
+    parse_concurrency(text).map(List).map_err(|error| error.to_string())
+}
+
+pub(crate) async fn run(args: BenchArgs) -> Result<()> {
+    let target: Box<dyn Target> = match &args.target {
+        Address::Grpc(authority) => Box::new(GrpcTarget::connect(authority).await?),
+        Address::InProcess => Box::new(InProcessTarget::new(args.model.engine().await?)),
+    };
+    let settings = Settings {
+        workload: Workload {
+            input_tokens: args.input_tokens,
+            output_tokens: args.output_tokens,
+            requests: args.requests,
+            seed: args.model.seed.unwrap_or(0),
+        },
+        concurrency: args.concurrency.0.clone(),
+        warmup_requests: args.warmup_requests,
+    };
+    let clock = MonotonicClock::default();
+    let report = measure(target.as_ref(), &clock, &settings, |run| {
+        tracing::info!(
+            "{} user(s): {:.1} output tokens/s",
+            run.concurrency,
+            run.output_tokens_per_second
+        );
+    })
+    .await?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", report.to_json())?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    if let Some(directory) = &args.out {
+        report.write(directory)?;
+        tracing::info!("wrote {}", directory.join("report.json").display());
+    }
+    ensure!(report.is_complete(), "some requests failed; the report counts them by code");
+    Ok(())
+}

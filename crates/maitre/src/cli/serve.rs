@@ -1,0 +1,90 @@
+//! `maitre serve`: bind, load, serve, drain.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use maitre::server::{Listeners, Server};
+
+use super::model::ModelArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Where gRPC is answered; port 0 picks a free port.
+    #[arg(long, default_value = "127.0.0.1:50051", value_name = "ADDR")]
+    grpc_addr: SocketAddr,
+    /// Where /metrics and /health are answered; port 0 picks a free port.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    http_addr: SocketAddr,
+    /// Seconds that requests in flight may take to finish after SIGTERM.
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS", value_parser = seconds)]
+    drain_timeout: f64,
+    /// A TOML file of flags, such as `max-seqs = 64`; flags given by hand override it.
+    #[arg(long, value_name = "FILE")]
+    #[allow(dead_code, reason = "read before parsing, see config_file")]
+    config: Option<PathBuf>,
+}
+
+/// A finite number of seconds that a `Duration` can hold.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    Ok(seconds)
+}
+
+pub(crate) async fn run(args: ServeArgs) -> Result<()> {
+    let began = Instant::now();
+    // A taken port should be known before a model is loaded, metrics before anything is counted.
+    let listeners = Listeners::bind(args.grpc_addr, Some(args.http_addr)).await?;
+    maitre::server::install_recorder();
+    tracing::info!("loading {}", args.model.model);
+    let engine = args.model.engine().await?;
+    let http = listeners.http_address().unwrap_or(args.http_addr);
+    let ready = format!("ready grpc={} http={http}", listeners.grpc_address());
+    tracing::info!("ready after {:.2} s", began.elapsed().as_secs_f64());
+
+    let server = Server::builder(engine)
+        .drain_timeout(Duration::from_secs_f64(args.drain_timeout))
+        .serve(listeners, stop_signal()?);
+    // The sockets listen already: whoever reads this line may connect.
+    writeln!(std::io::stdout(), "{ready}").context("printing the ready line")?;
+    server.await?;
+    tracing::info!("drained; good night");
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.
+#[cfg(unix)]
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+            _ = interrupt.recv() => tracing::info!("interrupted: draining; again to stop at once"),
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("stopped before the drain was over");
+            std::process::exit(1);
+        });
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            tracing::info!("interrupted: draining");
+        }
+    })
+}
