@@ -1,2 +1,56 @@
-//! Tasks.
-fn main() {}
+//! The project's chores: `cargo xtask COMMAND`. This file only dispatches; each command has its own.
+#![allow(clippy::print_stdout, reason = "a command-line tool talks on stdout")]
+
+mod bench;
+mod cargo;
+mod ci;
+mod examples;
+mod golden;
+mod lint;
+mod phases;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's chores")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all tests; further arguments go to `cargo test`.
+    Test(test::Arguments),
+    /// Check formatting, clippy and rustdoc; no warning is allowed.
+    Lint,
+    /// Everything that must pass before a change lands: lint, examples, tests.
+    Ci,
+    /// Run every example, the short way.
+    Examples,
+    /// Make the fixtures again that independent implementations compute (needs Python).
+    Golden(golden::Arguments),
+    /// Measure: `maitre bench` with the given arguments, or the kernels with `bench kernels`.
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Lint => lint::run(),
+        Command::Ci => ci::run(),
+        Command::Examples => examples::run(),
+        Command::Golden(arguments) => golden::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
