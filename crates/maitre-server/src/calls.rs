@@ -3,6 +3,7 @@
 //! and failures that the gRPC library itself reports get the details that ours have.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Request, Response};
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
@@ -78,12 +79,16 @@ impl Calls {
     }
 }
 
-impl Service<Request<Incoming>> for Calls {
+impl<B> Service<Request<B>> for Calls
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<B>) -> Self::Future {
         let arrival = Instant::now();
         let record = match self.begin(self.methods.of(request.uri().path())) {
             Ok(record) => record,
@@ -201,5 +206,71 @@ impl HttpBody for ObservedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use std::time::Duration;
+
+    /// Calls of one unknown method, all answered by `router`.
+    fn calls(router: axum::Router) -> Calls {
+        let methods = Methods::from_descriptors(&[]).unwrap();
+        Calls::new(Routes::from(router), methods, 2)
+    }
+
+    fn request(timeout: Option<&str>) -> Request<Body> {
+        let mut request = Request::new(Body::empty());
+        if let Some(timeout) = timeout {
+            let headers = request.headers_mut();
+            headers.insert("grpc-timeout", timeout.parse().unwrap());
+        }
+        request
+    }
+
+    fn code(response: &Response<Body>) -> Option<Code> {
+        Status::from_header_map(response.headers()).map(|status| status.code())
+    }
+
+    /// Whatever a service does, or does not do: here it never answers.
+    #[tokio::test]
+    async fn a_deadline_ends_a_call_that_nobody_answers() {
+        let calls = calls(axum::Router::new().fallback(pending::<()>));
+        let answer = tokio::time::timeout(Duration::from_secs(60), calls.call(request(Some("5m"))));
+        let Ok(response) = answer.await.unwrap();
+        assert_eq!(code(&response), Some(Code::DeadlineExceeded));
+    }
+
+    #[tokio::test]
+    async fn a_service_learns_the_deadline_but_not_the_header() {
+        let seen = |request: axum::extract::Request| {
+            let header = request.headers().contains_key("grpc-timeout");
+            let deadline = request.extensions().get::<Deadline>();
+            let left = deadline.map_or(Duration::ZERO, |deadline| deadline.remaining());
+            ready(format!("{header} {}", left > Duration::from_secs(50)))
+        };
+        let calls = calls(axum::Router::new().fallback(seen));
+        let Ok(response) = calls.call(request(Some("1M"))).await;
+        let body = axum::body::Body::new(response.into_body());
+        assert_eq!(axum::body::to_bytes(body, 64).await.unwrap(), "false true");
+    }
+
+    /// A call lasts until its response's last byte is gone, however early its headers came.
+    #[tokio::test]
+    async fn a_call_is_in_progress_until_its_body_is_dropped() {
+        let calls = calls(axum::Router::new().fallback(|| ready("body")));
+        let (Ok(first), Ok(second)) = (
+            calls.call(request(None)).await,
+            calls.call(request(None)).await,
+        );
+        let Ok(third) = calls.call(request(None)).await;
+        assert_eq!(code(&third), Some(Code::ResourceExhausted));
+        assert_eq!(*calls.in_progress.borrow(), 2);
+        drop((first, second));
+        calls.idle().await;
+        let Ok(fourth) = calls.call(request(None)).await;
+        assert_eq!(code(&fourth), None);
     }
 }
