@@ -29,7 +29,9 @@ pub enum TextError {
         decoder: String,
     },
     /// A special token is named in `tokenizer_config.json` but absent from the vocabulary.
-    #[error("{name} is {content:?} in tokenizer_config.json, but tokenizer.json has no such token")]
+    #[error(
+        "{name} is {content:?} in tokenizer_config.json, but tokenizer.json has no such token; the two files must come from the same model"
+    )]
     UnknownSpecialToken {
         /// The configuration's field, such as `bos_token`.
         name: &'static str,
@@ -47,8 +49,8 @@ pub enum TextError {
         "the model has no chat template; send a plain prompt, or add chat_template.jinja to the model's directory"
     )]
     NoChatTemplate,
-    /// The chat template does not parse.
-    #[error("the chat template {name:?} does not parse: {reason}")]
+    /// The chat template does not parse, or is not there under its name.
+    #[error("the chat template {name:?} cannot be used: {reason}")]
     InvalidTemplate {
         /// Which of the model's templates, `default` if it has one only.
         name: String,
