@@ -206,7 +206,7 @@ mod tests {
             )
         };
         let params = |n: u32| SamplingParams {
-            top_k: 50 * (n % 3),
+            top_k: n % 3,
             top_p: 0.9,
             logit_bias: vec![(0, 1.0)],
             ..Default::default()

@@ -110,10 +110,11 @@ fn greedy_takes_the_largest_logit_and_the_lowest_id_among_equals() {
     for temperature in [0.0, 1e-6] {
         let params = SamplingParams {
             temperature,
-            top_p: 0.1,
             ..Default::default()
         };
-        assert_eq!(sample(&logits, &params, 3), 77);
+        for position in 0..10 {
+            assert_eq!(sample(&logits, &params, position), 77);
+        }
     }
 }
 
