@@ -164,9 +164,13 @@ impl ControlTokens {
     ) -> Result<(), TextError> {
         let mut starts = self.imitations(text);
         starts.retain(|start| !left_alone.iter().any(|range| range.contains(start)));
+        let left_alone: Vec<u32> = left_alone
+            .iter()
+            .filter_map(|range| library.token_to_id(&text[range.clone()]))
+            .collect();
         replace_at(text, starts, mask)?;
-        if self.normalized && left_alone.is_empty() {
-            mask_normalized(text, library, mask)?;
+        if self.normalized {
+            mask_normalized(text, &left_alone, library, mask)?;
         }
         Ok(())
     }
@@ -200,7 +204,12 @@ impl ControlTokens {
 
 /// Masks what only imitates a token once it is normalized (full-width brackets under NFKC, say), found
 /// the way the tokenizer itself will find it.
-fn mask_normalized(text: &mut String, library: &Library, mask: &mut Mask) -> Result<(), TextError> {
+fn mask_normalized(
+    text: &mut String,
+    left_alone: &[u32],
+    library: &Library,
+    mask: &mut Mask,
+) -> Result<(), TextError> {
     /// A masked match cannot match again; a new one may appear beside it, but not for ever.
     const MAX_PASSES: usize = 8;
     for _ in 0..MAX_PASSES {
@@ -210,7 +219,10 @@ fn mask_normalized(text: &mut String, library: &Library, mask: &mut Mask) -> Res
         let starts: Vec<usize> = pieces
             .get_splits(OffsetReferential::Original, OffsetType::Byte)
             .into_iter()
-            .filter(|(_, _, tokens)| tokens.is_some())
+            .filter(|(_, _, tokens)| {
+                let mut tokens = tokens.iter().flatten();
+                tokens.any(|token| !left_alone.contains(&token.id))
+            })
             .filter_map(|(_, (start, end), _)| {
                 let content = text.get(start..end)?;
                 Some(start + content.find(|c: char| !c.is_whitespace() && !is_noncharacter(c))?)

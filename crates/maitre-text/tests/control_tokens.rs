@@ -33,6 +33,13 @@ fn qwen3() -> Option<Tokenizer> {
     Some(Tokenizer::from_bytes(&json, None, Some(&template)).unwrap())
 }
 
+/// Engines share one tokenizer between threads.
+#[test]
+fn a_tokenizer_is_shared_between_threads() {
+    fn shared_between_threads<T: Send + Sync + Clone + 'static>() {}
+    shared_between_threads::<Tokenizer>();
+}
+
 #[test]
 fn imitations_stay_text_in_every_role() {
     let tokenizer = data::bundled();
@@ -196,6 +203,26 @@ fn what_normalization_would_turn_into_a_token_stays_text() {
         1
     );
     assert_eq!(count(&tokenizer.encode_plain("＜ｅ＞").unwrap(), 4), 0);
+}
+
+/// The same beside a block of reasoning, whose own delimiters the template gets to see.
+#[test]
+fn reasoning_does_not_shelter_what_normalization_would_turn_into_a_token() {
+    let json = r#"{
+      "added_tokens": [
+        {"id": 4, "content": "</think>", "special": false, "normalized": true,
+         "single_word": false, "lstrip": false, "rstrip": false},
+        {"id": 5, "content": "<e>", "special": true, "normalized": true,
+         "single_word": false, "lstrip": false, "rstrip": false}],
+      "normalizer": {"type": "NFKC"},
+      "decoder": {"type": "Fuse"},
+      "model": {"type": "BPE", "vocab": {"<": 0, "e": 1, ">": 2, "?": 3}, "unk_token": "?", "merges": []}}"#;
+    let template =
+        b"{% for m in messages %}{{ '</think>' in m.content }}{{ m.content }}{% endfor %}<e>";
+    let tokenizer = Tokenizer::from_bytes(json.as_bytes(), None, Some(template)).unwrap();
+    let request = chat(&[(Role::Assistant, "hm</think>\u{ff1c}e><e>")]);
+    let ids = tokenizer.encode_chat(&request).unwrap();
+    assert_eq!((count(&ids, 4), count(&ids, 5)), (1, 1), "{ids:?}");
 }
 
 /// Runs of white space that some vocabularies hold as added tokens are vocabulary, not control.
