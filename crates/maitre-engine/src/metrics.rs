@@ -9,18 +9,6 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 
 use crate::{FinishReason, Timings};
 
-/// One step, as numbers.
-pub(crate) struct Step {
-    pub(crate) took: Duration,
-    pub(crate) spans: usize,
-    pub(crate) tokens: usize,
-    pub(crate) preempted: usize,
-    pub(crate) running: usize,
-    pub(crate) waiting: usize,
-    pub(crate) kv_used: usize,
-    pub(crate) kv_total: usize,
-}
-
 /// Names and meanings, for exporters that show them. Called once at start.
 pub(crate) fn describe() {
     describe_gauge!("maitre_requests_running", "Sequences that take part in steps");
@@ -44,22 +32,24 @@ pub(crate) fn describe() {
     describe_histogram!("maitre_e2e_latency_seconds", "From submission to the end");
 }
 
-pub(crate) fn step(step: &Step) {
-    gauge!("maitre_requests_running").set(step.running as f64);
-    gauge!("maitre_requests_waiting").set(step.waiting as f64);
-    gauge!("maitre_kv_blocks_used").set(step.kv_used as f64);
-    gauge!("maitre_kv_blocks_total").set(step.kv_total as f64);
-    gauge!("vllm:num_requests_running").set(step.running as f64);
-    gauge!("vllm:num_requests_waiting").set(step.waiting as f64);
-    gauge!("vllm:kv_cache_usage_perc").set(step.kv_used as f64 / step.kv_total.max(1) as f64);
-    counter!("maitre_preemptions_total").increment(step.preempted as u64);
-    counter!("vllm:num_preemptions_total").increment(step.preempted as u64);
-    if step.spans > 0 {
-        counter!("maitre_steps_total").increment(1);
-        counter!("maitre_step_tokens_total").increment(step.tokens as u64);
-        histogram!("maitre_step_seconds").record(step.took);
-        histogram!("maitre_step_batch_sequences").record(step.spans as f64);
-    }
+/// How full the house is, after a step or when it has emptied.
+pub(crate) fn house(running: usize, waiting: usize, kv_used: usize, kv_total: usize) {
+    gauge!("maitre_requests_running").set(running as f64);
+    gauge!("maitre_requests_waiting").set(waiting as f64);
+    gauge!("maitre_kv_blocks_used").set(kv_used as f64);
+    gauge!("maitre_kv_blocks_total").set(kv_total as f64);
+    gauge!("vllm:num_requests_running").set(running as f64);
+    gauge!("vllm:num_requests_waiting").set(waiting as f64);
+    gauge!("vllm:kv_cache_usage_perc").set(kv_used as f64 / kv_total.max(1) as f64);
+}
+
+pub(crate) fn step(took: Duration, sequences: usize, tokens: usize, preempted: usize) {
+    counter!("maitre_steps_total").increment(1);
+    counter!("maitre_step_tokens_total").increment(tokens as u64);
+    counter!("maitre_preemptions_total").increment(preempted as u64);
+    counter!("vllm:num_preemptions_total").increment(preempted as u64);
+    histogram!("maitre_step_seconds").record(took);
+    histogram!("maitre_step_batch_sequences").record(sequences as f64);
 }
 
 pub(crate) fn finished(reason: FinishReason, timings: &Timings, prompt: u32, generated: u32) {

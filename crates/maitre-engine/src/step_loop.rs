@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use maitre_sampling::TokenCounts;
 use maitre_scheduler::{
-    Expired, ExpiredWhy, Outcome, PlannedSpan, RequestId, Scheduler, SchedulerError, StepPlan, Time,
+    Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time,
 };
 
 use crate::admission::Admission;
@@ -59,7 +59,9 @@ impl StepLoop {
             self.seat(&plan, began);
             let results = self.kitchen.run(&plan.spans, &self.sequences);
             let outcomes = self.judge(results);
-            if let Err(broken) = self.commit(&plan, &outcomes) {
+            if !plan.is_empty()
+                && let Err(broken) = self.scheduler.commit(plan.step_id, &outcomes)
+            {
                 return Ended::Broken(broken.to_string());
             }
             self.observe(&plan, began);
@@ -75,6 +77,8 @@ impl StepLoop {
     fn listen(&mut self, idle: bool) -> bool {
         loop {
             let command = if !self.scheduler.has_work() {
+                // A cancellation may have emptied the house since the last step.
+                self.show_house(0, 0);
                 self.vitals.rest();
                 self.commands.recv().map_err(|_| TryRecvError::Disconnected)
             } else if idle {
@@ -207,15 +211,6 @@ impl StepLoop {
         outcome
     }
 
-    /// Tells the scheduler what became of its plan, and in debug builds audits its books.
-    fn commit(&mut self, plan: &StepPlan, outcomes: &[Outcome]) -> Result<(), SchedulerError> {
-        if !plan.is_empty() {
-            self.scheduler.commit(plan.step_id, outcomes)?;
-        }
-        debug_assert_eq!(self.scheduler.check_invariants(), Ok(()));
-        Ok(())
-    }
-
     /// Hands this step's news to the publisher; false when it is gone.
     fn publish(&mut self) -> bool {
         self.news.is_empty() || self.publisher.send(std::mem::take(&mut self.news)).is_ok()
@@ -229,29 +224,27 @@ impl StepLoop {
         }
     }
 
+    /// What the outside may know of the step just run.
     fn observe(&self, plan: &StepPlan, began: Time) {
+        let generated = plan.spans.iter().filter(|span| span.samples).count();
+        self.show_house(plan.preempted.len(), generated);
+        if !plan.is_empty() {
+            let took = self.now().saturating_sub(began);
+            metrics::step(took, plan.spans.len(), plan.num_tokens(), plan.preempted.len());
+        }
+    }
+
+    /// How full the house is now, for [`Load`](crate::Load) and the gauges.
+    fn show_house(&self, preempted: usize, generated: usize) {
         let usage = self.scheduler.kv_usage();
-        let running = self.scheduler.num_running();
-        let count = |of: fn(&PlannedSpan) -> usize| plan.spans.iter().map(of).sum();
-        self.vitals.set_house(
-            House {
-                running,
-                kv_used: usage.used,
-                preempted: plan.preempted.len(),
-                generated: count(|span| usize::from(span.samples)),
-            },
-            Instant::now(),
-        );
-        metrics::step(&metrics::Step {
-            took: self.now().saturating_sub(began),
-            spans: plan.spans.len(),
-            tokens: count(|span| span.tokens.len()),
-            preempted: plan.preempted.len(),
-            running,
-            waiting: self.admission.waiting(),
+        let house = House {
+            running: self.scheduler.num_running(),
             kv_used: usage.used,
-            kv_total: usage.total,
-        });
+            preempted,
+            generated,
+        };
+        self.vitals.set_house(house, Instant::now());
+        metrics::house(house.running, self.admission.waiting(), usage.used, usage.total);
     }
 
     fn now(&self) -> Time {

@@ -25,16 +25,29 @@ async fn a_stuck_step_is_noticed_and_recovery_too() {
     toy::until("the engine is ready again", || engine.health().ready).await;
 }
 
+/// A long prefill: one step of thousands of operators, watched between any two of them.
 #[tokio::test]
-async fn a_dead_loop_is_not_ready() {
-    let (engine, gate) = Setup::default().start();
-    gate.shut();
-    let waiting = engine.generate(tokens_request(&[9, 10], 4)).await.unwrap();
-    let other = engine.clone();
-    // The executor's own panic is isolated; the loop itself dies only when it is told to stop.
-    drop(engine);
-    assert!(other.health().ready);
-    drop(other);
-    gate.open();
-    assert!(answer(waiting).await.is_err());
+async fn a_long_step_whose_operators_finish_is_ready_all_the_while() {
+    let setup = Setup { operators: 2_000_000, ..Setup::default() };
+    let (engine, _gate) = setup.start_with_stall_limit(std::time::Duration::from_secs(5));
+    let request = engine.generate(tokens_request(&[9, 10], 2)).await.unwrap();
+    let answered = tokio::spawn(answer(request));
+    while !answered.is_finished() {
+        assert!(engine.health().ready, "{:?}", engine.health());
+        tokio::task::yield_now().await;
+    }
+    answered.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_without_a_step_loop_is_neither_alive_nor_ready() {
+    let (engine, gate) = Setup::default().start_with_stall_limit(std::time::Duration::from_secs(5));
+    assert!(engine.is_alive());
+    gate.fall_apart();
+    let request = engine.generate(tokens_request(&[9, 10], 4)).await.unwrap();
+    assert_eq!(answer(request).await.unwrap_err(), maitre_engine::EngineError::Stopped);
+    toy::until("the loop's end is noticed", || !engine.is_alive()).await;
+    assert!(engine.health().reason.contains("ended"), "{:?}", engine.health());
+    let refused = engine.generate(tokens_request(&[9, 10], 4)).await.unwrap_err();
+    assert_eq!(refused, maitre_engine::EngineError::Stopped);
 }

@@ -40,6 +40,7 @@ pub struct Gate {
 struct GateState {
     shut: bool,
     waiting: bool,
+    falls_apart: bool,
 }
 
 impl Gate {
@@ -60,6 +61,12 @@ impl Gate {
         }
     }
 
+    /// The next step takes the whole loop with it: its panic is caught, but what it panics with
+    /// panics again when it is dropped.
+    pub fn fall_apart(&self) {
+        self.state.lock().unwrap().falls_apart = true;
+    }
+
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.waiting = true;
@@ -68,6 +75,19 @@ impl Gate {
             state = self.changed.wait(state).unwrap();
         }
         state.waiting = false;
+        let falls_apart = state.falls_apart;
+        drop(state);
+        if falls_apart {
+            std::panic::panic_any(Bomb);
+        }
+    }
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the step loop was meant to die");
     }
 }
 
