@@ -1,1 +1,60 @@
-//! Devices, buffers, packed weights and transformer operators on ragged paged batches.
+//! Buffers, packed weights, mapped files, and the operators that a transformer needs on a *ragged
+//! paged batch*: the tokens of any number of sequences, decoding or prefilling, in one call.
+//!
+//! This crate must never know about models, requests or text. It is the only crate with `unsafe`
+//! code and the only one with code for particular instruction sets.
+//!
+//! # Invariants
+//!
+//! * **Batch invariance.** The bits an operator computes for a token row depend on that row (and,
+//!   for attention, on its own cached positions), never on the other rows, the number of threads,
+//!   the block size of the cache, or how a prompt was cut into chunks.
+//! * **A panic is an error.** A kernel that panics makes its operator return
+//!   [`TensorError::Panicked`]; no thread hangs, and the [`Backend`] remains usable.
+//! * **Nothing is allocated per call** once the memory that members reuse has grown to the largest
+//!   call.
+//! * **Idle costs nothing.** Outside [`Backend::step`] the compute threads sleep.
+//!
+//! # Example
+//!
+//! ```
+//! use maitre_tensor::{Backend, Buffer, DType, PackedWeight, WeightView};
+//!
+//! # fn main() -> Result<(), maitre_tensor::TensorError> {
+//! let backend = Backend::cpu(2)?;
+//! // A weight of two output and three input features, as a file stores it.
+//! let bytes: Vec<u8> = [1.0, 0.0, 2.0, 0.0, 1.0, 0.0].map(f32::to_le_bytes).concat();
+//! let view = WeightView { dtype: DType::F32, rows: 2, cols: 3, bytes: &bytes };
+//! let weight = PackedWeight::pack(&[view], DType::Bf16)?;
+//!
+//! let x = Buffer::from_f32s(&[1.0, 2.0, 3.0])?;
+//! let mut out = Buffer::zeros(DType::F32, 2)?;
+//! backend.step(|| backend.linear(&x, &weight, None, &mut out, 1))?;
+//! assert_eq!(out.f32s()?, [7.0, 2.0]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod aligned;
+mod backend;
+mod batch;
+mod buffer;
+mod dtype;
+mod element;
+mod error;
+mod files;
+mod heartbeat;
+mod kernels;
+mod portable;
+mod team;
+mod tiles;
+mod weight;
+
+pub use backend::Backend;
+pub use batch::{Attention, BlockTables, LayerCache, NO_SLOT, RopeStore, Span};
+pub use buffer::Buffer;
+pub use dtype::DType;
+pub use error::TensorError;
+pub use files::{RawTensor, TensorFile};
+pub use heartbeat::Heartbeat;
+pub use weight::{PackedWeight, WeightView};

@@ -1,0 +1,109 @@
+//! Argument checks that all operators share, and the wording of their complaints.
+
+use crate::{Buffer, DType, TensorError};
+
+/// The operator whose arguments are checked.
+#[derive(Clone, Copy)]
+pub(super) struct Check(pub(super) &'static str);
+
+impl Check {
+    /// The first `rows * cols` numbers of an f32 buffer.
+    pub(super) fn matrix<'b>(
+        self,
+        argument: &'static str,
+        buffer: &'b Buffer,
+        rows: usize,
+        cols: usize,
+    ) -> Result<&'b [f32], TensorError> {
+        let needed = self.room(argument, buffer, rows, cols)?;
+        Ok(&buffer.f32s()?[..needed])
+    }
+
+    /// The first `rows * cols` numbers of an f32 buffer, to be written.
+    pub(super) fn matrix_mut<'b>(
+        self,
+        argument: &'static str,
+        buffer: &'b mut Buffer,
+        rows: usize,
+        cols: usize,
+    ) -> Result<&'b mut [f32], TensorError> {
+        let needed = self.room(argument, buffer, rows, cols)?;
+        Ok(&mut buffer.f32s_mut()?[..needed])
+    }
+
+    /// All numbers of an f32 buffer, which must be exactly `len`.
+    pub(super) fn vector<'b>(
+        self,
+        argument: &'static str,
+        buffer: &'b Buffer,
+        len: usize,
+    ) -> Result<&'b [f32], TensorError> {
+        if buffer.dtype() != DType::F32 || buffer.len() != len {
+            return Err(self.refuse(argument, format!("{len} f32 elements"), describe(buffer)));
+        }
+        buffer.f32s()
+    }
+
+    /// That `indices` are below `limit`.
+    pub(super) fn indices(
+        self,
+        argument: &'static str,
+        indices: &[u32],
+        limit: usize,
+    ) -> Result<(), TensorError> {
+        match indices.iter().position(|&index| index as usize >= limit) {
+            None => Ok(()),
+            Some(at) => Err(TensorError::Index {
+                operator: self.0,
+                argument,
+                at,
+                value: indices[at],
+                limit,
+            }),
+        }
+    }
+
+    /// That a rule about an argument holds.
+    pub(super) fn rule(
+        self,
+        holds: bool,
+        argument: &'static str,
+        expected: &str,
+        actual: impl ToString,
+    ) -> Result<(), TensorError> {
+        if holds {
+            Ok(())
+        } else {
+            Err(self.refuse(argument, expected.to_owned(), actual.to_string()))
+        }
+    }
+
+    fn room(
+        self,
+        argument: &'static str,
+        buffer: &Buffer,
+        rows: usize,
+        cols: usize,
+    ) -> Result<usize, TensorError> {
+        rows.checked_mul(cols)
+            .filter(|&needed| buffer.dtype() == DType::F32 && needed <= buffer.len())
+            .ok_or_else(|| {
+                let expected = format!("at least [{rows}, {cols}] f32 elements");
+                self.refuse(argument, expected, describe(buffer))
+            })
+    }
+
+    fn refuse(self, argument: &'static str, expected: String, actual: String) -> TensorError {
+        TensorError::Argument {
+            operator: self.0,
+            argument,
+            expected,
+            actual,
+        }
+    }
+}
+
+/// A buffer in an error message.
+pub(super) fn describe(buffer: &Buffer) -> String {
+    format!("{} {} elements", buffer.len(), buffer.dtype())
+}

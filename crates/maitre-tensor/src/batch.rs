@@ -1,0 +1,96 @@
+//! The shape of a ragged paged batch: which token rows belong together, and where their keys and
+//! values lie.
+
+use crate::Buffer;
+
+/// The slot of a token whose key and value are computed but not written (a pad, for instance).
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// Consecutive token rows of one sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first token row.
+    pub first_token: usize,
+    /// Number of token rows.
+    pub num_tokens: usize,
+    /// Positions in the sequence's cache after this step's writes. The span's tokens are the last
+    /// of them: token `i` is at position `context_len - num_tokens + i` and attends to every
+    /// position up to its own.
+    pub context_len: usize,
+}
+
+/// Where each span's keys and values lie in a [`LayerCache`].
+///
+/// Position `p` of span `s` is in slot `tables[s][p / block_size] * block_size + p % block_size`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockTables {
+    /// Block numbers in order of position, one list per span.
+    pub tables: Vec<Vec<u32>>,
+    /// Positions per block.
+    pub block_size: usize,
+}
+
+/// Keys and values of one layer, each `[blocks, block_size, kv_heads, head_dim]`, f32 or bf16.
+#[derive(Debug)]
+pub struct LayerCache {
+    /// Keys, already rotated.
+    pub k: Buffer,
+    /// Values.
+    pub v: Buffer,
+}
+
+/// Arguments of [`Backend::rope_and_store`](crate::Backend::rope_and_store); `rows` is
+/// `positions.len()`.
+#[derive(Debug)]
+pub struct RopeStore<'a> {
+    /// Fused projections, `[rows, (heads + 2 * kv_heads) * head_dim]`: queries, keys, values.
+    pub qkv: &'a Buffer,
+    /// RMS normalisation of each query head before the rotation (Qwen3), `[head_dim]`.
+    pub q_norm: Option<&'a Buffer>,
+    /// RMS normalisation of each key head before the rotation, `[head_dim]`.
+    pub k_norm: Option<&'a Buffer>,
+    /// Added to the mean square by both normalisations.
+    pub eps: f32,
+    /// Cosines, `[max_positions, head_dim / 2]`.
+    pub cos: &'a Buffer,
+    /// Sines, `[max_positions, head_dim / 2]`.
+    pub sin: &'a Buffer,
+    /// Position of each token row.
+    pub positions: &'a [u32],
+    /// Cache slot of each token row, or [`NO_SLOT`]. If two rows name one slot, the later row wins.
+    pub slots: &'a [u32],
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements per head, even.
+    pub head_dim: usize,
+    /// Rotated queries, `[rows, heads * head_dim]`.
+    pub q_out: &'a mut Buffer,
+    /// Where the rotated keys and the values are stored, rounded to the cache's format.
+    pub cache: &'a mut LayerCache,
+}
+
+/// Arguments of [`Backend::paged_attention`](crate::Backend::paged_attention).
+#[derive(Debug)]
+pub struct Attention<'a> {
+    /// Rotated queries, `[rows, heads * head_dim]`.
+    pub q: &'a Buffer,
+    /// Keys and values of the layer, this step's included.
+    pub cache: &'a LayerCache,
+    /// The sequences, in ascending order of their token rows.
+    pub spans: &'a [Span],
+    /// Where each span's keys and values lie.
+    pub tables: &'a BlockTables,
+    /// Query heads, a multiple of `kv_heads`: query head `h` reads key head
+    /// `h / (heads / kv_heads)`.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements per head.
+    pub head_dim: usize,
+    /// Factor of each score, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// Attended values, `[rows, heads * head_dim]`. Rows that belong to no span are not written.
+    pub out: &'a mut Buffer,
+}

@@ -1,0 +1,148 @@
+//! Everything that can go wrong in this crate, each variant with the data needed to fix it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::DType;
+
+/// What went wrong, what was expected, and where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorError {
+    /// A compute team needs at least the calling thread.
+    #[error("a CPU backend was asked to run on 0 threads; it needs at least 1")]
+    NoThreads,
+    /// The operating system refused to start a thread of the compute team.
+    #[error("cannot start compute thread {index} of {threads}: {source}; ask for fewer threads")]
+    Spawn {
+        /// Which member of the team, counted from 1 (0 is the calling thread).
+        index: usize,
+        /// Size of the team that was asked for.
+        threads: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Memory for a buffer could not be reserved.
+    #[error("cannot reserve a buffer of {len} {dtype} elements: out of memory")]
+    OutOfMemory {
+        /// Elements asked for.
+        len: usize,
+        /// Their format.
+        dtype: DType,
+    },
+    /// A buffer was read as another number format than it holds.
+    #[error("the buffer holds {actual} elements, but {expected} were asked for")]
+    WrongDType {
+        /// The format that was asked for.
+        expected: DType,
+        /// The format the buffer has.
+        actual: DType,
+    },
+    /// The bytes given for a weight matrix are not `rows * cols` elements.
+    #[error(
+        "a {dtype} weight of {rows} x {cols} takes {expected} bytes, but {actual} bytes were given"
+    )]
+    WeightSize {
+        /// Output features.
+        rows: usize,
+        /// Input features.
+        cols: usize,
+        /// Format of the bytes.
+        dtype: DType,
+        /// `rows * cols * size_in_bytes`, saturated.
+        expected: usize,
+        /// Bytes that were given.
+        actual: usize,
+    },
+    /// Matrices that are to be fused do not fit on top of each other, or there is nothing to fuse.
+    #[error("cannot pack a weight from parts with input sizes {cols:?}: {reason}")]
+    WeightParts {
+        /// Input features of each part.
+        cols: Vec<usize>,
+        /// Which rule they break.
+        reason: &'static str,
+    },
+    /// A file could not be opened or mapped.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file is not a complete safetensors file.
+    #[error(
+        "{} is not a complete safetensors file ({reason}); download or export it again",
+        path.display()
+    )]
+    InvalidFile {
+        /// The file, or a name in angle brackets for bytes that came from none.
+        path: PathBuf,
+        /// What the reader of the format objects to.
+        reason: String,
+    },
+    /// The same tensor name occurs in two files.
+    #[error(
+        "tensor `{name}` is in both {} and {}; remove the file that does not belong to the model",
+        first.display(),
+        second.display()
+    )]
+    DuplicateTensor {
+        /// The tensor.
+        name: String,
+        /// The file it was first found in.
+        first: PathBuf,
+        /// The file that repeats it.
+        second: PathBuf,
+    },
+    /// No file holds a tensor of this name.
+    #[error("no tensor `{name}` in {files}")]
+    NoSuchTensor {
+        /// The tensor that was asked for.
+        name: String,
+        /// The files that were searched.
+        files: String,
+    },
+    /// A tensor is stored in a format that no operator reads.
+    #[error("tensor `{name}` is stored as {dtype}; f32, bf16 and f16 are supported")]
+    UnsupportedDType {
+        /// The tensor.
+        name: String,
+        /// The format, as the file names it.
+        dtype: String,
+    },
+    /// An argument of an operator has the wrong size or format.
+    #[error("{operator}: `{argument}` must be {expected}, but is {actual}")]
+    Argument {
+        /// The operator that refused.
+        operator: &'static str,
+        /// The argument it refused.
+        argument: &'static str,
+        /// What the other arguments require of it.
+        expected: String,
+        /// What was given.
+        actual: String,
+    },
+    /// An index points outside what it indexes.
+    #[error("{operator}: `{argument}`[{at}] is {value}, but must be below {limit}")]
+    Index {
+        /// The operator that refused.
+        operator: &'static str,
+        /// The list of indices.
+        argument: &'static str,
+        /// Where in the list.
+        at: usize,
+        /// The offending value.
+        value: u32,
+        /// The first value that is too large.
+        limit: usize,
+    },
+    /// A kernel panicked. The outputs of the operator are unspecified; the backend remains usable.
+    #[error("{operator} panicked: {message}")]
+    Panicked {
+        /// The operator that was running.
+        operator: &'static str,
+        /// The panic message.
+        message: String,
+    },
+}

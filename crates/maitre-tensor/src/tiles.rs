@@ -1,0 +1,345 @@
+//! How the output of an operator is cut into tiles that are written at the same time.
+//!
+//! The tiles of a matrix are rarely contiguous (a block of columns is a piece of every row), so
+//! `chunks_mut` can't hand them out. The types here cut an exclusively borrowed buffer by a rule
+//! that makes its parts disjoint; what a kernel gets is safe to use. All pointer arithmetic of the
+//! operators is in this file.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// A buffer, or several, cut into parts that do not overlap.
+///
+/// # Safety
+///
+/// Parts with different numbers share no memory, and stay within what `self` borrows exclusively.
+pub(crate) unsafe trait Outputs: Sync {
+    /// What one tile writes.
+    type Part;
+
+    /// Number of parts.
+    fn tiles(&self) -> usize;
+
+    /// Part `tile`.
+    ///
+    /// # Safety
+    ///
+    /// `tile` is below `tiles()`, and was not asked for before.
+    unsafe fn part(&self, tile: usize) -> Self::Part;
+}
+
+/// An exclusively borrowed slice that is reached through its parts only.
+///
+/// A value of [`Outputs`] and each of its parts hold a copy; what they may reach through it differs.
+struct Base<'a, T> {
+    start: *mut T,
+    len: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Clone for Base<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Base<'_, T> {}
+
+// SAFETY: parts are disjoint, so sharing a `Base` between threads sends them `&mut T`s.
+unsafe impl<T: Send> Sync for Base<'_, T> {}
+
+impl<'a, T> Base<'a, T> {
+    fn new(slice: &'a mut [T]) -> Self {
+        Self {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            borrow: PhantomData,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// No other reference to the range is alive.
+    unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "a tile leaves its buffer"
+        );
+        // SAFETY: in bounds as just checked, borrowed exclusively for `'a`, and unshared as the
+        // caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}
+
+/// Blocks of whole rows of a row-major matrix.
+pub(crate) struct RowBlocks<'a, T> {
+    base: Base<'a, T>,
+    rows: usize,
+    cols: usize,
+    block: usize,
+}
+
+/// Consecutive rows of a matrix.
+pub(crate) struct Rows<'a, T> {
+    /// Number of the first row within the matrix.
+    pub(crate) first: usize,
+    /// The rows.
+    pub(crate) data: &'a mut [T],
+}
+
+impl<'a, T> RowBlocks<'a, T> {
+    /// Cuts `[rows, cols]` into blocks of `block` rows, the last one shorter.
+    pub(crate) fn new(data: &'a mut [T], cols: usize, block: usize) -> Self {
+        let cols = cols.max(1);
+        Self {
+            rows: data.len() / cols,
+            base: Base::new(data),
+            cols,
+            block: block.max(1),
+        }
+    }
+}
+
+// SAFETY: blocks of rows with different numbers are disjoint ranges.
+unsafe impl<'a, T: Send> Outputs for RowBlocks<'a, T> {
+    type Part = Rows<'a, T>;
+
+    fn tiles(&self) -> usize {
+        self.rows.div_ceil(self.block)
+    }
+
+    unsafe fn part(&self, tile: usize) -> Rows<'a, T> {
+        let first = tile * self.block;
+        let last = self.rows.min(first + self.block);
+        Rows {
+            first,
+            // SAFETY: only this part covers these rows, and it is the only one of its number.
+            data: unsafe { self.base.slice(first * self.cols..last * self.cols) },
+        }
+    }
+}
+
+/// Rectangles of a row-major matrix.
+///
+/// ```text
+///            block_cols
+///          ┌──────┬──────┬───┐
+/// block_   │  0   │  2   │ 4 │     consecutive tiles share their columns,
+/// rows     ├──────┼──────┼───┤     which is what a kernel reads most of
+///          │  1   │  3   │ 5 │
+///          └──────┴──────┴───┘
+/// ```
+pub(crate) struct Grid<'a, T> {
+    base: Base<'a, T>,
+    rows: usize,
+    cols: usize,
+    block_rows: usize,
+    block_cols: usize,
+}
+
+/// One rectangle of a [`Grid`].
+pub(crate) struct Rect<'a, T> {
+    base: Base<'a, T>,
+    stride: usize,
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl<'a, T> Grid<'a, T> {
+    /// Cuts `[rows, cols]` into rectangles of `block_rows` by `block_cols`, smaller at the edges.
+    pub(crate) fn new(
+        data: &'a mut [T],
+        cols: usize,
+        block_rows: usize,
+        block_cols: usize,
+    ) -> Self {
+        let cols = cols.max(1);
+        Self {
+            rows: data.len() / cols,
+            base: Base::new(data),
+            cols,
+            block_rows: block_rows.max(1),
+            block_cols: block_cols.max(1),
+        }
+    }
+}
+
+// SAFETY: rectangles with different numbers are disjoint, and `Rect` gives out only its own cells.
+unsafe impl<'a, T: Send> Outputs for Grid<'a, T> {
+    type Part = Rect<'a, T>;
+
+    fn tiles(&self) -> usize {
+        self.rows.div_ceil(self.block_rows) * self.cols.div_ceil(self.block_cols)
+    }
+
+    unsafe fn part(&self, tile: usize) -> Rect<'a, T> {
+        let row_blocks = self.rows.div_ceil(self.block_rows);
+        let row = (tile % row_blocks) * self.block_rows;
+        let col = (tile / row_blocks) * self.block_cols;
+        Rect {
+            base: self.base,
+            stride: self.cols,
+            rows: row..self.rows.min(row + self.block_rows),
+            cols: col..self.cols.min(col + self.block_cols),
+        }
+    }
+}
+
+impl<T> Rect<'_, T> {
+    /// Rows of the matrix that the rectangle covers.
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Columns of the matrix that the rectangle covers.
+    pub(crate) fn cols(&self) -> Range<usize> {
+        self.cols.clone()
+    }
+
+    /// The rectangle's piece of the matrix's row `row`.
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(
+            self.rows.contains(&row),
+            "a tile writes a row of another tile"
+        );
+        let start = row * self.stride;
+        // SAFETY: the cells belong to this rectangle alone, and `&mut self` lends them once.
+        unsafe {
+            self.base
+                .slice(start + self.cols.start..start + self.cols.end)
+        }
+    }
+}
+
+/// The slots of a cache, dealt out round-robin: part `i` of `n` may write the slots whose number
+/// leaves remainder `i`. Several tokens that name one slot meet in one part, in order.
+pub(crate) struct SlotShares<'a, T> {
+    base: Base<'a, T>,
+    width: usize,
+    shares: usize,
+}
+
+/// One share of the slots of a cache.
+pub(crate) struct SlotShare<'a, T> {
+    base: Base<'a, T>,
+    width: usize,
+    shares: usize,
+    share: usize,
+}
+
+impl<'a, T> SlotShares<'a, T> {
+    /// Deals the slots of `[slots, width]` out to `shares` parts.
+    pub(crate) fn new(data: &'a mut [T], width: usize, shares: usize) -> Self {
+        Self {
+            base: Base::new(data),
+            width,
+            shares: shares.max(1),
+        }
+    }
+}
+
+// SAFETY: a slot number has one remainder, and `SlotShare` gives out only slots of its own.
+unsafe impl<'a, T: Send> Outputs for SlotShares<'a, T> {
+    type Part = SlotShare<'a, T>;
+
+    fn tiles(&self) -> usize {
+        self.shares
+    }
+
+    unsafe fn part(&self, tile: usize) -> SlotShare<'a, T> {
+        SlotShare {
+            base: self.base,
+            width: self.width,
+            shares: self.shares,
+            share: tile,
+        }
+    }
+}
+
+impl<T> SlotShare<'_, T> {
+    /// Whether the slot is one of this share's.
+    pub(crate) fn owns(&self, slot: usize) -> bool {
+        slot % self.shares == self.share
+    }
+
+    /// The slot's numbers.
+    pub(crate) fn slot_mut(&mut self, slot: usize) -> &mut [T] {
+        assert!(self.owns(slot), "a tile writes a slot of another tile");
+        // SAFETY: the slot belongs to this share alone, and `&mut self` lends it once.
+        unsafe { self.base.slice(slot * self.width..(slot + 1) * self.width) }
+    }
+}
+
+// SAFETY: each of the two keeps its own parts apart, and they borrow different buffers.
+unsafe impl<A: Outputs, B: Outputs> Outputs for (A, B) {
+    type Part = (A::Part, B::Part);
+
+    fn tiles(&self) -> usize {
+        self.0.tiles().min(self.1.tiles())
+    }
+
+    unsafe fn part(&self, tile: usize) -> Self::Part {
+        // SAFETY: `tile` is below the smaller count, and used once as the caller promises.
+        unsafe { (self.0.part(tile), self.1.part(tile)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds one to every cell of every part.
+    fn touch_all<O: Outputs>(outputs: O, touch: impl Fn(O::Part)) {
+        for tile in 0..outputs.tiles() {
+            // SAFETY: each tile once, and the part ends with the call.
+            touch(unsafe { outputs.part(tile) });
+        }
+    }
+
+    #[test]
+    fn row_blocks_and_grids_cover_each_cell_once() {
+        for (rows, cols, block_rows, block_cols) in [
+            (0, 3, 2, 2),
+            (1, 1, 1, 1),
+            (5, 7, 2, 3),
+            (4, 6, 2, 3),
+            (3, 2, 9, 9),
+            (2, 5, 0, 0),
+        ] {
+            let mut cells = vec![0; rows * cols];
+            touch_all(RowBlocks::new(&mut cells, cols, block_rows), |part| {
+                part.data.iter_mut().for_each(|cell| *cell += 1);
+            });
+            touch_all(
+                Grid::new(&mut cells, cols, block_rows, block_cols),
+                |mut part| {
+                    for row in part.rows() {
+                        part.row_mut(row).iter_mut().for_each(|cell| *cell += 1);
+                    }
+                },
+            );
+            assert_eq!(cells, vec![2; rows * cols]);
+        }
+    }
+
+    #[test]
+    fn every_slot_has_one_owner() {
+        let mut cells = vec![0; 7 * 3];
+        touch_all(SlotShares::new(&mut cells, 3, 4), |mut part| {
+            for slot in (part.share..7).step_by(4) {
+                part.slot_mut(slot).iter_mut().for_each(|cell| *cell += 1);
+            }
+        });
+        assert_eq!(cells, vec![1; 21]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a slot of another tile")]
+    fn a_share_refuses_the_slots_of_others() {
+        let mut cells = vec![0; 4];
+        let shares = SlotShares::new(&mut cells, 1, 2);
+        // SAFETY: the only part.
+        unsafe { shares.part(0) }.slot_mut(1);
+    }
+}
