@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+#[cfg(not(all(feature = "bundled", feature = "hub")))]
+use anyhow::bail;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use maitre::{DType, EngineBuilder, LoadFormat, ModelSource};
 

@@ -1,0 +1,168 @@
+//! A typed view of a JSON object of settings.
+//!
+//! `null` counts as absent, as it does for the Python library that writes these files. Every error
+//! names the key, dotted where the object is nested.
+
+use serde_json::{Map, Value};
+
+use crate::error::ModelError;
+
+/// One object of `config.json` or `generation_config.json`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    /// Put before each key in messages: empty, or `rope_parameters.`.
+    prefix: &'static str,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Settings<'a> {
+    /// The top-level object of a parsed file.
+    pub(crate) fn of_file(file: &str, value: &'a Value) -> Result<Self, ModelError> {
+        match value {
+            Value::Object(map) => Ok(Self { prefix: "", map }),
+            other => Err(ModelError::InvalidSetting {
+                key: file.to_owned(),
+                found: brief(other),
+                expected: "a JSON object".to_owned(),
+            }),
+        }
+    }
+
+    /// The value of `key`, unless absent or null.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// All keys and values that are not null.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        self.map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The nested object under `key`; `prefix` is `"key."`.
+    pub(crate) fn object(
+        &self,
+        key: &str,
+        prefix: &'static str,
+    ) -> Result<Option<Self>, ModelError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self { prefix, map })),
+            Some(other) => Err(self.invalid(key, other, "an object")),
+        }
+    }
+
+    /// A whole number of at least one.
+    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.convert(key, "a whole number of at least 1", |value| {
+            value
+                .as_u64()
+                .filter(|number| *number > 0)
+                .and_then(|number| usize::try_from(number).ok())
+        })
+    }
+
+    /// A whole number of at least one that must be there.
+    pub(crate) fn required_size(&self, key: &str) -> Result<usize, ModelError> {
+        self.size(key)?.ok_or_else(|| ModelError::MissingSetting {
+            key: self.name(key),
+            expected: "a whole number of at least 1",
+        })
+    }
+
+    /// A finite number.
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.convert(key, "a number", |value| {
+            value.as_f64().filter(|number| number.is_finite())
+        })
+    }
+
+    /// A finite number above zero.
+    pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.convert(key, "a number above 0", |value| {
+            value
+                .as_f64()
+                .filter(|number| number.is_finite() && *number > 0.0)
+        })
+    }
+
+    /// True or false; false when absent.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, ModelError> {
+        Ok(self.optional_flag(key)?.unwrap_or(false))
+    }
+
+    /// True or false.
+    pub(crate) fn optional_flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        self.convert(key, "true or false", Value::as_bool)
+    }
+
+    /// A string.
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
+        self.convert(key, "a string", Value::as_str)
+    }
+
+    /// A number that fits 32 bits.
+    pub(crate) fn whole(&self, key: &str) -> Result<Option<u32>, ModelError> {
+        self.convert(key, "a whole number", as_u32)
+    }
+
+    /// Token ids: one, or a list of them. Empty when absent.
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ModelError> {
+        self.convert(key, "a token id or a list of them", |value| match value {
+            Value::Array(ids) => ids.iter().map(as_u32).collect(),
+            other => as_u32(other).map(|id| vec![id]),
+        })
+    }
+
+    /// The error for a value of the wrong kind.
+    pub(crate) fn invalid(&self, key: &str, found: &Value, expected: &str) -> ModelError {
+        ModelError::InvalidSetting {
+            key: self.name(key),
+            found: brief(found),
+            expected: expected.to_owned(),
+        }
+    }
+
+    /// The error for a value that is legal but not implemented.
+    pub(crate) fn unsupported(&self, key: &str, found: &Value, supported: &str) -> ModelError {
+        ModelError::UnsupportedSetting {
+            key: self.name(key),
+            found: brief(found),
+            supported: supported.to_owned(),
+        }
+    }
+
+    fn convert<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        conversion: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ModelError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        conversion(value)
+            .map(Some)
+            .ok_or_else(|| self.invalid(key, value, expected))
+    }
+
+    fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+}
+
+fn as_u32(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|number| u32::try_from(number).ok())
+}
+
+/// A value as a message shows it: a nested quantization object need not fill the terminal.
+fn brief(value: &Value) -> String {
+    const LONGEST: usize = 120;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,236 @@
+//! The forward pass that all supported families share: a pre-norm transformer decoder.
+//!
+//! ```text
+//! residual = embed(tokens)
+//! each layer:   qkv  = linear(norm(residual))     rotate q, k; store k, v in the cache
+//!               residual += linear(attention(q, cache))
+//!               residual += down(silu(gate) · up)  of norm(residual)
+//! hidden = norm(residual)
+//! ```
+//!
+//! Rows are tokens of any number of sequences; nothing but attention looks beyond a row, and
+//! attention looks only at its own sequence's blocks. Each addition is fused with the norm that
+//! follows it, across the layer boundary too: a layer therefore owns the norm *after* it.
+//!
+//! In the last layer only keys and values are needed of every row. The rest is computed for the
+//! output rows alone, which spares a prefill chunk that ends mid-prompt most of a layer.
+
+use maitre_tensor::{Attention, Backend, Buffer, LayerCache, PackedWeight, RopeStore, TensorError};
+
+use crate::batch::{Batch, KvGroup};
+use crate::config::ModelConfig;
+use crate::rope::RopeTables;
+use crate::workspace::{Activations, Workspace};
+
+/// The weights of a model.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    /// `[vocab, hidden]`.
+    pub(crate) embedding: PackedWeight,
+    /// The norm before the first layer.
+    pub(crate) first_norm: Buffer,
+    pub(crate) layers: Vec<Layer>,
+    /// `[vocab, hidden]`, unless that is the embedding.
+    pub(crate) head: Option<PackedWeight>,
+}
+
+/// The weights of one layer.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    /// Query, key and value stacked: `[(heads + 2·kv_heads)·head_dim, hidden]`.
+    pub(crate) qkv: Linear,
+    /// `[head_dim]`, in families that normalise heads.
+    pub(crate) q_norm: Option<Buffer>,
+    /// `[head_dim]`, in families that normalise heads.
+    pub(crate) k_norm: Option<Buffer>,
+    /// `[hidden, heads·head_dim]`.
+    pub(crate) output: Linear,
+    /// The norm between attention and MLP.
+    pub(crate) mlp_norm: Buffer,
+    /// Gate and up stacked: `[2·intermediate, hidden]`.
+    pub(crate) gate_up: Linear,
+    /// `[hidden, intermediate]`.
+    pub(crate) down: Linear,
+    /// The norm after the layer: the next layer's first, or the model's last.
+    pub(crate) next_norm: Buffer,
+}
+
+/// A projection.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(crate) weight: PackedWeight,
+    pub(crate) bias: Option<Buffer>,
+}
+
+/// What one step is computed from, apart from the weights.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub(crate) backend: &'a Backend,
+    pub(crate) config: &'a ModelConfig,
+    pub(crate) rope: &'a RopeTables,
+    pub(crate) batch: &'a Batch,
+    pub(crate) group: &'a KvGroup,
+}
+
+impl Decoder {
+    /// Runs all layers over a validated batch. Keys and values go to `caches`, one per layer; the
+    /// normalised hidden states of the batch's output rows to [`Workspace::outputs`].
+    pub(crate) fn forward(
+        &self,
+        step: Step<'_>,
+        caches: &mut [LayerCache],
+        workspace: &mut Workspace,
+    ) -> Result<(), TensorError> {
+        let Step { backend, batch, .. } = step;
+        let mut acts = workspace.activations();
+        let mut rows = batch.tokens.len();
+        let eps = step.config.rms_norm_eps;
+        backend.embed(&self.embedding, &batch.tokens, acts.residual)?;
+        backend.rms_norm(acts.residual, &self.first_norm, eps, acts.normed, rows)?;
+        let last = self.layers.len().saturating_sub(1);
+        for (index, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
+            layer.store_keys_and_values(step, cache, &mut acts, rows)?;
+            if index == last && batch.output_rows.is_empty() {
+                break;
+            }
+            step.attend(cache, &mut acts)?;
+            if index == last {
+                acts.keep_rows(step)?;
+                rows = batch.output_rows.len();
+            }
+            layer.finish(step, &mut acts, rows)?;
+        }
+        Ok(())
+    }
+
+    /// The output matrix, `[vocab, hidden]`.
+    pub(crate) fn head(&self) -> &PackedWeight {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Bytes of all weights as they lie in memory.
+    pub(crate) fn size_in_bytes(&self) -> usize {
+        self.embedding.size_in_bytes()
+            + self.head.as_ref().map_or(0, PackedWeight::size_in_bytes)
+            + self.first_norm.size_in_bytes()
+            + self.layers.iter().map(Layer::size_in_bytes).sum::<usize>()
+    }
+}
+
+impl Layer {
+    /// Projects `normed`; leaves rotated queries in `query`, keys and values in the cache.
+    fn store_keys_and_values(
+        &self,
+        step: Step<'_>,
+        cache: &mut LayerCache,
+        acts: &mut Activations<'_>,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        self.qkv.apply(step, acts.normed, acts.qkv, rows)?;
+        step.backend.rope_and_store(RopeStore {
+            qkv: acts.qkv,
+            q_norm: self.q_norm.as_ref(),
+            k_norm: self.k_norm.as_ref(),
+            eps: step.config.rms_norm_eps,
+            cos: &step.rope.cos,
+            sin: &step.rope.sin,
+            positions: &step.batch.positions,
+            slots: &step.group.slots,
+            heads: step.config.num_heads,
+            kv_heads: step.config.num_kv_heads,
+            head_dim: step.config.head_dim,
+            q_out: acts.query,
+            cache,
+        })
+    }
+
+    /// From attention's result to the input of the next layer.
+    fn finish(
+        &self,
+        step: Step<'_>,
+        acts: &mut Activations<'_>,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        let backend = step.backend;
+        self.output.apply(step, acts.attention, acts.delta, rows)?;
+        add_norm(step, acts, &self.mlp_norm, rows)?;
+        self.gate_up.apply(step, acts.normed, acts.gate_up, rows)?;
+        let inter = step.config.intermediate_size;
+        backend.silu_mul(acts.gate_up, inter, acts.activated, rows)?;
+        self.down.apply(step, acts.activated, acts.delta, rows)?;
+        add_norm(step, acts, &self.next_norm, rows)
+    }
+
+    fn size_in_bytes(&self) -> usize {
+        let linears = [&self.qkv, &self.output, &self.gate_up, &self.down];
+        let norms = [Some(&self.mlp_norm), Some(&self.next_norm)];
+        let head_norms = [self.q_norm.as_ref(), self.k_norm.as_ref()];
+        let biases = linears.map(|linear| linear.bias.as_ref());
+        let matrices = linears.map(|linear| linear.weight.size_in_bytes());
+        let vectors = norms.iter().chain(&head_norms).chain(&biases);
+        matrices.iter().sum::<usize>()
+            + vectors
+                .flatten()
+                .map(|vector| vector.size_in_bytes())
+                .sum::<usize>()
+    }
+}
+
+impl Linear {
+    fn apply(
+        &self,
+        step: Step<'_>,
+        input: &Buffer,
+        out: &mut Buffer,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        step.backend
+            .linear(input, &self.weight, self.bias.as_ref(), out, rows)
+    }
+}
+
+impl Step<'_> {
+    /// Attention of every row over its own sequence's cache: `query` → `attention`.
+    fn attend(&self, cache: &LayerCache, acts: &mut Activations<'_>) -> Result<(), TensorError> {
+        let head_dim = self.config.head_dim;
+        self.backend.paged_attention(Attention {
+            q: acts.query,
+            cache,
+            spans: &self.batch.spans,
+            tables: &self.group.tables,
+            heads: self.config.num_heads,
+            kv_heads: self.config.num_kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            out: acts.attention,
+        })
+    }
+}
+
+impl Activations<'_> {
+    /// Gathers the output rows of the residual stream and of attention's result to the front.
+    /// The gathered rows lie in other buffers, so the roles swap.
+    fn keep_rows(&mut self, step: Step<'_>) -> Result<(), TensorError> {
+        let rows = &step.batch.output_rows;
+        let Step {
+            backend, config, ..
+        } = step;
+        backend.gather_rows(self.residual, config.hidden_size, rows, self.normed)?;
+        std::mem::swap(&mut self.residual, &mut self.normed);
+        backend.gather_rows(self.attention, config.query_size(), rows, self.query)?;
+        std::mem::swap(&mut self.attention, &mut self.query);
+        Ok(())
+    }
+}
+
+/// `residual += delta; normed = norm(residual)`.
+fn add_norm(
+    step: Step<'_>,
+    acts: &mut Activations<'_>,
+    weight: &Buffer,
+    rows: usize,
+) -> Result<(), TensorError> {
+    let eps = step.config.rms_norm_eps;
+    step.backend
+        .add_rms_norm(acts.residual, acts.delta, weight, eps, acts.normed, rows)
+}

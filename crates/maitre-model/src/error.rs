@@ -1,0 +1,319 @@
+//! Everything that can go wrong between a model's files and its logits.
+//!
+//! Each variant carries the values a reader needs to act: the key or tensor by name, what was
+//! found, what was expected. Messages end with what to do where that is not obvious.
+
+use std::path::PathBuf;
+
+use maitre_tensor::{DType, TensorError};
+
+/// Why a model could not be loaded or a step could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The path given as a model is not a directory.
+    #[error(
+        "model directory {} {problem}; expected a directory with config.json and model.safetensors",
+        path.display()
+    )]
+    Directory {
+        /// The path that was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// A file the model cannot do without is absent.
+    #[error("{model} has no {file}; {expected}")]
+    MissingFile {
+        /// The model that was asked for.
+        model: String,
+        /// The file looked for.
+        file: String,
+        /// What should have been there.
+        expected: &'static str,
+    },
+
+    /// A file exists but could not be read.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// A JSON file is malformed.
+    #[error("{file} is not valid JSON: {source}")]
+    Json {
+        /// The file.
+        file: String,
+        /// Where it is malformed.
+        source: serde_json::Error,
+    },
+
+    /// A setting without which the model is not defined is absent.
+    #[error("the model's configuration lacks `{key}`; expected {expected}")]
+    MissingSetting {
+        /// The key, dotted where nested.
+        key: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+
+    /// A setting has a value that describes no model.
+    #[error("the model's configuration says `{key}` = {found}; expected {expected}")]
+    InvalidSetting {
+        /// The key, dotted where nested.
+        key: String,
+        /// The value found.
+        found: String,
+        /// What it should hold.
+        expected: String,
+    },
+
+    /// A setting changes the mathematics in a way this crate does not implement.
+    #[error(
+        "the model's configuration says `{key}` = {found}, which is not supported; supported: {supported}"
+    )]
+    UnsupportedSetting {
+        /// The key, dotted where nested.
+        key: String,
+        /// The value found.
+        found: String,
+        /// What is implemented.
+        supported: String,
+    },
+
+    /// No architecture of this name is implemented.
+    #[error("unknown model architecture {found}; supported: {supported}")]
+    UnknownArchitecture {
+        /// What the configuration names.
+        found: String,
+        /// The architectures there are.
+        supported: String,
+    },
+
+    /// A size computed from the configuration does not fit this machine's integers.
+    #[error("the model's configuration is absurdly large: {what} overflows")]
+    SizeOverflow {
+        /// The size that overflowed.
+        what: &'static str,
+    },
+
+    /// A weight file could not be opened or is damaged; the source names it.
+    #[error("the weights cannot be used: {source}; if they were downloaded, download them again")]
+    WeightFiles {
+        /// Which file, and what is wrong with it.
+        source: TensorError,
+    },
+
+    /// The index of a sharded checkpoint is malformed.
+    #[error("{file}: {problem}")]
+    ShardIndex {
+        /// The index file.
+        file: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A tensor the model needs is in none of its weight files.
+    #[error("the weight files hold no tensor `{name}` (expected with shape {expected:?})")]
+    MissingTensor {
+        /// The tensor's name.
+        name: String,
+        /// The shape it would need.
+        expected: Vec<usize>,
+    },
+
+    /// A tensor's shape is not the one the configuration implies.
+    #[error("tensor `{name}` has shape {found:?}; config.json implies {expected:?}")]
+    TensorShape {
+        /// The tensor's name.
+        name: String,
+        /// The shape config.json implies.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+
+    /// A layer of the checkpoint has tensors that the architecture has no use for: it was made for
+    /// different mathematics.
+    #[error(
+        "the weight files hold {count} tensors that config.json's architecture has no place for, \
+         the first is `{first}`; its config.json is not this checkpoint's"
+    )]
+    UnexpectedTensors {
+        /// How many there are.
+        count: usize,
+        /// The first by name.
+        first: String,
+    },
+
+    /// `tie_word_embeddings` is set but the checkpoint has two different matrices.
+    #[error(
+        "config.json says `tie_word_embeddings` = true, but `model.embed_tokens.weight` and \
+         `lm_head.weight` differ; set it to false to use both"
+    )]
+    UntiedWeights,
+
+    /// The KV cache cannot be kept in this type.
+    #[error("the KV cache cannot be {found}; supported: f32, bf16")]
+    KvDType {
+        /// The type asked for.
+        found: DType,
+    },
+
+    /// A limit of the runner makes no sense.
+    #[error("runner setting {name} = {found}; expected {expected}")]
+    RunnerLimit {
+        /// The field of `RunnerConfig`.
+        name: &'static str,
+        /// Its value.
+        found: usize,
+        /// What it must satisfy.
+        expected: String,
+    },
+
+    /// A batch is larger than the step the runner was sized for.
+    #[error("the batch has {found} {what}, the runner was sized for {limit}")]
+    BatchTooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much of it the batch has.
+        found: usize,
+        /// How much the runner takes.
+        limit: usize,
+    },
+
+    /// A part of a batch has the wrong length.
+    #[error("the batch has {found} {what}; expected {expected}")]
+    BatchLength {
+        /// The part.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length that fits the rest of the batch.
+        expected: usize,
+    },
+
+    /// A token id is not a row of the embedding.
+    #[error("token {token} at row {row} is not below the vocabulary size {vocab_size}")]
+    TokenOutOfRange {
+        /// The row of the batch.
+        row: usize,
+        /// The token id.
+        token: u32,
+        /// The number of rows of the embedding.
+        vocab_size: usize,
+    },
+
+    /// The spans do not cover the batch's tokens exactly once, in order.
+    #[error("span {span} begins at row {found}; the spans before it end at row {expected}")]
+    SpanNotContiguous {
+        /// The span.
+        span: usize,
+        /// Where it begins.
+        found: usize,
+        /// Where it should begin.
+        expected: usize,
+    },
+
+    /// A span has no tokens.
+    #[error("span {span} has no tokens")]
+    EmptySpan {
+        /// The span.
+        span: usize,
+    },
+
+    /// A span's context is impossible: shorter than its tokens or longer than the model or the KV
+    /// cache can hold.
+    #[error(
+        "span {span} with {num_tokens} tokens has context length {context_len}; \
+         expected {num_tokens}..={limit}"
+    )]
+    ContextLength {
+        /// The span.
+        span: usize,
+        /// How many tokens it has in this batch.
+        num_tokens: usize,
+        /// The context length found.
+        context_len: usize,
+        /// The longest context the runner was sized for.
+        limit: usize,
+    },
+
+    /// A token's position is not the one its span implies.
+    #[error("row {row} has position {found}; its span implies {expected}")]
+    PositionMismatch {
+        /// The row of the batch.
+        row: usize,
+        /// The position found.
+        found: u32,
+        /// The position implied.
+        expected: usize,
+    },
+
+    /// A span's block table does not reach its context's end.
+    #[error("the block table of span {span} has {found} blocks; its context needs {needed}")]
+    TableTooShort {
+        /// The span.
+        span: usize,
+        /// How many blocks it has.
+        found: usize,
+        /// How many it needs.
+        needed: usize,
+    },
+
+    /// A block table names a block that does not exist.
+    #[error("the block table of span {span} names block {block} of {num_blocks}")]
+    BlockOutOfRange {
+        /// The span.
+        span: usize,
+        /// The block named.
+        block: u32,
+        /// How many blocks there are.
+        num_blocks: usize,
+    },
+
+    /// A token would be written to a place that its block table does not give it.
+    #[error("row {row} writes slot {found}; its block table implies {expected}")]
+    SlotMismatch {
+        /// The row of the batch.
+        row: usize,
+        /// The slot found.
+        found: u32,
+        /// The slot implied.
+        expected: usize,
+    },
+
+    /// An output row is not a row of the batch.
+    #[error("output {index} asks for row {row} of {rows}")]
+    OutputRowOutOfRange {
+        /// Which output.
+        index: usize,
+        /// The row asked for.
+        row: u32,
+        /// How many rows the batch has.
+        rows: usize,
+    },
+
+    /// Logits were asked for that the last step did not prepare, or too many at once.
+    #[error(
+        "logits {start}..{end} asked for; the last step has {available} output rows, at most {tile} at a time"
+    )]
+    LogitsRange {
+        /// The first row asked for.
+        start: usize,
+        /// One past the last row asked for.
+        end: usize,
+        /// How many output rows the last successful step had.
+        available: usize,
+        /// How many rows a call may ask for.
+        tile: usize,
+    },
+
+    /// An operator or allocation failed.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}

@@ -1,0 +1,153 @@
+//! A loaded model: its configuration, its generation defaults and its packed weights.
+
+use std::fmt;
+
+use maitre_tensor::{Backend, DType};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::ModelError;
+use crate::generation::GenerationDefaults;
+use crate::random::RandomWeights;
+use crate::source::ModelSource;
+use crate::weights::{self, WeightSource};
+
+/// Where weights come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadFormat {
+    /// The model's safetensors files.
+    #[default]
+    Auto,
+    /// Made up from the configuration: the same seed gives the same model.
+    Random {
+        /// Chooses the weights.
+        seed: u64,
+    },
+}
+
+/// How to load a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// The type of matrices in memory. `None` keeps the files' type; random weights take the type
+    /// the configuration names, else bf16.
+    pub dtype: Option<DType>,
+    /// The type of the KV cache. `None` is f32 beside f32 matrices, else bf16.
+    pub kv_dtype: Option<DType>,
+    /// Where weights come from.
+    pub load_format: LoadFormat,
+}
+
+/// Weights ready to be run, shared by every [`Runner`](crate::Runner) that needs them.
+pub struct Model {
+    config: ModelConfig,
+    generation: GenerationDefaults,
+    decoder: Decoder,
+    dtype: DType,
+    kv_dtype: DType,
+}
+
+impl Model {
+    /// Loads a model's configuration and weights.
+    ///
+    /// Reading takes the time of one pass over the files; nothing is kept of them but the packed
+    /// weights.
+    ///
+    /// # Errors
+    /// A missing or damaged file, a configuration that is not supported, a tensor that is missing
+    /// or has another shape: each by name.
+    pub fn load(
+        source: &ModelSource,
+        options: &LoadOptions,
+        backend: &Backend,
+    ) -> Result<Self, ModelError> {
+        let json = source.read_required(
+            "config.json",
+            "expected a Hugging Face model directory with config.json and model.safetensors",
+        )?;
+        let config = ModelConfig::from_json(&json)?;
+        let generation = GenerationDefaults::load(source)?;
+        let weights = match options.load_format {
+            LoadFormat::Auto => WeightSource::Checkpoint(Checkpoint::open(source)?),
+            LoadFormat::Random { seed } => {
+                WeightSource::Random(RandomWeights::new(seed, backend.threads()))
+            }
+        };
+        let dtype = options
+            .dtype
+            .or_else(|| weights.dtype())
+            .or(config.dtype)
+            .unwrap_or(DType::Bf16);
+        let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
+            DType::F32 => DType::F32,
+            DType::Bf16 | DType::F16 => DType::Bf16,
+        });
+        if kv_dtype == DType::F16 {
+            return Err(ModelError::KvDType { found: kv_dtype });
+        }
+        let decoder = weights::load_decoder(&weights, &config, dtype)?;
+        tracing::info!(
+            %source,
+            architecture = %config.architecture,
+            parameters = config.num_parameters(),
+            weight_bytes = decoder.size_in_bytes(),
+            %dtype,
+            %kv_dtype,
+            backend = backend.name(),
+            "loaded the model"
+        );
+        Ok(Self {
+            config,
+            generation,
+            decoder,
+            dtype,
+            kv_dtype,
+        })
+    }
+
+    /// What the model is.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// When an answer ends and how to sample where a request does not say.
+    #[must_use]
+    pub fn generation_defaults(&self) -> &GenerationDefaults {
+        &self.generation
+    }
+
+    /// The type of matrices in memory.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The type keys and values are kept in.
+    #[must_use]
+    pub fn kv_dtype(&self) -> DType {
+        self.kv_dtype
+    }
+
+    /// Bytes of all weights as they lie in memory.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.decoder.size_in_bytes()
+    }
+
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+}
+
+impl fmt::Debug for Model {
+    /// Names the model; its weights are too many to print.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Model")
+            .field("config", &self.config)
+            .field("dtype", &self.dtype)
+            .field("kv_dtype", &self.kv_dtype)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,244 @@
+//! A model at work: weights, KV cache and workspace, sized at start by the largest step.
+//!
+//! A step is [`Runner::forward`] over a [`Batch`], then [`Runner::logits`] over its output rows, a
+//! tile at a time: the logits of a large batch never exist at once.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use maitre_tensor::{Backend, Buffer, Heartbeat, LayerCache, TensorError};
+
+use crate::batch::{Batch, BatchLimits};
+use crate::decoder::Step;
+use crate::error::ModelError;
+use crate::model::Model;
+use crate::rope::RopeTables;
+use crate::workspace::{LOGITS_TILE, Workspace};
+
+/// What a runner is sized for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunnerConfig {
+    /// Blocks in the KV cache.
+    pub num_blocks: u32,
+    /// Tokens per block.
+    pub block_size: u32,
+    /// The most tokens in one step.
+    pub max_batched_tokens: usize,
+    /// The most spans in one step.
+    pub max_seqs: usize,
+    /// The most output rows in one step.
+    pub max_output_rows_per_step: usize,
+}
+
+impl RunnerConfig {
+    /// A configuration in which every token of a step may be an output row.
+    #[must_use]
+    pub const fn new(
+        num_blocks: u32,
+        block_size: u32,
+        max_batched_tokens: usize,
+        max_seqs: usize,
+    ) -> Self {
+        Self {
+            num_blocks,
+            block_size,
+            max_batched_tokens,
+            max_seqs,
+            max_output_rows_per_step: max_batched_tokens,
+        }
+    }
+
+    fn validate(&self) -> Result<(), ModelError> {
+        for (name, found) in [
+            ("num_blocks", self.num_blocks as usize),
+            ("block_size", self.block_size as usize),
+            ("max_batched_tokens", self.max_batched_tokens),
+            ("max_seqs", self.max_seqs),
+            ("max_output_rows_per_step", self.max_output_rows_per_step),
+        ] {
+            if found == 0 {
+                return Err(ModelError::RunnerLimit {
+                    name,
+                    found,
+                    expected: "at least 1".to_owned(),
+                });
+            }
+        }
+        // The largest 32-bit number is the slot that means "nowhere".
+        if self.num_blocks.checked_mul(self.block_size).is_none() {
+            return Err(ModelError::RunnerLimit {
+                name: "num_blocks",
+                found: self.num_blocks as usize,
+                expected: format!(
+                    "at most {} with block_size {}",
+                    u32::MAX / self.block_size,
+                    self.block_size
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Runs steps of one model.
+pub struct Runner {
+    model: Arc<Model>,
+    backend: Backend,
+    limits: BatchLimits,
+    rope: RopeTables,
+    caches: Vec<LayerCache>,
+    workspace: Workspace,
+    /// Output rows of the last step, none if it failed.
+    num_outputs: usize,
+}
+
+impl Runner {
+    /// Allocates the KV cache and the workspace.
+    ///
+    /// # Errors
+    /// [`ModelError::RunnerLimit`] for a limit of zero or beyond 32-bit slots; a failed allocation.
+    pub fn new(
+        model: Arc<Model>,
+        backend: Backend,
+        config: RunnerConfig,
+    ) -> Result<Self, ModelError> {
+        config.validate()?;
+        let shape = model.config();
+        let capacity = config.num_blocks as usize * config.block_size as usize;
+        let limits = BatchLimits {
+            vocab_size: shape.vocab_size,
+            max_context_len: shape.max_position_embeddings.min(capacity),
+            max_tokens: config.max_batched_tokens,
+            max_spans: config.max_seqs,
+            max_output_rows: config.max_output_rows_per_step,
+            num_blocks: config.num_blocks as usize,
+            block_size: config.block_size as usize,
+        };
+        let rope = RopeTables::new(&shape.rope, shape.head_dim, limits.max_context_len)?;
+        let layer_elements = capacity * shape.kv_size();
+        let caches = (0..shape.num_layers)
+            .map(|_| {
+                Ok(LayerCache {
+                    k: Buffer::zeros(model.kv_dtype(), layer_elements)?,
+                    v: Buffer::zeros(model.kv_dtype(), layer_elements)?,
+                })
+            })
+            .collect::<Result<_, TensorError>>()?;
+        let rows = limits.max_tokens.max(limits.max_output_rows);
+        let workspace = Workspace::new(shape, rows)?;
+        Ok(Self {
+            model,
+            backend,
+            limits,
+            rope,
+            caches,
+            workspace,
+            num_outputs: 0,
+        })
+    }
+
+    /// Runs all layers over `batch`: keys and values go to its slots, and [`Runner::logits`] can be
+    /// asked for its output rows. Allocates nothing of note.
+    ///
+    /// # Errors
+    /// What [`Batch::validate`] finds; a failed or panicked operator. After an error there are no
+    /// logits; slots of the batch hold nothing to rely on; the runner takes further steps.
+    pub fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
+        self.num_outputs = 0;
+        batch.validate(&self.limits)?;
+        let step = Step {
+            backend: &self.backend,
+            config: self.model.config(),
+            rope: &self.rope,
+            batch,
+            group: batch.group()?,
+        };
+        let decoder = self.model.decoder();
+        let (caches, workspace) = (&mut self.caches, &mut self.workspace);
+        self.backend
+            .step(|| decoder.forward(step, caches, workspace))?;
+        self.num_outputs = batch.output_rows.len();
+        Ok(())
+    }
+
+    /// The logits of the last step's output rows `rows`, at most [`LOGITS_TILE`] of them:
+    /// `[rows.len(), vocab_size]`.
+    ///
+    /// A row's logits do not depend on the range it is asked for in.
+    ///
+    /// # Errors
+    /// [`ModelError::LogitsRange`] for rows the last step does not have; a failed operator.
+    pub fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError> {
+        let len = rows.len();
+        if rows.start > rows.end || rows.end > self.num_outputs || len > LOGITS_TILE {
+            return Err(ModelError::LogitsRange {
+                start: rows.start,
+                end: rows.end,
+                available: self.num_outputs,
+                tile: LOGITS_TILE,
+            });
+        }
+        if len == 0 {
+            return Ok(&[]);
+        }
+        let mut indices = [0; LOGITS_TILE];
+        for (index, row) in indices.iter_mut().zip(rows) {
+            *index = row as u32;
+        }
+        let hidden_size = self.model.config().hidden_size;
+        let head = self.model.decoder().head();
+        let backend = &self.backend;
+        let (hidden, tile, logits) = self.workspace.outputs();
+        backend.step(|| {
+            backend.gather_rows(hidden, hidden_size, &indices[..len], tile)?;
+            backend.linear(tile, head, None, logits, len)
+        })?;
+        Ok(&logits.f32s()?[..len * self.limits.vocab_size])
+    }
+
+    /// The model that runs.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// What a batch may be at most.
+    #[must_use]
+    pub fn limits(&self) -> &BatchLimits {
+        &self.limits
+    }
+
+    /// Bytes of the KV cache.
+    #[must_use]
+    pub fn kv_bytes(&self) -> usize {
+        let caches = self.caches.iter();
+        caches
+            .map(|cache| cache.k.size_in_bytes() + cache.v.size_in_bytes())
+            .sum()
+    }
+
+    /// Bytes of activations, logits and position tables.
+    #[must_use]
+    pub fn workspace_bytes(&self) -> usize {
+        self.workspace.size_in_bytes() + self.rope.size_in_bytes()
+    }
+
+    /// Beats once per operator: a sign of life during a long step.
+    #[must_use]
+    pub fn heartbeat(&self) -> &Heartbeat {
+        self.backend.heartbeat()
+    }
+}
+
+impl fmt::Debug for Runner {
+    /// Names the model and the limits; caches and activations are too large to print.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Runner")
+            .field("model", &self.model)
+            .field("limits", &self.limits)
+            .field("num_outputs", &self.num_outputs)
+            .finish_non_exhaustive()
+    }
+}

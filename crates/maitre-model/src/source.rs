@@ -1,0 +1,123 @@
+//! Where a model's files come from: a directory, or memory.
+//!
+//! A source hands out small files whole and weight files mapped. Everything above reads through
+//! it, so a model compiled into the binary and one on disk take the same path.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use maitre_tensor::TensorFile;
+
+use crate::error::ModelError;
+
+/// A model's files, by the names a Hugging Face directory gives them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A directory on disk.
+    Directory(PathBuf),
+    /// Files compiled into the program.
+    Memory {
+        /// What to call the model in messages.
+        name: &'static str,
+        /// `(file name, content)`.
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+impl ModelSource {
+    /// The content of `file`, or `None` if the model has no such file.
+    ///
+    /// # Errors
+    /// [`ModelError::Directory`] when the directory itself is not there,
+    /// [`ModelError::Read`] when the file is but cannot be read.
+    pub fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+        match self {
+            Self::Memory { .. } => Ok(self.in_memory(file).map(Cow::Borrowed)),
+            Self::Directory(directory) => {
+                let Some(path) = existing_file(directory, file)? else {
+                    return Ok(None);
+                };
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+                    Err(source) => Err(ModelError::Read {
+                        file: path.display().to_string(),
+                        source,
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The content of a file the model cannot do without.
+    pub(crate) fn read_required(
+        &self,
+        file: &str,
+        expected: &'static str,
+    ) -> Result<Cow<'static, [u8]>, ModelError> {
+        self.read(file)?.ok_or_else(|| ModelError::MissingFile {
+            model: self.to_string(),
+            file: file.to_owned(),
+            expected,
+        })
+    }
+
+    /// Whether the model has a file of this name.
+    pub(crate) fn has(&self, file: &str) -> Result<bool, ModelError> {
+        match self {
+            Self::Memory { .. } => Ok(self.in_memory(file).is_some()),
+            Self::Directory(directory) => Ok(existing_file(directory, file)?.is_some()),
+        }
+    }
+
+    /// Opens safetensors files without copying them.
+    pub(crate) fn open_tensors(&self, files: &[String]) -> Result<Vec<TensorFile>, ModelError> {
+        let opened = match self {
+            Self::Memory { .. } => files
+                .iter()
+                .filter_map(|file| self.in_memory(file))
+                .map(TensorFile::from_static)
+                .collect(),
+            Self::Directory(directory) => {
+                let paths: Vec<_> = files.iter().map(|file| directory.join(file)).collect();
+                TensorFile::map(&paths).map(|mapped| vec![mapped])
+            }
+        };
+        opened.map_err(|source| ModelError::WeightFiles { source })
+    }
+
+    fn in_memory(&self, file: &str) -> Option<&'static [u8]> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Memory { files, .. } => files
+                .iter()
+                .find(|(name, _)| *name == file)
+                .map(|(_, content)| *content),
+        }
+    }
+}
+
+/// The path of `file` in `directory` if it exists; an error if the directory does not.
+fn existing_file(directory: &Path, file: &str) -> Result<Option<PathBuf>, ModelError> {
+    if !directory.is_dir() {
+        return Err(ModelError::Directory {
+            path: directory.to_owned(),
+            problem: if directory.exists() {
+                "is not a directory"
+            } else {
+                "does not exist"
+            },
+        });
+    }
+    let path = directory.join(file);
+    Ok(path.exists().then_some(path))
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(formatter, "model directory {}", path.display()),
+            Self::Memory { name, .. } => write!(formatter, "built-in model {name}"),
+        }
+    }
+}

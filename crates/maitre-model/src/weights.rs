@@ -1,0 +1,235 @@
+//! Tensor names → packed weights.
+//!
+//! The names are those of Hugging Face's Llama family. Projections that read the same input are
+//! stacked into one matrix (query, key, value; gate, up), so that a layer is four matrix products.
+//! A tied embedding is packed once and used twice.
+
+use half::{bf16, f16};
+use maitre_tensor::{Buffer, DType, PackedWeight, RawTensor, WeightView};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::ModelConfig;
+use crate::decoder::{Decoder, Layer, Linear};
+use crate::error::ModelError;
+use crate::random::RandomWeights;
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+const FINAL_NORM: &str = "model.norm.weight";
+
+/// Where weights come from.
+#[derive(Debug)]
+pub(crate) enum WeightSource {
+    /// The model's files.
+    Checkpoint(Checkpoint),
+    /// A generator.
+    Random(RandomWeights),
+}
+
+impl WeightSource {
+    /// The type in which the files hold the embedding, which stands for all matrices.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        match self {
+            Self::Checkpoint(files) => files.dtype_of(EMBEDDING).or_else(|| files.dtype_of(HEAD)),
+            Self::Random(_) => None,
+        }
+    }
+
+    /// Packs the tensors `(name, rows)`, each `[rows, cols]`, stacked along their rows.
+    fn matrix(
+        &self,
+        parts: &[(String, usize)],
+        cols: usize,
+        dtype: DType,
+    ) -> Result<PackedWeight, ModelError> {
+        match self {
+            Self::Checkpoint(files) => {
+                let tensors = parts
+                    .iter()
+                    .map(|(name, rows)| files.take(name, &[*rows, cols]))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let views = parts.iter().zip(&tensors);
+                let views: Vec<_> = views
+                    .map(|((_, rows), tensor)| WeightView {
+                        dtype: tensor.dtype,
+                        rows: *rows,
+                        cols,
+                        bytes: tensor.bytes,
+                    })
+                    .collect();
+                Ok(PackedWeight::pack(&views, dtype)?)
+            }
+            Self::Random(weights) => {
+                let tensors = parts
+                    .iter()
+                    .map(|(name, rows)| weights.bytes(name, rows * cols, dtype))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let views = parts.iter().zip(&tensors);
+                let views: Vec<_> = views
+                    .map(|((_, rows), bytes)| WeightView {
+                        dtype,
+                        rows: *rows,
+                        cols,
+                        bytes,
+                    })
+                    .collect();
+                Ok(PackedWeight::pack(&views, dtype)?)
+            }
+        }
+    }
+
+    /// The tensors `(name, len)`, one after the other, in f32.
+    fn vector(&self, parts: &[(String, usize)]) -> Result<Buffer, ModelError> {
+        let mut values = Vec::new();
+        for (name, len) in parts {
+            match self {
+                Self::Checkpoint(files) => values.extend(widen(&files.take(name, &[*len])?)),
+                Self::Random(weights) => values.extend(weights.vector(name, *len)),
+            }
+        }
+        Ok(Buffer::from_f32s(&values)?)
+    }
+}
+
+/// Loads every weight of `config`'s architecture with matrices in `dtype`.
+///
+/// # Errors
+/// A missing or misshapen tensor by name; tensors of a layer that nothing uses.
+pub(crate) fn load_decoder(
+    source: &WeightSource,
+    config: &ModelConfig,
+    dtype: DType,
+) -> Result<Decoder, ModelError> {
+    let loader = Loader {
+        source,
+        config,
+        dtype,
+    };
+    let (embedding, head) = loader.embedding_and_head()?;
+    let decoder = Decoder {
+        embedding,
+        first_norm: loader.norm("model.layers.0.input_layernorm.weight")?,
+        layers: (0..config.num_layers)
+            .map(|layer| loader.layer(layer))
+            .collect::<Result<_, _>>()?,
+        head,
+    };
+    if let WeightSource::Checkpoint(files) = source {
+        files.refuse_leftovers(config.num_layers)?;
+    }
+    Ok(decoder)
+}
+
+struct Loader<'a> {
+    source: &'a WeightSource,
+    config: &'a ModelConfig,
+    dtype: DType,
+}
+
+impl Loader<'_> {
+    /// The embedding, and the output matrix unless that is the embedding too.
+    fn embedding_and_head(&self) -> Result<(PackedWeight, Option<PackedWeight>), ModelError> {
+        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
+        let load = |name: &str| {
+            self.source
+                .matrix(&[(name.to_owned(), vocab)], hidden, self.dtype)
+        };
+        if !self.config.tie_word_embeddings {
+            return Ok((load(EMBEDDING)?, Some(load(HEAD)?)));
+        }
+        let name = match self.source {
+            WeightSource::Checkpoint(files) => tied_name(files, &[vocab, hidden])?,
+            WeightSource::Random(_) => EMBEDDING,
+        };
+        Ok((load(name)?, None))
+    }
+
+    fn layer(&self, layer: usize) -> Result<Layer, ModelError> {
+        let config = self.config;
+        let (hidden, inter) = (config.hidden_size, config.intermediate_size);
+        let (query, kv) = (config.query_size(), config.kv_size());
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        let next_norm = if layer + 1 < config.num_layers {
+            format!("model.layers.{}.input_layernorm.weight", layer + 1)
+        } else {
+            FINAL_NORM.to_owned()
+        };
+        let attention = |parts: &[(&str, usize)], cols| {
+            self.linear(&name("self_attn"), parts, cols, config.attention_bias)
+        };
+        let mlp =
+            |parts: &[(&str, usize)], cols| self.linear(&name("mlp"), parts, cols, config.mlp_bias);
+        Ok(Layer {
+            qkv: attention(&[("q_proj", query), ("k_proj", kv), ("v_proj", kv)], hidden)?,
+            q_norm: self.head_norm(name("self_attn.q_norm.weight"))?,
+            k_norm: self.head_norm(name("self_attn.k_norm.weight"))?,
+            output: attention(&[("o_proj", hidden)], query)?,
+            mlp_norm: self.norm(&name("post_attention_layernorm.weight"))?,
+            gate_up: mlp(&[("gate_proj", inter), ("up_proj", inter)], hidden)?,
+            down: mlp(&[("down_proj", hidden)], inter)?,
+            next_norm: self.norm(&next_norm)?,
+        })
+    }
+
+    /// The projections `(name, rows)` of `module`, stacked, with their biases if they have any.
+    fn linear(
+        &self,
+        module: &str,
+        parts: &[(&str, usize)],
+        cols: usize,
+        biased: bool,
+    ) -> Result<Linear, ModelError> {
+        let named = |kind: &str| -> Vec<(String, usize)> {
+            let parts = parts.iter();
+            parts
+                .map(|(part, rows)| (format!("{module}.{part}.{kind}"), *rows))
+                .collect()
+        };
+        let weight = self.source.matrix(&named("weight"), cols, self.dtype)?;
+        let bias = biased
+            .then(|| self.source.vector(&named("bias")))
+            .transpose()?;
+        Ok(Linear { weight, bias })
+    }
+
+    fn norm(&self, name: &str) -> Result<Buffer, ModelError> {
+        let part = (name.to_owned(), self.config.hidden_size);
+        self.source.vector(&[part])
+    }
+
+    /// The norm over each head, in the families that have one.
+    fn head_norm(&self, name: String) -> Result<Option<Buffer>, ModelError> {
+        self.config
+            .architecture
+            .normalises_heads()
+            .then(|| self.source.vector(&[(name, self.config.head_dim)]))
+            .transpose()
+    }
+}
+
+/// Under which name a tied matrix is stored. Old checkpoints may hold it under both; what two
+/// different matrices mean is something even versions of one library disagree on, so it is refused.
+fn tied_name(files: &Checkpoint, shape: &[usize]) -> Result<&'static str, ModelError> {
+    match (files.contains(EMBEDDING), files.contains(HEAD)) {
+        (false, true) => Ok(HEAD),
+        (true, true) if files.take(EMBEDDING, shape)?.bytes != files.take(HEAD, shape)?.bytes => {
+            Err(ModelError::UntiedWeights)
+        }
+        _ => Ok(EMBEDDING),
+    }
+}
+
+/// A tensor's elements in f32.
+fn widen(tensor: &RawTensor<'_>) -> Vec<f32> {
+    let bytes = tensor.bytes;
+    match tensor.dtype {
+        DType::F32 => map_chunks(bytes, f32::from_le_bytes),
+        DType::Bf16 => map_chunks(bytes, |element| bf16::from_le_bytes(element).to_f32()),
+        DType::F16 => map_chunks(bytes, |element| f16::from_le_bytes(element).to_f32()),
+    }
+}
+
+fn map_chunks<const WIDTH: usize>(bytes: &[u8], convert: fn([u8; WIDTH]) -> f32) -> Vec<f32> {
+    let (elements, _) = bytes.as_chunks::<WIDTH>();
+    elements.iter().map(|element| convert(*element)).collect()
+}

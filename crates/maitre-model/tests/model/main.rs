@@ -1,0 +1,21 @@
+//! The crate from the outside: models in, logits out.
+//!
+//! One binary, because linking takes longer than most of these tests. `support` holds what they
+//! share; every other module is one subject.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod bad_batches;
+mod batch_invariance;
+mod configurations;
+mod greedy;
+mod parity_candle;
+mod parity_transformers;
+mod perplexity;
+mod starts;
+mod support;

@@ -1,0 +1,85 @@
+//! Logits of tiny random models equal those transformers computes from the same files.
+//!
+//! The fixtures are made by `cargo xtask golden`; their sizes are odd on purpose.
+
+use crate::support::{FIXTURES, fixture, in_dtype, prefill, runner};
+use maitre_model::{LoadOptions, ModelSource};
+use maitre_tensor::DType;
+use safetensors::SafeTensors;
+
+struct Expected {
+    tokens: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+fn expected(name: &str) -> Expected {
+    let bytes = std::fs::read(fixture(name).join("expected.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tokens = file.tensor("tokens").unwrap();
+    let logits = file.tensor("logits").unwrap();
+    Expected {
+        tokens: tokens
+            .data()
+            .chunks_exact(8)
+            .map(|id| i64::from_le_bytes(id.try_into().unwrap()) as u32)
+            .collect(),
+        logits: logits
+            .data()
+            .chunks_exact(4)
+            .map(|logit| f32::from_le_bytes(logit.try_into().unwrap()))
+            .collect(),
+    }
+}
+
+/// The largest difference, relative to the largest logit.
+fn relative_error(found: &[Vec<f32>], expected: &[f32]) -> f32 {
+    let found = found.concat();
+    assert_eq!(found.len(), expected.len());
+    let largest = expected
+        .iter()
+        .fold(0f32, |max, logit| max.max(logit.abs()));
+    let difference = found.iter().zip(expected).fold(0f32, |max, (a, b)| {
+        // A NaN must not pass for a small difference.
+        let difference = (a - b).abs();
+        if difference.is_nan() {
+            f32::INFINITY
+        } else {
+            max.max(difference)
+        }
+    });
+    difference / largest
+}
+
+#[test]
+fn logits_match_whole_and_chunked() {
+    for name in FIXTURES {
+        let expected = expected(name);
+        let source = ModelSource::Directory(fixture(name));
+        let mut runner = runner(&source, &LoadOptions::default(), 2);
+        let tolerance = match runner.model().dtype() {
+            DType::F32 => 1e-4,
+            DType::Bf16 | DType::F16 => 2e-2,
+        };
+        for chunk in [usize::MAX, 7, 1] {
+            let found = prefill(&mut runner, &expected.tokens, chunk);
+            let error = relative_error(&found, &expected.logits);
+            println!("{name}, chunks of {chunk}: {error:.1e}");
+            assert!(error <= tolerance, "{name}: {error:e} > {tolerance:e}");
+        }
+    }
+}
+
+#[test]
+fn the_files_type_is_kept_unless_told_otherwise() {
+    for name in FIXTURES {
+        let source = ModelSource::Directory(fixture(name));
+        let dtype = runner(&source, &LoadOptions::default(), 1).model().dtype();
+        assert!(
+            name.contains(&dtype.to_string()),
+            "{name} loaded as {dtype}"
+        );
+        let widened = runner(&source, &in_dtype(DType::F32), 1);
+        assert_eq!(widened.model().dtype(), DType::F32);
+        assert_eq!(widened.model().kv_dtype(), DType::F32);
+    }
+}

@@ -1,0 +1,238 @@
+//! A model that cannot be loaded says what happened, what was expected and where.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use crate::support::{FIXTURES, all_logits, fixture, prefill, runner};
+use candle_core::{Device, Tensor};
+use maitre_model::{LoadFormat, LoadOptions, Model, ModelError, ModelSource};
+use maitre_tensor::{Backend, DType};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const WEIGHTS: &str = "model.safetensors";
+
+/// A copy of a fixture to be broken.
+fn copy(name: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(fixture(name)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), directory.path().join(file.file_name())).unwrap();
+    }
+    directory
+}
+
+fn load(directory: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+    let backend = Backend::cpu(1).unwrap();
+    Model::load(
+        &ModelSource::Directory(directory.to_owned()),
+        options,
+        &backend,
+    )
+}
+
+fn edit_config(directory: &Path, patch: Value) {
+    let path = directory.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (key, value) in patch.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    fs::write(path, config.to_string()).unwrap();
+}
+
+fn edit_weights(directory: &Path, edit: impl FnOnce(&mut HashMap<String, Tensor>)) {
+    let path = directory.join(WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    edit(&mut tensors);
+    candle_core::safetensors::save(&tensors, path).unwrap();
+}
+
+fn check_refused(directory: &Path, parts: &[&str]) {
+    let message = match load(directory, &LoadOptions::default()) {
+        Ok(_) => panic!("loaded; expected an error with {parts:?}"),
+        Err(error) => error.to_string(),
+    };
+    for part in parts {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn missing_files_are_named() {
+    let nowhere = Path::new("/nonexistent/model");
+    check_refused(
+        nowhere,
+        &["/nonexistent/model", "does not exist", "config.json"],
+    );
+    let directory = copy("qwen3-f32-tied");
+    check_refused(
+        &directory.path().join("config.json"),
+        &["is not a directory"],
+    );
+    let empty = tempfile::tempdir().unwrap();
+    check_refused(empty.path(), &["has no config.json", "expected"]);
+    fs::remove_file(directory.path().join(WEIGHTS)).unwrap();
+    check_refused(
+        directory.path(),
+        &["has no model.safetensors", "index.json"],
+    );
+
+    let sharded = copy("llama-f32-sharded");
+    let shard = "model-00002-of-00003.safetensors";
+    fs::remove_file(sharded.path().join(shard)).unwrap();
+    check_refused(sharded.path(), &[shard, "lists it as a shard"]);
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let directory = copy("qwen3-f32-tied");
+    let path = directory.path().join(WEIGHTS);
+    let whole = fs::read(&path).unwrap();
+    for len in [0, 4, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..len]).unwrap();
+        check_refused(directory.path(), &[WEIGHTS, "download"]);
+    }
+    fs::write(&path, b"<!DOCTYPE html><html>not found</html>").unwrap();
+    check_refused(directory.path(), &[WEIGHTS]);
+    fs::write(directory.path().join("config.json"), "{\"hidden_size\": ").unwrap();
+    check_refused(directory.path(), &["config.json is not valid JSON"]);
+
+    let sharded = copy("llama-f32-sharded");
+    let index = sharded.path().join("model.safetensors.index.json");
+    for (json, part) in [
+        ("{", "not valid JSON"),
+        ("{}", "weight_map"),
+        (r#"{"weight_map": {}}"#, "weight_map"),
+        (
+            r#"{"weight_map": {"a": "../secret.safetensors"}}"#,
+            "../secret.safetensors",
+        ),
+        (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "/etc/passwd"),
+    ] {
+        fs::write(&index, json).unwrap();
+        check_refused(sharded.path(), &["model.safetensors.index.json", part]);
+    }
+}
+
+#[test]
+fn weights_that_are_not_the_configurations_are_named() {
+    let directory = copy("qwen3-f32-tied");
+    edit_config(directory.path(), json!({"intermediate_size": 60}));
+    check_refused(
+        directory.path(),
+        &["mlp.gate_proj.weight", "[56, 40]", "[60, 40]"],
+    );
+    edit_config(
+        directory.path(),
+        json!({"intermediate_size": 56, "num_hidden_layers": 3}),
+    );
+    check_refused(directory.path(), &["model.layers.2.", "no tensor"]);
+    edit_config(
+        directory.path(),
+        json!({"num_hidden_layers": 2, "attention_bias": true}),
+    );
+    check_refused(directory.path(), &["q_proj.bias", "[96]"]);
+    edit_config(
+        directory.path(),
+        json!({"attention_bias": false, "tie_word_embeddings": false}),
+    );
+    check_refused(directory.path(), &["lm_head.weight", "[71, 40]"]);
+    edit_config(directory.path(), json!({"tie_word_embeddings": true}));
+    edit_weights(directory.path(), |tensors| {
+        tensors
+            .remove("model.layers.1.self_attn.k_norm.weight")
+            .unwrap();
+    });
+    check_refused(
+        directory.path(),
+        &["model.layers.1.self_attn.k_norm.weight", "[24]"],
+    );
+
+    // Weights that the configuration does not announce would be ignored mathematics.
+    let biased = copy("llama-f32-llama3-bias-v4");
+    edit_config(biased.path(), json!({"mlp_bias": false}));
+    check_refused(
+        biased.path(),
+        &["6 tensors", "model.layers.0.mlp.down_proj.bias"],
+    );
+    let fewer = copy("qwen3-f32-tied");
+    edit_config(fewer.path(), json!({"num_hidden_layers": 1}));
+    load(fewer.path(), &LoadOptions::default()).unwrap();
+}
+
+#[test]
+fn a_tied_matrix_may_be_stored_twice_but_not_differ() {
+    let tokens: Vec<u32> = (3..30).collect();
+    let directory = copy("qwen3-f32-tied");
+    let logits = |directory: &Path| {
+        let source = ModelSource::Directory(directory.to_owned());
+        prefill(&mut runner(&source, &LoadOptions::default(), 1), &tokens, 8)
+    };
+    let once = logits(directory.path());
+    const EMBEDDING: &str = "model.embed_tokens.weight";
+    edit_weights(directory.path(), |tensors| {
+        let copy = tensors[EMBEDDING].copy().unwrap();
+        tensors.insert("lm_head.weight".to_owned(), copy);
+    });
+    assert_eq!(logits(directory.path()), once);
+    edit_weights(directory.path(), |tensors| {
+        let twice = (&tensors[EMBEDDING] * 2.0).unwrap();
+        tensors.insert("lm_head.weight".to_owned(), twice);
+    });
+    check_refused(directory.path(), &["tie_word_embeddings", "differ"]);
+    edit_config(directory.path(), json!({"tie_word_embeddings": false}));
+    let doubled = logits(directory.path());
+    for (doubled, once) in doubled.concat().iter().zip(once.concat()) {
+        assert_eq!(*doubled, 2.0 * once);
+    }
+}
+
+#[test]
+fn sizes_in_memory_are_those_announced() {
+    for name in FIXTURES {
+        for dtype in [DType::F32, DType::Bf16] {
+            let options = LoadOptions {
+                dtype: Some(dtype),
+                ..LoadOptions::default()
+            };
+            let model = load(&fixture(name), &options).unwrap();
+            let announced = model.config().weight_bytes(dtype) as usize;
+            assert!(model.weight_bytes() >= announced, "{name}");
+            // Rows may be padded to whole cache lines or tiles of the kernels; no second copy may exist.
+            assert!(model.weight_bytes() < announced * 3 / 2 + 4096, "{name}");
+        }
+    }
+}
+
+#[test]
+fn random_weights_need_only_a_configuration() {
+    let directory = copy("llama-f32-llama3-bias-v4");
+    fs::remove_file(directory.path().join(WEIGHTS)).unwrap();
+    edit_config(directory.path(), json!({"torch_dtype": "bfloat16"}));
+    let options = LoadOptions {
+        load_format: LoadFormat::Random { seed: 1 },
+        ..LoadOptions::default()
+    };
+    let source = ModelSource::Directory(directory.path().to_owned());
+    let mut runner = runner(&source, &options, 2);
+    assert_eq!(runner.model().dtype(), DType::Bf16);
+    let tokens: Vec<u32> = (3..30).collect();
+    let logits = prefill(&mut runner, &tokens, 10).concat();
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+    assert!(logits.iter().any(|logit| *logit != logits[0]));
+    assert_eq!(all_logits(&mut runner, 7).len(), 7);
+}
+
+#[test]
+fn a_cache_type_without_kernels_is_refused() {
+    let options = LoadOptions {
+        kv_dtype: Some(DType::F16),
+        ..LoadOptions::default()
+    };
+    let error = load(&fixture("qwen3-f32-tied"), &options).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the KV cache cannot be f16; supported: f32, bf16"
+    );
+}

@@ -1,0 +1,192 @@
+//! What the integration tests share: loading, building batches by hand, and a greedy loop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maitre_model::{
+    Batch, KvGroup, LOGITS_TILE, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
+};
+use maitre_tensor::{Backend, BlockTables, DType, Span};
+
+pub(crate) const FIXTURES: [&str; 6] = [
+    "llama-bf16-llama3-tied-as-head",
+    "llama-f16-untied",
+    "llama-f32-llama3-bias-v4",
+    "llama-f32-sharded",
+    "qwen3-bf16-untied-bias-v4",
+    "qwen3-f32-tied",
+];
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+pub(crate) fn bundled(model: &'static maitre_bundled::BundledModel) -> ModelSource {
+    ModelSource::Memory {
+        name: model.name,
+        files: model.files,
+    }
+}
+
+/// The shared test data, or `None` after saying that the test is skipped.
+pub(crate) fn test_data() -> Option<PathBuf> {
+    let data = std::env::var_os("MAITRE_TEST_DATA").map(PathBuf::from);
+    if data.is_none() {
+        eprintln!("skipped: set MAITRE_TEST_DATA to the shared test data to run this test");
+    }
+    data
+}
+
+pub(crate) fn in_dtype(dtype: DType) -> LoadOptions {
+    LoadOptions {
+        dtype: Some(dtype),
+        ..LoadOptions::default()
+    }
+}
+
+/// A runner whose steps take up to 512 tokens of up to 8 sequences.
+pub(crate) fn runner(source: &ModelSource, options: &LoadOptions, threads: usize) -> Runner {
+    sized_runner(source, options, threads, RunnerConfig::new(64, 16, 512, 8))
+}
+
+pub(crate) fn sized_runner(
+    source: &ModelSource,
+    options: &LoadOptions,
+    threads: usize,
+    config: RunnerConfig,
+) -> Runner {
+    let backend = Backend::cpu(threads).unwrap();
+    let model = Arc::new(Model::load(source, options, &backend).unwrap());
+    Runner::new(model, backend, config).unwrap()
+}
+
+/// A span of a batch under construction.
+#[derive(Debug, Clone)]
+pub(crate) struct Part<'a> {
+    pub(crate) tokens: &'a [u32],
+    /// The position of the first token.
+    pub(crate) start: usize,
+    pub(crate) table: &'a [u32],
+}
+
+/// A batch of `parts` with every row an output row.
+pub(crate) fn batch(parts: &[Part<'_>], block_size: usize) -> Batch {
+    let mut batch = Batch {
+        tokens: Vec::new(),
+        positions: Vec::new(),
+        spans: Vec::new(),
+        groups: Vec::new(),
+        output_rows: Vec::new(),
+    };
+    let mut slots = Vec::new();
+    for part in parts {
+        batch.spans.push(Span {
+            first_token: batch.tokens.len(),
+            num_tokens: part.tokens.len(),
+            context_len: part.start + part.tokens.len(),
+        });
+        for (position, token) in (part.start..).zip(part.tokens) {
+            batch.tokens.push(*token);
+            batch.positions.push(position as u32);
+            let block = part.table[position / block_size] as usize;
+            slots.push((block * block_size + position % block_size) as u32);
+        }
+    }
+    batch.output_rows = (0..batch.tokens.len() as u32).collect();
+    batch.groups.push(KvGroup {
+        tables: BlockTables {
+            tables: parts.iter().map(|part| part.table.to_vec()).collect(),
+            block_size,
+        },
+        slots,
+    });
+    batch
+}
+
+/// The logits of all output rows of the last step, one vector per row.
+pub(crate) fn all_logits(runner: &mut Runner, rows: usize) -> Vec<Vec<f32>> {
+    let vocab = runner.limits().vocab_size;
+    let mut all = Vec::with_capacity(rows);
+    for start in (0..rows).step_by(LOGITS_TILE) {
+        let end = rows.min(start + LOGITS_TILE);
+        let tile = runner.logits(start..end).unwrap();
+        all.extend(tile.chunks_exact(vocab).map(<[f32]>::to_vec));
+    }
+    all
+}
+
+/// Every block of the cache, in order: the table of a sequence that has the cache to itself.
+pub(crate) fn whole_cache(runner: &Runner) -> Vec<u32> {
+    (0..runner.limits().num_blocks as u32).collect()
+}
+
+/// The logits after each token of `tokens`, computed alone in chunks of at most `chunk`.
+pub(crate) fn prefill(runner: &mut Runner, tokens: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+    let table = whole_cache(runner);
+    let block_size = runner.limits().block_size;
+    let mut logits = Vec::with_capacity(tokens.len());
+    for (index, tokens) in tokens.chunks(chunk).enumerate() {
+        let part = Part {
+            tokens,
+            start: index * chunk,
+            table: &table,
+        };
+        runner.forward(&batch(&[part], block_size)).unwrap();
+        logits.extend(all_logits(runner, tokens.len()));
+    }
+    logits
+}
+
+/// Generates greedily until one of `stops` or `max_tokens`; the prompt goes in by `chunk` tokens.
+/// Mid-prompt steps ask for no logits, as a scheduler would.
+pub(crate) fn greedy(
+    runner: &mut Runner,
+    prompt: &[u32],
+    chunk: usize,
+    max_tokens: usize,
+    stops: &[u32],
+) -> Vec<u32> {
+    let table = whole_cache(runner);
+    let block_size = runner.limits().block_size;
+    let mut known = prompt.to_vec();
+    let mut computed = 0;
+    while known.len() < prompt.len() + max_tokens {
+        let end = known.len().min(computed + chunk);
+        let part = Part {
+            tokens: &known[computed..end],
+            start: computed,
+            table: &table,
+        };
+        let mut batch = batch(&[part], block_size);
+        let last_row = (end - computed - 1) as u32;
+        let complete = end == known.len();
+        batch.output_rows = if complete { vec![last_row] } else { vec![] };
+        runner.forward(&batch).unwrap();
+        computed = end;
+        if complete {
+            let next = argmax(runner.logits(0..1).unwrap());
+            known.push(next);
+            if stops.contains(&next) {
+                break;
+            }
+        }
+    }
+    known.split_off(prompt.len())
+}
+
+/// The first of the largest.
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (token, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = token;
+        }
+    }
+    best as u32
+}
+
+pub(crate) fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
