@@ -27,8 +27,19 @@ unsafe impl Plain for bf16 {}
 // SAFETY: as above.
 unsafe impl Plain for f16 {}
 
+/// Alignment asked of the allocator. More than it gives to every block would make the standard
+/// library zero the memory by writing to it; up to this much, fresh pages come zeroed from the
+/// system and stay untouched, so that a KV pool of gigabytes costs nothing until it fills.
+const ALLOCATED_ALIGNMENT: usize = 16;
+
 /// An owned, zero-initialised allocation of `len` bytes.
+///
+/// ```text
+/// allocated            start (a multiple of ALIGNMENT)
+/// |<- 0..48 bytes ---->|<------------ len ------------>|...|
+/// ```
 pub(crate) struct AlignedBytes {
+    allocated: NonNull<u8>,
     start: NonNull<u8>,
     len: usize,
 }
@@ -41,11 +52,23 @@ unsafe impl Sync for AlignedBytes {}
 impl AlignedBytes {
     /// Reserves `len` zero bytes without touching them; `None` if the system has no such memory.
     pub(crate) fn zeroed(len: usize) -> Option<Self> {
-        // One byte at least: the allocator has no empty blocks.
-        let layout = Layout::from_size_align(len.max(1), ALIGNMENT).ok()?;
+        let layout = Self::layout(len)?;
         // SAFETY: the layout has a size above zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        NonNull::new(start).map(|start| Self { start, len })
+        let allocated = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let offset = allocated.as_ptr().align_offset(ALIGNMENT);
+        // SAFETY: the allocation is `ALIGNMENT` bytes longer than `len`, and the offset to the
+        // next multiple of `ALIGNMENT` is less than that.
+        let start = unsafe { allocated.add(offset) };
+        Some(Self {
+            allocated,
+            start,
+            len,
+        })
+    }
+
+    /// What is allocated for `len` bytes; `None` if there is no such amount of memory.
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::from_size_align(len.checked_add(ALIGNMENT)?, ALLOCATED_ALIGNMENT).ok()
     }
 
     /// Size in bytes.
@@ -76,10 +99,11 @@ impl AlignedBytes {
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
-        // SAFETY: the same size and alignment formed a valid layout in `zeroed`.
-        let layout = unsafe { Layout::from_size_align_unchecked(self.len.max(1), ALIGNMENT) };
-        // SAFETY: allocated in `zeroed` with this layout, and never freed before.
-        unsafe { dealloc(self.start.as_ptr(), layout) };
+        // The same length gave a layout in `zeroed`.
+        if let Some(layout) = Self::layout(self.len) {
+            // SAFETY: allocated in `zeroed` with this layout, and never freed before.
+            unsafe { dealloc(self.allocated.as_ptr(), layout) };
+        }
     }
 }
 
