@@ -72,7 +72,7 @@ impl Calls {
                 record.code = Code::ResourceExhausted;
                 return Err(status::too_many_calls(self.max_in_progress));
             }
-            metrics::calls_in_progress(*self.in_progress.borrow());
+            metrics::call_began();
             record.in_progress = Some(Arc::clone(&self.in_progress));
         }
         Ok(record)
@@ -160,7 +160,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if let Some(in_progress) = self.in_progress.take() {
             in_progress.send_modify(|calls| *calls -= 1);
-            metrics::calls_in_progress(*in_progress.borrow());
+            metrics::call_left();
         }
         metrics::call_ended(&self.method, self.code, self.started.elapsed());
     }

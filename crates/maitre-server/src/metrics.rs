@@ -83,10 +83,17 @@ pub(crate) async fn upkeep() {
     }
 }
 
-pub(crate) fn calls_in_progress(calls: usize) {
-    gauge!(CALLS_IN_PROGRESS).set(calls as f64);
+/// A call that counts as in progress began; [`call_left`] follows.
+pub(crate) fn call_began() {
+    gauge!(CALLS_IN_PROGRESS).increment(1.0);
 }
 
+/// A call that counted as in progress is over.
+pub(crate) fn call_left() {
+    gauge!(CALLS_IN_PROGRESS).decrement(1.0);
+}
+
+/// Any call is over.
 pub(crate) fn call_ended(method: &Method, code: Code, took: Duration) {
     let name = Arc::clone(&method.name);
     tracing::debug!(method = %name, code = code_name(code), ?took, "call ended");

@@ -57,18 +57,18 @@ async fn bytes_that_are_no_message_are_the_callers_mistake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_says_when_to_come_back() {
     let house = House::open().await;
-    // 8 run, 16 wait.
-    let mut streams = Vec::new();
     let client = house.generation();
-    for _ in 0..24 {
-        let mut client = client.clone();
-        streams.push(tokio::spawn(async move {
-            client.stream_generate(long_request("")).await
-        }));
-    }
-    house
-        .until(|load| load.running == 8 && load.waiting == 16)
-        .await;
+    let submit = |count: usize| -> Vec<_> {
+        let one = || {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.stream_generate(long_request("")).await })
+        };
+        (0..count).map(|_| one()).collect()
+    };
+    let running = submit(8);
+    house.until(|load| load.running == 8).await;
+    let waiting = submit(16);
+    house.until(|load| load.waiting == 16).await;
     let status = house
         .generation()
         .generate(short_request("Hello"))
@@ -82,10 +82,10 @@ async fn a_full_queue_says_when_to_come_back() {
         details.quota_failure().unwrap().violations[0].subject,
         "queue"
     );
-    for stream in &streams {
-        stream.abort();
+    for call in running.iter().chain(&waiting) {
+        call.abort();
     }
-    drop(streams);
+    drop((running, waiting));
     house.until_empty().await;
     assert!(
         house

@@ -93,3 +93,15 @@ async fn a_watcher_sees_the_end_and_does_not_delay_it() {
         .unwrap()
         .unwrap();
 }
+
+/// Dropping the future is the disorderly end: connections are cut, and nothing keeps running.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_dropped_takes_its_calls_along() {
+    let house = House::open().await;
+    let mut stream = house.busy("cut off").await;
+    house.served.abort();
+    house.until_empty().await;
+    while let Ok(message) = stream.message().await {
+        assert!(message.is_some(), "ended well");
+    }
+}

@@ -52,6 +52,33 @@ async fn every_service_is_healthy_and_an_unknown_one_is_not_found() {
     );
 }
 
+/// The server itself is up; it is the engine that says it can't serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_is_the_engines() {
+    let house = House::open().await;
+    let mut health = HealthClient::new(house.channel.clone());
+    let service = || HealthCheckRequest {
+        service: GENERATION.into(),
+    };
+    let mut watch = health.watch(service()).await.unwrap().into_inner();
+    let seen = watch.message().await.unwrap().unwrap();
+    assert_eq!(seen.status(), ServingStatus::Serving);
+    house.engine.drain(std::time::Duration::ZERO).await;
+    let seen = watch.message().await.unwrap().unwrap();
+    assert_eq!(seen.status(), ServingStatus::NotServing);
+    for (path, status) in [
+        ("/health", 503),
+        ("/health/ready", 503),
+        ("/health/live", 200),
+    ] {
+        let answer = get(house.http, path).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{path}: {answer}"
+        );
+    }
+}
+
 /// Lists services and finds a symbol, in either version of the protocol.
 macro_rules! reflection_test {
     ($name:ident, $version:ident) => {
