@@ -98,14 +98,17 @@ fn forty_users_run_at_once() {
 
 #[test]
 fn a_stall_shows_in_the_worst_gap_and_tokens_that_come_together_are_one_arrival() {
-    let arrivals = vec![(30, 1), (10, 1), (500, 3), (10, 1), (0, 0)];
+    // Messages without a token, such as the one that says why an answer ended, are no arrivals.
+    let arrivals = vec![(5, 0), (25, 1), (10, 1), (500, 3), (10, 1), (70, 0)];
     let script = Script {
         arrivals,
         failure: None,
     };
     let (report, _) = report(&settings(6, 1, &[1]), move |_| script.clone());
     let run = &report.runs[0];
+    assert_ms(run.ttft_ms, 30.0, 30.0);
     assert_ms(run.itl_ms, 10.0, 500.0);
+    assert_ms(run.e2e_ms, 620.0, 620.0);
     // 520 ms for the five tokens after the first.
     assert_ms(run.tpot_ms, 104.0, 104.0);
 }

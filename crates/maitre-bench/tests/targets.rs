@@ -1,0 +1,102 @@
+//! Both kinds of target on the bundled model: the same questions, the same kind of answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use maitre_bench::{
+    BenchError, GrpcTarget, InProcessTarget, MonotonicClock, Report, Settings, Target, Workload,
+    measure,
+};
+use maitre_engine::{Engine, EngineBuilder, ModelSource};
+use maitre_server::{Listeners, Server};
+
+fn engine() -> EngineBuilder {
+    let model = &maitre_bundled::TARGET;
+    Engine::builder(ModelSource::Memory {
+        name: model.name,
+        files: model.files,
+    })
+    .threads(Some(1))
+}
+
+/// A server on a free port, which lives as long as the test's runtime; `HOST:PORT` of it.
+async fn serve(engine: Engine) -> String {
+    let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), None)
+        .await
+        .unwrap();
+    let address = listeners.grpc_address().to_string();
+    tokio::spawn(Server::builder(engine).serve(listeners, std::future::pending()));
+    address
+}
+
+async fn both(engine: Engine, settings: &Settings) -> [Report; 2] {
+    let remote = GrpcTarget::connect(&serve(engine.clone()).await)
+        .await
+        .unwrap();
+    let local = InProcessTarget::new(engine);
+    assert_eq!(remote.model(), local.model());
+    let clock = MonotonicClock::new();
+    let remote = measure(&remote, &clock, settings, |_| {}).await.unwrap();
+    let local = measure(&local, &clock, settings, |_| {}).await.unwrap();
+    [remote, local]
+}
+
+fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Settings {
+    let workload = Workload {
+        input_tokens: 12,
+        output_tokens,
+        requests: Some(requests),
+        seed: 3,
+    };
+    Settings {
+        workload,
+        concurrency: concurrency.to_vec(),
+        warmup_requests: 1,
+    }
+}
+
+#[tokio::test]
+async fn answers_have_the_asked_length_and_every_gap_is_seen() {
+    let settings = settings(9, 6, &[1, 3]);
+    for report in both(engine().build().unwrap(), &settings).await {
+        assert!(report.is_complete(), "{report}");
+        for run in &report.runs {
+            assert_eq!(
+                (run.completed, run.output_tokens, run.input_tokens),
+                (6, 54, 72)
+            );
+            let (ttft, itl, e2e) = (
+                run.ttft_ms.unwrap(),
+                run.itl_ms.unwrap(),
+                run.e2e_ms.unwrap(),
+            );
+            assert!(
+                0.0 < ttft.p50 && ttft.p50 < e2e.p50 && itl.max < e2e.max,
+                "{report}"
+            );
+            assert!(run.output_tokens_per_second > 0.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_has_the_same_name_at_both() {
+    let settings = settings(64, 12, &[12]);
+    let engine = engine().max_seqs(1).max_queue(1).build().unwrap();
+    for report in both(engine, &settings).await {
+        let run = &report.runs[0];
+        let codes: Vec<_> = run.errors.keys().map(String::as_str).collect();
+        assert_eq!(codes, ["RESOURCE_EXHAUSTED"], "{report}");
+        assert!(run.completed > 0 && !report.is_complete(), "{report}");
+        assert_eq!(run.completed + run.errors["RESOURCE_EXHAUSTED"], 12);
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_address_is_named() {
+    let error = GrpcTarget::connect("127.0.0.1:1").await.unwrap_err();
+    assert!(matches!(error, BenchError::Connect { .. }));
+    let message = error.to_string();
+    assert!(
+        message.contains("grpc://127.0.0.1:1") && message.contains("refused"),
+        "{message}"
+    );
+}
