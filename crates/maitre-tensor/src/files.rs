@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
@@ -177,11 +178,13 @@ fn map_one(path: &Path) -> Result<Part, TensorError> {
         source,
     };
     // Opened here first, so that "no such file" is not reported as a damaged one.
-    let size = File::open(path)
+    let metadata = File::open(path)
         .and_then(|file| file.metadata())
-        .map_err(unreadable)?
-        .len();
-    if size == 0 {
+        .map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    if metadata.len() == 0 {
         return Err(TensorError::InvalidFile {
             path: path.to_owned(),
             reason: "it is empty".to_owned(),

@@ -19,8 +19,16 @@ fn a_buffer_takes_memory_only_where_it_is_written() {
     let before = resident();
     let mut pool = Buffer::zeros(DType::Bf16, 256 * MIB).unwrap();
     let reserved = resident().saturating_sub(before);
-    assert!(reserved < 16 * MIB, "{} MiB taken by reserving", reserved / MIB);
+    assert!(
+        reserved < 16 * MIB,
+        "{} MiB taken by reserving",
+        reserved / MIB
+    );
     pool.bf16s_mut().unwrap()[..32 * MIB].fill(half::bf16::ONE);
     let written = resident().saturating_sub(before);
-    assert!(written >= 64 * MIB, "only {} MiB taken by writing 64", written / MIB);
+    assert!(
+        written >= 64 * MIB,
+        "only {} MiB taken by writing 64",
+        written / MIB
+    );
 }

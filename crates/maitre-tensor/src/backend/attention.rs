@@ -53,19 +53,19 @@ impl Backend {
 fn check_heads(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
     check.rule(args.head_dim > 0, "head_dim", "above 0", args.head_dim)?;
     check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
-    let expected = format!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
+    let expected = format_args!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
     let grouped = args.heads > 0 && args.heads.is_multiple_of(args.kv_heads);
-    check.rule(grouped, "heads", &expected, args.heads)
+    check.rule(grouped, "heads", expected, args.heads)
 }
 
 /// Returns the number of token rows up to the end of the last span.
 fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError> {
     let (spans, tables) = (args.spans, args.tables);
-    let expected = format!("one per span ({})", spans.len());
+    let expected = format_args!("one per span ({})", spans.len());
     check.rule(
         tables.tables.len() == spans.len(),
         "tables",
-        &expected,
+        expected,
         tables.tables.len(),
     )?;
     check.rule(tables.block_size > 0, "tables.block_size", "above 0", 0)?;
@@ -76,7 +76,7 @@ fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError>
             known,
             "spans",
             "at most `context_len` tokens each",
-            format!("{span:?}"),
+            format_args!("{span:?}"),
         )?;
         let end = span.first_token.checked_add(span.num_tokens);
         let end = end.filter(|_| span.first_token >= rows);
@@ -84,19 +84,19 @@ fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError>
             end.is_some(),
             "spans",
             "ascending and apart",
-            format!("{span:?}"),
+            format_args!("{span:?}"),
         )?;
         rows = end.unwrap_or(rows);
         let covered = span.context_len.div_ceil(tables.block_size) <= table.len();
-        let expected = format!(
+        let expected = format_args!(
             "blocks of {} for {} positions",
             tables.block_size, span.context_len
         );
         check.rule(
             covered,
             "tables",
-            &expected,
-            format!("{} blocks", table.len()),
+            expected,
+            format_args!("{} blocks", table.len()),
         )?;
     }
     Ok(rows)
@@ -116,7 +116,7 @@ fn check_cache(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
     check.rule(
         whole,
         "cache.k",
-        &format!("whole blocks of {block_len} elements"),
+        format_args!("whole blocks of {block_len} elements"),
         describe(k),
     )?;
     args.tables

@@ -1,5 +1,7 @@
 //! Argument checks that all operators share, and the wording of their complaints.
 
+use std::fmt::{self, Display};
+
 use crate::{Buffer, DType, TensorError};
 
 /// The operator whose arguments are checked.
@@ -39,7 +41,11 @@ impl Check {
         len: usize,
     ) -> Result<&'b [f32], TensorError> {
         if buffer.dtype() != DType::F32 || buffer.len() != len {
-            return Err(self.refuse(argument, format!("{len} f32 elements"), describe(buffer)));
+            return Err(self.refuse(
+                argument,
+                format_args!("{len} f32 elements"),
+                describe(buffer),
+            ));
         }
         buffer.f32s()
     }
@@ -68,13 +74,13 @@ impl Check {
         self,
         holds: bool,
         argument: &'static str,
-        expected: &str,
-        actual: impl ToString,
+        expected: impl Display,
+        actual: impl Display,
     ) -> Result<(), TensorError> {
         if holds {
             Ok(())
         } else {
-            Err(self.refuse(argument, expected.to_owned(), actual.to_string()))
+            Err(self.refuse(argument, expected, actual))
         }
     }
 
@@ -88,22 +94,27 @@ impl Check {
         rows.checked_mul(cols)
             .filter(|&needed| buffer.dtype() == DType::F32 && needed <= buffer.len())
             .ok_or_else(|| {
-                let expected = format!("at least [{rows}, {cols}] f32 elements");
+                let expected = format_args!("at least [{rows}, {cols}] f32 elements");
                 self.refuse(argument, expected, describe(buffer))
             })
     }
 
-    fn refuse(self, argument: &'static str, expected: String, actual: String) -> TensorError {
+    fn refuse(
+        self,
+        argument: &'static str,
+        expected: impl Display,
+        actual: impl Display,
+    ) -> TensorError {
         TensorError::Argument {
             operator: self.0,
             argument,
-            expected,
-            actual,
+            expected: expected.to_string(),
+            actual: actual.to_string(),
         }
     }
 }
 
-/// A buffer in an error message.
-pub(super) fn describe(buffer: &Buffer) -> String {
-    format!("{} {} elements", buffer.len(), buffer.dtype())
+/// A buffer in an error message; written out only if there is one.
+pub(super) fn describe(buffer: &Buffer) -> impl Display + '_ {
+    fmt::from_fn(|f| write!(f, "{} {} elements", buffer.len(), buffer.dtype()))
 }

@@ -53,10 +53,14 @@ impl Backend {
     ///
     /// [`TensorError::NoThreads`] for 0, [`TensorError::Spawn`] if the system refuses a thread.
     pub fn cpu(threads: usize) -> Result<Self, TensorError> {
+        Self::with_kernels(threads, kernels::select())
+    }
+
+    fn with_kernels(threads: usize, kernels: &'static Kernels) -> Result<Self, TensorError> {
         Ok(Self {
             inner: Arc::new(Inner {
                 team: Team::start(threads)?,
-                kernels: kernels::select(),
+                kernels,
                 heartbeat: Heartbeat::default(),
             }),
         })
@@ -113,4 +117,45 @@ impl fmt::Debug for Backend {
 /// Rows of `width` numbers that make up one tile of an element-wise operator.
 fn rows_per_tile(width: usize) -> usize {
     ELEMENTS_PER_TILE.div_ceil(width.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portable;
+    use crate::{Buffer, DType};
+
+    /// Normalises like the portable kernel, but can't bear a negative number in front.
+    fn fragile(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        assert!(input[0] >= 0.0, "a negative number");
+        (portable::KERNELS.rms_norm)(input, weight, eps, out);
+    }
+
+    static FRAGILE: Kernels = Kernels {
+        name: "fragile",
+        rms_norm: fragile,
+        ..portable::KERNELS
+    };
+
+    #[test]
+    fn a_panicking_kernel_fails_its_operator_alone() {
+        let (rows, dim) = (64, 4096);
+        let weight = Buffer::from_f32s(&vec![1.0; dim]).unwrap();
+        let mut x = Buffer::from_f32s(&vec![2.0; rows * dim]).unwrap();
+        let mut out = Buffer::zeros(DType::F32, rows * dim).unwrap();
+        for threads in [1, 3] {
+            let backend = Backend::with_kernels(threads, &FRAGILE).unwrap();
+            for bad_row in [0, 17, rows - 1] {
+                x.f32s_mut().unwrap()[bad_row * dim] = -1.0;
+                let result = backend.step(|| backend.rms_norm(&x, &weight, 0.0, &mut out, rows));
+                let message = result.unwrap_err().to_string();
+                assert_eq!(message, "rms_norm panicked: a negative number");
+                x.f32s_mut().unwrap()[bad_row * dim] = 2.0;
+                backend
+                    .step(|| backend.rms_norm(&x, &weight, 0.0, &mut out, rows))
+                    .unwrap();
+                assert_eq!(out.f32s().unwrap(), vec![1.0; rows * dim]);
+            }
+        }
+    }
 }

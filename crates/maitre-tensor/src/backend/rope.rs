@@ -66,15 +66,15 @@ fn check_slots(check: Check, args: &RopeStore<'_>) -> Result<(), TensorError> {
     check.rule(
         whole,
         "cache.k",
-        &format!("whole slots of {width} elements"),
+        format_args!("whole slots of {width} elements"),
         describe(k),
     )?;
     let rows = args.positions.len();
-    let expected = format!("as many as `positions` ({rows})");
+    let expected = format_args!("as many as `positions` ({rows})");
     check.rule(
         args.slots.len() == rows,
         "slots",
-        &expected,
+        expected,
         args.slots.len(),
     )?;
     let limit = k.len() / width;

@@ -1,0 +1,111 @@
+//! Operators allocate nothing once the memory that the compute team reuses has grown.
+#![allow(unsafe_code, clippy::unwrap_used, missing_docs)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use maitre_tensor::{
+    Attention, Backend, BlockTables, Buffer, DType, LayerCache, PackedWeight, RopeStore, Span,
+    WeightView,
+};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Query heads, key heads, head size, rows.
+const HEADS: usize = 4;
+const KV_HEADS: usize = 2;
+const DIM: usize = 32;
+const ROWS: usize = 70;
+const WIDTH: usize = HEADS * DIM;
+const QKV: usize = (HEADS + 2 * KV_HEADS) * DIM;
+
+#[test]
+fn a_step_allocates_nothing() {
+    let zeros = |len| Buffer::zeros(DType::F32, len).unwrap();
+    let backend = Backend::cpu(1).unwrap();
+    let bytes = vec![0; QKV * WIDTH * 4];
+    let view = WeightView {
+        dtype: DType::F32,
+        rows: QKV,
+        cols: WIDTH,
+        bytes: &bytes,
+    };
+    let weight = PackedWeight::pack(&[view], DType::Bf16).unwrap();
+    let (tokens, norm, table) = ([0; ROWS], zeros(WIDTH), zeros(ROWS * DIM / 2));
+    let positions: Vec<u32> = (0..ROWS as u32).collect();
+    let spans = [Span {
+        first_token: 0,
+        num_tokens: ROWS,
+        context_len: ROWS,
+    }];
+    let tables = BlockTables {
+        tables: vec![vec![0]],
+        block_size: ROWS,
+    };
+    let mut cache = LayerCache {
+        k: zeros(ROWS * KV_HEADS * DIM),
+        v: zeros(ROWS * KV_HEADS * DIM),
+    };
+    let [mut x, mut y, mut q] = [(); 3].map(|()| zeros(ROWS * WIDTH));
+    let (mut qkv, mut half) = (zeros(ROWS * QKV), zeros(ROWS * WIDTH / 2));
+    let mut step = || {
+        backend.step(|| {
+            backend.embed(&weight, &tokens, &mut x)?;
+            backend.rms_norm(&x, &norm, 1e-6, &mut y, ROWS)?;
+            backend.linear(&y, &weight, None, &mut qkv, ROWS)?;
+            backend.rope_and_store(RopeStore {
+                qkv: &qkv,
+                q_norm: None,
+                k_norm: None,
+                eps: 1e-6,
+                cos: &table,
+                sin: &table,
+                positions: &positions,
+                slots: &positions,
+                heads: HEADS,
+                kv_heads: KV_HEADS,
+                head_dim: DIM,
+                q_out: &mut q,
+                cache: &mut cache,
+            })?;
+            backend.paged_attention(Attention {
+                q: &q,
+                cache: &cache,
+                spans: &spans,
+                tables: &tables,
+                heads: HEADS,
+                kv_heads: KV_HEADS,
+                head_dim: DIM,
+                scale: 1.0,
+                out: &mut y,
+            })?;
+            backend.silu_mul(&y, WIDTH / 2, &mut half, ROWS)?;
+            backend.gather_rows(&x, WIDTH, &tokens, &mut y)?;
+            backend.add_rms_norm(&mut x, &y, &norm, 1e-6, &mut q, ROWS)
+        })
+    };
+    step().unwrap();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    (0..5).for_each(|_| step().unwrap());
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+}

@@ -1,0 +1,258 @@
+//! `paged_attention` against double precision on ragged batches of odd shapes.
+
+use half::bf16;
+use maitre_tensor::{Attention, Backend, BlockTables, Buffer, DType, LayerCache, Span};
+use proptest::prelude::*;
+
+use crate::numbers::{assert_close, bits, buffer, noise, unwritten};
+
+/// A batch: how many positions each sequence has had, and how many tokens it has now.
+#[derive(Debug, Clone)]
+struct Case {
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    block_size: usize,
+    /// (positions before, tokens now)
+    sequences: Vec<(usize, usize)>,
+    dtype: DType,
+}
+
+impl Case {
+    fn rows(&self) -> usize {
+        self.sequences.iter().map(|(_, tokens)| tokens).sum()
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let mut first_token = 0;
+        self.sequences
+            .iter()
+            .map(|&(before, num_tokens)| {
+                let span = Span {
+                    first_token,
+                    num_tokens,
+                    context_len: before + num_tokens,
+                };
+                first_token += num_tokens;
+                span
+            })
+            .collect()
+    }
+
+    /// Blocks dealt out from the end, so that neighbours in a sequence are not neighbours in memory.
+    fn tables(&self) -> BlockTables {
+        let needs: Vec<usize> = self
+            .sequences
+            .iter()
+            .map(|(before, tokens)| (before + tokens).div_ceil(self.block_size))
+            .collect();
+        let mut free: Vec<u32> = (0..needs.iter().sum::<usize>() as u32).collect();
+        let tables = needs
+            .iter()
+            .map(|need| {
+                (0..*need)
+                    .map(|i| free.remove(i * 7 % free.len()))
+                    .collect()
+            })
+            .collect();
+        BlockTables {
+            tables,
+            block_size: self.block_size,
+        }
+    }
+
+    /// Key (0) or value (1) of a sequence's position, all heads.
+    fn cached(&self, which: u64, sequence: usize, position: usize) -> Vec<f32> {
+        let seed = 1 + which + 2 * (sequence * 10_000 + position) as u64;
+        let values = noise(seed, self.kv_heads * self.dim);
+        crate::numbers::rounded(&values, self.dtype)
+    }
+
+    fn cache(&self, tables: &BlockTables) -> LayerCache {
+        let slots = tables.tables.iter().flatten().count() * self.block_size;
+        let width = self.kv_heads * self.dim;
+        let fill = |which| {
+            // What was never written is NaN: reading it shows.
+            let mut cells = vec![f32::NAN; slots * width];
+            for (sequence, (before, tokens)) in self.sequences.iter().enumerate() {
+                for position in 0..before + tokens {
+                    let block = tables.tables[sequence][position / self.block_size] as usize;
+                    let slot = block * self.block_size + position % self.block_size;
+                    cells[slot * width..][..width]
+                        .copy_from_slice(&self.cached(which, sequence, position));
+                }
+            }
+            self.stored(&cells)
+        };
+        LayerCache {
+            k: fill(0),
+            v: fill(1),
+        }
+    }
+
+    fn stored(&self, cells: &[f32]) -> Buffer {
+        if self.dtype == DType::F32 {
+            return buffer(cells);
+        }
+        let mut out = Buffer::zeros(DType::Bf16, cells.len()).unwrap();
+        for (out, cell) in out.bf16s_mut().unwrap().iter_mut().zip(cells) {
+            *out = bf16::from_f32(*cell);
+        }
+        out
+    }
+
+    fn run(&self, threads: usize) -> Vec<f32> {
+        let tables = self.tables();
+        let width = self.heads * self.dim;
+        let mut out = unwritten(self.rows() * width);
+        Backend::cpu(threads)
+            .unwrap()
+            .paged_attention(Attention {
+                q: &buffer(&noise(0, self.rows() * width)),
+                cache: &self.cache(&tables),
+                spans: &self.spans(),
+                tables: &tables,
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+                head_dim: self.dim,
+                scale: 3.0,
+                out: &mut out,
+            })
+            .unwrap();
+        out.f32s().unwrap().to_vec()
+    }
+
+    fn expected(&self) -> Vec<f64> {
+        let (dim, group) = (self.dim, self.heads / self.kv_heads);
+        let q = noise(0, self.rows() * self.heads * dim);
+        let mut out = Vec::new();
+        for (sequence, span) in self.spans().iter().enumerate() {
+            let cached = |which| {
+                (0..span.context_len)
+                    .map(|position| self.cached(which, sequence, position))
+                    .collect::<Vec<_>>()
+            };
+            let (keys, values) = (cached(0), cached(1));
+            for token in 0..span.num_tokens {
+                let seen = span.context_len - span.num_tokens + token + 1;
+                for head in 0..self.heads {
+                    let row = (span.first_token + token) * self.heads + head;
+                    let part = head / group * dim..(head / group + 1) * dim;
+                    let dot = |key: &Vec<f32>| -> f64 {
+                        let q = &q[row * dim..][..dim];
+                        q.iter()
+                            .zip(&key[part.clone()])
+                            .map(|(q, k)| f64::from(*q) * f64::from(*k))
+                            .sum()
+                    };
+                    let weights: Vec<f64> = keys[..seen]
+                        .iter()
+                        .map(|key| (3.0 * dot(key)).exp())
+                        .collect();
+                    let total: f64 = weights.iter().sum();
+                    out.extend(part.clone().map(|i| {
+                        let weighted = weights
+                            .iter()
+                            .zip(&values)
+                            .map(|(w, value)| w * f64::from(value[i]));
+                        weighted.sum::<f64>() / total
+                    }));
+                }
+            }
+        }
+        out
+    }
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    (
+        prop_oneof![Just(1_usize), Just(8), Just(24), Just(48), Just(80)],
+        1_usize..4,
+        1_usize..4,
+        prop_oneof![Just(1_usize), Just(5), Just(16), Just(64), Just(100)],
+        proptest::collection::vec((0_usize..150, 0_usize..40), 0..5),
+        prop_oneof![Just(DType::F32), Just(DType::Bf16)],
+    )
+        .prop_map(
+            |(dim, kv_heads, group, block_size, sequences, dtype)| Case {
+                heads: kv_heads * group,
+                kv_heads,
+                dim,
+                block_size,
+                sequences,
+                dtype,
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn equals_double_precision(case in any_case(), threads in 1_usize..4) {
+        assert_close(&case.run(threads), &case.expected(), 1e-5);
+    }
+
+    #[test]
+    fn block_size_and_threads_change_no_bit(case in any_case()) {
+        let one = bits(&case.run(1));
+        for (block_size, threads) in [(1, 2), (5, 3), (16, 1)] {
+            let other = Case { block_size, ..case.clone() };
+            prop_assert_eq!(&bits(&other.run(threads)), &one);
+        }
+    }
+}
+
+#[test]
+fn a_long_context_crosses_many_tiles() {
+    let case = Case {
+        heads: 2,
+        kv_heads: 1,
+        dim: 24,
+        block_size: 16,
+        sequences: vec![(1_000, 1), (63, 1), (64, 1), (0, 130), (127, 2)],
+        dtype: DType::Bf16,
+    };
+    assert_close(&case.run(2), &case.expected(), 1e-5);
+}
+
+#[test]
+fn rows_between_spans_are_not_written() {
+    let case = Case {
+        heads: 2,
+        kv_heads: 2,
+        dim: 8,
+        block_size: 4,
+        sequences: vec![(3, 2), (0, 3)],
+        dtype: DType::F32,
+    };
+    let tables = case.tables();
+    let mut spans = case.spans();
+    spans[0].first_token = 1;
+    spans[1].first_token = 5;
+    let mut out = unwritten(9 * 16);
+    Backend::cpu(3)
+        .unwrap()
+        .paged_attention(Attention {
+            q: &buffer(&noise(0, 9 * 16)),
+            cache: &case.cache(&tables),
+            spans: &spans,
+            tables: &tables,
+            heads: 2,
+            kv_heads: 2,
+            head_dim: 8,
+            scale: 1.0,
+            out: &mut out,
+        })
+        .unwrap();
+    let written: Vec<bool> = out
+        .f32s()
+        .unwrap()
+        .chunks_exact(16)
+        .map(|row| row.iter().all(|v| v.is_finite()))
+        .collect();
+    assert_eq!(
+        written,
+        [false, true, true, false, false, true, true, true, false]
+    );
+}

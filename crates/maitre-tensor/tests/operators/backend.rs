@@ -1,0 +1,75 @@
+//! The backend as a whole: sharing between threads, steps, the heartbeat.
+
+use std::thread;
+
+use maitre_tensor::{Backend, DType};
+
+use crate::numbers::{bits, buffer, noise, unwritten, weight};
+
+#[test]
+fn zero_threads_are_refused() {
+    let message = Backend::cpu(0).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "a CPU backend was asked to run on 0 threads; it needs at least 1"
+    );
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let backend = Backend::cpu(3).unwrap();
+    assert_eq!((backend.threads(), backend.name()), (3, "portable"));
+    assert_eq!(
+        format!("{backend:?}"),
+        "Backend { name: \"portable\", threads: 3 }"
+    );
+}
+
+#[test]
+fn the_heart_beats_once_per_operator() {
+    let backend = Backend::cpu(2).unwrap();
+    let (w, _) = weight(1, 9, 8, DType::Bf16);
+    let mut out = unwritten(27);
+    for count in 0..5 {
+        assert_eq!(backend.heartbeat().count(), count);
+        backend
+            .linear(&buffer(&noise(2, 24)), &w, None, &mut out, 3)
+            .unwrap();
+    }
+    let watcher = backend.heartbeat().clone();
+    backend.embed(&w, &[1], &mut out).unwrap();
+    assert_eq!(watcher.count(), 6);
+}
+
+#[test]
+fn steps_return_what_they_compute_and_nest() {
+    let backend = Backend::cpu(2).unwrap();
+    let inner = backend.clone();
+    assert_eq!(backend.step(|| inner.step(|| 42)), 42);
+}
+
+#[test]
+fn several_threads_may_use_one_backend() {
+    let backend = Backend::cpu(3).unwrap();
+    let (rows, cols, features) = (40, 64, 96);
+    let (w, _) = weight(1, features, cols, DType::Bf16);
+    let run = |seed| {
+        let mut out = unwritten(rows * features);
+        let x = buffer(&noise(seed, rows * cols));
+        backend
+            .step(|| backend.linear(&x, &w, None, &mut out, rows))
+            .unwrap();
+        bits(out.f32s().unwrap())
+    };
+    let expected: Vec<_> = (0..4).map(&run).collect();
+    thread::scope(|scope| {
+        for (seed, expected) in expected.iter().enumerate() {
+            let run = &run;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert!(run(seed as u64) == *expected);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,286 @@
+//! Batch invariance of all operators together: one decoder layer, run alone, in crowds, in chunks.
+//!
+//! The layer is written here from the public operators. Each test feeds it the same sequences in
+//! another arrangement and expects the same bits for every token of every sequence.
+
+use std::ops::Range;
+
+use maitre_tensor::{
+    Attention, Backend, BlockTables, Buffer, DType, LayerCache, NO_SLOT, PackedWeight, RopeStore,
+    Span,
+};
+use proptest::prelude::*;
+
+use crate::numbers::{bits, buffer, noise, unwritten, weight};
+
+const HIDDEN: usize = 40;
+const INTER: usize = 52;
+const HEADS: usize = 4;
+const KV_HEADS: usize = 2;
+const DIM: usize = 24;
+const VOCAB: usize = 30;
+const MAX_POSITIONS: usize = 160;
+const QKV: usize = (HEADS + 2 * KV_HEADS) * DIM;
+
+/// One decoder layer with an embedding before and an output matrix after it.
+struct Layer {
+    embedding: PackedWeight,
+    norm: Buffer,
+    head_norm: Buffer,
+    qkv: PackedWeight,
+    qkv_bias: Buffer,
+    output: PackedWeight,
+    gate_up: PackedWeight,
+    down: PackedWeight,
+    cos: Buffer,
+    sin: Buffer,
+}
+
+/// Some tokens of one sequence: `(sequence, positions)`.
+type Chunk = (usize, Range<usize>);
+
+impl Layer {
+    fn new(dtype: DType) -> Self {
+        let angles = noise(20, MAX_POSITIONS * DIM / 2);
+        let table =
+            |f: fn(f32) -> f32| buffer(&angles.iter().map(|a| f(a * 3.0)).collect::<Vec<_>>());
+        Self {
+            embedding: weight(10, VOCAB, HIDDEN, dtype).0,
+            norm: buffer(&noise(11, HIDDEN)),
+            head_norm: buffer(&noise(12, DIM)),
+            qkv: weight(13, QKV, HIDDEN, dtype).0,
+            qkv_bias: buffer(&noise(14, QKV)),
+            output: weight(15, HIDDEN, HEADS * DIM, dtype).0,
+            gate_up: weight(16, 2 * INTER, HIDDEN, dtype).0,
+            down: weight(17, HIDDEN, INTER, dtype).0,
+            cos: table(f32::cos),
+            sin: table(f32::sin),
+        }
+    }
+
+    /// One step; a pad token runs at the end of each batch. Returns each token's output row.
+    fn step(&self, backend: &Backend, pool: &mut Pool, chunks: &[Chunk]) -> Vec<Vec<u32>> {
+        let batch = pool.batch(chunks);
+        let rows = batch.tokens.len();
+        let [mut residual, mut normed, mut delta] = [(); 3].map(|()| unwritten(rows * HIDDEN));
+        let mut qkv = unwritten(rows * QKV);
+        let [mut q, mut attended] = [(); 2].map(|()| unwritten(rows * HEADS * DIM));
+        let mut gate_up = unwritten(rows * 2 * INTER);
+        let mut activated = unwritten(rows * INTER);
+        attended.f32s_mut().unwrap().fill(0.0);
+        let run = || {
+            backend.embed(&self.embedding, &batch.tokens, &mut residual)?;
+            backend.rms_norm(&residual, &self.norm, 1e-6, &mut normed, rows)?;
+            backend.linear(&normed, &self.qkv, Some(&self.qkv_bias), &mut qkv, rows)?;
+            backend.rope_and_store(RopeStore {
+                qkv: &qkv,
+                q_norm: Some(&self.head_norm),
+                k_norm: Some(&self.head_norm),
+                eps: 1e-6,
+                cos: &self.cos,
+                sin: &self.sin,
+                positions: &batch.positions,
+                slots: &batch.slots,
+                heads: HEADS,
+                kv_heads: KV_HEADS,
+                head_dim: DIM,
+                q_out: &mut q,
+                cache: &mut pool.cache,
+            })?;
+            backend.paged_attention(Attention {
+                q: &q,
+                cache: &pool.cache,
+                spans: &batch.spans,
+                tables: &batch.tables,
+                heads: HEADS,
+                kv_heads: KV_HEADS,
+                head_dim: DIM,
+                scale: 0.2,
+                out: &mut attended,
+            })?;
+            backend.linear(&attended, &self.output, None, &mut delta, rows)?;
+            backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)?;
+            backend.linear(&normed, &self.gate_up, None, &mut gate_up, rows)?;
+            backend.silu_mul(&gate_up, INTER, &mut activated, rows)?;
+            backend.linear(&activated, &self.down, None, &mut delta, rows)?;
+            backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)
+        };
+        backend.step(run).unwrap();
+        normed
+            .f32s()
+            .unwrap()
+            .chunks_exact(HIDDEN)
+            .map(bits)
+            .collect()
+    }
+}
+
+struct Batch {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    slots: Vec<u32>,
+    spans: Vec<Span>,
+    tables: BlockTables,
+}
+
+/// Cache and block tables of a few sequences.
+struct Pool {
+    cache: LayerCache,
+    block_size: usize,
+    tables: Vec<Vec<u32>>,
+}
+
+impl Pool {
+    fn new(sequences: usize, block_size: usize, dtype: DType) -> Self {
+        let blocks = MAX_POSITIONS.div_ceil(block_size);
+        let cells = sequences * blocks * block_size * KV_HEADS * DIM;
+        // Blocks of the sequences alternate.
+        let table = |sequence| (0..blocks).map(move |block| (block * sequences + sequence) as u32);
+        Self {
+            cache: LayerCache {
+                k: Buffer::zeros(dtype, cells).unwrap(),
+                v: Buffer::zeros(dtype, cells).unwrap(),
+            },
+            block_size,
+            tables: (0..sequences)
+                .map(|sequence| table(sequence).collect())
+                .collect(),
+        }
+    }
+
+    fn batch(&self, chunks: &[Chunk]) -> Batch {
+        let mut batch = Batch {
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            slots: Vec::new(),
+            spans: Vec::new(),
+            tables: BlockTables {
+                tables: chunks
+                    .iter()
+                    .map(|(sequence, _)| self.tables[*sequence].clone())
+                    .collect(),
+                block_size: self.block_size,
+            },
+        };
+        for (sequence, positions) in chunks {
+            batch.spans.push(Span {
+                first_token: batch.tokens.len(),
+                num_tokens: positions.len(),
+                context_len: positions.end,
+            });
+            for position in positions.clone() {
+                let block = self.tables[*sequence][position / self.block_size] as usize;
+                batch
+                    .tokens
+                    .push(((sequence * 31 + position * 7) % VOCAB) as u32);
+                batch.positions.push(position as u32);
+                batch
+                    .slots
+                    .push((block * self.block_size + position % self.block_size) as u32);
+            }
+        }
+        batch.tokens.push(0);
+        batch.positions.push(0);
+        batch.slots.push(NO_SLOT);
+        batch
+    }
+}
+
+/// How a run is arranged.
+struct Arrangement {
+    threads: usize,
+    block_size: usize,
+    steps: Vec<Vec<Chunk>>,
+}
+
+/// The bits of every token's output, by sequence and position.
+fn outputs(dtypes: (DType, DType), lengths: &[usize], run: &Arrangement) -> Vec<Vec<Vec<u32>>> {
+    let layer = Layer::new(dtypes.0);
+    let backend = Backend::cpu(run.threads).unwrap();
+    let mut pool = Pool::new(lengths.len(), run.block_size, dtypes.1);
+    let mut outputs = vec![Vec::new(); lengths.len()];
+    for chunks in &run.steps {
+        let mut rows = layer.step(&backend, &mut pool, chunks).into_iter();
+        for (sequence, positions) in chunks {
+            outputs[*sequence].extend(rows.by_ref().take(positions.len()));
+        }
+    }
+    for (output, length) in outputs.iter().zip(lengths) {
+        assert_eq!(output.len(), *length);
+    }
+    outputs
+}
+
+/// Every sequence by itself, whole, on one thread.
+fn alone_and_whole(lengths: &[usize]) -> Arrangement {
+    Arrangement {
+        threads: 1,
+        block_size: 16,
+        steps: lengths
+            .iter()
+            .enumerate()
+            .map(|(i, length)| vec![(i, 0..*length)])
+            .collect(),
+    }
+}
+
+/// Steps that advance each unfinished sequence by the chunk sizes given in turn; zero skips one.
+fn interleaved(lengths: &[usize], sizes: &[usize]) -> Vec<Vec<Chunk>> {
+    let mut done = vec![0; lengths.len()];
+    let mut sizes = sizes.iter().copied().cycle();
+    let mut steps = Vec::new();
+    while done != lengths {
+        let mut step = Vec::new();
+        for (sequence, length) in lengths.iter().enumerate() {
+            let size = sizes.next().unwrap().min(length - done[sequence]);
+            if size > 0 {
+                step.push((sequence, done[sequence]..done[sequence] + size));
+                done[sequence] += size;
+            }
+        }
+        steps.push(step);
+    }
+    steps
+}
+
+const DTYPES: [(DType, DType); 3] = [
+    (DType::F32, DType::F32),
+    (DType::Bf16, DType::Bf16),
+    (DType::F16, DType::F32),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn arrangement_changes_no_bit(
+        lengths in proptest::collection::vec(1_usize..MAX_POSITIONS, 1..5),
+        // The last size is never zero, so that every arrangement comes to an end.
+        sizes in proptest::collection::vec(0_usize..60, 0..6),
+        last in 1_usize..9,
+        threads in 1_usize..4,
+        block_size in prop_oneof![Just(1_usize), Just(5), Just(16)],
+        dtypes in prop_oneof![Just(DTYPES[0]), Just(DTYPES[1]), Just(DTYPES[2])],
+    ) {
+        let sizes = [sizes, vec![last; lengths.len()]].concat();
+        let run = Arrangement { threads, block_size, steps: interleaved(&lengths, &sizes) };
+        let expected = outputs(dtypes, &lengths, &alone_and_whole(&lengths));
+        prop_assert!(outputs(dtypes, &lengths, &run) == expected);
+    }
+}
+
+#[test]
+fn token_by_token_equals_whole() {
+    let lengths = [130, 64, 1];
+    for dtypes in DTYPES {
+        let expected = outputs(dtypes, &lengths, &alone_and_whole(&lengths));
+        for (threads, block_size) in [(1, 1), (2, 5), (3, 16)] {
+            let run = Arrangement {
+                threads,
+                block_size,
+                steps: interleaved(&lengths, &[1]),
+            };
+            assert!(outputs(dtypes, &lengths, &run) == expected);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The operators against independent references, the bit-exactness they promise, and what they
+//! refuse.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod attention;
+mod backend;
+mod files;
+mod invariance;
+mod linear;
+mod numbers;
+mod refusals;
+mod rope;
+mod rows;

@@ -1,0 +1,303 @@
+//! What each operator refuses, and in which words. Nothing is written by a refused call.
+
+use maitre_tensor::{
+    Attention, Backend, BlockTables, Buffer, DType, LayerCache, PackedWeight, RopeStore, Span,
+    TensorError,
+};
+
+use crate::numbers::{buffer, weight};
+
+fn zeros(len: usize) -> Buffer {
+    Buffer::zeros(DType::F32, len).unwrap()
+}
+
+fn bf16(len: usize) -> Buffer {
+    Buffer::zeros(DType::Bf16, len).unwrap()
+}
+
+#[track_caller]
+fn refused(result: Result<(), TensorError>, expected: &str) {
+    assert_eq!(result.unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn row_operators_refuse_wrong_shapes() {
+    let b = Backend::cpu(2).unwrap();
+    let (w, _): (PackedWeight, _) = weight(1, 5, 4, DType::F32);
+    let out = &mut buffer(&[7.0; 12]);
+    refused(
+        b.embed(&w, &[0, 5], out),
+        "embed: `tokens`[1] is 5, but must be below 5",
+    );
+    refused(
+        b.embed(&w, &[0; 4], out),
+        "embed: `out` must be at least [4, 4] f32 elements, but is 12 f32 elements",
+    );
+    refused(
+        b.embed(&w, &[0], &mut bf16(4)),
+        "embed: `out` must be at least [1, 4] f32 elements, but is 4 bf16 elements",
+    );
+    refused(
+        b.gather_rows(&zeros(8), 0, &[], out),
+        "gather_rows: `dim` must be above 0, but is 0",
+    );
+    refused(
+        b.gather_rows(&zeros(11), 4, &[1, 2], out),
+        "gather_rows: `rows`[1] is 2, but must be below 2",
+    );
+    refused(
+        b.rms_norm(&zeros(8), &zeros(4), 0.0, out, 3),
+        "rms_norm: `x` must be at least [3, 4] f32 elements, but is 8 f32 elements",
+    );
+    refused(
+        b.rms_norm(&zeros(8), &zeros(0), 0.0, out, 3),
+        "rms_norm: `weight` must be at least 1 element, but is empty",
+    );
+    refused(
+        b.rms_norm(&zeros(8), &bf16(4), 0.0, out, 2),
+        "rms_norm: `weight` must be 4 f32 elements, but is 4 bf16 elements",
+    );
+    refused(
+        b.add_rms_norm(&mut zeros(8), &zeros(7), &zeros(4), 0.0, out, 2),
+        "add_rms_norm: `delta` must be at least [2, 4] f32 elements, but is 7 f32 elements",
+    );
+    refused(
+        b.add_rms_norm(&mut zeros(7), &zeros(8), &zeros(4), 0.0, out, 2),
+        "add_rms_norm: `residual` must be at least [2, 4] f32 elements, but is 7 f32 elements",
+    );
+    refused(
+        b.silu_mul(&zeros(15), 4, out, 2),
+        "silu_mul: `gate_up` must be at least [2, 8] f32 elements, but is 15 f32 elements",
+    );
+    refused(
+        b.silu_mul(&zeros(32), usize::MAX, out, 2),
+        &format!(
+            "silu_mul: `gate_up` must be at least [2, {}] f32 elements, but is 32 f32 elements",
+            usize::MAX
+        ),
+    );
+    refused(
+        b.silu_mul(&zeros(32), 0, out, 2),
+        "silu_mul: `inter` must be above 0, but is 0",
+    );
+    assert_eq!(out.f32s().unwrap(), [7.0; 12]);
+}
+
+#[test]
+fn linear_refuses_wrong_shapes() {
+    let b = Backend::cpu(2).unwrap();
+    let (w, _): (PackedWeight, _) = weight(1, 5, 4, DType::Bf16);
+    let out = &mut buffer(&[7.0; 10]);
+    refused(
+        b.linear(&zeros(11), &w, None, out, 3),
+        "linear: `x` must be at least [3, 4] f32 elements, but is 11 f32 elements",
+    );
+    refused(
+        b.linear(&zeros(12), &w, None, out, 3),
+        "linear: `out` must be at least [3, 5] f32 elements, but is 10 f32 elements",
+    );
+    refused(
+        b.linear(&zeros(8), &w, Some(&zeros(4)), out, 2),
+        "linear: `bias` must be 5 f32 elements, but is 4 f32 elements",
+    );
+    assert_eq!(out.f32s().unwrap(), [7.0; 10]);
+}
+
+/// Calls `rope_and_store` with two rows and sane arguments, apart from what `change` does to them.
+fn rope(change: impl FnOnce(&mut RopeStore<'_>)) -> Result<(), TensorError> {
+    let mut cache = LayerCache {
+        k: zeros(3 * 8),
+        v: zeros(3 * 8),
+    };
+    let mut args = RopeStore {
+        qkv: &zeros(2 * (2 + 4) * 4),
+        q_norm: None,
+        k_norm: None,
+        eps: 1e-6,
+        cos: &zeros(10 * 2),
+        sin: &zeros(10 * 2),
+        positions: &[0, 9],
+        slots: &[0, 2],
+        heads: 2,
+        kv_heads: 2,
+        head_dim: 4,
+        q_out: &mut zeros(2 * 8),
+        cache: &mut cache,
+    };
+    change(&mut args);
+    Backend::cpu(1).unwrap().rope_and_store(args)
+}
+
+#[test]
+fn rope_refuses_wrong_shapes() {
+    rope(|_| ()).unwrap();
+    let (short, long, half) = (zeros(3), zeros(21), bf16(24));
+    let table: [(Box<dyn FnOnce(&mut RopeStore<'_>)>, &str); 12] = [
+        (
+            Box::new(|a| a.head_dim = 3),
+            "`head_dim` must be even and above 0, but is 3",
+        ),
+        (
+            Box::new(|a| a.heads = 0),
+            "`heads` must be above 0, but is 0",
+        ),
+        (
+            Box::new(|a| a.kv_heads = 0),
+            "`kv_heads` must be above 0, but is 0",
+        ),
+        (
+            Box::new(|a| a.heads = 3),
+            "`qkv` must be at least [2, 28] f32 elements, but is 48 f32 elements",
+        ),
+        (
+            Box::new(|a| a.positions = &[0, 10]),
+            "`positions`[1] is 10, but must be below 10",
+        ),
+        (
+            Box::new(|a| a.positions = &[0]),
+            "`slots` must be as many as `positions` (1), but is 2",
+        ),
+        (
+            Box::new(|a| a.slots = &[3, 0]),
+            "`slots`[0] is 3, but must be below 3",
+        ),
+        (
+            Box::new(|a| a.q_norm = Some(Box::leak(Box::new(zeros(3))))),
+            "`q_norm` must be 4 f32 elements, but is 3 f32 elements",
+        ),
+        (
+            Box::new(|a| a.sin = Box::leak(Box::new(zeros(19)))),
+            "`sin` must be at least [10, 2] f32 elements, but is 19 f32 elements",
+        ),
+        (
+            Box::new(move |a| *a.q_out = short),
+            "`q_out` must be at least [2, 8] f32 elements, but is 3 f32 elements",
+        ),
+        (
+            Box::new(move |a| a.cache.v = half),
+            "`cache.v` must be as large as `cache.k` and of its format, but is 24 bf16 elements",
+        ),
+        (
+            Box::new(move |a| {
+                a.cache.k = long;
+                a.cache.v = zeros(21);
+            }),
+            "`cache.k` must be whole slots of 8 elements, but is 21 f32 elements",
+        ),
+    ];
+    for (change, expected) in table {
+        refused(rope(change), &format!("rope_and_store: {expected}"));
+    }
+}
+
+/// Calls `paged_attention` with two spans and sane arguments, apart from what `change` does.
+fn attention(
+    change: impl FnOnce(&mut Attention<'_>, &mut Vec<Span>, &mut BlockTables),
+) -> Result<(), TensorError> {
+    let cache = LayerCache {
+        k: zeros(4 * 2 * 8),
+        v: zeros(4 * 2 * 8),
+    };
+    let span = |first_token, num_tokens, context_len| Span {
+        first_token,
+        num_tokens,
+        context_len,
+    };
+    let (mut spans, mut tables) = (
+        vec![span(0, 2, 3), span(2, 1, 4)],
+        BlockTables {
+            tables: vec![vec![0, 1], vec![3, 2]],
+            block_size: 2,
+        },
+    );
+    let mut args = Attention {
+        q: &zeros(3 * 16),
+        cache: &cache,
+        spans: &[],
+        tables: &BlockTables {
+            tables: Vec::new(),
+            block_size: 1,
+        },
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 4,
+        scale: 1.0,
+        out: &mut zeros(3 * 16),
+    };
+    change(&mut args, &mut spans, &mut tables);
+    Backend::cpu(1).unwrap().paged_attention(Attention {
+        spans: &spans,
+        tables: &tables,
+        ..args
+    })
+}
+
+#[test]
+fn attention_refuses_wrong_shapes() {
+    attention(|_, _, _| ()).unwrap();
+    type Change = Box<dyn FnOnce(&mut Attention<'_>, &mut Vec<Span>, &mut BlockTables)>;
+    let table: [(Change, &str); 13] = [
+        (
+            Box::new(|a, _, _| a.head_dim = 0),
+            "`head_dim` must be above 0, but is 0",
+        ),
+        (
+            Box::new(|a, _, _| a.kv_heads = 0),
+            "`kv_heads` must be above 0, but is 0",
+        ),
+        (
+            Box::new(|a, _, _| a.heads = 3),
+            "`heads` must be a multiple of `kv_heads` (2) above 0, but is 3",
+        ),
+        (
+            Box::new(|_, _, t| t.block_size = 0),
+            "`tables.block_size` must be above 0, but is 0",
+        ),
+        (
+            Box::new(|_, _, t| t.tables.truncate(1)),
+            "`tables` must be one per span (2), but is 1",
+        ),
+        (
+            Box::new(|_, s, _| s[0].context_len = 1),
+            "`spans` must be at most `context_len` tokens each, but is Span { first_token: 0, \
+             num_tokens: 2, context_len: 1 }",
+        ),
+        (
+            Box::new(|_, s, _| s[1].first_token = 1),
+            "`spans` must be ascending and apart, but is Span { first_token: 1, num_tokens: 1, \
+             context_len: 4 }",
+        ),
+        (
+            Box::new(|_, s, _| s[1].first_token = usize::MAX),
+            "`spans` must be ascending and apart, but is Span { first_token: \
+             18446744073709551615, num_tokens: 1, context_len: 4 }",
+        ),
+        (
+            Box::new(|_, s, _| s[1].context_len = 5),
+            "`tables` must be blocks of 2 for 5 positions, but is 2 blocks",
+        ),
+        (
+            Box::new(|_, _, t| t.tables[1][0] = 4),
+            "`tables`[0] is 4, but must be below 4",
+        ),
+        (
+            Box::new(|a, _, _| *a.out = zeros(47)),
+            "`out` must be at least [3, 16] f32 elements, but is 47 f32 elements",
+        ),
+        (
+            Box::new(|a, _, _| a.q = Box::leak(Box::new(bf16(48)))),
+            "`q` must be at least [3, 16] f32 elements, but is 48 bf16 elements",
+        ),
+        (
+            Box::new(|a, _, t| {
+                a.kv_heads = 4;
+                a.head_dim = 12;
+                t.block_size = 3;
+            }),
+            "`cache.k` must be whole blocks of 144 elements, but is 64 f32 elements",
+        ),
+    ];
+    for (change, expected) in table {
+        refused(attention(change), &format!("paged_attention: {expected}"));
+    }
+}

@@ -1,0 +1,196 @@
+//! `rope_and_store` against double precision and candle-nn, and its writes to the cache.
+
+use candle_core::{Device, Tensor};
+use maitre_tensor::{Backend, Buffer, DType, LayerCache, NO_SLOT, RopeStore};
+use proptest::prelude::*;
+
+use crate::numbers::{assert_close, bits, buffer, noise, rounded, unwritten, wide};
+
+const MAX_POSITIONS: usize = 50;
+const SLOTS: usize = 24;
+
+/// One call: shapes, inputs and outputs.
+struct Case {
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    positions: Vec<u32>,
+    slots: Vec<u32>,
+    qkv: Vec<f32>,
+    norms: Option<(Vec<f32>, Vec<f32>)>,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Case {
+    fn new(shape: (usize, usize, usize), rows: Vec<(u32, u32)>, with_norm: bool) -> Self {
+        let (heads, kv_heads, dim) = shape;
+        let (positions, slots): (Vec<u32>, Vec<u32>) = rows.into_iter().unzip();
+        let angles = |f: fn(f64) -> f64| {
+            let angle = |i: usize| {
+                let (position, pair) = (i / (dim / 2), i % (dim / 2));
+                position as f64 / 10_000_f64.powf(2.0 * pair as f64 / dim as f64)
+            };
+            (0..MAX_POSITIONS * dim / 2)
+                .map(|i| f(angle(i)) as f32)
+                .collect()
+        };
+        Self {
+            heads,
+            kv_heads,
+            dim,
+            qkv: noise(7, positions.len() * (heads + 2 * kv_heads) * dim),
+            norms: with_norm.then(|| (noise(8, dim), noise(9, dim))),
+            cos: angles(f64::cos),
+            sin: angles(f64::sin),
+            positions,
+            slots,
+        }
+    }
+
+    /// Queries, keys and values; cache cells that are not written stay zero.
+    fn run(&self, threads: usize, dtype: DType) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let cells = SLOTS * self.kv_heads * self.dim;
+        let mut cache = LayerCache {
+            k: Buffer::zeros(dtype, cells).unwrap(),
+            v: Buffer::zeros(dtype, cells).unwrap(),
+        };
+        let mut q_out = unwritten(self.positions.len() * self.heads * self.dim);
+        let norms = self.norms.as_ref().map(|(q, k)| (buffer(q), buffer(k)));
+        Backend::cpu(threads)
+            .unwrap()
+            .rope_and_store(RopeStore {
+                qkv: &buffer(&self.qkv),
+                q_norm: norms.as_ref().map(|norms| &norms.0),
+                k_norm: norms.as_ref().map(|norms| &norms.1),
+                eps: 1e-6,
+                cos: &buffer(&self.cos),
+                sin: &buffer(&self.sin),
+                positions: &self.positions,
+                slots: &self.slots,
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+                head_dim: self.dim,
+                q_out: &mut q_out,
+                cache: &mut cache,
+            })
+            .unwrap();
+        let numbers = |buffer: &Buffer| match dtype {
+            DType::Bf16 => buffer.bf16s().unwrap().iter().map(|v| v.to_f32()).collect(),
+            _ => buffer.f32s().unwrap().to_vec(),
+        };
+        (numbers_of(&q_out), numbers(&cache.k), numbers(&cache.v))
+    }
+
+    fn expected_head(&self, row: usize, head: usize, norm: Option<&[f32]>) -> Vec<f64> {
+        let (dim, half) = (self.dim, self.dim / 2);
+        let width = (self.heads + 2 * self.kv_heads) * dim;
+        let mut x = wide(&self.qkv[row * width + head * dim..][..dim]);
+        if let Some(norm) = norm {
+            let mean = x.iter().map(|x| x * x).sum::<f64>() / dim as f64;
+            for (x, norm) in x.iter_mut().zip(norm) {
+                *x *= f64::from(*norm) / (mean + 1e-6).sqrt();
+            }
+        }
+        let angle = self.positions[row] as usize * half;
+        (0..dim)
+            .map(|i| {
+                let (cos, sin) = (self.cos[angle + i % half], self.sin[angle + i % half]);
+                let other = if i < half { -x[i + half] } else { x[i - half] };
+                x[i] * f64::from(cos) + other * f64::from(sin)
+            })
+            .collect()
+    }
+}
+
+fn numbers_of(buffer: &Buffer) -> Vec<f32> {
+    buffer.f32s().unwrap().to_vec()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn equals_double_precision(
+        dim in prop_oneof![Just(2_usize), Just(24), Just(48), Just(80), Just(128)],
+        kv_heads in 1_usize..4,
+        group in 1_usize..4,
+        rows in proptest::collection::vec((0..MAX_POSITIONS as u32, 0..SLOTS as u32 + 6), 0..30),
+        with_norm in any::<bool>(),
+        bf16_cache in any::<bool>(),
+        threads in 1_usize..4,
+    ) {
+        // A few slots are none at all, and some are named twice.
+        let rows: Vec<(u32, u32)> = rows
+            .into_iter()
+            .map(|(position, slot)| (position, if slot < SLOTS as u32 { slot } else { NO_SLOT }))
+            .collect();
+        let dtype = if bf16_cache { DType::Bf16 } else { DType::F32 };
+        let case = Case::new((kv_heads * group, kv_heads, dim), rows, with_norm);
+        let (q, k, v) = case.run(threads, dtype);
+
+        let q_norm = case.norms.as_ref().map(|norms| norms.0.as_slice());
+        let k_norm = case.norms.as_ref().map(|norms| norms.1.as_slice());
+        let width = kv_heads * dim;
+        let mut expected_k = vec![0.0; SLOTS * width];
+        let mut expected_v = vec![0.0; SLOTS * width];
+        for row in 0..case.positions.len() {
+            let expected: Vec<f64> =
+                (0..case.heads).flat_map(|head| case.expected_head(row, head, q_norm)).collect();
+            assert_close(&q[row * case.heads * dim..][..case.heads * dim], &expected, 1e-5);
+            if case.slots[row] == NO_SLOT {
+                continue;
+            }
+            let place = case.slots[row] as usize * width;
+            for head in 0..kv_heads {
+                let key = case.expected_head(row, case.heads + head, k_norm);
+                expected_k[place + head * dim..][..dim].copy_from_slice(&key);
+            }
+            let qkv_width = (case.heads + 2 * kv_heads) * dim;
+            let values = &case.qkv[(row + 1) * qkv_width - width..(row + 1) * qkv_width];
+            expected_v[place..place + width].copy_from_slice(&rounded(values, dtype));
+        }
+        prop_assert_eq!(bits(&v), bits(&expected_v));
+        assert_close(&k, &expected_k, if bf16_cache { 4e-3 } else { 1e-5 });
+    }
+}
+
+#[test]
+fn a_token_without_a_slot_writes_nothing() {
+    let rows = (0..20).map(|row| (row, NO_SLOT)).collect();
+    let (q, k, v) = Case::new((4, 2, 24), rows, true).run(2, DType::F32);
+    assert!(q.iter().all(|value| value.is_finite()));
+    assert!(k.iter().chain(&v).all(|value| value.to_bits() == 0));
+}
+
+#[test]
+fn equals_candle_nn() {
+    let (heads, kv_heads, dim, rows) = (4, 2, 48, 10);
+    let case = Case::new(
+        (heads, kv_heads, dim),
+        (0..rows).map(|i| (i + 3, i)).collect(),
+        false,
+    );
+    let (q, ..) = case.run(2, DType::F32);
+    let width = (heads + 2 * kv_heads) * dim;
+    let rows = rows as usize;
+    let qkv = Tensor::from_slice(&case.qkv, (1, rows, width), &Device::Cpu).unwrap();
+    let heads_first = qkv
+        .narrow(2, 0, heads * dim)
+        .and_then(|q| q.reshape((1, rows, heads, dim)))
+        .and_then(|q| q.transpose(1, 2))
+        .and_then(|q| q.contiguous())
+        .unwrap();
+    let table = |values: &[f32]| {
+        let table = Tensor::from_slice(values, (MAX_POSITIONS, dim / 2), &Device::Cpu).unwrap();
+        table
+            .narrow(0, 3, rows)
+            .and_then(|table| table.contiguous())
+            .unwrap()
+    };
+    let rotated = candle_nn::rotary_emb::rope(&heads_first, &table(&case.cos), &table(&case.sin))
+        .and_then(|q| q.transpose(1, 2))
+        .and_then(|q| q.flatten_all())
+        .unwrap();
+    assert_close(&q, &wide(&rotated.to_vec1::<f32>().unwrap()), 1e-5);
+}
