@@ -6,6 +6,8 @@
 //! and dict methods, Python's way to print values. What a template may consume is bounded: instructions,
 //! recursion, bytes written. Not bounded is a value that a template builds without writing it (say, a
 //! string that it doubles in a loop): templates come with the model and are trusted like its weights.
+//!
+//! One difference from Python is known: `~` and `join` print lists and dicts with double quotes.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
