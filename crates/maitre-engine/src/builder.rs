@@ -359,9 +359,9 @@ impl Parts {
 }
 
 fn start(parts: Parts) -> Result<Engine, StartError> {
-    crate::metrics::describe();
     let Parts { executor, tokenizer, defaults, info, stall_after } = parts;
     let limits = info.limits;
+    crate::metrics::start(limits.num_blocks);
     let started = Instant::now();
     let vocab_size = info.vocab_size.min(executor.vocab_size());
     let vitals = Arc::new(Vitals::new(executor.heartbeat(), stall_after, limits.num_blocks));

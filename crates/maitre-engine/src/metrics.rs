@@ -9,8 +9,28 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 
 use crate::{FinishReason, Timings};
 
-/// Names and meanings, for exporters that show them. Called once at start.
-pub(crate) fn describe() {
+/// Everything countable, at zero: a dashboard tells "nothing happened" from "not there".
+pub(crate) fn start(kv_total: usize) {
+    describe();
+    house(0, 0, 0, kv_total);
+    for name in [
+        "maitre_steps_total",
+        "maitre_step_tokens_total",
+        "maitre_preemptions_total",
+        "maitre_requests_failed_total",
+        "maitre_requests_cancelled_total",
+        "maitre_prompt_tokens_total",
+        "maitre_generation_tokens_total",
+        "vllm:num_preemptions_total",
+        "vllm:prompt_tokens_total",
+        "vllm:generation_tokens_total",
+    ] {
+        counter!(name).increment(0);
+    }
+}
+
+/// Names and meanings, for exporters that show them.
+fn describe() {
     describe_gauge!("maitre_requests_running", "Sequences that take part in steps");
     describe_gauge!("maitre_requests_waiting", "Sequences submitted that have not started");
     describe_gauge!("maitre_kv_blocks_used", "KV blocks held by sequences");
