@@ -5,7 +5,7 @@ use std::time::Duration;
 use maitre_proto::v1;
 use tonic::Code;
 
-use crate::house::{House, engine, long_request, reason, refused, short_request};
+use crate::house::{House, engine, long_request, reason, refused, short_request, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_finished_and_what_comes_is_refused() {
@@ -14,9 +14,12 @@ async fn what_runs_is_finished_and_what_comes_is_refused() {
     let mut client = house.generation();
     let http = house.http;
     house.stop.send(()).unwrap();
-    while house.engine.health().ready {
-        tokio::task::yield_now().await;
-    }
+    soon(async {
+        while house.engine.health().ready {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     refused(
         client.generate(short_request("Hello")).await,
         Code::Unavailable,
@@ -37,7 +40,7 @@ async fn what_runs_is_finished_and_what_comes_is_refused() {
         ));
     }
     assert_eq!(finished, 1, "the last guest was served to the end");
-    house.served.await.unwrap().unwrap();
+    soon(house.served).await.unwrap().unwrap();
     assert!(
         tokio::net::TcpStream::connect(house.grpc).await.is_err(),
         "the door is closed"
@@ -65,7 +68,7 @@ async fn what_is_left_when_the_time_is_over_is_cancelled_and_told_so() {
     };
     assert_eq!(status.code(), Code::Cancelled, "{status:?}");
     assert_eq!(reason(&status), "CANCELLED");
-    house.served.await.unwrap().unwrap();
+    soon(house.served).await.unwrap().unwrap();
     assert_eq!(house.engine.load().in_flight, 0);
 }
 
@@ -85,13 +88,9 @@ async fn a_watcher_sees_the_end_and_does_not_delay_it() {
     let seen = watch.message().await.unwrap().unwrap();
     assert_eq!(seen.status(), ServingStatus::Serving);
     house.stop.send(()).unwrap();
-    let seen = watch.message().await.unwrap().unwrap();
+    let seen = soon(watch.message()).await.unwrap().unwrap();
     assert_eq!(seen.status(), ServingStatus::NotServing);
-    tokio::time::timeout(Duration::from_secs(20), house.served)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    soon(house.served).await.unwrap().unwrap();
 }
 
 /// Dropping the future is the disorderly end: connections are cut, and nothing keeps running.

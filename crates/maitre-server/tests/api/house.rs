@@ -1,5 +1,6 @@
 //! A server in a test: opened with an engine of its own, closed when the test ends.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// Generous: tests share their cores with other tests.
+/// Far longer than anything takes: it bounds how long a broken server keeps a test waiting.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct House {
@@ -118,6 +119,13 @@ impl House {
         stream.message().await.unwrap().unwrap();
         stream
     }
+}
+
+/// What must come, but might never come if the server is broken.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("still waiting")
 }
 
 pub(crate) async fn connect(address: SocketAddr) -> Channel {

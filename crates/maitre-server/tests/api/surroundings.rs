@@ -8,7 +8,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::house::{House, short_request};
+use crate::house::{House, short_request, soon};
 
 const GENERATION: &str = "maitre.v1.GenerationService";
 const ADMIN: &str = "maitre.v1.AdminService";
@@ -64,7 +64,7 @@ async fn readiness_is_the_engines() {
     let seen = watch.message().await.unwrap().unwrap();
     assert_eq!(seen.status(), ServingStatus::Serving);
     house.engine.drain(std::time::Duration::ZERO).await;
-    let seen = watch.message().await.unwrap().unwrap();
+    let seen = soon(watch.message()).await.unwrap().unwrap();
     assert_eq!(seen.status(), ServingStatus::NotServing);
     for (path, status) in [
         ("/health", 503),
@@ -158,11 +158,15 @@ async fn calls_and_tokens_are_counted() {
     house.until_empty().await;
     // The end of a call is counted when its last frame has been handed over, which the client
     // may see first.
-    let mut text = get(house.http, "/metrics").await;
-    while !text.contains(r#"method="maitre.v1.GenerationService/GetModel",code="NOT_FOUND""#) {
-        tokio::task::yield_now().await;
-        text = get(house.http, "/metrics").await;
-    }
+    let counted = async {
+        loop {
+            let text = get(house.http, "/metrics").await;
+            if text.contains(r#"method="maitre.v1.GenerationService/GetModel",code="NOT_FOUND""#) {
+                return text;
+            }
+        }
+    };
+    let text = soon(counted).await;
     for expected in [
         r#"maitre_grpc_requests_total{method="maitre.v1.GenerationService/Generate",code="OK"}"#,
         r#"maitre_grpc_request_seconds_bucket{method="maitre.v1.GenerationService/Generate",le="0.001"}"#,
