@@ -1,5 +1,6 @@
 //! A Maitre server over gRPC as a target.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -141,13 +142,12 @@ fn screaming(camel: &str) -> String {
     name
 }
 
-/// An error and its causes in one line: tonic's own says only "transport error".
-fn reason(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+/// What lies behind an error, in one line: tonic's own says only "transport error".
+fn reason(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    let mut parts: Vec<String> = causes.map(ToString::to_string).collect();
+    parts.dedup();
+    parts.join(": ")
 }
 
 #[cfg(test)]

@@ -70,18 +70,24 @@ fn panel(
         };
         found.map(usize::to_string).unwrap_or_default()
     };
+    let decimals = if top < 10.0 { 2 } else { 0 };
+    let tick = |y: &f64| format!("{y:.decimals$}");
     let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 18))
+        .caption(title, ("sans-serif", 22))
         .margin(12)
-        .x_label_area_size(40)
+        .x_label_area_size(48)
         .y_label_area_size(72)
         .build_cartesian_2d(-0.25..right, 0.0..top)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
+        .max_light_lines(1)
+        .label_style(("sans-serif", 17))
         .x_desc("concurrent users")
         .x_labels(users.len() * 4)
         .x_label_formatter(&label)
+        .y_labels(6)
+        .y_label_formatter(&tick)
         .draw()?;
     chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
     chart.draw_series(points().map(|point| Circle::new(point, 4, colour.filled())))?;

@@ -161,7 +161,9 @@ async fn a_server_without_ranges_is_asked_for_the_whole_file() {
     fixture.server.set_fault(Fault::EndsAt(4000));
     fixture.resolve().await.unwrap_err();
     // Its first 1000 bytes, taken for the missing last 1000, would give a file of the right size.
-    fixture.server.set_fault(Fault::IgnoresRangesAndEndsAt(1000));
+    fixture
+        .server
+        .set_fault(Fault::IgnoresRangesAndEndsAt(1000));
     fixture.resolve().await.unwrap_err();
     fixture.server.set_fault(Fault::IgnoresRanges);
     let directory = fixture.resolve().await.unwrap();

@@ -1,5 +1,6 @@
 //! What can go wrong between a model's name and its files, and what to do about each.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use hf_hub::HFError;
@@ -175,17 +176,20 @@ pub(super) fn is_transport(error: &HFError) -> bool {
     }
 }
 
-/// An error and its causes in one line; a cause that its parent already quotes is left out.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
+/// An error and its causes in one line. Of a failed request only the causes: its own text repeats
+/// the address, which the message around it names already.
+pub(super) fn chain(error: &HFError) -> String {
+    let first: &dyn Error = match error {
+        HFError::Request { source, .. } => source.source().unwrap_or(source),
+        other => other,
+    };
+    let mut parts: Vec<String> = Vec::new();
+    for cause in std::iter::successors(Some(first), |cause| (*cause).source()) {
         let text = cause.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
+        // Some errors quote their cause.
+        if !parts.last().is_some_and(|parent| parent.contains(&text)) {
+            parts.push(text);
         }
-        source = cause.source();
     }
-    line
+    parts.join(": ")
 }
