@@ -8,6 +8,7 @@ mod examples;
 mod golden;
 mod lint;
 mod phases;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Golden(golden::Arguments),
     /// Measure: `maitre bench` with the given arguments, or the kernels with `bench kernels`.
     Bench(bench::Arguments),
+    /// Send a server thousands of requests and see that its memory does not grow (Linux).
+    Soak(soak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Examples => examples::run(),
         Command::Golden(arguments) => golden::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
