@@ -4,7 +4,7 @@
 //! of another size, on one to three threads, with logits asked for in other tiles.
 
 use crate::support::{
-    Part, all_logits, batch, bits, fixture, prefill, runner, sized_runner, whole_cache,
+    Host, Part, all_logits, batch, bits, fixture, prefill, runner, sized_runner, whole_cache,
 };
 use maitre_model::{LOGITS_TILE, LoadFormat, LoadOptions, ModelSource, Runner, RunnerConfig};
 use proptest::prelude::*;
@@ -118,10 +118,17 @@ fn check(name: &str, schedule: &Schedule) {
     let options = LoadOptions::default();
     let config = RunnerConfig::new(NUM_BLOCKS, schedule.block_size as u32, 256, SEQUENCES);
     let mut crowd = sized_runner(&source, &options, schedule.threads, config);
-    let mut alone = runner(&source, &options, 1);
+    // What other sequences left in the blocks must not show.
+    let others = Schedule {
+        lengths: [LONGEST; SEQUENCES],
+        blocks: schedule.blocks.iter().rev().copied().collect(),
+        ..schedule.clone()
+    };
+    run(&mut crowd, &others);
+    let alone = Host::new(&source, &options, 1);
     for (sequence, found) in run(&mut crowd, schedule).iter().enumerate() {
         let tokens = tokens(sequence, schedule.lengths[sequence]);
-        let expected = prefill(&mut alone, &tokens, usize::MAX);
+        let expected = prefill(&mut alone.runner(), &tokens, usize::MAX);
         assert_eq!(found.len(), expected.len());
         for (row, (found, expected)) in found.iter().zip(&expected).enumerate() {
             assert_eq!(

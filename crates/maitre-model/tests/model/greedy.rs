@@ -2,8 +2,8 @@
 //!
 //! Each case runs twice: its prompt at once, and in chunks as chunked prefill feeds it.
 
-use crate::support::{bundled, greedy, in_dtype, runner, test_data};
-use maitre_model::{ModelSource, Runner};
+use crate::support::{Host, bundled, greedy, in_dtype, test_data};
+use maitre_model::ModelSource;
 use maitre_tensor::DType;
 use serde_json::Value;
 
@@ -27,13 +27,13 @@ fn cases(json: &[u8]) -> Vec<Case> {
     }
 }
 
-fn check(runner: &mut Runner, cases: &[Case]) {
-    let stops = runner.model().generation_defaults().eos_token_ids.clone();
+fn check(host: &Host, cases: &[Case]) {
+    let stops = host.model().generation_defaults().eos_token_ids.clone();
     assert!(!cases.is_empty());
     for (index, case) in cases.iter().enumerate() {
         for chunk in [usize::MAX / 2, 5] {
             let max_tokens = case.expected.len();
-            let found = greedy(runner, &case.prompt, chunk, max_tokens, &stops);
+            let found = greedy(&mut host.runner(), &case.prompt, chunk, max_tokens, &stops);
             assert_eq!(found, case.expected, "case {index}, chunks of {chunk}");
         }
     }
@@ -44,7 +44,7 @@ fn bundled_model_generates_the_golden_ids() {
     let golden = include_bytes!("../../../maitre-bundled/tests/golden_greedy.json");
     let source = bundled(&maitre_bundled::TARGET);
     check(
-        &mut runner(&source, &in_dtype(DType::F32), 2),
+        &Host::new(&source, &in_dtype(DType::F32), 2),
         &cases(golden),
     );
 }
@@ -57,7 +57,7 @@ fn shared_models_generate_the_golden_ids() {
         let golden = std::fs::read(directory.join("golden_greedy.json")).unwrap();
         let source = ModelSource::Directory(directory);
         check(
-            &mut runner(&source, &in_dtype(DType::F32), 2),
+            &Host::new(&source, &in_dtype(DType::F32), 2),
             &cases(&golden),
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! The fixtures are made by `cargo xtask golden`; their sizes are odd on purpose.
 
-use crate::support::{FIXTURES, fixture, in_dtype, prefill, runner};
+use crate::support::{FIXTURES, Host, fixture, in_dtype, prefill};
 use maitre_model::{LoadOptions, ModelSource};
 use maitre_tensor::DType;
 use safetensors::SafeTensors;
@@ -55,13 +55,13 @@ fn logits_match_whole_and_chunked() {
     for name in FIXTURES {
         let expected = expected(name);
         let source = ModelSource::Directory(fixture(name));
-        let mut runner = runner(&source, &LoadOptions::default(), 2);
-        let tolerance = match runner.model().dtype() {
+        let host = Host::new(&source, &LoadOptions::default(), 2);
+        let tolerance = match host.model().dtype() {
             DType::F32 => 1e-4,
             DType::Bf16 | DType::F16 => 2e-2,
         };
-        for chunk in [usize::MAX, 7, 1] {
-            let found = prefill(&mut runner, &expected.tokens, chunk);
+        for chunk in [expected.tokens.len(), 7, 1] {
+            let found = prefill(&mut host.runner(), &expected.tokens, chunk);
             let error = relative_error(&found, &expected.logits);
             println!("{name}, chunks of {chunk}: {error:.1e}");
             assert!(error <= tolerance, "{name}: {error:e} > {tolerance:e}");
@@ -73,12 +73,14 @@ fn logits_match_whole_and_chunked() {
 fn the_files_type_is_kept_unless_told_otherwise() {
     for name in FIXTURES {
         let source = ModelSource::Directory(fixture(name));
-        let dtype = runner(&source, &LoadOptions::default(), 1).model().dtype();
+        let dtype = Host::new(&source, &LoadOptions::default(), 1)
+            .model()
+            .dtype();
         assert!(
             name.contains(&dtype.to_string()),
             "{name} loaded as {dtype}"
         );
-        let widened = runner(&source, &in_dtype(DType::F32), 1);
+        let widened = Host::new(&source, &in_dtype(DType::F32), 1);
         assert_eq!(widened.model().dtype(), DType::F32);
         assert_eq!(widened.model().kv_dtype(), DType::F32);
     }

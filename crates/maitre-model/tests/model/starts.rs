@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use crate::support::{FIXTURES, all_logits, fixture, prefill, runner};
+use crate::support::{FIXTURES, all_logits, bundled, fixture, in_dtype, prefill, runner};
 use candle_core::{Device, Tensor};
 use maitre_model::{LoadFormat, LoadOptions, Model, ModelError, ModelSource};
 use maitre_tensor::{Backend, DType};
@@ -106,9 +106,12 @@ fn damaged_files_are_named() {
         (r#"{"weight_map": {}}"#, "weight_map"),
         (
             r#"{"weight_map": {"a": "../secret.safetensors"}}"#,
-            "../secret.safetensors",
+            "beside the index",
         ),
-        (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "/etc/passwd"),
+        (
+            r#"{"weight_map": {"a": "/etc/passwd"}}"#,
+            "beside the index",
+        ),
     ] {
         fs::write(&index, json).unwrap();
         check_refused(sharded.path(), &["model.safetensors.index.json", part]);
@@ -190,18 +193,37 @@ fn a_tied_matrix_may_be_stored_twice_but_not_differ() {
 
 #[test]
 fn sizes_in_memory_are_those_announced() {
-    for name in FIXTURES {
+    let backend = Backend::cpu(1).unwrap();
+    for (bundled_model, parameters) in [
+        (&maitre_bundled::TARGET, 5_771_264),
+        (&maitre_bundled::DRAFT, 918_400),
+    ] {
         for dtype in [DType::F32, DType::Bf16] {
-            let options = LoadOptions {
-                dtype: Some(dtype),
-                ..LoadOptions::default()
-            };
-            let model = load(&fixture(name), &options).unwrap();
-            let announced = model.config().weight_bytes(dtype) as usize;
-            assert!(model.weight_bytes() >= announced, "{name}");
-            // Rows may be padded to whole cache lines or tiles of the kernels; no second copy may exist.
-            assert!(model.weight_bytes() < announced * 3 / 2 + 4096, "{name}");
+            let model = Model::load(&bundled(bundled_model), &in_dtype(dtype), &backend).unwrap();
+            assert_eq!(model.config().num_parameters(), parameters);
+            let announced = model.config().weight_bytes(dtype) as f64;
+            let excess = model.weight_bytes() as f64 / announced - 1.0;
+            // Kernels may pad rows; a second copy of the tied matrix is a fifth of the target.
+            assert!((0.0..0.1).contains(&excess), "{dtype}: {excess} more");
         }
+    }
+}
+
+#[test]
+fn sizes_count_every_bias_and_norm() {
+    for name in FIXTURES {
+        let tensors: Vec<_> = fs::read_dir(fixture(name))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| {
+                let file = path.file_name().unwrap().to_string_lossy().into_owned();
+                file.starts_with("model") && file.ends_with(".safetensors")
+            })
+            .flat_map(|path| candle_core::safetensors::load(path, &Device::Cpu).unwrap())
+            .collect();
+        let elements: usize = tensors.iter().map(|(_, tensor)| tensor.elem_count()).sum();
+        let model = load(&fixture(name), &LoadOptions::default()).unwrap();
+        assert_eq!(model.config().num_parameters(), elements as u64, "{name}");
     }
 }
 
@@ -209,14 +231,14 @@ fn sizes_in_memory_are_those_announced() {
 fn random_weights_need_only_a_configuration() {
     let directory = copy("llama-f32-llama3-bias-v4");
     fs::remove_file(directory.path().join(WEIGHTS)).unwrap();
-    edit_config(directory.path(), json!({"torch_dtype": "bfloat16"}));
+    edit_config(directory.path(), json!({"torch_dtype": "float16"}));
     let options = LoadOptions {
         load_format: LoadFormat::Random { seed: 1 },
         ..LoadOptions::default()
     };
     let source = ModelSource::Directory(directory.path().to_owned());
     let mut runner = runner(&source, &options, 2);
-    assert_eq!(runner.model().dtype(), DType::Bf16);
+    assert_eq!(runner.model().dtype(), DType::F16);
     let tokens: Vec<u32> = (3..30).collect();
     let logits = prefill(&mut runner, &tokens, 10).concat();
     assert!(logits.iter().all(|logit| logit.is_finite()));

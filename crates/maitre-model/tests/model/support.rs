@@ -46,6 +46,37 @@ pub(crate) fn in_dtype(dtype: DType) -> LoadOptions {
     }
 }
 
+/// A loaded model, and what its runners are sized for. Sequences whose logits are to be compared
+/// each get a runner of their own: a cache that still holds an earlier run of the same tokens would
+/// hide that a later one forgot to write them.
+pub(crate) struct Host {
+    model: Arc<Model>,
+    backend: Backend,
+    config: RunnerConfig,
+}
+
+impl Host {
+    /// For steps of up to 512 tokens of one sequence.
+    pub(crate) fn new(source: &ModelSource, options: &LoadOptions, threads: usize) -> Self {
+        let backend = Backend::cpu(threads).unwrap();
+        let model = Arc::new(Model::load(source, options, &backend).unwrap());
+        Self {
+            model,
+            backend,
+            config: RunnerConfig::new(32, 16, 512, 1),
+        }
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// A runner with an empty cache.
+    pub(crate) fn runner(&self) -> Runner {
+        Runner::new(self.model.clone(), self.backend.clone(), self.config).unwrap()
+    }
+}
+
 /// A runner whose steps take up to 512 tokens of up to 8 sequences.
 pub(crate) fn runner(source: &ModelSource, options: &LoadOptions, threads: usize) -> Runner {
     sized_runner(source, options, threads, RunnerConfig::new(64, 16, 512, 8))
