@@ -1,7 +1,7 @@
 //! A large buffer is address space until it is written to: a KV pool of gigabytes must not take
 //! memory, nor time at start, before it fills.
 #![cfg(target_os = "linux")]
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use maitre_tensor::{Buffer, DType};
 

@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::dot::{LANES, dots, tree_sum};
+use super::dot::{LANES, dot, four_dots, tree_sum};
 use super::exp::exp;
 use super::gather::widen_from;
 use crate::Span;
@@ -192,12 +192,10 @@ impl Tile<'_> {
         let done = fours.len() * 4;
         for (block, four) in fours.iter_mut().enumerate() {
             let keys = std::array::from_fn(|i| key(block * 4 + i));
-            let [products] = dots::<f32, 1, 4>([query], keys);
-            *four = products.map(|product| product * scale);
+            *four = four_dots(query, keys).map(|product| product * scale);
         }
         for (i, score) in rest.iter_mut().enumerate() {
-            let [[product]] = dots::<f32, 1, 1>([query], [key(done + i)]);
-            *score = product * scale;
+            *score = dot(query, key(done + i)) * scale;
         }
         scores
     }

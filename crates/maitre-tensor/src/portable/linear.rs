@@ -1,18 +1,20 @@
 //! Matrix products: activations `[rows, cols]` with weights `[out, cols]`.
 //!
-//! A tile reads each of its weight rows once. With one activation row the weights are widened in
-//! registers; with more, a pair of weight rows is widened into scratch memory first and then meets
-//! every activation row. Cost of a tile: `rows * out * cols` multiplications and additions, and
-//! `out * cols` stored weights read.
+//! A tile reads each of its weight rows once, widens a few of them into scratch memory that stays in
+//! the first- or second-level cache, and multiplies them with every activation row. Cost of a tile:
+//! `rows * out * cols` multiplications and additions, and `out * cols` stored weights read.
 
 use half::{bf16, f16};
 
-use super::dot::dots;
+use super::dot::{dot, four_dots};
 use crate::buffer::View;
 use crate::element::Element;
 use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
+
+/// Weight rows that are widened and multiplied together.
+const FEATURES: usize = 4;
 
 /// See [`Kernels::round`](crate::kernels::Kernels::round).
 pub(super) fn round(input: &[f32], like: View<'_>, out: &mut [f32]) {
@@ -38,80 +40,40 @@ pub(super) fn linear(args: &Linear<'_>, out: Rect<'_, f32>, scratch: &mut Scratc
     }
 }
 
-fn tile<W: Element>(args: &Linear<'_>, weight: &[W], out: Rect<'_, f32>, scratch: &mut Scratch) {
-    let cols = args.cols;
-    let weight_row = |feature: usize| &weight[feature * cols..(feature + 1) * cols];
-    if out.rows().len() == 1 {
-        one_row(args, weight_row, out);
-    } else {
-        many_rows(args, weight_row, out, scratch);
-    }
-}
-
-/// Four features at a time: enough independent sums to hide the latency of an addition.
-fn one_row<'w, W: Element>(
+fn tile<W: Element>(
     args: &Linear<'_>,
-    weight_row: impl Fn(usize) -> &'w [W],
-    mut out: Rect<'_, f32>,
-) {
-    let row = out.rows().start;
-    let x = &args.x[row * args.cols..(row + 1) * args.cols];
-    let first = out.cols().start;
-    let (fours, rest) = out.row_mut(row).as_chunks_mut::<4>();
-    for (block, sums) in fours.iter_mut().enumerate() {
-        let weights = std::array::from_fn(|i| weight_row(first + block * 4 + i));
-        [*sums] = dots::<W, 1, 4>([x], weights);
-    }
-    let done = first + fours.len() * 4;
-    for (i, sum) in rest.iter_mut().enumerate() {
-        [[*sum]] = dots::<W, 1, 1>([x], [weight_row(done + i)]);
-    }
-    add_bias(args.bias, first, out.row_mut(row));
-}
-
-fn many_rows<'w, W: Element>(
-    args: &Linear<'_>,
-    weight_row: impl Fn(usize) -> &'w [W],
+    weight: &[W],
     mut out: Rect<'_, f32>,
     scratch: &mut Scratch,
 ) {
-    let features = out.cols();
-    let (room_a, room_b) = scratch.floats(2 * args.cols).split_at_mut(args.cols);
-    let mut feature = features.start;
-    while feature + 2 <= features.end {
-        let a = W::widen_all(weight_row(feature), room_a);
-        let b = W::widen_all(weight_row(feature + 1), room_b);
-        times_rows(args, [a, b], feature - features.start, &mut out);
-        feature += 2;
+    let cols = args.cols;
+    let x = |row: usize| &args.x[row * cols..(row + 1) * cols];
+    let mut rooms = scratch.floats(FEATURES * cols).chunks_exact_mut(cols);
+    let mut rooms: [&mut [f32]; FEATURES] =
+        std::array::from_fn(|_| rooms.next().unwrap_or_default());
+    let first = out.cols().start;
+    let mut quads = weight[first * cols..out.cols().end * cols].chunks_exact(FEATURES * cols);
+    let mut place = 0;
+    for quad in quads.by_ref() {
+        let mut rows = quad.chunks_exact(cols);
+        let rows = rooms
+            .each_mut()
+            .map(|room| W::widen_all(rows.next().unwrap_or_default(), room));
+        for row in out.rows() {
+            let sums = four_dots(x(row), rows);
+            out.row_mut(row)[place..place + FEATURES].copy_from_slice(&sums);
+        }
+        place += FEATURES;
     }
-    if feature < features.end {
-        let a = W::widen_all(weight_row(feature), room_a);
-        times_rows(args, [a], feature - features.start, &mut out);
+    for feature in quads.remainder().chunks_exact(cols) {
+        let feature = W::widen_all(feature, rooms[0]);
+        for row in out.rows() {
+            out.row_mut(row)[place] = dot(x(row), feature);
+        }
+        place += 1;
     }
     for row in out.rows() {
-        add_bias(args.bias, features.start, out.row_mut(row));
-    }
-}
-
-/// All rows of the tile times `C` widened weight rows, to the tile's columns from `col` on.
-fn times_rows<const C: usize>(
-    args: &Linear<'_>,
-    weights: [&[f32]; C],
-    col: usize,
-    out: &mut Rect<'_, f32>,
-) {
-    let x = |row: usize| &args.x[row * args.cols..(row + 1) * args.cols];
-    let rows = out.rows();
-    let mut row = rows.start;
-    while row + 2 <= rows.end {
-        let [upper, lower] = dots::<f32, 2, C>([x(row), x(row + 1)], weights);
-        out.row_mut(row)[col..col + C].copy_from_slice(&upper);
-        out.row_mut(row + 1)[col..col + C].copy_from_slice(&lower);
-        row += 2;
-    }
-    if row < rows.end {
-        let [sums] = dots::<f32, 1, C>([x(row)], weights);
-        out.row_mut(row)[col..col + C].copy_from_slice(&sums);
+        add_bias(args.bias, first, out.row_mut(row));
     }
 }
 

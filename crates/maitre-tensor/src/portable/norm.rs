@@ -1,11 +1,10 @@
 //! Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467) and the residual sum.
 
-use super::dot::dots;
+use super::dot::dot;
 
 /// See [`Kernels::rms_norm`](crate::kernels::Kernels::rms_norm).
 pub(super) fn rms_norm(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let [[square_sum]] = dots::<f32, 1, 1>([input], [input]);
-    let inverse = 1.0 / (square_sum / input.len() as f32 + eps).sqrt();
+    let inverse = 1.0 / (dot(input, input) / input.len() as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(input).zip(weight) {
         *out = x * inverse * weight;
     }

@@ -132,7 +132,8 @@ fn rope(change: impl FnOnce(&mut RopeStore<'_>)) -> Result<(), TensorError> {
 fn rope_refuses_wrong_shapes() {
     rope(|_| ()).unwrap();
     let (short, long, half) = (zeros(3), zeros(21), bf16(24));
-    let table: [(Box<dyn FnOnce(&mut RopeStore<'_>)>, &str); 12] = [
+    type Change = Box<dyn FnOnce(&mut RopeStore<'_>)>;
+    let table: [(Change, &str); 12] = [
         (
             Box::new(|a| a.head_dim = 3),
             "`head_dim` must be even and above 0, but is 3",
