@@ -14,7 +14,14 @@ pub(crate) fn run() -> Result<()> {
 /// Clippy and rustdoc share the metadata that `cargo check` makes of the dependencies.
 pub(crate) fn add_phases(phases: &mut Phases) {
     phases.run("format", || {
-        finish(&mut cargo(&["fmt", "--all", "--check"]))
+        // The names of the files are enough: `cargo fmt` shows and mends the rest.
+        finish(&mut cargo(&[
+            "fmt",
+            "--all",
+            "--",
+            "--check",
+            "--files-with-diff",
+        ]))
     });
     phases.run("clippy", || {
         let flags = [
@@ -22,6 +29,7 @@ pub(crate) fn add_phases(phases: &mut Phases) {
             "--locked",
             "--workspace",
             "--all-targets",
+            "--keep-going",
             "--",
             "-D",
             "warnings",
@@ -34,6 +42,7 @@ pub(crate) fn add_phases(phases: &mut Phases) {
             "--locked",
             "--workspace",
             "--no-deps",
+            "--keep-going",
             "--document-private-items",
         ];
         finish(cargo(&flags).env("RUSTDOCFLAGS", "-D warnings"))
