@@ -47,7 +47,10 @@ async fn main() -> Result<()> {
     let began = Instant::now();
     let crowd = ask_all(&engine, QUESTIONS.map(question).to_vec()).await?;
     let took = began.elapsed();
-    ensure!(crowd[0].text == alone.text, "an answer must not depend on who else is asking");
+    ensure!(
+        crowd[0].text == alone.text,
+        "an answer must not depend on who else is asking"
+    );
 
     compare(&alone, &crowd, took);
     arrows(&crowd);
@@ -55,7 +58,11 @@ async fn main() -> Result<()> {
         "day01_inference_vs_serving",
         "Ten requests, four seats",
         &["waiting", "prefill", "decode"],
-        &crowd.iter().enumerate().map(|(index, answer)| bar(index, answer, began)).collect::<Vec<_>>(),
+        &crowd
+            .iter()
+            .enumerate()
+            .map(|(index, answer)| bar(index, answer, began))
+            .collect::<Vec<_>>(),
     )?;
     println!("picture: {}", path.display());
     Ok(())
@@ -64,7 +71,10 @@ async fn main() -> Result<()> {
 /// The first request, alone and in the crowd.
 fn compare(alone: &TimedAnswer, crowd: &[TimedAnswer], took: Duration) {
     let first = &crowd[0];
-    let last = crowd.iter().max_by_key(|answer| answer.ttft()).unwrap_or(first);
+    let last = crowd
+        .iter()
+        .max_by_key(|answer| answer.ttft())
+        .unwrap_or(first);
     let tokens: usize = crowd.iter().map(|answer| answer.tokens.len()).sum();
     let rate = |tokens: usize, time: Duration| format!("{:.0}", tokens as f64 / time.as_secs_f64());
     let row = |name: &str, cell: &dyn Fn(&TimedAnswer) -> String| {
@@ -94,18 +104,69 @@ fn arrows(crowd: &[TimedAnswer]) {
         format!("{} ms", ms(total / crowd.len() as u32))
     };
     let row = |cells: [&str; 4], measured: String| {
-        cells.iter().map(ToString::to_string).chain([measured]).collect::<Vec<_>>()
+        cells
+            .iter()
+            .map(ToString::to_string)
+            .chain([measured])
+            .collect::<Vec<_>>()
     };
     table::print(
-        &["arrow", "can wait for", "can fail by", "is measured as", "mean here"],
         &[
-            row(["request → tokens", "the tokenizer", "bad input", "violations", ], "0 refused".into()),
-            row(["tokens → queue", "nothing", "a full queue", "queue length"], format!("{} asked", crowd.len())),
-            row(["queue → step", "a seat, blocks", "queue timeout", "queue time"], mean(&|a| a.end.timings.queue)),
-            row(["prompt → first token", "the token budget", "a failed step", "prefill time"], mean(&|a| a.end.timings.prefill)),
-            row(["token → token", "the others' tokens", "deadline, preemption", "TPOT"], mean(&|a| a.end.timings.tpot)),
-            row(["token → text", "half a character", "nothing", "(publisher)"], "—".into()),
-            row(["text → guest", "a slow reader", "a dropped stream", "E2E"], mean(&|a| a.e2e())),
+            "arrow",
+            "can wait for",
+            "can fail by",
+            "is measured as",
+            "mean here",
+        ],
+        &[
+            row(
+                [
+                    "request → tokens",
+                    "the tokenizer",
+                    "bad input",
+                    "violations",
+                ],
+                "0 refused".into(),
+            ),
+            row(
+                ["tokens → queue", "nothing", "a full queue", "queue length"],
+                format!("{} asked", crowd.len()),
+            ),
+            row(
+                [
+                    "queue → step",
+                    "a seat, blocks",
+                    "queue timeout",
+                    "queue time",
+                ],
+                mean(&|a| a.end.timings.queue),
+            ),
+            row(
+                [
+                    "prompt → first token",
+                    "the token budget",
+                    "a failed step",
+                    "prefill time",
+                ],
+                mean(&|a| a.end.timings.prefill),
+            ),
+            row(
+                [
+                    "token → token",
+                    "the others' tokens",
+                    "deadline, preemption",
+                    "TPOT",
+                ],
+                mean(&|a| a.end.timings.tpot),
+            ),
+            row(
+                ["token → text", "half a character", "nothing", "(publisher)"],
+                "—".into(),
+            ),
+            row(
+                ["text → guest", "a slow reader", "a dropped stream", "E2E"],
+                mean(&|a| a.e2e()),
+            ),
         ],
     );
 }

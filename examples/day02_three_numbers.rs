@@ -23,7 +23,9 @@ struct Point {
 
 fn request(guest: usize, prompt_tokens: u32, max_tokens: u32) -> GenerateRequest {
     // Any ids will do: what is measured is time, and the lengths must be equal.
-    let prompt = (0..prompt_tokens).map(|i| 300 + (guest as u32 * 31 + i * 7) % 3000).collect();
+    let prompt = (0..prompt_tokens)
+        .map(|i| 300 + (guest as u32 * 31 + i * 7) % 3000)
+        .collect();
     let mut request = GenerateRequest::new(Input::Tokens(prompt));
     request.sampling.temperature = Some(0.0);
     request.stopping.max_tokens = Some(max_tokens);
@@ -33,7 +35,9 @@ fn request(guest: usize, prompt_tokens: u32, max_tokens: u32) -> GenerateRequest
 
 async fn measure(engine: &Engine, guests: usize, max_tokens: u32) -> Result<Point> {
     let began = Instant::now();
-    let requests = (0..guests).map(|guest| request(guest, 64, max_tokens)).collect();
+    let requests = (0..guests)
+        .map(|guest| request(guest, 64, max_tokens))
+        .collect();
     let answers = ask_all(engine, requests).await?;
     let took = began.elapsed();
     let gaps: Vec<Duration> = answers.iter().flat_map(|answer| answer.gaps()).collect();
@@ -49,8 +53,11 @@ async fn measure(engine: &Engine, guests: usize, max_tokens: u32) -> Result<Poin
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (crowds, max_tokens): (&[usize], u32) =
-        if quick() { (&[1, 2], 8) } else { (&[1, 2, 4, 8, 16, 32, 64], 64) };
+    let (crowds, max_tokens): (&[usize], u32) = if quick() {
+        (&[1, 2], 8)
+    } else {
+        (&[1, 2, 4, 8, 16, 32, 64], 64)
+    };
     let engine = Engine::builder(maitre::bundled()).build()?;
     ask(&engine, request(0, 64, 8)).await?;
 
@@ -73,7 +80,14 @@ async fn main() -> Result<()> {
         })
         .collect();
     table::print(
-        &["guests", "TTFT p50 (ms)", "ITL p50 (ms)", "ITL p99 (ms)", "tokens/s", "per guest"],
+        &[
+            "guests",
+            "TTFT p50 (ms)",
+            "ITL p50 (ms)",
+            "ITL p99 (ms)",
+            "tokens/s",
+            "per guest",
+        ],
         &rows,
     );
     let line = |name: &str, value: &dyn Fn(&Point) -> f64| Line {

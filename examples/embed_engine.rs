@@ -7,9 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
-use maitre::{
-    ChatMessage, ChatRequest, Engine, EngineError, Event, GenerateRequest, Input, Role,
-};
+use maitre::{ChatMessage, ChatRequest, Engine, EngineError, Event, GenerateRequest, Input, Role};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -28,9 +26,10 @@ async fn main() -> Result<()> {
 }
 
 fn chat(text: &str) -> GenerateRequest {
-    let mut request = GenerateRequest::new(Input::Chat(ChatRequest::new(vec![
-        ChatMessage::new(Role::User, text),
-    ])));
+    let mut request = GenerateRequest::new(Input::Chat(ChatRequest::new(vec![ChatMessage::new(
+        Role::User,
+        text,
+    )])));
     request.stopping.max_tokens = Some(40);
     request
 }
@@ -38,7 +37,9 @@ fn chat(text: &str) -> GenerateRequest {
 /// Text as it is generated.
 async fn stream(engine: &Engine) -> Result<()> {
     print!("streamed: ");
-    let mut answer = engine.generate(chat("I would like a large latte, please.")).await?;
+    let mut answer = engine
+        .generate(chat("I would like a large latte, please."))
+        .await?;
     while let Some(event) = answer.next().await {
         match event? {
             Event::Delta(delta) => {
@@ -67,7 +68,14 @@ async fn repeat(engine: &Engine) -> Result<()> {
         texts.push(maitre_examples::timed::ask(engine, request).await?.text);
     }
     println!("seed 7:   {}", texts[0].trim());
-    println!("again:    {}", if texts[0] == texts[1] { "the same, bit for bit" } else { "DIFFERENT" });
+    println!(
+        "again:    {}",
+        if texts[0] == texts[1] {
+            "the same, bit for bit"
+        } else {
+            "DIFFERENT"
+        }
+    );
     println!("seed 8:   {}", texts[2].trim());
     Ok(())
 }

@@ -23,11 +23,20 @@ async fn main() -> Result<()> {
         None => start_server().await?,
     };
     println!("server:  {url}");
-    let mut client = GenerationServiceClient::connect(url).await.context("is the server up?")?;
+    let mut client = GenerationServiceClient::connect(url)
+        .await
+        .context("is the server up?")?;
 
-    let models = client.list_models(ListModelsRequest {}).await?.into_inner().models;
+    let models = client
+        .list_models(ListModelsRequest {})
+        .await?
+        .into_inner()
+        .models;
     for model in &models {
-        println!("model:   {} ({}, {} tokens)", model.name, model.architecture, model.max_model_len);
+        println!(
+            "model:   {} ({}, {} tokens)",
+            model.name, model.architecture, model.max_model_len
+        );
     }
     chat(&mut client).await?;
     refused(&mut client).await;
@@ -50,8 +59,14 @@ fn request(temperature: f32) -> StreamChatRequest {
             content: "I would like a large latte, please.".into(),
             ..ChatMessage::default()
         }],
-        sampling: Some(SamplingParams { temperature: Some(temperature), ..SamplingParams::default() }),
-        stopping: Some(StoppingParams { max_tokens: Some(40), ..StoppingParams::default() }),
+        sampling: Some(SamplingParams {
+            temperature: Some(temperature),
+            ..SamplingParams::default()
+        }),
+        stopping: Some(StoppingParams {
+            max_tokens: Some(40),
+            ..StoppingParams::default()
+        }),
         ..StreamChatRequest::default()
     }
 }
@@ -80,9 +95,15 @@ async fn chat(client: &mut GenerationServiceClient<Channel>) -> Result<()> {
 
 /// Status codes carry machine-readable details: which field, and what was expected.
 async fn refused(client: &mut GenerationServiceClient<Channel>) {
-    let Err(status) = client.stream_chat(request(-1.0)).await else { return };
+    let Err(status) = client.stream_chat(request(-1.0)).await else {
+        return;
+    };
     println!("refused: {:?} {}", status.code(), status.message());
-    for violation in status.get_details_bad_request().into_iter().flat_map(|b| b.field_violations) {
+    for violation in status
+        .get_details_bad_request()
+        .into_iter()
+        .flat_map(|b| b.field_violations)
+    {
         println!("         {}: {}", violation.field, violation.description);
     }
 }

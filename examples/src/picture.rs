@@ -59,7 +59,12 @@ pub fn lines(name: &str, title: &str, x: &str, y: &str, series: &[Line]) -> Resu
             .x_label_area_size(42)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..right, 0.0..top)?;
-        chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(WHITE).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc(x)
+            .y_desc(y)
+            .light_line_style(WHITE)
+            .draw()?;
         for (line, colour) in series.iter().zip(COLOURS.iter().cycle()) {
             let style = colour.stroke_width(2);
             chart
@@ -87,7 +92,11 @@ pub fn lines(name: &str, title: &str, x: &str, y: &str, series: &[Line]) -> Resu
 /// A folder or file that can't be written.
 pub fn gantt(name: &str, title: &str, phases: &[&str], bars: &[Bar]) -> Result<PathBuf> {
     let path = file(name)?;
-    let right = bars.iter().flat_map(|bar| bar.ends.iter().copied()).fold(1.0, f64::max) * 1.02;
+    let right = bars
+        .iter()
+        .flat_map(|bar| bar.ends.iter().copied())
+        .fold(1.0, f64::max)
+        * 1.02;
     let rows = bars.len() as i32;
     let draw = || -> Result<(), Box<dyn std::error::Error>> {
         let area = SVGBackend::new(&path, (760, 90 + 26 * bars.len() as u32)).into_drawing_area();
@@ -114,7 +123,11 @@ pub fn gantt(name: &str, title: &str, phases: &[&str], bars: &[Bar]) -> Result<P
         for (index, phase) in phases.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let rectangles = bars.iter().enumerate().filter_map(|(row, bar)| {
-                let begin = if index == 0 { bar.begin } else { *bar.ends.get(index - 1)? };
+                let begin = if index == 0 {
+                    bar.begin
+                } else {
+                    *bar.ends.get(index - 1)?
+                };
                 let end = *bar.ends.get(index)?;
                 let at = rows - 1 - row as i32;
                 let corners = [
@@ -125,9 +138,12 @@ pub fn gantt(name: &str, title: &str, phases: &[&str], bars: &[Bar]) -> Result<P
                 rectangle.set_margin(4, 4, 0, 0);
                 Some(rectangle)
             });
-            chart.draw_series(rectangles)?.label(*phase).legend(move |(x, y)| {
-                Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.mix(0.85).filled())
-            });
+            chart
+                .draw_series(rectangles)?
+                .label(*phase)
+                .legend(move |(x, y)| {
+                    Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.mix(0.85).filled())
+                });
         }
         chart
             .configure_series_labels()

@@ -21,7 +21,9 @@ impl TimedAnswer {
     /// Time to first token.
     #[must_use]
     pub fn ttft(&self) -> Duration {
-        self.tokens.first().map_or(Duration::ZERO, |first| *first - self.asked)
+        self.tokens
+            .first()
+            .map_or(Duration::ZERO, |first| *first - self.asked)
     }
 
     /// Gaps between tokens.
@@ -32,7 +34,9 @@ impl TimedAnswer {
     /// From the question to the last token.
     #[must_use]
     pub fn e2e(&self) -> Duration {
-        self.tokens.last().map_or(Duration::ZERO, |last| *last - self.asked)
+        self.tokens
+            .last()
+            .map_or(Duration::ZERO, |last| *last - self.asked)
     }
 }
 
@@ -51,7 +55,14 @@ pub async fn ask(engine: &Engine, request: GenerateRequest) -> Result<TimedAnswe
                 text.push_str(&delta.text);
                 tokens.extend(delta.token_ids.iter().map(|_| Instant::now()));
             }
-            Event::Finished(end) => return Ok(TimedAnswer { text, asked, tokens, end }),
+            Event::Finished(end) => {
+                return Ok(TimedAnswer {
+                    text,
+                    asked,
+                    tokens,
+                    end,
+                });
+            }
             Event::PromptLogprobs(_) => {}
         }
     }

@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "maitre",
     ]))?;
     let maitre = target_directory().join("release").join("maitre");
-    let mut server = Server::start(&maitre)?;
+    let server = Server::start(&maitre)?;
     let warm = arguments.requests / 10;
     ensure!(
         warm >= arguments.clients,

@@ -62,7 +62,9 @@ impl Admission {
             return Err(EngineError::Draining);
         }
         if in_flight.contains_key(request_id) {
-            return Err(EngineError::DuplicateRequest { request_id: request_id.to_owned() });
+            return Err(EngineError::DuplicateRequest {
+                request_id: request_id.to_owned(),
+            });
         }
         self.waiting
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| {
@@ -131,7 +133,9 @@ impl Admission {
     fn retry_after(&self) -> Duration {
         lock(&self.pace)
             .mean_gap
-            .map_or(RETRY_WITHOUT_HISTORY, |gap| gap.clamp(SHORTEST_RETRY, LONGEST_RETRY))
+            .map_or(RETRY_WITHOUT_HISTORY, |gap| {
+                gap.clamp(SHORTEST_RETRY, LONGEST_RETRY)
+            })
     }
 }
 
@@ -172,7 +176,10 @@ impl Drop for Ticket {
         drop(in_flight);
         if !self.completed {
             // A send error means that the loop is gone, and with it everything there was to cancel.
-            let _ = self.commands.send(Command::Cancel { keys, notify: false });
+            let _ = self.commands.send(Command::Cancel {
+                keys,
+                notify: false,
+            });
         }
     }
 }
@@ -188,7 +195,13 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    fn door(max_queue: usize) -> (Arc<Admission>, Sender<Command>, std::sync::mpsc::Receiver<Command>) {
+    fn door(
+        max_queue: usize,
+    ) -> (
+        Arc<Admission>,
+        Sender<Command>,
+        std::sync::mpsc::Receiver<Command>,
+    ) {
         let (sender, receiver) = channel();
         (Arc::new(Admission::new(max_queue)), sender, receiver)
     }
@@ -196,16 +209,31 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_names_a_delay() {
         let (door, commands, _loop) = door(2);
-        let _first = door.enter("a", &[RequestId(1), RequestId(2)], commands.clone()).unwrap();
-        let refused = door.enter("b", &[RequestId(3)], commands.clone()).unwrap_err();
-        assert_eq!(refused, EngineError::QueueFull { limit: 2, retry_after: RETRY_WITHOUT_HISTORY });
+        let _first = door
+            .enter("a", &[RequestId(1), RequestId(2)], commands.clone())
+            .unwrap();
+        let refused = door
+            .enter("b", &[RequestId(3)], commands.clone())
+            .unwrap_err();
+        assert_eq!(
+            refused,
+            EngineError::QueueFull {
+                limit: 2,
+                retry_after: RETRY_WITHOUT_HISTORY
+            }
+        );
         door.leave_queue(Some(Time::from_millis(0)));
         door.leave_queue(Some(Time::from_millis(400)));
-        let _b = door.enter("b", &[RequestId(3), RequestId(4)], commands.clone()).unwrap();
+        let _b = door
+            .enter("b", &[RequestId(3), RequestId(4)], commands.clone())
+            .unwrap();
         let refused = door.enter("c", &[RequestId(5)], commands).unwrap_err();
         assert_eq!(
             refused,
-            EngineError::QueueFull { limit: 2, retry_after: Duration::from_millis(400) }
+            EngineError::QueueFull {
+                limit: 2,
+                retry_after: Duration::from_millis(400)
+            }
         );
     }
 
@@ -213,7 +241,9 @@ mod tests {
     fn a_name_is_free_again_once_its_ticket_is_gone() {
         let (door, commands, _loop) = door(8);
         let first = door.enter("a", &[RequestId(1)], commands.clone()).unwrap();
-        let duplicate = door.enter("a", &[RequestId(2)], commands.clone()).unwrap_err();
+        let duplicate = door
+            .enter("a", &[RequestId(2)], commands.clone())
+            .unwrap_err();
         assert!(matches!(duplicate, EngineError::DuplicateRequest { .. }));
         first.complete();
         assert!(door.enter("a", &[RequestId(3)], commands).is_ok());
@@ -222,7 +252,9 @@ mod tests {
     #[test]
     fn only_an_incomplete_request_is_cancelled_on_drop() {
         let (door, commands, received) = door(8);
-        door.enter("a", &[RequestId(1)], commands.clone()).unwrap().complete();
+        door.enter("a", &[RequestId(1)], commands.clone())
+            .unwrap()
+            .complete();
         assert!(received.try_recv().is_err());
         drop(door.enter("b", &[RequestId(2)], commands).unwrap());
         assert!(matches!(

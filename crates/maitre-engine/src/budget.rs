@@ -34,7 +34,9 @@ impl KvDemand {
             bytes / block_bytes
         } else {
             let wanted = per_sequence.saturating_mul(self.max_seqs as u64);
-            let ceiling = self.available.map_or(DEFAULT_KV_CEILING, |a| (a / 4).min(DEFAULT_KV_CEILING));
+            let ceiling = self
+                .available
+                .map_or(DEFAULT_KV_CEILING, |a| (a / 4).min(DEFAULT_KV_CEILING));
             wanted.min(ceiling / block_bytes).max(per_sequence)
         };
         if blocks < per_sequence {
@@ -56,7 +58,9 @@ impl KvDemand {
 /// allows, whichever is less. `None` where neither can be read.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
-    let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_available(&text));
+    let system = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| meminfo_available(&text));
     let container = container_limit("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
         .or_else(|| {
             container_limit(
@@ -68,7 +72,9 @@ pub fn available_memory() -> Option<u64> {
 }
 
 fn meminfo_available(text: &str) -> Option<u64> {
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -97,14 +103,26 @@ mod tests {
     #[test]
     fn the_default_pool_holds_every_sequence_unless_memory_is_short() {
         assert_eq!(demand(None, None).num_blocks().unwrap(), 28);
-        assert_eq!(demand(None, Some(4 * 10 * 16 * 1024)).num_blocks().unwrap(), 10);
-        assert_eq!(demand(None, Some(0)).num_blocks().unwrap(), 7, "one sequence always fits");
+        assert_eq!(
+            demand(None, Some(4 * 10 * 16 * 1024)).num_blocks().unwrap(),
+            10
+        );
+        assert_eq!(
+            demand(None, Some(0)).num_blocks().unwrap(),
+            7,
+            "one sequence always fits"
+        );
     }
 
     #[test]
     fn a_pool_too_small_for_one_sequence_is_refused_with_a_value_that_works() {
         let refused = demand(Some(6 * 16 * 1024), None).num_blocks().unwrap_err();
-        let StartError::KvBudgetTooSmall { at_least, holds_tokens, .. } = refused else {
+        let StartError::KvBudgetTooSmall {
+            at_least,
+            holds_tokens,
+            ..
+        } = refused
+        else {
             panic!("{refused}")
         };
         assert_eq!(holds_tokens, 96);

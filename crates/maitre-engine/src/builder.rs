@@ -161,7 +161,10 @@ impl EngineBuilder {
         let vocab_size = model.config().vocab_size;
         if tokenizer.num_tokens() > vocab_size {
             let largest_id = tokenizer.num_tokens() - 1;
-            return Err(StartError::TokenizerBeyondVocabulary { largest_id, vocab_size });
+            return Err(StartError::TokenizerBeyondVocabulary {
+                largest_id,
+                vocab_size,
+            });
         }
         let limits = self.limits(&model, available)?;
         let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype());
@@ -185,7 +188,13 @@ impl EngineBuilder {
         let info = self.info(&model, &backend, &tokenizer, limits, memory);
         let defaults = model.generation_defaults().clone();
         let stall_after = self.stall_after;
-        start(Parts { executor: Box::new(runner), tokenizer, defaults, info, stall_after })
+        start(Parts {
+            executor: Box::new(runner),
+            tokenizer,
+            defaults,
+            info,
+            stall_after,
+        })
     }
 
     fn info(
@@ -198,7 +207,10 @@ impl EngineBuilder {
     ) -> EngineInfo {
         let config = model.config();
         EngineInfo {
-            model: self.served_name.clone().unwrap_or_else(|| short_name(&self.source)),
+            model: self
+                .served_name
+                .clone()
+                .unwrap_or_else(|| short_name(&self.source)),
             architecture: config.architecture.to_string(),
             parameters: config.num_parameters(),
             dtype: model.dtype().to_string(),
@@ -225,7 +237,11 @@ impl EngineBuilder {
         ] {
             if value == 0 {
                 let expected = "at least 1".to_owned();
-                return Err(StartError::Setting { setting, found: "0".into(), expected });
+                return Err(StartError::Setting {
+                    setting,
+                    found: "0".into(),
+                    expected,
+                });
             }
         }
         if self.max_batched_tokens < self.max_seqs {
@@ -260,11 +276,18 @@ impl EngineBuilder {
             advice,
         };
         let json = self.source.read("tokenizer.json")?.ok_or_else(|| {
-            missing("tokenizer.json", "save the model with a fast tokenizer, which writes one")
+            missing(
+                "tokenizer.json",
+                "save the model with a fast tokenizer, which writes one",
+            )
         })?;
         let config = self.source.read("tokenizer_config.json")?;
         let template = self.source.read("chat_template.jinja")?;
-        Ok(Tokenizer::from_bytes(&json, config.as_deref(), template.as_deref())?)
+        Ok(Tokenizer::from_bytes(
+            &json,
+            config.as_deref(),
+            template.as_deref(),
+        )?)
     }
 
     fn limits(&self, model: &Model, available: Option<u64>) -> Result<EngineLimits, StartError> {
@@ -303,7 +326,10 @@ fn short_name(source: &ModelSource) -> String {
         ModelSource::Memory { name, .. } => (*name).to_owned(),
         ModelSource::Directory(path) => {
             let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-            path.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+            path.file_name().map_or_else(
+                || "model".into(),
+                |name| name.to_string_lossy().into_owned(),
+            )
         }
     }
 }
@@ -359,12 +385,22 @@ impl Parts {
 }
 
 fn start(parts: Parts) -> Result<Engine, StartError> {
-    let Parts { executor, tokenizer, defaults, info, stall_after } = parts;
+    let Parts {
+        executor,
+        tokenizer,
+        defaults,
+        info,
+        stall_after,
+    } = parts;
     let limits = info.limits;
     crate::metrics::start(limits.num_blocks);
     let started = Instant::now();
     let vocab_size = info.vocab_size.min(executor.vocab_size());
-    let vitals = Arc::new(Vitals::new(executor.heartbeat(), stall_after, limits.num_blocks));
+    let vitals = Arc::new(Vitals::new(
+        executor.heartbeat(),
+        stall_after,
+        limits.num_blocks,
+    ));
     let admission = Arc::new(Admission::new(limits.max_queue));
     let (commands, received) = channel();
     let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);

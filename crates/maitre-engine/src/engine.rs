@@ -18,9 +18,7 @@ use crate::output::{Output, Times};
 use crate::resolve::{House, Resolved};
 use crate::seeds::Seeds;
 use crate::vitals::Vitals;
-use crate::{
-    Delta, EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load,
-};
+use crate::{Delta, EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
 
 /// Texts longer than this are tokenized away from the async workers.
 const TOKENIZE_INLINE_BYTES: usize = 16 * 1024;
@@ -53,11 +51,16 @@ impl Drop for Shared {
 
 impl Shared {
     fn commands(&self) -> Sender<Command> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn send(&self, command: Command) -> Result<(), EngineError> {
-        self.commands().send(command).map_err(|_| EngineError::Stopped)
+        self.commands()
+            .send(command)
+            .map_err(|_| EngineError::Stopped)
     }
 }
 
@@ -69,7 +72,9 @@ impl Engine {
     }
 
     pub(crate) fn from_shared(shared: Shared) -> Self {
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Submits a request; its events arrive on the returned stream.
@@ -85,11 +90,28 @@ impl Engine {
     /// Dropping this future before it resolves submits nothing. Dropping the [`Generation`] cancels.
     pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         let submitted = self.shared.started.elapsed();
-        if request.service.deadline.is_some_and(|deadline| deadline.is_zero()) {
+        if request
+            .service
+            .deadline
+            .is_some_and(|deadline| deadline.is_zero())
+        {
             return Err(EngineError::DeadlineExceeded);
         }
         let (request, resolved) = self.resolve(request).await?;
         self.submit(&request, resolved, submitted)
+    }
+
+    /// Says what is wrong with a request, without submitting it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Invalid`] with everything that [`generate`](Self::generate) would refuse.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is kept.
+    pub async fn check(&self, request: GenerateRequest) -> Result<(), EngineError> {
+        self.resolve(request).await.map(drop)
     }
 
     /// Checks and tokenizes, a long text away from the async workers.
@@ -108,7 +130,11 @@ impl Engine {
             Ok((request, resolved))
         })
         .await
-        .unwrap_or_else(|panic| Err(EngineError::Failed { message: panic.to_string() }))
+        .unwrap_or_else(|panic| {
+            Err(EngineError::Failed {
+                message: panic.to_string(),
+            })
+        })
     }
 
     fn submit(
@@ -118,12 +144,19 @@ impl Engine {
         submitted: Time,
     ) -> Result<Generation, EngineError> {
         let shared = &self.shared;
-        let first = shared.next_key.fetch_add(u64::from(request.n), Ordering::Relaxed);
-        let keys: Vec<RequestId> =
-            (first..first + u64::from(request.n)).map(RequestId).collect();
-        let request_id =
-            request.request_id.clone().unwrap_or_else(|| shared.seeds.request_id(first));
-        let ticket = shared.admission.enter(&request_id, &keys, shared.commands())?;
+        let first = shared
+            .next_key
+            .fetch_add(u64::from(request.n), Ordering::Relaxed);
+        let keys: Vec<RequestId> = (first..first + u64::from(request.n))
+            .map(RequestId)
+            .collect();
+        let request_id = request
+            .request_id
+            .clone()
+            .unwrap_or_else(|| shared.seeds.request_id(first));
+        let ticket = shared
+            .admission
+            .enter(&request_id, &keys, shared.commands())?;
         let (sender, receiver) = mpsc::channel(MAX_UNREAD_EVENTS);
         for (index, &key) in (0..request.n).zip(&keys) {
             let output = self.output(request, &resolved.prompt, index, submitted, sender.clone());
@@ -140,7 +173,11 @@ impl Engine {
                 queue_deadline: after(request.service.queue_timeout),
                 prompt_logits: choice.prompt_logprobs.is_some(),
             };
-            shared.send(Command::Submit(Box::new(Submission { schedule, choice, output })))?;
+            shared.send(Command::Submit(Box::new(Submission {
+                schedule,
+                choice,
+                output,
+            })))?;
         }
         Ok(Generation::new(request_id, request.n, receiver, ticket))
     }
@@ -157,7 +194,9 @@ impl Engine {
         let stopping = &request.stopping;
         let echo = request.output.echo.then(|| Delta {
             index,
-            text: tokenizer.decode(prompt, request.output.skip_special_tokens).unwrap_or_default(),
+            text: tokenizer
+                .decode(prompt, request.output.skip_special_tokens)
+                .unwrap_or_default(),
             token_ids: prompt.to_vec(),
             logprobs: Vec::new(),
         });
@@ -178,7 +217,10 @@ impl Engine {
             echo,
             prompt_tokens: u32::try_from(prompt.len()).unwrap_or(u32::MAX),
             events,
-            times: Times { submitted, ..Times::default() },
+            times: Times {
+                submitted,
+                ..Times::default()
+            },
             generated: 0,
         }
     }
@@ -187,8 +229,12 @@ impl Engine {
     /// such request is in flight.
     #[must_use]
     pub fn abort(&self, request_id: &str) -> bool {
-        let Some(keys) = self.shared.admission.keys_of(request_id) else { return false };
-        self.shared.send(Command::Cancel { keys, notify: true }).is_ok()
+        let Some(keys) = self.shared.admission.keys_of(request_id) else {
+            return false;
+        };
+        self.shared
+            .send(Command::Cancel { keys, notify: true })
+            .is_ok()
     }
 
     /// Refuses new requests and waits for those in flight; after `timeout` cancels what is left.
@@ -200,12 +246,18 @@ impl Engine {
     pub async fn drain(&self, timeout: Duration) -> usize {
         let admission = &self.shared.admission;
         admission.refuse_new();
-        if tokio::time::timeout(timeout, admission.empty()).await.is_ok() {
+        if tokio::time::timeout(timeout, admission.empty())
+            .await
+            .is_ok()
+        {
             return 0;
         }
         let left = admission.in_flight();
         // A send error means that the loop is gone, and everything in flight with it.
-        let _ = self.shared.send(Command::Cancel { keys: admission.all_keys(), notify: true });
+        let _ = self.shared.send(Command::Cancel {
+            keys: admission.all_keys(),
+            notify: true,
+        });
         left
     }
 
@@ -229,7 +281,9 @@ impl Engine {
     #[must_use]
     pub fn load(&self) -> Load {
         let admission = &self.shared.admission;
-        self.shared.vitals.load(admission.waiting(), admission.in_flight(), Instant::now())
+        self.shared
+            .vitals
+            .load(admission.waiting(), admission.in_flight(), Instant::now())
     }
 
     /// What was built: model, limits, memory.
@@ -255,6 +309,10 @@ fn text_bytes(input: &Input) -> usize {
     match input {
         Input::Tokens(_) => 0,
         Input::Text(text) => text.len(),
-        Input::Chat(chat) => chat.messages.iter().map(|message| message.content.len()).sum(),
+        Input::Chat(chat) => chat
+            .messages
+            .iter()
+            .map(|message| message.content.len())
+            .sum(),
     }
 }

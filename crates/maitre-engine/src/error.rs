@@ -20,7 +20,10 @@ pub struct Violation {
 impl Violation {
     /// A violation of `field`.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { field: field.into(), description: description.into() }
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
     }
 }
 
@@ -77,8 +80,10 @@ pub enum EngineError {
 }
 
 fn list(violations: &[Violation]) -> String {
-    let parts: Vec<String> =
-        violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    let parts: Vec<String> = violations
+        .iter()
+        .map(|v| format!("{}: {}", v.field, v.description))
+        .collect();
     parts.join("; ")
 }
 

@@ -33,7 +33,12 @@ impl Generation {
         events: mpsc::Receiver<Result<Event, EngineError>>,
         ticket: Ticket,
     ) -> Self {
-        Self { request_id, events, ticket: Some(ticket), unfinished: n }
+        Self {
+            request_id,
+            events,
+            ticket: Some(ticket),
+            unfinished: n,
+        }
     }
 
     /// The request's id: the caller's, or the one made up for it.

@@ -31,24 +31,63 @@ pub(crate) fn start(kv_total: usize) {
 
 /// Names and meanings, for exporters that show them.
 fn describe() {
-    describe_gauge!("maitre_requests_running", "Sequences that take part in steps");
-    describe_gauge!("maitre_requests_waiting", "Sequences submitted that have not started");
+    describe_gauge!(
+        "maitre_requests_running",
+        "Sequences that take part in steps"
+    );
+    describe_gauge!(
+        "maitre_requests_waiting",
+        "Sequences submitted that have not started"
+    );
     describe_gauge!("maitre_kv_blocks_used", "KV blocks held by sequences");
     describe_gauge!("maitre_kv_blocks_total", "KV blocks in the pool");
     describe_counter!("maitre_steps_total", "Steps run");
-    describe_counter!("maitre_step_tokens_total", "Tokens computed, prompts included");
-    describe_counter!("maitre_preemptions_total", "Sequences put back into the queue for lack of blocks");
-    describe_counter!("maitre_requests_finished_total", "Sequences that ended well, by reason");
-    describe_counter!("maitre_requests_failed_total", "Sequences whose own step failed");
-    describe_counter!("maitre_requests_cancelled_total", "Sequences cancelled before their end");
-    describe_counter!("maitre_prompt_tokens_total", "Prompt tokens of finished sequences");
-    describe_counter!("maitre_generation_tokens_total", "Generated tokens of finished sequences");
+    describe_counter!(
+        "maitre_step_tokens_total",
+        "Tokens computed, prompts included"
+    );
+    describe_counter!(
+        "maitre_preemptions_total",
+        "Sequences put back into the queue for lack of blocks"
+    );
+    describe_counter!(
+        "maitre_requests_finished_total",
+        "Sequences that ended well, by reason"
+    );
+    describe_counter!(
+        "maitre_requests_failed_total",
+        "Sequences whose own step failed"
+    );
+    describe_counter!(
+        "maitre_requests_cancelled_total",
+        "Sequences cancelled before their end"
+    );
+    describe_counter!(
+        "maitre_prompt_tokens_total",
+        "Prompt tokens of finished sequences"
+    );
+    describe_counter!(
+        "maitre_generation_tokens_total",
+        "Generated tokens of finished sequences"
+    );
     describe_histogram!("maitre_step_seconds", "Duration of a step");
     describe_histogram!("maitre_step_batch_sequences", "Sequences in a step");
-    describe_histogram!("maitre_time_to_first_token_seconds", "From submission to the first token");
-    describe_histogram!("maitre_time_per_output_token_seconds", "Mean time per token after the first");
-    describe_histogram!("maitre_inter_token_latency_seconds", "Between two tokens of a sequence");
-    describe_histogram!("maitre_queue_time_seconds", "From submission to the first step");
+    describe_histogram!(
+        "maitre_time_to_first_token_seconds",
+        "From submission to the first token"
+    );
+    describe_histogram!(
+        "maitre_time_per_output_token_seconds",
+        "Mean time per token after the first"
+    );
+    describe_histogram!(
+        "maitre_inter_token_latency_seconds",
+        "Between two tokens of a sequence"
+    );
+    describe_histogram!(
+        "maitre_queue_time_seconds",
+        "From submission to the first step"
+    );
     describe_histogram!("maitre_e2e_latency_seconds", "From submission to the end");
 }
 

@@ -68,7 +68,10 @@ impl Output {
 
     pub(crate) fn prompt_logprobs(&mut self, rows: &[TokenLogprobs]) -> Fate {
         let tokens = rows.iter().map(|row| self.named(row)).collect();
-        self.send(Ok(Event::PromptLogprobs(PromptLogprobs { index: self.index, tokens })))
+        self.send(Ok(Event::PromptLogprobs(PromptLogprobs {
+            index: self.index,
+            tokens,
+        })))
     }
 
     /// Adds one token; the text it completes goes out, and perhaps the end of the sequence.
@@ -85,16 +88,32 @@ impl Output {
         }
 
         let (text, matched) = self.text_of(&committed);
-        let logprobs = committed.logprobs.iter().map(|row| self.named(row)).collect();
-        let delta =
-            Delta { index: self.index, text, token_ids: vec![committed.token], logprobs };
+        let logprobs = committed
+            .logprobs
+            .iter()
+            .map(|row| self.named(row))
+            .collect();
+        let delta = Delta {
+            index: self.index,
+            text,
+            token_ids: vec![committed.token],
+            logprobs,
+        };
         if self.send(Ok(Event::Delta(delta))) != Fate::Open {
             return Fate::ClosedEarly;
         }
         match (matched, committed.finish) {
             (Some(text), finish) => {
-                self.finish(FinishReason::StopSequence, Some(Matched::Text(text)), committed.at);
-                if finish.is_some() { Fate::Closed } else { Fate::ClosedEarly }
+                self.finish(
+                    FinishReason::StopSequence,
+                    Some(Matched::Text(text)),
+                    committed.at,
+                );
+                if finish.is_some() {
+                    Fate::Closed
+                } else {
+                    Fate::ClosedEarly
+                }
             }
             (None, Some(reason)) => {
                 let matched =
@@ -111,16 +130,26 @@ impl Output {
         let ends = committed.finish.is_some();
         // The token that stops the sequence is not part of the answer's text unless asked for.
         let shown = committed.finish != Some(FinishReason::Stop) || self.include_stop;
-        let mut piece = if shown { self.detokenizer.push(committed.token) } else { String::new() };
+        let mut piece = if shown {
+            self.detokenizer.push(committed.token)
+        } else {
+            String::new()
+        };
         if ends {
             piece.push_str(&self.detokenizer.finish());
         }
-        let Some(stops) = self.stops.as_mut().filter(|_| self.generated > self.min_tokens) else {
+        let Some(stops) = self
+            .stops
+            .as_mut()
+            .filter(|_| self.generated > self.min_tokens)
+        else {
             return (piece, None);
         };
         let step = stops.push(&piece);
         let mut text = step.text;
-        let matched = step.matched.and_then(|which| self.stop_texts.get(which).cloned());
+        let matched = step
+            .matched
+            .and_then(|which| self.stop_texts.get(which).cloned());
         if ends && matched.is_none() {
             text.push_str(&stops.finish());
         }
@@ -137,7 +166,11 @@ impl Output {
             text = all;
         }
         if !text.is_empty() {
-            let delta = Delta { index: self.index, text, ..Delta::default() };
+            let delta = Delta {
+                index: self.index,
+                text,
+                ..Delta::default()
+            };
             self.send(Ok(Event::Delta(delta)));
         }
         self.finish(FinishReason::Deadline, None, now);
@@ -210,7 +243,11 @@ impl Output {
         TokenLogprob {
             token: entry(row.token, row.logprob),
             rank: row.rank,
-            top: row.top.iter().map(|&(token, logprob)| entry(token, logprob)).collect(),
+            top: row
+                .top
+                .iter()
+                .map(|&(token, logprob)| entry(token, logprob))
+                .collect(),
         }
     }
 }

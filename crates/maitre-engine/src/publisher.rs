@@ -40,11 +40,16 @@ pub(crate) enum Publication {
 pub(crate) fn publish(publications: &Receiver<Vec<Publication>>, commands: &Sender<Command>) {
     let mut outputs: HashMap<RequestId, Box<Output>> = HashMap::new();
     while let Ok(step) = publications.recv() {
-        let closed_early: Vec<RequestId> =
-            step.into_iter().filter_map(|publication| publish_one(&mut outputs, publication)).collect();
+        let closed_early: Vec<RequestId> = step
+            .into_iter()
+            .filter_map(|publication| publish_one(&mut outputs, publication))
+            .collect();
         if !closed_early.is_empty() {
             // The loop may be gone already; then there is nothing to stop.
-            let _ = commands.send(Command::Cancel { keys: closed_early, notify: false });
+            let _ = commands.send(Command::Cancel {
+                keys: closed_early,
+                notify: false,
+            });
         }
     }
     // The step loop is gone: whoever still waits learns it, rather than waiting for ever.
@@ -68,7 +73,9 @@ fn publish_one(
             outputs.get_mut(&key)?.started(at);
             return None;
         }
-        Publication::PromptLogprobs(key, rows) => (key, outputs.get_mut(&key)?.prompt_logprobs(&rows)),
+        Publication::PromptLogprobs(key, rows) => {
+            (key, outputs.get_mut(&key)?.prompt_logprobs(&rows))
+        }
         Publication::Token(key, token) => (key, outputs.get_mut(&key)?.token(token)),
         Publication::TimeIsUp(key, now) => {
             outputs.get_mut(&key)?.time_is_up(now);

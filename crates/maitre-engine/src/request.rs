@@ -117,7 +117,12 @@ pub struct OutputOptions {
 
 impl Default for OutputOptions {
     fn default() -> Self {
-        Self { logprobs: None, prompt_logprobs: None, echo: false, skip_special_tokens: true }
+        Self {
+            logprobs: None,
+            prompt_logprobs: None,
+            echo: false,
+            skip_special_tokens: true,
+        }
     }
 }
 

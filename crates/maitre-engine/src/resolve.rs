@@ -76,7 +76,9 @@ impl House {
         let prompt = self.prompt(&request.input, &mut findings);
         let max_tokens = self.max_tokens(request, prompt.len(), &mut findings);
         if !findings.0.is_empty() {
-            return Err(EngineError::Invalid { violations: findings.0 });
+            return Err(EngineError::Invalid {
+                violations: findings.0,
+            });
         }
         let service = &request.service;
         let ends_well = match (service.deadline, service.time_limit) {
@@ -103,7 +105,10 @@ impl House {
                 "is empty; leave it out to have one made up".into()
             });
             findings.check(id.len() <= MAX_REQUEST_ID_BYTES, "request_id", || {
-                format!("has {} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed", id.len())
+                format!(
+                    "has {} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed",
+                    id.len()
+                )
             });
         }
         let most = MAX_N.min(u32::try_from(self.max_queue).unwrap_or(MAX_N));
@@ -112,12 +117,20 @@ impl House {
         });
     }
 
-    fn sampling(&self, request: &GenerateRequest, seed: u64, findings: &mut Findings) -> SamplingParams {
+    fn sampling(
+        &self,
+        request: &GenerateRequest,
+        seed: u64,
+        findings: &mut Findings,
+    ) -> SamplingParams {
         let given = &request.sampling;
         let defaults = &self.defaults;
         let neutral = SamplingParams::default();
         let params = SamplingParams {
-            temperature: given.temperature.or(defaults.temperature).unwrap_or(neutral.temperature),
+            temperature: given
+                .temperature
+                .or(defaults.temperature)
+                .unwrap_or(neutral.temperature),
             top_p: given.top_p.or(defaults.top_p).unwrap_or(neutral.top_p),
             top_k: given.top_k.or(defaults.top_k).unwrap_or(neutral.top_k),
             min_p: given.min_p.or(defaults.min_p).unwrap_or(neutral.min_p),
@@ -132,8 +145,15 @@ impl House {
             logprobs: request.output.logprobs,
         };
         for violation in params.validate(self.vocab_size) {
-            let group = if violation.field == "logprobs" { "output" } else { "sampling" };
-            findings.add(format!("{group}.{}", violation.field), violation.description);
+            let group = if violation.field == "logprobs" {
+                "output"
+            } else {
+                "sampling"
+            };
+            findings.add(
+                format!("{group}.{}", violation.field),
+                violation.description,
+            );
         }
         if let Some(k) = request.output.prompt_logprobs {
             let most = maitre_sampling::MAX_LOGPROBS;
@@ -147,12 +167,22 @@ impl House {
     /// The ids that end a sequence; stop strings are checked along the way.
     fn stop_tokens(&self, request: &GenerateRequest, findings: &mut Findings) -> Vec<u32> {
         let stopping = &request.stopping;
-        findings.check(stopping.stop.len() <= MAX_STOP_STRINGS, "stopping.stop", || {
-            format!("has {} strings; at most {MAX_STOP_STRINGS} are allowed", stopping.stop.len())
-        });
+        findings.check(
+            stopping.stop.len() <= MAX_STOP_STRINGS,
+            "stopping.stop",
+            || {
+                format!(
+                    "has {} strings; at most {MAX_STOP_STRINGS} are allowed",
+                    stopping.stop.len()
+                )
+            },
+        );
         for (index, stop) in stopping.stop.iter().take(MAX_STOP_STRINGS).enumerate() {
             if stop.is_empty() {
-                findings.add(format!("stopping.stop[{index}]"), "is empty; every text contains it");
+                findings.add(
+                    format!("stopping.stop[{index}]"),
+                    "is empty; every text contains it",
+                );
             } else if stop.len() > MAX_STOP_BYTES {
                 let found = stop.len();
                 findings.add(
@@ -162,11 +192,22 @@ impl House {
             }
         }
         let ids = &stopping.stop_token_ids;
-        findings.check(ids.len() <= MAX_STOP_TOKEN_IDS, "stopping.stop_token_ids", || {
-            format!("has {} ids; at most {MAX_STOP_TOKEN_IDS} are allowed", ids.len())
-        });
+        findings.check(
+            ids.len() <= MAX_STOP_TOKEN_IDS,
+            "stopping.stop_token_ids",
+            || {
+                format!(
+                    "has {} ids; at most {MAX_STOP_TOKEN_IDS} are allowed",
+                    ids.len()
+                )
+            },
+        );
         self.check_ids(ids, "stopping.stop_token_ids", findings);
-        let eos = if stopping.ignore_eos { &[][..] } else { &self.defaults.eos_token_ids[..] };
+        let eos = if stopping.ignore_eos {
+            &[][..]
+        } else {
+            &self.defaults.eos_token_ids[..]
+        };
         eos.iter().chain(ids).copied().collect()
     }
 
@@ -197,12 +238,19 @@ impl House {
             findings.add("messages", "is empty; at least one message is needed");
             return Vec::new();
         }
-        let bytes = chat.messages.iter().map(|message| message.content.len()).sum();
+        let bytes = chat
+            .messages
+            .iter()
+            .map(|message| message.content.len())
+            .sum();
         if !self.may_fit(bytes, "messages", findings) {
             return Vec::new();
         }
         let tokens = if chat.now == SystemTime::UNIX_EPOCH {
-            self.tokenizer.encode_chat(&ChatRequest { now: SystemTime::now(), ..chat.clone() })
+            self.tokenizer.encode_chat(&ChatRequest {
+                now: SystemTime::now(),
+                ..chat.clone()
+            })
         } else {
             self.tokenizer.encode_chat(chat)
         };
@@ -211,7 +259,9 @@ impl House {
 
     /// False, and a finding, for a text so long that tokenizing it would be wasted work.
     fn may_fit(&self, bytes: usize, field: &str, findings: &mut Findings) -> bool {
-        let most = self.max_model_len.saturating_mul(MAX_PROMPT_BYTES_PER_TOKEN);
+        let most = self
+            .max_model_len
+            .saturating_mul(MAX_PROMPT_BYTES_PER_TOKEN);
         findings.check(bytes <= most, field, || {
             format!(
                 "has {bytes} bytes, far more than a context of {} tokens holds",
@@ -244,7 +294,11 @@ impl House {
         if let Some(index) = outside {
             findings.add(
                 format!("{field}[{index}]"),
-                format!("is {}; the vocabulary has ids 0 to {}", ids[index], self.vocab_size - 1),
+                format!(
+                    "is {}; the vocabulary has ids 0 to {}",
+                    ids[index],
+                    self.vocab_size - 1
+                ),
             );
         }
     }
@@ -268,16 +322,33 @@ impl House {
         });
         let room = context.saturating_sub(prompt);
         let stopping = &request.stopping;
-        let max_tokens = stopping.max_tokens.unwrap_or(u32::try_from(room).unwrap_or(u32::MAX));
-        findings.check(stopping.max_tokens != Some(0), "stopping.max_tokens", || {
-            "is 0; expected at least 1".into()
-        });
-        findings.check(!fits || max_tokens as usize <= room, "stopping.max_tokens", || {
-            format!("is {max_tokens}; after a prompt of {prompt} tokens {limit} has room for {room}")
-        });
-        findings.check(!fits || stopping.min_tokens <= max_tokens, "stopping.min_tokens", || {
-            format!("is {}, more than the {max_tokens} tokens allowed", stopping.min_tokens)
-        });
+        let max_tokens = stopping
+            .max_tokens
+            .unwrap_or(u32::try_from(room).unwrap_or(u32::MAX));
+        findings.check(
+            stopping.max_tokens != Some(0),
+            "stopping.max_tokens",
+            || "is 0; expected at least 1".into(),
+        );
+        findings.check(
+            !fits || max_tokens as usize <= room,
+            "stopping.max_tokens",
+            || {
+                format!(
+                    "is {max_tokens}; after a prompt of {prompt} tokens {limit} has room for {room}"
+                )
+            },
+        );
+        findings.check(
+            !fits || stopping.min_tokens <= max_tokens,
+            "stopping.min_tokens",
+            || {
+                format!(
+                    "is {}, more than the {max_tokens} tokens allowed",
+                    stopping.min_tokens
+                )
+            },
+        );
         max_tokens
     }
 }
@@ -291,7 +362,10 @@ fn check_times(request: &GenerateRequest, findings: &mut Findings) {
         let Some(value) = value else { continue };
         let most = Duration::from_secs(MAX_TIME_LIMIT_S);
         findings.check(!value.is_zero() && value <= most, field, || {
-            format!("is {} s; expected more than 0 and at most {MAX_TIME_LIMIT_S} s", value.as_secs_f64())
+            format!(
+                "is {} s; expected more than 0 and at most {MAX_TIME_LIMIT_S} s",
+                value.as_secs_f64()
+            )
         });
     }
 }

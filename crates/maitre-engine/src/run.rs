@@ -40,11 +40,19 @@ pub(crate) struct SpanResult {
 
 impl SpanResult {
     fn empty(request: RequestId) -> Self {
-        Self { request, prompt_logprobs: Vec::new(), sampled: None, failure: None }
+        Self {
+            request,
+            prompt_logprobs: Vec::new(),
+            sampled: None,
+            failure: None,
+        }
     }
 
     fn failed(request: RequestId, message: String) -> Self {
-        Self { failure: Some(message), ..Self::empty(request) }
+        Self {
+            failure: Some(message),
+            ..Self::empty(request)
+        }
     }
 }
 
@@ -67,7 +75,13 @@ struct RowOwner {
 impl Kitchen {
     pub(crate) fn new(executor: Box<dyn Executor>, block_size: usize, choosable: usize) -> Self {
         let heartbeat = executor.heartbeat();
-        Self { executor, heartbeat, sampler: Sampler::new(), block_size, choosable }
+        Self {
+            executor,
+            heartbeat,
+            sampler: Sampler::new(),
+            block_size,
+            choosable,
+        }
     }
 
     /// Runs `spans`, in halves where that is needed to find a culprit. One result per span.
@@ -103,8 +117,10 @@ impl Kitchen {
     ) -> Result<Vec<SpanResult>, String> {
         // Unwind safety: the executor's and sampler's buffers are overwritten from the start by
         // the next attempt, and `sequences` is only read.
-        catch_unwind(AssertUnwindSafe(|| self.forward_and_sample(spans, sequences)))
-            .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
+        catch_unwind(AssertUnwindSafe(|| {
+            self.forward_and_sample(spans, sequences)
+        }))
+        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
     }
 
     fn forward_and_sample(
@@ -113,9 +129,13 @@ impl Kitchen {
         sequences: &HashMap<RequestId, Sequence>,
     ) -> Result<Vec<SpanResult>, String> {
         let (batch, owners) = batch_of(spans, self.block_size);
-        self.executor.forward(&batch).map_err(|error| error.to_string())?;
-        let mut results: Vec<SpanResult> =
-            spans.iter().map(|span| SpanResult::empty(span.request)).collect();
+        self.executor
+            .forward(&batch)
+            .map_err(|error| error.to_string())?;
+        let mut results: Vec<SpanResult> = spans
+            .iter()
+            .map(|span| SpanResult::empty(span.request))
+            .collect();
         let tile = self.executor.logits_tile();
         let width = self.executor.vocab_size();
         for (tile_index, owners) in owners.chunks(tile).enumerate() {
@@ -129,7 +149,9 @@ impl Kitchen {
                 let row = row.get(..self.choosable).unwrap_or(row);
                 let span = &spans[owner.span];
                 let result = &mut results[owner.span];
-                let Some(sequence) = sequences.get(&span.request) else { continue };
+                let Some(sequence) = sequences.get(&span.request) else {
+                    continue;
+                };
                 if result.failure.is_none()
                     && let Err(message) =
                         score(&mut self.sampler, row, span, owner.offset, sequence, result)
@@ -154,16 +176,28 @@ fn score(
 ) -> Result<(), String> {
     let choice = &sequence.choice;
     if span.samples && offset + 1 == span.tokens.len() {
-        let banned: &[u32] =
-            if sequence.generated < choice.min_tokens { &choice.stop_tokens } else { &[] };
+        let banned: &[u32] = if sequence.generated < choice.min_tokens {
+            &choice.stop_tokens
+        } else {
+            &[]
+        };
         let sampled = sampler
-            .sample(row, &choice.params, &sequence.counts, u64::from(sequence.generated), banned)
+            .sample(
+                row,
+                &choice.params,
+                &sequence.counts,
+                u64::from(sequence.generated),
+                banned,
+            )
             .map_err(|error| error.to_string())?;
         result.sampled = Some(sampled);
-    } else if let (Some(k), Some(&next)) =
-        (choice.prompt_logprobs, sequence.scored_prompt.get(span.first_position + offset + 1))
-    {
-        let scored = sampler.token_logprobs(row, next, k).map_err(|error| error.to_string())?;
+    } else if let (Some(k), Some(&next)) = (
+        choice.prompt_logprobs,
+        sequence.scored_prompt.get(span.first_position + offset + 1),
+    ) {
+        let scored = sampler
+            .token_logprobs(row, next, k)
+            .map_err(|error| error.to_string())?;
         result.prompt_logprobs.push(scored);
     }
     Ok(())
@@ -171,8 +205,14 @@ fn score(
 
 /// Lays planned spans end to end.
 fn batch_of(spans: &[PlannedSpan], block_size: usize) -> (Batch, Vec<RowOwner>) {
-    let tables = BlockTables { tables: Vec::with_capacity(spans.len()), block_size };
-    let mut group = KvGroup { tables, slots: Vec::new() };
+    let tables = BlockTables {
+        tables: Vec::with_capacity(spans.len()),
+        block_size,
+    };
+    let mut group = KvGroup {
+        tables,
+        slots: Vec::new(),
+    };
     let mut batch = Batch {
         tokens: Vec::new(),
         positions: Vec::new(),
@@ -192,11 +232,17 @@ fn batch_of(spans: &[PlannedSpan], block_size: usize) -> (Batch, Vec<RowOwner>) 
             num_tokens: span.tokens.len(),
             context_len: span.context_len,
         });
-        group.tables.tables.push(span.block_table.iter().map(|block| block.0).collect());
+        group
+            .tables
+            .tables
+            .push(span.block_table.iter().map(|block| block.0).collect());
         group.slots.extend_from_slice(&span.slots);
         for offset in span.output_positions.clone() {
             batch.output_rows.push((first_token + offset) as u32);
-            owners.push(RowOwner { span: index, offset });
+            owners.push(RowOwner {
+                span: index,
+                offset,
+            });
         }
     }
     batch.groups.push(group);

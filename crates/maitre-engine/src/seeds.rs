@@ -13,7 +13,10 @@ pub(crate) struct Seeds {
 impl Seeds {
     /// Seeds itself from the operating system, by way of the standard library's hash keys.
     pub(crate) fn from_entropy() -> Self {
-        Self { base: RandomState::new().hash_one("maitre"), drawn: AtomicU64::new(0) }
+        Self {
+            base: RandomState::new().hash_one("maitre"),
+            drawn: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn next(&self) -> u64 {
@@ -23,7 +26,11 @@ impl Seeds {
 
     /// The seed of answer `index` to a request with this seed; answer 0 has the request's own.
     pub(crate) fn of_answer(seed: u64, index: u32) -> u64 {
-        if index == 0 { seed } else { mix(seed.wrapping_add(u64::from(index).wrapping_mul(GOLDEN))) }
+        if index == 0 {
+            seed
+        } else {
+            mix(seed.wrapping_add(u64::from(index).wrapping_mul(GOLDEN)))
+        }
     }
 
     /// A name for a request that brings none.
@@ -52,7 +59,8 @@ mod tests {
         let seeds = Seeds::from_entropy();
         let drawn: std::collections::HashSet<u64> = (0..1000).map(|_| seeds.next()).collect();
         assert_eq!(drawn.len(), 1000);
-        let names: std::collections::HashSet<String> = (0..1000).map(|key| seeds.request_id(key)).collect();
+        let names: std::collections::HashSet<String> =
+            (0..1000).map(|key| seeds.request_id(key)).collect();
         assert_eq!(names.len(), 1000);
         assert_eq!(Seeds::of_answer(7, 0), 7);
         assert_ne!(Seeds::of_answer(7, 1), Seeds::of_answer(7, 2));

@@ -10,9 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use maitre_sampling::TokenCounts;
-use maitre_scheduler::{
-    Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time,
-};
+use maitre_scheduler::{Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time};
 
 use crate::admission::Admission;
 use crate::command::{Command, Submission};
@@ -82,10 +80,12 @@ impl StepLoop {
                 self.vitals.rest();
                 self.commands.recv().map_err(|_| TryRecvError::Disconnected)
             } else if idle {
-                self.commands.recv_timeout(RECHECK).map_err(|error| match error {
-                    RecvTimeoutError::Timeout => TryRecvError::Empty,
-                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
-                })
+                self.commands
+                    .recv_timeout(RECHECK)
+                    .map_err(|error| match error {
+                        RecvTimeoutError::Timeout => TryRecvError::Empty,
+                        RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                    })
             } else {
                 self.commands.try_recv()
             };
@@ -104,16 +104,24 @@ impl StepLoop {
     }
 
     fn submit(&mut self, submission: Submission) {
-        let Submission { schedule, choice, output } = submission;
+        let Submission {
+            schedule,
+            choice,
+            output,
+        } = submission;
         let key = schedule.id;
-        let scored_prompt =
-            if choice.prompt_logprobs.is_some() { schedule.prompt.clone() } else { Vec::new() };
+        let scored_prompt = if choice.prompt_logprobs.is_some() {
+            schedule.prompt.clone()
+        } else {
+            Vec::new()
+        };
         let counts = TokenCounts::new(&schedule.prompt);
         self.news.push(Publication::Open(key, Box::new(output)));
         if let Err(refusal) = self.scheduler.add(schedule) {
             self.admission.leave_queue(None);
             let message = refusal.to_string();
-            self.news.push(Publication::Failed(key, EngineError::Failed { message }));
+            self.news
+                .push(Publication::Failed(key, EngineError::Failed { message }));
             return;
         }
         let sequence = Sequence {
@@ -154,8 +162,10 @@ impl StepLoop {
             }
         }
         for &Expired { request, why } in &plan.expired {
-            let ends_well =
-                self.sequences.get(&request).is_some_and(|s| s.choice.ends_well_at_deadline);
+            let ends_well = self
+                .sequences
+                .get(&request)
+                .is_some_and(|s| s.choice.ends_well_at_deadline);
             self.forget(request);
             self.news.push(match why {
                 ExpiredWhy::Deadline if ends_well => Publication::TimeIsUp(request, now),
@@ -168,22 +178,37 @@ impl StepLoop {
     /// Decides which sequences end with this step, and what the scheduler is told.
     fn judge(&mut self, results: Vec<SpanResult>) -> Vec<Outcome> {
         let now = self.now();
-        results.into_iter().map(|result| self.judge_one(result, now)).collect()
+        results
+            .into_iter()
+            .map(|result| self.judge_one(result, now))
+            .collect()
     }
 
     fn judge_one(&mut self, result: SpanResult, now: Time) -> Outcome {
         let request = result.request;
-        let mut outcome = Outcome { request, tokens: Vec::new(), finished: false, failed: false };
-        let Some(sequence) = self.sequences.get_mut(&request) else { return outcome };
+        let mut outcome = Outcome {
+            request,
+            tokens: Vec::new(),
+            finished: false,
+            failed: false,
+        };
+        let Some(sequence) = self.sequences.get_mut(&request) else {
+            return outcome;
+        };
         if let Some(message) = result.failure {
             outcome.failed = true;
             self.forget(request);
             metrics::failed();
-            self.news.push(Publication::Failed(request, EngineError::Failed { message }));
+            self.news.push(Publication::Failed(
+                request,
+                EngineError::Failed { message },
+            ));
             return outcome;
         }
         sequence.prompt_logprobs.extend(result.prompt_logprobs);
-        let Some(sampled) = result.sampled else { return outcome };
+        let Some(sampled) = result.sampled else {
+            return outcome;
+        };
         if !sequence.scored_prompt.is_empty() {
             sequence.scored_prompt = Vec::new();
             let rows = std::mem::take(&mut sequence.prompt_logprobs);
@@ -230,7 +255,12 @@ impl StepLoop {
         self.show_house(plan.preempted.len(), generated);
         if !plan.is_empty() {
             let took = self.now().saturating_sub(began);
-            metrics::step(took, plan.spans.len(), plan.num_tokens(), plan.preempted.len());
+            metrics::step(
+                took,
+                plan.spans.len(),
+                plan.num_tokens(),
+                plan.preempted.len(),
+            );
         }
     }
 
@@ -244,7 +274,12 @@ impl StepLoop {
             generated,
         };
         self.vitals.set_house(house, Instant::now());
-        metrics::house(house.running, self.admission.waiting(), usage.used, usage.total);
+        metrics::house(
+            house.running,
+            self.admission.waiting(),
+            usage.used,
+            usage.total,
+        );
     }
 
     fn now(&self) -> Time {

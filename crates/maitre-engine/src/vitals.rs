@@ -20,11 +20,17 @@ pub struct Health {
 
 impl Health {
     fn ready() -> Self {
-        Self { ready: true, reason: String::new() }
+        Self {
+            ready: true,
+            reason: String::new(),
+        }
     }
 
     pub(crate) fn not_ready(reason: impl Into<String>) -> Self {
-        Self { ready: false, reason: reason.into() }
+        Self {
+            ready: false,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -83,7 +89,11 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 impl Pace {
     fn new(now: Instant) -> Self {
-        Self { window_began: now, tokens: 0, per_second: 0.0 }
+        Self {
+            window_began: now,
+            tokens: 0,
+            per_second: 0.0,
+        }
     }
 
     fn count(&mut self, tokens: usize, now: Instant) {
@@ -138,8 +148,12 @@ impl Vitals {
     pub(crate) fn set_house(&self, house: House, now: Instant) {
         self.running.store(house.running, Ordering::SeqCst);
         self.kv_used.store(house.kv_used, Ordering::SeqCst);
-        self.preemptions.fetch_add(house.preempted as u64, Ordering::SeqCst);
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).count(house.generated, now);
+        self.preemptions
+            .fetch_add(house.preempted as u64, Ordering::SeqCst);
+        self.pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count(house.generated, now);
     }
 
     pub(crate) fn load(&self, waiting: usize, in_flight: usize, now: Instant) -> Load {
@@ -164,7 +178,10 @@ impl Vitals {
         if !self.is_alive() {
             return Health::not_ready("the step loop has ended");
         }
-        let mut last = self.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self
+            .last_beat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = self.heartbeat.count();
         if count != last.0 || !self.working.load(Ordering::SeqCst) {
             *last = (count, now);
@@ -187,7 +204,11 @@ mod tests {
 
     fn vitals() -> (Vitals, Heartbeat, Instant) {
         let heartbeat = Heartbeat::default();
-        (Vitals::new(heartbeat.clone(), Duration::from_secs(5), 1), heartbeat, Instant::now())
+        (
+            Vitals::new(heartbeat.clone(), Duration::from_secs(5), 1),
+            heartbeat,
+            Instant::now(),
+        )
     }
 
     #[test]

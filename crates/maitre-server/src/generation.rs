@@ -55,16 +55,14 @@ impl Generations {
     /// Submits what can run; of what can't, says everything that is wrong.
     async fn start(&self, converted: Converted) -> Result<Running, Status> {
         self.check_model(&converted.model)?;
-        let n = converted.request.n;
-        let result = self.engine.generate(converted.request).await;
         if !converted.violations.is_empty() {
-            let refusal = result
-                .err()
-                .unwrap_or(maitre_engine::EngineError::Cancelled);
+            let refusal = self.engine.check(converted.request).await.err();
             return Err(status::invalid(
-                &converted.violations.with_those_of(&refusal),
+                &converted.violations.with_those_of(refusal.as_ref()),
             ));
         }
+        let n = converted.request.n;
+        let result = self.engine.generate(converted.request).await;
         let generation = result
             .map_err(|error| status::from_engine(&Violations::in_terms_of_the_message(error)))?;
         Ok(Running {

@@ -45,5 +45,8 @@ pub use maitre_server as server;
 #[must_use]
 pub fn bundled() -> ModelSource {
     let model = &maitre_bundled::TARGET;
-    ModelSource::Memory { name: model.name, files: model.files }
+    ModelSource::Memory {
+        name: model.name,
+        files: model.files,
+    }
 }

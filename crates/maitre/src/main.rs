@@ -33,7 +33,9 @@ fn run() -> anyhow::Result<()> {
     let arguments = cli::config_file::expand(std::env::args_os().collect())?;
     // Bad usage ends the process here, with exit code 2.
     let cli = Cli::parse_from(arguments);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => cli::serve::run(args).await,

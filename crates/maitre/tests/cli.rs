@@ -9,7 +9,10 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 fn maitre(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_maitre")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_maitre"))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -25,27 +28,52 @@ fn fails(arguments: &[&str], code: i32) -> String {
     let output = maitre(arguments);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(output.stdout.is_empty(), "results only on stdout: {}", stdout(&output));
+    assert!(
+        output.stdout.is_empty(),
+        "results only on stdout: {}",
+        stdout(&output)
+    );
     assert!(!said.contains("panicked"), "{said}");
     said
 }
 
 #[test]
 fn generate_prints_one_json_object() {
-    let output =
-        maitre(&["generate", "--prompt", "Once upon a time", "--max-tokens", "5", "--temperature", "0", "--json"]);
+    let output = maitre(&[
+        "generate",
+        "--prompt",
+        "Once upon a time",
+        "--max-tokens",
+        "5",
+        "--temperature",
+        "0",
+        "--json",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(answer["token_ids"].as_array().unwrap().len(), 5);
     assert_eq!(answer["finish_reason"], "length");
     assert_eq!(answer["usage"]["completion_tokens"], 5);
-    assert!(answer["text"].as_str().unwrap().starts_with(','), "{answer}");
+    assert!(
+        answer["text"].as_str().unwrap().starts_with(','),
+        "{answer}"
+    );
 }
 
 #[test]
 fn the_same_seed_gives_the_same_answer() {
     let run = |seed: &str| {
-        stdout(&maitre(&["generate", "--prompt", "Once", "--max-tokens", "12", "--temperature", "1", "--seed", seed]))
+        stdout(&maitre(&[
+            "generate",
+            "--prompt",
+            "Once",
+            "--max-tokens",
+            "12",
+            "--temperature",
+            "1",
+            "--seed",
+            seed,
+        ]))
     };
     assert_eq!(run("7"), run("7"));
     assert_ne!(run("7"), run("8"));
@@ -57,9 +85,15 @@ fn inspect_counts_parameters_and_bytes() {
         serde_json::from_str(&stdout(&maitre(&["inspect", "--json"]))).unwrap();
     assert_eq!(facts["parameters"], 5_771_264);
     // 6 layers, keys and values, 2 heads of 64, 2 bytes.
-    assert_eq!(facts["dtypes"]["bf16"]["kv_bytes_per_token"], 6 * 2 * 2 * 64 * 2);
+    assert_eq!(
+        facts["dtypes"]["bf16"]["kv_bytes_per_token"],
+        6 * 2 * 2 * 64 * 2
+    );
     let text = stdout(&maitre(&["inspect"]));
-    assert!(text.contains("Qwen3ForCausalLM") && text.contains("5.77 M"), "{text}");
+    assert!(
+        text.contains("Qwen3ForCausalLM") && text.contains("5.77 M"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -67,16 +101,34 @@ fn bench_reports_in_json_and_into_a_directory() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().to_str().unwrap();
     let output = maitre(&[
-        "bench", "--concurrency", "1,2", "--input-tokens", "4", "--output-tokens", "4", "--requests", "2",
-        "--json", "--out", out,
+        "bench",
+        "--concurrency",
+        "1,2",
+        "--input-tokens",
+        "4",
+        "--output-tokens",
+        "4",
+        "--requests",
+        "2",
+        "--json",
+        "--out",
+        out,
     ]);
     assert!(output.status.success(), "{}", stderr(&output));
     let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(report["runs"].as_array().unwrap().len(), 2);
-    assert!(report["runs"][1]["output_tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert!(
+        report["runs"][1]["output_tokens_per_second"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
     assert_eq!(report["runs"][1]["output_tokens"], 8);
     let written = fs::read_to_string(folder.path().join("report.json")).unwrap();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&written).unwrap(), report);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&written).unwrap(),
+        report
+    );
 }
 
 #[test]
@@ -115,11 +167,26 @@ type Spoil = fn(&Path);
 #[test]
 fn a_model_that_cannot_be_used_is_refused_by_name() {
     let cases: &[(Spoil, &[&str])] = &[
-        (|m| fs::remove_file(m.join("config.json")).unwrap(), &["config.json"]),
-        (|m| fs::write(m.join("config.json"), "{").unwrap(), &["config.json", "JSON"]),
-        (|m| fs::remove_file(m.join("tokenizer.json")).unwrap(), &["tokenizer.json"]),
-        (|m| fs::write(m.join("tokenizer.json"), "[]").unwrap(), &["tokenizer"]),
-        (|m| fs::remove_file(m.join("model.safetensors")).unwrap(), &["model.safetensors"]),
+        (
+            |m| fs::remove_file(m.join("config.json")).unwrap(),
+            &["config.json"],
+        ),
+        (
+            |m| fs::write(m.join("config.json"), "{").unwrap(),
+            &["config.json", "JSON"],
+        ),
+        (
+            |m| fs::remove_file(m.join("tokenizer.json")).unwrap(),
+            &["tokenizer.json"],
+        ),
+        (
+            |m| fs::write(m.join("tokenizer.json"), "[]").unwrap(),
+            &["tokenizer"],
+        ),
+        (
+            |m| fs::remove_file(m.join("model.safetensors")).unwrap(),
+            &["model.safetensors"],
+        ),
         (
             |m| {
                 let bytes = fs::read(m.join("model.safetensors")).unwrap();
@@ -128,30 +195,60 @@ fn a_model_that_cannot_be_used_is_refused_by_name() {
             &["model.safetensors", "complete"],
         ),
         (
-            |m| edit(&m.join("config.json"), |c| c.replace("\"intermediate_size\": 768", "\"intermediate_size\": 512")),
+            |m| {
+                edit(&m.join("config.json"), |c| {
+                    c.replace("\"intermediate_size\": 768", "\"intermediate_size\": 512")
+                })
+            },
             &["mlp", "768", "512"],
         ),
         (
-            |m| edit(&m.join("config.json"), |c| c.replace("Qwen3ForCausalLM", "MambaForCausalLM").replace("\"qwen3\"", "\"mamba\"")),
+            |m| {
+                edit(&m.join("config.json"), |c| {
+                    c.replace("Qwen3ForCausalLM", "MambaForCausalLM")
+                        .replace("\"qwen3\"", "\"mamba\"")
+                })
+            },
             &["Mamba"],
         ),
         (
-            |m| edit(&m.join("config.json"), |c| c.replace("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"")),
+            |m| {
+                edit(&m.join("config.json"), |c| {
+                    c.replace("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"")
+                })
+            },
             &["yarn", "default", "llama3"],
         ),
         (
-            |m| edit(&m.join("config.json"), |c| c.replace("\"sliding_window\": null", "\"quantization_config\": {\"quant_method\": \"awq\"}")),
+            |m| {
+                edit(&m.join("config.json"), |c| {
+                    c.replace(
+                        "\"sliding_window\": null",
+                        "\"quantization_config\": {\"quant_method\": \"awq\"}",
+                    )
+                })
+            },
             &["quantization_config"],
         ),
         (
-            |m| edit(&m.join("config.json"), |c| c.replace("\"use_sliding_window\": false", "\"use_sliding_window\": true").replace("\"sliding_window\": null", "\"sliding_window\": 128")),
+            |m| {
+                edit(&m.join("config.json"), |c| {
+                    c.replace(
+                        "\"use_sliding_window\": false",
+                        "\"use_sliding_window\": true",
+                    )
+                    .replace("\"sliding_window\": null", "\"sliding_window\": 128")
+                })
+            },
             &["sliding_window"],
         ),
         (
             |m| {
                 edit(&m.join("tokenizer.json"), |t| {
-                    t.replacen("\"id\": 6,", "\"id\": 6000,", 1).replacen("\"id\":6,", "\"id\":6000,", 1)
-                        .replacen("\"</think>\":6", "\"</think>\":6000", 1).replacen("\"</think>\": 6", "\"</think>\": 6000", 1)
+                    t.replacen("\"id\": 6,", "\"id\": 6000,", 1)
+                        .replacen("\"id\":6,", "\"id\":6000,", 1)
+                        .replacen("\"</think>\":6", "\"</think>\":6000", 1)
+                        .replacen("\"</think>\": 6", "\"</think>\": 6000", 1)
                 });
             },
             &["6000", "4096", "another model"],
@@ -160,35 +257,79 @@ fn a_model_that_cannot_be_used_is_refused_by_name() {
     for (index, (spoil, expected)) in cases.iter().enumerate() {
         let folder = model_directory();
         spoil(folder.path());
-        let said = fails(&["generate", "--prompt", "x", "--model", folder.path().to_str().unwrap()], 1);
+        let said = fails(
+            &[
+                "generate",
+                "--prompt",
+                "x",
+                "--model",
+                folder.path().to_str().unwrap(),
+            ],
+            1,
+        );
         for word in *expected {
-            assert!(said.contains(word), "case {index}: {word:?} is missing in: {said}");
+            assert!(
+                said.contains(word),
+                "case {index}: {word:?} is missing in: {said}"
+            );
         }
     }
-    let said = fails(&["generate", "--prompt", "x", "--model", "./no/such/model"], 1);
-    assert!(said.contains("no/such/model") && said.contains("does not exist"), "{said}");
+    let said = fails(
+        &["generate", "--prompt", "x", "--model", "./no/such/model"],
+        1,
+    );
+    assert!(
+        said.contains("no/such/model") && said.contains("does not exist"),
+        "{said}"
+    );
 }
 
 #[test]
 fn settings_that_cannot_work_are_refused_with_ones_that_do() {
     for (arguments, expected) in [
-        (&["--block-size", "0"][..], &["--block-size", "at least 1"][..]),
+        (
+            &["--block-size", "0"][..],
+            &["--block-size", "at least 1"][..],
+        ),
         (&["--max-seqs", "0"], &["--max-seqs", "at least 1"]),
         (&["--threads", "0"], &["--threads", "at least 1"]),
         (&["--threads", "100000"], &["--threads", "at most"]),
         (&["--max-queue", "0"], &["--max-queue", "at least 1"]),
-        (&["--max-batched-tokens", "4", "--max-seqs", "8"], &["--max-batched-tokens", "--max-seqs (8)"]),
-        (&["--max-model-len", "4096"], &["--max-model-len", "at most 2048"]),
-        (&["--kv-cache-bytes", "1000"], &["--kv-cache-bytes", "at least 6291456"]),
+        (
+            &["--max-batched-tokens", "4", "--max-seqs", "8"],
+            &["--max-batched-tokens", "--max-seqs (8)"],
+        ),
+        (
+            &["--max-model-len", "4096"],
+            &["--max-model-len", "at most 2048"],
+        ),
+        (
+            &["--kv-cache-bytes", "1000"],
+            &["--kv-cache-bytes", "at least 6291456"],
+        ),
     ] {
         let said = fails(&[&["generate", "--prompt", "x"], arguments].concat(), 1);
         for word in expected {
-            assert!(said.contains(word), "{arguments:?}: {word:?} is missing in: {said}");
+            assert!(
+                said.contains(word),
+                "{arguments:?}: {word:?} is missing in: {said}"
+            );
         }
     }
-    let works =
-        maitre(&["generate", "--prompt", "x", "--max-tokens", "1", "--kv-cache-bytes", "6291456"]);
-    assert!(works.status.success(), "the value that was named works: {}", stderr(&works));
+    let works = maitre(&[
+        "generate",
+        "--prompt",
+        "x",
+        "--max-tokens",
+        "1",
+        "--kv-cache-bytes",
+        "6291456",
+    ]);
+    assert!(
+        works.status.success(),
+        "the value that was named works: {}",
+        stderr(&works)
+    );
 }
 
 #[test]
@@ -198,8 +339,21 @@ fn a_model_is_made_up_from_its_configuration_alone() {
     let model = folder.path().to_str().unwrap();
     let run = |seed: &str| {
         maitre(&[
-            "generate", "--prompt", "x", "--max-tokens", "8", "--temperature", "0", "--ignore-eos", "--json",
-            "--load-format", "random", "--seed", seed, "--model", model,
+            "generate",
+            "--prompt",
+            "x",
+            "--max-tokens",
+            "8",
+            "--temperature",
+            "0",
+            "--ignore-eos",
+            "--json",
+            "--load-format",
+            "random",
+            "--seed",
+            seed,
+            "--model",
+            model,
         ])
     };
     let tokens = |output: Output| {
@@ -218,7 +372,12 @@ fn flags_may_come_from_a_file_and_are_checked_alike() {
     let config = file.to_str().unwrap();
     let output = maitre(&["generate", "--prompt", "Once", "--json", "--config", config]);
     let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!(answer["usage"]["completion_tokens"], 2, "{}", stderr(&output));
+    assert_eq!(
+        answer["usage"]["completion_tokens"],
+        2,
+        "{}",
+        stderr(&output)
+    );
     fs::write(&file, "no-such-flag = 2\n").unwrap();
     let said = fails(&["generate", "--prompt", "Once", "--config", config], 2);
     assert!(said.contains("--no-such-flag"), "{said}");

@@ -16,17 +16,27 @@ struct Served {
 impl Served {
     fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_maitre"))
-            .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--grpc-addr",
+                "127.0.0.1:0",
+                "--http-addr",
+                "127.0.0.1:0",
+            ])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let mut words = line.split_whitespace();
         assert_eq!(words.next(), Some("ready"), "{line}");
         let address = |word: Option<&str>, name: &str| {
-            word.and_then(|word| word.strip_prefix(name)).unwrap().to_owned()
+            word.and_then(|word| word.strip_prefix(name))
+                .unwrap()
+                .to_owned()
         };
         let grpc = address(words.next(), "grpc=");
         let http = address(words.next(), "http=");
@@ -35,15 +45,21 @@ impl Served {
 
     fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.http).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
 
     fn terminate(&self) {
-        let status =
-            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 }
@@ -69,7 +85,11 @@ fn it_is_ready_when_it_says_so_and_leaves_with_0_when_told_to() {
 fn its_metrics_have_our_names_and_the_ones_that_dashboards_look_for() {
     let served = Served::start();
     let metrics = served.get("/metrics");
-    for name in ["maitre_kv_blocks_total", "maitre_requests_running", "vllm:num_requests_waiting"] {
+    for name in [
+        "maitre_kv_blocks_total",
+        "maitre_requests_running",
+        "vllm:num_requests_waiting",
+    ] {
         assert!(metrics.contains(name), "{name} is missing in {metrics}");
     }
 }
@@ -79,14 +99,21 @@ fn a_taken_port_is_named_before_a_model_is_loaded() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--grpc-addr", "--http-addr"] {
-        let other = if flag == "--grpc-addr" { "--http-addr" } else { "--grpc-addr" };
+        let other = if flag == "--grpc-addr" {
+            "--http-addr"
+        } else {
+            "--grpc-addr"
+        };
         let output = Command::new(env!("CARGO_BIN_EXE_maitre"))
             .args(["serve", flag, &address, other, "127.0.0.1:0"])
             .output()
             .unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&address) && said.contains("choose another port"), "{said}");
+        assert!(
+            said.contains(&address) && said.contains("choose another port"),
+            "{said}"
+        );
         assert!(!said.contains("loading"), "{said}");
     }
 }

@@ -161,7 +161,7 @@ fn converted(
     }
     let sampling = parameters.sampling.unwrap_or_default();
     let output = parameters.output.unwrap_or_default();
-    let mut request = GenerateRequest {
+    let request = GenerateRequest {
         request_id: (!request_id.is_empty()).then_some(request_id),
         input,
         n: sampling.n.unwrap_or(1),
@@ -175,9 +175,6 @@ fn converted(
             skip_special_tokens: output.skip_special_tokens.unwrap_or(true),
         },
     };
-    if !found.is_empty() {
-        Violations::poison(&mut request);
-    }
     Converted {
         model,
         request,

@@ -1,7 +1,7 @@
 //! What is wrong with a request, from this crate's checks and from the engine's, under one set of
 //! field paths.
 
-use maitre_engine::{EngineError, GenerateRequest, Violation};
+use maitre_engine::{EngineError, Violation};
 
 /// What this crate found wrong before the engine has looked.
 #[derive(Debug, Default)]
@@ -25,19 +25,11 @@ impl Violations {
             .collect()
     }
 
-    /// Makes sure that the engine refuses `request`, so that it can be asked what else is wrong
-    /// with a request that must not run: an empty id is always refused.
-    pub(crate) fn poison(request: &mut GenerateRequest) {
-        request.request_id = Some(String::new());
-        // A deadline that has passed would end the check before it began.
-        request.service.deadline = None;
-    }
-
-    /// What is wrong in all, when the engine has been asked about the poisoned request.
-    pub(crate) fn with_those_of(mut self, refusal: &EngineError) -> Vec<Violation> {
-        if let EngineError::Invalid { violations } = refusal {
+    /// What is wrong in all, when the engine has been asked as well.
+    pub(crate) fn with_those_of(mut self, refusal: Option<&EngineError>) -> Vec<Violation> {
+        if let Some(EngineError::Invalid { violations }) = refusal {
             let found_here = self.0.len();
-            for violation in violations.iter().filter(|v| v.field != "request_id") {
+            for violation in violations {
                 let known = self.0[..found_here]
                     .iter()
                     .any(|v| overlap(&v.field, &violation.field));
@@ -109,14 +101,13 @@ mod tests {
         here.add("service.deadline", "is negative");
         let refusal = EngineError::Invalid {
             violations: vec![
-                Violation::new("request_id", "is empty"),
                 Violation::new("messages", "the template failed"),
                 Violation::new("n", "is 0"),
                 Violation::new("service.queue_timeout", "is 0"),
             ],
         };
         let fields: Vec<String> = here
-            .with_those_of(&refusal)
+            .with_those_of(Some(&refusal))
             .into_iter()
             .map(|v| v.field)
             .collect();

@@ -52,7 +52,9 @@ pub(crate) struct BenchArgs {
 struct List(Vec<usize>);
 
 fn list(text: &str) -> Result<List, String> {
-    parse_concurrency(text).map(List).map_err(|error| error.to_string())
+    parse_concurrency(text)
+        .map(List)
+        .map_err(|error| error.to_string())
 }
 
 pub(crate) async fn run(args: BenchArgs) -> Result<()> {
@@ -89,6 +91,9 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
         report.write(directory)?;
         tracing::info!("wrote {}", directory.join("report.json").display());
     }
-    ensure!(report.is_complete(), "some requests failed; the report counts them by code");
+    ensure!(
+        report.is_complete(),
+        "some requests failed; the report counts them by code"
+    );
     Ok(())
 }

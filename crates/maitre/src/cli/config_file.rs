@@ -11,7 +11,9 @@ use toml::{Table, Value};
 
 /// The arguments with the entries of `--config FILE`, if it is there, put in front of the flags.
 pub(crate) fn expand(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
-    let Some(file) = config_path(&arguments) else { return Ok(arguments) };
+    let Some(file) = config_path(&arguments) else {
+        return Ok(arguments);
+    };
     let text = fs::read_to_string(&file)
         .with_context(|| format!("could not read the configuration file {}", file.display()))?;
     let table: Table = text
@@ -66,20 +68,41 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "max-seqs = 64\nmodel = \"bundled\"\n").unwrap();
         let path = file.path().to_str().unwrap();
-        let expanded =
-            expand(words(&["maitre", "serve", "--config", path, "--max-seqs", "8"])).unwrap();
-        let expected =
-            words(&["maitre", "serve", "--max-seqs=64", "--model=bundled", "--config", path, "--max-seqs", "8"]);
+        let expanded = expand(words(&[
+            "maitre",
+            "serve",
+            "--config",
+            path,
+            "--max-seqs",
+            "8",
+        ]))
+        .unwrap();
+        let expected = words(&[
+            "maitre",
+            "serve",
+            "--max-seqs=64",
+            "--model=bundled",
+            "--config",
+            path,
+            "--max-seqs",
+            "8",
+        ]);
         assert_eq!(expanded, expected);
     }
 
     #[test]
     fn what_is_wrong_with_a_file_is_said_with_its_name() {
         let missing = expand(words(&["maitre", "serve", "--config=no/such.toml"])).unwrap_err();
-        assert!(format!("{missing:#}").contains("no/such.toml"), "{missing:#}");
+        assert!(
+            format!("{missing:#}").contains("no/such.toml"),
+            "{missing:#}"
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap();
-        for (text, expected) in [("max-seqs = ", "not a TOML file"), ("max-seqs = [1]", "max-seqs")] {
+        for (text, expected) in [
+            ("max-seqs = ", "not a TOML file"),
+            ("max-seqs = [1]", "max-seqs"),
+        ] {
             fs::write(file.path(), text).unwrap();
             let error = expand(words(&["maitre", "serve", "--config", path])).unwrap_err();
             assert!(format!("{error:#}").contains(expected), "{error:#}");

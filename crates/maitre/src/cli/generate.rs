@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use maitre::{
-    ChatMessage, ChatRequest, Event, Finished, GenerateRequest, Generation, Input, Role,
-};
+use maitre::{ChatMessage, ChatRequest, Event, Finished, GenerateRequest, Generation, Input, Role};
 use serde_json::json;
 
 use super::model::ModelArgs;

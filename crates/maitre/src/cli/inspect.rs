@@ -21,8 +21,11 @@ pub(crate) struct InspectArgs {
 }
 
 /// The weights' dtypes with the KV dtype each goes with by default.
-const DTYPES: [(DType, DType); 3] =
-    [(DType::F32, DType::F32), (DType::Bf16, DType::Bf16), (DType::F16, DType::Bf16)];
+const DTYPES: [(DType, DType); 3] = [
+    (DType::F32, DType::F32),
+    (DType::Bf16, DType::Bf16),
+    (DType::F16, DType::Bf16),
+];
 
 pub(crate) async fn run(args: InspectArgs) -> Result<()> {
     let source = source(&args.model).await?;
@@ -41,7 +44,12 @@ pub(crate) async fn run(args: InspectArgs) -> Result<()> {
 }
 
 /// Tokens of KV cache that fit beside the weights; `None` where the memory can't be read.
-fn kv_tokens(config: &ModelConfig, weights: DType, kv: DType, available: Option<u64>) -> Option<u64> {
+fn kv_tokens(
+    config: &ModelConfig,
+    weights: DType,
+    kv: DType,
+    available: Option<u64>,
+) -> Option<u64> {
     let left = available?.saturating_sub(config.weight_bytes(weights));
     Some(left / config.kv_bytes_per_token(kv))
 }
@@ -65,7 +73,11 @@ fn as_text(name: &str, config: &ModelConfig, available: Option<u64>) -> String {
         config.head_dim,
         config.num_kv_heads,
         config.vocab_size,
-        if config.tie_word_embeddings { ", output layer tied to the embedding" } else { "" },
+        if config.tie_word_embeddings {
+            ", output layer tied to the embedding"
+        } else {
+            ""
+        },
         config.max_position_embeddings,
         available.map_or_else(|| "unknown".into(), mib),
         "--dtype",

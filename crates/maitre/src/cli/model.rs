@@ -114,7 +114,9 @@ impl ModelArgs {
             })
             .load_format(match self.load_format {
                 LoadFormatArg::Auto => LoadFormat::Auto,
-                LoadFormatArg::Random => LoadFormat::Random { seed: self.seed.unwrap_or(0) },
+                LoadFormatArg::Random => LoadFormat::Random {
+                    seed: self.seed.unwrap_or(0),
+                },
             })
             .threads(self.threads)
             .max_model_len(self.max_model_len)
@@ -157,7 +159,9 @@ fn is_hub_name(model: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
     matches!(model.split_once('/'), Some((org, name)) if part(org) && part(name))
 }
@@ -177,7 +181,9 @@ async fn download(model: &str) -> Result<PathBuf> {
     let bar = maitre::hub::progress_bar();
     maitre::hub::resolve(model, None, &bar)
         .await
-        .with_context(|| format!("--model {model} is no directory here, so the Hub was asked for it"))
+        .with_context(|| {
+            format!("--model {model} is no directory here, so the Hub was asked for it")
+        })
 }
 
 #[cfg(not(feature = "hub"))]
@@ -194,7 +200,16 @@ mod tests {
         for name in ["Qwen/Qwen3-0.6B", "org/a.b_c"] {
             assert!(is_hub_name(name), "{name}");
         }
-        for path in ["./model", "../model", "/abs/model", "model", "a/b/c", "a/", "/b", "a b/c"] {
+        for path in [
+            "./model",
+            "../model",
+            "/abs/model",
+            "model",
+            "a/b/c",
+            "a/",
+            "/b",
+            "a b/c",
+        ] {
             assert!(!is_hub_name(path), "{path}");
         }
     }

@@ -32,7 +32,9 @@ pub(crate) struct ServeArgs {
 
 /// A finite number of seconds that a `Duration` can hold.
 fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "expected a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     Ok(seconds)
 }

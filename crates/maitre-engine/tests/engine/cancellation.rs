@@ -1,13 +1,10 @@
 //! Invariant 3: cancellation is prompt. A dropped stream, an abort and a deadline free what the
 //! request held at the next step boundary, whether it waits, prefills or decodes.
-#![allow(missing_docs)]
-
-mod toy;
 
 use std::time::Duration;
 
+use crate::toy::{Setup, answer, idle, tokens_request};
 use maitre_engine::{EngineError, Event, FinishReason};
-use toy::{Setup, answer, idle, tokens_request};
 
 fn long_prompt() -> Vec<u32> {
     (0..200).map(|i| 50 + i).collect()
@@ -16,7 +13,10 @@ fn long_prompt() -> Vec<u32> {
 #[tokio::test]
 async fn a_dropped_stream_frees_its_blocks_while_decoding() {
     let (engine, _gate) = Setup::default().start();
-    let mut generation = engine.generate(tokens_request(&[9, 10, 11], 200)).await.unwrap();
+    let mut generation = engine
+        .generate(tokens_request(&[9, 10, 11], 200))
+        .await
+        .unwrap();
     assert!(matches!(generation.next().await, Some(Ok(Event::Delta(_)))));
     drop(generation);
     idle(&engine).await;
@@ -24,9 +24,17 @@ async fn a_dropped_stream_frees_its_blocks_while_decoding() {
 
 #[tokio::test]
 async fn a_stream_dropped_during_prefill_or_in_the_queue_leaves_nothing_behind() {
-    let (engine, gate) = Setup { max_seqs: 1, max_batched_tokens: 8, ..Setup::default() }.start();
+    let (engine, gate) = Setup {
+        max_seqs: 1,
+        max_batched_tokens: 8,
+        ..Setup::default()
+    }
+    .start();
     gate.shut();
-    let prefilling = engine.generate(tokens_request(&long_prompt(), 4)).await.unwrap();
+    let prefilling = engine
+        .generate(tokens_request(&long_prompt(), 4))
+        .await
+        .unwrap();
     tokio::task::spawn_blocking({
         let gate = std::sync::Arc::clone(&gate);
         move || gate.wait_for_step()
@@ -48,7 +56,10 @@ async fn an_aborted_request_ends_in_cancelled_and_its_name_is_free() {
     request.request_id = Some("mine".into());
     let mut generation = engine.generate(request.clone()).await.unwrap();
     let duplicate = engine.generate(request.clone()).await.unwrap_err();
-    assert!(matches!(duplicate, EngineError::DuplicateRequest { .. }), "{duplicate:?}");
+    assert!(
+        matches!(duplicate, EngineError::DuplicateRequest { .. }),
+        "{duplicate:?}"
+    );
     assert!(generation.next().await.unwrap().is_ok());
     assert!(engine.abort("mine"));
     let last = loop {
@@ -75,12 +86,21 @@ async fn a_deadline_fails_and_a_time_limit_ends_well() {
     with_limit.service.time_limit = soon;
     let first = engine.generate(with_deadline).await.unwrap();
     let second = engine.generate(with_limit).await.unwrap();
-    toy::until("both times have passed", || engine.uptime() > Duration::from_millis(50)).await;
+    crate::toy::until("both times have passed", || {
+        engine.uptime() > Duration::from_millis(50)
+    })
+    .await;
     gate.open();
-    assert_eq!(answer(first).await.unwrap_err(), EngineError::DeadlineExceeded);
+    assert_eq!(
+        answer(first).await.unwrap_err(),
+        EngineError::DeadlineExceeded
+    );
     let ended = answer(second).await.unwrap();
     assert_eq!(ended.reason, FinishReason::Deadline);
-    assert_eq!(ended.end.usage.completion_tokens as usize, ended.token_ids.len());
+    assert_eq!(
+        ended.end.usage.completion_tokens as usize,
+        ended.token_ids.len()
+    );
     idle(&engine).await;
 }
 
@@ -89,13 +109,20 @@ async fn a_deadline_of_zero_is_over_before_it_begins() {
     let (engine, _gate) = Setup::default().start();
     let mut request = tokens_request(&[9], 2);
     request.service.deadline = Some(Duration::ZERO);
-    assert_eq!(engine.generate(request).await.unwrap_err(), EngineError::DeadlineExceeded);
+    assert_eq!(
+        engine.generate(request).await.unwrap_err(),
+        EngineError::DeadlineExceeded
+    );
     idle(&engine).await;
 }
 
 #[tokio::test]
 async fn a_queue_timeout_counts_only_until_the_first_step() {
-    let (engine, gate) = Setup { max_seqs: 1, ..Setup::default() }.start();
+    let (engine, gate) = Setup {
+        max_seqs: 1,
+        ..Setup::default()
+    }
+    .start();
     gate.shut();
     let mut running = tokens_request(&[9, 10], 100);
     running.service.queue_timeout = Some(Duration::from_secs(3600));
@@ -103,7 +130,10 @@ async fn a_queue_timeout_counts_only_until_the_first_step() {
     let mut queued = tokens_request(&[9, 11], 4);
     queued.service.queue_timeout = Some(Duration::from_millis(1));
     let queued = engine.generate(queued).await.unwrap();
-    toy::until("the queue timeout has passed", || engine.uptime() > Duration::from_millis(50)).await;
+    crate::toy::until("the queue timeout has passed", || {
+        engine.uptime() > Duration::from_millis(50)
+    })
+    .await;
     gate.open();
     assert_eq!(answer(queued).await.unwrap_err(), EngineError::QueueTimeout);
     assert_eq!(answer(running).await.unwrap().token_ids.len(), 100);
@@ -111,17 +141,33 @@ async fn a_queue_timeout_counts_only_until_the_first_step() {
 
 #[tokio::test]
 async fn a_receiver_that_reads_nothing_is_ended_and_hurts_nobody() {
-    let setup = Setup { max_model_len: 8192, num_blocks: 8192, ..Setup::default() };
+    let setup = Setup {
+        max_model_len: 8192,
+        num_blocks: 8192,
+        ..Setup::default()
+    };
     let (engine, _gate) = setup.start();
-    let mut lazy = engine.generate(tokens_request(&[9, 10], 6000)).await.unwrap();
-    let brisk = engine.generate(tokens_request(&[9, 11], 100)).await.unwrap();
+    let mut lazy = engine
+        .generate(tokens_request(&[9, 10], 6000))
+        .await
+        .unwrap();
+    let brisk = engine
+        .generate(tokens_request(&[9, 11], 100))
+        .await
+        .unwrap();
     assert_eq!(answer(brisk).await.unwrap().token_ids.len(), 100);
-    toy::until("the lazy request was ended", || engine.load().kv_used_blocks == 0).await;
+    crate::toy::until("the lazy request was ended", || {
+        engine.load().kv_used_blocks == 0
+    })
+    .await;
     let mut last = None;
     while let Some(event) = lazy.next().await {
         last = Some(event);
     }
-    assert!(matches!(last, Some(Err(EngineError::SlowReceiver { .. }))), "{last:?}");
+    assert!(
+        matches!(last, Some(Err(EngineError::SlowReceiver { .. }))),
+        "{last:?}"
+    );
 }
 
 #[tokio::test]
@@ -133,8 +179,11 @@ async fn a_drain_finishes_what_runs_and_refuses_what_comes() {
         let engine = engine.clone();
         async move { engine.drain(Duration::from_secs(60)).await }
     });
-    toy::until("the drain has begun", || !engine.health().ready).await;
-    let refused = engine.generate(tokens_request(&[9, 12], 2)).await.unwrap_err();
+    crate::toy::until("the drain has begun", || !engine.health().ready).await;
+    let refused = engine
+        .generate(tokens_request(&[9, 12], 2))
+        .await
+        .unwrap_err();
     assert_eq!(refused, EngineError::Draining);
     gate.open();
     assert_eq!(answer(running).await.unwrap().token_ids.len(), 20);
@@ -155,7 +204,10 @@ async fn a_drain_that_runs_out_of_time_cancels_the_rest() {
 async fn dropping_the_engine_tells_whoever_still_waits() {
     let (engine, gate) = Setup::default().start();
     gate.shut();
-    let waiting = engine.generate(tokens_request(&[9, 10], 100)).await.unwrap();
+    let waiting = engine
+        .generate(tokens_request(&[9, 10], 100))
+        .await
+        .unwrap();
     drop(engine);
     gate.open();
     assert_eq!(answer(waiting).await.unwrap_err(), EngineError::Stopped);

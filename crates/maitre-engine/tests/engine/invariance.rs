@@ -2,13 +2,10 @@
 //! bits alone and in a crowd, whole and chunked, preempted or not, greedy and seeded. On the toy,
 //! whose answers depend on every token read back through the block tables; the bundled model's own
 //! turn is in `bundled.rs`.
-#![allow(missing_docs)]
 
-mod toy;
-
+use crate::toy::{Answer, Setup, answer, idle, tokens_request};
 use maitre_engine::GenerateRequest;
 use proptest::prelude::*;
-use toy::{Answer, Setup, answer, idle, tokens_request};
 
 fn request(of: u32, seeded: bool) -> GenerateRequest {
     let prompt: Vec<u32> = (0..3 + of * 5 % 41).map(|i| 60 + of * 17 + i).collect();
@@ -41,14 +38,26 @@ async fn crowd(setup: Setup, requests: u32) -> (Vec<Answer>, u64) {
 }
 
 async fn alone(of: u32) -> Answer {
-    let (engine, _gate) = Setup { max_batched_tokens: 256, ..Setup::default() }.start();
-    answer(engine.generate(request(of, of % 2 == 1)).await.unwrap()).await.unwrap()
+    let (engine, _gate) = Setup {
+        max_batched_tokens: 256,
+        ..Setup::default()
+    }
+    .start();
+    answer(engine.generate(request(of, of % 2 == 1)).await.unwrap())
+        .await
+        .unwrap()
 }
 
 fn assert_same(found: &[Answer], expected: &[Answer]) {
     for (of, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert_eq!(found.token_ids, expected.token_ids, "tokens of request {of}");
-        assert_eq!(found.logprobs, expected.logprobs, "log-probabilities of request {of}");
+        assert_eq!(
+            found.token_ids, expected.token_ids,
+            "tokens of request {of}"
+        );
+        assert_eq!(
+            found.logprobs, expected.logprobs,
+            "log-probabilities of request {of}"
+        );
         assert_eq!(found.text, expected.text, "text of request {of}");
     }
 }
@@ -60,7 +69,11 @@ async fn preemption_changes_no_answer() {
         expected.push(alone(of).await);
     }
     // Twenty blocks of four: two or three of these sequences at a time.
-    let setup = Setup { num_blocks: 20, max_model_len: 80, ..Setup::default() };
+    let setup = Setup {
+        num_blocks: 20,
+        max_model_len: 80,
+        ..Setup::default()
+    };
     let (found, preemptions) = crowd(setup, 10).await;
     assert!(preemptions > 0, "the pool was meant to be too small");
     assert_same(&found, &expected);

@@ -1,29 +1,37 @@
 //! What a request may ask for, and what it gets: stops, lengths, echo, log-probabilities, `n`; and
 //! everything that is wrong with a bad one, at once.
-#![allow(missing_docs)]
-
-mod toy;
 
 use std::time::Duration;
 
+use crate::toy::{Answer, Setup, answer, tokens_request};
 use maitre_engine::{
     ChatMessage, ChatRequest, EngineError, Event, FinishReason, GenerateRequest, Input, Matched,
     Role,
 };
-use toy::{Answer, Setup, answer, tokens_request};
 
 const PROMPT: [u32; 3] = [300, 301, 302];
 
 async fn run(request: GenerateRequest) -> Answer {
     let (engine, _gate) = Setup::default().start();
-    answer(engine.generate(request).await.unwrap()).await.unwrap()
+    answer(engine.generate(request).await.unwrap())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn an_answer_ends_at_its_length() {
     let found = run(tokens_request(&PROMPT, 5)).await;
-    assert_eq!((found.token_ids.len(), found.reason), (5, FinishReason::Length));
-    assert_eq!((found.end.usage.prompt_tokens, found.end.usage.completion_tokens), (3, 5));
+    assert_eq!(
+        (found.token_ids.len(), found.reason),
+        (5, FinishReason::Length)
+    );
+    assert_eq!(
+        (
+            found.end.usage.prompt_tokens,
+            found.end.usage.completion_tokens
+        ),
+        (3, 5)
+    );
     assert!(found.end.timings.ttft <= found.end.timings.e2e);
 }
 
@@ -32,7 +40,10 @@ async fn an_answer_without_max_tokens_fills_the_context() {
     let mut request = tokens_request(&PROMPT, 1);
     request.stopping.max_tokens = None;
     let found = run(request).await;
-    assert_eq!((found.token_ids.len(), found.reason), (256 - 3, FinishReason::Length));
+    assert_eq!(
+        (found.token_ids.len(), found.reason),
+        (256 - 3, FinishReason::Length)
+    );
 }
 
 #[tokio::test]
@@ -40,7 +51,11 @@ async fn a_stop_token_ends_it_and_min_tokens_holds_it_off() {
     let whole = run(tokens_request(&PROMPT, 12)).await;
     let mut request = tokens_request(&PROMPT, 12);
     request.stopping.stop_token_ids = vec![whole.token_ids[3]];
-    let first = whole.token_ids.iter().position(|id| *id == whole.token_ids[3]).unwrap();
+    let first = whole
+        .token_ids
+        .iter()
+        .position(|id| *id == whole.token_ids[3])
+        .unwrap();
     let found = run(request.clone()).await;
     assert_eq!(found.token_ids, whole.token_ids[..=first]);
     assert_eq!(found.reason, FinishReason::Stop);
@@ -86,7 +101,7 @@ async fn the_prompt_is_echoed_in_front() {
     request.output.echo = true;
     let echoed = run(request).await;
     assert_eq!(echoed.token_ids, [&PROMPT[..], &plain.token_ids].concat());
-    let prompt_text = toy::tokenizer().decode(&PROMPT, true).unwrap();
+    let prompt_text = crate::toy::tokenizer().decode(&PROMPT, true).unwrap();
     assert_eq!(echoed.text, format!("{prompt_text}{}", plain.text));
 }
 
@@ -95,7 +110,11 @@ async fn prompt_logprobs_score_every_token_but_the_first_in_any_chunks() {
     let prompt: Vec<u32> = (0..50).map(|i| 400 + i).collect();
     let mut all = Vec::new();
     for max_batched_tokens in [16, 64] {
-        let (engine, _gate) = Setup { max_batched_tokens, ..Setup::default() }.start();
+        let (engine, _gate) = Setup {
+            max_batched_tokens,
+            ..Setup::default()
+        }
+        .start();
         let mut request = tokens_request(&prompt, 2);
         request.output.prompt_logprobs = Some(3);
         let mut generation = engine.generate(request).await.unwrap();
@@ -104,7 +123,12 @@ async fn prompt_logprobs_score_every_token_but_the_first_in_any_chunks() {
         };
         let ids: Vec<u32> = scored.tokens.iter().map(|t| t.token.token_id).collect();
         assert_eq!(ids, prompt[1..]);
-        assert!(scored.tokens.iter().all(|t| t.top.len() == 3 && t.token.logprob < 0.0));
+        assert!(
+            scored
+                .tokens
+                .iter()
+                .all(|t| t.top.len() == 3 && t.token.logprob < 0.0)
+        );
         all.push(scored);
     }
     assert_eq!(all[0], all[1]);
@@ -131,12 +155,21 @@ async fn n_answers_share_a_stream_and_differ_only_where_they_are_sampled() {
     assert!(answers.iter().all(|ids| ids.len() == 6));
     assert!(answers[0] != answers[1] && answers[1] != answers[2]);
     request.n = 1;
-    assert_eq!(run(request).await.token_ids, answers[0], "answer 0 has the request's own seed");
+    assert_eq!(
+        run(request).await.token_ids,
+        answers[0],
+        "answer 0 has the request's own seed"
+    );
 }
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_with_a_delay() {
-    let (engine, gate) = Setup { max_seqs: 1, max_queue: 2, ..Setup::default() }.start();
+    let (engine, gate) = Setup {
+        max_seqs: 1,
+        max_queue: 2,
+        ..Setup::default()
+    }
+    .start();
     gate.shut();
     let first = engine.generate(tokens_request(&PROMPT, 2)).await.unwrap();
     let second = engine.generate(tokens_request(&PROMPT, 2)).await;
@@ -145,7 +178,10 @@ async fn a_full_queue_refuses_at_once_with_a_delay() {
         // The first had left the queue already.
         third = engine.generate(tokens_request(&PROMPT, 2)).await;
     }
-    assert!(matches!(third, Err(EngineError::QueueFull { limit: 2, .. })), "{third:?}");
+    assert!(
+        matches!(third, Err(EngineError::QueueFull { limit: 2, .. })),
+        "{third:?}"
+    );
     gate.open();
     assert!(answer(first).await.is_ok() && second.is_ok());
 }
@@ -167,38 +203,70 @@ type Change = fn(&mut GenerateRequest);
 async fn every_bad_field_is_named() {
     let cases: &[(&str, Change)] = &[
         ("input.text", |r| r.input = Input::Text(String::new())),
-        ("input.text", |r| r.input = Input::Text("word ".repeat(1_000_000))),
+        ("input.text", |r| {
+            r.input = Input::Text("word ".repeat(1_000_000))
+        }),
         ("input.token_ids", |r| r.input = Input::Tokens(Vec::new())),
-        ("input.token_ids[1]", |r| r.input = Input::Tokens(vec![5, 4096])),
+        ("input.token_ids[1]", |r| {
+            r.input = Input::Tokens(vec![5, 4096])
+        }),
         ("input.token_ids", |r| {
             r.input = Input::Tokens(vec![5; 256]);
             r.stopping.max_tokens = None;
         }),
-        ("messages", |r| r.input = Input::Chat(ChatRequest::new(Vec::new()))),
+        ("messages", |r| {
+            r.input = Input::Chat(ChatRequest::new(Vec::new()))
+        }),
         ("request_id", |r| r.request_id = Some(String::new())),
         ("request_id", |r| r.request_id = Some("x".repeat(257))),
         ("n", |r| r.n = 0),
         ("n", |r| r.n = 17),
-        ("sampling.temperature", |r| r.sampling.temperature = Some(f32::NAN)),
-        ("sampling.temperature", |r| r.sampling.temperature = Some(f32::INFINITY)),
-        ("sampling.temperature", |r| r.sampling.temperature = Some(-0.1)),
+        ("sampling.temperature", |r| {
+            r.sampling.temperature = Some(f32::NAN)
+        }),
+        ("sampling.temperature", |r| {
+            r.sampling.temperature = Some(f32::INFINITY)
+        }),
+        ("sampling.temperature", |r| {
+            r.sampling.temperature = Some(-0.1)
+        }),
         ("sampling.top_p", |r| r.sampling.top_p = Some(0.0)),
         ("sampling.top_p", |r| r.sampling.top_p = Some(1.01)),
         ("sampling.min_p", |r| r.sampling.min_p = Some(-0.5)),
-        ("sampling.repetition_penalty", |r| r.sampling.repetition_penalty = Some(0.0)),
-        ("sampling.frequency_penalty", |r| r.sampling.frequency_penalty = Some(2.5)),
-        ("sampling.presence_penalty", |r| r.sampling.presence_penalty = Some(f32::NAN)),
+        ("sampling.repetition_penalty", |r| {
+            r.sampling.repetition_penalty = Some(0.0)
+        }),
+        ("sampling.frequency_penalty", |r| {
+            r.sampling.frequency_penalty = Some(2.5)
+        }),
+        ("sampling.presence_penalty", |r| {
+            r.sampling.presence_penalty = Some(f32::NAN)
+        }),
         ("stopping.max_tokens", |r| r.stopping.max_tokens = Some(0)),
         ("stopping.max_tokens", |r| r.stopping.max_tokens = Some(254)),
         ("stopping.min_tokens", |r| r.stopping.min_tokens = 6),
-        ("stopping.stop", |r| r.stopping.stop = vec!["x".into(); 1000]),
-        ("stopping.stop[1]", |r| r.stopping.stop = vec!["x".into(), String::new()]),
-        ("stopping.stop[0]", |r| r.stopping.stop = vec!["x".repeat(1025)]),
-        ("stopping.stop_token_ids[0]", |r| r.stopping.stop_token_ids = vec![4096]),
+        ("stopping.stop", |r| {
+            r.stopping.stop = vec!["x".into(); 1000]
+        }),
+        ("stopping.stop[1]", |r| {
+            r.stopping.stop = vec!["x".into(), String::new()]
+        }),
+        ("stopping.stop[0]", |r| {
+            r.stopping.stop = vec!["x".repeat(1025)]
+        }),
+        ("stopping.stop_token_ids[0]", |r| {
+            r.stopping.stop_token_ids = vec![4096]
+        }),
         ("output.logprobs", |r| r.output.logprobs = Some(1000)),
-        ("output.prompt_logprobs", |r| r.output.prompt_logprobs = Some(1000)),
-        ("service.queue_timeout", |r| r.service.queue_timeout = Some(Duration::ZERO)),
-        ("service.time_limit", |r| r.service.time_limit = Some(Duration::MAX)),
+        ("output.prompt_logprobs", |r| {
+            r.output.prompt_logprobs = Some(1000)
+        }),
+        ("service.queue_timeout", |r| {
+            r.service.queue_timeout = Some(Duration::ZERO)
+        }),
+        ("service.time_limit", |r| {
+            r.service.time_limit = Some(Duration::MAX)
+        }),
     ];
     for (field, change) in cases {
         let mut request = tokens_request(&PROMPT, 5);
@@ -209,7 +277,12 @@ async fn every_bad_field_is_named() {
         let mut request = tokens_request(&PROMPT, 5);
         request.sampling.logit_bias = vec![bias];
         let found = violations(request).await;
-        assert!(found.iter().all(|field| field.starts_with("sampling.logit_bias")), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|field| field.starts_with("sampling.logit_bias")),
+            "{found:?}"
+        );
     }
 }
 
@@ -243,7 +316,12 @@ async fn a_conversation_is_rendered_by_the_template() {
         let mut request = GenerateRequest::new(input);
         request.sampling.temperature = Some(0.0);
         request.stopping.max_tokens = Some(3);
-        prompts.push(answer(engine.generate(request).await.unwrap()).await.unwrap().token_ids);
+        prompts.push(
+            answer(engine.generate(request).await.unwrap())
+                .await
+                .unwrap()
+                .token_ids,
+        );
     }
     assert_eq!(prompts[0], prompts[1]);
 }

@@ -1,18 +1,19 @@
 //! Invariant 4: one request cannot hurt another. A forward pass that errors or panics, and logits
 //! that are not numbers, fail the culprit alone; the others get the tokens they get without it.
-#![allow(missing_docs)]
 
-mod toy;
-
+use crate::toy::{Answer, Fault, MARKED, Setup, answer, idle, tokens_request};
 use maitre_engine::EngineError;
-use toy::{Answer, Fault, MARKED, Setup, answer, idle, tokens_request};
 
 fn prompt(of: u32) -> Vec<u32> {
     (0..5 + of % 7).map(|i| 100 + of * 13 + i).collect()
 }
 
 async fn crowd(fault: Option<Fault>, culprit: Option<usize>) -> Vec<Result<Answer, EngineError>> {
-    let (engine, gate) = Setup { fault, ..Setup::default() }.start();
+    let (engine, gate) = Setup {
+        fault,
+        ..Setup::default()
+    }
+    .start();
     // All of them stand in the queue before the first step, so that they share it.
     gate.shut();
     let mut generations = Vec::new();
@@ -30,7 +31,13 @@ async fn crowd(fault: Option<Fault>, culprit: Option<usize>) -> Vec<Result<Answe
     }
     idle(&engine).await;
     assert!(engine.health().ready, "the engine goes on");
-    let later = answer(engine.generate(tokens_request(&prompt(0), 12)).await.unwrap()).await;
+    let later = answer(
+        engine
+            .generate(tokens_request(&prompt(0), 12))
+            .await
+            .unwrap(),
+    )
+    .await;
     assert!(later.is_ok(), "{later:?}");
     answers
 }
@@ -47,7 +54,10 @@ async fn fails_alone(fault: Fault, message: &str) {
                 assert!(found.contains(message), "{found}");
             } else {
                 let (with, without) = (with.as_ref().unwrap(), without.as_ref().unwrap());
-                assert_eq!(with.token_ids, without.token_ids, "{fault:?} of {culprit} hurt {of}");
+                assert_eq!(
+                    with.token_ids, without.token_ids,
+                    "{fault:?} of {culprit} hurt {of}"
+                );
             }
         }
     }

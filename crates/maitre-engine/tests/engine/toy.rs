@@ -1,7 +1,6 @@
 //! A model that costs nothing and notices everything: the "keys and values" it keeps in each slot
 //! are the tokens themselves, and its logits are a hash of the whole prefix as read back through
 //! the block table. A wrong table, slot, position or a block reused too early changes its tokens.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
@@ -17,7 +16,7 @@ use maitre_text::Tokenizer;
 
 /// What to do to a batch that holds a marked token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     Error,
     Panic,
     NanLogits,
@@ -26,12 +25,12 @@ pub enum Fault {
 
 /// A token of the vocabulary that no toy answer contains by design, so that only the request whose
 /// prompt has it is the culprit.
-pub const MARKED: u32 = 4000;
-pub const EOS: u32 = 2;
+pub(crate) const MARKED: u32 = 4000;
+pub(crate) const EOS: u32 = 2;
 
 /// A door that a step waits at until the test opens it.
 #[derive(Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
 }
@@ -44,17 +43,17 @@ struct GateState {
 }
 
 impl Gate {
-    pub fn shut(&self) {
+    pub(crate) fn shut(&self) {
         self.state.lock().unwrap().shut = true;
     }
 
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         self.state.lock().unwrap().shut = false;
         self.changed.notify_all();
     }
 
     /// Blocks until a step stands at the door.
-    pub fn wait_for_step(&self) {
+    pub(crate) fn wait_for_step(&self) {
         let mut state = self.state.lock().unwrap();
         while !state.waiting {
             state = self.changed.wait(state).unwrap();
@@ -63,7 +62,7 @@ impl Gate {
 
     /// The next step takes the whole loop with it: its panic is caught, but what it panics with
     /// panics again when it is dropped.
-    pub fn fall_apart(&self) {
+    pub(crate) fn fall_apart(&self) {
         self.state.lock().unwrap().falls_apart = true;
     }
 
@@ -91,7 +90,7 @@ impl Drop for Bomb {
     }
 }
 
-pub struct Toy {
+pub(crate) struct Toy {
     slots: Vec<u32>,
     rows: Vec<(u64, bool)>,
     logits: Vec<f32>,
@@ -100,11 +99,11 @@ pub struct Toy {
     gate: Arc<Gate>,
     heartbeat: Heartbeat,
     /// Beats that a step makes before it passes the gate.
-    pub operators: u64,
+    pub(crate) operators: u64,
 }
 
 impl Toy {
-    pub fn new(limits: &EngineLimits, vocab_size: usize) -> Self {
+    pub(crate) fn new(limits: &EngineLimits, vocab_size: usize) -> Self {
         Self {
             slots: vec![u32::MAX; limits.num_blocks * limits.block_size],
             rows: Vec::new(),
@@ -166,7 +165,9 @@ impl Executor for Toy {
                 .spans
                 .iter()
                 .enumerate()
-                .find(|(_, span)| (span.first_token..span.first_token + span.num_tokens).contains(&row))
+                .find(|(_, span)| {
+                    (span.first_token..span.first_token + span.num_tokens).contains(&row)
+                })
                 .unwrap();
             let table = &group.tables.tables[index];
             let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -183,14 +184,18 @@ impl Executor for Toy {
     fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError> {
         self.logits.clear();
         for &(hash, marked) in &self.rows[rows] {
-            assert!(!(marked && self.fault == Some(Fault::PanicInLogits)), "injected panic");
+            assert!(
+                !(marked && self.fault == Some(Fault::PanicInLogits)),
+                "injected panic"
+            );
             let nan = marked && self.fault == Some(Fault::NanLogits);
             self.logits.extend((0..self.vocab_size as u64).map(|id| {
                 // Control tokens and the marked one never come up by themselves.
                 if id < 7 || id == u64::from(MARKED) {
                     return if nan { f32::NAN } else { -30.0 };
                 }
-                let mut z = (hash ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                let mut z = (hash ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+                    .wrapping_mul(0xBF58_476D_1CE4_E5B9);
                 z ^= z >> 31;
                 (z >> 40) as f32 / (1 << 24) as f32 * 8.0
             }));
@@ -199,22 +204,34 @@ impl Executor for Toy {
     }
 }
 
-pub fn tokenizer() -> Tokenizer {
-    let file = |name| maitre_bundled::TARGET.files.iter().find(|(n, _)| *n == name).unwrap().1;
-    Tokenizer::from_bytes(file("tokenizer.json"), Some(file("tokenizer_config.json")), None).unwrap()
+pub(crate) fn tokenizer() -> Tokenizer {
+    let file = |name| {
+        maitre_bundled::TARGET
+            .files
+            .iter()
+            .find(|(n, _)| *n == name)
+            .unwrap()
+            .1
+    };
+    Tokenizer::from_bytes(
+        file("tokenizer.json"),
+        Some(file("tokenizer_config.json")),
+        None,
+    )
+    .unwrap()
 }
 
 /// Settings of a toy house.
 #[derive(Clone, Copy)]
-pub struct Setup {
-    pub max_model_len: usize,
-    pub max_seqs: usize,
-    pub max_batched_tokens: usize,
-    pub max_queue: usize,
-    pub block_size: usize,
-    pub num_blocks: usize,
-    pub fault: Option<Fault>,
-    pub operators: u64,
+pub(crate) struct Setup {
+    pub(crate) max_model_len: usize,
+    pub(crate) max_seqs: usize,
+    pub(crate) max_batched_tokens: usize,
+    pub(crate) max_queue: usize,
+    pub(crate) block_size: usize,
+    pub(crate) num_blocks: usize,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) operators: u64,
 }
 
 impl Default for Setup {
@@ -233,11 +250,11 @@ impl Default for Setup {
 }
 
 impl Setup {
-    pub fn start(self) -> (Engine, Arc<Gate>) {
+    pub(crate) fn start(self) -> (Engine, Arc<Gate>) {
         self.start_with_stall_limit(Duration::from_secs(5))
     }
 
-    pub fn start_with_stall_limit(self, stall_after: Duration) -> (Engine, Arc<Gate>) {
+    pub(crate) fn start_with_stall_limit(self, stall_after: Duration) -> (Engine, Arc<Gate>) {
         let limits = EngineLimits {
             max_model_len: self.max_model_len,
             max_seqs: self.max_seqs,
@@ -280,7 +297,7 @@ impl Setup {
 }
 
 /// A greedy request for `max_tokens` tokens after these.
-pub fn tokens_request(prompt: &[u32], max_tokens: u32) -> GenerateRequest {
+pub(crate) fn tokens_request(prompt: &[u32], max_tokens: u32) -> GenerateRequest {
     let mut request = GenerateRequest::new(Input::Tokens(prompt.to_vec()));
     request.sampling.temperature = Some(0.0);
     request.stopping.max_tokens = Some(max_tokens);
@@ -289,16 +306,16 @@ pub fn tokens_request(prompt: &[u32], max_tokens: u32) -> GenerateRequest {
 
 /// One finished answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    pub text: String,
-    pub token_ids: Vec<u32>,
-    pub logprobs: Vec<(u32, u32)>,
-    pub reason: FinishReason,
-    pub end: maitre_engine::Finished,
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) token_ids: Vec<u32>,
+    pub(crate) logprobs: Vec<(u32, u32)>,
+    pub(crate) reason: FinishReason,
+    pub(crate) end: maitre_engine::Finished,
 }
 
 /// Reads a generation of one answer to its end.
-pub async fn answer(mut generation: Generation) -> Result<Answer, EngineError> {
+pub(crate) async fn answer(mut generation: Generation) -> Result<Answer, EngineError> {
     let (mut text, mut token_ids, mut logprobs) = (String::new(), Vec::new(), Vec::new());
     while let Some(event) = generation.next().await {
         match event? {
@@ -307,11 +324,20 @@ pub async fn answer(mut generation: Generation) -> Result<Answer, EngineError> {
                 token_ids.extend(delta.token_ids);
                 // Bits, so that equality means equality.
                 logprobs.extend(
-                    delta.logprobs.iter().map(|l| (l.token.token_id, l.token.logprob.to_bits())),
+                    delta
+                        .logprobs
+                        .iter()
+                        .map(|l| (l.token.token_id, l.token.logprob.to_bits())),
                 );
             }
             Event::Finished(end) => {
-                return Ok(Answer { text, token_ids, logprobs, reason: end.reason, end });
+                return Ok(Answer {
+                    text,
+                    token_ids,
+                    logprobs,
+                    reason: end.reason,
+                    end,
+                });
             }
             Event::PromptLogprobs(_) => {}
         }
@@ -320,17 +346,20 @@ pub async fn answer(mut generation: Generation) -> Result<Answer, EngineError> {
 }
 
 /// Waits until `holds`, giving other tasks and threads their turn.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let give_up = std::time::Instant::now() + Duration::from_secs(60);
     while !holds() {
-        assert!(std::time::Instant::now() < give_up, "never happened: {what}");
+        assert!(
+            std::time::Instant::now() < give_up,
+            "never happened: {what}"
+        );
         tokio::task::yield_now().await;
         std::thread::yield_now();
     }
 }
 
 /// Nothing runs, nothing waits, every block is free.
-pub async fn idle(engine: &Engine) {
+pub(crate) async fn idle(engine: &Engine) {
     until("the engine is idle and every block is free", || {
         let load = engine.load();
         load.running == 0 && load.waiting == 0 && load.in_flight == 0 && load.kv_used_blocks == 0

@@ -1,12 +1,9 @@
 //! Invariant 6: health tells the truth. Readiness flips when the step loop is stuck, and neither
 //! during a long step whose operators beat nor while idle.
-#![allow(missing_docs)]
-
-mod toy;
 
 use std::sync::Arc;
 
-use toy::{Setup, answer, tokens_request};
+use crate::toy::{Setup, answer, tokens_request};
 
 /// The stall limit is five seconds by the monitor's clock; these tests set it to nothing instead
 /// of waiting, so that any silence at all between two looks counts.
@@ -17,18 +14,27 @@ async fn a_stuck_step_is_noticed_and_recovery_too() {
     gate.shut();
     let request = engine.generate(tokens_request(&[9, 10], 4)).await.unwrap();
     let at_gate = Arc::clone(&gate);
-    tokio::task::spawn_blocking(move || at_gate.wait_for_step()).await.unwrap();
-    toy::until("the stuck step is noticed", || !engine.health().ready).await;
-    assert!(engine.health().reason.contains("stuck"), "{:?}", engine.health());
+    tokio::task::spawn_blocking(move || at_gate.wait_for_step())
+        .await
+        .unwrap();
+    crate::toy::until("the stuck step is noticed", || !engine.health().ready).await;
+    assert!(
+        engine.health().reason.contains("stuck"),
+        "{:?}",
+        engine.health()
+    );
     gate.open();
     answer(request).await.unwrap();
-    toy::until("the engine is ready again", || engine.health().ready).await;
+    crate::toy::until("the engine is ready again", || engine.health().ready).await;
 }
 
 /// A long prefill: one step of thousands of operators, watched between any two of them.
 #[tokio::test]
 async fn a_long_step_whose_operators_finish_is_ready_all_the_while() {
-    let setup = Setup { operators: 2_000_000, ..Setup::default() };
+    let setup = Setup {
+        operators: 2_000_000,
+        ..Setup::default()
+    };
     let (engine, _gate) = setup.start_with_stall_limit(std::time::Duration::from_secs(5));
     let request = engine.generate(tokens_request(&[9, 10], 2)).await.unwrap();
     let answered = tokio::spawn(answer(request));
@@ -45,9 +51,19 @@ async fn an_engine_without_a_step_loop_is_neither_alive_nor_ready() {
     assert!(engine.is_alive());
     gate.fall_apart();
     let request = engine.generate(tokens_request(&[9, 10], 4)).await.unwrap();
-    assert_eq!(answer(request).await.unwrap_err(), maitre_engine::EngineError::Stopped);
-    toy::until("the loop's end is noticed", || !engine.is_alive()).await;
-    assert!(engine.health().reason.contains("ended"), "{:?}", engine.health());
-    let refused = engine.generate(tokens_request(&[9, 10], 4)).await.unwrap_err();
+    assert_eq!(
+        answer(request).await.unwrap_err(),
+        maitre_engine::EngineError::Stopped
+    );
+    crate::toy::until("the loop's end is noticed", || !engine.is_alive()).await;
+    assert!(
+        engine.health().reason.contains("ended"),
+        "{:?}",
+        engine.health()
+    );
+    let refused = engine
+        .generate(tokens_request(&[9, 10], 4))
+        .await
+        .unwrap_err();
     assert_eq!(refused, maitre_engine::EngineError::Stopped);
 }

@@ -1,12 +1,9 @@
 //! The whole engine on the bundled model: golden answers, batch invariance on a real network, and
 //! a full house.
-#![allow(missing_docs)]
 
-mod toy;
-
+use crate::toy::{Answer, answer, idle};
 use maitre_engine::{DType, Engine, EngineBuilder, GenerateRequest, Input, ModelSource};
 use serde::Deserialize;
-use toy::{Answer, answer, idle};
 
 /// Greedy continuations by an independent implementation (transformers, f32).
 #[derive(Deserialize)]
@@ -17,12 +14,18 @@ struct Golden {
 }
 
 fn goldens() -> Vec<Golden> {
-    serde_json::from_str(include_str!("../../maitre-bundled/tests/golden_greedy.json")).unwrap()
+    serde_json::from_str(include_str!(
+        "../../maitre-bundled/tests/golden_greedy.json"
+    ))
+    .unwrap()
 }
 
 fn builder() -> EngineBuilder {
     let model = &maitre_bundled::TARGET;
-    Engine::builder(ModelSource::Memory { name: model.name, files: model.files })
+    Engine::builder(ModelSource::Memory {
+        name: model.name,
+        files: model.files,
+    })
 }
 
 fn greedy(golden: &Golden) -> GenerateRequest {
@@ -47,7 +50,11 @@ async fn crowd(engine: &Engine, requests: Vec<GenerateRequest>) -> Vec<Answer> {
     let mut tasks = Vec::new();
     for request in requests {
         let engine = engine.clone();
-        let task = async move { answer(engine.generate(request).await.unwrap()).await.unwrap() };
+        let task = async move {
+            answer(engine.generate(request).await.unwrap())
+                .await
+                .unwrap()
+        };
         tasks.push(tokio::spawn(task));
     }
     let mut answers = Vec::new();
@@ -59,14 +66,26 @@ async fn crowd(engine: &Engine, requests: Vec<GenerateRequest>) -> Vec<Answer> {
 
 #[tokio::test]
 async fn golden_answers_through_the_whole_engine() {
-    let engine = builder().dtype(Some(DType::F32)).max_seqs(8).max_batched_tokens(48).build().unwrap();
+    let engine = builder()
+        .dtype(Some(DType::F32))
+        .max_seqs(8)
+        .max_batched_tokens(48)
+        .build()
+        .unwrap();
     let goldens = goldens();
     for golden in &goldens {
-        assert_eq!(engine.tokenizer().encode(&golden.prompt).unwrap(), golden.prompt_ids);
+        assert_eq!(
+            engine.tokenizer().encode(&golden.prompt).unwrap(),
+            golden.prompt_ids
+        );
     }
     let answers = crowd(&engine, goldens.iter().map(greedy).collect()).await;
     for (found, golden) in answers.iter().zip(&goldens) {
-        assert_eq!(found.token_ids, golden.greedy_ids, "after {:?}", golden.prompt);
+        assert_eq!(
+            found.token_ids, golden.greedy_ids,
+            "after {:?}",
+            golden.prompt
+        );
         let expected = engine.tokenizer().decode(&golden.greedy_ids, true).unwrap();
         assert_eq!(found.text, expected);
     }
@@ -79,12 +98,22 @@ async fn answers_are_the_same_bits_in_any_company_on_any_number_of_threads() {
     let requests: Vec<GenerateRequest> = goldens
         .iter()
         .enumerate()
-        .map(|(of, golden)| if of % 2 == 0 { greedy(golden) } else { seeded(golden, of as u64) })
+        .map(|(of, golden)| {
+            if of % 2 == 0 {
+                greedy(golden)
+            } else {
+                seeded(golden, of as u64)
+            }
+        })
         .collect();
     let single = builder().threads(Some(1)).build().unwrap();
     let mut expected = Vec::new();
     for request in &requests {
-        expected.push(answer(single.generate(request.clone()).await.unwrap()).await.unwrap());
+        expected.push(
+            answer(single.generate(request.clone()).await.unwrap())
+                .await
+                .unwrap(),
+        );
     }
     // Small chunks and a pool so small that sequences are preempted, on two threads where there are.
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
@@ -98,7 +127,10 @@ async fn answers_are_the_same_bits_in_any_company_on_any_number_of_threads() {
         .build()
         .unwrap();
     let found = crowd(&crowded, requests).await;
-    assert!(crowded.load().preemptions > 0, "the pool was meant to be too small");
+    assert!(
+        crowded.load().preemptions > 0,
+        "the pool was meant to be too small"
+    );
     for (found, expected) in found.iter().zip(&expected) {
         assert_eq!(found.token_ids, expected.token_ids);
         assert_eq!(found.logprobs, expected.logprobs);
@@ -115,7 +147,9 @@ async fn two_hundred_guests_all_get_the_right_text() {
         .iter()
         .map(|golden| engine.tokenizer().decode(&golden.greedy_ids, true).unwrap())
         .collect();
-    let requests = (0..200).map(|guest| greedy(&goldens[guest % goldens.len()])).collect();
+    let requests = (0..200)
+        .map(|guest| greedy(&goldens[guest % goldens.len()]))
+        .collect();
     for (guest, found) in crowd(&engine, requests).await.iter().enumerate() {
         assert_eq!(found.text, expected[guest % goldens.len()], "guest {guest}");
     }
