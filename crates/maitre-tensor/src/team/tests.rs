@@ -1,4 +1,5 @@
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::tiles::RowBlocks;
@@ -114,16 +115,43 @@ fn an_idle_team_sleeps_and_wakes_for_the_next_operator() {
 }
 
 #[test]
-fn members_work_at_the_same_time() {
-    // Each tile waits for the other, so one member alone would never finish.
+fn sleeping_members_are_woken_for_an_operator() {
     let team = Team::start(2).unwrap();
-    let started = AtomicU32::new(0);
-    team.lead("meet")
-        .run(2, &|_, _: &mut Scratch| {
-            started.fetch_add(1, Ordering::SeqCst);
-            eventually("two members", || started.load(Ordering::SeqCst) == 2);
-        })
-        .unwrap();
+    for _ in 0..20 {
+        eventually("sleep", || team.is_asleep());
+        // Each tile waits for the other, so one member alone would never finish.
+        let started = AtomicU32::new(0);
+        team.lead("meet")
+            .run(2, &|_, _: &mut Scratch| {
+                started.fetch_add(1, Ordering::SeqCst);
+                eventually("two members", || started.load(Ordering::SeqCst) == 2);
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn the_leader_waits_for_the_last_tile() {
+    let team = Team::start(2).unwrap();
+    let leader = thread::current().id();
+    // Shorter and longer than a leader waits awake.
+    for held in [Duration::ZERO, Duration::from_millis(1)] {
+        let (started, finished) = (AtomicU32::new(0), AtomicU32::new(0));
+        team.lead("wait")
+            .run(2, &|_, _: &mut Scratch| {
+                if thread::current().id() == leader {
+                    eventually("the worker's tile", || started.load(Ordering::SeqCst) == 1);
+                } else {
+                    started.store(1, Ordering::SeqCst);
+                    let start = Instant::now();
+                    (0..1000).for_each(|_| thread::yield_now());
+                    eventually("the time is over", || start.elapsed() >= held);
+                    finished.store(1, Ordering::SeqCst);
+                }
+            })
+            .unwrap();
+        assert_eq!(finished.load(Ordering::SeqCst), 1);
+    }
 }
 
 #[test]
