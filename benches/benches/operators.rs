@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use anyhow::Result;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use maitre_tensor::{
     Attention, Backend, BlockTables, Buffer, DType, LayerCache, PackedWeight, Span, WeightView,
 };
@@ -151,18 +151,13 @@ fn barrier(criterion: &mut Criterion, backend: &Backend) -> Result<()> {
     Ok(())
 }
 
-fn operators(criterion: &mut Criterion) {
-    let run = |criterion: &mut Criterion| -> Result<()> {
-        let backend = Backend::cpu(threads())?;
-        linear(criterion, &backend)?;
-        attention(criterion, &backend)?;
-        rows(criterion, &backend)?;
-        barrier(criterion, &backend)
-    };
-    if let Err(error) = run(criterion) {
-        eprintln!("operators: {error}");
-    }
+fn main() -> Result<()> {
+    let mut criterion = Criterion::default().configure_from_args();
+    let backend = Backend::cpu(threads())?;
+    linear(&mut criterion, &backend)?;
+    attention(&mut criterion, &backend)?;
+    rows(&mut criterion, &backend)?;
+    barrier(&mut criterion, &backend)?;
+    criterion.final_summary();
+    Ok(())
 }
-
-criterion_group!(benches, operators);
-criterion_main!(benches);

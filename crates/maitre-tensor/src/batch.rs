@@ -30,7 +30,8 @@ pub struct BlockTables {
     pub block_size: usize,
 }
 
-/// Keys and values of one layer, each `[blocks, block_size, kv_heads, head_dim]`, f32 or bf16.
+/// Keys and values of one layer, each `[blocks, block_size, kv_heads, head_dim]` and of
+/// the same format, usually f32 or bf16.
 #[derive(Debug)]
 pub struct LayerCache {
     /// Keys, already rotated.

@@ -243,10 +243,12 @@ fn interleaved(lengths: &[usize], sizes: &[usize]) -> Vec<Vec<Chunk>> {
     steps
 }
 
-const DTYPES: [(DType, DType); 3] = [
+/// Formats of weights and cache.
+const DTYPES: [(DType, DType); 4] = [
     (DType::F32, DType::F32),
     (DType::Bf16, DType::Bf16),
-    (DType::F16, DType::F32),
+    (DType::F16, DType::F16),
+    (DType::Bf16, DType::F32),
 ];
 
 proptest! {
@@ -260,7 +262,7 @@ proptest! {
         last in 1_usize..9,
         threads in 1_usize..4,
         block_size in prop_oneof![Just(1_usize), Just(5), Just(16)],
-        dtypes in prop_oneof![Just(DTYPES[0]), Just(DTYPES[1]), Just(DTYPES[2])],
+        dtypes in proptest::sample::select(&DTYPES[..]),
     ) {
         let sizes = [sizes, vec![last; lengths.len()]].concat();
         let run = Arrangement { threads, block_size, steps: interleaved(&lengths, &sizes) };
@@ -281,6 +283,30 @@ fn token_by_token_equals_whole() {
                 steps: interleaved(&lengths, &[1]),
             };
             assert!(outputs(dtypes, &lengths, &run) == expected);
+        }
+    }
+}
+
+#[test]
+fn formats_differ_by_their_rounding_only() {
+    let lengths = [70, 3];
+    let run = |dtypes| {
+        let rows = outputs(dtypes, &lengths, &alone_and_whole(&lengths))
+            .concat()
+            .concat();
+        rows.into_iter().map(f32::from_bits).collect::<Vec<_>>()
+    };
+    let exact = run(DTYPES[0]);
+    let largest = exact
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
+    for (dtypes, tolerance) in [(DTYPES[1], 5e-2), (DTYPES[2], 5e-3), (DTYPES[3], 5e-2)] {
+        for (value, exact) in run(dtypes).iter().zip(&exact) {
+            let error = (value - exact).abs();
+            assert!(
+                error <= tolerance * largest,
+                "{dtypes:?}: {value}, exactly {exact}"
+            );
         }
     }
 }
