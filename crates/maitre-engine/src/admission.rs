@@ -13,7 +13,7 @@ use maitre_scheduler::{RequestId, Time};
 use tokio::sync::Notify;
 
 use crate::EngineError;
-use crate::command::Command;
+use crate::command::{CancelledBy, Command, Submission};
 
 /// Shared by the handle, the step loop and every [`Ticket`].
 #[derive(Debug)]
@@ -21,12 +21,27 @@ pub(crate) struct Admission {
     max_queue: usize,
     waiting: AtomicUsize,
     draining: AtomicBool,
-    in_flight: Mutex<HashMap<String, Vec<RequestId>>>,
+    book: Mutex<Book>,
     emptied: Notify,
     pace: Mutex<Pace>,
 }
 
-/// How fast the queue moves: a moving average of the time between two starts.
+/// Who is in flight, and the way to the step loop. Commands are sent while the book is open, so
+/// that the loop hears of a request's submission before it hears of its end, whoever ends it.
+#[derive(Debug)]
+struct Book {
+    in_flight: HashMap<String, Entry>,
+    commands: Sender<Command>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    keys: Vec<RequestId>,
+    /// The loop has been told; telling it again would only grow its mailbox.
+    cancelled: bool,
+}
+
+/// How fast the queue moves: a moving average of the time between two starts while somebody waits.
 #[derive(Debug, Default)]
 struct Pace {
     last_start: Option<Time>,
@@ -38,56 +53,104 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const RETRY_WITHOUT_HISTORY: Duration = Duration::from_secs(1);
 
 impl Admission {
-    pub(crate) fn new(max_queue: usize) -> Self {
+    pub(crate) fn new(max_queue: usize, commands: Sender<Command>) -> Self {
+        let book = Book {
+            in_flight: HashMap::new(),
+            commands,
+        };
         Self {
             max_queue,
             waiting: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
-            in_flight: Mutex::new(HashMap::new()),
+            book: Mutex::new(book),
             emptied: Notify::new(),
             pace: Mutex::new(Pace::default()),
         }
     }
 
-    /// Takes a place in the queue for each of `keys` and enters `request_id` among those in flight.
+    /// Takes a place in the queue for each of `submissions`, enters `request_id` among those in
+    /// flight, and submits.
     pub(crate) fn enter(
         self: &Arc<Self>,
         request_id: &str,
-        keys: &[RequestId],
-        commands: Sender<Command>,
+        submissions: Vec<Submission>,
     ) -> Result<Ticket, EngineError> {
-        let mut in_flight = lock(&self.in_flight);
-        // Read under the lock: after `refuse_new` returns, nobody enters any more.
+        let mut book = lock(&self.book);
+        // Read with the book open: after `refuse_new` returns, nobody enters any more.
         if self.draining.load(Ordering::SeqCst) {
             return Err(EngineError::Draining);
         }
-        if in_flight.contains_key(request_id) {
+        if book.in_flight.contains_key(request_id) {
             return Err(EngineError::DuplicateRequest {
                 request_id: request_id.to_owned(),
             });
         }
+        let places = submissions.len();
         self.waiting
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| {
-                (waiting + keys.len() <= self.max_queue).then_some(waiting + keys.len())
+                (waiting + places <= self.max_queue).then_some(waiting + places)
             })
             .map_err(|_| EngineError::QueueFull {
                 limit: self.max_queue,
                 retry_after: self.retry_after(),
             })?;
-        in_flight.insert(request_id.to_owned(), keys.to_vec());
-        Ok(Ticket {
+        let keys = submissions.iter().map(|one| one.schedule.id).collect();
+        let entry = Entry {
+            keys,
+            cancelled: false,
+        };
+        book.in_flight.insert(request_id.to_owned(), entry);
+        let ticket = Ticket {
             admission: Arc::clone(self),
             request_id: request_id.to_owned(),
-            commands,
             completed: false,
-        })
+        };
+        let told = submissions
+            .into_iter()
+            .try_for_each(|one| book.commands.send(Command::Submit(Box::new(one))));
+        // The ticket's drop opens the book itself.
+        drop(book);
+        told.map(|()| ticket).map_err(|_| EngineError::Stopped)
+    }
+
+    /// Has the loop end the request; false when no such request is in flight.
+    pub(crate) fn abort(&self, request_id: &str) -> bool {
+        let mut book = lock(&self.book);
+        let Book {
+            in_flight,
+            commands,
+        } = &mut *book;
+        let Some(entry) = in_flight.get_mut(request_id) else {
+            return false;
+        };
+        entry.abort(commands);
+        true
+    }
+
+    /// Has the loop end everything in flight; returns how many requests that is.
+    pub(crate) fn abort_all(&self) -> usize {
+        let mut book = lock(&self.book);
+        let Book {
+            in_flight,
+            commands,
+        } = &mut *book;
+        for entry in in_flight.values_mut() {
+            entry.abort(commands);
+        }
+        in_flight.len()
+    }
+
+    /// Ends the loop itself.
+    pub(crate) fn stop(&self) {
+        // An error means that it has ended already.
+        let _ = lock(&self.book).commands.send(Command::Stop);
     }
 
     /// One request left the queue, to run (`started`) or for good.
     pub(crate) fn leave_queue(&self, started: Option<Time>) {
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        let before = self.waiting.fetch_sub(1, Ordering::SeqCst);
         if let Some(now) = started {
-            lock(&self.pace).start(now);
+            lock(&self.pace).start(now, before > 1);
         }
     }
 
@@ -96,19 +159,11 @@ impl Admission {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        lock(&self.in_flight).len()
-    }
-
-    pub(crate) fn keys_of(&self, request_id: &str) -> Option<Vec<RequestId>> {
-        lock(&self.in_flight).get(request_id).cloned()
-    }
-
-    pub(crate) fn all_keys(&self) -> Vec<RequestId> {
-        lock(&self.in_flight).values().flatten().copied().collect()
+        lock(&self.book).in_flight.len()
     }
 
     pub(crate) fn refuse_new(&self) {
-        let _in_flight = lock(&self.in_flight);
+        let _book = lock(&self.book);
         self.draining.store(true, Ordering::SeqCst);
     }
 
@@ -139,13 +194,28 @@ impl Admission {
     }
 }
 
+impl Entry {
+    fn abort(&mut self, commands: &Sender<Command>) {
+        if !std::mem::replace(&mut self.cancelled, true) {
+            // An error means that the loop is gone, and the request with it.
+            let _ = commands.send(Command::Cancel {
+                keys: self.keys.clone(),
+                why: CancelledBy::Caller,
+            });
+        }
+    }
+}
+
 impl Pace {
-    fn start(&mut self, now: Time) {
-        if let Some(last) = self.last_start.replace(now) {
+    /// A request started; `others_wait` tells whether the next start follows as soon as it can. A
+    /// gap in which nobody waited says nothing about how fast the queue moves.
+    fn start(&mut self, now: Time, others_wait: bool) {
+        if let Some(last) = self.last_start {
             let gap = now.saturating_sub(last);
             // A quarter of the newest gap: settles within about eight starts.
             self.mean_gap = Some(self.mean_gap.map_or(gap, |mean| (mean * 3 + gap) / 4));
         }
+        self.last_start = others_wait.then_some(now);
     }
 }
 
@@ -155,7 +225,6 @@ impl Pace {
 pub(crate) struct Ticket {
     admission: Arc<Admission>,
     request_id: String,
-    commands: Sender<Command>,
     completed: bool,
 }
 
@@ -168,17 +237,21 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut in_flight = lock(&self.admission.in_flight);
-        let keys = in_flight.remove(&self.request_id).unwrap_or_default();
-        if in_flight.is_empty() {
+        let mut book = lock(&self.admission.book);
+        let entry = book.in_flight.remove(&self.request_id);
+        if book.in_flight.is_empty() {
             self.admission.emptied.notify_waiters();
         }
-        drop(in_flight);
-        if !self.completed {
-            // A send error means that the loop is gone, and with it everything there was to cancel.
-            let _ = self.commands.send(Command::Cancel {
+        if let Some(Entry {
+            keys,
+            cancelled: false,
+        }) = entry
+            && !self.completed
+        {
+            // An error means that the loop is gone, and with it everything there was to cancel.
+            let _ = book.commands.send(Command::Cancel {
                 keys,
-                notify: false,
+                why: CancelledBy::Departure,
             });
         }
     }
@@ -186,80 +259,24 @@ impl Drop for Ticket {
 
 /// The maps behind these locks are consistent between any two statements, so a panic elsewhere
 /// while one was held leaves nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
-
-    fn door(
-        max_queue: usize,
-    ) -> (
-        Arc<Admission>,
-        Sender<Command>,
-        std::sync::mpsc::Receiver<Command>,
-    ) {
-        let (sender, receiver) = channel();
-        (Arc::new(Admission::new(max_queue)), sender, receiver)
-    }
 
     #[test]
-    fn a_full_queue_refuses_and_names_a_delay() {
-        let (door, commands, _loop) = door(2);
-        let _first = door
-            .enter("a", &[RequestId(1), RequestId(2)], commands.clone())
-            .unwrap();
-        let refused = door
-            .enter("b", &[RequestId(3)], commands.clone())
-            .unwrap_err();
-        assert_eq!(
-            refused,
-            EngineError::QueueFull {
-                limit: 2,
-                retry_after: RETRY_WITHOUT_HISTORY
-            }
-        );
-        door.leave_queue(Some(Time::from_millis(0)));
-        door.leave_queue(Some(Time::from_millis(400)));
-        let _b = door
-            .enter("b", &[RequestId(3), RequestId(4)], commands.clone())
-            .unwrap();
-        let refused = door.enter("c", &[RequestId(5)], commands).unwrap_err();
-        assert_eq!(
-            refused,
-            EngineError::QueueFull {
-                limit: 2,
-                retry_after: Duration::from_millis(400)
-            }
-        );
-    }
-
-    #[test]
-    fn a_name_is_free_again_once_its_ticket_is_gone() {
-        let (door, commands, _loop) = door(8);
-        let first = door.enter("a", &[RequestId(1)], commands.clone()).unwrap();
-        let duplicate = door
-            .enter("a", &[RequestId(2)], commands.clone())
-            .unwrap_err();
-        assert!(matches!(duplicate, EngineError::DuplicateRequest { .. }));
-        first.complete();
-        assert!(door.enter("a", &[RequestId(3)], commands).is_ok());
-    }
-
-    #[test]
-    fn only_an_incomplete_request_is_cancelled_on_drop() {
-        let (door, commands, received) = door(8);
-        door.enter("a", &[RequestId(1)], commands.clone())
-            .unwrap()
-            .complete();
-        assert!(received.try_recv().is_err());
-        drop(door.enter("b", &[RequestId(2)], commands).unwrap());
-        assert!(matches!(
-            received.try_recv().unwrap(),
-            Command::Cancel { keys, notify: false } if keys == [RequestId(2)]
-        ));
+    fn only_gaps_in_which_somebody_waited_count() {
+        let mut pace = Pace::default();
+        let at = Time::from_millis;
+        pace.start(at(0), true);
+        pace.start(at(400), false);
+        assert_eq!(pace.mean_gap, Some(at(400)));
+        pace.start(at(3_600_000), true);
+        assert_eq!(pace.mean_gap, Some(at(400)), "an idle hour says nothing");
+        pace.start(at(3_600_800), true);
+        assert_eq!(pace.mean_gap, Some(at(500)));
     }
 }

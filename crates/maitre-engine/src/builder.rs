@@ -1,18 +1,20 @@
 //! From settings to a running engine: load, budget, start the threads.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{channel, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use maitre_model::{
     GenerationDefaults, LoadFormat, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
 };
+use maitre_sampling::SamplingParams;
 use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
 use maitre_tensor::{Backend, DType};
 use maitre_text::Tokenizer;
+use tokio::sync::Semaphore;
 
 use crate::admission::Admission;
 use crate::budget::{KvDemand, available_memory};
@@ -25,6 +27,11 @@ use crate::seeds::Seeds;
 use crate::step_loop::{Ended, StepLoop};
 use crate::vitals::Vitals;
 use crate::{Engine, Executor, StartError};
+
+/// Largest `--block-size`: past it a block is a whole sequence of most models.
+const MAX_BLOCK_SIZE: usize = 65_536;
+/// Largest of the other settings: far above any real house, far below what overflows.
+const MAX_COUNT: usize = 1 << 24;
 
 /// Settings of an engine. Every one has a default that serves the model as it is.
 #[derive(Debug, Clone)]
@@ -166,6 +173,7 @@ impl EngineBuilder {
                 vocab_size,
             });
         }
+        check_defaults(model.generation_defaults(), tokenizer.num_tokens())?;
         let limits = self.limits(&model, available)?;
         let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype());
         let mut memory = MemoryBudget {
@@ -227,20 +235,23 @@ impl EngineBuilder {
     }
 
     fn check_settings(&self) -> Result<(), StartError> {
-        for (setting, value) in [
-            ("--block-size", self.block_size),
-            ("--max-seqs", self.max_seqs),
-            ("--max-batched-tokens", self.max_batched_tokens),
-            ("--max-queue", self.max_queue),
-            ("--max-model-len", self.max_model_len.unwrap_or(1)),
-            ("--threads", self.threads.unwrap_or(1)),
+        for (setting, value, most) in [
+            ("--block-size", self.block_size, MAX_BLOCK_SIZE),
+            ("--max-seqs", self.max_seqs, MAX_COUNT),
+            ("--max-batched-tokens", self.max_batched_tokens, MAX_COUNT),
+            ("--max-queue", self.max_queue, MAX_COUNT),
+            (
+                "--max-model-len",
+                self.max_model_len.unwrap_or(1),
+                MAX_COUNT,
+            ),
+            ("--threads", self.threads.unwrap_or(1), cores()),
         ] {
-            if value == 0 {
-                let expected = "at least 1".to_owned();
+            if !(1..=most).contains(&value) {
                 return Err(StartError::Setting {
                     setting,
-                    found: "0".into(),
-                    expected,
+                    found: value.to_string(),
+                    expected: format!("at least 1 and at most {most}"),
                 });
             }
         }
@@ -254,15 +265,7 @@ impl EngineBuilder {
                 ),
             });
         }
-        let cores = cores();
-        match self.threads {
-            Some(threads) if threads > cores => Err(StartError::Setting {
-                setting: "--threads",
-                found: threads.to_string(),
-                expected: format!("at most {cores}, the cores of this machine"),
-            }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn team_size(&self) -> usize {
@@ -343,11 +346,45 @@ fn narrow(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 
+/// What a request that says nothing would be given must be something a request may say.
+fn check_defaults(defaults: &GenerationDefaults, vocab_size: usize) -> Result<(), StartError> {
+    let neutral = SamplingParams::default();
+    let params = SamplingParams {
+        temperature: defaults.temperature.unwrap_or(neutral.temperature),
+        top_p: defaults.top_p.unwrap_or(neutral.top_p),
+        top_k: defaults.top_k.unwrap_or(neutral.top_k),
+        min_p: defaults.min_p.unwrap_or(neutral.min_p),
+        repetition_penalty: defaults
+            .repetition_penalty
+            .unwrap_or(neutral.repetition_penalty),
+        ..neutral
+    };
+    if let Some(violation) = params.validate(vocab_size).into_iter().next() {
+        return Err(StartError::GenerationDefault {
+            key: violation.field,
+            problem: violation.description,
+        });
+    }
+    match defaults
+        .eos_token_ids
+        .iter()
+        .find(|&&id| id as usize >= vocab_size)
+    {
+        Some(id) => Err(StartError::GenerationDefault {
+            key: "eos_token_id",
+            problem: format!("is {id}; the tokenizer has ids 0 to {}", vocab_size - 1),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The KV pool and the workspace must fit into what the weights left.
 fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
     match memory.available {
         Some(available) if memory.kv_cache + memory.workspace > available => {
+            let left = available.saturating_sub(memory.workspace);
             Err(StartError::OutOfMemory {
+                kv_tokens_that_fit: left / memory.kv_per_token.max(1),
                 needed: memory.weights + memory.kv_cache + memory.workspace,
                 weights: memory.weights,
                 kv: memory.kv_cache,
@@ -401,8 +438,8 @@ fn start(parts: Parts) -> Result<Engine, StartError> {
         stall_after,
         limits.num_blocks,
     ));
-    let admission = Arc::new(Admission::new(limits.max_queue));
     let (commands, received) = channel();
+    let admission = Arc::new(Admission::new(limits.max_queue, commands.clone()));
     let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
     let step_loop = StepLoop {
         scheduler: Scheduler::new(SchedulerConfig {
@@ -425,8 +462,9 @@ fn start(parts: Parts) -> Result<Engine, StartError> {
         vitals: Arc::clone(&vitals),
         started,
     };
-    let to_loop = commands.clone();
-    spawn("maitre-publisher", move || publish(&publications, &to_loop))?;
+    spawn("maitre-publisher", move || {
+        publish(&publications, &commands)
+    })?;
     spawn("maitre-step-loop", move || {
         if let Ended::Broken(why) = step_loop.run() {
             tracing::error!(%why, "the step loop ended itself");
@@ -445,7 +483,7 @@ fn start(parts: Parts) -> Result<Engine, StartError> {
         info,
         admission,
         vitals,
-        commands: Mutex::new(commands),
+        long_texts: Arc::new(Semaphore::new(cores())),
         next_key: AtomicU64::new(1),
         seeds: Seeds::from_entropy(),
         started,

@@ -10,16 +10,27 @@ use crate::output::Output;
 pub(crate) enum Command {
     /// Start this sequence when its turn comes.
     Submit(Box<Submission>),
-    /// Stop these sequences and free what they hold. `notify`: their receivers are still there and
-    /// get [`EngineError::Cancelled`](crate::EngineError::Cancelled).
+    /// Stop these sequences and free what they hold.
     Cancel {
         /// Sequences to stop; those already gone are ignored.
         keys: Vec<RequestId>,
-        /// Whether anybody is left to tell.
-        notify: bool,
+        /// On whose behalf.
+        why: CancelledBy,
     },
     /// End the loop.
     Stop,
+}
+
+/// On whose behalf a sequence is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CancelledBy {
+    /// The publisher found its stop string: it is complete.
+    StopString,
+    /// Its receiver is gone, or has left too much unread.
+    Departure,
+    /// An abort, or a drain out of time: the receiver is still there and gets
+    /// [`EngineError::Cancelled`](crate::EngineError::Cancelled).
+    Caller,
 }
 
 /// One sequence: a request has `n` of them.

@@ -1,17 +1,16 @@
 //! The handle: submit, stream, cancel, look, drain. Cheap to clone, usable from any thread.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use maitre_model::ModelSource;
 use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::admission::Admission;
-use crate::command::{Command, Submission};
+use crate::command::Submission;
 use crate::info::EngineInfo;
 use crate::limits::MAX_UNREAD_EVENTS;
 use crate::output::{Output, Times};
@@ -36,8 +35,8 @@ pub(crate) struct Shared {
     pub(crate) info: EngineInfo,
     pub(crate) admission: Arc<Admission>,
     pub(crate) vitals: Arc<Vitals>,
-    /// `Sender` is `Sync`, yet behind a lock nobody needs to know that to read this.
-    pub(crate) commands: Mutex<Sender<Command>>,
+    /// Permits to tokenize a long text on a blocking thread.
+    pub(crate) long_texts: Arc<Semaphore>,
     pub(crate) next_key: AtomicU64,
     pub(crate) seeds: Seeds,
     pub(crate) started: Instant,
@@ -45,22 +44,7 @@ pub(crate) struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _ = self.send(Command::Stop);
-    }
-}
-
-impl Shared {
-    fn commands(&self) -> Sender<Command> {
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn send(&self, command: Command) -> Result<(), EngineError> {
-        self.commands()
-            .send(command)
-            .map_err(|_| EngineError::Stopped)
+        self.admission.stop();
     }
 }
 
@@ -124,10 +108,16 @@ impl Engine {
             let resolved = self.shared.house.resolve(&request, seed)?;
             return Ok((request, resolved));
         }
+        // One at a time per core: more would only compete with the steps.
+        let permit = Arc::clone(&self.shared.long_texts)
+            .acquire_owned()
+            .await
+            .map_err(|_| EngineError::Stopped)?;
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
-            let resolved = shared.house.resolve(&request, seed)?;
-            Ok((request, resolved))
+            let resolved = shared.house.resolve(&request, seed);
+            drop(permit);
+            Ok((request, resolved?))
         })
         .await
         .unwrap_or_else(|panic| {
@@ -147,24 +137,37 @@ impl Engine {
         let first = shared
             .next_key
             .fetch_add(u64::from(request.n), Ordering::Relaxed);
-        let keys: Vec<RequestId> = (first..first + u64::from(request.n))
-            .map(RequestId)
-            .collect();
         let request_id = request
             .request_id
             .clone()
             .unwrap_or_else(|| shared.seeds.request_id(first));
-        let ticket = shared
-            .admission
-            .enter(&request_id, &keys, shared.commands())?;
-        let (sender, receiver) = mpsc::channel(MAX_UNREAD_EVENTS);
-        for (index, &key) in (0..request.n).zip(&keys) {
-            let output = self.output(request, &resolved.prompt, index, submitted, sender.clone());
-            let mut choice = resolved.choice.clone();
-            choice.params.seed = Seeds::of_answer(choice.params.seed, index);
-            let after = |wait: Option<Duration>| wait.map(|wait| submitted + wait);
-            let schedule = NewRequest {
-                id: key,
+        let (events, receiver) = mpsc::channel(MAX_UNREAD_EVENTS);
+        let submissions = (0..request.n)
+            .map(|index| {
+                let id = RequestId(first + u64::from(index));
+                self.submission(request, &resolved, id, index, submitted, events.clone())
+            })
+            .collect();
+        let ticket = shared.admission.enter(&request_id, submissions)?;
+        Ok(Generation::new(request_id, request.n, receiver, ticket))
+    }
+
+    /// One of a request's `n` answers.
+    fn submission(
+        &self,
+        request: &GenerateRequest,
+        resolved: &Resolved,
+        id: RequestId,
+        index: u32,
+        submitted: Time,
+        events: mpsc::Sender<Result<crate::Event, EngineError>>,
+    ) -> Submission {
+        let mut choice = resolved.choice.clone();
+        choice.params.seed = Seeds::of_answer(choice.params.seed, index);
+        let after = |wait: Option<Duration>| wait.map(|wait| submitted + wait);
+        Submission {
+            schedule: NewRequest {
+                id,
                 prompt: resolved.prompt.clone(),
                 max_tokens: choice.max_tokens as usize,
                 priority: request.service.priority,
@@ -172,14 +175,10 @@ impl Engine {
                 deadline: after(resolved.ends_after),
                 queue_deadline: after(request.service.queue_timeout),
                 prompt_logits: choice.prompt_logprobs.is_some(),
-            };
-            shared.send(Command::Submit(Box::new(Submission {
-                schedule,
-                choice,
-                output,
-            })))?;
+            },
+            choice,
+            output: self.output(request, &resolved.prompt, index, submitted, events),
         }
-        Ok(Generation::new(request_id, request.n, receiver, ticket))
     }
 
     fn output(
@@ -229,12 +228,7 @@ impl Engine {
     /// such request is in flight.
     #[must_use]
     pub fn abort(&self, request_id: &str) -> bool {
-        let Some(keys) = self.shared.admission.keys_of(request_id) else {
-            return false;
-        };
-        self.shared
-            .send(Command::Cancel { keys, notify: true })
-            .is_ok()
+        self.shared.admission.abort(request_id)
     }
 
     /// Refuses new requests and waits for those in flight; after `timeout` cancels what is left.
@@ -252,13 +246,7 @@ impl Engine {
         {
             return 0;
         }
-        let left = admission.in_flight();
-        // A send error means that the loop is gone, and everything in flight with it.
-        let _ = self.shared.send(Command::Cancel {
-            keys: admission.all_keys(),
-            notify: true,
-        });
-        left
+        admission.abort_all()
     }
 
     /// Whether new requests will be served. Ask it regularly (every second, say): a stuck step
@@ -283,7 +271,7 @@ impl Engine {
         let admission = &self.shared.admission;
         self.shared
             .vitals
-            .load(admission.waiting(), admission.in_flight(), Instant::now())
+            .load(admission.waiting(), admission.in_flight())
     }
 
     /// What was built: model, limits, memory.
@@ -309,10 +297,6 @@ fn text_bytes(input: &Input) -> usize {
     match input {
         Input::Tokens(_) => 0,
         Input::Text(text) => text.len(),
-        Input::Chat(chat) => chat
-            .messages
-            .iter()
-            .map(|message| message.content.len())
-            .sum(),
+        Input::Chat(chat) => chat.size_in_bytes(),
     }
 }

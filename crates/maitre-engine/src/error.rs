@@ -47,7 +47,7 @@ pub enum EngineError {
     QueueFull {
         /// Requests that may wait.
         limit: usize,
-        /// When a place should be free, from the rate at which requests finish.
+        /// When a place should be free, from the pace at which waiting requests start.
         retry_after: Duration,
     },
     /// The request waited longer than its `queue_timeout`.
@@ -143,9 +143,12 @@ pub enum StartError {
     /// Weights, KV pool and workspace exceed the memory there is.
     #[error(
         "the engine would need {needed} bytes (weights {weights}, KV cache {kv}, workspace {workspace}), but \
-         {available} bytes are available; use a smaller --kv-cache-bytes or --max-batched-tokens, or a smaller model"
+         {available} bytes are available; the memory left holds {kv_tokens_that_fit} tokens of KV cache: use a \
+         --max-model-len of at most that, a smaller --kv-cache-bytes or --max-batched-tokens, or a smaller model"
     )]
     OutOfMemory {
+        /// Tokens of KV cache for which there is room.
+        kv_tokens_that_fit: u64,
         /// Bytes needed in all.
         needed: u64,
         /// Bytes of packed weights.
@@ -156,6 +159,14 @@ pub enum StartError {
         workspace: u64,
         /// Bytes available, a container's limit included.
         available: u64,
+    },
+    /// The model's own sampling defaults are not ones that a request could ask for.
+    #[error("generation_config.json: {key} {problem}; correct the file")]
+    GenerationDefault {
+        /// The key.
+        key: &'static str,
+        /// What was found and what was expected.
+        problem: String,
     },
     /// A setting is outside its range.
     #[error("{setting} is {found}; expected {expected}")]

@@ -30,8 +30,10 @@ pub(crate) enum Fate {
     Open,
     /// It is complete, and the step loop knows.
     Closed,
-    /// It is complete (a stop string) or its receiver is gone: the step loop must be told.
-    ClosedEarly,
+    /// A stop string completed it: the step loop must be told.
+    Stopped,
+    /// Its receiver is gone or too slow: the step loop must be told.
+    Lost,
 }
 
 /// Everything that turns one sequence's tokens into events.
@@ -79,7 +81,7 @@ impl Output {
         if let Some(echo) = self.echo.take()
             && self.send(Ok(Event::Delta(echo))) != Fate::Open
         {
-            return Fate::ClosedEarly;
+            return Fate::Lost;
         }
         self.generated += 1;
         self.times.first_token.get_or_insert(committed.at);
@@ -100,7 +102,7 @@ impl Output {
             logprobs,
         };
         if self.send(Ok(Event::Delta(delta))) != Fate::Open {
-            return Fate::ClosedEarly;
+            return Fate::Lost;
         }
         match (matched, committed.finish) {
             (Some(text), finish) => {
@@ -112,7 +114,7 @@ impl Output {
                 if finish.is_some() {
                     Fate::Closed
                 } else {
-                    Fate::ClosedEarly
+                    Fate::Stopped
                 }
             }
             (None, Some(reason)) => {
@@ -159,11 +161,20 @@ impl Output {
     /// The request's own time limit ends the sequence between two tokens: what was held back for a
     /// stop string that never came, or half a character, is part of the answer after all.
     pub(crate) fn time_is_up(&mut self, now: Time) {
+        if let Some(echo) = self.echo.take() {
+            self.send(Ok(Event::Delta(echo)));
+        }
         let mut text = self.detokenizer.finish();
+        let mut matched = None;
         if let Some(stops) = self.stops.as_mut() {
-            let mut all = stops.push(&text).text;
-            all.push_str(&stops.finish());
-            text = all;
+            let step = stops.push(&text);
+            text = step.text;
+            matched = step
+                .matched
+                .and_then(|which| self.stop_texts.get(which).cloned());
+            if matched.is_none() {
+                text.push_str(&stops.finish());
+            }
         }
         if !text.is_empty() {
             let delta = Delta {
@@ -173,7 +184,10 @@ impl Output {
             };
             self.send(Ok(Event::Delta(delta)));
         }
-        self.finish(FinishReason::Deadline, None, now);
+        match matched {
+            Some(text) => self.finish(FinishReason::StopSequence, Some(Matched::Text(text)), now),
+            None => self.finish(FinishReason::Deadline, None, now),
+        }
     }
 
     pub(crate) fn fail(&mut self, error: EngineError) {
@@ -215,17 +229,17 @@ impl Output {
     /// Sends an event, leaving one place free for [`send_last`](Self::send_last).
     fn send(&mut self, event: Result<Event, EngineError>) -> Fate {
         if self.events.is_closed() {
-            return Fate::ClosedEarly;
+            return Fate::Lost;
         }
         // `n` sequences share the channel, and each needs one place for its end.
         if self.events.capacity() <= crate::limits::MAX_N as usize {
             let unread = self.events.max_capacity() - self.events.capacity();
             self.send_last(Err(EngineError::SlowReceiver { unread }));
-            return Fate::ClosedEarly;
+            return Fate::Lost;
         }
         match self.events.try_send(event) {
             Ok(()) => Fate::Open,
-            Err(_) => Fate::ClosedEarly,
+            Err(_) => Fate::Lost,
         }
     }
 

@@ -5,13 +5,14 @@
 //! back as commands.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender};
 
 use maitre_sampling::TokenLogprobs;
 use maitre_scheduler::{RequestId, Time};
 
 use crate::EngineError;
-use crate::command::Command;
+use crate::command::{CancelledBy, Command};
 use crate::output::{CommittedToken, Fate, Output};
 
 /// Steps' results that may wait for the publisher before the step loop waits for it.
@@ -36,20 +37,43 @@ pub(crate) enum Publication {
     Forget(RequestId),
 }
 
+impl Publication {
+    fn key(&self) -> RequestId {
+        match self {
+            Self::Open(key, _)
+            | Self::Started(key, _)
+            | Self::PromptLogprobs(key, _)
+            | Self::Token(key, _)
+            | Self::TimeIsUp(key, _)
+            | Self::Failed(key, _)
+            | Self::Forget(key) => *key,
+        }
+    }
+}
+
+type Outputs = HashMap<RequestId, Box<Output>>;
+
 /// Runs until the step loop hangs up.
 pub(crate) fn publish(publications: &Receiver<Vec<Publication>>, commands: &Sender<Command>) {
-    let mut outputs: HashMap<RequestId, Box<Output>> = HashMap::new();
+    let mut outputs = Outputs::new();
     while let Ok(step) = publications.recv() {
-        let closed_early: Vec<RequestId> = step
-            .into_iter()
-            .filter_map(|publication| publish_one(&mut outputs, publication))
-            .collect();
-        if !closed_early.is_empty() {
-            // The loop may be gone already; then there is nothing to stop.
-            let _ = commands.send(Command::Cancel {
-                keys: closed_early,
-                notify: false,
-            });
+        let (mut stopped, mut lost) = (Vec::new(), Vec::new());
+        for publication in step {
+            let key = publication.key();
+            match publish_alone(&mut outputs, publication) {
+                Fate::Open | Fate::Closed => {}
+                Fate::Stopped => stopped.push(key),
+                Fate::Lost => lost.push(key),
+            }
+        }
+        for (keys, why) in [
+            (stopped, CancelledBy::StopString),
+            (lost, CancelledBy::Departure),
+        ] {
+            if !keys.is_empty() {
+                // The loop may be gone already; then there is nothing to stop.
+                let _ = commands.send(Command::Cancel { keys, why });
+            }
         }
     }
     // The step loop is gone: whoever still waits learns it, rather than waiting for ever.
@@ -58,37 +82,51 @@ pub(crate) fn publish(publications: &Receiver<Vec<Publication>>, commands: &Send
     }
 }
 
-/// Delivers one fact; returns the sequence if the step loop must be told that it is over.
-fn publish_one(
-    outputs: &mut HashMap<RequestId, Box<Output>>,
-    publication: Publication,
-) -> Option<RequestId> {
-    // A sequence that ended early may have tokens on the way still: they are dropped here.
-    let (key, fate) = match publication {
-        Publication::Open(key, output) => {
-            outputs.insert(key, output);
-            return None;
+/// Delivers one fact. A panic on the way fails the sequence it was about, and no other.
+fn publish_alone(outputs: &mut Outputs, publication: Publication) -> Fate {
+    let key = publication.key();
+    // Unwind safety: the only thing that may be left half done is this sequence's output, and it
+    // is removed.
+    let fate = catch_unwind(AssertUnwindSafe(|| publish_one(outputs, publication)));
+    let fate = fate.unwrap_or_else(|_| {
+        if let Some(output) = outputs.get_mut(&key) {
+            let message = "its text could not be produced".to_owned();
+            output.fail(EngineError::Failed { message });
         }
-        Publication::Started(key, at) => {
-            outputs.get_mut(&key)?.started(at);
-            return None;
-        }
-        Publication::PromptLogprobs(key, rows) => {
-            (key, outputs.get_mut(&key)?.prompt_logprobs(&rows))
-        }
-        Publication::Token(key, token) => (key, outputs.get_mut(&key)?.token(token)),
-        Publication::TimeIsUp(key, now) => {
-            outputs.get_mut(&key)?.time_is_up(now);
-            (key, Fate::Closed)
-        }
-        Publication::Failed(key, error) => {
-            outputs.get_mut(&key)?.fail(error);
-            (key, Fate::Closed)
-        }
-        Publication::Forget(key) => (key, Fate::Closed),
-    };
+        Fate::Lost
+    });
     if fate != Fate::Open {
         outputs.remove(&key);
     }
-    (fate == Fate::ClosedEarly).then_some(key)
+    fate
+}
+
+/// Delivers one fact. Facts about a sequence that has ended early are still on the way for a step
+/// or two; they are dropped here.
+fn publish_one(outputs: &mut Outputs, publication: Publication) -> Fate {
+    let key = publication.key();
+    if let Publication::Open(_, output) = publication {
+        outputs.insert(key, output);
+        return Fate::Open;
+    }
+    let Some(output) = outputs.get_mut(&key) else {
+        return Fate::Closed;
+    };
+    match publication {
+        Publication::Open(..) | Publication::Forget(_) => Fate::Closed,
+        Publication::Started(_, at) => {
+            output.started(at);
+            Fate::Open
+        }
+        Publication::PromptLogprobs(_, rows) => output.prompt_logprobs(&rows),
+        Publication::Token(_, token) => output.token(token),
+        Publication::TimeIsUp(_, now) => {
+            output.time_is_up(now);
+            Fate::Closed
+        }
+        Publication::Failed(_, error) => {
+            output.fail(error);
+            Fate::Closed
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use maitre_model::GenerationDefaults;
 use maitre_sampling::SamplingParams;
-use maitre_text::{ChatRequest, Tokenizer};
+use maitre_text::{ChatRequest, TextError, Tokenizer};
 
 use crate::command::Choice;
 use crate::limits::{
@@ -126,9 +126,12 @@ impl House {
         let given = &request.sampling;
         let defaults = &self.defaults;
         let neutral = SamplingParams::default();
+        // As transformers has it: the temperature beside `do_sample: false` is not used.
+        let greedy = defaults.do_sample == Some(false);
         let params = SamplingParams {
             temperature: given
                 .temperature
+                .or(greedy.then_some(0.0))
                 .or(defaults.temperature)
                 .unwrap_or(neutral.temperature),
             top_p: given.top_p.or(defaults.top_p).unwrap_or(neutral.top_p),
@@ -238,12 +241,7 @@ impl House {
             findings.add("messages", "is empty; at least one message is needed");
             return Vec::new();
         }
-        let bytes = chat
-            .messages
-            .iter()
-            .map(|message| message.content.len())
-            .sum();
-        if !self.may_fit(bytes, "messages", findings) {
+        if !self.may_fit(chat.size_in_bytes(), "messages", findings) {
             return Vec::new();
         }
         let tokens = if chat.now == SystemTime::UNIX_EPOCH {
@@ -273,7 +271,7 @@ impl House {
 
     fn tokens_or_finding(
         &self,
-        tokens: Result<Vec<u32>, maitre_text::TextError>,
+        tokens: Result<Vec<u32>, TextError>,
         field: &str,
         findings: &mut Findings,
     ) -> Vec<u32> {
@@ -281,6 +279,10 @@ impl House {
             Ok(tokens) => {
                 findings.check(!tokens.is_empty(), field, || "has no tokens".into());
                 tokens
+            }
+            Err(error @ TextError::ReservedTemplateArgument { .. }) => {
+                findings.add("template_kwargs", error.to_string());
+                Vec::new()
             }
             Err(error) => {
                 findings.add(field, error.to_string());

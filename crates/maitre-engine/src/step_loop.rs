@@ -13,7 +13,7 @@ use maitre_sampling::TokenCounts;
 use maitre_scheduler::{Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time};
 
 use crate::admission::Admission;
-use crate::command::{Command, Submission};
+use crate::command::{CancelledBy, Command, Submission};
 use crate::output::CommittedToken;
 use crate::publisher::Publication;
 use crate::run::{Kitchen, Sequence, SpanResult};
@@ -64,7 +64,7 @@ impl StepLoop {
             }
             self.observe(&plan, began);
             if !self.publish() {
-                return Ended::Asked;
+                return Ended::Broken("the publisher is gone".into());
             }
             idle = plan.is_empty() && plan.expired.is_empty();
         }
@@ -92,7 +92,7 @@ impl StepLoop {
             self.vitals.work();
             match command {
                 Ok(Command::Submit(submission)) => self.submit(*submission),
-                Ok(Command::Cancel { keys, notify }) => self.cancel(&keys, notify),
+                Ok(Command::Cancel { keys, why }) => self.cancel(&keys, why),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -135,14 +135,16 @@ impl StepLoop {
         self.sequences.insert(key, sequence);
     }
 
-    fn cancel(&mut self, keys: &[RequestId], notify: bool) {
+    fn cancel(&mut self, keys: &[RequestId], why: CancelledBy) {
         for &key in keys {
             if !self.scheduler.cancel(key) {
                 continue;
             }
             self.forget(key);
-            metrics::cancelled();
-            self.news.push(if notify {
+            if why != CancelledBy::StopString {
+                metrics::cancelled();
+            }
+            self.news.push(if why == CancelledBy::Caller {
                 Publication::Failed(key, EngineError::Cancelled)
             } else {
                 Publication::Forget(key)

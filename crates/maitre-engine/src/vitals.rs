@@ -3,11 +3,13 @@
 //! A long step is not a hang: every operator beats the heartbeat, so a loop that works but whose
 //! heart has not beaten for a while is stuck, however long its steps are.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use maitre_tensor::Heartbeat;
+
+use crate::admission::lock;
 
 /// Whether requests can be served, and if not, why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub struct Load {
     pub kv_used_blocks: usize,
     /// KV blocks there are.
     pub kv_total_blocks: usize,
-    /// Tokens generated per second, over the last few seconds.
+    /// Tokens generated per second, over the last full second of work; 0 when idle.
     pub output_tokens_per_second: f64,
     /// How often a sequence was put back into the queue for lack of blocks, since start.
     pub preemptions: u64,
@@ -77,7 +79,7 @@ pub(crate) struct Vitals {
     pace: Mutex<Pace>,
 }
 
-/// Tokens counted in one-second windows; the last full window is the current pace.
+/// Tokens counted in one-second windows of work; the last full window is the current pace.
 #[derive(Debug)]
 struct Pace {
     window_began: Instant,
@@ -88,6 +90,7 @@ struct Pace {
 const WINDOW: Duration = Duration::from_secs(1);
 
 impl Pace {
+    /// Work begins: time in which there was none to do must not count.
     fn new(now: Instant) -> Self {
         Self {
             window_began: now,
@@ -103,12 +106,6 @@ impl Pace {
             self.per_second = self.tokens as f64 / elapsed.as_secs_f64();
             (self.window_began, self.tokens) = (now, 0);
         }
-    }
-
-    /// Zero once no step has closed a window for a while: an idle house has no pace.
-    fn per_second(&self, now: Instant) -> f64 {
-        let stale = now.saturating_duration_since(self.window_began) > 5 * WINDOW;
-        if stale { 0.0 } else { self.per_second }
     }
 }
 
@@ -129,7 +126,9 @@ impl Vitals {
     }
 
     pub(crate) fn work(&self) {
-        self.working.store(true, Ordering::SeqCst);
+        if !self.working.swap(true, Ordering::SeqCst) {
+            *lock(&self.pace) = Pace::new(Instant::now());
+        }
         self.heartbeat.beat();
     }
 
@@ -150,24 +149,21 @@ impl Vitals {
         self.kv_used.store(house.kv_used, Ordering::SeqCst);
         self.preemptions
             .fetch_add(house.preempted as u64, Ordering::SeqCst);
-        self.pace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count(house.generated, now);
+        lock(&self.pace).count(house.generated, now);
     }
 
-    pub(crate) fn load(&self, waiting: usize, in_flight: usize, now: Instant) -> Load {
+    pub(crate) fn load(&self, waiting: usize, in_flight: usize) -> Load {
         Load {
             running: self.running.load(Ordering::SeqCst),
             waiting,
             in_flight,
             kv_used_blocks: self.kv_used.load(Ordering::SeqCst),
             kv_total_blocks: self.kv_total,
-            output_tokens_per_second: self
-                .pace
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .per_second(now),
+            output_tokens_per_second: if self.working.load(Ordering::SeqCst) {
+                lock(&self.pace).per_second
+            } else {
+                0.0
+            },
             preemptions: self.preemptions.load(Ordering::SeqCst),
         }
     }
@@ -178,10 +174,7 @@ impl Vitals {
         if !self.is_alive() {
             return Health::not_ready("the step loop has ended");
         }
-        let mut last = self
-            .last_beat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last_beat);
         let count = self.heartbeat.count();
         if count != last.0 || !self.working.load(Ordering::SeqCst) {
             *last = (count, now);

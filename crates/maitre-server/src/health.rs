@@ -29,7 +29,7 @@ pub(crate) async fn report(
         let ready = health.ready && !*draining.borrow_and_update();
         if reported != Some(ready) {
             set(&reporter, ready).await;
-            if !ready {
+            if !health.ready {
                 tracing::warn!(reason = health.reason, "not ready");
             }
             reported = Some(ready);

@@ -24,6 +24,9 @@ use crate::{Listeners, ServerError, health, http, metrics};
 /// After the last call has ended, connections have this long to pass on what they still hold.
 const FLUSH: Duration = Duration::from_millis(500);
 
+/// Longer than anybody waits for a restart, and short enough to be added to a clock.
+const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// A server: an engine and the bounds within which it may be used.
 ///
 /// ```
@@ -54,7 +57,10 @@ impl Server {
             engine,
             max_message_bytes: 4 << 20,
             // Above what the engine takes, so that a full queue is reported as what it is.
-            max_calls: bounds.max_seqs + bounds.max_queue + 256,
+            max_calls: bounds
+                .max_seqs
+                .saturating_add(bounds.max_queue)
+                .saturating_add(256),
             max_connections: 4096,
             drain_timeout: Duration::from_secs(30),
         }
@@ -82,10 +88,11 @@ impl Server {
         self
     }
 
-    /// How long requests in flight may take to finish once `shutdown` has resolved. Default: 30 s.
+    /// How long requests in flight may take to finish once `shutdown` has resolved; at most a week. Default:
+    /// 30 s.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.drain_timeout = timeout;
+        self.drain_timeout = timeout.min(LONGEST_DRAIN);
         self
     }
 

@@ -119,10 +119,16 @@ pub(crate) fn from_library(status: Status) -> Status {
             format!("the request is not a valid message: {message}"),
             info("MALFORMED_MESSAGE", &[]),
         ),
-        Code::Unimplemented => with(
+        // The library says nothing of an unknown method, but names an unknown compression.
+        Code::Unimplemented if message.is_empty() => with(
             Code::Unimplemented,
             "this server has no such method; list them by reflection".to_owned(),
             info("UNKNOWN_METHOD", &[]),
+        ),
+        Code::Unimplemented => with(
+            Code::Unimplemented,
+            format!("{message}; send the message uncompressed"),
+            info("UNSUPPORTED_ENCODING", &[]),
         ),
         code => with(code, message, info("TRANSPORT", &[])),
     }

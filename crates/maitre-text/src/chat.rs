@@ -103,6 +103,38 @@ impl ChatRequest {
     }
 }
 
+impl ChatRequest {
+    /// Bytes of everything a caller brings into the template: what bounds the work of rendering it.
+    pub fn size_in_bytes(&self) -> usize {
+        let message = |message: &ChatMessage| {
+            let texts = [
+                &message.reasoning_content,
+                &message.name,
+                &message.tool_call_id,
+            ];
+            message.content.len()
+                + texts.into_iter().flatten().map(String::len).sum::<usize>()
+                + message.tool_calls.iter().map(json_bytes).sum::<usize>()
+        };
+        self.messages.iter().map(message).sum::<usize>()
+            + self.tools.iter().map(json_bytes).sum::<usize>()
+            + self.template_kwargs.values().map(json_bytes).sum::<usize>()
+    }
+}
+
+/// Bytes of the strings in a JSON value; numbers and the like count as a few.
+fn json_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(json_bytes).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| key.len() + json_bytes(value))
+            .sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => size_of::<f64>(),
+    }
+}
+
 impl Default for ChatRequest {
     fn default() -> Self {
         Self {
@@ -112,5 +144,23 @@ impl Default for ChatRequest {
             template_kwargs: Map::new(),
             now: SystemTime::UNIX_EPOCH,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_string_of_a_conversation_counts() {
+        let mut chat = ChatRequest::new(vec![ChatMessage::new(Role::User, "1234")]);
+        assert_eq!(chat.size_in_bytes(), 4);
+        chat.messages[0].name = Some("12".into());
+        chat.messages[0].reasoning_content = Some("123".into());
+        chat.messages[0].tool_calls = vec![serde_json::json!({"id": ["1", "2"]})];
+        chat.tools = vec![serde_json::json!("1234567")];
+        chat.template_kwargs
+            .insert("k".into(), serde_json::json!(true));
+        assert_eq!(chat.size_in_bytes(), 4 + 2 + 3 + 4 + 7 + 8);
     }
 }

@@ -15,7 +15,7 @@ struct Golden {
 
 fn goldens() -> Vec<Golden> {
     serde_json::from_str(include_str!(
-        "../../maitre-bundled/tests/golden_greedy.json"
+        "../../../maitre-bundled/tests/golden_greedy.json"
     ))
     .unwrap()
 }

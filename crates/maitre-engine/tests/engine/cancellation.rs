@@ -75,6 +75,28 @@ async fn an_aborted_request_ends_in_cancelled_and_its_name_is_free() {
     assert!(engine.generate(request).await.is_ok());
 }
 
+/// The step loop is busy, so that submission and abort both wait for it: in this order.
+#[tokio::test]
+async fn an_abort_right_after_submission_ends_every_answer() {
+    let (engine, gate) = Setup::default().start();
+    gate.shut();
+    let busy = engine.generate(tokens_request(&[7, 8], 2)).await.unwrap();
+    let mut request = tokens_request(&[9, 10, 11], 200);
+    request.request_id = Some("mine".into());
+    request.n = 4;
+    let mut generation = engine.generate(request).await.unwrap();
+    assert!(engine.abort("mine"));
+    assert!(
+        engine.abort("mine"),
+        "still in flight until its receiver knows"
+    );
+    gate.open();
+    assert_eq!(generation.next().await, Some(Err(EngineError::Cancelled)));
+    assert_eq!(generation.next().await, None);
+    answer(busy).await.unwrap();
+    idle(&engine).await;
+}
+
 #[tokio::test]
 async fn a_deadline_fails_and_a_time_limit_ends_well() {
     let (engine, gate) = Setup::default().start();

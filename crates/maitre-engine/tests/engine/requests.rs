@@ -325,3 +325,38 @@ async fn a_conversation_is_rendered_by_the_template() {
     }
     assert_eq!(prompts[0], prompts[1]);
 }
+
+#[tokio::test]
+async fn a_time_limit_before_the_first_token_still_echoes_the_prompt() {
+    let (engine, gate) = Setup::default().start();
+    gate.shut();
+    let mut request = tokens_request(&PROMPT, 5);
+    request.output.echo = true;
+    request.service.time_limit = Some(Duration::from_millis(1));
+    let generation = engine.generate(request).await.unwrap();
+    crate::toy::until("the time has passed", || {
+        engine.uptime() > Duration::from_millis(50)
+    })
+    .await;
+    gate.open();
+    let ended = answer(generation).await.unwrap();
+    assert_eq!(ended.reason, FinishReason::Deadline);
+    assert_eq!(ended.token_ids[..3], PROMPT);
+}
+
+/// `do_sample: false` in the model's generation defaults means greedy, whatever stands beside it.
+#[tokio::test]
+async fn a_model_that_does_not_sample_by_default_is_greedy() {
+    let setup = Setup {
+        do_sample: Some(false),
+        ..Setup::default()
+    };
+    let (engine, _gate) = setup.start();
+    let mut silent = tokens_request(&PROMPT, 8);
+    silent.sampling.temperature = None;
+    let silent = answer(engine.generate(silent).await.unwrap())
+        .await
+        .unwrap();
+    let greedy = run(tokens_request(&PROMPT, 8)).await;
+    assert_eq!(silent.token_ids, greedy.token_ids);
+}

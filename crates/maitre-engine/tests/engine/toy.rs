@@ -31,6 +31,7 @@ pub(crate) const EOS: u32 = 2;
 /// A door that a step waits at until the test opens it.
 #[derive(Default)]
 pub(crate) struct Gate {
+    heartbeat: Heartbeat,
     state: Mutex<GateState>,
     changed: Condvar,
 }
@@ -58,6 +59,11 @@ impl Gate {
         while !state.waiting {
             state = self.changed.wait(state).unwrap();
         }
+    }
+
+    /// An operator of the step at the door finishes.
+    pub(crate) fn beat(&self) {
+        self.heartbeat.beat();
     }
 
     /// The next step takes the whole loop with it: its panic is caught, but what it panics with
@@ -97,9 +103,6 @@ pub(crate) struct Toy {
     vocab_size: usize,
     fault: Option<Fault>,
     gate: Arc<Gate>,
-    heartbeat: Heartbeat,
-    /// Beats that a step makes before it passes the gate.
-    pub(crate) operators: u64,
 }
 
 impl Toy {
@@ -111,8 +114,6 @@ impl Toy {
             vocab_size,
             fault: None,
             gate: Arc::default(),
-            heartbeat: Heartbeat::default(),
-            operators: 1,
         }
     }
 }
@@ -127,14 +128,12 @@ impl Executor for Toy {
     }
 
     fn heartbeat(&self) -> Heartbeat {
-        self.heartbeat.clone()
+        self.gate.heartbeat.clone()
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
         self.gate.pass();
-        for _ in 0..self.operators {
-            self.heartbeat.beat();
-        }
+        self.gate.beat();
         let marked = |span: &maitre_tensor::Span, batch: &Batch| {
             batch.tokens[span.first_token..span.first_token + span.num_tokens].contains(&MARKED)
         };
@@ -231,7 +230,7 @@ pub(crate) struct Setup {
     pub(crate) block_size: usize,
     pub(crate) num_blocks: usize,
     pub(crate) fault: Option<Fault>,
-    pub(crate) operators: u64,
+    pub(crate) do_sample: Option<bool>,
 }
 
 impl Default for Setup {
@@ -244,7 +243,7 @@ impl Default for Setup {
             block_size: 4,
             num_blocks: 1024,
             fault: None,
-            operators: 1,
+            do_sample: None,
         }
     }
 }
@@ -266,7 +265,6 @@ impl Setup {
         let tokenizer = tokenizer();
         let mut toy = Toy::new(&limits, tokenizer.num_tokens());
         toy.fault = self.fault;
-        toy.operators = self.operators;
         let gate = Arc::clone(&toy.gate);
         let info = EngineInfo {
             model: "toy".into(),
@@ -285,6 +283,7 @@ impl Setup {
         };
         let mut defaults = GenerationDefaults::default();
         defaults.eos_token_ids = vec![EOS];
+        defaults.do_sample = self.do_sample;
         let parts = Parts {
             executor: Box::new(toy),
             tokenizer,

@@ -52,12 +52,13 @@ impl Violations {
     }
 }
 
-/// The messages follow the engine's request but for two places: `n` is a sampling parameter there,
-/// and a protobuf `oneof` is not part of a path.
+/// The messages follow the engine's request but for three places: `n` is a sampling parameter there,
+/// template arguments are JSON, and a protobuf `oneof` is not part of a path.
 fn in_message(violation: &Violation) -> Violation {
     let field = violation.field.as_str();
     let field = match field {
         "n" => "sampling.n".to_owned(),
+        "template_kwargs" => "template_kwargs_json".to_owned(),
         _ => match field.strip_prefix("input.token_ids") {
             Some(index) => format!("token_ids.ids{index}"),
             None => field.strip_prefix("input.").unwrap_or(field).to_owned(),
@@ -84,6 +85,7 @@ mod tests {
     fn engine_paths_become_message_paths() {
         for (engine, message) in [
             ("n", "sampling.n"),
+            ("template_kwargs", "template_kwargs_json"),
             ("input.text", "text"),
             ("input.token_ids", "token_ids.ids"),
             ("input.token_ids[7]", "token_ids.ids[7]"),

@@ -11,6 +11,8 @@ use maitre::server::{Listeners, Server};
 
 use super::model::ModelArgs;
 
+const WEEK_S: f64 = 604_800.0;
+
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
@@ -30,12 +32,14 @@ pub(crate) struct ServeArgs {
     config: Option<PathBuf>,
 }
 
-/// A finite number of seconds that a `Duration` can hold.
+/// A number of seconds up to a week.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "expected a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if !(0.0..=WEEK_S).contains(&seconds) {
+        return Err(format!("expected 0 to {WEEK_S} seconds"));
+    }
     Ok(seconds)
 }
 
