@@ -272,18 +272,18 @@ impl EngineBuilder {
         self.threads.unwrap_or_else(cores)
     }
 
+    /// The model's tokenizer. Weights made up from a configuration alone can do without.
     fn tokenizer(&self) -> Result<Tokenizer, StartError> {
-        let missing = |file, advice| StartError::MissingFile {
-            model: self.source.to_string(),
-            file,
-            advice,
+        let Some(json) = self.source.read("tokenizer.json")? else {
+            if matches!(self.load.load_format, LoadFormat::Random { .. }) {
+                return Ok(Tokenizer::of_bytes()?);
+            }
+            return Err(StartError::MissingFile {
+                model: self.source.to_string(),
+                file: "tokenizer.json",
+                advice: "save the model with a fast tokenizer, which writes one",
+            });
         };
-        let json = self.source.read("tokenizer.json")?.ok_or_else(|| {
-            missing(
-                "tokenizer.json",
-                "save the model with a fast tokenizer, which writes one",
-            )
-        })?;
         let config = self.source.read("tokenizer_config.json")?;
         let template = self.source.read("chat_template.jinja")?;
         Ok(Tokenizer::from_bytes(

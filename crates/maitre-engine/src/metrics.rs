@@ -59,6 +59,10 @@ fn describe() {
         "Sequences whose own step failed"
     );
     describe_counter!(
+        "maitre_requests_expired_total",
+        "Sequences that failed because their time was up, by which time"
+    );
+    describe_counter!(
         "maitre_requests_cancelled_total",
         "Sequences cancelled before their end"
     );
@@ -139,6 +143,11 @@ pub(crate) fn inter_token(gap: Duration) {
 
 pub(crate) fn failed() {
     counter!("maitre_requests_failed_total").increment(1);
+}
+
+/// `why` is `deadline` or `queue_timeout`; a time limit that ends an answer well is a finish.
+pub(crate) fn expired(why: &'static str) {
+    counter!("maitre_requests_expired_total", "why" => why).increment(1);
 }
 
 pub(crate) fn cancelled() {

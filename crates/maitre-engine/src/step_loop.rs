@@ -171,8 +171,14 @@ impl StepLoop {
             self.forget(request);
             self.news.push(match why {
                 ExpiredWhy::Deadline if ends_well => Publication::TimeIsUp(request, now),
-                ExpiredWhy::Deadline => Publication::Failed(request, EngineError::DeadlineExceeded),
-                ExpiredWhy::QueueTimeout => Publication::Failed(request, EngineError::QueueTimeout),
+                ExpiredWhy::Deadline => {
+                    metrics::expired("deadline");
+                    Publication::Failed(request, EngineError::DeadlineExceeded)
+                }
+                ExpiredWhy::QueueTimeout => {
+                    metrics::expired("queue_timeout");
+                    Publication::Failed(request, EngineError::QueueTimeout)
+                }
             });
         }
     }

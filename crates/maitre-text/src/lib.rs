@@ -38,6 +38,7 @@
 
 mod automaton;
 mod byte_run;
+mod bytes;
 mod chat;
 mod config;
 mod decoding;

@@ -254,7 +254,23 @@ fn a_model_that_cannot_be_used_is_refused_by_name() {
             &["6000", "4096", "another model"],
         ),
     ];
-    for (index, (spoil, expected)) in cases.iter().enumerate() {
+    let defaults: &[(Spoil, &[&str])] = &[
+        (
+            |m| fs::write(m.join("generation_config.json"), r#"{"temperature": -1}"#).unwrap(),
+            &["generation_config.json", "temperature", "-1"],
+        ),
+        (
+            |m| {
+                fs::write(
+                    m.join("generation_config.json"),
+                    r#"{"eos_token_id": 99999}"#,
+                )
+                .unwrap()
+            },
+            &["generation_config.json", "eos_token_id", "99999"],
+        ),
+    ];
+    for (index, (spoil, expected)) in cases.iter().chain(defaults).enumerate() {
         let folder = model_directory();
         spoil(folder.path());
         let said = fails(
@@ -304,6 +320,14 @@ fn settings_that_cannot_work_are_refused_with_ones_that_do() {
             &["--max-model-len", "at most 2048"],
         ),
         (
+            &["--block-size", "9223372036854775808"],
+            &["--block-size", "at most 65536"],
+        ),
+        (
+            &["--max-queue", "18446744073709551615"],
+            &["--max-queue", "at most 16777216"],
+        ),
+        (
             &["--kv-cache-bytes", "1000"],
             &["--kv-cache-bytes", "at least 6291456"],
         ),
@@ -334,8 +358,9 @@ fn settings_that_cannot_work_are_refused_with_ones_that_do() {
 
 #[test]
 fn a_model_is_made_up_from_its_configuration_alone() {
-    let folder = model_directory();
-    fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let folder = TempDir::new().unwrap();
+    let config = maitre_bundled::TARGET.file("config.json").unwrap();
+    fs::write(folder.path().join("config.json"), config).unwrap();
     let model = folder.path().to_str().unwrap();
     let run = |seed: &str| {
         maitre(&[
@@ -358,7 +383,8 @@ fn a_model_is_made_up_from_its_configuration_alone() {
     };
     let tokens = |output: Output| {
         assert!(output.status.success(), "{}", stderr(&output));
-        serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()["token_ids"].clone()
+        let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        answer["token_ids"].clone()
     };
     assert_eq!(tokens(run("1")), tokens(run("1")));
     assert_ne!(tokens(run("1")), tokens(run("2")));

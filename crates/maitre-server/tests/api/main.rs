@@ -7,6 +7,7 @@ mod bad_templates;
 mod bounds;
 mod deadline;
 mod drain;
+mod full_house;
 mod house;
 mod leaving;
 mod raw;

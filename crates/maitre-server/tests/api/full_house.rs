@@ -1,0 +1,80 @@
+//! A full house over gRPC: 200 guests stream at once, and every one gets the text that a guest alone
+//! gets.
+
+use maitre_engine::{Engine, ModelSource};
+use maitre_proto::v1;
+use maitre_proto::v1::stream_generate_response::Event;
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+
+use crate::house::{House, short_request};
+
+const GUESTS: usize = 200;
+const PROMPTS: [&str; 5] = [
+    "Once upon a time",
+    "I would like to order",
+    "The weather in Paris",
+    "Find me a restaurant",
+    "Play some music",
+];
+
+fn stream_of(request: v1::GenerateRequest) -> v1::StreamGenerateRequest {
+    v1::StreamGenerateRequest {
+        request_id: request.request_id,
+        model: request.model,
+        sampling: request.sampling,
+        stopping: request.stopping,
+        output: request.output,
+        service: request.service,
+        input: request.input.map(|input| match input {
+            v1::generate_request::Input::Text(text) => {
+                v1::stream_generate_request::Input::Text(text)
+            }
+            v1::generate_request::Input::TokenIds(ids) => {
+                v1::stream_generate_request::Input::TokenIds(ids)
+            }
+        }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_streams_at_once_bring_the_right_text() {
+    let bundled = &maitre_bundled::TARGET;
+    let engine = Engine::builder(ModelSource::Memory {
+        name: bundled.name,
+        files: bundled.files,
+    })
+    .build()
+    .unwrap();
+    let house = House::with(engine, |server| server).await;
+    let mut alone = Vec::new();
+    for prompt in PROMPTS {
+        let answer = house.generation().generate(short_request(prompt)).await;
+        alone.push(answer.unwrap().into_inner().answers.remove(0).text);
+    }
+    let mut guests = JoinSet::new();
+    for guest in 0..GUESTS {
+        let mut client = house.generation();
+        guests.spawn(async move {
+            let request = stream_of(short_request(PROMPTS[guest % PROMPTS.len()]));
+            let mut stream = client.stream_generate(request).await.unwrap().into_inner();
+            let (mut text, mut finished) = (String::new(), 0);
+            while let Some(message) = stream.next().await {
+                match message.unwrap().event.unwrap() {
+                    Event::Delta(delta) => text.push_str(&delta.text),
+                    Event::Finished(_) => finished += 1,
+                    Event::PromptLogprobs(_) => {}
+                }
+            }
+            (guest, text, finished)
+        });
+    }
+    let mut served = 0;
+    while let Some(told) = guests.join_next().await {
+        let (guest, text, finished) = told.unwrap();
+        assert_eq!(text, alone[guest % PROMPTS.len()], "guest {guest}");
+        assert_eq!(finished, 1, "guest {guest}");
+        served += 1;
+    }
+    assert_eq!(served, GUESTS);
+}
