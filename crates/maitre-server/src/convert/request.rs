@@ -308,11 +308,6 @@ mod tests {
         };
         let converted = generate(message, None);
         assert_eq!(
-            converted.request.request_id.as_deref(),
-            Some(""),
-            "must not be able to run"
-        );
-        assert_eq!(
             converted.violations.fields(),
             [
                 "input",
