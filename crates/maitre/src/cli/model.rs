@@ -1,6 +1,6 @@
 //! The flags that choose a model and size the engine, shared by every command that runs one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(not(all(feature = "bundled", feature = "hub")))]
 use anyhow::bail;
@@ -125,7 +125,9 @@ impl ModelArgs {
             .max_seqs(self.max_seqs)
             .max_batched_tokens(self.max_batched_tokens)
             .max_queue(self.max_queue);
-        if let Some(name) = &self.served_model_name {
+        // A model from the Hub lies in a directory named after its commit; nobody asks for it by that.
+        let from_hub = is_from_hub(&self.model).then_some(&self.model);
+        if let Some(name) = self.served_model_name.as_ref().or(from_hub) {
             builder = builder.served_name(name);
         }
         Ok(builder)
@@ -147,11 +149,15 @@ pub(crate) async fn source(model: &str) -> Result<ModelSource> {
     if model == "bundled" {
         return bundled();
     }
-    let path = PathBuf::from(model);
-    if path.exists() || !is_hub_name(model) {
-        return Ok(ModelSource::Directory(path));
+    if is_from_hub(model) {
+        return download(model).await.map(ModelSource::Directory);
     }
-    download(model).await.map(ModelSource::Directory)
+    Ok(ModelSource::Directory(model.into()))
+}
+
+/// Whether `--model` names a model on the Hub: what is here already is taken from here.
+fn is_from_hub(model: &str) -> bool {
+    is_hub_name(model) && !Path::new(model).exists()
 }
 
 /// ORG/NAME: two parts of the characters the Hub allows, and not a path written as one.
