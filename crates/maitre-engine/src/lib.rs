@@ -44,6 +44,7 @@ mod info;
 pub mod limits;
 mod metrics;
 mod output;
+mod parts;
 mod publisher;
 mod request;
 mod resolve;
@@ -53,7 +54,7 @@ mod step_loop;
 mod vitals;
 
 pub use budget::available_memory;
-pub use builder::{EngineBuilder, Parts};
+pub use builder::EngineBuilder;
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
 pub use event::{
@@ -65,6 +66,7 @@ pub use generation::Generation;
 pub use info::{EngineInfo, EngineLimits, MemoryBudget};
 pub use maitre_model::{LoadFormat, ModelSource};
 pub use maitre_tensor::DType;
+pub use parts::Parts;
 pub use request::{
     ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role, SamplingOptions,
     ServiceOptions, Stopping,

@@ -1,0 +1,123 @@
+//! From the pieces of an engine to its threads: the step loop and the publisher.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use maitre_model::GenerationDefaults;
+use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
+use maitre_text::Tokenizer;
+use tokio::sync::Semaphore;
+
+use crate::admission::Admission;
+use crate::builder::{cores, narrow};
+use crate::engine::Shared;
+use crate::info::EngineInfo;
+use crate::publisher::{MAX_PENDING_STEPS, publish};
+use crate::resolve::House;
+use crate::run::Kitchen;
+use crate::seeds::Seeds;
+use crate::step_loop::{Ended, StepLoop};
+use crate::vitals::Vitals;
+use crate::{Engine, Executor, StartError};
+
+/// The pieces of an engine, for those who bring their own: an [`Executor`] above all.
+pub struct Parts {
+    /// Runs the batches.
+    pub executor: Box<dyn Executor>,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// End-of-sequence ids and sampling defaults.
+    pub defaults: GenerationDefaults,
+    /// Names and limits; the limits are enforced.
+    pub info: EngineInfo,
+    /// How long the step loop may be silent before readiness says so.
+    pub stall_after: Duration,
+}
+
+impl Parts {
+    /// Starts an engine from these pieces.
+    ///
+    /// # Errors
+    ///
+    /// Limits that contradict each other, or a thread that can't be started.
+    pub fn start(self) -> Result<Engine, StartError> {
+        let Self {
+            executor,
+            tokenizer,
+            defaults,
+            info,
+            stall_after,
+        } = self;
+        let limits = info.limits;
+        crate::metrics::start(limits.num_blocks);
+        let started = Instant::now();
+        let vocab_size = info.vocab_size.min(executor.vocab_size());
+        let vitals = Arc::new(Vitals::new(
+            executor.heartbeat(),
+            stall_after,
+            limits.num_blocks,
+        ));
+        let (commands, received) = channel();
+        let admission = Arc::new(Admission::new(limits.max_queue, commands.clone()));
+        let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
+        let step_loop = StepLoop {
+            scheduler: Scheduler::new(SchedulerConfig {
+                max_seqs: limits.max_seqs,
+                max_batched_tokens: limits.max_batched_tokens,
+                // The front door bounds the queue; preempted sequences come on top of it.
+                max_queue: limits.max_queue + limits.max_seqs,
+                max_model_len: limits.max_model_len,
+                kv: KvConfig {
+                    num_blocks: narrow(limits.num_blocks),
+                    block_size: narrow(limits.block_size),
+                },
+            })?,
+            kitchen: Kitchen::new(executor, limits.block_size, vocab_size),
+            sequences: HashMap::new(),
+            commands: received,
+            publisher,
+            news: Vec::new(),
+            admission: Arc::clone(&admission),
+            vitals: Arc::clone(&vitals),
+            started,
+        };
+        spawn("maitre-publisher", move || {
+            publish(&publications, &commands)
+        })?;
+        spawn("maitre-step-loop", move || {
+            if let Ended::Broken(why) = step_loop.run() {
+                tracing::error!(%why, "the step loop ended itself");
+            }
+        })?;
+        let house = House {
+            tokenizer,
+            defaults,
+            vocab_size,
+            max_model_len: limits.max_model_len,
+            kv_tokens: limits.kv_tokens(),
+            max_queue: limits.max_queue,
+        };
+        Ok(Engine::from_shared(Shared {
+            house,
+            info,
+            admission,
+            vitals,
+            long_texts: Arc::new(Semaphore::new(cores())),
+            next_key: AtomicU64::new(1),
+            seeds: Seeds::from_entropy(),
+            started,
+        }))
+    }
+}
+
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map(drop)
+        .map_err(|source| StartError::Thread { name, source })
+}
