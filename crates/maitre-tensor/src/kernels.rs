@@ -9,7 +9,7 @@ use crate::buffer::View;
 use crate::input::{Group, InputRows, InputShape};
 use crate::team::Scratch;
 use crate::tiles::Rect;
-use crate::weight::PackedView;
+use crate::weight::{Int4Row, PackedView};
 use crate::{BlockTables, Span};
 
 /// The kernels of one instruction-set path.
@@ -20,10 +20,16 @@ pub(crate) struct Kernels {
     /// Brings a row of activations into the form that the products read.
     pub(crate) encode:
         fn(values: &[f32], shape: &InputShape, words: &mut [u32], groups: &mut [Group]),
+    /// Rounds weights of an output feature to int8, four per word, and returns their scale.
+    pub(crate) quantize_int8: fn(values: &[f32], words: &mut [u32]) -> f32,
+    /// Rounds weights of an output feature and group to int4, eight per word.
+    pub(crate) quantize_int4: fn(values: &[f32], words: &mut [u32]) -> Int4Row,
     /// One row of a packed table, widened.
     pub(crate) embed: fn(table: PackedView<'_>, row: usize, out: &mut [f32]),
-    /// A rectangle of `x * w^T + bias`.
-    pub(crate) linear: fn(&Linear<'_>, Rect<'_, f32>, &mut Scratch),
+    /// A rectangle of `x * w^T + bias`; of a gated weight, of `silu(gate) * up`.
+    pub(crate) linear: fn(&Linear<'_>, &mut Rect<'_, f32>, &mut Scratch),
+    /// The largest of every 64 logits; NaN for 64 of which one is NaN or +inf.
+    pub(crate) peaks: fn(logits: &[f32], out: &mut [f32]),
     /// `x / sqrt(mean(x^2) + eps) * weight`.
     pub(crate) rms_norm: fn(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     /// `sum += delta`.
@@ -32,8 +38,6 @@ pub(crate) struct Kernels {
     pub(crate) rotate: fn(head: &mut [f32], cos: &[f32], sin: &[f32]),
     /// Some token rows of the query heads that share one key head.
     pub(crate) attend: fn(&Attend<'_>, Rect<'_, f32>, &mut Scratch),
-    /// `gate * sigmoid(gate) * up`.
-    pub(crate) silu_mul: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
 }
 
 /// What [`Kernels::linear`] reads. The tile's columns start at a multiple of

@@ -60,7 +60,7 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use backend::Backend;
+pub use backend::{Backend, PEAK_BLOCK};
 pub use batch::{Attention, BlockTables, LayerCache, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
 pub use cpu::CpuPath;

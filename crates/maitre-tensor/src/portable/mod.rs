@@ -12,21 +12,26 @@ mod exp;
 pub(crate) mod gather;
 mod linear;
 mod norm;
+mod peaks;
 mod rope;
 
 use crate::kernels::Kernels;
+use crate::weight::{quantize_int4, quantize_int8};
 
 pub(crate) use activation::silu_mul;
+pub(crate) use peaks::peaks;
 
 /// The portable path.
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "portable",
     encode: encode::encode,
+    quantize_int8,
+    quantize_int4,
     embed: gather::embed,
     linear: linear::linear,
+    peaks,
     rms_norm: norm::rms_norm,
     add: norm::add,
     rotate: rope::rotate,
     attend: attention::attend,
-    silu_mul,
 };

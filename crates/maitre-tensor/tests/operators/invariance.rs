@@ -11,7 +11,7 @@ use maitre_tensor::{
 };
 use proptest::prelude::*;
 
-use crate::numbers::{bits, buffer, decoded, noise, unwritten, weight};
+use crate::numbers::{bits, buffer, decoded, gated, noise, unwritten, weight};
 
 const HIDDEN: usize = 40;
 const INTER: usize = 52;
@@ -51,7 +51,7 @@ impl Layer {
             qkv: weight(13, QKV, HIDDEN, dtype).0,
             qkv_bias: buffer(&noise(14, QKV)),
             output: weight(15, HIDDEN, HEADS * DIM, dtype).0,
-            gate_up: weight(16, 2 * INTER, HIDDEN, dtype).0,
+            gate_up: gated(16, INTER, HIDDEN, dtype),
             down: weight(17, HIDDEN, INTER, dtype).0,
             cos: table(f32::cos),
             sin: table(f32::sin),
@@ -70,7 +70,7 @@ impl Layer {
         let mut result = input(InputFormat::F32, HIDDEN);
         let mut qkv = unwritten(rows * QKV);
         let [mut q, mut attended] = [(); 2].map(|()| unwritten(rows * HEADS * DIM));
-        let mut gate_up = unwritten(rows * 2 * INTER);
+        let mut gated = unwritten(rows * INTER);
         let mut activated = input(form, INTER);
         attended.f32s_mut().unwrap().fill(0.0);
         let run = || {
@@ -106,8 +106,8 @@ impl Layer {
             backend.encode(&attended, &mut for_output, rows)?;
             backend.linear(&for_output, &self.output, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)?;
-            backend.linear(&normed, &self.gate_up, None, &mut gate_up, 0..rows)?;
-            backend.silu_mul(&gate_up, INTER, &mut activated, rows)?;
+            backend.linear_silu_mul(&normed, &self.gate_up, None, &mut gated, 0..rows)?;
+            backend.encode(&gated, &mut activated, rows)?;
             backend.linear(&activated, &self.down, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut result, rows)
         };

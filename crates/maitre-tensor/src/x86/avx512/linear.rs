@@ -24,7 +24,7 @@ use crate::weight::layout::{LANES, LINE, Layout};
 use crate::weight::{INT8_ZERO, PackedView};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: Rect<'_, f32>, _: &mut Scratch) {
+pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, _: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {
@@ -135,15 +135,17 @@ impl Product for PerToken {
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-unsafe fn tile<F: Product>(args: &Linear<'_>, mut out: Rect<'_, f32>) {
+unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
     let cols = out.cols();
-    let panels = cols.start / LANES..cols.end.div_ceil(LANES);
+    // A gated tile's panels come in pairs.
+    let pair = 1 + usize::from(args.weight.layout.gated);
+    let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
     let mut first = panels.start;
     while first < panels.end {
         let count = if panels.end - first >= PANELS {
             PANELS
         } else {
-            1
+            pair
         };
         let strip = Strip {
             args,
@@ -154,8 +156,9 @@ unsafe fn tile<F: Product>(args: &Linear<'_>, mut out: Rect<'_, f32>) {
         // SAFETY: promised by the caller.
         unsafe {
             match count {
-                PANELS => strip.run::<F, PANELS>(&mut out),
-                _ => strip.run::<F, 1>(&mut out),
+                PANELS => strip.run::<F, PANELS>(out),
+                2 => strip.run::<F, 2>(out),
+                _ => strip.run::<F, 1>(out),
             }
         }
         first += count;
@@ -233,29 +236,83 @@ impl Strip<'_> {
         let sums = unsafe {
             F::block::<M, P>(weight.layout, x.rows(first, M), self.bytes(*weight), ahead)
         };
-        let column = self.panels.start * LANES - out.cols().start;
+        let gated = weight.layout.gated;
+        let pair = 1 + usize::from(gated);
+        let column = self.panels.start / pair * LANES - out.cols().start;
         for (m, sums) in sums.iter().enumerate() {
             let place = &mut out.row_mut(first + m)[column..];
-            for (p, sums) in sums.iter().enumerate() {
-                let lanes = LANES.min(place.len() - p * LANES);
-                let mask = u16::MAX >> (LANES - lanes);
-                let feature = (self.panels.start + p) * LANES;
-                // SAFETY: `lanes` numbers are within both slices, and no others are touched.
+            for (index, sums) in sums.chunks_exact(pair).enumerate() {
+                let place = &mut place[index * LANES..];
+                let lanes = LANES.min(place.len());
+                let panel = self.panels.start + index * pair;
+                // SAFETY: promised by the caller.
                 unsafe {
-                    let mut sums = *sums;
-                    if let Some(bias) = bias {
-                        let bias = &bias[feature..feature + lanes];
-                        sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, bias.as_ptr()));
-                    }
-                    let place = &mut place[p * LANES..p * LANES + lanes];
-                    _mm512_mask_storeu_ps(place.as_mut_ptr(), mask, sums);
+                    let finished = if let [gate, up] = sums {
+                        silu_mul(
+                            self.add_bias(*bias, panel, lanes, *gate),
+                            self.add_bias(*bias, panel + 1, lanes, *up),
+                        )
+                    } else {
+                        self.add_bias(*bias, panel, lanes, sums[0])
+                    };
+                    store(finished, &mut place[..lanes]);
                 }
             }
         }
     }
 
+    /// # Safety
+    ///
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn add_bias(
+        &self,
+        bias: Option<&[f32]>,
+        panel: usize,
+        lanes: usize,
+        sums: __m512,
+    ) -> __m512 {
+        let feature = self.args.weight.layout.feature(panel, 0);
+        let (Some(bias), Some(first)) = (bias, feature) else {
+            return sums;
+        };
+        let bias = &bias[first..first + lanes];
+        let mask = u16::MAX >> (LANES - lanes);
+        // SAFETY: `lanes` numbers are read, as many as there are.
+        unsafe { _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, bias.as_ptr())) }
+    }
+
     fn bytes<'a>(&self, weight: PackedView<'a>) -> &'a [u8] {
         let size = weight.layout.panel_bytes();
         &weight.bytes[self.panels.start * size..self.panels.end * size]
+    }
+}
+
+/// Writes the first lanes, as many as `place` has room for.
+///
+/// # Safety
+///
+/// The processor has the instructions; `place` holds 1 to 16 numbers.
+#[inline(always)]
+unsafe fn store(sums: __m512, place: &mut [f32]) {
+    let mask = u16::MAX >> (LANES - place.len());
+    // SAFETY: as many numbers are written as there are.
+    unsafe { _mm512_mask_storeu_ps(place.as_mut_ptr(), mask, sums) };
+}
+
+/// `gate / (1 + e^-gate) * up`: the portable arithmetic, in registers.
+///
+/// # Safety
+///
+/// The processor has the instructions.
+#[inline(always)]
+unsafe fn silu_mul(gate: __m512, up: __m512) -> __m512 {
+    let (mut gates, mut ups, mut out) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    // SAFETY: each array has room for a register.
+    unsafe {
+        _mm512_storeu_ps(gates.as_mut_ptr(), gate);
+        _mm512_storeu_ps(ups.as_mut_ptr(), up);
+        crate::portable::silu_mul(&gates, &ups, &mut out);
+        _mm512_loadu_ps(out.as_ptr())
     }
 }

@@ -28,9 +28,11 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
 static KERNELS: Kernels = Kernels {
     name: "avx512",
     linear: linear::linear,
+    peaks: rows::peaks,
     encode: rows::encode,
+    quantize_int8: rows::quantize_int8,
+    quantize_int4: rows::quantize_int4,
     rms_norm: rows::rms_norm,
     add: rows::add,
-    silu_mul: rows::silu_mul,
     ..portable::KERNELS
 };
