@@ -36,9 +36,11 @@
 //! ```
 
 mod aligned;
+mod attend;
 mod backend;
 mod batch;
 mod buffer;
+mod cache;
 mod dtype;
 mod element;
 mod error;
@@ -49,10 +51,13 @@ mod portable;
 mod team;
 mod tiles;
 mod weight;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use backend::Backend;
-pub use batch::{Attention, BlockTables, LayerCache, NO_SLOT, RopeStore, Span};
+pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
+pub use cache::{KvFormat, LayerCache};
 pub use dtype::DType;
 pub use error::TensorError;
 pub use files::{RawTensor, TensorFile};

@@ -19,12 +19,16 @@ use std::thread::{self, JoinHandle};
 use gate::Gate;
 
 use crate::TensorError;
+use crate::aligned::ALIGNMENT;
 use crate::tiles::Outputs;
 
 /// Memory that a member reuses from tile to tile; it grows to the largest tile and stays.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     floats: Vec<f32>,
+    words: Vec<u32>,
+    integers: Vec<i32>,
+    records: Vec<f32>,
 }
 
 impl Scratch {
@@ -35,6 +39,40 @@ impl Scratch {
         }
         &mut self.floats[..len]
     }
+
+    /// Numbers, words and integers with unspecified contents, each list starting at a cache line.
+    pub(crate) fn aligned(
+        &mut self,
+        floats: usize,
+        words: usize,
+        integers: usize,
+    ) -> (&mut [f32], &mut [u32], &mut [i32]) {
+        (
+            at_cache_line(&mut self.floats, floats),
+            at_cache_line(&mut self.words, words),
+            at_cache_line(&mut self.integers, integers),
+        )
+    }
+
+    /// A list of its own, which may be lent together with the others.
+    pub(crate) fn take_records(&mut self) -> Vec<f32> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// Gives back what [`Scratch::take_records`] lent.
+    pub(crate) fn give_records(&mut self, records: Vec<f32>) {
+        self.records = records;
+    }
+}
+
+/// The first `len` elements that start at a cache line, of a list that grows if it is too short.
+fn at_cache_line<T: Copy + Default>(list: &mut Vec<T>, len: usize) -> &mut [T] {
+    let most = len + ALIGNMENT / size_of::<T>();
+    if list.len() < most {
+        list.resize(most, T::default());
+    }
+    let offset = list.as_ptr().align_offset(ALIGNMENT);
+    &mut list[offset..offset + len]
 }
 
 /// What the current leader owns: its own tile memory, and memory shared by a whole operator.

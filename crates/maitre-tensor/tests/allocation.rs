@@ -5,8 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, DType, LayerCache, PackedWeight, RopeStore, Span,
-    WeightView,
+    Attention, Backend, BlockTables, Buffer, DType, KvFormat, LayerCache, PackedWeight, RopeStore,
+    Span, WeightView,
 };
 
 /// The system's allocator, counting.
@@ -65,10 +65,7 @@ fn a_step_allocates_nothing() {
         tables: vec![vec![0]],
         block_size: ROWS,
     };
-    let mut cache = LayerCache {
-        k: zeros(ROWS * KV_HEADS * DIM),
-        v: zeros(ROWS * KV_HEADS * DIM),
-    };
+    let mut cache = LayerCache::new(ROWS, KV_HEADS, DIM, KvFormat::Bf16).unwrap();
     let [mut x, mut y, mut q] = [(); 3].map(|()| zeros(ROWS * WIDTH));
     let (mut qkv, mut half) = (zeros(ROWS * QKV), zeros(ROWS * WIDTH / 2));
     let mut step = || {

@@ -7,11 +7,13 @@
 mod activation;
 mod attention;
 mod dot;
-mod exp;
+pub(crate) mod exp;
 mod gather;
 mod linear;
 mod norm;
+pub(crate) mod query;
 mod rope;
+mod store;
 
 use crate::kernels::Kernels;
 
@@ -23,7 +25,10 @@ pub(crate) static KERNELS: Kernels = Kernels {
     linear: linear::linear,
     rms_norm: norm::rms_norm,
     add: norm::add,
-    rotate: rope::rotate,
+    rope: rope::rope,
+    store_key: store::store_key,
+    store_value: store::store_value,
+    load_query: query::load_query,
     attend: attention::attend,
     silu_mul: activation::silu_mul,
 };

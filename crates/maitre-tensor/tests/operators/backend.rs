@@ -18,10 +18,11 @@ fn zero_threads_are_refused() {
 #[test]
 fn it_says_what_it_is() {
     let backend = Backend::cpu(3).unwrap();
-    assert_eq!((backend.threads(), backend.name()), (3, "portable"));
+    assert_eq!(backend.threads(), 3);
+    assert!(["portable", "avx2", "avx512"].contains(&backend.name()));
     assert_eq!(
         format!("{backend:?}"),
-        "Backend { name: \"portable\", threads: 3 }"
+        format!("Backend {{ name: {:?}, threads: 3 }}", backend.name())
     );
 }
 
