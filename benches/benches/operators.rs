@@ -9,7 +9,8 @@ use std::hint::black_box;
 use anyhow::Result;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, DType, LayerCache, PackedWeight, Span, WeightView,
+    Attention, Backend, BlockTables, Buffer, DType, KvFormat, LayerCache, PackedWeight, Span,
+    WeightView,
 };
 
 const HIDDEN: usize = 1024;
@@ -72,11 +73,8 @@ fn attention(criterion: &mut Criterion, backend: &Backend) -> Result<()> {
     let mut group = criterion.benchmark_group("attention/bf16");
     for (sequences, tokens, context) in [(1, 1, 1024), (16, 1, 512), (1, 256, 256)] {
         let blocks = context / BLOCK_SIZE;
-        let cells = sequences * blocks * BLOCK_SIZE * KV_HEADS * HEAD_DIM;
-        let cache = LayerCache {
-            k: Buffer::zeros(DType::Bf16, cells)?,
-            v: Buffer::zeros(DType::Bf16, cells)?,
-        };
+        let slots = sequences * blocks * BLOCK_SIZE;
+        let cache = LayerCache::new(slots, KV_HEADS, HEAD_DIM, KvFormat::Bf16)?;
         let table = |sequence| (0..blocks).map(move |block| (block * sequences + sequence) as u32);
         let tables = BlockTables {
             tables: (0..sequences)

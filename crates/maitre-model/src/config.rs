@@ -8,7 +8,7 @@
 mod refused;
 mod settings;
 
-use maitre_tensor::{DType, WeightFormat};
+use maitre_tensor::{DType, KvFormat, WeightFormat};
 
 use crate::weights::vocabulary_format;
 use serde_json::Value;
@@ -120,7 +120,8 @@ impl ModelConfig {
     /// Bytes of keys and values that one token of context occupies.
     #[must_use]
     pub fn kv_bytes_per_token(&self, dtype: DType) -> u64 {
-        2 * self.num_layers as u64 * self.kv_size() as u64 * dtype.size_in_bytes() as u64
+        let layer = kv_format(dtype).bytes_per_token(self.num_kv_heads, self.head_dim);
+        self.num_layers as u64 * layer as u64
     }
 
     /// Width of the queries of one token: all heads side by side.
@@ -218,6 +219,14 @@ impl ModelConfig {
             return Err(overflow("the number of parameters"));
         }
         Ok(())
+    }
+}
+
+/// How keys and values of a type are kept.
+pub(crate) fn kv_format(dtype: DType) -> KvFormat {
+    match dtype {
+        DType::F32 => KvFormat::F32,
+        DType::Bf16 | DType::F16 => KvFormat::Bf16,
     }
 }
 

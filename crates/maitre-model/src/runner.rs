@@ -7,9 +7,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use maitre_tensor::{Backend, Buffer, Heartbeat, LayerCache, PEAK_BLOCK, TensorError};
+use maitre_tensor::{Backend, Heartbeat, LayerCache, PEAK_BLOCK, TensorError};
 
 use crate::batch::{Batch, BatchLimits};
+use crate::config::kv_format;
 use crate::decoder::Step;
 use crate::error::ModelError;
 use crate::model::Model;
@@ -126,14 +127,9 @@ impl Runner {
             block_size: config.block_size as usize,
         };
         let rope = RopeTables::new(&shape.rope, shape.head_dim, limits.max_context_len)?;
-        let layer_elements = capacity * shape.kv_size();
+        let format = kv_format(model.kv_dtype());
         let caches = (0..shape.num_layers)
-            .map(|_| {
-                Ok(LayerCache {
-                    k: Buffer::zeros(model.kv_dtype(), layer_elements)?,
-                    v: Buffer::zeros(model.kv_dtype(), layer_elements)?,
-                })
-            })
+            .map(|_| LayerCache::new(capacity, shape.num_kv_heads, shape.head_dim, format))
             .collect::<Result<_, TensorError>>()?;
         let workspace = Workspace::new(shape, model.decoder(), &limits)?;
         Ok(Self {
@@ -218,10 +214,7 @@ impl Runner {
     /// Bytes of the KV cache.
     #[must_use]
     pub fn kv_bytes(&self) -> usize {
-        let caches = self.caches.iter();
-        caches
-            .map(|cache| cache.k.size_in_bytes() + cache.v.size_in_bytes())
-            .sum()
+        self.caches.iter().map(LayerCache::size_in_bytes).sum()
     }
 
     /// Bytes of activations, logits and position tables.

@@ -23,14 +23,13 @@ pub(crate) unsafe trait Plain: Copy + Send + Sync + 'static {}
 // SAFETY: primitive numbers, or `repr(transparent)` wrappers of `u16`.
 unsafe impl Plain for f32 {}
 // SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
 unsafe impl Plain for bf16 {}
 // SAFETY: as above.
 unsafe impl Plain for f16 {}
 // SAFETY: as above.
 unsafe impl Plain for u8 {}
-// SAFETY: as above.
-unsafe impl Plain for u32 {}
-
 /// Alignment asked of the allocator. More than it gives to every block would make the standard
 /// library zero the memory by writing to it; up to this much, fresh pages come zeroed from the
 /// system and stay untouched, so that a KV pool of gigabytes costs nothing until it fills.

@@ -41,9 +41,11 @@
 //! ```
 
 mod aligned;
+mod attend;
 mod backend;
 mod batch;
 mod buffer;
+mod cache;
 mod cpu;
 mod dtype;
 mod element;
@@ -61,8 +63,9 @@ mod weight;
 mod x86;
 
 pub use backend::{Backend, PEAK_BLOCK};
-pub use batch::{Attention, BlockTables, LayerCache, NO_SLOT, RopeStore, Span};
+pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
+pub use cache::{KvFormat, LayerCache};
 pub use cpu::CpuPath;
 pub use dtype::DType;
 pub use error::TensorError;

@@ -5,8 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, CpuPath, DType, LayerCache, LinearInput, RopeStore,
-    Span, WeightFormat, WeightView,
+    Attention, Backend, BlockTables, Buffer, CpuPath, DType, KvFormat, LayerCache, LinearInput,
+    RopeStore, Span, WeightFormat, WeightView,
 };
 
 /// The system's allocator, counting.
@@ -77,10 +77,7 @@ fn allocations(backend: &Backend, format: WeightFormat) -> usize {
         tables: vec![vec![0]],
         block_size: ROWS,
     };
-    let mut cache = LayerCache {
-        k: zeros(ROWS * KV_HEADS * DIM),
-        v: zeros(ROWS * KV_HEADS * DIM),
-    };
+    let mut cache = LayerCache::new(ROWS, KV_HEADS, DIM, KvFormat::Bf16).unwrap();
     let [mut x, mut y, mut q] = [(); 3].map(|()| zeros(ROWS * WIDTH));
     let gated = backend.pack_gated(view, view, format).unwrap();
     let (mut qkv, mut half) = (zeros(ROWS * QKV), zeros(ROWS * QKV));

@@ -63,10 +63,3 @@ fn each<const SIZE: usize>(
         }
     }
 }
-
-/// Stored numbers in order.
-pub(super) fn widen_from<T: Element>(values: &[T], out: &mut [f32]) {
-    for (out, value) in out.iter_mut().zip(values) {
-        *out = value.widen();
-    }
-}

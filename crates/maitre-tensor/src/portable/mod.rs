@@ -8,12 +8,14 @@ mod activation;
 mod attention;
 mod dot;
 pub(crate) mod encode;
-mod exp;
+pub(crate) mod exp;
 pub(crate) mod gather;
 mod linear;
 mod norm;
 mod peaks;
+pub(crate) mod query;
 mod rope;
+mod store;
 
 use crate::kernels::Kernels;
 use crate::weight::{quantize_int4, quantize_int8};
@@ -32,6 +34,9 @@ pub(crate) static KERNELS: Kernels = Kernels {
     peaks,
     rms_norm: norm::rms_norm,
     add: norm::add,
-    rotate: rope::rotate,
+    rope: rope::rope,
+    store_key: store::store_key,
+    store_value: store::store_value,
+    load_query: query::load_query,
     attend: attention::attend,
 };

@@ -5,10 +5,14 @@
 //! it has asked the processor.
 #![allow(unsafe_code)]
 
+mod attention;
 mod dot;
+mod exp;
 mod linear;
 mod quantized;
+mod query;
 mod rows;
+mod softmax;
 
 use crate::kernels::Kernels;
 use crate::portable;
@@ -20,7 +24,8 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512bf16");
+        && is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("fma");
     available.then_some(&KERNELS)
 }
 
@@ -34,5 +39,7 @@ static KERNELS: Kernels = Kernels {
     quantize_int4: rows::quantize_int4,
     rms_norm: rows::rms_norm,
     add: rows::add,
+    load_query: query::load_query,
+    attend: attention::attend,
     ..portable::KERNELS
 };
