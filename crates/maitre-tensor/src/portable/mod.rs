@@ -13,7 +13,7 @@ mod linear;
 mod norm;
 pub(crate) mod query;
 mod rope;
-mod store;
+pub(crate) mod store;
 
 use crate::kernels::Kernels;
 

@@ -6,6 +6,7 @@
 mod attention;
 mod exp;
 mod query;
+mod rope;
 mod softmax;
 
 use crate::kernels::Kernels;
@@ -14,6 +15,9 @@ use crate::portable;
 /// The AVX-512 path.
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "avx512",
+    rope: rope::rope,
+    store_key: rope::store_key,
+    store_value: rope::store_value,
     load_query: query::load_query,
     attend: attention::attend,
     ..portable::KERNELS
