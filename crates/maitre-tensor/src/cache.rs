@@ -244,7 +244,8 @@ impl LayerCache {
     }
 
     /// Stores the key and the value of one head of one slot, rounded to the cache's format as
-    /// [`rope_and_store`](crate::Backend::rope_and_store) does.
+    /// [`rope_and_store`](crate::Backend::rope_and_store) does; bf16 keeps subnormal numbers here,
+    /// and some processors make them zero there.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ mod norm;
 mod peaks;
 pub(crate) mod query;
 mod rope;
-mod store;
+pub(crate) mod store;
 
 use crate::kernels::Kernels;
 use crate::weight::{quantize_int4, quantize_int8};

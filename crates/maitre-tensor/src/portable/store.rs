@@ -7,7 +7,7 @@ use crate::cache::{CellShape, GROUP, KvFormat};
 use crate::element::Element;
 
 /// Largest int8 number used: the range is symmetric.
-const LARGEST: f32 = 127.0;
+pub(crate) const LARGEST: f32 = 127.0;
 
 /// See [`Kernels::store_key`](crate::kernels::Kernels::store_key).
 ///

@@ -117,7 +117,8 @@ impl Case {
         let q = noise(0, self.rows() * self.heads * dim);
         let q = match self.format {
             KvFormat::Bf16 => rounded(&q, DType::Bf16),
-            KvFormat::F32 | KvFormat::Int8 => q,
+            KvFormat::Int8 => q.chunks(dim).flat_map(fixed_point).collect(),
+            KvFormat::F32 => q,
         };
         let tables = self.tables();
         let cache = self.cache(&tables);
@@ -144,7 +145,8 @@ impl Case {
         out
     }
 
-    /// What rounding weights and queries may cost, relative to values in (-1, 1).
+    /// What rounding weights may cost, relative to values in (-1, 1): half a step of 2^-8, or half
+    /// of a 65,535th of the largest weight for each of 64 positions.
     fn tolerance(&self) -> f64 {
         match self.format {
             KvFormat::F32 => 1e-5,
@@ -152,6 +154,16 @@ impl Case {
             KvFormat::Int8 => 5e-4,
         }
     }
+}
+
+/// The fixed-point numbers that a query is rounded to for an int8 cache.
+fn fixed_point(query: &[f32]) -> Vec<f32> {
+    let most = query
+        .iter()
+        .fold(0.0_f32, |most, number| most.max(number.abs()));
+    let unit = most / 16_256.0;
+    let round = |number: &f32| (number / unit).round_ties_even() * unit;
+    query.iter().map(round).collect()
 }
 
 /// What a query makes of keys and values.
@@ -221,16 +233,20 @@ proptest! {
 }
 
 #[test]
-fn a_long_context_crosses_many_tiles() {
-    let case = Case {
-        heads: 2,
-        kv_heads: 1,
-        dim: 24,
-        block_size: 16,
-        sequences: vec![(1_000, 1), (63, 1), (64, 1), (0, 130), (127, 2)],
-        format: KvFormat::Bf16,
-    };
-    assert_close(&case.run(2), &case.expected(), case.tolerance());
+fn long_contexts_cross_many_tiles_and_chunks() {
+    for format in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8] {
+        let case = Case {
+            heads: 4,
+            kv_heads: 2,
+            dim: 24,
+            block_size: 16,
+            // Several beyond a chunk of 512, so that the largest score is now in an earlier chunk,
+            // now in a later one.
+            sequences: vec![(1_000, 1), (600, 2), (1_300, 1), (63, 1), (64, 1), (0, 130)],
+            format,
+        };
+        assert_close(&case.run(2), &case.expected(), case.tolerance());
+    }
 }
 
 #[test]

@@ -276,9 +276,8 @@ impl Work<'_> {
             for i in 0..ROWS_HERE / 2 {
                 let decay = _mm512_set1_ps(room.decays[query + i]);
                 let unit = _mm512_set1_ps(room.units[query + i]);
-                for j in 0..COLUMNS {
-                    let [high, low] =
-                        [sums[2 * i][j], sums[2 * i + 1][j]].map(|sum| _mm512_castps_si512(sum));
+                for (j, (high, low)) in sums[2 * i].iter().zip(&sums[2 * i + 1]).enumerate() {
+                    let [high, low] = [*high, *low].map(|sum| _mm512_castps_si512(sum));
                     let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
                     let state = states.add(i * stride + j * GROUP);
                     let before = _mm512_mul_ps(_mm512_loadu_ps(state), decay);
@@ -320,7 +319,12 @@ pub(super) fn dot<const FORMAT: u8>(sum: __m512, a: __m512i, b: __m512i) -> __m5
     match FORMAT {
         F32 => _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum),
         // SAFETY: registers of the same size, of which every bit pattern is valid.
-        BF16 => unsafe { _mm512_dpbf16_ps(sum, transmute(a), transmute(b)) },
+        BF16 => unsafe {
+            {
+                let [a, b] = [a, b].map(|words| transmute::<__m512i, __m512bh>(words));
+                _mm512_dpbf16_ps(sum, a, b)
+            }
+        },
         _ => _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b)),
     }
 }

@@ -11,6 +11,7 @@ mod exp;
 mod linear;
 mod quantized;
 mod query;
+mod rope;
 mod rows;
 mod softmax;
 
@@ -39,6 +40,9 @@ static KERNELS: Kernels = Kernels {
     quantize_int4: rows::quantize_int4,
     rms_norm: rows::rms_norm,
     add: rows::add,
+    rope: rope::rope,
+    store_key: rope::store_key,
+    store_value: rope::store_value,
     load_query: query::load_query,
     attend: attention::attend,
     ..portable::KERNELS
