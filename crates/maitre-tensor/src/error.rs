@@ -30,6 +30,16 @@ pub enum TensorError {
         /// Their format.
         dtype: DType,
     },
+    /// Memory to measure on could not be reserved.
+    #[error(
+        "cannot reserve {bytes} bytes to measure how fast memory is read: {source}; free some memory"
+    )]
+    Reserve {
+        /// Bytes asked for.
+        bytes: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A buffer was read as another number format than it holds.
     #[error("the buffer holds {actual} elements, but {expected} were asked for")]
     WrongDType {
