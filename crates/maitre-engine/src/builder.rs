@@ -8,7 +8,7 @@ use maitre_model::{
     GenerationDefaults, LoadFormat, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
 };
 use maitre_sampling::SamplingParams;
-use maitre_tensor::{Backend, DType};
+use maitre_tensor::{Backend, DType, WeightFormat};
 use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, available_memory};
@@ -60,9 +60,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Dtype of the packed weights; default: the file's.
+    /// Format of the packed weights; default: the file's. Integer formats are quantized at load.
     #[must_use]
-    pub fn dtype(mut self, dtype: Option<DType>) -> Self {
+    pub fn dtype(mut self, dtype: Option<WeightFormat>) -> Self {
         self.load.dtype = dtype;
         self
     }

@@ -8,7 +8,7 @@
 mod refused;
 mod settings;
 
-use maitre_tensor::DType;
+use maitre_tensor::{DType, WeightFormat};
 use serde_json::Value;
 
 use crate::architectures::Architecture;
@@ -104,10 +104,10 @@ impl ModelConfig {
         self.matrix_elements() + self.vector_elements()
     }
 
-    /// Bytes of the weights in memory with matrices in `dtype`. Norms and biases are kept in f32.
+    /// Bytes of the weights in memory with matrices in `format`. Norms and biases are kept in f32.
     #[must_use]
-    pub fn weight_bytes(&self, dtype: DType) -> u64 {
-        self.matrix_elements() * dtype.size_in_bytes() as u64
+    pub fn weight_bytes(&self, format: WeightFormat) -> u64 {
+        (self.matrix_elements() as f64 * format.bits_per_weight() / 8.0) as u64
             + self.vector_elements() * size_of::<f32>() as u64
     }
 

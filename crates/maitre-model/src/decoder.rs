@@ -15,7 +15,10 @@
 //! In the last layer only keys and values are needed of every row. The rest is computed for the
 //! output rows alone, which spares a prefill chunk that ends mid-prompt most of a layer.
 
-use maitre_tensor::{Attention, Backend, Buffer, LayerCache, PackedWeight, RopeStore, TensorError};
+use maitre_tensor::{
+    Attention, Backend, Buffer, InputFormat, LayerCache, LinearInput, PackedWeight, RopeStore,
+    TensorError,
+};
 
 use crate::batch::{Batch, KvGroup};
 use crate::config::ModelConfig;
@@ -98,9 +101,15 @@ impl Decoder {
                 acts.keep_rows(step)?;
                 rows = batch.output_rows.len();
             }
-            layer.finish(step, &mut acts, rows)?;
+            layer.finish(step, &mut acts, rows, index == last)?;
         }
         Ok(())
+    }
+
+    /// The form in which the layers' matrices read their input.
+    pub(crate) fn input_form(&self) -> InputFormat {
+        let first = self.layers.first();
+        first.map_or(InputFormat::F32, |layer| layer.qkv.weight.format().input())
     }
 
     /// The output matrix, `[vocab, hidden]`.
@@ -144,21 +153,29 @@ impl Layer {
         })
     }
 
-    /// From attention's result to the input of the next layer.
+    /// From attention's result to the input of the next layer, or of the output matrix.
     fn finish(
         &self,
         step: Step<'_>,
         acts: &mut Activations<'_>,
         rows: usize,
+        is_last: bool,
     ) -> Result<(), TensorError> {
-        let backend = step.backend;
-        self.output.apply(step, acts.attention, acts.delta, rows)?;
-        add_norm(step, acts, &self.mlp_norm, rows)?;
+        let (backend, eps) = (step.backend, step.config.rms_norm_eps);
+        backend.encode(acts.attention, acts.attended, rows)?;
+        self.output.apply(step, acts.attended, acts.delta, rows)?;
+        let (residual, norm) = (&mut *acts.residual, &self.mlp_norm);
+        backend.add_rms_norm(residual, acts.delta, norm, eps, acts.normed, rows)?;
         self.gate_up.apply(step, acts.normed, acts.gate_up, rows)?;
         let inter = step.config.intermediate_size;
         backend.silu_mul(acts.gate_up, inter, acts.activated, rows)?;
         self.down.apply(step, acts.activated, acts.delta, rows)?;
-        add_norm(step, acts, &self.next_norm, rows)
+        let next = if is_last {
+            &mut *acts.hidden
+        } else {
+            &mut *acts.normed
+        };
+        backend.add_rms_norm(acts.residual, acts.delta, &self.next_norm, eps, next, rows)
     }
 
     fn size_in_bytes(&self) -> usize {
@@ -180,12 +197,12 @@ impl Linear {
     fn apply(
         &self,
         step: Step<'_>,
-        input: &Buffer,
+        input: &LinearInput,
         out: &mut Buffer,
         rows: usize,
     ) -> Result<(), TensorError> {
         step.backend
-            .linear(input, &self.weight, self.bias.as_ref(), out, rows)
+            .linear(input, &self.weight, self.bias.as_ref(), out, 0..rows)
     }
 }
 
@@ -215,22 +232,10 @@ impl Activations<'_> {
         let Step {
             backend, config, ..
         } = step;
-        backend.gather_rows(self.residual, config.hidden_size, rows, self.normed)?;
-        std::mem::swap(&mut self.residual, &mut self.normed);
+        backend.gather_rows(self.residual, config.hidden_size, rows, self.delta)?;
+        std::mem::swap(&mut self.residual, &mut self.delta);
         backend.gather_rows(self.attention, config.query_size(), rows, self.query)?;
         std::mem::swap(&mut self.attention, &mut self.query);
         Ok(())
     }
-}
-
-/// `residual += delta; normed = norm(residual)`.
-fn add_norm(
-    step: Step<'_>,
-    acts: &mut Activations<'_>,
-    weight: &Buffer,
-    rows: usize,
-) -> Result<(), TensorError> {
-    let eps = step.config.rms_norm_eps;
-    step.backend
-        .add_rms_norm(acts.residual, acts.delta, weight, eps, acts.normed, rows)
 }

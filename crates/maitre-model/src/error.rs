@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use maitre_tensor::{DType, TensorError};
+use maitre_tensor::{DType, TensorError, WeightFormat};
 
 /// Why a model could not be loaded or a step could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +156,17 @@ pub enum ModelError {
          `lm_head.weight` differ; set it to false to use both"
     )]
     UntiedWeights,
+
+    /// A tensor cannot be quantized.
+    #[error("cannot load `{tensor}` as {format}: {source}")]
+    Quantize {
+        /// Its name.
+        tensor: String,
+        /// The format asked for.
+        format: WeightFormat,
+        /// What is wrong with it.
+        source: TensorError,
+    },
 
     /// The KV cache cannot be kept in this type.
     #[error("the KV cache cannot be {found}; supported: f32, bf16")]

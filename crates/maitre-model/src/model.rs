@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use maitre_tensor::{Backend, DType};
+use maitre_tensor::{Backend, DType, WeightFormat};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
@@ -29,9 +29,9 @@ pub enum LoadFormat {
 /// How to load a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// The type of matrices in memory. `None` keeps the files' type; random weights take the type
-    /// the configuration names, else bf16.
-    pub dtype: Option<DType>,
+    /// The format of matrices in memory. `None` keeps the files' type; random weights take the type
+    /// the configuration names, else bf16. Integer formats are quantized at load.
+    pub dtype: Option<WeightFormat>,
     /// The type of the KV cache. `None` is f32 beside f32 matrices, else bf16.
     pub kv_dtype: Option<DType>,
     /// Where weights come from.
@@ -43,7 +43,7 @@ pub struct Model {
     config: ModelConfig,
     generation: GenerationDefaults,
     decoder: Decoder,
-    dtype: DType,
+    dtype: WeightFormat,
     kv_dtype: DType,
 }
 
@@ -75,17 +75,16 @@ impl Model {
         };
         let dtype = options
             .dtype
-            .or_else(|| weights.dtype())
-            .or(config.dtype)
-            .unwrap_or(DType::Bf16);
+            .or_else(|| weights.dtype().or(config.dtype).map(WeightFormat::from))
+            .unwrap_or(WeightFormat::Bf16);
         let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
-            DType::F32 => DType::F32,
-            DType::Bf16 | DType::F16 => DType::Bf16,
+            WeightFormat::F32 => DType::F32,
+            _ => DType::Bf16,
         });
         if kv_dtype == DType::F16 {
             return Err(ModelError::KvDType { found: kv_dtype });
         }
-        let decoder = weights::load_decoder(&weights, &config, dtype)?;
+        let decoder = weights::load_decoder(&weights, &config, dtype, backend)?;
         tracing::info!(
             %source,
             architecture = %config.architecture,
@@ -117,9 +116,9 @@ impl Model {
         &self.generation
     }
 
-    /// The type of matrices in memory.
+    /// The format of matrices in memory.
     #[must_use]
-    pub fn dtype(&self) -> DType {
+    pub fn dtype(&self) -> WeightFormat {
         self.dtype
     }
 

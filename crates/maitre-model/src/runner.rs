@@ -125,8 +125,7 @@ impl Runner {
                 })
             })
             .collect::<Result<_, TensorError>>()?;
-        let rows = limits.max_tokens.max(limits.max_output_rows);
-        let workspace = Workspace::new(shape, rows)?;
+        let workspace = Workspace::new(shape, model.decoder(), &limits)?;
         Ok(Self {
             model,
             backend,
@@ -182,18 +181,10 @@ impl Runner {
         if len == 0 {
             return Ok(&[]);
         }
-        let mut indices = [0; LOGITS_TILE];
-        for (index, row) in indices.iter_mut().zip(rows) {
-            *index = row as u32;
-        }
-        let hidden_size = self.model.config().hidden_size;
         let head = self.model.decoder().head();
+        let (hidden, logits) = self.workspace.outputs();
         let backend = &self.backend;
-        let (hidden, tile, logits) = self.workspace.outputs();
-        backend.step(|| {
-            backend.gather_rows(hidden, hidden_size, &indices[..len], tile)?;
-            backend.linear(tile, head, None, logits, len)
-        })?;
+        backend.step(|| backend.linear(hidden, head, None, logits, rows))?;
         Ok(&logits.f32s()?[..len * self.limits.vocab_size])
     }
 

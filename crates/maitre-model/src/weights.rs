@@ -5,7 +5,9 @@
 //! A tied embedding is packed once and used twice.
 
 use half::{bf16, f16};
-use maitre_tensor::{Buffer, DType, PackedWeight, RawTensor, WeightView};
+use maitre_tensor::{
+    Backend, Buffer, DType, PackedWeight, RawTensor, TensorError, WeightFormat, WeightView,
+};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
@@ -38,44 +40,52 @@ impl WeightSource {
     /// Packs the tensors `(name, rows)`, each `[rows, cols]`, stacked along their rows.
     fn matrix(
         &self,
+        backend: &Backend,
         parts: &[(String, usize)],
         cols: usize,
-        dtype: DType,
+        format: WeightFormat,
     ) -> Result<PackedWeight, ModelError> {
-        match self {
+        let view = |rows: usize, dtype, bytes| WeightView {
+            dtype,
+            rows,
+            cols,
+            bytes,
+        };
+        let packed = match self {
             Self::Checkpoint(files) => {
                 let tensors = parts
                     .iter()
                     .map(|(name, rows)| files.take(name, &[*rows, cols]))
                     .collect::<Result<Vec<_>, _>>()?;
                 let views = parts.iter().zip(&tensors);
-                let views: Vec<_> = views
-                    .map(|((_, rows), tensor)| WeightView {
-                        dtype: tensor.dtype,
-                        rows: *rows,
-                        cols,
-                        bytes: tensor.bytes,
-                    })
-                    .collect();
-                Ok(PackedWeight::pack(&views, dtype)?)
+                let views =
+                    views.map(|((_, rows), tensor)| view(*rows, tensor.dtype, tensor.bytes));
+                backend.pack(&views.collect::<Vec<_>>(), format)
             }
             Self::Random(weights) => {
+                // What a checkpoint would hold.
+                let dtype = match format {
+                    WeightFormat::F32 => DType::F32,
+                    WeightFormat::F16 => DType::F16,
+                    _ => DType::Bf16,
+                };
                 let tensors = parts
                     .iter()
                     .map(|(name, rows)| weights.bytes(name, rows * cols, dtype))
                     .collect::<Result<Vec<_>, _>>()?;
                 let views = parts.iter().zip(&tensors);
-                let views: Vec<_> = views
-                    .map(|((_, rows), bytes)| WeightView {
-                        dtype,
-                        rows: *rows,
-                        cols,
-                        bytes,
-                    })
-                    .collect();
-                Ok(PackedWeight::pack(&views, dtype)?)
+                let views = views.map(|((_, rows), bytes)| view(*rows, dtype, bytes));
+                backend.pack(&views.collect::<Vec<_>>(), format)
             }
-        }
+        };
+        packed.map_err(|source| match source {
+            TensorError::NonFiniteWeight { part, .. } => ModelError::Quantize {
+                tensor: parts[part].0.clone(),
+                format,
+                source,
+            },
+            other => other.into(),
+        })
     }
 
     /// The tensors `(name, len)`, one after the other, in f32.
@@ -91,19 +101,21 @@ impl WeightSource {
     }
 }
 
-/// Loads every weight of `config`'s architecture with matrices in `dtype`.
+/// Loads every weight of `config`'s architecture with matrices in `format`.
 ///
 /// # Errors
-/// A missing or misshapen tensor by name; tensors of a layer that nothing uses.
+/// A missing or misshapen tensor, or one that cannot be quantized, by name; tensors of a layer that nothing uses.
 pub(crate) fn load_decoder(
     source: &WeightSource,
     config: &ModelConfig,
-    dtype: DType,
+    format: WeightFormat,
+    backend: &Backend,
 ) -> Result<Decoder, ModelError> {
     let loader = Loader {
         source,
         config,
-        dtype,
+        format,
+        backend,
     };
     let (embedding, head) = loader.embedding_and_head()?;
     let decoder = Decoder {
@@ -123,7 +135,8 @@ pub(crate) fn load_decoder(
 struct Loader<'a> {
     source: &'a WeightSource,
     config: &'a ModelConfig,
-    dtype: DType,
+    format: WeightFormat,
+    backend: &'a Backend,
 }
 
 impl Loader<'_> {
@@ -131,8 +144,9 @@ impl Loader<'_> {
     fn embedding_and_head(&self) -> Result<(PackedWeight, Option<PackedWeight>), ModelError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
         let load = |name: &str| {
+            let parts = [(name.to_owned(), vocab)];
             self.source
-                .matrix(&[(name.to_owned(), vocab)], hidden, self.dtype)
+                .matrix(self.backend, &parts, hidden, self.format)
         };
         if !self.config.tie_word_embeddings {
             return Ok((load(EMBEDDING)?, Some(load(HEAD)?)));
@@ -185,7 +199,9 @@ impl Loader<'_> {
                 .map(|(part, rows)| (format!("{module}.{part}.{kind}"), *rows))
                 .collect()
         };
-        let weight = self.source.matrix(&named("weight"), cols, self.dtype)?;
+        let weight = self
+            .source
+            .matrix(self.backend, &named("weight"), cols, self.format)?;
         let bias = biased
             .then(|| self.source.vector(&named("bias")))
             .transpose()?;

@@ -4,16 +4,20 @@
 //! rows. Addresses never change and a step allocates nothing, so peak memory is known at start.
 //!
 //! ```text
-//! residual, normed, delta   [rows, hidden]
+//! residual, delta           [rows, hidden]              normed     [rows, hidden]
 //! qkv                       [rows, (heads + 2·kv_heads)·head_dim]
-//! query, attention          [rows, heads·head_dim]
+//! query, attention          [rows, heads·head_dim]      attended   [rows, heads·head_dim]
 //! gate_up                   [rows, 2·intermediate]      activated  [rows, intermediate]
-//! tile                      [LOGITS_TILE, hidden]       logits     [LOGITS_TILE, vocab]
+//! logits                    [LOGITS_TILE, vocab]        hidden     [output rows, hidden]
 //! ```
+//!
+//! On the left are f32 numbers; on the right what matrices read, in the form of their format.
 
-use maitre_tensor::{Buffer, DType, TensorError};
+use maitre_tensor::{Buffer, DType, LinearInput, TensorError};
 
+use crate::batch::BatchLimits;
 use crate::config::ModelConfig;
+use crate::decoder::Decoder;
 
 /// The most rows of logits that exist at once.
 pub const LOGITS_TILE: usize = 32;
@@ -22,43 +26,61 @@ pub const LOGITS_TILE: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Workspace {
     residual: Buffer,
-    normed: Buffer,
     delta: Buffer,
+    normed: LinearInput,
     qkv: Buffer,
     query: Buffer,
     attention: Buffer,
+    attended: LinearInput,
     gate_up: Buffer,
-    activated: Buffer,
-    tile: Buffer,
+    activated: LinearInput,
+    hidden: LinearInput,
     logits: Buffer,
 }
 
 /// The roles the buffers play within one step. Roles may be swapped, buffers stay.
 pub(crate) struct Activations<'w> {
+    /// The residual stream.
     pub(crate) residual: &'w mut Buffer,
-    pub(crate) normed: &'w mut Buffer,
+    /// What a projection adds to it.
     pub(crate) delta: &'w mut Buffer,
+    /// The normalised residual stream, for the layers' matrices.
+    pub(crate) normed: &'w mut LinearInput,
     pub(crate) qkv: &'w mut Buffer,
     pub(crate) query: &'w mut Buffer,
+    /// What attention computes, and what the output projection reads of it.
     pub(crate) attention: &'w mut Buffer,
+    pub(crate) attended: &'w mut LinearInput,
     pub(crate) gate_up: &'w mut Buffer,
-    pub(crate) activated: &'w mut Buffer,
+    pub(crate) activated: &'w mut LinearInput,
+    /// The normalised residual stream of the output rows, for the output matrix.
+    pub(crate) hidden: &'w mut LinearInput,
 }
 
 impl Workspace {
     /// Buffers for steps of up to `rows` rows.
-    pub(crate) fn new(config: &ModelConfig, rows: usize) -> Result<Self, TensorError> {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        decoder: &Decoder,
+        limits: &BatchLimits,
+    ) -> Result<Self, TensorError> {
+        let rows = limits.max_tokens.max(limits.max_output_rows);
         let of_width = |width: usize| Buffer::zeros(DType::F32, rows * width);
+        let input_form = decoder.input_form();
+        let for_matrices = |width: usize| LinearInput::new(input_form, width, rows);
+        let head_form = decoder.head().format().input();
+        let (hidden, inter) = (config.hidden_size, config.intermediate_size);
         Ok(Self {
-            residual: of_width(config.hidden_size)?,
-            normed: of_width(config.hidden_size)?,
-            delta: of_width(config.hidden_size)?,
+            residual: of_width(hidden)?,
+            delta: of_width(hidden)?,
+            normed: for_matrices(hidden)?,
             qkv: of_width(config.qkv_size())?,
             query: of_width(config.query_size())?,
             attention: of_width(config.query_size())?,
-            gate_up: of_width(2 * config.intermediate_size)?,
-            activated: of_width(config.intermediate_size)?,
-            tile: Buffer::zeros(DType::F32, LOGITS_TILE * config.hidden_size)?,
+            attended: for_matrices(config.query_size())?,
+            gate_up: of_width(2 * inter)?,
+            activated: for_matrices(inter)?,
+            hidden: LinearInput::new(head_form, hidden, limits.max_output_rows)?,
             logits: Buffer::zeros(DType::F32, LOGITS_TILE * config.vocab_size)?,
         })
     }
@@ -66,41 +88,36 @@ impl Workspace {
     pub(crate) fn activations(&mut self) -> Activations<'_> {
         Activations {
             residual: &mut self.residual,
-            normed: &mut self.normed,
             delta: &mut self.delta,
+            normed: &mut self.normed,
             qkv: &mut self.qkv,
             query: &mut self.query,
             attention: &mut self.attention,
+            attended: &mut self.attended,
             gate_up: &mut self.gate_up,
             activated: &mut self.activated,
+            hidden: &mut self.hidden,
         }
     }
 
-    /// What a step leaves behind, the tile of it that logits are computed from, and their place:
-    /// normalised hidden states `[output rows, hidden]`, `[LOGITS_TILE, hidden]`,
-    /// `[LOGITS_TILE, vocab]`.
-    ///
-    /// The hidden states lie in the buffer that begins the step as the residual stream: its role
-    /// and that of `normed` are swapped once, in the last layer.
-    pub(crate) fn outputs(&mut self) -> (&Buffer, &mut Buffer, &mut Buffer) {
-        (&self.residual, &mut self.tile, &mut self.logits)
+    /// What a step leaves behind and the place of the logits: normalised hidden states
+    /// `[output rows, hidden]`, `[LOGITS_TILE, vocab]`.
+    pub(crate) fn outputs(&mut self) -> (&LinearInput, &mut Buffer) {
+        (&self.hidden, &mut self.logits)
     }
 
     pub(crate) fn size_in_bytes(&self) -> usize {
-        [
+        let plain = [
             &self.residual,
-            &self.normed,
             &self.delta,
             &self.qkv,
             &self.query,
             &self.attention,
             &self.gate_up,
-            &self.activated,
-            &self.tile,
             &self.logits,
-        ]
-        .map(Buffer::size_in_bytes)
-        .iter()
-        .sum()
+        ];
+        let inputs = [&self.normed, &self.attended, &self.activated, &self.hidden];
+        plain.map(Buffer::size_in_bytes).iter().sum::<usize>()
+            + inputs.map(LinearInput::size_in_bytes).iter().sum::<usize>()
     }
 }

@@ -23,15 +23,6 @@ pub(crate) trait Element: Plain {
 
     /// The element stored little-endian in the first bytes of `bytes`.
     fn from_le_bytes(bytes: &[u8]) -> Self;
-
-    /// `values` as `f32`s, for which `room` of the same length may be used.
-    #[inline(always)]
-    fn widen_all<'a>(values: &'a [Self], room: &'a mut [f32]) -> &'a [f32] {
-        for (wide, value) in room.iter_mut().zip(values) {
-            *wide = value.widen();
-        }
-        room
-    }
 }
 
 impl Element for f32 {
@@ -50,11 +41,6 @@ impl Element for f32 {
     #[inline(always)]
     fn from_le_bytes(bytes: &[u8]) -> Self {
         Self::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    }
-
-    #[inline(always)]
-    fn widen_all<'a>(values: &'a [Self], _room: &'a mut [f32]) -> &'a [f32] {
-        values
     }
 }
 

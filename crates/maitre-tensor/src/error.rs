@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::DType;
+use crate::{CpuPath, DType};
 
 /// What went wrong, what was expected, and where.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +30,57 @@ pub enum TensorError {
         /// Their format.
         dtype: DType,
     },
-    /// Memory to measure on could not be reserved.
+    /// A name of kernels that is not known.
+    #[error("MAITRE_CPU is {found:?}; known are avx512 and portable")]
+    UnknownPath {
+        /// What was given.
+        found: String,
+    },
+    /// The processor lacks instructions of the kernels that were asked for.
     #[error(
-        "cannot reserve {bytes} bytes to measure how fast memory is read: {source}; free some memory"
+        "this processor cannot run the {path} kernels; unset MAITRE_CPU to use the fastest it can"
     )]
+    UnavailablePath {
+        /// What was asked for.
+        path: CpuPath,
+    },
+    /// Memory for a large object could not be reserved.
+    #[error("cannot reserve {bytes} bytes for {what}: out of memory")]
     Reserve {
-        /// Bytes asked for.
+        /// What the memory was for.
+        what: &'static str,
+        /// Bytes asked for, saturated.
         bytes: usize,
-        /// What the operating system said.
-        source: io::Error,
+    },
+    /// A weight format that is not known.
+    #[error(
+        "unknown weight format {found:?}; known are f32, f16, bf16, int8, int8-gN, int4 and \
+         int4-gN with N 32, 64 or 128"
+    )]
+    UnknownFormat {
+        /// What was given.
+        found: String,
+    },
+    /// A quantized format with a group size for which there are no kernels.
+    #[error("groups of {group} input features are not supported; use 32, 64 or 128")]
+    GroupSize {
+        /// What was asked for.
+        group: usize,
+    },
+    /// A weight that is to be quantized is NaN or infinite.
+    #[error(
+        "the weight of output feature {row} and input feature {col} is {value}, which no integer \
+         can stand for; the file may be damaged: load it as f32 or bf16, or download it again"
+    )]
+    NonFiniteWeight {
+        /// Which of the matrices that were to be packed together.
+        part: usize,
+        /// Output feature within the part.
+        row: usize,
+        /// Input feature.
+        col: usize,
+        /// The number.
+        value: f32,
     },
     /// A buffer was read as another number format than it holds.
     #[error("the buffer holds {actual} elements, but {expected} were asked for")]

@@ -3,12 +3,13 @@
 //! An operator of [`Backend`](crate::Backend) checks its arguments and cuts its output into tiles;
 //! a kernel computes one tile. Every kernel must give a token row the same bits whatever the rest
 //! of its tile is. The portable kernels are the specification; a path for a newer instruction set
-//! is one more table of the same shape, chosen in [`select`].
+//! is one more table of the same shape, chosen by [`CpuPath`](crate::CpuPath).
 
 use crate::buffer::View;
-use crate::portable;
+use crate::input::{Group, InputRows, InputShape};
 use crate::team::Scratch;
 use crate::tiles::Rect;
+use crate::weight::PackedView;
 use crate::{BlockTables, Span};
 
 /// The kernels of one instruction-set path.
@@ -16,10 +17,11 @@ use crate::{BlockTables, Span};
 pub(crate) struct Kernels {
     /// Name shown to users.
     pub(crate) name: &'static str,
-    /// Rounds a row of activations to the format of the weights it will meet.
-    pub(crate) round: fn(input: &[f32], like: View<'_>, out: &mut [f32]),
-    /// Widens one row of a table.
-    pub(crate) widen: fn(table: View<'_>, start: usize, out: &mut [f32]),
+    /// Brings a row of activations into the form that the products read.
+    pub(crate) encode:
+        fn(values: &[f32], shape: &InputShape, words: &mut [u32], groups: &mut [Group]),
+    /// One row of a packed table, widened.
+    pub(crate) embed: fn(table: PackedView<'_>, row: usize, out: &mut [f32]),
     /// A rectangle of `x * w^T + bias`.
     pub(crate) linear: fn(&Linear<'_>, Rect<'_, f32>, &mut Scratch),
     /// `x / sqrt(mean(x^2) + eps) * weight`.
@@ -34,14 +36,12 @@ pub(crate) struct Kernels {
     pub(crate) silu_mul: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
 }
 
-/// What [`Kernels::linear`] reads.
+/// What [`Kernels::linear`] reads. The tile's columns start at a multiple of
+/// [`LANES`](crate::weight::layout::LANES).
 pub(crate) struct Linear<'a> {
-    /// `[rows, cols]`, rounded to the weight's format.
-    pub(crate) x: &'a [f32],
-    /// `[out, cols]`.
-    pub(crate) weight: View<'a>,
-    /// Input features.
-    pub(crate) cols: usize,
+    /// Token rows, as the weight's format wants them; row 0 is the tile matrix's row 0.
+    pub(crate) x: InputRows<'a>,
+    pub(crate) weight: PackedView<'a>,
     /// `[out]`.
     pub(crate) bias: Option<&'a [f32]>,
 }
@@ -58,9 +58,4 @@ pub(crate) struct Attend<'a> {
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) scale: f32,
-}
-
-/// The best kernels for this machine.
-pub(crate) fn select() -> &'static Kernels {
-    &portable::KERNELS
 }

@@ -18,18 +18,23 @@
 //! # Example
 //!
 //! ```
-//! use maitre_tensor::{Backend, Buffer, DType, PackedWeight, WeightView};
+//! use maitre_tensor::{Backend, Buffer, DType, LinearInput, WeightFormat, WeightView};
 //!
 //! # fn main() -> Result<(), maitre_tensor::TensorError> {
 //! let backend = Backend::cpu(2)?;
 //! // A weight of two output and three input features, as a file stores it.
 //! let bytes: Vec<u8> = [1.0, 0.0, 2.0, 0.0, 1.0, 0.0].map(f32::to_le_bytes).concat();
 //! let view = WeightView { dtype: DType::F32, rows: 2, cols: 3, bytes: &bytes };
-//! let weight = PackedWeight::pack(&[view], DType::Bf16)?;
+//! let weight = backend.pack(&[view], WeightFormat::Bf16)?;
 //!
-//! let x = Buffer::from_f32s(&[1.0, 2.0, 3.0])?;
+//! // One token row, rounded as bf16 weights want it.
+//! let row = Buffer::from_f32s(&[1.0, 2.0, 3.0])?;
+//! let mut x = LinearInput::new(weight.format().input(), 3, 1)?;
 //! let mut out = Buffer::zeros(DType::F32, 2)?;
-//! backend.step(|| backend.linear(&x, &weight, None, &mut out, 1))?;
+//! backend.step(|| {
+//!     backend.encode(&row, &mut x, 1)?;
+//!     backend.linear(&x, &weight, None, &mut out, 0..1)
+//! })?;
 //! assert_eq!(out.f32s()?, [7.0, 2.0]);
 //! # Ok(())
 //! # }
@@ -39,24 +44,32 @@ mod aligned;
 mod backend;
 mod batch;
 mod buffer;
+mod cpu;
 mod dtype;
 mod element;
 mod error;
 mod files;
+mod format;
 mod heartbeat;
+mod input;
 mod kernels;
 mod limits;
 mod portable;
 mod team;
 mod tiles;
 mod weight;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use backend::Backend;
 pub use batch::{Attention, BlockTables, LayerCache, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
+pub use cpu::CpuPath;
 pub use dtype::DType;
 pub use error::TensorError;
 pub use files::{RawTensor, TensorFile};
+pub use format::{InputFormat, WeightFormat};
 pub use heartbeat::Heartbeat;
+pub use input::LinearInput;
 pub use limits::Limits;
 pub use weight::{PackedWeight, WeightView};

@@ -25,6 +25,7 @@ use crate::tiles::Outputs;
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     floats: Vec<f32>,
+    words: Vec<u32>,
 }
 
 impl Scratch {
@@ -35,21 +36,29 @@ impl Scratch {
         }
         &mut self.floats[..len]
     }
-}
 
-/// What the current leader owns: its own tile memory, and memory shared by a whole operator.
-#[derive(Debug, Default)]
-struct Lead {
-    tile: Scratch,
-    operator: Scratch,
+    /// So many words and numbers with unspecified contents.
+    pub(crate) fn words_and_floats(
+        &mut self,
+        words: usize,
+        floats: usize,
+    ) -> (&mut [u32], &mut [f32]) {
+        if self.words.len() < words {
+            self.words.resize(words, 0);
+        }
+        if self.floats.len() < floats {
+            self.floats.resize(floats, 0.0);
+        }
+        (&mut self.words[..words], &mut self.floats[..floats])
+    }
 }
 
 /// The threads; dropping the team ends and joins them.
 #[derive(Debug)]
 pub(crate) struct Team {
     gate: Arc<Gate>,
-    /// Held by the thread that runs an operator: one operator at a time.
-    lead: Mutex<Lead>,
+    /// Held by the thread that runs an operator, with the memory for its tiles.
+    lead: Mutex<Scratch>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -123,20 +132,10 @@ impl Drop for Team {
 pub(crate) struct Turn<'a> {
     team: &'a Team,
     operator: &'static str,
-    lead: MutexGuard<'a, Lead>,
+    lead: MutexGuard<'a, Scratch>,
 }
 
 impl Turn<'_> {
-    /// Memory for the whole operator, to be given back with [`Turn::give_back`] for the next one.
-    pub(crate) fn borrow_scratch(&mut self) -> Scratch {
-        std::mem::take(&mut self.lead.operator)
-    }
-
-    /// Returns what [`Turn::borrow_scratch`] lent.
-    pub(crate) fn give_back(&mut self, scratch: Scratch) {
-        self.lead.operator = scratch;
-    }
-
     /// Hands each tile of `outputs` to `task` once, on whichever member comes first, and returns
     /// when all are done.
     ///
@@ -162,7 +161,7 @@ impl Turn<'_> {
     {
         let Self { team, lead, .. } = self;
         // SAFETY: the lock in `lead` keeps every other thread out.
-        unsafe { team.gate.lead(tiles, task, &team.workers, &mut lead.tile) }.map_err(|message| {
+        unsafe { team.gate.lead(tiles, task, &team.workers, lead) }.map_err(|message| {
             TensorError::Panicked {
                 operator: self.operator,
                 message,

@@ -101,6 +101,18 @@ impl<'a, T> RowBlocks<'a, T> {
     }
 }
 
+impl<'a, T> RowBlocks<'a, T> {
+    /// Cuts `rows` rows, which may be empty ones, into blocks of `block`.
+    pub(crate) fn with_rows(data: &'a mut [T], rows: usize, block: usize) -> Self {
+        Self {
+            rows,
+            cols: data.len().checked_div(rows).unwrap_or(0),
+            base: Base::new(data),
+            block: block.max(1),
+        }
+    }
+}
+
 // SAFETY: blocks of rows with different numbers are disjoint ranges.
 unsafe impl<'a, T: Send> Outputs for RowBlocks<'a, T> {
     type Part = Rows<'a, T>;

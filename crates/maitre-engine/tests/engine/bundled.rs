@@ -2,7 +2,7 @@
 //! a full house.
 
 use crate::toy::{Answer, answer, idle};
-use maitre_engine::{DType, Engine, EngineBuilder, GenerateRequest, Input, ModelSource};
+use maitre_engine::{Engine, EngineBuilder, GenerateRequest, Input, ModelSource, WeightFormat};
 use serde::Deserialize;
 
 /// Greedy continuations by an independent implementation (transformers, f32).
@@ -67,7 +67,7 @@ async fn crowd(engine: &Engine, requests: Vec<GenerateRequest>) -> Vec<Answer> {
 #[tokio::test]
 async fn golden_answers_through_the_whole_engine() {
     let engine = builder()
-        .dtype(Some(DType::F32))
+        .dtype(Some(WeightFormat::F32))
         .max_seqs(8)
         .max_batched_tokens(48)
         .build()
@@ -142,7 +142,7 @@ async fn answers_are_the_same_bits_in_any_company_on_any_number_of_threads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_guests_all_get_the_right_text() {
     let goldens = goldens();
-    let engine = builder().dtype(Some(DType::F32)).build().unwrap();
+    let engine = builder().dtype(Some(WeightFormat::F32)).build().unwrap();
     let expected: Vec<String> = goldens
         .iter()
         .map(|golden| engine.tokenizer().decode(&golden.greedy_ids, true).unwrap())

@@ -3,7 +3,7 @@
 use maitre_model::{
     Architecture, GenerationDefaults, ModelConfig, ModelError, ModelSource, RopeScaling,
 };
-use maitre_tensor::DType;
+use maitre_tensor::{DType, WeightFormat};
 use serde_json::{Value, json};
 
 fn llama() -> Value {
@@ -334,7 +334,7 @@ fn sizes_are_those_of_a_published_model() {
     assert_eq!(config.kv_bytes_per_token(DType::Bf16), 114_688);
     let norms = 28 * (2 * 1024 + 2 * 128) + 1024;
     assert_eq!(
-        config.weight_bytes(DType::Bf16),
+        config.weight_bytes(WeightFormat::Bf16),
         2 * 596_049_920 + 2 * norms
     );
 }

@@ -4,7 +4,7 @@
 
 use crate::support::{Host, bundled, greedy, in_dtype, test_data};
 use maitre_model::ModelSource;
-use maitre_tensor::DType;
+use maitre_tensor::WeightFormat;
 use serde_json::Value;
 
 struct Case {
@@ -44,7 +44,7 @@ fn bundled_model_generates_the_golden_ids() {
     let golden = include_bytes!("../../../maitre-bundled/tests/golden_greedy.json");
     let source = bundled(&maitre_bundled::TARGET);
     check(
-        &Host::new(&source, &in_dtype(DType::F32), 2),
+        &Host::new(&source, &in_dtype(WeightFormat::F32), 2),
         &cases(golden),
     );
 }
@@ -57,7 +57,7 @@ fn shared_models_generate_the_golden_ids() {
         let golden = std::fs::read(directory.join("golden_greedy.json")).unwrap();
         let source = ModelSource::Directory(directory);
         check(
-            &Host::new(&source, &in_dtype(DType::F32), 2),
+            &Host::new(&source, &in_dtype(WeightFormat::F32), 2),
             &cases(&golden),
         );
     }

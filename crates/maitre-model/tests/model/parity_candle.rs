@@ -10,7 +10,7 @@ use candle_core::{DType as CandleType, Device, Tensor};
 use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::{llama, qwen3};
 use maitre_model::{LoadOptions, ModelConfig, ModelSource, RopeScaling};
-use maitre_tensor::DType;
+use maitre_tensor::{DType, WeightFormat};
 
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -40,7 +40,7 @@ fn compare(name: &str, candle: &Tensor) {
     let expected: Vec<f32> = candle.flatten_all().unwrap().to_vec1().unwrap();
     let options = LoadOptions {
         kv_dtype: Some(DType::F32),
-        ..in_dtype(DType::F32)
+        ..in_dtype(WeightFormat::F32)
     };
     let mut runner = runner(&ModelSource::Directory(fixture(name)), &options, 2);
     let found = prefill(&mut runner, &tokens(), 16).pop().unwrap();

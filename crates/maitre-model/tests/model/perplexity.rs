@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use maitre_model::{Runner, RunnerConfig};
-use maitre_tensor::DType;
+use maitre_tensor::WeightFormat;
 use tokenizers::Tokenizer;
 
 use crate::support::{bundled, fixture, in_dtype, prefill, sized_runner};
@@ -63,7 +63,7 @@ fn check(model: &'static maitre_bundled::BundledModel, name: &str, published: f6
     let all = std::env::var_os("MAITRE_TEST_ALL_WINDOWS").is_some();
     let stride = if all { 1 } else { DEFAULT_STRIDE };
     let config = RunnerConfig::new(32, 16, WINDOW, 1);
-    let mut runner = sized_runner(&bundled(model), &in_dtype(DType::F32), 2, config);
+    let mut runner = sized_runner(&bundled(model), &in_dtype(WeightFormat::F32), 2, config);
     let mut measured = Vec::new();
     for (index, window) in heldout_ids()
         .chunks_exact(WINDOW)

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::support::{FIXTURES, all_logits, bundled, fixture, in_dtype, prefill, runner};
 use candle_core::{Device, Tensor};
 use maitre_model::{LoadFormat, LoadOptions, Model, ModelError, ModelSource};
-use maitre_tensor::{Backend, DType};
+use maitre_tensor::{Backend, DType, WeightFormat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -198,7 +198,7 @@ fn sizes_in_memory_are_those_announced() {
         (&maitre_bundled::TARGET, 5_771_264),
         (&maitre_bundled::DRAFT, 918_400),
     ] {
-        for dtype in [DType::F32, DType::Bf16] {
+        for dtype in ["f32", "f16", "bf16", "int8", "int4"].map(|name| name.parse().unwrap()) {
             let model = Model::load(&bundled(bundled_model), &in_dtype(dtype), &backend).unwrap();
             assert_eq!(model.config().num_parameters(), parameters);
             let announced = model.config().weight_bytes(dtype) as f64;
@@ -238,7 +238,7 @@ fn random_weights_need_only_a_configuration() {
     };
     let source = ModelSource::Directory(directory.path().to_owned());
     let mut runner = runner(&source, &options, 2);
-    assert_eq!(runner.model().dtype(), DType::F16);
+    assert_eq!(runner.model().dtype(), WeightFormat::F16);
     let tokens: Vec<u32> = (3..30).collect();
     let logits = prefill(&mut runner, &tokens, 10).concat();
     assert!(logits.iter().all(|logit| logit.is_finite()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use maitre_model::{
     Batch, KvGroup, LOGITS_TILE, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
 };
-use maitre_tensor::{Backend, BlockTables, DType, Span};
+use maitre_tensor::{Backend, BlockTables, Span, WeightFormat};
 
 pub(crate) const FIXTURES: [&str; 6] = [
     "llama-bf16-llama3-tied-as-head",
@@ -39,7 +39,7 @@ pub(crate) fn test_data() -> Option<PathBuf> {
     data
 }
 
-pub(crate) fn in_dtype(dtype: DType) -> LoadOptions {
+pub(crate) fn in_dtype(dtype: WeightFormat) -> LoadOptions {
     LoadOptions {
         dtype: Some(dtype),
         ..LoadOptions::default()

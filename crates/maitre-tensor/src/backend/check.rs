@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display};
 
+use crate::format::InputFormat;
+use crate::input::LinearInput;
 use crate::{Buffer, DType, TensorError};
 
 /// The operator whose arguments are checked.
@@ -48,6 +50,33 @@ impl Check {
             ));
         }
         buffer.f32s()
+    }
+
+    /// That an input has the form, the width and at least the rows that are needed.
+    pub(super) fn input(
+        self,
+        argument: &'static str,
+        input: &LinearInput,
+        format: InputFormat,
+        cols: usize,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        let fits = input.format() == format && input.cols() == cols && input.rows() >= rows;
+        let expected = format_args!("at least [{rows}, {cols}] {format} activations");
+        let (has_rows, has_cols, has) = (input.rows(), input.cols(), input.format());
+        let actual = format_args!("[{has_rows}, {has_cols}] {has} activations");
+        self.rule(fits, argument, expected, actual)
+    }
+
+    /// That an input has the width and at least the rows that are needed, in whatever form.
+    pub(super) fn any_input(
+        self,
+        argument: &'static str,
+        input: &LinearInput,
+        cols: usize,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        self.input(argument, input, input.format(), cols, rows)
     }
 
     /// That `indices` are below `limit`.

@@ -1,92 +1,83 @@
 //! The matrix product.
 
+use std::ops::Range;
+
+use super::Backend;
 use super::check::Check;
-use super::{Backend, rows_per_tile};
+use crate::input::LinearInput;
 use crate::kernels::Linear;
-use crate::team::Turn;
-use crate::tiles::{Grid, RowBlocks};
-use crate::{Buffer, DType, PackedWeight, TensorError};
+use crate::tiles::Grid;
+use crate::weight::PackedView;
+use crate::weight::layout::LANES;
+use crate::{Buffer, PackedWeight, TensorError};
 
-/// Activation rows that meet a weight row while it is at hand: at the usual 1,000 to 4,000 input
-/// features they fill a good part of a second-level cache.
-const TILE_ROWS: usize = 32;
+/// Output features that a kernel computes side by side: four panels, which at the usual 1,000 to
+/// 4,000 input features stay in a second-level cache while all token rows pass.
+const FEATURES: usize = 4 * LANES;
 
-/// Least weight rows of a tile, and least multiplications: some ten microseconds of work.
-const TILE_FEATURES: usize = 32;
-const TILE_PRODUCTS: usize = 128 * 1024;
+/// Weights of a tile when there are few tokens: some ten microseconds of reading.
+const TILE_BYTES: usize = 256 * 1024;
+
+/// Tiles per thread below which the token rows are cut too.
+const TILES_PER_THREAD: usize = 4;
+
+/// Fewest token rows of a tile where rows are cut: each cut reads the weights once more.
+const TILE_ROWS: usize = 96;
 
 impl Backend {
-    /// `out = x * w^T + bias`: `x` is `[rows, w.cols()]`, `bias` is `[w.rows()]`, and `out` is
-    /// `[rows, w.rows()]`.
+    /// `out = x[rows] * w^T + bias`: `x` is `[.., w.cols()]`, `bias` is `[w.rows()]`, and `out` is
+    /// `[rows.len(), w.rows()]`.
     ///
-    /// With bf16 or f16 weights, `x` is rounded to the weights' format first, as the processors'
-    /// dot-product instructions for those formats do; products and sums are f32.
+    /// Products and sums are f32 for the floating-point formats. For the integer formats sums are
+    /// exact within a group, and scaled and added in f32 across groups, in order.
     ///
     /// # Errors
     ///
-    /// As for every operator of [`Backend`].
+    /// As for every operator of [`Backend`]; `x` must be in the form of `w`'s format.
     pub fn linear(
         &self,
-        x: &Buffer,
+        x: &LinearInput,
         w: &PackedWeight,
         bias: Option<&Buffer>,
         out: &mut Buffer,
-        rows: usize,
+        rows: Range<usize>,
     ) -> Result<(), TensorError> {
         let check = Check("linear");
-        let x = check.matrix("x", x, rows, w.cols())?;
+        let count = rows.len();
+        let (format, cols) = (w.format().input(), w.cols());
+        check.input("x", x, format, cols, rows.start.saturating_add(count))?;
         let bias = bias
             .map(|bias| check.vector("bias", bias, w.rows()))
             .transpose()?;
-        let out = check.matrix_mut("out", out, rows, w.rows())?;
-        let mut turn = self.turn("linear");
-        if w.dtype() == DType::F32 {
-            return self.linear_of_rounded(&mut turn, x, w, bias, out);
-        }
-        let mut scratch = turn.borrow_scratch();
-        let rounded = scratch.floats(x.len());
-        let result = self
-            .round_rows(&mut turn, x, w, rounded)
-            .and_then(|()| self.linear_of_rounded(&mut turn, rounded, w, bias, out));
-        turn.give_back(scratch);
-        result
-    }
-
-    fn round_rows(
-        &self,
-        turn: &mut Turn<'_>,
-        x: &[f32],
-        w: &PackedWeight,
-        rounded: &mut [f32],
-    ) -> Result<(), TensorError> {
-        let kernels = self.kernels();
-        let cols = w.cols();
-        let blocks = RowBlocks::new(rounded, cols, rows_per_tile(cols));
-        turn.for_each(blocks, |block, _| {
-            let x = &x[block.first * cols..][..block.data.len()];
-            (kernels.round)(x, w.view(), block.data);
-        })
-    }
-
-    fn linear_of_rounded(
-        &self,
-        turn: &mut Turn<'_>,
-        x: &[f32],
-        w: &PackedWeight,
-        bias: Option<&[f32]>,
-        out: &mut [f32],
-    ) -> Result<(), TensorError> {
-        let kernels = self.kernels();
-        let rows = x.len() / w.cols();
-        let features = TILE_PRODUCTS.div_ceil(w.cols() * rows.clamp(1, TILE_ROWS));
-        let features = features.max(TILE_FEATURES).next_multiple_of(4);
+        let out = check.matrix_mut("out", out, count, w.rows())?;
+        let x = if count == 0 {
+            x.view().rows(0, 0)
+        } else {
+            x.view().rows(rows.start, count)
+        };
+        let (block_rows, block_cols) = self.linear_blocks(w.view(), count);
+        let grid = Grid::new(out, w.rows(), block_rows, block_cols);
         let args = Linear {
             x,
             weight: w.view(),
-            cols: w.cols(),
             bias,
         };
-        let grid = Grid::new(out, w.rows(), TILE_ROWS, features);
-        turn.for_each(grid, |rect, scratch| (kernels.linear)(&args, rect, scratch))
+        let kernels = self.kernels();
+        self.turn("linear")
+            .for_each(grid, |rect, scratch| (kernels.linear)(&args, rect, scratch))
+    }
+
+    /// Rows and columns of a tile.
+    fn linear_blocks(&self, w: PackedView<'_>, rows: usize) -> (usize, usize) {
+        let bytes = w.layout.panel_bytes() * (FEATURES / LANES);
+        let wanted = self.threads() * TILES_PER_THREAD;
+        // Many features per tile while reading them is most of the work, as long as there are
+        // tiles enough for everybody.
+        let groups = w.layout.rows.div_ceil(FEATURES);
+        let per_tile = (TILE_BYTES / bytes).clamp(1, (groups / wanted).max(1));
+        let tiles = groups.div_ceil(per_tile);
+        let cuts = wanted.div_ceil(tiles.max(1));
+        let block_rows = rows.div_ceil(cuts).max(TILE_ROWS);
+        (block_rows, per_tile * FEATURES)
     }
 }

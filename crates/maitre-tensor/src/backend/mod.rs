@@ -13,9 +13,10 @@ mod rows;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::kernels::{self, Kernels};
-use crate::team::{Team, Turn};
-use crate::{Heartbeat, TensorError};
+use crate::kernels::Kernels;
+use crate::team::{Scratch, Team, Turn};
+use crate::tiles::Outputs;
+use crate::{CpuPath, Heartbeat, TensorError};
 
 /// Roughly how many numbers a tile of an element-wise operator should touch: a few microseconds of
 /// work, several times what handing it out costs.
@@ -51,9 +52,19 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`TensorError::NoThreads`] for 0, [`TensorError::Spawn`] if the system refuses a thread.
+    /// [`TensorError::NoThreads`] for 0, [`TensorError::Spawn`] if the system refuses a thread; as
+    /// [`CpuPath::from_env`].
     pub fn cpu(threads: usize) -> Result<Self, TensorError> {
-        Self::with_kernels(threads, kernels::select())
+        Self::with_path(threads, CpuPath::from_env()?)
+    }
+
+    /// A CPU backend with the kernels of `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::cpu`]; [`TensorError::UnavailablePath`] if the processor lacks them.
+    pub fn with_path(threads: usize, path: CpuPath) -> Result<Self, TensorError> {
+        Self::with_kernels(threads, path.require()?)
     }
 
     fn with_kernels(threads: usize, kernels: &'static Kernels) -> Result<Self, TensorError> {
@@ -78,7 +89,7 @@ impl Backend {
         &self.inner.heartbeat
     }
 
-    /// Name of the kernels in use: `"portable"`.
+    /// Name of the kernels in use: that of a [`CpuPath`].
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.inner.kernels.name
@@ -98,6 +109,20 @@ impl Backend {
         let turn = self.inner.team.lead(operator);
         self.inner.heartbeat.beat();
         turn
+    }
+
+    /// Runs `task` once for each part of `outputs`, as an operator of its own.
+    pub(crate) fn for_each_tile<O, F>(
+        &self,
+        operator: &'static str,
+        outputs: O,
+        task: F,
+    ) -> Result<(), TensorError>
+    where
+        O: Outputs,
+        F: Fn(O::Part, &mut Scratch) + Sync,
+    {
+        self.turn(operator).for_each(outputs, task)
     }
 
     fn kernels(&self) -> &'static Kernels {
@@ -123,7 +148,7 @@ fn rows_per_tile(width: usize) -> usize {
 mod tests {
     use super::*;
     use crate::portable;
-    use crate::{Buffer, DType};
+    use crate::{Buffer, InputFormat, LinearInput};
 
     /// Normalises like the portable kernel, but can't bear a negative number in front.
     fn fragile(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
@@ -142,7 +167,7 @@ mod tests {
         let (rows, dim) = (64, 4096);
         let weight = Buffer::from_f32s(&vec![1.0; dim]).unwrap();
         let mut x = Buffer::from_f32s(&vec![2.0; rows * dim]).unwrap();
-        let mut out = Buffer::zeros(DType::F32, rows * dim).unwrap();
+        let mut out = LinearInput::new(InputFormat::F32, dim, rows).unwrap();
         for threads in [1, 3] {
             let backend = Backend::with_kernels(threads, &FRAGILE).unwrap();
             for bad_row in [0, 17, rows - 1] {
@@ -154,7 +179,10 @@ mod tests {
                 backend
                     .step(|| backend.rms_norm(&x, &weight, 0.0, &mut out, rows))
                     .unwrap();
-                assert_eq!(out.f32s().unwrap(), vec![1.0; rows * dim]);
+                assert_eq!(
+                    out.decode(rows).unwrap().f32s().unwrap(),
+                    vec![1.0; rows * dim]
+                );
             }
         }
     }

@@ -3,8 +3,8 @@
 
 use super::check::Check;
 use super::{Backend, rows_per_tile};
-use crate::buffer::View;
-use crate::tiles::RowBlocks;
+use crate::input::{Group, InputShape, LinearInput};
+use crate::tiles::{RowBlocks, Rows};
 use crate::{Buffer, PackedWeight, TensorError};
 
 impl Backend {
@@ -22,7 +22,15 @@ impl Backend {
         let check = Check("embed");
         let out = check.matrix_mut("out", out, tokens.len(), table.cols())?;
         check.indices("tokens", tokens, table.rows())?;
-        self.copy_rows("embed", table.view(), table.cols(), tokens, out)
+        let kernels = self.kernels();
+        let table = table.view();
+        let dim = table.layout.cols;
+        let blocks = RowBlocks::new(out, dim, rows_per_tile(dim));
+        self.for_each_tile("embed", blocks, |block, _| {
+            for (out, token) in block.data.chunks_exact_mut(dim).zip(&tokens[block.first..]) {
+                (kernels.embed)(table, *token as usize, out);
+            }
+        })
     }
 
     /// `out[i] = x[rows[i]]`. `x` holds rows of `dim` numbers, `out` is `[rows.len(), dim]`.
@@ -42,23 +50,37 @@ impl Backend {
         let out = check.matrix_mut("out", out, rows.len(), dim)?;
         let x = check.matrix("x", x, x.len() / dim, dim)?;
         check.indices("rows", rows, x.len() / dim)?;
-        self.copy_rows("gather_rows", View::F32(x), dim, rows, out)
+        let blocks = RowBlocks::new(out, dim, rows_per_tile(dim));
+        self.for_each_tile("gather_rows", blocks, |block, _| {
+            for (out, row) in block.data.chunks_exact_mut(dim).zip(&rows[block.first..]) {
+                out.copy_from_slice(&x[*row as usize * dim..][..dim]);
+            }
+        })
     }
 
-    fn copy_rows(
+    /// `out = x`, in the form of `out`. `x` is `[rows, out.cols()]`.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn encode(
         &self,
-        operator: &'static str,
-        table: View<'_>,
-        dim: usize,
-        rows: &[u32],
-        out: &mut [f32],
+        x: &Buffer,
+        out: &mut LinearInput,
+        rows: usize,
     ) -> Result<(), TensorError> {
-        let kernels = self.kernels();
-        let blocks = RowBlocks::new(out, dim, rows_per_tile(dim));
-        self.turn(operator).for_each(blocks, |block, _| {
-            for (out, row) in block.data.chunks_exact_mut(dim).zip(&rows[block.first..]) {
-                (kernels.widen)(table, *row as usize * dim, out);
-            }
+        let check = Check("encode");
+        let cols = out.cols();
+        check.rule(cols > 0, "out", "at least 1 column wide", "empty")?;
+        let x = check.matrix("x", x, rows, cols)?;
+        check.any_input("out", out, cols, rows)?;
+        let (kernels, shape) = (self.kernels(), out.shape());
+        let blocks = out.blocks(rows, rows_per_tile(cols));
+        self.for_each_tile("encode", blocks, |block, _| {
+            let rows = x[block.0.first * cols..].chunks_exact(cols);
+            each_row(&shape, block, rows, |values, words, groups| {
+                (kernels.encode)(values, &shape, words, groups);
+            });
         })
     }
 
@@ -73,7 +95,7 @@ impl Backend {
         x: &Buffer,
         weight: &Buffer,
         eps: f32,
-        out: &mut Buffer,
+        out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
         let check = Check("rms_norm");
@@ -81,14 +103,16 @@ impl Backend {
         check.rule(dim > 0, "weight", "at least 1 element", "empty")?;
         let weight = check.vector("weight", weight, dim)?;
         let x = check.matrix("x", x, rows, dim)?;
-        let out = check.matrix_mut("out", out, rows, dim)?;
-        let kernels = self.kernels();
-        let blocks = RowBlocks::new(out, dim, rows_per_tile(dim));
-        self.turn("rms_norm").for_each(blocks, |block, _| {
-            let rows = x[block.first * dim..].chunks_exact(dim);
-            for (out, row) in block.data.chunks_exact_mut(dim).zip(rows) {
-                (kernels.rms_norm)(row, weight, eps, out);
-            }
+        check.any_input("out", out, dim, rows)?;
+        let (kernels, shape) = (self.kernels(), out.shape());
+        let blocks = out.blocks(rows, rows_per_tile(dim));
+        self.for_each_tile("rms_norm", blocks, |block, scratch| {
+            let normed = scratch.floats(dim);
+            let rows = x[block.0.first * dim..].chunks_exact(dim);
+            each_row(&shape, block, rows, |row, words, groups| {
+                (kernels.rms_norm)(row, weight, eps, normed);
+                (kernels.encode)(normed, &shape, words, groups);
+            });
         })
     }
 
@@ -103,7 +127,7 @@ impl Backend {
         delta: &Buffer,
         weight: &Buffer,
         eps: f32,
-        out: &mut Buffer,
+        out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
         let check = Check("add_rms_norm");
@@ -112,25 +136,23 @@ impl Backend {
         let weight = check.vector("weight", weight, dim)?;
         let delta = check.matrix("delta", delta, rows, dim)?;
         let residual = check.matrix_mut("residual", residual, rows, dim)?;
-        let out = check.matrix_mut("out", out, rows, dim)?;
-        let kernels = self.kernels();
+        check.any_input("out", out, dim, rows)?;
+        let (kernels, shape) = (self.kernels(), out.shape());
         let block = rows_per_tile(dim);
         let blocks = (
             RowBlocks::new(residual, dim, block),
-            RowBlocks::new(out, dim, block),
+            out.blocks(rows, block),
         );
-        self.turn("add_rms_norm")
-            .for_each(blocks, |(sums, out), _| {
-                let deltas = delta[sums.first * dim..].chunks_exact(dim);
-                let rows = sums
-                    .data
-                    .chunks_exact_mut(dim)
-                    .zip(out.data.chunks_exact_mut(dim));
-                for ((sum, out), delta) in rows.zip(deltas) {
-                    (kernels.add)(sum, delta);
-                    (kernels.rms_norm)(sum, weight, eps, out);
-                }
-            })
+        self.for_each_tile("add_rms_norm", blocks, |(sums, out), scratch| {
+            let normed = scratch.floats(dim);
+            let deltas = delta[sums.first * dim..].chunks_exact(dim);
+            let rows = sums.data.chunks_exact_mut(dim).zip(deltas);
+            each_row(&shape, out, rows, |(sum, delta), words, groups| {
+                (kernels.add)(sum, delta);
+                (kernels.rms_norm)(sum, weight, eps, normed);
+                (kernels.encode)(normed, &shape, words, groups);
+            });
+        })
     }
 
     /// `out = silu(gate) * up` with `silu(x) = x / (1 + e^-x)`. `gate_up` is `[rows, 2 * inter]`,
@@ -143,21 +165,38 @@ impl Backend {
         &self,
         gate_up: &Buffer,
         inter: usize,
-        out: &mut Buffer,
+        out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
         let check = Check("silu_mul");
         check.rule(inter > 0, "inter", "above 0", inter)?;
         let gate_up = check.matrix("gate_up", gate_up, rows, inter.saturating_mul(2))?;
-        let out = check.matrix_mut("out", out, rows, inter)?;
-        let kernels = self.kernels();
-        let blocks = RowBlocks::new(out, inter, rows_per_tile(inter));
-        self.turn("silu_mul").for_each(blocks, |block, _| {
-            let rows = gate_up[block.first * 2 * inter..].chunks_exact(2 * inter);
-            for (out, row) in block.data.chunks_exact_mut(inter).zip(rows) {
+        check.any_input("out", out, inter, rows)?;
+        let (kernels, shape) = (self.kernels(), out.shape());
+        let blocks = out.blocks(rows, rows_per_tile(inter));
+        self.for_each_tile("silu_mul", blocks, |block, scratch| {
+            let activated = scratch.floats(inter);
+            let rows = gate_up[block.0.first * 2 * inter..].chunks_exact(2 * inter);
+            each_row(&shape, block, rows, |row, words, groups| {
                 let (gate, up) = row.split_at(inter);
-                (kernels.silu_mul)(gate, up, out);
-            }
+                (kernels.silu_mul)(gate, up, activated);
+                (kernels.encode)(activated, &shape, words, groups);
+            });
         })
+    }
+}
+
+/// Calls `write` with each row of a block and what it is made from.
+fn each_row<T>(
+    shape: &InputShape,
+    (words, groups): (Rows<'_, u32>, Rows<'_, Group>),
+    rows: impl Iterator<Item = T>,
+    mut write: impl FnMut(T, &mut [u32], &mut [Group]),
+) {
+    let mut groups = groups.data;
+    for (row, words) in rows.zip(words.data.chunks_exact_mut(shape.words)) {
+        let (head, rest) = groups.split_at_mut(shape.groups);
+        write(row, words, head);
+        groups = rest;
     }
 }

@@ -27,8 +27,10 @@ impl Region {
     /// Reserves the share of one of `members`.
     pub(super) fn of_share(members: usize) -> Result<Self, TensorError> {
         let bytes = ALL.div_ceil(members).next_multiple_of(PARTS * LINE);
-        let map =
-            MmapMut::map_anon(bytes).map_err(|source| TensorError::Reserve { bytes, source })?;
+        let map = MmapMut::map_anon(bytes).map_err(|_| TensorError::Reserve {
+            what: "measuring how fast memory is read",
+            bytes,
+        })?;
         // A system without huge pages refuses; what is measured is then what it has.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);

@@ -4,7 +4,8 @@
 use super::exp::exp;
 
 /// See [`Kernels::silu_mul`](crate::kernels::Kernels::silu_mul).
-pub(super) fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+#[inline(always)]
+pub(crate) fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
         *out = gate / (1.0 + exp(-gate)) * up;
     }

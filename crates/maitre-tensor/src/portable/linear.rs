@@ -1,86 +1,146 @@
-//! Matrix products: activations `[rows, cols]` with weights `[out, cols]`.
+//! Matrix products: activations `[rows, cols]` with packed weights `[out, cols]`.
 //!
-//! A tile reads each of its weight rows once, widens a few of them into scratch memory that stays in
-//! the first- or second-level cache, and multiplies them with every activation row. Cost of a tile:
-//! `rows * out * cols` multiplications and additions, and `out * cols` stored weights read.
+//! A sum belongs to one token and one output feature and is taken strictly in the order of the
+//! input features, so that its bits depend on nothing but the token and the feature. Sixteen
+//! features at a time fill the lanes of a panel. Cost of a tile: `rows * out * cols`
+//! multiplications and additions; its weights are read once per token row.
 
 use half::{bf16, f16};
 
-use super::dot::{dot, four_dots};
-use crate::buffer::View;
 use crate::element::Element;
+use crate::format::WeightFormat;
+use crate::input::{Group, InputRows};
 use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
+use crate::weight::layout::{LANES, LINE};
+use crate::weight::{INT8_ZERO, PackedView};
 
-/// Weight rows that are widened and multiplied together.
-const FEATURES: usize = 4;
-
-/// See [`Kernels::round`](crate::kernels::Kernels::round).
-pub(super) fn round(input: &[f32], like: View<'_>, out: &mut [f32]) {
-    match like {
-        View::F32(_) => out.copy_from_slice(input),
-        View::Bf16(_) => round_to::<bf16>(input, out),
-        View::F16(_) => round_to::<f16>(input, out),
-    }
-}
-
-fn round_to<T: Element>(input: &[f32], out: &mut [f32]) {
-    for (out, value) in out.iter_mut().zip(input) {
-        *out = T::round(*value).widen();
-    }
-}
+/// One sum per output feature of a panel.
+type Sums = [f32; LANES];
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: Rect<'_, f32>, scratch: &mut Scratch) {
-    match args.weight {
-        View::F32(weight) => tile(args, weight, out, scratch),
-        View::Bf16(weight) => tile(args, weight, out, scratch),
-        View::F16(weight) => tile(args, weight, out, scratch),
+pub(super) fn linear(args: &Linear<'_>, mut out: Rect<'_, f32>, _: &mut Scratch) {
+    let (rows, cols) = (out.rows(), out.cols());
+    for (index, first) in cols.clone().step_by(LANES).enumerate() {
+        let panel = args.weight.panel(first / LANES);
+        for row in rows.clone() {
+            let mut sums = panel_sums(args.weight, panel, args.x.row(row));
+            add_bias(args.bias, first, &mut sums);
+            let place = &mut out.row_mut(row)[index * LANES..];
+            let lanes = LANES.min(place.len());
+            place[..lanes].copy_from_slice(&sums[..lanes]);
+        }
     }
 }
 
-fn tile<W: Element>(
-    args: &Linear<'_>,
-    weight: &[W],
-    mut out: Rect<'_, f32>,
-    scratch: &mut Scratch,
-) {
-    let cols = args.cols;
-    let x = |row: usize| &args.x[row * cols..(row + 1) * cols];
-    let mut rooms = scratch.floats(FEATURES * cols).chunks_exact_mut(cols);
-    let mut rooms: [&mut [f32]; FEATURES] =
-        std::array::from_fn(|_| rooms.next().unwrap_or_default());
-    let first = out.cols().start;
-    let mut quads = weight[first * cols..out.cols().end * cols].chunks_exact(FEATURES * cols);
-    let mut place = 0;
-    for quad in quads.by_ref() {
-        let mut rows = quad.chunks_exact(cols);
-        let rows = rooms
-            .each_mut()
-            .map(|room| W::widen_all(rows.next().unwrap_or_default(), room));
-        for row in out.rows() {
-            let sums = four_dots(x(row), rows);
-            out.row_mut(row)[place..place + FEATURES].copy_from_slice(&sums);
-        }
-        place += FEATURES;
-    }
-    for feature in quads.remainder().chunks_exact(cols) {
-        let feature = W::widen_all(feature, rooms[0]);
-        for row in out.rows() {
-            out.row_mut(row)[place] = dot(x(row), feature);
-        }
-        place += 1;
-    }
-    for row in out.rows() {
-        add_bias(args.bias, first, out.row_mut(row));
-    }
-}
-
-fn add_bias(bias: Option<&[f32]>, first: usize, sums: &mut [f32]) {
+/// Adds what there is of a bias; lanes beyond the last feature are not stored.
+fn add_bias(bias: Option<&[f32]>, first: usize, sums: &mut Sums) {
     if let Some(bias) = bias {
         for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
             *sum += bias;
+        }
+    }
+}
+
+/// The products of one token row with the features of a panel.
+fn panel_sums(weight: PackedView<'_>, panel: &[u8], x: InputRows<'_>) -> Sums {
+    let layout = weight.layout;
+    match layout.format {
+        WeightFormat::F32 => dense::<4>(panel, x, |sum, weight, x| {
+            *sum += f32::from_le_bytes(*weight) * f32::from_bits(x);
+        }),
+        WeightFormat::F16 => dense::<2>(panel, x, |sum, weight, x| {
+            *sum += f16::from_le_bytes(*weight).widen() * f32::from_bits(x);
+        }),
+        WeightFormat::Bf16 => dense::<4>(panel, x, |sum, weight, x| {
+            let weight = u32::from_le_bytes(*weight);
+            let low = |word: u32| f32::from_bits(word << 16);
+            let high = |word: u32| f32::from_bits(word & 0xffff_0000);
+            *sum += low(weight) * low(x);
+            *sum += high(weight) * high(x);
+        }),
+        WeightFormat::Int8 { .. } => int8(&panel[..LINE], &panel[LINE..], x),
+        WeightFormat::Int4 { group } => int4(panel, group / 8, x),
+    }
+}
+
+/// One row of the panel per word of activations.
+#[inline(always)]
+fn dense<const SIZE: usize>(
+    panel: &[u8],
+    x: InputRows<'_>,
+    add: impl Fn(&mut f32, &[u8; SIZE], u32),
+) -> Sums {
+    let mut sums = [0.0; LANES];
+    for (row, word) in panel.chunks_exact(LANES * SIZE).zip(x.words) {
+        for (sum, weight) in sums.iter_mut().zip(row.as_chunks::<SIZE>().0) {
+            add(sum, weight, *word);
+        }
+    }
+    sums
+}
+
+/// Integer sums per group of activations, exact; a group's sum is scaled when it is complete.
+fn int8(scales: &[u8], rows: &[u8], x: InputRows<'_>) -> Sums {
+    let group_words = x.shape.group_len().div_ceil(4);
+    let groups = rows
+        .chunks(group_words * LINE)
+        .zip(x.words.chunks(group_words))
+        .zip(x.groups);
+    let mut sums = [0.0; LANES];
+    for ((rows, words), group) in groups {
+        let mut steps = [0; LANES];
+        for (row, word) in rows.chunks_exact(LINE).zip(words) {
+            add_quads(&mut steps, row.as_chunks().0, *word);
+        }
+        for (sum, steps) in sums.iter_mut().zip(steps) {
+            *sum += (steps - INT8_ZERO * group.sum) as f32 * group.scale;
+        }
+    }
+    for (sum, scale) in sums.iter_mut().zip(scales.as_chunks().0) {
+        *sum *= f32::from_le_bytes(*scale);
+    }
+    sums
+}
+
+/// Integer sums per group of weights, exact.
+fn int4(panel: &[u8], group_rows: usize, x: InputRows<'_>) -> Sums {
+    let groups = panel
+        .chunks((group_rows + 1) * LINE)
+        .zip(x.words.chunks(group_rows * 2))
+        .zip(x.groups);
+    let mut sums = [0.0; LANES];
+    for ((bytes, words), Group { scale, sum: x_sum }) in groups {
+        let (header, rows) = bytes.split_at(LINE);
+        let mut steps = [0; LANES];
+        for (row, [low, high]) in rows.chunks_exact(LINE).zip(words.as_chunks::<2>().0) {
+            let half = |shift: u32| {
+                let mut quads = [[0; 4]; LANES];
+                for (quad, bytes) in quads.iter_mut().zip(row.as_chunks::<4>().0) {
+                    *quad = bytes.map(|byte| byte >> shift & 15);
+                }
+                quads
+            };
+            add_quads(&mut steps, &half(0), *low);
+            add_quads(&mut steps, &half(4), *high);
+        }
+        for (lane, (sum, steps)) in sums.iter_mut().zip(steps).enumerate() {
+            let weight_scale = bf16::from_le_bytes([header[lane * 2], header[lane * 2 + 1]]);
+            let zero = i32::from(header[2 * LANES + lane]);
+            *sum += (steps - zero * x_sum) as f32 * (weight_scale.widen() * scale);
+        }
+    }
+    sums
+}
+
+/// Four unsigned weights per lane with four signed activations.
+#[inline(always)]
+fn add_quads(steps: &mut [i32; LANES], quads: &[[u8; 4]], word: u32) {
+    let x = word.to_le_bytes().map(|byte| i32::from(byte as i8));
+    for (steps, quad) in steps.iter_mut().zip(quads) {
+        for (weight, x) in quad.iter().zip(x) {
+            *steps += i32::from(*weight) * x;
         }
     }
 }

@@ -7,23 +7,26 @@
 mod activation;
 mod attention;
 mod dot;
+pub(crate) mod encode;
 mod exp;
-mod gather;
+pub(crate) mod gather;
 mod linear;
 mod norm;
 mod rope;
 
 use crate::kernels::Kernels;
 
+pub(crate) use activation::silu_mul;
+
 /// The portable path.
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "portable",
-    round: linear::round,
-    widen: gather::widen,
+    encode: encode::encode,
+    embed: gather::embed,
     linear: linear::linear,
     rms_norm: norm::rms_norm,
     add: norm::add,
     rotate: rope::rotate,
     attend: attention::attend,
-    silu_mul: activation::silu_mul,
+    silu_mul,
 };

@@ -2,9 +2,9 @@
 
 use std::thread;
 
-use maitre_tensor::{Backend, DType};
+use maitre_tensor::{Backend, CpuPath, InputFormat, LinearInput, WeightFormat};
 
-use crate::numbers::{bits, buffer, noise, unwritten, weight};
+use crate::numbers::{bits, linear, noise, unwritten, weight};
 
 #[test]
 fn zero_threads_are_refused() {
@@ -17,7 +17,7 @@ fn zero_threads_are_refused() {
 
 #[test]
 fn it_says_what_it_is() {
-    let backend = Backend::cpu(3).unwrap();
+    let backend = Backend::with_path(3, CpuPath::Portable).unwrap();
     assert_eq!((backend.threads(), backend.name()), (3, "portable"));
     assert_eq!(
         format!("{backend:?}"),
@@ -28,13 +28,12 @@ fn it_says_what_it_is() {
 #[test]
 fn the_heart_beats_once_per_operator() {
     let backend = Backend::cpu(2).unwrap();
-    let (w, _) = weight(1, 9, 8, DType::Bf16);
+    let (w, _) = weight(1, 9, 8, WeightFormat::Bf16);
     let mut out = unwritten(27);
+    let x = LinearInput::new(InputFormat::Bf16, 8, 3).unwrap();
     for count in 0..5 {
         assert_eq!(backend.heartbeat().count(), count);
-        backend
-            .linear(&buffer(&noise(2, 24)), &w, None, &mut out, 3)
-            .unwrap();
+        backend.linear(&x, &w, None, &mut out, 0..3).unwrap();
     }
     let watcher = backend.heartbeat().clone();
     backend.embed(&w, &[1], &mut out).unwrap();
@@ -52,14 +51,10 @@ fn steps_return_what_they_compute_and_nest() {
 fn several_threads_may_use_one_backend() {
     let backend = Backend::cpu(3).unwrap();
     let (rows, cols, features) = (40, 64, 96);
-    let (w, _) = weight(1, features, cols, DType::Bf16);
+    let (w, _) = weight(1, features, cols, WeightFormat::Bf16);
     let run = |seed| {
-        let mut out = unwritten(rows * features);
-        let x = buffer(&noise(seed, rows * cols));
-        backend
-            .step(|| backend.linear(&x, &w, None, &mut out, rows))
-            .unwrap();
-        bits(out.f32s().unwrap())
+        let x = noise(seed, rows * cols);
+        bits(&backend.step(|| linear(&backend, &x, &w, None)))
     };
     let expected: Vec<_> = (0..4).map(&run).collect();
     thread::scope(|scope| {

@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, DType, LayerCache, NO_SLOT, PackedWeight, RopeStore,
-    Span,
+    Attention, Backend, BlockTables, Buffer, CpuPath, DType, InputFormat, LayerCache, LinearInput,
+    NO_SLOT, PackedWeight, RopeStore, Span, WeightFormat,
 };
 use proptest::prelude::*;
 
-use crate::numbers::{bits, buffer, noise, unwritten, weight};
+use crate::numbers::{bits, buffer, decoded, noise, unwritten, weight};
 
 const HIDDEN: usize = 40;
 const INTER: usize = 52;
@@ -40,7 +40,7 @@ struct Layer {
 type Chunk = (usize, Range<usize>);
 
 impl Layer {
-    fn new(dtype: DType) -> Self {
+    fn new(dtype: WeightFormat) -> Self {
         let angles = noise(20, MAX_POSITIONS * DIM / 2);
         let table =
             |f: fn(f32) -> f32| buffer(&angles.iter().map(|a| f(a * 3.0)).collect::<Vec<_>>());
@@ -62,16 +62,21 @@ impl Layer {
     fn step(&self, backend: &Backend, pool: &mut Pool, chunks: &[Chunk]) -> Vec<Vec<u32>> {
         let batch = pool.batch(chunks);
         let rows = batch.tokens.len();
-        let [mut residual, mut normed, mut delta] = [(); 3].map(|()| unwritten(rows * HIDDEN));
+        let [mut residual, mut delta] = [(); 2].map(|()| unwritten(rows * HIDDEN));
+        let form = self.qkv.format().input();
+        let input = |form, width| LinearInput::new(form, width, rows).unwrap();
+        let mut normed = input(form, HIDDEN);
+        let mut for_output = input(form, HEADS * DIM);
+        let mut result = input(InputFormat::F32, HIDDEN);
         let mut qkv = unwritten(rows * QKV);
         let [mut q, mut attended] = [(); 2].map(|()| unwritten(rows * HEADS * DIM));
         let mut gate_up = unwritten(rows * 2 * INTER);
-        let mut activated = unwritten(rows * INTER);
+        let mut activated = input(form, INTER);
         attended.f32s_mut().unwrap().fill(0.0);
         let run = || {
             backend.embed(&self.embedding, &batch.tokens, &mut residual)?;
             backend.rms_norm(&residual, &self.norm, 1e-6, &mut normed, rows)?;
-            backend.linear(&normed, &self.qkv, Some(&self.qkv_bias), &mut qkv, rows)?;
+            backend.linear(&normed, &self.qkv, Some(&self.qkv_bias), &mut qkv, 0..rows)?;
             backend.rope_and_store(RopeStore {
                 qkv: &qkv,
                 q_norm: Some(&self.head_norm),
@@ -98,17 +103,16 @@ impl Layer {
                 scale: 0.2,
                 out: &mut attended,
             })?;
-            backend.linear(&attended, &self.output, None, &mut delta, rows)?;
+            backend.encode(&attended, &mut for_output, rows)?;
+            backend.linear(&for_output, &self.output, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)?;
-            backend.linear(&normed, &self.gate_up, None, &mut gate_up, rows)?;
+            backend.linear(&normed, &self.gate_up, None, &mut gate_up, 0..rows)?;
             backend.silu_mul(&gate_up, INTER, &mut activated, rows)?;
-            backend.linear(&activated, &self.down, None, &mut delta, rows)?;
-            backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)
+            backend.linear(&activated, &self.down, None, &mut delta, 0..rows)?;
+            backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut result, rows)
         };
         backend.step(run).unwrap();
-        normed
-            .f32s()
-            .unwrap()
+        decoded(&result, rows)
             .chunks_exact(HIDDEN)
             .map(bits)
             .collect()
@@ -194,9 +198,14 @@ struct Arrangement {
 }
 
 /// The bits of every token's output, by sequence and position.
-fn outputs(dtypes: (DType, DType), lengths: &[usize], run: &Arrangement) -> Vec<Vec<Vec<u32>>> {
+fn outputs(
+    path: CpuPath,
+    dtypes: (WeightFormat, DType),
+    lengths: &[usize],
+    run: &Arrangement,
+) -> Vec<Vec<Vec<u32>>> {
     let layer = Layer::new(dtypes.0);
-    let backend = Backend::cpu(run.threads).unwrap();
+    let backend = Backend::with_path(run.threads, path).unwrap();
     let mut pool = Pool::new(lengths.len(), run.block_size, dtypes.1);
     let mut outputs = vec![Vec::new(); lengths.len()];
     for chunks in &run.steps {
@@ -244,11 +253,19 @@ fn interleaved(lengths: &[usize], sizes: &[usize]) -> Vec<Vec<Chunk>> {
 }
 
 /// Formats of weights and cache.
-const DTYPES: [(DType, DType); 4] = [
-    (DType::F32, DType::F32),
-    (DType::Bf16, DType::Bf16),
-    (DType::F16, DType::F16),
-    (DType::Bf16, DType::F32),
+const DTYPES: [(WeightFormat, DType); 7] = [
+    (WeightFormat::F32, DType::F32),
+    (WeightFormat::Bf16, DType::Bf16),
+    (WeightFormat::F16, DType::F16),
+    (WeightFormat::Bf16, DType::F32),
+    (WeightFormat::INT8, DType::Bf16),
+    (
+        WeightFormat::Int8 {
+            activation_group: Some(32),
+        },
+        DType::Bf16,
+    ),
+    (WeightFormat::Int4 { group: 32 }, DType::F32),
 ];
 
 proptest! {
@@ -266,23 +283,25 @@ proptest! {
     ) {
         let sizes = [sizes, vec![last; lengths.len()]].concat();
         let run = Arrangement { threads, block_size, steps: interleaved(&lengths, &sizes) };
-        let expected = outputs(dtypes, &lengths, &alone_and_whole(&lengths));
-        prop_assert!(outputs(dtypes, &lengths, &run) == expected);
+        for path in CpuPath::available() {
+            let expected = outputs(path, dtypes, &lengths, &alone_and_whole(&lengths));
+            prop_assert!(outputs(path, dtypes, &lengths, &run) == expected);
+        }
     }
 }
 
 #[test]
 fn token_by_token_equals_whole() {
     let lengths = [130, 64, 1];
-    for dtypes in DTYPES {
-        let expected = outputs(dtypes, &lengths, &alone_and_whole(&lengths));
+    for (path, dtypes) in CpuPath::available().flat_map(|path| DTYPES.map(|d| (path, d))) {
+        let expected = outputs(path, dtypes, &lengths, &alone_and_whole(&lengths));
         for (threads, block_size) in [(1, 1), (2, 5), (3, 16)] {
             let run = Arrangement {
                 threads,
                 block_size,
                 steps: interleaved(&lengths, &[1]),
             };
-            assert!(outputs(dtypes, &lengths, &run) == expected);
+            assert!(outputs(path, dtypes, &lengths, &run) == expected);
         }
     }
 }
@@ -290,23 +309,26 @@ fn token_by_token_equals_whole() {
 #[test]
 fn formats_differ_by_their_rounding_only() {
     let lengths = [70, 3];
-    let run = |dtypes| {
-        let rows = outputs(dtypes, &lengths, &alone_and_whole(&lengths))
+    let run = |path, dtypes| {
+        let rows = outputs(path, dtypes, &lengths, &alone_and_whole(&lengths))
             .concat()
             .concat();
         rows.into_iter().map(f32::from_bits).collect::<Vec<_>>()
     };
-    let exact = run(DTYPES[0]);
+    let exact = run(CpuPath::Portable, DTYPES[0]);
     let largest = exact
         .iter()
         .fold(0.0_f32, |most, value| most.max(value.abs()));
-    for (dtypes, tolerance) in [(DTYPES[1], 5e-2), (DTYPES[2], 5e-3), (DTYPES[3], 5e-2)] {
-        for (value, exact) in run(dtypes).iter().zip(&exact) {
-            let error = (value - exact).abs();
-            assert!(
-                error <= tolerance * largest,
-                "{dtypes:?}: {value}, exactly {exact}"
-            );
+    let tolerances = [1e-5, 5e-2, 5e-3, 5e-2, 1e-1, 1e-1, 5e-1];
+    for path in CpuPath::available() {
+        for (dtypes, tolerance) in DTYPES.into_iter().zip(tolerances) {
+            for (value, exact) in run(path, dtypes).iter().zip(&exact) {
+                let error = (value - exact).abs();
+                assert!(
+                    error <= tolerance * largest,
+                    "{path}, {dtypes:?}: {value}, exactly {exact}, largest {largest}"
+                );
+            }
         }
     }
 }

@@ -1,13 +1,16 @@
-//! `linear` against double precision and candle.
+//! `linear` against double precision and candle, on every kernel path and in every format.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Backend, DType, PackedWeight, WeightView};
+use maitre_tensor::{Backend, Buffer, DType, TensorError, WeightFormat, WeightView};
 use proptest::prelude::*;
 
-use crate::numbers::{assert_close, bits, buffer, noise, rounded, unwritten, weight};
+use crate::numbers::{
+    FORMATS, assert_close, backends, bits, buffer, decoded, encoded, linear, noise, packed,
+    unpacked, unwritten, weight,
+};
 
-fn any_dtype() -> impl Strategy<Value = DType> {
-    prop_oneof![Just(DType::F32), Just(DType::Bf16), Just(DType::F16)]
+fn any_format() -> impl Strategy<Value = WeightFormat> {
+    proptest::sample::select(&FORMATS[..])
 }
 
 fn reference(x: &[f32], w: &[f32], bias: &[f32], cols: usize) -> Vec<f64> {
@@ -26,26 +29,68 @@ proptest! {
 
     #[test]
     fn equals_double_precision_on_odd_shapes(
-        rows in 0_usize..70,
-        cols in 1_usize..90,
-        features in 1_usize..110,
-        dtype in any_dtype(),
+        rows in 0_usize..140,
+        cols in 1_usize..290,
+        features in 1_usize..150,
+        format in any_format(),
         with_bias in any::<bool>(),
         threads in 1_usize..4,
         seed in 0_u64..1000,
     ) {
-        let backend = Backend::cpu(threads).unwrap();
         let x = noise(seed, rows * cols);
-        let (packed, w) = weight(seed + 1, features, cols, dtype);
+        let (packed, w) = weight(seed + 1, features, cols, format);
         let bias = if with_bias { noise(seed + 2, features) } else { vec![0.0; features] };
-        let mut out = unwritten(rows * features + 3);
-        let bias_buffer = buffer(&bias);
-        backend
-            .linear(&buffer(&x), &packed, with_bias.then_some(&bias_buffer), &mut out, rows)
-            .unwrap();
-        let (written, beyond) = out.f32s().unwrap().split_at(rows * features);
-        assert_close(written, &reference(&rounded(&x, dtype), &w, &bias, cols), 1e-5);
-        prop_assert!(beyond.iter().all(|value| value.is_nan()));
+        for backend in backends(threads) {
+            let input = encoded(&backend, &x, cols, format.input());
+            let mut out = unwritten(rows * features + 3);
+            let bias_buffer = buffer(&bias);
+            backend
+                .linear(&input, &packed, with_bias.then_some(&bias_buffer), &mut out, 0..rows)
+                .unwrap();
+            let (written, beyond) = out.f32s().unwrap().split_at(rows * features);
+            let expected = reference(&decoded(&input, rows), &w, &bias, cols);
+            assert_close(written, &expected, 2e-5);
+            prop_assert!(beyond.iter().all(|value| value.is_nan()));
+        }
+    }
+
+    #[test]
+    fn integer_formats_give_the_same_bits_on_every_path(
+        rows in 1_usize..20,
+        cols in 1_usize..290,
+        features in 1_usize..80,
+        format in proptest::sample::select(&FORMATS[3..]),
+        seed in 0_u64..1000,
+    ) {
+        // Rows of very different sizes, so that a scale of the wrong row shows.
+        let x: Vec<f32> = noise(seed, rows * cols)
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x * 10.0_f32.powi((i / cols) as i32 % 7 - 3))
+            .collect();
+        let (packed, _) = weight(seed + 1, features, cols, format);
+        let results: Vec<_> =
+            backends(2).iter().map(|backend| bits(&linear(backend, &x, &packed, None))).collect();
+        prop_assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_others(
+        rows in 2_usize..60,
+        cols in 1_usize..200,
+        features in 1_usize..150,
+        format in any_format(),
+        threads in 1_usize..4,
+        seed in 0_u64..1000,
+    ) {
+        let x = noise(seed, rows * cols);
+        let (packed, _) = weight(seed + 1, features, cols, format);
+        for backend in backends(threads) {
+            let together = linear(&backend, &x, &packed, None);
+            for (x, row) in x.chunks_exact(cols).zip(together.chunks_exact(features)) {
+                prop_assert!(bits(&linear(&backend, x, &packed, None)) == bits(row));
+            }
+        }
     }
 }
 
@@ -53,30 +98,118 @@ proptest! {
 fn equals_candle() {
     let (rows, cols, features) = (37, 300, 65);
     let x = noise(1, rows * cols);
-    let (packed, w) = weight(2, features, cols, DType::F32);
-    let mut out = unwritten(rows * features);
-    Backend::cpu(2)
-        .unwrap()
-        .linear(&buffer(&x), &packed, None, &mut out, rows)
-        .unwrap();
-
-    let x = Tensor::from_vec(x, (rows, cols), &Device::Cpu).unwrap();
-    let w = Tensor::from_vec(w, (features, cols), &Device::Cpu).unwrap();
-    let product = x.matmul(&w.t().unwrap()).unwrap().flatten_all().unwrap();
+    let (packed, w) = weight(2, features, cols, WeightFormat::F32);
+    let candle_x = Tensor::from_slice(&x, (rows, cols), &Device::Cpu).unwrap();
+    let candle_w = Tensor::from_slice(&w, (features, cols), &Device::Cpu).unwrap();
+    let product = candle_x.matmul(&candle_w.t().unwrap()).unwrap();
     let expected: Vec<f64> = product
+        .flatten_all()
+        .unwrap()
         .to_vec1::<f32>()
         .unwrap()
         .into_iter()
         .map(f64::from)
         .collect();
-    assert_close(out.f32s().unwrap(), &expected, 1e-5);
+    for backend in backends(2) {
+        assert_close(&linear(&backend, &x, &packed, None), &expected, 1e-5);
+    }
+}
+
+#[test]
+fn some_rows_of_an_input_give_what_they_give_among_all() {
+    let (rows, cols, features) = (9, 40, 33);
+    for format in FORMATS {
+        let (w, _) = weight(1, features, cols, format);
+        for backend in backends(2) {
+            let x = noise(2, rows * cols);
+            let all = linear(&backend, &x, &w, None);
+            let input = encoded(&backend, &x, cols, format.input());
+            let mut out = unwritten(3 * features);
+            backend.linear(&input, &w, None, &mut out, 4..7).unwrap();
+            assert_eq!(
+                bits(out.f32s().unwrap()),
+                bits(&all[4 * features..7 * features])
+            );
+        }
+    }
+}
+
+/// Four token rows of 20 features with one unusual number each.
+fn unusual(values: [f32; 4]) -> Vec<f32> {
+    let mut x = noise(7, 4 * 20);
+    for (row, value) in values.into_iter().enumerate() {
+        x[row * 20 + 3 + row] = value;
+    }
+    x
+}
+
+#[test]
+fn numbers_that_are_not_finite_spoil_their_own_row_alone() {
+    for format in FORMATS {
+        let (w, _) = weight(3, 35, 20, format);
+        for backend in backends(2) {
+            let x = unusual([0.5, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+            let out = linear(&backend, &x, &w, None);
+            let finite: Vec<bool> = out
+                .chunks(35)
+                .map(|row| row.iter().all(|value| value.is_finite()))
+                .collect();
+            assert_eq!(
+                finite,
+                [true, false, false, false],
+                "{format} {}",
+                backend.name()
+            );
+            assert!(out[35..].iter().all(|value| !value.is_finite()));
+        }
+    }
+}
+
+#[test]
+fn extreme_numbers_do_what_arithmetic_says() {
+    for format in FORMATS {
+        let (w, numbers) = weight(3, 35, 20, format);
+        for backend in backends(1) {
+            // Subnormal, tiny, huge, and a row of zeros.
+            let mut x = unusual([f32::from_bits(1), 1e-38, 1e30, 0.0]);
+            x[3 * 20..].fill(0.0);
+            let out = linear(&backend, &x, &w, None);
+            let seen = decoded(&encoded(&backend, &x, 20, format.input()), 4);
+            let expected = reference(&seen, &numbers, &[0.0; 35], 20);
+            for (out, expected) in out.iter().zip(expected) {
+                let error = (f64::from(*out) - expected).abs();
+                assert!(
+                    error <= 1e-5 * expected.abs().max(1.0),
+                    "{format}: {out}, {expected}"
+                );
+            }
+            assert!(out[3 * 35..].iter().all(|value| *value == 0.0));
+        }
+    }
+}
+
+#[test]
+fn the_largest_integers_do_not_overflow() {
+    // Every product is as large as it can be, and all of one sign.
+    let (cols, features) = (3072, 17);
+    for format in [WeightFormat::INT8, WeightFormat::INT4] {
+        let w = packed(&vec![-1.0; features * cols], cols, format);
+        for backend in backends(1) {
+            for sign in [1.0, -1.0] {
+                let out = linear(&backend, &vec![2.0 * sign; cols], &w, None);
+                for out in out {
+                    let expected = -2.0 * sign * cols as f32;
+                    assert!((out / expected - 1.0).abs() < 1e-2, "{out}, {expected}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
 fn a_fused_weight_gives_what_its_parts_give() {
-    let backend = Backend::cpu(2).unwrap();
     let (rows, cols) = (5, 33);
-    let x = buffer(&noise(1, rows * cols));
+    let x = noise(1, rows * cols);
     let bytes: Vec<Vec<u8>> = [(2, 7), (3, 40)]
         .map(|(seed, out)| {
             noise(seed, out * cols)
@@ -94,18 +227,184 @@ fn a_fused_weight_gives_what_its_parts_give() {
             bytes,
         })
         .collect();
-    let run = |parts: &[WeightView<'_>]| {
-        let packed = PackedWeight::pack(parts, DType::Bf16).unwrap();
-        let mut out = unwritten(rows * packed.rows());
-        backend.linear(&x, &packed, None, &mut out, rows).unwrap();
-        let rows = out.f32s().unwrap().chunks_exact(packed.rows()).map(bits);
-        rows.collect::<Vec<_>>()
-    };
-    let (upper, lower) = (run(&views[..1]), run(&views[1..]));
-    let separate: Vec<_> = upper
-        .into_iter()
-        .zip(lower)
-        .map(|(a, b)| [a, b].concat())
+    for backend in backends(2) {
+        for format in FORMATS {
+            let run = |parts: &[WeightView<'_>]| {
+                let packed = backend.pack(parts, format).unwrap();
+                let out = linear(&backend, &x, &packed, None);
+                out.chunks_exact(packed.rows())
+                    .map(bits)
+                    .collect::<Vec<_>>()
+            };
+            let (upper, lower) = (run(&views[..1]), run(&views[1..]));
+            let pairs = upper.into_iter().zip(lower);
+            let separate: Vec<_> = pairs.map(|(a, b)| [a, b].concat()).collect();
+            assert_eq!(run(&views), separate);
+        }
+    }
+}
+
+#[test]
+fn packing_takes_any_file_format_at_any_alignment() {
+    let values = [1.0_f32, -2.0, 0.5, 3.0, 65504.0, -0.25];
+    let f32s: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let f16s: Vec<u8> = values
+        .iter()
+        .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
         .collect();
-    assert_eq!(run(&views), separate);
+    let bf16s: Vec<u8> = values
+        .iter()
+        .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
+        .collect();
+    for (dtype, bytes) in [(DType::F32, f32s), (DType::F16, f16s), (DType::Bf16, bf16s)] {
+        let unaligned = [&[0xff], &bytes[..]].concat();
+        let view = WeightView {
+            dtype,
+            rows: 2,
+            cols: 3,
+            bytes: &unaligned[1..],
+        };
+        for backend in backends(2) {
+            for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16] {
+                let weight = backend.pack(&[view], format).unwrap();
+                let mut expected = values;
+                if [dtype.into(), format].contains(&WeightFormat::Bf16) {
+                    expected[4] = 65536.0;
+                }
+                // 65536 is beyond f16.
+                if format == WeightFormat::F16 && dtype == DType::Bf16 {
+                    expected[4] = f32::INFINITY;
+                }
+                assert_eq!(unpacked(&weight), expected, "{dtype} to {format}");
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_sizes_are_as_announced() {
+    for format in FORMATS {
+        let (rows, cols) = (64, 1024);
+        let (weight, _) = weight(1, rows, cols, format);
+        let announced = format.bits_per_weight() / 8.0 * (rows * cols) as f64;
+        let extra = weight.size_in_bytes() as f64 - announced;
+        // Int8 keeps a scale per output feature beside its bytes.
+        assert!(
+            (0.0..=4.0 * rows as f64).contains(&extra),
+            "{format}: {extra}"
+        );
+    }
+}
+
+fn refusal(result: Result<maitre_tensor::PackedWeight, TensorError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let backend = Backend::cpu(1).unwrap();
+    let bytes: Vec<u8> = [0.0_f32; 6].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let view = |rows, cols, bytes| WeightView {
+        dtype: DType::F32,
+        rows,
+        cols,
+        bytes,
+    };
+    let table: [(&[WeightView<'_>], &str); 5] = [
+        (&[], "input sizes []: there are none"),
+        (
+            &[view(3, 2, &bytes), view(2, 3, &bytes)],
+            "input sizes [2, 3]: all must have the same input size",
+        ),
+        (&[view(3, 0, &[])], "the input size must not be 0"),
+        (
+            &[view(4, 2, &bytes)],
+            "a f32 weight of 4 x 2 takes 32 bytes, but 24 bytes were given",
+        ),
+        (&[view(usize::MAX, 2, &bytes)], "but 24 bytes were given"),
+    ];
+    for (parts, expected) in table {
+        let message = refusal(backend.pack(parts, WeightFormat::Bf16));
+        assert!(message.contains(expected), "{message}");
+    }
+    let format = WeightFormat::Int4 { group: 48 };
+    let message = refusal(backend.pack(&[view(3, 2, &bytes)], format));
+    assert_eq!(
+        message,
+        "groups of 48 input features are not supported; use 32, 64 or 128"
+    );
+}
+
+#[test]
+fn a_weight_that_cannot_be_quantized_is_named() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut values = noise(1, 40 * 6);
+        values[37 * 6 + 4] = value;
+        values[38 * 6] = value;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let part = |rows: std::ops::Range<usize>| WeightView {
+            dtype: DType::F32,
+            rows: rows.len(),
+            cols: 6,
+            bytes: &bytes[rows.start * 24..rows.end * 24],
+        };
+        let parts = [part(0..30), part(30..40)];
+        let backend = Backend::cpu(3).unwrap();
+        for format in FORMATS {
+            let result = backend.pack(&parts, format);
+            if !format.is_quantized() {
+                assert!(result.is_ok());
+                continue;
+            }
+            let Err(TensorError::NonFiniteWeight { part, row, col, .. }) = result else {
+                panic!("{format} took {value}");
+            };
+            assert_eq!((part, row, col), (1, 7, 4));
+        }
+    }
+}
+
+#[test]
+fn inputs_in_the_wrong_form_are_refused() {
+    let backend = Backend::cpu(1).unwrap();
+    let (w, _) = weight(1, 5, 4, WeightFormat::Bf16);
+    let out = &mut buffer(&[7.0; 10]);
+    let mut refused =
+        |x: &maitre_tensor::LinearInput, bias: Option<&Buffer>, rows, expected: &str| {
+            let error = backend.linear(x, &w, bias, out, rows).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(out.f32s().unwrap(), [7.0; 10]);
+        };
+    let input =
+        |cols, format: WeightFormat| encoded(&backend, &noise(1, 3 * cols), cols, format.input());
+    refused(
+        &input(4, WeightFormat::Bf16),
+        None,
+        0..4,
+        "linear: `x` must be at least [4, 4] bf16 activations, but is [3, 4] bf16 activations",
+    );
+    refused(
+        &input(4, WeightFormat::INT8),
+        None,
+        0..2,
+        "linear: `x` must be at least [2, 4] bf16 activations, but is [3, 4] int8 activations",
+    );
+    refused(
+        &input(5, WeightFormat::Bf16),
+        None,
+        0..2,
+        "linear: `x` must be at least [2, 4] bf16 activations, but is [3, 5] bf16 activations",
+    );
+    refused(
+        &input(4, WeightFormat::Bf16),
+        None,
+        0..3,
+        "linear: `out` must be at least [3, 5] f32 elements, but is 10 f32 elements",
+    );
+    refused(
+        &input(4, WeightFormat::Bf16),
+        Some(&buffer(&[0.0; 4])),
+        0..2,
+        "linear: `bias` must be 5 f32 elements, but is 4 f32 elements",
+    );
 }

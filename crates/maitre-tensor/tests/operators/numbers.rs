@@ -1,7 +1,9 @@
 //! Reproducible numbers, weights made of them, and comparison with references in double precision.
 
-use half::{bf16, f16};
-use maitre_tensor::{Buffer, DType, PackedWeight, WeightView};
+use maitre_tensor::{
+    Backend, Buffer, CpuPath, DType, InputFormat, LinearInput, PackedWeight, WeightFormat,
+    WeightView,
+};
 
 /// `len` numbers in (-1, 1) that look random (splitmix64).
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
@@ -26,34 +28,105 @@ pub(crate) fn unwritten(len: usize) -> Buffer {
     buffer(&vec![f32::NAN; len])
 }
 
-/// A weight of `[rows, cols]` and, as seen by the operators, its numbers.
-pub(crate) fn weight(
-    seed: u64,
-    rows: usize,
-    cols: usize,
-    dtype: DType,
-) -> (PackedWeight, Vec<f32>) {
-    let values = noise(seed, rows * cols);
+/// Every way to store a weight.
+pub(crate) const FORMATS: [WeightFormat; 8] = [
+    WeightFormat::F32,
+    WeightFormat::F16,
+    WeightFormat::Bf16,
+    WeightFormat::INT8,
+    WeightFormat::Int8 {
+        activation_group: Some(32),
+    },
+    WeightFormat::INT4,
+    WeightFormat::Int4 { group: 32 },
+    WeightFormat::Int4 { group: 128 },
+];
+
+/// A backend for each kernel path that this processor has.
+pub(crate) fn backends(threads: usize) -> Vec<Backend> {
+    CpuPath::available()
+        .map(|path| Backend::with_path(threads, path).unwrap())
+        .collect()
+}
+
+/// `values` `[rows, cols]` as a weight.
+pub(crate) fn packed(values: &[f32], cols: usize, format: WeightFormat) -> PackedWeight {
     let bytes: Vec<u8> = values
         .iter()
         .flat_map(|value| value.to_le_bytes())
         .collect();
     let view = WeightView {
         dtype: DType::F32,
-        rows,
+        rows: values.len() / cols,
         cols,
         bytes: &bytes,
     };
-    let packed = PackedWeight::pack(&[view], dtype).unwrap();
-    (packed, rounded(&values, dtype))
+    Backend::cpu(1).unwrap().pack(&[view], format).unwrap()
+}
+
+/// A weight of `[rows, cols]` and, as seen by the operators, its numbers.
+pub(crate) fn weight(
+    seed: u64,
+    rows: usize,
+    cols: usize,
+    format: WeightFormat,
+) -> (PackedWeight, Vec<f32>) {
+    let weight = packed(&noise(seed, rows * cols), cols, format);
+    let numbers = unpacked(&weight);
+    (weight, numbers)
+}
+
+/// The numbers of a weight, row by row.
+pub(crate) fn unpacked(weight: &PackedWeight) -> Vec<f32> {
+    let mut out = unwritten(weight.rows() * weight.cols());
+    let rows: Vec<u32> = (0..weight.rows() as u32).collect();
+    Backend::cpu(1)
+        .unwrap()
+        .embed(weight, &rows, &mut out)
+        .unwrap();
+    out.f32s().unwrap().to_vec()
+}
+
+/// Rows of `cols` numbers in the form that weights of `format` read.
+pub(crate) fn encoded(
+    backend: &Backend,
+    x: &[f32],
+    cols: usize,
+    format: InputFormat,
+) -> LinearInput {
+    let rows = x.len() / cols;
+    let mut input = LinearInput::new(format, cols, rows).unwrap();
+    backend.encode(&buffer(x), &mut input, rows).unwrap();
+    input
+}
+
+/// `x * w^T + bias` of all rows of `x`.
+pub(crate) fn linear(
+    backend: &Backend,
+    x: &[f32],
+    w: &PackedWeight,
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let input = encoded(backend, x, w.cols(), w.format().input());
+    let mut out = unwritten(input.rows() * w.rows());
+    let bias = bias.map(buffer);
+    backend
+        .linear(&input, w, bias.as_ref(), &mut out, 0..input.rows())
+        .unwrap();
+    out.f32s().unwrap().to_vec()
+}
+
+/// The first `rows` rows of an input as numbers.
+pub(crate) fn decoded(input: &LinearInput, rows: usize) -> Vec<f32> {
+    input.decode(rows).unwrap().f32s().unwrap().to_vec()
 }
 
 /// The numbers that a format can hold nearest to `values`.
 pub(crate) fn rounded(values: &[f32], dtype: DType) -> Vec<f32> {
     let round = |value: &f32| match dtype {
         DType::F32 => *value,
-        DType::Bf16 => bf16::from_f32(*value).to_f32(),
-        DType::F16 => f16::from_f32(*value).to_f32(),
+        DType::Bf16 => half::bf16::from_f32(*value).to_f32(),
+        DType::F16 => half::f16::from_f32(*value).to_f32(),
     };
     values.iter().map(round).collect()
 }

@@ -1,8 +1,8 @@
 //! What each operator refuses, and in which words. Nothing is written by a refused call.
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, DType, LayerCache, PackedWeight, RopeStore, Span,
-    TensorError,
+    Attention, Backend, BlockTables, Buffer, DType, InputFormat, LayerCache, LinearInput,
+    PackedWeight, RopeStore, Span, TensorError, WeightFormat,
 };
 
 use crate::numbers::{buffer, weight};
@@ -23,7 +23,7 @@ fn refused(result: Result<(), TensorError>, expected: &str) {
 #[test]
 fn row_operators_refuse_wrong_shapes() {
     let b = Backend::cpu(2).unwrap();
-    let (w, _): (PackedWeight, _) = weight(1, 5, 4, DType::F32);
+    let (w, _): (PackedWeight, _) = weight(1, 5, 4, WeightFormat::F32);
     let out = &mut buffer(&[7.0; 12]);
     refused(
         b.embed(&w, &[0, 5], out),
@@ -45,62 +45,65 @@ fn row_operators_refuse_wrong_shapes() {
         b.gather_rows(&zeros(11), 4, &[1, 2], out),
         "gather_rows: `rows`[1] is 2, but must be below 2",
     );
+    let mut room = LinearInput::new(InputFormat::Bf16, 4, 3).unwrap();
+    let input = &mut room;
     refused(
-        b.rms_norm(&zeros(8), &zeros(4), 0.0, out, 3),
+        b.rms_norm(&zeros(8), &zeros(4), 0.0, input, 3),
         "rms_norm: `x` must be at least [3, 4] f32 elements, but is 8 f32 elements",
     );
     refused(
-        b.rms_norm(&zeros(8), &zeros(0), 0.0, out, 3),
+        b.rms_norm(&zeros(8), &zeros(0), 0.0, input, 3),
         "rms_norm: `weight` must be at least 1 element, but is empty",
     );
     refused(
-        b.rms_norm(&zeros(8), &bf16(4), 0.0, out, 2),
+        b.rms_norm(&zeros(8), &bf16(4), 0.0, input, 2),
         "rms_norm: `weight` must be 4 f32 elements, but is 4 bf16 elements",
     );
     refused(
-        b.add_rms_norm(&mut zeros(8), &zeros(7), &zeros(4), 0.0, out, 2),
+        b.add_rms_norm(&mut zeros(8), &zeros(7), &zeros(4), 0.0, input, 2),
         "add_rms_norm: `delta` must be at least [2, 4] f32 elements, but is 7 f32 elements",
     );
     refused(
-        b.add_rms_norm(&mut zeros(7), &zeros(8), &zeros(4), 0.0, out, 2),
+        b.add_rms_norm(&mut zeros(7), &zeros(8), &zeros(4), 0.0, input, 2),
         "add_rms_norm: `residual` must be at least [2, 4] f32 elements, but is 7 f32 elements",
     );
     refused(
-        b.silu_mul(&zeros(15), 4, out, 2),
+        b.silu_mul(&zeros(15), 4, input, 2),
         "silu_mul: `gate_up` must be at least [2, 8] f32 elements, but is 15 f32 elements",
     );
     refused(
-        b.silu_mul(&zeros(32), usize::MAX, out, 2),
+        b.silu_mul(&zeros(32), usize::MAX, input, 2),
         &format!(
             "silu_mul: `gate_up` must be at least [2, {}] f32 elements, but is 32 f32 elements",
             usize::MAX
         ),
     );
     refused(
-        b.silu_mul(&zeros(32), 0, out, 2),
+        b.silu_mul(&zeros(32), 0, input, 2),
         "silu_mul: `inter` must be above 0, but is 0",
     );
+    refused(
+        b.rms_norm(&zeros(16), &zeros(4), 0.0, input, 4),
+        "rms_norm: `out` must be at least [4, 4] bf16 activations, but is [3, 4] bf16 activations",
+    );
+    refused(
+        b.add_rms_norm(&mut zeros(9), &zeros(9), &zeros(3), 0.0, input, 3),
+        "add_rms_norm: `out` must be at least [3, 3] bf16 activations, but is [3, 4] bf16 activations",
+    );
+    refused(
+        b.silu_mul(&zeros(32), 4, input, 4),
+        "silu_mul: `out` must be at least [4, 4] bf16 activations, but is [3, 4] bf16 activations",
+    );
+    refused(
+        b.encode(&zeros(11), input, 3),
+        "encode: `x` must be at least [3, 4] f32 elements, but is 11 f32 elements",
+    );
+    refused(
+        b.encode(&zeros(16), input, 4),
+        "encode: `out` must be at least [4, 4] bf16 activations, but is [3, 4] bf16 activations",
+    );
     assert_eq!(out.f32s().unwrap(), [7.0; 12]);
-}
-
-#[test]
-fn linear_refuses_wrong_shapes() {
-    let b = Backend::cpu(2).unwrap();
-    let (w, _): (PackedWeight, _) = weight(1, 5, 4, DType::Bf16);
-    let out = &mut buffer(&[7.0; 10]);
-    refused(
-        b.linear(&zeros(11), &w, None, out, 3),
-        "linear: `x` must be at least [3, 4] f32 elements, but is 11 f32 elements",
-    );
-    refused(
-        b.linear(&zeros(12), &w, None, out, 3),
-        "linear: `out` must be at least [3, 5] f32 elements, but is 10 f32 elements",
-    );
-    refused(
-        b.linear(&zeros(8), &w, Some(&zeros(4)), out, 2),
-        "linear: `bias` must be 5 f32 elements, but is 4 f32 elements",
-    );
-    assert_eq!(out.f32s().unwrap(), [7.0; 10]);
+    assert_eq!(room.decode(3).unwrap().f32s().unwrap(), [0.0; 12]);
 }
 
 /// Calls `rope_and_store` with two rows and sane arguments, apart from what `change` does to them.

@@ -1,10 +1,12 @@
 //! The row-wise operators against double precision and candle-nn.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Backend, DType};
+use maitre_tensor::{Backend, InputFormat, LinearInput, WeightFormat};
 use proptest::prelude::*;
 
-use crate::numbers::{assert_close, bits, buffer, noise, unwritten, weight, wide};
+use crate::numbers::{
+    FORMATS, assert_close, backends, bits, buffer, decoded, encoded, noise, unwritten, weight, wide,
+};
 
 fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     let dim = weight.len();
@@ -30,23 +32,68 @@ proptest! {
         scale in prop_oneof![Just(1.0_f32), Just(1e-3), Just(0.0)],
         seed in 0_u64..1000,
     ) {
-        let backend = Backend::cpu(threads).unwrap();
         let scaled = |seed| noise(seed, rows * dim).iter().map(|x| x * scale).collect::<Vec<_>>();
         let (x, delta, w) = (scaled(seed), scaled(seed + 1), noise(seed + 2, dim));
-        let mut out = unwritten(rows * dim + 1);
-        backend.rms_norm(&buffer(&x), &buffer(&w), 1e-6, &mut out, rows).unwrap();
-        let expected = rms_norm(&wide(&x), &wide(&w), 1e-6);
-        assert_close(&out.f32s().unwrap()[..rows * dim], &expected, 1e-5);
+        for backend in backends(threads) {
+            let mut out = LinearInput::new(InputFormat::F32, dim, rows).unwrap();
+            backend.rms_norm(&buffer(&x), &buffer(&w), 1e-6, &mut out, rows).unwrap();
+            let expected = rms_norm(&wide(&x), &wide(&w), 1e-6);
+            assert_close(&decoded(&out, rows), &expected, 1e-5);
 
-        let mut residual = buffer(&x);
-        backend
-            .add_rms_norm(&mut residual, &buffer(&delta), &buffer(&w), 1e-6, &mut out, rows)
-            .unwrap();
-        let sums: Vec<f32> = x.iter().zip(&delta).map(|(x, d)| x + d).collect();
-        prop_assert_eq!(bits(residual.f32s().unwrap()), bits(&sums));
-        let expected = rms_norm(&wide(&sums), &wide(&w), 1e-6);
-        assert_close(&out.f32s().unwrap()[..rows * dim], &expected, 1e-5);
-        prop_assert!(out.f32s().unwrap()[rows * dim].is_nan());
+            let mut residual = buffer(&x);
+            backend
+                .add_rms_norm(&mut residual, &buffer(&delta), &buffer(&w), 1e-6, &mut out, rows)
+                .unwrap();
+            let sums: Vec<f32> = x.iter().zip(&delta).map(|(x, d)| x + d).collect();
+            prop_assert_eq!(bits(residual.f32s().unwrap()), bits(&sums));
+            let expected = rms_norm(&wide(&sums), &wide(&w), 1e-6);
+            assert_close(&decoded(&out, rows), &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_fused_row_is_the_plain_row_encoded(
+        rows in 1_usize..12,
+        dim in 1_usize..300,
+        format in proptest::sample::select(&FORMATS[..]),
+        seed in 0_u64..1000,
+    ) {
+        let form = format.input();
+        let (x, w) = (noise(seed, rows * dim), noise(seed + 1, dim));
+        for backend in backends(2) {
+            let mut plain = LinearInput::new(InputFormat::F32, dim, rows).unwrap();
+            backend.rms_norm(&buffer(&x), &buffer(&w), 1e-6, &mut plain, rows).unwrap();
+            let mut fused = LinearInput::new(form, dim, rows).unwrap();
+            backend.rms_norm(&buffer(&x), &buffer(&w), 1e-6, &mut fused, rows).unwrap();
+            let then_encoded = encoded(&backend, &decoded(&plain, rows), dim, form);
+            prop_assert!(bits(&decoded(&fused, rows)) == bits(&decoded(&then_encoded, rows)));
+        }
+    }
+
+    #[test]
+    fn encoding_is_the_same_on_every_path_and_near_the_numbers(
+        rows in 1_usize..12,
+        cols in 1_usize..300,
+        format in proptest::sample::select(&FORMATS[..]),
+        seed in 0_u64..1000,
+    ) {
+        let x = noise(seed, rows * cols);
+        let results: Vec<Vec<f32>> = backends(2)
+            .iter()
+            .map(|backend| decoded(&encoded(backend, &x, cols, format.input()), rows))
+            .collect();
+        for result in &results {
+            prop_assert!(bits(result) == bits(&results[0]));
+            // Half a step of a bf16 below 1, or of 1/127.
+            let limit = match format.input() {
+                InputFormat::F32 => 0.0,
+                InputFormat::Bf16 => 1.0 / 512.0,
+                _ => 0.5001 / 127.0,
+            };
+            for (x, seen) in x.iter().zip(result) {
+                prop_assert!((x - seen).abs() <= limit, "{x} became {seen}");
+            }
+        }
     }
 
     #[test]
@@ -56,10 +103,7 @@ proptest! {
         scale in 0.1_f32..200.0,
         seed in 0_u64..1000,
     ) {
-        let backend = Backend::cpu(2).unwrap();
         let gate_up: Vec<f32> = noise(seed, rows * 2 * inter).iter().map(|x| x * scale).collect();
-        let mut out = unwritten(rows * inter + 1);
-        backend.silu_mul(&buffer(&gate_up), inter, &mut out, rows).unwrap();
         let expected: Vec<f64> = wide(&gate_up)
             .chunks_exact(2 * inter)
             .flat_map(|row| {
@@ -68,8 +112,11 @@ proptest! {
                 gate.iter().zip(up).map(|(g, u)| silu(*g) * u).collect::<Vec<_>>()
             })
             .collect();
-        assert_close(&out.f32s().unwrap()[..rows * inter], &expected, 1e-5);
-        prop_assert!(out.f32s().unwrap()[rows * inter].is_nan());
+        for backend in backends(2) {
+            let mut out = LinearInput::new(InputFormat::F32, inter, rows).unwrap();
+            backend.silu_mul(&buffer(&gate_up), inter, &mut out, rows).unwrap();
+            assert_close(&decoded(&out, rows), &expected, 1e-5);
+        }
     }
 
     #[test]
@@ -77,12 +124,19 @@ proptest! {
         table_rows in 1_usize..50,
         dim in 1_usize..100,
         picks in proptest::collection::vec(0_u32..1000, 0..60),
-        bf16 in any::<bool>(),
+        format in proptest::sample::select(&FORMATS[..]),
     ) {
         let backend = Backend::cpu(2).unwrap();
         let picks: Vec<u32> = picks.into_iter().map(|pick| pick % table_rows as u32).collect();
-        let dtype = if bf16 { DType::Bf16 } else { DType::F32 };
-        let (table, values) = weight(3, table_rows, dim, dtype);
+        let (table, values) = weight(3, table_rows, dim, format);
+        // Of the integer formats, int4 may clip what lies far out.
+        let limit = match format {
+            WeightFormat::Int4 { .. } => 0.25,
+            _ => 0.51 / 127.0,
+        };
+        for (stored, value) in values.iter().zip(noise(3, table_rows * dim)) {
+            prop_assert!((stored - value).abs() < limit, "{value} became {stored}");
+        }
         let expected: Vec<f32> = picks
             .iter()
             .flat_map(|&pick| values[pick as usize * dim..][..dim].to_vec())
@@ -98,42 +152,44 @@ proptest! {
 
 #[test]
 fn norm_and_activation_equal_candle_nn() {
-    let backend = Backend::cpu(1).unwrap();
     let (rows, dim) = (9, 200);
     let tensor = |values: &[f32], shape: (usize, usize)| {
         Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
     };
     let flat = |tensor: Tensor| wide(&tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     let (x, w) = (noise(1, rows * dim), noise(2, dim));
-    let mut out = unwritten(rows * dim);
-    backend
-        .rms_norm(&buffer(&x), &buffer(&w), 1e-5, &mut out, rows)
-        .unwrap();
     let alpha = Tensor::from_slice(&w, dim, &Device::Cpu).unwrap();
-    let theirs = candle_nn::ops::rms_norm(&tensor(&x, (rows, dim)), &alpha, 1e-5).unwrap();
-    assert_close(out.f32s().unwrap(), &flat(theirs), 1e-5);
-
-    let mut out = unwritten(rows * dim / 2);
-    backend
-        .silu_mul(&buffer(&x), dim / 2, &mut out, rows)
-        .unwrap();
-    let theirs = candle_nn::ops::swiglu(&tensor(&x, (rows, dim))).unwrap();
-    assert_close(out.f32s().unwrap(), &flat(theirs), 1e-5);
+    let normed = flat(candle_nn::ops::rms_norm(&tensor(&x, (rows, dim)), &alpha, 1e-5).unwrap());
+    let activated = flat(candle_nn::ops::swiglu(&tensor(&x, (rows, dim))).unwrap());
+    for backend in backends(1) {
+        let mut out = LinearInput::new(InputFormat::F32, dim, rows).unwrap();
+        backend
+            .rms_norm(&buffer(&x), &buffer(&w), 1e-5, &mut out, rows)
+            .unwrap();
+        assert_close(&decoded(&out, rows), &normed, 1e-5);
+        let mut out = LinearInput::new(InputFormat::F32, dim / 2, rows).unwrap();
+        backend
+            .silu_mul(&buffer(&x), dim / 2, &mut out, rows)
+            .unwrap();
+        assert_close(&decoded(&out, rows), &activated, 1e-5);
+    }
 }
 
 #[test]
 fn nan_stays_in_its_row() {
-    let backend = Backend::cpu(2).unwrap();
     let dim = 20;
     let mut x = noise(1, 3 * 2 * dim);
     x[2 * dim + 5] = f32::NAN;
-    let mut out = unwritten(3 * dim);
-    backend.silu_mul(&buffer(&x), dim, &mut out, 3).unwrap();
-    let nan_rows: Vec<bool> = out
-        .f32s()
-        .unwrap()
-        .chunks_exact(dim)
-        .map(|row| row.iter().any(|value| value.is_nan()))
-        .collect();
-    assert_eq!(nan_rows, [false, true, false]);
+    for backend in backends(2) {
+        for format in FORMATS {
+            let mut out = LinearInput::new(format.input(), dim, 3).unwrap();
+            backend.silu_mul(&buffer(&x), dim, &mut out, 3).unwrap();
+            let rows = decoded(&out, 3);
+            let nan_rows: Vec<bool> = rows
+                .chunks_exact(dim)
+                .map(|row| row.iter().any(|value| value.is_nan()))
+                .collect();
+            assert_eq!(nan_rows, [false, true, false], "{format}");
+        }
+    }
 }

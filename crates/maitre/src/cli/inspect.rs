@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use maitre::DType;
+use maitre::{DType, WeightFormat};
 use maitre_model::ModelConfig;
 use serde_json::json;
 
@@ -21,10 +21,12 @@ pub(crate) struct InspectArgs {
 }
 
 /// The weights' dtypes with the KV dtype each goes with by default.
-const DTYPES: [(DType, DType); 3] = [
-    (DType::F32, DType::F32),
-    (DType::Bf16, DType::Bf16),
-    (DType::F16, DType::Bf16),
+const DTYPES: [(WeightFormat, DType); 5] = [
+    (WeightFormat::F32, DType::F32),
+    (WeightFormat::Bf16, DType::Bf16),
+    (WeightFormat::F16, DType::Bf16),
+    (WeightFormat::INT8, DType::Bf16),
+    (WeightFormat::INT4, DType::Bf16),
 ];
 
 pub(crate) async fn run(args: InspectArgs) -> Result<()> {
@@ -46,7 +48,7 @@ pub(crate) async fn run(args: InspectArgs) -> Result<()> {
 /// Tokens of KV cache that fit beside the weights; `None` where the memory can't be read.
 fn kv_tokens(
     config: &ModelConfig,
-    weights: DType,
+    weights: WeightFormat,
     kv: DType,
     available: Option<u64>,
 ) -> Option<u64> {

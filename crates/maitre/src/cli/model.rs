@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use maitre::{DType, EngineBuilder, LoadFormat, ModelSource};
+use maitre::{DType, EngineBuilder, LoadFormat, ModelSource, WeightFormat};
 
 /// Which model, how it is held, and the bounds of the engine.
 #[derive(Debug, Clone, Args)]
@@ -20,9 +20,10 @@ pub(crate) struct ModelArgs {
     /// Where to run: auto or cpu.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: Device,
-    /// Dtype of the weights; auto = the file's.
-    #[arg(long, default_value = "auto")]
-    dtype: DTypeArg,
+    /// Dtype of the weights: auto (the file's), f32, f16, bf16, int8 or int4, the last two quantized
+    /// at load (int4-g32, int4-g128: other group sizes than 64; int8-g64: activation scales per group).
+    #[arg(long, default_value = "auto", value_name = "DTYPE", value_parser = parse_dtype)]
+    dtype: WeightDType,
     /// Dtype of the KV cache; auto = f32 for f32 weights, else bf16.
     #[arg(long, default_value = "auto")]
     kv_dtype: KvDTypeArg,
@@ -74,12 +75,18 @@ fn parse_device(text: &str) -> Result<Device, String> {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DTypeArg {
-    Auto,
-    F32,
-    Bf16,
-    F16,
+/// A weight format, or the file's.
+#[derive(Debug, Clone, Copy)]
+struct WeightDType(Option<WeightFormat>);
+
+fn parse_dtype(text: &str) -> Result<WeightDType, String> {
+    match text {
+        "auto" => Ok(WeightDType(None)),
+        format => match format.parse() {
+            Ok(format) => Ok(WeightDType(Some(format))),
+            Err(error) => Err(format!("{error}, or auto for the file's own")),
+        },
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -101,12 +108,7 @@ impl ModelArgs {
         // `auto` has only the CPU to choose from so far.
         let (Device::Auto | Device::Cpu) = self.device;
         let mut builder = maitre::Engine::builder(source(&self.model).await?)
-            .dtype(match self.dtype {
-                DTypeArg::Auto => None,
-                DTypeArg::F32 => Some(DType::F32),
-                DTypeArg::Bf16 => Some(DType::Bf16),
-                DTypeArg::F16 => Some(DType::F16),
-            })
+            .dtype(self.dtype.0)
             .kv_dtype(match self.kv_dtype {
                 KvDTypeArg::Auto => None,
                 KvDTypeArg::F32 => Some(DType::F32),

@@ -1,0 +1,113 @@
+//! [`CpuPath`]: which instruction set the kernels use.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::TensorError;
+use crate::kernels::Kernels;
+use crate::portable;
+
+/// The variable that forces a path, for tests and for comparing them.
+const VARIABLE: &str = "MAITRE_CPU";
+
+/// A set of kernels. Results are bit-identical within one path, not between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CpuPath {
+    /// Plain Rust: the specification of the others, and what runs where nothing else does.
+    Portable,
+    /// x86-64 with AVX-512 F, BW, VL, DQ, VNNI and BF16.
+    Avx512,
+}
+
+impl CpuPath {
+    /// Every path, the fastest first.
+    pub const ALL: [Self; 2] = [Self::Avx512, Self::Portable];
+
+    /// The fastest path of this processor.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::available().next().unwrap_or(Self::Portable)
+    }
+
+    /// The paths of this processor, the fastest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|path| path.kernels().is_some())
+    }
+
+    /// The path that the environment variable `MAITRE_CPU` forces, else the fastest.
+    ///
+    /// # Errors
+    ///
+    /// [`TensorError::UnknownPath`], [`TensorError::UnavailablePath`].
+    pub fn from_env() -> Result<Self, TensorError> {
+        match std::env::var_os(VARIABLE) {
+            None => Ok(Self::detect()),
+            Some(name) => {
+                let path: Self = name.to_string_lossy().parse()?;
+                path.require().map(|_| path)
+            }
+        }
+    }
+
+    pub(crate) fn require(self) -> Result<&'static Kernels, TensorError> {
+        self.kernels()
+            .ok_or(TensorError::UnavailablePath { path: self })
+    }
+
+    fn kernels(self) -> Option<&'static Kernels> {
+        match self {
+            Self::Portable => Some(&portable::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => crate::x86::avx512::kernels(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 => None,
+        }
+    }
+}
+
+impl fmt::Display for CpuPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Portable => "portable",
+            Self::Avx512 => "avx512",
+        })
+    }
+}
+
+impl FromStr for CpuPath {
+    type Err = TensorError;
+
+    fn from_str(name: &str) -> Result<Self, TensorError> {
+        Self::ALL
+            .into_iter()
+            .find(|path| path.to_string() == name)
+            .ok_or_else(|| TensorError::UnknownPath {
+                found: name.to_owned(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_a_name_and_one_always_works() {
+        for path in CpuPath::ALL {
+            assert_eq!(path.to_string().parse::<CpuPath>().unwrap(), path);
+        }
+        assert!(CpuPath::available().any(|path| path == CpuPath::Portable));
+        assert!(CpuPath::detect().require().is_ok());
+    }
+
+    #[test]
+    fn an_unknown_path_is_refused_by_name() {
+        assert_eq!(
+            "sse9".parse::<CpuPath>().unwrap_err().to_string(),
+            "MAITRE_CPU is \"sse9\"; known are avx512 and portable"
+        );
+    }
+}

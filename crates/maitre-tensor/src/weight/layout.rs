@@ -1,0 +1,127 @@
+//! Where each number of a packed weight lies.
+//!
+//! ```text
+//! weight   [panel 0][panel 1] ...      a panel holds 16 output features, one per vector lane
+//! panel    f32, f16, bf16   [row][row] ...
+//!          int8             [16 scales][row][row] ...
+//!          int4             ([16 scales, 16 zero points][row] ... of a group) ...
+//! row      lane 0 | lane 1 | ... | lane 15     64 bytes: 1 f32, 2 bf16, 4 int8 or 8 int4 per lane
+//! ```
+//!
+//! A row meets one word of activations (int4: two), broadcast to all lanes; so a kernel walks a
+//! panel from its first byte to its last, in the order of the reduction, at any number of tokens.
+//! Everything but f16 (32 bytes a row) comes in whole cache lines. What is missing at the end of
+//! either dimension is stored as zeros.
+
+use crate::format::WeightFormat;
+
+/// Output features per panel: the f32 lanes of a 512-bit register.
+pub(crate) const LANES: usize = 16;
+
+/// A cache line; also a row of all formats but f16, and the header of a group.
+pub(crate) const LINE: usize = 64;
+
+/// Where a matrix's numbers lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) format: WeightFormat,
+    /// Output features.
+    pub(crate) rows: usize,
+    /// Input features.
+    pub(crate) cols: usize,
+}
+
+impl Layout {
+    /// Number of panels.
+    pub(crate) fn panels(&self) -> usize {
+        self.rows.div_ceil(LANES)
+    }
+
+    /// Input features that a row of a panel covers.
+    pub(crate) fn row_depth(&self) -> usize {
+        match self.format {
+            WeightFormat::F32 | WeightFormat::F16 => 1,
+            WeightFormat::Bf16 => 2,
+            WeightFormat::Int8 { .. } => 4,
+            WeightFormat::Int4 { .. } => 8,
+        }
+    }
+
+    /// Bytes of a row of a panel.
+    pub(crate) fn row_bytes(&self) -> usize {
+        match self.format {
+            WeightFormat::F16 => LINE / 2,
+            _ => LINE,
+        }
+    }
+
+    /// Rows of a panel.
+    pub(crate) fn depth(&self) -> usize {
+        self.cols.div_ceil(self.row_depth())
+    }
+
+    /// Bytes of a panel, a multiple of [`LINE`].
+    pub(crate) fn panel_bytes(&self) -> usize {
+        let headers = match self.format {
+            WeightFormat::Int8 { .. } => 1,
+            WeightFormat::Int4 { group } => self.cols.div_ceil(group),
+            _ => 0,
+        };
+        (headers * LINE + self.depth() * self.row_bytes()).next_multiple_of(LINE)
+    }
+
+    /// Bytes of the whole matrix; `None` beyond the address space.
+    pub(crate) fn total_bytes(&self) -> Option<usize> {
+        // The largest factor is `cols * 4`, which the caller's own bytes have proven to fit.
+        self.panels().checked_mul(self.panel_bytes())
+    }
+
+    /// Byte offset, within its panel, of the row that holds input feature `col`.
+    pub(crate) fn row_offset(&self, col: usize) -> usize {
+        let headers = match self.format {
+            WeightFormat::Int8 { .. } => 1,
+            WeightFormat::Int4 { group } => col / group + 1,
+            _ => 0,
+        };
+        headers * LINE + col / self.row_depth() * self.row_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_headers_fill_a_panel_without_overlap() {
+        let formats = [
+            "f32",
+            "f16",
+            "bf16",
+            "int8",
+            "int8-g32",
+            "int4-g32",
+            "int4",
+            "int4-g128",
+        ];
+        for format in formats.map(|name| name.parse().unwrap()) {
+            for cols in [1, 2, 7, 31, 32, 33, 100, 128, 300] {
+                let layout = Layout {
+                    format,
+                    rows: 17,
+                    cols,
+                };
+                assert_eq!(layout.panels(), 2);
+                let mut offsets: Vec<usize> = (0..cols).map(|col| layout.row_offset(col)).collect();
+                offsets.dedup();
+                assert_eq!(offsets.len(), layout.depth(), "{format}, {cols}");
+                assert!(offsets.is_sorted());
+                let end = offsets.last().unwrap() + layout.row_bytes();
+                assert_eq!(
+                    end.next_multiple_of(LINE),
+                    layout.panel_bytes(),
+                    "{format}, {cols}"
+                );
+            }
+        }
+    }
+}

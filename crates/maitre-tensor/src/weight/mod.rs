@@ -1,0 +1,119 @@
+//! [`PackedWeight`]: a weight matrix in the order in which the kernels read it.
+
+pub(crate) mod layout;
+mod pack;
+mod quantize;
+
+use crate::aligned::AlignedBytes;
+use crate::format::WeightFormat;
+use crate::{DType, TensorError};
+
+use layout::Layout;
+pub(crate) use quantize::{INT8_ZERO, nearest};
+
+/// A weight matrix as a file stores it: `[rows, cols]` = `[out features, in features]`, row-major,
+/// little-endian, at any alignment.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightView<'a> {
+    /// Format of the stored numbers.
+    pub dtype: DType,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// `rows * cols` elements.
+    pub bytes: &'a [u8],
+}
+
+/// A weight matrix `[out, in]`, ready for [`Backend::linear`](crate::Backend::linear) and
+/// [`Backend::embed`](crate::Backend::embed); made by [`Backend::pack`](crate::Backend::pack).
+///
+/// Matrices that share their input (query, key and value; gate and up) are packed into one, so that
+/// a step reads the input once and has fewer barriers. One packed copy serves as embedding and as
+/// output layer.
+#[derive(Debug)]
+pub struct PackedWeight {
+    bytes: AlignedBytes,
+    layout: Layout,
+}
+
+impl PackedWeight {
+    /// Output features, those of all parts together.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.layout.rows
+    }
+
+    /// Input features.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.layout.cols
+    }
+
+    /// How the numbers are stored.
+    #[must_use]
+    pub fn format(&self) -> WeightFormat {
+        self.layout.format
+    }
+
+    /// Bytes of memory the matrix takes.
+    #[must_use]
+    pub fn size_in_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn view(&self) -> PackedView<'_> {
+        PackedView {
+            layout: self.layout,
+            bytes: self.bytes.as_slice(),
+        }
+    }
+}
+
+/// A packed matrix that is being read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PackedView<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> PackedView<'a> {
+    /// The bytes of one panel.
+    pub(crate) fn panel(&self, panel: usize) -> &'a [u8] {
+        let size = self.layout.panel_bytes();
+        &self.bytes[panel * size..(panel + 1) * size]
+    }
+}
+
+fn common_cols(parts: &[WeightView<'_>]) -> Result<usize, TensorError> {
+    let reason = match parts {
+        [] => "there are none",
+        [first, ..] if first.cols == 0 => "the input size must not be 0",
+        [first, rest @ ..] if rest.iter().any(|part| part.cols != first.cols) => {
+            "all must have the same input size"
+        }
+        [first, ..] => return Ok(first.cols),
+    };
+    Err(TensorError::WeightParts {
+        cols: parts.iter().map(|part| part.cols).collect(),
+        reason,
+    })
+}
+
+fn check_size(part: &WeightView<'_>) -> Result<(), TensorError> {
+    let size = part.dtype.size_in_bytes();
+    let expected = part
+        .rows
+        .checked_mul(part.cols)
+        .and_then(|n| n.checked_mul(size));
+    if expected == Some(part.bytes.len()) {
+        return Ok(());
+    }
+    Err(TensorError::WeightSize {
+        rows: part.rows,
+        cols: part.cols,
+        dtype: part.dtype,
+        expected: expected.unwrap_or(usize::MAX),
+        actual: part.bytes.len(),
+    })
+}

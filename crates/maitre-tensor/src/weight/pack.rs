@@ -1,0 +1,241 @@
+//! Packing: from the rows of a file to the panels of a [`PackedWeight`].
+//!
+//! ```text
+//! file rows (16 at a time)  ->  16 rows of words, converted or quantized  ->  transposed: a panel
+//! ```
+//!
+//! The compute team packs panels side by side, straight from the mapped file into the place where
+//! the kernels read them. Beside the result only a few rows per thread exist.
+
+use std::sync::{Mutex, PoisonError};
+
+use half::{bf16, f16};
+
+use super::layout::{LANES, LINE, Layout};
+use super::quantize::{Int4Row, quantize_int4, quantize_int8};
+use super::{PackedWeight, WeightView, check_size, common_cols};
+use crate::aligned::AlignedBytes;
+use crate::backend::Backend;
+use crate::element::Element;
+use crate::format::WeightFormat;
+use crate::team::Scratch;
+use crate::tiles::RowBlocks;
+use crate::{DType, TensorError};
+
+impl Backend {
+    /// Stacks `parts` along their rows and packs them in `format`: rounded to nearest with ties to
+    /// even, or quantized.
+    ///
+    /// # Errors
+    ///
+    /// [`TensorError::WeightParts`] if there are no parts, or their `cols` differ or are zero;
+    /// [`TensorError::WeightSize`] if a part's bytes are not its shape's;
+    /// [`TensorError::GroupSize`] for a format with a group that the kernels do not know;
+    /// [`TensorError::NonFiniteWeight`] for a NaN or an infinity that would have to be quantized;
+    /// [`TensorError::Reserve`].
+    pub fn pack(
+        &self,
+        parts: &[WeightView<'_>],
+        format: WeightFormat,
+    ) -> Result<PackedWeight, TensorError> {
+        format.validate()?;
+        let cols = common_cols(parts)?;
+        parts.iter().try_for_each(check_size)?;
+        let layout = Layout {
+            format,
+            rows: parts.iter().map(|part| part.rows).sum(),
+            cols,
+        };
+        let total = layout.total_bytes();
+        let mut bytes =
+            total
+                .and_then(AlignedBytes::in_large_pages)
+                .ok_or(TensorError::Reserve {
+                    what: "a weight",
+                    bytes: total.unwrap_or(usize::MAX),
+                })?;
+        let source = Source { parts, layout };
+        let fault = Mutex::new(None);
+        let panels = RowBlocks::new(bytes.as_mut_slice::<u8>(), layout.panel_bytes(), 1);
+        self.for_each_tile("pack", panels, |panel, scratch| {
+            if let Err(found) = source.pack_panel(panel.first, panel.data, scratch) {
+                let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
+                // The first one in the file, whichever thread comes first.
+                let earlier = |known: &Fault| (known.part, known.row) < (found.part, found.row);
+                if !fault.as_ref().is_some_and(earlier) {
+                    *fault = Some(found);
+                }
+            }
+        })?;
+        match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(PackedWeight { bytes, layout }),
+            Some(Fault {
+                part,
+                row,
+                col,
+                value,
+            }) => Err(TensorError::NonFiniteWeight {
+                part,
+                row,
+                col,
+                value,
+            }),
+        }
+    }
+}
+
+/// A number that cannot be quantized.
+struct Fault {
+    part: usize,
+    row: usize,
+    col: usize,
+    value: f32,
+}
+
+/// The matrices to be stacked.
+struct Source<'a> {
+    parts: &'a [WeightView<'a>],
+    layout: Layout,
+}
+
+impl Source<'_> {
+    /// Part, row within the part, and bytes of output feature `row`.
+    fn row(&self, mut row: usize) -> (usize, usize, DType, &[u8]) {
+        for (index, part) in self.parts.iter().enumerate() {
+            if row < part.rows {
+                let size = part.cols * part.dtype.size_in_bytes();
+                return (
+                    index,
+                    row,
+                    part.dtype,
+                    &part.bytes[row * size..(row + 1) * size],
+                );
+            }
+            row -= part.rows;
+        }
+        (self.parts.len(), row, DType::F32, &[])
+    }
+
+    fn pack_panel(&self, panel: usize, out: &mut [u8], scratch: &mut Scratch) -> Result<(), Fault> {
+        let layout = self.layout;
+        let (depth, cols) = (layout.depth(), layout.cols);
+        let first = panel * LANES;
+        let lanes = LANES.min(layout.rows - first);
+        let (words, floats) = scratch.words_and_floats(LANES * depth, cols);
+        words.fill(0);
+        for (lane, words) in words.chunks_exact_mut(depth).enumerate().take(lanes) {
+            let (part, row, dtype, bytes) = self.row(first + lane);
+            if let Some(copy) = copy_words(dtype, layout.format) {
+                copy(bytes, words);
+                continue;
+            }
+            widen(dtype, bytes, floats);
+            if layout.format.is_quantized()
+                && let Some(col) = floats.iter().position(|value| !value.is_finite())
+            {
+                let value = floats[col];
+                return Err(Fault {
+                    part,
+                    row,
+                    col,
+                    value,
+                });
+            }
+            self.encode_row(lane, floats, words, out);
+        }
+        match layout.format {
+            WeightFormat::F16 => transpose::<2>(layout, words, out),
+            _ => transpose::<4>(layout, words, out),
+        }
+        Ok(())
+    }
+
+    /// One output feature: its words, and its place in the panel's headers.
+    fn encode_row(&self, lane: usize, values: &[f32], words: &mut [u32], panel: &mut [u8]) {
+        match self.layout.format {
+            WeightFormat::F32 => {
+                for (word, value) in words.iter_mut().zip(values) {
+                    *word = value.to_bits();
+                }
+            }
+            WeightFormat::F16 => {
+                for (word, value) in words.iter_mut().zip(values) {
+                    *word = u32::from(<f16 as Element>::round(*value).to_bits());
+                }
+            }
+            WeightFormat::Bf16 => {
+                for (word, pair) in words.iter_mut().zip(values.chunks(2)) {
+                    let bits = |i: usize| {
+                        pair.get(i)
+                            .map_or(0, |v| u32::from(<bf16 as Element>::round(*v).to_bits()))
+                    };
+                    *word = bits(0) | bits(1) << 16;
+                }
+            }
+            WeightFormat::Int8 { .. } => {
+                let scale = quantize_int8(values, words);
+                panel[lane * 4..lane * 4 + 4].copy_from_slice(&scale.to_le_bytes());
+            }
+            WeightFormat::Int4 { group } => {
+                for (index, values) in values.chunks(group).enumerate() {
+                    let words = &mut words[index * group / 8..][..values.len().div_ceil(8)];
+                    let Int4Row { scale, zero } = quantize_int4(values, words);
+                    let header = self.layout.row_offset(index * group) - LINE;
+                    let header = &mut panel[header..header + LINE];
+                    header[lane * 2..lane * 2 + 2].copy_from_slice(&scale.to_le_bytes());
+                    header[2 * LANES + lane] = zero;
+                }
+            }
+        }
+    }
+}
+
+/// `[lane][row]` words to `[row][lane]`.
+fn transpose<const SIZE: usize>(layout: Layout, words: &[u32], panel: &mut [u8]) {
+    let depth = layout.depth();
+    let lanes: [&[u32]; LANES] = std::array::from_fn(|lane| &words[lane * depth..][..depth]);
+    for row in 0..depth {
+        let start = layout.row_offset(row * layout.row_depth());
+        let (out, _) = panel[start..start + LANES * SIZE].as_chunks_mut::<SIZE>();
+        for (out, lane) in out.iter_mut().zip(lanes) {
+            out.copy_from_slice(&lane[row].to_le_bytes()[..SIZE]);
+        }
+    }
+}
+
+/// For a file whose numbers are stored as the panels store them: how to copy a row.
+fn copy_words(from: DType, to: WeightFormat) -> Option<fn(&[u8], &mut [u32])> {
+    /// `SIZE` bytes to a word; what is missing in the last word stays zero.
+    fn copy<const SIZE: usize>(bytes: &[u8], words: &mut [u32]) {
+        let (chunks, rest) = bytes.as_chunks::<SIZE>();
+        let widened = |chunk: &[u8]| {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u32::from_le_bytes(word)
+        };
+        for (word, chunk) in words.iter_mut().zip(chunks) {
+            *word = widened(chunk);
+        }
+        if let (false, Some(last)) = (rest.is_empty(), words.last_mut()) {
+            *last = widened(rest);
+        }
+    }
+    match (from, to) {
+        (DType::F32, WeightFormat::F32) | (DType::Bf16, WeightFormat::Bf16) => Some(copy::<4>),
+        (DType::F16, WeightFormat::F16) => Some(copy::<2>),
+        _ => None,
+    }
+}
+
+fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    fn all<T: Element>(bytes: &[u8], out: &mut [f32]) {
+        for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
+            *out = T::from_le_bytes(bytes).widen();
+        }
+    }
+    match dtype {
+        DType::F32 => all::<f32>(bytes, out),
+        DType::Bf16 => all::<bf16>(bytes, out),
+        DType::F16 => all::<f16>(bytes, out),
+    }
+}

@@ -1,0 +1,3 @@
+//! Kernels for x86-64 processors beyond its baseline.
+
+pub(crate) mod avx512;
