@@ -1,4 +1,4 @@
-//! What this machine can do: `cargo run --release --example limits [THREADS]`.
+//! What this machine can do: `cargo run --release --package maitre-benches --example limits [THREADS]`.
 #![allow(clippy::print_stdout, reason = "a command-line tool talks on stdout")]
 
 use std::time::Duration;
