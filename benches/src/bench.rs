@@ -23,6 +23,7 @@ pub struct Bench {
     backend: Backend,
     limits: Limits,
     full: bool,
+    filter: Option<String>,
     lines: Vec<Line>,
 }
 
@@ -56,6 +57,7 @@ impl Bench {
             backend: Backend::cpu(threads)?,
             limits: Limits::measure(threads, LIMITS_BUDGET)?,
             full,
+            filter: std::env::args().skip(1).find(|word| !word.starts_with('-')),
             lines: Vec::new(),
         })
     }
@@ -70,6 +72,16 @@ impl Bench {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// Whether the command line's filter may let kernels of this name through: if not, what they need
+    /// need not be made. Criterion, whose filter is a regular expression, decides case by case.
+    #[must_use]
+    pub fn wants(&self, operator: &str) -> bool {
+        self.filter.as_deref().is_none_or(|filter| {
+            let is_plain = |c: char| c.is_alphanumeric() || "/_ ,".contains(c);
+            !filter.chars().all(is_plain) || filter.contains(operator) || operator.contains(filter)
+        })
     }
 
     /// Measures the limits once more, before a group of kernels.

@@ -67,7 +67,12 @@ impl Shape {
     }
 }
 
+const NAME: &str = "attention/bf16";
+
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
+    if !bench.wants(NAME) {
+        return Ok(());
+    }
     let mut shapes = vec![
         Shape::new(1, 1, 1024),
         Shape::new(64, 1, 128),
@@ -101,7 +106,7 @@ fn measure_shape(bench: &mut Bench, shape: Shape) -> Result<()> {
         "{} x {} at {}",
         shape.sequences, shape.tokens, shape.context
     );
-    bench.measure("attention/bf16", &name, shape.work(), || {
+    bench.measure(NAME, &name, shape.work(), || {
         calls += 1;
         Ok(backend.paged_attention(Attention {
             q: &q,

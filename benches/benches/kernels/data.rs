@@ -2,9 +2,9 @@
 
 use half::bf16;
 
-/// More than the last-level caches that one process gets to fill: data read in turn, so many bytes
+/// Twice the usual last-level cache of a few cores: data read in turn, so many bytes
 /// of it, has been evicted when its turn comes again. In a model the other layers see to that.
-const COLD_BYTES: usize = 96 << 20;
+const COLD_BYTES: usize = 64 << 20;
 
 /// Copies of something of this size that no cache holds together.
 pub(crate) fn cold_copies(bytes: usize) -> usize {

@@ -15,8 +15,8 @@ const FORMATS: [WeightFormat; 4] = [
     WeightFormat::INT4,
 ];
 
-/// Input and output features: query, key and value; gate and up; down; attention's output.
-const LAYERS: [(usize, usize); 4] = [(1024, 4096), (1024, 6144), (3072, 1024), (2048, 1024)];
+/// Input and output features: gate and up; down; query, key and value; attention's output.
+const LAYERS: [(usize, usize); 4] = [(1024, 6144), (3072, 1024), (1024, 4096), (2048, 1024)];
 
 /// The output layer, which runs in tiles of rows.
 const HEAD: (usize, usize) = (1024, 151_936);
@@ -28,10 +28,22 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     } else {
         &[1, 16, 64, 1024]
     };
+    let layers = if bench.is_full() {
+        &LAYERS
+    } else {
+        &LAYERS[..2]
+    };
+    let wanted: Vec<_> = FORMATS
+        .into_iter()
+        .filter(|format| bench.wants(&format!("linear/{format}")))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let source = bf16_bytes(HEAD.0 * HEAD.1);
-    for format in FORMATS {
+    for format in wanted {
         bench.refresh_limits()?;
-        for shape in LAYERS {
+        for &shape in layers {
             measure_shape(bench, &source, format, shape, rows)?;
         }
         measure_shape(bench, &source, format, HEAD, &HEAD_ROWS)?;

@@ -49,8 +49,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         &[WeightFormat::Bf16, WeightFormat::INT8]
     };
     for &format in formats {
-        bench.refresh_limits()?;
-        measure_format(bench, format)?;
+        if bench.wants(&format!("step/{format}")) {
+            bench.refresh_limits()?;
+            measure_format(bench, format)?;
+        }
     }
     Ok(())
 }
