@@ -95,7 +95,8 @@ fn bf16_512(turns: usize) -> u64 {
     // The bits of a small bf16 number, twice in each lane: the sums stay finite.
     let factor = _mm512_set1_epi16(0x3a80);
     // SAFETY: both types are 512 bits of which every pattern is a value.
-    let (a, b): (__m512bh, __m512bh) = black_box(unsafe { std::mem::transmute((factor, factor)) });
+    let factor = unsafe { std::mem::transmute::<__m512i, __m512bh>(factor) };
+    let (a, b) = black_box((factor, factor));
     let mut sums: [__m512; CHAINS] = array::from_fn(|chain| _mm512_set1_ps(chain as f32));
     for _ in 0..turns {
         for sum in &mut sums {
