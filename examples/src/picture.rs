@@ -6,11 +6,12 @@ use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
 
 /// The colours of the series, told apart by most eyes (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 4] = [
+const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
+    RGBColor(213, 94, 0),
 ];
 
 /// One line of a chart.
