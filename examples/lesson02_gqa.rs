@@ -65,16 +65,15 @@ fn main() -> Result<()> {
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let backend = Backend::cpu(threads)?;
-    let limits = Limits::measure(threads, budget)?;
-    println!(
-        "\n{threads} threads, {} kernels; the machine: {limits}\n",
-        backend.name()
-    );
+    let before = Limits::measure(threads, budget)?;
+    println!("\n{threads} threads, {} kernels\n", backend.name());
     sharing_is_repeating(&backend)?;
     let mut ways = Vec::new();
     for kv_heads in [16, 8, 4, 2, 1] {
         ways.push(measure(&backend, kv_heads, contexts, cold_bytes, budget)?);
     }
+    // On a machine with other work one measurement may be an unlucky one: the better of two.
+    let limits = before.max(Limits::measure(threads, budget)?);
     print_cache(&ways);
     print_speed(&ways, &limits);
     draw(&ways)
@@ -210,7 +209,8 @@ fn print_speed(ways: &[Sharing], limits: &Limits) {
         .collect();
     let context = ways.first().and_then(last).map_or(0, |point| point.context);
     println!(
-        "  A decode step's attention in one layer, {SEQUENCES} sequences of {context} tokens\n"
+        "  A decode step's attention in one layer, {SEQUENCES} sequences of {context} tokens;\n  \
+         the machine: {limits}\n"
     );
     table::print(
         &[

@@ -1,6 +1,7 @@
 //! What the lessons share: timed answers, operators at work, tables on the terminal, pictures beside
 //! them.
 
+pub mod heldout;
 pub mod layer;
 pub mod numbers;
 pub mod picture;
