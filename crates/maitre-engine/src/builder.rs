@@ -8,7 +8,7 @@ use maitre_model::{
     GenerationDefaults, LoadFormat, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
 };
 use maitre_sampling::SamplingParams;
-use maitre_tensor::{Backend, DType, WeightFormat};
+use maitre_tensor::{Backend, KvFormat, WeightFormat};
 use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, available_memory};
@@ -69,7 +69,7 @@ impl EngineBuilder {
 
     /// Dtype of the KV pool; default: f32 for f32 weights, else bf16.
     #[must_use]
-    pub fn kv_dtype(mut self, dtype: Option<DType>) -> Self {
+    pub fn kv_dtype(mut self, dtype: Option<KvFormat>) -> Self {
         self.load.kv_dtype = dtype;
         self
     }
