@@ -18,11 +18,13 @@ pub enum CpuPath {
     Portable,
     /// x86-64 with AVX-512 F, BW, VL, DQ, VNNI and BF16.
     Avx512,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
 }
 
 impl CpuPath {
     /// Every path, the fastest first.
-    pub const ALL: [Self; 2] = [Self::Avx512, Self::Portable];
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
 
     /// The fastest path of this processor.
     #[must_use]
@@ -62,8 +64,10 @@ impl CpuPath {
             Self::Portable => Some(&portable::KERNELS),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => crate::x86::avx512::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => crate::x86::avx2::kernels(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 => None,
+            Self::Avx512 | Self::Avx2 => None,
         }
     }
 }
@@ -73,6 +77,7 @@ impl fmt::Display for CpuPath {
         f.pad(match self {
             Self::Portable => "portable",
             Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
         })
     }
 }
@@ -107,7 +112,7 @@ mod tests {
     fn an_unknown_path_is_refused_by_name() {
         assert_eq!(
             "sse9".parse::<CpuPath>().unwrap_err().to_string(),
-            "MAITRE_CPU is \"sse9\"; known are avx512 and portable"
+            "MAITRE_CPU is \"sse9\"; known are avx512, avx2 and portable"
         );
     }
 }
