@@ -87,6 +87,12 @@ impl Ahead {
         }
     }
 
+    /// One of the `lines` parts of what `steps` steps fetch, at a line a step.
+    #[inline(always)]
+    pub(super) fn part(self, part: usize, steps: usize) -> Option<*const u8> {
+        (part < self.lines).then(|| self.start.wrapping_add(part * steps * LINE))
+    }
+
     /// Asks for the lines of one step.
     #[inline(always)]
     pub(super) fn fetch(self, step: usize) {

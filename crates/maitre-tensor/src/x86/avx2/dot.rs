@@ -10,7 +10,7 @@
 //!
 //! With several tokens one panel fills the 16 registers: a step of the reduction loads two
 //! registers of weights and broadcasts up to 6 words for up to 12 multiply-add instructions. With
-//! one to three tokens as many panels are walked side by side as keep both multipliers busy in
+//! one or two tokens several panels are walked side by side, which keeps both multipliers busy in
 //! spite of their latency. A sum's order of additions is that of the panel's rows, at any size.
 //!
 //! bf16 and int8 have no instruction of their own. A row meets two words of *widened* activations
@@ -20,6 +20,7 @@ use std::arch::x86_64::*;
 
 use crate::input::{InputRows, InputShape};
 use crate::team::Scratch;
+use crate::weight::layout::LINE;
 use crate::x86::strips::Ahead;
 
 /// The multiply-add of a weight format, for half a row of a panel.
@@ -28,6 +29,8 @@ pub(super) trait Dot {
     const ROW: usize;
     /// Words of activations that a row meets.
     const WORDS: usize;
+    /// Whether an addition waits for a multiplication: integer sums are added a cycle later.
+    const IS_FUSED: bool;
     /// The weights of half a row.
     type Weights: Copy;
     /// The words that a row meets, broadcast.
@@ -64,6 +67,7 @@ pub(super) struct F32;
 impl Dot for F32 {
     const ROW: usize = 64;
     const WORDS: usize = 1;
+    const IS_FUSED: bool = true;
     type Weights = __m256;
     type Words = __m256;
     type Sums = __m256;
@@ -99,6 +103,7 @@ pub(super) struct F16;
 impl Dot for F16 {
     const ROW: usize = 32;
     const WORDS: usize = 1;
+    const IS_FUSED: bool = true;
     type Weights = __m256;
     type Words = __m256;
     type Sums = __m256;
@@ -134,6 +139,7 @@ pub(super) struct Bf16;
 impl Dot for Bf16 {
     const ROW: usize = 64;
     const WORDS: usize = 2;
+    const IS_FUSED: bool = true;
     type Weights = [__m256; 2];
     type Words = [__m256; 2];
     type Sums = __m256;
@@ -178,6 +184,7 @@ pub(super) struct Int8;
 impl Dot for Int8 {
     const ROW: usize = 64;
     const WORDS: usize = 2;
+    const IS_FUSED: bool = false;
     type Weights = [__m256i; 2];
     type Words = [__m256i; 2];
     type Sums = __m256i;
@@ -226,6 +233,7 @@ pub(super) struct Int4;
 impl Dot for Int4 {
     const ROW: usize = 64;
     const WORDS: usize = 2;
+    const IS_FUSED: bool = false;
     type Weights = [__m256i; 2];
     type Words = [__m256i; 2];
     type Sums = __m256i;
@@ -329,9 +337,14 @@ pub(super) struct Operands {
     pub(super) panel_stride: usize,
     /// Rows to walk.
     pub(super) depth: usize,
-    /// Bytes that will be wanted next, fetched into the second-level cache on the way.
+    /// Bytes that will be wanted next.
     pub(super) ahead: Ahead,
 }
+
+/// Where nothing else is to be fetched, the bytes between the row that is used and the one that is
+/// asked for: a page, which the processor does not cross by itself. Behind the last row of a panel
+/// the next panel follows.
+const AHEAD: usize = 4096;
 
 /// The sums of 16 features.
 type Pair<D> = [<D as Dot>::Sums; 2];
@@ -344,7 +357,7 @@ type Pair<D> = [<D as Dot>::Sums; 2];
 /// panels of `depth` rows are readable. (What `ahead` points to need not be.)
 #[inline(always)]
 pub(super) unsafe fn block<D: Dot, const M: usize, const P: usize>(
-    mut operands: Operands,
+    operands: Operands,
 ) -> [[Pair<D>; P]; M] {
     // SAFETY: promised by the caller; the panels from `first` on are among his.
     unsafe {
@@ -353,7 +366,7 @@ pub(super) unsafe fn block<D: Dot, const M: usize, const P: usize>(
         while first < P {
             let width = match M {
                 1 => P,
-                2 | 3 if P - first > 1 => 2,
+                2 if P > 1 && D::IS_FUSED => 2,
                 _ => 1,
             };
             match width {
@@ -362,7 +375,6 @@ pub(super) unsafe fn block<D: Dot, const M: usize, const P: usize>(
                 _ => narrow_block::<D, M, 1, P>(operands, first, &mut sums),
             }
             first += width;
-            operands.ahead = Ahead::NONE;
         }
         sums
     }
@@ -387,14 +399,19 @@ unsafe fn narrow_block<D: Dot, const M: usize, const W: usize, const P: usize>(
         depth,
         ahead,
     } = operands;
-    // SAFETY: all addresses are within what the caller promises to be readable.
+    // SAFETY: all addresses are within what the caller promises to be readable; a prefetch may
+    // name any.
     unsafe {
         let panel = panel.add(first * panel_stride);
+        let fetched: [*const u8; W] = std::array::from_fn(|w| {
+            let next = ahead.part(first + w, depth);
+            next.unwrap_or(panel.wrapping_add(w * panel_stride + AHEAD))
+        });
         let mut sums = [[[D::zero(); 2]; W]; M];
         for k in 0..depth {
-            ahead.fetch(k);
             for w in 0..W {
                 let row = panel.add(w * panel_stride + k * D::ROW);
+                _mm_prefetch::<_MM_HINT_T0>(fetched[w].wrapping_add(k * LINE).cast());
                 let weights = [D::load(row), D::load(row.add(D::ROW / 2))];
                 for (m, sums) in sums.iter_mut().enumerate() {
                     let words = D::broadcast(x.add(m * x_stride + k * D::WORDS));

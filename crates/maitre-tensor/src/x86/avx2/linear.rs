@@ -68,11 +68,11 @@ impl<D: Dot<Sums = __m256>> Product for Floats<D> {
     }
 }
 
-/// Products with bf16 activations. Five tokens: ten registers of sums, four of weights, two words.
+/// Products with bf16 activations. Six tokens, though a word or two must be read twice.
 struct Pairs;
 
 impl Product for Pairs {
-    const TOKENS: usize = 5;
+    const TOKENS: usize = 6;
 
     type Sums = Sums;
 

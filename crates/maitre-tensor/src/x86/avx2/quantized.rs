@@ -82,8 +82,8 @@ impl Product for Int8Groups {
 pub(super) struct Int4Groups;
 
 impl Product for Int4Groups {
-    /// As for [`Int8Groups`].
-    const TOKENS: usize = 4;
+    /// Six registers of sums, four of weights, two words, their products, and two constants.
+    const TOKENS: usize = 3;
 
     type Sums = Sums;
 
@@ -112,7 +112,7 @@ impl Product for Int4Groups {
                     panel: header.add(LINE),
                     panel_stride,
                     depth: group_rows.min(depth - start),
-                    ahead: ahead.after(start + group),
+                    ahead: ahead.after(start),
                 });
                 for p in 0..P {
                     for h in 0..2 {
