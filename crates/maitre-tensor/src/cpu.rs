@@ -54,6 +54,29 @@ impl CpuPath {
         }
     }
 
+    /// What a user should know where this path is far from what a processor can do.
+    #[must_use]
+    pub fn caveat(self) -> Option<&'static str> {
+        self.caveat_beside(Self::detect())
+    }
+
+    /// As [`CpuPath::caveat`], where `fastest` is the fastest path of the processor.
+    fn caveat_beside(self, fastest: Self) -> Option<&'static str> {
+        match (self, fastest) {
+            (Self::Portable, Self::Portable) if cfg!(target_arch = "x86_64") => Some(
+                "this processor lacks AVX2, FMA or F16C: the portable kernels run, several times \
+                 slower than those for newer processors",
+            ),
+            // For other processors there are no other kernels.
+            (Self::Portable, Self::Portable) => None,
+            (Self::Portable, _) => Some(
+                "MAITRE_CPU asks for the portable kernels, several times slower than those that \
+                 this processor can run; unset it",
+            ),
+            _ => None,
+        }
+    }
+
     pub(crate) fn require(self) -> Result<&'static Kernels, TensorError> {
         self.kernels()
             .ok_or(TensorError::UnavailablePath { path: self })
@@ -106,6 +129,21 @@ mod tests {
         }
         assert!(CpuPath::available().any(|path| path == CpuPath::Portable));
         assert!(CpuPath::detect().require().is_ok());
+    }
+
+    #[test]
+    fn only_the_portable_path_has_a_caveat_and_it_names_the_cause() {
+        for fastest in CpuPath::ALL {
+            assert_eq!(CpuPath::Avx512.caveat_beside(fastest), None);
+            assert_eq!(CpuPath::Avx2.caveat_beside(fastest), None);
+        }
+        let forced = CpuPath::Portable.caveat_beside(CpuPath::Avx2).unwrap();
+        assert!(forced.contains("MAITRE_CPU"), "{forced}");
+        let old = CpuPath::Portable.caveat_beside(CpuPath::Portable);
+        assert_eq!(
+            old.is_some_and(|caveat| caveat.contains("lacks AVX2")),
+            cfg!(target_arch = "x86_64")
+        );
     }
 
     #[test]
