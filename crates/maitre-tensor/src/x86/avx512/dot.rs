@@ -117,8 +117,8 @@ impl Dot for Bf16 {
     unsafe fn add(sums: __m512, weights: __m512i, x: __m512i) -> __m512 {
         // SAFETY: promised by the caller; the casts only rename the registers' contents.
         unsafe {
-            let (weights, x) = (std::mem::transmute(weights), std::mem::transmute(x));
-            _mm512_dpbf16_ps(sums, weights, x)
+            let pairs = |register| std::mem::transmute::<__m512i, __m512bh>(register);
+            _mm512_dpbf16_ps(sums, pairs(weights), pairs(x))
         }
     }
 }
