@@ -1,1 +1,8 @@
-//! Benchmarks.
+//! Benchmarks, and what they have in common: work is counted in bytes and operations, and its speed
+//! is shown beside the limit of the machine.
+
+mod bench;
+mod work;
+
+pub use bench::Bench;
+pub use work::{Peak, Work};

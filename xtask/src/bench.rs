@@ -1,32 +1,44 @@
 //! `cargo xtask bench`: how fast it is, in the release build.
 
+mod bootstrap;
+mod contestant;
+mod kernels;
+mod peers;
+mod roofline;
+
+use std::path::PathBuf;
+
 use anyhow::Result;
+use clap::Parser;
 
 use crate::cargo::{cargo, finish, program, target_directory};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// `kernels [FILTER]` for the micro-benchmarks; anything else goes to `maitre bench`, for
-    /// example `--target in-process --concurrency 1,4,16`.
+    /// `kernels [--full] [FILTER]` holds the kernels against the limits of this machine; `peers`
+    /// holds Maitre against another engine (see `peers --help`); anything else goes to `maitre
+    /// bench`, for example `--target in-process --concurrency 1,4,16`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    match arguments.arguments.split_first() {
-        Some((first, filter)) if first == "kernels" => {
-            finish(cargo(&["bench", "--locked", "--package", "maitre-benches", "--"]).args(filter))
-        }
-        _ => {
-            finish(&mut cargo(&[
-                "build",
-                "--locked",
-                "--release",
-                "--package",
-                "maitre",
-            ]))?;
-            let maitre = target_directory().join("release").join("maitre");
-            finish(program(maitre).arg("bench").args(&arguments.arguments))
-        }
+    let words = &arguments.arguments;
+    match words.first().map(String::as_str) {
+        Some("kernels") => kernels::run(&kernels::Arguments::parse_from(words)),
+        Some("peers") => peers::run(&peers::Arguments::parse_from(words)),
+        _ => finish(program(build_maitre()?).arg("bench").args(words)),
     }
+}
+
+/// Builds the release binary and tells where it is.
+fn build_maitre() -> Result<PathBuf> {
+    finish(&mut cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "maitre",
+    ]))?;
+    Ok(target_directory().join("release").join("maitre"))
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use maitre_model::{Batch, ModelError, Runner};
+use maitre_model::{Batch, Logits, ModelError, Runner};
 use maitre_tensor::Heartbeat;
 
 /// Runs ragged batches. The real one is [`Runner`]; tests bring doubles that fail, stall or panic.
@@ -27,13 +27,13 @@ pub trait Executor: Send {
     /// repeated.
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError>;
 
-    /// Logits `[rows, vocab_size]` of these output rows of the last `forward`.
+    /// Logits of these output rows of the last `forward`; peaks may be left out.
     ///
     /// # Errors
     ///
     /// Rows outside the last batch, more than [`logits_tile`](Self::logits_tile) of them, or an
     /// operator that failed.
-    fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError>;
+    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError>;
 }
 
 impl Executor for Runner {
@@ -53,7 +53,7 @@ impl Executor for Runner {
         Runner::forward(self, batch)
     }
 
-    fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError> {
+    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
         Runner::logits(self, rows)
     }
 }

@@ -9,12 +9,15 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use maitre_model::{Batch, KvGroup};
-use maitre_sampling::{Sampled, Sampler, TokenCounts, TokenLogprobs};
+use maitre_sampling::{BLOCK, Logits, Sampled, Sampler, TokenCounts, TokenLogprobs};
 use maitre_scheduler::{PlannedSpan, RequestId};
-use maitre_tensor::{BlockTables, Heartbeat, Span};
+use maitre_tensor::{BlockTables, Heartbeat, PEAK_BLOCK, Span};
 
 use crate::Executor;
 use crate::command::Choice;
+
+// The peaks that the output layer computes are those that the sampler knows what to do with.
+const _: () = assert!(PEAK_BLOCK == BLOCK);
 
 /// What the step loop remembers of a sequence to choose its tokens.
 #[derive(Debug)]
@@ -144,9 +147,14 @@ impl Kitchen {
                 .executor
                 .logits(first..first + owners.len())
                 .map_err(|error| error.to_string())?;
-            for (row, owner) in logits.chunks_exact(width).zip(owners) {
+            let blocks = logits.peaks.len() / owners.len();
+            for (index, owner) in owners.iter().enumerate() {
                 self.heartbeat.beat();
-                let row = row.get(..self.choosable).unwrap_or(row);
+                let row = &logits.values[index * width..][..self.choosable.min(width)];
+                let row = Logits {
+                    values: row,
+                    peaks: &logits.peaks[index * blocks..][..blocks],
+                };
                 let span = &spans[owner.span];
                 let result = &mut results[owner.span];
                 let Some(sequence) = sequences.get(&span.request) else {
@@ -168,7 +176,7 @@ impl Kitchen {
 /// prompt token that is known to come next.
 fn score(
     sampler: &mut Sampler,
-    row: &[f32],
+    row: Logits<'_>,
     span: &PlannedSpan,
     offset: usize,
     sequence: &Sequence,

@@ -8,7 +8,9 @@
 mod refused;
 mod settings;
 
-use maitre_tensor::{DType, WeightFormat};
+use maitre_tensor::{DType, KvFormat, WeightFormat};
+
+use crate::weights::vocabulary_format;
 use serde_json::Value;
 
 use crate::architectures::Architecture;
@@ -101,20 +103,25 @@ impl ModelConfig {
     /// How many numbers the weights are; a tied matrix counts once.
     #[must_use]
     pub fn num_parameters(&self) -> u64 {
-        self.matrix_elements() + self.vector_elements()
+        self.layer_elements() + self.vocabulary_elements() + self.vector_elements()
     }
 
     /// Bytes of the weights in memory with matrices in `format`. Norms and biases are kept in f32.
     #[must_use]
     pub fn weight_bytes(&self, format: WeightFormat) -> u64 {
-        (self.matrix_elements() as f64 * format.bits_per_weight() / 8.0) as u64
+        let bytes = |elements: u64, format: WeightFormat| {
+            (elements as f64 * format.bits_per_weight() / 8.0) as u64
+        };
+        bytes(self.layer_elements(), format)
+            + bytes(self.vocabulary_elements(), vocabulary_format(format))
             + self.vector_elements() * size_of::<f32>() as u64
     }
 
     /// Bytes of keys and values that one token of context occupies.
     #[must_use]
     pub fn kv_bytes_per_token(&self, dtype: DType) -> u64 {
-        2 * self.num_layers as u64 * self.kv_size() as u64 * dtype.size_in_bytes() as u64
+        let layer = kv_format(dtype).bytes_per_token(self.num_kv_heads, self.head_dim);
+        self.num_layers as u64 * layer as u64
     }
 
     /// Width of the queries of one token: all heads side by side.
@@ -132,18 +139,23 @@ impl ModelConfig {
         self.query_size() + 2 * self.kv_size()
     }
 
-    fn matrix_elements(&self) -> u64 {
-        let [hidden, inter, query, qkv, vocab, layers] = [
+    /// Numbers in the layers' matrices.
+    fn layer_elements(&self) -> u64 {
+        let [hidden, inter, query, qkv, layers] = [
             self.hidden_size,
             self.intermediate_size,
             self.query_size(),
             self.qkv_size(),
-            self.vocab_size,
             self.num_layers,
         ]
         .map(|size| size as u64);
+        layers * hidden * (qkv + query + 3 * inter)
+    }
+
+    /// Numbers in the embedding and the output matrix.
+    fn vocabulary_elements(&self) -> u64 {
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        layers * hidden * (qkv + query + 3 * inter) + embeddings * vocab * hidden
+        embeddings * self.vocab_size as u64 * self.hidden_size as u64
     }
 
     fn vector_elements(&self) -> u64 {
@@ -207,6 +219,14 @@ impl ModelConfig {
             return Err(overflow("the number of parameters"));
         }
         Ok(())
+    }
+}
+
+/// How keys and values of a type are kept.
+pub(crate) fn kv_format(dtype: DType) -> KvFormat {
+    match dtype {
+        DType::F32 => KvFormat::F32,
+        DType::Bf16 | DType::F16 => KvFormat::Bf16,
     }
 }
 

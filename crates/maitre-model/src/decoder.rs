@@ -50,7 +50,7 @@ pub(crate) struct Layer {
     pub(crate) output: Linear,
     /// The norm between attention and MLP.
     pub(crate) mlp_norm: Buffer,
-    /// Gate and up stacked: `[2·intermediate, hidden]`.
+    /// Gate and up, packed as gated: `[2·intermediate, hidden]`.
     pub(crate) gate_up: Linear,
     /// `[hidden, intermediate]`.
     pub(crate) down: Linear,
@@ -166,9 +166,9 @@ impl Layer {
         self.output.apply(step, acts.attended, acts.delta, rows)?;
         let (residual, norm) = (&mut *acts.residual, &self.mlp_norm);
         backend.add_rms_norm(residual, acts.delta, norm, eps, acts.normed, rows)?;
-        self.gate_up.apply(step, acts.normed, acts.gate_up, rows)?;
-        let inter = step.config.intermediate_size;
-        backend.silu_mul(acts.gate_up, inter, acts.activated, rows)?;
+        let Linear { weight, bias } = &self.gate_up;
+        backend.linear_silu_mul(acts.normed, weight, bias.as_ref(), acts.gated, 0..rows)?;
+        backend.encode(acts.gated, acts.activated, rows)?;
         self.down.apply(step, acts.activated, acts.delta, rows)?;
         let next = if is_last {
             &mut *acts.hidden

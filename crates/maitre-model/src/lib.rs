@@ -29,7 +29,7 @@
 //!     }],
 //!     output_rows: vec![2],
 //! })?;
-//! assert_eq!(runner.logits(0..1)?.len(), 4096);
+//! assert_eq!(runner.logits(0..1)?.values.len(), 4096);
 //! # Ok(())
 //! # }
 //! ```
@@ -67,6 +67,6 @@ pub use error::ModelError;
 pub use generation::GenerationDefaults;
 pub use model::{LoadFormat, LoadOptions, Model};
 pub use rope::{Llama3Scaling, RopeConfig, RopeScaling};
-pub use runner::{Runner, RunnerConfig};
+pub use runner::{Logits, Runner, RunnerConfig};
 pub use source::ModelSource;
 pub use workspace::LOGITS_TILE;

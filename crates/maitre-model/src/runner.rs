@@ -7,14 +7,15 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use maitre_tensor::{Backend, Buffer, Heartbeat, LayerCache, TensorError};
+use maitre_tensor::{Backend, Heartbeat, LayerCache, PEAK_BLOCK, TensorError};
 
 use crate::batch::{Batch, BatchLimits};
+use crate::config::kv_format;
 use crate::decoder::Step;
 use crate::error::ModelError;
 use crate::model::Model;
 use crate::rope::RopeTables;
-use crate::workspace::{LOGITS_TILE, Workspace};
+use crate::workspace::{LOGITS_TILE, Outputs, Workspace};
 
 /// What a runner is sized for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,16 @@ impl RunnerConfig {
     }
 }
 
+/// Logits of some output rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Logits<'a> {
+    /// `[rows, vocab_size]`.
+    pub values: &'a [f32],
+    /// The largest of each [`PEAK_BLOCK`] logits of a row, `[rows, blocks]`; see
+    /// [`Backend::linear_with_peaks`].
+    pub peaks: &'a [f32],
+}
+
 /// Runs steps of one model.
 pub struct Runner {
     model: Arc<Model>,
@@ -116,14 +127,9 @@ impl Runner {
             block_size: config.block_size as usize,
         };
         let rope = RopeTables::new(&shape.rope, shape.head_dim, limits.max_context_len)?;
-        let layer_elements = capacity * shape.kv_size();
+        let format = kv_format(model.kv_dtype());
         let caches = (0..shape.num_layers)
-            .map(|_| {
-                Ok(LayerCache {
-                    k: Buffer::zeros(model.kv_dtype(), layer_elements)?,
-                    v: Buffer::zeros(model.kv_dtype(), layer_elements)?,
-                })
-            })
+            .map(|_| LayerCache::new(capacity, shape.num_kv_heads, shape.head_dim, format))
             .collect::<Result<_, TensorError>>()?;
         let workspace = Workspace::new(shape, model.decoder(), &limits)?;
         Ok(Self {
@@ -161,14 +167,13 @@ impl Runner {
         Ok(())
     }
 
-    /// The logits of the last step's output rows `rows`, at most [`LOGITS_TILE`] of them:
-    /// `[rows.len(), vocab_size]`.
+    /// The logits of the last step's output rows `rows`, at most [`LOGITS_TILE`] of them.
     ///
     /// A row's logits do not depend on the range it is asked for in.
     ///
     /// # Errors
     /// [`ModelError::LogitsRange`] for rows the last step does not have; a failed operator.
-    pub fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError> {
+    pub fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
         let len = rows.len();
         if rows.start > rows.end || rows.end > self.num_outputs || len > LOGITS_TILE {
             return Err(ModelError::LogitsRange {
@@ -178,14 +183,20 @@ impl Runner {
                 tile: LOGITS_TILE,
             });
         }
-        if len == 0 {
-            return Ok(&[]);
-        }
         let head = self.model.decoder().head();
-        let (hidden, logits) = self.workspace.outputs();
+        let Outputs {
+            hidden,
+            logits,
+            peaks,
+        } = self.workspace.outputs();
         let backend = &self.backend;
-        backend.step(|| backend.linear(hidden, head, None, logits, rows))?;
-        Ok(&logits.f32s()?[..len * self.limits.vocab_size])
+        backend.step(|| backend.linear_with_peaks(hidden, head, logits, peaks, rows))?;
+        let vocab_size = self.limits.vocab_size;
+        let blocks = vocab_size.div_ceil(PEAK_BLOCK);
+        Ok(Logits {
+            values: &logits.f32s()?[..len * vocab_size],
+            peaks: &peaks.f32s()?[..len * blocks],
+        })
     }
 
     /// The model that runs.
@@ -203,10 +214,7 @@ impl Runner {
     /// Bytes of the KV cache.
     #[must_use]
     pub fn kv_bytes(&self) -> usize {
-        let caches = self.caches.iter();
-        caches
-            .map(|cache| cache.k.size_in_bytes() + cache.v.size_in_bytes())
-            .sum()
+        self.caches.iter().map(LayerCache::size_in_bytes).sum()
     }
 
     /// Bytes of activations, logits and position tables.

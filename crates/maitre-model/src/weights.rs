@@ -37,19 +37,25 @@ impl WeightSource {
         }
     }
 
-    /// Packs the tensors `(name, rows)`, each `[rows, cols]`, stacked along their rows.
+    /// Packs the tensors `(name, rows)`, each `[rows, cols]`, stacked along their rows or, if they
+    /// are a gate and an up projection, as `gated`.
     fn matrix(
         &self,
         backend: &Backend,
         parts: &[(String, usize)],
         cols: usize,
         format: WeightFormat,
+        gated: bool,
     ) -> Result<PackedWeight, ModelError> {
         let view = |rows: usize, dtype, bytes| WeightView {
             dtype,
             rows,
             cols,
             bytes,
+        };
+        let pack = |views: &[WeightView<'_>]| match views {
+            [gate, up] if gated => backend.pack_gated(*gate, *up, format),
+            views => backend.pack(views, format),
         };
         let packed = match self {
             Self::Checkpoint(files) => {
@@ -60,7 +66,7 @@ impl WeightSource {
                 let views = parts.iter().zip(&tensors);
                 let views =
                     views.map(|((_, rows), tensor)| view(*rows, tensor.dtype, tensor.bytes));
-                backend.pack(&views.collect::<Vec<_>>(), format)
+                pack(&views.collect::<Vec<_>>())
             }
             Self::Random(weights) => {
                 // What a checkpoint would hold.
@@ -75,7 +81,7 @@ impl WeightSource {
                     .collect::<Result<Vec<_>, _>>()?;
                 let views = parts.iter().zip(&tensors);
                 let views = views.map(|((_, rows), bytes)| view(*rows, dtype, bytes));
-                backend.pack(&views.collect::<Vec<_>>(), format)
+                pack(&views.collect::<Vec<_>>())
             }
         };
         packed.map_err(|source| match source {
@@ -132,6 +138,20 @@ pub(crate) fn load_decoder(
     Ok(decoder)
 }
 
+/// The format of the embedding and of the output matrix.
+///
+/// Beside int4 layers they are int8: the loss of int4 there is as large as in all layers together
+/// (perplexity of the bundled model on held-out text, over bf16: int4 throughout +3.7 %, with these
+/// two in int8 +2.4 %, in bf16 +2.3 %), and other engines keep them finer too.
+pub(crate) const fn vocabulary_format(layers: WeightFormat) -> WeightFormat {
+    match layers {
+        WeightFormat::Int4 { group } => WeightFormat::Int8 {
+            activation_group: Some(group),
+        },
+        other => other,
+    }
+}
+
 struct Loader<'a> {
     source: &'a WeightSource,
     config: &'a ModelConfig,
@@ -143,10 +163,11 @@ impl Loader<'_> {
     /// The embedding, and the output matrix unless that is the embedding too.
     fn embedding_and_head(&self) -> Result<(PackedWeight, Option<PackedWeight>), ModelError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
+        let format = vocabulary_format(self.format);
         let load = |name: &str| {
             let parts = [(name.to_owned(), vocab)];
             self.source
-                .matrix(self.backend, &parts, hidden, self.format)
+                .matrix(self.backend, &parts, hidden, format, false)
         };
         if !self.config.tie_word_embeddings {
             return Ok((load(EMBEDDING)?, Some(load(HEAD)?)));
@@ -199,9 +220,10 @@ impl Loader<'_> {
                 .map(|(part, rows)| (format!("{module}.{part}.{kind}"), *rows))
                 .collect()
         };
-        let weight = self
-            .source
-            .matrix(self.backend, &named("weight"), cols, self.format)?;
+        let gated = matches!(parts, [("gate_proj", _), ("up_proj", _)]);
+        let weight =
+            self.source
+                .matrix(self.backend, &named("weight"), cols, self.format, gated)?;
         let bias = biased
             .then(|| self.source.vector(&named("bias")))
             .transpose()?;

@@ -7,13 +7,14 @@
 //! residual, delta           [rows, hidden]              normed     [rows, hidden]
 //! qkv                       [rows, (heads + 2·kv_heads)·head_dim]
 //! query, attention          [rows, heads·head_dim]      attended   [rows, heads·head_dim]
-//! gate_up                   [rows, 2·intermediate]      activated  [rows, intermediate]
+//! gated                     [rows, intermediate]        activated  [rows, intermediate]
 //! logits                    [LOGITS_TILE, vocab]        hidden     [output rows, hidden]
+//! peaks                     [LOGITS_TILE, vocab / 64]
 //! ```
 //!
 //! On the left are f32 numbers; on the right what matrices read, in the form of their format.
 
-use maitre_tensor::{Buffer, DType, LinearInput, TensorError};
+use maitre_tensor::{Buffer, DType, LinearInput, PEAK_BLOCK, TensorError};
 
 use crate::batch::BatchLimits;
 use crate::config::ModelConfig;
@@ -32,10 +33,11 @@ pub(crate) struct Workspace {
     query: Buffer,
     attention: Buffer,
     attended: LinearInput,
-    gate_up: Buffer,
+    gated: Buffer,
     activated: LinearInput,
     hidden: LinearInput,
     logits: Buffer,
+    peaks: Buffer,
 }
 
 /// The roles the buffers play within one step. Roles may be swapped, buffers stay.
@@ -51,10 +53,20 @@ pub(crate) struct Activations<'w> {
     /// What attention computes, and what the output projection reads of it.
     pub(crate) attention: &'w mut Buffer,
     pub(crate) attended: &'w mut LinearInput,
-    pub(crate) gate_up: &'w mut Buffer,
+    pub(crate) gated: &'w mut Buffer,
     pub(crate) activated: &'w mut LinearInput,
     /// The normalised residual stream of the output rows, for the output matrix.
     pub(crate) hidden: &'w mut LinearInput,
+}
+
+/// The end of a step.
+pub(crate) struct Outputs<'w> {
+    /// Normalised hidden states, `[output rows, hidden]`.
+    pub(crate) hidden: &'w LinearInput,
+    /// `[LOGITS_TILE, vocab]`.
+    pub(crate) logits: &'w mut Buffer,
+    /// `[LOGITS_TILE, vocab / PEAK_BLOCK]`.
+    pub(crate) peaks: &'w mut Buffer,
 }
 
 impl Workspace {
@@ -78,10 +90,14 @@ impl Workspace {
             query: of_width(config.query_size())?,
             attention: of_width(config.query_size())?,
             attended: for_matrices(config.query_size())?,
-            gate_up: of_width(2 * inter)?,
+            gated: of_width(inter)?,
             activated: for_matrices(inter)?,
             hidden: LinearInput::new(head_form, hidden, limits.max_output_rows)?,
             logits: Buffer::zeros(DType::F32, LOGITS_TILE * config.vocab_size)?,
+            peaks: Buffer::zeros(
+                DType::F32,
+                LOGITS_TILE * config.vocab_size.div_ceil(PEAK_BLOCK),
+            )?,
         })
     }
 
@@ -94,16 +110,19 @@ impl Workspace {
             query: &mut self.query,
             attention: &mut self.attention,
             attended: &mut self.attended,
-            gate_up: &mut self.gate_up,
+            gated: &mut self.gated,
             activated: &mut self.activated,
             hidden: &mut self.hidden,
         }
     }
 
-    /// What a step leaves behind and the place of the logits: normalised hidden states
-    /// `[output rows, hidden]`, `[LOGITS_TILE, vocab]`.
-    pub(crate) fn outputs(&mut self) -> (&LinearInput, &mut Buffer) {
-        (&self.hidden, &mut self.logits)
+    /// What a step leaves behind, and the place of the logits.
+    pub(crate) fn outputs(&mut self) -> Outputs<'_> {
+        Outputs {
+            hidden: &self.hidden,
+            logits: &mut self.logits,
+            peaks: &mut self.peaks,
+        }
     }
 
     pub(crate) fn size_in_bytes(&self) -> usize {
@@ -113,8 +132,9 @@ impl Workspace {
             &self.qkv,
             &self.query,
             &self.attention,
-            &self.gate_up,
+            &self.gated,
             &self.logits,
+            &self.peaks,
         ];
         let inputs = [&self.normed, &self.attended, &self.activated, &self.hidden];
         plain.map(Buffer::size_in_bytes).iter().sum::<usize>()

@@ -56,4 +56,5 @@ pub use params::{
     GREEDY_BELOW, MAX_ABS_LOGIT_BIAS, MAX_ABS_PENALTY, MAX_LOGIT_BIAS, MAX_LOGPROBS,
     SamplingParams, Violation,
 };
+pub use row::{BLOCK, Logits};
 pub use sampler::{Sampled, Sampler};

@@ -10,7 +10,36 @@ use std::cmp::Ordering;
 use crate::{SamplingError, noise};
 
 /// Tokens that share a peak. The noise of a block is computed at once, so the sizes agree.
-pub(crate) const BLOCK: usize = noise::BLOCK;
+pub const BLOCK: usize = noise::BLOCK;
+
+/// A row of logits, `[vocabulary]`, and what is already known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'a> {
+    /// The logits.
+    pub values: &'a [f32],
+    /// The largest logit of each [`BLOCK`], as far as they are known; NaN for a block with a logit
+    /// that is NaN or +inf. Whoever computes logits has them at hand, and spares the sampler reading
+    /// the whole row again. Peaks of blocks that are not whole within `values` are not used.
+    pub peaks: &'a [f32],
+}
+
+impl<'a> From<&'a [f32]> for Logits<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self { values, peaks: &[] }
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Logits<'a> {
+    fn from(values: &'a Vec<f32>) -> Self {
+        values.as_slice().into()
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for Logits<'a> {
+    fn from(values: &'a [f32; N]) -> Self {
+        values.as_slice().into()
+    }
+}
 
 /// How many logits are treated side by side, for the compiler to use vector instructions.
 pub(crate) const LANES: usize = 16;
@@ -74,17 +103,30 @@ impl<'a> Row<'a> {
         logits: &'a [f32],
         scratch: &'a mut RowScratch,
     ) -> Result<Self, SamplingError> {
+        Self::with_peaks(logits, &[], scratch)
+    }
+
+    /// Takes the peaks that are known, those of the first blocks, and finds the others.
+    pub(crate) fn with_peaks(
+        logits: &'a [f32],
+        known: &[f32],
+        scratch: &'a mut RowScratch,
+    ) -> Result<Self, SamplingError> {
         let RowScratch { peaks, selection } = scratch;
         peaks.clear();
         let (blocks, rest) = logits.as_chunks::<BLOCK>();
+        // What whoever knows the peaks takes for a block may go beyond the end of this row.
+        let known = &known[..known.len().min(blocks.len())];
+        peaks.extend_from_slice(known);
         let mut sound = [true; LANES];
-        peaks.extend(blocks.iter().map(|block| peak(block, &mut sound)));
+        let found = &blocks[known.len()..];
+        peaks.extend(found.iter().map(|block| peak(block, &mut sound)));
         if !rest.is_empty() {
             let mut block = [f32::NEG_INFINITY; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
             peaks.push(peak(&block, &mut sound));
         }
-        if sound != [true; LANES] {
+        if sound != [true; LANES] || known.iter().any(|peak| peak.is_nan()) {
             return Err(first_unsound(logits));
         }
         let max = peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -261,12 +303,35 @@ mod tests {
         }
 
         #[test]
+        fn known_peaks_change_nothing(logits in logits(), known in 0..9_usize, beyond: bool) {
+            let mut scratch = RowScratch::default();
+            let expected = Row::scan(&logits, &mut scratch).unwrap().peaks.to_vec();
+            let mut peaks = expected[..known.min(expected.len())].to_vec();
+            // A block that is cut short by the end of the row may have had a larger peak.
+            if beyond && logits.len() % BLOCK != 0 && peaks.len() == expected.len() {
+                peaks.pop();
+                peaks.push(1e9);
+            }
+            let mut scratch = RowScratch::default();
+            let row = Row::with_peaks(&logits, &peaks, &mut scratch).unwrap();
+            prop_assert_eq!(row.peaks, expected);
+        }
+
+        #[test]
         fn a_number_that_is_no_logit_is_found(mut logits in logits(), at: prop::sample::Index, nan: bool) {
             let token = at.index(logits.len());
             logits[token] = if nan { f32::NAN } else { f32::INFINITY };
             let found = Row::scan(&logits, &mut RowScratch::default()).unwrap_err();
             let SamplingError::NonFinite { token: named, logit } = found else { panic!("{found:?}") };
             prop_assert_eq!((named as usize, logit.is_nan()), (token, nan));
+
+            let mut peaks = vec![9.0; logits.len() / BLOCK];
+            if let Some(peak) = peaks.get_mut(token / BLOCK) {
+                *peak = f32::NAN;
+            }
+            let known = Row::with_peaks(&logits, &peaks, &mut RowScratch::default()).unwrap_err();
+            let same = matches!(known, SamplingError::NonFinite { token, .. } if token == named);
+            prop_assert!(same);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     noise,
     nucleus::{self, Candidate},
     params::GREEDY_BELOW,
-    row::{BLOCK, Cut, Row, RowScratch},
+    row::{BLOCK, Cut, Logits, Row, RowScratch},
 };
 
 /// The token that was chosen.
@@ -50,9 +50,9 @@ impl Sampler {
     ///
     /// [`SamplingError::NonFinite`] if a logit is NaN or +inf (-inf is a token the model rules out),
     /// [`SamplingError::NothingPossible`] if no token is left.
-    pub fn sample(
+    pub fn sample<'a>(
         &mut self,
-        logits: &[f32],
+        logits: impl Into<Logits<'a>>,
         params: &SamplingParams,
         counts: &TokenCounts,
         position: u64,
@@ -63,10 +63,11 @@ impl Sampler {
             adjusted,
             candidates,
         } = self;
-        let mut raw = Row::scan(logits, scratch)?;
+        let logits @ Logits { values, peaks } = logits.into();
+        let mut raw = Row::with_peaks(values, peaks, scratch)?;
         let token = if adjust::is_needed(params, banned) {
             adjusted.clear();
-            adjusted.extend_from_slice(logits);
+            adjusted.extend_from_slice(values);
             adjust::adjust(adjusted, params, counts, banned);
             choose(
                 &mut Row::scan(adjusted, scratch)?,
@@ -91,13 +92,18 @@ impl Sampler {
     ///
     /// As [`sample`](Self::sample), and [`SamplingError::UnknownToken`] if `token` is beyond the
     /// vocabulary.
-    pub fn token_logprobs(
+    pub fn token_logprobs<'a>(
         &mut self,
-        logits: &[f32],
+        logits: impl Into<Logits<'a>>,
         token: u32,
         k: u32,
     ) -> Result<TokenLogprobs, SamplingError> {
-        token_logprobs(&mut Row::scan(logits, &mut self.scratch)?, token, k)
+        let Logits { values, peaks } = logits.into();
+        token_logprobs(
+            &mut Row::with_peaks(values, peaks, &mut self.scratch)?,
+            token,
+            k,
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! The shape of a ragged paged batch: which token rows belong together, and where their keys and
 //! values lie.
 
-use crate::Buffer;
+use crate::{Buffer, LayerCache};
 
 /// The slot of a token whose key and value are computed but not written (a pad, for instance).
 pub const NO_SLOT: u32 = u32::MAX;
@@ -28,16 +28,6 @@ pub struct BlockTables {
     pub tables: Vec<Vec<u32>>,
     /// Positions per block.
     pub block_size: usize,
-}
-
-/// Keys and values of one layer, each `[blocks, block_size, kv_heads, head_dim]` and of
-/// the same format, usually f32 or bf16.
-#[derive(Debug)]
-pub struct LayerCache {
-    /// Keys, already rotated.
-    pub k: Buffer,
-    /// Values.
-    pub v: Buffer,
 }
 
 /// Arguments of [`Backend::rope_and_store`](crate::Backend::rope_and_store); `rows` is

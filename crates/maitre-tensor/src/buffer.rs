@@ -1,6 +1,6 @@
 //! [`Buffer`]: host memory that operators read and write.
 
-use half::{bf16, f16};
+use half::bf16;
 
 use crate::aligned::AlignedBytes;
 use crate::element::Element;
@@ -15,14 +15,6 @@ pub struct Buffer {
     bytes: AlignedBytes,
     dtype: DType,
     len: usize,
-}
-
-/// Elements of any format.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum View<'a> {
-    F32(&'a [f32]),
-    Bf16(&'a [bf16]),
-    F16(&'a [f16]),
 }
 
 impl Buffer {
@@ -108,15 +100,6 @@ impl Buffer {
     /// [`TensorError::WrongDType`] for any other format.
     pub fn bf16s_mut(&mut self) -> Result<&mut [bf16], TensorError> {
         self.elements_mut()
-    }
-
-    /// The elements, whatever their format.
-    pub(crate) fn view(&self) -> View<'_> {
-        match self.dtype {
-            DType::F32 => View::F32(self.bytes.as_slice()),
-            DType::Bf16 => View::Bf16(self.bytes.as_slice()),
-            DType::F16 => View::F16(self.bytes.as_slice()),
-        }
     }
 
     pub(crate) fn elements<T: Element>(&self) -> Result<&[T], TensorError> {

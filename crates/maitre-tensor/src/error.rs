@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{CpuPath, DType};
+use crate::{CpuPath, DType, KvFormat};
 
 /// What went wrong, what was expected, and where.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,21 @@ pub enum TensorError {
         col: usize,
         /// The number.
         value: f32,
+    },
+    /// Memory for the keys and values of a layer could not be reserved.
+    #[error(
+        "cannot reserve keys and values of {slots} slots with {kv_heads} heads of {head_dim} \
+         {format} elements: out of memory; use fewer blocks"
+    )]
+    CacheMemory {
+        /// Slots asked for.
+        slots: usize,
+        /// Key heads.
+        kv_heads: usize,
+        /// Elements per head.
+        head_dim: usize,
+        /// Their format.
+        format: KvFormat,
     },
     /// A buffer was read as another number format than it holds.
     #[error("the buffer holds {actual} elements, but {expected} were asked for")]

@@ -5,12 +5,12 @@
 //! of its tile is. The portable kernels are the specification; a path for a newer instruction set
 //! is one more table of the same shape, chosen by [`CpuPath`](crate::CpuPath).
 
-use crate::buffer::View;
+use crate::attend::{Queries, Room, Seen, States, Tile};
+use crate::cache::CellShape;
 use crate::input::{Group, InputRows, InputShape};
 use crate::team::Scratch;
 use crate::tiles::Rect;
-use crate::weight::PackedView;
-use crate::{BlockTables, Span};
+use crate::weight::{Int4Row, PackedView};
 
 /// The kernels of one instruction-set path.
 #[derive(Debug)]
@@ -20,20 +20,30 @@ pub(crate) struct Kernels {
     /// Brings a row of activations into the form that the products read.
     pub(crate) encode:
         fn(values: &[f32], shape: &InputShape, words: &mut [u32], groups: &mut [Group]),
+    /// Rounds weights of an output feature to int8, four per word, and returns their scale.
+    pub(crate) quantize_int8: fn(values: &[f32], words: &mut [u32]) -> f32,
+    /// Rounds weights of an output feature and group to int4, eight per word.
+    pub(crate) quantize_int4: fn(values: &[f32], words: &mut [u32]) -> Int4Row,
     /// One row of a packed table, widened.
     pub(crate) embed: fn(table: PackedView<'_>, row: usize, out: &mut [f32]),
-    /// A rectangle of `x * w^T + bias`.
-    pub(crate) linear: fn(&Linear<'_>, Rect<'_, f32>, &mut Scratch),
+    /// A rectangle of `x * w^T + bias`; of a gated weight, of `silu(gate) * up`.
+    pub(crate) linear: fn(&Linear<'_>, &mut Rect<'_, f32>, &mut Scratch),
+    /// The largest of every 64 logits; NaN for 64 of which one is NaN or +inf.
+    pub(crate) peaks: fn(logits: &[f32], out: &mut [f32]),
     /// `x / sqrt(mean(x^2) + eps) * weight`.
     pub(crate) rms_norm: fn(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     /// `sum += delta`.
     pub(crate) add: fn(sum: &mut [f32], delta: &[f32]),
-    /// Rotates the pairs `(i, i + len / 2)` of a head.
-    pub(crate) rotate: fn(head: &mut [f32], cos: &[f32], sin: &[f32]),
-    /// Some token rows of the query heads that share one key head.
-    pub(crate) attend: fn(&Attend<'_>, Rect<'_, f32>, &mut Scratch),
-    /// `gate * sigmoid(gate) * up`.
-    pub(crate) silu_mul: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
+    /// Normalises a head if it has a norm, and rotates its pairs `(i, i + len / 2)`.
+    pub(crate) rope: fn(&RopeHead<'_>, out: &mut [f32]),
+    /// Rounds a key into its place in a cell.
+    pub(crate) store_key: fn(CellShape, cell: &mut [u32], slot: usize, key: &[f32]),
+    /// Rounds a value into its place in a cell; the other slots keep theirs.
+    pub(crate) store_value: fn(CellShape, cell: &mut [u32], slot: usize, value: &[f32]),
+    /// Rounds a query to meet keys of a format; returns the factor of its scores, less the scale.
+    pub(crate) load_query: fn(CellShape, query: &[f32], words: &mut [u32], sums: &mut [i32]) -> f32,
+    /// Merges a tile of the cache into what queries know.
+    pub(crate) attend: fn(&Tile<'_>, &Queries<'_>, Seen, &mut Room<'_>, &mut States<'_>),
 }
 
 /// What [`Kernels::linear`] reads. The tile's columns start at a multiple of
@@ -46,16 +56,16 @@ pub(crate) struct Linear<'a> {
     pub(crate) bias: Option<&'a [f32]>,
 }
 
-/// What [`Kernels::attend`] reads; shapes as in [`Attention`](crate::Attention). The tile's columns
-/// are the query heads that share one key head.
-pub(crate) struct Attend<'a> {
-    pub(crate) q: &'a [f32],
-    pub(crate) k: View<'a>,
-    pub(crate) v: View<'a>,
-    pub(crate) spans: &'a [Span],
-    pub(crate) tables: &'a BlockTables,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) scale: f32,
+/// What [`Kernels::rope`] reads.
+pub(crate) struct RopeHead<'a> {
+    /// The head as projected.
+    pub(crate) input: &'a [f32],
+    /// Weight of its RMS normalisation, as long as the head.
+    pub(crate) norm: Option<&'a [f32]>,
+    /// Added to the mean square.
+    pub(crate) eps: f32,
+    /// Cosines of the position, half as many.
+    pub(crate) cos: &'a [f32],
+    /// Sines of the position.
+    pub(crate) sin: &'a [f32],
 }

@@ -41,9 +41,11 @@
 //! ```
 
 mod aligned;
+mod attend;
 mod backend;
 mod batch;
 mod buffer;
+mod cache;
 mod cpu;
 mod dtype;
 mod element;
@@ -53,6 +55,7 @@ mod format;
 mod heartbeat;
 mod input;
 mod kernels;
+mod limits;
 mod portable;
 mod team;
 mod tiles;
@@ -60,9 +63,10 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use backend::Backend;
-pub use batch::{Attention, BlockTables, LayerCache, NO_SLOT, RopeStore, Span};
+pub use backend::{Backend, PEAK_BLOCK};
+pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
+pub use cache::{KvFormat, LayerCache};
 pub use cpu::CpuPath;
 pub use dtype::DType;
 pub use error::TensorError;
@@ -70,4 +74,5 @@ pub use files::{RawTensor, TensorFile};
 pub use format::{InputFormat, WeightFormat};
 pub use heartbeat::Heartbeat;
 pub use input::LinearInput;
+pub use limits::Limits;
 pub use weight::{PackedWeight, WeightView};

@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use gate::Gate;
 
 use crate::TensorError;
+use crate::aligned::ALIGNMENT;
 use crate::tiles::Outputs;
 
 /// Memory that a member reuses from tile to tile; it grows to the largest tile and stays.
@@ -26,6 +27,8 @@ use crate::tiles::Outputs;
 pub(crate) struct Scratch {
     floats: Vec<f32>,
     words: Vec<u32>,
+    integers: Vec<i32>,
+    records: Vec<f32>,
 }
 
 impl Scratch {
@@ -35,6 +38,20 @@ impl Scratch {
             self.floats.resize(len, 0.0);
         }
         &mut self.floats[..len]
+    }
+
+    /// Numbers, words and integers with unspecified contents, each list starting at a cache line.
+    pub(crate) fn aligned(
+        &mut self,
+        floats: usize,
+        words: usize,
+        integers: usize,
+    ) -> (&mut [f32], &mut [u32], &mut [i32]) {
+        (
+            at_cache_line(&mut self.floats, floats),
+            at_cache_line(&mut self.words, words),
+            at_cache_line(&mut self.integers, integers),
+        )
     }
 
     /// So many words and numbers with unspecified contents.
@@ -51,14 +68,41 @@ impl Scratch {
         }
         (&mut self.words[..words], &mut self.floats[..floats])
     }
+
+    /// A list of its own, which may be lent together with the others.
+    pub(crate) fn take_records(&mut self) -> Vec<f32> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// Gives back what [`Scratch::take_records`] lent.
+    pub(crate) fn give_records(&mut self, records: Vec<f32>) {
+        self.records = records;
+    }
+}
+
+/// The first `len` elements that start at a cache line, of a list that grows if it is too short.
+fn at_cache_line<T: Copy + Default>(list: &mut Vec<T>, len: usize) -> &mut [T] {
+    let most = len + ALIGNMENT / size_of::<T>();
+    if list.len() < most {
+        list.resize(most, T::default());
+    }
+    let offset = list.as_ptr().align_offset(ALIGNMENT);
+    &mut list[offset..offset + len]
+}
+
+/// What the current leader owns: its own tile memory, and memory shared by a whole operator.
+#[derive(Debug, Default)]
+struct Lead {
+    tile: Scratch,
+    operator: Scratch,
 }
 
 /// The threads; dropping the team ends and joins them.
 #[derive(Debug)]
 pub(crate) struct Team {
     gate: Arc<Gate>,
-    /// Held by the thread that runs an operator, with the memory for its tiles.
-    lead: Mutex<Scratch>,
+    /// Held by the thread that runs an operator: one operator at a time.
+    lead: Mutex<Lead>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -132,10 +176,20 @@ impl Drop for Team {
 pub(crate) struct Turn<'a> {
     team: &'a Team,
     operator: &'static str,
-    lead: MutexGuard<'a, Scratch>,
+    lead: MutexGuard<'a, Lead>,
 }
 
 impl Turn<'_> {
+    /// Memory for the whole operator, to be given back with [`Turn::give_back`] for the next one.
+    pub(crate) fn borrow_scratch(&mut self) -> Scratch {
+        std::mem::take(&mut self.lead.operator)
+    }
+
+    /// Returns what [`Turn::borrow_scratch`] lent.
+    pub(crate) fn give_back(&mut self, scratch: Scratch) {
+        self.lead.operator = scratch;
+    }
+
     /// Hands each tile of `outputs` to `task` once, on whichever member comes first, and returns
     /// when all are done.
     ///
@@ -161,7 +215,7 @@ impl Turn<'_> {
     {
         let Self { team, lead, .. } = self;
         // SAFETY: the lock in `lead` keeps every other thread out.
-        unsafe { team.gate.lead(tiles, task, &team.workers, lead) }.map_err(|message| {
+        unsafe { team.gate.lead(tiles, task, &team.workers, &mut lead.tile) }.map_err(|message| {
             TensorError::Panicked {
                 operator: self.operator,
                 message,

@@ -224,62 +224,79 @@ impl<T> Rect<'_, T> {
     }
 }
 
-/// The slots of a cache, dealt out round-robin: part `i` of `n` may write the slots whose number
-/// leaves remainder `i`. Several tokens that name one slot meet in one part, in order.
-pub(crate) struct SlotShares<'a, T> {
-    base: Base<'a, T>,
-    width: usize,
+/// The cells of a cache, `[groups, kv_heads, cell]`, dealt out by key head and round-robin by group
+/// of slots. Several tokens that name one slot meet in one part, in order, and so do slots that
+/// share words.
+///
+/// Part `share + shares * kv_head` owns the cells of that head in groups that leave the remainder
+/// `share`: the numbering of a [`Grid`] of `shares` blocks of rows and `kv_heads` blocks of columns.
+pub(crate) struct Cells<'a> {
+    base: Base<'a, u32>,
+    kv_heads: usize,
+    /// Words per cell.
+    words: usize,
     shares: usize,
 }
 
-/// One share of the slots of a cache.
-pub(crate) struct SlotShare<'a, T> {
-    base: Base<'a, T>,
-    width: usize,
+/// One part of [`Cells`].
+pub(crate) struct CellShare<'a> {
+    base: Base<'a, u32>,
+    kv_heads: usize,
+    words: usize,
     shares: usize,
     share: usize,
+    kv_head: usize,
 }
 
-impl<'a, T> SlotShares<'a, T> {
-    /// Deals the slots of `[slots, width]` out to `shares` parts.
-    pub(crate) fn new(data: &'a mut [T], width: usize, shares: usize) -> Self {
+impl<'a> Cells<'a> {
+    /// Deals out `[groups, kv_heads, words]` to `shares` parts per head.
+    pub(crate) fn new(data: &'a mut [u32], kv_heads: usize, words: usize, shares: usize) -> Self {
         Self {
             base: Base::new(data),
-            width,
+            kv_heads,
+            words,
             shares: shares.max(1),
         }
     }
 }
 
-// SAFETY: a slot number has one remainder, and `SlotShare` gives out only slots of its own.
-unsafe impl<'a, T: Send> Outputs for SlotShares<'a, T> {
-    type Part = SlotShare<'a, T>;
+// SAFETY: a group has one remainder, and `CellShare` gives out only cells of its groups and head.
+unsafe impl<'a> Outputs for Cells<'a> {
+    type Part = CellShare<'a>;
 
     fn tiles(&self) -> usize {
-        self.shares
+        self.shares * self.kv_heads
     }
 
-    unsafe fn part(&self, tile: usize) -> SlotShare<'a, T> {
-        SlotShare {
+    unsafe fn part(&self, tile: usize) -> CellShare<'a> {
+        CellShare {
             base: self.base,
-            width: self.width,
+            kv_heads: self.kv_heads,
+            words: self.words,
             shares: self.shares,
-            share: tile,
+            share: tile % self.shares,
+            kv_head: tile / self.shares,
         }
     }
 }
 
-impl<T> SlotShare<'_, T> {
-    /// Whether the slot is one of this share's.
-    pub(crate) fn owns(&self, slot: usize) -> bool {
-        slot % self.shares == self.share
+impl CellShare<'_> {
+    /// The key head whose cells these are.
+    pub(crate) fn kv_head(&self) -> usize {
+        self.kv_head
     }
 
-    /// The slot's numbers.
-    pub(crate) fn slot_mut(&mut self, slot: usize) -> &mut [T] {
-        assert!(self.owns(slot), "a tile writes a slot of another tile");
-        // SAFETY: the slot belongs to this share alone, and `&mut self` lends it once.
-        unsafe { self.base.slice(slot * self.width..(slot + 1) * self.width) }
+    /// Whether the group of slots is one of this share's.
+    pub(crate) fn owns(&self, group: usize) -> bool {
+        group % self.shares == self.share
+    }
+
+    /// The head's cell of the group.
+    pub(crate) fn cell_mut(&mut self, group: usize) -> &mut [u32] {
+        assert!(self.owns(group), "a tile writes a cell of another tile");
+        let start = (group * self.kv_heads + self.kv_head) * self.words;
+        // SAFETY: the cell belongs to this share alone, and `&mut self` lends it once.
+        unsafe { self.base.slice(start..start + self.words) }
     }
 }
 
@@ -336,24 +353,25 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_has_one_owner() {
-        let mut cells = vec![0; 7 * 3];
-        touch_all(SlotShares::new(&mut cells, 3, 4), |mut part| {
-            for slot in 0..7 {
-                if part.owns(slot) {
-                    part.slot_mut(slot).iter_mut().for_each(|cell| *cell += 1);
+    fn every_cell_has_one_owner() {
+        let (groups, kv_heads, words) = (7, 3, 2);
+        let mut cells = vec![0; groups * kv_heads * words];
+        touch_all(Cells::new(&mut cells, kv_heads, words, 4), |mut part| {
+            for group in 0..groups {
+                if part.owns(group) {
+                    part.cell_mut(group).iter_mut().for_each(|word| *word += 1);
                 }
             }
         });
-        assert_eq!(cells, vec![1; 21]);
+        assert_eq!(cells, vec![1; groups * kv_heads * words]);
     }
 
     #[test]
-    #[should_panic(expected = "a slot of another tile")]
-    fn a_share_refuses_the_slots_of_others() {
+    #[should_panic(expected = "a cell of another tile")]
+    fn a_share_refuses_the_cells_of_others() {
         let mut cells = vec![0; 4];
-        let shares = SlotShares::new(&mut cells, 1, 2);
+        let shares = Cells::new(&mut cells, 1, 1, 2);
         // SAFETY: the only part.
-        unsafe { shares.part(0) }.slot_mut(1);
+        unsafe { shares.part(0) }.cell_mut(1);
     }
 }

@@ -5,8 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, CpuPath, DType, LayerCache, LinearInput, RopeStore,
-    Span, WeightFormat, WeightView,
+    Attention, Backend, BlockTables, Buffer, CpuPath, DType, KvFormat, LayerCache, LinearInput,
+    RopeStore, Span, WeightFormat, WeightView,
 };
 
 /// The system's allocator, counting.
@@ -65,7 +65,7 @@ fn allocations(backend: &Backend, format: WeightFormat) -> usize {
     };
     let weight = backend.pack(&[view], format).unwrap();
     let input = |cols| LinearInput::new(format.input(), cols, ROWS).unwrap();
-    let (mut normed, mut half) = (input(WIDTH), input(WIDTH / 2));
+    let mut normed = input(WIDTH);
     let (tokens, norm, table) = ([0; ROWS], zeros(WIDTH), zeros(ROWS * DIM / 2));
     let positions: Vec<u32> = (0..ROWS as u32).collect();
     let spans = [Span {
@@ -77,12 +77,10 @@ fn allocations(backend: &Backend, format: WeightFormat) -> usize {
         tables: vec![vec![0]],
         block_size: ROWS,
     };
-    let mut cache = LayerCache {
-        k: zeros(ROWS * KV_HEADS * DIM),
-        v: zeros(ROWS * KV_HEADS * DIM),
-    };
+    let mut cache = LayerCache::new(ROWS, KV_HEADS, DIM, KvFormat::Bf16).unwrap();
     let [mut x, mut y, mut q] = [(); 3].map(|()| zeros(ROWS * WIDTH));
-    let mut qkv = zeros(ROWS * QKV);
+    let gated = backend.pack_gated(view, view, format).unwrap();
+    let (mut qkv, mut half) = (zeros(ROWS * QKV), zeros(ROWS * QKV));
     let mut step = || {
         backend.step(|| {
             backend.embed(&weight, &tokens, &mut x)?;
@@ -114,7 +112,7 @@ fn allocations(backend: &Backend, format: WeightFormat) -> usize {
                 scale: 1.0,
                 out: &mut y,
             })?;
-            backend.silu_mul(&y, WIDTH / 2, &mut half, ROWS)?;
+            backend.linear_silu_mul(&normed, &gated, None, &mut half, 0..ROWS)?;
             backend.encode(&y, &mut normed, ROWS)?;
             backend.gather_rows(&x, WIDTH, &tokens, &mut y)?;
             backend.add_rms_norm(&mut x, &y, &norm, 1e-6, &mut normed, ROWS)

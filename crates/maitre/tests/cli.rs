@@ -3,8 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -165,6 +166,62 @@ fn bad_usage_is_exit_code_2() {
     ] {
         let said = fails(arguments, 2);
         assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
+
+/// A warm engine that is asked `lines`.
+fn bench_line_by_line(lines: &str) -> Output {
+    let mut engine = Command::new(env!("CARGO_BIN_EXE_maitre"))
+        .args(["bench", "--line-by-line", "--threads", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut requests = engine.stdin.take().unwrap();
+    requests.write_all(lines.as_bytes()).unwrap();
+    drop(requests);
+    engine.wait_with_output().unwrap()
+}
+
+#[test]
+fn bench_answers_line_by_line() {
+    let output = bench_line_by_line("2 4 3\nlimits\n1 8 1\n");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let answers = stdout(&output);
+    let answers: Vec<&str> = answers.lines().collect();
+    let [ready, first, limits, second] = answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(ready, "ready");
+    for (answer, tokens) in [(first, "6"), (second, "1")] {
+        let (seconds, generated) = answer.split_once(' ').unwrap();
+        assert!(seconds.parse::<f64>().unwrap() > 0.0, "{answer}");
+        assert_eq!(generated, tokens);
+    }
+    let names: Vec<&str> = limits
+        .split(' ')
+        .map(|pair| {
+            let (name, rate) = pair.split_once('=').unwrap();
+            assert!(rate.parse::<f64>().unwrap() > 0.0, "{pair}");
+            name
+        })
+        .collect();
+    assert_eq!(names, ["read", "f32", "bf16", "int8"]);
+}
+
+#[test]
+fn bench_says_which_line_it_cannot_answer() {
+    for (line, expected) in [
+        ("2 4", "`2 4`: expected `USERS INPUT_TOKENS OUTPUT_TOKENS`"),
+        ("one 4 3", "`one 4 3`: expected"),
+        ("1 4 0", "output-tokens is 0"),
+        ("1 1000000 1", "context holds"),
+    ] {
+        let output = bench_line_by_line(line);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}: {said}");
+        assert!(said.contains(expected), "{line}: {said}");
     }
 }
 

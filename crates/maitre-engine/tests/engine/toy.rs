@@ -10,7 +10,7 @@ use maitre_engine::{
     Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason, GenerateRequest,
     Generation, Input, MemoryBudget, Parts,
 };
-use maitre_model::{Batch, GenerationDefaults, ModelError};
+use maitre_model::{Batch, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
 use maitre_text::Tokenizer;
 
@@ -180,7 +180,7 @@ impl Executor for Toy {
         Ok(())
     }
 
-    fn logits(&mut self, rows: Range<usize>) -> Result<&[f32], ModelError> {
+    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
         self.logits.clear();
         for &(hash, marked) in &self.rows[rows] {
             assert!(
@@ -199,7 +199,10 @@ impl Executor for Toy {
                 (z >> 40) as f32 / (1 << 24) as f32 * 8.0
             }));
         }
-        Ok(&self.logits)
+        Ok(Logits {
+            values: &self.logits,
+            peaks: &[],
+        })
     }
 }
 

@@ -138,8 +138,8 @@ fn logits_are_only_those_of_the_last_step() {
         Err(ModelError::LogitsRange { available: 0, .. })
     ));
     runner.forward(&good()).unwrap();
-    assert_eq!(runner.logits(0..5).unwrap().len(), 5 * 71);
-    assert_eq!(runner.logits(2..2).unwrap().len(), 0);
+    assert_eq!(runner.logits(0..5).unwrap().values.len(), 5 * 71);
+    assert_eq!(runner.logits(2..2).unwrap().values.len(), 0);
     assert!(runner.logits(4..6).is_err());
     assert!(runner.logits(0..33).is_err());
 }

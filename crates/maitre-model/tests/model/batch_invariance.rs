@@ -107,7 +107,7 @@ fn tiled_logits(runner: &mut Runner, rows: usize, tile: usize) -> Vec<Vec<f32>> 
     let vocab = runner.limits().vocab_size;
     let mut all = Vec::new();
     for start in (0..rows).step_by(tile) {
-        let logits = runner.logits(start..rows.min(start + tile)).unwrap();
+        let logits = runner.logits(start..rows.min(start + tile)).unwrap().values;
         all.extend(logits.chunks_exact(vocab).map(<[f32]>::to_vec));
     }
     all

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use maitre_model::{Runner, RunnerConfig};
+use maitre_model::{LoadOptions, Runner, RunnerConfig};
 use maitre_tensor::WeightFormat;
 use tokenizers::Tokenizer;
 
@@ -94,4 +94,39 @@ fn target_predicts_heldout_text_as_published() {
 #[test]
 fn draft_predicts_heldout_text_as_published() {
     check(&maitre_bundled::DRAFT, "draft", 4.92);
+}
+
+/// Perplexity of the target over every `stride`-th window.
+fn target_perplexity(options: &LoadOptions, stride: usize) -> f64 {
+    let config = RunnerConfig::new(32, 16, WINDOW, 1);
+    let mut runner = sized_runner(&bundled(&maitre_bundled::TARGET), options, 2, config);
+    let ids = heldout_ids();
+    let windows = ids.chunks_exact(WINDOW).step_by(stride);
+    let predicted = windows.len() * (WINDOW - 1);
+    let loss: f64 = windows.map(|window| window_loss(&mut runner, window)).sum();
+    (loss / predicted as f64).exp()
+}
+
+#[test]
+fn integer_formats_lose_little() {
+    let all = std::env::var_os("MAITRE_TEST_ALL_WINDOWS").is_some();
+    let stride = if all { 1 } else { DEFAULT_STRIDE };
+    let bf16 = target_perplexity(&in_dtype(WeightFormat::Bf16), stride);
+    println!("bf16: {bf16:.4}");
+    // The rise over bf16 that each may cost.
+    let limits = [
+        ("int8", 0.005),
+        ("int8-g64", 0.005),
+        ("int4-g32", 0.03),
+        ("int4", 0.03),
+        ("int4-g128", 0.03),
+    ];
+    for (name, limit) in limits {
+        let found = target_perplexity(&in_dtype(name.parse().unwrap()), stride);
+        let rise = found / bf16 - 1.0;
+        println!("{name}: {found:.4}, {:+.2} %", rise * 100.0);
+        assert!(rise < limit, "{name}: perplexity {found}, bf16 {bf16}");
+        // Rounding to integers must show, or nothing was rounded.
+        assert!(rise.abs() > 1e-6, "{name}");
+    }
 }

@@ -142,7 +142,7 @@ pub(crate) fn all_logits(runner: &mut Runner, rows: usize) -> Vec<Vec<f32>> {
     let mut all = Vec::with_capacity(rows);
     for start in (0..rows).step_by(LOGITS_TILE) {
         let end = rows.min(start + LOGITS_TILE);
-        let tile = runner.logits(start..end).unwrap();
+        let tile = runner.logits(start..end).unwrap().values;
         all.extend(tile.chunks_exact(vocab).map(<[f32]>::to_vec));
     }
     all
@@ -197,7 +197,7 @@ pub(crate) fn greedy(
         runner.forward(&batch).unwrap();
         computed = end;
         if complete {
-            let next = argmax(runner.logits(0..1).unwrap());
+            let next = argmax(runner.logits(0..1).unwrap().values);
             known.push(next);
             if stops.contains(&next) {
                 break;

@@ -1,21 +1,44 @@
 //! Attention over the paged cache.
+//!
+//! Work is cut into some token rows of the query heads that share one key head, so that each key
+//! and value loaded meets all of them. Where that leaves threads without work (few sequences, few
+//! key heads), contexts are cut too, at the fixed boundaries of chunks, and the chunks' results are
+//! merged in a second pass over the team.
+
+mod walk;
+
+use std::ops::Range;
 
 use super::Backend;
-use super::check::{Check, describe};
-use crate::kernels::Attend;
-use crate::tiles::Grid;
+use super::check::{Check, check_shape};
+use crate::attend::Attend;
+use crate::kernels::Kernels;
+use crate::team::{Scratch, Turn};
+use crate::tiles::{Grid, Rect, RowBlocks};
 use crate::{Attention, TensorError};
 
-/// Most token rows of a tile: enough to use a loaded key often, few enough that their running sums
-/// stay in the first-level cache.
-const TILE_ROWS: usize = 16;
+use walk::{Partial, Record, Walk};
 
-/// Tiles per thread below which tiles are made smaller.
-const TILES_PER_THREAD: usize = 8;
+/// Most queries of a work item: enough to use a loaded key often, few enough that what they know
+/// stays in the second-level cache.
+const QUERIES: usize = 48;
+
+/// Work items per thread below which they are made smaller.
+const ITEMS_PER_THREAD: usize = 8;
+
+/// Work items per thread below which contexts are split.
+const SPLIT_BELOW: usize = 2;
+
+/// Most numbers that the chunks of split contexts may leave behind.
+const MOST_RECORDED: usize = 4 << 20;
 
 impl Backend {
     /// Causal attention of each span's tokens over the span's cached keys and values:
     /// `softmax(scale * q * k^T) * v`, where a token sees all positions up to its own.
+    ///
+    /// Queries and weights are rounded as the cache is: not at all for f32, to bf16 for bf16, to
+    /// fixed point of 15 and 16 bits for int8. Sums are f32. What a slot holds that a token does
+    /// not see never shows, be it NaN. Blocks of a multiple of 16 slots are read in place.
     ///
     /// # Errors
     ///
@@ -29,8 +52,7 @@ impl Backend {
         let width = args.heads * args.head_dim;
         let attend = Attend {
             q: check.matrix("q", args.q, rows, width)?,
-            k: args.cache.k.view(),
-            v: args.cache.v.view(),
+            cache: args.cache,
             spans: args.spans,
             tables: args.tables,
             heads: args.heads,
@@ -39,14 +61,166 @@ impl Backend {
             scale: args.scale,
         };
         let out = check.matrix_mut("out", args.out, rows, width)?;
-        let wanted = self.threads() * TILES_PER_THREAD;
-        let block = (rows * args.kv_heads / wanted).clamp(1, TILE_ROWS);
-        let grid = Grid::new(out, width, block, width / args.kv_heads);
-        let kernels = self.kernels();
-        self.turn("paged_attention")
-            .for_each(grid, |rect, scratch| {
-                (kernels.attend)(&attend, rect, scratch)
-            })
+        let plan = Plan::new(&attend, rows, self.threads());
+        let mut turn = self.turn("paged_attention");
+        let work = Work {
+            kernels: self.kernels(),
+            args: &attend,
+            plan,
+        };
+        if plan.chunks == 1 {
+            return turn.for_each(plan.grid(&attend, out), |rect, scratch| {
+                work.whole(rect, scratch);
+            });
+        }
+        let mut scratch = turn.borrow_scratch();
+        let result = work.split(&mut turn, out, &mut scratch);
+        turn.give_back(scratch);
+        result
+    }
+}
+
+/// How the work is cut up. No result depends on it.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Token rows per work item.
+    block: usize,
+    /// Blocks of token rows.
+    blocks: usize,
+    /// Chunks of the longest context if contexts are split, else 1.
+    chunks: usize,
+}
+
+impl Plan {
+    fn new(args: &Attend<'_>, rows: usize, threads: usize) -> Self {
+        let group = args.heads / args.kv_heads;
+        let wanted = threads * ITEMS_PER_THREAD;
+        let block = (rows * args.kv_heads / wanted).clamp(1, QUERIES.div_ceil(group));
+        let blocks = rows.div_ceil(block);
+        let longest = args.spans.iter().map(|span| span.context_len).max();
+        let chunks = longest.unwrap_or(0).div_ceil(walk::CHUNK).max(1);
+        let recorded = blocks * block * args.heads * Record::len(args.head_dim);
+        let few = threads > 1 && blocks * args.kv_heads < threads * SPLIT_BELOW;
+        let splits = few && recorded.saturating_mul(chunks) <= MOST_RECORDED;
+        Self {
+            block,
+            blocks,
+            chunks: if splits { chunks } else { 1 },
+        }
+    }
+
+    /// Rectangles of token rows by the query heads of a key head.
+    fn grid<'a>(&self, args: &Attend<'_>, out: &'a mut [f32]) -> Grid<'a, f32> {
+        let width = args.heads * args.head_dim;
+        Grid::new(out, width, self.block, width / args.kv_heads)
+    }
+}
+
+/// What every work item knows.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    kernels: &'static Kernels,
+    args: &'a Attend<'a>,
+    plan: Plan,
+}
+
+impl<'a> Work<'a> {
+    fn walk(&self, kv_head: usize, span: usize, tokens: Range<usize>) -> Walk<'a> {
+        Walk {
+            kernels: self.kernels,
+            args: self.args,
+            span,
+            tokens,
+            kv_head,
+        }
+    }
+
+    /// The key head of a rectangle.
+    fn kv_head(&self, rect: &Rect<'_, f32>) -> usize {
+        rect.cols().start / (self.args.heads / self.args.kv_heads * self.args.head_dim)
+    }
+
+    /// Whole contexts, one chunk after the other.
+    fn whole(&self, mut out: Rect<'_, f32>, scratch: &mut Scratch) {
+        let (dim, kv_head) = (self.args.head_dim, self.kv_head(&out));
+        let mut records = scratch.take_records();
+        Walk::each_span(self.args.spans, out.rows(), |span, tokens| {
+            let walk = self.walk(kv_head, span, tokens.clone());
+            let (group, len) = (walk.group(), Record::len(dim));
+            records.resize(records.len().max(tokens.len() * group * len), 0.0);
+            walk.run(walk.chunks(), scratch, |query, chunk, partial| {
+                let mut record = Record(&mut records[query * len..][..len]);
+                match chunk {
+                    0 => record.copy(&partial),
+                    _ => record.merge(&partial),
+                }
+            });
+            for (query, record) in records[..tokens.len() * group * len]
+                .chunks_exact_mut(len)
+                .enumerate()
+            {
+                let row = out.row_mut(tokens.start + query / group);
+                Record(record).finish(&mut row[query % group * dim..][..dim]);
+            }
+        });
+        scratch.give_records(records);
+    }
+
+    /// Every chunk on its own, then the merging.
+    ///
+    /// ```text
+    /// records   [kv_heads][blocks of rows][chunks] of [block][group][head_dim + 2]
+    /// ```
+    fn split(
+        &self,
+        turn: &mut Turn<'_>,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<(), TensorError> {
+        let (args, plan) = (self.args, self.plan);
+        let group = args.heads / args.kv_heads;
+        let (dim, len) = (args.head_dim, Record::len(args.head_dim));
+        let item = plan.block * group * len;
+        let records = scratch.floats(args.kv_heads * plan.blocks * plan.chunks * item);
+        turn.for_each(RowBlocks::new(records, item, 1), |part, scratch| {
+            let (item, chunk) = (part.first / plan.chunks, part.first % plan.chunks);
+            let (kv_head, first) = (item / plan.blocks, item % plan.blocks * plan.block);
+            Walk::each_span(args.spans, first..first + plan.block, |span, tokens| {
+                let walk = self.walk(kv_head, span, tokens.clone());
+                if walk.chunks().contains(&chunk) {
+                    let offset = (tokens.start - first) * group;
+                    walk.run(chunk..chunk + 1, scratch, |query, _, partial| {
+                        let start = (offset + query) * len;
+                        Record(&mut part.data[start..start + len]).copy(&partial);
+                    });
+                }
+            });
+        })?;
+        let records = &*records;
+        turn.for_each(plan.grid(args, out), |mut rect, scratch| {
+            let kv_head = self.kv_head(&rect);
+            let first = rect.rows().start;
+            let items = (kv_head * plan.blocks + first / plan.block) * plan.chunks;
+            let total = scratch.floats(len);
+            Walk::each_span(args.spans, rect.rows(), |span, tokens| {
+                for token in tokens {
+                    let walk = self.walk(kv_head, span, token..token + 1);
+                    for head in 0..group {
+                        let offset = ((token - first) * group + head) * len;
+                        for chunk in walk.chunks() {
+                            let start = (items + chunk) * item + offset;
+                            let partial = Partial::of(&records[start..start + len]);
+                            match chunk {
+                                0 => Record(total).copy(&partial),
+                                _ => Record(total).merge(&partial),
+                            }
+                        }
+                        let out = &mut rect.row_mut(token)[head * dim..][..dim];
+                        Record(total).finish(out);
+                    }
+                }
+            });
+        })
     }
 }
 
@@ -103,24 +277,13 @@ fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError>
 }
 
 fn check_cache(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
-    let (k, v) = (&args.cache.k, &args.cache.v);
-    let alike = k.dtype() == v.dtype() && k.len() == v.len();
-    check.rule(
-        alike,
-        "cache.v",
-        "as large as `cache.k` and of its format",
-        describe(v),
-    )?;
-    let block_len = args.tables.block_size * args.kv_heads * args.head_dim;
-    let whole = k.len().is_multiple_of(block_len);
-    check.rule(
-        whole,
-        "cache.k",
-        format_args!("whole blocks of {block_len} elements"),
-        describe(k),
-    )?;
+    check_shape(check, args.cache, args.kv_heads, args.head_dim)?;
+    let blocks = args.cache.slots() / args.tables.block_size;
     args.tables
         .tables
         .iter()
-        .try_for_each(|table| check.indices("tables", table, k.len() / block_len))
+        .try_for_each(|table| check.indices("tables", table, blocks))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use crate::format::InputFormat;
 use crate::input::LinearInput;
-use crate::{Buffer, DType, TensorError};
+use crate::{Buffer, DType, LayerCache, TensorError};
 
 /// The operator whose arguments are checked.
 #[derive(Clone, Copy)]
@@ -146,4 +146,19 @@ impl Check {
 /// A buffer in an error message; written out only if there is one.
 pub(super) fn describe(buffer: &Buffer) -> impl Display + '_ {
     fmt::from_fn(|f| write!(f, "{} {} elements", buffer.len(), buffer.dtype()))
+}
+
+/// That a cache holds heads of this number and size.
+pub(super) fn check_shape(
+    check: Check,
+    cache: &LayerCache,
+    kv_heads: usize,
+    head_dim: usize,
+) -> Result<(), TensorError> {
+    check.rule(
+        (cache.kv_heads(), cache.head_dim()) == (kv_heads, head_dim),
+        "cache",
+        format_args!("{kv_heads} heads of {head_dim} elements"),
+        format_args!("{} heads of {}", cache.kv_heads(), cache.head_dim()),
+    )
 }

@@ -24,6 +24,12 @@ const TILES_PER_THREAD: usize = 4;
 /// Fewest token rows of a tile where rows are cut: each cut reads the weights once more.
 const TILE_ROWS: usize = 96;
 
+/// Logits that share a peak.
+pub const PEAK_BLOCK: usize = 64;
+
+// A tile ends where a block of peaks does.
+const _: () = assert!(FEATURES.is_multiple_of(PEAK_BLOCK));
+
 impl Backend {
     /// `out = x[rows] * w^T + bias`: `x` is `[.., w.cols()]`, `bias` is `[w.rows()]`, and `out` is
     /// `[rows.len(), w.rows()]`.
@@ -43,41 +49,127 @@ impl Backend {
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
         let check = Check("linear");
-        let count = rows.len();
-        let (format, cols) = (w.format().input(), w.cols());
-        check.input("x", x, format, cols, rows.start.saturating_add(count))?;
-        let bias = bias
-            .map(|bias| check.vector("bias", bias, w.rows()))
-            .transpose()?;
-        let out = check.matrix_mut("out", out, count, w.rows())?;
-        let x = if count == 0 {
-            x.view().rows(0, 0)
-        } else {
-            x.view().rows(rows.start, count)
-        };
-        let (block_rows, block_cols) = self.linear_blocks(w.view(), count);
+        check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
+        let product = Product::checked(check, x, w, bias, rows)?;
+        let out = check.matrix_mut("out", out, product.rows, w.rows())?;
+        let (block_rows, block_cols) = self.linear_blocks(w.view(), product.rows);
         let grid = Grid::new(out, w.rows(), block_rows, block_cols);
-        let args = Linear {
-            x,
-            weight: w.view(),
-            bias,
-        };
         let kernels = self.kernels();
-        self.turn("linear")
-            .for_each(grid, |rect, scratch| (kernels.linear)(&args, rect, scratch))
+        self.for_each_tile("linear", grid, |mut rect, scratch| {
+            (kernels.linear)(&product.args, &mut rect, scratch);
+        })
     }
 
-    /// Rows and columns of a tile.
+    /// `out = silu(gate) * up`, where `gate` and `up` are the two halves of `x[rows] * w^T + bias`
+    /// and `silu(x) = x / (1 + e^-x)`. `w` is made by [`Backend::pack_gated`], `bias` is
+    /// `[w.rows()]`, and `out` is `[rows.len(), w.rows() / 2]`. The halves themselves are never
+    /// written to memory.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn linear_silu_mul(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        out: &mut Buffer,
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        let check = Check("linear_silu_mul");
+        check.rule(w.is_gated(), "w", "packed as gated", "not")?;
+        let product = Product::checked(check, x, w, bias, rows)?;
+        let out = check.matrix_mut("out", out, product.rows, w.rows() / 2)?;
+        let (block_rows, block_cols) = self.linear_blocks(w.view(), product.rows);
+        let grid = Grid::new(out, w.rows() / 2, block_rows, block_cols / 2);
+        let kernels = self.kernels();
+        self.for_each_tile("linear_silu_mul", grid, |mut rect, scratch| {
+            (kernels.linear)(&product.args, &mut rect, scratch);
+        })
+    }
+
+    /// As [`Backend::linear`] without a bias, for an output layer: beside the logits it writes the
+    /// largest of every [`PEAK_BLOCK`] of them while they are at hand, `[rows.len(),
+    /// w.rows() / PEAK_BLOCK]` rounded up. Whoever looks for large logits then need not read the
+    /// others. The peak of a block with a logit that is NaN or +inf is NaN.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn linear_with_peaks(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        out: &mut Buffer,
+        peaks: &mut Buffer,
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        let check = Check("linear_with_peaks");
+        check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
+        let product = Product::checked(check, x, w, None, rows)?;
+        let out = check.matrix_mut("out", out, product.rows, w.rows())?;
+        let blocks = w.rows().div_ceil(PEAK_BLOCK);
+        let peaks = check.matrix_mut("peaks", peaks, product.rows, blocks)?;
+        let (block_rows, block_cols) = self.linear_blocks(w.view(), product.rows);
+        let grids = (
+            Grid::new(out, w.rows(), block_rows, block_cols),
+            Grid::new(peaks, blocks, block_rows, block_cols / PEAK_BLOCK),
+        );
+        let kernels = self.kernels();
+        self.for_each_tile(
+            "linear_with_peaks",
+            grids,
+            |(mut logits, mut peaks), scratch| {
+                (kernels.linear)(&product.args, &mut logits, scratch);
+                for row in logits.rows() {
+                    (kernels.peaks)(logits.row_mut(row), peaks.row_mut(row));
+                }
+            },
+        )
+    }
+
+    /// Token rows and output features of a tile.
     fn linear_blocks(&self, w: PackedView<'_>, rows: usize) -> (usize, usize) {
         let bytes = w.layout.panel_bytes() * (FEATURES / LANES);
         let wanted = self.threads() * TILES_PER_THREAD;
         // Many features per tile while reading them is most of the work, as long as there are
         // tiles enough for everybody.
-        let groups = w.layout.rows.div_ceil(FEATURES);
+        let groups = w.layout.panels().div_ceil(FEATURES / LANES);
         let per_tile = (TILE_BYTES / bytes).clamp(1, (groups / wanted).max(1));
         let tiles = groups.div_ceil(per_tile);
         let cuts = wanted.div_ceil(tiles.max(1));
         let block_rows = rows.div_ceil(cuts).max(TILE_ROWS);
         (block_rows, per_tile * FEATURES)
+    }
+}
+
+/// Checked arguments of a product, and its number of rows.
+struct Product<'a> {
+    args: Linear<'a>,
+    rows: usize,
+}
+
+impl<'a> Product<'a> {
+    fn checked(
+        check: Check,
+        x: &'a LinearInput,
+        w: &'a PackedWeight,
+        bias: Option<&'a Buffer>,
+        rows: Range<usize>,
+    ) -> Result<Self, TensorError> {
+        let count = rows.len();
+        let needed = rows.start.saturating_add(count);
+        check.input("x", x, w.format().input(), w.cols(), needed)?;
+        let first = if count == 0 { 0 } else { rows.start };
+        Ok(Self {
+            args: Linear {
+                x: x.view().rows(first, count),
+                weight: w.view(),
+                bias: bias
+                    .map(|bias| check.vector("bias", bias, w.rows()))
+                    .transpose()?,
+            },
+            rows: count,
+        })
     }
 }

@@ -13,6 +13,8 @@ mod rows;
 use std::fmt;
 use std::sync::Arc;
 
+pub use linear::PEAK_BLOCK;
+
 use crate::kernels::Kernels;
 use crate::team::{Scratch, Team, Turn};
 use crate::tiles::Outputs;
@@ -131,7 +133,7 @@ impl Backend {
         self.turn(operator).for_each(outputs, task)
     }
 
-    fn kernels(&self) -> &'static Kernels {
+    pub(crate) fn kernels(&self) -> &'static Kernels {
         self.inner.kernels
     }
 }

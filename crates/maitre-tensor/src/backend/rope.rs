@@ -1,17 +1,25 @@
 //! Rotation of queries and keys, and the write into the paged cache.
+//!
+//! One pass over the team. A part of the work is one key head and a share of the rows:
+//!
+//! ```text
+//! part (share, key head)   rotates the head's queries of a block of token rows
+//!                          stores the head's keys and values of a share of the groups of slots
+//! ```
+//!
+//! Slots are dealt out by group because neighbouring slots share words, and because rows that name
+//! one slot must meet in one part, where the later wins.
 
-use super::check::{Check, describe};
-use super::{Backend, rows_per_tile};
-use crate::element::Element;
-use crate::kernels::Kernels;
-use crate::team::{Scratch, Turn};
-use crate::tiles::{RowBlocks, SlotShare, SlotShares};
-use crate::{DType, LayerCache, NO_SLOT, RopeStore, TensorError};
+use super::Backend;
+use super::check::{Check, check_shape};
+use crate::cache::{CellShape, GROUP};
+use crate::kernels::{Kernels, RopeHead};
+use crate::team::Scratch;
+use crate::tiles::{CellShare, Cells, Grid};
+use crate::{NO_SLOT, RopeStore, TensorError};
 
-use half::{bf16, f16};
-
-/// Shares per thread into which the cache is dealt, so that a slow member delays little.
-const SHARES_PER_THREAD: usize = 4;
+/// Parts per thread into which the work is cut at most, so that a slow member delays little.
+const PARTS_PER_THREAD: usize = 4;
 
 impl Backend {
     /// Splits fused projections into heads, normalises query and key heads if asked, rotates them
@@ -20,55 +28,41 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// As for every operator of [`Backend`]; positions must be below the rows of `cos` and `sin`,
-    /// slots below those of the cache or [`NO_SLOT`].
+    /// As for every operator of [`Backend`]; `heads` must be a multiple of `kv_heads`, positions
+    /// below the rows of `cos` and `sin`, slots below those of the cache or [`NO_SLOT`].
     pub fn rope_and_store(&self, args: RopeStore<'_>) -> Result<(), TensorError> {
         let check = Check("rope_and_store");
         let heads = Heads::checked(check, self.kernels(), &args)?;
         check_slots(check, &args)?;
-        let (rows, dim) = (args.positions.len(), args.head_dim);
+        let (rows, dim, kv_heads) = (args.positions.len(), args.head_dim, args.kv_heads);
         let q_width = args.heads * dim;
         let q_out = check.matrix_mut("q_out", args.q_out, rows, q_width)?;
         let mut turn = self.turn("rope_and_store");
-
-        let blocks = RowBlocks::new(q_out, q_width, rows_per_tile(q_width));
-        turn.for_each(blocks, |block, _| {
-            for (i, out) in block.data.chunks_exact_mut(q_width).enumerate() {
-                for (head, out) in out.chunks_exact_mut(dim).enumerate() {
-                    heads.rotated(block.first + i, head, heads.q_norm, out);
+        if rows == 0 {
+            return Ok(());
+        }
+        let most = (rows * heads.width).div_ceil(super::ELEMENTS_PER_TILE);
+        let parts = (self.threads() * PARTS_PER_THREAD).min(most);
+        let block = rows.div_ceil(parts.div_ceil(kv_heads));
+        let shares = rows.div_ceil(block);
+        let queries = Grid::new(q_out, q_width, block, q_width / kv_heads);
+        let words = heads.shape.words();
+        let cells = Cells::new(args.cache.words_mut(), kv_heads, words, shares);
+        turn.for_each((queries, cells), |(mut queries, cells), scratch| {
+            for row in queries.rows() {
+                let first = queries.cols().start / dim;
+                let outs = queries.row_mut(row).chunks_exact_mut(dim);
+                for (head, out) in outs.enumerate() {
+                    heads.rotate(row, first + head, heads.q_norm, out);
                 }
             }
-        })?;
-
-        let work = rows * 2 * heads.kv_heads * dim;
-        let most = self.threads() * SHARES_PER_THREAD;
-        let shares = work.div_ceil(super::ELEMENTS_PER_TILE).clamp(1, most);
-        let LayerCache { k, v } = args.cache;
-        match k.dtype() {
-            DType::F32 => heads.store::<f32>(&mut turn, args.slots, (k, v), shares),
-            DType::Bf16 => heads.store::<bf16>(&mut turn, args.slots, (k, v), shares),
-            DType::F16 => heads.store::<f16>(&mut turn, args.slots, (k, v), shares),
-        }
+            heads.store(args.slots, cells, scratch);
+        })
     }
 }
 
 fn check_slots(check: Check, args: &RopeStore<'_>) -> Result<(), TensorError> {
-    let LayerCache { k, v } = &*args.cache;
-    let width = args.kv_heads * args.head_dim;
-    let alike = k.dtype() == v.dtype() && k.len() == v.len();
-    check.rule(
-        alike,
-        "cache.v",
-        "as large as `cache.k` and of its format",
-        describe(v),
-    )?;
-    let whole = k.len().is_multiple_of(width);
-    check.rule(
-        whole,
-        "cache.k",
-        format_args!("whole slots of {width} elements"),
-        describe(k),
-    )?;
+    check_shape(check, args.cache, args.kv_heads, args.head_dim)?;
     let rows = args.positions.len();
     let expected = format_args!("as many as `positions` ({rows})");
     check.rule(
@@ -77,7 +71,7 @@ fn check_slots(check: Check, args: &RopeStore<'_>) -> Result<(), TensorError> {
         expected,
         args.slots.len(),
     )?;
-    let limit = k.len() / width;
+    let limit = args.cache.slots();
     match args
         .slots
         .iter()
@@ -109,6 +103,7 @@ struct Heads<'a> {
     heads: usize,
     kv_heads: usize,
     dim: usize,
+    shape: CellShape,
 }
 
 impl<'a> Heads<'a> {
@@ -124,8 +119,10 @@ impl<'a> Heads<'a> {
             "even and above 0",
             dim,
         )?;
-        check.rule(args.heads > 0, "heads", "above 0", args.heads)?;
         check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
+        let expected = format_args!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
+        let grouped = args.heads > 0 && args.heads.is_multiple_of(args.kv_heads);
+        check.rule(grouped, "heads", expected, args.heads)?;
         let (rows, half) = (args.positions.len(), dim / 2);
         let width = (args.heads + 2 * args.kv_heads) * dim;
         let norm = |argument, norm: Option<&'a crate::Buffer>| {
@@ -147,6 +144,7 @@ impl<'a> Heads<'a> {
             heads: args.heads,
             kv_heads: args.kv_heads,
             dim,
+            shape: args.cache.shape(),
         })
     }
 
@@ -155,60 +153,34 @@ impl<'a> Heads<'a> {
         &self.qkv[row * self.width + head * self.dim..][..self.dim]
     }
 
-    /// Writes a normalised and rotated head.
-    fn rotated(&self, row: usize, head: usize, norm: Option<&[f32]>, out: &mut [f32]) {
-        let input = self.head(row, head);
-        match norm {
-            Some(weight) => (self.kernels.rms_norm)(input, weight, self.eps, out),
-            None => out.copy_from_slice(input),
-        }
-        let angles = self.positions[row] as usize * self.dim / 2;
+    /// Writes a head normalised and rotated.
+    fn rotate(&self, row: usize, head: usize, norm: Option<&[f32]>, out: &mut [f32]) {
         let half = self.dim / 2;
-        let (cos, sin) = (&self.cos[angles..][..half], &self.sin[angles..][..half]);
-        (self.kernels.rotate)(out, cos, sin);
+        let angles = self.positions[row] as usize * half;
+        let head = RopeHead {
+            input: self.head(row, head),
+            norm,
+            eps: self.eps,
+            cos: &self.cos[angles..][..half],
+            sin: &self.sin[angles..][..half],
+        };
+        (self.kernels.rope)(&head, out);
     }
 
-    fn store<T: Element>(
-        &self,
-        turn: &mut Turn<'_>,
-        slots: &[u32],
-        (k, v): (&mut crate::Buffer, &mut crate::Buffer),
-        shares: usize,
-    ) -> Result<(), TensorError> {
-        let width = self.kv_heads * self.dim;
-        let k = SlotShares::new(k.elements_mut::<T>()?, width, shares);
-        let v = SlotShares::new(v.elements_mut::<T>()?, width, shares);
-        turn.for_each((k, v), |share, scratch| {
-            self.store_share(slots, share, scratch)
-        })
-    }
-
-    /// Writes those tokens whose slots belong to the share, in order.
-    fn store_share<T: Element>(
-        &self,
-        slots: &[u32],
-        (mut k, mut v): (SlotShare<'_, T>, SlotShare<'_, T>),
-        scratch: &mut Scratch,
-    ) {
-        let rotated = scratch.floats(self.dim);
+    /// Writes the keys and values of those tokens whose slots belong to the share, in order.
+    fn store(&self, slots: &[u32], mut cells: CellShare<'_>, scratch: &mut Scratch) {
+        let key = scratch.floats(self.dim);
+        let head = self.heads + cells.kv_head();
         for (row, &slot) in slots.iter().enumerate() {
-            if slot == NO_SLOT || !k.owns(slot as usize) {
+            let (group, slot) = (slot as usize / GROUP, slot as usize % GROUP);
+            if slots[row] == NO_SLOT || !cells.owns(group) {
                 continue;
             }
-            let keys = k.slot_mut(slot as usize).chunks_exact_mut(self.dim);
-            let values = v.slot_mut(slot as usize).chunks_exact_mut(self.dim);
-            for (kv_head, (key, value)) in keys.zip(values).enumerate() {
-                let head = self.heads + kv_head;
-                self.rotated(row, head, self.k_norm, rotated);
-                round_into(rotated, key);
-                round_into(self.head(row, head + self.kv_heads), value);
-            }
+            self.rotate(row, head, self.k_norm, key);
+            let cell = cells.cell_mut(group);
+            (self.kernels.store_key)(self.shape, cell, slot, key);
+            let value = self.head(row, head + self.kv_heads);
+            (self.kernels.store_value)(self.shape, cell, slot, value);
         }
-    }
-}
-
-fn round_into<T: Element>(values: &[f32], out: &mut [T]) {
-    for (out, value) in out.iter_mut().zip(values) {
-        *out = T::round(*value);
     }
 }

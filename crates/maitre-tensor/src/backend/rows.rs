@@ -154,36 +154,6 @@ impl Backend {
             });
         })
     }
-
-    /// `out = silu(gate) * up` with `silu(x) = x / (1 + e^-x)`. `gate_up` is `[rows, 2 * inter]`,
-    /// each row the gate followed by the up projection; `out` is `[rows, inter]`.
-    ///
-    /// # Errors
-    ///
-    /// As for every operator of [`Backend`].
-    pub fn silu_mul(
-        &self,
-        gate_up: &Buffer,
-        inter: usize,
-        out: &mut LinearInput,
-        rows: usize,
-    ) -> Result<(), TensorError> {
-        let check = Check("silu_mul");
-        check.rule(inter > 0, "inter", "above 0", inter)?;
-        let gate_up = check.matrix("gate_up", gate_up, rows, inter.saturating_mul(2))?;
-        check.any_input("out", out, inter, rows)?;
-        let (kernels, shape) = (self.kernels(), out.shape());
-        let blocks = out.blocks(rows, rows_per_tile(inter));
-        self.for_each_tile("silu_mul", blocks, |block, scratch| {
-            let activated = scratch.floats(inter);
-            let rows = gate_up[block.0.first * 2 * inter..].chunks_exact(2 * inter);
-            each_row(&shape, block, rows, |row, words, groups| {
-                let (gate, up) = row.split_at(inter);
-                (kernels.silu_mul)(gate, up, activated);
-                (kernels.encode)(activated, &shape, words, groups);
-            });
-        })
-    }
 }
 
 /// Calls `write` with each row of a block and what it is made from.

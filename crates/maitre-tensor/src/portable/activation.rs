@@ -3,7 +3,7 @@
 
 use super::exp::exp;
 
-/// See [`Kernels::silu_mul`](crate::kernels::Kernels::silu_mul).
+/// `gate / (1 + e^-gate) * up`, number by number.
 #[inline(always)]
 pub(crate) fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {

@@ -1,239 +1,212 @@
-//! Attention over paged keys and values.
+//! One tile of attention: scores, weights, weighted values.
 //!
 //! ```text
-//! positions   0 ........ 63 | 64 ....... 127 | 128 ...      tiles at absolute multiples of 64,
-//! a query     [ whole tile ][ whole tile    ][ up to it ]   whatever block size, chunk or batch
+//! scores     word of the query x sixteen keys      -> a lane per key, summed word by word
+//! weights    e^(score - largest score so far)      -> rounded as the values are, packed in words
+//! values     word of the weights x row of values   -> an element per lane, summed word by word
 //! ```
 //!
-//! Each tile yields, for each query, the maximum of its scores, the sum of their exponentials and
-//! the weighted sum of its values; tiles are merged in order (online softmax: Milakov and
-//! Gimelshein 2018, arXiv 1805.02867). So the bits of a row depend on its query and on the keys and
-//! values of its own positions, and on nothing else. Keys and values of a tile are widened once and
-//! meet all queries of the work item: `2 * 64 * head_dim` stored numbers read for
-//! `2 * 64 * head_dim * queries` multiplications and additions.
+//! A tile costs `2 * 64 * head_dim` stored numbers read, and twice as many multiplications and
+//! additions per query. What arithmetic does to the numbers:
+//!
+//! | cache | query | weights | products |
+//! |---|---|---|---|
+//! | f32 | f32 | f32 | f32 |
+//! | bf16 | rounded to bf16 | rounded to bf16 | summed in f32 |
+//! | int8 | 15-bit fixed point | times the values' scales, 16-bit fixed point | summed exactly |
 
-use std::ops::Range;
-
-use super::dot::{LANES, dot, four_dots, tree_sum};
 use super::exp::exp;
-use super::gather::widen_from;
-use crate::Span;
-use crate::buffer::View;
+use super::query::{LARGEST_WEIGHT, Magnitude, quantize};
+use crate::attend::{Queries, Room, Seen, States, TILE, Tile};
+use crate::cache::{CellShape, GROUP, KvFormat};
 use crate::element::Element;
-use crate::kernels::Attend;
-use crate::team::Scratch;
-use crate::tiles::Rect;
 
-/// Positions per tile.
-const TILE: usize = 64;
+use half::bf16;
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
-pub(super) fn attend(args: &Attend<'_>, mut out: Rect<'_, f32>, scratch: &mut Scratch) {
-    let rows = out.rows();
-    let end = |span: &Span| span.first_token + span.num_tokens;
-    let first = args.spans.partition_point(|span| end(span) <= rows.start);
-    for (index, span) in args.spans.iter().enumerate().skip(first) {
-        if span.first_token >= rows.end {
-            break;
-        }
-        let tokens = span.first_token.max(rows.start)..end(span).min(rows.end);
-        if !tokens.is_empty() {
-            attend_tokens(args, index, tokens, &mut out, scratch);
-        }
-    }
-}
-
-/// Token rows of one span.
-fn attend_tokens(
-    args: &Attend<'_>,
-    index: usize,
-    tokens: Range<usize>,
-    out: &mut Rect<'_, f32>,
-    scratch: &mut Scratch,
+pub(super) fn attend(
+    tile: &Tile<'_>,
+    queries: &Queries<'_>,
+    seen: Seen,
+    _room: &mut Room<'_>,
+    states: &mut States<'_>,
 ) {
-    let dim = args.head_dim;
-    let span = &args.spans[index];
-    let group = args.heads / args.kv_heads;
-    let kv_head = out.cols().start / (group * dim);
-    // Number of positions that a token sees: those before it, and its own.
-    let visible =
-        |token: usize| span.context_len - span.num_tokens + (token - span.first_token) + 1;
-    let queries = tokens.len() * group;
-    let room = scratch.floats(2 * TILE * dim + dim + queries * (dim + 2));
-    let (keys, room) = room.split_at_mut(TILE * dim);
-    let (values, room) = room.split_at_mut(TILE * dim);
-    let (tile_sum, states) = room.split_at_mut(dim);
-    for state in states.chunks_exact_mut(dim + 2) {
-        State::split(state).reset();
-    }
-    for start in (0..visible(tokens.end - 1)).step_by(TILE) {
-        let loaded = TILE.min(visible(tokens.end - 1) - start);
-        let positions = Positions {
-            table: &args.tables.tables[index],
-            block_size: args.tables.block_size,
-            range: start..start + loaded,
-            width: args.kv_heads * dim,
-            offset: kv_head * dim,
+    let (words, stride) = (tile.shape.query_words(), tile.shape.value_stride());
+    for query in seen.first..queries.factors.len() {
+        let count = seen.by(query);
+        let rounded = &queries.words[query * words..][..words];
+        let sums = queries.sums.get(query * 2..query * 2 + 2).unwrap_or(&[]);
+        let mut scores = products(tile, rounded, sums);
+        for score in &mut scores {
+            *score *= queries.factors[query];
+        }
+        let state = State {
+            max: &mut states.max[query],
+            sums: &mut states.sums[query * GROUP..][..GROUP],
+            values: &mut states.values[query * stride..][..stride],
         };
-        positions.load(args.k, dim, keys);
-        positions.load(args.v, dim, values);
-        for (i, state) in states.chunks_exact_mut(dim + 2).enumerate() {
-            let token = tokens.start + i / group;
-            let seen = visible(token).saturating_sub(start).min(TILE);
-            if seen > 0 {
-                let head = kv_head * group + i % group;
-                let query = &args.q[(token * args.heads + head) * dim..][..dim];
-                let tile = Tile { keys, values, seen };
-                tile.merge(query, args.scale, tile_sum, State::split(state));
-            }
-        }
-    }
-    for (i, state) in states.chunks_exact_mut(dim + 2).enumerate() {
-        let place = &mut out.row_mut(tokens.start + i / group)[(i % group) * dim..][..dim];
-        State::split(state).finish(place);
+        merge(tile, &mut scores[..count], state);
     }
 }
 
-/// Where one tile's keys or values lie in the cache.
-struct Positions<'a> {
-    table: &'a [u32],
-    block_size: usize,
-    range: Range<usize>,
-    /// Numbers per slot.
-    width: usize,
-    /// Where the head starts within a slot.
-    offset: usize,
-}
-
-impl Positions<'_> {
-    fn load(&self, cache: View<'_>, dim: usize, out: &mut [f32]) {
-        match cache {
-            View::F32(cache) => self.load_from(cache, dim, out),
-            View::Bf16(cache) => self.load_from(cache, dim, out),
-            View::F16(cache) => self.load_from(cache, dim, out),
-        }
-    }
-
-    fn load_from<T: Element>(&self, cache: &[T], dim: usize, out: &mut [f32]) {
-        for (position, out) in self.range.clone().zip(out.chunks_exact_mut(dim)) {
-            let block = self.table[position / self.block_size] as usize;
-            let slot = block * self.block_size + position % self.block_size;
-            widen_from(&cache[slot * self.width + self.offset..][..dim], out);
-        }
-    }
-}
-
-/// What a query knows of the tiles before: the largest score, the sum of exponentials relative to
-/// it, and the values weighted by them.
+/// One query's part of [`States`].
 struct State<'a> {
     max: &'a mut f32,
-    sum: &'a mut f32,
+    sums: &'a mut [f32],
     values: &'a mut [f32],
 }
 
-impl<'a> State<'a> {
-    /// A state of `dim + 2` numbers.
-    fn split(numbers: &'a mut [f32]) -> Self {
-        let (scalars, values) = numbers.split_at_mut(2);
-        let (max, sum) = scalars.split_at_mut(1);
-        Self {
-            max: &mut max[0],
-            sum: &mut sum[0],
-            values,
-        }
-    }
-
-    fn reset(self) {
-        *self.max = f32::NEG_INFINITY;
-        *self.sum = 0.0;
-        self.values.fill(0.0);
-    }
-
-    fn finish(self, out: &mut [f32]) {
-        for (out, value) in out.iter_mut().zip(self.values) {
-            *out = *value / *self.sum;
-        }
-    }
-}
-
-/// Widened keys and values, `[TILE, head_dim]`, of which a query sees the first `seen`.
-struct Tile<'a> {
-    keys: &'a [f32],
-    values: &'a [f32],
-    seen: usize,
-}
-
-impl Tile<'_> {
-    fn merge(&self, query: &[f32], scale: f32, tile_values: &mut [f32], state: State<'_>) {
-        let mut weights = self.scores(query, scale);
-        let seen = &mut weights[..self.seen];
-        let tile_max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for weight in seen {
-            *weight = exp(*weight - tile_max);
-        }
-        let tile_sum = lane_sum(&weights);
-        self.weigh(&weights, tile_values);
-
-        let max = state.max.max(tile_max);
-        let (before, here) = (exp(*state.max - max), exp(tile_max - max));
-        *state.max = max;
-        *state.sum = *state.sum * before + tile_sum * here;
-        for (value, tile_value) in state.values.iter_mut().zip(tile_values) {
-            *value = *value * before + *tile_value * here;
-        }
-    }
-
-    /// Scaled scores of the positions seen; zero for the others.
-    fn scores(&self, query: &[f32], scale: f32) -> [f32; TILE] {
-        let dim = query.len();
-        let key = |position: usize| &self.keys[position * dim..(position + 1) * dim];
-        let mut scores = [0.0; TILE];
-        let (fours, rest) = scores[..self.seen].as_chunks_mut::<4>();
-        let done = fours.len() * 4;
-        for (block, four) in fours.iter_mut().enumerate() {
-            let keys = std::array::from_fn(|i| key(block * 4 + i));
-            *four = four_dots(query, keys).map(|product| product * scale);
-        }
-        for (i, score) in rest.iter_mut().enumerate() {
-            *score = dot(query, key(done + i)) * scale;
-        }
-        scores
-    }
-
-    /// Sums the values by weight, in order of position.
-    fn weigh(&self, weights: &[f32; TILE], out: &mut [f32]) {
-        let dim = out.len();
-        let (chunks, rest) = out.as_chunks_mut::<16>();
-        let done = chunks.len() * 16;
-        for (chunk, out) in chunks.iter_mut().enumerate() {
-            let mut sums = [0.0; 16];
-            for (weight, value) in weights[..self.seen]
-                .iter()
-                .zip(self.values.chunks_exact(dim))
-            {
-                for (sum, value) in sums.iter_mut().zip(&value[chunk * 16..][..16]) {
-                    *sum += weight * value;
+/// The products of a query with the keys of a tile; those of keys that it does not see may be
+/// anything.
+fn products(tile: &Tile<'_>, query: &[u32], sums: &[i32]) -> [f32; TILE] {
+    let mut products = [0.0; TILE];
+    let groups = products.as_chunks_mut::<GROUP>().0;
+    for (lanes, cell) in groups.iter_mut().zip(tile.cells) {
+        let rows = cell[..tile.shape.values()].as_chunks::<GROUP>().0;
+        match tile.shape.format {
+            KvFormat::F32 => {
+                for (word, row) in query.iter().zip(rows) {
+                    let number = f32::from_bits(*word);
+                    for (lane, key) in lanes.iter_mut().zip(row) {
+                        *lane += number * f32::from_bits(*key);
+                    }
                 }
             }
-            *out = sums;
-        }
-        for (i, out) in rest.iter_mut().enumerate() {
-            let column = self.values[done + i..].iter().step_by(dim);
-            *out = 0.0;
-            for (weight, value) in weights[..self.seen].iter().zip(column) {
-                *out += weight * value;
+            KvFormat::Bf16 => {
+                for (word, row) in query.iter().zip(rows) {
+                    let (low, high) = halves(*word);
+                    for (lane, key) in lanes.iter_mut().zip(row) {
+                        let (key_low, key_high) = halves(*key);
+                        *lane = *lane + high * key_high + low * key_low;
+                    }
+                }
             }
+            KvFormat::Int8 => {
+                let scales = &cell[tile.shape.scales()[0].clone()];
+                let (high, low) = query.split_at(rows.len());
+                let parts = [(high, sums[0]), (low, sums[1])].map(|(words, sum)| {
+                    let mut lanes = [0_i32; GROUP];
+                    for (word, row) in words.iter().zip(rows) {
+                        for (lane, key) in lanes.iter_mut().zip(row) {
+                            *lane = lane.wrapping_add(dot_bytes(*key, *word));
+                        }
+                    }
+                    lanes.map(|lane| lane.wrapping_sub(sum) as f32)
+                });
+                for (i, lane) in lanes.iter_mut().enumerate() {
+                    *lane = (parts[0][i] * 128.0 + parts[1][i]) * f32::from_bits(scales[i]);
+                }
+            }
+        }
+    }
+    products
+}
+
+/// Merges the scores seen into a query's state, which afterwards is relative to the new maximum.
+fn merge(tile: &Tile<'_>, scores: &mut [f32], state: State<'_>) {
+    let shape = tile.shape;
+    let most = scores.iter().copied().fold(f32::MIN, f32::max);
+    let max = state.max.max(most);
+    let decay = exp(*state.max - max);
+    *state.max = max;
+    let mut weights = [0.0; TILE];
+    for (weight, score) in weights.iter_mut().zip(&*scores) {
+        *weight = exp(*score - max);
+    }
+    if shape.format == KvFormat::Bf16 {
+        for weight in &mut weights {
+            *weight = <bf16 as Element>::round(*weight).widen();
+        }
+    }
+    for (lane, sum) in state.sums.iter_mut().enumerate() {
+        let weight = |cell: usize| weights[cell * GROUP + lane];
+        *sum = *sum * decay + ((weight(0) + weight(1)) + (weight(2) + weight(3)));
+    }
+    for value in state.values.iter_mut() {
+        *value *= decay;
+    }
+    match shape.format {
+        KvFormat::F32 => {
+            weigh(tile, &weights[..scores.len()], state.values, |word, _| {
+                f32::from_bits(word)
+            });
+        }
+        KvFormat::Bf16 => {
+            weigh(
+                tile,
+                &weights[..scores.len()],
+                state.values,
+                |word, slot| {
+                    let (low, high) = halves(word);
+                    if slot.is_multiple_of(2) { low } else { high }
+                },
+            );
+        }
+        KvFormat::Int8 => weigh_bytes(tile, &weights[..scores.len()], state.values),
+    }
+}
+
+/// Adds the values seen by weight, in order of position.
+fn weigh(
+    tile: &Tile<'_>,
+    weights: &[f32],
+    out: &mut [f32],
+    number: impl Fn(u32, usize) -> f32 + Copy,
+) {
+    for (position, weight) in weights.iter().enumerate() {
+        let row = value_row(tile.shape, tile.cells[position / GROUP], position % GROUP);
+        for (out, word) in out.iter_mut().zip(row) {
+            *out += weight * number(*word, position);
         }
     }
 }
 
-/// The weights' sum; those not seen are zero, and adding zero changes no bit.
-fn lane_sum(weights: &[f32; TILE]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    for chunk in weights.as_chunks::<LANES>().0 {
-        for (lane, weight) in lanes.iter_mut().zip(chunk) {
-            *lane += weight;
-        }
+/// The same for int8 values: exact sums of products with weights in fixed point.
+fn weigh_bytes(tile: &Tile<'_>, weights: &[f32], out: &mut [f32]) {
+    let mut scaled = [0.0; TILE];
+    for (position, (scaled, weight)) in scaled.iter_mut().zip(weights).enumerate() {
+        let scales = tile.shape.scales()[1].start;
+        let scale = tile.cells[position / GROUP][scales + position % GROUP];
+        *scaled = weight * f32::from_bits(scale);
     }
-    tree_sum(lanes)
+    let magnitude = Magnitude::of(&scaled[..weights.len()], LARGEST_WEIGHT);
+    let mut integers = [0_i32; TILE];
+    for (integer, scaled) in integers.iter_mut().zip(&scaled[..weights.len()]) {
+        *integer = quantize(*scaled, magnitude);
+    }
+    for (i, out) in out.iter_mut().enumerate() {
+        let mut sum = 0_i32;
+        for (position, integer) in integers[..weights.len()].iter().enumerate() {
+            let row = value_row(tile.shape, tile.cells[position / GROUP], position % GROUP);
+            let byte = (row[i] >> (position % 4 * 8)) as u8 as i8;
+            sum += integer * i32::from(byte);
+        }
+        *out += sum as f32 * magnitude.unit;
+    }
+}
+
+/// The row of values that a slot shares with its neighbours.
+fn value_row(shape: CellShape, cell: &[u32], slot: usize) -> &[u32] {
+    let row = shape.values() + slot / shape.format.per_word() * shape.value_stride();
+    &cell[row..row + shape.value_stride()]
+}
+
+/// Both bf16 numbers of a word.
+#[inline(always)]
+fn halves(word: u32) -> (f32, f32) {
+    (
+        f32::from_bits(word << 16),
+        f32::from_bits(word & 0xffff_0000),
+    )
+}
+
+/// The dot product of four unsigned with four signed bytes.
+#[inline(always)]
+fn dot_bytes(unsigned: u32, signed: u32) -> i32 {
+    let products = unsigned
+        .to_le_bytes()
+        .into_iter()
+        .zip(signed.to_le_bytes())
+        .map(|(unsigned, signed)| i32::from(unsigned) * i32::from(signed as i8));
+    products.sum()
 }

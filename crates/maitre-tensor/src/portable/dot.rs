@@ -5,7 +5,7 @@
 //! lane      0 1 2 3 4 5 6 7 | 0 1 ...        result ((0+4)+(2+6)) + ((1+5)+(3+7))
 //! ```
 //!
-//! The functions are not inlined, and walk their inputs by iterators in step: in this form the
+//! The function is not inlined, and walks its inputs by iterators in step: in this form the
 //! compiler keeps the lanes in vector registers. Inlined into a caller it finds other things to
 //! vectorise, transposes the loop, and spends its time shuffling (measured: a quarter of the speed).
 
@@ -22,29 +22,10 @@ pub(super) fn dot(row: &[f32], weight: &[f32]) -> f32 {
     for (x, w) in chunks.iter().zip(weight_chunks) {
         add_products(&mut lanes, x, w);
     }
-    finish([lanes], rest, [weight_rest])[0]
-}
-
-/// The dot products of a row with four others, all of the same length; the same bits as four times
-/// [`dot`]. What is loaded of the row is used four times, and the lanes of four independent sums
-/// fill half of the sixteen vector registers of plain x86-64, which hides the latency of additions.
-#[inline(never)]
-pub(super) fn four_dots(row: &[f32], weights: [&[f32]; 4]) -> [f32; 4] {
-    debug_assert!(weights.iter().all(|weight| weight.len() == row.len()));
-    let mut lanes = [[0.0; LANES]; 4];
-    let (chunks, rest) = row.as_chunks();
-    let [(a, _), (b, _), (c, _), (d, _)] = weights.map(|weight| weight.as_chunks());
-    for ((((x, a), b), c), d) in chunks.iter().zip(a).zip(b).zip(c).zip(d) {
-        add_products(&mut lanes[0], x, a);
-        add_products(&mut lanes[1], x, b);
-        add_products(&mut lanes[2], x, c);
-        add_products(&mut lanes[3], x, d);
+    for ((lane, x), w) in lanes.iter_mut().zip(rest).zip(weight_rest) {
+        *lane += x * w;
     }
-    finish(
-        lanes,
-        rest,
-        weights.map(|weight| weight.as_chunks::<LANES>().1),
-    )
+    tree_sum(lanes)
 }
 
 #[inline(always)]
@@ -52,21 +33,6 @@ fn add_products(lanes: &mut [f32; LANES], x: &[f32; LANES], w: &[f32; LANES]) {
     for ((lane, x), w) in lanes.iter_mut().zip(x).zip(w) {
         *lane += x * w;
     }
-}
-
-/// Adds the products that are left, fewer than [`LANES`], and sums the lanes.
-#[inline(never)]
-fn finish<const N: usize>(
-    mut lanes: [[f32; LANES]; N],
-    rest: &[f32],
-    weight_rests: [&[f32]; N],
-) -> [f32; N] {
-    for (lanes, weight_rest) in lanes.iter_mut().zip(weight_rests) {
-        for ((lane, x), w) in lanes.iter_mut().zip(rest).zip(weight_rest) {
-            *lane += x * w;
-        }
-    }
-    lanes.map(tree_sum)
 }
 
 /// The lanes' sum, in the order of a halving vector register.
@@ -90,16 +56,12 @@ mod tests {
     }
 
     #[test]
-    fn one_or_four_at_a_time_gives_the_specified_bits() {
+    fn the_bits_are_those_specified() {
         let numbers: Vec<f32> = (0..400).map(|i: i32| (i as f32 * 0.7).sin()).collect();
         for len in [0, 1, 7, 8, 9, 31, 64, 100] {
             let row = |i: usize| &numbers[i * 37..i * 37 + len];
-            let weights = [row(1), row(2), row(3), row(4)];
-            for (sum, weight) in four_dots(row(0), weights).iter().zip(weights) {
-                let expected = naive(row(0), weight).to_bits();
-                assert_eq!(sum.to_bits(), expected, "length {len}");
-                assert_eq!(dot(row(0), weight).to_bits(), expected, "length {len}");
-            }
+            let expected = naive(row(0), row(1)).to_bits();
+            assert_eq!(dot(row(0), row(1)).to_bits(), expected, "length {len}");
         }
     }
 }

@@ -8,7 +8,7 @@
 /// Cody and Waite's reduction `x = n ln 2 + r`, `|r| <= ln 2 / 2`, then the polynomial of Cephes'
 /// `expf` (Moshier 1984-2000) for `e^r`, and `2^n` by way of the exponent bits.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Below it the result would be subnormal.
     const SMALLEST: f32 = -87.3;
     // Above it `n` could be 128, which has no exponent bits.

@@ -12,8 +12,9 @@ use crate::weight::{INT8_ZERO, PackedView};
 /// A row of the table is a lane of a panel: one number, or a few, of each cache line. The few rows
 /// of a step cost little beside its products, which a table in another order would cost a copy.
 pub(crate) fn embed(table: PackedView<'_>, row: usize, out: &mut [f32]) {
-    let (panel, lane) = (table.panel(row / LANES), row % LANES);
     let layout = table.layout;
+    let (panel, lane) = layout.place(row);
+    let panel = table.panel(panel);
     match layout.format {
         WeightFormat::F32 => each::<4>(panel, lane, 1, out, |word, _| f32::from_le_bytes(*word)),
         WeightFormat::F16 => {
@@ -60,12 +61,5 @@ fn each<const SIZE: usize>(
         for (i, out) in out.iter_mut().enumerate() {
             *out = number(word, i);
         }
-    }
-}
-
-/// Stored numbers in order.
-pub(super) fn widen_from<T: Element>(values: &[T], out: &mut [f32]) {
-    for (out, value) in out.iter_mut().zip(values) {
-        *out = value.widen();
     }
 }

@@ -7,6 +7,7 @@
 
 use half::{bf16, f16};
 
+use super::activation::silu_mul;
 use crate::element::Element;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
@@ -24,13 +25,21 @@ const SPAN: usize = 128;
 type Sums = [f32; LANES];
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, mut out: Rect<'_, f32>, _: &mut Scratch) {
+pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, _: &mut Scratch) {
     let (rows, cols) = (out.rows(), out.cols());
-    for (index, first) in cols.clone().step_by(LANES).enumerate() {
-        let panel = args.weight.panel(first / LANES);
+    for (index, first) in cols.step_by(LANES).enumerate() {
         for row in rows.clone() {
-            let mut sums = panel_sums(args.weight, panel, args.x.row(row));
-            add_bias(args.bias, first, &mut sums);
+            let sums = if args.weight.layout.gated {
+                let (gate, up) = (
+                    args.sums(first / LANES * 2, row),
+                    args.sums(first / LANES * 2 + 1, row),
+                );
+                let mut gated = [0.0; LANES];
+                silu_mul(&gate, &up, &mut gated);
+                gated
+            } else {
+                args.sums(first / LANES, row)
+            };
             let place = &mut out.row_mut(row)[index * LANES..];
             let lanes = LANES.min(place.len());
             place[..lanes].copy_from_slice(&sums[..lanes]);
@@ -38,12 +47,18 @@ pub(super) fn linear(args: &Linear<'_>, mut out: Rect<'_, f32>, _: &mut Scratch)
     }
 }
 
-/// Adds what there is of a bias; lanes beyond the last feature are not stored.
-fn add_bias(bias: Option<&[f32]>, first: usize, sums: &mut Sums) {
-    if let Some(bias) = bias {
-        for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
-            *sum += bias;
+impl Linear<'_> {
+    /// The products of a token row with the features of a panel, and the bias.
+    fn sums(&self, panel: usize, row: usize) -> Sums {
+        let mut sums = panel_sums(self.weight, self.weight.panel(panel), self.x.row(row));
+        let first = self.weight.layout.feature(panel, 0);
+        if let (Some(bias), Some(first)) = (self.bias, first) {
+            // Lanes beyond the last feature get some number, and are not stored.
+            for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
+                *sum += bias;
+            }
         }
+        sums
     }
 }
 

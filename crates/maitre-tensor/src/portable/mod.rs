@@ -8,25 +8,35 @@ mod activation;
 mod attention;
 mod dot;
 pub(crate) mod encode;
-mod exp;
+pub(crate) mod exp;
 pub(crate) mod gather;
 mod linear;
 mod norm;
+mod peaks;
+pub(crate) mod query;
 mod rope;
+pub(crate) mod store;
 
 use crate::kernels::Kernels;
+use crate::weight::{quantize_int4, quantize_int8};
 
 pub(crate) use activation::silu_mul;
+pub(crate) use peaks::peaks;
 
 /// The portable path.
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "portable",
     encode: encode::encode,
+    quantize_int8,
+    quantize_int4,
     embed: gather::embed,
     linear: linear::linear,
+    peaks,
     rms_norm: norm::rms_norm,
     add: norm::add,
-    rotate: rope::rotate,
+    rope: rope::rope,
+    store_key: store::store_key,
+    store_value: store::store_value,
+    load_query: query::load_query,
     attend: attention::attend,
-    silu_mul,
 };

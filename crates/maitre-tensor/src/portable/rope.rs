@@ -1,10 +1,17 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the half-split layout of Llama
 //! and Qwen checkpoints: element `i` is paired with element `i + head_dim / 2`.
 
-/// See [`Kernels::rotate`](crate::kernels::Kernels::rotate).
-pub(super) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let (low, high) = head.split_at_mut(head.len() / 2);
-    for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+use super::norm::rms_norm;
+use crate::kernels::RopeHead;
+
+/// See [`Kernels::rope`](crate::kernels::Kernels::rope).
+pub(super) fn rope(head: &RopeHead<'_>, out: &mut [f32]) {
+    match head.norm {
+        Some(weight) => rms_norm(head.input, weight, head.eps, out),
+        None => out.copy_from_slice(head.input),
+    }
+    let (low, high) = out.split_at_mut(head.input.len() / 2);
+    for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(head.cos).zip(head.sin) {
         (*low, *high) = (*low * cos - *high * sin, *high * cos + *low * sin);
     }
 }

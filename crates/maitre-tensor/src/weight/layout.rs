@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! weight   [panel 0][panel 1] ...      a panel holds 16 output features, one per vector lane
+//!          of a gated matrix, panels of gate and up projection alternate
 //! panel    f32, f16, bf16   [row][row] ...
 //!          int8             [16 scales][row][row] ...
 //!          int4             ([16 scales, 16 zero points][row] ... of a group) ...
@@ -29,12 +30,41 @@ pub(crate) struct Layout {
     pub(crate) rows: usize,
     /// Input features.
     pub(crate) cols: usize,
+    /// Whether the first half of the output features gates the second: then panels of the two
+    /// halves alternate, so that a gate and what it gates are computed side by side.
+    pub(crate) gated: bool,
 }
 
 impl Layout {
     /// Number of panels.
     pub(crate) fn panels(&self) -> usize {
-        self.rows.div_ceil(LANES)
+        if self.gated {
+            2 * (self.rows / 2).div_ceil(LANES)
+        } else {
+            self.rows.div_ceil(LANES)
+        }
+    }
+
+    /// The output feature in a lane of a panel; none where a panel is filled up.
+    pub(crate) fn feature(&self, panel: usize, lane: usize) -> Option<usize> {
+        if self.gated {
+            let (feature, half) = (panel / 2 * LANES + lane, self.rows / 2);
+            (feature < half).then_some(feature + panel % 2 * half)
+        } else {
+            let feature = panel * LANES + lane;
+            (feature < self.rows).then_some(feature)
+        }
+    }
+
+    /// Where an output feature is: the panel and the lane.
+    pub(crate) fn place(&self, feature: usize) -> (usize, usize) {
+        let half = self.rows / 2;
+        if self.gated {
+            let (feature, is_up) = (feature % half, feature / half);
+            (feature / LANES * 2 + is_up, feature % LANES)
+        } else {
+            (feature / LANES, feature % LANES)
+        }
     }
 
     /// Input features that a row of a panel covers.
@@ -109,6 +139,7 @@ mod tests {
                     format,
                     rows: 17,
                     cols,
+                    gated: false,
                 };
                 assert_eq!(layout.panels(), 2);
                 let mut offsets: Vec<usize> = (0..cols).map(|col| layout.row_offset(col)).collect();
@@ -122,6 +153,29 @@ mod tests {
                     "{format}, {cols}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_feature_has_one_place() {
+        for (rows, gated, panels) in [(1, false, 1), (40, false, 3), (40, true, 4), (64, true, 4)] {
+            let format = WeightFormat::F32;
+            let layout = Layout {
+                format,
+                rows,
+                cols: 1,
+                gated,
+            };
+            assert_eq!(layout.panels(), panels);
+            let places = (0..panels).flat_map(|panel| (0..LANES).map(move |lane| (panel, lane)));
+            let mut features = 0;
+            for (panel, lane) in places {
+                if let Some(feature) = layout.feature(panel, lane) {
+                    assert_eq!(layout.place(feature), (panel, lane));
+                    features += 1;
+                }
+            }
+            assert_eq!(features, rows);
         }
     }
 }

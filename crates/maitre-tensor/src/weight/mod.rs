@@ -9,7 +9,7 @@ use crate::format::WeightFormat;
 use crate::{DType, TensorError};
 
 use layout::Layout;
-pub(crate) use quantize::{INT8_ZERO, nearest};
+pub(crate) use quantize::{INT8_ZERO, Int4Row, nearest, quantize_int4, quantize_int8};
 
 /// A weight matrix as a file stores it: `[rows, cols]` = `[out features, in features]`, row-major,
 /// little-endian, at any alignment.
@@ -54,6 +54,12 @@ impl PackedWeight {
     #[must_use]
     pub fn format(&self) -> WeightFormat {
         self.layout.format
+    }
+
+    /// Whether the first half of the output features gates the second.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        self.layout.gated
     }
 
     /// Bytes of memory the matrix takes.

@@ -12,12 +12,12 @@ use std::sync::{Mutex, PoisonError};
 use half::{bf16, f16};
 
 use super::layout::{LANES, LINE, Layout};
-use super::quantize::{Int4Row, quantize_int4, quantize_int8};
-use super::{PackedWeight, WeightView, check_size, common_cols};
+use super::{Int4Row, PackedWeight, WeightView, check_size, common_cols};
 use crate::aligned::AlignedBytes;
 use crate::backend::Backend;
 use crate::element::Element;
 use crate::format::WeightFormat;
+use crate::kernels::Kernels;
 use crate::team::Scratch;
 use crate::tiles::RowBlocks;
 use crate::{DType, TensorError};
@@ -38,14 +38,52 @@ impl Backend {
         parts: &[WeightView<'_>],
         format: WeightFormat,
     ) -> Result<PackedWeight, TensorError> {
-        format.validate()?;
         let cols = common_cols(parts)?;
-        parts.iter().try_for_each(check_size)?;
         let layout = Layout {
             format,
             rows: parts.iter().map(|part| part.rows).sum(),
             cols,
+            gated: false,
         };
+        self.pack_as(parts, layout)
+    }
+
+    /// Packs a gate and an up projection of the same shape for
+    /// [`Backend::linear_silu_mul`](Backend::linear_silu_mul).
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::pack`]; [`TensorError::WeightParts`] if the shapes differ.
+    pub fn pack_gated(
+        &self,
+        gate: WeightView<'_>,
+        up: WeightView<'_>,
+        format: WeightFormat,
+    ) -> Result<PackedWeight, TensorError> {
+        let parts = [gate, up];
+        let cols = common_cols(&parts)?;
+        if gate.rows != up.rows {
+            return Err(TensorError::WeightParts {
+                cols: vec![gate.cols, up.cols],
+                reason: "a gate needs as many output features as what it gates",
+            });
+        }
+        let layout = Layout {
+            format,
+            rows: gate.rows + up.rows,
+            cols,
+            gated: true,
+        };
+        self.pack_as(&parts, layout)
+    }
+
+    fn pack_as(
+        &self,
+        parts: &[WeightView<'_>],
+        layout: Layout,
+    ) -> Result<PackedWeight, TensorError> {
+        layout.format.validate()?;
+        parts.iter().try_for_each(check_size)?;
         let total = layout.total_bytes();
         let mut bytes =
             total
@@ -54,7 +92,11 @@ impl Backend {
                     what: "a weight",
                     bytes: total.unwrap_or(usize::MAX),
                 })?;
-        let source = Source { parts, layout };
+        let source = Source {
+            parts,
+            layout,
+            kernels: self.kernels(),
+        };
         let fault = Mutex::new(None);
         let panels = RowBlocks::new(bytes.as_mut_slice::<u8>(), layout.panel_bytes(), 1);
         self.for_each_tile("pack", panels, |panel, scratch| {
@@ -96,6 +138,7 @@ struct Fault {
 struct Source<'a> {
     parts: &'a [WeightView<'a>],
     layout: Layout,
+    kernels: &'static Kernels,
 }
 
 impl Source<'_> {
@@ -119,12 +162,13 @@ impl Source<'_> {
     fn pack_panel(&self, panel: usize, out: &mut [u8], scratch: &mut Scratch) -> Result<(), Fault> {
         let layout = self.layout;
         let (depth, cols) = (layout.depth(), layout.cols);
-        let first = panel * LANES;
-        let lanes = LANES.min(layout.rows - first);
         let (words, floats) = scratch.words_and_floats(LANES * depth, cols);
         words.fill(0);
-        for (lane, words) in words.chunks_exact_mut(depth).enumerate().take(lanes) {
-            let (part, row, dtype, bytes) = self.row(first + lane);
+        for (lane, words) in words.chunks_exact_mut(depth).enumerate() {
+            let Some(feature) = layout.feature(panel, lane) else {
+                continue;
+            };
+            let (part, row, dtype, bytes) = self.row(feature);
             if let Some(copy) = copy_words(dtype, layout.format) {
                 copy(bytes, words);
                 continue;
@@ -173,13 +217,13 @@ impl Source<'_> {
                 }
             }
             WeightFormat::Int8 { .. } => {
-                let scale = quantize_int8(values, words);
+                let scale = (self.kernels.quantize_int8)(values, words);
                 panel[lane * 4..lane * 4 + 4].copy_from_slice(&scale.to_le_bytes());
             }
             WeightFormat::Int4 { group } => {
                 for (index, values) in values.chunks(group).enumerate() {
                     let words = &mut words[index * group / 8..][..values.len().div_ceil(8)];
-                    let Int4Row { scale, zero } = quantize_int4(values, words);
+                    let Int4Row { scale, zero } = (self.kernels.quantize_int4)(values, words);
                     let header = self.layout.row_offset(index * group) - LINE;
                     let header = &mut panel[header..header + LINE];
                     header[lane * 2..lane * 2 + 2].copy_from_slice(&scale.to_le_bytes());

@@ -19,6 +19,7 @@ use std::ops::Range;
 
 use crate::input::InputRows;
 use crate::kernels::Linear;
+use crate::portable::silu_mul;
 use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::weight::PackedView;
@@ -112,17 +113,19 @@ impl Ahead {
 #[inline(always)]
 pub(super) unsafe fn tile<F: Product>(
     args: &Linear<'_>,
-    mut out: Rect<'_, f32>,
+    out: &mut Rect<'_, f32>,
     scratch: &mut Scratch,
 ) {
     let cols = out.cols();
-    let panels = cols.start / LANES..cols.end.div_ceil(LANES);
+    // A gated tile's panels come in pairs.
+    let pair = 1 + usize::from(args.weight.layout.gated);
+    let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
     let mut first = panels.start;
     while first < panels.end {
         let count = if panels.end - first >= PANELS {
             PANELS
         } else {
-            1
+            pair
         };
         let strip = Strip {
             args,
@@ -133,8 +136,9 @@ pub(super) unsafe fn tile<F: Product>(
         // SAFETY: promised by the caller.
         unsafe {
             match count {
-                PANELS => strip.run::<F, PANELS>(&mut out, scratch),
-                _ => strip.run::<F, 1>(&mut out, scratch),
+                PANELS => strip.run::<F, PANELS>(out, scratch),
+                2 => strip.run::<F, 2>(out, scratch),
+                _ => strip.run::<F, 1>(out, scratch),
             }
         }
         first += count;
@@ -208,18 +212,40 @@ impl Strip<'_> {
         out: &mut Rect<'_, f32>,
         scratch: &mut Scratch,
     ) {
-        let Linear { x, weight, bias } = self.args;
+        let Linear { x, weight, .. } = self.args;
         let x = F::prepare(x.rows(first, M), scratch);
         // SAFETY: promised by the caller; the slices are as long as the product expects.
         let sums = unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead) };
-        let column = self.panels.start * LANES - out.cols().start;
+        let pair = 1 + usize::from(weight.layout.gated);
+        let column = self.panels.start / pair * LANES - out.cols().start;
         for (m, sums) in sums.iter().enumerate() {
             let place = &mut out.row_mut(first + m)[column..];
-            for (p, sums) in sums.iter().enumerate() {
-                let bias = bias.map(|bias| &bias[(self.panels.start + p) * LANES..]);
-                store(sums.numbers(), bias, &mut place[p * LANES..]);
+            for (index, sums) in sums.chunks_exact(pair).enumerate() {
+                let panel = self.panels.start + index * pair;
+                let finished = if let [gate, up] = sums {
+                    let gate = self.add_bias(panel, gate.numbers());
+                    let up = self.add_bias(panel + 1, up.numbers());
+                    let mut gated = [0.0; LANES];
+                    silu_mul(&gate, &up, &mut gated);
+                    gated
+                } else {
+                    self.add_bias(panel, sums[0].numbers())
+                };
+                store(finished, &mut place[index * LANES..]);
             }
         }
+    }
+
+    /// Adds what there is of a bias: the last panel has lanes without a feature.
+    #[inline(always)]
+    fn add_bias(&self, panel: usize, mut sums: [f32; LANES]) -> [f32; LANES] {
+        let feature = self.args.weight.layout.feature(panel, 0);
+        if let (Some(bias), Some(first)) = (self.args.bias, feature) {
+            for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
+                *sum += bias;
+            }
+        }
+        sums
     }
 
     fn bytes<'a>(&self, weight: PackedView<'a>) -> &'a [u8] {
@@ -228,22 +254,11 @@ impl Strip<'_> {
     }
 }
 
-/// Adds what there is of a bias and stores what there is room for: the last panel has lanes
-/// without a feature.
+/// Writes the first lanes, as many as there is room for.
 #[inline(always)]
-fn store(mut sums: [f32; LANES], bias: Option<&[f32]>, place: &mut [f32]) {
-    match place.first_chunk_mut::<LANES>() {
-        Some(place) => {
-            if let Some(bias) = bias.and_then(|bias| bias.first_chunk::<LANES>()) {
-                sums = std::array::from_fn(|lane| sums[lane] + bias[lane]);
-            }
-            *place = sums;
-        }
-        None => {
-            for (sum, bias) in sums.iter_mut().zip(bias.unwrap_or_default()) {
-                *sum += bias;
-            }
-            place.copy_from_slice(&sums[..place.len()]);
-        }
+fn store(sums: [f32; LANES], place: &mut [f32]) {
+    match place.first_chunk_mut() {
+        Some(place) => *place = sums,
+        None => place.copy_from_slice(&sums[..place.len()]),
     }
 }

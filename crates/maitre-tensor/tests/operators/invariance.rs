@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, CpuPath, DType, InputFormat, LayerCache, LinearInput,
-    NO_SLOT, PackedWeight, RopeStore, Span, WeightFormat,
+    Attention, Backend, BlockTables, Buffer, CpuPath, InputFormat, KvFormat, LayerCache,
+    LinearInput, NO_SLOT, PackedWeight, RopeStore, Span, WeightFormat,
 };
 use proptest::prelude::*;
 
-use crate::numbers::{bits, buffer, decoded, noise, unwritten, weight};
+use crate::numbers::{bits, buffer, decoded, gated, noise, unwritten, weight};
 
 const HIDDEN: usize = 40;
 const INTER: usize = 52;
@@ -51,7 +51,7 @@ impl Layer {
             qkv: weight(13, QKV, HIDDEN, dtype).0,
             qkv_bias: buffer(&noise(14, QKV)),
             output: weight(15, HIDDEN, HEADS * DIM, dtype).0,
-            gate_up: weight(16, 2 * INTER, HIDDEN, dtype).0,
+            gate_up: gated(16, INTER, HIDDEN, dtype),
             down: weight(17, HIDDEN, INTER, dtype).0,
             cos: table(f32::cos),
             sin: table(f32::sin),
@@ -70,7 +70,7 @@ impl Layer {
         let mut result = input(InputFormat::F32, HIDDEN);
         let mut qkv = unwritten(rows * QKV);
         let [mut q, mut attended] = [(); 2].map(|()| unwritten(rows * HEADS * DIM));
-        let mut gate_up = unwritten(rows * 2 * INTER);
+        let mut gated = unwritten(rows * INTER);
         let mut activated = input(form, INTER);
         attended.f32s_mut().unwrap().fill(0.0);
         let run = || {
@@ -106,8 +106,8 @@ impl Layer {
             backend.encode(&attended, &mut for_output, rows)?;
             backend.linear(&for_output, &self.output, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)?;
-            backend.linear(&normed, &self.gate_up, None, &mut gate_up, 0..rows)?;
-            backend.silu_mul(&gate_up, INTER, &mut activated, rows)?;
+            backend.linear_silu_mul(&normed, &self.gate_up, None, &mut gated, 0..rows)?;
+            backend.encode(&gated, &mut activated, rows)?;
             backend.linear(&activated, &self.down, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut result, rows)
         };
@@ -135,16 +135,13 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(sequences: usize, block_size: usize, dtype: DType) -> Self {
+    fn new(sequences: usize, block_size: usize, format: KvFormat) -> Self {
         let blocks = MAX_POSITIONS.div_ceil(block_size);
-        let cells = sequences * blocks * block_size * KV_HEADS * DIM;
+        let slots = sequences * blocks * block_size;
         // Blocks of the sequences alternate.
         let table = |sequence| (0..blocks).map(move |block| (block * sequences + sequence) as u32);
         Self {
-            cache: LayerCache {
-                k: Buffer::zeros(dtype, cells).unwrap(),
-                v: Buffer::zeros(dtype, cells).unwrap(),
-            },
+            cache: LayerCache::new(slots, KV_HEADS, DIM, format).unwrap(),
             block_size,
             tables: (0..sequences)
                 .map(|sequence| table(sequence).collect())
@@ -200,7 +197,7 @@ struct Arrangement {
 /// The bits of every token's output, by sequence and position.
 fn outputs(
     path: CpuPath,
-    dtypes: (WeightFormat, DType),
+    dtypes: (WeightFormat, KvFormat),
     lengths: &[usize],
     run: &Arrangement,
 ) -> Vec<Vec<Vec<u32>>> {
@@ -253,19 +250,19 @@ fn interleaved(lengths: &[usize], sizes: &[usize]) -> Vec<Vec<Chunk>> {
 }
 
 /// Formats of weights and cache.
-const DTYPES: [(WeightFormat, DType); 7] = [
-    (WeightFormat::F32, DType::F32),
-    (WeightFormat::Bf16, DType::Bf16),
-    (WeightFormat::F16, DType::F16),
-    (WeightFormat::Bf16, DType::F32),
-    (WeightFormat::INT8, DType::Bf16),
+const DTYPES: [(WeightFormat, KvFormat); 7] = [
+    (WeightFormat::F32, KvFormat::F32),
+    (WeightFormat::Bf16, KvFormat::Bf16),
+    (WeightFormat::F16, KvFormat::Int8),
+    (WeightFormat::Bf16, KvFormat::F32),
+    (WeightFormat::INT8, KvFormat::Bf16),
     (
         WeightFormat::Int8 {
             activation_group: Some(32),
         },
-        DType::Bf16,
+        KvFormat::Int8,
     ),
-    (WeightFormat::Int4 { group: 32 }, DType::F32),
+    (WeightFormat::Int4 { group: 32 }, KvFormat::F32),
 ];
 
 proptest! {
@@ -319,7 +316,7 @@ fn formats_differ_by_their_rounding_only() {
     let largest = exact
         .iter()
         .fold(0.0_f32, |most, value| most.max(value.abs()));
-    let tolerances = [1e-5, 5e-2, 5e-3, 5e-2, 1e-1, 1e-1, 5e-1];
+    let tolerances = [1e-5, 5e-2, 2e-2, 5e-2, 1e-1, 1e-1, 5e-1];
     for path in CpuPath::available() {
         for (dtypes, tolerance) in DTYPES.into_iter().zip(tolerances) {
             for (value, exact) in run(path, dtypes).iter().zip(&exact) {

@@ -1,7 +1,7 @@
 //! `linear` against double precision and candle, on every kernel path and in every format.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Backend, Buffer, DType, TensorError, WeightFormat, WeightView};
+use maitre_tensor::{Backend, Buffer, DType, PEAK_BLOCK, TensorError, WeightFormat, WeightView};
 use proptest::prelude::*;
 
 use crate::numbers::{
@@ -130,6 +130,52 @@ fn some_rows_of_an_input_give_what_they_give_among_all() {
                 bits(out.f32s().unwrap()),
                 bits(&all[4 * features..7 * features])
             );
+        }
+    }
+}
+
+#[test]
+fn peaks_are_the_largest_logits_of_their_blocks() {
+    let (rows, cols) = (3, 8);
+    for features in [1, 63, 64, 65, 300] {
+        let mut values = noise(5, features * cols);
+        // One feature that is +inf for every row, and one that is NaN.
+        let spoiled: Vec<usize> = [200, 290].into_iter().filter(|f| *f < features).collect();
+        for (feature, value) in spoiled.iter().zip([f32::INFINITY, f32::NAN]) {
+            values[feature * cols..(feature + 1) * cols].fill(value);
+        }
+        let w = packed(&values, cols, WeightFormat::F32);
+        for backend in backends(2) {
+            let x: Vec<f32> = noise(6, rows * cols)
+                .iter()
+                .map(|x| x.abs() + 0.1)
+                .collect();
+            let input = encoded(&backend, &x, cols, w.format().input());
+            let blocks = features.div_ceil(PEAK_BLOCK);
+            let (mut out, mut peaks) = (
+                unwritten(rows * features),
+                buffer(&vec![7.0; rows * blocks]),
+            );
+            backend
+                .linear_with_peaks(&input, &w, &mut out, &mut peaks, 0..rows)
+                .unwrap();
+            assert_eq!(
+                bits(out.f32s().unwrap()),
+                bits(&linear(&backend, &x, &w, None))
+            );
+            let logits = out.f32s().unwrap().chunks(features);
+            for (logits, peaks) in logits.zip(peaks.f32s().unwrap().chunks(blocks)) {
+                for (block, (logits, peak)) in logits.chunks(PEAK_BLOCK).zip(peaks).enumerate() {
+                    if spoiled.iter().any(|feature| feature / PEAK_BLOCK == block) {
+                        assert!(peak.is_nan());
+                    } else {
+                        assert_eq!(
+                            *peak,
+                            logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+                        );
+                    }
+                }
+            }
         }
     }
 }

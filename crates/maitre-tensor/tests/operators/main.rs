@@ -5,9 +5,11 @@
 mod attention;
 mod backend;
 mod files;
+mod gated;
 mod invariance;
 mod linear;
 mod numbers;
+mod quantized;
 mod refusals;
 mod rope;
 mod rows;

@@ -76,6 +76,26 @@ pub(crate) fn weight(
     (weight, numbers)
 }
 
+/// A gate and an up projection, `[inter, cols]` each.
+pub(crate) fn gated(seed: u64, inter: usize, cols: usize, format: WeightFormat) -> PackedWeight {
+    let bytes = |seed| -> Vec<u8> {
+        let values = noise(seed, inter * cols);
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    };
+    let (gate, up) = (bytes(seed), bytes(seed + 1000));
+    let view = |bytes| WeightView {
+        dtype: DType::F32,
+        rows: inter,
+        cols,
+        bytes,
+    };
+    let backend = Backend::cpu(1).unwrap();
+    backend.pack_gated(view(&gate), view(&up), format).unwrap()
+}
+
 /// The numbers of a weight, row by row.
 pub(crate) fn unpacked(weight: &PackedWeight) -> Vec<f32> {
     let mut out = unwritten(weight.rows() * weight.cols());

@@ -1,7 +1,7 @@
 //! What each operator refuses, and in which words. Nothing is written by a refused call.
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, DType, InputFormat, LayerCache, LinearInput,
+    Attention, Backend, BlockTables, Buffer, DType, InputFormat, KvFormat, LayerCache, LinearInput,
     PackedWeight, RopeStore, Span, TensorError, WeightFormat,
 };
 
@@ -68,31 +68,12 @@ fn row_operators_refuse_wrong_shapes() {
         "add_rms_norm: `residual` must be at least [2, 4] f32 elements, but is 7 f32 elements",
     );
     refused(
-        b.silu_mul(&zeros(15), 4, input, 2),
-        "silu_mul: `gate_up` must be at least [2, 8] f32 elements, but is 15 f32 elements",
-    );
-    refused(
-        b.silu_mul(&zeros(32), usize::MAX, input, 2),
-        &format!(
-            "silu_mul: `gate_up` must be at least [2, {}] f32 elements, but is 32 f32 elements",
-            usize::MAX
-        ),
-    );
-    refused(
-        b.silu_mul(&zeros(32), 0, input, 2),
-        "silu_mul: `inter` must be above 0, but is 0",
-    );
-    refused(
         b.rms_norm(&zeros(16), &zeros(4), 0.0, input, 4),
         "rms_norm: `out` must be at least [4, 4] bf16 activations, but is [3, 4] bf16 activations",
     );
     refused(
         b.add_rms_norm(&mut zeros(9), &zeros(9), &zeros(3), 0.0, input, 3),
         "add_rms_norm: `out` must be at least [3, 3] bf16 activations, but is [3, 4] bf16 activations",
-    );
-    refused(
-        b.silu_mul(&zeros(32), 4, input, 4),
-        "silu_mul: `out` must be at least [4, 4] bf16 activations, but is [3, 4] bf16 activations",
     );
     refused(
         b.encode(&zeros(11), input, 3),
@@ -108,10 +89,7 @@ fn row_operators_refuse_wrong_shapes() {
 
 /// Calls `rope_and_store` with two rows and sane arguments, apart from what `change` does to them.
 fn rope(change: impl FnOnce(&mut RopeStore<'_>)) -> Result<(), TensorError> {
-    let mut cache = LayerCache {
-        k: zeros(3 * 8),
-        v: zeros(3 * 8),
-    };
+    let mut cache = LayerCache::new(3, 2, 4, KvFormat::F32).unwrap();
     let mut args = RopeStore {
         qkv: &zeros(2 * (2 + 4) * 4),
         q_norm: None,
@@ -134,7 +112,7 @@ fn rope(change: impl FnOnce(&mut RopeStore<'_>)) -> Result<(), TensorError> {
 #[test]
 fn rope_refuses_wrong_shapes() {
     rope(|_| ()).unwrap();
-    let (short, long, half) = (zeros(3), zeros(21), bf16(24));
+    let short = zeros(3);
     type Change = Box<dyn FnOnce(&mut RopeStore<'_>)>;
     let table: [(Change, &str); 12] = [
         (
@@ -143,7 +121,7 @@ fn rope_refuses_wrong_shapes() {
         ),
         (
             Box::new(|a| a.heads = 0),
-            "`heads` must be above 0, but is 0",
+            "`heads` must be a multiple of `kv_heads` (2) above 0, but is 0",
         ),
         (
             Box::new(|a| a.kv_heads = 0),
@@ -151,7 +129,11 @@ fn rope_refuses_wrong_shapes() {
         ),
         (
             Box::new(|a| a.heads = 3),
-            "`qkv` must be at least [2, 28] f32 elements, but is 48 f32 elements",
+            "`heads` must be a multiple of `kv_heads` (2) above 0, but is 3",
+        ),
+        (
+            Box::new(|a| a.heads = 4),
+            "`qkv` must be at least [2, 32] f32 elements, but is 48 f32 elements",
         ),
         (
             Box::new(|a| a.positions = &[0, 10]),
@@ -162,8 +144,8 @@ fn rope_refuses_wrong_shapes() {
             "`slots` must be as many as `positions` (1), but is 2",
         ),
         (
-            Box::new(|a| a.slots = &[3, 0]),
-            "`slots`[0] is 3, but must be below 3",
+            Box::new(|a| a.slots = &[16, 0]),
+            "`slots`[0] is 16, but must be below 16",
         ),
         (
             Box::new(|a| a.q_norm = Some(Box::leak(Box::new(zeros(3))))),
@@ -178,15 +160,8 @@ fn rope_refuses_wrong_shapes() {
             "`q_out` must be at least [2, 8] f32 elements, but is 3 f32 elements",
         ),
         (
-            Box::new(move |a| a.cache.v = half),
-            "`cache.v` must be as large as `cache.k` and of its format, but is 24 bf16 elements",
-        ),
-        (
-            Box::new(move |a| {
-                a.cache.k = long;
-                a.cache.v = zeros(21);
-            }),
-            "`cache.k` must be whole slots of 8 elements, but is 21 f32 elements",
+            Box::new(|a| *a.cache = LayerCache::new(3, 2, 8, KvFormat::Bf16).unwrap()),
+            "`cache` must be 2 heads of 4 elements, but is 2 heads of 8",
         ),
     ];
     for (change, expected) in table {
@@ -198,10 +173,7 @@ fn rope_refuses_wrong_shapes() {
 fn attention(
     change: impl FnOnce(&mut Attention<'_>, &mut Vec<Span>, &mut BlockTables),
 ) -> Result<(), TensorError> {
-    let cache = LayerCache {
-        k: zeros(4 * 2 * 8),
-        v: zeros(4 * 2 * 8),
-    };
+    let cache = LayerCache::new(8, 2, 4, KvFormat::F32).unwrap();
     let span = |first_token, num_tokens, context_len| Span {
         first_token,
         num_tokens,
@@ -281,8 +253,8 @@ fn attention_refuses_wrong_shapes() {
             "`tables` must be blocks of 2 for 5 positions, but is 2 blocks",
         ),
         (
-            Box::new(|_, _, t| t.tables[1][0] = 4),
-            "`tables`[0] is 4, but must be below 4",
+            Box::new(|_, _, t| t.tables[1][0] = 8),
+            "`tables`[0] is 8, but must be below 8",
         ),
         (
             Box::new(|a, _, _| *a.out = zeros(47)),
@@ -293,15 +265,55 @@ fn attention_refuses_wrong_shapes() {
             "`q` must be at least [3, 16] f32 elements, but is 48 bf16 elements",
         ),
         (
-            Box::new(|a, _, t| {
-                a.kv_heads = 4;
-                a.head_dim = 12;
-                t.block_size = 3;
-            }),
-            "`cache.k` must be whole blocks of 144 elements, but is 64 f32 elements",
+            Box::new(|a, _, _| a.kv_heads = 4),
+            "`cache` must be 4 heads of 4 elements, but is 2 heads of 4",
         ),
     ];
     for (change, expected) in table {
         refused(attention(change), &format!("paged_attention: {expected}"));
     }
+}
+
+#[test]
+fn caches_refuse_impossible_shapes_and_places() {
+    let message = |result: Result<LayerCache, TensorError>| result.unwrap_err().to_string();
+    assert_eq!(
+        message(LayerCache::new(1, 0, 4, KvFormat::F32)),
+        "LayerCache::new: `kv_heads` must be above 0, but is 0"
+    );
+    assert_eq!(
+        message(LayerCache::new(1, 1, 0, KvFormat::F32)),
+        "LayerCache::new: `head_dim` must be above 0, but is 0"
+    );
+    assert_eq!(
+        message(LayerCache::new(1 << 60, 8, 128, KvFormat::Int8)),
+        "cannot reserve keys and values of 1152921504606846976 slots with 8 heads of 128 int8 \
+         elements: out of memory; use fewer blocks"
+    );
+    assert!(LayerCache::new(usize::MAX, usize::MAX, usize::MAX, KvFormat::F32).is_err());
+    let mut cache = LayerCache::new(17, 2, 4, KvFormat::F32).unwrap();
+    assert_eq!(cache.slots(), 32);
+    let four = [0.0; 4];
+    for (slot, head, key, value, expected) in [
+        (
+            32,
+            0,
+            &four[..],
+            &four[..],
+            "`slot` must be below 32, but is 32",
+        ),
+        (0, 2, &four, &four, "`kv_head` must be below 2, but is 2"),
+        (0, 0, &four[1..], &four, "`key` must be 4 numbers, but is 3"),
+        (
+            0,
+            0,
+            &four,
+            &four[2..],
+            "`value` must be 4 numbers, but is 2",
+        ),
+    ] {
+        let expected = format!("LayerCache::write: {expected}");
+        refused(cache.write(slot, head, key, value), &expected);
+    }
+    assert!(cache.read(32, 0).is_none() && cache.read(0, 2).is_none());
 }

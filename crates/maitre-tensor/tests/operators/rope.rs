@@ -1,13 +1,13 @@
 //! `rope_and_store` against double precision and candle-nn, and its writes to the cache.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Backend, Buffer, DType, LayerCache, NO_SLOT, RopeStore};
+use maitre_tensor::{Backend, Buffer, DType, KvFormat, LayerCache, NO_SLOT, RopeStore};
 use proptest::prelude::*;
 
 use crate::numbers::{assert_close, bits, buffer, noise, rounded, unwritten, wide};
 
 const MAX_POSITIONS: usize = 50;
-const SLOTS: usize = 24;
+const SLOTS: usize = 32;
 
 /// One call: shapes, inputs and outputs.
 struct Case {
@@ -49,12 +49,8 @@ impl Case {
     }
 
     /// Queries, keys and values; cache cells that are not written stay zero.
-    fn run(&self, threads: usize, dtype: DType) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-        let cells = SLOTS * self.kv_heads * self.dim;
-        let mut cache = LayerCache {
-            k: Buffer::zeros(dtype, cells).unwrap(),
-            v: Buffer::zeros(dtype, cells).unwrap(),
-        };
+    fn run(&self, threads: usize, format: KvFormat) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let mut cache = LayerCache::new(SLOTS, self.kv_heads, self.dim, format).unwrap();
         let mut q_out = unwritten(self.positions.len() * self.heads * self.dim);
         let norms = self.norms.as_ref().map(|(q, k)| (buffer(q), buffer(k)));
         Backend::cpu(threads)
@@ -75,11 +71,13 @@ impl Case {
                 cache: &mut cache,
             })
             .unwrap();
-        let numbers = |buffer: &Buffer| match dtype {
-            DType::Bf16 => buffer.bf16s().unwrap().iter().map(|v| v.to_f32()).collect(),
-            _ => buffer.f32s().unwrap().to_vec(),
-        };
-        (numbers_of(&q_out), numbers(&cache.k), numbers(&cache.v))
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (slot, head) in (0..SLOTS).flat_map(|s| (0..self.kv_heads).map(move |h| (s, h))) {
+            let (key, value) = cache.read(slot, head).unwrap();
+            keys.extend(key);
+            values.extend(value);
+        }
+        (numbers_of(&q_out), keys, values)
     }
 
     fn expected_head(&self, row: usize, head: usize, norm: Option<&[f32]>) -> Vec<f64> {
@@ -117,7 +115,7 @@ proptest! {
         group in 1_usize..4,
         rows in proptest::collection::vec((0..MAX_POSITIONS as u32, 0..SLOTS as u32 + 6), 0..30),
         with_norm in any::<bool>(),
-        bf16_cache in any::<bool>(),
+        format in prop_oneof![Just(KvFormat::F32), Just(KvFormat::Bf16), Just(KvFormat::Int8)],
         threads in 1_usize..4,
     ) {
         // A few slots are none at all, and some are named twice.
@@ -125,9 +123,8 @@ proptest! {
             .into_iter()
             .map(|(position, slot)| (position, if slot < SLOTS as u32 { slot } else { NO_SLOT }))
             .collect();
-        let dtype = if bf16_cache { DType::Bf16 } else { DType::F32 };
         let case = Case::new((kv_heads * group, kv_heads, dim), rows, with_norm);
-        let (q, k, v) = case.run(threads, dtype);
+        let (q, k, v) = case.run(threads, format);
 
         let q_norm = case.norms.as_ref().map(|norms| norms.0.as_slice());
         let k_norm = case.norms.as_ref().map(|norms| norms.1.as_slice());
@@ -148,17 +145,30 @@ proptest! {
             }
             let qkv_width = (case.heads + 2 * kv_heads) * dim;
             let values = &case.qkv[(row + 1) * qkv_width - width..(row + 1) * qkv_width];
-            expected_v[place..place + width].copy_from_slice(&rounded(values, dtype));
+            expected_v[place..place + width].copy_from_slice(&match format {
+                KvFormat::Bf16 => rounded(values, DType::Bf16),
+                KvFormat::F32 | KvFormat::Int8 => values.to_vec(),
+            });
         }
-        prop_assert_eq!(bits(&v), bits(&expected_v));
-        assert_close(&k, &expected_k, if bf16_cache { 4e-3 } else { 1e-5 });
+        let largest = expected_k.iter().fold(1.0_f64, |most, key| most.max(key.abs()));
+        let tolerance = match format {
+            KvFormat::F32 => 1e-5,
+            // Half of a step of 2^-8; half of a 127th of the largest.
+            KvFormat::Bf16 => 4e-3,
+            KvFormat::Int8 => largest / 254.0 + 1e-5,
+        };
+        match format {
+            KvFormat::Int8 => assert_close(&v, &wide(&expected_v), tolerance),
+            KvFormat::F32 | KvFormat::Bf16 => prop_assert_eq!(bits(&v), bits(&expected_v)),
+        }
+        assert_close(&k, &expected_k, tolerance);
     }
 }
 
 #[test]
 fn a_token_without_a_slot_writes_nothing() {
     let rows = (0..20).map(|row| (row, NO_SLOT)).collect();
-    let (q, k, v) = Case::new((4, 2, 24), rows, true).run(2, DType::F32);
+    let (q, k, v) = Case::new((4, 2, 24), rows, true).run(2, KvFormat::F32);
     assert!(q.iter().all(|value| value.is_finite()));
     assert!(k.iter().chain(&v).all(|value| value.to_bits() == 0));
 }
@@ -171,7 +181,7 @@ fn equals_candle_nn() {
         (0..rows).map(|i| (i + 3, i)).collect(),
         false,
     );
-    let (q, ..) = case.run(2, DType::F32);
+    let (q, ..) = case.run(2, KvFormat::F32);
     let width = (heads + 2 * kv_heads) * dim;
     let rows = rows as usize;
     let qkv = Tensor::from_slice(&case.qkv, (1, rows, width), &Device::Cpu).unwrap();

@@ -1,5 +1,7 @@
 //! `maitre bench`: measure a server over gRPC, or the engine in this process.
 
+mod line_by_line;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -38,6 +40,10 @@ pub(crate) struct BenchArgs {
     /// Print the JSON report instead of the table.
     #[arg(long)]
     json: bool,
+    /// Read what to measure from stdin and answer line by line: `USERS INPUT_TOKENS OUTPUT_TOKENS`
+    /// with `SECONDS TOKENS`, `limits` with those of the machine. For programs that compare engines.
+    #[arg(long, hide = true)]
+    line_by_line: bool,
     /// Also write report.json and a picture into this directory.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -62,6 +68,9 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
         Address::Grpc(authority) => Box::new(GrpcTarget::connect(authority).await?),
         Address::InProcess => Box::new(InProcessTarget::new(args.model.engine().await?)),
     };
+    if args.line_by_line {
+        return line_by_line::run(target.as_ref(), args.model.threads()).await;
+    }
     let settings = Settings {
         workload: Workload {
             input_tokens: args.input_tokens,

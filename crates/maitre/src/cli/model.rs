@@ -135,6 +135,12 @@ impl ModelArgs {
         Ok(builder)
     }
 
+    /// Threads of the compute team.
+    pub(crate) fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(cores)
+    }
+
     /// Builds the engine, on a thread where blocking is allowed.
     pub(crate) async fn engine(&self) -> Result<maitre::Engine> {
         let builder = self.builder().await?;

@@ -13,7 +13,7 @@ use crate::weight::layout::{LANES, Layout};
 use crate::x86::strips::{self, Ahead, Lanes, Product};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: Rect<'_, f32>, scratch: &mut Scratch) {
+pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {
@@ -31,7 +31,7 @@ pub(super) fn linear(args: &Linear<'_>, out: Rect<'_, f32>, scratch: &mut Scratc
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<F: Product>(args: &Linear<'_>, out: Rect<'_, f32>, scratch: &mut Scratch) {
+unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }

@@ -28,6 +28,8 @@ static KERNELS: Kernels = Kernels {
     encode: rows::encode,
     rms_norm: rows::rms_norm,
     add: rows::add,
-    silu_mul: rows::silu_mul,
+    peaks: rows::peaks,
+    quantize_int8: rows::quantize_int8,
+    quantize_int4: rows::quantize_int4,
     ..portable::KERNELS
 };

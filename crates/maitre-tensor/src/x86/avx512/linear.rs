@@ -14,7 +14,7 @@ use crate::weight::layout::{LANES, LINE, Layout};
 use crate::x86::strips::{self, Ahead, Lanes, Product, TOKENS};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: Rect<'_, f32>, scratch: &mut Scratch) {
+pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {
@@ -121,7 +121,7 @@ impl Product for PerToken {
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-unsafe fn tile<F: Product>(args: &Linear<'_>, out: Rect<'_, f32>, scratch: &mut Scratch) {
+unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }

@@ -5,10 +5,15 @@
 //! it has asked the processor.
 #![allow(unsafe_code)]
 
+mod attention;
 mod dot;
+mod exp;
 mod linear;
 mod quantized;
+mod query;
+mod rope;
 mod rows;
+mod softmax;
 
 use crate::kernels::Kernels;
 use crate::portable;
@@ -20,7 +25,8 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512bf16");
+        && is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("fma");
     available.then_some(&KERNELS)
 }
 
@@ -28,9 +34,16 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
 static KERNELS: Kernels = Kernels {
     name: "avx512",
     linear: linear::linear,
+    peaks: rows::peaks,
     encode: rows::encode,
+    quantize_int8: rows::quantize_int8,
+    quantize_int4: rows::quantize_int4,
     rms_norm: rows::rms_norm,
     add: rows::add,
-    silu_mul: rows::silu_mul,
+    rope: rope::rope,
+    store_key: rope::store_key,
+    store_value: rope::store_value,
+    load_query: query::load_query,
+    attend: attention::attend,
     ..portable::KERNELS
 };

@@ -1,4 +1,4 @@
-//! The operators on single rows: normalisation, activation, and bringing a row into the form that
+//! The operators on single rows: normalisation, quantization, and bringing a row into the form that
 //! the products read. They touch memory that is in the nearest caches; the arithmetic is what the
 //! portable path does, sixteen numbers at a time.
 
@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 use crate::format::InputFormat;
 use crate::input::{Group, InputShape};
 use crate::portable::encode as portable;
+use crate::weight::{self, Int4Row};
 use crate::x86::norm;
 
 /// Lanes of a register.
@@ -133,13 +134,32 @@ pub(super) fn rms_norm(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32])
     unsafe { wide(input, weight, eps, out) }
 }
 
-/// See [`Kernels::silu_mul`](crate::kernels::Kernels::silu_mul).
-pub(super) fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    // The portable arithmetic, compiled for wider registers.
-    #[target_feature(enable = "avx512f,avx512vl,avx512dq")]
-    fn wide(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        crate::portable::silu_mul(gate, up, out);
+/// See [`Kernels::peaks`](crate::kernels::Kernels::peaks).
+pub(super) fn peaks(logits: &[f32], out: &mut [f32]) {
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
+    fn wide(logits: &[f32], out: &mut [f32]) {
+        crate::portable::peaks(logits, out);
     }
     // SAFETY: as in `encode`.
-    unsafe { wide(gate, up, out) }
+    unsafe { wide(logits, out) }
+}
+
+/// See [`Kernels::quantize_int8`](crate::kernels::Kernels::quantize_int8).
+pub(super) fn quantize_int8(values: &[f32], words: &mut [u32]) -> f32 {
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
+    fn wide(values: &[f32], words: &mut [u32]) -> f32 {
+        weight::quantize_int8(values, words)
+    }
+    // SAFETY: as in `encode`.
+    unsafe { wide(values, words) }
+}
+
+/// See [`Kernels::quantize_int4`](crate::kernels::Kernels::quantize_int4).
+pub(super) fn quantize_int4(values: &[f32], words: &mut [u32]) -> Int4Row {
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
+    fn wide(values: &[f32], words: &mut [u32]) -> Int4Row {
+        weight::quantize_int4(values, words)
+    }
+    // SAFETY: as in `encode`.
+    unsafe { wide(values, words) }
 }

@@ -1,0 +1,130 @@
+//! What the attention kernels are given: a tile of the cache, the queries that look at it, and what
+//! each query knows so far.
+//!
+//! ```text
+//! positions   0 .. 63 | 64 .. 127 | ... | 448 .. 511 | 512 ..        tiles of 64
+//!             [          chunk 0: one running softmax          ][ chunk 1 ...
+//! ```
+//!
+//! Tiles and chunks start at absolute multiples of 64 and 512 positions. Within a chunk the tiles
+//! are merged in order into one running softmax (Milakov and Gimelshein 2018, arXiv 1805.02867);
+//! the chunks' results are merged in order again. So the bits of a row depend on its query and on
+//! the keys and values of the positions it sees, and on nothing else: chunks may be computed by
+//! different threads at the same time, and tiles be shared by any number of queries.
+
+use crate::cache::{CellShape, GROUP, KvFormat, LayerCache};
+use crate::{BlockTables, Span};
+
+/// Positions per tile.
+pub(crate) const TILE: usize = 64;
+
+/// Groups of slots per tile.
+pub(crate) const CELLS: usize = TILE / GROUP;
+
+/// What attention reads; shapes as in [`Attention`](crate::Attention).
+pub(crate) struct Attend<'a> {
+    pub(crate) q: &'a [f32],
+    pub(crate) cache: &'a LayerCache,
+    pub(crate) spans: &'a [Span],
+    pub(crate) tables: &'a BlockTables,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) scale: f32,
+}
+
+/// The keys and values of [`TILE`] consecutive positions of one key head.
+pub(crate) struct Tile<'a> {
+    pub(crate) shape: CellShape,
+    /// Cells of sixteen positions each. A cell of which no query sees anything may be any cell, and
+    /// positions that a query does not see may hold anything, NaN included.
+    pub(crate) cells: [&'a [u32]; CELLS],
+}
+
+/// Queries of consecutive tokens of one sequence: of each token, those that share the key head.
+pub(crate) struct Queries<'a> {
+    /// Rounded as the keys are, `[queries, parts, key_words]`. An int8 query has two parts, 128
+    /// times the first plus the second; all others have one.
+    pub(crate) words: &'a [u32],
+    /// Of an int8 query: 128 times the sum of each part's numbers, `[queries, 2]`.
+    pub(crate) sums: &'a [i32],
+    /// What makes a score of a product of query and key, `[queries]`.
+    pub(crate) factors: &'a [f32],
+}
+
+/// Which of the queries see how much of a tile.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    /// The first query that sees anything; the first of its token.
+    pub(crate) first: usize,
+    /// Positions of the tile, and those behind it, that this query sees: at least one. Each further
+    /// token sees one more.
+    pub(crate) positions: usize,
+    /// Queries per token.
+    pub(crate) group: usize,
+}
+
+impl Seen {
+    /// Positions of the tile that a query sees.
+    #[inline(always)]
+    pub(crate) fn by(self, query: usize) -> usize {
+        TILE.min(self.positions + (query - self.first) / self.group)
+    }
+
+    /// The first query that sees the whole tile, if there are that many.
+    pub(crate) fn first_full(self) -> usize {
+        self.first + TILE.saturating_sub(self.positions) * self.group
+    }
+}
+
+/// Memory for one tile's scores and weights; contents mean nothing between tiles.
+pub(crate) struct Room<'a> {
+    /// `[queries, parts, TILE]`; 32-bit integers for int8.
+    pub(crate) scores: &'a mut [f32],
+    /// Weights as they meet the values, `[queries, parts, TILE / per_word]`.
+    pub(crate) weights: &'a mut [u32],
+    /// Of an int8 cache: what a weight of 1 stands for, `[queries]`.
+    pub(crate) units: &'a mut [f32],
+    /// What the earlier tiles' sums are multiplied with, `[queries]`.
+    pub(crate) decays: &'a mut [f32],
+}
+
+/// What each query knows of the tiles of a chunk so far.
+pub(crate) struct States<'a> {
+    /// The largest score, `[queries]`.
+    pub(crate) max: &'a mut [f32],
+    /// Sums of exponentials relative to it, `[queries, GROUP]`, to be added up at the end.
+    pub(crate) sums: &'a mut [f32],
+    /// Values weighted by them, `[queries, value_stride]`.
+    pub(crate) values: &'a mut [f32],
+}
+
+impl States<'_> {
+    /// Forgets everything. The largest score starts finite, so that scores of negative infinity
+    /// have the weight zero rather than NaN.
+    pub(crate) fn reset(&mut self) {
+        self.max.fill(f32::MIN);
+        self.sums.fill(0.0);
+        self.values.fill(0.0);
+    }
+}
+
+impl CellShape {
+    /// Parts of a query or weight: int8 ones need more than eight bits.
+    pub(crate) fn parts(self) -> usize {
+        match self.format {
+            KvFormat::Int8 => 2,
+            KvFormat::F32 | KvFormat::Bf16 => 1,
+        }
+    }
+
+    /// Words of a rounded query.
+    pub(crate) fn query_words(self) -> usize {
+        self.parts() * self.key_words()
+    }
+
+    /// Words of one query's weights for a tile.
+    pub(crate) fn weight_words(self) -> usize {
+        self.parts() * TILE / self.format.per_word()
+    }
+}

@@ -1,0 +1,271 @@
+//! The way of some queries through their positions: tile by tile, chunk by chunk.
+
+use std::ops::Range;
+
+use crate::Span;
+use crate::attend::{Attend, CELLS, Queries, Room, Seen, States, TILE, Tile};
+use crate::cache::{GROUP, KvFormat};
+use crate::kernels::Kernels;
+use crate::portable::exp::exp;
+use crate::team::Scratch;
+
+/// Positions per chunk.
+pub(super) const CHUNK: usize = 512;
+
+/// Token rows of one span, and one key head.
+pub(super) struct Walk<'a> {
+    pub(super) kernels: &'static Kernels,
+    pub(super) args: &'a Attend<'a>,
+    /// Number of the span.
+    pub(super) span: usize,
+    /// Rows of the span, at least one.
+    pub(super) tokens: Range<usize>,
+    pub(super) kv_head: usize,
+}
+
+impl Walk<'_> {
+    /// Calls `visit` for each span that has token rows among `rows`, with its number and the rows.
+    pub(super) fn each_span(
+        spans: &[Span],
+        rows: Range<usize>,
+        mut visit: impl FnMut(usize, Range<usize>),
+    ) {
+        let end = |span: &Span| span.first_token + span.num_tokens;
+        let first = spans.partition_point(|span| end(span) <= rows.start);
+        for (index, span) in spans.iter().enumerate().skip(first) {
+            if span.first_token >= rows.end {
+                break;
+            }
+            let tokens = span.first_token.max(rows.start)..end(span).min(rows.end);
+            if !tokens.is_empty() {
+                visit(index, tokens);
+            }
+        }
+    }
+
+    /// Queries per token.
+    pub(super) fn group(&self) -> usize {
+        self.args.heads / self.args.kv_heads
+    }
+
+    /// Number of positions that a token row sees: those before it, and its own.
+    pub(super) fn visible(&self, token: usize) -> usize {
+        let span = &self.args.spans[self.span];
+        span.context_len - span.num_tokens + (token - span.first_token) + 1
+    }
+
+    /// Chunks of which the last token, and maybe others, sees something.
+    pub(super) fn chunks(&self) -> Range<usize> {
+        0..self.visible(self.tokens.end - 1).div_ceil(CHUNK)
+    }
+
+    /// The first of `tokens` that sees position `start`.
+    fn first_to_see(&self, start: usize) -> usize {
+        let behind = (start + 1).saturating_sub(self.visible(self.tokens.start));
+        self.tokens.end.min(self.tokens.start + behind)
+    }
+
+    /// Computes the chunks given and hands `visit` what each query learns from each that it sees, in
+    /// order: the number of the query (tokens by heads of the group), the chunk and its result.
+    pub(super) fn run(
+        &self,
+        chunks: Range<usize>,
+        scratch: &mut Scratch,
+        mut visit: impl FnMut(usize, usize, Partial<'_>),
+    ) {
+        let shape = self.args.cache.shape();
+        let (group, stride) = (self.group(), shape.value_stride());
+        let count = self.tokens.len() * group;
+        let (mut memory, words) = Memory::new(self, count, scratch);
+        let queries = Queries {
+            words,
+            sums: memory.query_sums,
+            factors: memory.factors,
+        };
+        let end = self.visible(self.tokens.end - 1);
+        for chunk in chunks {
+            let start = chunk * CHUNK;
+            memory.states.reset();
+            for start in (start..end.min(start + CHUNK)).step_by(TILE) {
+                let first_token = self.first_to_see(start);
+                let seen = Seen {
+                    first: (first_token - self.tokens.start) * group,
+                    positions: self.visible(first_token) - start,
+                    group,
+                };
+                let tile = self.tile(start..end.min(start + TILE), memory.gathered);
+                let (room, states) = (&mut memory.room, &mut memory.states);
+                (self.kernels.attend)(&tile, &queries, seen, room, states);
+            }
+            for query in (self.first_to_see(start) - self.tokens.start) * group..count {
+                let partial = Partial {
+                    max: memory.states.max[query],
+                    sum: tree_sum(&memory.states.sums[query * GROUP..][..GROUP]),
+                    values: &memory.states.values[query * stride..][..shape.head_dim],
+                };
+                visit(query, chunk, partial);
+            }
+        }
+    }
+
+    /// The cells of up to [`TILE`] positions, in place or gathered into `room`.
+    fn tile<'a>(&'a self, positions: Range<usize>, room: &'a mut [u32]) -> Tile<'a> {
+        let (cache, tables) = (self.args.cache, self.args.tables);
+        let (shape, block_size) = (cache.shape(), tables.block_size);
+        let slot = |position: usize| {
+            let block = tables.tables[self.span][position / block_size] as usize;
+            block * block_size + position % block_size
+        };
+        let cell = |slot: usize| cache.cell(slot / GROUP, self.kv_head);
+        if block_size.is_multiple_of(GROUP) {
+            let first = cell(slot(positions.start));
+            let at = |position| {
+                if position < positions.end {
+                    cell(slot(position))
+                } else {
+                    first
+                }
+            };
+            let cells = std::array::from_fn(|i| at(positions.start + i * GROUP));
+            return Tile { shape, cells };
+        }
+        for (i, position) in positions.enumerate() {
+            let slot = slot(position);
+            let target = &mut room[i / GROUP * shape.words()..][..shape.words()];
+            shape.copy_slot((cell(slot), slot % GROUP), (target, i % GROUP));
+        }
+        let room = &*room;
+        let cells = std::array::from_fn(|i| &room[i * shape.words()..][..shape.words()]);
+        Tile { shape, cells }
+    }
+}
+
+/// The memory of one walk, cut from scratch.
+struct Memory<'a> {
+    query_sums: &'a [i32],
+    factors: &'a [f32],
+    gathered: &'a mut [u32],
+    room: Room<'a>,
+    states: States<'a>,
+}
+
+impl<'a> Memory<'a> {
+    /// Cuts scratch for `count` queries, and rounds them into it.
+    fn new(walk: &Walk<'_>, count: usize, scratch: &'a mut Scratch) -> (Self, &'a [u32]) {
+        let shape = walk.args.cache.shape();
+        let int8 = usize::from(shape.format == KvFormat::Int8);
+        let gathers = !walk.args.tables.block_size.is_multiple_of(GROUP);
+        let gathered = usize::from(gathers) * CELLS * shape.words();
+        let (score_len, value_len) = (count * shape.parts() * TILE, count * shape.value_stride());
+        let (weight_len, query_len) = (count * shape.weight_words(), count * shape.query_words());
+
+        let (floats, words, integers) = scratch.aligned(
+            score_len + value_len + count * (GROUP + 4),
+            gathered + weight_len + query_len,
+            int8 * 2 * count,
+        );
+        let (scores, floats) = floats.split_at_mut(score_len);
+        let (values, floats) = floats.split_at_mut(value_len);
+        let (sums, floats) = floats.split_at_mut(count * GROUP);
+        let (max, floats) = floats.split_at_mut(count);
+        let (decays, floats) = floats.split_at_mut(count);
+        let (units, factors) = floats.split_at_mut(count);
+        let (gathered, words) = words.split_at_mut(gathered);
+        let (weights, words) = words.split_at_mut(weight_len);
+
+        walk.load_queries(words, integers, factors);
+        let memory = Self {
+            query_sums: integers,
+            factors,
+            gathered,
+            room: Room {
+                scores,
+                weights,
+                units,
+                decays,
+            },
+            states: States { max, sums, values },
+        };
+        (memory, words)
+    }
+}
+
+impl Walk<'_> {
+    fn load_queries(&self, words: &mut [u32], sums: &mut [i32], factors: &mut [f32]) {
+        let args = self.args;
+        let (shape, group) = (args.cache.shape(), self.group());
+        let rounded = words.chunks_exact_mut(shape.query_words());
+        for (i, (words, factor)) in rounded.zip(factors).enumerate() {
+            let head = (self.tokens.start + i / group) * args.heads + self.kv_head * group;
+            let query = &args.q[(head + i % group) * args.head_dim..][..args.head_dim];
+            let sums = sums.get_mut(i * 2..i * 2 + 2).unwrap_or_default();
+            *factor = (self.kernels.load_query)(shape, query, words, sums) * args.scale;
+        }
+    }
+}
+
+/// What a query learned from some positions: the largest score, the sum of exponentials relative
+/// to it, and the values weighted by them.
+pub(super) struct Partial<'a> {
+    pub(super) max: f32,
+    pub(super) sum: f32,
+    pub(super) values: &'a [f32],
+}
+
+impl<'a> Partial<'a> {
+    /// What a [`Record`] holds.
+    pub(super) fn of(record: &'a [f32]) -> Self {
+        Self {
+            max: record[0],
+            sum: record[1],
+            values: &record[2..],
+        }
+    }
+}
+
+/// A [`Partial`] in memory, `head_dim + 2` numbers: the largest score, the sum, the values.
+pub(super) struct Record<'a>(pub(super) &'a mut [f32]);
+
+impl Record<'_> {
+    /// Numbers in a record.
+    pub(super) fn len(head_dim: usize) -> usize {
+        head_dim + 2
+    }
+
+    /// Takes over what is known of the first chunk.
+    pub(super) fn copy(&mut self, partial: &Partial<'_>) {
+        (self.0[0], self.0[1]) = (partial.max, partial.sum);
+        self.0[2..].copy_from_slice(partial.values);
+    }
+
+    /// Adds what is known of the next chunk.
+    pub(super) fn merge(&mut self, partial: &Partial<'_>) {
+        let max = self.0[0].max(partial.max);
+        let (before, here) = (exp(self.0[0] - max), exp(partial.max - max));
+        (self.0[0], self.0[1]) = (max, self.0[1] * before + partial.sum * here);
+        for (value, partial) in self.0[2..].iter_mut().zip(partial.values) {
+            *value = *value * before + *partial * here;
+        }
+    }
+
+    /// The weighted mean of the values. Zeros are positive, and all NaNs are the same.
+    pub(super) fn finish(&self, out: &mut [f32]) {
+        let inverse = 1.0 / self.0[1];
+        for (out, value) in out.iter_mut().zip(&self.0[2..]) {
+            let mean = *value * inverse + 0.0;
+            *out = if mean.is_nan() { f32::NAN } else { mean };
+        }
+    }
+}
+
+/// The lanes' sum, in the order of a halving vector register.
+fn tree_sum(lanes: &[f32]) -> f32 {
+    let mut sums = [0.0; GROUP];
+    sums.copy_from_slice(lanes);
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+    }
+    sums[0]
+}

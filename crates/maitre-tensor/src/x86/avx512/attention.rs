@@ -1,0 +1,330 @@
+//! One tile of attention on 512-bit registers.
+//!
+//! Scores and weighted values are the same loop: rows of 32-bit words, each word broadcast, meet
+//! rows of sixteen-lane words.
+//!
+//! ```text
+//!                      keys: 4 cells of 16 keys             values: 64 elements of a row
+//!                   ┌──────┬──────┬──────┬──────┐        ┌──────┬──────┬──────┬──────┐
+//! word of query 0 ->│ 16   │ 16   │ 16   │ 16   │  word  │ 16   │ 16   │ 16   │ 16   │
+//! ...               │ sums │ sums │ sums │ sums │  of    │ sums │ ...  │      │      │
+//! word of query 5 ->│      │      │      │      │  weight│      │      │      │      │
+//!                   └──────┴──────┴──────┴──────┘        └──────┴──────┴──────┴──────┘
+//! ```
+//!
+//! Up to 6 x 4 sums stay in registers, so that 4 loads and 6 broadcasts feed 24 dot instructions.
+//! Each sum runs through its words in order, whatever the number of rows: how queries are blocked
+//! changes no bit. An int8 query or weight has two parts and is two such rows.
+//!
+//! Per query and tile of head size 128 in bf16: 512 dot instructions (32 multiplications and
+//! additions each), and about 100 others for the softmax.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
+use crate::attend::{CELLS, Queries, Room, Seen, States, TILE, Tile};
+use crate::cache::{CellShape, GROUP, KvFormat};
+
+/// Rows of queries or weights whose sums fit the registers.
+const ROWS: usize = 6;
+
+// Formats as constants that kernels are compiled for.
+pub(super) const F32: u8 = 0;
+pub(super) const BF16: u8 = 1;
+pub(super) const INT8: u8 = 2;
+
+/// See [`Kernels::attend`](crate::kernels::Kernels::attend).
+pub(super) fn attend(
+    tile: &Tile<'_>,
+    queries: &Queries<'_>,
+    seen: Seen,
+    room: &mut Room<'_>,
+    states: &mut States<'_>,
+) {
+    let (shape, count) = (tile.shape, queries.factors.len());
+    let two_parts = usize::from(shape.format == KvFormat::Int8) * 2;
+    assert!(tile.cells.iter().all(|cell| cell.len() >= shape.words()));
+    assert!(queries.words.len() >= count * shape.query_words());
+    assert!(queries.sums.len() >= count * two_parts);
+    assert!(room.scores.len() >= count * shape.parts() * TILE);
+    assert!(room.weights.len() >= count * shape.weight_words());
+    assert!(room.units.len() >= count && room.decays.len() >= count);
+    assert!(states.max.len() >= count && states.sums.len() >= count * GROUP);
+    assert!(states.values.len() >= count * shape.value_stride());
+    let work = Work {
+        shape,
+        cells: tile.cells.map(<[u32]>::as_ptr),
+        queries,
+        seen,
+    };
+    // SAFETY: the table is chosen after the instructions were detected, and every array is as long
+    // as the kernels read and write: asserted above.
+    unsafe {
+        match shape.format {
+            KvFormat::F32 => work.attend::<F32>(room, states),
+            KvFormat::Bf16 => work.attend::<BF16>(room, states),
+            KvFormat::Int8 => work.attend::<INT8>(room, states),
+        }
+    }
+}
+
+/// What stays the same during a tile.
+pub(super) struct Work<'a> {
+    pub(super) shape: CellShape,
+    pub(super) cells: [*const u32; CELLS],
+    pub(super) queries: &'a Queries<'a>,
+    pub(super) seen: Seen,
+}
+
+/// Calls the kernel compiled for a number of rows, 1 to [`ROWS`].
+macro_rules! by_rows {
+    ($rows:expr, $self:ident . $kernel:ident ::<$format:ident, _ $(, $columns:literal)?> $args:tt) => {
+        match $rows {
+            1 => $self.$kernel::<$format, 1 $(, $columns)?> $args,
+            2 => $self.$kernel::<$format, 2 $(, $columns)?> $args,
+            3 => $self.$kernel::<$format, 3 $(, $columns)?> $args,
+            4 => $self.$kernel::<$format, 4 $(, $columns)?> $args,
+            5 => $self.$kernel::<$format, 5 $(, $columns)?> $args,
+            _ => $self.$kernel::<$format, 6 $(, $columns)?> $args,
+        }
+    };
+}
+
+impl Work<'_> {
+    /// # Safety
+    ///
+    /// As asserted in [`attend`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn attend<const FORMAT: u8>(&self, room: &mut Room<'_>, states: &mut States<'_>) {
+        let (parts, count) = (self.shape.parts(), self.queries.factors.len());
+        let (first, rows) = (self.seen.first * parts, count * parts);
+        for row in (first..rows).step_by(ROWS) {
+            let scores = room.scores.as_mut_ptr();
+            // SAFETY: rows below the number there are.
+            unsafe { by_rows!(rows - row, self.scores::<FORMAT, _>(row, scores)) };
+        }
+        for query in self.seen.first..count {
+            // SAFETY: a query below the number there are.
+            unsafe { self.weights::<FORMAT>(query, room, states) };
+        }
+        // Tokens that see a part of the tile have their own end each; the others are blocked.
+        let full = self.seen.first_full().min(count);
+        for token in (self.seen.first..full).step_by(self.seen.group) {
+            let queries = token..token + self.seen.group;
+            // SAFETY: queries below the number there are, which see this much.
+            unsafe { self.weigh_all::<FORMAT>(queries, self.seen.by(token), room, states) };
+        }
+        // SAFETY: as above.
+        unsafe { self.weigh_all::<FORMAT>(full..count, TILE, room, states) };
+    }
+
+    /// The products of some rows of queries with all keys of the tile.
+    ///
+    /// # Safety
+    ///
+    /// `ROWS_HERE` rows from `row` on exist, and `scores` has room for them.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn scores<const FORMAT: u8, const ROWS_HERE: usize>(
+        &self,
+        row: usize,
+        scores: *mut f32,
+    ) {
+        let words = self.shape.key_words();
+        let mut sums = [[_mm512_setzero_ps(); CELLS]; ROWS_HERE];
+        // SAFETY: `words` words per query and rows of keys per cell; rows as the caller promises.
+        unsafe {
+            let query = self.queries.words.as_ptr().add(row * words);
+            for word in 0..words {
+                let keys = self
+                    .cells
+                    .map(|cell| _mm512_loadu_si512(cell.add(word * GROUP).cast()));
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let query = _mm512_set1_epi32(*query.add(i * words + word) as i32);
+                    for (sum, keys) in sums.iter_mut().zip(keys) {
+                        *sum = match FORMAT {
+                            INT8 => dot::<INT8>(*sum, keys, query),
+                            _ => dot::<FORMAT>(*sum, query, keys),
+                        };
+                    }
+                }
+            }
+            let scores = scores.add(row * TILE);
+            for (i, sums) in sums.iter().enumerate() {
+                for (cell, sum) in sums.iter().enumerate() {
+                    _mm512_storeu_ps(scores.add(i * TILE + cell * GROUP), *sum);
+                }
+            }
+        }
+    }
+
+    /// Adds the first `count` values to the states of some queries, all of which see as many.
+    ///
+    /// # Safety
+    ///
+    /// The queries exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn weigh_all<const FORMAT: u8>(
+        &self,
+        queries: std::ops::Range<usize>,
+        count: usize,
+        room: &Room<'_>,
+        states: &mut States<'_>,
+    ) {
+        let (parts, stride) = (self.shape.parts(), self.shape.value_stride());
+        let wide = stride - stride % (4 * GROUP);
+        let rows = queries.end * parts;
+        for row in (queries.start * parts..rows).step_by(ROWS) {
+            // SAFETY: rows and columns below the numbers there are.
+            unsafe {
+                for column in (0..wide).step_by(4 * GROUP) {
+                    let place = (row, column);
+                    by_rows!(
+                        rows - row,
+                        self.weigh::<FORMAT, _, 4>(place, count, room, states)
+                    );
+                }
+                for column in (wide..stride).step_by(GROUP) {
+                    let place = (row, column);
+                    by_rows!(
+                        rows - row,
+                        self.weigh::<FORMAT, _, 1>(place, count, room, states)
+                    );
+                }
+            }
+        }
+    }
+
+    /// Adds the first `count` values to some rows of states, in `16 * COLUMNS` columns.
+    ///
+    /// # Safety
+    ///
+    /// As many rows and columns exist from `row` and `column` on; `count` is at most [`TILE`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn weigh<const FORMAT: u8, const ROWS_HERE: usize, const COLUMNS: usize>(
+        &self,
+        (row, column): (usize, usize),
+        count: usize,
+        room: &Room<'_>,
+        states: &mut States<'_>,
+    ) {
+        let (stride, per_word) = (self.shape.value_stride(), self.shape.format.per_word());
+        let (words, query) = (TILE / per_word, row / self.shape.parts());
+        let mut sums = [[_mm512_setzero_ps(); COLUMNS]; ROWS_HERE];
+        // SAFETY: rows of weights and states, and rows of values in each cell, as promised. A word
+        // of which a part is seen exists whole.
+        unsafe {
+            let weights = room.weights.as_ptr().add(row * words);
+            let states = states.values.as_mut_ptr().add(query * stride + column);
+            if FORMAT != INT8 {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let decay = _mm512_set1_ps(room.decays[query + i]);
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        let before = _mm512_loadu_ps(states.add(i * stride + j * GROUP));
+                        *sum = _mm512_mul_ps(before, decay);
+                    }
+                }
+            }
+            let whole_words = match FORMAT {
+                // Bytes that are not seen have the weight zero.
+                INT8 => count.div_ceil(per_word),
+                _ => count / per_word,
+            };
+            let rows = GROUP / per_word;
+            let values = |word: usize| {
+                let start = self.shape.values() + word % rows * stride + column;
+                self.cells[word / rows].add(start)
+            };
+            let mut word = 0;
+            while word < whole_words {
+                let mut row = values(word);
+                for word in word..whole_words.min(word + rows) {
+                    let values: [_; COLUMNS] =
+                        std::array::from_fn(|j| _mm512_loadu_si512(row.add(j * GROUP).cast()));
+                    add_row::<FORMAT, ROWS_HERE, COLUMNS>(
+                        &mut sums,
+                        weights.add(word),
+                        words,
+                        values,
+                    );
+                    row = row.wrapping_add(stride);
+                }
+                word += rows;
+            }
+            if FORMAT == BF16 && count % 2 == 1 {
+                let row = values(whole_words);
+                let first = _mm512_set1_epi32(0xffff);
+                let values: [_; COLUMNS] = std::array::from_fn(|j| {
+                    _mm512_and_si512(_mm512_loadu_si512(row.add(j * GROUP).cast()), first)
+                });
+                add_row::<FORMAT, ROWS_HERE, COLUMNS>(
+                    &mut sums,
+                    weights.add(whole_words),
+                    words,
+                    values,
+                );
+            }
+            if FORMAT != INT8 {
+                for (i, sums) in sums.iter().enumerate() {
+                    for (j, sum) in sums.iter().enumerate() {
+                        _mm512_storeu_ps(states.add(i * stride + j * GROUP), *sum);
+                    }
+                }
+                return;
+            }
+            for i in 0..ROWS_HERE / 2 {
+                let decay = _mm512_set1_ps(room.decays[query + i]);
+                let unit = _mm512_set1_ps(room.units[query + i]);
+                for (j, (high, low)) in sums[2 * i].iter().zip(&sums[2 * i + 1]).enumerate() {
+                    let [high, low] = [*high, *low].map(|sum| _mm512_castps_si512(sum));
+                    let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);
+                    let state = states.add(i * stride + j * GROUP);
+                    let before = _mm512_mul_ps(_mm512_loadu_ps(state), decay);
+                    let here = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), unit);
+                    _mm512_storeu_ps(state, _mm512_add_ps(before, here));
+                }
+            }
+        }
+    }
+}
+
+/// Adds a row of values to each row of sums, weighted by its word.
+///
+/// # Safety
+///
+/// `ROWS_HERE` rows of `words` words can be read from `weights`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+unsafe fn add_row<const FORMAT: u8, const ROWS_HERE: usize, const COLUMNS: usize>(
+    sums: &mut [[__m512; COLUMNS]; ROWS_HERE],
+    weights: *const u32,
+    words: usize,
+    values: [__m512i; COLUMNS],
+) {
+    for (i, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: as the caller promises.
+        let weight = _mm512_set1_epi32(unsafe { *weights.add(i * words) } as i32);
+        for (sum, values) in sums.iter_mut().zip(values) {
+            *sum = dot::<FORMAT>(*sum, weight, values);
+        }
+    }
+}
+
+/// Adds the products of the numbers in two registers of words, lane by lane. Int8 sums are integers,
+/// and of their factors `a` is unsigned, `b` signed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni,avx512bf16")]
+pub(super) fn dot<const FORMAT: u8>(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+    match FORMAT {
+        F32 => _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum),
+        // SAFETY: registers of the same size, of which every bit pattern is valid.
+        BF16 => unsafe {
+            {
+                let [a, b] = [a, b].map(|words| transmute::<__m512i, __m512bh>(words));
+                _mm512_dpbf16_ps(sum, a, b)
+            }
+        },
+        _ => _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b)),
+    }
+}

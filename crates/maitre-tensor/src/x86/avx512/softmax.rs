@@ -1,0 +1,172 @@
+//! From scores to weights: sixteen at a time, four times per query and tile.
+//!
+//! About 100 instructions per query and tile; they overlap with the dot instructions around them.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
+use super::attention::{BF16, F32, INT8, Work, dot};
+use super::exp::exp;
+use crate::attend::{CELLS, Room, States, TILE};
+use crate::cache::GROUP;
+use crate::portable::query::{LARGEST_WEIGHT, Magnitude};
+
+impl Work<'_> {
+    /// Makes weights of a query's scores, and merges their maximum and sum into its state.
+    ///
+    /// # Safety
+    ///
+    /// The query exists.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    pub(super) unsafe fn weights<const FORMAT: u8>(
+        &self,
+        query: usize,
+        room: &mut Room<'_>,
+        states: &mut States<'_>,
+    ) {
+        let visible = u64::MAX >> (TILE - self.seen.by(query));
+        let masks: [__mmask16; CELLS] = std::array::from_fn(|i| (visible >> (i * GROUP)) as u16);
+        let factor = _mm512_set1_ps(self.queries.factors[query]);
+        let mut scores = [_mm512_setzero_ps(); CELLS];
+        for (cell, score) in scores.iter_mut().enumerate() {
+            // SAFETY: the query and the cell exist.
+            let product = unsafe { self.product::<FORMAT>(query, cell, room) };
+            let hidden = _mm512_set1_ps(f32::NEG_INFINITY);
+            *score = _mm512_mask_mul_ps(hidden, masks[cell], product, factor);
+        }
+        let pairs = [
+            _mm512_max_ps(scores[0], scores[1]),
+            _mm512_max_ps(scores[2], scores[3]),
+        ];
+        let most = _mm512_reduce_max_ps(_mm512_max_ps(pairs[0], pairs[1]));
+        let before = states.max[query];
+        let max = if most > before { most } else { before };
+        let decay = if max == before {
+            1.0
+        } else {
+            _mm512_cvtss_f32(exp(_mm512_set1_ps(before - max)))
+        };
+        states.max[query] = max;
+        room.decays[query] = decay;
+        let weights = scores.map(|score| exp(_mm512_sub_ps(score, _mm512_set1_ps(max))));
+
+        // SAFETY: the query's places in arrays that have one for each query.
+        unsafe {
+            let lanes = states.sums.as_mut_ptr().add(query * GROUP);
+            let words = room
+                .weights
+                .as_mut_ptr()
+                .add(query * self.shape.weight_words());
+            let sum = _mm512_mul_ps(_mm512_loadu_ps(lanes), _mm512_set1_ps(decay));
+            let sum = if FORMAT == BF16 {
+                let rounded = [
+                    _mm512_cvtne2ps_pbh(weights[1], weights[0]),
+                    _mm512_cvtne2ps_pbh(weights[3], weights[2]),
+                ]
+                .map(|pairs| transmute::<__m512bh, __m512i>(pairs));
+                _mm512_storeu_si512(words.cast(), rounded[0]);
+                _mm512_storeu_si512(words.add(GROUP).cast(), rounded[1]);
+                // Two ones in bf16: the sum is that of the rounded weights.
+                let ones = _mm512_set1_epi32(0x3f80_3f80);
+                dot::<BF16>(dot::<BF16>(sum, rounded[0], ones), rounded[1], ones)
+            } else {
+                let low = _mm512_add_ps(weights[0], weights[1]);
+                let high = _mm512_add_ps(weights[2], weights[3]);
+                _mm512_add_ps(sum, _mm512_add_ps(low, high))
+            };
+            _mm512_storeu_ps(lanes, sum);
+            match FORMAT {
+                F32 => {
+                    for (cell, weight) in weights.iter().enumerate() {
+                        _mm512_storeu_ps(words.add(cell * GROUP).cast(), *weight);
+                    }
+                }
+                INT8 => room.units[query] = self.fixed_point(weights, masks, words),
+                _ => {}
+            }
+        }
+    }
+
+    /// Products of a query with sixteen keys.
+    ///
+    /// # Safety
+    ///
+    /// Query and cell exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn product<const FORMAT: u8>(
+        &self,
+        query: usize,
+        cell: usize,
+        room: &Room<'_>,
+    ) -> __m512 {
+        // SAFETY: `parts * TILE` scores per query, and the scales of a cell.
+        unsafe {
+            let scores = room
+                .scores
+                .as_ptr()
+                .add(query * self.shape.parts() * TILE + cell * GROUP);
+            if FORMAT != INT8 {
+                return _mm512_loadu_ps(scores);
+            }
+            let part = |part: usize| {
+                let sum = _mm512_loadu_si512(scores.add(part * TILE).cast());
+                let excess = _mm512_set1_epi32(self.queries.sums[2 * query + part]);
+                _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, excess))
+            };
+            let product = _mm512_fmadd_ps(part(0), _mm512_set1_ps(128.0), part(1));
+            let scales = self.cells[cell].add(self.shape.scales()[0].start);
+            _mm512_mul_ps(product, _mm512_loadu_ps(scales.cast()))
+        }
+    }
+
+    /// Weights times the scales of the values, in fixed point; returns what the integer 1 is.
+    ///
+    /// # Safety
+    ///
+    /// `words` has room for the weights of a query.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn fixed_point(
+        &self,
+        weights: [__m512; CELLS],
+        masks: [__mmask16; CELLS],
+        words: *mut u32,
+    ) -> f32 {
+        let mut scaled = weights;
+        let mut most = _mm512_setzero_si512();
+        for (cell, scaled) in scaled.iter_mut().enumerate() {
+            // SAFETY: the scales of a cell.
+            let scales = unsafe {
+                _mm512_loadu_ps(self.cells[cell].add(self.shape.scales()[1].start).cast())
+            };
+            // The scale of a slot that is not seen may be NaN.
+            *scaled = _mm512_maskz_mul_ps(masks[cell], *scaled, scales);
+            // As integers, magnitudes order like numbers, with NaN above infinity.
+            let bits = _mm512_castps_si512(_mm512_abs_ps(*scaled));
+            most = _mm512_max_epu32(most, bits);
+        }
+        let most = f32::from_bits(_mm512_reduce_max_epu32(most));
+        let magnitude = Magnitude::of_largest(most, LARGEST_WEIGHT);
+        let inverse = _mm512_set1_ps(magnitude.inverse);
+        // Nothing times an infinity, which is NaN, is to be the integer zero.
+        let known = if magnitude.inverse == 0.0 {
+            0
+        } else {
+            u16::MAX
+        };
+        for (cell, scaled) in scaled.into_iter().enumerate() {
+            let integers = _mm512_maskz_cvtps_epi32(known, _mm512_mul_ps(scaled, inverse));
+            let high = _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(integers));
+            let low = _mm512_cvtepi32_epi8(integers);
+            // SAFETY: two parts of 64 bytes, a cell being sixteen of them.
+            unsafe {
+                let bytes = words.cast::<u8>().add(cell * GROUP);
+                _mm_storeu_si128(bytes.cast(), high);
+                _mm_storeu_si128(bytes.add(TILE).cast(), low);
+            }
+        }
+        magnitude.unit
+    }
+}

@@ -1,0 +1,152 @@
+//! The product whose one half gates the other.
+
+use candle_core::{Device, Tensor};
+use maitre_tensor::{Backend, Buffer, PackedWeight, WeightFormat, WeightView};
+use proptest::prelude::*;
+
+use crate::numbers::{
+    FORMATS, assert_close, backends, bits, buffer, encoded, linear, noise, unpacked, unwritten,
+    wide,
+};
+
+/// Gate and up projection, `[inter, cols]` each, packed to be gated and packed to be stacked.
+fn pair(
+    seed: u64,
+    inter: usize,
+    cols: usize,
+    scale: f32,
+    format: WeightFormat,
+) -> [PackedWeight; 2] {
+    let bytes = |seed| -> Vec<u8> {
+        let values = noise(seed, inter * cols);
+        values
+            .iter()
+            .flat_map(|value| (value * scale).to_le_bytes())
+            .collect()
+    };
+    let (gate, up) = (bytes(seed), bytes(seed + 1));
+    let view = |bytes| WeightView {
+        dtype: maitre_tensor::DType::F32,
+        rows: inter,
+        cols,
+        bytes,
+    };
+    let backend = Backend::cpu(1).unwrap();
+    [
+        backend.pack_gated(view(&gate), view(&up), format).unwrap(),
+        backend.pack(&[view(&gate), view(&up)], format).unwrap(),
+    ]
+}
+
+fn gated(backend: &Backend, x: &[f32], w: &PackedWeight, bias: Option<&Buffer>) -> Vec<f32> {
+    let input = encoded(backend, x, w.cols(), w.format().input());
+    let mut out = unwritten(input.rows() * w.rows() / 2);
+    backend
+        .linear_silu_mul(&input, w, bias, &mut out, 0..input.rows())
+        .unwrap();
+    out.f32s().unwrap().to_vec()
+}
+
+fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn it_is_the_activation_of_the_plain_products(
+        rows in 0_usize..40,
+        cols in 1_usize..150,
+        inter in 1_usize..120,
+        scale in 0.1_f32..40.0,
+        with_bias in any::<bool>(),
+        format in proptest::sample::select(&FORMATS[..]),
+        threads in 1_usize..4,
+        seed in 0_u64..1000,
+    ) {
+        let [alternating, stacked] = pair(seed, inter, cols, scale, format);
+        let x = noise(seed + 2, rows * cols);
+        let bias = with_bias.then(|| noise(seed + 3, 2 * inter));
+        let bias_buffer = bias.as_deref().map(buffer);
+        for backend in backends(threads) {
+            let halves = linear(&backend, &x, &stacked, bias.as_deref());
+            let expected: Vec<f64> = wide(&halves)
+                .chunks_exact(2 * inter)
+                .flat_map(|row| {
+                    let (gate, up) = row.split_at(inter);
+                    gate.iter().zip(up).map(|(g, u)| silu(*g) * u).collect::<Vec<_>>()
+                })
+                .collect();
+            let found = gated(&backend, &x, &alternating, bias_buffer.as_ref());
+            assert_close(&found, &expected, 1e-5);
+            // Alone, a row has the same bits.
+            for (x, found) in x.chunks_exact(cols).zip(found.chunks_exact(inter)).take(5) {
+                let alone = gated(&backend, x, &alternating, bias_buffer.as_ref());
+                prop_assert!(bits(&alone) == bits(found));
+            }
+        }
+    }
+}
+
+#[test]
+fn it_equals_candle_nn() {
+    let (rows, cols, inter) = (9, 64, 50);
+    let x = noise(1, rows * cols);
+    let [alternating, stacked] = pair(3, inter, cols, 3.0, WeightFormat::F32);
+    for backend in backends(2) {
+        let halves = linear(&backend, &x, &stacked, None);
+        let halves = Tensor::from_slice(&halves, (rows, 2 * inter), &Device::Cpu).unwrap();
+        let theirs = candle_nn::ops::swiglu(&halves)
+            .unwrap()
+            .flatten_all()
+            .unwrap();
+        let theirs = wide(&theirs.to_vec1::<f32>().unwrap());
+        assert_close(&gated(&backend, &x, &alternating, None), &theirs, 1e-5);
+    }
+}
+
+#[test]
+fn a_gated_weight_holds_the_same_numbers() {
+    for format in FORMATS {
+        for inter in [1, 16, 37] {
+            let [alternating, stacked] = pair(3, inter, 40, 1.0, format);
+            assert_eq!(bits(&unpacked(&alternating)), bits(&unpacked(&stacked)));
+        }
+    }
+}
+
+#[test]
+fn each_kind_of_weight_is_refused_by_the_other_operator() {
+    let backend = Backend::cpu(1).unwrap();
+    let [alternating, stacked] = pair(3, 5, 4, 1.0, WeightFormat::F32);
+    let x = encoded(&backend, &noise(1, 4), 4, WeightFormat::F32.input());
+    let (mut out, mut peaks) = (unwritten(10), unwritten(1));
+    let refusals = [
+        backend.linear(&x, &alternating, None, &mut out, 0..1),
+        backend.linear_with_peaks(&x, &alternating, &mut out, &mut peaks, 0..1),
+        backend.linear_silu_mul(&x, &stacked, None, &mut out, 0..1),
+    ];
+    let expected = [
+        "linear: `w` must be packed as it is, not gated, but is gated",
+        "linear_with_peaks: `w` must be packed as it is, not gated, but is gated",
+        "linear_silu_mul: `w` must be packed as gated, but is not",
+    ];
+    assert_eq!(
+        refusals.map(|refusal| refusal.unwrap_err().to_string()),
+        expected
+    );
+
+    let bytes = [0; 24];
+    let view = |rows| WeightView {
+        dtype: maitre_tensor::DType::F32,
+        rows,
+        cols: 2,
+        bytes: &bytes[..rows * 8],
+    };
+    let error = backend
+        .pack_gated(view(3), view(2), WeightFormat::F32)
+        .unwrap_err();
+    let expected = "a gate needs as many output features as what it gates";
+    assert!(error.to_string().ends_with(expected), "{error}");
+}

@@ -1,0 +1,86 @@
+//! `maitre bench --line-by-line`: one warm engine measured on demand, for a program that has several
+//! take turns.
+//!
+//! ```text
+//! engine                                        program
+//! ready                                    ->
+//!                                          <-   4 16 32          users, prompt and answer tokens
+//! 0.713204 128                             ->                    seconds, generated tokens
+//!                                          <-   limits
+//! read=3.1e10 f32=2.3e11 bf16=… int8=…     ->                    bytes or operations a second
+//! ```
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use maitre::bench::{MonotonicClock, Settings, Target, Workload, measure};
+use maitre_tensor::Limits;
+
+/// Time for the limits: they are asked for again and again.
+const LIMITS_BUDGET: Duration = Duration::from_millis(500);
+
+/// Answers until stdin ends.
+pub(super) async fn run(target: &dyn Target, threads: usize) -> Result<()> {
+    say("ready")?;
+    for (number, line) in std::io::stdin().lock().lines().enumerate() {
+        let line = line?;
+        let answer = if line == "limits" {
+            limits(threads)?
+        } else {
+            run_once(target, &line, number as u64).await?
+        };
+        say(&answer)?;
+    }
+    Ok(())
+}
+
+fn say(answer: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{answer}")?;
+    Ok(out.flush()?)
+}
+
+/// All requests at once, each user asking one. The number of the line chooses the prompts, so that
+/// none is ever found in the prefix cache.
+async fn run_once(target: &dyn Target, line: &str, seed: u64) -> Result<String> {
+    let (users, workload) = parse(line, seed)
+        .with_context(|| format!("`{line}`: expected `USERS INPUT_TOKENS OUTPUT_TOKENS`"))?;
+    let settings = Settings {
+        workload,
+        concurrency: vec![users],
+        warmup_requests: 0,
+    };
+    let clock = MonotonicClock::default();
+    let report = measure(target, &clock, &settings, |_| {}).await?;
+    ensure!(report.is_complete(), "some requests failed:\n{report}");
+    let [run] = report.runs.as_slice() else {
+        bail!("one concurrency gave {} runs", report.runs.len());
+    };
+    Ok(format!("{:.6} {}", run.duration_s, run.output_tokens))
+}
+
+fn parse(line: &str, seed: u64) -> Option<(usize, Workload)> {
+    let numbers: Vec<usize> = line
+        .split_ascii_whitespace()
+        .map(|word| word.parse().ok())
+        .collect::<Option<_>>()?;
+    let [users, input_tokens, output_tokens] = numbers[..] else {
+        return None;
+    };
+    let workload = Workload {
+        input_tokens,
+        output_tokens,
+        requests: Some(users),
+        seed,
+    };
+    Some((users, workload))
+}
+
+fn limits(threads: usize) -> Result<String> {
+    let limits = Limits::measure(threads, LIMITS_BUDGET)?;
+    Ok(format!(
+        "read={:e} f32={:e} bf16={:e} int8={:e}",
+        limits.read_bytes_per_s, limits.f32_flops, limits.bf16_flops, limits.int8_ops
+    ))
+}

@@ -1,0 +1,280 @@
+//! What is compared: engines that are started once, measured many times, and do nothing in between.
+//!
+//! Engines wait by spinning, some on every core, and would slow the other one. So a contestant is
+//! stopped by the system (SIGSTOP) whenever it is not its turn.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::peers::Workload;
+
+/// One side of the comparison.
+pub(super) enum Contestant {
+    /// A process that answers each line with a measurement.
+    Warm(Warm),
+    /// A program that measures one workload a call, and leaves its loading out of the time.
+    Batched(Batched),
+}
+
+impl Contestant {
+    /// Seconds from the first request sent to the last token received.
+    pub(super) fn seconds(&mut self, workload: Workload) -> Result<f64> {
+        match self {
+            Self::Warm(process) => process.seconds(workload),
+            Self::Batched(program) => program.seconds(workload),
+        }
+    }
+}
+
+/// A process with the engine inside. It reads `USERS INPUT_TOKENS OUTPUT_TOKENS` and answers
+/// `SECONDS TOKENS`; it says `ready` first.
+pub(super) struct Warm {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    log: PathBuf,
+}
+
+impl Warm {
+    /// Starts the process, waits until it is ready, and stops it. What it logs goes to a file.
+    pub(super) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let file = File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            // Engines start processes of their own; they are stopped together.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("a process without the pipes it was given");
+        };
+        let mut process = Self {
+            child,
+            requests,
+            answers: BufReader::new(answers),
+            log,
+        };
+        let greeting = process.line()?;
+        ensure!(
+            greeting == "ready",
+            "it said `{greeting}`, expected `ready`"
+        );
+        process.signal("STOP")?;
+        Ok(process)
+    }
+
+    /// Sends a line and reads the answer; the process runs only meanwhile.
+    pub(super) fn ask(&mut self, request: &str) -> Result<String> {
+        self.signal("CONT")?;
+        writeln!(self.requests, "{request}").with_context(|| self.died())?;
+        let answer = self.line()?;
+        self.signal("STOP")?;
+        Ok(answer)
+    }
+
+    /// As [`Contestant::seconds`].
+    pub(super) fn seconds(&mut self, workload: Workload) -> Result<f64> {
+        let Workload {
+            users,
+            input,
+            output,
+        } = workload;
+        let answer = self.ask(&format!("{users} {input} {output}"))?;
+        let (seconds, tokens) = parse_answer(&answer)
+            .with_context(|| format!("it answered `{answer}`, expected `SECONDS TOKENS`"))?;
+        let expected = users * output;
+        ensure!(
+            tokens == expected,
+            "it generated {tokens} tokens, {expected} were asked for"
+        );
+        plausible(seconds)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        let bytes = self.answers.read_line(&mut line)?;
+        ensure!(bytes > 0, self.died());
+        Ok(line.trim_end().to_string())
+    }
+
+    fn died(&self) -> String {
+        format!("the process ended; its log is {}", self.log.display())
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let group = format!("-{}", self.child.id());
+        let status = Command::new("kill")
+            .args(["-s", name, "--", &group])
+            .status()
+            .context("cannot start `kill`")?;
+        ensure!(status.success(), self.died());
+        Ok(())
+    }
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        // A process that is gone already is what this is for.
+        let _ = self.signal("KILL");
+        let _ = self.child.wait();
+    }
+}
+
+fn parse_answer(line: &str) -> Option<(f64, usize)> {
+    let (seconds, tokens) = line.split_once(' ')?;
+    Some((seconds.parse().ok()?, tokens.parse().ok()?))
+}
+
+fn plausible(seconds: f64) -> Result<f64> {
+    ensure!(
+        seconds.is_finite() && seconds > 0.0,
+        "{seconds} seconds can't be right"
+    );
+    Ok(seconds)
+}
+
+/// llama.cpp's `llama-batched-bench` on one model.
+pub(super) struct Batched {
+    pub(super) program: PathBuf,
+    pub(super) gguf: PathBuf,
+    pub(super) threads: usize,
+}
+
+impl Batched {
+    fn seconds(&self, workload: Workload) -> Result<f64> {
+        let mut command = self.command(workload);
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().find(|line| line.contains("\"t_pp\""));
+        let measured = line.and_then(|line| Some(field(line, "t_pp")? + field(line, "t_tg")?));
+        plausible(measured.with_context(|| {
+            let log = String::from_utf8_lossy(&output.stderr);
+            format!("it measured nothing ({}):\n{log}", output.status)
+        })?)
+    }
+
+    /// The first token of an answer comes with the prompt, so there is one step less than tokens.
+    fn command(&self, workload: Workload) -> Command {
+        let Workload {
+            users,
+            input,
+            output,
+        } = workload;
+        let mut command = Command::new(&self.program);
+        command.arg("-m").arg(&self.gguf);
+        for (flag, number) in [
+            ("-npl", users),
+            ("-npp", input),
+            ("-ntg", output - 1),
+            ("-c", users * (input + output)),
+            ("-t", self.threads),
+            ("-tb", self.threads),
+        ] {
+            command.arg(flag).arg(number.to_string());
+        }
+        command.args(["--output-format", "jsonl"]);
+        command
+    }
+}
+
+/// A number of a JSON line. The line as a whole may not be JSON: a speed of no tokens is `-nan`.
+fn field(line: &str, name: &str) -> Option<f64> {
+    let (_, rest) = line.split_once(&format!("\"{name}\":"))?;
+    let end = rest.find([',', '}'])?;
+    rest[..end].trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKLOAD: Workload = Workload {
+        users: 2,
+        input: 16,
+        output: 32,
+    };
+
+    fn shell(script: &str) -> Result<Warm> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let log = tempfile::NamedTempFile::new()?.into_temp_path();
+        Warm::start(command, log.to_path_buf())
+    }
+
+    #[test]
+    fn a_warm_process_answers_line_by_line_and_is_stopped_in_between() {
+        let mut process =
+            shell("echo ready; while read a b c; do echo $a.$b $((a * c)); done").unwrap();
+        for _ in 0..3 {
+            assert_eq!(process.seconds(WORKLOAD).unwrap(), 2.16);
+            let status = format!("/proc/{}/status", process.child.id());
+            // A signal takes a moment to arrive. Where there is no such file, there is nothing to
+            // see; where it never says "stopped", the test does not end.
+            while std::fs::read_to_string(&status).is_ok_and(|text| !text.contains("State:\tT")) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_process_does_wrong_is_said() {
+        let table = [
+            ("echo hello", "it said `hello`, expected `ready`"),
+            ("true", "the process ended"),
+            ("echo ready; read l; echo fast", "expected `SECONDS TOKENS`"),
+            (
+                "echo ready; read l; echo 1.5 63",
+                "63 tokens, 64 were asked for",
+            ),
+            ("echo ready; read l; echo 0 64", "0 seconds can't be right"),
+            (
+                "echo ready; read l; echo NaN 64",
+                "NaN seconds can't be right",
+            ),
+            ("echo ready; read l; exit", "the process ended"),
+        ];
+        for (script, expected) in table {
+            let error = shell(script)
+                .and_then(|mut process| process.seconds(WORKLOAD))
+                .unwrap_err();
+            let message = format!("{error:#}");
+            assert!(message.contains(expected), "{script}: {message}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_found_in_a_line_that_is_no_json() {
+        let line = r#"{"pp": 16, "t_pp": 0.125000, "speed_tg": -nan, "t_tg": 0.25}"#;
+        assert_eq!(field(line, "t_pp"), Some(0.125));
+        assert_eq!(field(line, "t_tg"), Some(0.25));
+        assert_eq!(field(line, "t"), None);
+    }
+
+    #[test]
+    fn the_prompt_gives_the_first_token() {
+        let program = Batched {
+            program: "bench".into(),
+            gguf: "m.gguf".into(),
+            threads: 3,
+        };
+        let command = program.command(WORKLOAD);
+        let words: Vec<_> = command
+            .get_args()
+            .filter_map(|word| word.to_str())
+            .collect();
+        assert_eq!(
+            words.join(" "),
+            "-m m.gguf -npl 2 -npp 16 -ntg 31 -c 96 -t 3 -tb 3 --output-format jsonl"
+        );
+    }
+}

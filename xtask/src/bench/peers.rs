@@ -1,0 +1,260 @@
+//! `cargo xtask bench peers`: Maitre and another engine side by side, in one run.
+//!
+//! A machine's speed wanders, so the two take turns: a pair of measurements for each workload, the
+//! order reversed from pair to pair. What is compared is the ratio within pairs. The limits of the
+//! machine are measured in between, and the best of them is what both are held against.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::bootstrap::{lower_bound, median};
+use super::contestant::{Batched, Contestant, Warm};
+use super::roofline::{Machine, Shape};
+use crate::cargo::{root, target_directory};
+
+/// Maitre beside another engine: pairs of measurements, their ratio, and its 95 % bound.
+///
+/// The same number of threads, the same prompts' lengths, the prompts' time included for both.
+#[derive(Debug, clap::Parser)]
+#[command(name = "cargo xtask bench peers")]
+pub(crate) struct Arguments {
+    /// The model, a directory in Hugging Face's layout.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Dtype of Maitre's weights.
+    #[arg(long, default_value = "bf16")]
+    dtype: String,
+    /// A Python with vLLM: compare with it.
+    #[arg(
+        long,
+        value_name = "PYTHON",
+        required_unless_present = "llama_batched_bench"
+    )]
+    vllm_python: Option<PathBuf>,
+    /// Dtype of vLLM's weights.
+    #[arg(long, default_value = "bfloat16")]
+    vllm_dtype: String,
+    /// llama.cpp's program of this name: compare with it.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        requires = "gguf",
+        conflicts_with = "vllm_python"
+    )]
+    llama_batched_bench: Option<PathBuf>,
+    /// The same model for llama.cpp.
+    #[arg(long, value_name = "FILE")]
+    gguf: Option<PathBuf>,
+    /// Threads of each.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
+    threads: usize,
+    /// Pairs of measurements of each workload.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = positive)]
+    pairs: usize,
+    /// Users at once, a workload for each.
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16,32,64", value_parser = positive)]
+    users: Vec<usize>,
+    /// Tokens of each prompt.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
+    input_tokens: usize,
+    /// Tokens of each answer.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    output_tokens: usize,
+    /// Tokens of the one prompt of the last workload, which has one token of answer.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
+    prefill_tokens: usize,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number above 0".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Requests that are sent at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Workload {
+    pub(super) users: usize,
+    /// Tokens of each prompt.
+    pub(super) input: usize,
+    /// Tokens of each answer.
+    pub(super) output: usize,
+}
+
+impl Workload {
+    /// What its speed is counted in: generated tokens, or the prompt's where there is one token of
+    /// answer only.
+    fn tokens(&self) -> usize {
+        self.users
+            * if self.output == 1 {
+                self.input
+            } else {
+                self.output
+            }
+    }
+
+    /// `USERS x INPUT -> OUTPUT`.
+    fn name(&self) -> String {
+        format!("{} x {} -> {}", self.users, self.input, self.output)
+    }
+}
+
+/// A workload and what was measured of it, pair by pair.
+struct Record {
+    workload: Workload,
+    pairs: Vec<Pair>,
+}
+
+/// Seconds of both, measured one after the other.
+struct Pair {
+    ours: f64,
+    theirs: f64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let shape = Shape::read(&arguments.model)?;
+    let logs = target_directory().join("bench-peers");
+    fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
+    let mut maitre = Warm::start(arguments.maitre()?, logs.join("maitre.log"))?;
+    let (name, mut peer) = arguments.peer(&logs)?;
+    println!(
+        "maitre and {name} are ready; their logs are in {}",
+        logs.display()
+    );
+
+    let mut machine = Machine::of_weights(&arguments.dtype)?;
+    let mut records: Vec<Record> = arguments.workloads().map(Record::new).collect();
+    // The first round is not counted: caches, pages and compilers of both warm up.
+    for round in 0..=arguments.pairs {
+        machine.learn(&maitre.ask("limits")?)?;
+        for record in &mut records {
+            let pair = record.measure(&mut maitre, &mut peer, round % 2 == 0)?;
+            if round > 0 {
+                record.pairs.push(pair);
+            }
+        }
+        match round {
+            0 => println!("warmed up"),
+            _ => println!("pair {round} of {}", arguments.pairs),
+        }
+    }
+    print_table(&name, &records, &shape, machine);
+    Ok(())
+}
+
+impl Arguments {
+    /// The release build of Maitre, to be asked line by line.
+    fn maitre(&self) -> Result<Command> {
+        let mut command = Command::new(super::build_maitre()?);
+        command.args(["bench", "--target", "in-process", "--line-by-line"]);
+        command.arg("--model").arg(absolute(&self.model)?);
+        command.args(["--dtype", &self.dtype]);
+        command.args(["--threads", &self.threads.to_string()]);
+        Ok(command)
+    }
+
+    /// The other engine and what the table calls it.
+    fn peer(&self, logs: &Path) -> Result<(String, Contestant)> {
+        if let Some(python) = &self.vllm_python {
+            let mut command = Command::new(absolute(python)?);
+            command.arg(root().join("benches/peers/vllm_lines.py"));
+            command.arg(absolute(&self.model)?);
+            command.args([&self.vllm_dtype, &self.threads.to_string()]);
+            let process = Warm::start(command, logs.join("vllm.log"))?;
+            let name = format!("vLLM {}", self.vllm_dtype);
+            return Ok((name, Contestant::Warm(process)));
+        }
+        let (Some(program), Some(gguf)) = (&self.llama_batched_bench, &self.gguf) else {
+            bail!("name a peer: --vllm-python, or --llama-batched-bench with --gguf");
+        };
+        let file = gguf.file_name().unwrap_or_default();
+        let name = format!("llama.cpp {}", file.display());
+        let program = Batched {
+            program: absolute(program)?,
+            gguf: absolute(gguf)?,
+            threads: self.threads,
+        };
+        Ok((name, Contestant::Batched(program)))
+    }
+
+    fn workloads(&self) -> impl Iterator<Item = Workload> {
+        let crowds = self.users.iter().map(|&users| Workload {
+            users,
+            input: self.input_tokens,
+            output: self.output_tokens,
+        });
+        crowds.chain([Workload {
+            users: 1,
+            input: self.prefill_tokens,
+            output: 1,
+        }])
+    }
+}
+
+/// The path as other folders see it. Links are not followed: a virtual environment's Python is one.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    ensure!(path.exists(), "there is no {}", path.display());
+    Ok(std::path::absolute(path)?)
+}
+
+impl Record {
+    fn column(&self, pick: fn(&Pair) -> f64) -> Vec<f64> {
+        self.pairs.iter().map(pick).collect()
+    }
+
+    fn new(workload: Workload) -> Self {
+        Self {
+            workload,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// One measurement of each.
+    fn measure(&self, maitre: &mut Warm, peer: &mut Contestant, ours_first: bool) -> Result<Pair> {
+        let mut ours = || {
+            let seconds = maitre.seconds(self.workload);
+            seconds.with_context(|| format!("maitre at {}", self.workload.name()))
+        };
+        let mut theirs = || {
+            let seconds = peer.seconds(self.workload);
+            seconds.with_context(|| format!("the peer at {}", self.workload.name()))
+        };
+        let (ours, theirs) = if ours_first {
+            (ours()?, theirs()?)
+        } else {
+            let theirs = theirs()?;
+            (ours()?, theirs)
+        };
+        Ok(Pair { ours, theirs })
+    }
+}
+
+/// A line for each workload; the shares of the limit are those of the medians.
+fn print_table(peer: &str, records: &[Record], shape: &Shape, machine: Machine) {
+    println!("\nmaitre beside {peer}; {machine}");
+    println!(
+        "{:>15}  {:>12}  {:>8}  {:>12}  {:>8}  {:>6}  {:>10}",
+        "workload", "maitre tok/s", "of limit", "peer tok/s", "of limit", "ratio", "95 % above"
+    );
+    for record in records {
+        let seconds = |pick: fn(&Pair) -> f64| median(&record.column(pick));
+        let (ours, theirs) = (seconds(|pair| pair.ours), seconds(|pair| pair.theirs));
+        let ratios = record.column(|pair| pair.theirs / pair.ours);
+        let tokens = record.workload.tokens() as f64;
+        let limit = 100.0 * shape.seconds(record.workload, machine);
+        println!(
+            "{:>15}  {:>12.1}  {:>6.1} %  {:>12.1}  {:>6.1} %  {:>6.3}  {:>10.3}",
+            record.workload.name(),
+            tokens / ours,
+            limit / ours,
+            tokens / theirs,
+            limit / theirs,
+            median(&ratios),
+            lower_bound(&ratios)
+        );
+    }
+}
