@@ -115,7 +115,8 @@ impl Product for Int4Groups {
                 });
                 for p in 0..P {
                     let header = header.add(p * panel_stride);
-                    for (h, (scales, zeros)) in read_header(header).into_iter().enumerate() {
+                    let halves = [read_header(header, 0), read_header(header, 1)];
+                    for (h, (scales, zeros)) in halves.into_iter().enumerate() {
                         for m in 0..M {
                             let part = x.groups[m * groups + group];
                             let zero = _mm256_mullo_epi32(zeros, _mm256_set1_epi32(part.sum));
@@ -145,20 +146,18 @@ unsafe fn add_scaled(sums: __m256, steps: __m256i, zero: __m256i, scale: __m256)
     }
 }
 
-/// The scales and zero points of a group, for each half of the lanes.
+/// The scales and zero points of a group, for one half of the lanes.
 ///
 /// # Safety
 ///
 /// The processor has the instructions, and `header` points to a readable line.
 #[inline(always)]
-unsafe fn read_header(header: *const u8) -> [(__m256, __m256i); 2] {
-    [0, 1].map(|half| {
-        // SAFETY: promised by the caller.
-        unsafe {
-            let scales = _mm_loadu_si128(header.add(half * LANES).cast());
-            let scales = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(scales));
-            let zeros = _mm_loadl_epi64(header.add(2 * LANES + half * LANES / 2).cast());
-            (_mm256_castsi256_ps(scales), _mm256_cvtepu8_epi32(zeros))
-        }
-    })
+unsafe fn read_header(header: *const u8, half: usize) -> (__m256, __m256i) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let scales = _mm_loadu_si128(header.add(half * LANES).cast());
+        let scales = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(scales));
+        let zeros = _mm_loadl_epi64(header.add(2 * LANES + half * LANES / 2).cast());
+        (_mm256_castsi256_ps(scales), _mm256_cvtepu8_epi32(zeros))
+    }
 }
