@@ -8,7 +8,7 @@ use maitre_model::{
     GenerationDefaults, LoadFormat, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
 };
 use maitre_sampling::SamplingParams;
-use maitre_tensor::{Backend, DType, WeightFormat};
+use maitre_tensor::{Backend, KvFormat, WeightFormat};
 use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, available_memory};
@@ -69,7 +69,7 @@ impl EngineBuilder {
 
     /// Dtype of the KV pool; default: f32 for f32 weights, else bf16.
     #[must_use]
-    pub fn kv_dtype(mut self, dtype: Option<DType>) -> Self {
+    pub fn kv_dtype(mut self, dtype: Option<KvFormat>) -> Self {
         self.load.kv_dtype = dtype;
         self
     }
@@ -148,6 +148,9 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, StartError> {
         self.check_settings()?;
         let backend = Backend::cpu(self.team_size())?;
+        if let Some(caveat) = backend.caveat() {
+            tracing::warn!("{caveat}");
+        }
         let tokenizer = self.tokenizer()?;
         let model = Arc::new(Model::load(&self.source, &self.load, &backend)?);
         // The weights are loaded by now, so this is what is left for the rest.
@@ -233,7 +236,6 @@ impl EngineBuilder {
                 self.max_model_len.unwrap_or(1),
                 MAX_COUNT,
             ),
-            ("--threads", self.threads.unwrap_or(1), cores()),
         ] {
             if !(1..=most).contains(&value) {
                 return Err(StartError::Setting {
@@ -242,6 +244,17 @@ impl EngineBuilder {
                     expected: format!("at least 1 and at most {most}"),
                 });
             }
+        }
+        // More threads than cores would wait for each other at every operator.
+        if let Some(threads) = self.threads.filter(|n| !(1..=cores()).contains(n)) {
+            return Err(StartError::Setting {
+                setting: "--threads",
+                found: threads.to_string(),
+                expected: format!(
+                    "at least 1 and at most {}, the cores this process may use",
+                    cores()
+                ),
+            });
         }
         if self.max_batched_tokens < self.max_seqs {
             return Err(StartError::Setting {
@@ -325,6 +338,7 @@ fn short_name(source: &ModelSource) -> String {
     }
 }
 
+/// Cores that this process may use: what its affinity and its container's quota leave it.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }

@@ -65,7 +65,7 @@ pub use executor::Executor;
 pub use generation::Generation;
 pub use info::{EngineInfo, EngineLimits, MemoryBudget};
 pub use maitre_model::{LoadFormat, ModelSource};
-pub use maitre_tensor::{DType, WeightFormat};
+pub use maitre_tensor::{CpuPath, KvFormat, WeightFormat};
 pub use parts::Parts;
 pub use request::{
     ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role, SamplingOptions,

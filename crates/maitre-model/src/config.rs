@@ -119,8 +119,8 @@ impl ModelConfig {
 
     /// Bytes of keys and values that one token of context occupies.
     #[must_use]
-    pub fn kv_bytes_per_token(&self, dtype: DType) -> u64 {
-        let layer = kv_format(dtype).bytes_per_token(self.num_kv_heads, self.head_dim);
+    pub fn kv_bytes_per_token(&self, format: KvFormat) -> u64 {
+        let layer = format.bytes_per_token(self.num_kv_heads, self.head_dim);
         self.num_layers as u64 * layer as u64
     }
 
@@ -219,14 +219,6 @@ impl ModelConfig {
             return Err(overflow("the number of parameters"));
         }
         Ok(())
-    }
-}
-
-/// How keys and values of a type are kept.
-pub(crate) fn kv_format(dtype: DType) -> KvFormat {
-    match dtype {
-        DType::F32 => KvFormat::F32,
-        DType::Bf16 | DType::F16 => KvFormat::Bf16,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use maitre_tensor::{DType, TensorError, WeightFormat};
+use maitre_tensor::{TensorError, WeightFormat};
 
 /// Why a model could not be loaded or a step could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -166,13 +166,6 @@ pub enum ModelError {
         format: WeightFormat,
         /// What is wrong with it.
         source: TensorError,
-    },
-
-    /// The KV cache cannot be kept in this type.
-    #[error("the KV cache cannot be {found}; supported: f32, bf16")]
-    KvDType {
-        /// The type asked for.
-        found: DType,
     },
 
     /// A limit of the runner makes no sense.

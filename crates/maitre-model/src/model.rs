@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use maitre_tensor::{Backend, DType, WeightFormat};
+use maitre_tensor::{Backend, KvFormat, WeightFormat};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
@@ -33,7 +33,7 @@ pub struct LoadOptions {
     /// the configuration names, else bf16. Integer formats are quantized at load.
     pub dtype: Option<WeightFormat>,
     /// The type of the KV cache. `None` is f32 beside f32 matrices, else bf16.
-    pub kv_dtype: Option<DType>,
+    pub kv_dtype: Option<KvFormat>,
     /// Where weights come from.
     pub load_format: LoadFormat,
 }
@@ -44,7 +44,7 @@ pub struct Model {
     generation: GenerationDefaults,
     decoder: Decoder,
     dtype: WeightFormat,
-    kv_dtype: DType,
+    kv_dtype: KvFormat,
 }
 
 impl Model {
@@ -78,12 +78,9 @@ impl Model {
             .or_else(|| weights.dtype().or(config.dtype).map(WeightFormat::from))
             .unwrap_or(WeightFormat::Bf16);
         let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
-            WeightFormat::F32 => DType::F32,
-            _ => DType::Bf16,
+            WeightFormat::F32 => KvFormat::F32,
+            _ => KvFormat::Bf16,
         });
-        if kv_dtype == DType::F16 {
-            return Err(ModelError::KvDType { found: kv_dtype });
-        }
         let decoder = weights::load_decoder(&weights, &config, dtype, backend)?;
         tracing::info!(
             %source,
@@ -124,7 +121,7 @@ impl Model {
 
     /// The type keys and values are kept in.
     #[must_use]
-    pub fn kv_dtype(&self) -> DType {
+    pub fn kv_dtype(&self) -> KvFormat {
         self.kv_dtype
     }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use maitre_tensor::{Backend, Heartbeat, LayerCache, PEAK_BLOCK, TensorError};
 
 use crate::batch::{Batch, BatchLimits};
-use crate::config::kv_format;
 use crate::decoder::Step;
 use crate::error::ModelError;
 use crate::model::Model;
@@ -127,7 +126,7 @@ impl Runner {
             block_size: config.block_size as usize,
         };
         let rope = RopeTables::new(&shape.rope, shape.head_dim, limits.max_context_len)?;
-        let format = kv_format(model.kv_dtype());
+        let format = model.kv_dtype();
         let caches = (0..shape.num_layers)
             .map(|_| LayerCache::new(capacity, shape.num_kv_heads, shape.head_dim, format))
             .collect::<Result<_, TensorError>>()?;

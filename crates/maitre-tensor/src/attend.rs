@@ -39,6 +39,8 @@ pub(crate) struct Tile<'a> {
     /// Cells of sixteen positions each. A cell of which no query sees anything may be any cell, and
     /// positions that a query does not see may hold anything, NaN included.
     pub(crate) cells: [&'a [u32]; CELLS],
+    /// The cells that come next, as far as they are known to be: a hint to fetch them.
+    pub(crate) ahead: [&'a [u32]; CELLS],
 }
 
 /// Queries of consecutive tokens of one sequence: of each token, those that share the key head.

@@ -18,11 +18,13 @@ pub enum CpuPath {
     Portable,
     /// x86-64 with AVX-512 F, BW, VL, DQ, VNNI and BF16.
     Avx512,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
 }
 
 impl CpuPath {
     /// Every path, the fastest first.
-    pub const ALL: [Self; 2] = [Self::Avx512, Self::Portable];
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
 
     /// The fastest path of this processor.
     #[must_use]
@@ -52,6 +54,29 @@ impl CpuPath {
         }
     }
 
+    /// What a user should know where this path is far from what a processor can do.
+    #[must_use]
+    pub fn caveat(self) -> Option<&'static str> {
+        self.caveat_beside(Self::detect())
+    }
+
+    /// As [`CpuPath::caveat`], where `fastest` is the fastest path of the processor.
+    fn caveat_beside(self, fastest: Self) -> Option<&'static str> {
+        match (self, fastest) {
+            (Self::Portable, Self::Portable) if cfg!(target_arch = "x86_64") => Some(
+                "this processor lacks AVX2, FMA or F16C: the portable kernels run, several times \
+                 slower than those for newer processors",
+            ),
+            // For other processors there are no other kernels.
+            (Self::Portable, Self::Portable) => None,
+            (Self::Portable, _) => Some(
+                "MAITRE_CPU asks for the portable kernels, several times slower than those that \
+                 this processor can run; unset it",
+            ),
+            _ => None,
+        }
+    }
+
     pub(crate) fn require(self) -> Result<&'static Kernels, TensorError> {
         self.kernels()
             .ok_or(TensorError::UnavailablePath { path: self })
@@ -62,8 +87,10 @@ impl CpuPath {
             Self::Portable => Some(&portable::KERNELS),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => crate::x86::avx512::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => crate::x86::avx2::kernels(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 => None,
+            Self::Avx512 | Self::Avx2 => None,
         }
     }
 }
@@ -73,6 +100,7 @@ impl fmt::Display for CpuPath {
         f.pad(match self {
             Self::Portable => "portable",
             Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
         })
     }
 }
@@ -104,10 +132,25 @@ mod tests {
     }
 
     #[test]
+    fn only_the_portable_path_has_a_caveat_and_it_names_the_cause() {
+        for fastest in CpuPath::ALL {
+            assert_eq!(CpuPath::Avx512.caveat_beside(fastest), None);
+            assert_eq!(CpuPath::Avx2.caveat_beside(fastest), None);
+        }
+        let forced = CpuPath::Portable.caveat_beside(CpuPath::Avx2).unwrap();
+        assert!(forced.contains("MAITRE_CPU"), "{forced}");
+        let old = CpuPath::Portable.caveat_beside(CpuPath::Portable);
+        assert_eq!(
+            old.is_some_and(|caveat| caveat.contains("lacks AVX2")),
+            cfg!(target_arch = "x86_64")
+        );
+    }
+
+    #[test]
     fn an_unknown_path_is_refused_by_name() {
         assert_eq!(
             "sse9".parse::<CpuPath>().unwrap_err().to_string(),
-            "MAITRE_CPU is \"sse9\"; known are avx512 and portable"
+            "MAITRE_CPU is \"sse9\"; known are avx512, avx2 and portable"
         );
     }
 }

@@ -31,7 +31,7 @@ pub enum TensorError {
         dtype: DType,
     },
     /// A name of kernels that is not known.
-    #[error("MAITRE_CPU is {found:?}; known are avx512 and portable")]
+    #[error("MAITRE_CPU is {found:?}; known are avx512, avx2 and portable")]
     UnknownPath {
         /// What was given.
         found: String,

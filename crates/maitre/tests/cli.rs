@@ -81,6 +81,25 @@ fn the_same_seed_gives_the_same_answer() {
 }
 
 #[test]
+fn slow_kernels_are_announced_and_fast_ones_are_not() {
+    let said = |path: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maitre"));
+        command.env_remove("MAITRE_CPU");
+        if let Some(path) = path {
+            command.env("MAITRE_CPU", path);
+        }
+        let arguments = ["generate", "--prompt", "Once", "--max-tokens", "1"];
+        let output = command.args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let caveat = "the portable kernels";
+    assert_eq!(said(Some("portable")).matches(caveat).count(), 1);
+    let fastest = said(None);
+    assert_eq!(fastest.contains(caveat), fastest.contains("(portable)"));
+}
+
+#[test]
 fn inspect_counts_parameters_and_bytes() {
     let facts: serde_json::Value =
         serde_json::from_str(&stdout(&maitre(&["inspect", "--json"]))).unwrap();
@@ -359,14 +378,20 @@ fn a_model_that_cannot_be_used_is_refused_by_name() {
 
 #[test]
 fn settings_that_cannot_work_are_refused_with_ones_that_do() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let too_many = (cores + 1).to_string();
+    let within_cores = format!("at least 1 and at most {cores}, the cores this process may use");
     for (arguments, expected) in [
         (
             &["--block-size", "0"][..],
             &["--block-size", "at least 1"][..],
         ),
         (&["--max-seqs", "0"], &["--max-seqs", "at least 1"]),
-        (&["--threads", "0"], &["--threads", "at least 1"]),
-        (&["--threads", "100000"], &["--threads", "at most"]),
+        (&["--threads", "0"], &["--threads is 0", &within_cores]),
+        (
+            &["--threads", &too_many],
+            &["--threads is", &too_many, &within_cores],
+        ),
         (&["--max-queue", "0"], &["--max-queue", "at least 1"]),
         (
             &["--max-batched-tokens", "4", "--max-seqs", "8"],

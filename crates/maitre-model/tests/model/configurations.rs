@@ -3,7 +3,7 @@
 use maitre_model::{
     Architecture, GenerationDefaults, ModelConfig, ModelError, ModelSource, RopeScaling,
 };
-use maitre_tensor::{DType, WeightFormat};
+use maitre_tensor::{DType, KvFormat, WeightFormat};
 use serde_json::{Value, json};
 
 fn llama() -> Value {
@@ -331,7 +331,12 @@ fn sizes_are_those_of_a_published_model() {
     );
     let config = parse(&config).unwrap();
     assert_eq!(config.num_parameters(), 596_049_920);
-    assert_eq!(config.kv_bytes_per_token(DType::Bf16), 114_688);
+    assert_eq!(config.kv_bytes_per_token(KvFormat::Bf16), 114_688);
+    // A byte per number, and two scales per head.
+    assert_eq!(
+        config.kv_bytes_per_token(KvFormat::Int8),
+        57_344 + 28 * 8 * 2 * 4
+    );
     let norms = 28 * (2 * 1024 + 2 * 128) + 1024;
     assert_eq!(
         config.weight_bytes(WeightFormat::Bf16),

@@ -10,7 +10,7 @@ use candle_core::{DType as CandleType, Device, Tensor};
 use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::{llama, qwen3};
 use maitre_model::{LoadOptions, ModelConfig, ModelSource, RopeScaling};
-use maitre_tensor::{DType, WeightFormat};
+use maitre_tensor::{KvFormat, WeightFormat};
 
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -39,7 +39,7 @@ fn weights(name: &str) -> VarBuilder<'static> {
 fn compare(name: &str, candle: &Tensor) {
     let expected: Vec<f32> = candle.flatten_all().unwrap().to_vec1().unwrap();
     let options = LoadOptions {
-        kv_dtype: Some(DType::F32),
+        kv_dtype: Some(KvFormat::F32),
         ..in_dtype(WeightFormat::F32)
     };
     let mut runner = runner(&ModelSource::Directory(fixture(name)), &options, 2);

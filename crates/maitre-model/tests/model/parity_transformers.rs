@@ -4,7 +4,7 @@
 
 use crate::support::{FIXTURES, Host, fixture, in_dtype, prefill};
 use maitre_model::{LoadOptions, ModelSource};
-use maitre_tensor::{DType, WeightFormat};
+use maitre_tensor::{KvFormat, WeightFormat};
 use safetensors::SafeTensors;
 
 struct Expected {
@@ -82,6 +82,6 @@ fn the_files_type_is_kept_unless_told_otherwise() {
         );
         let widened = Host::new(&source, &in_dtype(WeightFormat::F32), 1);
         assert_eq!(widened.model().dtype(), WeightFormat::F32);
-        assert_eq!(widened.model().kv_dtype(), DType::F32);
+        assert_eq!(widened.model().kv_dtype(), KvFormat::F32);
     }
 }

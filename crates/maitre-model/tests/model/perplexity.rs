@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use maitre_model::{LoadOptions, Runner, RunnerConfig};
-use maitre_tensor::WeightFormat;
+use maitre_tensor::{KvFormat, WeightFormat};
 use tokenizers::Tokenizer;
 
 use crate::support::{bundled, fixture, in_dtype, prefill, sized_runner};
@@ -128,5 +128,26 @@ fn integer_formats_lose_little() {
         assert!(rise < limit, "{name}: perplexity {found}, bf16 {bf16}");
         // Rounding to integers must show, or nothing was rounded.
         assert!(rise.abs() > 1e-6, "{name}");
+    }
+}
+
+#[test]
+fn an_int8_cache_loses_little() {
+    let all = std::env::var_os("MAITRE_TEST_ALL_WINDOWS").is_some();
+    let stride = if all { 1 } else { DEFAULT_STRIDE };
+    let with_cache = |kv_dtype| LoadOptions {
+        kv_dtype: Some(kv_dtype),
+        ..in_dtype(WeightFormat::Bf16)
+    };
+    let exact = target_perplexity(&with_cache(KvFormat::F32), stride);
+    for (format, limit) in [(KvFormat::Bf16, 0.002), (KvFormat::Int8, 0.005)] {
+        let found = target_perplexity(&with_cache(format), stride);
+        let rise = found / exact - 1.0;
+        println!("{format} cache: {found:.4}, {:+.3} %", rise * 100.0);
+        assert!(
+            rise.abs() < limit,
+            "{format}: perplexity {found}, f32 {exact}"
+        );
+        assert!(rise.abs() > 1e-9, "{format}: nothing was rounded");
     }
 }

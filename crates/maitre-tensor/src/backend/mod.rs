@@ -97,6 +97,12 @@ impl Backend {
         self.inner.kernels.name
     }
 
+    /// What a user should know of these kernels; see [`CpuPath::caveat`].
+    #[must_use]
+    pub fn caveat(&self) -> Option<&'static str> {
+        self.name().parse::<CpuPath>().ok()?.caveat()
+    }
+
     /// Runs `f` with the team awake.
     ///
     /// The team is woken once, and between the operators that `f` calls its members wait awake for

@@ -10,12 +10,16 @@ use half::{bf16, f16};
 use super::activation::silu_mul;
 use crate::element::Element;
 use crate::format::WeightFormat;
-use crate::input::{Group, InputRows};
+use crate::input::InputRows;
 use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::weight::layout::{LANES, LINE};
 use crate::weight::{INT8_ZERO, PackedView};
+
+/// Rows of a panel over which integers are summed as f32 numbers, which every processor multiplies
+/// side by side: sums of 4 * 128 products of at most 255 * 128 stay below 2^24 and are exact.
+const SPAN: usize = 128;
 
 /// One sum per output feature of a panel.
 type Sums = [f32; LANES];
@@ -62,14 +66,14 @@ impl Linear<'_> {
 fn panel_sums(weight: PackedView<'_>, panel: &[u8], x: InputRows<'_>) -> Sums {
     let layout = weight.layout;
     match layout.format {
-        WeightFormat::F32 => dense::<4>(panel, x, |sum, weight, x| {
-            *sum += f32::from_le_bytes(*weight) * f32::from_bits(x);
+        WeightFormat::F32 => products(panel, x.words, |sum, weight, [x]| {
+            *sum += f32::from_le_bytes(weight) * f32::from_bits(x);
         }),
-        WeightFormat::F16 => dense::<2>(panel, x, |sum, weight, x| {
-            *sum += f16::from_le_bytes(*weight).widen() * f32::from_bits(x);
+        WeightFormat::F16 => products(panel, x.words, |sum, weight, [x]| {
+            *sum += f16::from_le_bytes(weight).widen() * f32::from_bits(x);
         }),
-        WeightFormat::Bf16 => dense::<4>(panel, x, |sum, weight, x| {
-            let weight = u32::from_le_bytes(*weight);
+        WeightFormat::Bf16 => products(panel, x.words, |sum, weight, [x]| {
+            let weight = u32::from_le_bytes(weight);
             let low = |word: u32| f32::from_bits(word << 16);
             let high = |word: u32| f32::from_bits(word & 0xffff_0000);
             *sum += low(weight) * low(x);
@@ -80,17 +84,19 @@ fn panel_sums(weight: PackedView<'_>, panel: &[u8], x: InputRows<'_>) -> Sums {
     }
 }
 
-/// One row of the panel per word of activations.
+/// The inner loop of all formats: a row of the panel, `SIZE` bytes per lane, meets `WORDS` words
+/// of activations.
 #[inline(always)]
-fn dense<const SIZE: usize>(
-    panel: &[u8],
-    x: InputRows<'_>,
-    add: impl Fn(&mut f32, &[u8; SIZE], u32),
+fn products<const SIZE: usize, const WORDS: usize>(
+    rows: &[u8],
+    words: &[u32],
+    add: impl Fn(&mut f32, [u8; SIZE], [u32; WORDS]),
 ) -> Sums {
     let mut sums = [0.0; LANES];
-    for (row, word) in panel.chunks_exact(LANES * SIZE).zip(x.words) {
-        for (sum, weight) in sums.iter_mut().zip(row.as_chunks::<SIZE>().0) {
-            add(sum, weight, *word);
+    let rows = rows.chunks_exact(LANES * SIZE);
+    for (row, words) in rows.zip(words.as_chunks::<WORDS>().0) {
+        for (sum, weights) in sums.iter_mut().zip(row.as_chunks::<SIZE>().0) {
+            add(sum, *weights, *words);
         }
     }
     sums
@@ -106,8 +112,11 @@ fn int8(scales: &[u8], rows: &[u8], x: InputRows<'_>) -> Sums {
     let mut sums = [0.0; LANES];
     for ((rows, words), group) in groups {
         let mut steps = [0; LANES];
-        for (row, word) in rows.chunks_exact(LINE).zip(words) {
-            add_quads(&mut steps, row.as_chunks().0, *word);
+        for (rows, words) in rows.chunks(SPAN * LINE).zip(words.chunks(SPAN)) {
+            let exact = products(rows, words, |sum, quad, [x]| add_quad(sum, quad, x));
+            for (steps, exact) in steps.iter_mut().zip(exact) {
+                *steps += exact as i32;
+            }
         }
         for (sum, steps) in sums.iter_mut().zip(steps) {
             *sum += (steps - INT8_ZERO * group.sum) as f32 * group.scale;
@@ -119,43 +128,34 @@ fn int8(scales: &[u8], rows: &[u8], x: InputRows<'_>) -> Sums {
     sums
 }
 
-/// Integer sums per group of weights, exact.
+/// Integer sums per group of weights, exact; no group is longer than [`SPAN`] rows.
 fn int4(panel: &[u8], group_rows: usize, x: InputRows<'_>) -> Sums {
     let groups = panel
         .chunks((group_rows + 1) * LINE)
         .zip(x.words.chunks(group_rows * 2))
         .zip(x.groups);
     let mut sums = [0.0; LANES];
-    for ((bytes, words), Group { scale, sum: x_sum }) in groups {
+    for ((bytes, words), group) in groups {
         let (header, rows) = bytes.split_at(LINE);
-        let mut steps = [0; LANES];
-        for (row, [low, high]) in rows.chunks_exact(LINE).zip(words.as_chunks::<2>().0) {
-            let half = |shift: u32| {
-                let mut quads = [[0; 4]; LANES];
-                for (quad, bytes) in quads.iter_mut().zip(row.as_chunks::<4>().0) {
-                    *quad = bytes.map(|byte| byte >> shift & 15);
-                }
-                quads
-            };
-            add_quads(&mut steps, &half(0), *low);
-            add_quads(&mut steps, &half(4), *high);
-        }
-        for (lane, (sum, steps)) in sums.iter_mut().zip(steps).enumerate() {
-            let weight_scale = bf16::from_le_bytes([header[lane * 2], header[lane * 2 + 1]]);
+        let exact = products(rows, words, |sum, bytes, [low, high]| {
+            let half = |shift: u32| bytes.map(|byte: u8| byte >> shift & 15);
+            add_quad(sum, half(0), low);
+            add_quad(sum, half(4), high);
+        });
+        for (lane, (sum, exact)) in sums.iter_mut().zip(exact).enumerate() {
+            let scale = bf16::from_le_bytes([header[lane * 2], header[lane * 2 + 1]]);
             let zero = i32::from(header[2 * LANES + lane]);
-            *sum += (steps - zero * x_sum) as f32 * (weight_scale.widen() * scale);
+            let steps = exact as i32 - zero * group.sum;
+            *sum += steps as f32 * (scale.widen() * group.scale);
         }
     }
     sums
 }
 
-/// Four unsigned weights per lane with four signed activations.
+/// Four unsigned weights with four signed activations.
 #[inline(always)]
-fn add_quads(steps: &mut [i32; LANES], quads: &[[u8; 4]], word: u32) {
-    let x = word.to_le_bytes().map(|byte| i32::from(byte as i8));
-    for (steps, quad) in steps.iter_mut().zip(quads) {
-        for (weight, x) in quad.iter().zip(x) {
-            *steps += i32::from(*weight) * x;
-        }
+fn add_quad(sum: &mut f32, weights: [u8; 4], word: u32) {
+    for (weight, x) in weights.into_iter().zip(word.to_le_bytes()) {
+        *sum += f32::from(weight) * f32::from(x.cast_signed());
     }
 }

@@ -23,14 +23,14 @@ pub(crate) fn peaks(logits: &[f32], out: &mut [f32]) {
 fn peak(block: &[f32; PEAK_BLOCK]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     // NaN and +inf alone are not below +inf.
-    let mut unsound = [false; LANES];
+    let mut sound = [true; LANES];
     for group in block.as_chunks::<LANES>().0 {
-        for ((lane, unsound), logit) in lanes.iter_mut().zip(&mut unsound).zip(group) {
+        for ((lane, sound), logit) in lanes.iter_mut().zip(&mut sound).zip(group) {
             *lane = if *logit > *lane { *logit } else { *lane };
-            *unsound |= !(*logit < f32::INFINITY);
+            *sound &= *logit < f32::INFINITY;
         }
     }
-    if unsound != [false; LANES] {
+    if sound != [true; LANES] {
         return f32::NAN;
     }
     lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)

@@ -247,8 +247,11 @@ fn transpose<const SIZE: usize>(layout: Layout, words: &[u32], panel: &mut [u8])
     }
 }
 
+/// Copies the bytes of a row to words.
+type CopyRow = fn(&[u8], &mut [u32]);
+
 /// For a file whose numbers are stored as the panels store them: how to copy a row.
-fn copy_words(from: DType, to: WeightFormat) -> Option<fn(&[u8], &mut [u32])> {
+fn copy_words(from: DType, to: WeightFormat) -> Option<CopyRow> {
     /// `SIZE` bytes to a word; what is missing in the last word stays zero.
     fn copy<const SIZE: usize>(bytes: &[u8], words: &mut [u32]) {
         let (chunks, rest) = bytes.as_chunks::<SIZE>();

@@ -1,3 +1,6 @@
 //! Kernels for x86-64 processors beyond its baseline.
 
+pub(crate) mod avx2;
 pub(crate) mod avx512;
+mod norm;
+mod strips;

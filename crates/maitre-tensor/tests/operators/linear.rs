@@ -235,19 +235,27 @@ fn extreme_numbers_do_what_arithmetic_says() {
 }
 
 #[test]
-fn the_largest_integers_do_not_overflow() {
+fn the_largest_integers_do_not_overflow_and_lose_no_bit() {
     // Every product is as large as it can be, and all of one sign.
-    let (cols, features) = (3072, 17);
-    for format in [WeightFormat::INT8, WeightFormat::INT4] {
-        let w = packed(&vec![-1.0; features * cols], cols, format);
-        for backend in backends(1) {
-            for sign in [1.0, -1.0] {
-                let out = linear(&backend, &vec![2.0 * sign; cols], &w, None);
+    let (cols, features) = (3071, 17);
+    for (format, sign) in [WeightFormat::INT8, WeightFormat::INT4]
+        .into_iter()
+        .flat_map(|format| [1.0, -1.0].map(|sign| (format, sign)))
+    {
+        let w = packed(&vec![sign; features * cols], cols, format);
+        let x = [2.0, -2.0].map(|x| vec![x; cols]).concat();
+        let results: Vec<_> = backends(1)
+            .iter()
+            .map(|backend| linear(backend, &x, &w, None))
+            .collect();
+        for out in &results {
+            for (x, out) in [2.0, -2.0].into_iter().zip(out.chunks(features)) {
+                let expected = x * sign * cols as f32;
                 for out in out {
-                    let expected = -2.0 * sign * cols as f32;
                     assert!((out / expected - 1.0).abs() < 1e-2, "{out}, {expected}");
                 }
             }
+            assert_eq!(bits(out), bits(&results[0]), "{format}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use maitre::{DType, WeightFormat};
+use maitre::{KvFormat, WeightFormat};
 use maitre_model::ModelConfig;
 use serde_json::json;
 
@@ -21,12 +21,12 @@ pub(crate) struct InspectArgs {
 }
 
 /// The weights' dtypes with the KV dtype each goes with by default.
-const DTYPES: [(WeightFormat, DType); 5] = [
-    (WeightFormat::F32, DType::F32),
-    (WeightFormat::Bf16, DType::Bf16),
-    (WeightFormat::F16, DType::Bf16),
-    (WeightFormat::INT8, DType::Bf16),
-    (WeightFormat::INT4, DType::Bf16),
+const DTYPES: [(WeightFormat, KvFormat); 5] = [
+    (WeightFormat::F32, KvFormat::F32),
+    (WeightFormat::Bf16, KvFormat::Bf16),
+    (WeightFormat::F16, KvFormat::Bf16),
+    (WeightFormat::INT8, KvFormat::Bf16),
+    (WeightFormat::INT4, KvFormat::Bf16),
 ];
 
 pub(crate) async fn run(args: InspectArgs) -> Result<()> {
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: InspectArgs) -> Result<()> {
 fn kv_tokens(
     config: &ModelConfig,
     weights: WeightFormat,
-    kv: DType,
+    kv: KvFormat,
     available: Option<u64>,
 ) -> Option<u64> {
     let left = available?.saturating_sub(config.weight_bytes(weights));

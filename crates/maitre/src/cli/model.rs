@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use maitre::{DType, EngineBuilder, LoadFormat, ModelSource, WeightFormat};
+use maitre::{EngineBuilder, KvFormat, LoadFormat, ModelSource, WeightFormat};
 
 /// Which model, how it is held, and the bounds of the engine.
 #[derive(Debug, Clone, Args)]
@@ -24,7 +24,7 @@ pub(crate) struct ModelArgs {
     /// at load (int4-g32, int4-g128: other group sizes than 64; int8-g64: activation scales per group).
     #[arg(long, default_value = "auto", value_name = "DTYPE", value_parser = parse_dtype)]
     dtype: WeightDType,
-    /// Dtype of the KV cache; auto = f32 for f32 weights, else bf16.
+    /// Dtype of the KV cache; auto = f32 for f32 weights, else bf16; int8 takes about half of bf16.
     #[arg(long, default_value = "auto")]
     kv_dtype: KvDTypeArg,
     /// Threads of the compute team [default: one per core].
@@ -94,6 +94,7 @@ enum KvDTypeArg {
     Auto,
     F32,
     Bf16,
+    Int8,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -111,8 +112,9 @@ impl ModelArgs {
             .dtype(self.dtype.0)
             .kv_dtype(match self.kv_dtype {
                 KvDTypeArg::Auto => None,
-                KvDTypeArg::F32 => Some(DType::F32),
-                KvDTypeArg::Bf16 => Some(DType::Bf16),
+                KvDTypeArg::F32 => Some(KvFormat::F32),
+                KvDTypeArg::Bf16 => Some(KvFormat::Bf16),
+                KvDTypeArg::Int8 => Some(KvFormat::Int8),
             })
             .load_format(match self.load_format {
                 LoadFormatArg::Auto => LoadFormat::Auto,

@@ -93,7 +93,7 @@ impl Walk<'_> {
                     positions: self.visible(first_token) - start,
                     group,
                 };
-                let tile = self.tile(start..end.min(start + TILE), memory.gathered);
+                let tile = self.tile(start..end.min(start + TILE), end, memory.gathered);
                 let (room, states) = (&mut memory.room, &mut memory.states);
                 (self.kernels.attend)(&tile, &queries, seen, room, states);
             }
@@ -108,8 +108,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The cells of up to [`TILE`] positions, in place or gathered into `room`.
-    fn tile<'a>(&'a self, positions: Range<usize>, room: &'a mut [u32]) -> Tile<'a> {
+    /// The cells of up to [`TILE`] positions before `end`, in place or gathered into `room`.
+    fn tile<'a>(&'a self, positions: Range<usize>, end: usize, room: &'a mut [u32]) -> Tile<'a> {
         let (cache, tables) = (self.args.cache, self.args.tables);
         let (shape, block_size) = (cache.shape(), tables.block_size);
         let slot = |position: usize| {
@@ -119,15 +119,19 @@ impl Walk<'_> {
         let cell = |slot: usize| cache.cell(slot / GROUP, self.kv_head);
         if block_size.is_multiple_of(GROUP) {
             let first = cell(slot(positions.start));
-            let at = |position| {
-                if position < positions.end {
+            let at = |position, end, other| {
+                if position < end {
                     cell(slot(position))
                 } else {
-                    first
+                    other
                 }
             };
-            let cells = std::array::from_fn(|i| at(positions.start + i * GROUP));
-            return Tile { shape, cells };
+            let (start, next) = (positions.start, positions.start + TILE);
+            return Tile {
+                shape,
+                cells: std::array::from_fn(|i| at(start + i * GROUP, positions.end, first)),
+                ahead: std::array::from_fn(|i| at(next + i * GROUP, end, &[])),
+            };
         }
         for (i, position) in positions.enumerate() {
             let slot = slot(position);
@@ -136,7 +140,12 @@ impl Walk<'_> {
         }
         let room = &*room;
         let cells = std::array::from_fn(|i| &room[i * shape.words()..][..shape.words()]);
-        Tile { shape, cells }
+        let ahead = [&[][..]; CELLS];
+        Tile {
+            shape,
+            cells,
+            ahead,
+        }
     }
 }
 

@@ -29,6 +29,11 @@ use crate::cache::{CellShape, GROUP, KvFormat};
 /// Rows of queries or weights whose sums fit the registers.
 const ROWS: usize = 6;
 
+/// Queries up to which reading a tile takes longer than computing with it. Its cells are then asked
+/// for one tile ahead: each is a page of memory of its own, on which the processor would have to
+/// find the stream anew.
+const FEW_QUERIES: usize = 16;
+
 // Formats as constants that kernels are compiled for.
 pub(super) const F32: u8 = 0;
 pub(super) const BF16: u8 = 1;
@@ -52,6 +57,9 @@ pub(super) fn attend(
     assert!(room.units.len() >= count && room.decays.len() >= count);
     assert!(states.max.len() >= count && states.sums.len() >= count * GROUP);
     assert!(states.values.len() >= count * shape.value_stride());
+    if count <= FEW_QUERIES {
+        tile.ahead.iter().for_each(|cell| fetch(cell));
+    }
     let work = Work {
         shape,
         cells: tile.cells.map(<[u32]>::as_ptr),
@@ -66,6 +74,14 @@ pub(super) fn attend(
             KvFormat::Bf16 => work.attend::<BF16>(room, states),
             KvFormat::Int8 => work.attend::<INT8>(room, states),
         }
+    }
+}
+
+/// Asks for the lines of a cell.
+fn fetch(cell: &[u32]) {
+    for line in cell.chunks(16) {
+        // SAFETY: every x86-64 processor has the instruction, and it may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
 }
 

@@ -14,12 +14,7 @@
 
 use std::arch::x86_64::*;
 
-/// Most tokens of a block: with four panels of sums, four of weights and one word it fills the 32
-/// registers without spilling.
-pub(super) const TOKENS: usize = 6;
-
-/// Panels of a full block.
-pub(super) const PANELS: usize = 4;
+use crate::x86::strips::Ahead;
 
 /// The multiply-add instruction of a weight format.
 pub(super) trait Dot {
@@ -122,8 +117,8 @@ impl Dot for Bf16 {
     unsafe fn add(sums: __m512, weights: __m512i, x: __m512i) -> __m512 {
         // SAFETY: promised by the caller; the casts only rename the registers' contents.
         unsafe {
-            let (weights, x) = (std::mem::transmute(weights), std::mem::transmute(x));
-            _mm512_dpbf16_ps(sums, weights, x)
+            let pairs = |register| std::mem::transmute::<__m512i, __m512bh>(register);
+            _mm512_dpbf16_ps(sums, pairs(weights), pairs(x))
         }
     }
 }
@@ -167,34 +162,6 @@ pub(super) struct Operands {
     pub(super) depth: usize,
     /// Bytes that will be wanted next, fetched into the second-level cache on the way.
     pub(super) ahead: Ahead,
-}
-
-/// Memory to fetch while a block is computed: `lines` cache lines per step from `start` on.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead {
-    pub(super) start: *const u8,
-    pub(super) lines: usize,
-}
-
-impl Ahead {
-    /// What is left from step `step` on.
-    #[inline(always)]
-    pub(super) fn after(self, step: usize) -> Self {
-        Self {
-            start: self.start.wrapping_add(step * self.lines * 64),
-            ..self
-        }
-    }
-
-    /// Asks for the lines of one step.
-    #[inline(always)]
-    pub(super) fn fetch(self, step: usize) {
-        for line in 0..self.lines {
-            let address = self.start.wrapping_add((step * self.lines + line) * 64);
-            // SAFETY: a prefetch may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
-        }
-    }
 }
 
 /// The sums of `M` tokens with `P` panels.

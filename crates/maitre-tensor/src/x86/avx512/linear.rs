@@ -1,74 +1,58 @@
-//! Matrix products on register blocks.
-//!
-//! ```text
-//! for each 4 panels of the tile        (64 features; stay in the second-level cache)
-//!   for each block of 6 token rows     (their words stay in the first-level cache)
-//!     walk the panels top to bottom    (one block of 24 sums), then store
-//! ```
-//!
-//! With one token a tile is a stream of weights from memory; with many, the multipliers are busy.
-//! In between both matter: while the later token blocks compute on four panels, the next four are
-//! fetched ahead, so that memory does not wait for arithmetic.
+//! Matrix products: which block of registers computes each weight format.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
-use super::dot::{Ahead, Bf16, Dot, F16, F32, Int8, Operands, PANELS, TOKENS, block};
+use super::dot::{Bf16, Dot, F16, F32, Int8, Operands, block};
 use super::quantized;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
+use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
-use crate::weight::{INT8_ZERO, PackedView};
+use crate::x86::strips::{self, Ahead, Lanes, Product, TOKENS};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, _: &mut Scratch) {
+pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {
         match args.weight.layout.format {
-            WeightFormat::F32 => tile::<Floats<F32>>(args, out),
-            WeightFormat::F16 => tile::<Floats<F16>>(args, out),
-            WeightFormat::Bf16 => tile::<Floats<Bf16>>(args, out),
+            WeightFormat::F32 => tile::<Floats<F32>>(args, out, scratch),
+            WeightFormat::F16 => tile::<Floats<F16>>(args, out, scratch),
+            WeightFormat::Bf16 => tile::<Floats<Bf16>>(args, out, scratch),
             WeightFormat::Int8 {
                 activation_group: None,
-            } => tile::<PerToken>(args, out),
+            } => tile::<PerToken>(args, out, scratch),
             WeightFormat::Int8 {
                 activation_group: Some(_),
             } => {
-                tile::<quantized::Int8Groups>(args, out);
+                tile::<quantized::Int8Groups>(args, out, scratch);
             }
-            WeightFormat::Int4 { .. } => tile::<quantized::Int4Groups>(args, out),
+            WeightFormat::Int4 { .. } => tile::<quantized::Int4Groups>(args, out, scratch),
         }
     }
 }
 
-/// How a format turns tokens and panels into finished sums.
-pub(super) trait Product {
-    /// Most tokens of a block.
-    const TOKENS: usize;
-
-    /// The products of `M` tokens with `P` panels, without the bias.
-    ///
-    /// # Safety
-    ///
-    /// The processor has the instructions. `x` has `M` rows of `layout`'s input form, `panels` are
-    /// `P` whole panels of `layout`.
-    unsafe fn block<const M: usize, const P: usize>(
-        layout: Layout,
-        x: InputRows<'_>,
-        panels: &[u8],
-        ahead: Ahead,
-    ) -> [[__m512; P]; M];
+impl Lanes for __m512 {
+    #[inline(always)]
+    fn numbers(self) -> [f32; LANES] {
+        // SAFETY: both are sixteen f32 numbers.
+        unsafe { std::mem::transmute(self) }
+    }
 }
 
 /// The floating-point formats.
+///
+/// Six tokens: with four panels of sums, four of weights and one word they fill the 32 registers
+/// without spilling.
 struct Floats<D>(D);
 
 impl<D: Dot<Sums = __m512>> Product for Floats<D> {
     const TOKENS: usize = TOKENS;
+
+    type Sums = __m512;
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
@@ -95,6 +79,8 @@ struct PerToken;
 
 impl Product for PerToken {
     const TOKENS: usize = TOKENS;
+
+    type Sums = __m512;
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
@@ -135,184 +121,7 @@ impl Product for PerToken {
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
-    let cols = out.cols();
-    // A gated tile's panels come in pairs.
-    let pair = 1 + usize::from(args.weight.layout.gated);
-    let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
-    let mut first = panels.start;
-    while first < panels.end {
-        let count = if panels.end - first >= PANELS {
-            PANELS
-        } else {
-            pair
-        };
-        let strip = Strip {
-            args,
-            panels: first..first + count,
-            // The last strip of a tile does not know what comes next.
-            next: (first + count < panels.end).then(|| args.weight.panel(first + count)),
-        };
-        // SAFETY: promised by the caller.
-        unsafe {
-            match count {
-                PANELS => strip.run::<F, PANELS>(out),
-                2 => strip.run::<F, 2>(out),
-                _ => strip.run::<F, 1>(out),
-            }
-        }
-        first += count;
-    }
-}
-
-/// Some adjacent panels of a tile, and where the following ones begin.
-struct Strip<'a> {
-    args: &'a Linear<'a>,
-    panels: Range<usize>,
-    next: Option<&'a [u8]>,
-}
-
-impl Strip<'_> {
-    /// All token rows of the tile, in blocks of nearly the same size.
-    ///
-    /// # Safety
-    ///
-    /// The processor has the instructions, and `P` is the number of panels.
-    #[inline(always)]
-    unsafe fn run<F: Product, const P: usize>(&self, out: &mut Rect<'_, f32>) {
-        let rows = out.rows();
-        let blocks = rows.len().div_ceil(F::TOKENS);
-        for index in 0..blocks {
-            let first = rows.start + rows.len() * index / blocks;
-            let count = rows.start + rows.len() * (index + 1) / blocks - first;
-            let ahead = self.ahead(index, blocks);
-            // SAFETY: promised by the caller.
-            unsafe {
-                match count {
-                    1 => self.block::<F, 1, P>(first, ahead, out),
-                    2 => self.block::<F, 2, P>(first, ahead, out),
-                    3 => self.block::<F, 3, P>(first, ahead, out),
-                    4 => self.block::<F, 4, P>(first, ahead, out),
-                    5 => self.block::<F, 5, P>(first, ahead, out),
-                    _ => self.block::<F, TOKENS, P>(first, ahead, out),
-                }
-            }
-        }
-    }
-
-    /// The share of the next panels that token block `index` fetches.
-    fn ahead(&self, index: usize, blocks: usize) -> Ahead {
-        let none = Ahead {
-            start: std::ptr::null(),
-            lines: 0,
-        };
-        // A single block reads at the pace of memory anyway.
-        let Some(next) = self.next.filter(|_| blocks > 1) else {
-            return none;
-        };
-        let lines = PANELS.div_ceil(blocks);
-        let start = index * lines * next.len();
-        if start >= PANELS * next.len() {
-            return none;
-        }
-        Ahead {
-            start: next.as_ptr().wrapping_add(start),
-            lines,
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As [`Strip::run`], and `M` rows from `first` on belong to the tile.
-    #[inline(always)]
-    unsafe fn block<F: Product, const M: usize, const P: usize>(
-        &self,
-        first: usize,
-        ahead: Ahead,
-        out: &mut Rect<'_, f32>,
-    ) {
-        let Linear { x, weight, bias } = self.args;
-        // SAFETY: promised by the caller; the slices are as long as the product expects.
-        let sums = unsafe {
-            F::block::<M, P>(weight.layout, x.rows(first, M), self.bytes(*weight), ahead)
-        };
-        let gated = weight.layout.gated;
-        let pair = 1 + usize::from(gated);
-        let column = self.panels.start / pair * LANES - out.cols().start;
-        for (m, sums) in sums.iter().enumerate() {
-            let place = &mut out.row_mut(first + m)[column..];
-            for (index, sums) in sums.chunks_exact(pair).enumerate() {
-                let place = &mut place[index * LANES..];
-                let lanes = LANES.min(place.len());
-                let panel = self.panels.start + index * pair;
-                // SAFETY: promised by the caller.
-                unsafe {
-                    let finished = if let [gate, up] = sums {
-                        silu_mul(
-                            self.add_bias(*bias, panel, lanes, *gate),
-                            self.add_bias(*bias, panel + 1, lanes, *up),
-                        )
-                    } else {
-                        self.add_bias(*bias, panel, lanes, sums[0])
-                    };
-                    store(finished, &mut place[..lanes]);
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// The processor has the instructions.
-    #[inline(always)]
-    unsafe fn add_bias(
-        &self,
-        bias: Option<&[f32]>,
-        panel: usize,
-        lanes: usize,
-        sums: __m512,
-    ) -> __m512 {
-        let feature = self.args.weight.layout.feature(panel, 0);
-        let (Some(bias), Some(first)) = (bias, feature) else {
-            return sums;
-        };
-        let bias = &bias[first..first + lanes];
-        let mask = u16::MAX >> (LANES - lanes);
-        // SAFETY: `lanes` numbers are read, as many as there are.
-        unsafe { _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, bias.as_ptr())) }
-    }
-
-    fn bytes<'a>(&self, weight: PackedView<'a>) -> &'a [u8] {
-        let size = weight.layout.panel_bytes();
-        &weight.bytes[self.panels.start * size..self.panels.end * size]
-    }
-}
-
-/// Writes the first lanes, as many as `place` has room for.
-///
-/// # Safety
-///
-/// The processor has the instructions; `place` holds 1 to 16 numbers.
-#[inline(always)]
-unsafe fn store(sums: __m512, place: &mut [f32]) {
-    let mask = u16::MAX >> (LANES - place.len());
-    // SAFETY: as many numbers are written as there are.
-    unsafe { _mm512_mask_storeu_ps(place.as_mut_ptr(), mask, sums) };
-}
-
-/// `gate / (1 + e^-gate) * up`: the portable arithmetic, in registers.
-///
-/// # Safety
-///
-/// The processor has the instructions.
-#[inline(always)]
-unsafe fn silu_mul(gate: __m512, up: __m512) -> __m512 {
-    let (mut gates, mut ups, mut out) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-    // SAFETY: each array has room for a register.
-    unsafe {
-        _mm512_storeu_ps(gates.as_mut_ptr(), gate);
-        _mm512_storeu_ps(ups.as_mut_ptr(), up);
-        crate::portable::silu_mul(&gates, &ups, &mut out);
-        _mm512_loadu_ps(out.as_ptr())
-    }
+unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: promised by the caller.
+    unsafe { strips::tile::<F>(args, out, scratch) }
 }

@@ -6,12 +6,12 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{Ahead, Dot, Int8, Operands, block};
-use super::linear::Product;
+use super::dot::{Dot, Int8, Operands, block};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
+use crate::x86::strips::{Ahead, Product};
 
 /// Int8 weights, activation scales per group.
 pub(super) struct Int8Groups;
@@ -19,6 +19,8 @@ pub(super) struct Int8Groups;
 impl Product for Int8Groups {
     /// The f32 sums take registers too.
     const TOKENS: usize = 4;
+
+    type Sums = __m512;
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
@@ -71,6 +73,8 @@ pub(super) struct Int4Groups;
 impl Product for Int4Groups {
     /// Four panels of bytes and four of expanded weights leave room for sixteen sums.
     const TOKENS: usize = 4;
+
+    type Sums = __m512;
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(

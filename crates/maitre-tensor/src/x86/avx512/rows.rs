@@ -8,6 +8,7 @@ use crate::format::InputFormat;
 use crate::input::{Group, InputShape};
 use crate::portable::encode as portable;
 use crate::weight::{self, Int4Row};
+use crate::x86::norm;
 
 /// Lanes of a register.
 const LANES: usize = 16;
@@ -125,44 +126,12 @@ pub(super) fn add(sum: &mut [f32], delta: &[f32]) {
 
 /// See [`Kernels::rms_norm`](crate::kernels::Kernels::rms_norm).
 pub(super) fn rms_norm(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    #[target_feature(enable = "avx512f,avx512vl")]
+    fn wide(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        norm::rms_norm::<LANES>(input, weight, eps, out);
+    }
     // SAFETY: as in `encode`.
-    unsafe { rms_norm_wide(input, weight, eps, out) }
-}
-
-#[target_feature(enable = "avx512f,avx512vl")]
-fn rms_norm_wide(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let inverse = 1.0 / (sum_of_squares(input) / input.len() as f32 + eps).sqrt();
-    for ((out, x), weight) in out.iter_mut().zip(input).zip(weight) {
-        *out = x * inverse * weight;
-    }
-}
-
-/// Lanes of four registers, summed by a fixed tree.
-#[target_feature(enable = "avx512f,avx512vl")]
-fn sum_of_squares(values: &[f32]) -> f32 {
-    let mut lanes = [[0.0_f32; LANES]; 4];
-    let (chunks, rest) = values.as_chunks::<{ 4 * LANES }>();
-    for chunk in chunks {
-        for (lanes, chunk) in lanes.iter_mut().zip(chunk.as_chunks::<LANES>().0) {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane = value.mul_add(*value, *lane);
-            }
-        }
-    }
-    for (i, value) in rest.iter().enumerate() {
-        let lane = &mut lanes[i / LANES][i % LANES];
-        *lane = value.mul_add(*value, *lane);
-    }
-    let [a, b, c, d] = lanes;
-    let mut sums: [f32; LANES] = std::array::from_fn(|i| (a[i] + b[i]) + (c[i] + d[i]));
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            sums[i] += sums[i + width];
-        }
-        width /= 2;
-    }
-    sums[0]
+    unsafe { wide(input, weight, eps, out) }
 }
 
 /// See [`Kernels::peaks`](crate::kernels::Kernels::peaks).

@@ -1,0 +1,116 @@
+//! Matrix products: which block of registers computes each weight format.
+
+use std::arch::x86_64::*;
+
+use super::dot::{Bf16, Dot, F16, F32, Operands, block, split_bf16, widen};
+use super::quantized::{Int4Groups, Int8Groups};
+use crate::format::WeightFormat;
+use crate::input::InputRows;
+use crate::kernels::Linear;
+use crate::team::Scratch;
+use crate::tiles::Rect;
+use crate::weight::layout::{LANES, Layout};
+use crate::x86::strips::{self, Ahead, Lanes, Product};
+
+/// See [`Kernels::linear`](crate::kernels::Kernels::linear).
+pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: this function is reached through a table that is handed out only where the processor
+    // has the instructions.
+    unsafe {
+        match args.weight.layout.format {
+            WeightFormat::F32 => tile::<Floats<F32>>(args, out, scratch),
+            WeightFormat::F16 => tile::<Floats<F16>>(args, out, scratch),
+            WeightFormat::Bf16 => tile::<Pairs>(args, out, scratch),
+            WeightFormat::Int8 { .. } => tile::<Int8Groups>(args, out, scratch),
+            WeightFormat::Int4 { .. } => tile::<Int4Groups>(args, out, scratch),
+        }
+    }
+}
+
+/// # Safety
+///
+/// The processor has the instructions.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: promised by the caller.
+    unsafe { strips::tile::<F>(args, out, scratch) }
+}
+
+/// The sums of a panel.
+#[derive(Clone, Copy)]
+pub(super) struct Sums(pub(super) [__m256; 2]);
+
+impl Lanes for Sums {
+    #[inline(always)]
+    fn numbers(self) -> [f32; LANES] {
+        // SAFETY: both are sixteen f32 numbers.
+        unsafe { std::mem::transmute(self.0) }
+    }
+}
+
+/// Products with f32 activations. Six tokens: twelve registers of sums, two of weights, one word.
+struct Floats<D>(D);
+
+impl<D: Dot<Sums = __m256>> Product for Floats<D> {
+    const TOKENS: usize = 6;
+
+    type Sums = Sums;
+
+    #[inline(always)]
+    unsafe fn block<const M: usize, const P: usize>(
+        layout: Layout,
+        x: InputRows<'_>,
+        panels: &[u8],
+        ahead: Ahead,
+    ) -> [[Sums; P]; M] {
+        // SAFETY: promised by the caller.
+        unsafe { float_block::<D, M, P>(layout, x, panels, ahead) }
+    }
+}
+
+/// Products with bf16 activations. Six tokens, though a word or two must be read twice.
+struct Pairs;
+
+impl Product for Pairs {
+    const TOKENS: usize = 6;
+
+    type Sums = Sums;
+
+    #[inline(always)]
+    fn prepare<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+        widen(x, scratch, split_bf16)
+    }
+
+    #[inline(always)]
+    unsafe fn block<const M: usize, const P: usize>(
+        layout: Layout,
+        x: InputRows<'_>,
+        panels: &[u8],
+        ahead: Ahead,
+    ) -> [[Sums; P]; M] {
+        // SAFETY: promised by the caller.
+        unsafe { float_block::<Bf16, M, P>(layout, x, panels, ahead) }
+    }
+}
+
+/// # Safety
+///
+/// As [`Product::block`].
+#[inline(always)]
+unsafe fn float_block<D: Dot<Sums = __m256>, const M: usize, const P: usize>(
+    layout: Layout,
+    x: InputRows<'_>,
+    panels: &[u8],
+    ahead: Ahead,
+) -> [[Sums; P]; M] {
+    let operands = Operands {
+        x: x.words.as_ptr(),
+        x_stride: x.shape.words,
+        panel: panels.as_ptr(),
+        panel_stride: layout.panel_bytes(),
+        depth: layout.depth(),
+        ahead,
+    };
+    // SAFETY: promised by the caller; a row of words is as long as a panel is deep.
+    unsafe { block::<D, M, P>(operands).map(|sums| sums.map(Sums)) }
+}

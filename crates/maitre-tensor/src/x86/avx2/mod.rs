@@ -1,0 +1,35 @@
+//! Kernels for processors with AVX2, FMA and F16C: Haswell and Zen and later.
+//!
+//! A register is half a row of a panel; else they are what the kernels for wider registers are.
+//! The functions of [`KERNELS`] are safe to call only because [`kernels`] hands the table out after
+//! it has asked the processor.
+#![allow(unsafe_code)]
+
+mod dot;
+mod linear;
+mod quantized;
+mod rows;
+
+use crate::kernels::Kernels;
+use crate::portable;
+
+/// The kernels, if this processor has every instruction they use.
+pub(crate) fn kernels() -> Option<&'static Kernels> {
+    let available = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
+    available.then_some(&KERNELS)
+}
+
+/// Private, so that [`kernels`] is the only way to the functions.
+static KERNELS: Kernels = Kernels {
+    name: "avx2",
+    linear: linear::linear,
+    encode: rows::encode,
+    rms_norm: rows::rms_norm,
+    add: rows::add,
+    peaks: rows::peaks,
+    quantize_int8: rows::quantize_int8,
+    quantize_int4: rows::quantize_int4,
+    ..portable::KERNELS
+};

@@ -1,0 +1,264 @@
+//! A tile of a matrix product as strips of panels and blocks of token rows.
+//!
+//! ```text
+//! for each 4 panels of the tile        (64 features; stay in the second-level cache)
+//!   for each block of a few token rows (their words stay in the first-level cache)
+//!     walk the panels top to bottom    (a block of sums in registers), then store
+//! ```
+//!
+//! With one token a tile is a stream of weights from memory; with many, the multipliers are busy.
+//! In between both matter: while the later token blocks compute on four panels, the next four are
+//! fetched ahead, so that memory does not wait for arithmetic.
+//!
+//! The walk is the same for all instruction sets; what a block computes is a [`Product`]. All here
+//! is inlined into a function for which the instructions are enabled.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::ops::Range;
+
+use crate::input::InputRows;
+use crate::kernels::Linear;
+use crate::portable::silu_mul;
+use crate::team::Scratch;
+use crate::tiles::Rect;
+use crate::weight::PackedView;
+use crate::weight::layout::{LANES, LINE, Layout};
+
+/// Panels of a full strip.
+pub(super) const PANELS: usize = 4;
+
+/// Most tokens of a block of any product.
+pub(super) const TOKENS: usize = 6;
+
+/// How an instruction set and a weight format turn tokens and panels into finished sums.
+pub(super) trait Product {
+    /// Most tokens of a block, [`TOKENS`] or fewer.
+    const TOKENS: usize;
+
+    /// The sums of a panel's features.
+    type Sums: Lanes;
+
+    /// The token rows of a block as [`Product::block`] reads them.
+    #[inline(always)]
+    fn prepare<'a>(x: InputRows<'a>, _: &'a mut Scratch) -> InputRows<'a> {
+        x
+    }
+
+    /// The products of `M` tokens with `P` panels, without the bias.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions. `x` is `M` prepared rows of `layout`'s input form,
+    /// `panels` are `P` whole panels of `layout`.
+    unsafe fn block<const M: usize, const P: usize>(
+        layout: Layout,
+        x: InputRows<'_>,
+        panels: &[u8],
+        ahead: Ahead,
+    ) -> [[Self::Sums; P]; M];
+}
+
+/// Registers that hold one number per feature of a panel.
+pub(super) trait Lanes: Copy {
+    /// The numbers, the first feature's first.
+    fn numbers(self) -> [f32; LANES];
+}
+
+/// Memory to fetch while a block is computed: `lines` cache lines per step from `start` on.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    start: *const u8,
+    lines: usize,
+}
+
+impl Ahead {
+    /// Nothing.
+    pub(super) const NONE: Self = Self {
+        start: std::ptr::null(),
+        lines: 0,
+    };
+
+    /// What is left from step `step` on.
+    #[inline(always)]
+    pub(super) fn after(self, step: usize) -> Self {
+        Self {
+            start: self.start.wrapping_add(step * self.lines * LINE),
+            ..self
+        }
+    }
+
+    /// One of the `lines` parts of what `steps` steps fetch, at a line a step.
+    #[inline(always)]
+    pub(super) fn part(self, part: usize, steps: usize) -> Option<*const u8> {
+        (part < self.lines).then(|| self.start.wrapping_add(part * steps * LINE))
+    }
+
+    /// Asks for the lines of one step.
+    #[inline(always)]
+    pub(super) fn fetch(self, step: usize) {
+        for line in 0..self.lines {
+            let address = self.start.wrapping_add((step * self.lines + line) * LINE);
+            // SAFETY: a prefetch may name any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+        }
+    }
+}
+
+/// See [`Kernels::linear`](crate::kernels::Kernels::linear).
+///
+/// # Safety
+///
+/// The processor has the instructions of `F`, and they are enabled for the caller.
+#[inline(always)]
+pub(super) unsafe fn tile<F: Product>(
+    args: &Linear<'_>,
+    out: &mut Rect<'_, f32>,
+    scratch: &mut Scratch,
+) {
+    let cols = out.cols();
+    // A gated tile's panels come in pairs.
+    let pair = 1 + usize::from(args.weight.layout.gated);
+    let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
+    let mut first = panels.start;
+    while first < panels.end {
+        let count = if panels.end - first >= PANELS {
+            PANELS
+        } else {
+            pair
+        };
+        let strip = Strip {
+            args,
+            panels: first..first + count,
+            // The last strip of a tile does not know what comes next.
+            next: (first + count < panels.end).then(|| args.weight.panel(first + count)),
+        };
+        // SAFETY: promised by the caller.
+        unsafe {
+            match count {
+                PANELS => strip.run::<F, PANELS>(out, scratch),
+                2 => strip.run::<F, 2>(out, scratch),
+                _ => strip.run::<F, 1>(out, scratch),
+            }
+        }
+        first += count;
+    }
+}
+
+/// Some adjacent panels of a tile, and where the following ones begin.
+struct Strip<'a> {
+    args: &'a Linear<'a>,
+    panels: Range<usize>,
+    next: Option<&'a [u8]>,
+}
+
+impl Strip<'_> {
+    /// All token rows of the tile, in blocks of nearly the same size.
+    ///
+    /// # Safety
+    ///
+    /// As [`tile`], and `P` is the number of panels.
+    #[inline(always)]
+    unsafe fn run<F: Product, const P: usize>(
+        &self,
+        out: &mut Rect<'_, f32>,
+        scratch: &mut Scratch,
+    ) {
+        let rows = out.rows();
+        let blocks = rows.len().div_ceil(F::TOKENS);
+        for index in 0..blocks {
+            let first = rows.start + rows.len() * index / blocks;
+            let count = rows.start + rows.len() * (index + 1) / blocks - first;
+            let ahead = self.ahead(index, blocks);
+            // SAFETY: promised by the caller.
+            unsafe {
+                match count {
+                    1 => self.block::<F, 1, P>(first, ahead, out, scratch),
+                    2 => self.block::<F, 2, P>(first, ahead, out, scratch),
+                    3 => self.block::<F, 3, P>(first, ahead, out, scratch),
+                    4 => self.block::<F, 4, P>(first, ahead, out, scratch),
+                    5 => self.block::<F, 5, P>(first, ahead, out, scratch),
+                    _ => self.block::<F, TOKENS, P>(first, ahead, out, scratch),
+                }
+            }
+        }
+    }
+
+    /// The share of the next panels that token block `index` fetches.
+    fn ahead(&self, index: usize, blocks: usize) -> Ahead {
+        // A single block reads at the pace of memory anyway.
+        let Some(next) = self.next.filter(|_| blocks > 1) else {
+            return Ahead::NONE;
+        };
+        let lines = PANELS.div_ceil(blocks);
+        let start = index * lines * next.len();
+        if start >= PANELS * next.len() {
+            return Ahead::NONE;
+        }
+        Ahead {
+            start: next.as_ptr().wrapping_add(start),
+            lines,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Strip::run`], and `M` rows from `first` on belong to the tile.
+    #[inline(always)]
+    unsafe fn block<F: Product, const M: usize, const P: usize>(
+        &self,
+        first: usize,
+        ahead: Ahead,
+        out: &mut Rect<'_, f32>,
+        scratch: &mut Scratch,
+    ) {
+        let Linear { x, weight, .. } = self.args;
+        let x = F::prepare(x.rows(first, M), scratch);
+        // SAFETY: promised by the caller; the slices are as long as the product expects.
+        let sums = unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead) };
+        let pair = 1 + usize::from(weight.layout.gated);
+        let column = self.panels.start / pair * LANES - out.cols().start;
+        for (m, sums) in sums.iter().enumerate() {
+            let place = &mut out.row_mut(first + m)[column..];
+            for (index, sums) in sums.chunks_exact(pair).enumerate() {
+                let panel = self.panels.start + index * pair;
+                let finished = if let [gate, up] = sums {
+                    let gate = self.add_bias(panel, gate.numbers());
+                    let up = self.add_bias(panel + 1, up.numbers());
+                    let mut gated = [0.0; LANES];
+                    silu_mul(&gate, &up, &mut gated);
+                    gated
+                } else {
+                    self.add_bias(panel, sums[0].numbers())
+                };
+                store(finished, &mut place[index * LANES..]);
+            }
+        }
+    }
+
+    /// Adds what there is of a bias: the last panel has lanes without a feature.
+    #[inline(always)]
+    fn add_bias(&self, panel: usize, mut sums: [f32; LANES]) -> [f32; LANES] {
+        let feature = self.args.weight.layout.feature(panel, 0);
+        if let (Some(bias), Some(first)) = (self.args.bias, feature) {
+            for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
+                *sum += bias;
+            }
+        }
+        sums
+    }
+
+    fn bytes<'a>(&self, weight: PackedView<'a>) -> &'a [u8] {
+        let size = weight.layout.panel_bytes();
+        &weight.bytes[self.panels.start * size..self.panels.end * size]
+    }
+}
+
+/// Writes the first lanes, as many as there is room for.
+#[inline(always)]
+fn store(sums: [f32; LANES], place: &mut [f32]) {
+    match place.first_chunk_mut() {
+        Some(place) => *place = sums,
+        None => place.copy_from_slice(&sums[..place.len()]),
+    }
+}
