@@ -41,6 +41,19 @@ fn file(name: &str) -> Result<PathBuf> {
     Ok(folder.join(format!("{name}.svg")))
 }
 
+/// The upper corner in which a legend covers fewer of the points.
+fn corner(points: impl Iterator<Item = (f64, f64)>, right: f64, top: f64) -> SeriesLabelPosition {
+    let balance: f64 = points
+        .filter(|point| point.1 > 0.6 * top)
+        .map(|point| (point.0 - 0.5 * right).signum())
+        .sum();
+    if balance < 0.0 {
+        SeriesLabelPosition::UpperRight
+    } else {
+        SeriesLabelPosition::UpperLeft
+    }
+}
+
 /// Draws lines over a common x axis; returns the file.
 ///
 /// # Errors
@@ -75,7 +88,7 @@ pub fn lines(name: &str, title: &str, x: &str, y: &str, series: &[Line]) -> Resu
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(corner(points(), right, top))
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
             .draw()?;
