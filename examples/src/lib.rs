@@ -1,5 +1,9 @@
-//! What the lessons share: timed answers, tables on the terminal, pictures beside them.
+//! What the lessons share: timed answers, operators at work, tables on the terminal, pictures beside
+//! them.
 
+pub mod heldout;
+pub mod layer;
+pub mod numbers;
 pub mod picture;
 pub mod table;
 pub mod timed;

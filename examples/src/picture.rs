@@ -6,11 +6,12 @@ use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
 
 /// The colours of the series, told apart by most eyes (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 4] = [
+const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
+    RGBColor(213, 94, 0),
 ];
 
 /// One line of a chart.
@@ -38,6 +39,19 @@ fn file(name: &str) -> Result<PathBuf> {
     let folder = Path::new("target/lessons");
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     Ok(folder.join(format!("{name}.svg")))
+}
+
+/// The upper corner in which a legend covers fewer of the points.
+fn corner(points: impl Iterator<Item = (f64, f64)>, right: f64, top: f64) -> SeriesLabelPosition {
+    let balance: f64 = points
+        .filter(|point| point.1 > 0.6 * top)
+        .map(|point| (point.0 - 0.5 * right).signum())
+        .sum();
+    if balance < 0.0 {
+        SeriesLabelPosition::UpperRight
+    } else {
+        SeriesLabelPosition::UpperLeft
+    }
 }
 
 /// Draws lines over a common x axis; returns the file.
@@ -74,7 +88,7 @@ pub fn lines(name: &str, title: &str, x: &str, y: &str, series: &[Line]) -> Resu
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(corner(points(), right, top))
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
             .draw()?;
