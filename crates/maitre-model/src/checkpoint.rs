@@ -87,6 +87,13 @@ impl Checkpoint {
         Ok(tensor)
     }
 
+    /// Gives back the memory of a tensor that has been packed.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some(file) = self.file_with(name) {
+            file.release(name);
+        }
+    }
+
     fn file_with(&self, name: &str) -> Option<&TensorFile> {
         self.files.iter().find(|file| file.contains(name))
     }

@@ -66,7 +66,9 @@ impl WeightSource {
                 let views = parts.iter().zip(&tensors);
                 let views =
                     views.map(|((_, rows), tensor)| view(*rows, tensor.dtype, tensor.bytes));
-                pack(&views.collect::<Vec<_>>())
+                let packed = pack(&views.collect::<Vec<_>>());
+                parts.iter().for_each(|(name, _)| files.release(name));
+                packed
             }
             Self::Random(weights) => {
                 // What a checkpoint would hold.

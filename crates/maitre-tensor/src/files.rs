@@ -105,6 +105,18 @@ impl TensorFile {
         self.part_of.contains_key(name)
     }
 
+    /// Gives the memory of a mapped tensor back to the system, for one that has been read and will
+    /// hardly be again: a model then takes no more memory while it loads than afterwards. Its bytes
+    /// remain valid, they would be read from the file anew. Whatever is not mapped is left alone.
+    pub fn release(&self, name: &str) {
+        let part = self.part_of.get(name).map(|&number| &self.parts[number]);
+        if let Some(Source::Mapped(file)) = part.map(|part| &part.source)
+            && let Ok(view) = file.get(name)
+        {
+            forget_pages(view.data());
+        }
+    }
+
     /// The tensor of this name; its bytes stay where they are.
     ///
     /// # Errors
@@ -171,6 +183,23 @@ impl fmt::Debug for TensorFile {
             .finish()
     }
 }
+
+/// Drops the pages that lie wholly within bytes of a mapped file.
+#[cfg(target_os = "linux")]
+fn forget_pages(bytes: &[u8]) {
+    const PAGE: usize = 4096;
+    let start = bytes.as_ptr().align_offset(PAGE);
+    if let Some(len) = bytes.len().checked_sub(start) {
+        let pages = bytes[start..].as_ptr().cast_mut().cast();
+        // SAFETY: the range belongs to a mapping of a file that is never written through; dropped
+        // pages are read from the file again when they are touched. A page size above 4096 makes
+        // the call fail, which changes nothing.
+        let _ = unsafe { libc::madvise(pages, len / PAGE * PAGE, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_pages(_: &[u8]) {}
 
 fn map_one(path: &Path) -> Result<Part, TensorError> {
     let unreadable = |source| TensorError::File {

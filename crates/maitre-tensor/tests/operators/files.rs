@@ -47,6 +47,29 @@ fn refused(path: &Path, reason: &str) {
 }
 
 #[test]
+fn a_released_tensor_can_be_read_again() {
+    let dir = TempDir::new().unwrap();
+    let numbers: Vec<u8> = (0..40_000_u32)
+        .flat_map(|i| (i as u16).to_le_bytes())
+        .collect();
+    let small = [1, 2, 3, 4];
+    let bytes = safetensors(&[
+        ("small", "BF16", &[2], &small),
+        ("large", "BF16", &[40_000], &numbers),
+        ("after", "BF16", &[2], &small),
+    ]);
+    let file = TensorFile::map(&[write(&dir, "a.safetensors", &bytes)]).unwrap();
+    for name in ["small", "large", "after", "none"] {
+        file.release(name);
+    }
+    assert_eq!(file.get("large").unwrap().bytes, numbers);
+    assert_eq!(file.get("after").unwrap().bytes, small);
+    let in_memory = TensorFile::from_static(bytes.leak()).unwrap();
+    in_memory.release("large");
+    assert_eq!(in_memory.get("large").unwrap().bytes, numbers);
+}
+
+#[test]
 fn tensors_of_several_files_are_found_by_name() {
     let dir = TempDir::new().unwrap();
     let first = safetensors(&[
