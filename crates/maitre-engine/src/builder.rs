@@ -1,5 +1,6 @@
 //! From settings to the pieces of an engine: check, load, budget.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -151,8 +152,17 @@ impl EngineBuilder {
         if let Some(caveat) = backend.caveat() {
             tracing::warn!("{caveat}");
         }
-        let tokenizer = self.tokenizer()?;
-        let model = Arc::new(Model::load(&self.source, &self.load, &backend)?);
+        let (tokenizer, model) = thread::scope(|scope| {
+            // Parsing a large vocabulary takes half a second, which the weights need not wait for.
+            let tokenizer = scope.spawn(|| self.tokenizer());
+            let model = Model::load(&self.source, &self.load, &backend);
+            let tokenizer = tokenizer.join();
+            (
+                tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
+                model,
+            )
+        });
+        let (tokenizer, model) = (tokenizer?, Arc::new(model?));
         // The weights are loaded by now, so this is what is left for the rest.
         let available = available_memory();
         let vocab_size = model.config().vocab_size;

@@ -158,7 +158,7 @@ pub enum ModelError {
     UntiedWeights,
 
     /// A tensor cannot be quantized.
-    #[error("cannot load `{tensor}` as {format}: {source}")]
+    #[error("cannot quantize `{tensor}` to {format}")]
     Quantize {
         /// Its name.
         tensor: String,

@@ -189,7 +189,7 @@ impl LayerCache {
         let words = groups
             .checked_mul(kv_heads)
             .and_then(|cells| cells.checked_mul(shape.words() * size_of::<u32>()))
-            .and_then(AlignedBytes::in_large_pages)
+            .and_then(AlignedBytes::zeroed)
             .ok_or_else(refused)?;
         Ok(Self {
             words,

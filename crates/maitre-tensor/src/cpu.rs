@@ -47,6 +47,7 @@ impl CpuPath {
     pub fn from_env() -> Result<Self, TensorError> {
         match std::env::var_os(VARIABLE) {
             None => Ok(Self::detect()),
+            Some(name) if name.is_empty() => Ok(Self::detect()),
             Some(name) => {
                 let path: Self = name.to_string_lossy().parse()?;
                 path.require().map(|_| path)
@@ -73,7 +74,11 @@ impl CpuPath {
                 "MAITRE_CPU asks for the portable kernels, several times slower than those that \
                  this processor can run; unset it",
             ),
-            _ => None,
+            (Self::Avx2, _) => Some(
+                "the AVX2 kernels run: matrix products use them, attention still runs the portable \
+                 ones, which long prompts and contexts will feel",
+            ),
+            (Self::Avx512, _) => None,
         }
     }
 
@@ -132,10 +137,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_portable_path_has_a_caveat_and_it_names_the_cause() {
+    fn slower_paths_have_a_caveat_that_names_the_cause() {
         for fastest in CpuPath::ALL {
             assert_eq!(CpuPath::Avx512.caveat_beside(fastest), None);
-            assert_eq!(CpuPath::Avx2.caveat_beside(fastest), None);
+            assert!(
+                CpuPath::Avx2
+                    .caveat_beside(fastest)
+                    .unwrap()
+                    .contains("attention")
+            );
         }
         let forced = CpuPath::Portable.caveat_beside(CpuPath::Avx2).unwrap();
         assert!(forced.contains("MAITRE_CPU"), "{forced}");

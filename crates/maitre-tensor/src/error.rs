@@ -67,6 +67,17 @@ pub enum TensorError {
         /// What was asked for.
         group: usize,
     },
+    /// Sums of so many int8 products may not fit 32 bits.
+    #[error(
+        "int8 weights with one activation scale per token take at most {most} input features, but \
+         there are {cols}; use int8-g128"
+    )]
+    Int8Width {
+        /// Input features.
+        cols: usize,
+        /// The most there may be.
+        most: usize,
+    },
     /// A weight that is to be quantized is NaN or infinite.
     #[error(
         "the weight of output feature {row} and input feature {col} is {value}, which no integer \

@@ -10,7 +10,7 @@
 //! operator that computes it, while its rows are still in the nearest cache.
 
 use crate::aligned::{AlignedBytes, Plain};
-use crate::format::InputFormat;
+use crate::format::{InputFormat, WeightFormat};
 use crate::portable::encode::decode;
 use crate::tiles::RowBlocks;
 use crate::{Buffer, TensorError};
@@ -97,8 +97,14 @@ impl LinearInput {
     ///
     /// # Errors
     ///
-    /// [`TensorError::Reserve`] when the system refuses.
+    /// [`TensorError::Reserve`] when the system refuses; [`TensorError::GroupSize`] for groups that no
+    /// weight format has.
     pub fn new(format: InputFormat, cols: usize, rows: usize) -> Result<Self, TensorError> {
+        if let InputFormat::Int8 { group: Some(group) } = format
+            && !WeightFormat::GROUPS.contains(&group)
+        {
+            return Err(TensorError::GroupSize { group });
+        }
         let shape = InputShape::new(format, cols);
         let reserve = |width: usize, size: usize| {
             let bytes = rows

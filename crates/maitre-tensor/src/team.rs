@@ -40,6 +40,15 @@ impl Scratch {
         &mut self.floats[..len]
     }
 
+    /// The first `len` of `most` numbers with unspecified contents: the memory is reserved at once,
+    /// and touched as far as it is used.
+    pub(crate) fn floats_of(&mut self, len: usize, most: usize) -> &mut [f32] {
+        if self.floats.len() < most {
+            self.floats = vec![0.0; most];
+        }
+        &mut self.floats[..len]
+    }
+
     /// Numbers, words and integers with unspecified contents, each list starting at a cache line.
     pub(crate) fn aligned(
         &mut self,

@@ -116,7 +116,9 @@ impl Shape {
     pub(super) fn seconds(&self, workload: Workload, machine: Machine) -> f64 {
         let users = workload.users as u64;
         let step = |tokens: u64| {
-            let bytes = (self.body + self.head) as f64 * machine.bytes_per_weight;
+            // Beside int4 layers the vocabulary is int8.
+            let head = machine.bytes_per_weight.max(1.0);
+            let bytes = self.body as f64 * machine.bytes_per_weight + self.head as f64 * head;
             let ops = 2 * (self.body * tokens + self.head * users);
             (bytes / machine.read_bytes_per_s).max(ops as f64 / machine.ops_per_s)
         };

@@ -7,6 +7,7 @@ use crate::support::{
     Host, Part, all_logits, batch, bits, fixture, prefill, runner, sized_runner, whole_cache,
 };
 use maitre_model::{LOGITS_TILE, LoadFormat, LoadOptions, ModelSource, Runner, RunnerConfig};
+use maitre_tensor::KvFormat;
 use proptest::prelude::*;
 
 const SEQUENCES: usize = 3;
@@ -113,11 +114,10 @@ fn tiled_logits(runner: &mut Runner, rows: usize, tile: usize) -> Vec<Vec<f32>> 
     all
 }
 
-fn check(name: &str, schedule: &Schedule) {
+fn check(name: &str, options: &LoadOptions, schedule: &Schedule) {
     let source = ModelSource::Directory(fixture(name));
-    let options = LoadOptions::default();
     let config = RunnerConfig::new(NUM_BLOCKS, schedule.block_size as u32, 256, SEQUENCES);
-    let mut crowd = sized_runner(&source, &options, schedule.threads, config);
+    let mut crowd = sized_runner(&source, options, schedule.threads, config);
     // What other sequences left in the blocks must not show.
     let others = Schedule {
         lengths: [LONGEST; SEQUENCES],
@@ -125,7 +125,7 @@ fn check(name: &str, schedule: &Schedule) {
         ..schedule.clone()
     };
     run(&mut crowd, &others);
-    let alone = Host::new(&source, &options, 1);
+    let alone = Host::new(&source, options, 1);
     for (sequence, found) in run(&mut crowd, schedule).iter().enumerate() {
         let tokens = tokens(sequence, schedule.lengths[sequence]);
         let expected = prefill(&mut alone.runner(), &tokens, usize::MAX);
@@ -146,7 +146,19 @@ proptest! {
     #[test]
     fn logits_are_those_of_the_sequence_alone(schedule in schedule()) {
         for name in ["qwen3-bf16-untied-bias-v4", "qwen3-f32-tied", "llama-f32-sharded"] {
-            check(name, &schedule);
+            check(name, &LoadOptions::default(), &schedule);
+        }
+        for (dtype, kv_dtype) in [
+            ("int8", KvFormat::Int8),
+            ("int8-g32", KvFormat::Bf16),
+            ("int4-g32", KvFormat::Int8),
+        ] {
+            let options = LoadOptions {
+                dtype: Some(dtype.parse().unwrap()),
+                kv_dtype: Some(kv_dtype),
+                ..LoadOptions::default()
+            };
+            check("qwen3-f32-tied", &options, &schedule);
         }
     }
 }

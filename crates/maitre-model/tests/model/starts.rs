@@ -245,3 +245,22 @@ fn random_weights_need_only_a_configuration() {
     assert!(logits.iter().any(|logit| *logit != logits[0]));
     assert_eq!(all_logits(&mut runner, 7).len(), 7);
 }
+
+#[test]
+fn a_tensor_that_cannot_be_quantized_is_named() {
+    let directory = copy("qwen3-f32-tied");
+    let path = directory.path().join(WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let name = "model.layers.0.self_attn.k_proj.weight";
+    let damaged = (&tensors[name] * f64::NAN).unwrap();
+    tensors.insert(name.to_owned(), damaged);
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    for format in ["int8", "int4-g32"] {
+        let error = load(directory.path(), &in_dtype(format.parse().unwrap())).unwrap_err();
+        let message = error.to_string();
+        assert_eq!(message, format!("cannot quantize `{name}` to {format}"));
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("is NaN"), "{cause}");
+    }
+    load(directory.path(), &in_dtype(WeightFormat::Bf16)).unwrap();
+}

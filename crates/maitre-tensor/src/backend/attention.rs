@@ -181,7 +181,8 @@ impl<'a> Work<'a> {
         let group = args.heads / args.kv_heads;
         let (dim, len) = (args.head_dim, Record::len(args.head_dim));
         let item = plan.block * group * len;
-        let records = scratch.floats(args.kv_heads * plan.blocks * plan.chunks * item);
+        let records = args.kv_heads * plan.blocks * plan.chunks * item;
+        let records = scratch.floats_of(records, records.max(MOST_RECORDED));
         turn.for_each(RowBlocks::new(records, item, 1), |part, scratch| {
             let (item, chunk) = (part.first / plan.chunks, part.first % plan.chunks);
             let (kv_head, first) = (item / plan.blocks, item % plan.blocks * plan.block);

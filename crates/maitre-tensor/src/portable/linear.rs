@@ -115,11 +115,13 @@ fn int8(scales: &[u8], rows: &[u8], x: InputRows<'_>) -> Sums {
         for (rows, words) in rows.chunks(SPAN * LINE).zip(words.chunks(SPAN)) {
             let exact = products(rows, words, |sum, quad, [x]| add_quad(sum, quad, x));
             for (steps, exact) in steps.iter_mut().zip(exact) {
-                *steps += exact as i32;
+                // Exact in the end; on the way there, the offset of the weights may not fit.
+                *steps = i32::wrapping_add(*steps, exact as i32);
             }
         }
         for (sum, steps) in sums.iter_mut().zip(steps) {
-            *sum += (steps - INT8_ZERO * group.sum) as f32 * group.scale;
+            let exact = i32::wrapping_sub(steps, INT8_ZERO.wrapping_mul(group.sum));
+            *sum += exact as f32 * group.scale;
         }
     }
     for (sum, scale) in sums.iter_mut().zip(scales.as_chunks().0) {

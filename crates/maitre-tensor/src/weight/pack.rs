@@ -22,6 +22,10 @@ use crate::team::Scratch;
 use crate::tiles::RowBlocks;
 use crate::{DType, TensorError};
 
+/// Most input features of int8 weights with one activation scale per token: the largest sum of
+/// products of 127 and 127 that 32 bits hold.
+const INT8_COLS: usize = 131_072;
+
 impl Backend {
     /// Stacks `parts` along their rows and packs them in `format`: rounded to nearest with ties to
     /// even, or quantized.
@@ -31,6 +35,7 @@ impl Backend {
     /// [`TensorError::WeightParts`] if there are no parts, or their `cols` differ or are zero;
     /// [`TensorError::WeightSize`] if a part's bytes are not its shape's;
     /// [`TensorError::GroupSize`] for a format with a group that the kernels do not know;
+    /// [`TensorError::Int8Width`] for more input features than sums of int8 can take;
     /// [`TensorError::NonFiniteWeight`] for a NaN or an infinity that would have to be quantized;
     /// [`TensorError::Reserve`].
     pub fn pack(
@@ -41,7 +46,9 @@ impl Backend {
         let cols = common_cols(parts)?;
         let layout = Layout {
             format,
-            rows: parts.iter().map(|part| part.rows).sum(),
+            rows: parts
+                .iter()
+                .fold(0, |rows, part| rows.saturating_add(part.rows)),
             cols,
             gated: false,
         };
@@ -70,7 +77,7 @@ impl Backend {
         }
         let layout = Layout {
             format,
-            rows: gate.rows + up.rows,
+            rows: gate.rows.saturating_add(up.rows),
             cols,
             gated: true,
         };
@@ -84,6 +91,12 @@ impl Backend {
     ) -> Result<PackedWeight, TensorError> {
         layout.format.validate()?;
         parts.iter().try_for_each(check_size)?;
+        if layout.format == WeightFormat::INT8 && layout.cols > INT8_COLS {
+            return Err(TensorError::Int8Width {
+                cols: layout.cols,
+                most: INT8_COLS,
+            });
+        }
         let total = layout.total_bytes();
         let mut bytes =
             total

@@ -22,6 +22,9 @@ const RANGES: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75];
 /// Numbers that are treated side by side, for the compiler to use vector instructions.
 const LANES: usize = 16;
 
+/// Below this a factor's inverse could be infinite; what is smaller is stored as zero.
+const LEAST: f32 = f32::MIN_POSITIVE * 128.0;
+
 /// Offset of stored int8 weights: the dot-product instruction takes one unsigned operand.
 pub(crate) const INT8_ZERO: i32 = 128;
 
@@ -31,7 +34,11 @@ pub(crate) fn quantize_int8(values: &[f32], words: &mut [u32]) -> f32 {
     let (least, most) = range(values);
     let largest = most.max(-least);
     let scale = largest / 127.0;
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let inverse = if largest >= LEAST {
+        127.0 / largest
+    } else {
+        0.0
+    };
     for (word, values) in words.iter_mut().zip(values.chunks(4)) {
         let mut bytes = [0; 4];
         for (byte, value) in bytes.iter_mut().zip(values) {
@@ -96,9 +103,9 @@ struct Grid {
 impl Grid {
     #[inline(always)]
     fn over(least: f32, most: f32) -> Self {
-        let stored = <bf16 as Element>::round((most - least) / 15.0);
+        let stored = <bf16 as Element>::round(most / 15.0 - least / 15.0);
         let scale = stored.widen();
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        let inverse = if scale >= LEAST { 1.0 / scale } else { 0.0 };
         Self {
             stored,
             scale,
@@ -187,6 +194,13 @@ mod tests {
         assert_eq!(int8(&[0.0, -2.0, 2.0, 1e-30]), [0.0, -2.0, 2.0, 0.0]);
         assert_eq!(int8(&[0.0; 5]), [0.0; 5]);
         assert_eq!(int4(&[0.0; 9]).0, [0.0; 9]);
+        for tiny in [1e-39, 1e-45, -1e-39] {
+            assert_eq!(int8(&[0.0, tiny, 0.0]), [0.0; 3]);
+            assert_eq!(int4(&[0.0, tiny, 0.0]).0, [0.0; 3]);
+        }
+        for (stored, value) in int4(&[3e38, -3e38]).0.iter().zip([3e38, -3e38]) {
+            assert!((stored / value - 1.0).abs() < 0.1, "{stored}");
+        }
         let sixteen: Vec<f32> = (0..16).map(|i| i as f32 - 5.0).collect();
         assert_eq!(int4(&sixteen).0, sixteen);
         // The scale itself is rounded to bf16.

@@ -1,7 +1,10 @@
 //! `linear` against double precision and candle, on every kernel path and in every format.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Backend, Buffer, DType, PEAK_BLOCK, TensorError, WeightFormat, WeightView};
+use maitre_tensor::{
+    Backend, Buffer, DType, InputFormat, LinearInput, PEAK_BLOCK, TensorError, WeightFormat,
+    WeightView,
+};
 use proptest::prelude::*;
 
 use crate::numbers::{
@@ -237,7 +240,13 @@ fn extreme_numbers_do_what_arithmetic_says() {
 #[test]
 fn the_largest_integers_do_not_overflow_and_lose_no_bit() {
     // Every product is as large as it can be, and all of one sign.
-    let (cols, features) = (3071, 17);
+    for cols in [3071, 131_072] {
+        extremes(cols);
+    }
+}
+
+fn extremes(cols: usize) {
+    let features = 17;
     for (format, sign) in [WeightFormat::INT8, WeightFormat::INT4]
         .into_iter()
         .flat_map(|format| [1.0, -1.0].map(|sign| (format, sign)))
@@ -381,6 +390,21 @@ fn parts_that_do_not_fit_are_refused() {
         let message = refusal(backend.pack(parts, WeightFormat::Bf16));
         assert!(message.contains(expected), "{message}");
     }
+    let wide = vec![0; 131_073 * 4];
+    let message = refusal(backend.pack(&[view(1, 131_073, &wide)], WeightFormat::INT8));
+    assert_eq!(
+        message,
+        "int8 weights with one activation scale per token take at most 131072 input features, but \
+         there are 131073; use int8-g128"
+    );
+    for group in [0, 5] {
+        let form = InputFormat::Int8 { group: Some(group) };
+        let message = LinearInput::new(form, 30, 1).unwrap_err().to_string();
+        assert!(
+            message.starts_with(&format!("groups of {group} input")),
+            "{message}"
+        );
+    }
     let format = WeightFormat::Int4 { group: 48 };
     let message = refusal(backend.pack(&[view(3, 2, &bytes)], format));
     assert_eq!(
@@ -424,7 +448,7 @@ fn inputs_in_the_wrong_form_are_refused() {
     let (w, _) = weight(1, 5, 4, WeightFormat::Bf16);
     let out = &mut buffer(&[7.0; 10]);
     let mut refused =
-        |x: &maitre_tensor::LinearInput, bias: Option<&Buffer>, rows, expected: &str| {
+        |x: &LinearInput, bias: Option<&Buffer>, rows, expected: &str| {
             let error = backend.linear(x, &w, bias, out, rows).unwrap_err();
             assert_eq!(error.to_string(), expected);
             assert_eq!(out.f32s().unwrap(), [7.0; 10]);

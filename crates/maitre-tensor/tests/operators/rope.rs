@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use maitre_tensor::{Backend, Buffer, DType, KvFormat, LayerCache, NO_SLOT, RopeStore};
 use proptest::prelude::*;
 
-use crate::numbers::{assert_close, bits, buffer, noise, rounded, unwritten, wide};
+use crate::numbers::{assert_close, backends, bits, buffer, noise, rounded, unwritten, wide};
 
 const MAX_POSITIONS: usize = 50;
 const SLOTS: usize = 32;
@@ -50,11 +50,14 @@ impl Case {
 
     /// Queries, keys and values; cache cells that are not written stay zero.
     fn run(&self, threads: usize, format: KvFormat) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        self.run_on(&Backend::cpu(threads).unwrap(), format)
+    }
+
+    fn run_on(&self, backend: &Backend, format: KvFormat) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let mut cache = LayerCache::new(SLOTS, self.kv_heads, self.dim, format).unwrap();
         let mut q_out = unwritten(self.positions.len() * self.heads * self.dim);
         let norms = self.norms.as_ref().map(|(q, k)| (buffer(q), buffer(k)));
-        Backend::cpu(threads)
-            .unwrap()
+        backend
             .rope_and_store(RopeStore {
                 qkv: &buffer(&self.qkv),
                 q_norm: norms.as_ref().map(|norms| &norms.0),
@@ -107,6 +110,44 @@ fn numbers_of(buffer: &Buffer) -> Vec<f32> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn paths_agree(
+        dim in prop_oneof![Just(2_usize), Just(24), Just(48), Just(80), Just(128)],
+        kv_heads in 1_usize..4,
+        group in 1_usize..4,
+        rows in proptest::collection::vec((0..MAX_POSITIONS as u32, 0..SLOTS as u32), 1..20),
+        with_norm in any::<bool>(),
+        format in prop_oneof![Just(KvFormat::F32), Just(KvFormat::Bf16), Just(KvFormat::Int8)],
+        // Ordinary numbers; ones whose squares underflow; a row that is not finite.
+        odd in prop_oneof![Just(None), Just(Some(1e-30)), Just(Some(f32::NAN)), Just(Some(f32::INFINITY))],
+    ) {
+        let mut case = Case::new((kv_heads * group, kv_heads, dim), rows, with_norm);
+        let width = (kv_heads * group + 2 * kv_heads) * dim;
+        if let Some(odd) = odd {
+            case.qkv[..width].iter_mut().for_each(|value| *value *= odd);
+        }
+        let results: Vec<_> =
+            backends(2).iter().map(|backend| case.run_on(backend, format)).collect();
+        let step = match format {
+            KvFormat::F32 => 1e-5,
+            // One unit in the last place, where the rotation differs in its last bit.
+            KvFormat::Bf16 => 1.0 / 64.0,
+            KvFormat::Int8 => 1.0 / 32.0,
+        };
+        let alike = |a: &[f32], b: &[f32], step: f32| {
+            a.chunks(dim).zip(b.chunks(dim)).all(|(a, b)| {
+                let largest = a.iter().fold(1e-36_f32, |most, value| most.max(value.abs()));
+                let close = |a: f32, b: f32| a == b || (a - b).abs() <= step * largest;
+                a.iter().zip(b).all(|(a, b)| close(*a, *b) || (!a.is_finite() && !b.is_finite()))
+            })
+        };
+        for (q, k, v) in &results {
+            prop_assert!(alike(q, &results[0].0, 1e-5));
+            prop_assert!(alike(k, &results[0].1, step));
+            prop_assert!(alike(v, &results[0].2, step));
+        }
+    }
 
     #[test]
     fn equals_double_precision(

@@ -54,7 +54,7 @@ impl Product for Int8Groups {
                 });
                 for m in 0..M {
                     let part = x.groups[m * groups + group];
-                    let zero = _mm256_set1_epi32(INT8_ZERO * part.sum);
+                    let zero = _mm256_set1_epi32(INT8_ZERO.wrapping_mul(part.sum));
                     let scale = _mm256_set1_ps(part.scale);
                     for p in 0..P {
                         for (sum, steps) in sums[m][p].0.iter_mut().zip(steps[m][p]) {

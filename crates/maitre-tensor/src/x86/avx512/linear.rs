@@ -106,7 +106,7 @@ impl Product for PerToken {
                 let scales = _mm512_loadu_ps(panels[p * panel_stride..][..LINE].as_ptr().cast());
                 for m in 0..M {
                     let group = x.groups[m];
-                    let zero = _mm512_set1_epi32(INT8_ZERO * group.sum);
+                    let zero = _mm512_set1_epi32(INT8_ZERO.wrapping_mul(group.sum));
                     let exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(steps[m][p], zero));
                     let scaled = _mm512_mul_ps(exact, _mm512_set1_ps(group.scale));
                     sums[m][p] = _mm512_mul_ps(scaled, scales);

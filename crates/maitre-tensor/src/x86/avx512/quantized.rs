@@ -48,7 +48,7 @@ impl Product for Int8Groups {
                 });
                 for m in 0..M {
                     let part = x.groups[m * groups + group];
-                    let zero = _mm512_set1_epi32(INT8_ZERO * part.sum);
+                    let zero = _mm512_set1_epi32(INT8_ZERO.wrapping_mul(part.sum));
                     let scale = _mm512_set1_ps(part.scale);
                     for p in 0..P {
                         let exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(steps[m][p], zero));
