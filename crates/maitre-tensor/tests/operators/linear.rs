@@ -447,12 +447,11 @@ fn inputs_in_the_wrong_form_are_refused() {
     let backend = Backend::cpu(1).unwrap();
     let (w, _) = weight(1, 5, 4, WeightFormat::Bf16);
     let out = &mut buffer(&[7.0; 10]);
-    let mut refused =
-        |x: &LinearInput, bias: Option<&Buffer>, rows, expected: &str| {
-            let error = backend.linear(x, &w, bias, out, rows).unwrap_err();
-            assert_eq!(error.to_string(), expected);
-            assert_eq!(out.f32s().unwrap(), [7.0; 10]);
-        };
+    let mut refused = |x: &LinearInput, bias: Option<&Buffer>, rows, expected: &str| {
+        let error = backend.linear(x, &w, bias, out, rows).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(out.f32s().unwrap(), [7.0; 10]);
+    };
     let input =
         |cols, format: WeightFormat| encoded(&backend, &noise(1, 3 * cols), cols, format.input());
     refused(
