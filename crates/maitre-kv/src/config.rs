@@ -1,13 +1,8 @@
-//! How large the KV pool is, and what one block of it costs in bytes.
+//! How large the KV pool is, what it remembers, and what one block of it costs in bytes.
 
-use std::ops::Range;
+use crate::{HashKey, KvError};
 
-use crate::{BlockId, KvError};
-
-/// What the layers of one KV group keep per block.
-///
-/// Every layer of today's models attends over its full context; groups that keep less get their own
-/// variant, so nothing above ever computes "2 × heads × dim" itself.
+/// What the layers of one KV group keep per block. Nothing above ever computes "2 × heads × dim" itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvSpec {
     /// Full attention: every position of the context stays readable.
@@ -15,27 +10,69 @@ pub enum KvSpec {
         /// Bytes of one block over all layers of the group, keys and values together.
         bytes_per_block: u64,
     },
+    /// Sliding-window attention: a token reads the last `window` positions, its own included.
+    Window {
+        /// Bytes of one block over all layers of the group, keys and values together.
+        bytes_per_block: u64,
+        /// Positions a token reads.
+        window: u32,
+    },
 }
 
 impl KvSpec {
     /// Bytes of one block over all layers of the group.
     pub fn bytes_per_block(&self) -> u64 {
         match *self {
-            Self::Full { bytes_per_block } => bytes_per_block,
+            Self::Full { bytes_per_block }
+            | Self::Window {
+                bytes_per_block, ..
+            } => bytes_per_block,
+        }
+    }
+
+    /// Positions a token reads; `None` = all before it.
+    pub fn window(&self) -> Option<u32> {
+        match *self {
+            Self::Full { .. } => None,
+            Self::Window { window, .. } => Some(window),
         }
     }
 }
 
-/// Size of the pool.
+/// Size of the pool, and what it remembers of sequences that are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvConfig {
     /// Number of blocks in the pool.
     pub num_blocks: u32,
     /// Token positions per block.
     pub block_size: u32,
+    /// Positions that a token reads, itself included; `None` = all before it. Blocks behind the window
+    /// are given back.
+    pub window: Option<u32>,
+    /// Whether full blocks outlive their sequences, to be shared by later ones with the same prefix.
+    pub prefix_cache: bool,
+    /// Blocks of the host tier, where idle blocks go when the pool needs their place; 0 = none.
+    pub num_host_blocks: u32,
+    /// Whether [`KvManager::take_events`](crate::KvManager::take_events) has anything to tell.
+    pub events: bool,
+    /// The secret of the block hashes.
+    pub hash_key: HashKey,
 }
 
 impl KvConfig {
+    /// A pool of this size under full attention, with a prefix cache and nothing else.
+    pub const fn new(num_blocks: u32, block_size: u32) -> Self {
+        Self {
+            num_blocks,
+            block_size,
+            window: None,
+            prefix_cache: true,
+            num_host_blocks: 0,
+            events: false,
+            hash_key: HashKey([0; 32]),
+        }
+    }
+
     /// The largest pool that a budget of `budget_bytes` pays for.
     ///
     /// A pool never has more blocks than slots can be numbered, however large the budget.
@@ -63,8 +100,8 @@ impl KvConfig {
             .unwrap_or(u32::MAX)
             .min(addressable);
         Ok(Self {
-            num_blocks,
-            block_size,
+            window: spec.window(),
+            ..Self::new(num_blocks, block_size)
         })
     }
 
@@ -72,7 +109,8 @@ impl KvConfig {
     ///
     /// # Errors
     ///
-    /// [`KvError::ZeroBlocks`], [`KvError::ZeroBlockSize`], or [`KvError::TooManySlots`] if slots
+    /// [`KvError::ZeroBlocks`], [`KvError::ZeroBlockSize`], [`KvError::ZeroWindow`],
+    /// [`KvError::HostTierAlone`], [`KvError::HostTierWithWindow`], or [`KvError::TooManySlots`] if slots
     /// would not fit below `u32::MAX`, the number that kernels read as "do not write".
     pub fn validate(&self) -> Result<(), KvError> {
         if self.num_blocks == 0 {
@@ -80,6 +118,15 @@ impl KvConfig {
         }
         if self.block_size == 0 {
             return Err(KvError::ZeroBlockSize);
+        }
+        if self.window == Some(0) {
+            return Err(KvError::ZeroWindow);
+        }
+        if self.num_host_blocks > 0 && !self.prefix_cache {
+            return Err(KvError::HostTierAlone);
+        }
+        if let (Some(window), 1..) = (self.window, self.num_host_blocks) {
+            return Err(KvError::HostTierWithWindow { window });
         }
         if self.num_blocks.checked_mul(self.block_size).is_none() {
             return Err(KvError::TooManySlots {
@@ -100,14 +147,25 @@ impl KvConfig {
         tokens.div_ceil(self.block_size as usize)
     }
 
-    /// The slots of `positions` under a block table, in order, as far as the table reaches.
-    pub fn slots(&self, table: &[BlockId], positions: Range<usize>) -> impl Iterator<Item = u32> {
-        let block_size = self.block_size;
-        positions.map_while(move |position| {
-            let block = table.get(position / block_size as usize)?;
-            // The offset is below block_size, a u32; `validate` keeps the sum below u32::MAX.
-            Some(block.0 * block_size + (position % block_size as usize) as u32)
-        })
+    /// The most blocks that a sequence of `prompt` and then up to `len` tokens holds at a time. Its
+    /// prompt is held whole; behind the window its output gives blocks back as it grows.
+    pub fn most_blocks(&self, prompt: usize, len: usize) -> usize {
+        match self.window {
+            // A window may begin and end within a block.
+            Some(window) => self.blocks_for(len).min(
+                self.blocks_for(prompt + 1)
+                    .max(self.blocks_for(window as usize) + 2),
+            ),
+            None => self.blocks_for(len),
+        }
+    }
+
+    /// The first position that the token at `position` reads.
+    pub fn first_read(&self, position: usize) -> usize {
+        match self.window {
+            Some(window) => (position + 1).saturating_sub(window as usize),
+            None => 0,
+        }
     }
 }
 
@@ -131,21 +189,30 @@ mod tests {
         ];
         for (num_blocks, block_size, expected) in cases {
             assert_eq!(
-                KvConfig {
-                    num_blocks,
-                    block_size
-                }
-                .validate(),
+                KvConfig::new(num_blocks, block_size).validate(),
                 Err(expected)
             );
         }
+        assert_eq!(KvConfig::new(u32::MAX, 1).validate(), Ok(()));
+        let pool = KvConfig::new(4, 16);
+        let window = Some(0);
         assert_eq!(
-            KvConfig {
-                num_blocks: u32::MAX,
-                block_size: 1
-            }
-            .validate(),
-            Ok(())
+            KvConfig { window, ..pool }.validate(),
+            Err(KvError::ZeroWindow)
+        );
+        let host = KvConfig {
+            num_host_blocks: 1,
+            ..pool
+        };
+        let alone = KvConfig {
+            prefix_cache: false,
+            ..host
+        };
+        assert_eq!(alone.validate(), Err(KvError::HostTierAlone));
+        let window = Some(8);
+        assert_eq!(
+            KvConfig { window, ..host }.validate(),
+            Err(KvError::HostTierWithWindow { window: 8 })
         );
     }
 
@@ -154,13 +221,7 @@ mod tests {
         let spec = KvSpec::Full {
             bytes_per_block: 1000,
         };
-        assert_eq!(
-            KvConfig::within(3999, 16, spec),
-            Ok(KvConfig {
-                num_blocks: 3,
-                block_size: 16
-            })
-        );
+        assert_eq!(KvConfig::within(3999, 16, spec), Ok(KvConfig::new(3, 16)));
         assert_eq!(
             KvConfig::within(999, 16, spec),
             Err(KvError::BudgetTooSmall {
@@ -181,5 +242,19 @@ mod tests {
         let pool = KvConfig::within(u64::MAX, 16, KvSpec::Full { bytes_per_block: 1 }).unwrap();
         assert_eq!(pool.validate(), Ok(()));
         assert_eq!(pool.num_blocks, u32::MAX / 16);
+    }
+
+    #[test]
+    fn a_window_bounds_what_an_output_holds_but_not_a_prompt() {
+        let window = KvConfig {
+            window: Some(32),
+            ..KvConfig::new(64, 16)
+        };
+        assert_eq!(window.most_blocks(16, 1600), 4);
+        assert_eq!(window.most_blocks(160, 1600), 11);
+        assert_eq!(window.most_blocks(16, 40), 3);
+        assert_eq!(KvConfig::new(64, 16).most_blocks(16, 1600), 100);
+        assert_eq!((window.first_read(31), window.first_read(32)), (0, 1));
+        assert_eq!(KvConfig::new(64, 16).first_read(1000), 0);
     }
 }

@@ -1,17 +1,41 @@
 //! The oracle: what must hold between any two calls, checked from scratch in O(blocks + sequences).
 
+use std::collections::HashMap;
+
 use crate::{BlockId, InvariantViolation, KvManager};
 
 impl KvManager {
-    /// Checks the whole bookkeeping: every block is either free exactly once or held by exactly as many
-    /// tables as its reference count says. Debug builds of the scheduler run it after every step.
+    /// Checks the whole bookkeeping: every block is held as often as its reference count says or is in
+    /// exactly one list; names and blocks lead to each other; nothing outlives what it depends on. Debug
+    /// builds of the scheduler run it after every step.
     ///
     /// # Errors
     ///
     /// The first violation found, in the order of block numbers.
     pub fn check_invariants(&self) -> Result<(), InvariantViolation> {
-        let holders = self.count_occurrences(self.tables.values().flatten())?;
-        let times_free = self.count_occurrences(&self.pool.free)?;
+        self.check_blocks()?;
+        self.check_index()?;
+        if self.config.window.is_none() {
+            self.check_lineage()?;
+        }
+        if !self.host.is_consistent(self.places_in_use) {
+            return Err(InvariantViolation::WrongHostTier);
+        }
+        let empty = self
+            .tables
+            .iter()
+            .filter(|(_, table)| table.blocks.is_empty());
+        match empty.map(|(&id, _)| id).min() {
+            Some(sequence) => Err(InvariantViolation::EmptyTable { sequence }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_blocks(&self) -> Result<(), InvariantViolation> {
+        let tables = self.tables.values().flat_map(|table| table.held());
+        let holders = self.count_occurrences(tables.chain(&self.sources).copied())?;
+        let empty = self.count_occurrences(self.pool.empty.iter().copied())?;
+        let idle = self.count_occurrences(self.pool.idle.iter().map(BlockId))?;
         for (index, &ref_count) in self.pool.ref_counts.iter().enumerate() {
             let block = BlockId(index as u32);
             if ref_count != holders[index] {
@@ -21,34 +45,73 @@ impl KvManager {
                     holders: holders[index],
                 });
             }
-            if times_free[index] != u32::from(ref_count == 0) {
+            let named = self.index.is_named(block);
+            let expected = match (ref_count, named) {
+                (0, false) => (1, 0),
+                (0, true) => (0, 1),
+                _ => (0, 0),
+            };
+            if (empty[index], idle[index]) != expected {
                 return Err(InvariantViolation::WronglyFree {
                     block,
-                    times: times_free[index],
+                    empty: empty[index],
+                    idle: idle[index],
                     ref_count,
+                    named,
                 });
             }
         }
-        match self
-            .tables
-            .iter()
-            .filter(|(_, table)| table.is_empty())
-            .map(|(&id, _)| id)
-            .min()
-        {
-            Some(sequence) => Err(InvariantViolation::EmptyTable { sequence }),
-            None => Ok(()),
+        Ok(())
+    }
+
+    fn check_index(&self) -> Result<(), InvariantViolation> {
+        let (mut named, mut found) = (0, 0);
+        for (block, record) in self.index.iter() {
+            named += 1;
+            let by_name = self.index.find(record.hash) == Some(block);
+            let among_siblings = self
+                .index
+                .children(record.parent)
+                .any(|child| child == block);
+            found += usize::from(by_name && among_siblings);
         }
+        let indexed = self.index.len();
+        if named == found && named == indexed {
+            return Ok(());
+        }
+        Err(InvariantViolation::WrongIndex {
+            named,
+            found,
+            indexed,
+        })
+    }
+
+    /// A named block's parent is named, held if the block is held, and evicted later.
+    fn check_lineage(&self) -> Result<(), InvariantViolation> {
+        let turns: HashMap<BlockId, usize> = self.pool.idle.iter().map(BlockId).zip(0..).collect();
+        for (block, record) in self.index.iter().filter(|(_, record)| !record.first) {
+            let parent = self.index.find(record.parent);
+            let evicted_later =
+                parent.is_some_and(|parent| match (turns.get(&block), turns.get(&parent)) {
+                    (Some(block), Some(parent)) => block < parent,
+                    (None, Some(_)) => false,
+                    (_, None) => true,
+                });
+            if !evicted_later {
+                return Err(InvariantViolation::WouldOutliveParent { block, parent });
+            }
+        }
+        Ok(())
     }
 
     /// How often each block of the pool occurs in `blocks`.
-    fn count_occurrences<'a>(
+    fn count_occurrences(
         &self,
-        blocks: impl IntoIterator<Item = &'a BlockId>,
+        blocks: impl IntoIterator<Item = BlockId>,
     ) -> Result<Vec<u32>, InvariantViolation> {
-        let num_blocks = self.config().num_blocks;
+        let num_blocks = self.config.num_blocks;
         let mut counts = vec![0; num_blocks as usize];
-        for &block in blocks {
+        for block in blocks {
             match counts.get_mut(block.0 as usize) {
                 Some(count) => *count += 1,
                 None => return Err(InvariantViolation::NoSuchBlock { block, num_blocks }),
@@ -61,16 +124,18 @@ impl KvManager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{KvConfig, SeqId};
+    use crate::{HashChain, KvConfig, SeqId};
 
+    /// Sequence 1 holds blocks 0..3, the first two named; sequence 2 holds block 3.
     fn two_sequences() -> KvManager {
-        let mut kv = KvManager::new(KvConfig {
-            num_blocks: 8,
-            block_size: 4,
-        })
-        .unwrap();
+        let mut kv = KvManager::new(KvConfig::new(8, 4)).unwrap();
+        let tokens: Vec<u32> = (0..9).collect();
+        let mut chain = HashChain::new(kv.namespace(&[]));
+        kv.extend_chain(&mut chain, &tokens);
         kv.grow(SeqId(1), 9).unwrap();
         kv.grow(SeqId(2), 4).unwrap();
+        kv.commit(SeqId(1), &chain, &tokens, 9);
+        assert_eq!(kv.named_blocks(), 2);
         assert_eq!(kv.check_invariants(), Ok(()));
         kv
     }
@@ -100,39 +165,64 @@ mod tests {
             },
         );
         check(
-            |kv| kv.pool.free.push(BlockId(0)),
+            |kv| kv.pool.empty.push(BlockId(0)),
             InvariantViolation::WronglyFree {
                 block,
-                times: 1,
+                empty: 1,
+                idle: 0,
                 ref_count: 1,
+                named: true,
             },
         );
         check(
-            |kv| kv.pool.free.push(BlockId(7)),
+            |kv| kv.pool.idle.push(7),
             InvariantViolation::WronglyFree {
                 block: BlockId(7),
-                times: 2,
+                empty: 1,
+                idle: 1,
                 ref_count: 0,
+                named: false,
             },
         );
         check(
-            |kv| kv.pool.free.truncate(3),
+            |kv| kv.pool.empty.truncate(3),
             InvariantViolation::WronglyFree {
                 block: BlockId(4),
-                times: 0,
+                empty: 0,
+                idle: 0,
                 ref_count: 0,
+                named: false,
             },
         );
         check(
-            |kv| kv.pool.free.push(BlockId(8)),
+            |kv| kv.pool.empty.push(BlockId(8)),
             InvariantViolation::NoSuchBlock {
                 block: BlockId(8),
                 num_blocks: 8,
             },
         );
         check(
-            |kv| drop(kv.tables.insert(SeqId(3), Vec::new())),
+            |kv| drop(kv.tables.insert(SeqId(3), crate::table::Table::default())),
             InvariantViolation::EmptyTable { sequence: SeqId(3) },
         );
+        check(
+            |kv| drop(kv.index.remove(BlockId(0))),
+            InvariantViolation::WouldOutliveParent {
+                block: BlockId(1),
+                parent: None,
+            },
+        );
+        check(
+            |kv| {
+                kv.release(SeqId(1));
+                kv.pool.idle.remove(1);
+                kv.pool.idle.push(1);
+            },
+            InvariantViolation::WouldOutliveParent {
+                block: BlockId(1),
+                parent: Some(BlockId(0)),
+            },
+        );
+        check(|kv| kv.host.vacate(0), InvariantViolation::WrongHostTier);
     }
 }

@@ -1,40 +1,68 @@
-//! Which sequence owns which KV block: the block pool, the block tables, the reference counts.
+//! Which sequence owns which KV block, and what outlives the sequences: the block pool, the block tables,
+//! the reference counts, the prefix index, the host tier.
 //!
 //! The KV memory of the model is cut into blocks of [`KvConfig::block_size`] token positions
 //! (PagedAttention: Kwon et al. 2023, section 4). A sequence owns a *block table*: its `i`-th entry is
 //! the block that holds positions `i * block_size .. (i + 1) * block_size`. A token is written to a
 //! *slot*, `block * block_size + offset`, so the model needs no more than tables and slots.
 //!
+//! A full block gets a *name* when the step that filled it is committed: a hash over its tokens and the
+//! name of the block before it. Later sequences find their longest kept prefix by these names
+//! ([`KvManager::find_prefix`]) and hold the same blocks; nobody writes to a named block. A block whose last
+//! holder has gone is *idle*: kept for its contents, and the first to be taken when blocks run out.
+//!
 //! **Architecture invariant:** pure bookkeeping. This crate knows nothing of tensors, devices, clocks,
-//! I/O, requests or text, and the same calls always give the same blocks.
+//! I/O, requests or text, and the same calls always give the same blocks. What has to be copied is handed
+//! out as [`BlockMoves`]; somebody else copies.
 //!
 //! # Examples
 //!
 //! ```
-//! use maitre_kv::{KvConfig, KvError, KvManager, SeqId};
+//! use maitre_kv::{Admission, HashChain, KvConfig, KvError, KvManager, SeqId};
 //!
-//! let mut kv = KvManager::new(KvConfig { num_blocks: 4, block_size: 16 })?;
-//! let sequence = SeqId(7);
+//! let mut kv = KvManager::new(KvConfig::new(8, 16))?;
+//! let tokens: Vec<u32> = (0..40).collect();
+//! let mut chain = HashChain::new(kv.namespace(&[b"tenant"]));
+//! kv.extend_chain(&mut chain, &tokens);
 //!
-//! kv.grow(sequence, 20)?; // 20 positions need two blocks of 16
-//! assert_eq!(kv.block_table(sequence).len(), 2);
-//! assert_eq!(kv.free_blocks(), 2);
+//! // The first sequence finds nothing and computes its 40 positions: three blocks, two of them full.
+//! kv.grow(SeqId(1), 40)?;
+//! kv.commit(SeqId(1), &chain, &tokens, 40);
+//! assert_eq!(kv.release(SeqId(1)), 3);
+//! assert_eq!((kv.used_blocks(), kv.idle_blocks()), (0, 2));
 //!
-//! let second = kv.block_table(sequence)[1];
-//! assert_eq!(kv.slot(sequence, 17), Some(second.0 * 16 + 1));
+//! // The second one begins with the same tokens and finds 32 of them.
+//! let hit = kv.find_prefix(&chain, &tokens, false);
+//! let admission = Admission { tokens: &tokens, chain: &chain, hit, reserve: 41, headroom: 0 };
+//! assert_eq!(kv.admit(SeqId(2), &admission)?, 32);
+//! let second = kv.block_table(SeqId(2))[1];
+//! assert_eq!(kv.slot(SeqId(2), 17), Some(second.0 * 16 + 1));
 //!
-//! assert_eq!(kv.grow(sequence, 1000), Err(KvError::OutOfBlocks { needed: 61, free: 2 }));
-//! assert_eq!(kv.release(sequence), 2);
+//! assert_eq!(kv.grow(SeqId(2), 1000), Err(KvError::OutOfBlocks { needed: 60, free: 5 }));
 //! # Ok::<(), KvError>(())
 //! ```
 
 mod config;
 mod error;
+mod events;
+mod hash;
+mod host;
+mod index;
 mod invariants;
+mod lru;
 mod manager;
+mod moves;
+mod naming;
 mod pool;
+mod prefix;
+mod table;
 
 pub use config::{KvConfig, KvSpec};
 pub use error::{InvariantViolation, KvError};
-pub use manager::{KvManager, SeqId};
+pub use events::CacheEvent;
+pub use hash::{BlockHash, HashChain, HashKey, Namespace};
+pub use manager::{KvCounts, KvManager, SeqId};
+pub use moves::{BlockMove, BlockMoves};
 pub use pool::BlockId;
+pub use prefix::{Admission, PrefixHit};
+pub use table::TableDelta;

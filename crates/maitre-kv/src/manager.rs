@@ -1,39 +1,84 @@
 //! The KV manager: block tables over the pool.
 //!
 //! The one idea: a table only ever grows at its end, by whole blocks, and a call that cannot be served in
-//! full changes nothing. Whoever decides what to do when blocks run out sits above.
+//! full changes nothing. Whoever decides what to do when blocks run out sits above. What is shared between
+//! sequences, and what outlives them, is in `prefix.rs` and `naming.rs`.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::pool::BlockPool;
-use crate::{BlockId, KvConfig, KvError};
+use crate::host::{HostTier, Stored};
+use crate::index::PrefixIndex;
+use crate::moves::{BlockMove, BlockMoves};
+use crate::pool::{Allocated, BlockPool};
+use crate::table::Table;
+use crate::{BlockId, CacheEvent, HashChain, KvConfig, KvError, Namespace, TableDelta};
 
 /// One sequence that owns a block table. The caller picks the numbers and never reuses a live one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeqId(pub u64);
 
-/// Owns the block pool and every sequence's block table.
+/// What the manager has done since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KvCounts {
+    /// Idle blocks that were taken for something else.
+    pub evicted: u64,
+    /// Blocks that were found equal to another and given back.
+    pub merged: u64,
+    /// Blocks copied to the host tier.
+    pub swapped_out: u64,
+    /// Blocks copied back from it.
+    pub swapped_in: u64,
+    /// Blocks copied within the pool.
+    pub copied: u64,
+}
+
+/// Owns the block pool, every sequence's block table, and the prefix index.
 #[derive(Debug, Clone)]
 pub struct KvManager {
-    config: KvConfig,
+    pub(crate) config: KvConfig,
     pub(crate) pool: BlockPool,
+    pub(crate) index: PrefixIndex,
+    pub(crate) host: HostTier,
     /// Tables of the sequences that hold at least one block. Never iterated where order could show.
-    pub(crate) tables: HashMap<SeqId, Vec<BlockId>>,
+    pub(crate) tables: HashMap<SeqId, Table>,
+    /// Planned since [`KvManager::take_moves`].
+    pub(crate) moves: BlockMoves,
+    /// Blocks that planned copies read, held until [`KvManager::settle`].
+    pub(crate) sources: Vec<BlockId>,
+    /// Places of the host tier that planned moves read, likewise.
+    pub(crate) places_in_use: usize,
+    /// Whether a block that is evicted goes to the host tier.
+    pub(crate) offload: bool,
+    pub(crate) events: Vec<CacheEvent>,
+    pub(crate) counts: KvCounts,
 }
 
 impl KvManager {
-    /// A manager whose blocks are all free.
+    /// A manager whose blocks are all empty.
     ///
     /// # Errors
     ///
     /// What [`KvConfig::validate`] refuses.
     pub fn new(config: KvConfig) -> Result<Self, KvError> {
         config.validate()?;
+        let named_blocks = if config.prefix_cache {
+            config.num_blocks
+        } else {
+            0
+        };
         Ok(Self {
             config,
             pool: BlockPool::new(config.num_blocks),
+            index: PrefixIndex::new(named_blocks, config.block_size),
+            host: HostTier::new(config.num_host_blocks),
             tables: HashMap::new(),
+            moves: BlockMoves::default(),
+            sources: Vec::new(),
+            places_in_use: 0,
+            offload: true,
+            events: Vec::new(),
+            counts: KvCounts::default(),
         })
     }
 
@@ -42,14 +87,34 @@ impl KvManager {
         &self.config
     }
 
-    /// Blocks nobody holds.
+    /// Blocks that can be handed out: empty ones, and idle ones that are kept for their contents.
     pub fn free_blocks(&self) -> usize {
         self.pool.num_free()
     }
 
+    /// Idle blocks: nobody holds them, and a later sequence may share them.
+    pub fn idle_blocks(&self) -> usize {
+        self.pool.idle.len()
+    }
+
     /// Blocks that at least one table holds.
     pub fn used_blocks(&self) -> usize {
-        self.pool.num_used()
+        self.pool.num_held()
+    }
+
+    /// Blocks whose contents have a name, held or idle.
+    pub fn named_blocks(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Blocks in the host tier.
+    pub fn host_blocks(&self) -> usize {
+        self.host.len()
+    }
+
+    /// What has been done since the start.
+    pub fn counts(&self) -> KvCounts {
+        self.counts
     }
 
     /// Sequences that hold at least one block.
@@ -65,6 +130,23 @@ impl KvManager {
     /// Token positions the whole pool holds.
     pub fn capacity_tokens(&self) -> usize {
         self.config.capacity_tokens()
+    }
+
+    /// The namespace of these parts under this manager's key.
+    pub fn namespace(&self, parts: &[&[u8]]) -> Namespace {
+        Namespace::new(&self.config.hash_key, parts)
+    }
+
+    /// Hashes the full blocks of `tokens`, a sequence from its start, that its chain does not have yet.
+    /// Without a prefix cache nothing is hashed.
+    pub fn extend_chain(&self, chain: &mut HashChain, tokens: &[u32]) {
+        if self.config.prefix_cache {
+            chain.extend(
+                &self.config.hash_key,
+                self.config.block_size as usize,
+                tokens,
+            );
+        }
     }
 
     /// Makes `sequence`'s table cover at least `tokens` positions. A table that already does is left
@@ -84,41 +166,173 @@ impl KvManager {
         if needed > free {
             return Err(KvError::OutOfBlocks { needed, free });
         }
-        let table = self.tables.entry(sequence).or_default();
-        table.extend((0..needed).map_while(|_| self.pool.allocate()));
+        let blocks: Vec<BlockId> = (0..needed).map_while(|_| self.allocate()).collect();
+        self.tables
+            .entry(sequence)
+            .or_default()
+            .blocks
+            .extend(blocks);
         Ok(())
     }
 
     /// The blocks of `sequence`, in the order of their positions; empty if it holds none.
     pub fn block_table(&self, sequence: SeqId) -> &[BlockId] {
-        self.tables.get(&sequence).map_or(&[], Vec::as_slice)
+        self.tables
+            .get(&sequence)
+            .map_or(&[], |table| table.blocks.as_slice())
     }
 
-    /// Where the token at `position` of `sequence` is kept: `block * block_size + offset`.
-    /// `None` if the table does not reach that far.
+    /// What changed in the first `blocks_for(tokens)` entries of `sequence`'s table since this was last
+    /// asked.
+    pub fn take_delta(&mut self, sequence: SeqId, tokens: usize) -> TableDelta {
+        let reach = self.blocks_for(tokens);
+        match self.tables.get_mut(&sequence) {
+            Some(table) => table.take_delta(reach),
+            None => TableDelta {
+                keep: 0,
+                blocks: Vec::new(),
+            },
+        }
+    }
+
+    /// Where the token at `position` of `sequence` is kept: `block * block_size + offset`. `None` if the
+    /// table does not reach that far, or the position lies behind the window.
     pub fn slot(&self, sequence: SeqId, position: usize) -> Option<u32> {
-        self.slots(sequence, position..position.checked_add(1)?)
-            .next()
+        let block_size = self.config.block_size as usize;
+        let block = *self.block_table(sequence).get(position / block_size)?;
+        // The offset is below block_size, a u32; `validate` keeps the sum below u32::MAX.
+        (block != BlockId::NONE)
+            .then(|| (block.0 as usize * block_size + position % block_size) as u32)
+    }
+
+    /// Blocks of `sequence` that nobody else holds.
+    pub fn exclusive_blocks(&self, sequence: SeqId) -> usize {
+        let table = self.tables.get(&sequence);
+        let held = table.map_or(&[] as &[BlockId], Table::held).iter();
+        held.filter(|block| self.pool.ref_counts[block.0 as usize] == 1)
+            .count()
     }
 
     /// The slots of `positions` of `sequence`, in order, as far as its table reaches.
     pub fn slots(&self, sequence: SeqId, positions: Range<usize>) -> impl Iterator<Item = u32> {
-        self.config.slots(self.block_table(sequence), positions)
+        positions.map_while(move |position| self.slot(sequence, position))
     }
 
     /// Drops `sequence`'s table and returns how many blocks became free. Unknown sequences hold none.
+    ///
+    /// Named blocks stay idle for whoever asks for them; the last block of a sequence is forgotten
+    /// before the first, because without the first nobody could reach the last.
     pub fn release(&mut self, sequence: SeqId) -> usize {
         let free_before = self.pool.num_free();
-        // Last block first, so that the stack hands them out again in the order they had.
-        for block in self
-            .tables
-            .remove(&sequence)
-            .unwrap_or_default()
-            .into_iter()
-            .rev()
-        {
-            self.pool.release(block);
+        if let Some(table) = self.tables.remove(&sequence) {
+            for &block in table.held().iter().rev() {
+                self.let_go(block);
+            }
         }
         self.pool.num_free() - free_before
+    }
+
+    /// Gives back the blocks of `sequence` that no token from `position` on reads, and returns how many
+    /// it let go of. None under full attention.
+    pub fn release_behind(&mut self, sequence: SeqId, position: usize) -> usize {
+        let visible = self.config.first_read(position) / self.config.block_size as usize;
+        let Some(table) = self.tables.get_mut(&sequence) else {
+            return 0;
+        };
+        let gone = table.behind..visible.min(table.blocks.len()).max(table.behind);
+        table.behind = gone.end;
+        let blocks: Vec<BlockId> = table.blocks[gone].iter_mut().map(std::mem::take).collect();
+        for &block in blocks.iter().rev() {
+            self.let_go(block);
+        }
+        blocks.len()
+    }
+
+    /// The copies planned since the last call: to be made before the step they were planned with, and
+    /// then [settled](KvManager::settle).
+    pub fn take_moves(&mut self) -> BlockMoves {
+        std::mem::take(&mut self.moves)
+    }
+
+    /// The step that made these moves is done: what they read may change.
+    pub fn settle(&mut self, moves: &BlockMoves) {
+        for moved in &moves.copies {
+            let source = BlockId(moved.from);
+            if let Some(index) = self.sources.iter().position(|&block| block == source) {
+                self.sources.swap_remove(index);
+                self.let_go(source);
+            }
+        }
+        for moved in &moves.swap_in {
+            self.host.vacate(moved.from);
+            self.places_in_use -= 1;
+        }
+    }
+
+    /// Whether blocks that the pool evicts go to the host tier from now on. They do at the start.
+    pub fn set_offload(&mut self, offload: bool) {
+        self.offload = offload;
+    }
+
+    /// The changes of the prefix cache since the last call, if [`KvConfig::events`] asks for them.
+    pub fn take_events(&mut self) -> Vec<CacheEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(crate) fn let_go(&mut self, block: BlockId) {
+        if block != BlockId::NONE {
+            self.pool.release(block, self.index.is_named(block));
+        }
+    }
+
+    /// Takes a block, an empty one if there is one.
+    pub(crate) fn allocate(&mut self) -> Option<BlockId> {
+        match self.pool.allocate()? {
+            Allocated::Empty(block) => Some(block),
+            Allocated::Evicted(block) => {
+                self.counts.evicted += 1;
+                self.forget(block);
+                Some(block)
+            }
+        }
+    }
+
+    /// The contents of `block` are about to be overwritten: off to the host tier, or lost.
+    fn forget(&mut self, block: BlockId) {
+        let Some(record) = self.index.remove(block) else {
+            return;
+        };
+        if self.config.num_host_blocks > 0 && self.offload {
+            match self.host.store(record.hash) {
+                Stored::Present => return,
+                Stored::Copy { place, forgotten } => {
+                    // A block that was to go to this place in the same step has lost it again.
+                    self.moves.swap_out.retain(|moved| moved.to != place);
+                    self.moves.swap_out.push(BlockMove {
+                        from: block.0,
+                        to: place,
+                    });
+                    self.counts.swapped_out += 1;
+                    if let Some(hash) = forgotten {
+                        self.tell(|| CacheEvent::Removed { hash });
+                    }
+                    return;
+                }
+                Stored::NoPlace => {}
+            }
+        }
+        self.tell(|| CacheEvent::Removed { hash: record.hash });
+    }
+
+    pub(crate) fn tell(&mut self, event: impl FnOnce() -> CacheEvent) {
+        if self.config.events {
+            self.events.push(event());
+        }
+    }
+}
+
+impl Default for BlockId {
+    fn default() -> Self {
+        Self::NONE
     }
 }

@@ -1,46 +1,84 @@
-//! The block pool: which blocks are free, and how many tables hold each of the others.
+//! The block pool: which blocks are empty, which are kept though nobody holds them, and how many holders
+//! each of the others has.
 //!
-//! Allocation, release and the counts are O(1). The free list is a stack that is as large as it can
-//! ever be from the start, so a step allocates no host memory here.
+//! A block is *held* (its reference count is not zero), *empty*, or *idle*: nobody holds it, but its
+//! contents have a name and may be asked for again. Empty blocks are handed out first, then the idle block
+//! that was used least recently. Every operation is O(1), and nothing is allocated after the start.
+
+use crate::lru::Lru;
 
 /// One block of the pool, numbered from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
 
+impl BlockId {
+    /// Stands in a block table for a block that was given back, or never held, because it lies behind the
+    /// attention window. Nothing reads it.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+/// A block that was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allocated {
+    /// It was empty.
+    Empty(BlockId),
+    /// It was idle: its contents are lost, and whoever knows their name must forget it.
+    Evicted(BlockId),
+}
+
 /// All blocks of one pool.
 #[derive(Debug, Clone)]
 pub(crate) struct BlockPool {
-    /// Free blocks; the last one is handed out next.
-    pub(crate) free: Vec<BlockId>,
-    /// Per block, the number of block tables that hold it.
+    /// Empty blocks; the last one is handed out next.
+    pub(crate) empty: Vec<BlockId>,
+    /// Idle blocks, least recently used first.
+    pub(crate) idle: Lru,
+    /// Per block, the number of its holders.
     pub(crate) ref_counts: Vec<u32>,
 }
 
 impl BlockPool {
     pub(crate) fn new(num_blocks: u32) -> Self {
         Self {
-            free: (0..num_blocks).rev().map(BlockId).collect(),
+            empty: (0..num_blocks).rev().map(BlockId).collect(),
+            idle: Lru::new(num_blocks),
             ref_counts: vec![0; num_blocks as usize],
         }
     }
 
+    /// Blocks that can be handed out.
     pub(crate) fn num_free(&self) -> usize {
-        self.free.len()
+        self.empty.len() + self.idle.len()
     }
 
-    pub(crate) fn num_used(&self) -> usize {
-        self.ref_counts.len() - self.free.len()
+    pub(crate) fn num_held(&self) -> usize {
+        self.ref_counts.len() - self.num_free()
     }
 
-    /// Takes a free block for one holder.
-    pub(crate) fn allocate(&mut self) -> Option<BlockId> {
-        let block = self.free.pop()?;
+    pub(crate) fn is_idle(&self, block: BlockId) -> bool {
+        self.idle.contains(block.0)
+    }
+
+    /// Takes a block for one holder.
+    pub(crate) fn allocate(&mut self) -> Option<Allocated> {
+        let allocated = match self.empty.pop() {
+            Some(block) => Allocated::Empty(block),
+            None => Allocated::Evicted(BlockId(self.idle.pop()?)),
+        };
+        let (Allocated::Empty(block) | Allocated::Evicted(block)) = allocated;
         self.ref_counts[block.0 as usize] = 1;
-        Some(block)
+        Some(allocated)
     }
 
-    /// One holder lets go of `block`; the last one frees it.
-    pub(crate) fn release(&mut self, block: BlockId) {
+    /// One more holder for a block that is held or idle.
+    pub(crate) fn hold(&mut self, block: BlockId) {
+        self.idle.remove(block.0);
+        self.ref_counts[block.0 as usize] += 1;
+    }
+
+    /// One holder lets go of `block`. The last one leaves it idle if its contents have a name
+    /// (`named`), empty otherwise.
+    pub(crate) fn release(&mut self, block: BlockId, named: bool) {
         let count = &mut self.ref_counts[block.0 as usize];
         debug_assert!(
             *count > 0,
@@ -48,7 +86,19 @@ impl BlockPool {
         );
         *count = count.saturating_sub(1);
         if *count == 0 {
-            self.free.push(block);
+            if named {
+                self.idle.push(block.0);
+            } else {
+                self.empty.push(block);
+            }
+        }
+    }
+
+    /// The contents of `block` lost their name: if nobody holds it, it is empty.
+    pub(crate) fn unname(&mut self, block: BlockId) {
+        if self.is_idle(block) {
+            self.idle.remove(block.0);
+            self.empty.push(block);
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use crate::in_flight::{SpanInFlight, StepInFlight};
+use crate::policy::Service;
+use crate::request::Place;
 use crate::{Outcome, RequestId, Scheduler, SchedulerError, StepId};
 
 impl Scheduler {
@@ -24,6 +26,9 @@ impl Scheduler {
         };
         let answers = self.match_outcomes(planned, outcomes)?;
         let done = self.in_flight.complete_oldest();
+        if let Some(done) = &done {
+            self.kv.settle(&done.moves);
+        }
         for (span, outcome) in answers {
             self.apply(span, outcome);
         }
@@ -73,9 +78,42 @@ impl Scheduler {
         request.delivered = request.delivered.max(request.committed);
         if !outcome.failed {
             request.tokens.extend_from_slice(&outcome.tokens);
+            request.paid += outcome.tokens.len();
+            let service = Service {
+                tenant: request.tenant,
+                weight: request.weight,
+                prompt_tokens: 0,
+                output_tokens: outcome.tokens.len(),
+            };
+            if service.output_tokens > 0 {
+                self.policy.served(service);
+            }
+            self.remember(span.place);
         }
+        let Some(request) = self.running.get(&span.place) else {
+            return;
+        };
         if outcome.failed || outcome.finished || request.tokens.len() >= request.full_len {
             self.remove(span.place);
+        }
+    }
+
+    /// Names the blocks that the request has filled, and gives back those behind its window.
+    fn remember(&mut self, place: Place) {
+        let Some(request) = self.running.get_mut(&place) else {
+            return;
+        };
+        let sequence = place.sequence();
+        let full = request.committed / self.config.kv.block_size as usize;
+        // A step in flight reads the table as it is; what is full now is named when it is back.
+        if request.write_cache && full > request.remembered && !request.is_in_flight() {
+            self.kv.extend_chain(&mut request.chain, &request.tokens);
+            self.kv
+                .commit(sequence, &request.chain, &request.tokens, request.committed);
+            request.remembered = full;
+        }
+        if self.config.kv.window.is_some() {
+            self.kv.release_behind(sequence, request.committed);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use maitre_kv::KvConfig;
 
-use crate::SchedulerError;
+use crate::{PolicyKind, SchedulerError, Time};
 
 /// Limits of one scheduler. All of them are hard: no plan exceeds them, nothing grows beyond them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,13 +14,43 @@ pub struct SchedulerConfig {
     pub max_batched_tokens: usize,
     /// Waiting requests beyond which new ones are refused. Preempted requests wait too and count.
     pub max_queue: usize,
+    /// Known tokens of waiting requests beyond which new ones are refused.
+    pub max_queued_tokens: usize,
     /// Longest sequence, prompt and output together, in tokens.
     pub max_model_len: usize,
+    /// Who is admitted first.
+    pub policy: PolicyKind,
+    /// Among equals, those with the longest cached prefix are admitted first, until one of them has
+    /// waited this long; zero leaves them in the order of their arrival.
+    pub reorder_within: Time,
+    /// Steps with decodes in them get only as many prompt tokens as let them end within this time, by
+    /// the cost of the steps before; `None` gives them the whole budget.
+    pub itl_target: Option<Time>,
     /// Size of the KV pool.
     pub kv: KvConfig,
 }
 
 impl SchedulerConfig {
+    /// First come, first served, within these limits, with a queue as long as memory allows.
+    pub const fn new(
+        max_seqs: usize,
+        max_batched_tokens: usize,
+        max_model_len: usize,
+        kv: KvConfig,
+    ) -> Self {
+        Self {
+            max_seqs,
+            max_batched_tokens,
+            max_queue: usize::MAX,
+            max_queued_tokens: usize::MAX,
+            max_model_len,
+            policy: PolicyKind::Fcfs,
+            reorder_within: Time::from_secs(1),
+            itl_target: None,
+            kv,
+        }
+    }
+
     /// Checks that a scheduler with these limits can make progress.
     ///
     /// # Errors
@@ -37,7 +67,10 @@ impl SchedulerConfig {
                 max_seqs: self.max_seqs,
             });
         }
-        if self.max_queue == 0 {
+        if self.itl_target == Some(Time::ZERO) {
+            return Err(SchedulerError::ZeroItlTarget);
+        }
+        if self.max_queue == 0 || self.max_queued_tokens == 0 {
             return Err(SchedulerError::ZeroMaxQueue);
         }
         if self.max_model_len < 2 {

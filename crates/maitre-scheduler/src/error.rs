@@ -13,6 +13,19 @@ pub enum Refusal {
         /// The configured `max_queue`.
         limit: usize,
     },
+    /// Too much work is waiting: the other refusal that a later try can cure.
+    #[error(
+        "{queued_tokens} tokens are already waiting and the request brings {new_tokens}, but the limit is \
+         {limit}; try again later"
+    )]
+    TooManyQueuedTokens {
+        /// Known tokens of the waiting requests.
+        queued_tokens: usize,
+        /// Prompt tokens of this one.
+        new_tokens: usize,
+        /// The configured `max_queued_tokens`.
+        limit: usize,
+    },
     /// The KV pool could not hold the request even if it were alone.
     #[error(
         "the request may need KV room for {needed_tokens} tokens (prompt and max_tokens), but the whole \
@@ -72,8 +85,13 @@ pub enum SchedulerError {
         max_seqs: usize,
     },
     /// No request could ever be added.
-    #[error("max_queue is 0; at least 1 request must be able to wait for its first step")]
+    #[error(
+        "max_queue or max_queued_tokens is 0; at least 1 request must be able to wait for its first step"
+    )]
     ZeroMaxQueue,
+    /// No step could meet the target.
+    #[error("itl_target is 0; give it the time that a step may take, or leave it out")]
+    ZeroItlTarget,
     /// No prompt with an output would fit.
     #[error(
         "max_model_len is {max_model_len}; it needs at least 2, one token of prompt and one of output"
@@ -201,6 +219,20 @@ pub enum InvariantViolation {
         /// Sequences with a block table.
         holding: usize,
         /// Running requests and those leaving with a step in flight.
+        expected: usize,
+    },
+    /// The policy's queue is not the scheduler's.
+    #[error("{request} waits, but the policy would never name it")]
+    NotQueued {
+        /// The request.
+        request: RequestId,
+    },
+    /// The count of waiting tokens is wrong.
+    #[error("{counted} tokens are counted as waiting, expected {expected}")]
+    WrongQueuedTokens {
+        /// The running count.
+        counted: usize,
+        /// The sum over waiting requests.
         expected: usize,
     },
     /// A deadline is watched for nobody, or somebody's is not watched.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use maitre_kv::SeqId;
+use maitre_kv::{BlockMoves, SeqId};
 
 use crate::request::Place;
 use crate::{RequestId, StepId};
@@ -21,6 +21,8 @@ pub(crate) struct SpanInFlight {
 pub(crate) struct StepInFlight {
     pub(crate) step: StepId,
     pub(crate) spans: Vec<SpanInFlight>,
+    /// What it copies first, and so what has to stay as it is until the commit.
+    pub(crate) moves: BlockMoves,
     /// Sequences that ended meanwhile. Their blocks are still read and written until the commit.
     pub(crate) release_after: Vec<SeqId>,
 }
@@ -42,10 +44,11 @@ impl StepsInFlight {
         self.0.iter()
     }
 
-    pub(crate) fn launch(&mut self, step: StepId, spans: Vec<SpanInFlight>) {
+    pub(crate) fn launch(&mut self, step: StepId, spans: Vec<SpanInFlight>, moves: BlockMoves) {
         self.0.push_back(StepInFlight {
             step,
             spans,
+            moves,
             release_after: Vec::new(),
         });
     }

@@ -23,6 +23,7 @@ impl Scheduler {
             let computed = request.scheduled + request.committed;
             ensure(computed == 0, || wrong_counts(request, 0))?;
         }
+        self.check_queue()?;
         self.check_block_owners()?;
         self.check_timers()
     }
@@ -45,6 +46,27 @@ impl Scheduler {
         ensure(indexed == live, || InvariantViolation::StaleIndex {
             indexed,
             live,
+        })
+    }
+
+    /// The policy may order the waiting as it likes, but it must name one of them if there are any.
+    fn check_queue(&self) -> Result<(), InvariantViolation> {
+        let expected = self
+            .waiting
+            .values()
+            .map(|request| request.tokens.len())
+            .sum();
+        let counted = self.queued_tokens;
+        ensure(counted == expected, || {
+            InvariantViolation::WrongQueuedTokens { counted, expected }
+        })?;
+        let Some(request) = self.waiting.values().next().map(|request| request.id) else {
+            return Ok(());
+        };
+        let named = self.policy.next(1);
+        let known = named.iter().all(|place| self.waiting.contains_key(place));
+        ensure(known && !named.is_empty(), || {
+            InvariantViolation::NotQueued { request }
         })
     }
 

@@ -17,27 +17,11 @@
 //! # Examples
 //!
 //! ```
-//! use maitre_scheduler::{
-//!     KvConfig, NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, Time,
-//! };
+//! use maitre_scheduler::{KvConfig, NewRequest, Outcome, Scheduler, SchedulerConfig, Time};
 //!
-//! let mut scheduler = Scheduler::new(SchedulerConfig {
-//!     max_seqs: 4,
-//!     max_batched_tokens: 8,
-//!     max_queue: 16,
-//!     max_model_len: 64,
-//!     kv: KvConfig { num_blocks: 8, block_size: 4 },
-//! })?;
-//! scheduler.add(NewRequest {
-//!     id: RequestId(1),
-//!     prompt: (100..110).collect(),
-//!     max_tokens: 2,
-//!     priority: 0,
-//!     arrival: Time::ZERO,
-//!     deadline: None,
-//!     queue_deadline: None,
-//!     prompt_logits: false,
-//! })?;
+//! let config = SchedulerConfig::new(4, 8, 64, KvConfig::new(8, 4));
+//! let mut scheduler = Scheduler::new(config)?;
+//! scheduler.add(NewRequest::new(1, (100..110).collect(), 2))?;
 //!
 //! // The prompt of 10 tokens takes two steps under a budget of 8; the second one samples.
 //! while scheduler.has_work() {
@@ -58,12 +42,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod admit;
 mod commit;
 mod config;
+mod cost;
 mod error;
 mod in_flight;
 mod invariants;
 mod plan;
+mod policy;
+mod preempt;
 mod request;
 mod schedule;
 mod scheduler;
@@ -71,10 +59,19 @@ mod timers;
 
 pub use config::SchedulerConfig;
 pub use error::{InvariantViolation, Refusal, SchedulerError};
-pub use plan::{Expired, ExpiredWhy, Outcome, PlannedSpan, Preemption, StepId, StepPlan};
-pub use request::{NewRequest, RequestId, Time};
+pub use plan::{
+    Admitted, Expired, ExpiredWhy, NO_SLOT, Outcome, PlannedSpan, Preemption, StepId, StepPlan,
+};
+pub use policy::{
+    OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Policy, PolicyKind, Ranked, Service, Waiting,
+    WeightedFair,
+};
+pub use request::{NewRequest, Place, RequestId, TenantId, Time};
 pub use schedule::MAX_STEPS_IN_FLIGHT;
-pub use scheduler::{KvUsage, Scheduler};
+pub use scheduler::{KvUsage, Scheduler, SchedulerCounts};
 
 // What the plans and the configuration are made of.
-pub use maitre_kv::{BlockId, KvConfig};
+pub use maitre_kv::{
+    BlockHash, BlockId, BlockMove, BlockMoves, CacheEvent, HashKey, KvConfig, KvCounts, KvSpec,
+    Namespace, TableDelta,
+};

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use maitre_kv::BlockId;
+use maitre_kv::{BlockMoves, TableDelta};
 
 use crate::RequestId;
 
@@ -25,9 +25,13 @@ impl fmt::Display for StepId {
 pub struct StepPlan {
     /// To be named in the commit.
     pub step_id: StepId,
+    /// Blocks to be copied before anything is computed. None if there are no spans.
+    pub moves: BlockMoves,
     /// What to compute: decodes, then prefills in progress, then the newly admitted, each group by
     /// arrival. A plan without spans is not in flight and must not be committed.
     pub spans: Vec<PlannedSpan>,
+    /// Requests whose first step since they waited this is, in the order of their admission.
+    pub admitted: Vec<Admitted>,
     /// Requests that lost their blocks and wait again, in the order it happened.
     pub preempted: Vec<Preemption>,
     /// Requests that ended because their time was up, earliest first. They are gone.
@@ -57,9 +61,12 @@ pub struct PlannedSpan {
     pub tokens: Vec<u32>,
     /// Length of the sequence's KV after this step's writes: `first_position + tokens.len()`.
     pub context_len: usize,
-    /// The blocks of positions `0..context_len`, in order.
-    pub block_table: Vec<BlockId>,
-    /// `[num_tokens]`: where each token's KV is written, `block * block_size + offset`.
+    /// How the request's block table changed since its last span. Afterwards it has one block for
+    /// each `block_size` of the positions `0..context_len`, in order; those that lie behind the
+    /// attention window of the span's first token mean nothing.
+    pub table: TableDelta,
+    /// `[num_tokens]`: where each token's KV is written, `block * block_size + offset`, or [`NO_SLOT`]
+    /// if it is there already, in a block that others may hold too.
     pub slots: Vec<u32>,
     /// Offsets within the span whose logits are needed: the last token if the span `samples`; with
     /// `prompt_logits` every position that no committed step has delivered. May be empty (`0..0`).
@@ -68,18 +75,37 @@ pub struct PlannedSpan {
     pub samples: bool,
 }
 
-/// A request that lost its blocks to an earlier arrival. It waits at its old place in the order and
-/// will compute its prompt and what it had generated again.
+/// The slot of a token whose keys and values are there already: compute, do not write.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// A request that was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// Who.
+    pub request: RequestId,
+    /// Known tokens whose keys and values were there, of `known_tokens`.
+    pub cached_tokens: usize,
+    /// Its prompt, and after a preemption what it had generated.
+    pub known_tokens: usize,
+    /// Whether it had been admitted before and lost its blocks.
+    pub again: bool,
+}
+
+/// A request that lost its blocks because another needed one and none was left. It waits at its old place
+/// and will compute again what is no longer there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preemption {
-    /// Who lost them: the latest arrival among the running.
+    /// Who lost them: among the running of the lowest priority, the one with the least work to lose.
     pub request: RequestId,
-    /// Who needed a block; the same request if it was itself the latest arrival.
+    /// Who needed a block; the same request if it had the least to lose itself.
     pub needed_by: RequestId,
-    /// Computed tokens that are lost.
+    /// Computed tokens that it has no hold on any more.
     pub lost_tokens: usize,
-    /// Blocks that became free.
+    /// Blocks that became free. Those with a name are kept until they are needed.
     pub freed_blocks: usize,
+    /// How often it has been preempted now. From the second time on, its next admission reserves all
+    /// blocks it may ever need.
+    pub times: u32,
 }
 
 /// A request whose time was up.
@@ -120,6 +146,18 @@ impl fmt::Display for StepPlan {
         for expired in &self.expired {
             writeln!(f, "  expired {expired}")?;
         }
+        for (name, moves) in [
+            ("out", &self.moves.swap_out),
+            ("in", &self.moves.swap_in),
+            ("copy", &self.moves.copies),
+        ] {
+            for moved in moves {
+                writeln!(f, "  {name} block {} to {}", moved.from, moved.to)?;
+            }
+        }
+        for admitted in &self.admitted {
+            writeln!(f, "  admitted {admitted}")?;
+        }
         for preemption in &self.preempted {
             writeln!(f, "  preempted {preemption}")?;
         }
@@ -132,14 +170,15 @@ impl fmt::Display for StepPlan {
 
 impl fmt::Display for PlannedSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blocks: Vec<u32> = self.block_table.iter().map(|block| block.0).collect();
+        let blocks: Vec<u32> = self.table.blocks.iter().map(|block| block.0).collect();
         write!(
             f,
-            "{} positions {}..{} tokens {:?} blocks [{}] slots [{}] output {:?}{}",
+            "{} positions {}..{} tokens {:?} blocks {}+[{}] slots [{}] output {:?}{}",
             self.request,
             self.first_position,
             self.context_len,
             self.tokens,
+            self.table.keep,
             Runs(&blocks),
             Runs(&self.slots),
             self.output_positions,
@@ -148,12 +187,23 @@ impl fmt::Display for PlannedSpan {
     }
 }
 
+impl fmt::Display for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let again = if self.again { " again" } else { "" };
+        write!(
+            f,
+            "{}{again}: cached {} of {}",
+            self.request, self.cached_tokens, self.known_tokens
+        )
+    }
+}
+
 impl fmt::Display for Preemption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} for {}: lost tokens {}, freed blocks {}",
-            self.request, self.needed_by, self.lost_tokens, self.freed_blocks
+            "{} for {}: lost tokens {}, freed blocks {}, times {}",
+            self.request, self.needed_by, self.lost_tokens, self.freed_blocks, self.times
         )
     }
 }

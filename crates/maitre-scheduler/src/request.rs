@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use maitre_kv::SeqId;
+use maitre_kv::{HashChain, HashKey, Namespace, SeqId};
+
+use crate::policy::Waiting;
+
+/// Preemptions after which a request's next admission reserves blocks for all it may ever need.
+pub(crate) const PREEMPTIONS_BEFORE_RESERVATION: u32 = 2;
 
 /// Time since the engine started, by the caller's clock. This crate has none of its own.
 pub type Time = std::time::Duration;
@@ -17,6 +22,10 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// On whose account a request runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TenantId(pub u32);
+
 /// A request to be queued by [`Scheduler::add`](crate::Scheduler::add).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRequest {
@@ -27,21 +36,59 @@ pub struct NewRequest {
     /// Most tokens to generate, at least one. A request that has them is finished, whatever its
     /// outcome says.
     pub max_tokens: usize,
-    /// Carried for policies that order by it; first come, first served does not.
+    /// The higher, the later it is preempted, and under [`PolicyKind::Priority`](crate::PolicyKind) the
+    /// earlier it is admitted.
     pub priority: i32,
+    /// On whose account it runs, which matters to fair policies.
+    pub tenant: TenantId,
+    /// The tenant's share relative to others', at least 1.
+    pub weight: u32,
     /// When it arrived. Earlier arrivals go first, equal ones in the order they were added.
     pub arrival: Time,
     /// When it ends unanswered, waiting or running.
     pub deadline: Option<Time>,
     /// When it ends if it has not been admitted by then. A preempted request was admitted.
     pub queue_deadline: Option<Time>,
-    /// Whether logits are wanted for every prompt position, not just for the last one.
+    /// Whether logits are wanted for every prompt position, not just for the last one. Such a request
+    /// computes its whole prompt and finds nothing in the prefix cache.
     pub prompt_logits: bool,
+    /// Whose blocks it may share.
+    pub namespace: Namespace,
+    /// Whether it starts from what the prefix cache has.
+    pub read_cache: bool,
+    /// Whether others may start from what it computes.
+    pub write_cache: bool,
+    /// A live request with the same prompt, whose prompt blocks it shares once they are computed
+    /// (parallel sampling). One that is gone or has another prompt is ignored.
+    pub fork_of: Option<RequestId>,
+}
+
+impl NewRequest {
+    /// A request that arrives at the beginning of time, has the default of everything, and shares what it
+    /// computes with all others that say nothing else either.
+    pub fn new(id: u64, prompt: Vec<u32>, max_tokens: usize) -> Self {
+        Self {
+            id: RequestId(id),
+            prompt,
+            max_tokens,
+            priority: 0,
+            tenant: TenantId::default(),
+            weight: 1,
+            arrival: Time::ZERO,
+            deadline: None,
+            queue_deadline: None,
+            prompt_logits: false,
+            namespace: Namespace::new(&HashKey::default(), &[]),
+            read_cache: true,
+            write_cache: true,
+            fork_of: None,
+        }
+    }
 }
 
 /// A request's place in the order of service: by arrival, then by the order of the `add` calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
     arrival: Time,
     serial: u64,
 }
@@ -50,6 +97,11 @@ impl Place {
     /// `serial` is unique among all requests ever added.
     pub(crate) fn new(arrival: Time, serial: u64) -> Self {
         Self { arrival, serial }
+    }
+
+    /// When the request arrived.
+    pub fn arrival(self) -> Time {
+        self.arrival
     }
 
     /// The owner of the request's blocks. Unlike a [`RequestId`] it is never reused, so a request that
@@ -65,36 +117,83 @@ pub(crate) struct Request {
     pub(crate) id: RequestId,
     /// Known tokens: the prompt, then what was generated.
     pub(crate) tokens: Vec<u32>,
+    pub(crate) prompt_len: usize,
     /// Known tokens at which generation ends.
     pub(crate) full_len: usize,
+    pub(crate) priority: i32,
+    pub(crate) tenant: TenantId,
+    pub(crate) weight: u32,
     pub(crate) prompt_logits: bool,
+    pub(crate) read_cache: bool,
+    pub(crate) write_cache: bool,
     pub(crate) deadline: Option<Time>,
     /// Cleared by the first admission.
     pub(crate) queue_deadline: Option<Time>,
+    /// The hashes of the full blocks of `tokens`.
+    pub(crate) chain: HashChain,
+    /// Whose prompt it shares, until it is admitted.
+    pub(crate) fork_of: Option<Place>,
     /// Known tokens when it was last admitted: what prefill has to compute before decoding starts.
     pub(crate) prefill_len: usize,
-    /// Tokens that planned steps compute, since the last admission.
+    /// Positions that were there when it was last admitted. They are not written again.
+    pub(crate) cached: usize,
+    /// Tokens that need no computing or that planned steps compute, since the last admission.
     pub(crate) scheduled: usize,
-    /// Tokens that committed steps computed, since the last admission.
+    /// Tokens that need no computing or that committed steps computed, since the last admission.
     pub(crate) committed: usize,
+    /// Full blocks that were offered to the prefix cache, since the last admission.
+    pub(crate) remembered: usize,
     /// Positions whose logits were delivered by a committed step; a preemption does not undo that.
     pub(crate) delivered: usize,
+    /// Known tokens that its tenant has paid for.
+    pub(crate) paid: usize,
+    /// How often it lost its blocks.
+    pub(crate) preemptions: u32,
 }
 
 impl Request {
-    pub(crate) fn new(request: NewRequest) -> Self {
+    pub(crate) fn new(request: NewRequest, fork_of: Option<Place>) -> Self {
         Self {
             id: request.id,
+            prompt_len: request.prompt.len(),
             full_len: request.prompt.len().saturating_add(request.max_tokens),
             tokens: request.prompt,
+            priority: request.priority,
+            tenant: request.tenant,
+            weight: request.weight,
             prompt_logits: request.prompt_logits,
+            read_cache: request.read_cache && !request.prompt_logits,
+            write_cache: request.write_cache,
             deadline: request.deadline,
             queue_deadline: request.queue_deadline,
+            chain: HashChain::new(request.namespace),
+            fork_of,
             prefill_len: 0,
+            cached: 0,
             scheduled: 0,
             committed: 0,
+            remembered: 0,
             delivered: 0,
+            paid: 0,
+            preemptions: 0,
         }
+    }
+
+    /// What the policy needs to know of it.
+    pub(crate) fn waiting(&self, place: Place) -> Waiting {
+        Waiting {
+            place,
+            priority: self.priority,
+            deadline: self.deadline,
+            tenant: self.tenant,
+            weight: self.weight,
+        }
+    }
+
+    /// Whether it was preempted so often that from its next admission on it holds all blocks it may ever
+    /// need, and is not preempted again.
+    pub(crate) fn has_reservation(&self) -> bool {
+        self.preemptions >= PREEMPTIONS_BEFORE_RESERVATION
     }
 
     /// Known tokens that no planned step computes yet. None while the next token is being sampled.
@@ -115,6 +214,8 @@ impl Request {
     /// Forgets what was computed, and returns how much that was.
     pub(crate) fn restart(&mut self) -> usize {
         self.scheduled = 0;
+        self.cached = 0;
+        self.remembered = 0;
         std::mem::take(&mut self.committed)
     }
 }

@@ -6,27 +6,35 @@
 //! each of them can decode `block_size` more tokens before anybody has to be preempted; without
 //! it, a newcomer would take the last blocks and lose them, with all its work, a step later.
 
+use maitre_kv::BlockMoves;
+
 use crate::in_flight::SpanInFlight;
 use crate::request::{Place, Request};
-use crate::{Expired, PlannedSpan, Preemption, Scheduler, StepId, StepPlan, Time};
+use crate::{Expired, NO_SLOT, PlannedSpan, Scheduler, StepId, StepPlan, Time};
 
 /// Steps that may be planned before the oldest of them is committed: while one runs, the next can be
 /// prepared.
 pub const MAX_STEPS_IN_FLIGHT: usize = 2;
 
+/// Prompt tokens that a step takes on beside its decodes whatever the latency target says: prompts have
+/// to get on.
+const LEAST_CHUNK: usize = 16;
+
 /// A plan in the making.
-struct Draft {
-    plan: StepPlan,
+pub(crate) struct Draft {
+    pub(crate) plan: StepPlan,
     spans: Vec<SpanInFlight>,
     /// Tokens that may still be planned.
-    budget: usize,
+    pub(crate) budget: usize,
 }
 
 impl Draft {
     fn new(step_id: StepId, budget: usize) -> Self {
         let plan = StepPlan {
             step_id,
+            moves: BlockMoves::default(),
             spans: Vec::new(),
+            admitted: Vec::new(),
             preempted: Vec::new(),
             expired: Vec::new(),
         };
@@ -51,12 +59,17 @@ impl Scheduler {
         if self.in_flight.len() < MAX_STEPS_IN_FLIGHT {
             self.plan_decodes(&mut draft);
             self.plan_prefills(&mut draft);
-            self.admit(&mut draft);
+            self.admit(now, &mut draft);
         }
-        if !draft.spans.is_empty() {
-            self.in_flight.launch(draft.plan.step_id, draft.spans);
+        let Draft {
+            mut plan, spans, ..
+        } = draft;
+        if !spans.is_empty() {
+            plan.moves = self.kv.take_moves();
+            self.in_flight
+                .launch(plan.step_id, spans, plan.moves.clone());
         }
-        draft.plan
+        plan
     }
 
     fn expire(&mut self, now: Time, draft: &mut Draft) {
@@ -71,9 +84,8 @@ impl Scheduler {
         }
     }
 
-    /// One token for every decoding request, by arrival. The first one that finds no block while a step is
-    /// in flight ends the round: somebody may have to be preempted for it, which takes an empty
-    /// pipeline, and that would never come if the later arrivals went on.
+    /// One token for every decoding request, by arrival. All find their blocks before any is planned:
+    /// whoever is preempted for one of them is not in the plan.
     fn plan_decodes(&mut self, draft: &mut Draft) {
         let ready: Vec<Place> = self
             .running
@@ -81,43 +93,30 @@ impl Scheduler {
             .filter(|(_, request)| request.is_decoding() && request.unscheduled() > 0)
             .map(|(&place, _)| place)
             .collect();
+        let mut seated = Vec::with_capacity(ready.len());
         for place in ready {
             if self.make_room(place, draft) {
-                self.plan_span(place, 1, draft);
+                seated.push(place);
             } else if !self.in_flight.is_empty() {
-                return;
+                // Somebody may have to be preempted for it, which takes an empty pipeline, and that
+                // would never come if the later arrivals went on.
+                break;
             }
+        }
+        self.limit_latency(seated.len(), draft);
+        for place in seated {
+            self.plan_span(place, 1, draft);
         }
     }
 
-    /// Extends the table of a decoding request by its next token, at the cost of the latest arrivals.
-    /// There is no room if that turns out to be the request itself, now or earlier in this round, or
-    /// if a step is in flight.
-    fn make_room(&mut self, place: Place, draft: &mut Draft) -> bool {
-        let Some(request) = self.running.get(&place) else {
-            return false;
-        };
-        let (needed_by, len) = (request.id, request.scheduled + 1);
-        while self.kv.grow(place.sequence(), len).is_err() {
-            if !self.in_flight.is_empty() {
-                return false;
-            }
-            let Some((victim, mut request)) = self.running.pop_last() else {
-                return false;
-            };
-            draft.plan.preempted.push(Preemption {
-                request: request.id,
-                needed_by,
-                lost_tokens: request.restart(),
-                freed_blocks: self.kv.release(victim.sequence()),
-            });
-            self.preemptions += 1;
-            self.waiting.insert(victim, request);
-            if victim == place {
-                return false;
-            }
+    /// Cuts the budget of a step that somebody's next token waits for to what the latency target allows.
+    fn limit_latency(&self, decodes: usize, draft: &mut Draft) {
+        if decodes > 0
+            && let Some(target) = self.config.itl_target
+            && let Some(tokens) = self.cost.tokens_within(target)
+        {
+            draft.budget = draft.budget.min(tokens.max(decodes + LEAST_CHUNK));
         }
-        true
     }
 
     /// Goes on with the prompts in progress, by arrival, until the budget ends.
@@ -137,47 +136,25 @@ impl Scheduler {
         }
     }
 
-    /// Admits from the head of the queue while budget, seats and blocks last. Nobody overtakes a head
-    /// that has to wait for blocks.
-    fn admit(&mut self, draft: &mut Draft) {
-        while draft.budget > 0 && self.running.len() < self.config.max_seqs {
-            let Some((&place, head)) = self.waiting.first_key_value() else {
-                return;
-            };
-            let known = head.tokens.len();
-            let headroom = self.running.len();
-            if self.kv.blocks_for(known + 1) + headroom > self.kv.free_blocks() {
-                return;
-            }
-            if self.kv.grow(place.sequence(), known).is_err() {
-                return;
-            }
-            let Some((place, mut request)) = self.waiting.pop_first() else {
-                return;
-            };
-            self.timers.forget_queue_deadline(place, &mut request);
-            request.prefill_len = known;
-            self.running.insert(place, request);
-            self.plan_span(place, known.min(draft.budget), draft);
-        }
-    }
-
     /// Adds the next `num_tokens` known tokens of a running request, whose table covers them.
-    fn plan_span(&mut self, place: Place, num_tokens: usize, draft: &mut Draft) {
+    pub(crate) fn plan_span(&mut self, place: Place, num_tokens: usize, draft: &mut Draft) {
         let Some(request) = self.running.get_mut(&place) else {
             return;
         };
         let positions = request.scheduled..request.scheduled + num_tokens;
         let samples = positions.end == request.tokens.len();
-        let blocks = self.kv.blocks_for(positions.end);
-        let table = self.kv.block_table(place.sequence());
+        let cached = request.cached;
+        let slots = positions
+            .clone()
+            .zip(self.kv.slots(place.sequence(), positions.clone()));
+        let slots = slots.map(|(position, slot)| if position < cached { NO_SLOT } else { slot });
         draft.plan.spans.push(PlannedSpan {
             request: request.id,
             first_position: positions.start,
             tokens: request.tokens[positions.clone()].to_vec(),
             context_len: positions.end,
-            block_table: table.iter().take(blocks).copied().collect(),
-            slots: self.config.kv.slots(table, positions.clone()).collect(),
+            slots: slots.collect(),
+            table: self.kv.take_delta(place.sequence(), positions.end),
             output_positions: output_positions(request, num_tokens, samples),
             samples,
         });

@@ -1,41 +1,67 @@
 //! The scheduler's state, and how requests enter and leave it.
 //!
-//! A live request is in exactly one of two maps, waiting or running, both ordered by its place in the
-//! order of service. So the next to be admitted is the first of one map, the next to be preempted the
-//! last of the other, a preempted request is in front again by itself, and every move is O(log n).
+//! A live request is in exactly one of two maps, waiting or running, under its place by arrival. Who waits is
+//! also known to the policy, which says whose turn it is; a preempted request goes back to its old place, and
+//! every move is O(log n).
 
 use std::collections::{BTreeMap, HashMap};
 
-use maitre_kv::KvManager;
+use maitre_kv::{CacheEvent, KvCounts, KvManager};
 
+use crate::cost::StepCost;
 use crate::in_flight::StepsInFlight;
+use crate::policy::Policy;
 use crate::request::{Place, Request};
 use crate::timers::Timers;
 use crate::{NewRequest, Refusal, RequestId, SchedulerConfig, SchedulerError, StepId, Time};
 
 /// How full the KV pool is, in blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KvUsage {
     /// Blocks that requests hold.
     pub used: usize,
+    /// Blocks that nobody holds, kept for whoever begins with the same tokens.
+    pub cached: usize,
     /// Blocks in the pool.
     pub total: usize,
+    /// Blocks in the host tier.
+    pub host: usize,
+}
+
+/// What the scheduler has done since it was made. Nothing of it decides anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SchedulerCounts {
+    /// Requests that lost their blocks to others.
+    pub preemptions: u64,
+    /// Computed tokens they lost.
+    pub preempted_tokens: u64,
+    /// Known tokens of admitted requests that could have been in the prefix cache.
+    pub prefix_queries: u64,
+    /// Of them, tokens that were.
+    pub prefix_hits: u64,
+    /// What the KV manager did.
+    pub kv: KvCounts,
 }
 
 /// Decides who runs in the next step. See the [crate root](crate) for the cycle of its calls.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Scheduler {
     pub(crate) config: SchedulerConfig,
     pub(crate) kv: KvManager,
+    pub(crate) policy: Box<dyn Policy>,
     pub(crate) waiting: BTreeMap<Place, Request>,
     pub(crate) running: BTreeMap<Place, Request>,
     /// Where each live request is. Only looked up, never iterated: its order is random.
     pub(crate) places: HashMap<RequestId, Place>,
     pub(crate) timers: Timers,
     pub(crate) in_flight: StepsInFlight,
+    /// Known tokens of the waiting requests.
+    pub(crate) queued_tokens: usize,
+    pub(crate) cost: StepCost,
+    pub(crate) move_cost: StepCost,
     next_serial: u64,
     next_step: u64,
-    pub(crate) preemptions: u64,
+    pub(crate) counts: SchedulerCounts,
 }
 
 impl Scheduler {
@@ -45,18 +71,34 @@ impl Scheduler {
     ///
     /// What [`SchedulerConfig::validate`] refuses.
     pub fn new(config: SchedulerConfig) -> Result<Self, SchedulerError> {
+        Self::with_policy(config, config.policy.build())
+    }
+
+    /// An idle scheduler with a policy of the caller's, which must not know anybody yet.
+    ///
+    /// # Errors
+    ///
+    /// What [`SchedulerConfig::validate`] refuses.
+    pub fn with_policy(
+        config: SchedulerConfig,
+        policy: Box<dyn Policy>,
+    ) -> Result<Self, SchedulerError> {
         config.validate()?;
         Ok(Self {
             config,
             kv: KvManager::new(config.kv)?,
+            policy,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
             places: HashMap::new(),
             timers: Timers::default(),
             in_flight: StepsInFlight::default(),
+            queued_tokens: 0,
+            cost: StepCost::default(),
+            move_cost: StepCost::default(),
             next_serial: 0,
             next_step: 0,
-            preemptions: 0,
+            counts: SchedulerCounts::default(),
         })
     }
 
@@ -64,16 +106,47 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`]. [`Refusal::QueueFull`] comes last, so it says that nothing else is wrong.
+    /// A [`Refusal`]. Those that a later try can cure come last, so they say that nothing else is wrong.
     pub fn add(&mut self, request: NewRequest) -> Result<(), Refusal> {
         self.admissible(&request)?;
         let place = Place::new(request.arrival, self.next_serial);
         self.next_serial += 1;
         self.places.insert(request.id, place);
-        let request = Request::new(request);
+        let fork_of = self.parent_of(&request);
+        let mut request = Request::new(request, fork_of);
+        if request.read_cache || request.write_cache {
+            self.kv.extend_chain(&mut request.chain, &request.tokens);
+        }
         self.timers.watch(place, &request);
-        self.waiting.insert(place, request);
+        self.enqueue(place, request);
         Ok(())
+    }
+
+    /// The live request whose prompt a new one shares.
+    fn parent_of(&self, request: &NewRequest) -> Option<Place> {
+        let place = *self.places.get(&request.fork_of?)?;
+        let parent = self.live(place)?;
+        let same = parent.tokens.get(..parent.prompt_len) == Some(request.prompt.as_slice());
+        (same && !request.prompt_logits).then_some(place)
+    }
+
+    pub(crate) fn enqueue(&mut self, place: Place, request: Request) {
+        self.policy.enter(&request.waiting(place));
+        self.queued_tokens += request.tokens.len();
+        self.waiting.insert(place, request);
+    }
+
+    pub(crate) fn dequeue(&mut self, place: Place) -> Option<Request> {
+        let request = self.waiting.remove(&place)?;
+        self.policy.leave(&request.waiting(place));
+        self.queued_tokens -= request.tokens.len();
+        Some(request)
+    }
+
+    fn live(&self, place: Place) -> Option<&Request> {
+        self.running
+            .get(&place)
+            .or_else(|| self.waiting.get(&place))
     }
 
     fn admissible(&self, request: &NewRequest) -> Result<(), Refusal> {
@@ -96,16 +169,29 @@ impl Scheduler {
                 max_model_len,
             });
         }
-        let capacity_tokens = self.kv.capacity_tokens();
-        if needed_tokens > capacity_tokens {
+        let blocks = self
+            .config
+            .kv
+            .most_blocks(request.prompt.len(), needed_tokens);
+        if blocks > self.config.kv.num_blocks as usize {
             return Err(Refusal::NeverFits {
                 needed_tokens,
-                capacity_tokens,
+                capacity_tokens: self.kv.capacity_tokens(),
             });
         }
         if self.waiting.len() >= self.config.max_queue {
             return Err(Refusal::QueueFull {
                 limit: self.config.max_queue,
+            });
+        }
+        let (queued_tokens, new_tokens) = (self.queued_tokens, request.prompt.len());
+        let limit = self.config.max_queued_tokens;
+        // A single request may be longer than the limit: it must be able to run some time.
+        if queued_tokens > 0 && queued_tokens.saturating_add(new_tokens) > limit {
+            return Err(Refusal::TooManyQueuedTokens {
+                queued_tokens,
+                new_tokens,
+                limit,
             });
         }
         Ok(())
@@ -127,7 +213,7 @@ impl Scheduler {
         let request = self
             .running
             .remove(&place)
-            .or_else(|| self.waiting.remove(&place))?;
+            .or_else(|| self.dequeue(place))?;
         self.places.remove(&request.id);
         self.timers.forget(place, &request);
         let sequence = place.sequence();
@@ -163,31 +249,88 @@ impl Scheduler {
         self.waiting.len()
     }
 
+    /// Known tokens of the requests in the queue.
+    pub fn queued_tokens(&self) -> usize {
+        self.queued_tokens
+    }
+
     /// How full the KV pool is.
     pub fn kv_usage(&self) -> KvUsage {
         KvUsage {
             used: self.kv.used_blocks(),
+            cached: self.kv.idle_blocks(),
             total: self.config.kv.num_blocks as usize,
+            host: self.kv.host_blocks(),
         }
+    }
+
+    /// Of the block positions that running requests hold, those whose tokens are known: the rest is what
+    /// paging wastes. A block that several hold counts for each.
+    pub fn filled_positions(&self) -> (usize, usize) {
+        let held = |place: &Place| self.kv.block_table(place.sequence()).len();
+        let block_size = self.config.kv.block_size as usize;
+        let filled = self.running.values().map(|request| request.tokens.len());
+        let blocks: usize = self.running.keys().map(held).sum();
+        (filled.sum(), blocks * block_size)
     }
 
     /// The known tokens of a live request: its prompt, then what was committed as its output.
     pub fn tokens(&self, request: RequestId) -> Option<&[u32]> {
-        let place = self.places.get(&request)?;
-        let request = self
-            .running
-            .get(place)
-            .or_else(|| self.waiting.get(place))?;
+        let request = self.live(*self.places.get(&request)?)?;
         Some(&request.tokens)
     }
 
-    /// Preemptions since the start.
-    pub fn preemptions(&self) -> u64 {
-        self.preemptions
+    /// What has been done since the start.
+    pub fn counts(&self) -> SchedulerCounts {
+        SchedulerCounts {
+            kv: self.kv.counts(),
+            ..self.counts
+        }
     }
 
     /// When the next deadline of a live request is up: a caller with nothing to run sleeps until then.
     pub fn next_timer(&self) -> Option<Time> {
         self.timers.next()
+    }
+
+    /// Forgets all prefixes. Live requests go on with what they have, but nobody will share it. Returns
+    /// how many blocks were forgotten.
+    pub fn reset_prefix_cache(&mut self) -> usize {
+        self.kv.reset_prefix_cache()
+    }
+
+    /// What became reusable and what no longer is, since the last call; nothing unless
+    /// [`KvConfig::events`](maitre_kv::KvConfig::events) asks for it.
+    pub fn take_cache_events(&mut self) -> Vec<CacheEvent> {
+        self.kv.take_events()
+    }
+
+    /// Learns how long a step of `tokens` took, its `moved_blocks` included, which took `moving` of it.
+    /// Step sizes under [`SchedulerConfig::itl_target`] and the use of the host tier follow from it.
+    pub fn observe(&mut self, tokens: usize, took: Time, moved_blocks: usize, moving: Time) {
+        if tokens > 0 {
+            self.cost.observe(tokens, took.saturating_sub(moving));
+        }
+        if moved_blocks > 0 {
+            self.move_cost.observe(moved_blocks, moving);
+        }
+        self.kv.set_offload(self.host_pays(2.0));
+    }
+
+    /// Tokens computed per second of late; `None` before there is anything to go by.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        self.cost.rate()
+    }
+
+    /// Whether moving a block `ways` times costs less than computing its tokens again.
+    pub(crate) fn host_pays(&self, ways: f64) -> bool {
+        match (self.cost.line(), self.move_cost.line()) {
+            (Some(step), Some(moving)) => {
+                let again = step.per_token * f64::from(self.config.kv.block_size);
+                ways * moving.per_token < again
+            }
+            // Nothing known: memory is copied faster than tokens are computed on anything we know.
+            _ => true,
+        }
     }
 }

@@ -1,0 +1,110 @@
+//! The host tier: blocks that had to leave the pool and wait in ordinary memory.
+//!
+//! The tier holds a block under its name or not at all. A block that moves back leaves it; its place can be
+//! taken again only when the step that reads it is done.
+
+use std::collections::HashMap;
+
+use crate::BlockHash;
+use crate::lru::Lru;
+
+/// What became of a block that was offered to the tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It has to be copied to this place, and the name that was there is forgotten.
+    Copy {
+        place: u32,
+        forgotten: Option<BlockHash>,
+    },
+    /// It is there already.
+    Present,
+    /// Every place is being read by a step in flight.
+    NoPlace,
+}
+
+/// The places of the tier.
+#[derive(Debug, Clone)]
+pub(crate) struct HostTier {
+    by_hash: HashMap<BlockHash, u32>,
+    /// Per place, the name of what it holds.
+    names: Vec<Option<BlockHash>>,
+    empty: Vec<u32>,
+    used: Lru,
+}
+
+impl HostTier {
+    pub(crate) fn new(num_places: u32) -> Self {
+        Self {
+            by_hash: HashMap::with_capacity(num_places as usize),
+            names: vec![None; num_places as usize],
+            empty: (0..num_places).rev().collect(),
+            used: Lru::new(num_places),
+        }
+    }
+
+    /// Blocks it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.used.len()
+    }
+
+    pub(crate) fn contains(&self, hash: BlockHash) -> bool {
+        self.by_hash.contains_key(&hash)
+    }
+
+    /// Finds a place for a block that leaves the pool.
+    pub(crate) fn store(&mut self, hash: BlockHash) -> Stored {
+        if let Some(&place) = self.by_hash.get(&hash) {
+            self.used.remove(place);
+            self.used.push(place);
+            return Stored::Present;
+        }
+        let (place, forgotten) = match self.empty.pop() {
+            Some(place) => (place, None),
+            None => match self.used.pop() {
+                Some(place) => (place, self.names[place as usize].take()),
+                None => return Stored::NoPlace,
+            },
+        };
+        if let Some(forgotten) = forgotten {
+            self.by_hash.remove(&forgotten);
+        }
+        self.names[place as usize] = Some(hash);
+        self.by_hash.insert(hash, place);
+        self.used.push(place);
+        Stored::Copy { place, forgotten }
+    }
+
+    /// Takes a block out. Its place stays as it is until [`HostTier::vacate`].
+    pub(crate) fn take(&mut self, hash: BlockHash) -> Option<u32> {
+        let place = self.by_hash.remove(&hash)?;
+        self.names[place as usize] = None;
+        self.used.remove(place);
+        Some(place)
+    }
+
+    /// Nothing reads this place any more.
+    pub(crate) fn vacate(&mut self, place: u32) {
+        self.empty.push(place);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        while let Some(place) = self.used.pop() {
+            self.names[place as usize] = None;
+            self.empty.push(place);
+        }
+        self.by_hash.clear();
+    }
+
+    /// Whether names and places agree, and each place is counted once; `in_use` are being read.
+    pub(crate) fn is_consistent(&self, in_use: usize) -> bool {
+        let named = self.names.iter().flatten().count();
+        let found = self.by_hash.iter().all(|(&hash, &place)| {
+            self.names[place as usize] == Some(hash) && self.used.contains(place)
+        });
+        found
+            && named == self.by_hash.len()
+            && named == self.used.len()
+            && self.empty.len() + named + in_use == self.names.len()
+    }
+}

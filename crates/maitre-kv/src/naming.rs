@@ -1,0 +1,96 @@
+//! Remembering: which contents get a name, and when they lose it.
+//!
+//! A block is named when a *committed* step has filled it. If its name is taken, another block holds the same
+//! tokens after the same prefix, and because a token's keys and values do not depend on the batch it was
+//! computed in, the same bits: the sequence moves over to that block and gives its own back. So a name
+//! belongs to one block, and a sequence holds the blocks that its named prefix leads to, from which follows
+//! that a block is evicted before the one it depends on.
+
+use std::ops::Range;
+
+use crate::{BlockId, CacheEvent, HashChain, KvManager, SeqId};
+
+impl KvManager {
+    /// Names the full blocks of `sequence` among its first `computed` positions, which committed steps have
+    /// written; `tokens` are the sequence's and `chain` has the hashes of their full blocks.
+    ///
+    /// No step in flight may read or write the sequence: its table may change.
+    pub fn commit(&mut self, sequence: SeqId, chain: &HashChain, tokens: &[u32], computed: usize) {
+        if !self.config.prefix_cache {
+            return;
+        }
+        let full = computed.min(tokens.len()) / self.config.block_size as usize;
+        let Some(mut table) = self.tables.remove(&sequence) else {
+            return;
+        };
+        let end = if table.outdated {
+            0
+        } else {
+            full.min(chain.hashes().len())
+        };
+        for index in table.named.max(table.behind)..end.min(table.blocks.len()) {
+            let own = table.blocks[index];
+            match self.index.find(chain.hashes()[index]) {
+                None => {
+                    self.name(own, chain, index, tokens);
+                    self.announce(chain, index, tokens);
+                }
+                Some(known) if known == own => {}
+                Some(known) => {
+                    self.pool.hold(known);
+                    self.let_go(own);
+                    table.replace(index, known);
+                    self.counts.merged += 1;
+                }
+            }
+            table.named = index + 1;
+        }
+        self.tables.insert(sequence, table);
+    }
+
+    /// Forgets all contents that idle blocks and the host tier hold, and lets no live sequence name what
+    /// it has computed so far. Returns how many names are gone.
+    pub fn reset_prefix_cache(&mut self) -> usize {
+        let named = self.index.clear();
+        for &block in &named {
+            self.pool.unname(block);
+        }
+        for table in self.tables.values_mut() {
+            table.outdated = true;
+        }
+        let forgotten = named.len() + self.host.len();
+        self.host.clear();
+        self.tell(|| CacheEvent::Cleared);
+        forgotten
+    }
+
+    /// Names `block` as block `index` of `chain`, the hashes of `tokens`.
+    pub(crate) fn name(&mut self, block: BlockId, chain: &HashChain, index: usize, tokens: &[u32]) {
+        let tokens = &tokens[self.positions(index)];
+        self.index.insert(
+            block,
+            chain.hashes()[index],
+            chain.parent(index),
+            index == 0,
+            tokens,
+        );
+    }
+
+    /// Says that block `index` of `chain` can be reused, if it could not before.
+    fn announce(&mut self, chain: &HashChain, index: usize, tokens: &[u32]) {
+        let hash = chain.hashes()[index];
+        if !self.host.contains(hash) {
+            let tokens = &tokens[self.positions(index)];
+            self.tell(|| CacheEvent::Stored {
+                hash,
+                parent: (index > 0).then(|| chain.parent(index)),
+                tokens: tokens.to_vec(),
+            });
+        }
+    }
+
+    fn positions(&self, index: usize) -> Range<usize> {
+        let size = self.config.block_size as usize;
+        index * size..(index + 1) * size
+    }
+}

@@ -1,0 +1,48 @@
+//! One sequence's block table, and what is known about its blocks.
+
+use crate::BlockId;
+
+/// How a table changed since it was last told: keep the first `keep` entries, then append `blocks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableDelta {
+    /// Leading entries that are as they were.
+    pub keep: usize,
+    /// The entries after them.
+    pub blocks: Vec<BlockId>,
+}
+
+/// The blocks of one sequence.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table {
+    /// In the order of their positions; [`BlockId::NONE`] for those that were never held.
+    pub(crate) blocks: Vec<BlockId>,
+    /// Leading blocks that lie behind the window and are not held.
+    pub(crate) behind: usize,
+    /// Leading blocks whose contents are those that the index knows by their name.
+    pub(crate) named: usize,
+    /// The cache was reset since the sequence began: its contents are not to be named any more.
+    pub(crate) outdated: bool,
+    /// Entries that were told and have not changed since.
+    pub(crate) told: usize,
+}
+
+impl Table {
+    /// The blocks it holds.
+    pub(crate) fn held(&self) -> &[BlockId] {
+        self.blocks.get(self.behind..).unwrap_or(&[])
+    }
+
+    pub(crate) fn replace(&mut self, index: usize, block: BlockId) {
+        if let Some(entry) = self.blocks.get_mut(index) {
+            *entry = block;
+            self.told = self.told.min(index);
+        }
+    }
+
+    pub(crate) fn take_delta(&mut self, reach: usize) -> TableDelta {
+        let keep = self.told.min(reach);
+        let blocks = self.blocks.get(keep..reach).unwrap_or(&[]).to_vec();
+        self.told = self.told.max(keep + blocks.len());
+        TableDelta { keep, blocks }
+    }
+}

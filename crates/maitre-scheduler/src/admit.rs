@@ -1,0 +1,160 @@
+//! Admission: who leaves the queue, with what it finds of its beginning.
+//!
+//! The policy names the next requests that are equals to it. Among them, one whose prefix is cached goes
+//! first: it costs less, and its prefix may be gone later. But none is overtaken in that way for longer than
+//! [`SchedulerConfig::reorder_within`](crate::SchedulerConfig::reorder_within).
+
+use maitre_kv::{Admission, PrefixHit};
+
+use crate::policy::Service;
+use crate::request::{Place, Request};
+use crate::schedule::Draft;
+use crate::{Admitted, Scheduler, Time};
+
+/// Equals that are compared by their cached prefix.
+const COMPARED: usize = 16;
+
+impl Scheduler {
+    /// Admits while budget, seats and blocks last. Nobody overtakes a request that has to wait for blocks.
+    pub(crate) fn admit(&mut self, now: Time, draft: &mut Draft) {
+        while draft.budget > 0 && self.running.len() < self.config.max_seqs {
+            let admitted = self
+                .choose(now)
+                .into_iter()
+                .flatten()
+                .any(|place| self.seat(place, draft));
+            if !admitted {
+                return;
+            }
+        }
+    }
+
+    /// The request that should go next, and the one to take if that one does not fit.
+    fn choose(&self, now: Time) -> [Option<Place>; 2] {
+        let ready = |place: &Place| self.waiting.get(place).is_some_and(|it| self.is_ready(it));
+        let mut equals = self.policy.next(COMPARED);
+        equals.retain(ready);
+        let Some(&first) = equals.first() else {
+            return [None, None];
+        };
+        let waited = now.saturating_sub(first.arrival());
+        if equals.len() == 1 || waited >= self.config.reorder_within || self.kv.named_blocks() == 0
+        {
+            return [Some(first), None];
+        }
+        let mut best = (first, self.cached_blocks(first));
+        for &place in &equals[1..] {
+            let cached = self.cached_blocks(place);
+            if cached > best.1 {
+                best = (place, cached);
+            }
+        }
+        [Some(best.0), (best.0 != first).then_some(first)]
+    }
+
+    /// A fork waits for the prompt it shares. If its parent is gone, it goes its own way.
+    fn is_ready(&self, request: &Request) -> bool {
+        let Some(parent) = request.fork_of else {
+            return true;
+        };
+        match self.running.get(&parent) {
+            Some(parent) => parent.committed >= request.prompt_len,
+            None => !self.waiting.contains_key(&parent),
+        }
+    }
+
+    fn cached_blocks(&self, place: Place) -> usize {
+        let Some(request) = self.waiting.get(&place).filter(|it| it.read_cache) else {
+            return 0;
+        };
+        let hit = self
+            .kv
+            .find_prefix(&request.chain, &request.tokens, self.host_pays(1.0));
+        hit.pool_blocks + hit.host_blocks
+    }
+
+    /// Admits one request if its blocks fit, and plans its first span.
+    fn seat(&mut self, place: Place, draft: &mut Draft) -> bool {
+        let Some(cached) = self.take_blocks(place) else {
+            return false;
+        };
+        let Some(mut request) = self.dequeue(place) else {
+            return false;
+        };
+        self.timers.forget_queue_deadline(place, &mut request);
+        let known = request.tokens.len();
+        request.fork_of = None;
+        request.prefill_len = known;
+        request.cached = cached;
+        // The last token is computed in any case: its logits are wanted.
+        request.committed = cached.min(known - 1);
+        request.scheduled = request.committed;
+        self.charge(&mut request);
+        if request.read_cache {
+            self.counts.prefix_queries += known as u64;
+            self.counts.prefix_hits += request.committed as u64;
+        }
+        draft.plan.admitted.push(Admitted {
+            request: request.id,
+            cached_tokens: request.committed,
+            known_tokens: known,
+            again: request.preemptions > 0,
+        });
+        let num_tokens = request.unscheduled().min(draft.budget);
+        self.running.insert(place, request);
+        self.plan_span(place, num_tokens, draft);
+        true
+    }
+
+    /// Takes the blocks of a waiting request: those of its parent, those that are cached, or new ones.
+    /// Returns how many positions need no computing, or nothing if there are too few blocks.
+    fn take_blocks(&mut self, place: Place) -> Option<usize> {
+        let request = self.waiting.get(&place)?;
+        let sequence = place.sequence();
+        // A window gives blocks back as the request grows, so it never needs them all at once.
+        let reserve = if request.has_reservation() && self.config.kv.window.is_none() {
+            request.full_len
+        } else {
+            request.tokens.len() + 1
+        };
+        let headroom = self.running.len();
+        if let Some(parent) = request.fork_of.map(Place::sequence)
+            && self.kv.can_fork(parent, request.prompt_len)
+        {
+            let shared = request.prompt_len;
+            let forked = self.kv.fork(parent, sequence, shared, reserve, headroom);
+            return forked.is_ok().then_some(shared);
+        }
+        let hit = if request.read_cache {
+            self.kv
+                .find_prefix(&request.chain, &request.tokens, self.host_pays(1.0))
+        } else {
+            PrefixHit::default()
+        };
+        let admission = Admission {
+            tokens: &request.tokens,
+            chain: &request.chain,
+            hit,
+            reserve,
+            headroom,
+        };
+        self.kv.admit(sequence, &admission).ok()
+    }
+
+    /// Puts the tokens that an admitted request is about to compute on its tenant's account, unless they
+    /// were before: what a preemption costs is not the tenant's doing.
+    fn charge(&mut self, request: &mut Request) {
+        let new = request.tokens.len()
+            - request
+                .paid
+                .max(request.committed)
+                .min(request.tokens.len());
+        request.paid = request.tokens.len();
+        self.policy.served(Service {
+            tenant: request.tenant,
+            weight: request.weight,
+            prompt_tokens: new,
+            output_tokens: 0,
+        });
+    }
+}

@@ -1,0 +1,73 @@
+//! Policies that rank a request once and for all by what it brings with it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{Policy, Waiting};
+use crate::request::{Place, Time};
+
+/// How long a request without a deadline counts as having.
+const IMPLIED_DEADLINE: Time = Time::from_secs(60);
+
+type Rank = fn(&Waiting) -> i128;
+
+/// Admits by a fixed rank, smaller first, and by arrival within one.
+#[derive(Clone)]
+pub struct Ranked {
+    rank: Rank,
+    waiting: BTreeSet<(i128, Place)>,
+}
+
+impl Ranked {
+    fn by(rank: Rank) -> Self {
+        Self {
+            rank,
+            waiting: BTreeSet::new(),
+        }
+    }
+
+    /// First come, first served: everybody has the same rank.
+    pub fn fcfs() -> Self {
+        Self::by(|_| 0)
+    }
+
+    /// The highest priority first.
+    pub fn priority() -> Self {
+        Self::by(|request| -i128::from(request.priority))
+    }
+
+    /// The earliest deadline first.
+    pub fn deadline() -> Self {
+        Self::by(|request| {
+            let implied = request.place.arrival().saturating_add(IMPLIED_DEADLINE);
+            // A Duration has less than 2^94 nanoseconds.
+            request.deadline.unwrap_or(implied).as_nanos() as i128
+        })
+    }
+}
+
+impl Policy for Ranked {
+    fn enter(&mut self, request: &Waiting) {
+        self.waiting.insert(((self.rank)(request), request.place));
+    }
+
+    fn leave(&mut self, request: &Waiting) {
+        self.waiting.remove(&((self.rank)(request), request.place));
+    }
+
+    fn next(&self, limit: usize) -> Vec<Place> {
+        let Some(&(best, _)) = self.waiting.first() else {
+            return Vec::new();
+        };
+        let equals = self.waiting.iter().take_while(|(rank, _)| *rank == best);
+        equals.take(limit).map(|&(_, place)| place).collect()
+    }
+}
+
+impl fmt::Debug for Ranked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ranked")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! Preemption: when blocks run out, somebody gives its own back and waits again (PagedAttention: Kwon et al.
+//! 2023, section 4.5).
+//!
+//! The victim is, among the running requests of the lowest priority, the one with the least work to lose. What
+//! it had computed is not thrown away: its named blocks stay idle until they are needed, go to the host tier
+//! if there is one, and are found again at its next admission; only the rest is computed again.
+//!
+//! Nobody is preempted for ever: the second time earns a reservation, with which the next admission takes all
+//! blocks the request may ever need, and then it is nobody's victim.
+
+use crate::request::Place;
+use crate::schedule::Draft;
+use crate::{Preemption, RequestId, Scheduler};
+
+impl Scheduler {
+    /// Extends the table of a decoding request by its next token, at the cost of others if need be. There
+    /// is no room if it has turned out to be the victim itself, now or earlier in this round, or if a step
+    /// is in flight.
+    pub(crate) fn make_room(&mut self, place: Place, draft: &mut Draft) -> bool {
+        let Some(request) = self.running.get(&place) else {
+            return false;
+        };
+        let (needed_by, len) = (request.id, request.scheduled + 1);
+        while self.kv.grow(place.sequence(), len).is_err() {
+            if !self.in_flight.is_empty() {
+                return false;
+            }
+            let Some(victim) = self.victim() else {
+                return false;
+            };
+            self.preempt(victim, needed_by, draft);
+            if victim == place {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Who loses its blocks next. Of two with as little to lose, the later arrival.
+    fn victim(&self) -> Option<Place> {
+        let loss = |place: Place, committed: usize| {
+            let own = self.kv.exclusive_blocks(place.sequence());
+            committed.min(own * self.config.kv.block_size as usize)
+        };
+        let running = self.running.iter().map(|(&place, request)| {
+            let lost = loss(place, request.committed);
+            let protected = request.has_reservation();
+            let key = (protected, request.priority, lost, std::cmp::Reverse(place));
+            (key, place)
+        });
+        running.min().map(|(_, place)| place)
+    }
+
+    fn preempt(&mut self, victim: Place, needed_by: RequestId, draft: &mut Draft) {
+        let Some(mut request) = self.running.remove(&victim) else {
+            return;
+        };
+        request.preemptions += 1;
+        let preemption = Preemption {
+            request: request.id,
+            needed_by,
+            lost_tokens: request.restart(),
+            freed_blocks: self.kv.release(victim.sequence()),
+            times: request.preemptions,
+        };
+        self.counts.preemptions += 1;
+        self.counts.preempted_tokens += preemption.lost_tokens as u64;
+        draft.plan.preempted.push(preemption);
+        self.enqueue(victim, request);
+    }
+}
