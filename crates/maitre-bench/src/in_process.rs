@@ -73,7 +73,10 @@ fn failure(error: EngineError) -> RequestError {
     let code = match &error {
         EngineError::Invalid { .. } => "INVALID_ARGUMENT",
         EngineError::DuplicateRequest { .. } => "ALREADY_EXISTS",
-        EngineError::QueueFull { .. } | EngineError::SlowReceiver { .. } => "RESOURCE_EXHAUSTED",
+        EngineError::QueueFull { .. }
+        | EngineError::QueueTokensFull { .. }
+        | EngineError::Overloaded { .. }
+        | EngineError::SlowReceiver { .. } => "RESOURCE_EXHAUSTED",
         EngineError::QueueTimeout | EngineError::DeadlineExceeded => "DEADLINE_EXCEEDED",
         EngineError::Cancelled => "CANCELLED",
         EngineError::Draining | EngineError::Stopped => "UNAVAILABLE",

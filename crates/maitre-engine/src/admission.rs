@@ -4,26 +4,26 @@
 //! full queue refuses at once even while a long step runs.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use maitre_scheduler::{RequestId, Time};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::EngineError;
 use crate::command::{CancelledBy, Command, Submission};
+use crate::queue::Queue;
+pub(crate) use crate::queue::{Queued, Rules};
 
 /// Shared by the handle, the step loop and every [`Ticket`].
 #[derive(Debug)]
 pub(crate) struct Admission {
-    max_queue: usize,
-    waiting: AtomicUsize,
     draining: AtomicBool,
     book: Mutex<Book>,
     emptied: Notify,
-    pace: Mutex<Pace>,
+    queue: Mutex<Queue>,
 }
 
 /// Who is in flight, and the way to the step loop. Commands are sent while the book is open, so
@@ -41,39 +41,27 @@ struct Entry {
     cancelled: bool,
 }
 
-/// How fast the queue moves: a moving average of the time between two starts while somebody waits.
-#[derive(Debug, Default)]
-struct Pace {
-    last_start: Option<Time>,
-    mean_gap: Option<Duration>,
-}
-
-const SHORTEST_RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
-const RETRY_WITHOUT_HISTORY: Duration = Duration::from_secs(1);
-
 impl Admission {
-    pub(crate) fn new(max_queue: usize, commands: Sender<Command>) -> Self {
+    pub(crate) fn new(rules: Rules, commands: Sender<Command>) -> Self {
         let book = Book {
             in_flight: HashMap::new(),
             commands,
         };
         Self {
-            max_queue,
-            waiting: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             book: Mutex::new(book),
             emptied: Notify::new(),
-            pace: Mutex::new(Pace::default()),
+            queue: Mutex::new(Queue::new(rules)),
         }
     }
 
     /// Takes a place in the queue for each of `submissions`, enters `request_id` among those in
-    /// flight, and submits.
+    /// flight, and submits. `patience` is how long the request is ready to wait.
     pub(crate) fn enter(
         self: &Arc<Self>,
         request_id: &str,
         submissions: Vec<Submission>,
+        patience: Option<Duration>,
     ) -> Result<Ticket, EngineError> {
         let mut book = lock(&self.book);
         // Read with the book open: after `refuse_new` returns, nobody enters any more.
@@ -85,15 +73,8 @@ impl Admission {
                 request_id: request_id.to_owned(),
             });
         }
-        let places = submissions.len();
-        self.waiting
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| {
-                (waiting + places <= self.max_queue).then_some(waiting + places)
-            })
-            .map_err(|_| EngineError::QueueFull {
-                limit: self.max_queue,
-                retry_after: self.retry_after(),
-            })?;
+        let queued: Vec<Queued> = submissions.iter().map(|one| Queued::of(&one.schedule)).collect();
+        lock(&self.queue).enter(&queued, patience)?;
         let keys = submissions.iter().map(|one| one.schedule.id).collect();
         let entry = Entry {
             keys,
@@ -146,16 +127,30 @@ impl Admission {
         let _ = lock(&self.book).commands.send(Command::Stop);
     }
 
-    /// One request left the queue, to run (`started`) or for good.
-    pub(crate) fn leave_queue(&self, started: Option<Time>) {
-        let before = self.waiting.fetch_sub(1, Ordering::SeqCst);
-        if let Some(now) = started {
-            lock(&self.pace).start(now, before > 1);
-        }
+    /// Has the loop forget all prefixes and say how many blocks that were.
+    pub(crate) fn reset_prefix_cache(&self, answer: oneshot::Sender<usize>) -> Result<(), EngineError> {
+        let command = Command::ResetPrefixCache(answer);
+        let told = lock(&self.book).commands.send(command);
+        told.map_err(|_| EngineError::Stopped)
+    }
+
+    /// One sequence left the queue, to run (`started`) or for good.
+    pub(crate) fn leave_queue(&self, queued: Queued, started: Option<Time>) {
+        lock(&self.queue).leave(queued, started);
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
+        self.queue().0
+    }
+
+    /// Sequences that wait for their first step, and their prompt tokens.
+    pub(crate) fn queue(&self) -> (usize, usize) {
+        lock(&self.queue).size()
+    }
+
+    /// How long a newcomer would wait at the pace of late, if there is one.
+    pub(crate) fn estimated_wait(&self) -> Option<Duration> {
+        lock(&self.queue).estimated_wait()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -184,14 +179,6 @@ impl Admission {
             emptied.await;
         }
     }
-
-    fn retry_after(&self) -> Duration {
-        lock(&self.pace)
-            .mean_gap
-            .map_or(RETRY_WITHOUT_HISTORY, |gap| {
-                gap.clamp(SHORTEST_RETRY, LONGEST_RETRY)
-            })
-    }
 }
 
 impl Entry {
@@ -203,19 +190,6 @@ impl Entry {
                 why: CancelledBy::Caller,
             });
         }
-    }
-}
-
-impl Pace {
-    /// A request started; `others_wait` tells whether the next start follows as soon as it can. A
-    /// gap in which nobody waited says nothing about how fast the queue moves.
-    fn start(&mut self, now: Time, others_wait: bool) {
-        if let Some(last) = self.last_start {
-            let gap = now.saturating_sub(last);
-            // A quarter of the newest gap: settles within about eight starts.
-            self.mean_gap = Some(self.mean_gap.map_or(gap, |mean| (mean * 3 + gap) / 4));
-        }
-        self.last_start = others_wait.then_some(now);
     }
 }
 
@@ -261,22 +235,4 @@ impl Drop for Ticket {
 /// while one was held leaves nothing half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_gaps_in_which_somebody_waited_count() {
-        let mut pace = Pace::default();
-        let at = Time::from_millis;
-        pace.start(at(0), true);
-        pace.start(at(400), false);
-        assert_eq!(pace.mean_gap, Some(at(400)));
-        pace.start(at(3_600_000), true);
-        assert_eq!(pace.mean_gap, Some(at(400)), "an idle hour says nothing");
-        pace.start(at(3_600_800), true);
-        assert_eq!(pace.mean_gap, Some(at(500)));
-    }
 }

@@ -9,11 +9,12 @@ use maitre_model::{
     GenerationDefaults, LoadFormat, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
 };
 use maitre_sampling::SamplingParams;
+use maitre_scheduler::PolicyKind;
 use maitre_tensor::{Backend, KvFormat, WeightFormat};
 use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, available_memory};
-use crate::info::{EngineInfo, EngineLimits, MemoryBudget};
+use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::{Engine, Parts, StartError};
 
 /// Largest `--block-size`: past it a block is a whole sequence of most models.
@@ -34,6 +35,9 @@ pub struct EngineBuilder {
     max_seqs: usize,
     max_batched_tokens: usize,
     max_queue: usize,
+    max_queued_tokens: usize,
+    host_kv_bytes: u64,
+    scheduling: Scheduling,
     stall_after: Duration,
 }
 
@@ -50,6 +54,9 @@ impl EngineBuilder {
             max_seqs: 128,
             max_batched_tokens: 512,
             max_queue: 1024,
+            max_queued_tokens: 1 << 20,
+            host_kv_bytes: 0,
+            scheduling: Scheduling::default(),
             stall_after: Duration::from_secs(5),
         }
     }
@@ -133,6 +140,78 @@ impl EngineBuilder {
         self
     }
 
+    /// Prompt tokens that may wait, over all sequences; default 1,048,576. A single request may be
+    /// longer.
+    #[must_use]
+    pub fn max_queued_tokens(mut self, tokens: usize) -> Self {
+        self.max_queued_tokens = tokens;
+        self
+    }
+
+    /// Refuse at once what would wait longer than this for its first step; default: nothing. Only
+    /// first come, first served can tell beforehand.
+    #[must_use]
+    pub fn max_queue_wait(mut self, wait: Option<Duration>) -> Self {
+        self.scheduling.max_queue_wait = wait;
+        self
+    }
+
+    /// Who is admitted first; default: first come, first served.
+    #[must_use]
+    pub fn policy(mut self, policy: PolicyKind) -> Self {
+        self.scheduling.policy = policy;
+        self
+    }
+
+    /// Whether requests share the KV blocks of equal prefixes; default: they do. Answers are the
+    /// same either way.
+    #[must_use]
+    pub fn prefix_cache(mut self, enabled: bool) -> Self {
+        self.scheduling.prefix_cache = enabled;
+        self
+    }
+
+    /// Bytes of ordinary memory for KV blocks that the pool has no room for; default 0. On a CPU the
+    /// pool is ordinary memory itself, and a larger pool does the same at less cost.
+    #[must_use]
+    pub fn host_kv_bytes(mut self, bytes: u64) -> Self {
+        self.host_kv_bytes = bytes;
+        self
+    }
+
+    /// How long a step may take while somebody's next token waits for it: prompts enter in chunks
+    /// as small as that takes. Default: no limit but the token budget.
+    #[must_use]
+    pub fn itl_target(mut self, target: Option<Duration>) -> Self {
+        self.scheduling.itl_target = target;
+        self
+    }
+
+    /// How long a request may be overtaken by others whose prefix is cached; default 1 s, zero for
+    /// strict order.
+    #[must_use]
+    pub fn reorder_within(mut self, age: Duration) -> Self {
+        self.scheduling.reorder_within = age;
+        self
+    }
+
+    /// A tenant's share of the service relative to others', who have 1; counts under
+    /// [`PolicyKind::Fair`].
+    #[must_use]
+    pub fn tenant_weight(mut self, tenant: impl Into<String>, weight: u32) -> Self {
+        self.scheduling
+            .tenant_weights
+            .insert(tenant.into(), weight);
+        self
+    }
+
+    /// Publish what the prefix cache gains and loses, see [`Engine::cache_events`]; default: no.
+    #[must_use]
+    pub fn cache_events(mut self, publish: bool) -> Self {
+        self.scheduling.cache_events = publish;
+        self
+    }
+
     /// How long the step loop may be silent before readiness says so; default 5 s.
     #[must_use]
     pub fn stall_after(mut self, silence: Duration) -> Self {
@@ -180,16 +259,20 @@ impl EngineBuilder {
             weights: model.weight_bytes() as u64,
             kv_per_token,
             kv_cache: kv_per_token * limits.kv_tokens() as u64,
+            host_kv: kv_per_token * (limits.num_host_blocks * limits.block_size) as u64,
             workspace: 0,
             available,
         };
         check_memory(&memory)?;
-        let config = RunnerConfig::new(
-            narrow(limits.num_blocks),
-            narrow(limits.block_size),
-            limits.max_batched_tokens,
-            limits.max_seqs,
-        );
+        let config = RunnerConfig {
+            num_host_blocks: narrow(limits.num_host_blocks),
+            ..RunnerConfig::new(
+                narrow(limits.num_blocks),
+                narrow(limits.block_size),
+                limits.max_batched_tokens,
+                limits.max_seqs,
+            )
+        };
         let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
         memory.workspace = runner.workspace_bytes() as u64;
         check_memory(&memory)?;
@@ -231,6 +314,10 @@ impl EngineBuilder {
             eos_token_ids: model.generation_defaults().eos_token_ids.clone(),
             has_chat_template: tokenizer.has_chat_template(),
             limits,
+            scheduling: Scheduling {
+                window: config.sliding_window,
+                ..self.scheduling.clone()
+            },
             memory,
         }
     }
@@ -241,6 +328,7 @@ impl EngineBuilder {
             ("--max-seqs", self.max_seqs, MAX_COUNT),
             ("--max-batched-tokens", self.max_batched_tokens, MAX_COUNT),
             ("--max-queue", self.max_queue, MAX_COUNT),
+            ("--max-queued-tokens", self.max_queued_tokens, usize::MAX),
             (
                 "--max-model-len",
                 self.max_model_len.unwrap_or(1),
@@ -254,6 +342,21 @@ impl EngineBuilder {
                     expected: format!("at least 1 and at most {most}"),
                 });
             }
+        }
+        self.check_times()?;
+        if let Some((tenant, _)) = self.scheduling.tenant_weights.iter().find(|(_, w)| **w == 0) {
+            return Err(StartError::Setting {
+                setting: "--tenant-weight",
+                found: format!("{tenant}=0"),
+                expected: "at least 1".into(),
+            });
+        }
+        if self.host_kv_bytes > 0 && !self.scheduling.prefix_cache {
+            return Err(StartError::Setting {
+                setting: "--host-kv-bytes",
+                found: self.host_kv_bytes.to_string(),
+                expected: "0 with --no-prefix-cache: the host tier keeps cached prefixes".into(),
+            });
         }
         // More threads than cores would wait for each other at every operator.
         if let Some(threads) = self.threads.filter(|n| !(1..=cores()).contains(n)) {
@@ -275,6 +378,23 @@ impl EngineBuilder {
                     self.max_seqs
                 ),
             });
+        }
+        Ok(())
+    }
+
+    /// Times of zero would refuse everything.
+    fn check_times(&self) -> Result<(), StartError> {
+        for (setting, time) in [
+            ("--itl-target-ms", self.scheduling.itl_target),
+            ("--max-queue-wait-ms", self.scheduling.max_queue_wait),
+        ] {
+            if time.is_some_and(|time| time.is_zero()) {
+                return Err(StartError::Setting {
+                    setting,
+                    found: "0".into(),
+                    expected: "at least 1, or leave it out".into(),
+                });
+            }
         }
         Ok(())
     }
@@ -323,11 +443,26 @@ impl EngineBuilder {
             available,
         }
         .num_blocks()?;
+        let block_bytes =
+            model.config().kv_bytes_per_token(model.kv_dtype()) * self.block_size as u64;
+        let num_host_blocks = (self.host_kv_bytes / block_bytes.max(1)) as usize;
+        if let (Some(window), 1..) = (model.config().sliding_window, num_host_blocks) {
+            return Err(StartError::Setting {
+                setting: "--host-kv-bytes",
+                found: self.host_kv_bytes.to_string(),
+                expected: format!(
+                    "0: this model attends through a window of {window} tokens, which the host tier \
+                     does not support"
+                ),
+            });
+        }
         Ok(EngineLimits {
             max_model_len,
             max_seqs: self.max_seqs,
             max_batched_tokens: self.max_batched_tokens,
             max_queue: self.max_queue,
+            max_queued_tokens: self.max_queued_tokens,
+            num_host_blocks,
             block_size: self.block_size,
             num_blocks: num_blocks as usize,
         })
@@ -393,13 +528,13 @@ fn check_defaults(defaults: &GenerationDefaults, vocab_size: usize) -> Result<()
 /// The KV pool and the workspace must fit into what the weights left.
 fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
     match memory.available {
-        Some(available) if memory.kv_cache + memory.workspace > available => {
-            let left = available.saturating_sub(memory.workspace);
+        Some(available) if memory.kv_cache + memory.host_kv + memory.workspace > available => {
+            let left = available.saturating_sub(memory.workspace + memory.host_kv);
             Err(StartError::OutOfMemory {
                 kv_tokens_that_fit: left / memory.kv_per_token.max(1),
-                needed: memory.weights + memory.kv_cache + memory.workspace,
+                needed: memory.weights + memory.kv_cache + memory.host_kv + memory.workspace,
                 weights: memory.weights,
-                kv: memory.kv_cache,
+                kv: memory.kv_cache + memory.host_kv,
                 workspace: memory.workspace,
                 available: available + memory.weights,
             })

@@ -2,6 +2,7 @@
 
 use maitre_sampling::SamplingParams;
 use maitre_scheduler::{NewRequest, RequestId};
+use tokio::sync::oneshot;
 
 use crate::output::Output;
 
@@ -17,6 +18,8 @@ pub(crate) enum Command {
         /// On whose behalf.
         why: CancelledBy,
     },
+    /// Forget all prefixes, and say how many blocks that were.
+    ResetPrefixCache(oneshot::Sender<usize>),
     /// End the loop.
     Stop,
 }

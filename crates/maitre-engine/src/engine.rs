@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 use maitre_model::ModelSource;
 use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use crate::admission::Admission;
+use crate::cache_events::{self, CacheEventBatch, CacheEvents};
 use crate::command::Submission;
 use crate::info::EngineInfo;
 use crate::limits::MAX_UNREAD_EVENTS;
 use crate::output::{Output, Times};
 use crate::resolve::{House, Resolved};
 use crate::seeds::Seeds;
+use crate::tenants::Tenants;
 use crate::vitals::Vitals;
 use crate::{Delta, EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
 
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) long_texts: Arc<Semaphore>,
     pub(crate) next_key: AtomicU64,
     pub(crate) seeds: Seeds,
+    pub(crate) tenants: Tenants,
+    pub(crate) cache_events: broadcast::WeakSender<CacheEventBatch>,
     pub(crate) started: Instant,
 }
 
@@ -148,7 +152,8 @@ impl Engine {
                 self.submission(request, &resolved, id, index, submitted, events.clone())
             })
             .collect();
-        let ticket = shared.admission.enter(&request_id, submissions)?;
+        let patience = request.service.queue_timeout;
+        let ticket = shared.admission.enter(&request_id, submissions, patience)?;
         Ok(Generation::new(request_id, request.n, receiver, ticket))
     }
 
@@ -167,14 +172,22 @@ impl Engine {
         let after = |wait: Option<Duration>| wait.map(|wait| submitted + wait);
         Submission {
             schedule: NewRequest {
-                id,
-                prompt: resolved.prompt.clone(),
-                max_tokens: choice.max_tokens as usize,
                 priority: request.service.priority,
+                tenant: self.shared.tenants.id(&request.service.tenant),
+                weight: self.shared.tenants.weight(&request.service.tenant),
                 arrival: submitted,
                 deadline: after(resolved.ends_after),
                 queue_deadline: after(request.service.queue_timeout),
                 prompt_logits: choice.prompt_logprobs.is_some(),
+                namespace: self
+                    .shared
+                    .tenants
+                    .namespace(&request.service.tenant, &request.cache.salt),
+                read_cache: !request.cache.bypass,
+                write_cache: !request.cache.bypass,
+                // Answers to one prompt share its blocks.
+                fork_of: (index > 0).then(|| RequestId(id.0 - u64::from(index))),
+                ..NewRequest::new(id.0, resolved.prompt.clone(), choice.max_tokens as usize)
             },
             choice,
             output: self.output(request, &resolved.prompt, index, submitted, events),
@@ -215,6 +228,7 @@ impl Engine {
             include_stop: stopping.include_stop,
             echo,
             prompt_tokens: u32::try_from(prompt.len()).unwrap_or(u32::MAX),
+            cached_prompt_tokens: 0,
             events,
             times: Times {
                 submitted,
@@ -269,9 +283,37 @@ impl Engine {
     #[must_use]
     pub fn load(&self) -> Load {
         let admission = &self.shared.admission;
-        self.shared
-            .vitals
-            .load(admission.waiting(), admission.in_flight())
+        let (waiting, waiting_tokens) = admission.queue();
+        Load {
+            waiting,
+            waiting_tokens,
+            in_flight: admission.in_flight(),
+            estimated_wait: admission.estimated_wait().unwrap_or_default(),
+            ..self.shared.vitals.load()
+        }
+    }
+
+    /// Forgets all cached prefixes; requests in flight go on with what they hold. Returns how many
+    /// blocks were forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Stopped`] if the step loop has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the prefixes are forgotten even if this future is dropped.
+    pub async fn reset_prefix_cache(&self) -> Result<usize, EngineError> {
+        let (answer, forgotten) = oneshot::channel();
+        self.shared.admission.reset_prefix_cache(answer)?;
+        forgotten.await.map_err(|_| EngineError::Stopped)
+    }
+
+    /// Changes of the prefix cache from now on, for routers. Nothing comes unless
+    /// [`EngineBuilder::cache_events`] asks for it.
+    #[must_use]
+    pub fn cache_events(&self) -> CacheEvents {
+        cache_events::listen(&self.shared.cache_events)
     }
 
     /// What was built: model, limits, memory.

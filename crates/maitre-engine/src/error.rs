@@ -50,6 +50,39 @@ pub enum EngineError {
         /// When a place should be free, from the pace at which waiting requests start.
         retry_after: Duration,
     },
+    /// Too many prompt tokens are waiting.
+    #[error(
+        "{queued_tokens} prompt tokens wait, and with this request's {new_tokens} the limit of {limit} would \
+         be passed; try again in {} ms",
+        retry_after.as_millis()
+    )]
+    QueueTokensFull {
+        /// Prompt tokens that wait.
+        queued_tokens: usize,
+        /// Prompt tokens of the request.
+        new_tokens: usize,
+        /// Prompt tokens that may wait.
+        limit: usize,
+        /// When there should be room, from the pace at which waiting requests start.
+        retry_after: Duration,
+    },
+    /// The request would wait too long, so it is told at once.
+    #[error(
+        "the request would wait about {} ms for its first step, more than the {} ms {whose}; try again in {} ms",
+        estimate.as_millis(),
+        limit.as_millis(),
+        retry_after.as_millis()
+    )]
+    Overloaded {
+        /// How long it would wait at the pace of late.
+        estimate: Duration,
+        /// How long it may wait.
+        limit: Duration,
+        /// Who says so.
+        whose: &'static str,
+        /// When the wait should be short enough.
+        retry_after: Duration,
+    },
     /// The request waited longer than its `queue_timeout`.
     #[error("the request waited longer than its queue_timeout allows")]
     QueueTimeout,

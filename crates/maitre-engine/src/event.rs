@@ -113,6 +113,8 @@ pub enum Matched {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// Of them, those that the prefix cache had.
+    pub cached_prompt_tokens: u32,
     /// Tokens generated, the stopping one included.
     pub completion_tokens: u32,
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use maitre_model::{Batch, Logits, ModelError, Runner};
+use maitre_model::{Batch, BlockMoves, Logits, ModelError, Runner};
 use maitre_tensor::Heartbeat;
 
 /// Runs ragged batches. The real one is [`Runner`]; tests bring doubles that fail, stall or panic.
@@ -18,6 +18,13 @@ pub trait Executor: Send {
 
     /// Beats once per operator, so that a long step can be told from a stuck one.
     fn heartbeat(&self) -> Heartbeat;
+
+    /// Copies blocks of the KV cache before a step: to the host tier, back from it, within the pool.
+    ///
+    /// # Errors
+    ///
+    /// Blocks that do not exist, or an operator that failed; what the blocks hold is not known then.
+    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError>;
 
     /// Computes one step: hidden states of the batch's output rows, keys and values into its slots.
     ///
@@ -47,6 +54,10 @@ impl Executor for Runner {
 
     fn heartbeat(&self) -> Heartbeat {
         Runner::heartbeat(self).clone()
+    }
+
+    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+        Runner::move_blocks(self, moves)
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {

@@ -1,6 +1,10 @@
 //! What an engine is made of, for banners, `GetServerInfo` and `maitre inspect`.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
+
+use maitre_scheduler::PolicyKind;
 
 /// Facts about a running engine; they never change after start.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +33,8 @@ pub struct EngineInfo {
     pub has_chat_template: bool,
     /// Bounds the operator set.
     pub limits: EngineLimits,
+    /// How requests are served within them.
+    pub scheduling: Scheduling,
     /// Where the memory goes.
     pub memory: MemoryBudget,
 }
@@ -44,10 +50,14 @@ pub struct EngineLimits {
     pub max_batched_tokens: usize,
     /// Sequences that may wait.
     pub max_queue: usize,
+    /// Prompt tokens that may wait.
+    pub max_queued_tokens: usize,
     /// Tokens per KV block.
     pub block_size: usize,
     /// KV blocks in the pool.
     pub num_blocks: usize,
+    /// KV blocks of the host tier, where blocks go that the pool has no room for.
+    pub num_host_blocks: usize,
 }
 
 impl EngineLimits {
@@ -58,6 +68,43 @@ impl EngineLimits {
     }
 }
 
+/// How requests are served: who goes first, what is remembered, what is promised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scheduling {
+    /// Who is admitted first.
+    pub policy: PolicyKind,
+    /// Whether prefixes are shared between requests.
+    pub prefix_cache: bool,
+    /// Positions that a token attends to; `None` = all before it.
+    pub window: Option<usize>,
+    /// How long a step may take while somebody's next token waits for it.
+    pub itl_target: Option<Duration>,
+    /// Requests that would wait longer than this are refused at once.
+    pub max_queue_wait: Option<Duration>,
+    /// How long a request may be overtaken by others whose prefix is cached.
+    pub reorder_within: Duration,
+    /// Whether changes of the prefix cache are published; see
+    /// [`Engine::cache_events`](crate::Engine::cache_events).
+    pub cache_events: bool,
+    /// Tenants' shares relative to 1, which everybody else has.
+    pub tenant_weights: HashMap<String, u32>,
+}
+
+impl Default for Scheduling {
+    fn default() -> Self {
+        Self {
+            policy: PolicyKind::Fcfs,
+            prefix_cache: true,
+            window: None,
+            itl_target: None,
+            max_queue_wait: None,
+            reorder_within: Duration::from_secs(1),
+            cache_events: false,
+            tenant_weights: HashMap::new(),
+        }
+    }
+}
+
 /// The memory the engine takes, in bytes, all of it fixed at start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryBudget {
@@ -65,6 +112,8 @@ pub struct MemoryBudget {
     pub weights: u64,
     /// The KV pool (reserved; touched as it fills).
     pub kv_cache: u64,
+    /// The host tier of the KV pool (reserved; touched as it fills).
+    pub host_kv: u64,
     /// KV bytes per token.
     pub kv_per_token: u64,
     /// Activations of the largest step.
@@ -90,19 +139,45 @@ impl fmt::Display for EngineInfo {
         )?;
         writeln!(
             f,
-            "memory: weights {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), workspace {}, available {}",
+            "memory: weights {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), host KV {}, workspace {}, available {}",
             mib(memory.weights),
             mib(memory.kv_cache),
             limits.num_blocks,
             limits.block_size,
             memory.kv_per_token,
+            mib(memory.host_kv),
             mib(memory.workspace),
             memory.available.map_or_else(|| "unknown".into(), mib),
         )?;
+        writeln!(
+            f,
+            "limits: {} tokens a sequence, {} sequences and {} tokens a step, {} may wait with {} tokens",
+            limits.max_model_len,
+            limits.max_seqs,
+            limits.max_batched_tokens,
+            limits.max_queue,
+            limits.max_queued_tokens,
+        )?;
+        write!(f, "{}", self.scheduling)
+    }
+}
+
+impl fmt::Display for Scheduling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |time: Option<Duration>| {
+            time.map_or_else(|| "none".into(), |time| format!("{} ms", time.as_millis()))
+        };
+        let window = self
+            .window
+            .map_or_else(|| "none".into(), |window| format!("{window} tokens"));
         write!(
             f,
-            "limits: {} tokens a sequence, {} sequences and {} tokens a step, {} may wait",
-            limits.max_model_len, limits.max_seqs, limits.max_batched_tokens, limits.max_queue,
+            "scheduling: policy {}, prefix cache {}, attention window {window}, ITL target {}, longest \
+             queue wait {}",
+            self.policy,
+            if self.prefix_cache { "on" } else { "off" },
+            ms(self.itl_target),
+            ms(self.max_queue_wait),
         )
     }
 }

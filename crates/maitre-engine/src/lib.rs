@@ -34,6 +34,7 @@
 mod admission;
 mod budget;
 mod builder;
+mod cache_events;
 mod command;
 mod engine;
 mod error;
@@ -46,15 +47,18 @@ mod metrics;
 mod output;
 mod parts;
 mod publisher;
+mod queue;
 mod request;
 mod resolve;
 mod run;
 mod seeds;
 mod step_loop;
+mod tenants;
 mod vitals;
 
 pub use budget::available_memory;
 pub use builder::EngineBuilder;
+pub use cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
 pub use event::{
@@ -63,12 +67,13 @@ pub use event::{
 };
 pub use executor::Executor;
 pub use generation::Generation;
-pub use info::{EngineInfo, EngineLimits, MemoryBudget};
+pub use info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 pub use maitre_model::{LoadFormat, ModelSource};
+pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
 pub use maitre_tensor::{CpuPath, KvFormat, WeightFormat};
 pub use parts::Parts;
 pub use request::{
-    ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role, SamplingOptions,
+    CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role, SamplingOptions,
     ServiceOptions, Stopping,
 };
 pub use vitals::{Health, Load};

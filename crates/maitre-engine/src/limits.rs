@@ -11,6 +11,8 @@ pub const MAX_STOP_BYTES: usize = 1024;
 pub const MAX_STOP_TOKEN_IDS: usize = 256;
 /// Bytes of a request id.
 pub const MAX_REQUEST_ID_BYTES: usize = 256;
+/// Bytes of a tenant's name and of a cache salt.
+pub const MAX_TENANT_BYTES: usize = 256;
 /// Longest prompt text in bytes per token of context: far above any real ratio, so that a prompt
 /// that can't fit is refused before it is tokenized.
 pub const MAX_PROMPT_BYTES_PER_TOKEN: usize = 64;

@@ -7,21 +7,35 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use maitre_scheduler::{KvUsage, SchedulerCounts, StepPlan};
+
+use crate::vitals::House;
 use crate::{FinishReason, Timings};
 
 /// Everything countable, at zero: a dashboard tells "nothing happened" from "not there".
 pub(crate) fn start(kv_total: usize) {
     describe();
-    house(0, 0, 0, kv_total);
+    let kv = KvUsage {
+        total: kv_total,
+        ..KvUsage::default()
+    };
+    let empty = House {
+        running: 0,
+        preempted_waiting: 0,
+        kv,
+        prefix_queries: 0,
+        prefix_hits: 0,
+        preempted: 0,
+        generated: 0,
+    };
+    house(&empty, 0, &SchedulerCounts::default());
     for name in [
         "maitre_steps_total",
         "maitre_step_tokens_total",
-        "maitre_preemptions_total",
         "maitre_requests_failed_total",
         "maitre_requests_cancelled_total",
         "maitre_prompt_tokens_total",
         "maitre_generation_tokens_total",
-        "vllm:num_preemptions_total",
         "vllm:prompt_tokens_total",
         "vllm:generation_tokens_total",
     ] {
@@ -37,9 +51,43 @@ fn describe() {
     );
     describe_gauge!(
         "maitre_requests_waiting",
-        "Sequences submitted that have not started"
+        "Sequences that wait, preempted ones included"
+    );
+    describe_gauge!(
+        "maitre_requests_waiting_by_reason",
+        "Sequences that wait, by reason: for their first step, or again after a preemption"
     );
     describe_gauge!("maitre_kv_blocks_used", "KV blocks held by sequences");
+    describe_gauge!(
+        "maitre_kv_blocks_cached",
+        "KV blocks that nobody holds, kept because later prompts may begin with them"
+    );
+    describe_gauge!("maitre_kv_blocks_host", "KV blocks in the host tier");
+    describe_counter!(
+        "maitre_prefix_cache_queries_total",
+        "Known tokens of admitted sequences, looked up in the prefix cache"
+    );
+    describe_counter!(
+        "maitre_prefix_cache_hits_total",
+        "Of them, tokens that were there"
+    );
+    describe_counter!(
+        "maitre_kv_evictions_total",
+        "Cached blocks that were taken for something else"
+    );
+    describe_counter!(
+        "maitre_kv_merged_total",
+        "Blocks given back because another held the same"
+    );
+    describe_counter!(
+        "maitre_kv_moves_total",
+        "Blocks copied: out to the host tier, in from it, or within the pool"
+    );
+    describe_counter!(
+        "maitre_preempted_tokens_total",
+        "Computed tokens that preempted sequences lost hold of"
+    );
+    describe_histogram!("maitre_step_tokens", "Tokens in a step, prompts included");
     describe_gauge!("maitre_kv_blocks_total", "KV blocks in the pool");
     describe_counter!("maitre_steps_total", "Steps run");
     describe_counter!(
@@ -95,24 +143,52 @@ fn describe() {
     describe_histogram!("maitre_e2e_latency_seconds", "From submission to the end");
 }
 
-/// How full the house is, after a step or when it has emptied.
-pub(crate) fn house(running: usize, waiting: usize, kv_used: usize, kv_total: usize) {
-    gauge!("maitre_requests_running").set(running as f64);
-    gauge!("maitre_requests_waiting").set(waiting as f64);
-    gauge!("maitre_kv_blocks_used").set(kv_used as f64);
-    gauge!("maitre_kv_blocks_total").set(kv_total as f64);
-    gauge!("vllm:num_requests_running").set(running as f64);
-    gauge!("vllm:num_requests_waiting").set(waiting as f64);
-    gauge!("vllm:kv_cache_usage_perc").set(kv_used as f64 / kv_total.max(1) as f64);
+/// How full the house is, after a step or when it has emptied, and what has been done since the start.
+pub(crate) fn house(house: &House, waiting: usize, counts: &SchedulerCounts) {
+    let kv = house.kv;
+    gauge!("maitre_requests_running").set(house.running as f64);
+    gauge!("maitre_requests_waiting").set((waiting + house.preempted_waiting) as f64);
+    for (reason, count) in [
+        ("first_step", waiting),
+        ("preempted", house.preempted_waiting),
+    ] {
+        gauge!("maitre_requests_waiting_by_reason", "reason" => reason).set(count as f64);
+    }
+    gauge!("maitre_kv_blocks_used").set(kv.used as f64);
+    gauge!("maitre_kv_blocks_cached").set(kv.cached as f64);
+    gauge!("maitre_kv_blocks_host").set(kv.host as f64);
+    gauge!("maitre_kv_blocks_total").set(kv.total as f64);
+    gauge!("vllm:num_requests_running").set(house.running as f64);
+    gauge!("vllm:num_requests_waiting").set((waiting + house.preempted_waiting) as f64);
+    gauge!("vllm:kv_cache_usage_perc").set(kv.used as f64 / kv.total.max(1) as f64);
+    // The scheduler counts from its start, as a counter does.
+    for name in ["maitre_prefix_cache_queries_total", "vllm:prefix_cache_queries_total"] {
+        counter!(name).absolute(counts.prefix_queries);
+    }
+    for name in ["maitre_prefix_cache_hits_total", "vllm:prefix_cache_hits_total"] {
+        counter!(name).absolute(counts.prefix_hits);
+    }
+    counter!("maitre_kv_evictions_total").absolute(counts.kv.evicted);
+    counter!("maitre_kv_merged_total").absolute(counts.kv.merged);
+    for (way, blocks) in [
+        ("out", counts.kv.swapped_out),
+        ("in", counts.kv.swapped_in),
+        ("copy", counts.kv.copied),
+    ] {
+        counter!("maitre_kv_moves_total", "way" => way).absolute(blocks);
+    }
+    // The one reason there is for a preemption.
+    counter!("maitre_preemptions_total", "reason" => "out_of_blocks").absolute(counts.preemptions);
+    counter!("vllm:num_preemptions_total").absolute(counts.preemptions);
+    counter!("maitre_preempted_tokens_total").absolute(counts.preempted_tokens);
 }
 
-pub(crate) fn step(took: Duration, sequences: usize, tokens: usize, preempted: usize) {
+pub(crate) fn step(took: Duration, plan: &StepPlan) {
     counter!("maitre_steps_total").increment(1);
-    counter!("maitre_step_tokens_total").increment(tokens as u64);
-    counter!("maitre_preemptions_total").increment(preempted as u64);
-    counter!("vllm:num_preemptions_total").increment(preempted as u64);
+    counter!("maitre_step_tokens_total").increment(plan.num_tokens() as u64);
     histogram!("maitre_step_seconds").record(took);
-    histogram!("maitre_step_batch_sequences").record(sequences as f64);
+    histogram!("maitre_step_batch_sequences").record(plan.spans.len() as f64);
+    histogram!("maitre_step_tokens").record(plan.num_tokens() as f64);
 }
 
 pub(crate) fn finished(reason: FinishReason, timings: &Timings, prompt: u32, generated: u32) {

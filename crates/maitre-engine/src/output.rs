@@ -49,6 +49,7 @@ pub(crate) struct Output {
     /// The prompt to send in front of the answer.
     pub(crate) echo: Option<Delta>,
     pub(crate) prompt_tokens: u32,
+    pub(crate) cached_prompt_tokens: u32,
     pub(crate) events: mpsc::Sender<Result<Event, EngineError>>,
     pub(crate) times: Times,
     pub(crate) generated: u32,
@@ -64,8 +65,9 @@ pub(crate) struct Times {
 }
 
 impl Output {
-    pub(crate) fn started(&mut self, at: Time) {
+    pub(crate) fn started(&mut self, at: Time, cached_tokens: usize) {
         self.times.started.get_or_insert(at);
+        self.cached_prompt_tokens = u32::try_from(cached_tokens).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn prompt_logprobs(&mut self, rows: &[TokenLogprobs]) -> Fate {
@@ -203,6 +205,7 @@ impl Output {
             matched,
             usage: Usage {
                 prompt_tokens: self.prompt_tokens,
+                cached_prompt_tokens: self.cached_prompt_tokens,
                 completion_tokens: self.generated,
             },
             timings,

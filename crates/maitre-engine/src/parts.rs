@@ -12,8 +12,9 @@ use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
 use maitre_text::Tokenizer;
 use tokio::sync::Semaphore;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Rules};
 use crate::builder::{cores, narrow};
+use crate::cache_events::CacheFeed;
 use crate::engine::Shared;
 use crate::info::EngineInfo;
 use crate::publisher::{MAX_PENDING_STEPS, publish};
@@ -21,6 +22,7 @@ use crate::resolve::House;
 use crate::run::Kitchen;
 use crate::seeds::Seeds;
 use crate::step_loop::{Ended, StepLoop};
+use crate::tenants::Tenants;
 use crate::vitals::Vitals;
 use crate::{Engine, Executor, StartError};
 
@@ -53,6 +55,7 @@ impl Parts {
             stall_after,
         } = self;
         let limits = info.limits;
+        let scheduling = info.scheduling.clone();
         crate::metrics::start(limits.num_blocks);
         let started = Instant::now();
         let vocab_size = info.vocab_size.min(executor.vocab_size());
@@ -62,7 +65,16 @@ impl Parts {
             limits.num_blocks,
         ));
         let (commands, received) = channel();
-        let admission = Arc::new(Admission::new(limits.max_queue, commands.clone()));
+        let rules = Rules {
+            max_queue: limits.max_queue,
+            max_queued_tokens: limits.max_queued_tokens,
+            max_wait: scheduling.max_queue_wait,
+            policy: scheduling.policy,
+        };
+        let admission = Arc::new(Admission::new(rules, commands.clone()));
+        let hash_key = Seeds::hash_key();
+        let cache_events = CacheFeed::new();
+        let listeners = cache_events.source();
         let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
         let step_loop = StepLoop {
             scheduler: Scheduler::new(SchedulerConfig {
@@ -70,10 +82,18 @@ impl Parts {
                 max_batched_tokens: limits.max_batched_tokens,
                 // The front door bounds the queue; preempted sequences come on top of it.
                 max_queue: limits.max_queue + limits.max_seqs,
+                max_queued_tokens: usize::MAX,
                 max_model_len: limits.max_model_len,
+                policy: scheduling.policy,
+                reorder_within: scheduling.reorder_within,
+                itl_target: scheduling.itl_target,
                 kv: KvConfig {
-                    num_blocks: narrow(limits.num_blocks),
-                    block_size: narrow(limits.block_size),
+                    window: scheduling.window.map(narrow),
+                    prefix_cache: scheduling.prefix_cache,
+                    num_host_blocks: narrow(limits.num_host_blocks),
+                    events: scheduling.cache_events,
+                    hash_key,
+                    ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
                 },
             })?,
             kitchen: Kitchen::new(executor, limits.block_size, vocab_size),
@@ -83,6 +103,7 @@ impl Parts {
             news: Vec::new(),
             admission: Arc::clone(&admission),
             vitals: Arc::clone(&vitals),
+            cache_events,
             started,
         };
         spawn("maitre-publisher", move || {
@@ -109,6 +130,8 @@ impl Parts {
             long_texts: Arc::new(Semaphore::new(cores())),
             next_key: AtomicU64::new(1),
             seeds: Seeds::from_entropy(),
+            tenants: Tenants::new(hash_key, scheduling.tenant_weights),
+            cache_events: listeners,
             started,
         }))
     }

@@ -24,7 +24,14 @@ pub(crate) enum Publication {
     /// From now on there are tokens for this sequence.
     Open(RequestId, Box<Output>),
     /// Its first step began.
-    Started(RequestId, Time),
+    Started {
+        /// Which.
+        request: RequestId,
+        /// When.
+        at: Time,
+        /// Prompt tokens that it found in the prefix cache.
+        cached_tokens: usize,
+    },
     /// Its whole prompt has been scored.
     PromptLogprobs(RequestId, Vec<TokenLogprobs>),
     /// One more token.
@@ -41,7 +48,7 @@ impl Publication {
     fn key(&self) -> RequestId {
         match self {
             Self::Open(key, _)
-            | Self::Started(key, _)
+            | Self::Started { request: key, .. }
             | Self::PromptLogprobs(key, _)
             | Self::Token(key, _)
             | Self::TimeIsUp(key, _)
@@ -114,8 +121,10 @@ fn publish_one(outputs: &mut Outputs, publication: Publication) -> Fate {
     };
     match publication {
         Publication::Open(..) | Publication::Forget(_) => Fate::Closed,
-        Publication::Started(_, at) => {
-            output.started(at);
+        Publication::Started {
+            at, cached_tokens, ..
+        } => {
+            output.started(at, cached_tokens);
             Fate::Open
         }
         Publication::PromptLogprobs(_, rows) => output.prompt_logprobs(&rows),

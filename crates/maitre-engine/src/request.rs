@@ -32,6 +32,8 @@ pub struct GenerateRequest {
     pub output: OutputOptions,
     /// Priority and time limits.
     pub service: ServiceOptions,
+    /// What it shares with others.
+    pub cache: CacheOptions,
 }
 
 impl GenerateRequest {
@@ -46,6 +48,7 @@ impl GenerateRequest {
             stopping: Stopping::default(),
             output: OutputOptions::default(),
             service: ServiceOptions::default(),
+            cache: CacheOptions::default(),
         }
     }
 }
@@ -126,10 +129,22 @@ impl Default for OutputOptions {
     }
 }
 
+/// What a request shares with others through the prefix cache. An answer is the same either way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Prefixes are shared only between requests of the same salt (and tenant); empty is a salt too.
+    pub salt: String,
+    /// Neither start from what is cached nor leave anything in the cache.
+    pub bypass: bool,
+}
+
 /// Priority and time limits of one request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServiceOptions {
-    /// Larger runs earlier where the policy looks at it.
+    /// On whose account it runs: fair policies divide service between tenants, and prefixes are
+    /// never shared across them. Empty = nobody's in particular, which is an account too.
+    pub tenant: String,
+    /// Larger is preempted later, and runs earlier where the policy looks at it.
     pub priority: i32,
     /// Longest wait before the first step; past it the request fails with
     /// [`EngineError::QueueTimeout`](crate::EngineError::QueueTimeout).

@@ -13,7 +13,7 @@ use maitre_text::{ChatRequest, TextError, Tokenizer};
 use crate::command::Choice;
 use crate::limits::{
     MAX_N, MAX_PROMPT_BYTES_PER_TOKEN, MAX_REQUEST_ID_BYTES, MAX_STOP_BYTES, MAX_STOP_STRINGS,
-    MAX_STOP_TOKEN_IDS, MAX_TIME_LIMIT_S,
+    MAX_STOP_TOKEN_IDS, MAX_TENANT_BYTES, MAX_TIME_LIMIT_S,
 };
 use crate::{EngineError, GenerateRequest, Input, Violation};
 
@@ -112,6 +112,17 @@ impl House {
             });
         }
         let most = MAX_N.min(u32::try_from(self.max_queue).unwrap_or(MAX_N));
+        for (field, text) in [
+            ("service.tenant", &request.service.tenant),
+            ("cache.salt", &request.cache.salt),
+        ] {
+            findings.check(text.len() <= MAX_TENANT_BYTES, field, || {
+                format!(
+                    "has {} bytes; at most {MAX_TENANT_BYTES} are allowed",
+                    text.len()
+                )
+            });
+        }
         findings.check((1..=most).contains(&request.n), "n", || {
             format!("is {}; expected 1 to {most}", request.n)
         });

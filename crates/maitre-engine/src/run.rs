@@ -7,15 +7,19 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
-use maitre_model::{Batch, KvGroup};
+use maitre_model::{Batch, BlockMove, BlockMoves, KvGroup};
 use maitre_sampling::{BLOCK, Logits, Sampled, Sampler, TokenCounts, TokenLogprobs};
-use maitre_scheduler::{PlannedSpan, RequestId};
+use maitre_scheduler::{PlannedSpan, RequestId, StepPlan, TableDelta};
 use maitre_tensor::{BlockTables, Heartbeat, PEAK_BLOCK, Span};
 
 use crate::Executor;
+use crate::admission::Queued;
 use crate::command::Choice;
 
+// What the scheduler calls "do not write" is what the model does not write.
+const _: () = assert!(maitre_tensor::NO_SLOT == maitre_scheduler::NO_SLOT);
 // The peaks that the output layer computes are those that the sampler knows what to do with.
 const _: () = assert!(PEAK_BLOCK == BLOCK);
 
@@ -29,6 +33,18 @@ pub(crate) struct Sequence {
     pub(crate) scored_prompt: Vec<u32>,
     pub(crate) prompt_logprobs: Vec<TokenLogprobs>,
     pub(crate) started: bool,
+    /// What it counted for at the front door while it had not started.
+    pub(crate) queued: Queued,
+    /// Its block table, kept up to date by the deltas of the plans.
+    pub(crate) table: Vec<u32>,
+}
+
+impl Sequence {
+    /// Follows a change of the block table.
+    fn follow(&mut self, delta: &TableDelta) {
+        self.table.truncate(delta.keep);
+        self.table.extend(delta.blocks.iter().map(|block| block.0));
+    }
 }
 
 /// What a step made of one span.
@@ -59,6 +75,16 @@ impl SpanResult {
     }
 }
 
+/// What came of a whole step.
+#[derive(Debug)]
+pub(crate) struct StepResult {
+    pub(crate) spans: Vec<SpanResult>,
+    /// Time spent copying blocks.
+    pub(crate) moving: Duration,
+    /// Blocks that others may share have unknown contents.
+    pub(crate) cache_is_lost: bool,
+}
+
 /// The model and the sampler, with the buffers they reuse from step to step.
 pub(crate) struct Kitchen {
     executor: Box<dyn Executor>,
@@ -87,8 +113,65 @@ impl Kitchen {
         }
     }
 
+    /// Runs a planned step: its copies, then its spans. One result per span. If the copies fail, nobody
+    /// knows what the blocks hold, and every span has failed.
+    pub(crate) fn run_plan(
+        &mut self,
+        plan: &StepPlan,
+        sequences: &mut HashMap<RequestId, Sequence>,
+    ) -> StepResult {
+        for span in &plan.spans {
+            if let Some(sequence) = sequences.get_mut(&span.request) {
+                sequence.follow(&span.table);
+            }
+        }
+        let began = Instant::now();
+        let moved = self.move_blocks(&plan.moves);
+        let moving = began.elapsed();
+        let (spans, cache_is_lost) = match moved {
+            Ok(()) => (self.run(&plan.spans, sequences), false),
+            Err(message) => {
+                tracing::error!(%message, "the step's block copies failed");
+                let fail = |span: &PlannedSpan| SpanResult::failed(span.request, message.clone());
+                (plan.spans.iter().map(fail).collect(), true)
+            }
+        };
+        StepResult {
+            spans,
+            moving,
+            cache_is_lost,
+        }
+    }
+
+    fn move_blocks(&mut self, moves: &maitre_scheduler::BlockMoves) -> Result<(), String> {
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let list = |moves: &[maitre_scheduler::BlockMove]| -> Vec<BlockMove> {
+            moves
+                .iter()
+                .map(|moved| BlockMove {
+                    from: moved.from,
+                    to: moved.to,
+                })
+                .collect()
+        };
+        let (swap_out, swap_in) = (list(&moves.swap_out), list(&moves.swap_in));
+        let moves = BlockMoves {
+            swap_out: &swap_out,
+            swap_in: &swap_in,
+            copies: &list(&moves.copies),
+        };
+        // Unwind safety: what half a copy left behind is not used, as the error says.
+        catch_unwind(AssertUnwindSafe(|| {
+            let moved = self.executor.move_blocks(&moves);
+            moved.map_err(|error| error.to_string())
+        }))
+        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
+    }
+
     /// Runs `spans`, in halves where that is needed to find a culprit. One result per span.
-    pub(crate) fn run(
+    fn run(
         &mut self,
         spans: &[PlannedSpan],
         sequences: &HashMap<RequestId, Sequence>,
@@ -131,7 +214,7 @@ impl Kitchen {
         spans: &[PlannedSpan],
         sequences: &HashMap<RequestId, Sequence>,
     ) -> Result<Vec<SpanResult>, String> {
-        let (batch, owners) = batch_of(spans, self.block_size);
+        let (batch, owners) = batch_of(spans, sequences, self.block_size);
         self.executor
             .forward(&batch)
             .map_err(|error| error.to_string())?;
@@ -212,7 +295,11 @@ fn score(
 }
 
 /// Lays planned spans end to end.
-fn batch_of(spans: &[PlannedSpan], block_size: usize) -> (Batch, Vec<RowOwner>) {
+fn batch_of(
+    spans: &[PlannedSpan],
+    sequences: &HashMap<RequestId, Sequence>,
+    block_size: usize,
+) -> (Batch, Vec<RowOwner>) {
     let tables = BlockTables {
         tables: Vec::with_capacity(spans.len()),
         block_size,
@@ -240,10 +327,8 @@ fn batch_of(spans: &[PlannedSpan], block_size: usize) -> (Batch, Vec<RowOwner>) 
             num_tokens: span.tokens.len(),
             context_len: span.context_len,
         });
-        group
-            .tables
-            .tables
-            .push(span.block_table.iter().map(|block| block.0).collect());
+        let table = sequences.get(&span.request).map(|it| it.table.clone());
+        group.tables.tables.push(table.unwrap_or_default());
         group.slots.extend_from_slice(&span.slots);
         for offset in span.output_positions.clone() {
             batch.output_rows.push((first_token + offset) as u32);

@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use maitre_scheduler::HashKey;
+
 /// A stream of seeds that differs between processes.
 #[derive(Debug)]
 pub(crate) struct Seeds {
@@ -17,6 +19,15 @@ impl Seeds {
             base: RandomState::new().hash_one("maitre"),
             drawn: AtomicU64::new(0),
         }
+    }
+
+    /// A secret for the block hashes, from the same source.
+    pub(crate) fn hash_key() -> HashKey {
+        let mut key = [0; 32];
+        for part in key.chunks_exact_mut(8) {
+            part.copy_from_slice(&RandomState::new().hash_one("block hashes").to_le_bytes());
+        }
+        HashKey(key)
     }
 
     pub(crate) fn next(&self) -> u64 {

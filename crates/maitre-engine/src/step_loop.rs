@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use maitre_sampling::TokenCounts;
 use maitre_scheduler::{Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Queued};
+use crate::cache_events::CacheFeed;
 use crate::command::{CancelledBy, Command, Submission};
 use crate::output::CommittedToken;
 use crate::publisher::Publication;
@@ -34,6 +35,7 @@ pub(crate) struct StepLoop {
     pub(crate) news: Vec<Publication>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) vitals: Arc<Vitals>,
+    pub(crate) cache_events: CacheFeed,
     /// Zero of the engine's clock.
     pub(crate) started: Instant,
 }
@@ -55,14 +57,17 @@ impl StepLoop {
             let began = self.now();
             let plan = self.scheduler.schedule(began);
             self.seat(&plan, began);
-            let results = self.kitchen.run(&plan.spans, &self.sequences);
-            let outcomes = self.judge(results);
+            let result = self.kitchen.run_plan(&plan, &mut self.sequences);
+            let outcomes = self.judge(result.spans);
             if !plan.is_empty()
                 && let Err(broken) = self.scheduler.commit(plan.step_id, &outcomes)
             {
                 return Ended::Broken(broken.to_string());
             }
-            self.observe(&plan, began);
+            if result.cache_is_lost {
+                self.scheduler.reset_prefix_cache();
+            }
+            self.observe(&plan, began, result.moving);
             if !self.publish() {
                 return Ended::Broken("the publisher is gone".into());
             }
@@ -93,6 +98,11 @@ impl StepLoop {
             match command {
                 Ok(Command::Submit(submission)) => self.submit(*submission),
                 Ok(Command::Cancel { keys, why }) => self.cancel(&keys, why),
+                Ok(Command::ResetPrefixCache(answer)) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = answer.send(self.scheduler.reset_prefix_cache());
+                    self.publish_cache_events();
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -110,6 +120,7 @@ impl StepLoop {
             output,
         } = submission;
         let key = schedule.id;
+        let queued = Queued::of(&schedule);
         let scored_prompt = if choice.prompt_logprobs.is_some() {
             schedule.prompt.clone()
         } else {
@@ -118,7 +129,7 @@ impl StepLoop {
         let counts = TokenCounts::new(&schedule.prompt);
         self.news.push(Publication::Open(key, Box::new(output)));
         if let Err(refusal) = self.scheduler.add(schedule) {
-            self.admission.leave_queue(None);
+            self.admission.leave_queue(queued, None);
             let message = refusal.to_string();
             self.news
                 .push(Publication::Failed(key, EngineError::Failed { message }));
@@ -131,6 +142,8 @@ impl StepLoop {
             scored_prompt,
             prompt_logprobs: Vec::new(),
             started: false,
+            table: Vec::new(),
+            queued,
         };
         self.sequences.insert(key, sequence);
     }
@@ -154,13 +167,17 @@ impl StepLoop {
 
     /// Notes whose first step this is, and sends away whose time has passed.
     fn seat(&mut self, plan: &StepPlan, now: Time) {
-        for span in &plan.spans {
-            if let Some(sequence) = self.sequences.get_mut(&span.request)
+        for admitted in &plan.admitted {
+            if let Some(sequence) = self.sequences.get_mut(&admitted.request)
                 && !sequence.started
             {
                 sequence.started = true;
-                self.admission.leave_queue(Some(now));
-                self.news.push(Publication::Started(span.request, now));
+                self.admission.leave_queue(sequence.queued, Some(now));
+                self.news.push(Publication::Started {
+                    request: admitted.request,
+                    at: now,
+                    cached_tokens: admitted.cached_tokens,
+                });
             }
         }
         for &Expired { request, why } in &plan.expired {
@@ -253,41 +270,45 @@ impl StepLoop {
         if let Some(sequence) = self.sequences.remove(&request)
             && !sequence.started
         {
-            self.admission.leave_queue(None);
+            self.admission.leave_queue(sequence.queued, None);
         }
     }
 
-    /// What the outside may know of the step just run.
-    fn observe(&self, plan: &StepPlan, began: Time) {
+    /// What the scheduler learns from the step just run, and what the outside may know of it.
+    fn observe(&mut self, plan: &StepPlan, began: Time, moving: Duration) {
         let generated = plan.spans.iter().filter(|span| span.samples).count();
         self.show_house(plan.preempted.len(), generated);
+        self.publish_cache_events();
+        for preemption in &plan.preempted {
+            tracing::debug!(%preemption, "preempted");
+        }
         if !plan.is_empty() {
             let took = self.now().saturating_sub(began);
-            metrics::step(
-                took,
-                plan.spans.len(),
-                plan.num_tokens(),
-                plan.preempted.len(),
-            );
+            self.scheduler
+                .observe(plan.num_tokens(), took, plan.moves.len(), moving);
+            metrics::step(took, plan);
         }
+    }
+
+    fn publish_cache_events(&mut self) {
+        let events = self.scheduler.take_cache_events();
+        self.cache_events.publish(events);
     }
 
     /// How full the house is now, for [`Load`](crate::Load) and the gauges.
     fn show_house(&self, preempted: usize, generated: usize) {
-        let usage = self.scheduler.kv_usage();
+        let counts = self.scheduler.counts();
         let house = House {
             running: self.scheduler.num_running(),
-            kv_used: usage.used,
+            preempted_waiting: self.scheduler.num_preempted(),
+            kv: self.scheduler.kv_usage(),
+            prefix_queries: counts.prefix_queries,
+            prefix_hits: counts.prefix_hits,
             preempted,
             generated,
         };
-        self.vitals.set_house(house, Instant::now());
-        metrics::house(
-            house.running,
-            self.admission.waiting(),
-            usage.used,
-            usage.total,
-        );
+        self.vitals.set_house(&house, Instant::now());
+        metrics::house(&house, self.admission.waiting(), &counts);
     }
 
     fn now(&self) -> Time {

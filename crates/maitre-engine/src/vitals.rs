@@ -4,9 +4,10 @@
 //! heart has not beaten for a while is stuck, however long its steps are.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use maitre_scheduler::KvUsage;
 use maitre_tensor::Heartbeat;
 
 use crate::admission::lock;
@@ -45,21 +46,39 @@ pub struct Load {
     pub waiting: usize,
     /// Requests whose receivers are still there.
     pub in_flight: usize,
+    /// Sequences that have started, lost their KV blocks and wait again.
+    pub preempted_waiting: usize,
+    /// Prompt tokens of the waiting sequences.
+    pub waiting_tokens: usize,
     /// KV blocks held by sequences.
     pub kv_used_blocks: usize,
+    /// KV blocks that nobody holds, kept because later prompts may begin with them.
+    pub kv_cached_blocks: usize,
+    /// KV blocks in the host tier.
+    pub kv_host_blocks: usize,
     /// KV blocks there are.
     pub kv_total_blocks: usize,
     /// Tokens generated per second, over the last full second of work; 0 when idle.
     pub output_tokens_per_second: f64,
     /// How often a sequence was put back into the queue for lack of blocks, since start.
     pub preemptions: u64,
+    /// Tokens looked up in the prefix cache since start.
+    pub prefix_queries: u64,
+    /// Of them, tokens that were there.
+    pub prefix_hits: u64,
+    /// How long a request submitted now would wait for its first step, at the pace of late; zero
+    /// when nobody waits.
+    pub estimated_wait: Duration,
 }
 
 /// The house after a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct House {
     pub(crate) running: usize,
-    pub(crate) kv_used: usize,
+    pub(crate) preempted_waiting: usize,
+    pub(crate) kv: KvUsage,
+    pub(crate) prefix_queries: u64,
+    pub(crate) prefix_hits: u64,
     pub(crate) preempted: usize,
     pub(crate) generated: usize,
 }
@@ -72,10 +91,8 @@ pub(crate) struct Vitals {
     working: AtomicBool,
     /// The last count seen to be new, and when.
     last_beat: Mutex<(u64, Instant)>,
-    running: AtomicUsize,
-    kv_used: AtomicUsize,
-    kv_total: usize,
-    preemptions: AtomicU64,
+    /// What the loop said last, but for what only the front door knows.
+    house: Mutex<Load>,
     pace: Mutex<Pace>,
 }
 
@@ -117,10 +134,10 @@ impl Vitals {
             stall_after,
             alive: AtomicBool::new(true),
             working: AtomicBool::new(false),
-            running: AtomicUsize::new(0),
-            kv_used: AtomicUsize::new(0),
-            kv_total,
-            preemptions: AtomicU64::new(0),
+            house: Mutex::new(Load {
+                kv_total_blocks: kv_total,
+                ..Load::default()
+            }),
             pace: Mutex::new(Pace::new(Instant::now())),
         }
     }
@@ -144,27 +161,30 @@ impl Vitals {
         self.alive.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_house(&self, house: House, now: Instant) {
-        self.running.store(house.running, Ordering::SeqCst);
-        self.kv_used.store(house.kv_used, Ordering::SeqCst);
-        self.preemptions
-            .fetch_add(house.preempted as u64, Ordering::SeqCst);
+    pub(crate) fn set_house(&self, house: &House, now: Instant) {
+        let mut load = lock(&self.house);
+        load.running = house.running;
+        load.preempted_waiting = house.preempted_waiting;
+        load.kv_used_blocks = house.kv.used;
+        load.kv_cached_blocks = house.kv.cached;
+        load.kv_host_blocks = house.kv.host;
+        load.preemptions += house.preempted as u64;
+        load.prefix_queries = house.prefix_queries;
+        load.prefix_hits = house.prefix_hits;
+        drop(load);
         lock(&self.pace).count(house.generated, now);
     }
 
-    pub(crate) fn load(&self, waiting: usize, in_flight: usize) -> Load {
+    /// What the loop said last; the front door adds what it knows.
+    pub(crate) fn load(&self) -> Load {
+        let output_tokens_per_second = if self.working.load(Ordering::SeqCst) {
+            lock(&self.pace).per_second
+        } else {
+            0.0
+        };
         Load {
-            running: self.running.load(Ordering::SeqCst),
-            waiting,
-            in_flight,
-            kv_used_blocks: self.kv_used.load(Ordering::SeqCst),
-            kv_total_blocks: self.kv_total,
-            output_tokens_per_second: if self.working.load(Ordering::SeqCst) {
-                lock(&self.pace).per_second
-            } else {
-                0.0
-            },
-            preemptions: self.preemptions.load(Ordering::SeqCst),
+            output_tokens_per_second,
+            ..*lock(&self.house)
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Scheduler {
     pub(crate) in_flight: StepsInFlight,
     /// Known tokens of the waiting requests.
     pub(crate) queued_tokens: usize,
+    /// How many of them have run before.
+    preempted: usize,
     pub(crate) cost: StepCost,
     pub(crate) move_cost: StepCost,
     next_serial: u64,
@@ -94,6 +96,7 @@ impl Scheduler {
             timers: Timers::default(),
             in_flight: StepsInFlight::default(),
             queued_tokens: 0,
+            preempted: 0,
             cost: StepCost::default(),
             move_cost: StepCost::default(),
             next_serial: 0,
@@ -133,6 +136,7 @@ impl Scheduler {
     pub(crate) fn enqueue(&mut self, place: Place, request: Request) {
         self.policy.enter(&request.waiting(place));
         self.queued_tokens += request.tokens.len();
+        self.preempted += usize::from(request.preemptions > 0);
         self.waiting.insert(place, request);
     }
 
@@ -140,6 +144,7 @@ impl Scheduler {
         let request = self.waiting.remove(&place)?;
         self.policy.leave(&request.waiting(place));
         self.queued_tokens -= request.tokens.len();
+        self.preempted -= usize::from(request.preemptions > 0);
         Some(request)
     }
 
@@ -247,6 +252,11 @@ impl Scheduler {
     /// Requests in the queue, preempted ones among them.
     pub fn num_waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Requests in the queue that have run before and lost their blocks.
+    pub fn num_preempted(&self) -> usize {
+        self.preempted
     }
 
     /// Known tokens of the requests in the queue.

@@ -1,12 +1,14 @@
 //! `AdminService`: what the server is and how busy it is.
 
-use maitre_engine::{Engine, limits};
+use maitre_engine::{Engine, Scheduling, limits};
 use maitre_proto::v1;
 use maitre_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
 
+use crate::cache_events::{self, CacheEventStream};
 use crate::convert::response::duration;
 use crate::convert::{saturating_u32, saturating_u64};
+use crate::status;
 
 /// The service; one per server.
 #[derive(Debug)]
@@ -42,12 +44,16 @@ impl AdminService for Admin {
                 max_calls: saturating_u32(self.max_calls),
                 max_n: limits::MAX_N,
                 max_stop_strings: saturating_u32(limits::MAX_STOP_STRINGS),
+                max_queued_tokens: saturating_u64(bounds.max_queued_tokens),
+                kv_host_blocks: saturating_u32(bounds.num_host_blocks),
             }),
+            scheduling: Some(scheduling(&info.scheduling)),
             memory: Some(v1::Memory {
                 weight_bytes: memory.weights,
                 kv_bytes: memory.kv_cache,
                 kv_bytes_per_token: memory.kv_per_token,
                 workspace_bytes: memory.workspace,
+                host_kv_bytes: memory.host_kv,
             }),
             uptime: Some(duration(self.engine.uptime())),
         }))
@@ -66,6 +72,48 @@ impl AdminService for Admin {
             kv_total_blocks: saturating_u32(load.kv_total_blocks),
             output_tokens_per_second: load.output_tokens_per_second,
             preemptions: load.preemptions,
+            preempted_waiting: saturating_u32(load.preempted_waiting),
+            waiting_tokens: saturating_u64(load.waiting_tokens),
+            kv_cached_blocks: saturating_u32(load.kv_cached_blocks),
+            kv_host_blocks: saturating_u32(load.kv_host_blocks),
+            prefix_queries: load.prefix_queries,
+            prefix_hits: load.prefix_hits,
+            estimated_wait: Some(duration(load.estimated_wait)),
         }))
+    }
+
+    async fn reset_prefix_cache(
+        &self,
+        _request: Request<v1::ResetPrefixCacheRequest>,
+    ) -> Result<Response<v1::ResetPrefixCacheResponse>, Status> {
+        let forgotten = self.engine.reset_prefix_cache().await;
+        let forgotten = forgotten.map_err(|error| status::from_engine(&error))?;
+        Ok(Response::new(v1::ResetPrefixCacheResponse {
+            forgotten_blocks: saturating_u64(forgotten),
+        }))
+    }
+
+    type WatchCacheEventsStream = CacheEventStream;
+
+    async fn watch_cache_events(
+        &self,
+        _request: Request<v1::WatchCacheEventsRequest>,
+    ) -> Result<Response<CacheEventStream>, Status> {
+        if !self.engine.info().scheduling.cache_events {
+            return Err(status::no_cache_events());
+        }
+        Ok(Response::new(cache_events::stream(
+            self.engine.cache_events(),
+        )))
+    }
+}
+
+fn scheduling(scheduling: &Scheduling) -> v1::Scheduling {
+    v1::Scheduling {
+        policy: scheduling.policy.to_string(),
+        prefix_cache: scheduling.prefix_cache,
+        attention_window: scheduling.window.map_or(0, saturating_u32),
+        itl_target: scheduling.itl_target.map(duration),
+        max_queue_wait: scheduling.max_queue_wait.map(duration),
     }
 }

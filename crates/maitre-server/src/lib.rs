@@ -44,6 +44,7 @@
 //! ```
 
 mod admin;
+mod cache_events;
 mod calls;
 mod connections;
 mod convert;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use maitre_engine::{EngineError, Violation};
+use maitre_engine::{EngineError, MissedEvents, Violation};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -27,6 +27,23 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
         }
         EngineError::QueueFull { limit, retry_after } => {
             full("QUEUE_FULL", "queue", message, *limit, Some(*retry_after))
+        }
+        EngineError::QueueTokensFull {
+            limit, retry_after, ..
+        } => full("QUEUE_TOKENS_FULL", "queued tokens", message, *limit, Some(*retry_after)),
+        EngineError::Overloaded {
+            estimate,
+            limit,
+            retry_after,
+            ..
+        } => {
+            let ms = |time: &Duration| time.as_millis().to_string();
+            let mut details = info(
+                "OVERLOADED",
+                &[("estimated_wait_ms", &ms(estimate)), ("limit_ms", &ms(limit))],
+            );
+            details.set_retry_info(Some(*retry_after));
+            with(Code::ResourceExhausted, message, details)
         }
         EngineError::QueueTimeout => {
             with(Code::DeadlineExceeded, message, info("QUEUE_TIMEOUT", &[]))
@@ -94,6 +111,26 @@ pub(crate) fn too_many_calls(limit: usize) -> Status {
         message,
         limit,
         Some(Duration::from_secs(1)),
+    )
+}
+
+/// FAILED_PRECONDITION for a listener to cache events that nobody records.
+pub(crate) fn no_cache_events() -> Status {
+    let message = "this server does not publish cache events; start it with --cache-events";
+    with(
+        Code::FailedPrecondition,
+        message.to_owned(),
+        info("CACHE_EVENTS_OFF", &[]),
+    )
+}
+
+/// OUT_OF_RANGE for a listener that fell behind.
+pub(crate) fn missed_events(missed: MissedEvents) -> Status {
+    let batches = missed.batches.to_string();
+    with(
+        Code::OutOfRange,
+        missed.to_string(),
+        info("CACHE_EVENTS_MISSED", &[("batches", &batches)]),
     )
 }
 

@@ -8,4 +8,5 @@ mod health;
 mod invariance;
 mod isolation;
 mod requests;
+mod sharing;
 mod toy;

@@ -2,12 +2,13 @@
 //! are the tokens themselves, and its logits are a hash of the whole prefix as read back through
 //! the block table. A wrong table, slot, position or a block reused too early changes its tokens.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use maitre_engine::{
-    Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason, GenerateRequest,
+    Delta, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason, GenerateRequest,
     Generation, Input, MemoryBudget, Parts,
 };
 use maitre_model::{Batch, GenerationDefaults, Logits, ModelError};
@@ -317,34 +318,45 @@ pub(crate) struct Answer {
 }
 
 /// Reads a generation of one answer to its end.
-pub(crate) async fn answer(mut generation: Generation) -> Result<Answer, EngineError> {
-    let (mut text, mut token_ids, mut logprobs) = (String::new(), Vec::new(), Vec::new());
+pub(crate) async fn answer(generation: Generation) -> Result<Answer, EngineError> {
+    let mut answers = answers(generation).await?;
+    assert_eq!(answers.len(), 1);
+    Ok(answers.remove(0))
+}
+
+/// Reads a generation to the end of all its answers, and returns them by index.
+pub(crate) async fn answers(mut generation: Generation) -> Result<Vec<Answer>, EngineError> {
+    let mut open: BTreeMap<u32, Delta> = BTreeMap::new();
+    let mut answers = BTreeMap::new();
     while let Some(event) = generation.next().await {
         match event? {
             Event::Delta(delta) => {
-                text.push_str(&delta.text);
-                token_ids.extend(delta.token_ids);
-                // Bits, so that equality means equality.
-                logprobs.extend(
-                    delta
-                        .logprobs
-                        .iter()
-                        .map(|l| (l.token.token_id, l.token.logprob.to_bits())),
-                );
+                let so_far = open.entry(delta.index).or_default();
+                so_far.text.push_str(&delta.text);
+                so_far.token_ids.extend(delta.token_ids);
+                so_far.logprobs.extend(delta.logprobs);
             }
             Event::Finished(end) => {
-                return Ok(Answer {
-                    text,
-                    token_ids,
-                    logprobs,
+                let said = open.remove(&end.index).unwrap_or_default();
+                // Bits, so that equality means equality.
+                let logprobs = said
+                    .logprobs
+                    .iter()
+                    .map(|l| (l.token.token_id, l.token.logprob.to_bits()));
+                let answer = Answer {
+                    text: said.text,
+                    token_ids: said.token_ids,
+                    logprobs: logprobs.collect(),
                     reason: end.reason,
                     end,
-                });
+                };
+                answers.insert(answer.end.index, answer);
             }
             Event::PromptLogprobs(_) => {}
         }
     }
-    panic!("the stream ended without a Finished event");
+    assert!(open.is_empty(), "the stream ended without a Finished event");
+    Ok(answers.into_values().collect())
 }
 
 /// Waits until `holds`, giving other tasks and threads their turn.

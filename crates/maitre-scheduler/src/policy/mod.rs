@@ -30,6 +30,17 @@ pub enum PolicyKind {
     Deadline,
 }
 
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fcfs => "fcfs",
+            Self::Priority => "priority",
+            Self::Fair => "fair",
+            Self::Deadline => "deadline",
+        })
+    }
+}
+
 impl PolicyKind {
     /// A policy of this kind that has seen nobody yet.
     pub fn build(self) -> Box<dyn Policy> {

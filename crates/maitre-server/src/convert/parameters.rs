@@ -48,6 +48,7 @@ pub(super) fn service(
         .map(Deadline::remaining)
         .filter(|left| *left <= longest);
     ServiceOptions {
+        tenant: given.tenant,
         priority: given.priority,
         queue_timeout: duration(given.queue_timeout, "service.queue_timeout", found),
         deadline: own.into_iter().chain(of_call).min(),

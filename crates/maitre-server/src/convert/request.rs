@@ -5,7 +5,7 @@
 //! conversation.
 
 use maitre_engine::limits::MAX_REQUEST_ID_BYTES;
-use maitre_engine::{ChatRequest, GenerateRequest, Input, OutputOptions};
+use maitre_engine::{CacheOptions, ChatRequest, GenerateRequest, Input, OutputOptions};
 use maitre_proto::v1;
 
 use super::Violations;
@@ -46,6 +46,7 @@ pub(crate) fn generate(message: v1::GenerateRequest, deadline: Option<Deadline>)
         stopping: message.stopping,
         output: message.output,
         service: message.service,
+        cache: message.cache,
     };
     converted(
         message.model,
@@ -76,6 +77,7 @@ pub(crate) fn stream_generate(
         stopping: message.stopping,
         output: message.output,
         service: message.service,
+        cache: message.cache,
     };
     generate(message, deadline)
 }
@@ -109,6 +111,7 @@ pub(crate) fn chat(message: v1::ChatRequest, deadline: Option<Deadline>) -> Conv
         stopping: message.stopping,
         output: message.output,
         service: message.service,
+        cache: message.cache,
     };
     let input = Input::Chat(conversation);
     converted(
@@ -132,6 +135,7 @@ pub(crate) fn stream_chat(message: v1::StreamChatRequest, deadline: Option<Deadl
         stopping: message.stopping,
         output: message.output,
         service: message.service,
+        cache: message.cache,
         add_generation_prompt: message.add_generation_prompt,
         template_kwargs_json: message.template_kwargs_json,
     };
@@ -143,6 +147,7 @@ struct Parameters {
     stopping: Option<v1::StoppingParams>,
     output: Option<v1::OutputOptions>,
     service: Option<v1::ServiceOptions>,
+    cache: Option<v1::CacheOptions>,
 }
 
 fn converted(
@@ -161,6 +166,7 @@ fn converted(
     }
     let sampling = parameters.sampling.unwrap_or_default();
     let output = parameters.output.unwrap_or_default();
+    let cache = parameters.cache.unwrap_or_default();
     let request = GenerateRequest {
         request_id: (!request_id.is_empty()).then_some(request_id),
         input,
@@ -173,6 +179,10 @@ fn converted(
             prompt_logprobs: output.prompt_logprobs,
             echo: output.echo,
             skip_special_tokens: output.skip_special_tokens.unwrap_or(true),
+        },
+        cache: CacheOptions {
+            salt: cache.salt,
+            bypass: cache.bypass,
         },
     };
     Converted {
@@ -249,6 +259,11 @@ mod tests {
                 queue_timeout: seconds(1),
                 deadline: seconds(2),
                 time_limit: seconds(3),
+                tenant: "acme".into(),
+            }),
+            cache: Some(v1::CacheOptions {
+                salt: "pepper".into(),
+                bypass: true,
             }),
         };
         let converted = stream_generate(message, None);
@@ -283,7 +298,12 @@ mod tests {
                 echo: true,
                 skip_special_tokens: false,
             },
+            cache: CacheOptions {
+                salt: "pepper".into(),
+                bypass: true,
+            },
             service: ServiceOptions {
+                tenant: "acme".into(),
                 priority: -1,
                 queue_timeout: Some(Duration::from_secs(1)),
                 deadline: Some(Duration::from_secs(2)),

@@ -147,6 +147,7 @@ fn usage(usage: engine::Usage) -> v1::Usage {
     v1::Usage {
         prompt_tokens: usage.prompt_tokens,
         completion_tokens: usage.completion_tokens,
+        cached_prompt_tokens: usage.cached_prompt_tokens,
     }
 }
 
@@ -186,6 +187,7 @@ mod tests {
             usage: engine::Usage {
                 prompt_tokens: 3,
                 completion_tokens: 2,
+                cached_prompt_tokens: 1,
             },
             timings: engine::Timings {
                 e2e: Duration::from_millis(1500),

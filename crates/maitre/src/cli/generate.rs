@@ -108,6 +108,7 @@ async fn collect(generation: &mut Generation) -> Result<serde_json::Value> {
         "finish_reason": end.reason.name(),
         "usage": {
             "prompt_tokens": end.usage.prompt_tokens,
+            "cached_prompt_tokens": end.usage.cached_prompt_tokens,
             "completion_tokens": end.usage.completion_tokens,
         },
         "timings": {

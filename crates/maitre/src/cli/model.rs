@@ -1,12 +1,13 @@
 //! The flags that choose a model and size the engine, shared by every command that runs one.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[cfg(not(all(feature = "bundled", feature = "hub")))]
 use anyhow::bail;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use maitre::{EngineBuilder, KvFormat, LoadFormat, ModelSource, WeightFormat};
+use maitre::{EngineBuilder, KvFormat, LoadFormat, ModelSource, PolicyKind, WeightFormat};
 
 /// Which model, how it is held, and the bounds of the engine.
 #[derive(Debug, Clone, Args)]
@@ -55,6 +56,88 @@ pub(crate) struct ModelArgs {
     /// Most sequences that may wait.
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_queue: usize,
+    /// Most prompt tokens that may wait, over all sequences.
+    #[arg(long, default_value_t = 1 << 20, value_name = "TOKENS")]
+    max_queued_tokens: usize,
+    #[command(flatten)]
+    scheduling: SchedulingArgs,
+}
+
+/// Who goes first, what is remembered, what is promised.
+#[derive(Debug, Clone, Args)]
+struct SchedulingArgs {
+    /// Who is admitted first.
+    #[arg(long, default_value = "fcfs")]
+    policy: PolicyArg,
+    /// A tenant's share of the service under --policy fair, such as acme=3; others have 1. May be
+    /// given several times.
+    #[arg(long, value_name = "TENANT=N", value_parser = parse_weight)]
+    tenant_weight: Vec<(String, u32)>,
+    /// Do not share KV blocks between requests that begin alike.
+    #[arg(long)]
+    no_prefix_cache: bool,
+    /// Bytes of ordinary memory for KV blocks that the KV cache has no room for. On a CPU a larger
+    /// --kv-cache-bytes does the same at less cost.
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    host_kv_bytes: u64,
+    /// How long a step may take while somebody's next token waits for it: prompts enter in chunks as
+    /// small as that takes [default: no limit but --max-batched-tokens].
+    #[arg(long, value_name = "MS")]
+    itl_target_ms: Option<u64>,
+    /// Refuse at once what would wait longer for its first step (--policy fcfs only) [default:
+    /// nothing].
+    #[arg(long, value_name = "MS")]
+    max_queue_wait_ms: Option<u64>,
+    /// How long a request may be overtaken by others whose prefix is cached; 0 = never.
+    #[arg(long, default_value_t = 1000, value_name = "MS")]
+    reorder_within_ms: u64,
+    /// Publish what the prefix cache gains and loses, for routers (AdminService.WatchCacheEvents).
+    #[arg(long)]
+    cache_events: bool,
+}
+
+impl SchedulingArgs {
+    fn apply(&self, builder: EngineBuilder) -> EngineBuilder {
+        let builder = builder
+            .policy(match self.policy {
+                PolicyArg::Fcfs => PolicyKind::Fcfs,
+                PolicyArg::Priority => PolicyKind::Priority,
+                PolicyArg::Fair => PolicyKind::Fair,
+                PolicyArg::Deadline => PolicyKind::Deadline,
+            })
+            .prefix_cache(!self.no_prefix_cache)
+            .host_kv_bytes(self.host_kv_bytes)
+            .itl_target(self.itl_target_ms.map(Duration::from_millis))
+            .max_queue_wait(self.max_queue_wait_ms.map(Duration::from_millis))
+            .reorder_within(Duration::from_millis(self.reorder_within_ms))
+            .cache_events(self.cache_events);
+        self.tenant_weight
+            .iter()
+            .fold(builder, |builder, (tenant, weight)| {
+                builder.tenant_weight(tenant, *weight)
+            })
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PolicyArg {
+    /// First come, first served.
+    Fcfs,
+    /// The highest priority first; the lowest may wait for ever.
+    Priority,
+    /// The tenant that was served least.
+    Fair,
+    /// The earliest deadline.
+    Deadline,
+}
+
+fn parse_weight(text: &str) -> Result<(String, u32), String> {
+    let expected = || "expected TENANT=N with N at least 1, such as acme=3".to_owned();
+    let (tenant, weight) = text.rsplit_once('=').ok_or_else(expected)?;
+    match weight.parse() {
+        Ok(weight) if weight > 0 => Ok((tenant.to_owned(), weight)),
+        _ => Err(expected()),
+    }
 }
 
 /// Where to run.
@@ -128,7 +211,9 @@ impl ModelArgs {
             .block_size(self.block_size)
             .max_seqs(self.max_seqs)
             .max_batched_tokens(self.max_batched_tokens)
-            .max_queue(self.max_queue);
+            .max_queue(self.max_queue)
+            .max_queued_tokens(self.max_queued_tokens);
+        builder = self.scheduling.apply(builder);
         // A model from the Hub lies in a directory named after its commit; nobody asks for it by that.
         let from_hub = is_from_hub(&self.model).then_some(&self.model);
         if let Some(name) = self.served_model_name.as_ref().or(from_hub) {

@@ -1,0 +1,57 @@
+//! The stream of `WatchCacheEvents`.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, stream};
+use maitre_engine::{BlockHash, CacheEvent, CacheEventBatch, CacheEvents};
+use maitre_proto::v1;
+use tonic::Status;
+
+use crate::status;
+
+/// What `WatchCacheEvents` returns.
+pub(crate) type CacheEventStream =
+    Pin<Box<dyn Stream<Item = Result<v1::WatchCacheEventsResponse, Status>> + Send>>;
+
+/// Everything from `events` until the engine stops or the listener falls behind.
+pub(crate) fn stream(events: CacheEvents) -> CacheEventStream {
+    Box::pin(stream::unfold(Some(events), |listening| async move {
+        let mut events = listening?;
+        match events.next().await? {
+            Ok(batch) => Some((Ok(message(batch)), Some(events))),
+            // What was missed may have removed anything: the listener has to start anew.
+            Err(missed) => Some((Err(status::missed_events(missed)), None)),
+        }
+    }))
+}
+
+fn message(batch: CacheEventBatch) -> v1::WatchCacheEventsResponse {
+    v1::WatchCacheEventsResponse {
+        sequence: batch.sequence,
+        events: batch.events.into_iter().map(event).collect(),
+    }
+}
+
+fn event(event: CacheEvent) -> v1::CacheEvent {
+    use v1::cache_event::Change;
+    let change = match event {
+        CacheEvent::Stored {
+            hash,
+            parent,
+            tokens,
+        } => Change::Stored(v1::BlockStored {
+            hash: name(hash),
+            parent_hash: parent.map(name).unwrap_or_default(),
+            token_ids: tokens,
+        }),
+        CacheEvent::Removed { hash } => Change::Removed(v1::BlockRemoved { hash: name(hash) }),
+        CacheEvent::Cleared => Change::Cleared(v1::CacheCleared {}),
+    };
+    v1::CacheEvent {
+        change: Some(change),
+    }
+}
+
+fn name(hash: BlockHash) -> Vec<u8> {
+    hash.0.to_be_bytes().to_vec()
+}
