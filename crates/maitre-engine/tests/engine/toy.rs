@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use maitre_engine::{
     Delta, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason, GenerateRequest,
-    Generation, Input, MemoryBudget, Parts,
+    Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling,
 };
-use maitre_model::{Batch, GenerationDefaults, Logits, ModelError};
+use maitre_model::{Batch, BlockMoves, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
 use maitre_text::Tokenizer;
 
@@ -22,6 +23,8 @@ pub(crate) enum Fault {
     Panic,
     NanLogits,
     PanicInLogits,
+    /// Every copy of blocks panics, whatever the batch holds.
+    Moves,
 }
 
 /// A token of the vocabulary that no toy answer contains by design, so that only the request whose
@@ -33,6 +36,7 @@ pub(crate) const EOS: u32 = 2;
 #[derive(Default)]
 pub(crate) struct Gate {
     heartbeat: Heartbeat,
+    computed: Arc<AtomicUsize>,
     state: Mutex<GateState>,
     changed: Condvar,
 }
@@ -60,6 +64,11 @@ impl Gate {
         while !state.waiting {
             state = self.changed.wait(state).unwrap();
         }
+    }
+
+    /// Tokens that steps have computed so far.
+    pub(crate) fn computed(&self) -> usize {
+        self.computed.load(Ordering::SeqCst)
     }
 
     /// An operator of the step at the door finishes.
@@ -99,6 +108,9 @@ impl Drop for Bomb {
 
 pub(crate) struct Toy {
     slots: Vec<u32>,
+    host: Vec<u32>,
+    block_size: usize,
+    computed: Arc<AtomicUsize>,
     rows: Vec<(u64, bool)>,
     logits: Vec<f32>,
     vocab_size: usize,
@@ -108,13 +120,17 @@ pub(crate) struct Toy {
 
 impl Toy {
     pub(crate) fn new(limits: &EngineLimits, vocab_size: usize) -> Self {
+        let gate = Arc::<Gate>::default();
         Self {
             slots: vec![u32::MAX; limits.num_blocks * limits.block_size],
+            host: vec![u32::MAX; limits.num_host_blocks * limits.block_size],
+            block_size: limits.block_size,
+            computed: Arc::clone(&gate.computed),
             rows: Vec::new(),
             logits: Vec::new(),
             vocab_size,
             fault: None,
-            gate: Arc::default(),
+            gate,
         }
     }
 }
@@ -132,8 +148,29 @@ impl Executor for Toy {
         self.gate.heartbeat.clone()
     }
 
+    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+        if self.fault == Some(Fault::Moves) {
+            panic!("injected panic");
+        }
+        let size = self.block_size;
+        let span = |block: u32| block as usize * size..(block as usize + 1) * size;
+        for moved in moves.swap_out {
+            self.host[span(moved.to)].copy_from_slice(&self.slots[span(moved.from)]);
+        }
+        for moved in moves.swap_in {
+            self.slots[span(moved.to)].copy_from_slice(&self.host[span(moved.from)]);
+        }
+        for moved in moves.copies {
+            self.slots
+                .copy_within(span(moved.from), moved.to as usize * size);
+        }
+        Ok(())
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
         self.gate.pass();
+        self.computed
+            .fetch_add(batch.tokens.len(), Ordering::SeqCst);
         self.gate.beat();
         let marked = |span: &maitre_tensor::Span, batch: &Batch| {
             batch.tokens[span.first_token..span.first_token + span.num_tokens].contains(&MARKED)
@@ -233,6 +270,9 @@ pub(crate) struct Setup {
     pub(crate) max_queue: usize,
     pub(crate) block_size: usize,
     pub(crate) num_blocks: usize,
+    pub(crate) num_host_blocks: usize,
+    pub(crate) prefix_cache: bool,
+    pub(crate) policy: PolicyKind,
     pub(crate) fault: Option<Fault>,
     pub(crate) do_sample: Option<bool>,
 }
@@ -246,6 +286,9 @@ impl Default for Setup {
             max_queue: 256,
             block_size: 4,
             num_blocks: 1024,
+            num_host_blocks: 0,
+            prefix_cache: true,
+            policy: PolicyKind::Fcfs,
             fault: None,
             do_sample: None,
         }
@@ -265,6 +308,8 @@ impl Setup {
             max_queue: self.max_queue,
             block_size: self.block_size,
             num_blocks: self.num_blocks,
+            max_queued_tokens: 1 << 20,
+            num_host_blocks: self.num_host_blocks,
         };
         let tokenizer = tokenizer();
         let mut toy = Toy::new(&limits, tokenizer.num_tokens());
@@ -283,6 +328,12 @@ impl Setup {
             eos_token_ids: vec![EOS],
             has_chat_template: tokenizer.has_chat_template(),
             limits,
+            scheduling: Scheduling {
+                policy: self.policy,
+                prefix_cache: self.prefix_cache,
+                cache_events: true,
+                ..Scheduling::default()
+            },
             memory: MemoryBudget::default(),
         };
         let mut defaults = GenerationDefaults::default();
