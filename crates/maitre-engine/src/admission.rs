@@ -73,7 +73,10 @@ impl Admission {
                 request_id: request_id.to_owned(),
             });
         }
-        let queued: Vec<Queued> = submissions.iter().map(|one| Queued::of(&one.schedule)).collect();
+        let queued: Vec<Queued> = submissions
+            .iter()
+            .map(|one| Queued::of(&one.schedule))
+            .collect();
         lock(&self.queue).enter(&queued, patience)?;
         let keys = submissions.iter().map(|one| one.schedule.id).collect();
         let entry = Entry {
@@ -128,7 +131,10 @@ impl Admission {
     }
 
     /// Has the loop forget all prefixes and say how many blocks that were.
-    pub(crate) fn reset_prefix_cache(&self, answer: oneshot::Sender<usize>) -> Result<(), EngineError> {
+    pub(crate) fn reset_prefix_cache(
+        &self,
+        answer: oneshot::Sender<usize>,
+    ) -> Result<(), EngineError> {
         let command = Command::ResetPrefixCache(answer);
         let told = lock(&self.book).commands.send(command);
         told.map_err(|_| EngineError::Stopped)

@@ -199,9 +199,7 @@ impl EngineBuilder {
     /// [`PolicyKind::Fair`].
     #[must_use]
     pub fn tenant_weight(mut self, tenant: impl Into<String>, weight: u32) -> Self {
-        self.scheduling
-            .tenant_weights
-            .insert(tenant.into(), weight);
+        self.scheduling.tenant_weights.insert(tenant.into(), weight);
         self
     }
 
@@ -344,7 +342,12 @@ impl EngineBuilder {
             }
         }
         self.check_times()?;
-        if let Some((tenant, _)) = self.scheduling.tenant_weights.iter().find(|(_, w)| **w == 0) {
+        if let Some((tenant, _)) = self
+            .scheduling
+            .tenant_weights
+            .iter()
+            .find(|(_, w)| **w == 0)
+        {
             return Err(StartError::Setting {
                 setting: "--tenant-weight",
                 found: format!("{tenant}=0"),

@@ -36,7 +36,9 @@ impl CacheEvents {
     pub async fn next(&mut self) -> Option<Result<CacheEventBatch, MissedEvents>> {
         match self.0.recv().await {
             Ok(batch) => Some(Ok(batch)),
-            Err(broadcast::error::RecvError::Lagged(batches)) => Some(Err(MissedEvents { batches })),
+            Err(broadcast::error::RecvError::Lagged(batches)) => {
+                Some(Err(MissedEvents { batches }))
+            }
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }

@@ -73,7 +73,7 @@ pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
 pub use maitre_tensor::{CpuPath, KvFormat, WeightFormat};
 pub use parts::Parts;
 pub use request::{
-    CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role, SamplingOptions,
-    ServiceOptions, Stopping,
+    CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role,
+    SamplingOptions, ServiceOptions, Stopping,
 };
 pub use vitals::{Health, Load};

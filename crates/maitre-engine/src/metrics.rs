@@ -162,10 +162,16 @@ pub(crate) fn house(house: &House, waiting: usize, counts: &SchedulerCounts) {
     gauge!("vllm:num_requests_waiting").set((waiting + house.preempted_waiting) as f64);
     gauge!("vllm:kv_cache_usage_perc").set(kv.used as f64 / kv.total.max(1) as f64);
     // The scheduler counts from its start, as a counter does.
-    for name in ["maitre_prefix_cache_queries_total", "vllm:prefix_cache_queries_total"] {
+    for name in [
+        "maitre_prefix_cache_queries_total",
+        "vllm:prefix_cache_queries_total",
+    ] {
         counter!(name).absolute(counts.prefix_queries);
     }
-    for name in ["maitre_prefix_cache_hits_total", "vllm:prefix_cache_hits_total"] {
+    for name in [
+        "maitre_prefix_cache_hits_total",
+        "vllm:prefix_cache_hits_total",
+    ] {
         counter!(name).absolute(counts.prefix_hits);
     }
     counter!("maitre_kv_evictions_total").absolute(counts.kv.evicted);

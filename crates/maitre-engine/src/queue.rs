@@ -158,7 +158,10 @@ impl Queue {
         let Some(estimate) = self.estimated_wait().filter(|_| in_line) else {
             return Ok(());
         };
-        let house = self.rules.max_wait.map(|limit| (limit, "this server allows"));
+        let house = self
+            .rules
+            .max_wait
+            .map(|limit| (limit, "this server allows"));
         let own = patience.map(|limit| (limit, "its queue_timeout allows"));
         match house.into_iter().chain(own).min_by_key(|(limit, _)| *limit) {
             Some((limit, whose)) if estimate > limit => Err(EngineError::Overloaded {
@@ -174,9 +177,9 @@ impl Queue {
     /// When so many places should be free.
     fn retry_after(&self, places: usize) -> Duration {
         let places = u32::try_from(places).unwrap_or(u32::MAX);
-        self.pace
-            .mean_gap
-            .map_or(RETRY_WITHOUT_HISTORY, |gap| bounded(gap.saturating_mul(places)))
+        self.pace.mean_gap.map_or(RETRY_WITHOUT_HISTORY, |gap| {
+            bounded(gap.saturating_mul(places))
+        })
     }
 }
 
@@ -265,17 +268,35 @@ mod tests {
         let (estimate, limit, retry_after) = (AT(600), AT(450), AT(150));
         assert_eq!(
             refused,
-            EngineError::Overloaded { estimate, limit, whose: "its queue_timeout allows", retry_after }
+            EngineError::Overloaded {
+                estimate,
+                limit,
+                whose: "its queue_timeout allows",
+                retry_after
+            }
         );
         let max_wait = Some(AT(300));
-        let mut strict = moving(Rules { max_wait, ..rules() }, 3);
+        let mut strict = moving(
+            Rules {
+                max_wait,
+                ..rules()
+            },
+            3,
+        );
         let own = Some(AT(800));
         strict.enter(&[of(1, 1)], own).unwrap();
         assert!(matches!(
             strict.enter(&[of(1, 1)], own),
-            Err(EngineError::Overloaded { whose: "this server allows", .. })
+            Err(EngineError::Overloaded {
+                whose: "this server allows",
+                ..
+            })
         ));
-        let priority = Rules { policy: PolicyKind::Priority, max_wait, ..rules() };
+        let priority = Rules {
+            policy: PolicyKind::Priority,
+            max_wait,
+            ..rules()
+        };
         moving(priority, 7).enter(&[of(1, 1)], own).unwrap();
     }
 
@@ -285,7 +306,10 @@ mod tests {
         let retry_after = AT(200);
         assert_eq!(
             queue.enter(&[of(1, 1); 2], None),
-            Err(EngineError::QueueFull { limit: 8, retry_after })
+            Err(EngineError::QueueFull {
+                limit: 8,
+                retry_after
+            })
         );
         queue.enter(&[of(1, 1)], None).unwrap();
         let mut queue = moving(rules(), 0);
@@ -293,7 +317,12 @@ mod tests {
         let refused = queue.enter(&[of(1, 1)], None).unwrap_err();
         assert!(matches!(
             refused,
-            EngineError::QueueTokensFull { queued_tokens: 5000, new_tokens: 1, limit: 1000, .. }
+            EngineError::QueueTokensFull {
+                queued_tokens: 5000,
+                new_tokens: 1,
+                limit: 1000,
+                ..
+            }
         ));
         queue.leave(of(1, 5000), None);
         queue.enter(&[of(1, 1)], None).unwrap();
@@ -302,7 +331,10 @@ mod tests {
 
     #[test]
     fn a_flood_leaves_places_for_others_where_service_is_fair() {
-        let mut queue = Queue::new(Rules { policy: PolicyKind::Fair, ..rules() });
+        let mut queue = Queue::new(Rules {
+            policy: PolicyKind::Fair,
+            ..rules()
+        });
         while queue.enter(&[of(1, 1)], None).is_ok() {}
         assert_eq!(queue.size().0, 4, "half of the places");
         queue.enter(&[of(2, 1)], None).unwrap();

@@ -30,7 +30,13 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
         }
         EngineError::QueueTokensFull {
             limit, retry_after, ..
-        } => full("QUEUE_TOKENS_FULL", "queued tokens", message, *limit, Some(*retry_after)),
+        } => full(
+            "QUEUE_TOKENS_FULL",
+            "queued tokens",
+            message,
+            *limit,
+            Some(*retry_after),
+        ),
         EngineError::Overloaded {
             estimate,
             limit,
@@ -40,7 +46,10 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
             let ms = |time: &Duration| time.as_millis().to_string();
             let mut details = info(
                 "OVERLOADED",
-                &[("estimated_wait_ms", &ms(estimate)), ("limit_ms", &ms(limit))],
+                &[
+                    ("estimated_wait_ms", &ms(estimate)),
+                    ("limit_ms", &ms(limit)),
+                ],
             );
             details.set_retry_info(Some(*retry_after));
             with(Code::ResourceExhausted, message, details)

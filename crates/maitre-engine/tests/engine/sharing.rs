@@ -15,25 +15,45 @@ async fn unshared(request: &GenerateRequest) -> Vec<Answer> {
         ..Setup::default()
     }
     .start();
-    answers(engine.generate(request.clone()).await.unwrap()).await.unwrap()
+    answers(engine.generate(request.clone()).await.unwrap())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_second_request_computes_only_what_is_new() {
     let (engine, gate) = Setup::default().start();
     let first = tokens_request(&prompt(0, 41), 3);
-    let cold = answer(engine.generate(first.clone()).await.unwrap()).await.unwrap();
+    let cold = answer(engine.generate(first.clone()).await.unwrap())
+        .await
+        .unwrap();
     let before = gate.computed();
-    let warm = answer(engine.generate(first.clone()).await.unwrap()).await.unwrap();
+    let warm = answer(engine.generate(first.clone()).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(cold.token_ids, warm.token_ids);
     // Blocks of four: ten are full of prompt; the one token left is computed, and two more.
-    assert_eq!((cold.end.usage.cached_prompt_tokens, warm.end.usage.cached_prompt_tokens), (0, 40));
+    assert_eq!(
+        (
+            cold.end.usage.cached_prompt_tokens,
+            warm.end.usage.cached_prompt_tokens
+        ),
+        (0, 40)
+    );
     assert_eq!(gate.computed() - before, 3);
 
     let other = tokens_request(&prompt(1, 41), 3);
-    let found = answer(engine.generate(other.clone()).await.unwrap()).await.unwrap();
-    assert_eq!(found.end.usage.cached_prompt_tokens, 20, "alike up to there");
-    assert_eq!(vec![found.token_ids.clone()], tokens(&unshared(&other).await));
+    let found = answer(engine.generate(other.clone()).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        found.end.usage.cached_prompt_tokens, 20,
+        "alike up to there"
+    );
+    assert_eq!(
+        vec![found.token_ids.clone()],
+        tokens(&unshared(&other).await)
+    );
     let load = engine.load();
     assert_eq!((load.prefix_queries, load.prefix_hits), (123, 60));
 }
@@ -43,9 +63,13 @@ async fn a_second_request_computes_only_what_is_new() {
 async fn a_whole_prompt_that_is_there_is_not_written_again() {
     let (engine, gate) = Setup::default().start();
     let request = tokens_request(&prompt(0, 40), 5);
-    let cold = answer(engine.generate(request.clone()).await.unwrap()).await.unwrap();
+    let cold = answer(engine.generate(request.clone()).await.unwrap())
+        .await
+        .unwrap();
     let before = gate.computed();
-    let warm = answer(engine.generate(request.clone()).await.unwrap()).await.unwrap();
+    let warm = answer(engine.generate(request.clone()).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(warm.end.usage.cached_prompt_tokens, 39);
     assert_eq!(gate.computed() - before, 5);
     assert_eq!(cold.token_ids, warm.token_ids);
@@ -71,7 +95,9 @@ async fn nothing_is_shared_across_tenants_and_salts_or_past_a_bypass() {
         (with("a", "", false), 28),
     ];
     for (index, (request, cached)) in cases.into_iter().enumerate() {
-        let found = answer(engine.generate(request).await.unwrap()).await.unwrap();
+        let found = answer(engine.generate(request).await.unwrap())
+            .await
+            .unwrap();
         assert_eq!(found.end.usage.cached_prompt_tokens, cached, "case {index}");
     }
 }
@@ -82,7 +108,9 @@ async fn prompt_logprobs_compute_the_whole_prompt() {
     let mut request = tokens_request(&prompt(0, 30), 2);
     for _ in 0..2 {
         request.output.prompt_logprobs = Some(1);
-        let found = answer(engine.generate(request.clone()).await.unwrap()).await.unwrap();
+        let found = answer(engine.generate(request.clone()).await.unwrap())
+            .await
+            .unwrap();
         assert_eq!(found.end.usage.cached_prompt_tokens, 0);
     }
 }
@@ -96,8 +124,14 @@ async fn parallel_answers_compute_their_prompt_once() {
         request.sampling.seed = Some(11);
         let expected = unshared(&request).await;
         for prefix_cache in [true, false] {
-            let (engine, gate) = Setup { prefix_cache, ..Setup::default() }.start();
-            let found = answers(engine.generate(request.clone()).await.unwrap()).await.unwrap();
+            let (engine, gate) = Setup {
+                prefix_cache,
+                ..Setup::default()
+            }
+            .start();
+            let found = answers(engine.generate(request.clone()).await.unwrap())
+                .await
+                .unwrap();
             assert_eq!(tokens(&found), tokens(&expected), "prompt of {len}");
             idle(&engine).await;
             // One whole prompt; each other answer computes its last token again; five go on for five.
@@ -111,7 +145,9 @@ async fn a_reset_forgets_and_tells_how_much() {
     let (engine, _gate) = Setup::default().start();
     let mut events = engine.cache_events();
     let request = tokens_request(&prompt(0, 41), 1);
-    answer(engine.generate(request.clone()).await.unwrap()).await.unwrap();
+    answer(engine.generate(request.clone()).await.unwrap())
+        .await
+        .unwrap();
     idle(&engine).await;
     assert_eq!(engine.load().kv_cached_blocks, 10);
     assert_eq!(engine.reset_prefix_cache().await.unwrap(), 10);
@@ -120,16 +156,20 @@ async fn a_reset_forgets_and_tells_how_much() {
         let batch = events.next().await.unwrap().unwrap();
         heard.extend(batch.events);
     }
-    let stored = heard.iter().filter(|event| matches!(event, CacheEvent::Stored { .. }));
+    let stored = heard
+        .iter()
+        .filter(|event| matches!(event, CacheEvent::Stored { .. }));
     assert_eq!((stored.count(), heard.len()), (10, 11));
-    let again = answer(engine.generate(request).await.unwrap()).await.unwrap();
+    let again = answer(engine.generate(request).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(again.end.usage.cached_prompt_tokens, 0);
 }
 
 /// A pool of 24 blocks and four conversations of 15: each turn pushes out what the others will ask for.
 #[tokio::test]
 async fn blocks_come_back_from_the_host_tier_as_they_were() {
-    let turn = |of: u32| tokens_request(&prompt(of * 1000, 60), 4);
+    let turn = |of: u32| tokens_request(&prompt(of * 300, 60), 4);
     let mut hits = Vec::new();
     for num_host_blocks in [0, 64] {
         let (engine, _gate) = Setup {
@@ -141,14 +181,23 @@ async fn blocks_come_back_from_the_host_tier_as_they_were() {
         .start();
         for round in 0..3 {
             for of in 0..4 {
-                let found = answer(engine.generate(turn(of)).await.unwrap()).await.unwrap();
-                assert_eq!(vec![found.token_ids], tokens(&unshared(&turn(of)).await), "{round}");
+                let found = answer(engine.generate(turn(of)).await.unwrap())
+                    .await
+                    .unwrap();
+                assert_eq!(
+                    vec![found.token_ids],
+                    tokens(&unshared(&turn(of)).await),
+                    "{round}"
+                );
             }
         }
         idle(&engine).await;
         hits.push(engine.load().prefix_hits);
     }
-    assert!(hits[1] > hits[0] + 200, "the tier was meant to be asked: {hits:?}");
+    assert!(
+        hits[1] > hits[0] + 200,
+        "the tier was meant to be asked: {hits:?}"
+    );
 }
 
 /// When copies fail, nobody knows what the blocks hold: the step's requests fail, and what was cached is gone.
@@ -160,19 +209,30 @@ async fn failed_copies_fail_their_step_and_poison_nothing() {
     }
     .start();
     let of = |len| tokens_request(&prompt(0, len), 2);
-    answer(engine.generate(of(43)).await.unwrap()).await.unwrap();
+    answer(engine.generate(of(43)).await.unwrap())
+        .await
+        .unwrap();
     // The first 42 of these tokens are there, two of them in a block that has to be copied.
     let mut other = of(43);
-    let maitre_engine::Input::Tokens(tokens) = &mut other.input else { unreachable!() };
+    let maitre_engine::Input::Tokens(tokens) = &mut other.input else {
+        unreachable!()
+    };
     tokens[39] = 1;
-    let failed = answer(engine.generate(other.clone()).await.unwrap()).await.unwrap_err();
+    let failed = answer(engine.generate(other.clone()).await.unwrap())
+        .await
+        .unwrap_err();
     assert!(failed.to_string().contains("injected panic"), "{failed}");
-    let found = answer(engine.generate(other.clone()).await.unwrap()).await.unwrap();
+    let found = answer(engine.generate(other.clone()).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(found.end.usage.cached_prompt_tokens, 0);
     assert_eq!(vec![found.token_ids], self::tokens(&unshared(&other).await));
     idle(&engine).await;
 }
 
 fn tokens(answers: &[Answer]) -> Vec<Vec<u32>> {
-    answers.iter().map(|answer| answer.token_ids.clone()).collect()
+    answers
+        .iter()
+        .map(|answer| answer.token_ids.clone())
+        .collect()
 }

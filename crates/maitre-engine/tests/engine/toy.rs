@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use maitre_engine::{
-    Delta, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason, GenerateRequest,
-    Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling,
+    Delta, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason,
+    GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling,
 };
 use maitre_model::{Batch, BlockMoves, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
