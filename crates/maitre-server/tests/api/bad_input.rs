@@ -257,7 +257,12 @@ async fn all_mistakes_are_named_at_once() {
             deadline: seconds(-1),
             time_limit: seconds(0),
             queue_timeout: seconds(-5),
+            tenant: "t".repeat(257),
             ..Default::default()
+        }),
+        cache: Some(v1::CacheOptions {
+            salt: "s".repeat(257),
+            bypass: false,
         }),
         ..Default::default()
     };
@@ -266,6 +271,7 @@ async fn all_mistakes_are_named_at_once() {
         Code::InvalidArgument,
         "INVALID_REQUEST",
         &[
+            "cache.salt",
             "output.logprobs",
             "output.prompt_logprobs",
             "request_id",
@@ -281,6 +287,7 @@ async fn all_mistakes_are_named_at_once() {
             "sampling.top_p",
             "service.deadline",
             "service.queue_timeout",
+            "service.tenant",
             "service.time_limit",
             "stopping.max_tokens",
             "stopping.stop[0]",

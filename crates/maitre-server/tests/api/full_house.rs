@@ -26,6 +26,7 @@ fn stream_of(request: v1::GenerateRequest) -> v1::StreamGenerateRequest {
         stopping: request.stopping,
         output: request.output,
         service: request.service,
+        cache: request.cache,
         input: request.input.map(|input| match input {
             v1::generate_request::Input::Text(text) => {
                 v1::stream_generate_request::Input::Text(text)

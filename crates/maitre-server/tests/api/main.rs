@@ -12,4 +12,5 @@ mod house;
 mod leaving;
 mod raw;
 mod round_trip;
+mod sharing;
 mod surroundings;
