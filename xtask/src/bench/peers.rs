@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         value_name = "PYTHON",
-        required_unless_present = "llama_batched_bench"
+        required_unless_present_any = ["llama_batched_bench", "against"]
     )]
     vllm_python: Option<PathBuf>,
     /// Dtype of vLLM's weights.
@@ -48,6 +48,22 @@ pub(crate) struct Arguments {
     /// The same model for llama.cpp.
     #[arg(long, value_name = "FILE")]
     gguf: Option<PathBuf>,
+    /// Further flags of Maitre, such as "--no-prefix-cache".
+    #[arg(
+        long,
+        value_name = "FLAGS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    with: String,
+    /// Compare with a second Maitre that has these flags instead, such as "--max-seqs 1".
+    #[arg(
+        long,
+        value_name = "FLAGS",
+        allow_hyphen_values = true,
+        conflicts_with_all = ["vllm_python", "llama_batched_bench"]
+    )]
+    against: Option<String>,
     /// Threads of each.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
     threads: usize,
@@ -119,7 +135,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let shape = Shape::read(&arguments.model)?;
     let logs = target_directory().join("bench-peers");
     fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-    let mut maitre = Warm::start(arguments.maitre()?, logs.join("maitre.log"))?;
+    let maitre = arguments.maitre(&arguments.with)?;
+    let mut maitre = Warm::start(maitre, logs.join("maitre.log"))?;
     let (name, mut peer) = arguments.peer(&logs)?;
     println!(
         "maitre and {name} are ready; their logs are in {}",
@@ -147,13 +164,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 impl Arguments {
-    /// The release build of Maitre, to be asked line by line.
-    fn maitre(&self) -> Result<Command> {
+    /// The release build of Maitre with these flags beside the common ones, to be asked line by line.
+    fn maitre(&self, flags: &str) -> Result<Command> {
         let mut command = Command::new(super::build_maitre()?);
         command.args(["bench", "--target", "in-process", "--line-by-line"]);
         command.arg("--model").arg(absolute(&self.model)?);
         command.args(["--dtype", &self.dtype]);
         command.args(["--threads", &self.threads.to_string()]);
+        command.args(flags.split_ascii_whitespace());
         Ok(command)
     }
 
@@ -168,8 +186,13 @@ impl Arguments {
             let name = format!("vLLM {}", self.vllm_dtype);
             return Ok((name, Contestant::Warm(process)));
         }
+        if let Some(flags) = &self.against {
+            let process = Warm::start(self.maitre(flags)?, logs.join("against.log"))?;
+            let name = format!("maitre {flags}").trim_end().to_owned();
+            return Ok((name, Contestant::Warm(process)));
+        }
         let (Some(program), Some(gguf)) = (&self.llama_batched_bench, &self.gguf) else {
-            bail!("name a peer: --vllm-python, or --llama-batched-bench with --gguf");
+            bail!("name a peer: --vllm-python, --llama-batched-bench with --gguf, or --against");
         };
         let file = gguf.file_name().unwrap_or_default();
         let name = format!("llama.cpp {}", file.display());
