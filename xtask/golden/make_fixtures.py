@@ -21,7 +21,8 @@ import sys
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 CRATES = pathlib.Path(__file__).resolve().parents[2] / "crates"
 DEFAULT_OUT = CRATES / "maitre-model/tests/fixtures"
@@ -36,6 +37,11 @@ QWEN3 = dict(
 LLAMA = dict(
     vocab_size=67, hidden_size=48, intermediate_size=52, num_hidden_layers=2, num_attention_heads=2,
     num_key_value_heads=1, max_position_embeddings=64, eos_token_id=2)
+# A prompt of several windows, the first of which lie in tiles of attention that no token sees whole.
+MISTRAL = dict(
+    vocab_size=67, hidden_size=48, intermediate_size=52, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=160, sliding_window=24, eos_token_id=2)
+MISTRAL_PROMPT_LENGTH = 150
 # Short enough that the prompt crosses it, with frequencies on either side of both bounds.
 LLAMA3_ROPE = dict(
     rope_type="llama3", rope_theta=500.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -63,8 +69,8 @@ def random_model(model_class, config, dtype, seed):
 
 def v4_form(config):
     """The configuration as transformers 4 wrote it: rope at the top level, `torch_dtype`, and for
-    Llama no `head_dim`."""
-    if config["model_type"] == "llama":
+    Llama and Mistral no `head_dim`."""
+    if config["model_type"] in ("llama", "mistral"):
         del config["head_dim"]
     rope = config.pop("rope_parameters")
     config["rope_theta"] = rope.pop("rope_theta")
@@ -74,9 +80,10 @@ def v4_form(config):
     return config
 
 
-def write_case(out, name, model_class, config, dtype, seed, tied_as=None, v4=False, shards=1):
+def write_case(out, name, model_class, config, dtype, seed, tied_as=None, v4=False, shards=1,
+               prompt_length=PROMPT_LENGTH):
     model = random_model(model_class, config, dtype, seed).to(dtype)
-    tokens = torch.randint(3, config.vocab_size, (PROMPT_LENGTH,))
+    tokens = torch.randint(3, config.vocab_size, (prompt_length,))
     with torch.no_grad():
         logits = model(tokens.unsqueeze(0)).logits[0].float()
 
@@ -160,6 +167,10 @@ def main():
     write_case(
         out, "llama-f16-untied", LlamaForCausalLM,
         LlamaConfig(**LLAMA, rope_parameters=default_rope), torch.float16, seed=6)
+    write_case(
+        out, "mistral-f32-window", MistralForCausalLM,
+        MistralConfig(**MISTRAL, rope_parameters=default_rope), torch.float32, seed=7, v4=True,
+        prompt_length=MISTRAL_PROMPT_LENGTH)
     write_perplexity(out)
 
 

@@ -1,4 +1,4 @@
-//! Config to weights to forward: Llama and Qwen3 on ragged paged batches.
+//! Config to weights to forward: Llama, Mistral and Qwen3 on ragged paged batches.
 //!
 //! A [`ModelSource`] names a Hugging Face directory (or the same files in memory); [`Model::load`]
 //! reads its configuration and weights; a [`Runner`] adds a paged KV cache and the activations, and

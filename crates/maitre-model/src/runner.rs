@@ -116,9 +116,15 @@ impl Runner {
         config.validate()?;
         let shape = model.config();
         let capacity = config.num_blocks as usize * config.block_size as usize;
+        let longest = shape.max_position_embeddings;
         let limits = BatchLimits {
             vocab_size: shape.vocab_size,
-            max_context_len: shape.max_position_embeddings.min(capacity),
+            // Blocks behind a window are used again.
+            max_context_len: match shape.sliding_window {
+                None => longest.min(capacity),
+                Some(_) => longest,
+            },
+            sliding_window: shape.sliding_window,
             max_tokens: config.max_batched_tokens,
             max_spans: config.max_seqs,
             max_output_rows: config.max_output_rows_per_step,

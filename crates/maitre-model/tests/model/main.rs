@@ -18,5 +18,6 @@ mod greedy;
 mod parity_candle;
 mod parity_transformers;
 mod perplexity;
+mod sliding_window;
 mod starts;
 mod support;

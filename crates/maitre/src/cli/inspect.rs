@@ -63,7 +63,7 @@ fn as_text(name: &str, config: &ModelConfig, available: Option<u64>) -> String {
          layers              {} (hidden {}, MLP {})\n\
          heads               {} of {} (KV heads {})\n\
          vocabulary          {}{}\n\
-         context             {} tokens\n\
+         context             {} tokens{}\n\
          memory available    {}\n\n\
          {:<8}{:>14}{:>8}{:>18}{:>22}\n",
         config.architecture,
@@ -81,6 +81,11 @@ fn as_text(name: &str, config: &ModelConfig, available: Option<u64>) -> String {
             ""
         },
         config.max_position_embeddings,
+        config
+            .sliding_window
+            .map_or_else(String::new, |window| format!(
+                ", of which a token sees the last {window}"
+            )),
         available.map_or_else(|| "unknown".into(), mib),
         "--dtype",
         "weights",
@@ -125,6 +130,7 @@ fn as_json(config: &ModelConfig, available: Option<u64>) -> serde_json::Value {
         "head_dim": config.head_dim,
         "vocab_size": config.vocab_size,
         "context": config.max_position_embeddings,
+        "sliding_window": config.sliding_window,
         "available_bytes": available,
         "dtypes": dtypes,
     })
