@@ -59,6 +59,8 @@ pub struct BatchLimits {
     pub max_output_rows: usize,
     /// Blocks in the cache.
     pub num_blocks: usize,
+    /// Blocks in the host pool.
+    pub num_host_blocks: usize,
     /// Tokens per block.
     pub block_size: usize,
 }

@@ -13,6 +13,7 @@
 
 mod bad_batches;
 mod batch_invariance;
+mod block_moves;
 mod configurations;
 mod greedy;
 mod parity_candle;
