@@ -19,6 +19,7 @@ mod greedy;
 mod parity_candle;
 mod parity_transformers;
 mod perplexity;
+mod recomputed;
 mod sliding_window;
 mod starts;
 mod support;
