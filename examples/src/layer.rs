@@ -86,6 +86,7 @@ impl Layer {
             kv_heads: self.heads.kv,
             head_dim: self.heads.dim,
             scale: (self.heads.dim as f32).powf(-0.5),
+            window: None,
             out,
         })?)
     }

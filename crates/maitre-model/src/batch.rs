@@ -23,7 +23,7 @@ pub struct Batch {
     pub positions: Vec<u32>,
     /// Which tokens belong together, `[S]`; in order and without gaps.
     pub spans: Vec<Span>,
-    /// Where keys and values live. Exactly one group: every layer keeps its whole context.
+    /// Where keys and values live. Exactly one group: all layers attend to the same positions.
     pub groups: Vec<KvGroup>,
     /// Rows of `tokens` whose logits are wanted, `[L]`; any order.
     pub output_rows: Vec<u32>,
@@ -32,7 +32,8 @@ pub struct Batch {
 /// The places in the cache that a batch reads and writes.
 #[derive(Debug, Clone)]
 pub struct KvGroup {
-    /// One block table per span.
+    /// One block table per span. If the model has a sliding window, entries of blocks that lie
+    /// wholly behind that of the span's first token are not read and may be any number.
     pub tables: BlockTables,
     /// Where each token's key and value go, `[T]`: `block · block_size + offset`, or [`NO_SLOT`] to
     /// compute without writing.
@@ -45,8 +46,11 @@ pub struct KvGroup {
 pub struct BatchLimits {
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// The longest context that the model and the whole cache can hold.
+    /// The longest context: of the model and, unless that has a sliding window, of what the whole
+    /// cache can hold.
     pub max_context_len: usize,
+    /// Positions that a token attends to at most, its own included.
+    pub sliding_window: Option<usize>,
     /// Tokens per step.
     pub max_tokens: usize,
     /// Spans per step.
@@ -55,6 +59,8 @@ pub struct BatchLimits {
     pub max_output_rows: usize,
     /// Blocks in the cache.
     pub num_blocks: usize,
+    /// Blocks in the host pool.
+    pub num_host_blocks: usize,
     /// Tokens per block.
     pub block_size: usize,
 }
@@ -245,10 +251,10 @@ fn check_table(
             needed,
         });
     }
-    match table
-        .iter()
-        .find(|block| **block as usize >= limits.num_blocks)
-    {
+    // Blocks behind the window have been given back.
+    let held = span.first_seen(limits.sliding_window) / limits.block_size;
+    let mut blocks = table.iter().skip(held);
+    match blocks.find(|block| **block as usize >= limits.num_blocks) {
         None => Ok(()),
         Some(block) => Err(ModelError::BlockOutOfRange {
             span: index,

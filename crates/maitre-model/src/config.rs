@@ -44,6 +44,9 @@ pub struct ModelConfig {
     pub rms_norm_eps: f32,
     /// Rotary position embedding.
     pub rope: RopeConfig,
+    /// How many positions a token attends to at most: the last ones, its own included. `None` is
+    /// the whole context.
+    pub sliding_window: Option<usize>,
     /// Whether the output matrix is the embedding.
     pub tie_word_embeddings: bool,
     /// Whether the attention projections (query, key, value and output) add a bias.
@@ -90,6 +93,7 @@ impl ModelConfig {
             max_position_embeddings,
             rms_norm_eps: settings.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
             rope: RopeConfig::from_settings(&settings)?,
+            sliding_window: traits.sliding_window,
             tie_word_embeddings: settings.flag("tie_word_embeddings")?,
             attention_bias: settings.flag("attention_bias")?,
             mlp_bias: traits.mlp_bias,
@@ -222,7 +226,7 @@ impl ModelConfig {
     }
 }
 
-/// Both families gate their MLP by SiLU; `swish` is its other name.
+/// All families gate their MLP by SiLU; `swish` is its other name.
 fn refuse_other_activation(settings: &Settings<'_>) -> Result<(), ModelError> {
     for key in ["hidden_act", "hidden_activation"] {
         let Some(value) = settings.get(key) else {

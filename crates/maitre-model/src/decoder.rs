@@ -219,6 +219,7 @@ impl Step<'_> {
             kv_heads: self.config.num_kv_heads,
             head_dim,
             scale: 1.0 / (head_dim as f32).sqrt(),
+            window: self.config.sliding_window,
             out: acts.attention,
         })
     }

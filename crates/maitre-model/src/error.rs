@@ -291,6 +291,33 @@ pub enum ModelError {
         expected: usize,
     },
 
+    /// A move names a block that its pool does not have.
+    #[error("`{end}` of {list}[{index}] is block {block}, but the {pool} pool has {num_blocks}")]
+    MoveOutOfRange {
+        /// The list of moves.
+        list: &'static str,
+        /// Where in the list.
+        index: usize,
+        /// Which end of the move.
+        end: &'static str,
+        /// The block named.
+        block: u32,
+        /// The pool it should be in.
+        pool: &'static str,
+        /// How many blocks that has.
+        num_blocks: usize,
+    },
+
+    /// Blocks cannot move to or from a host pool that there is not.
+    #[error(
+        "{count} blocks are to move to or from the host, but the runner has no host pool; set \
+         num_host_blocks"
+    )]
+    NoHostPool {
+        /// How many were to move.
+        count: usize,
+    },
+
     /// An output row is not a row of the batch.
     #[error("output {index} asks for row {row} of {rows}")]
     OutputRowOutOfRange {

@@ -1,4 +1,4 @@
-//! Config to weights to forward: Llama and Qwen3 on ragged paged batches.
+//! Config to weights to forward: Llama, Mistral and Qwen3 on ragged paged batches.
 //!
 //! A [`ModelSource`] names a Hugging Face directory (or the same files in memory); [`Model::load`]
 //! reads its configuration and weights; a [`Runner`] adds a paged KV cache and the activations, and
@@ -53,6 +53,7 @@ mod decoder;
 mod error;
 mod generation;
 mod model;
+mod moves;
 mod random;
 mod rope;
 mod runner;
@@ -66,6 +67,7 @@ pub use config::ModelConfig;
 pub use error::ModelError;
 pub use generation::GenerationDefaults;
 pub use model::{LoadFormat, LoadOptions, Model};
+pub use moves::{BlockMove, BlockMoves};
 pub use rope::{Llama3Scaling, RopeConfig, RopeScaling};
 pub use runner::{Logits, Runner, RunnerConfig};
 pub use source::ModelSource;

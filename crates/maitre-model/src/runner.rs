@@ -7,12 +7,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use maitre_tensor::{Backend, Heartbeat, LayerCache, PEAK_BLOCK, TensorError};
+use maitre_tensor::{Backend, BlockCopy, Heartbeat, LayerCache, PEAK_BLOCK, TensorError};
 
 use crate::batch::{Batch, BatchLimits};
 use crate::decoder::Step;
 use crate::error::ModelError;
 use crate::model::Model;
+use crate::moves::{BlockMoves, Pools};
 use crate::rope::RopeTables;
 use crate::workspace::{LOGITS_TILE, Outputs, Workspace};
 
@@ -21,6 +22,8 @@ use crate::workspace::{LOGITS_TILE, Outputs, Workspace};
 pub struct RunnerConfig {
     /// Blocks in the KV cache.
     pub num_blocks: u32,
+    /// Blocks in the host pool, to which blocks of the cache can be moved; 0 for none.
+    pub num_host_blocks: u32,
     /// Tokens per block.
     pub block_size: u32,
     /// The most tokens in one step.
@@ -32,7 +35,7 @@ pub struct RunnerConfig {
 }
 
 impl RunnerConfig {
-    /// A configuration in which every token of a step may be an output row.
+    /// A configuration in which every token of a step may be an output row, without a host pool.
     #[must_use]
     pub const fn new(
         num_blocks: u32,
@@ -42,6 +45,7 @@ impl RunnerConfig {
     ) -> Self {
         Self {
             num_blocks,
+            num_host_blocks: 0,
             block_size,
             max_batched_tokens,
             max_seqs,
@@ -65,17 +69,22 @@ impl RunnerConfig {
                 });
             }
         }
-        // The largest 32-bit number is the slot that means "nowhere".
-        if self.num_blocks.checked_mul(self.block_size).is_none() {
-            return Err(ModelError::RunnerLimit {
-                name: "num_blocks",
-                found: self.num_blocks as usize,
-                expected: format!(
-                    "at most {} with block_size {}",
-                    u32::MAX / self.block_size,
-                    self.block_size
-                ),
-            });
+        for (name, found) in [
+            ("num_blocks", self.num_blocks),
+            ("num_host_blocks", self.num_host_blocks),
+        ] {
+            // The largest 32-bit number is the slot that means "nowhere".
+            if found.checked_mul(self.block_size).is_none() {
+                return Err(ModelError::RunnerLimit {
+                    name,
+                    found: found as usize,
+                    expected: format!(
+                        "at most {} with block_size {}",
+                        u32::MAX / self.block_size,
+                        self.block_size
+                    ),
+                });
+            }
         }
         Ok(())
     }
@@ -98,13 +107,17 @@ pub struct Runner {
     limits: BatchLimits,
     rope: RopeTables,
     caches: Vec<LayerCache>,
+    host_caches: Vec<LayerCache>,
+    /// Reused by [`Runner::move_blocks`].
+    copies: Vec<BlockCopy>,
     workspace: Workspace,
     /// Output rows of the last step, none if it failed.
     num_outputs: usize,
 }
 
 impl Runner {
-    /// Allocates the KV cache and the workspace.
+    /// Allocates the KV cache, the host pool and the workspace. Of the first two memory is reserved
+    /// only: it is taken as blocks are written.
     ///
     /// # Errors
     /// [`ModelError::RunnerLimit`] for a limit of zero or beyond 32-bit slots; a failed allocation.
@@ -116,20 +129,28 @@ impl Runner {
         config.validate()?;
         let shape = model.config();
         let capacity = config.num_blocks as usize * config.block_size as usize;
+        let longest = shape.max_position_embeddings;
         let limits = BatchLimits {
             vocab_size: shape.vocab_size,
-            max_context_len: shape.max_position_embeddings.min(capacity),
+            // Blocks behind a window are used again.
+            max_context_len: match shape.sliding_window {
+                None => longest.min(capacity),
+                Some(_) => longest,
+            },
+            sliding_window: shape.sliding_window,
             max_tokens: config.max_batched_tokens,
             max_spans: config.max_seqs,
             max_output_rows: config.max_output_rows_per_step,
             num_blocks: config.num_blocks as usize,
+            num_host_blocks: config.num_host_blocks as usize,
             block_size: config.block_size as usize,
         };
         let rope = RopeTables::new(&shape.rope, shape.head_dim, limits.max_context_len)?;
-        let format = model.kv_dtype();
-        let caches = (0..shape.num_layers)
-            .map(|_| LayerCache::new(capacity, shape.num_kv_heads, shape.head_dim, format))
-            .collect::<Result<_, TensorError>>()?;
+        let caches = layer_caches(&model, capacity)?;
+        let host_caches = match limits.num_host_blocks {
+            0 => Vec::new(),
+            blocks => layer_caches(&model, blocks * limits.block_size)?,
+        };
         let workspace = Workspace::new(shape, model.decoder(), &limits)?;
         Ok(Self {
             model,
@@ -137,9 +158,28 @@ impl Runner {
             limits,
             rope,
             caches,
+            host_caches,
+            copies: Vec::new(),
             workspace,
             num_outputs: 0,
         })
+    }
+
+    /// Moves blocks of all layers. The logits of the last step remain.
+    ///
+    /// # Errors
+    /// [`ModelError::MoveOutOfRange`] and [`ModelError::NoHostPool`] before anything has moved; a
+    /// failed or panicked operator, after which the blocks written to hold nothing to rely on.
+    pub fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+        moves.validate(&self.limits)?;
+        let mut pools = Pools {
+            backend: &self.backend,
+            block_size: self.limits.block_size,
+            device: &mut self.caches,
+            host: &mut self.host_caches,
+            copies: &mut self.copies,
+        };
+        Ok(self.backend.step(|| pools.carry_out(moves))?)
     }
 
     /// Runs all layers over `batch`: keys and values go to its slots, and [`Runner::logits`] can be
@@ -216,6 +256,12 @@ impl Runner {
         self.caches.iter().map(LayerCache::size_in_bytes).sum()
     }
 
+    /// Bytes of the host pool.
+    #[must_use]
+    pub fn host_kv_bytes(&self) -> usize {
+        self.host_caches.iter().map(LayerCache::size_in_bytes).sum()
+    }
+
     /// Bytes of activations, logits and position tables.
     #[must_use]
     pub fn workspace_bytes(&self) -> usize {
@@ -227,6 +273,14 @@ impl Runner {
     pub fn heartbeat(&self) -> &Heartbeat {
         self.backend.heartbeat()
     }
+}
+
+/// A cache of so many slots for each layer.
+fn layer_caches(model: &Model, slots: usize) -> Result<Vec<LayerCache>, TensorError> {
+    let shape = model.config();
+    (0..shape.num_layers)
+        .map(|_| LayerCache::new(slots, shape.num_kv_heads, shape.head_dim, model.kv_dtype()))
+        .collect()
 }
 
 impl fmt::Debug for Runner {

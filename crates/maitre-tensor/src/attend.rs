@@ -12,6 +12,8 @@
 //! the keys and values of the positions it sees, and on nothing else: chunks may be computed by
 //! different threads at the same time, and tiles be shared by any number of queries.
 
+use std::ops::Range;
+
 use crate::cache::{CellShape, GROUP, KvFormat, LayerCache};
 use crate::{BlockTables, Span};
 
@@ -31,6 +33,8 @@ pub(crate) struct Attend<'a> {
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) scale: f32,
+    /// Positions that a token sees at most.
+    pub(crate) window: usize,
 }
 
 /// The keys and values of [`TILE`] consecutive positions of one key head.
@@ -55,27 +59,48 @@ pub(crate) struct Queries<'a> {
 }
 
 /// Which of the queries see how much of a tile.
+///
+/// ```text
+/// token   a tile of 8, a window of 9
+///   0     # # # # # # . .              positions: 6
+///   1     # # # # # # # .
+///   2     # # # # # # # #              full
+///   3     # # # # # # # # #            full
+///   4     . # # # # # # # # #
+/// ```
 #[derive(Clone, Copy)]
 pub(crate) struct Seen {
     /// The first query that sees anything; the first of its token.
     pub(crate) first: usize,
-    /// Positions of the tile, and those behind it, that this query sees: at least one. Each further
-    /// token sees one more.
+    /// The query after the last one that sees anything.
+    pub(crate) end: usize,
+    /// Positions from the tile's start up to that of the first query, which may lie behind the
+    /// tile: at least one. Each further token has one more.
     pub(crate) positions: usize,
+    /// How many of the last positions a query sees at most.
+    pub(crate) window: usize,
     /// Queries per token.
     pub(crate) group: usize,
 }
 
 impl Seen {
-    /// Positions of the tile that a query sees.
+    /// Positions of the tile that a query sees, one of those that see any.
     #[inline(always)]
-    pub(crate) fn by(self, query: usize) -> usize {
-        TILE.min(self.positions + (query - self.first) / self.group)
+    pub(crate) fn by(self, query: usize) -> Range<usize> {
+        let end = self.positions + (query - self.first) / self.group;
+        end.saturating_sub(self.window)..TILE.min(end)
     }
 
-    /// The first query that sees the whole tile, if there are that many.
-    pub(crate) fn first_full(self) -> usize {
-        self.first + TILE.saturating_sub(self.positions) * self.group
+    /// The queries that see the whole tile, of whole tokens. Those before them see less of its end,
+    /// those behind them less of its start, and with a narrow window both.
+    pub(crate) fn full(self) -> Range<usize> {
+        let query = |token: usize| {
+            let query = self.first.saturating_add(token.saturating_mul(self.group));
+            query.min(self.end)
+        };
+        let start = query(TILE.saturating_sub(self.positions));
+        let end = query(self.window.saturating_add(1).saturating_sub(self.positions));
+        start..end.max(start)
     }
 }
 

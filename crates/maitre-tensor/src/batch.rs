@@ -15,8 +15,19 @@ pub struct Span {
     pub num_tokens: usize,
     /// Positions in the sequence's cache after this step's writes. The span's tokens are the last
     /// of them: token `i` is at position `context_len - num_tokens + i` and attends to every
-    /// position up to its own.
+    /// position up to its own, or to the last of these where attention has a window.
     pub context_len: usize,
+}
+
+impl Span {
+    /// The first position that any of the tokens attends to, where each attends to the last
+    /// `window` positions up to its own. Nothing before it is read.
+    #[must_use]
+    pub fn first_seen(&self, window: Option<usize>) -> usize {
+        let seen = self.context_len.saturating_sub(self.num_tokens);
+        seen.saturating_add(1)
+            .saturating_sub(window.unwrap_or(usize::MAX))
+    }
 }
 
 /// Where each span's keys and values lie in a [`LayerCache`].
@@ -24,7 +35,8 @@ pub struct Span {
 /// Position `p` of span `s` is in slot `tables[s][p / block_size] * block_size + p % block_size`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockTables {
-    /// Block numbers in order of position, one list per span.
+    /// Block numbers in order of position, one list per span. Where attention has a window, those
+    /// of blocks that lie wholly before [`Span::first_seen`] may be any number.
     pub tables: Vec<Vec<u32>>,
     /// Positions per block.
     pub block_size: usize,
@@ -82,6 +94,9 @@ pub struct Attention<'a> {
     pub head_dim: usize,
     /// Factor of each score, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// How many positions a token sees at most: the last up to its own, which counts (Mistral,
+    /// arXiv 2310.06825, section 2). `None` is all of them.
+    pub window: Option<usize>,
     /// Attended values, `[rows, heads * head_dim]`. Rows that belong to no span are not written.
     pub out: &'a mut Buffer,
 }

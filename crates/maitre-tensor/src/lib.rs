@@ -63,7 +63,7 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use backend::{Backend, PEAK_BLOCK};
+pub use backend::{Backend, BlockCopy, PEAK_BLOCK};
 pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
 pub use cache::{KvFormat, LayerCache};

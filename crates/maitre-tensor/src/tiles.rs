@@ -298,6 +298,28 @@ impl CellShare<'_> {
         // SAFETY: the cell belongs to this share alone, and `&mut self` lends it once.
         unsafe { self.base.slice(start..start + self.words) }
     }
+
+    /// Copies the head's cell of one group to that of another.
+    pub(crate) fn copy_cell(&mut self, from: usize, to: usize) {
+        assert!(
+            self.owns(from) && self.owns(to),
+            "a tile copies a cell of another tile"
+        );
+        if from == to {
+            return;
+        }
+        let [from, to] =
+            [from, to].map(|group| (group * self.kv_heads + self.kv_head) * self.words);
+        // SAFETY: two different cells, which belong to this share alone, and `&mut self` keeps
+        // other references to them away.
+        let (from, to) = unsafe {
+            (
+                self.base.slice(from..from + self.words),
+                self.base.slice(to..to + self.words),
+            )
+        };
+        to.copy_from_slice(from);
+    }
 }
 
 // SAFETY: each of the two keeps its own parts apart, and they borrow different buffers.
@@ -367,7 +389,29 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a cell of another tile")]
+    fn a_cell_becomes_the_copy_of_another() {
+        // Two groups of two heads of two words.
+        let mut cells = [1, 2, 3, 4, 5, 6, 7, 8];
+        let shares = Cells::new(&mut cells, 2, 2, 1);
+        // SAFETY: each part once.
+        let [mut first, mut second] = unsafe { [shares.part(0), shares.part(1)] };
+        first.copy_cell(0, 1);
+        second.copy_cell(1, 0);
+        second.copy_cell(1, 1);
+        assert_eq!(cells, [1, 2, 7, 8, 1, 2, 7, 8]);
+    }
+
+    #[test]
+    #[should_panic(expected = "copies a cell of another tile")]
+    fn a_share_does_not_read_the_cells_of_others() {
+        let mut cells = vec![0; 4];
+        let shares = Cells::new(&mut cells, 1, 1, 2);
+        // SAFETY: the only part.
+        unsafe { shares.part(0) }.copy_cell(1, 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "writes a cell of another tile")]
     fn a_share_refuses_the_cells_of_others() {
         let mut cells = vec![0; 4];
         let shares = Cells::new(&mut cells, 1, 1, 2);

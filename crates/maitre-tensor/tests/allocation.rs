@@ -110,6 +110,7 @@ fn allocations(backend: &Backend, format: WeightFormat) -> usize {
                 kv_heads: KV_HEADS,
                 head_dim: DIM,
                 scale: 1.0,
+                window: None,
                 out: &mut y,
             })?;
             backend.linear_silu_mul(&normed, &gated, None, &mut half, 0..ROWS)?;

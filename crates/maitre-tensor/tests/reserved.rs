@@ -1,9 +1,9 @@
-//! A large buffer is address space until it is written to: a KV pool of gigabytes must not take
-//! memory, nor time at start, before it fills.
+//! A large buffer or cache is address space until it is written to: a KV pool of gigabytes, on the
+//! device or the host, must not take memory, nor time at start, before it fills.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use maitre_tensor::{Buffer, DType};
+use maitre_tensor::{Buffer, DType, KvFormat, LayerCache};
 
 /// Resident memory of this process in bytes.
 fn resident() -> usize {
@@ -14,7 +14,7 @@ fn resident() -> usize {
 }
 
 #[test]
-fn a_buffer_takes_memory_only_where_it_is_written() {
+fn memory_is_taken_only_where_it_is_written() {
     const MIB: usize = 1 << 20;
     let before = resident();
     let mut pool = Buffer::zeros(DType::Bf16, 256 * MIB).unwrap();
@@ -31,4 +31,14 @@ fn a_buffer_takes_memory_only_where_it_is_written() {
         "only {} MiB taken by writing 64",
         written / MIB
     );
+
+    let before = resident();
+    let mut cache = LayerCache::new(1 << 18, 8, 64, KvFormat::Bf16).unwrap();
+    assert_eq!(cache.size_in_bytes(), 512 * MIB);
+    let number = [1.0; 64];
+    for slot in 0..16 {
+        cache.write(slot, 0, &number, &number).unwrap();
+    }
+    let taken = resident().saturating_sub(before);
+    assert!(taken < 16 * MIB, "{} MiB taken by a group", taken / MIB);
 }

@@ -19,5 +19,6 @@ pub(super) fn read_traits(settings: &Settings<'_>) -> Result<Traits, ModelError>
     Ok(Traits {
         mlp_bias: settings.flag("mlp_bias")?,
         head_dim: DefaultHeadDim::HiddenOverHeads,
+        sliding_window: None,
     })
 }

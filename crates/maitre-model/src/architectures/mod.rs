@@ -1,10 +1,11 @@
 //! The model families, one file each: what sets a family apart from the shared decoder.
 //!
-//! Llama, Qwen3 and their kin are one computation with a few switches: where a bias is added,
-//! whether heads are normalised before rotation, what a missing key defaults to. A family's file
-//! states those switches; [`crate::decoder`] runs them.
+//! Llama, Mistral, Qwen3 and their kin are one computation with a few switches: where a bias is
+//! added, whether heads are normalised before rotation, how far back a token attends, what a missing
+//! key defaults to. A family's file states those switches; [`crate::decoder`] runs them.
 
 mod llama;
+mod mistral;
 mod qwen3;
 
 use std::fmt;
@@ -20,6 +21,8 @@ use crate::error::ModelError;
 pub enum Architecture {
     /// Llama 1 to 3.x and every model that publishes itself as `LlamaForCausalLM`.
     Llama,
+    /// Mistral 7B and its kin: Llama, in its first version with a sliding window.
+    Mistral,
     /// Qwen3's dense models: queries and keys are normalised per head.
     Qwen3,
 }
@@ -28,6 +31,8 @@ pub enum Architecture {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Traits {
     pub(crate) mlp_bias: bool,
+    /// Positions that a token attends to at most.
+    pub(crate) sliding_window: Option<usize>,
     head_dim: DefaultHeadDim,
 }
 
@@ -39,13 +44,14 @@ enum DefaultHeadDim {
 }
 
 impl Architecture {
-    const ALL: [Self; 2] = [Self::Llama, Self::Qwen3];
+    const ALL: [Self; 3] = [Self::Llama, Self::Mistral, Self::Qwen3];
 
     /// The name in `architectures`.
     #[must_use]
     pub const fn class_name(self) -> &'static str {
         match self {
             Self::Llama => llama::CLASS_NAME,
+            Self::Mistral => mistral::CLASS_NAME,
             Self::Qwen3 => qwen3::CLASS_NAME,
         }
     }
@@ -54,6 +60,7 @@ impl Architecture {
     const fn model_type(self) -> &'static str {
         match self {
             Self::Llama => llama::MODEL_TYPE,
+            Self::Mistral => mistral::MODEL_TYPE,
             Self::Qwen3 => qwen3::MODEL_TYPE,
         }
     }
@@ -62,6 +69,7 @@ impl Architecture {
     pub(crate) const fn normalises_heads(self) -> bool {
         match self {
             Self::Llama => llama::NORMALISES_HEADS,
+            Self::Mistral => mistral::NORMALISES_HEADS,
             Self::Qwen3 => qwen3::NORMALISES_HEADS,
         }
     }
@@ -70,6 +78,7 @@ impl Architecture {
     pub(crate) fn read_traits(self, settings: &Settings<'_>) -> Result<Traits, ModelError> {
         match self {
             Self::Llama => llama::read_traits(settings),
+            Self::Mistral => mistral::read_traits(settings),
             Self::Qwen3 => qwen3::read_traits(settings),
         }
     }

@@ -15,13 +15,10 @@ pub(super) const NORMALISES_HEADS: bool = true;
 const HEAD_DIM: usize = 128;
 
 pub(super) fn read_traits(settings: &Settings<'_>) -> Result<Traits, ModelError> {
-    if let Some(bias) = settings.get("mlp_bias")
-        && bias.as_bool() != Some(false)
-    {
-        return Err(settings.unsupported("mlp_bias", bias, "absent or false"));
-    }
+    settings.refuse_unless_false("mlp_bias")?;
     Ok(Traits {
         mlp_bias: false,
         head_dim: DefaultHeadDim::Fixed(HEAD_DIM),
+        sliding_window: None,
     })
 }

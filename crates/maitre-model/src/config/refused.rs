@@ -183,7 +183,7 @@ pub(super) fn refuse_unsupported(settings: &Settings<'_>) -> Result<(), ModelErr
     Ok(())
 }
 
-/// Refuses layers that attend to anything but their whole context (`layer_types` of transformers).
+/// Refuses layers that attend in their own ways (`layer_types` of transformers).
 pub(super) fn refuse_partial_attention(settings: &Settings<'_>) -> Result<(), ModelError> {
     const KEY: &str = "layer_types";
     const FULL: &str = "full_attention";

@@ -116,6 +116,16 @@ impl<'a> Settings<'a> {
         })
     }
 
+    /// Refuses a switch of which this crate implements one side.
+    pub(crate) fn refuse_unless_false(&self, key: &str) -> Result<(), ModelError> {
+        match self.get(key) {
+            Some(value) if value.as_bool() != Some(false) => {
+                Err(self.unsupported(key, value, "absent or false"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The error for a value of the wrong kind.
     pub(crate) fn invalid(&self, key: &str, found: &Value, expected: &str) -> ModelError {
         ModelError::InvalidSetting {

@@ -207,6 +207,13 @@ fn a_runner_of_no_size_is_refused() {
                 ..good
             },
         ),
+        (
+            "num_host_blocks",
+            RunnerConfig {
+                num_host_blocks: 1 << 30,
+                ..good
+            },
+        ),
     ];
     for (field, config) in table {
         match Runner::new(model.clone(), backend.clone(), config) {

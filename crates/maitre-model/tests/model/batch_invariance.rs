@@ -145,7 +145,12 @@ proptest! {
 
     #[test]
     fn logits_are_those_of_the_sequence_alone(schedule in schedule()) {
-        for name in ["qwen3-bf16-untied-bias-v4", "qwen3-f32-tied", "llama-f32-sharded"] {
+        for name in [
+            "qwen3-bf16-untied-bias-v4",
+            "qwen3-f32-tied",
+            "llama-f32-sharded",
+            "mistral-f32-window",
+        ] {
             check(name, &LoadOptions::default(), &schedule);
         }
         for (dtype, kv_dtype) in [

@@ -23,6 +23,13 @@ fn qwen3() -> Value {
     config
 }
 
+fn mistral() -> Value {
+    let mut config = llama();
+    config["architectures"] = json!(["MistralForCausalLM"]);
+    config["model_type"] = json!("mistral");
+    config
+}
+
 fn patched(mut config: Value, patch: Value) -> Value {
     for (key, value) in patch.as_object().unwrap() {
         config[key] = value.clone();
@@ -148,12 +155,25 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
     ];
     for (patch, parts) in table {
         check_refused(llama(), patch.clone(), &parts);
-        // Qwen3 configurations carry a window that is off; all else is refused there too.
+        // Qwen3 configurations carry a window that is off, and Mistral has one; all else is refused
+        // there too.
         if patch.get("sliding_window").is_none() {
-            check_refused(qwen3(), patch, &parts);
+            check_refused(qwen3(), patch.clone(), &parts);
+            check_refused(mistral(), patch, &parts);
         }
     }
     check_refused(qwen3(), json!({"mlp_bias": true}), &["mlp_bias", "true"]);
+    check_refused(mistral(), json!({"mlp_bias": true}), &["mlp_bias", "true"]);
+    check_refused(
+        mistral(),
+        json!({"attention_bias": true}),
+        &["attention_bias", "true"],
+    );
+    check_refused(
+        mistral(),
+        json!({"sliding_window": 24, "layer_types": ["full_attention"]}),
+        &["layer_types", "full_attention", "absent"],
+    );
 }
 
 #[test]
@@ -214,8 +234,8 @@ fn values_that_describe_no_model_are_refused_by_name() {
             vec!["architectures", "list"],
         ),
         (
-            json!({"architectures": ["MistralForCausalLM"]}),
-            vec!["unknown", "Mistral", "Qwen3ForCausalLM"],
+            json!({"architectures": ["MixtralForCausalLM"]}),
+            vec!["unknown", "Mixtral", "MistralForCausalLM"],
         ),
         (json!({"model_type": "granite"}), vec!["unknown", "granite"]),
         (
@@ -251,6 +271,13 @@ fn values_that_describe_no_model_are_refused_by_name() {
     ];
     for (patch, parts) in table {
         check_refused(llama(), patch, &parts);
+    }
+    for window in [json!(0), json!(-1), json!("wide"), json!(1.5)] {
+        check_refused(
+            mistral(),
+            json!({"sliding_window": window}),
+            &["sliding_window", "at least 1"],
+        );
     }
     assert!(matches!(
         ModelConfig::from_json(b"{"),
@@ -305,6 +332,16 @@ fn absent_settings_default_as_each_family_does() {
     let mut config = qwen3();
     config["head_dim"] = Value::Null;
     assert_eq!(parse(&config).unwrap().head_dim, 128);
+    let read = parse(&mistral()).unwrap();
+    assert_eq!(
+        (read.architecture, read.head_dim),
+        (Architecture::Mistral, 8)
+    );
+    for (window, expected) in [(json!(4096), Some(4096)), (Value::Null, None)] {
+        let config = patched(mistral(), json!({"sliding_window": window}));
+        assert_eq!(parse(&config).unwrap().sliding_window, expected);
+    }
+    assert_eq!(read.sliding_window, None);
     for (key, name, dtype) in [
         ("dtype", "bfloat16", Some(DType::Bf16)),
         ("torch_dtype", "float16", Some(DType::F16)),

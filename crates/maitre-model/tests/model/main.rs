@@ -13,10 +13,13 @@
 
 mod bad_batches;
 mod batch_invariance;
+mod block_moves;
 mod configurations;
 mod greedy;
 mod parity_candle;
 mod parity_transformers;
 mod perplexity;
+mod recomputed;
+mod sliding_window;
 mod starts;
 mod support;

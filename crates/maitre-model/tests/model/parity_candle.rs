@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::support::{fixture, in_dtype, prefill, runner};
 use candle_core::{DType as CandleType, Device, Tensor};
 use candle_nn::{Activation, VarBuilder};
-use candle_transformers::models::{llama, qwen3};
+use candle_transformers::models::{llama, mistral, qwen3};
 use maitre_model::{LoadOptions, ModelConfig, ModelSource, RopeScaling};
 use maitre_tensor::{KvFormat, WeightFormat};
 
@@ -93,6 +93,32 @@ fn llama_matches() {
         let input = input.unsqueeze(0).unwrap();
         compare(name, &model.forward(&input, 0, &mut cache).unwrap());
     }
+}
+
+#[test]
+fn mistral_matches() {
+    let name = "mistral-f32-window";
+    let config = config(name);
+    let candle_config = mistral::Config {
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        num_hidden_layers: config.num_layers,
+        num_attention_heads: config.num_heads,
+        head_dim: Some(config.head_dim),
+        num_key_value_heads: config.num_kv_heads,
+        hidden_act: Activation::Silu,
+        max_position_embeddings: config.max_position_embeddings,
+        rms_norm_eps: f64::from(config.rms_norm_eps),
+        rope_theta: config.rope.theta,
+        // It counts the positions before a token's own.
+        sliding_window: config.sliding_window.map(|window| window - 1),
+        use_flash_attn: false,
+    };
+    let mut model = mistral::Model::new(&candle_config, weights(name)).unwrap();
+    let input = Tensor::new(tokens(), &Device::Cpu).unwrap();
+    let input = input.unsqueeze(0).unwrap();
+    compare(name, &model.forward(&input, 0).unwrap());
 }
 
 #[test]

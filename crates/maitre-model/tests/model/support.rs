@@ -8,11 +8,12 @@ use maitre_model::{
 };
 use maitre_tensor::{Backend, BlockTables, Span, WeightFormat};
 
-pub(crate) const FIXTURES: [&str; 6] = [
+pub(crate) const FIXTURES: [&str; 7] = [
     "llama-bf16-llama3-tied-as-head",
     "llama-f16-untied",
     "llama-f32-llama3-bias-v4",
     "llama-f32-sharded",
+    "mistral-f32-window",
     "qwen3-bf16-untied-bias-v4",
     "qwen3-f32-tied",
 ];

@@ -34,11 +34,13 @@ const MOST_RECORDED: usize = 4 << 20;
 
 impl Backend {
     /// Causal attention of each span's tokens over the span's cached keys and values:
-    /// `softmax(scale * q * k^T) * v`, where a token sees all positions up to its own.
+    /// `softmax(scale * q * k^T) * v`, where a token sees all positions up to its own, or the last of
+    /// them if there is a window.
     ///
     /// Queries and weights are rounded as the cache is: not at all for f32, to bf16 for bf16, to
     /// fixed point of 15 and 16 bits for int8. Sums are f32. What a slot holds that a token does
-    /// not see never shows, be it NaN. Blocks of a multiple of 16 slots are read in place.
+    /// not see never shows, be it NaN. Blocks of a multiple of 16 slots are read in place; of those
+    /// wholly behind the window neither slots nor numbers are read.
     ///
     /// # Errors
     ///
@@ -59,6 +61,7 @@ impl Backend {
             kv_heads: args.kv_heads,
             head_dim: args.head_dim,
             scale: args.scale,
+            window: args.window.unwrap_or(usize::MAX),
         };
         let out = check.matrix_mut("out", args.out, rows, width)?;
         let plan = Plan::new(&attend, rows, self.threads());
@@ -87,7 +90,7 @@ struct Plan {
     block: usize,
     /// Blocks of token rows.
     blocks: usize,
-    /// Chunks of the longest context if contexts are split, else 1.
+    /// The most chunks that the tokens of a span see, if contexts are split, else 1.
     chunks: usize,
 }
 
@@ -97,8 +100,11 @@ impl Plan {
         let wanted = threads * ITEMS_PER_THREAD;
         let block = (rows * args.kv_heads / wanted).clamp(1, QUERIES.div_ceil(group));
         let blocks = rows.div_ceil(block);
-        let longest = args.spans.iter().map(|span| span.context_len).max();
-        let chunks = longest.unwrap_or(0).div_ceil(walk::CHUNK).max(1);
+        let chunks = args.spans.iter().map(|span| {
+            let seen = span.first_seen(Some(args.window))..span.context_len;
+            walk::chunks_of(seen).len()
+        });
+        let chunks = chunks.max().unwrap_or(0).max(1);
         let recorded = blocks * block * args.heads * Record::len(args.head_dim);
         let few = threads > 1 && blocks * args.kv_heads < threads * SPLIT_BELOW;
         let splits = few && recorded.saturating_mul(chunks) <= MOST_RECORDED;
@@ -148,12 +154,8 @@ impl<'a> Work<'a> {
             let walk = self.walk(kv_head, span, tokens.clone());
             let (group, len) = (walk.group(), Record::len(dim));
             records.resize(records.len().max(tokens.len() * group * len), 0.0);
-            walk.run(walk.chunks(), scratch, |query, chunk, partial| {
-                let mut record = Record(&mut records[query * len..][..len]);
-                match chunk {
-                    0 => record.copy(&partial),
-                    _ => record.merge(&partial),
-                }
+            walk.run(walk.chunks(), scratch, |query, is_first, partial| {
+                Record(&mut records[query * len..][..len]).take(is_first, &partial);
             });
             for (query, record) in records[..tokens.len() * group * len]
                 .chunks_exact_mut(len)
@@ -171,6 +173,8 @@ impl<'a> Work<'a> {
     /// ```text
     /// records   [kv_heads][blocks of rows][chunks] of [block][group][head_dim + 2]
     /// ```
+    ///
+    /// The chunks of a block count from the first that its rows of a span see.
     fn split(
         &self,
         turn: &mut Turn<'_>,
@@ -188,11 +192,11 @@ impl<'a> Work<'a> {
             let (kv_head, first) = (item / plan.blocks, item % plan.blocks * plan.block);
             Walk::each_span(args.spans, first..first + plan.block, |span, tokens| {
                 let walk = self.walk(kv_head, span, tokens.clone());
-                if walk.chunks().contains(&chunk) {
+                if let Some(chunk) = walk.chunks().nth(chunk) {
                     let offset = (tokens.start - first) * group;
                     walk.run(chunk..chunk + 1, scratch, |query, _, partial| {
                         let start = (offset + query) * len;
-                        Record(&mut part.data[start..start + len]).copy(&partial);
+                        Record(&mut part.data[start..start + len]).take(true, &partial);
                     });
                 }
             });
@@ -204,17 +208,15 @@ impl<'a> Work<'a> {
             let items = (kv_head * plan.blocks + first / plan.block) * plan.chunks;
             let total = scratch.floats(len);
             Walk::each_span(args.spans, rect.rows(), |span, tokens| {
+                let first_chunk = self.walk(kv_head, span, tokens.clone()).chunks().start;
                 for token in tokens {
-                    let walk = self.walk(kv_head, span, token..token + 1);
+                    let chunks = self.walk(kv_head, span, token..token + 1).chunks();
                     for head in 0..group {
                         let offset = ((token - first) * group + head) * len;
-                        for chunk in walk.chunks() {
-                            let start = (items + chunk) * item + offset;
+                        for chunk in chunks.clone() {
+                            let start = (items + chunk - first_chunk) * item + offset;
                             let partial = Partial::of(&records[start..start + len]);
-                            match chunk {
-                                0 => Record(total).copy(&partial),
-                                _ => Record(total).merge(&partial),
-                            }
+                            Record(total).take(chunk == chunks.start, &partial);
                         }
                         let out = &mut rect.row_mut(token)[head * dim..][..dim];
                         Record(total).finish(out);
@@ -230,7 +232,8 @@ fn check_heads(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
     check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
     let expected = format_args!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
     let grouped = args.heads > 0 && args.heads.is_multiple_of(args.kv_heads);
-    check.rule(grouped, "heads", expected, args.heads)
+    check.rule(grouped, "heads", expected, args.heads)?;
+    check.rule(args.window != Some(0), "window", "above 0", 0)
 }
 
 /// Returns the number of token rows up to the end of the last span.
@@ -279,11 +282,14 @@ fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError>
 
 fn check_cache(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
     check_shape(check, args.cache, args.kv_heads, args.head_dim)?;
-    let blocks = args.cache.slots() / args.tables.block_size;
-    args.tables
-        .tables
-        .iter()
-        .try_for_each(|table| check.indices("tables", table, blocks))
+    let block_size = args.tables.block_size;
+    let blocks = args.cache.slots() / block_size;
+    let mut tables = args.spans.iter().zip(&args.tables.tables);
+    tables.try_for_each(|(span, table)| {
+        // Blocks behind the window may belong to others by now.
+        let held = span.first_seen(args.window) / block_size;
+        check.indices_from("tables", table, held, blocks)
+    })
 }
 
 #[cfg(test)]

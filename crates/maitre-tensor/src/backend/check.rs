@@ -86,13 +86,25 @@ impl Check {
         indices: &[u32],
         limit: usize,
     ) -> Result<(), TensorError> {
-        match indices.iter().position(|&index| index as usize >= limit) {
+        self.indices_from(argument, indices, 0, limit)
+    }
+
+    /// That `indices`, without the first `skipped`, are below `limit`.
+    pub(super) fn indices_from(
+        self,
+        argument: &'static str,
+        indices: &[u32],
+        skipped: usize,
+        limit: usize,
+    ) -> Result<(), TensorError> {
+        let beyond = |index: &u32| *index as usize >= limit;
+        match indices.iter().skip(skipped).position(beyond) {
             None => Ok(()),
             Some(at) => Err(TensorError::Index {
                 operator: self.0,
                 argument,
-                at,
-                value: indices[at],
+                at: skipped + at,
+                value: indices[skipped + at],
                 limit,
             }),
         }

@@ -6,6 +6,7 @@
 
 mod attention;
 mod check;
+mod copies;
 mod linear;
 mod rope;
 mod rows;
@@ -13,6 +14,7 @@ mod rows;
 use std::fmt;
 use std::sync::Arc;
 
+pub use copies::BlockCopy;
 pub use linear::PEAK_BLOCK;
 
 use crate::kernels::Kernels;

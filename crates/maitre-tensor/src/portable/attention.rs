@@ -6,6 +6,8 @@
 //! values     word of the weights x row of values   -> an element per lane, summed word by word
 //! ```
 //!
+//! Scores of positions that a query does not see are computed and left out.
+//!
 //! A tile costs `2 * 64 * head_dim` stored numbers read, and twice as many multiplications and
 //! additions per query. What arithmetic does to the numbers:
 //!
@@ -14,6 +16,8 @@
 //! | f32 | f32 | f32 | f32 |
 //! | bf16 | rounded to bf16 | rounded to bf16 | summed in f32 |
 //! | int8 | 15-bit fixed point | times the values' scales, 16-bit fixed point | summed exactly |
+
+use std::ops::Range;
 
 use super::exp::exp;
 use super::query::{LARGEST_WEIGHT, Magnitude, quantize};
@@ -32,8 +36,7 @@ pub(super) fn attend(
     states: &mut States<'_>,
 ) {
     let (words, stride) = (tile.shape.query_words(), tile.shape.value_stride());
-    for query in seen.first..queries.factors.len() {
-        let count = seen.by(query);
+    for query in seen.first..seen.end {
         let rounded = &queries.words[query * words..][..words];
         let sums = queries.sums.get(query * 2..query * 2 + 2).unwrap_or(&[]);
         let mut scores = products(tile, rounded, sums);
@@ -45,7 +48,7 @@ pub(super) fn attend(
             sums: &mut states.sums[query * GROUP..][..GROUP],
             values: &mut states.values[query * stride..][..stride],
         };
-        merge(tile, &mut scores[..count], state);
+        merge(tile, &scores, seen.by(query), state);
     }
 }
 
@@ -103,14 +106,17 @@ fn products(tile: &Tile<'_>, query: &[u32], sums: &[i32]) -> [f32; TILE] {
 }
 
 /// Merges the scores seen into a query's state, which afterwards is relative to the new maximum.
-fn merge(tile: &Tile<'_>, scores: &mut [f32], state: State<'_>) {
+fn merge(tile: &Tile<'_>, scores: &[f32; TILE], seen: Range<usize>, state: State<'_>) {
     let shape = tile.shape;
-    let most = scores.iter().copied().fold(f32::MIN, f32::max);
+    let most = scores[seen.clone()]
+        .iter()
+        .copied()
+        .fold(f32::MIN, f32::max);
     let max = state.max.max(most);
     let decay = exp(*state.max - max);
     *state.max = max;
     let mut weights = [0.0; TILE];
-    for (weight, score) in weights.iter_mut().zip(&*scores) {
+    for (weight, score) in weights[seen.clone()].iter_mut().zip(&scores[seen.clone()]) {
         *weight = exp(*score - max);
     }
     if shape.format == KvFormat::Bf16 {
@@ -127,59 +133,50 @@ fn merge(tile: &Tile<'_>, scores: &mut [f32], state: State<'_>) {
     }
     match shape.format {
         KvFormat::F32 => {
-            weigh(tile, &weights[..scores.len()], state.values, |word, _| {
+            weigh(tile, &weights, seen, state.values, |word, _| {
                 f32::from_bits(word)
             });
         }
-        KvFormat::Bf16 => {
-            weigh(
-                tile,
-                &weights[..scores.len()],
-                state.values,
-                |word, slot| {
-                    let (low, high) = halves(word);
-                    if slot.is_multiple_of(2) { low } else { high }
-                },
-            );
-        }
-        KvFormat::Int8 => weigh_bytes(tile, &weights[..scores.len()], state.values),
+        KvFormat::Bf16 => weigh(tile, &weights, seen, state.values, |word, slot| {
+            let (low, high) = halves(word);
+            if slot.is_multiple_of(2) { low } else { high }
+        }),
+        KvFormat::Int8 => weigh_bytes(tile, &weights, seen, state.values),
     }
 }
 
 /// Adds the values seen by weight, in order of position.
 fn weigh(
     tile: &Tile<'_>,
-    weights: &[f32],
+    weights: &[f32; TILE],
+    seen: Range<usize>,
     out: &mut [f32],
     number: impl Fn(u32, usize) -> f32 + Copy,
 ) {
-    for (position, weight) in weights.iter().enumerate() {
+    for position in seen {
         let row = value_row(tile.shape, tile.cells[position / GROUP], position % GROUP);
         for (out, word) in out.iter_mut().zip(row) {
-            *out += weight * number(*word, position);
+            *out += weights[position] * number(*word, position);
         }
     }
 }
 
 /// The same for int8 values: exact sums of products with weights in fixed point.
-fn weigh_bytes(tile: &Tile<'_>, weights: &[f32], out: &mut [f32]) {
+fn weigh_bytes(tile: &Tile<'_>, weights: &[f32; TILE], seen: Range<usize>, out: &mut [f32]) {
+    let scales = tile.shape.scales()[1].start;
     let mut scaled = [0.0; TILE];
-    for (position, (scaled, weight)) in scaled.iter_mut().zip(weights).enumerate() {
-        let scales = tile.shape.scales()[1].start;
+    for position in seen.clone() {
         let scale = tile.cells[position / GROUP][scales + position % GROUP];
-        *scaled = weight * f32::from_bits(scale);
+        scaled[position] = weights[position] * f32::from_bits(scale);
     }
-    let magnitude = Magnitude::of(&scaled[..weights.len()], LARGEST_WEIGHT);
-    let mut integers = [0_i32; TILE];
-    for (integer, scaled) in integers.iter_mut().zip(&scaled[..weights.len()]) {
-        *integer = quantize(*scaled, magnitude);
-    }
+    let magnitude = Magnitude::of(&scaled[seen.clone()], LARGEST_WEIGHT);
+    let integers = scaled.map(|scaled| quantize(scaled, magnitude));
     for (i, out) in out.iter_mut().enumerate() {
         let mut sum = 0_i32;
-        for (position, integer) in integers[..weights.len()].iter().enumerate() {
+        for position in seen.clone() {
             let row = value_row(tile.shape, tile.cells[position / GROUP], position % GROUP);
             let byte = (row[i] >> (position % 4 * 8)) as u8 as i8;
-            sum += integer * i32::from(byte);
+            sum += integers[position] * i32::from(byte);
         }
         *out += sum as f32 * magnitude.unit;
     }

@@ -15,6 +15,7 @@ struct Case {
     /// (positions before, tokens now)
     sequences: Vec<(usize, usize)>,
     format: KvFormat,
+    window: Option<usize>,
 }
 
 impl Case {
@@ -66,6 +67,20 @@ impl Case {
         block * self.block_size + position % self.block_size
     }
 
+    /// The first position that the token at a position sees.
+    fn first_seen(&self, position: usize) -> usize {
+        (position + 1).saturating_sub(self.window.unwrap_or(usize::MAX))
+    }
+
+    /// The tables with impossible numbers for blocks behind the window.
+    fn tables_given(&self) -> BlockTables {
+        let mut tables = self.tables();
+        for (table, (before, _)) in tables.tables.iter_mut().zip(&self.sequences) {
+            table[..self.first_seen(*before) / self.block_size].fill(u32::MAX);
+        }
+        tables
+    }
+
     fn cache(&self, tables: &BlockTables) -> LayerCache {
         let slots = tables.tables.iter().flatten().count() * self.block_size;
         let mut cache = LayerCache::new(slots, self.kv_heads, self.dim, self.format).unwrap();
@@ -77,7 +92,8 @@ impl Case {
             }
         }
         for (sequence, (before, tokens)) in self.sequences.iter().enumerate() {
-            for position in 0..before + tokens {
+            // What is behind the window of the first token is garbage too.
+            for position in self.first_seen(*before)..before + tokens {
                 let slot = self.slot(tables, sequence, position);
                 for head in 0..self.kv_heads {
                     let seed = 1 + ((sequence * 10_000 + position) * self.kv_heads + head) as u64;
@@ -91,20 +107,20 @@ impl Case {
     }
 
     fn run(&self, threads: usize) -> Vec<f32> {
-        let tables = self.tables();
         let width = self.heads * self.dim;
         let mut out = unwritten(self.rows() * width);
         Backend::cpu(threads)
             .unwrap()
             .paged_attention(Attention {
                 q: &buffer(&noise(0, self.rows() * width)),
-                cache: &self.cache(&tables),
+                cache: &self.cache(&self.tables()),
                 spans: &self.spans(),
-                tables: &tables,
+                tables: &self.tables_given(),
                 heads: self.heads,
                 kv_heads: self.kv_heads,
                 head_dim: self.dim,
                 scale: 3.0,
+                window: self.window,
                 out: &mut out,
             })
             .unwrap();
@@ -132,12 +148,13 @@ impl Case {
                 })
                 .collect();
             for token in 0..span.num_tokens {
-                let seen = span.context_len - span.num_tokens + token + 1;
+                let position = span.context_len - span.num_tokens + token;
+                let seen = self.first_seen(position)..position + 1;
                 for head in 0..self.heads {
                     let row = (span.first_token + token) * self.heads + head;
                     out.extend(attended(
                         &q[row * dim..][..dim],
-                        &cached[head / group][..seen],
+                        &cached[head / group][seen.clone()],
                     ));
                 }
             }
@@ -201,15 +218,20 @@ fn any_case() -> impl Strategy<Value = Case> {
             Just(KvFormat::Bf16),
             Just(KvFormat::Int8)
         ],
+        prop_oneof![
+            Just(None),
+            prop_oneof![1_usize..8, 8_usize..80, 80_usize..200].prop_map(Some)
+        ],
     )
         .prop_map(
-            |(dim, kv_heads, group, block_size, sequences, format)| Case {
+            |(dim, kv_heads, group, block_size, sequences, format, window)| Case {
                 heads: kv_heads * group,
                 kv_heads,
                 dim,
                 block_size,
                 sequences,
                 format,
+                window,
             },
         )
 }
@@ -234,7 +256,9 @@ proptest! {
 
 #[test]
 fn long_contexts_cross_many_tiles_and_chunks() {
-    for format in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8] {
+    let formats = [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8];
+    let windows = [None, Some(100), Some(700)];
+    for (format, window) in formats.into_iter().flat_map(|f| windows.map(|w| (f, w))) {
         let case = Case {
             heads: 4,
             kv_heads: 2,
@@ -244,6 +268,7 @@ fn long_contexts_cross_many_tiles_and_chunks() {
             // now in a later one.
             sequences: vec![(1_000, 1), (600, 2), (1_300, 1), (63, 1), (64, 1), (0, 130)],
             format,
+            window,
         };
         assert_close(&case.run(2), &case.expected(), case.tolerance());
     }
@@ -258,6 +283,7 @@ fn rows_between_spans_are_not_written() {
         block_size: 4,
         sequences: vec![(3, 2), (0, 3)],
         format: KvFormat::F32,
+        window: None,
     };
     let tables = case.tables();
     let mut spans = case.spans();
@@ -275,6 +301,7 @@ fn rows_between_spans_are_not_written() {
             kv_heads: 2,
             head_dim: 8,
             scale: 1.0,
+            window: None,
             out: &mut out,
         })
         .unwrap();

@@ -4,6 +4,7 @@
 
 mod attention;
 mod backend;
+mod copies;
 mod files;
 mod gated;
 mod invariance;

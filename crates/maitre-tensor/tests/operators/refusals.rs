@@ -198,6 +198,7 @@ fn attention(
         kv_heads: 2,
         head_dim: 4,
         scale: 1.0,
+        window: None,
         out: &mut zeros(3 * 16),
     };
     change(&mut args, &mut spans, &mut tables);
@@ -212,7 +213,16 @@ fn attention(
 fn attention_refuses_wrong_shapes() {
     attention(|_, _, _| ()).unwrap();
     type Change = Box<dyn FnOnce(&mut Attention<'_>, &mut Vec<Span>, &mut BlockTables)>;
-    let table: [(Change, &str); 13] = [
+    let table: [(Change, &str); 15] = [
+        (
+            Box::new(|a, _, _| a.window = Some(0)),
+            "`window` must be above 0, but is 0",
+        ),
+        (
+            // The first token, at position 1, sees position 0 too.
+            Box::new(|a, _, t| (a.window, t.tables[0][0]) = (Some(2), 9)),
+            "`tables`[0] is 9, but must be below 8",
+        ),
         (
             Box::new(|a, _, _| a.head_dim = 0),
             "`head_dim` must be above 0, but is 0",
@@ -272,6 +282,14 @@ fn attention_refuses_wrong_shapes() {
     for (change, expected) in table {
         refused(attention(change), &format!("paged_attention: {expected}"));
     }
+    // The second sequence's token, at position 3, sees its second block alone.
+    let behind =
+        |block| attention(move |a, _, t| (a.window, t.tables[1][block]) = (Some(2), u32::MAX));
+    behind(0).unwrap();
+    refused(
+        behind(1),
+        "paged_attention: `tables`[1] is 4294967295, but must be below 8",
+    );
 }
 
 #[test]

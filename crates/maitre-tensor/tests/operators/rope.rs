@@ -55,6 +55,14 @@ impl Case {
 
     fn run_on(&self, backend: &Backend, format: KvFormat) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let mut cache = LayerCache::new(SLOTS, self.kv_heads, self.dim, format).unwrap();
+        self.run_into(backend, &mut cache)
+    }
+
+    fn run_into(
+        &self,
+        backend: &Backend,
+        cache: &mut LayerCache,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let mut q_out = unwritten(self.positions.len() * self.heads * self.dim);
         let norms = self.norms.as_ref().map(|(q, k)| (buffer(q), buffer(k)));
         backend
@@ -71,7 +79,7 @@ impl Case {
                 kv_heads: self.kv_heads,
                 head_dim: self.dim,
                 q_out: &mut q_out,
-                cache: &mut cache,
+                cache,
             })
             .unwrap();
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -212,6 +220,26 @@ fn a_token_without_a_slot_writes_nothing() {
     let (q, k, v) = Case::new((4, 2, 24), rows, true).run(2, KvFormat::F32);
     assert!(q.iter().all(|value| value.is_finite()));
     assert!(k.iter().chain(&v).all(|value| value.to_bits() == 0));
+}
+
+#[test]
+fn a_token_without_a_slot_leaves_what_is_cached() {
+    let case = Case::new((4, 2, 24), (0..20).map(|row| (row, row)).collect(), true);
+    let again = Case::new(
+        (4, 2, 24),
+        (0..20).map(|row| (row, NO_SLOT)).collect(),
+        true,
+    );
+    for format in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8] {
+        for backend in backends(2) {
+            let mut cache = LayerCache::new(SLOTS, 2, 24, format).unwrap();
+            let (first, keys, values) = case.run_into(&backend, &mut cache);
+            let (second, same_keys, same_values) = again.run_into(&backend, &mut cache);
+            assert_eq!(bits(&first), bits(&second), "{}", backend.name());
+            assert_eq!(bits(&keys), bits(&same_keys), "{}", backend.name());
+            assert_eq!(bits(&values), bits(&same_values), "{}", backend.name());
+        }
+    }
 }
 
 #[test]

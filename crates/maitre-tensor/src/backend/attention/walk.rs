@@ -10,7 +10,7 @@ use crate::portable::exp::exp;
 use crate::team::Scratch;
 
 /// Positions per chunk.
-pub(super) const CHUNK: usize = 512;
+const CHUNK: usize = 512;
 
 /// Token rows of one span, and one key head.
 pub(super) struct Walk<'a> {
@@ -48,30 +48,45 @@ impl Walk<'_> {
         self.args.heads / self.args.kv_heads
     }
 
-    /// Number of positions that a token row sees: those before it, and its own.
-    pub(super) fn visible(&self, token: usize) -> usize {
+    /// Positions that a token row sees: the last of those up to its own.
+    fn seen_by(&self, token: usize) -> Range<usize> {
         let span = &self.args.spans[self.span];
-        span.context_len - span.num_tokens + (token - span.first_token) + 1
+        let end = span.context_len - span.num_tokens + (token - span.first_token) + 1;
+        end.saturating_sub(self.args.window)..end
     }
 
-    /// Chunks of which the last token, and maybe others, sees something.
+    /// Positions that any of the token rows sees.
+    fn seen(&self) -> Range<usize> {
+        self.seen_by(self.tokens.start).start..self.seen_by(self.tokens.end - 1).end
+    }
+
+    /// Chunks of which any of the token rows sees something.
     pub(super) fn chunks(&self) -> Range<usize> {
-        0..self.visible(self.tokens.end - 1).div_ceil(CHUNK)
+        chunks_of(self.seen())
     }
 
-    /// The first of `tokens` that sees position `start`.
-    fn first_to_see(&self, start: usize) -> usize {
-        let behind = (start + 1).saturating_sub(self.visible(self.tokens.start));
-        self.tokens.end.min(self.tokens.start + behind)
+    /// The token rows that see any of `positions`.
+    fn tokens_to_see(&self, positions: Range<usize>) -> Range<usize> {
+        let first = self.seen_by(self.tokens.start).end;
+        // What a token sees ends one position later for each token before it.
+        let token = |tokens: usize| {
+            self.tokens
+                .end
+                .min(self.tokens.start.saturating_add(tokens))
+        };
+        let start = token((positions.start + 1).saturating_sub(first));
+        let end = positions.end.saturating_add(self.args.window);
+        start..token(end.saturating_sub(first)).max(start)
     }
 
     /// Computes the chunks given and hands `visit` what each query learns from each that it sees, in
-    /// order: the number of the query (tokens by heads of the group), the chunk and its result.
+    /// order: the number of the query (tokens by heads of the group), whether it is the first chunk
+    /// that it sees, and the result.
     pub(super) fn run(
         &self,
         chunks: Range<usize>,
         scratch: &mut Scratch,
-        mut visit: impl FnMut(usize, usize, Partial<'_>),
+        mut visit: impl FnMut(usize, bool, Partial<'_>),
     ) {
         let shape = self.args.cache.shape();
         let (group, stride) = (self.group(), shape.value_stride());
@@ -82,35 +97,50 @@ impl Walk<'_> {
             sums: memory.query_sums,
             factors: memory.factors,
         };
-        let end = self.visible(self.tokens.end - 1);
+        let all = self.seen();
         for chunk in chunks {
-            let start = chunk * CHUNK;
+            let bounds = chunk * CHUNK..(chunk + 1) * CHUNK;
             memory.states.reset();
-            for start in (start..end.min(start + CHUNK)).step_by(TILE) {
-                let first_token = self.first_to_see(start);
-                let seen = Seen {
-                    first: (first_token - self.tokens.start) * group,
-                    positions: self.visible(first_token) - start,
-                    group,
-                };
-                let tile = self.tile(start..end.min(start + TILE), end, memory.gathered);
+            let first_tile = all.start.max(bounds.start) / TILE * TILE;
+            for start in (first_tile..all.end.min(bounds.end)).step_by(TILE) {
+                let seen = self.seen_of_tile(start);
+                let tile = self.tile(start, &all, memory.gathered);
                 let (room, states) = (&mut memory.room, &mut memory.states);
                 (self.kernels.attend)(&tile, &queries, seen, room, states);
             }
-            for query in (self.first_to_see(start) - self.tokens.start) * group..count {
-                let partial = Partial {
-                    max: memory.states.max[query],
-                    sum: tree_sum(&memory.states.sums[query * GROUP..][..GROUP]),
-                    values: &memory.states.values[query * stride..][..shape.head_dim],
-                };
-                visit(query, chunk, partial);
+            for token in self.tokens_to_see(bounds) {
+                let is_first = self.seen_by(token).start / CHUNK == chunk;
+                let first_query = (token - self.tokens.start) * group;
+                for query in first_query..first_query + group {
+                    let partial = Partial {
+                        max: memory.states.max[query],
+                        sum: tree_sum(&memory.states.sums[query * GROUP..][..GROUP]),
+                        values: &memory.states.values[query * stride..][..shape.head_dim],
+                    };
+                    visit(query, is_first, partial);
+                }
             }
         }
     }
 
-    /// The cells of up to [`TILE`] positions before `end`, in place or gathered into `room`.
-    fn tile<'a>(&'a self, positions: Range<usize>, end: usize, room: &'a mut [u32]) -> Tile<'a> {
+    /// Which queries see how much of the tile that starts at a position.
+    fn seen_of_tile(&self, start: usize) -> Seen {
+        let group = self.group();
+        let tokens = self.tokens_to_see(start..start + TILE);
+        Seen {
+            first: (tokens.start - self.tokens.start) * group,
+            end: (tokens.end - self.tokens.start) * group,
+            positions: self.seen_by(tokens.start).end - start,
+            window: self.args.window,
+            group,
+        }
+    }
+
+    /// The cells of the tile that starts at a position, in place or gathered into `room`. Of blocks
+    /// without a position that is `seen`, the table's entry is not read.
+    fn tile<'a>(&'a self, start: usize, seen: &Range<usize>, room: &'a mut [u32]) -> Tile<'a> {
         let (cache, tables) = (self.args.cache, self.args.tables);
+        let positions = seen.start.max(start)..seen.end.min(start + TILE);
         let (shape, block_size) = (cache.shape(), tables.block_size);
         let slot = |position: usize| {
             let block = tables.tables[self.span][position / block_size] as usize;
@@ -119,22 +149,22 @@ impl Walk<'_> {
         let cell = |slot: usize| cache.cell(slot / GROUP, self.kv_head);
         if block_size.is_multiple_of(GROUP) {
             let first = cell(slot(positions.start));
-            let at = |position, end, other| {
-                if position < end {
-                    cell(slot(position))
+            // A group of slots lies in one block.
+            let at = |group: usize, other| {
+                if seen.start < group + GROUP && group < seen.end {
+                    cell(slot(group))
                 } else {
                     other
                 }
             };
-            let (start, next) = (positions.start, positions.start + TILE);
             return Tile {
                 shape,
-                cells: std::array::from_fn(|i| at(start + i * GROUP, positions.end, first)),
-                ahead: std::array::from_fn(|i| at(next + i * GROUP, end, &[])),
+                cells: std::array::from_fn(|i| at(start + i * GROUP, first)),
+                ahead: std::array::from_fn(|i| at(start + TILE + i * GROUP, &[])),
             };
         }
-        for (i, position) in positions.enumerate() {
-            let slot = slot(position);
+        for position in positions {
+            let (i, slot) = (position - start, slot(position));
             let target = &mut room[i / GROUP * shape.words()..][..shape.words()];
             shape.copy_slot((cell(slot), slot % GROUP), (target, i % GROUP));
         }
@@ -147,6 +177,11 @@ impl Walk<'_> {
             ahead,
         }
     }
+}
+
+/// The chunks that hold `positions`.
+pub(super) fn chunks_of(positions: Range<usize>) -> Range<usize> {
+    positions.start / CHUNK..positions.end.div_ceil(CHUNK)
 }
 
 /// The memory of one walk, cut from scratch.
@@ -241,14 +276,13 @@ impl Record<'_> {
         head_dim + 2
     }
 
-    /// Takes over what is known of the first chunk.
-    pub(super) fn copy(&mut self, partial: &Partial<'_>) {
-        (self.0[0], self.0[1]) = (partial.max, partial.sum);
-        self.0[2..].copy_from_slice(partial.values);
-    }
-
-    /// Adds what is known of the next chunk.
-    pub(super) fn merge(&mut self, partial: &Partial<'_>) {
+    /// Takes over what is known of the first chunk, or adds what is known of the next one.
+    pub(super) fn take(&mut self, is_first: bool, partial: &Partial<'_>) {
+        if is_first {
+            (self.0[0], self.0[1]) = (partial.max, partial.sum);
+            self.0[2..].copy_from_slice(partial.values);
+            return;
+        }
         let max = self.0[0].max(partial.max);
         let (before, here) = (exp(self.0[0] - max), exp(partial.max - max));
         (self.0[0], self.0[1]) = (max, self.0[1] * before + partial.sum * here);

@@ -22,6 +22,7 @@
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
+use std::ops::Range;
 
 use crate::attend::{CELLS, Queries, Room, Seen, States, TILE, Tile};
 use crate::cache::{CellShape, GROUP, KvFormat};
@@ -49,6 +50,7 @@ pub(super) fn attend(
 ) {
     let (shape, count) = (tile.shape, queries.factors.len());
     let two_parts = usize::from(shape.format == KvFormat::Int8) * 2;
+    assert!(seen.first <= seen.end && seen.end <= count);
     assert!(tile.cells.iter().all(|cell| cell.len() >= shape.words()));
     assert!(queries.words.len() >= count * shape.query_words());
     assert!(queries.sums.len() >= count * two_parts);
@@ -113,26 +115,28 @@ impl Work<'_> {
     /// As asserted in [`attend`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
     unsafe fn attend<const FORMAT: u8>(&self, room: &mut Room<'_>, states: &mut States<'_>) {
-        let (parts, count) = (self.shape.parts(), self.queries.factors.len());
-        let (first, rows) = (self.seen.first * parts, count * parts);
-        for row in (first..rows).step_by(ROWS) {
+        let (parts, seen) = (self.shape.parts(), self.seen);
+        let rows = seen.end * parts;
+        for row in (seen.first * parts..rows).step_by(ROWS) {
             let scores = room.scores.as_mut_ptr();
             // SAFETY: rows below the number there are.
             unsafe { by_rows!(rows - row, self.scores::<FORMAT, _>(row, scores)) };
         }
-        for query in self.seen.first..count {
+        for query in seen.first..seen.end {
             // SAFETY: a query below the number there are.
             unsafe { self.weights::<FORMAT>(query, room, states) };
         }
-        // Tokens that see a part of the tile have their own end each; the others are blocked.
-        let full = self.seen.first_full().min(count);
-        for token in (self.seen.first..full).step_by(self.seen.group) {
-            let queries = token..token + self.seen.group;
-            // SAFETY: queries below the number there are, which see this much.
-            unsafe { self.weigh_all::<FORMAT>(queries, self.seen.by(token), room, states) };
+        // Tokens that see a part of the tile have their own ends each; the others are blocked.
+        let full = seen.full();
+        for partial in [seen.first..full.start, full.end..seen.end] {
+            for token in partial.step_by(seen.group) {
+                let queries = token..token + seen.group;
+                // SAFETY: queries below the number there are, which see this much.
+                unsafe { self.weigh_all::<FORMAT>(queries, seen.by(token), room, states) };
+            }
         }
         // SAFETY: as above.
-        unsafe { self.weigh_all::<FORMAT>(full..count, TILE, room, states) };
+        unsafe { self.weigh_all::<FORMAT>(full, 0..TILE, room, states) };
     }
 
     /// The products of some rows of queries with all keys of the tile.
@@ -174,17 +178,17 @@ impl Work<'_> {
         }
     }
 
-    /// Adds the first `count` values to the states of some queries, all of which see as many.
+    /// Adds the values of some positions to the states of some queries, all of which see these.
     ///
     /// # Safety
     ///
-    /// The queries exist.
+    /// The queries exist, and the positions.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
     unsafe fn weigh_all<const FORMAT: u8>(
         &self,
-        queries: std::ops::Range<usize>,
-        count: usize,
+        queries: Range<usize>,
+        seen: Range<usize>,
         room: &Room<'_>,
         states: &mut States<'_>,
     ) {
@@ -198,30 +202,30 @@ impl Work<'_> {
                     let place = (row, column);
                     by_rows!(
                         rows - row,
-                        self.weigh::<FORMAT, _, 4>(place, count, room, states)
+                        self.weigh::<FORMAT, _, 4>(place, seen.clone(), room, states)
                     );
                 }
                 for column in (wide..stride).step_by(GROUP) {
                     let place = (row, column);
                     by_rows!(
                         rows - row,
-                        self.weigh::<FORMAT, _, 1>(place, count, room, states)
+                        self.weigh::<FORMAT, _, 1>(place, seen.clone(), room, states)
                     );
                 }
             }
         }
     }
 
-    /// Adds the first `count` values to some rows of states, in `16 * COLUMNS` columns.
+    /// Adds the values of the positions `seen` to some rows of states, in `16 * COLUMNS` columns.
     ///
     /// # Safety
     ///
-    /// As many rows and columns exist from `row` and `column` on; `count` is at most [`TILE`].
+    /// As many rows and columns exist from `row` and `column` on; positions are below [`TILE`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
     unsafe fn weigh<const FORMAT: u8, const ROWS_HERE: usize, const COLUMNS: usize>(
         &self,
         (row, column): (usize, usize),
-        count: usize,
+        seen: Range<usize>,
         room: &Room<'_>,
         states: &mut States<'_>,
     ) {
@@ -242,20 +246,21 @@ impl Work<'_> {
                     }
                 }
             }
-            let whole_words = match FORMAT {
+            let whole = match FORMAT {
                 // Bytes that are not seen have the weight zero.
-                INT8 => count.div_ceil(per_word),
-                _ => count / per_word,
+                INT8 => seen.start / per_word..seen.end.div_ceil(per_word),
+                _ => seen.start.div_ceil(per_word)..seen.end / per_word,
             };
             let rows = GROUP / per_word;
             let values = |word: usize| {
                 let start = self.shape.values() + word % rows * stride + column;
                 self.cells[word / rows].add(start)
             };
-            let mut word = 0;
-            while word < whole_words {
+            let mut word = whole.start;
+            while word < whole.end {
                 let mut row = values(word);
-                for word in word..whole_words.min(word + rows) {
+                let end = (word / rows + 1) * rows;
+                for word in word..whole.end.min(end) {
                     let values: [_; COLUMNS] =
                         std::array::from_fn(|j| _mm512_loadu_si512(row.add(j * GROUP).cast()));
                     add_row::<FORMAT, ROWS_HERE, COLUMNS>(
@@ -266,20 +271,23 @@ impl Work<'_> {
                     );
                     row = row.wrapping_add(stride);
                 }
-                word += rows;
+                word = end;
             }
-            if FORMAT == BF16 && count % 2 == 1 {
-                let row = values(whole_words);
-                let first = _mm512_set1_epi32(0xffff);
+            // Of a word of which one number is seen, the other may be NaN, and must become zero.
+            let halves = [
+                (seen.end, whole.end, 0xffff),
+                (seen.start, seen.start / 2, !0xffff),
+            ];
+            for (edge, word, kept) in halves {
+                if FORMAT != BF16 || edge % 2 == 0 {
+                    continue;
+                }
+                let (row, kept) = (values(word), _mm512_set1_epi32(kept));
                 let values: [_; COLUMNS] = std::array::from_fn(|j| {
-                    _mm512_and_si512(_mm512_loadu_si512(row.add(j * GROUP).cast()), first)
+                    _mm512_and_si512(_mm512_loadu_si512(row.add(j * GROUP).cast()), kept)
                 });
-                add_row::<FORMAT, ROWS_HERE, COLUMNS>(
-                    &mut sums,
-                    weights.add(whole_words),
-                    words,
-                    values,
-                );
+                let weights = weights.add(word);
+                add_row::<FORMAT, ROWS_HERE, COLUMNS>(&mut sums, weights, words, values);
             }
             if FORMAT != INT8 {
                 for (i, sums) in sums.iter().enumerate() {

@@ -25,7 +25,8 @@ impl Work<'_> {
         room: &mut Room<'_>,
         states: &mut States<'_>,
     ) {
-        let visible = u64::MAX >> (TILE - self.seen.by(query));
+        let seen = self.seen.by(query);
+        let visible = u64::MAX >> (TILE - seen.end) & u64::MAX << seen.start;
         let masks: [__mmask16; CELLS] = std::array::from_fn(|i| (visible >> (i * GROUP)) as u16);
         let factor = _mm512_set1_ps(self.queries.factors[query]);
         let mut scores = [_mm512_setzero_ps(); CELLS];
