@@ -129,9 +129,11 @@ async fn parallel_answers_compute_their_prompt_once() {
                 ..Setup::default()
             }
             .start();
-            let found = answers(engine.generate(request.clone()).await.unwrap())
-                .await
-                .unwrap();
+            // All five are in before the first of them ends: a fork needs its parent.
+            gate.shut();
+            let generation = engine.generate(request.clone()).await.unwrap();
+            gate.open();
+            let found = answers(generation).await.unwrap();
             assert_eq!(tokens(&found), tokens(&expected), "prompt of {len}");
             idle(&engine).await;
             // One whole prompt; each other answer computes its last token again; five go on for five.
