@@ -112,3 +112,28 @@ fn a_window_gives_back_what_lies_behind_it() {
     assert!(world.kv.held_blocks(SeqId(1)).len() <= 3);
     assert_eq!(world.kv.block_table(SeqId(1)).len(), 20);
 }
+
+/// Computed again while the host tier had it, a block is in both tiers; that one of them forgets it is no event.
+#[test]
+fn what_is_in_both_tiers_is_not_gone_with_one() {
+    let host = KvConfig {
+        num_host_blocks: 1,
+        ..KvConfig::new(6, 4)
+    };
+    let mut world = World::new(host);
+    let remember = |world: &mut World, sequence, tokens: &[u32]| {
+        world.admit(sequence, 0, tokens, false, 0);
+        world.compute(sequence, &[], true);
+    };
+    remember(&mut world, 1, &counted(4));
+    world.release(1);
+    world.admit(2, 0, &[50; 23], false, 0);
+    assert_eq!(world.kv.host_blocks(), 1);
+    world.release(2);
+    remember(&mut world, 3, &counted(4));
+    remember(&mut world, 4, &[60; 4]);
+    world.release(4);
+    assert_eq!(world.admit(5, 0, &[70; 15], false, 0), Some(0));
+    assert_eq!(world.kv.counts().swapped_out, 2);
+    assert!(world.finds(world.chain(0, &counted(4)).hashes()[0]));
+}
