@@ -147,19 +147,6 @@ impl KvConfig {
         tokens.div_ceil(self.block_size as usize)
     }
 
-    /// The most blocks that a sequence of `prompt` and then up to `len` tokens holds at a time. Its
-    /// prompt is held whole; behind the window its output gives blocks back as it grows.
-    pub fn most_blocks(&self, prompt: usize, len: usize) -> usize {
-        match self.window {
-            // A window may begin and end within a block.
-            Some(window) => self.blocks_for(len).min(
-                self.blocks_for(prompt + 1)
-                    .max(self.blocks_for(window as usize) + 2),
-            ),
-            None => self.blocks_for(len),
-        }
-    }
-
     /// The first position that the token at `position` reads.
     pub fn first_read(&self, position: usize) -> usize {
         match self.window {
@@ -245,15 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn a_window_bounds_what_an_output_holds_but_not_a_prompt() {
+    fn a_window_begins_so_many_positions_back() {
         let window = KvConfig {
             window: Some(32),
             ..KvConfig::new(64, 16)
         };
-        assert_eq!(window.most_blocks(16, 1600), 4);
-        assert_eq!(window.most_blocks(160, 1600), 11);
-        assert_eq!(window.most_blocks(16, 40), 3);
-        assert_eq!(KvConfig::new(64, 16).most_blocks(16, 1600), 100);
         assert_eq!((window.first_read(31), window.first_read(32)), (0, 1));
         assert_eq!(KvConfig::new(64, 16).first_read(1000), 0);
     }

@@ -52,6 +52,11 @@ impl Namespace {
         Self(truncate(&hasher.finalize()))
     }
 
+    /// The namespace whose [root](Namespace::root) this is.
+    pub fn from_root(root: BlockHash) -> Self {
+        Self(root)
+    }
+
     /// What stands for the parent of a first block.
     pub fn root(self) -> BlockHash {
         self.0

@@ -206,7 +206,9 @@ mod tests {
             InvariantViolation::EmptyTable { sequence: SeqId(3) },
         );
         check(
-            |kv| drop(kv.index.remove(BlockId(0))),
+            |kv| {
+                kv.index.remove(BlockId(0));
+            },
             InvariantViolation::WouldOutliveParent {
                 block: BlockId(1),
                 parent: None,

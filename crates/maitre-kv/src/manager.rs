@@ -198,24 +198,33 @@ impl KvManager {
     /// Where the token at `position` of `sequence` is kept: `block * block_size + offset`. `None` if the
     /// table does not reach that far, or the position lies behind the window.
     pub fn slot(&self, sequence: SeqId, position: usize) -> Option<u32> {
+        self.slot_in(self.block_table(sequence), position)
+    }
+
+    fn slot_in(&self, table: &[BlockId], position: usize) -> Option<u32> {
         let block_size = self.config.block_size as usize;
-        let block = *self.block_table(sequence).get(position / block_size)?;
+        let block = *table.get(position / block_size)?;
         // The offset is below block_size, a u32; `validate` keeps the sum below u32::MAX.
         (block != BlockId::NONE)
             .then(|| (block.0 as usize * block_size + position % block_size) as u32)
     }
 
-    /// Blocks of `sequence` that nobody else holds.
-    pub fn exclusive_blocks(&self, sequence: SeqId) -> usize {
-        let table = self.tables.get(&sequence);
-        let held = table.map_or(&[] as &[BlockId], Table::held).iter();
-        held.filter(|block| self.pool.ref_counts[block.0 as usize] == 1)
+    /// The blocks that `sequence` holds: its table without those behind the window.
+    pub fn held_blocks(&self, sequence: SeqId) -> &[BlockId] {
+        self.tables.get(&sequence).map_or(&[], Table::held)
+    }
+
+    /// Blocks of `sequence` that others hold too.
+    pub fn shared_blocks(&self, sequence: SeqId) -> usize {
+        let held = self.held_blocks(sequence).iter();
+        held.filter(|block| self.pool.ref_counts[block.0 as usize] > 1)
             .count()
     }
 
     /// The slots of `positions` of `sequence`, in order, as far as its table reaches.
     pub fn slots(&self, sequence: SeqId, positions: Range<usize>) -> impl Iterator<Item = u32> {
-        positions.map_while(move |position| self.slot(sequence, position))
+        let table = self.block_table(sequence);
+        positions.map_while(move |position| self.slot_in(table, position))
     }
 
     /// Drops `sequence`'s table and returns how many blocks became free. Unknown sequences hold none.
@@ -248,8 +257,11 @@ impl KvManager {
         blocks.len()
     }
 
-    /// The copies planned since the last call: to be made before the step they were planned with, and
-    /// then [settled](KvManager::settle).
+    /// The copies planned since the last call: to be made once, before the step they were planned with,
+    /// and then [settled](KvManager::settle).
+    ///
+    /// What a sequence was admitted with has to be taken before the sequence is released, and settled
+    /// before too: what is still to be copied into or out of a block cannot be evicted yet.
     pub fn take_moves(&mut self) -> BlockMoves {
         std::mem::take(&mut self.moves)
     }
@@ -302,26 +314,32 @@ impl KvManager {
         let Some(record) = self.index.remove(block) else {
             return;
         };
-        if self.config.num_host_blocks > 0 && self.offload {
-            match self.host.store(record.hash) {
-                Stored::Present => return,
-                Stored::Copy { place, forgotten } => {
-                    // A block that was to go to this place in the same step has lost it again.
-                    self.moves.swap_out.retain(|moved| moved.to != place);
-                    self.moves.swap_out.push(BlockMove {
-                        from: block.0,
-                        to: place,
-                    });
-                    self.counts.swapped_out += 1;
-                    if let Some(hash) = forgotten {
-                        self.tell(|| CacheEvent::Removed { hash });
-                    }
-                    return;
-                }
-                Stored::NoPlace => {}
+        let stored = match self.host.contains(record.hash) || self.offload {
+            true => self.host.store(record.hash),
+            false => Stored::NoPlace,
+        };
+        let gone = match stored {
+            Stored::Present => None,
+            Stored::NoPlace => Some(record.hash),
+            Stored::Copy { place, forgotten } => {
+                self.plan_swap_out(block, place);
+                // What was computed again meanwhile is still in the pool.
+                forgotten.filter(|&hash| self.index.find(hash).is_none())
             }
+        };
+        if let Some(hash) = gone {
+            self.tell(|| CacheEvent::Removed { hash });
         }
-        self.tell(|| CacheEvent::Removed { hash: record.hash });
+    }
+
+    fn plan_swap_out(&mut self, block: BlockId, place: u32) {
+        // A block that was to go to this place in the same step has lost it again.
+        self.moves.swap_out.retain(|moved| moved.to != place);
+        self.moves.swap_out.push(BlockMove {
+            from: block.0,
+            to: place,
+        });
+        self.counts.swapped_out += 1;
     }
 
     pub(crate) fn tell(&mut self, event: impl FnOnce() -> CacheEvent) {

@@ -155,14 +155,19 @@ impl KvManager {
         Ok(PrefixHit { partial, ..hit }.tokens(self.config.block_size as usize))
     }
 
-    /// Whether `parent` still holds what a sequence of its first `tokens` positions reads next.
+    /// Whether `parent` still holds what a sequence of its first `tokens` positions reads next. Not as long
+    /// as the block that both would write to is itself still to be copied: a copy is not copied on.
     pub fn can_fork(&self, parent: SeqId, tokens: usize) -> bool {
         let Some(table) = self.tables.get(&parent) else {
             return false;
         };
         let read = self.config.first_read(tokens.saturating_sub(1));
         let first = read / self.config.block_size as usize;
-        table.behind <= first && table.blocks.len() >= self.blocks_for(tokens)
+        let last = table
+            .blocks
+            .get(tokens.saturating_sub(1) / self.config.block_size as usize);
+        let to_be_copied = |block: &BlockId| self.moves.copies.iter().any(|it| it.to == block.0);
+        table.behind <= first && last.is_some_and(|last| !to_be_copied(last))
     }
 
     /// Gives `child`, which has no table yet, the first `tokens` positions of `parent`: whole blocks are

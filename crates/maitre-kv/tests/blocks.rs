@@ -104,7 +104,7 @@ proptest! {
         block_size in 1..6u32,
         calls in calls(),
     ) {
-        let mut checked = Checked::new(KvConfig { num_blocks, block_size });
+        let mut checked = Checked::new(KvConfig::new(num_blocks, block_size));
         calls.iter().for_each(|call| checked.apply(call));
         for sequence in 0..6 {
             checked.apply(&Call::Release { sequence });
@@ -116,7 +116,7 @@ proptest! {
     #[test]
     fn the_same_calls_give_the_same_blocks(calls in calls()) {
         let tables = |calls: &[Call]| -> Vec<Vec<BlockId>> {
-            let mut checked = Checked::new(KvConfig { num_blocks: 12, block_size: 4 });
+            let mut checked = Checked::new(KvConfig::new(12, 4));
             calls.iter().for_each(|call| checked.apply(call));
             (0..6).map(|sequence| checked.kv.block_table(SeqId(sequence)).to_vec()).collect()
         };
@@ -126,11 +126,7 @@ proptest! {
 
 #[test]
 fn a_sequence_that_never_grew_holds_nothing() {
-    let mut kv = KvManager::new(KvConfig {
-        num_blocks: 2,
-        block_size: 4,
-    })
-    .unwrap();
+    let mut kv = KvManager::new(KvConfig::new(2, 4)).unwrap();
     assert_eq!(kv.grow(SeqId(1), 0), Ok(()));
     assert_eq!(kv.num_sequences(), 0);
     assert_eq!(kv.slot(SeqId(1), 0), None);
@@ -145,7 +141,12 @@ fn errors_say_what_to_do() {
         a KV block of 0 bytes: the model must keep at least one byte per block
         1073741824 KV blocks of 16 tokens have more slots than 32 bits can number (4294967295); use fewer blocks
         a KV budget of 10 bytes does not hold one block of 64 bytes; raise it to at least 64 bytes
-        3 more KV blocks needed, 2 free; release a sequence first"#]]
+        3 more KV blocks needed, 2 free; release a sequence first
+        the attention window is 0 positions; it needs at least 1, or leave it out
+        a host tier needs the prefix cache; enable it or set the host tier to 0 blocks
+        a host tier does not go with sliding-window attention (window 8); set the host tier to 0 blocks
+        SeqId(3) already holds blocks; release it first
+        SeqId(3) does not hold its first 9 positions, so it cannot be forked there"#]]
     .assert_eq(
         &[
             KvError::ZeroBlocks,
@@ -154,6 +155,11 @@ fn errors_say_what_to_do() {
             KvError::TooManySlots { num_blocks: 1 << 30, block_size: 16 },
             KvError::BudgetTooSmall { budget_bytes: 10, bytes_per_block: 64 },
             KvError::OutOfBlocks { needed: 3, free: 2 },
+            KvError::ZeroWindow,
+            KvError::HostTierAlone,
+            KvError::HostTierWithWindow { window: 8 },
+            KvError::AlreadyHolds { sequence: SeqId(3) },
+            KvError::CannotFork { parent: SeqId(3), tokens: 9 },
         ]
         .map(|error| error.to_string())
         .join("\n"),

@@ -31,9 +31,7 @@ impl Scheduler {
 
     /// The request that should go next, and the one to take if that one does not fit.
     fn choose(&self, now: Time) -> [Option<Place>; 2] {
-        let ready = |place: &Place| self.waiting.get(place).is_some_and(|it| self.is_ready(it));
-        let mut equals = self.policy.next(COMPARED);
-        equals.retain(ready);
+        let equals = self.policy.next(COMPARED);
         let Some(&first) = equals.first() else {
             return [None, None];
         };
@@ -50,17 +48,6 @@ impl Scheduler {
             }
         }
         [Some(best.0), (best.0 != first).then_some(first)]
-    }
-
-    /// A fork waits for the prompt it shares. If its parent is gone, it goes its own way.
-    fn is_ready(&self, request: &Request) -> bool {
-        let Some(parent) = request.fork_of else {
-            return true;
-        };
-        match self.running.get(&parent) {
-            Some(parent) => parent.committed >= request.prompt_len,
-            None => !self.waiting.contains_key(&parent),
-        }
     }
 
     fn cached_blocks(&self, place: Place) -> usize {
@@ -102,6 +89,9 @@ impl Scheduler {
         });
         let num_tokens = request.unscheduled().min(draft.budget);
         self.running.insert(place, request);
+        if self.has_computed_prompt(place) {
+            self.release_forks(place);
+        }
         self.plan_span(place, num_tokens, draft);
         true
     }
@@ -111,17 +101,17 @@ impl Scheduler {
     fn take_blocks(&mut self, place: Place) -> Option<usize> {
         let request = self.waiting.get(&place)?;
         let sequence = place.sequence();
-        // A window gives blocks back as the request grows, so it never needs them all at once.
-        let reserve = if request.has_reservation() && self.config.kv.window.is_none() {
-            request.full_len
-        } else {
-            request.tokens.len() + 1
+        let reserve = match request.has_reservation() {
+            true => request.full_len,
+            false => request.tokens.len() + 1,
         };
         let headroom = self.running.len();
-        if let Some(parent) = request.fork_of.map(Place::sequence)
-            && self.kv.can_fork(parent, request.prompt_len)
+        // A parent that is leaving still has a table, but what is in it is nobody's business any more.
+        if let Some(parent) = request.fork_of
+            && self.has_computed_prompt(parent)
+            && self.kv.can_fork(parent.sequence(), request.prompt_len)
         {
-            let shared = request.prompt_len;
+            let (parent, shared) = (parent.sequence(), request.prompt_len);
             let forked = self.kv.fork(parent, sequence, shared, reserve, headroom);
             return forked.is_ok().then_some(shared);
         }

@@ -76,6 +76,7 @@ impl Scheduler {
         };
         request.committed += span.num_tokens;
         request.delivered = request.delivered.max(request.committed);
+        let prompt_is_computed = request.committed >= request.prompt_len;
         if !outcome.failed {
             request.tokens.extend_from_slice(&outcome.tokens);
             request.paid += outcome.tokens.len();
@@ -89,6 +90,9 @@ impl Scheduler {
                 self.policy.served(service);
             }
             self.remember(span.place);
+        }
+        if prompt_is_computed {
+            self.release_forks(span.place);
         }
         let Some(request) = self.running.get(&span.place) else {
             return;

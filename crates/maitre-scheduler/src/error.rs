@@ -151,6 +151,13 @@ pub enum SchedulerError {
     },
 }
 
+fn name(request: &Option<RequestId>) -> String {
+    match request {
+        Some(request) => request.to_string(),
+        None => "a request that is gone".to_owned(),
+    }
+}
+
 fn expected_step(expected: &Option<StepId>) -> String {
     match expected {
         Some(step) => format!("{step}, the oldest step in flight"),
@@ -226,6 +233,12 @@ pub enum InvariantViolation {
     NotQueued {
         /// The request.
         request: RequestId,
+    },
+    /// A fork waits for a prompt that nobody computes, or that is there.
+    #[error("{} waits for a prompt that will not come", name(.request))]
+    WronglyParked {
+        /// The fork; `None` if it is gone.
+        request: Option<RequestId>,
     },
     /// The count of waiting tokens is wrong.
     #[error("{counted} tokens are counted as waiting, expected {expected}")]

@@ -24,6 +24,7 @@ impl Scheduler {
             ensure(computed == 0, || wrong_counts(request, 0))?;
         }
         self.check_queue()?;
+        self.check_forks()?;
         self.check_block_owners()?;
         self.check_timers()
     }
@@ -60,14 +61,44 @@ impl Scheduler {
         ensure(counted == expected, || {
             InvariantViolation::WrongQueuedTokens { counted, expected }
         })?;
-        let Some(request) = self.waiting.values().next().map(|request| request.id) else {
+        let parked: HashSet<Place> = self
+            .forks
+            .iter()
+            .flat_map(|(_, forks)| forks)
+            .copied()
+            .collect();
+        let mut queued = self
+            .waiting
+            .iter()
+            .filter(|(place, _)| !parked.contains(place));
+        let Some(request) = queued.next().map(|(_, request)| request.id) else {
             return Ok(());
         };
         let named = self.policy.next(1);
-        let known = named.iter().all(|place| self.waiting.contains_key(place));
+        let known = named
+            .iter()
+            .all(|place| self.waiting.contains_key(place) && !parked.contains(place));
         ensure(known && !named.is_empty(), || {
             InvariantViolation::NotQueued { request }
         })
+    }
+
+    /// Who waits for a parent's prompt waits for a live one that has not computed it yet.
+    fn check_forks(&self) -> Result<(), InvariantViolation> {
+        for (&parent, forks) in self.forks.iter() {
+            let live = self.running.contains_key(&parent) || self.waiting.contains_key(&parent);
+            let comes = live && !self.has_computed_prompt(parent);
+            for place in forks {
+                let request = self.waiting.get(place);
+                let fork_of = request.and_then(|request| request.fork_of);
+                ensure(comes && fork_of == Some(parent), || {
+                    InvariantViolation::WronglyParked {
+                        request: request.map(|request| request.id),
+                    }
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn tokens_in_flight(&self) -> BTreeMap<Place, usize> {
@@ -168,30 +199,15 @@ mod tests {
 
     fn request(id: u64) -> NewRequest {
         NewRequest {
-            id: RequestId(id),
-            prompt: vec![7; 5],
-            max_tokens: 3,
-            priority: 0,
-            arrival: Time::ZERO,
             deadline: Some(Time::from_secs(1)),
-            queue_deadline: None,
-            prompt_logits: false,
+            ..NewRequest::new(id, vec![7; 5], 3)
         }
     }
 
     /// Request 1 runs with a step in flight, request 2 waits.
     fn one_running_one_waiting() -> Scheduler {
-        let mut scheduler = Scheduler::new(SchedulerConfig {
-            max_seqs: 1,
-            max_batched_tokens: 8,
-            max_queue: 4,
-            max_model_len: 16,
-            kv: KvConfig {
-                num_blocks: 8,
-                block_size: 4,
-            },
-        })
-        .unwrap();
+        let config = SchedulerConfig::new(1, 8, 16, KvConfig::new(8, 4));
+        let mut scheduler = Scheduler::new(config).unwrap();
         scheduler.add(request(1)).unwrap();
         scheduler.add(request(2)).unwrap();
         assert_eq!(scheduler.schedule(Time::ZERO).spans.len(), 1);
@@ -279,6 +295,30 @@ mod tests {
             InvariantViolation::BlocksLeaked {
                 holding: 2,
                 expected: 1,
+            },
+        );
+        check(
+            |s| s.queued_tokens += 1,
+            InvariantViolation::WrongQueuedTokens {
+                counted: 6,
+                expected: 5,
+            },
+        );
+        check(
+            |s| {
+                let (&place, request) = s.waiting.first_key_value().unwrap();
+                s.policy.leave(&request.waiting(place));
+            },
+            InvariantViolation::NotQueued { request: second },
+        );
+        check(
+            |s| {
+                let waiting = *s.waiting.keys().next().unwrap();
+                let parent = running(s).0;
+                s.forks.park(parent, waiting);
+            },
+            InvariantViolation::WronglyParked {
+                request: Some(second),
             },
         );
         check(

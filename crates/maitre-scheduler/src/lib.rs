@@ -7,9 +7,10 @@
 //! - *Chunked prefill under one token budget* (Sarathi-Serve: Agrawal et al. 2024, section 4): decodes
 //!   first, so that nobody who streams waits for somebody else's prompt; the rest of the budget goes
 //!   to prompts, cut wherever the budget ends.
-//! - *Preemption by recomputation* (PagedAttention: Kwon et al. 2023, section 4.5): when blocks run out
-//!   the latest arrival gives its own back, so the earliest always moves on.
-//! - First come, first served; bounded queue; deadlines.
+//! - *Preemption* (PagedAttention: Kwon et al. 2023, section 4.5): when blocks run out, whoever has least
+//!   to lose gives its own back; what it had computed is found again if it is still there, on either tier.
+//! - *Prefix sharing and forks*: a request starts from what others with the same beginning have computed.
+//! - A [`Policy`] says whose turn it is; a bounded queue and deadlines say who has to go.
 //!
 //! **Architecture invariant:** pure and deterministic. This crate knows nothing of tensors, text, tokio,
 //! I/O or the wall clock: time is an argument, and the same calls give the same plans, byte for byte.
@@ -47,11 +48,13 @@ mod commit;
 mod config;
 mod cost;
 mod error;
+mod forks;
 mod in_flight;
 mod invariants;
 mod plan;
 mod policy;
 mod preempt;
+mod replay;
 mod request;
 mod schedule;
 mod scheduler;
@@ -66,6 +69,7 @@ pub use policy::{
     OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Policy, PolicyKind, Ranked, Service, Waiting,
     WeightedFair,
 };
+pub use replay::{BadCall, Call, Recorder, ReplayError, replay};
 pub use request::{NewRequest, Place, RequestId, TenantId, Time};
 pub use schedule::MAX_STEPS_IN_FLIGHT;
 pub use scheduler::{KvUsage, Scheduler, SchedulerCounts};

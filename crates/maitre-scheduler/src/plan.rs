@@ -25,7 +25,8 @@ impl fmt::Display for StepId {
 pub struct StepPlan {
     /// To be named in the commit.
     pub step_id: StepId,
-    /// Blocks to be copied before anything is computed. None if there are no spans.
+    /// Blocks to be copied before anything is computed: once, even if the step is computed again, and
+    /// even if all of its requests are cancelled meanwhile. None if there are no spans.
     pub moves: BlockMoves,
     /// What to compute: decodes, then prefills in progress, then the newly admitted, each group by
     /// arrival. A plan without spans is not in flight and must not be committed.
@@ -218,7 +219,7 @@ impl fmt::Display for Expired {
     }
 }
 
-/// Numbers with consecutive ones drawn together: `0..4 7 9..11`.
+/// Numbers with consecutive ones drawn together: `0..4 7 9..11`; `none` for [`NO_SLOT`].
 struct Runs<'a>(&'a [u32]);
 
 impl fmt::Display for Runs<'_> {
@@ -226,6 +227,7 @@ impl fmt::Display for Runs<'_> {
         let mut separator = "";
         for run in self.0.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
             match run {
+                [NO_SLOT] => write!(f, "{separator}none")?,
                 [one] => write!(f, "{separator}{one}")?,
                 [first, .., last] => write!(f, "{separator}{first}..{}", u64::from(*last) + 1)?,
                 [] => {}

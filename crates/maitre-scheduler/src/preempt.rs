@@ -36,14 +36,13 @@ impl Scheduler {
         true
     }
 
-    /// Who loses its blocks next. Of two with as little to lose, the later arrival.
+    /// Who loses its blocks next: what others hold too is not lost. Of two with as little to lose, the
+    /// later arrival.
     fn victim(&self) -> Option<Place> {
-        let loss = |place: Place, committed: usize| {
-            let own = self.kv.exclusive_blocks(place.sequence());
-            committed.min(own * self.config.kv.block_size as usize)
-        };
+        let block_size = self.config.kv.block_size as usize;
         let running = self.running.iter().map(|(&place, request)| {
-            let lost = loss(place, request.committed);
+            let shared = self.kv.shared_blocks(place.sequence()) * block_size;
+            let lost = request.committed.saturating_sub(shared);
             let protected = request.has_reservation();
             let key = (protected, request.priority, lost, std::cmp::Reverse(place));
             (key, place)

@@ -51,15 +51,17 @@ impl Scheduler {
     ///
     /// A plan with spans is in flight until [`Scheduler::commit`]. A second step may be planned
     /// meanwhile: it goes on with prefills and with requests that are not in the first one, but nobody
-    /// is preempted while a step is in flight. With [`MAX_STEPS_IN_FLIGHT`] steps in flight, the plan
+    /// is preempted while a step is in flight; it is empty if somebody would have to be. With [`MAX_STEPS_IN_FLIGHT`] steps in flight, the plan
     /// only says who expired.
     pub fn schedule(&mut self, now: Time) -> StepPlan {
         let mut draft = Draft::new(self.next_step_id(), self.config.max_batched_tokens);
         self.expire(now, &mut draft);
         if self.in_flight.len() < MAX_STEPS_IN_FLIGHT {
-            self.plan_decodes(&mut draft);
-            self.plan_prefills(&mut draft);
-            self.admit(now, &mut draft);
+            let nobody_stalls = self.plan_decodes(&mut draft);
+            if nobody_stalls {
+                self.plan_prefills(&mut draft);
+                self.admit(now, &mut draft);
+            }
         }
         let Draft {
             mut plan, spans, ..
@@ -86,7 +88,11 @@ impl Scheduler {
 
     /// One token for every decoding request, by arrival. All find their blocks before any is planned:
     /// whoever is preempted for one of them is not in the plan.
-    fn plan_decodes(&mut self, draft: &mut Draft) {
+    ///
+    /// Returns whether the step may go on. If one of them finds no block while a step is in flight, it may
+    /// take a preemption, which takes an empty pipeline, and that would never come if others went on: then
+    /// the step stays empty.
+    fn plan_decodes(&mut self, draft: &mut Draft) -> bool {
         let ready: Vec<Place> = self
             .running
             .iter()
@@ -98,21 +104,25 @@ impl Scheduler {
             if self.make_room(place, draft) {
                 seated.push(place);
             } else if !self.in_flight.is_empty() {
-                // Somebody may have to be preempted for it, which takes an empty pipeline, and that
-                // would never come if the later arrivals went on.
-                break;
+                return false;
             }
         }
-        self.limit_latency(seated.len(), draft);
+        self.limit_latency(draft);
         for place in seated {
             self.plan_span(place, 1, draft);
         }
+        true
     }
 
     /// Cuts the budget of a step that somebody's next token waits for to what the latency target allows.
-    fn limit_latency(&self, decodes: usize, draft: &mut Draft) {
+    /// A request whose token is being sampled by the step in flight waits for this one too.
+    fn limit_latency(&self, draft: &mut Draft) {
+        let Some(target) = self.config.itl_target else {
+            return;
+        };
+        let running = self.running.values();
+        let decodes = running.filter(|request| request.is_decoding()).count();
         if decodes > 0
-            && let Some(target) = self.config.itl_target
             && let Some(tokens) = self.cost.tokens_within(target)
         {
             draft.budget = draft.budget.min(tokens.max(decodes + LEAST_CHUNK));

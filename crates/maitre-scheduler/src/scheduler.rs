@@ -1,14 +1,15 @@
 //! The scheduler's state, and how requests enter and leave it.
 //!
 //! A live request is in exactly one of two maps, waiting or running, under its place by arrival. Who waits is
-//! also known to the policy, which says whose turn it is; a preempted request goes back to its old place, and
-//! every move is O(log n).
+//! also known to the policy, which says whose turn it is, or, as a fork, waits for the prompt it shares; a
+//! preempted request goes back to its old place, and every move is O(log n).
 
 use std::collections::{BTreeMap, HashMap};
 
 use maitre_kv::{CacheEvent, KvCounts, KvManager};
 
 use crate::cost::StepCost;
+use crate::forks::Forks;
 use crate::in_flight::StepsInFlight;
 use crate::policy::Policy;
 use crate::request::{Place, Request};
@@ -54,6 +55,7 @@ pub struct Scheduler {
     /// Where each live request is. Only looked up, never iterated: its order is random.
     pub(crate) places: HashMap<RequestId, Place>,
     pub(crate) timers: Timers,
+    pub(crate) forks: Forks,
     pub(crate) in_flight: StepsInFlight,
     /// Known tokens of the waiting requests.
     pub(crate) queued_tokens: usize,
@@ -94,6 +96,7 @@ impl Scheduler {
             running: BTreeMap::new(),
             places: HashMap::new(),
             timers: Timers::default(),
+            forks: Forks::default(),
             in_flight: StepsInFlight::default(),
             queued_tokens: 0,
             preempted: 0,
@@ -125,27 +128,53 @@ impl Scheduler {
         Ok(())
     }
 
-    /// The live request whose prompt a new one shares.
+    /// The live request whose prompt a new one shares. What is shared must be visible to both, and
+    /// remembered for others by both or by none.
     fn parent_of(&self, request: &NewRequest) -> Option<Place> {
         let place = *self.places.get(&request.fork_of?)?;
         let parent = self.live(place)?;
-        let same = parent.tokens.get(..parent.prompt_len) == Some(request.prompt.as_slice());
+        let same = parent.tokens.get(..parent.prompt_len) == Some(request.prompt.as_slice())
+            && parent.chain.namespace() == request.namespace
+            && parent.write_cache == request.write_cache;
         (same && !request.prompt_logits).then_some(place)
     }
 
     pub(crate) fn enqueue(&mut self, place: Place, request: Request) {
-        self.policy.enter(&request.waiting(place));
         self.queued_tokens += request.tokens.len();
         self.preempted += usize::from(request.preemptions > 0);
+        match request.fork_of {
+            Some(parent) if !self.has_computed_prompt(parent) => self.forks.park(parent, place),
+            _ => self.policy.enter(&request.waiting(place)),
+        }
         self.waiting.insert(place, request);
     }
 
     pub(crate) fn dequeue(&mut self, place: Place) -> Option<Request> {
         let request = self.waiting.remove(&place)?;
-        self.policy.leave(&request.waiting(place));
+        if !request
+            .fork_of
+            .is_some_and(|parent| self.forks.unpark(parent, place))
+        {
+            self.policy.leave(&request.waiting(place));
+        }
         self.queued_tokens -= request.tokens.len();
         self.preempted -= usize::from(request.preemptions > 0);
         Some(request)
+    }
+
+    /// Whether `parent` runs and everything that its forks share with it is there.
+    pub(crate) fn has_computed_prompt(&self, parent: Place) -> bool {
+        let parent = self.running.get(&parent);
+        parent.is_some_and(|parent| parent.committed >= parent.prompt_len)
+    }
+
+    /// Those who waited for `parent`'s prompt are in the queue from now on.
+    pub(crate) fn release_forks(&mut self, parent: Place) {
+        for place in self.forks.take(parent) {
+            if let Some(request) = self.waiting.get(&place) {
+                self.policy.enter(&request.waiting(place));
+            }
+        }
     }
 
     fn live(&self, place: Place) -> Option<&Request> {
@@ -174,11 +203,8 @@ impl Scheduler {
                 max_model_len,
             });
         }
-        let blocks = self
-            .config
-            .kv
-            .most_blocks(request.prompt.len(), needed_tokens);
-        if blocks > self.config.kv.num_blocks as usize {
+        // Under a window too: who is preempted late comes back with all its tokens at once.
+        if self.kv.blocks_for(needed_tokens) > self.config.kv.num_blocks as usize {
             return Err(Refusal::NeverFits {
                 needed_tokens,
                 capacity_tokens: self.kv.capacity_tokens(),
@@ -221,6 +247,7 @@ impl Scheduler {
             .or_else(|| self.dequeue(place))?;
         self.places.remove(&request.id);
         self.timers.forget(place, &request);
+        self.release_forks(place);
         let sequence = place.sequence();
         if !(request.is_in_flight() && self.in_flight.release_after_newest(sequence)) {
             self.kv.release(sequence);
@@ -277,11 +304,16 @@ impl Scheduler {
     /// Of the block positions that running requests hold, those whose tokens are known: the rest is what
     /// paging wastes. A block that several hold counts for each.
     pub fn filled_positions(&self) -> (usize, usize) {
-        let held = |place: &Place| self.kv.block_table(place.sequence()).len();
         let block_size = self.config.kv.block_size as usize;
-        let filled = self.running.values().map(|request| request.tokens.len());
-        let blocks: usize = self.running.keys().map(held).sum();
-        (filled.sum(), blocks * block_size)
+        let (mut filled, mut positions) = (0, 0);
+        for (place, request) in &self.running {
+            let held = self.kv.held_blocks(place.sequence()).len() * block_size;
+            let behind = self.kv.block_table(place.sequence()).len() * block_size - held;
+            // The newest token may have to wait for the block it belongs to.
+            filled += (request.tokens.len() - behind).min(held);
+            positions += held;
+        }
+        (filled, positions)
     }
 
     /// The known tokens of a live request: its prompt, then what was committed as its output.

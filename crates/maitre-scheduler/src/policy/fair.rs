@@ -21,8 +21,9 @@ pub const PROMPT_TOKEN_COST: u64 = 1;
 /// What one output token costs a tenant: it occupies a step of its own, while prompt tokens share one.
 pub const OUTPUT_TOKEN_COST: u64 = 2;
 
-/// Counters are in parts of a cost, so that they can be divided by weights without losing any.
-const SCALE: u64 = 1 << 16;
+/// Counters are in parts of a cost, so that they can be divided by weights. This number divides by all
+/// weights up to 16; for others less than one part is lost each time.
+const SCALE: u64 = 720_720;
 
 /// Tenants beyond which those who are gone and have nothing to their account are forgotten.
 const REMEMBERED_TENANTS: usize = 4096;
@@ -40,8 +41,10 @@ pub struct WeightedFair {
     accounts: BTreeMap<TenantId, Account>,
     /// Tenants with requests waiting, least served first.
     order: BTreeSet<(u64, TenantId)>,
-    /// The counter of the tenant that was the last to have nothing waiting.
-    last_left: u64,
+    /// The tenant that was the last to have nothing waiting any more. What it is still running counts too.
+    last_left: Option<TenantId>,
+    /// Accounts at which those who are gone are looked for.
+    sweep_at: usize,
 }
 
 impl WeightedFair {
@@ -52,25 +55,33 @@ impl WeightedFair {
 
     /// What a tenant without waiting requests starts from when it comes back.
     fn floor(&self) -> u64 {
-        self.order
-            .first()
-            .map_or(self.last_left, |&(counter, _)| counter)
+        match self.order.first() {
+            Some(&(counter, _)) => counter,
+            None => {
+                let last = self.last_left.and_then(|last| self.accounts.get(&last));
+                last.map_or(0, |account| account.counter)
+            }
+        }
     }
 
-    /// Forgets tenants whose counter would be lifted to the floor anyway.
+    /// Forgets tenants whose counter would be lifted to the floor anyway, once there are many. Looking again
+    /// only when they are twice as many keeps the cost per call constant.
     fn forget_the_idle(&mut self) {
-        let floor = self.floor();
-        self.accounts
-            .retain(|_, account| !account.waiting.is_empty() || account.counter > floor);
+        if self.accounts.len() < self.sweep_at.max(REMEMBERED_TENANTS) {
+            return;
+        }
+        let (floor, last) = (self.floor(), self.last_left);
+        self.accounts.retain(|tenant, account| {
+            !account.waiting.is_empty() || account.counter > floor || Some(*tenant) == last
+        });
+        self.sweep_at = 2 * self.accounts.len();
     }
 }
 
 impl Policy for WeightedFair {
     fn enter(&mut self, request: &Waiting) {
         let floor = self.floor();
-        if self.accounts.len() >= REMEMBERED_TENANTS {
-            self.forget_the_idle();
-        }
+        self.forget_the_idle();
         let account = self.accounts.entry(request.tenant).or_default();
         if account.waiting.is_empty() {
             account.counter = account.counter.max(floor);
@@ -85,7 +96,7 @@ impl Policy for WeightedFair {
         };
         if account.waiting.remove(&request.place) && account.waiting.is_empty() {
             self.order.remove(&(account.counter, request.tenant));
-            self.last_left = account.counter;
+            self.last_left = Some(request.tenant);
         }
     }
 

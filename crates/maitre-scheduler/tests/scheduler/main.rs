@@ -1,12 +1,20 @@
 //! The scheduler from the outside: every test drives it through [`world::World`], which runs a toy model
 //! on a toy KV memory and checks each plan against books of its own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 mod commits;
+mod life;
 mod model;
 mod oracle;
 mod plans;
 mod properties;
 mod refusals;
+mod simulation;
 mod world;

@@ -1,20 +1,16 @@
-//! The toy model: the next token is a hash of the whole prefix, read back from a KV memory through the
-//! plan's block table.
+//! The toy model: the next token is a hash of the whole prefix, and the KV memory keeps, for each position, a
+//! hash of everything up to it, read back through the block tables the plans tell.
 //!
-//! So a wrong slot, a wrong table, a token computed twice or not at all, or a block given to two
-//! requests changes some answer.
+//! So a wrong slot, a wrong table, a token computed twice or not at all, a block given to two requests, or a
+//! prefix shared that is not the same prefix, or not in the same namespace, is seen by the next read.
 
-use maitre_scheduler::{Outcome, PlannedSpan, SchedulerConfig, StepPlan};
+use std::collections::HashSet;
+
+use maitre_scheduler::{BlockId, BlockMove, BlockMoves, NO_SLOT, PlannedSpan, SchedulerConfig};
 
 /// The token that follows `prefix`.
 pub(crate) fn next_token(prefix: &[u32]) -> u32 {
-    let hash = prefix
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &token| {
-            (hash ^ u64::from(token))
-                .wrapping_mul(0x0100_0000_01b3)
-                .rotate_left(23)
-        });
+    let hash = prefix.iter().fold(0, |hash, &token| cell(hash, token));
     (hash >> 32) as u32 % 1000
 }
 
@@ -36,47 +32,111 @@ pub(crate) fn undisturbed(prompt: &[u32], max_tokens: usize) -> Vec<u32> {
     tokens
 }
 
-/// The KV memory of the toy model: the token of each slot.
+/// What the KV memory has at each position of `tokens`.
+pub(crate) fn cells(root: u64, tokens: &[u32]) -> Vec<u64> {
+    let cells = tokens.iter().scan(root, |hash, &token| {
+        *hash = cell(*hash, token);
+        Some(*hash)
+    });
+    cells.collect()
+}
+
+/// The "keys and values" of a token after those of the position before it.
+fn cell(before: u64, token: u32) -> u64 {
+    (before ^ 0xcbf2_9ce4_8422_2325 ^ u64::from(token))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(23)
+}
+
+/// The KV memory of the toy model, and its host tier.
 pub(crate) struct Memory {
-    slots: Vec<Option<u32>>,
+    pool: Vec<Option<u64>>,
+    host: Vec<Option<u64>>,
     block_size: usize,
+    window: Option<u32>,
 }
 
 impl Memory {
     pub(crate) fn new(config: &SchedulerConfig) -> Self {
-        let slots = vec![None; config.kv.capacity_tokens()];
+        let block_size = config.kv.block_size as usize;
         Self {
-            slots,
-            block_size: config.kv.block_size as usize,
+            pool: vec![None; config.kv.capacity_tokens()],
+            host: vec![None; config.kv.num_host_blocks as usize * block_size],
+            block_size,
+            window: config.kv.window,
         }
     }
 
-    /// Runs a step: all of its writes, then a token for each span that samples.
-    pub(crate) fn compute(&mut self, plan: &StepPlan) -> Vec<Outcome> {
-        for span in &plan.spans {
-            for (&slot, &token) in span.slots.iter().zip(&span.tokens) {
-                self.slots[slot as usize] = Some(token);
+    /// Copies blocks: out, in, then within the pool.
+    pub(crate) fn make(&mut self, moves: &BlockMoves) {
+        for list in [&moves.swap_out, &moves.swap_in] {
+            check_unordered(list, false);
+        }
+        check_unordered(&moves.copies, true);
+        for moved in &moves.swap_out {
+            let from = self.range(moved.from);
+            let to = self.range(moved.to);
+            self.host[to].copy_from_slice(&self.pool[from]);
+        }
+        for moved in &moves.swap_in {
+            let from = self.range(moved.from);
+            let to = self.range(moved.to);
+            self.pool[to].copy_from_slice(&self.host[from]);
+        }
+        for moved in &moves.copies {
+            let (from, to) = (self.range(moved.from), self.range(moved.to));
+            self.pool.copy_within(from, to.start);
+        }
+    }
+
+    fn range(&self, block: u32) -> std::ops::Range<usize> {
+        let start = block as usize * self.block_size;
+        start..start + self.block_size
+    }
+
+    /// Writes what a span computes; the position before the first of a sequence is `root`.
+    pub(crate) fn write(&mut self, span: &PlannedSpan, table: &[BlockId], root: u64) {
+        for (offset, (&slot, &token)) in span.slots.iter().zip(&span.tokens).enumerate() {
+            let position = span.first_position + offset;
+            let before = match position.checked_sub(1) {
+                Some(before) => self.pool[self.slot(table, before)],
+                None => Some(root),
+            };
+            if slot != NO_SLOT {
+                self.pool[slot as usize] = before.map(|before| cell(before, token));
             }
         }
-        plan.spans.iter().map(|span| self.outcome(span)).collect()
     }
 
-    fn outcome(&self, span: &PlannedSpan) -> Outcome {
-        let token = span.samples.then(|| next_token(&self.prefix(span)));
-        Outcome {
-            request: span.request,
-            tokens: token.into_iter().collect(),
-            finished: token.is_some_and(is_end),
-            failed: false,
+    /// Loses what a span wrote: its computation failed halfway.
+    pub(crate) fn spoil(&mut self, span: &PlannedSpan) {
+        for &slot in span.slots.iter().filter(|&&slot| slot != NO_SLOT) {
+            self.pool[slot as usize] = None;
         }
     }
 
-    fn prefix(&self, span: &PlannedSpan) -> Vec<u32> {
-        let slot = |position: usize| {
-            let block = span.block_table[position / self.block_size].0 as usize;
-            block * self.block_size + position % self.block_size
+    /// Reads whatever the tokens of a span read, which has to be what is `expected`.
+    pub(crate) fn check_reads(&self, span: &PlannedSpan, table: &[BlockId], expected: &[u64]) {
+        let first = match self.window {
+            Some(window) => (span.first_position + 1).saturating_sub(window as usize),
+            None => 0,
         };
-        let read = |position| self.slots[slot(position)].expect("written before it is read");
-        (0..span.context_len).map(read).collect()
+        for (position, &expected) in (0..span.context_len).zip(expected).skip(first) {
+            let found = self.pool[self.slot(table, position)];
+            let request = span.request;
+            assert_eq!(found, Some(expected), "{request} at {position}");
+        }
     }
+
+    fn slot(&self, table: &[BlockId], position: usize) -> usize {
+        table[position / self.block_size].0 as usize * self.block_size + position % self.block_size
+    }
+}
+
+/// The moves of one list can be made in any order.
+fn check_unordered(list: &[BlockMove], same_pool: bool) {
+    let written: HashSet<u32> = list.iter().map(|moved| moved.to).collect();
+    assert_eq!(written.len(), list.len(), "a block is written twice");
+    let read = list.iter().any(|moved| written.contains(&moved.from));
+    assert!(!(same_pool && read), "a block is written that is read");
 }

@@ -1,10 +1,11 @@
 //! What every plan must satisfy, said a second time and independently of the scheduler: from the books
 //! of the [`World`], by brute force.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use maitre_scheduler::{
-    Expired, ExpiredWhy, MAX_STEPS_IN_FLIGHT, PlannedSpan, RequestId, StepPlan, Time,
+    Admitted, BlockId, Expired, ExpiredWhy, MAX_STEPS_IN_FLIGHT, NO_SLOT, PlannedSpan, PolicyKind,
+    RequestId, StepPlan, Time,
 };
 
 use crate::world::{Entry, World};
@@ -15,16 +16,13 @@ impl World {
         self.check_expired(&plan.expired);
         self.check_preempted(plan);
         self.check_limits(plan);
-        self.check_progress(plan);
         self.check_stalled(plan);
         self.check_order(plan);
-        let mut blocks = HashSet::new();
+        self.check_progress(plan);
         for span in &plan.spans {
             self.check_span(span);
-            let unshared = span.block_table.iter().all(|block| blocks.insert(*block));
-            assert!(unshared, "a block in two tables");
         }
-        self.check_blocks_of_steps_in_flight(plan);
+        self.check_writes(plan);
     }
 
     fn check_expired(&mut self, expired: &[Expired]) {
@@ -50,31 +48,57 @@ impl World {
             .map(|(_, _, why, request)| Expired { request, why })
             .collect();
         assert_eq!(expired, due, "whose time is up");
-        self.tally.expired += expired.len();
+        self.tally.expired += expired.len() as u64;
         for expired in expired {
             self.end(expired.request);
         }
     }
 
-    /// Victims are always the latest arrival among the running, and never the earliest.
+    /// Victims have the lowest priority and, within it, least to lose; who has a reservation stays.
     fn check_preempted(&mut self, plan: &StepPlan) {
         assert!(
             plan.preempted.is_empty() || self.in_flight.is_empty(),
             "preempted with a step in flight"
         );
-        self.tally.preempted += plan.preempted.len();
         for preemption in &plan.preempted {
-            let running = self.live.values().filter(|entry| entry.running);
-            let latest = running.clone().map(|entry| entry.order).max();
-            let earliest = running.map(|entry| entry.order).min();
-            assert!(self.live[&preemption.needed_by].order <= self.live[&preemption.request].order);
+            assert!(self.live[&preemption.needed_by].running);
+            let victim = &self.live[&preemption.request];
+            let (least, _) = self.loss_of(victim);
+            assert!(victim.running);
+            for other in self.live.values().filter(|entry| entry.running) {
+                let rank = |entry: &Entry| (entry.preemptions >= 2, entry.request.priority);
+                assert!(rank(victim) <= rank(other), "the wrong one was preempted");
+                let spared = rank(victim) == rank(other) && least > self.loss_of(other).1;
+                assert!(!spared, "{} had less to lose", other.request.id);
+            }
             let victim = self.live.get_mut(&preemption.request).unwrap();
-            assert_eq!(Some(victim.order), latest, "the latest arrival goes first");
-            assert_ne!(Some(victim.order), earliest, "the earliest always stays");
+            victim.preemptions += 1;
+            self.tally.preempted += 1;
+            self.tally.reserved += u64::from(victim.preemptions == 2);
+            assert_eq!(preemption.times, victim.preemptions);
+            assert!(
+                preemption.times <= 2,
+                "preempted in spite of its reservation"
+            );
             assert_eq!(preemption.lost_tokens, victim.scheduled);
             victim.running = false;
             victim.scheduled = 0;
+            victim.table.clear();
         }
+    }
+
+    /// The least and the most that a running request has to lose: all that is computed, but for the blocks that
+    /// another running request may hold too, because it begins with the same tokens.
+    fn loss_of(&self, entry: &Entry) -> (usize, usize) {
+        let block_size = self.scheduler.config().kv.block_size as usize;
+        let others = self.live.values();
+        let others = others.filter(|other| other.running && other.order != entry.order);
+        let agree = others.map(|other| {
+            let pairs = entry.cells.iter().zip(&other.cells);
+            pairs.take_while(|(a, b)| a == b).count()
+        });
+        let shared = agree.max().unwrap_or(0) / block_size * block_size;
+        (entry.scheduled.saturating_sub(shared), entry.scheduled)
     }
 
     fn check_limits(&self, plan: &StepPlan) {
@@ -86,11 +110,15 @@ impl World {
         assert!(plan.spans.len() <= config.max_seqs, "max_seqs");
         assert!(self.scheduler.num_running() <= config.max_seqs, "max_seqs");
         assert!(
-            self.scheduler.num_waiting() <= config.max_queue + config.max_seqs,
+            self.scheduler.num_waiting() <= config.max_queue.saturating_add(config.max_seqs),
             "bounded queue"
         );
         let requests: HashSet<RequestId> = plan.spans.iter().map(|span| span.request).collect();
         assert_eq!(requests.len(), plan.spans.len(), "one span per request");
+        assert!(
+            !plan.is_empty() || plan.moves.is_empty(),
+            "moves that nobody makes"
+        );
     }
 
     /// With nothing in flight the earliest running request moves on, as does every decode.
@@ -116,59 +144,105 @@ impl World {
         }
     }
 
-    /// A decode that finds no block waits for the step in flight, and nobody overtakes it meanwhile.
+    /// If a decode finds no block while a step is in flight, nothing is planned until it is back.
     fn check_stalled(&mut self, plan: &StepPlan) {
         if self.in_flight.len() == MAX_STEPS_IN_FLIGHT {
             assert!(plan.is_empty(), "too many steps in flight");
             return;
         }
         let planned: HashSet<RequestId> = plan.spans.iter().map(|span| span.request).collect();
-        let ready = |entry: &&Entry| {
-            entry.running && (entry.prefill_len..entry.known).contains(&entry.scheduled)
-        };
-        let stalled = self
-            .live
-            .values()
-            .filter(ready)
-            .filter(|e| !planned.contains(&e.request.id));
-        let Some(first) = stalled.map(|entry| entry.order).min() else {
-            return;
-        };
-        self.tally.stalled += 1;
-        for entry in plan.spans.iter().map(|span| &self.live[&span.request]) {
-            let overtakes = ready(&entry) && entry.order > first;
-            assert!(
-                entry.running && !overtakes,
-                "{} overtook a stalled decode",
-                entry.request.id
-            );
+        let mut stalled = self.live.values().filter(|entry| {
+            entry.running
+                && (entry.prefill_len..entry.known).contains(&entry.scheduled)
+                && !planned.contains(&entry.request.id)
+        });
+        if let Some(stalled) = stalled.next() {
+            let id = stalled.request.id;
+            assert!(plan.is_empty(), "others go on while {id} stalls");
+            self.tally.stalled += 1;
         }
     }
 
-    /// Decodes, then prefills in progress, then admissions; each by arrival; nobody overtakes.
+    /// Decodes, then prefills in progress, each by arrival; then admissions, in the policy's order.
     fn check_order(&mut self, plan: &StepPlan) {
-        let mut keys = Vec::new();
-        for span in &plan.spans {
+        let in_progress = plan.spans.len() - plan.admitted.len();
+        let (old, new) = plan.spans.split_at(in_progress);
+        let keys = old.iter().map(|span| {
             let entry = &self.live[&span.request];
-            let group = match (entry.running, entry.scheduled >= entry.prefill_len) {
-                (true, true) => 0,
-                (true, false) => 1,
-                (false, _) => 2,
-            };
-            keys.push((group, entry.order));
-            if group == 2 {
-                let mut waiting = self.live.values().filter(|entry| !entry.running);
-                assert!(
-                    waiting.all(|other| other.order >= entry.order),
-                    "somebody was overtaken"
-                );
-                let entry = self.live.get_mut(&span.request).unwrap();
-                entry.running = true;
-                entry.was_admitted = true;
-                entry.prefill_len = entry.known;
-            }
+            assert!(entry.running, "{} was not admitted", span.request);
+            (entry.scheduled < entry.prefill_len, entry.order)
+        });
+        assert!(keys.is_sorted(), "groups and arrivals in order");
+        for (admitted, span) in plan.admitted.iter().zip(new) {
+            assert_eq!(admitted.request, span.request);
+            self.check_turn(admitted.request);
+            self.enter_admission(admitted);
         }
-        assert!(keys.is_sorted(), "groups and arrivals in order: {keys:?}");
+    }
+
+    /// Whether it is a request's turn to be admitted.
+    fn check_turn(&mut self, id: RequestId) {
+        let config = *self.scheduler.config();
+        let entry = &self.live[&id];
+        assert!(!entry.running && entry.parked_by.is_none());
+        let implied = |entry: &Entry| entry.request.arrival + Time::from_secs(60);
+        let rank = |entry: &Entry| match config.policy {
+            PolicyKind::Fcfs => 0,
+            PolicyKind::Priority => -i128::from(entry.request.priority),
+            // Between tenants: see the tests of fairness.
+            PolicyKind::Fair => i128::from(entry.request.tenant.0),
+            PolicyKind::Deadline => {
+                let deadline = entry.request.deadline.unwrap_or(implied(entry));
+                deadline.as_nanos() as i128
+            }
+        };
+        let queued = || {
+            let waiting = self.live.values();
+            waiting.filter(|entry| !entry.running && entry.parked_by.is_none())
+        };
+        if config.policy != PolicyKind::Fair {
+            let best = queued().map(rank).min();
+            assert_eq!(best, Some(rank(entry)), "{id} is not of the best rank");
+        }
+        let equals = queued().filter(|other| rank(other) == rank(entry));
+        let mut earlier: Vec<(Time, u64)> = equals
+            .map(|other| other.order)
+            .filter(|&order| order < entry.order)
+            .collect();
+        earlier.sort();
+        if let Some(first) = earlier.first() {
+            let waited = self.now.saturating_sub(first.0);
+            assert!(waited < config.reorder_within, "overtaken for too long");
+            assert!(earlier.len() < 16, "overtook too many");
+            self.tally.reordered += 1;
+        }
+    }
+
+    fn enter_admission(&mut self, admitted: &Admitted) {
+        let entry = self.live.get_mut(&admitted.request).unwrap();
+        assert_eq!(admitted.known_tokens, entry.known);
+        assert_eq!(admitted.again, entry.preemptions > 0);
+        assert!(
+            admitted.cached_tokens < entry.known,
+            "something is left to compute"
+        );
+        let shares = entry.request.read_cache && !entry.request.prompt_logits;
+        let forks = entry.request.fork_of.is_some();
+        assert!(
+            admitted.cached_tokens == 0 || shares || forks,
+            "a hit without asking"
+        );
+        self.tally.hits += u64::from(admitted.cached_tokens > 0);
+        self.tally.forked += u64::from(admitted.cached_tokens > 0 && forks);
+        entry.running = true;
+        entry.was_admitted = true;
+        entry.prefill_len = entry.known;
+        entry.scheduled = admitted.cached_tokens;
+        entry.table.clear();
+        if entry.scheduled >= entry.request.prompt.len() {
+            let order = entry.order;
+            self.unpark(order);
+        }
     }
 
     fn check_span(&mut self, span: &PlannedSpan) {
@@ -187,65 +261,93 @@ impl World {
             span.context_len <= entry.known,
             "only known tokens are computed"
         );
-        assert_eq!(
-            span.tokens,
-            entry.answer[span.first_position..span.context_len]
-        );
-        assert_eq!(
-            span.block_table.len(),
-            span.context_len.div_ceil(block_size)
-        );
-        let slots: Vec<u32> = (span.first_position..span.context_len)
-            .map(|p| {
-                span.block_table[p / block_size].0 * block_size as u32 + (p % block_size) as u32
-            })
-            .collect();
-        assert_eq!(span.slots, slots, "slots follow the block table");
+        let positions = span.first_position..span.context_len;
+        assert_eq!(span.tokens, entry.answer[positions.clone()]);
+        assert!(span.table.keep <= entry.table.len());
+        entry.table.truncate(span.table.keep);
+        entry.table.extend(&span.table.blocks);
+        assert_eq!(entry.table.len(), span.context_len.div_ceil(block_size));
+        assert_eq!(span.slots.len(), span.tokens.len());
+        for (position, &slot) in positions.clone().zip(&span.slots) {
+            let block = entry.table[position / block_size].0;
+            let expected = block * block_size as u32 + (position % block_size) as u32;
+            // Only the last token of a prefix that is there as a whole is computed again.
+            let may_skip = span.tokens.len() == 1 && position + 1 == entry.prefill_len;
+            let skips = slot == NO_SLOT && may_skip;
+            assert!(skips || slot == expected, "slots follow the block table");
+        }
         assert_eq!(span.samples, span.context_len == entry.known);
-        let asked: Vec<usize> = span
-            .output_positions
-            .clone()
-            .map(|o| span.first_position + o)
-            .collect();
+        let asked = span.output_positions.clone();
+        let asked: Vec<usize> = asked.map(|offset| span.first_position + offset).collect();
         let wanted: Vec<usize> = if entry.request.prompt_logits {
-            let positions = span.first_position..span.context_len;
-            positions
-                .filter(|position| !entry.delivered.contains(position))
-                .collect()
+            let undelivered = |position: &usize| !entry.delivered.contains(position);
+            positions.filter(undelivered).collect()
         } else {
-            span.samples
-                .then(|| span.context_len - 1)
-                .into_iter()
-                .collect()
+            let last = span.samples.then(|| span.context_len - 1);
+            last.into_iter().collect()
         };
         assert_eq!(asked, wanted, "logits that are still wanted");
         entry.scheduled = span.context_len;
         entry.in_flight += span.tokens.len();
     }
 
-    /// A step in flight still writes and reads its blocks: nobody else may get them.
-    fn check_blocks_of_steps_in_flight(&self, plan: &StepPlan) {
-        for before in self.in_flight.iter().flat_map(|step| &step.spans) {
-            for span in plan
-                .spans
-                .iter()
-                .filter(|span| span.request != before.request)
-            {
-                let shared = span
-                    .block_table
-                    .iter()
-                    .any(|block| before.block_table.contains(block));
-                assert!(
-                    !shared,
-                    "{} gets blocks that {} still uses",
-                    span.request, before.request
-                );
+    /// A block that is written, by a span or a copy, is in one table only: nobody else reads it, no step in
+    /// flight either.
+    fn check_writes(&self, plan: &StepPlan) {
+        let block_size = self.scheduler.config().kv.block_size;
+        // Behind the window a table may name blocks that were given back.
+        let window = self.scheduler.config().kv.window;
+        let visible = |table: &[BlockId], first_position: usize| {
+            let first = window.map_or(0, |window| {
+                (first_position + 1).saturating_sub(window as usize)
+            });
+            table[(first / block_size as usize).min(table.len())..].to_vec()
+        };
+        let written = |span: &PlannedSpan| {
+            let slots = span.slots.iter().filter(|&&slot| slot != NO_SLOT);
+            slots
+                .map(|slot| BlockId(slot / block_size))
+                .collect::<HashSet<_>>()
+        };
+        let mut readers: BTreeMap<BlockId, HashSet<RequestId>> = BTreeMap::new();
+        let mut read = |request: RequestId, table: Vec<BlockId>| {
+            for block in table {
+                readers.entry(block).or_default().insert(request);
             }
+        };
+        let mut writers: Vec<(Option<RequestId>, BlockId)> = Vec::new();
+        for step in &self.in_flight {
+            for (span, (table, _)) in step.plan.spans.iter().zip(&step.tables) {
+                read(span.request, visible(table, span.first_position));
+                let blocks = written(span).into_iter();
+                writers.extend(blocks.map(|block| (Some(span.request), block)));
+            }
+        }
+        for (&id, entry) in self.live.iter().filter(|(_, entry)| entry.running) {
+            read(id, visible(&entry.table, entry.scheduled - entry.in_flight));
+        }
+        for span in &plan.spans {
+            let blocks = written(span).into_iter();
+            writers.extend(blocks.map(|block| (Some(span.request), block)));
+        }
+        for moved in &plan.moves.copies {
+            let reading = readers.get(&BlockId(moved.to));
+            let reading = reading.map_or(0, HashSet::len);
+            assert!(reading <= 1, "a copy overwrites what others read");
+        }
+        for (writer, block) in writers {
+            let others = readers.get(&block).into_iter().flatten();
+            let others = others.filter(|reader| Some(**reader) != writer).count();
+            assert_eq!(
+                others, 0,
+                "{writer:?} writes to {block:?}, which others read"
+            );
         }
     }
 
     /// What the scheduler says about itself agrees with the books.
-    pub(crate) fn check_books(&self) {
+    pub(crate) fn check_books(&mut self) {
+        self.check_events();
         assert_eq!(self.scheduler.check_invariants(), Ok(()));
         let running = self.live.values().filter(|entry| entry.running).count();
         assert_eq!(self.scheduler.num_running(), running);
@@ -264,5 +366,9 @@ impl World {
             ]
         });
         assert_eq!(self.scheduler.next_timer(), timers.flatten().min());
+        let usage = self.scheduler.kv_usage();
+        assert!(usage.used + usage.cached <= usage.total);
+        let (filled, positions) = self.scheduler.filled_positions();
+        assert!(filled <= positions);
     }
 }

@@ -9,14 +9,9 @@ use maitre_scheduler::{
 use crate::world::{World, request};
 
 const GOOD: SchedulerConfig = SchedulerConfig {
-    max_seqs: 2,
-    max_batched_tokens: 8,
     max_queue: 2,
-    max_model_len: 24,
-    kv: KvConfig {
-        num_blocks: 5,
-        block_size: 4,
-    },
+    max_queued_tokens: 10,
+    ..SchedulerConfig::new(2, 8, 24, KvConfig::new(5, 4))
 };
 
 #[test]
@@ -24,20 +19,14 @@ fn a_configuration_that_cannot_work_is_refused() {
     let cases = [
         (
             SchedulerConfig {
-                kv: KvConfig {
-                    num_blocks: 0,
-                    block_size: 4,
-                },
+                kv: KvConfig::new(0, 4),
                 ..GOOD
             },
             SchedulerError::Kv(KvError::ZeroBlocks),
         ),
         (
             SchedulerConfig {
-                kv: KvConfig {
-                    num_blocks: 4,
-                    block_size: 0,
-                },
+                kv: KvConfig::new(4, 0),
                 ..GOOD
             },
             SchedulerError::Kv(KvError::ZeroBlockSize),
@@ -65,6 +54,20 @@ fn a_configuration_that_cannot_work_is_refused() {
                 ..GOOD
             },
             SchedulerError::ZeroMaxQueue,
+        ),
+        (
+            SchedulerConfig {
+                max_queued_tokens: 0,
+                ..GOOD
+            },
+            SchedulerError::ZeroMaxQueue,
+        ),
+        (
+            SchedulerConfig {
+                itl_target: Some(Time::ZERO),
+                ..GOOD
+            },
+            SchedulerError::ZeroItlTarget,
         ),
         (
             SchedulerConfig {
@@ -111,6 +114,14 @@ fn a_request_that_cannot_run_is_refused() {
             Refusal::NeverFits {
                 needed_tokens: 21,
                 capacity_tokens: 20,
+            },
+        ),
+        (
+            request(1, &[7; 12], 1),
+            Refusal::TooManyQueuedTokens {
+                queued_tokens: 2,
+                new_tokens: 12,
+                limit: 10,
             },
         ),
         (
@@ -178,6 +189,11 @@ fn messages_say_what_to_do() {
     let (request, step) = (RequestId(7), StepId(3));
     let refusals = [
         Refusal::QueueFull { limit: 2 },
+        Refusal::TooManyQueuedTokens {
+            queued_tokens: 9,
+            new_tokens: 12,
+            limit: 20,
+        },
         Refusal::NeverFits {
             needed_tokens: 21,
             capacity_tokens: 20,
@@ -198,6 +214,7 @@ fn messages_say_what_to_do() {
             max_seqs: 2,
         },
         SchedulerError::ZeroMaxQueue,
+        SchedulerError::ZeroItlTarget,
         SchedulerError::MaxModelLenTooSmall { max_model_len: 1 },
         SchedulerError::UnexpectedStep {
             step,
@@ -220,6 +237,7 @@ fn messages_say_what_to_do() {
     .map(|error| error.to_string());
     expect![[r#"
         2 requests are already waiting, which is the limit; try again later
+        9 tokens are already waiting and the request brings 12, but the limit is 20; try again later
         the request may need KV room for 21 tokens (prompt and max_tokens), but the whole pool holds 20; shorten the prompt, lower max_tokens or enlarge the KV pool
         the request may grow to 25 tokens (prompt and max_tokens), but sequences end at 24; shorten the prompt or lower max_tokens
         the prompt is empty; it needs at least one token
@@ -227,7 +245,8 @@ fn messages_say_what_to_do() {
         request 7 is already waiting or running; ids may be reused only after the request ended
         max_seqs is 0; at least 1 request must be able to run
         max_batched_tokens (1) is below max_seqs (2), so some requests would get no token in a step; raise the token budget to at least 2 or lower max_seqs
-        max_queue is 0; at least 1 request must be able to wait for its first step
+        max_queue or max_queued_tokens is 0; at least 1 request must be able to wait for its first step
+        itl_target is 0; give it the time that a step may take, or leave it out
         max_model_len is 1; it needs at least 2, one token of prompt and one of output
         step 3 cannot be committed now; expected step 2, the oldest step in flight
         step 3 cannot be committed now; expected none, as no step is in flight

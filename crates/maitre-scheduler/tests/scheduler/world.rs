@@ -3,36 +3,18 @@
 //! [`World`] knows every right answer beforehand, since the toy model's depend on the request alone.
 //! It forwards each call, has the plan checked (`oracle.rs`) and computed (`model.rs`), and records it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 
 use maitre_scheduler::{
-    NewRequest, Outcome, PlannedSpan, Refusal, RequestId, Scheduler, SchedulerConfig, StepId,
-    StepPlan, Time,
+    BlockHash, BlockId, CacheEvent, Call, NewRequest, Outcome, Refusal, RequestId, Scheduler,
+    SchedulerConfig, StepPlan, Time,
 };
 
-use crate::model::{Memory, undisturbed};
+use crate::model::{Memory, cells, is_end, undisturbed};
 
 pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: usize) -> NewRequest {
-    NewRequest {
-        id: RequestId(id),
-        prompt: prompt.to_vec(),
-        max_tokens,
-        priority: 0,
-        arrival: Time::ZERO,
-        deadline: None,
-        queue_deadline: None,
-        prompt_logits: false,
-    }
-}
-
-/// One call of the scheduler's interface, to be replayed.
-#[derive(Debug, Clone)]
-pub(crate) enum Call {
-    Add(NewRequest),
-    Cancel(RequestId),
-    Schedule(Time),
-    Commit(StepId, Vec<Outcome>),
+    NewRequest::new(id, prompt.to_vec(), max_tokens)
 }
 
 /// What the books say about a live request.
@@ -43,13 +25,37 @@ pub(crate) struct Entry {
     pub(crate) order: (Time, u64),
     /// Prompt and right answer; the first `known` of them are known by now.
     pub(crate) answer: Vec<u32>,
+    /// What the KV memory should have at each position of the answer.
+    pub(crate) cells: Vec<u64>,
     pub(crate) known: usize,
     pub(crate) prefill_len: usize,
     pub(crate) scheduled: usize,
     pub(crate) in_flight: usize,
     pub(crate) running: bool,
     pub(crate) was_admitted: bool,
+    pub(crate) preemptions: u32,
     pub(crate) delivered: BTreeSet<usize>,
+    /// Whose prompt it waits for.
+    pub(crate) parked_by: Option<(Time, u64)>,
+    /// Its block table, as far as plans have told it.
+    pub(crate) table: Vec<BlockId>,
+}
+
+impl Entry {
+    pub(crate) fn root(&self) -> u64 {
+        self.request.namespace.root().0 as u64
+    }
+
+    fn has_computed_prompt(&self) -> bool {
+        self.running && self.scheduled - self.in_flight >= self.request.prompt.len()
+    }
+}
+
+/// A plan that waits for its commit, with what has to be known of its spans even if they are cancelled.
+pub(crate) struct StepInFlight {
+    pub(crate) plan: StepPlan,
+    /// Per span, its block table and the root of its namespace.
+    pub(crate) tables: Vec<(Vec<BlockId>, u64)>,
 }
 
 /// What goes wrong with the outcomes of one commit.
@@ -57,6 +63,8 @@ pub(crate) struct Entry {
 pub(crate) struct Mishaps {
     /// Index of a span that fails.
     pub(crate) fail: Option<usize>,
+    /// Every span fails.
+    pub(crate) fail_all: bool,
     /// Index of a span whose request ends early.
     pub(crate) finish: Option<usize>,
     /// Outcomes come in reverse, and those of cancelled requests not at all.
@@ -66,11 +74,33 @@ pub(crate) struct Mishaps {
 /// How often the rare things happened: a property proves nothing about what it never meets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
-    pub(crate) preempted: usize,
-    pub(crate) expired: usize,
-    pub(crate) failed: usize,
-    pub(crate) cancelled_in_flight: usize,
-    pub(crate) stalled: usize,
+    pub(crate) steps: u64,
+    pub(crate) preempted: u64,
+    pub(crate) reserved: u64,
+    pub(crate) expired: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled_in_flight: u64,
+    pub(crate) stalled: u64,
+    pub(crate) reordered: u64,
+    pub(crate) hits: u64,
+    pub(crate) forked: u64,
+    pub(crate) resets: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.preempted += other.preempted;
+        self.reserved += other.reserved;
+        self.expired += other.expired;
+        self.failed += other.failed;
+        self.cancelled_in_flight += other.cancelled_in_flight;
+        self.stalled += other.stalled;
+        self.reordered += other.reordered;
+        self.hits += other.hits;
+        self.forked += other.forked;
+        self.resets += other.resets;
+    }
 }
 
 pub(crate) struct World {
@@ -84,8 +114,10 @@ pub(crate) struct World {
     /// Requests that came to their natural end.
     pub(crate) completed: BTreeMap<RequestId, Vec<u32>>,
     pub(crate) ended_otherwise: BTreeSet<RequestId>,
-    pub(crate) in_flight: VecDeque<StepPlan>,
-    memory: Memory,
+    pub(crate) in_flight: VecDeque<StepInFlight>,
+    pub(crate) memory: Memory,
+    /// The names in the prefix cache, by its events.
+    mirror: HashSet<BlockHash>,
     num_added: u64,
 }
 
@@ -102,23 +134,49 @@ impl World {
             ended_otherwise: BTreeSet::new(),
             in_flight: VecDeque::new(),
             memory: Memory::new(&config),
+            mirror: HashSet::new(),
             num_added: 0,
+        }
+    }
+
+    /// Makes a recorded call again, with everything checked.
+    pub(crate) fn make(&mut self, call: Call) {
+        match call {
+            Call::Add(request) => drop(self.add(request)),
+            Call::Cancel(request) => self.cancel(request),
+            Call::Schedule { now } => {
+                self.now = now;
+                self.schedule();
+            }
+            Call::Commit { outcomes, .. } => self.commit_with(|_, _| outcomes),
+            Call::Observe {
+                tokens,
+                took,
+                moved_blocks,
+                moving,
+            } => self.observe(tokens, took, moved_blocks, moving),
+            Call::ResetPrefixCache => self.reset_prefix_cache(),
         }
     }
 
     pub(crate) fn add(&mut self, request: NewRequest) -> Result<(), Refusal> {
         self.calls.push(Call::Add(request.clone()));
         self.scheduler.add(request.clone())?;
+        let answer = undisturbed(&request.prompt, request.max_tokens);
         let entry = Entry {
             order: (request.arrival, self.num_added),
-            answer: undisturbed(&request.prompt, request.max_tokens),
+            cells: cells(request.namespace.root().0 as u64, &answer),
+            answer,
             known: request.prompt.len(),
             prefill_len: 0,
             scheduled: 0,
             in_flight: 0,
             running: false,
             was_admitted: false,
+            preemptions: 0,
             delivered: BTreeSet::new(),
+            parked_by: self.parent_to_wait_for(&request),
+            table: Vec::new(),
             request,
         };
         self.num_added += 1;
@@ -127,28 +185,74 @@ impl World {
         Ok(())
     }
 
+    fn parent_to_wait_for(&self, request: &NewRequest) -> Option<(Time, u64)> {
+        let parent = self.live.get(&request.fork_of?)?;
+        let same = parent.request.prompt == request.prompt
+            && parent.request.namespace == request.namespace
+            && parent.request.write_cache == request.write_cache
+            && !request.prompt_logits;
+        (same && !parent.has_computed_prompt()).then_some(parent.order)
+    }
+
+    /// Those who waited for the prompt of `parent` do not any more.
+    pub(crate) fn unpark(&mut self, parent: (Time, u64)) {
+        for entry in self.live.values_mut() {
+            if entry.parked_by == Some(parent) {
+                entry.parked_by = None;
+            }
+        }
+    }
+
     pub(crate) fn cancel(&mut self, id: RequestId) {
         self.calls.push(Call::Cancel(id));
         assert!(self.scheduler.cancel(id));
-        self.tally.cancelled_in_flight += usize::from(self.live[&id].in_flight > 0);
+        self.tally.cancelled_in_flight += u64::from(self.live[&id].in_flight > 0);
         assert!(!self.scheduler.cancel(id), "a cancelled request is gone");
         self.end(id);
         self.check_books();
     }
 
     pub(crate) fn end(&mut self, id: RequestId) {
-        self.live.remove(&id).expect("an ended request was live");
+        let entry = self.live.remove(&id).expect("an ended request was live");
+        self.unpark(entry.order);
         self.ended_otherwise.insert(id);
+    }
+
+    pub(crate) fn reset_prefix_cache(&mut self) {
+        self.calls.push(Call::ResetPrefixCache);
+        self.scheduler.reset_prefix_cache();
+        assert_eq!(self.scheduler.kv_usage().cached, 0);
+        assert_eq!(self.scheduler.kv_usage().host, 0);
+        self.tally.resets += 1;
+        self.check_books();
+    }
+
+    pub(crate) fn observe(&mut self, tokens: usize, took: Time, moved_blocks: usize, moving: Time) {
+        self.calls.push(Call::Observe {
+            tokens,
+            took,
+            moved_blocks,
+            moving,
+        });
+        self.scheduler.observe(tokens, took, moved_blocks, moving);
     }
 
     /// Plans one step and checks the plan.
     pub(crate) fn schedule(&mut self) -> StepPlan {
-        self.calls.push(Call::Schedule(self.now));
+        self.calls.push(Call::Schedule { now: self.now });
         let plan = self.scheduler.schedule(self.now);
         write!(self.log, "{plan}").unwrap();
+        self.tally.steps += 1;
         self.check_plan(&plan);
         if !plan.is_empty() {
-            self.in_flight.push_back(plan.clone());
+            let spans = plan.spans.iter();
+            let tables = spans.map(|span| {
+                let entry = &self.live[&span.request];
+                (entry.table.clone(), entry.root())
+            });
+            let tables = tables.collect();
+            let plan = plan.clone();
+            self.in_flight.push_back(StepInFlight { plan, tables });
         }
         self.check_books();
         plan
@@ -156,71 +260,133 @@ impl World {
 
     /// Computes and commits the oldest step in flight, if there is one.
     pub(crate) fn commit(&mut self, mishaps: &Mishaps) {
-        let Some(plan) = self.in_flight.pop_front() else {
+        self.commit_with(|world, mut outcomes| {
+            let count = outcomes.len();
+            for (index, outcome) in outcomes.iter_mut().enumerate() {
+                if mishaps.fail_all || mishaps.fail.is_some_and(|fail| fail % count == index) {
+                    world.tally.failed += 1;
+                    outcome.tokens.clear();
+                    outcome.finished = false;
+                    outcome.failed = true;
+                }
+                if mishaps.finish.is_some_and(|finish| finish % count == index) {
+                    outcome.finished = true;
+                }
+            }
+            if mishaps.reversed {
+                outcomes.reverse();
+                outcomes.retain(|outcome| world.live.contains_key(&outcome.request));
+            }
+            outcomes
+        });
+    }
+
+    /// Computes and commits the oldest step in flight with what `change` makes of its outcomes.
+    fn commit_with(&mut self, change: impl FnOnce(&mut Self, Vec<Outcome>) -> Vec<Outcome>) {
+        let Some(StepInFlight { plan, tables }) = self.in_flight.pop_front() else {
             return;
         };
-        let mut outcomes = self.memory.compute(&plan);
-        if let Some(index) = mishaps.fail {
-            self.tally.failed += 1;
-            let index = index % outcomes.len();
-            outcomes[index] = Outcome {
-                request: outcomes[index].request,
-                tokens: vec![],
-                finished: false,
-                failed: true,
-            };
+        self.memory.make(&plan.moves);
+        for (span, (table, root)) in plan.spans.iter().zip(&tables) {
+            self.memory.write(span, table, *root);
         }
-        if let Some(index) = mishaps.finish {
-            let index = index % outcomes.len();
-            outcomes[index].finished = true;
+        let computed = plan.spans.iter().zip(&tables);
+        let computed = computed.map(|(span, (table, _))| {
+            let entry = self.live.get(&span.request);
+            if let Some(entry) = entry {
+                self.memory.check_reads(span, table, &entry.cells);
+            }
+            // Nobody asks what a cancelled request would have said.
+            let token = entry.map_or(0, |entry| *entry.answer.get(entry.known).unwrap_or(&0));
+            let token = span.samples.then_some(token);
+            Outcome {
+                request: span.request,
+                tokens: token.into_iter().collect(),
+                finished: token.is_some_and(is_end),
+                failed: false,
+            }
+        });
+        let computed = computed.collect();
+        let outcomes = change(self, computed);
+        for span in &plan.spans {
+            let mut of_span = outcomes.iter();
+            let outcome = of_span.find(|outcome| outcome.request == span.request);
+            if let Some(outcome) = outcome {
+                if outcome.failed {
+                    self.memory.spoil(span);
+                }
+                self.account(span, outcome);
+            }
         }
-        for (span, outcome) in plan.spans.iter().zip(&outcomes) {
-            self.account(span, outcome);
-        }
-        if mishaps.reversed {
-            outcomes.reverse();
-            outcomes.retain(|outcome| self.scheduler.tokens(outcome.request).is_some());
-        }
-        self.calls
-            .push(Call::Commit(plan.step_id, outcomes.clone()));
-        self.scheduler.commit(plan.step_id, &outcomes).unwrap();
+        let step = plan.step_id;
+        self.calls.push(Call::Commit {
+            step,
+            outcomes: outcomes.clone(),
+        });
+        self.scheduler.commit(step, &outcomes).unwrap();
         self.check_books();
     }
 
-    fn account(&mut self, span: &PlannedSpan, outcome: &Outcome) {
+    fn account(&mut self, span: &maitre_scheduler::PlannedSpan, outcome: &Outcome) {
         let Some(entry) = self.live.get_mut(&span.request) else {
             return;
         };
         entry.in_flight -= span.tokens.len();
         if entry.request.prompt_logits {
             for offset in span.output_positions.clone() {
-                assert!(
-                    entry.delivered.insert(span.first_position + offset),
-                    "logits delivered twice"
-                );
+                let new = entry.delivered.insert(span.first_position + offset);
+                assert!(new, "logits delivered twice");
             }
         }
         entry.known += outcome.tokens.len();
         if let Some(token) = outcome.tokens.first() {
-            assert_eq!(
-                *token,
-                entry.answer[entry.known - 1],
-                "the answer depends on the request alone"
-            );
+            let expected = entry.answer[entry.known - 1];
+            assert_eq!(*token, expected, "the answer depends on the request alone");
         }
+        let (order, has_prompt) = (entry.order, entry.has_computed_prompt());
         if !outcome.failed && entry.known == entry.answer.len() {
             self.completed.insert(span.request, entry.answer.clone());
             self.live.remove(&span.request);
+            self.unpark(order);
         } else if outcome.failed || outcome.finished {
             self.end(span.request);
+        } else if has_prompt {
+            self.unpark(order);
+        }
+    }
+
+    /// Replays the events of the prefix cache: nothing is stored twice, and nothing removed that is not there.
+    pub(crate) fn check_events(&mut self) {
+        for event in self.scheduler.take_cache_events() {
+            match event {
+                CacheEvent::Stored {
+                    hash,
+                    parent,
+                    tokens,
+                } => {
+                    let config = self.scheduler.config().kv;
+                    assert!(self.mirror.insert(hash), "stored twice");
+                    assert_eq!(tokens.len(), config.block_size as usize);
+                    let reachable = parent.is_none_or(|parent| self.mirror.contains(&parent));
+                    assert!(
+                        reachable || config.window.is_some(),
+                        "stored without parent"
+                    );
+                }
+                CacheEvent::Removed { hash } => {
+                    assert!(self.mirror.remove(&hash), "removed, but not there");
+                }
+                CacheEvent::Cleared => self.mirror.clear(),
+            }
         }
     }
 
     /// Lets everything that is left run to its end. Nothing may be lost, stuck or leaked.
     pub(crate) fn run_to_quiescence(&mut self) {
+        // Each step computes a token that has to be computed anyway, except for what is computed again after
+        // a preemption, of which there are at most two per request.
         let left: usize = self.live.values().map(|entry| entry.answer.len()).sum();
-        // The earliest arrival gains a token in each step, so this many steps always suffice.
-        for _ in 0..=left {
+        for _ in 0..=3 * left {
             self.schedule();
             while !self.in_flight.is_empty() {
                 self.commit(&Mishaps::default());
@@ -230,6 +396,9 @@ impl World {
             }
         }
         assert!(!self.scheduler.has_work(), "not quiet after {left} steps");
+        while !self.in_flight.is_empty() {
+            self.commit(&Mishaps::default());
+        }
         assert_eq!(self.scheduler.kv_usage().used, 0, "blocks leaked");
         let ended = self.completed.len() + self.ended_otherwise.len();
         assert_eq!(ended as u64, self.num_added, "every request ends once");

@@ -1,0 +1,139 @@
+//! The single facts that the random calls build on, one by one.
+
+use maitre_kv::{KvConfig, SeqId};
+
+use crate::world::World;
+
+fn counted(len: u32) -> Vec<u32> {
+    (0..len).collect()
+}
+
+#[test]
+fn the_beginning_of_a_block_is_copied_and_the_source_stays() {
+    let mut world = World::new(KvConfig::new(8, 4));
+    world.admit(1, 0, &counted(8), true, 0);
+    world.compute(1, &[], true);
+    let source = world.kv.block_table(SeqId(1))[1];
+    let prompt = [0, 1, 2, 3, 4, 5, 9, 9];
+    assert_eq!(world.admit(2, 0, &prompt, true, 0), Some(6));
+    let table = world.kv.block_table(SeqId(2)).to_vec();
+    assert_eq!(table[0], world.kv.block_table(SeqId(1))[0]);
+    assert_ne!(table[1], source);
+    // Both go on, and each reads its own.
+    assert!(world.compute(2, &[7], true));
+    assert!(world.compute(1, &[8], true));
+    assert_eq!(world.kv.counts().copied, 1);
+}
+
+#[test]
+fn a_full_hit_shares_all_blocks_and_takes_one_for_the_next_token() {
+    let mut world = World::new(KvConfig::new(4, 4));
+    world.admit(1, 0, &counted(8), true, 0);
+    world.compute(1, &[], true);
+    world.release(1);
+    assert_eq!(world.admit(2, 0, &counted(8), true, 0), Some(8));
+    assert_eq!((world.kv.used_blocks(), world.kv.idle_blocks()), (3, 0));
+}
+
+#[test]
+fn equal_blocks_computed_apart_become_one() {
+    let mut world = World::new(KvConfig::new(8, 4));
+    world.admit(1, 0, &counted(8), true, 0);
+    world.admit(2, 0, &counted(8), true, 0);
+    world.compute(1, &[], true);
+    world.compute(2, &[], true);
+    assert_eq!(world.kv.counts().merged, 2);
+    assert_eq!(
+        world.kv.block_table(SeqId(1))[..2],
+        world.kv.block_table(SeqId(2))[..2]
+    );
+    let delta = world.kv.take_delta(SeqId(2), 8);
+    assert_eq!((delta.keep, delta.blocks.len()), (0, 2));
+}
+
+#[test]
+fn namespaces_never_meet() {
+    let mut world = World::new(KvConfig::new(8, 4));
+    world.admit(1, 0, &counted(8), true, 0);
+    world.compute(1, &[], true);
+    assert_eq!(world.admit(2, 1, &counted(8), true, 0), Some(0));
+}
+
+#[test]
+fn after_a_reset_nobody_names_what_was_computed_before() {
+    let mut world = World::new(KvConfig::new(8, 4));
+    world.admit(1, 0, &counted(5), true, 0);
+    world.compute(1, &[], true);
+    world.reset();
+    world.compute(1, &[5, 6, 7, 8], true);
+    assert_eq!(world.kv.named_blocks(), 0);
+    assert_eq!(world.admit(2, 0, &counted(9), true, 0), Some(0));
+}
+
+#[test]
+fn what_is_evicted_waits_in_the_host_tier_and_comes_back() {
+    let host = KvConfig {
+        num_host_blocks: 4,
+        ..KvConfig::new(3, 4)
+    };
+    let mut world = World::new(host);
+    world.admit(1, 0, &counted(8), true, 0);
+    world.compute(1, &[], true);
+    world.release(1);
+    world.admit(2, 0, &[50; 11], true, 0);
+    world.compute(2, &[], true);
+    assert_eq!(
+        (world.kv.host_blocks(), world.kv.counts().swapped_out),
+        (2, 2)
+    );
+    world.release(2);
+    assert_eq!(
+        world.admit(3, 0, &counted(8), false, 0),
+        Some(0),
+        "not asked for"
+    );
+    world.release(3);
+    assert_eq!(world.admit(4, 0, &counted(8), true, 0), Some(8));
+    assert_eq!(world.kv.counts().swapped_in, 2);
+    assert!(world.compute(4, &[8], true));
+}
+
+#[test]
+fn a_window_gives_back_what_lies_behind_it() {
+    let window = KvConfig {
+        window: Some(4),
+        ..KvConfig::new(4, 2)
+    };
+    let mut world = World::new(window);
+    world.admit(1, 0, &counted(4), true, 0);
+    for token in 4..40 {
+        assert!(world.compute(1, &[token], true), "{token}");
+    }
+    assert!(world.kv.held_blocks(SeqId(1)).len() <= 3);
+    assert_eq!(world.kv.block_table(SeqId(1)).len(), 20);
+}
+
+/// Computed again while the host tier had it, a block is in both tiers; that one of them forgets it is no event.
+#[test]
+fn what_is_in_both_tiers_is_not_gone_with_one() {
+    let host = KvConfig {
+        num_host_blocks: 1,
+        ..KvConfig::new(6, 4)
+    };
+    let mut world = World::new(host);
+    let remember = |world: &mut World, sequence, tokens: &[u32]| {
+        world.admit(sequence, 0, tokens, false, 0);
+        world.compute(sequence, &[], true);
+    };
+    remember(&mut world, 1, &counted(4));
+    world.release(1);
+    world.admit(2, 0, &[50; 23], false, 0);
+    assert_eq!(world.kv.host_blocks(), 1);
+    world.release(2);
+    remember(&mut world, 3, &counted(4));
+    remember(&mut world, 4, &[60; 4]);
+    world.release(4);
+    assert_eq!(world.admit(5, 0, &[70; 15], false, 0), Some(0));
+    assert_eq!(world.kv.counts().swapped_out, 2);
+    assert!(world.finds(world.chain(0, &counted(4)).hashes()[0]));
+}

@@ -1,0 +1,88 @@
+//! Deterministic simulation: life after life, each from its seed, with all invariants checked after each call.
+//!
+//! By itself a few seconds' worth; `cargo xtask simulate-faults` runs it for minutes in the release build, by
+//! way of the environment: `MAITRE_SIMULATE_SECONDS` for so long, `MAITRE_SIMULATE_SEED` from this seed on,
+//! `MAITRE_SIMULATE_REPLAY` for a file with a case as a failure prints it.
+
+use std::time::{Duration, Instant};
+
+use maitre_scheduler::Call;
+
+use crate::life::{Case, message_of};
+use crate::world::{Tally, World};
+
+/// Lives that the ordinary test run sees.
+const LIVES: u64 = 1500;
+
+/// Events of the longest life.
+const EVENTS: usize = 120;
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}, not a number")),
+    )
+}
+
+#[test]
+fn any_life_keeps_the_invariants_and_comes_to_rest() {
+    if let Ok(path) = std::env::var("MAITRE_SIMULATE_REPLAY") {
+        return replay_case(&std::fs::read_to_string(path).unwrap());
+    }
+    let time = setting("MAITRE_SIMULATE_SECONDS").map(Duration::from_secs);
+    let first = setting("MAITRE_SIMULATE_SEED").unwrap_or(0);
+    let (started, mut total, mut events, mut lives) = (Instant::now(), Tally::default(), 0, 0);
+    let goes_on = |lives| match time {
+        Some(time) => started.elapsed() < time,
+        None => lives < LIVES,
+    };
+    while goes_on(lives) {
+        let case = Case::random(first + lives, EVENTS);
+        events += case.events.len() as u64;
+        match message_of(|| total.add(&case.run().tally)) {
+            None => lives += 1,
+            Some(_) => report(first + lives, case),
+        }
+    }
+    println!("{lives} lives of {events} events: {total:?}");
+    let met = [
+        total.preempted,
+        total.reserved,
+        total.expired,
+        total.failed,
+        total.cancelled_in_flight,
+        total.stalled,
+        total.reordered,
+        total.hits,
+        total.forked,
+        total.resets,
+    ];
+    assert!(met.iter().all(|&times| times > 20), "{total:?}");
+}
+
+/// Shrinks a case that fails and ends the test with it.
+fn report(seed: u64, case: Case) {
+    let config = case.config;
+    let Some(failure) = case.shrunk_failure() else {
+        panic!("seed {seed} failed once, but not again: something in it is not deterministic");
+    };
+    let (message, calls) = (failure.message, failure.calls);
+    panic!(
+        "{message}\n# {config:?}\n# To see it again, give the lines from here on as a file to\n\
+         # cargo xtask simulate-faults --replay FILE\n# seed {seed}\n{calls}"
+    );
+}
+
+/// Makes the calls of a failure again, on the configuration of its seed.
+fn replay_case(text: &str) {
+    let seed = text.lines().find_map(|line| line.strip_prefix("# seed "));
+    let seed = seed.and_then(|seed| seed.parse().ok());
+    let config = Case::random(seed.expect("a line `# seed NUMBER`"), EVENTS).config;
+    let mut world = World::new(config);
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        world.make(line.parse::<Call>().unwrap());
+    }
+    println!("{}", world.log);
+    world.run_to_quiescence();
+}
