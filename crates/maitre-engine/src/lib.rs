@@ -33,6 +33,7 @@
 
 mod admission;
 mod budget;
+mod build;
 mod builder;
 mod cache_events;
 mod command;
@@ -52,6 +53,7 @@ mod request;
 mod resolve;
 mod run;
 mod seeds;
+mod settings;
 mod step_loop;
 mod tenants;
 mod vitals;

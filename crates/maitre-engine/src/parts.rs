@@ -13,7 +13,7 @@ use maitre_text::Tokenizer;
 use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, Rules};
-use crate::builder::{cores, narrow};
+use crate::build::narrow;
 use crate::cache_events::CacheFeed;
 use crate::engine::Shared;
 use crate::info::EngineInfo;
@@ -21,6 +21,7 @@ use crate::publisher::{MAX_PENDING_STEPS, publish};
 use crate::resolve::House;
 use crate::run::Kitchen;
 use crate::seeds::Seeds;
+use crate::settings::cores;
 use crate::step_loop::{Ended, StepLoop};
 use crate::tenants::Tenants;
 use crate::vitals::Vitals;

@@ -1,0 +1,225 @@
+//! From settings to the pieces of an engine: check, load, budget.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread;
+
+use maitre_model::{LoadFormat, Model, ModelSource, Runner, RunnerConfig};
+use maitre_tensor::Backend;
+use maitre_text::Tokenizer;
+
+use crate::budget::{KvDemand, available_memory};
+use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
+use crate::settings::{check_defaults, cores};
+use crate::{Engine, EngineBuilder, Parts, StartError};
+
+impl EngineBuilder {
+    /// Loads the model and starts the engine. Blocks while the weights are read.
+    ///
+    /// # Errors
+    ///
+    /// A model that can't be used, settings that contradict each other, too little memory; see
+    /// [`StartError`].
+    pub fn build(self) -> Result<Engine, StartError> {
+        self.check_settings()?;
+        let backend = Backend::cpu(self.team_size())?;
+        if let Some(caveat) = backend.caveat() {
+            tracing::warn!("{caveat}");
+        }
+        let (tokenizer, model) = thread::scope(|scope| {
+            // Parsing a large vocabulary takes half a second, which the weights need not wait for.
+            let tokenizer = scope.spawn(|| self.tokenizer());
+            let model = Model::load(&self.source, &self.load, &backend);
+            let tokenizer = tokenizer.join();
+            (
+                tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
+                model,
+            )
+        });
+        let (tokenizer, model) = (tokenizer?, Arc::new(model?));
+        // The weights are loaded by now, so this is what is left for the rest.
+        let available = available_memory();
+        let vocab_size = model.config().vocab_size;
+        if tokenizer.num_tokens() > vocab_size {
+            let largest_id = tokenizer.num_tokens() - 1;
+            return Err(StartError::TokenizerBeyondVocabulary {
+                largest_id,
+                vocab_size,
+            });
+        }
+        check_defaults(model.generation_defaults(), tokenizer.num_tokens())?;
+        let limits = self.limits(&model, available)?;
+        let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype());
+        let mut memory = MemoryBudget {
+            weights: model.weight_bytes() as u64,
+            kv_per_token,
+            kv_cache: kv_per_token * limits.kv_tokens() as u64,
+            host_kv: kv_per_token * (limits.num_host_blocks * limits.block_size) as u64,
+            workspace: 0,
+            available,
+        };
+        check_memory(&memory)?;
+        let config = RunnerConfig {
+            num_host_blocks: narrow(limits.num_host_blocks),
+            ..RunnerConfig::new(
+                narrow(limits.num_blocks),
+                narrow(limits.block_size),
+                limits.max_batched_tokens,
+                limits.max_seqs,
+            )
+        };
+        let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
+        memory.workspace = runner.workspace_bytes() as u64;
+        check_memory(&memory)?;
+        let info = self.info(&model, &backend, &tokenizer, limits, memory);
+        let defaults = model.generation_defaults().clone();
+        let stall_after = self.stall_after;
+        Parts {
+            executor: Box::new(runner),
+            tokenizer,
+            defaults,
+            info,
+            stall_after,
+        }
+        .start()
+    }
+
+    fn info(
+        &self,
+        model: &Model,
+        backend: &Backend,
+        tokenizer: &Tokenizer,
+        limits: EngineLimits,
+        memory: MemoryBudget,
+    ) -> EngineInfo {
+        let config = model.config();
+        EngineInfo {
+            model: self
+                .served_name
+                .clone()
+                .unwrap_or_else(|| short_name(&self.source)),
+            architecture: config.architecture.to_string(),
+            parameters: config.num_parameters(),
+            dtype: model.dtype().to_string(),
+            kv_dtype: model.kv_dtype().to_string(),
+            device: "cpu".into(),
+            backend: backend.name().into(),
+            threads: backend.threads(),
+            vocab_size: tokenizer.num_tokens(),
+            eos_token_ids: model.generation_defaults().eos_token_ids.clone(),
+            has_chat_template: tokenizer.has_chat_template(),
+            limits,
+            scheduling: Scheduling {
+                window: config.sliding_window,
+                ..self.scheduling.clone()
+            },
+            memory,
+        }
+    }
+
+    fn team_size(&self) -> usize {
+        self.threads.unwrap_or_else(cores)
+    }
+
+    /// The model's tokenizer. Weights made up from a configuration alone can do without.
+    fn tokenizer(&self) -> Result<Tokenizer, StartError> {
+        let Some(json) = self.source.read("tokenizer.json")? else {
+            if matches!(self.load.load_format, LoadFormat::Random { .. }) {
+                return Ok(Tokenizer::of_bytes()?);
+            }
+            return Err(StartError::MissingFile {
+                model: self.source.to_string(),
+                file: "tokenizer.json",
+                advice: "save the model with a fast tokenizer, which writes one",
+            });
+        };
+        let config = self.source.read("tokenizer_config.json")?;
+        let template = self.source.read("chat_template.jinja")?;
+        Ok(Tokenizer::from_bytes(
+            &json,
+            config.as_deref(),
+            template.as_deref(),
+        )?)
+    }
+
+    fn limits(&self, model: &Model, available: Option<u64>) -> Result<EngineLimits, StartError> {
+        let trained = model.config().max_position_embeddings;
+        let max_model_len = self.max_model_len.unwrap_or(trained);
+        if max_model_len > trained {
+            return Err(StartError::Setting {
+                setting: "--max-model-len",
+                found: max_model_len.to_string(),
+                expected: format!("at most {trained}, the positions this model was trained for"),
+            });
+        }
+        let num_blocks = KvDemand {
+            bytes_per_token: model.config().kv_bytes_per_token(model.kv_dtype()),
+            block_size: self.block_size,
+            max_model_len,
+            max_seqs: self.max_seqs,
+            given_bytes: self.kv_cache_bytes,
+            available,
+        }
+        .num_blocks()?;
+        let block_bytes =
+            model.config().kv_bytes_per_token(model.kv_dtype()) * self.block_size as u64;
+        let num_host_blocks = (self.host_kv_bytes / block_bytes.max(1)) as usize;
+        if let (Some(window), 1..) = (model.config().sliding_window, num_host_blocks) {
+            return Err(StartError::Setting {
+                setting: "--host-kv-bytes",
+                found: self.host_kv_bytes.to_string(),
+                expected: format!(
+                    "0: this model attends through a window of {window} tokens, which the host tier \
+                     does not support"
+                ),
+            });
+        }
+        Ok(EngineLimits {
+            max_model_len,
+            max_seqs: self.max_seqs,
+            max_batched_tokens: self.max_batched_tokens,
+            max_queue: self.max_queue,
+            max_queued_tokens: self.max_queued_tokens,
+            num_host_blocks,
+            block_size: self.block_size,
+            num_blocks: num_blocks as usize,
+        })
+    }
+}
+
+/// A directory's last part, or the name of a model in memory.
+fn short_name(source: &ModelSource) -> String {
+    match source {
+        ModelSource::Memory { name, .. } => (*name).to_owned(),
+        ModelSource::Directory(path) => {
+            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+            path.file_name().map_or_else(
+                || "model".into(),
+                |name| name.to_string_lossy().into_owned(),
+            )
+        }
+    }
+}
+
+/// Sizes that `limits` has bounded to 32 bits.
+pub(crate) fn narrow(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+/// The KV pool and the workspace must fit into what the weights left.
+fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
+    match memory.available {
+        Some(available) if memory.kv_cache + memory.host_kv + memory.workspace > available => {
+            let left = available.saturating_sub(memory.workspace + memory.host_kv);
+            Err(StartError::OutOfMemory {
+                kv_tokens_that_fit: left / memory.kv_per_token.max(1),
+                needed: memory.weights + memory.kv_cache + memory.host_kv + memory.workspace,
+                weights: memory.weights,
+                kv: memory.kv_cache + memory.host_kv,
+                workspace: memory.workspace,
+                available: available + memory.weights,
+            })
+        }
+        _ => Ok(()),
+    }
+}
