@@ -27,8 +27,13 @@ use crate::element::Element;
 
 use half::bf16;
 
+/// Keys, or elements of values, that are treated side by side: loops of this form and length the
+/// compiler keeps in vector registers.
+const LANES: usize = 8;
+
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
-pub(super) fn attend(
+#[inline(always)]
+pub(crate) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
@@ -61,43 +66,26 @@ struct State<'a> {
 
 /// The products of a query with the keys of a tile; those of keys that it does not see may be
 /// anything.
+#[inline(always)]
 fn products(tile: &Tile<'_>, query: &[u32], sums: &[i32]) -> [f32; TILE] {
     let mut products = [0.0; TILE];
     let groups = products.as_chunks_mut::<GROUP>().0;
     for (lanes, cell) in groups.iter_mut().zip(tile.cells) {
         let rows = cell[..tile.shape.values()].as_chunks::<GROUP>().0;
-        match tile.shape.format {
-            KvFormat::F32 => {
-                for (word, row) in query.iter().zip(rows) {
-                    let number = f32::from_bits(*word);
-                    for (lane, key) in lanes.iter_mut().zip(row) {
-                        *lane += number * f32::from_bits(*key);
+        for (part, lanes) in lanes.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let rows = rows.iter().map(|row| &row.as_chunks::<LANES>().0[part]);
+            match tile.shape.format {
+                KvFormat::F32 => *lanes = dot_f32(query, rows),
+                KvFormat::Bf16 => *lanes = dot_bf16(query, rows),
+                KvFormat::Int8 => {
+                    let (high, low) = query.split_at(rows.len());
+                    let [high, low] = [(high, sums[0]), (low, sums[1])].map(|(words, sum)| {
+                        dot_int8(words, rows.clone()).map(|lane| lane.wrapping_sub(sum) as f32)
+                    });
+                    let scales = &cell[tile.shape.scales()[0].start + part * LANES..];
+                    for (i, lane) in lanes.iter_mut().enumerate() {
+                        *lane = (high[i] * 128.0 + low[i]) * f32::from_bits(scales[i]);
                     }
-                }
-            }
-            KvFormat::Bf16 => {
-                for (word, row) in query.iter().zip(rows) {
-                    let (low, high) = halves(*word);
-                    for (lane, key) in lanes.iter_mut().zip(row) {
-                        let (key_low, key_high) = halves(*key);
-                        *lane = *lane + high * key_high + low * key_low;
-                    }
-                }
-            }
-            KvFormat::Int8 => {
-                let scales = &cell[tile.shape.scales()[0].clone()];
-                let (high, low) = query.split_at(rows.len());
-                let parts = [(high, sums[0]), (low, sums[1])].map(|(words, sum)| {
-                    let mut lanes = [0_i32; GROUP];
-                    for (word, row) in words.iter().zip(rows) {
-                        for (lane, key) in lanes.iter_mut().zip(row) {
-                            *lane = lane.wrapping_add(dot_bytes(*key, *word));
-                        }
-                    }
-                    lanes.map(|lane| lane.wrapping_sub(sum) as f32)
-                });
-                for (i, lane) in lanes.iter_mut().enumerate() {
-                    *lane = (parts[0][i] * 128.0 + parts[1][i]) * f32::from_bits(scales[i]);
                 }
             }
         }
@@ -105,7 +93,51 @@ fn products(tile: &Tile<'_>, query: &[u32], sums: &[i32]) -> [f32; TILE] {
     products
 }
 
+/// A query with as many keys as there are lanes, word by word.
+#[inline(always)]
+fn dot_f32<'a>(query: &[u32], rows: impl Iterator<Item = &'a [u32; LANES]>) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    for (word, row) in query.iter().zip(rows) {
+        let number = f32::from_bits(*word);
+        for (lane, key) in lanes.iter_mut().zip(row) {
+            *lane += number * f32::from_bits(*key);
+        }
+    }
+    lanes
+}
+
+/// The same in bf16.
+#[inline(always)]
+fn dot_bf16<'a>(query: &[u32], rows: impl Iterator<Item = &'a [u32; LANES]>) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    for (word, row) in query.iter().zip(rows) {
+        let (low, high) = halves(*word);
+        for (lane, key) in lanes.iter_mut().zip(row) {
+            let (key_low, key_high) = halves(*key);
+            *lane = *lane + high * key_high + low * key_low;
+        }
+    }
+    lanes
+}
+
+/// The same in int8, exactly: keys are unsigned, one part of a query is signed.
+#[inline(always)]
+fn dot_int8<'a>(query: &[u32], rows: impl Iterator<Item = &'a [u32; LANES]>) -> [i32; LANES] {
+    let mut lanes = [0_i32; LANES];
+    for (word, row) in query.iter().zip(rows) {
+        for (byte, number) in word.to_le_bytes().into_iter().enumerate() {
+            let number = i32::from(number as i8);
+            for (lane, key) in lanes.iter_mut().zip(row) {
+                let key = (*key >> (8 * byte) & 0xff) as i32;
+                *lane = lane.wrapping_add(key * number);
+            }
+        }
+    }
+    lanes
+}
+
 /// Merges the scores seen into a query's state, which afterwards is relative to the new maximum.
+#[inline(always)]
 fn merge(tile: &Tile<'_>, scores: &[f32; TILE], seen: Range<usize>, state: State<'_>) {
     let shape = tile.shape;
     let most = scores[seen.clone()]
@@ -146,6 +178,7 @@ fn merge(tile: &Tile<'_>, scores: &[f32; TILE], seen: Range<usize>, state: State
 }
 
 /// Adds the values seen by weight, in order of position.
+#[inline(always)]
 fn weigh(
     tile: &Tile<'_>,
     weights: &[f32; TILE],
@@ -162,6 +195,7 @@ fn weigh(
 }
 
 /// The same for int8 values: exact sums of products with weights in fixed point.
+#[inline(always)]
 fn weigh_bytes(tile: &Tile<'_>, weights: &[f32; TILE], seen: Range<usize>, out: &mut [f32]) {
     let scales = tile.shape.scales()[1].start;
     let mut scaled = [0.0; TILE];
@@ -170,19 +204,28 @@ fn weigh_bytes(tile: &Tile<'_>, weights: &[f32; TILE], seen: Range<usize>, out: 
         scaled[position] = weights[position] * f32::from_bits(scale);
     }
     let magnitude = Magnitude::of(&scaled[seen.clone()], LARGEST_WEIGHT);
-    let integers = scaled.map(|scaled| quantize(scaled, magnitude));
-    for (i, out) in out.iter_mut().enumerate() {
-        let mut sum = 0_i32;
+    let mut integers = [0_i32; TILE];
+    for (integer, scaled) in integers.iter_mut().zip(scaled) {
+        *integer = quantize(scaled, magnitude);
+    }
+    // Rows of values are padded to whole groups.
+    for (part, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let mut sums = [0_i32; LANES];
         for position in seen.clone() {
             let row = value_row(tile.shape, tile.cells[position / GROUP], position % GROUP);
-            let byte = (row[i] >> (position % 4 * 8)) as u8 as i8;
-            sum += integers[position] * i32::from(byte);
+            let shift = position % 4 * 8;
+            for (sum, word) in sums.iter_mut().zip(&row.as_chunks::<LANES>().0[part]) {
+                *sum += integers[position] * i32::from((*word >> shift) as u8 as i8);
+            }
         }
-        *out += sum as f32 * magnitude.unit;
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out += sum as f32 * magnitude.unit;
+        }
     }
 }
 
 /// The row of values that a slot shares with its neighbours.
+#[inline(always)]
 fn value_row(shape: CellShape, cell: &[u32], slot: usize) -> &[u32] {
     let row = shape.values() + slot / shape.format.per_word() * shape.value_stride();
     &cell[row..row + shape.value_stride()]
@@ -195,15 +238,4 @@ fn halves(word: u32) -> (f32, f32) {
         f32::from_bits(word << 16),
         f32::from_bits(word & 0xffff_0000),
     )
-}
-
-/// The dot product of four unsigned with four signed bytes.
-#[inline(always)]
-fn dot_bytes(unsigned: u32, signed: u32) -> i32 {
-    let products = unsigned
-        .to_le_bytes()
-        .into_iter()
-        .zip(signed.to_le_bytes())
-        .map(|(unsigned, signed)| i32::from(unsigned) * i32::from(signed as i8));
-    products.sum()
 }

@@ -2,10 +2,11 @@
 //!
 //! Reductions use a fixed number of lanes ([`dot::LANES`]) that are summed by a fixed tree, so that
 //! the order of additions depends on the length of the reduction alone, and the compiler can keep
-//! the lanes in vector registers. There is no fused multiply-add: each product is rounded.
+//! the lanes in vector registers. There is no fused multiply-add: each product is rounded. What a
+//! path for wider registers takes over as it is, it compiles for them: such kernels are inlined.
 
 mod activation;
-mod attention;
+pub(crate) mod attention;
 mod dot;
 pub(crate) mod encode;
 pub(crate) mod exp;
@@ -14,7 +15,7 @@ mod linear;
 mod norm;
 mod peaks;
 pub(crate) mod query;
-mod rope;
+pub(crate) mod rope;
 pub(crate) mod store;
 
 use crate::kernels::Kernels;

@@ -3,6 +3,7 @@
 use super::dot::dot;
 
 /// See [`Kernels::rms_norm`](crate::kernels::Kernels::rms_norm).
+#[inline(always)]
 pub(super) fn rms_norm(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let inverse = 1.0 / (dot(input, input) / input.len() as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(input).zip(weight) {

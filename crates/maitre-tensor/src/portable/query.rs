@@ -25,6 +25,7 @@ pub(crate) struct Magnitude {
 
 impl Magnitude {
     /// The unit in which the largest of the numbers is `largest`.
+    #[inline(always)]
     pub(crate) fn of(numbers: &[f32], largest: f32) -> Self {
         // As integers, magnitudes order like numbers, with NaN above infinity.
         let bits = numbers
@@ -34,6 +35,7 @@ impl Magnitude {
     }
 
     /// The unit in which `most`, the largest magnitude or NaN, is `largest`.
+    #[inline(always)]
     pub(crate) fn of_largest(most: f32, largest: f32) -> Self {
         if !most.is_finite() {
             let (unit, inverse) = (f32::NAN, 0.0);
@@ -60,7 +62,8 @@ pub(crate) fn quantize(number: f32, magnitude: Magnitude) -> i32 {
 }
 
 /// See [`Kernels::load_query`](crate::kernels::Kernels::load_query).
-pub(super) fn load_query(
+#[inline(always)]
+pub(crate) fn load_query(
     shape: CellShape,
     query: &[f32],
     words: &mut [u32],

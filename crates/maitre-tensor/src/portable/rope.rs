@@ -5,7 +5,8 @@ use super::norm::rms_norm;
 use crate::kernels::RopeHead;
 
 /// See [`Kernels::rope`](crate::kernels::Kernels::rope).
-pub(super) fn rope(head: &RopeHead<'_>, out: &mut [f32]) {
+#[inline(always)]
+pub(crate) fn rope(head: &RopeHead<'_>, out: &mut [f32]) {
     match head.norm {
         Some(weight) => rms_norm(head.input, weight, head.eps, out),
         None => out.copy_from_slice(head.input),

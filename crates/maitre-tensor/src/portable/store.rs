@@ -12,7 +12,8 @@ pub(crate) const LARGEST: f32 = 127.0;
 /// See [`Kernels::store_key`](crate::kernels::Kernels::store_key).
 ///
 /// Int8 keys are stored with 128 added: the dot instruction multiplies unsigned by signed bytes.
-pub(super) fn store_key(shape: CellShape, cell: &mut [u32], slot: usize, key: &[f32]) {
+#[inline(always)]
+pub(crate) fn store_key(shape: CellShape, cell: &mut [u32], slot: usize, key: &[f32]) {
     let rows = cell[slot..shape.values()].iter_mut().step_by(GROUP);
     match shape.format {
         KvFormat::F32 => {
@@ -40,7 +41,8 @@ pub(super) fn store_key(shape: CellShape, cell: &mut [u32], slot: usize, key: &[
 }
 
 /// See [`Kernels::store_value`](crate::kernels::Kernels::store_value).
-pub(super) fn store_value(shape: CellShape, cell: &mut [u32], slot: usize, value: &[f32]) {
+#[inline(always)]
+pub(crate) fn store_value(shape: CellShape, cell: &mut [u32], slot: usize, value: &[f32]) {
     let per_word = shape.format.per_word();
     let start = shape.values() + slot / per_word * shape.value_stride();
     let words = cell[start..start + shape.head_dim].iter_mut();

@@ -1,7 +1,7 @@
 //! `rope_and_store` against double precision and candle-nn, and its writes to the cache.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Backend, Buffer, DType, KvFormat, LayerCache, NO_SLOT, RopeStore};
+use maitre_tensor::{Backend, Buffer, CpuPath, DType, KvFormat, LayerCache, NO_SLOT, RopeStore};
 use proptest::prelude::*;
 
 use crate::numbers::{assert_close, backends, bits, buffer, noise, rounded, unwritten, wide};
@@ -154,6 +154,24 @@ proptest! {
             prop_assert!(alike(q, &results[0].0, 1e-5));
             prop_assert!(alike(k, &results[0].1, step));
             prop_assert!(alike(v, &results[0].2, step));
+        }
+    }
+
+    #[test]
+    fn avx2_is_the_portable_kernel_on_wider_registers(
+        dim in prop_oneof![Just(2_usize), Just(24), Just(48), Just(80), Just(128)],
+        kv_heads in 1_usize..4,
+        rows in proptest::collection::vec((0..MAX_POSITIONS as u32, 0..SLOTS as u32), 1..20),
+        with_norm in any::<bool>(),
+        format in prop_oneof![Just(KvFormat::F32), Just(KvFormat::Bf16), Just(KvFormat::Int8)],
+    ) {
+        let case = Case::new((2 * kv_heads, kv_heads, dim), rows, with_norm);
+        let portable = Backend::with_path(1, CpuPath::Portable).unwrap();
+        let (q, k, v) = case.run_on(&portable, format);
+        if let Ok(avx2) = Backend::with_path(2, CpuPath::Avx2) {
+            let (avx2_q, avx2_k, avx2_v) = case.run_on(&avx2, format);
+            prop_assert!(bits(&avx2_q) == bits(&q));
+            prop_assert!(bits(&avx2_k) == bits(&k) && bits(&avx2_v) == bits(&v));
         }
     }
 

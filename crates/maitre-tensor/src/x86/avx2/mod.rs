@@ -5,6 +5,7 @@
 //! it has asked the processor.
 #![allow(unsafe_code)]
 
+mod attention;
 mod dot;
 mod linear;
 mod quantized;
@@ -31,5 +32,10 @@ static KERNELS: Kernels = Kernels {
     peaks: rows::peaks,
     quantize_int8: rows::quantize_int8,
     quantize_int4: rows::quantize_int4,
+    rope: attention::rope,
+    store_key: attention::store_key,
+    store_value: attention::store_value,
+    load_query: attention::load_query,
+    attend: attention::attend,
     ..portable::KERNELS
 };
