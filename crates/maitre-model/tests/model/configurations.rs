@@ -341,7 +341,12 @@ fn absent_settings_default_as_each_family_does() {
         let config = patched(mistral(), json!({"sliding_window": window}));
         assert_eq!(parse(&config).unwrap().sliding_window, expected);
     }
-    assert_eq!(read.sliding_window, None);
+    let silent = {
+        let mut config = mistral();
+        config.as_object_mut().unwrap().remove("sliding_window");
+        config
+    };
+    assert_eq!(parse(&silent).unwrap().sliding_window, Some(4096));
     for (key, name, dtype) in [
         ("dtype", "bfloat16", Some(DType::Bf16)),
         ("torch_dtype", "float16", Some(DType::F16)),
