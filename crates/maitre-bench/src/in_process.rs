@@ -74,6 +74,7 @@ fn failure(error: EngineError) -> RequestError {
         EngineError::Invalid { .. } => "INVALID_ARGUMENT",
         EngineError::DuplicateRequest { .. } => "ALREADY_EXISTS",
         EngineError::QueueFull { .. }
+        | EngineError::TenantQueueFull { .. }
         | EngineError::QueueTokensFull { .. }
         | EngineError::Overloaded { .. }
         | EngineError::SlowReceiver { .. } => "RESOURCE_EXHAUSTED",

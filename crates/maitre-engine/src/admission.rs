@@ -23,6 +23,7 @@ pub(crate) struct Admission {
     draining: AtomicBool,
     book: Mutex<Book>,
     emptied: Notify,
+    drained: Notify,
     queue: Mutex<Queue>,
 }
 
@@ -51,6 +52,7 @@ impl Admission {
             draining: AtomicBool::new(false),
             book: Mutex::new(book),
             emptied: Notify::new(),
+            drained: Notify::new(),
             queue: Mutex::new(Queue::new(rules)),
         }
     }
@@ -60,7 +62,7 @@ impl Admission {
     pub(crate) fn enter(
         self: &Arc<Self>,
         request_id: &str,
-        submissions: Vec<Submission>,
+        mut submissions: Vec<Submission>,
         patience: Option<Duration>,
     ) -> Result<Ticket, EngineError> {
         let mut book = lock(&self.book);
@@ -73,11 +75,12 @@ impl Admission {
                 request_id: request_id.to_owned(),
             });
         }
-        let queued: Vec<Queued> = submissions
-            .iter()
-            .map(|one| Queued::of(&one.schedule))
-            .collect();
-        lock(&self.queue).enter(&queued, patience)?;
+        let mut queued: Vec<Queued> = submissions.iter().map(|one| one.queued).collect();
+        let entered = lock(&self.queue).enter(&mut queued, patience);
+        entered.inspect_err(crate::metrics::refused)?;
+        for (one, queued) in submissions.iter_mut().zip(queued) {
+            one.queued = queued;
+        }
         let keys = submissions.iter().map(|one| one.schedule.id).collect();
         let entry = Entry {
             keys,
@@ -145,18 +148,33 @@ impl Admission {
         lock(&self.queue).leave(queued, started);
     }
 
-    pub(crate) fn waiting(&self) -> usize {
-        self.queue().0
-    }
-
     /// Sequences that wait for their first step, and their prompt tokens.
     pub(crate) fn queue(&self) -> (usize, usize) {
         lock(&self.queue).size()
     }
 
     /// How long a newcomer would wait at the pace of late, if there is one.
-    pub(crate) fn estimated_wait(&self) -> Option<Duration> {
-        lock(&self.queue).estimated_wait()
+    pub(crate) fn estimated_wait(&self, now: Time) -> Option<Duration> {
+        lock(&self.queue).estimated_wait(now)
+    }
+
+    /// How many wait for blocks they had before; they count as waiting.
+    pub(crate) fn set_preempted(&self, preempted: usize) {
+        lock(&self.queue).set_preempted(preempted);
+    }
+
+    /// Resolves once new requests are refused.
+    pub(crate) async fn draining(&self) {
+        loop {
+            let changed = self.drained.notified();
+            tokio::pin!(changed);
+            // Enabled before the check, or a drain that begins between the two would be missed.
+            changed.as_mut().enable();
+            if self.is_draining() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -166,6 +184,7 @@ impl Admission {
     pub(crate) fn refuse_new(&self) {
         let _book = lock(&self.book);
         self.draining.store(true, Ordering::SeqCst);
+        self.drained.notify_waiters();
     }
 
     pub(crate) fn is_draining(&self) -> bool {

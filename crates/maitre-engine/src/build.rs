@@ -161,19 +161,7 @@ impl EngineBuilder {
             available,
         }
         .num_blocks()?;
-        let block_bytes =
-            model.config().kv_bytes_per_token(model.kv_dtype()) * self.block_size as u64;
-        let num_host_blocks = (self.host_kv_bytes / block_bytes.max(1)) as usize;
-        if let (Some(window), 1..) = (model.config().sliding_window, num_host_blocks) {
-            return Err(StartError::Setting {
-                setting: "--host-kv-bytes",
-                found: self.host_kv_bytes.to_string(),
-                expected: format!(
-                    "0: this model attends through a window of {window} tokens, which the host tier \
-                     does not support"
-                ),
-            });
-        }
+        let num_host_blocks = self.host_blocks(model)?;
         Ok(EngineLimits {
             max_model_len,
             max_seqs: self.max_seqs,
@@ -184,6 +172,37 @@ impl EngineBuilder {
             block_size: self.block_size,
             num_blocks: num_blocks as usize,
         })
+    }
+}
+
+impl EngineBuilder {
+    /// Blocks of the host tier.
+    fn host_blocks(&self, model: &Model) -> Result<usize, StartError> {
+        let config = model.config();
+        let block = config.kv_bytes_per_token(model.kv_dtype()) * self.block_size as u64;
+        let refused = |expected| {
+            Err(StartError::Setting {
+                setting: "--host-kv-bytes",
+                found: self.host_kv_bytes.to_string(),
+                expected,
+            })
+        };
+        if self.host_kv_bytes == 0 {
+            return Ok(0);
+        }
+        if let Some(window) = config.sliding_window {
+            return refused(format!(
+                "0: this model attends through a window of {window} tokens, which the host tier does not \
+                 support"
+            ));
+        }
+        // Blocks are numbered in 32 bits.
+        let most = u64::from(u32::MAX) - 1;
+        match self.host_kv_bytes / block.max(1) {
+            0 => refused(format!("0, or at least {block}, one block")),
+            blocks if blocks > most => refused(format!("at most {}", most * block)),
+            blocks => Ok(blocks as usize),
+        }
     }
 }
 
@@ -206,20 +225,20 @@ pub(crate) fn narrow(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 
-/// The KV pool and the workspace must fit into what the weights left.
+/// What is reserved at start must fit into what the weights left.
 fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
+    let beside_kv = memory.host_kv.saturating_add(memory.workspace);
+    let reserved = memory.kv_cache.saturating_add(beside_kv);
     match memory.available {
-        Some(available) if memory.kv_cache + memory.host_kv + memory.workspace > available => {
-            let left = available.saturating_sub(memory.workspace + memory.host_kv);
-            Err(StartError::OutOfMemory {
-                kv_tokens_that_fit: left / memory.kv_per_token.max(1),
-                needed: memory.weights + memory.kv_cache + memory.host_kv + memory.workspace,
-                weights: memory.weights,
-                kv: memory.kv_cache + memory.host_kv,
-                workspace: memory.workspace,
-                available: available + memory.weights,
-            })
-        }
+        Some(available) if reserved > available => Err(StartError::OutOfMemory {
+            kv_tokens_that_fit: available.saturating_sub(beside_kv) / memory.kv_per_token.max(1),
+            needed: memory.weights.saturating_add(reserved),
+            weights: memory.weights,
+            kv: memory.kv_cache,
+            host_kv: memory.host_kv,
+            workspace: memory.workspace,
+            available: available.saturating_add(memory.weights),
+        }),
         _ => Ok(()),
     }
 }

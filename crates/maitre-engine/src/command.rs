@@ -4,6 +4,7 @@ use maitre_sampling::SamplingParams;
 use maitre_scheduler::{NewRequest, RequestId};
 use tokio::sync::oneshot;
 
+use crate::admission::Queued;
 use crate::output::Output;
 
 /// A message to the step loop.
@@ -45,6 +46,8 @@ pub(crate) struct Submission {
     pub(crate) choice: Choice,
     /// What publishing its tokens needs.
     pub(crate) output: Output,
+    /// Its place in the queue.
+    pub(crate) queued: Queued,
 }
 
 /// How a sequence's tokens are chosen and which of them end it.

@@ -9,7 +9,7 @@ use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Queued};
 use crate::cache_events::{self, CacheEventBatch, CacheEvents};
 use crate::command::Submission;
 use crate::info::EngineInfo;
@@ -69,7 +69,9 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Invalid`] with everything that is wrong with it, [`EngineError::QueueFull`],
+    /// [`EngineError::Invalid`] with everything that is wrong with it; [`EngineError::QueueFull`],
+    /// [`EngineError::TenantQueueFull`], [`EngineError::QueueTokensFull`] or
+    /// [`EngineError::Overloaded`], which a later try can cure;
     /// [`EngineError::DuplicateRequest`], [`EngineError::Draining`], [`EngineError::DeadlineExceeded`]
     /// for a deadline of zero, [`EngineError::Stopped`]. A refused request leaves nothing behind.
     ///
@@ -170,25 +172,27 @@ impl Engine {
         let mut choice = resolved.choice.clone();
         choice.params.seed = Seeds::of_answer(choice.params.seed, index);
         let after = |wait: Option<Duration>| wait.map(|wait| submitted + wait);
+        let schedule = NewRequest {
+            priority: request.service.priority,
+            tenant: self.shared.tenants.id(&request.service.tenant),
+            weight: self.shared.tenants.weight(&request.service.tenant),
+            arrival: submitted,
+            deadline: after(resolved.ends_after),
+            queue_deadline: after(request.service.queue_timeout),
+            prompt_logits: choice.prompt_logprobs.is_some(),
+            namespace: self
+                .shared
+                .tenants
+                .namespace(&request.service.tenant, &request.cache.salt),
+            read_cache: !request.cache.bypass,
+            write_cache: !request.cache.bypass,
+            // Answers to one prompt share its blocks.
+            fork_of: (index > 0).then(|| RequestId(id.0 - u64::from(index))),
+            ..NewRequest::new(id.0, resolved.prompt.clone(), choice.max_tokens as usize)
+        };
         Submission {
-            schedule: NewRequest {
-                priority: request.service.priority,
-                tenant: self.shared.tenants.id(&request.service.tenant),
-                weight: self.shared.tenants.weight(&request.service.tenant),
-                arrival: submitted,
-                deadline: after(resolved.ends_after),
-                queue_deadline: after(request.service.queue_timeout),
-                prompt_logits: choice.prompt_logprobs.is_some(),
-                namespace: self
-                    .shared
-                    .tenants
-                    .namespace(&request.service.tenant, &request.cache.salt),
-                read_cache: !request.cache.bypass,
-                write_cache: !request.cache.bypass,
-                // Answers to one prompt share its blocks.
-                fork_of: (index > 0).then(|| RequestId(id.0 - u64::from(index))),
-                ..NewRequest::new(id.0, resolved.prompt.clone(), choice.max_tokens as usize)
-            },
+            queued: Queued::of(&schedule),
+            schedule,
             choice,
             output: self.output(request, &resolved.prompt, index, submitted, events),
         }
@@ -263,6 +267,15 @@ impl Engine {
         admission.abort_all()
     }
 
+    /// Resolves once the engine refuses new requests because it drains.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is kept.
+    pub async fn draining(&self) {
+        self.shared.admission.draining().await;
+    }
+
     /// Whether new requests will be served. Ask it regularly (every second, say): a stuck step
     /// loop is noticed by comparing two answers.
     #[must_use]
@@ -288,7 +301,7 @@ impl Engine {
             waiting,
             waiting_tokens,
             in_flight: admission.in_flight(),
-            estimated_wait: admission.estimated_wait().unwrap_or_default(),
+            estimated_wait: admission.estimated_wait(self.shared.started.elapsed()),
             ..self.shared.vitals.load()
         }
     }

@@ -50,6 +50,21 @@ pub enum EngineError {
         /// When a place should be free, from the pace at which waiting requests start.
         retry_after: Duration,
     },
+    /// The queue is fair and the tenant has its share of it.
+    #[error(
+        "this tenant has {own} {unit} waiting, and {free} are left for all others; try again in {} ms",
+        retry_after.as_millis()
+    )]
+    TenantQueueFull {
+        /// What the tenant has in the queue.
+        own: usize,
+        /// What is free.
+        free: usize,
+        /// Of what: sequences or prompt tokens.
+        unit: &'static str,
+        /// When there should be room, from the pace at which waiting requests start.
+        retry_after: Duration,
+    },
     /// Too many prompt tokens are waiting.
     #[error(
         "{queued_tokens} prompt tokens wait, and with this request's {new_tokens} the limit of {limit} would \
@@ -175,9 +190,9 @@ pub enum StartError {
     },
     /// Weights, KV pool and workspace exceed the memory there is.
     #[error(
-        "the engine would need {needed} bytes (weights {weights}, KV cache {kv}, workspace {workspace}), but \
+        "the engine would need {needed} bytes (weights {weights}, KV cache {kv}, host KV {host_kv}, workspace {workspace}), but \
          {available} bytes are available; the memory left holds {kv_tokens_that_fit} tokens of KV cache: use a \
-         --max-model-len of at most that, a smaller --kv-cache-bytes or --max-batched-tokens, or a smaller model"
+         --max-model-len of at most that, a smaller --kv-cache-bytes, --host-kv-bytes or --max-batched-tokens, or a smaller model"
     )]
     OutOfMemory {
         /// Tokens of KV cache for which there is room.
@@ -188,6 +203,8 @@ pub enum StartError {
         weights: u64,
         /// Bytes of the KV pool.
         kv: u64,
+        /// Bytes of its host tier.
+        host_kv: u64,
         /// Bytes of activations.
         workspace: u64,
         /// Bytes available, a container's limit included.

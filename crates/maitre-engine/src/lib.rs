@@ -46,6 +46,7 @@ mod info;
 pub mod limits;
 mod metrics;
 mod output;
+mod pace;
 mod parts;
 mod publisher;
 mod queue;

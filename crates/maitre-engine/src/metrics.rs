@@ -10,7 +10,15 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use maitre_scheduler::{KvUsage, SchedulerCounts, StepPlan};
 
 use crate::vitals::House;
-use crate::{FinishReason, Timings};
+use crate::{EngineError, FinishReason, Timings};
+
+/// Why the front door sends requests away.
+const REFUSALS: [&str; 4] = [
+    "queue_full",
+    "tenant_queue_full",
+    "queue_tokens_full",
+    "overloaded",
+];
 
 /// Everything countable, at zero: a dashboard tells "nothing happened" from "not there".
 pub(crate) fn start(kv_total: usize) {
@@ -28,7 +36,7 @@ pub(crate) fn start(kv_total: usize) {
         preempted: 0,
         generated: 0,
     };
-    house(&empty, 0, &SchedulerCounts::default());
+    house(&empty, (0, 0), &SchedulerCounts::default());
     for name in [
         "maitre_steps_total",
         "maitre_step_tokens_total",
@@ -40,6 +48,12 @@ pub(crate) fn start(kv_total: usize) {
         "vllm:generation_tokens_total",
     ] {
         counter!(name).increment(0);
+    }
+    for reason in REFUSALS {
+        counter!("maitre_requests_refused_total", "reason" => reason).increment(0);
+    }
+    for why in ["deadline", "queue_timeout"] {
+        counter!("maitre_requests_expired_total", "why" => why).increment(0);
     }
 }
 
@@ -56,6 +70,14 @@ fn describe() {
     describe_gauge!(
         "maitre_requests_waiting_by_reason",
         "Sequences that wait, by reason: for their first step, or again after a preemption"
+    );
+    describe_gauge!(
+        "maitre_queued_prompt_tokens",
+        "Prompt tokens of sequences that wait for their first step"
+    );
+    describe_counter!(
+        "maitre_requests_refused_total",
+        "Requests that were not let into the queue, by reason"
     );
     describe_gauge!("maitre_kv_blocks_used", "KV blocks held by sequences");
     describe_gauge!(
@@ -144,7 +166,8 @@ fn describe() {
 }
 
 /// How full the house is, after a step or when it has emptied, and what has been done since the start.
-pub(crate) fn house(house: &House, waiting: usize, counts: &SchedulerCounts) {
+pub(crate) fn house(house: &House, queue: (usize, usize), counts: &SchedulerCounts) {
+    let (waiting, waiting_tokens) = queue;
     let kv = house.kv;
     gauge!("maitre_requests_running").set(house.running as f64);
     gauge!("maitre_requests_waiting").set((waiting + house.preempted_waiting) as f64);
@@ -154,6 +177,7 @@ pub(crate) fn house(house: &House, waiting: usize, counts: &SchedulerCounts) {
     ] {
         gauge!("maitre_requests_waiting_by_reason", "reason" => reason).set(count as f64);
     }
+    gauge!("maitre_queued_prompt_tokens").set(waiting_tokens as f64);
     gauge!("maitre_kv_blocks_used").set(kv.used as f64);
     gauge!("maitre_kv_blocks_cached").set(kv.cached as f64);
     gauge!("maitre_kv_blocks_host").set(kv.host as f64);
@@ -230,6 +254,18 @@ pub(crate) fn failed() {
 /// `why` is `deadline` or `queue_timeout`; a time limit that ends an answer well is a finish.
 pub(crate) fn expired(why: &'static str) {
     counter!("maitre_requests_expired_total", "why" => why).increment(1);
+}
+
+/// A request that the front door sent away, to come again later.
+pub(crate) fn refused(why: &EngineError) {
+    let reason = match why {
+        EngineError::QueueFull { .. } => "queue_full",
+        EngineError::TenantQueueFull { .. } => "tenant_queue_full",
+        EngineError::QueueTokensFull { .. } => "queue_tokens_full",
+        EngineError::Overloaded { .. } => "overloaded",
+        _ => return,
+    };
+    counter!("maitre_requests_refused_total", "reason" => reason).increment(1);
 }
 
 pub(crate) fn cancelled() {

@@ -81,8 +81,8 @@ impl Parts {
             scheduler: Scheduler::new(SchedulerConfig {
                 max_seqs: limits.max_seqs,
                 max_batched_tokens: limits.max_batched_tokens,
-                // The front door bounds the queue; preempted sequences come on top of it.
-                max_queue: limits.max_queue + limits.max_seqs,
+                // The front door bounds the queue: a request that it let in is not refused here.
+                max_queue: usize::MAX,
                 max_queued_tokens: usize::MAX,
                 max_model_len: limits.max_model_len,
                 policy: scheduling.policy,

@@ -4,16 +4,13 @@
 //! within what was promised. So the queue is bounded in sequences, in prompt tokens and, where the operator or
 //! the request says so, in the time that the wait would take at the pace of late.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use maitre_scheduler::{NewRequest, PolicyKind, TenantId, Time};
 
 use crate::EngineError;
-
-const SHORTEST_RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
-const RETRY_WITHOUT_HISTORY: Duration = Duration::from_secs(1);
+use crate::pace::{Pace, bounded};
 
 /// The bounds of the queue.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +21,16 @@ pub(crate) struct Rules {
     pub(crate) policy: PolicyKind,
 }
 
-/// What a sequence counts for while it waits for its first step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A sequence that waits for its first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Queued {
+    /// Its place in the order of entering; given when it enters.
+    serial: u64,
     tokens: usize,
     tenant: TenantId,
+    entered: Time,
+    /// How many were in front of it then.
+    ahead: usize,
 }
 
 impl Queued {
@@ -36,6 +38,24 @@ impl Queued {
         Self {
             tokens: request.prompt.len(),
             tenant: request.tenant,
+            entered: request.arrival,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a tenant, or everybody, has in the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Share {
+    places: usize,
+    tokens: usize,
+}
+
+impl Share {
+    fn of(sequences: &[Queued]) -> Self {
+        Self {
+            places: sequences.len(),
+            tokens: sequences.iter().map(|one| one.tokens).sum(),
         }
     }
 }
@@ -44,10 +64,14 @@ impl Queued {
 #[derive(Debug)]
 pub(crate) struct Queue {
     rules: Rules,
-    waiting: usize,
-    tokens: usize,
-    /// Per tenant, how many of them are its own. Only tenants who wait are here.
-    by_tenant: HashMap<TenantId, usize>,
+    waiting: Share,
+    /// When each of them entered, the oldest first.
+    entered: BTreeMap<u64, Time>,
+    next_serial: u64,
+    /// Only tenants who wait are here.
+    by_tenant: HashMap<TenantId, Share>,
+    /// Sequences that wait for blocks they had before. They go first.
+    preempted: usize,
     pace: Pace,
 }
 
@@ -55,107 +79,150 @@ impl Queue {
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
             rules,
-            waiting: 0,
-            tokens: 0,
+            waiting: Share::default(),
+            entered: BTreeMap::new(),
+            next_serial: 0,
             by_tenant: HashMap::new(),
+            preempted: 0,
             pace: Pace::default(),
         }
     }
 
-    /// Sequences and prompt tokens that wait.
+    /// Sequences and prompt tokens that wait for their first step.
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.waiting, self.tokens)
+        (self.waiting.places, self.waiting.tokens)
+    }
+
+    /// How many wait for blocks they had before.
+    pub(crate) fn set_preempted(&mut self, preempted: usize) {
+        self.preempted = preempted;
     }
 
     /// Takes places for all of a request's sequences, or for none.
     pub(crate) fn enter(
         &mut self,
-        sequences: &[Queued],
+        sequences: &mut [Queued],
         patience: Option<Duration>,
     ) -> Result<(), EngineError> {
-        self.check_places(sequences)?;
-        self.check_tokens(sequences)?;
-        self.check_wait(patience)?;
+        let new = Share::of(sequences);
+        let Some(now) = sequences.first().map(|first| first.entered) else {
+            return Ok(());
+        };
+        let tenant = sequences[0].tenant;
+        self.check_places(new, tenant)?;
+        self.check_tokens(new, tenant)?;
+        self.check_wait(now, patience)?;
         for sequence in sequences {
-            self.waiting += 1;
-            self.tokens += sequence.tokens;
-            *self.by_tenant.entry(sequence.tenant).or_default() += 1;
+            sequence.serial = self.next_serial;
+            sequence.ahead = self.waiting.places + self.preempted;
+            self.next_serial += 1;
+            self.entered.insert(sequence.serial, sequence.entered);
+            self.waiting.places += 1;
+            self.waiting.tokens += sequence.tokens;
+            let own = self.by_tenant.entry(tenant).or_default();
+            own.places += 1;
+            own.tokens += sequence.tokens;
         }
         Ok(())
     }
 
     /// One sequence left, to run (`started`) or for good.
     pub(crate) fn leave(&mut self, sequence: Queued, started: Option<Time>) {
-        let others_wait = self.waiting > 1;
-        self.waiting = self.waiting.saturating_sub(1);
-        self.tokens = self.tokens.saturating_sub(sequence.tokens);
+        if self.entered.remove(&sequence.serial).is_none() {
+            return;
+        }
+        self.waiting.places -= 1;
+        self.waiting.tokens -= sequence.tokens;
         if let Some(own) = self.by_tenant.get_mut(&sequence.tenant) {
-            *own -= 1;
-            if *own == 0 {
+            own.places -= 1;
+            own.tokens -= sequence.tokens;
+            if own.places == 0 {
                 self.by_tenant.remove(&sequence.tenant);
             }
         }
         if let Some(now) = started {
-            self.pace.start(now, others_wait);
+            self.pace
+                .started(now, now.saturating_sub(sequence.entered), sequence.ahead);
         }
     }
 
-    /// How long a newcomer would wait at the pace of late. Nobody waits: not at all. No history: unknown.
-    pub(crate) fn estimated_wait(&self) -> Option<Duration> {
-        if self.waiting == 0 {
-            return Some(Duration::ZERO);
+    /// How long a newcomer would wait at `now`, at the pace of late; `None` where nobody can tell: there is
+    /// no history yet, or turns do not follow arrival.
+    pub(crate) fn estimated_wait(&self, now: Time) -> Option<Duration> {
+        if !matches!(self.rules.policy, PolicyKind::Fcfs) {
+            return None;
         }
-        Some(self.pace.mean_gap? * u32::try_from(self.waiting).unwrap_or(u32::MAX))
+        let ahead = self.waiting.places + self.preempted;
+        let Some((_, &oldest)) = self.entered.first_key_value() else {
+            return Some(Duration::ZERO);
+        };
+        self.pace.wait(now, oldest, ahead)
     }
 
     /// Under a fair policy a tenant may have no more places than are left to all others together, so
     /// that whoever floods the queue cannot close it to the rest (Choudhury and Hahne 1998, "Dynamic
     /// queue length thresholds for shared-memory packet switches").
-    fn check_places(&self, sequences: &[Queued]) -> Result<(), EngineError> {
-        let places = sequences.len();
-        let free = self.rules.max_queue - self.waiting.min(self.rules.max_queue);
-        let own = sequences
-            .first()
-            .and_then(|first| self.by_tenant.get(&first.tenant))
-            .copied()
-            .unwrap_or(0);
-        let fair = self.rules.policy == PolicyKind::Fair && own > 0;
-        let (limit, full) = if fair {
-            (own.min(free), own + places > free)
-        } else {
-            (self.rules.max_queue, places > free)
-        };
-        if full {
-            return Err(EngineError::QueueFull {
-                limit,
-                retry_after: self.retry_after(places),
-            });
+    fn check_places(&self, new: Share, tenant: TenantId) -> Result<(), EngineError> {
+        let limit = self.rules.max_queue;
+        let free = limit.saturating_sub(self.waiting.places + self.preempted);
+        let retry_after = self.pace.retry_after(new.places);
+        if new.places > free {
+            return Err(EngineError::QueueFull { limit, retry_after });
         }
-        Ok(())
+        match self.own_share(tenant) {
+            Some(own) if own.places + new.places > free => Err(EngineError::TenantQueueFull {
+                own: own.places,
+                free,
+                unit: "sequences",
+                retry_after,
+            }),
+            _ => Ok(()),
+        }
     }
 
-    fn check_tokens(&self, sequences: &[Queued]) -> Result<(), EngineError> {
-        let new_tokens: usize = sequences.iter().map(|one| one.tokens).sum();
+    /// The same for prompt tokens. A single request may be longer than the limit, and a tenant who has
+    /// nothing in a fair queue may bring one in any case: it must be able to run some time.
+    fn check_tokens(&self, new: Share, tenant: TenantId) -> Result<(), EngineError> {
         let limit = self.rules.max_queued_tokens;
-        // A single request may be longer than the limit: it must be able to run some time.
-        if self.tokens == 0 || self.tokens.saturating_add(new_tokens) <= limit {
+        let free = limit.saturating_sub(self.waiting.tokens);
+        let mean = (self.waiting.tokens / self.waiting.places.max(1)).max(1);
+        let retry_after = |over: usize| self.pace.retry_after(over.div_ceil(mean));
+        if self.rules.policy == PolicyKind::Fair {
+            return match self.own_share(tenant) {
+                Some(own) if own.tokens + new.tokens > free => Err(EngineError::TenantQueueFull {
+                    own: own.tokens,
+                    free,
+                    unit: "prompt tokens",
+                    retry_after: retry_after(own.tokens + new.tokens - free),
+                }),
+                _ => Ok(()),
+            };
+        }
+        if self.waiting.tokens == 0 || new.tokens <= free {
             return Ok(());
         }
-        let over = self.tokens + new_tokens - limit;
-        let mean = (self.tokens / self.waiting.max(1)).max(1);
         Err(EngineError::QueueTokensFull {
-            queued_tokens: self.tokens,
-            new_tokens,
+            queued_tokens: self.waiting.tokens,
+            new_tokens: new.tokens,
             limit,
-            retry_after: self.retry_after(over.div_ceil(mean)),
+            retry_after: retry_after(new.tokens - free),
         })
     }
 
+    /// What a tenant has in a fair queue, if it has anything.
+    fn own_share(&self, tenant: TenantId) -> Option<Share> {
+        let fair = self.rules.policy == PolicyKind::Fair;
+        self.by_tenant.get(&tenant).copied().filter(|_| fair)
+    }
+
     /// Where turns follow arrival, the wait can be told beforehand. Under other policies a newcomer may
-    /// overtake everybody, so nothing is said.
-    fn check_wait(&self, patience: Option<Duration>) -> Result<(), EngineError> {
-        let in_line = matches!(self.rules.policy, PolicyKind::Fcfs);
-        let Some(estimate) = self.estimated_wait().filter(|_| in_line) else {
+    /// overtake everybody, so nothing is said. Whoever finds nobody waiting is always let in: it shows
+    /// what the pace is by now.
+    fn check_wait(&self, now: Time, patience: Option<Duration>) -> Result<(), EngineError> {
+        let Some(estimate) = self
+            .estimated_wait(now)
+            .filter(|_| !self.entered.is_empty())
+        else {
             return Ok(());
         };
         let house = self
@@ -172,38 +239,6 @@ impl Queue {
             }),
             _ => Ok(()),
         }
-    }
-
-    /// When so many places should be free.
-    fn retry_after(&self, places: usize) -> Duration {
-        let places = u32::try_from(places).unwrap_or(u32::MAX);
-        self.pace.mean_gap.map_or(RETRY_WITHOUT_HISTORY, |gap| {
-            bounded(gap.saturating_mul(places))
-        })
-    }
-}
-
-fn bounded(wait: Duration) -> Duration {
-    wait.clamp(SHORTEST_RETRY, LONGEST_RETRY)
-}
-
-/// How fast the queue moves: a moving average of the time between two starts while somebody waits.
-#[derive(Debug, Default)]
-struct Pace {
-    last_start: Option<Time>,
-    mean_gap: Option<Duration>,
-}
-
-impl Pace {
-    /// A request started; `others_wait` tells whether the next start follows as soon as it can. A
-    /// gap in which nobody waited says nothing about how fast the queue moves.
-    fn start(&mut self, now: Time, others_wait: bool) {
-        if let Some(last) = self.last_start {
-            let gap = now.saturating_sub(last);
-            // A sixteenth of the newest gap: several start in one step, so single gaps mean little.
-            self.mean_gap = Some(self.mean_gap.map_or(gap, |mean| (mean * 15 + gap) / 16));
-        }
-        self.last_start = others_wait.then_some(now);
     }
 }
 
@@ -222,50 +257,46 @@ mod tests {
         }
     }
 
-    fn of(tenant: u32, tokens: usize) -> Queued {
+    fn of(tenant: u32, tokens: usize, at: u64) -> Queued {
         Queued {
             tokens,
             tenant: TenantId(tenant),
+            entered: AT(at),
+            ..Queued::default()
         }
     }
 
-    /// A queue of `left` sequences that moved by one every 100 ms.
+    fn enter(
+        queue: &mut Queue,
+        one: Queued,
+        patience: Option<Time>,
+    ) -> Result<Queued, EngineError> {
+        let mut sequences = [one];
+        queue.enter(&mut sequences, patience).map(|()| sequences[0])
+    }
+
+    /// `left` sequences that entered at second 10 wait in a queue that moved by one every 100 ms.
     fn moving(rules: Rules, left: usize) -> Queue {
         let mut queue = Queue::new(rules);
-        for start in 0..4 {
-            for _ in 0..2 {
-                queue.enter(&[of(9, 1)], None).unwrap();
-            }
-            queue.leave(of(9, 1), Some(AT(100 * start)));
-            queue.leave(of(9, 1), None);
-            queue.pace.last_start = Some(AT(100 * start));
+        for i in 0..80 {
+            let one = enter(&mut queue, of(9, 1, 100 * i), None).unwrap();
+            queue.leave(one, Some(AT(100 * i + 100)));
         }
         for _ in 0..left {
-            queue.enter(&[of(9, 1)], None).unwrap();
+            enter(&mut queue, of(9, 1, 10_000), None).unwrap();
         }
         queue
     }
 
     #[test]
-    fn only_gaps_in_which_somebody_waited_count() {
-        let mut pace = Pace::default();
-        pace.start(AT(0), true);
-        pace.start(AT(1600), false);
-        assert_eq!(pace.mean_gap, Some(AT(1600)));
-        pace.start(AT(3_600_000), true);
-        assert_eq!(pace.mean_gap, Some(AT(1600)), "an idle hour says nothing");
-        pace.start(AT(3_603_200), true);
-        assert_eq!(pace.mean_gap, Some(AT(1700)));
-    }
-
-    #[test]
     fn the_wait_is_the_queue_at_its_pace_and_too_long_a_one_is_refused_at_once() {
-        assert_eq!(moving(rules(), 0).estimated_wait(), Some(Duration::ZERO));
+        let now = AT(10_000);
+        assert_eq!(moving(rules(), 0).estimated_wait(now), Some(Duration::ZERO));
         let mut queue = moving(rules(), 5);
-        assert_eq!(queue.estimated_wait(), Some(AT(500)));
-        queue.enter(&[of(1, 1)], Some(AT(500))).unwrap();
-        let refused = queue.enter(&[of(1, 1)], Some(AT(450))).unwrap_err();
-        let (estimate, limit, retry_after) = (AT(600), AT(450), AT(150));
+        assert_eq!(queue.estimated_wait(now), Some(AT(600)));
+        enter(&mut queue, of(1, 1, 10_000), Some(AT(600))).unwrap();
+        let refused = enter(&mut queue, of(1, 1, 10_000), Some(AT(550))).unwrap_err();
+        let (estimate, limit, retry_after) = (AT(700), AT(550), AT(150));
         assert_eq!(
             refused,
             EngineError::Overloaded {
@@ -275,7 +306,7 @@ mod tests {
                 retry_after
             }
         );
-        let max_wait = Some(AT(300));
+        let max_wait = Some(AT(400));
         let mut strict = moving(
             Rules {
                 max_wait,
@@ -284,9 +315,9 @@ mod tests {
             3,
         );
         let own = Some(AT(800));
-        strict.enter(&[of(1, 1)], own).unwrap();
+        enter(&mut strict, of(1, 1, 10_000), own).unwrap();
         assert!(matches!(
-            strict.enter(&[of(1, 1)], own),
+            enter(&mut strict, of(1, 1, 10_000), own),
             Err(EngineError::Overloaded {
                 whose: "this server allows",
                 ..
@@ -297,7 +328,45 @@ mod tests {
             max_wait,
             ..rules()
         };
-        moving(priority, 7).enter(&[of(1, 1)], own).unwrap();
+        let mut queue = moving(priority, 7);
+        assert_eq!(queue.estimated_wait(now), None);
+        enter(&mut queue, of(1, 1, 10_000), own).unwrap();
+    }
+
+    /// A slow hour must not be held against the house for ever: whoever finds nobody waiting is let in, and
+    /// soon the estimate is right again, without anybody else waiting.
+    #[test]
+    fn a_slow_spell_is_forgotten_and_a_stall_is_seen() {
+        let strict = Rules {
+            max_wait: Some(AT(500)),
+            ..rules()
+        };
+        let mut queue = Queue::new(strict);
+        for i in 0..10 {
+            let one = enter(&mut queue, of(1, 1, 20_000 * i), None).unwrap();
+            queue.leave(one, Some(AT(20_000 * i + 10_000)));
+        }
+        let mut refused = 0;
+        for i in 0..100 {
+            let at = 1_000_000 + 10 * i;
+            let first = enter(&mut queue, of(1, 1, at), None).unwrap();
+            refused += u64::from(match enter(&mut queue, of(1, 1, at), None) {
+                Ok(second) => {
+                    queue.leave(second, Some(AT(at + 2)));
+                    false
+                }
+                Err(_) => true,
+            });
+            queue.leave(first, Some(AT(at + 1)));
+        }
+        assert!((1..40).contains(&refused), "{refused} of 100");
+        let held = enter(&mut queue, of(1, 1, 2_000_000), None).unwrap();
+        assert!(
+            enter(&mut queue, of(1, 1, 2_000_400), None).is_err(),
+            "no start for 400 ms"
+        );
+        queue.leave(held, None);
+        assert_eq!(queue.size(), (0, 0));
     }
 
     #[test]
@@ -305,43 +374,68 @@ mod tests {
         let mut queue = moving(rules(), 7);
         let retry_after = AT(200);
         assert_eq!(
-            queue.enter(&[of(1, 1); 2], None),
+            queue.enter(&mut [of(1, 1, 10_000); 2], None),
             Err(EngineError::QueueFull {
                 limit: 8,
                 retry_after
             })
         );
-        queue.enter(&[of(1, 1)], None).unwrap();
+        queue.set_preempted(1);
+        assert!(
+            enter(&mut queue, of(1, 1, 10_000), None).is_err(),
+            "the preempted wait too"
+        );
+        queue.set_preempted(0);
+        enter(&mut queue, of(1, 1, 10_000), None).unwrap();
         let mut queue = moving(rules(), 0);
-        queue.enter(&[of(1, 5000)], None).unwrap();
-        let refused = queue.enter(&[of(1, 1)], None).unwrap_err();
+        let long = enter(&mut queue, of(1, 5000, 10_000), None).unwrap();
         assert!(matches!(
-            refused,
-            EngineError::QueueTokensFull {
+            enter(&mut queue, of(1, 1, 10_000), None),
+            Err(EngineError::QueueTokensFull {
                 queued_tokens: 5000,
                 new_tokens: 1,
                 limit: 1000,
                 ..
-            }
+            })
         ));
-        queue.leave(of(1, 5000), None);
-        queue.enter(&[of(1, 1)], None).unwrap();
+        queue.leave(long, None);
+        enter(&mut queue, of(1, 1, 10_000), None).unwrap();
         assert_eq!(queue.size(), (1, 1));
     }
 
     #[test]
-    fn a_flood_leaves_places_for_others_where_service_is_fair() {
-        let mut queue = Queue::new(Rules {
+    fn a_flood_leaves_room_for_others_where_service_is_fair() {
+        let fair = Rules {
             policy: PolicyKind::Fair,
             ..rules()
-        });
-        while queue.enter(&[of(1, 1)], None).is_ok() {}
+        };
+        let mut queue = Queue::new(fair);
+        while enter(&mut queue, of(1, 1, 0), None).is_ok() {}
         assert_eq!(queue.size().0, 4, "half of the places");
-        queue.enter(&[of(2, 1)], None).unwrap();
-        queue.enter(&[of(3, 1)], None).unwrap();
-        assert!(queue.enter(&[of(1, 1)], None).is_err());
+        enter(&mut queue, of(2, 1, 0), None).unwrap();
+        enter(&mut queue, of(3, 1, 0), None).unwrap();
+        assert!(matches!(
+            enter(&mut queue, of(1, 1, 0), None),
+            Err(EngineError::TenantQueueFull {
+                own: 4,
+                free: 2,
+                unit: "sequences",
+                ..
+            })
+        ));
         let mut open = Queue::new(rules());
-        while open.enter(&[of(1, 1)], None).is_ok() {}
+        while enter(&mut open, of(1, 1, 0), None).is_ok() {}
         assert_eq!(open.size().0, 8, "all of them where it is not");
+
+        let mut queue = Queue::new(Rules {
+            max_queue: 100,
+            ..fair
+        });
+        while enter(&mut queue, of(1, 100, 0), None).is_ok() {}
+        assert_eq!(queue.size().1, 500, "half of the tokens");
+        for _ in 0..4 {
+            enter(&mut queue, of(2, 50, 0), None).unwrap();
+        }
+        enter(&mut queue, of(3, 5000, 0), None).unwrap();
     }
 }

@@ -4,6 +4,7 @@ use std::thread;
 
 use maitre_model::GenerationDefaults;
 use maitre_sampling::SamplingParams;
+use maitre_scheduler::PolicyKind;
 
 use crate::{EngineBuilder, StartError};
 
@@ -11,6 +12,8 @@ use crate::{EngineBuilder, StartError};
 const MAX_BLOCK_SIZE: usize = 65_536;
 /// Largest of the other settings: far above any real house, far below what overflows.
 const MAX_COUNT: usize = 1 << 24;
+/// Largest number of tokens that may wait: sixteen million prompts of a million tokens.
+const MAX_TOKENS: usize = 1 << 44;
 
 impl EngineBuilder {
     pub(crate) fn check_settings(&self) -> Result<(), StartError> {
@@ -19,7 +22,7 @@ impl EngineBuilder {
             ("--max-seqs", self.max_seqs, MAX_COUNT),
             ("--max-batched-tokens", self.max_batched_tokens, MAX_COUNT),
             ("--max-queue", self.max_queue, MAX_COUNT),
-            ("--max-queued-tokens", self.max_queued_tokens, usize::MAX),
+            ("--max-queued-tokens", self.max_queued_tokens, MAX_TOKENS),
             (
                 "--max-model-len",
                 self.max_model_len.unwrap_or(1),
@@ -35,25 +38,7 @@ impl EngineBuilder {
             }
         }
         self.check_times()?;
-        if let Some((tenant, _)) = self
-            .scheduling
-            .tenant_weights
-            .iter()
-            .find(|(_, w)| **w == 0)
-        {
-            return Err(StartError::Setting {
-                setting: "--tenant-weight",
-                found: format!("{tenant}=0"),
-                expected: "at least 1".into(),
-            });
-        }
-        if self.host_kv_bytes > 0 && !self.scheduling.prefix_cache {
-            return Err(StartError::Setting {
-                setting: "--host-kv-bytes",
-                found: self.host_kv_bytes.to_string(),
-                expected: "0 with --no-prefix-cache: the host tier keeps cached prefixes".into(),
-            });
-        }
+        self.check_scheduling()?;
         // More threads than cores would wait for each other at every operator.
         if let Some(threads) = self.threads.filter(|n| !(1..=cores()).contains(n)) {
             return Err(StartError::Setting {
@@ -74,6 +59,51 @@ impl EngineBuilder {
                     self.max_seqs
                 ),
             });
+        }
+        Ok(())
+    }
+
+    /// A setting that the others make meaningless is a mistake, not a wish.
+    fn check_scheduling(&self) -> Result<(), StartError> {
+        let scheduling = &self.scheduling;
+        let refused = |setting, found: String, expected: &str| {
+            Err(StartError::Setting {
+                setting,
+                found,
+                expected: expected.into(),
+            })
+        };
+        let weights = &scheduling.tenant_weights;
+        if let Some((tenant, weight)) = weights.iter().next()
+            && scheduling.policy != PolicyKind::Fair
+        {
+            let found = format!("{tenant}={weight}");
+            return refused("--tenant-weight", found, "none, or --policy fair");
+        }
+        if let Some((tenant, _)) = weights.iter().find(|(_, weight)| **weight == 0) {
+            return refused("--tenant-weight", format!("{tenant}=0"), "at least 1");
+        }
+        if let Some(wait) = scheduling.max_queue_wait
+            && scheduling.policy != PolicyKind::Fcfs
+        {
+            let expected =
+                "none, or --policy fcfs: under others nobody can tell how long a wait will be";
+            return refused(
+                "--max-queue-wait-ms",
+                wait.as_millis().to_string(),
+                expected,
+            );
+        }
+        if !scheduling.prefix_cache {
+            if self.host_kv_bytes > 0 {
+                let found = self.host_kv_bytes.to_string();
+                let expected = "0 with --no-prefix-cache: the host tier keeps cached prefixes";
+                return refused("--host-kv-bytes", found, expected);
+            }
+            if scheduling.cache_events {
+                let expected = "off with --no-prefix-cache: there is nothing to tell";
+                return refused("--cache-events", "on".into(), expected);
+            }
         }
         Ok(())
     }

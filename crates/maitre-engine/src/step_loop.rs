@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use maitre_sampling::TokenCounts;
 use maitre_scheduler::{Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time};
 
-use crate::admission::{Admission, Queued};
+use tokio::sync::oneshot;
+
+use crate::admission::Admission;
 use crate::cache_events::CacheFeed;
 use crate::command::{CancelledBy, Command, Submission};
 use crate::output::CommittedToken;
@@ -78,6 +80,7 @@ impl StepLoop {
 
     /// Takes what the outside has to say. Waits only when there is nothing to run.
     fn listen(&mut self, idle: bool) -> bool {
+        let mut resets = Vec::new();
         loop {
             let command = if !self.scheduler.has_work() {
                 // A cancellation may have emptied the house since the last step.
@@ -98,13 +101,15 @@ impl StepLoop {
             match command {
                 Ok(Command::Submit(submission)) => self.submit(*submission),
                 Ok(Command::Cancel { keys, why }) => self.cancel(&keys, why),
-                Ok(Command::ResetPrefixCache(answer)) => {
-                    // Whoever asked may have stopped waiting.
-                    let _ = answer.send(self.scheduler.reset_prefix_cache());
-                    self.publish_cache_events();
-                }
+                Ok(Command::ResetPrefixCache(answer)) => resets.push(answer),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Empty) => {
+                    self.reset_prefix_cache(resets);
+                    return true;
+                }
+            }
+            if !self.scheduler.has_work() {
+                self.reset_prefix_cache(std::mem::take(&mut resets));
             }
             // A refusal or a cancellation must not wait for a step that may never come.
             if !self.scheduler.has_work() && !self.publish() {
@@ -113,14 +118,27 @@ impl StepLoop {
         }
     }
 
+    /// Forgets all prefixes, once for everybody who asked since the last step.
+    fn reset_prefix_cache(&mut self, answers: Vec<oneshot::Sender<usize>>) {
+        if answers.is_empty() {
+            return;
+        }
+        let forgotten = self.scheduler.reset_prefix_cache();
+        self.publish_cache_events();
+        for answer in answers {
+            // Whoever asked may have stopped waiting.
+            let _ = answer.send(forgotten);
+        }
+    }
+
     fn submit(&mut self, submission: Submission) {
         let Submission {
             schedule,
             choice,
             output,
+            queued,
         } = submission;
         let key = schedule.id;
-        let queued = Queued::of(&schedule);
         let scored_prompt = if choice.prompt_logprobs.is_some() {
             schedule.prompt.clone()
         } else {
@@ -307,8 +325,9 @@ impl StepLoop {
             preempted,
             generated,
         };
+        self.admission.set_preempted(house.preempted_waiting);
         self.vitals.set_house(&house, Instant::now());
-        metrics::house(&house, self.admission.waiting(), &counts);
+        metrics::house(&house, self.admission.queue(), &counts);
     }
 
     fn now(&self) -> Time {

@@ -66,9 +66,9 @@ pub struct Load {
     pub prefix_queries: u64,
     /// Of them, tokens that were there.
     pub prefix_hits: u64,
-    /// How long a request submitted now would wait for its first step, at the pace of late; zero
-    /// when nobody waits.
-    pub estimated_wait: Duration,
+    /// How long a request submitted now would wait for its first step, at the pace of late; `None`
+    /// where nobody can tell, as there is no history or turns do not follow arrival.
+    pub estimated_wait: Option<Duration>,
 }
 
 /// The house after a step.

@@ -78,7 +78,7 @@ impl AdminService for Admin {
             kv_host_blocks: saturating_u32(load.kv_host_blocks),
             prefix_queries: load.prefix_queries,
             prefix_hits: load.prefix_hits,
-            estimated_wait: Some(duration(load.estimated_wait)),
+            estimated_wait: load.estimated_wait.map(duration),
         }))
     }
 
@@ -102,9 +102,7 @@ impl AdminService for Admin {
         if !self.engine.info().scheduling.cache_events {
             return Err(status::no_cache_events());
         }
-        Ok(Response::new(cache_events::stream(
-            self.engine.cache_events(),
-        )))
+        Ok(Response::new(cache_events::stream(&self.engine)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, stream};
-use maitre_engine::{BlockHash, CacheEvent, CacheEventBatch, CacheEvents};
+use maitre_engine::{BlockHash, CacheEvent, CacheEventBatch, Engine, EngineError};
 use maitre_proto::v1;
 use tonic::Status;
 
@@ -13,12 +13,19 @@ use crate::status;
 pub(crate) type CacheEventStream =
     Pin<Box<dyn Stream<Item = Result<v1::WatchCacheEventsResponse, Status>> + Send>>;
 
-/// Everything from `events` until the engine stops or the listener falls behind.
-pub(crate) fn stream(events: CacheEvents) -> CacheEventStream {
-    Box::pin(stream::unfold(Some(events), |listening| async move {
-        let mut events = listening?;
-        match events.next().await? {
-            Ok(batch) => Some((Ok(message(batch)), Some(events))),
+/// Everything from now on until the engine drains, which no listener may hold up, or the listener falls behind.
+pub(crate) fn stream(engine: &Engine) -> CacheEventStream {
+    let listening = Some((engine.clone(), engine.cache_events()));
+    Box::pin(stream::unfold(listening, |listening| async move {
+        let (engine, mut events) = listening?;
+        let next = tokio::select! {
+            next = events.next() => next?,
+            () = engine.draining() => {
+                return Some((Err(status::from_engine(&EngineError::Draining)), None));
+            }
+        };
+        match next {
+            Ok(batch) => Some((Ok(message(batch)), Some((engine, events)))),
             // What was missed may have removed anything: the listener has to start anew.
             Err(missed) => Some((Err(status::missed_events(missed)), None)),
         }

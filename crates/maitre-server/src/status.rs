@@ -28,6 +28,15 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
         EngineError::QueueFull { limit, retry_after } => {
             full("QUEUE_FULL", "queue", message, *limit, Some(*retry_after))
         }
+        EngineError::TenantQueueFull {
+            free, retry_after, ..
+        } => full(
+            "TENANT_QUEUE_FULL",
+            "the tenant's queue",
+            message,
+            *free,
+            Some(*retry_after),
+        ),
         EngineError::QueueTokensFull {
             limit, retry_after, ..
         } => full(

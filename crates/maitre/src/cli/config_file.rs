@@ -1,7 +1,7 @@
 //! `--config FILE`: flags kept in a TOML file, `max-seqs = 64` for `--max-seqs 64`.
 //!
 //! The file's entries are put in front of the flags given by hand, and of two equal flags the later
-//! one holds: so the command line overrides the file, and both go through the same checks.
+//! one holds (of those that may be given several times, all): so the command line overrides the file, and both go through the same checks.
 
 use std::ffi::OsString;
 use std::fs;
@@ -40,19 +40,33 @@ fn config_path(arguments: &[OsString]) -> Option<std::path::PathBuf> {
 fn flags(table: &Table) -> Result<Vec<OsString>> {
     let mut flags = Vec::new();
     for (key, value) in table {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Integer(number) => number.to_string(),
-            Value::Float(number) => number.to_string(),
-            other => bail!(
-                "{key} has a value of type {}; expected a text or a number, as `{key} = \"value\"`",
-                other.type_str()
-            ),
-        };
-        // One word, so that a value that starts with a dash stays a value.
-        flags.push(format!("--{key}={value}").into());
+        match value {
+            Value::Boolean(true) => flags.push(format!("--{key}").into()),
+            Value::Boolean(false) => {}
+            Value::Array(values) => {
+                for value in values {
+                    flags.push(flag(key, value)?);
+                }
+            }
+            value => flags.push(flag(key, value)?),
+        }
     }
     Ok(flags)
+}
+
+/// One word, so that a value that starts with a dash stays a value.
+fn flag(key: &str, value: &Value) -> Result<OsString> {
+    let value = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        other => bail!(
+            "{key} has a value of type {}; expected a text, a number, true or false, or a list of texts or \
+             numbers for a flag that may be given several times",
+            other.type_str()
+        ),
+    };
+    Ok(format!("--{key}={value}").into())
 }
 
 #[cfg(test)]
@@ -91,6 +105,17 @@ mod tests {
     }
 
     #[test]
+    fn switches_and_lists_are_flags_too() {
+        let table = "a = true\nb = false\nc = [\"x=1\", \"y=2\"]\n"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            flags(&table).unwrap(),
+            words(&["--a", "--c=x=1", "--c=y=2"])
+        );
+    }
+
+    #[test]
     fn what_is_wrong_with_a_file_is_said_with_its_name() {
         let missing = expand(words(&["maitre", "serve", "--config=no/such.toml"])).unwrap_err();
         assert!(
@@ -101,7 +126,8 @@ mod tests {
         let path = file.path().to_str().unwrap();
         for (text, expected) in [
             ("max-seqs = ", "not a TOML file"),
-            ("max-seqs = [1]", "max-seqs"),
+            ("max-seqs = [[1]]", "max-seqs"),
+            ("[max-seqs]", "max-seqs"),
         ] {
             fs::write(file.path(), text).unwrap();
             let error = expand(words(&["maitre", "serve", "--config", path])).unwrap_err();

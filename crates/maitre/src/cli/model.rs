@@ -66,7 +66,8 @@ pub(crate) struct ModelArgs {
 /// Who goes first, what is remembered, what is promised.
 #[derive(Debug, Clone, Args)]
 struct SchedulingArgs {
-    /// Who is admitted first.
+    /// Who is admitted first. Under `fair` no tenant may have more places in the queue than are left to
+    /// all others.
     #[arg(long, default_value = "fcfs")]
     policy: PolicyArg,
     /// A tenant's share of the service under --policy fair, such as acme=3; others have 1. May be
@@ -91,7 +92,8 @@ struct SchedulingArgs {
     /// How long a request may be overtaken by others whose prefix is cached; 0 = never.
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     reorder_within_ms: u64,
-    /// Publish what the prefix cache gains and loses, for routers (AdminService.WatchCacheEvents).
+    /// Publish what the prefix cache gains and loses, for routers (AdminService.WatchCacheEvents). The
+    /// events carry the tokens of all tenants' prompts to whoever can reach the gRPC port.
     #[arg(long)]
     cache_events: bool,
 }
