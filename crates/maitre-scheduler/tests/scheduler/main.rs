@@ -21,4 +21,5 @@ mod properties;
 mod refusals;
 mod simulation;
 mod starvation;
+mod waste;
 mod world;

@@ -12,7 +12,7 @@ use crate::life::{Case, message_of};
 use crate::world::{Tally, World};
 
 /// Lives that the ordinary test run sees.
-const LIVES: u64 = 1500;
+const LIVES: u64 = 500;
 
 /// Events of the longest life.
 const EVENTS: usize = 120;
@@ -61,7 +61,7 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.copied,
         total.merged,
     ];
-    assert!(met.iter().all(|&times| times > 20), "{total:?}");
+    assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }
 
 /// Shrinks a case that fails and ends the test with it.
