@@ -8,6 +8,7 @@ mod examples;
 mod golden;
 mod lint;
 mod phases;
+mod simulate_faults;
 mod soak;
 mod test;
 
@@ -36,6 +37,8 @@ enum Command {
     Golden(golden::Arguments),
     /// Measure: `maitre bench` with the given arguments, or the kernels with `bench kernels`.
     Bench(bench::Arguments),
+    /// Drive the scheduler and the KV manager through random lives, with all invariants checked.
+    SimulateFaults(simulate_faults::Arguments),
     /// Send a server thousands of requests and see that its memory does not grow (Linux).
     Soak(soak::Arguments),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Examples => examples::run(),
         Command::Golden(arguments) => golden::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::SimulateFaults(arguments) => simulate_faults::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
     };
     match outcome {

@@ -3,10 +3,9 @@
 //! The tier holds a block under its name or not at all. A block that moves back leaves it; its place can be
 //! taken again only when the step that reads it is done.
 
-use std::collections::HashMap;
-
 use crate::BlockHash;
 use crate::lru::Lru;
+use crate::numbers::NumberMap;
 
 /// What became of a block that was offered to the tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub(crate) enum Stored {
 /// The places of the tier.
 #[derive(Debug, Clone)]
 pub(crate) struct HostTier {
-    by_hash: HashMap<BlockHash, u32>,
+    by_hash: NumberMap<BlockHash, u32>,
     /// Per place, the name of what it holds.
     names: Vec<Option<BlockHash>>,
     empty: Vec<u32>,
@@ -35,7 +34,7 @@ pub(crate) struct HostTier {
 impl HostTier {
     pub(crate) fn new(num_places: u32) -> Self {
         Self {
-            by_hash: HashMap::with_capacity(num_places as usize),
+            by_hash: NumberMap::with_capacity_and_hasher(num_places as usize, Default::default()),
             names: vec![None; num_places as usize],
             empty: (0..num_places).rev().collect(),
             used: Lru::new(num_places),

@@ -4,8 +4,7 @@
 //! the index knows the children of every name, so that a prompt which leaves a cached prefix in the middle of
 //! a block still finds the block that it shares the beginning of.
 
-use std::collections::HashMap;
-
+use crate::numbers::NumberMap;
 use crate::{BlockHash, BlockId};
 
 const NONE: BlockId = BlockId::NONE;
@@ -31,13 +30,13 @@ pub(crate) struct Record {
 #[derive(Debug, Clone)]
 pub(crate) struct PrefixIndex {
     block_size: usize,
-    by_hash: HashMap<BlockHash, BlockId>,
+    by_hash: NumberMap<BlockHash, BlockId>,
     /// Per block, its record if it is named.
     records: Vec<Option<Record>>,
     /// Per block, its tokens if it is named.
     tokens: Vec<u32>,
     /// Per name, its newest child.
-    newest_child: HashMap<BlockHash, BlockId>,
+    newest_child: NumberMap<BlockHash, BlockId>,
 }
 
 impl PrefixIndex {
@@ -45,11 +44,11 @@ impl PrefixIndex {
         let num_blocks = num_blocks as usize;
         Self {
             block_size: block_size as usize,
-            by_hash: HashMap::with_capacity(num_blocks),
+            by_hash: NumberMap::with_capacity_and_hasher(num_blocks, Default::default()),
             records: vec![None; num_blocks],
             // Zeroed pages are not touched before they are written.
             tokens: vec![0; num_blocks * block_size as usize],
-            newest_child: HashMap::with_capacity(num_blocks),
+            newest_child: NumberMap::with_capacity_and_hasher(num_blocks, Default::default()),
         }
     }
 

@@ -53,6 +53,7 @@ mod lru;
 mod manager;
 mod moves;
 mod naming;
+mod numbers;
 mod pool;
 mod prefix;
 mod table;

@@ -4,12 +4,12 @@
 //! full changes nothing. Whoever decides what to do when blocks run out sits above. What is shared between
 //! sequences, and what outlives them, is in `prefix.rs` and `naming.rs`.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::host::{HostTier, Stored};
 use crate::index::PrefixIndex;
 use crate::moves::{BlockMove, BlockMoves};
+use crate::numbers::NumberMap;
 use crate::pool::{Allocated, BlockPool};
 use crate::table::Table;
 use crate::{BlockId, CacheEvent, HashChain, KvConfig, KvError, Namespace, TableDelta};
@@ -41,7 +41,7 @@ pub struct KvManager {
     pub(crate) index: PrefixIndex,
     pub(crate) host: HostTier,
     /// Tables of the sequences that hold at least one block. Never iterated where order could show.
-    pub(crate) tables: HashMap<SeqId, Table>,
+    pub(crate) tables: NumberMap<SeqId, Table>,
     /// Planned since [`KvManager::take_moves`].
     pub(crate) moves: BlockMoves,
     /// Blocks that planned copies read, held until [`KvManager::settle`].
@@ -72,7 +72,7 @@ impl KvManager {
             pool: BlockPool::new(config.num_blocks),
             index: PrefixIndex::new(named_blocks, config.block_size),
             host: HostTier::new(config.num_host_blocks),
-            tables: HashMap::new(),
+            tables: NumberMap::default(),
             moves: BlockMoves::default(),
             sources: Vec::new(),
             places_in_use: 0,
@@ -156,9 +156,8 @@ impl KvManager {
     ///
     /// [`KvError::OutOfBlocks`] if the free blocks do not suffice; nothing has changed then.
     pub fn grow(&mut self, sequence: SeqId, tokens: usize) -> Result<(), KvError> {
-        let needed = self
-            .blocks_for(tokens)
-            .saturating_sub(self.block_table(sequence).len());
+        let held = self.block_table(sequence).len();
+        let needed = self.blocks_for(tokens).saturating_sub(held);
         if needed == 0 {
             return Ok(());
         }

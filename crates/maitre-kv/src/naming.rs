@@ -5,6 +5,9 @@
 //! computed in, the same bits: the sequence moves over to that block and gives its own back. So a name
 //! belongs to one block, and a sequence holds the blocks that its named prefix leads to, from which follows
 //! that a block is evicted before the one it depends on.
+//!
+//! A fork may share blocks that have no name yet. If one of the two has moved over and the other has not, the
+//! blocks they still share depend on different ones: the one that moved leaves it to the other to name them.
 
 use std::ops::Range;
 
@@ -30,13 +33,16 @@ impl KvManager {
         };
         for index in table.named.max(table.behind)..end.min(table.blocks.len()) {
             let own = table.blocks[index];
+            let is_shared = self.pool.ref_counts[own.0 as usize] > 1;
             match self.index.find(chain.hashes()[index]) {
+                None if table.has_left_others && is_shared => break,
                 None => {
                     self.name(own, chain, index, tokens);
                     self.announce(chain, index, tokens);
                 }
                 Some(known) if known == own => {}
                 Some(known) => {
+                    table.has_left_others |= is_shared;
                     self.pool.hold(known);
                     self.let_go(own);
                     table.replace(index, known);

@@ -201,6 +201,7 @@ impl KvManager {
             behind,
             named: from.named.min(whole),
             outdated: from.outdated,
+            has_left_others: from.has_left_others,
             told: 0,
         };
         let mut partial = (!tokens.is_multiple_of(block_size))

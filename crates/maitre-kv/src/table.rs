@@ -22,6 +22,9 @@ pub(crate) struct Table {
     pub(crate) named: usize,
     /// The cache was reset since the sequence began: its contents are not to be named any more.
     pub(crate) outdated: bool,
+    /// It moved over to another block while somebody else held the same as itself: who shares its further
+    /// blocks may not hold those before them.
+    pub(crate) has_left_others: bool,
     /// Entries that were told and have not changed since.
     pub(crate) told: usize,
 }

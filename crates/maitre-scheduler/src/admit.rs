@@ -88,11 +88,11 @@ impl Scheduler {
             again: request.preemptions > 0,
         });
         let num_tokens = request.unscheduled().min(draft.budget);
+        draft.add_span(&mut self.kv, place, &mut request, num_tokens);
         self.running.insert(place, request);
         if self.has_computed_prompt(place) {
             self.release_forks(place);
         }
-        self.plan_span(place, num_tokens, draft);
         true
     }
 

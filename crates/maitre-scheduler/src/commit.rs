@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use maitre_kv::KvManager;
+
 use crate::in_flight::{SpanInFlight, StepInFlight};
 use crate::policy::Service;
-use crate::request::Place;
+use crate::request::{Place, Request};
 use crate::{Outcome, RequestId, Scheduler, SchedulerError, StepId};
 
 impl Scheduler {
@@ -39,13 +41,26 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Pairs each span whose request still runs with its outcome.
+    /// Pairs each span whose request still runs with its outcome. Spans whose request is gone may be among
+    /// them. Outcomes in the order of the plan, as they usually are, need not be looked for.
     fn match_outcomes<'a>(
         &self,
         planned: &StepInFlight,
         outcomes: &'a [Outcome],
     ) -> Result<Vec<(SpanInFlight, &'a Outcome)>, SchedulerError> {
         let step = planned.step;
+        let pairs = || planned.spans.iter().copied().zip(outcomes);
+        let in_order = outcomes.len() == planned.spans.len()
+            && pairs().all(|(span, outcome)| span.request == outcome.request);
+        if in_order {
+            for (span, outcome) in pairs() {
+                let checked = check_token_count(step, span, outcome);
+                if checked.is_err() && self.running.contains_key(&span.place) {
+                    return checked.map(|()| Vec::new());
+                }
+            }
+            return Ok(pairs().collect());
+        }
         let mut by_request = HashMap::with_capacity(outcomes.len());
         for outcome in outcomes {
             let request = outcome.request;
@@ -89,36 +104,30 @@ impl Scheduler {
             if service.output_tokens > 0 {
                 self.policy.served(service);
             }
-            self.remember(span.place);
+            remember(&mut self.kv, span.place, request);
         }
+        let ends = outcome.failed || outcome.finished || request.tokens.len() >= request.full_len;
         if prompt_is_computed {
             self.release_forks(span.place);
         }
-        let Some(request) = self.running.get(&span.place) else {
-            return;
-        };
-        if outcome.failed || outcome.finished || request.tokens.len() >= request.full_len {
+        if ends {
             self.remove(span.place);
         }
     }
+}
 
-    /// Names the blocks that the request has filled, and gives back those behind its window.
-    fn remember(&mut self, place: Place) {
-        let Some(request) = self.running.get_mut(&place) else {
-            return;
-        };
-        let sequence = place.sequence();
-        let full = request.committed / self.config.kv.block_size as usize;
-        // A step in flight reads the table as it is; what is full now is named when it is back.
-        if request.write_cache && full > request.remembered && !request.is_in_flight() {
-            self.kv.extend_chain(&mut request.chain, &request.tokens);
-            self.kv
-                .commit(sequence, &request.chain, &request.tokens, request.committed);
-            request.remembered = full;
-        }
-        if self.config.kv.window.is_some() {
-            self.kv.release_behind(sequence, request.committed);
-        }
+/// Names the blocks that a request has filled, and gives back those behind its window.
+fn remember(kv: &mut KvManager, place: Place, request: &mut Request) {
+    let sequence = place.sequence();
+    let full = request.committed / kv.config().block_size as usize;
+    // A step in flight reads the table as it is; what is full now is named when it is back.
+    if request.write_cache && full > request.remembered && !request.is_in_flight() {
+        kv.extend_chain(&mut request.chain, &request.tokens);
+        kv.commit(sequence, &request.chain, &request.tokens, request.committed);
+        request.remembered = full;
+    }
+    if kv.config().window.is_some() {
+        kv.release_behind(sequence, request.committed);
     }
 }
 

@@ -13,27 +13,22 @@ use crate::schedule::Draft;
 use crate::{Preemption, RequestId, Scheduler};
 
 impl Scheduler {
-    /// Extends the table of a decoding request by its next token, at the cost of others if need be. There
-    /// is no room if it has turned out to be the victim itself, now or earlier in this round, or if a step
-    /// is in flight.
-    pub(crate) fn make_room(&mut self, place: Place, draft: &mut Draft) -> bool {
+    /// Extends the table of a decoding request by its next token, at the cost of others if need be, unless
+    /// it turns out to be the victim itself, now or earlier in this round. No step is in flight.
+    pub(crate) fn make_room(&mut self, place: Place, draft: &mut Draft) {
         let Some(request) = self.running.get(&place) else {
-            return false;
+            return;
         };
         let (needed_by, len) = (request.id, request.scheduled + 1);
         while self.kv.grow(place.sequence(), len).is_err() {
-            if !self.in_flight.is_empty() {
-                return false;
-            }
             let Some(victim) = self.victim() else {
-                return false;
+                return;
             };
             self.preempt(victim, needed_by, draft);
             if victim == place {
-                return false;
+                return;
             }
         }
-        true
     }
 
     /// Who loses its blocks next: what others hold too is not lost. Of two with as little to lose, the

@@ -6,7 +6,7 @@
 //! each of them can decode `block_size` more tokens before anybody has to be preempted; without
 //! it, a newcomer would take the last blocks and lose them, with all its work, a step later.
 
-use maitre_kv::BlockMoves;
+use maitre_kv::{BlockMoves, KvManager};
 
 use crate::in_flight::SpanInFlight;
 use crate::request::{Place, Request};
@@ -29,20 +29,55 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    fn new(step_id: StepId, budget: usize) -> Self {
+    fn new(step_id: StepId, budget: usize, num_spans: usize) -> Self {
         let plan = StepPlan {
             step_id,
             moves: BlockMoves::default(),
-            spans: Vec::new(),
+            spans: Vec::with_capacity(num_spans),
             admitted: Vec::new(),
             preempted: Vec::new(),
             expired: Vec::new(),
         };
         Self {
             plan,
-            spans: Vec::new(),
+            spans: Vec::with_capacity(num_spans),
             budget,
         }
+    }
+
+    /// Adds the next `num_tokens` known tokens of a running request, whose table covers them.
+    pub(crate) fn add_span(
+        &mut self,
+        kv: &mut KvManager,
+        place: Place,
+        request: &mut Request,
+        num_tokens: usize,
+    ) {
+        let positions = request.scheduled..request.scheduled + num_tokens;
+        let samples = positions.end == request.tokens.len();
+        let mut slots = Vec::with_capacity(num_tokens);
+        slots.extend(kv.slots(place.sequence(), positions.clone()));
+        let cached = request.cached.saturating_sub(positions.start);
+        let cached = cached.min(slots.len());
+        slots[..cached].fill(NO_SLOT);
+        self.plan.spans.push(PlannedSpan {
+            request: request.id,
+            first_position: positions.start,
+            tokens: request.tokens[positions.clone()].to_vec(),
+            context_len: positions.end,
+            slots,
+            table: kv.take_delta(place.sequence(), positions.end),
+            output_positions: output_positions(request, num_tokens, samples),
+            samples,
+        });
+        self.spans.push(SpanInFlight {
+            place,
+            request: request.id,
+            num_tokens,
+            samples,
+        });
+        self.budget -= num_tokens;
+        request.scheduled = positions.end;
     }
 }
 
@@ -54,7 +89,8 @@ impl Scheduler {
     /// is preempted while a step is in flight; it is empty if somebody would have to be. With [`MAX_STEPS_IN_FLIGHT`] steps in flight, the plan
     /// only says who expired.
     pub fn schedule(&mut self, now: Time) -> StepPlan {
-        let mut draft = Draft::new(self.next_step_id(), self.config.max_batched_tokens);
+        let budget = self.config.max_batched_tokens;
+        let mut draft = Draft::new(self.next_step_id(), budget, self.running.len());
         self.expire(now, &mut draft);
         if self.in_flight.len() < MAX_STEPS_IN_FLIGHT {
             let nobody_stalls = self.plan_decodes(&mut draft);
@@ -93,25 +129,31 @@ impl Scheduler {
     /// take a preemption, which takes an empty pipeline, and that would never come if others went on: then
     /// the step stays empty.
     fn plan_decodes(&mut self, draft: &mut Draft) -> bool {
-        let ready: Vec<Place> = self
-            .running
-            .iter()
-            .filter(|(_, request)| request.is_decoding() && request.unscheduled() > 0)
-            .map(|(&place, _)| place)
-            .collect();
-        let mut seated = Vec::with_capacity(ready.len());
-        for place in ready {
-            if self.make_room(place, draft) {
-                seated.push(place);
-            } else if !self.in_flight.is_empty() {
+        let kv = &mut self.kv;
+        let mut ready = self.running.iter().filter(|(_, request)| is_ready(request));
+        let all_have_room =
+            ready.all(|(place, request)| kv.grow(place.sequence(), request.scheduled + 1).is_ok());
+        if !all_have_room {
+            if !self.in_flight.is_empty() {
                 return false;
             }
+            self.make_room_for_all(draft);
         }
         self.limit_latency(draft);
-        for place in seated {
-            self.plan_span(place, 1, draft);
+        let ready = self.running.iter_mut();
+        for (&place, request) in ready.filter(|(_, request)| is_ready(request)) {
+            draft.add_span(&mut self.kv, place, request, 1);
         }
         true
+    }
+
+    /// Afterwards every request that runs and is ready to decode has its block.
+    fn make_room_for_all(&mut self, draft: &mut Draft) {
+        let ready = self.running.iter().filter(|(_, request)| is_ready(request));
+        let places: Vec<Place> = ready.map(|(&place, _)| place).collect();
+        for place in places {
+            self.make_room(place, draft);
+        }
     }
 
     /// Cuts the budget of a step that somebody's next token waits for to what the latency target allows.
@@ -131,52 +173,21 @@ impl Scheduler {
 
     /// Goes on with the prompts in progress, by arrival, until the budget ends.
     fn plan_prefills(&mut self, draft: &mut Draft) {
-        let in_progress: Vec<(Place, usize)> = self
-            .running
-            .iter()
-            .filter(|(_, request)| !request.is_decoding())
-            .map(|(&place, request)| (place, request.unscheduled()))
-            .collect();
-        for (place, unscheduled) in in_progress {
-            let num_tokens = unscheduled.min(draft.budget);
-            if num_tokens == 0 {
-                return;
+        for (&place, request) in &mut self.running {
+            let num_tokens = match request.is_decoding() {
+                true => 0,
+                false => request.unscheduled().min(draft.budget),
+            };
+            if num_tokens > 0 {
+                draft.add_span(&mut self.kv, place, request, num_tokens);
             }
-            self.plan_span(place, num_tokens, draft);
         }
     }
+}
 
-    /// Adds the next `num_tokens` known tokens of a running request, whose table covers them.
-    pub(crate) fn plan_span(&mut self, place: Place, num_tokens: usize, draft: &mut Draft) {
-        let Some(request) = self.running.get_mut(&place) else {
-            return;
-        };
-        let positions = request.scheduled..request.scheduled + num_tokens;
-        let samples = positions.end == request.tokens.len();
-        let cached = request.cached;
-        let slots = positions
-            .clone()
-            .zip(self.kv.slots(place.sequence(), positions.clone()));
-        let slots = slots.map(|(position, slot)| if position < cached { NO_SLOT } else { slot });
-        draft.plan.spans.push(PlannedSpan {
-            request: request.id,
-            first_position: positions.start,
-            tokens: request.tokens[positions.clone()].to_vec(),
-            context_len: positions.end,
-            slots: slots.collect(),
-            table: self.kv.take_delta(place.sequence(), positions.end),
-            output_positions: output_positions(request, num_tokens, samples),
-            samples,
-        });
-        draft.spans.push(SpanInFlight {
-            place,
-            request: request.id,
-            num_tokens,
-            samples,
-        });
-        draft.budget -= num_tokens;
-        request.scheduled = positions.end;
-    }
+/// Whether the request's next token can be computed: it decodes, and no step in flight samples it.
+fn is_ready(request: &Request) -> bool {
+    request.is_decoding() && request.unscheduled() > 0
 }
 
 /// The offsets in the request's next span whose logits somebody still waits for.

@@ -341,7 +341,8 @@ impl Scheduler {
         self.kv.reset_prefix_cache()
     }
 
-    /// What became reusable and what no longer is, since the last call; nothing unless
+    /// What became reusable and what no longer is, since the last call: to be taken after every commit, since
+    /// it is kept until then. Nothing unless
     /// [`KvConfig::events`](maitre_kv::KvConfig::events) asks for it.
     pub fn take_cache_events(&mut self) -> Vec<CacheEvent> {
         self.kv.take_events()

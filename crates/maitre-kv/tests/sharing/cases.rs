@@ -137,3 +137,21 @@ fn what_is_in_both_tiers_is_not_gone_with_one() {
     assert_eq!(world.kv.counts().swapped_out, 2);
     assert!(world.finds(world.chain(0, &counted(4)).hashes()[0]));
 }
+
+/// The parent moves over to equal blocks, and the fork, which has not, still holds its own: what both share
+/// behind them must not be remembered as the continuation of what only one of them holds.
+#[test]
+fn who_moved_over_leaves_it_to_its_fork_to_name_what_both_hold() {
+    let mut world = World::new(KvConfig::new(12, 2));
+    world.admit(1, 0, &counted(4), true, 0);
+    world.compute(1, &[], false);
+    world.admit(2, 0, &counted(2), true, 0);
+    world.compute(2, &[], true);
+    assert!(world.fork(1, 3));
+    world.compute(1, &[7], true);
+    assert_eq!(world.kv.named_blocks(), 1);
+    world.release(2);
+    world.release(1);
+    world.compute(3, &[8], true);
+    assert_eq!(world.kv.named_blocks(), 2);
+}

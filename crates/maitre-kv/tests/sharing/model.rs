@@ -18,6 +18,8 @@ struct Sequence {
     blocks: Vec<usize>,
     named: usize,
     outdated: bool,
+    /// It moved over to an equal block while a fork held the same.
+    has_left_others: bool,
 }
 
 /// What a prompt finds: blocks of the pool, blocks of the host tier, tokens of one block more.
@@ -214,7 +216,7 @@ impl Model {
         let sequence_blocks = Sequence {
             blocks,
             named,
-            outdated: false,
+            ..Sequence::default()
         };
         self.sequences.insert(sequence, sequence_blocks);
         Some(named * self.block_size + agree)
@@ -238,6 +240,7 @@ impl Model {
             blocks,
             named: parent.named.min(whole),
             outdated: parent.outdated,
+            has_left_others: parent.has_left_others,
         };
         self.sequences.insert(child, sequence);
         true
@@ -276,10 +279,13 @@ impl Model {
         for index in it.named..full {
             let name = self.name_of(namespace, tokens, index);
             let own = it.blocks[index];
+            let is_shared = self.blocks[&own].holders > 1;
             match self.find(&name) {
+                None if it.has_left_others && is_shared => break,
                 None => self.name(own, name),
                 Some(known) if known == own => {}
                 Some(known) => {
+                    it.has_left_others |= is_shared;
                     self.hold(known);
                     self.let_go(own);
                     it.blocks[index] = known;

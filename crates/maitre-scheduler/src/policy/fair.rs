@@ -5,10 +5,13 @@
 //! counter is next. A tenant that comes back after it had nothing waiting is lifted to the smallest counter
 //! among those that wait: absence earns no credit.
 //!
-//! **The bound** (their theorem 4.4): as long as two tenants both have requests waiting, the services they get,
-//! each divided by its weight, never differ by more than
-//! `2 * max(PROMPT_TOKEN_COST * longest prompt, OUTPUT_TOKEN_COST * tokens that run at a time)` divided by the
-//! smaller weight. A tenant that sends a hundred times as many requests gets no more.
+//! **The bound** (after their theorem 4.4): as long as two tenants both have requests waiting, the services they
+//! get, each divided by its weight, never differ by more than the sum of what each can be ahead, which is
+//! `(PROMPT_TOKEN_COST * L + OUTPUT_TOKEN_COST * M) / weight` with the longest prompt `L` and the most output
+//! tokens `M` that the requests running at a time may get, `max_seqs` times the longest output. For a tenant is
+//! admitted only while nobody who waits has a smaller counter: from then on it is charged that one prompt and
+//! what its running requests still generate, before the other has to have caught up. A tenant that sends a
+//! hundred times as many requests gets no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -10,6 +10,9 @@
 )]
 
 mod commits;
+mod fairness;
+mod flow;
+mod latency;
 mod life;
 mod model;
 mod oracle;
@@ -17,4 +20,6 @@ mod plans;
 mod properties;
 mod refusals;
 mod simulation;
+mod starvation;
+mod waste;
 mod world;

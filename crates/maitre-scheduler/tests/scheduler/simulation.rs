@@ -12,7 +12,7 @@ use crate::life::{Case, message_of};
 use crate::world::{Tally, World};
 
 /// Lives that the ordinary test run sees.
-const LIVES: u64 = 1500;
+const LIVES: u64 = 500;
 
 /// Events of the longest life.
 const EVENTS: usize = 120;
@@ -57,14 +57,21 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.hits,
         total.forked,
         total.resets,
+        total.swapped_in,
+        total.copied,
+        total.merged,
     ];
-    assert!(met.iter().all(|&times| times > 20), "{total:?}");
+    assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }
 
 /// Shrinks a case that fails and ends the test with it.
 fn report(seed: u64, case: Case) {
     let config = case.config;
-    let Some(failure) = case.shrunk_failure() else {
+    // It fails hundreds of times on the way; the last message is the one that counts.
+    std::panic::set_hook(Box::new(|_| {}));
+    let failure = case.shrunk_failure();
+    drop(std::panic::take_hook());
+    let Some(failure) = failure else {
         panic!("seed {seed} failed once, but not again: something in it is not deterministic");
     };
     let (message, calls) = (failure.message, failure.calls);
@@ -80,7 +87,8 @@ fn replay_case(text: &str) {
     let seed = seed.and_then(|seed| seed.parse().ok());
     let config = Case::random(seed.expect("a line `# seed NUMBER`"), EVENTS).config;
     let mut world = World::new(config);
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
+    let calls = text.lines().filter(|line| !line.starts_with('#'));
+    for line in calls.take_while(|line| !line.is_empty()) {
         world.make(line.parse::<Call>().unwrap());
     }
     println!("{}", world.log);

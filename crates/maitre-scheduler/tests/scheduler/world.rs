@@ -85,6 +85,9 @@ pub(crate) struct Tally {
     pub(crate) hits: u64,
     pub(crate) forked: u64,
     pub(crate) resets: u64,
+    pub(crate) swapped_in: u64,
+    pub(crate) copied: u64,
+    pub(crate) merged: u64,
 }
 
 impl Tally {
@@ -100,6 +103,9 @@ impl Tally {
         self.hits += other.hits;
         self.forked += other.forked;
         self.resets += other.resets;
+        self.swapped_in += other.swapped_in;
+        self.copied += other.copied;
+        self.merged += other.merged;
     }
 }
 
@@ -400,6 +406,10 @@ impl World {
             self.commit(&Mishaps::default());
         }
         assert_eq!(self.scheduler.kv_usage().used, 0, "blocks leaked");
+        let counts = self.scheduler.counts().kv;
+        self.tally.swapped_in = counts.swapped_in;
+        self.tally.copied = counts.copied;
+        self.tally.merged = counts.merged;
         let ended = self.completed.len() + self.ended_otherwise.len();
         assert_eq!(ended as u64, self.num_added, "every request ends once");
     }
