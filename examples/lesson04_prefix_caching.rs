@@ -331,7 +331,7 @@ async fn documents(engine: &Engine) -> Result<()> {
 // ---- Who shares with whom.
 
 async fn sharing(engine: &Engine) -> Result<()> {
-    const LENGTH: usize = 96;
+    const LENGTH: usize = 6 * BLOCK_SIZE;
     /// All but the last token, which has to be computed for its logits.
     const ALL: u32 = LENGTH as u32 - 1;
     engine.reset_prefix_cache().await?;
