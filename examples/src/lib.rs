@@ -1,6 +1,8 @@
-//! What the lessons share: timed answers, operators at work, tables on the terminal, pictures beside
-//! them.
+//! What the lessons share: timed answers, schedules without a model, operators at work, tables on the
+//! terminal, pictures beside them.
 
+pub mod block_map;
+pub mod dry_run;
 pub mod heldout;
 pub mod layer;
 pub mod numbers;

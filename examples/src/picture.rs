@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
 
 /// The colours of the series, told apart by most eyes (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 5] = [
+pub(crate) const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -35,7 +35,7 @@ pub struct Bar {
 }
 
 /// Where pictures go: `target/lessons/NAME.svg` below the current directory.
-fn file(name: &str) -> Result<PathBuf> {
+pub(crate) fn file(name: &str) -> Result<PathBuf> {
     let folder = Path::new("target/lessons");
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     Ok(folder.join(format!("{name}.svg")))
@@ -112,6 +112,16 @@ pub fn gantt(name: &str, title: &str, phases: &[&str], bars: &[Bar]) -> Result<P
         .fold(1.0, f64::max)
         * 1.02;
     let rows = bars.len() as i32;
+    // A legend with a line for each phase covers about as many bars.
+    let on_top = bars
+        .iter()
+        .take(phases.len())
+        .flat_map(|bar| bar.ends.last());
+    let legend = if on_top.fold(0.0_f64, |last, end| last.max(*end)) < 0.7 * right {
+        SeriesLabelPosition::UpperRight
+    } else {
+        SeriesLabelPosition::LowerRight
+    };
     let draw = || -> Result<(), Box<dyn std::error::Error>> {
         let area = SVGBackend::new(&path, (760, 90 + 26 * bars.len() as u32)).into_drawing_area();
         area.fill(&WHITE)?;
@@ -161,7 +171,7 @@ pub fn gantt(name: &str, title: &str, phases: &[&str], bars: &[Bar]) -> Result<P
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(legend.clone())
             .background_style(WHITE.mix(0.9))
             .border_style(BLACK.mix(0.3))
             .draw()?;

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use maitre::{Engine, EngineError, Event, Finished, GenerateRequest};
+use maitre::{Engine, EngineError, Event, Finished, GenerateRequest, Generation};
 
 /// An answer and when its parts arrived.
 #[derive(Debug, Clone)]
 pub struct TimedAnswer {
     /// The text.
     pub text: String,
+    /// Its tokens.
+    pub ids: Vec<u32>,
     /// When it was asked for.
     pub asked: Instant,
     /// When each token arrived.
@@ -47,17 +49,35 @@ impl TimedAnswer {
 /// Whatever the engine refuses it or ends it with.
 pub async fn ask(engine: &Engine, request: GenerateRequest) -> Result<TimedAnswer, EngineError> {
     let asked = Instant::now();
-    let mut generation = engine.generate(request).await?;
-    let (mut text, mut tokens) = (String::new(), Vec::new());
+    let generation = engine.generate(request).await?;
+    read(asked, generation, |_| ()).await
+}
+
+/// Reads an answer to its end and tells `arrived`, at every token, how many there are.
+///
+/// # Errors
+///
+/// Whatever the engine ends it with.
+pub async fn read(
+    asked: Instant,
+    mut generation: Generation,
+    mut arrived: impl FnMut(usize) + Send,
+) -> Result<TimedAnswer, EngineError> {
+    let (mut text, mut ids, mut tokens) = (String::new(), Vec::new(), Vec::new());
     while let Some(event) = generation.next().await {
         match event? {
             Event::Delta(delta) => {
                 text.push_str(&delta.text);
-                tokens.extend(delta.token_ids.iter().map(|_| Instant::now()));
+                for id in delta.token_ids {
+                    ids.push(id);
+                    tokens.push(Instant::now());
+                    arrived(tokens.len());
+                }
             }
             Event::Finished(end) => {
                 return Ok(TimedAnswer {
                     text,
+                    ids,
                     asked,
                     tokens,
                     end,
@@ -67,6 +87,29 @@ pub async fn ask(engine: &Engine, request: GenerateRequest) -> Result<TimedAnswe
         }
     }
     Err(EngineError::Stopped)
+}
+
+/// Submits all of `requests`, one after the other without waiting for any answer, so that they queue in
+/// this order; then runs them to their ends.
+///
+/// # Errors
+///
+/// The first error of any of them.
+pub async fn ask_in_order(
+    engine: &Engine,
+    requests: Vec<GenerateRequest>,
+) -> anyhow::Result<Vec<TimedAnswer>> {
+    let mut tasks = Vec::new();
+    for request in requests {
+        let asked = Instant::now();
+        let generation = engine.generate(request).await?;
+        tasks.push(tokio::spawn(read(asked, generation, |_| ())));
+    }
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await??);
+    }
+    Ok(answers)
 }
 
 /// Runs all of `requests` at the same time.
