@@ -168,6 +168,24 @@ pub enum ModelError {
         source: TensorError,
     },
 
+    /// A norm or a bias of a model that is to be quantized holds NaN or an infinity: what passes
+    /// it could not be rounded to integers either.
+    #[error(
+        "cannot quantize to {format}: `{tensor}` is {value} at element {at}, and activations that \
+         meet it fit no integer; the file may be damaged: load it as f32 or bf16, or download it \
+         again"
+    )]
+    NonFiniteVector {
+        /// The tensor's name.
+        tensor: String,
+        /// The format asked for.
+        format: WeightFormat,
+        /// The element.
+        at: usize,
+        /// The number.
+        value: f32,
+    },
+
     /// A limit of the runner makes no sense.
     #[error("runner setting {name} = {found}; expected {expected}")]
     RunnerLimit {

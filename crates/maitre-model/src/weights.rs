@@ -96,14 +96,22 @@ impl WeightSource {
         })
     }
 
-    /// The tensors `(name, len)`, one after the other, in f32.
-    fn vector(&self, parts: &[(String, usize)]) -> Result<Buffer, ModelError> {
+    /// The tensors `(name, len)`, one after the other, in f32, for matrices in `format`.
+    fn vector(
+        &self,
+        parts: &[(String, usize)],
+        format: WeightFormat,
+    ) -> Result<Buffer, ModelError> {
         let mut values = Vec::new();
         for (name, len) in parts {
-            match self {
-                Self::Checkpoint(files) => values.extend(widen(&files.take(name, &[*len])?)),
-                Self::Random(weights) => values.extend(weights.vector(name, *len)),
+            let part = match self {
+                Self::Checkpoint(files) => widen(&files.take(name, &[*len])?),
+                Self::Random(weights) => weights.vector(name, *len),
+            };
+            if format.is_quantized() {
+                check_finite(name, &part, format)?;
             }
+            values.extend(part);
         }
         Ok(Buffer::from_f32s(&values)?)
     }
@@ -227,14 +235,14 @@ impl Loader<'_> {
             self.source
                 .matrix(self.backend, &named("weight"), cols, self.format, gated)?;
         let bias = biased
-            .then(|| self.source.vector(&named("bias")))
+            .then(|| self.source.vector(&named("bias"), self.format))
             .transpose()?;
         Ok(Linear { weight, bias })
     }
 
     fn norm(&self, name: &str) -> Result<Buffer, ModelError> {
         let part = (name.to_owned(), self.config.hidden_size);
-        self.source.vector(&[part])
+        self.source.vector(&[part], self.format)
     }
 
     /// The norm over each head, in the families that have one.
@@ -242,7 +250,10 @@ impl Loader<'_> {
         self.config
             .architecture
             .normalises_heads()
-            .then(|| self.source.vector(&[(name, self.config.head_dim)]))
+            .then(|| {
+                let part = (name, self.config.head_dim);
+                self.source.vector(&[part], self.format)
+            })
             .transpose()
     }
 }
@@ -256,6 +267,19 @@ fn tied_name(files: &Checkpoint, shape: &[usize]) -> Result<&'static str, ModelE
             Err(ModelError::UntiedWeights)
         }
         _ => Ok(EMBEDDING),
+    }
+}
+
+/// Refuses a vector that would make activations which no integer can stand for.
+fn check_finite(name: &str, values: &[f32], format: WeightFormat) -> Result<(), ModelError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(ModelError::NonFiniteVector {
+            tensor: name.to_owned(),
+            format,
+            at,
+            value: values[at],
+        }),
     }
 }
 

@@ -117,6 +117,35 @@ fn inspect_counts_parameters_and_bytes() {
 }
 
 #[test]
+fn inspect_counts_the_cache_in_the_dtype_asked_for() {
+    let heads = 6 * 2 * 2;
+    for (asked, beside_f32, beside_int4) in [
+        ("auto", ("f32", heads * 64 * 4), ("bf16", heads * 64 * 2)),
+        ("f32", ("f32", heads * 64 * 4), ("f32", heads * 64 * 4)),
+        ("bf16", ("bf16", heads * 64 * 2), ("bf16", heads * 64 * 2)),
+        // A scale for each key and each value.
+        (
+            "int8",
+            ("int8", heads * (64 + 4)),
+            ("int8", heads * (64 + 4)),
+        ),
+    ] {
+        let output = maitre(&["inspect", "--json", "--kv-dtype", asked]);
+        let facts: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        for (weights, (kv, bytes)) in [("f32", beside_f32), ("int4", beside_int4)] {
+            let entry = &facts["dtypes"][weights];
+            assert_eq!(entry["kv_dtype"], kv, "{asked}, {weights}");
+            assert_eq!(entry["kv_bytes_per_token"], bytes, "{asked}, {weights}");
+        }
+    }
+    let text = stdout(&maitre(&["inspect", "--kv-dtype", "int8"]));
+    assert_eq!(text.matches("int8              1632").count(), 5, "{text}");
+    let refused = maitre(&["inspect", "--kv-dtype", "int2"]);
+    assert!(stderr(&refused).contains("[possible values: auto, f32, bf16, int8]"));
+    assert!(stdout(&maitre(&["inspect", "--help"])).contains("--kv-dtype"));
+}
+
+#[test]
 fn bench_reports_in_json_and_into_a_directory() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().to_str().unwrap();

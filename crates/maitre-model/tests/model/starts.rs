@@ -246,21 +246,47 @@ fn random_weights_need_only_a_configuration() {
     assert_eq!(all_logits(&mut runner, 7).len(), 7);
 }
 
+/// One tensor of every kind.
+const KINDS: [&str; 6] = [
+    "model.embed_tokens.weight",
+    "model.layers.0.self_attn.k_proj.weight",
+    "model.layers.1.mlp.down_proj.weight",
+    "model.layers.1.post_attention_layernorm.weight",
+    "model.layers.0.self_attn.q_norm.weight",
+    "model.layers.1.self_attn.v_proj.bias",
+];
+
 #[test]
 fn a_tensor_that_cannot_be_quantized_is_named() {
-    let directory = copy("qwen3-f32-tied");
-    let path = directory.path().join(WEIGHTS);
-    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
-    let name = "model.layers.0.self_attn.k_proj.weight";
-    let damaged = (&tensors[name] * f64::NAN).unwrap();
-    tensors.insert(name.to_owned(), damaged);
-    candle_core::safetensors::save(&tensors, &path).unwrap();
-    for format in ["int8", "int4-g32"] {
-        let error = load(directory.path(), &in_dtype(format.parse().unwrap())).unwrap_err();
-        let message = error.to_string();
-        assert_eq!(message, format!("cannot quantize `{name}` to {format}"));
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("is NaN"), "{cause}");
+    for (name, number) in KINDS
+        .into_iter()
+        .zip([f32::NAN, f32::INFINITY, -f32::INFINITY].repeat(2))
+    {
+        let directory = copy("qwen3-bf16-untied-bias-v4");
+        let mut spoilt = 0;
+        edit_weights(directory.path(), |tensors| {
+            let tensor = &tensors[name];
+            let values = tensor
+                .flatten_all()
+                .unwrap()
+                .to_dtype(candle_core::DType::F32);
+            let mut values = values.unwrap().to_vec1::<f32>().unwrap();
+            spoilt = values.len() - 1;
+            values[spoilt] = number;
+            let damaged = Tensor::from_vec(values, tensor.shape(), &Device::Cpu).unwrap();
+            tensors.insert(name.to_owned(), damaged);
+        });
+        for format in ["int8", "int4-g32"] {
+            let error = load(directory.path(), &in_dtype(format.parse().unwrap())).unwrap_err();
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let message = format!("{error}: {}", cause.unwrap_or_default());
+            for part in ["cannot quantize", name, &format!("is {number}"), "download"] {
+                assert!(message.contains(part), "{message:?} lacks {part:?}");
+            }
+            if let ModelError::NonFiniteVector { at, .. } = error {
+                assert_eq!(at, spoilt);
+            }
+        }
+        load(directory.path(), &in_dtype(WeightFormat::Bf16)).unwrap();
     }
-    load(directory.path(), &in_dtype(WeightFormat::Bf16)).unwrap();
 }

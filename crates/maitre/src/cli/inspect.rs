@@ -8,13 +8,16 @@ use maitre::{KvFormat, WeightFormat};
 use maitre_model::ModelConfig;
 use serde_json::json;
 
-use super::model::source;
+use super::model::{KvDTypeArg, source};
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// `bundled`, a directory in Hugging Face's layout, or ORG/NAME on the Hub.
     #[arg(long, default_value = "bundled", value_name = "MODEL")]
     model: String,
+    /// Dtype of the KV cache to count with; auto = f32 for f32 weights, else bf16.
+    #[arg(long, default_value = "auto")]
+    kv_dtype: KvDTypeArg,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -36,11 +39,13 @@ pub(crate) async fn run(args: InspectArgs) -> Result<()> {
         .with_context(|| format!("{source} has no config.json"))?;
     let config = ModelConfig::from_json(&json)?;
     let available = maitre::available_memory();
+    let dtypes = DTYPES.map(|(weights, kv)| (weights, args.kv_dtype.format().unwrap_or(kv)));
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", as_json(&config, available))?;
+        writeln!(out, "{}", as_json(&config, &dtypes, available))?;
     } else {
-        write!(out, "{}", as_text(&source.to_string(), &config, available))?;
+        let name = source.to_string();
+        write!(out, "{}", as_text(&name, &config, &dtypes, available))?;
     }
     Ok(())
 }
@@ -56,7 +61,12 @@ fn kv_tokens(
     Some(left / config.kv_bytes_per_token(kv))
 }
 
-fn as_text(name: &str, config: &ModelConfig, available: Option<u64>) -> String {
+fn as_text(
+    name: &str,
+    config: &ModelConfig,
+    dtypes: &[(WeightFormat, KvFormat)],
+    available: Option<u64>,
+) -> String {
     let mut text = format!(
         "{name}: {}\n\
          parameters          {:.2} M\n\
@@ -93,7 +103,7 @@ fn as_text(name: &str, config: &ModelConfig, available: Option<u64>) -> String {
         "KV bytes/token",
         "tokens beside it",
     );
-    for (weights, kv) in DTYPES {
+    for &(weights, kv) in dtypes {
         text += &format!(
             "{:<8}{:>14}{:>8}{:>18}{:>22}\n",
             weights.to_string(),
@@ -107,10 +117,14 @@ fn as_text(name: &str, config: &ModelConfig, available: Option<u64>) -> String {
     text
 }
 
-fn as_json(config: &ModelConfig, available: Option<u64>) -> serde_json::Value {
-    let dtypes: serde_json::Map<_, _> = DTYPES
-        .into_iter()
-        .map(|(weights, kv)| {
+fn as_json(
+    config: &ModelConfig,
+    dtypes: &[(WeightFormat, KvFormat)],
+    available: Option<u64>,
+) -> serde_json::Value {
+    let dtypes: serde_json::Map<_, _> = dtypes
+        .iter()
+        .map(|&(weights, kv)| {
             let entry = json!({
                 "weight_bytes": config.weight_bytes(weights),
                 "kv_dtype": kv.to_string(),

@@ -175,11 +175,23 @@ fn parse_dtype(text: &str) -> Result<WeightDType, String> {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum KvDTypeArg {
+pub(crate) enum KvDTypeArg {
     Auto,
     F32,
     Bf16,
     Int8,
+}
+
+impl KvDTypeArg {
+    /// The format asked for; `None` for the one that goes with the weights.
+    pub(crate) fn format(self) -> Option<KvFormat> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(KvFormat::F32),
+            Self::Bf16 => Some(KvFormat::Bf16),
+            Self::Int8 => Some(KvFormat::Int8),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -195,12 +207,7 @@ impl ModelArgs {
         let (Device::Auto | Device::Cpu) = self.device;
         let mut builder = maitre::Engine::builder(source(&self.model).await?)
             .dtype(self.dtype.0)
-            .kv_dtype(match self.kv_dtype {
-                KvDTypeArg::Auto => None,
-                KvDTypeArg::F32 => Some(KvFormat::F32),
-                KvDTypeArg::Bf16 => Some(KvFormat::Bf16),
-                KvDTypeArg::Int8 => Some(KvFormat::Int8),
-            })
+            .kv_dtype(self.kv_dtype.format())
             .load_format(match self.load_format {
                 LoadFormatArg::Auto => LoadFormat::Auto,
                 LoadFormatArg::Random => LoadFormat::Random {
