@@ -60,6 +60,7 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
                     ("limit_ms", &ms(limit)),
                 ],
             );
+            details.add_quota_failure_violation("queue wait", &message);
             details.set_retry_info(Some(*retry_after));
             with(Code::ResourceExhausted, message, details)
         }
@@ -286,6 +287,43 @@ mod tests {
                     retry_after: ms(250),
                 },
                 (Code::ResourceExhausted, "QUEUE_FULL", false, Some(ms(250))),
+            ),
+            (
+                EngineError::TenantQueueFull {
+                    own: 4,
+                    free: 2,
+                    unit: "sequences",
+                    retry_after: ms(70),
+                },
+                (
+                    Code::ResourceExhausted,
+                    "TENANT_QUEUE_FULL",
+                    false,
+                    Some(ms(70)),
+                ),
+            ),
+            (
+                EngineError::QueueTokensFull {
+                    queued_tokens: 9,
+                    new_tokens: 3,
+                    limit: 10,
+                    retry_after: ms(80),
+                },
+                (
+                    Code::ResourceExhausted,
+                    "QUEUE_TOKENS_FULL",
+                    false,
+                    Some(ms(80)),
+                ),
+            ),
+            (
+                EngineError::Overloaded {
+                    estimate: ms(900),
+                    limit: ms(500),
+                    whose: "this server allows",
+                    retry_after: ms(400),
+                },
+                (Code::ResourceExhausted, "OVERLOADED", false, Some(ms(400))),
             ),
             (
                 EngineError::QueueTimeout,

@@ -439,11 +439,60 @@ fn settings_that_cannot_work_are_refused_with_ones_that_do() {
             &["--max-queue", "at most 16777216"],
         ),
         (
-            &["--kv-cache-bytes", "1000"],
-            &["--kv-cache-bytes", "at least 6291456"],
+            &["--max-queued-tokens", "0"],
+            &["--max-queued-tokens", "at least 1"],
+        ),
+        (
+            &["--itl-target-ms", "0"],
+            &["--itl-target-ms", "at least 1"],
+        ),
+        (
+            &["--policy", "fair", "--max-queue-wait-ms", "5"],
+            &["--max-queue-wait-ms is 5", "--policy fcfs"],
+        ),
+        (
+            &["--tenant-weight", "acme=3"],
+            &["--tenant-weight is acme=3", "--policy fair"],
+        ),
+        (
+            &["--no-prefix-cache", "--host-kv-bytes", "9999999"],
+            &["--host-kv-bytes", "0 with --no-prefix-cache"],
+        ),
+        (
+            &["--no-prefix-cache", "--cache-events"],
+            &["--cache-events is on", "nothing to tell"],
+        ),
+        (
+            &["--host-kv-bytes", "10"],
+            &["--host-kv-bytes is 10", "at least 49152, one block"],
+        ),
+        (
+            &["--host-kv-bytes", "18446744073709551615"],
+            &["--host-kv-bytes", "at most"],
         ),
     ] {
-        let said = fails(&[&["generate", "--prompt", "x"], arguments].concat(), 1);
+        let said = fails(&[&["generate", "--prompt", "x"], arguments].concat(), 2);
+        for word in expected {
+            assert!(
+                said.contains(word),
+                "{arguments:?}: {word:?} is missing in: {said}"
+            );
+        }
+    }
+    for (arguments, expected) in [
+        (
+            ["--kv-cache-bytes", "1000"],
+            ["--kv-cache-bytes", "at least 6291456"],
+        ),
+        (
+            ["--host-kv-bytes", "100000000000000"],
+            ["host KV 99999999983616", "--host-kv-bytes"],
+        ),
+    ] {
+        let said = fails(
+            &[&["generate", "--prompt", "x"][..], &arguments].concat(),
+            1,
+        );
         for word in expected {
             assert!(
                 said.contains(word),

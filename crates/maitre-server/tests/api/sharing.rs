@@ -118,6 +118,13 @@ async fn a_router_hears_what_is_cached_and_is_told_when_nobody_speaks() {
         }
     }
 
+    // A listener that stays does not hold up the end.
+    house.stop.send(()).unwrap();
+    let end = soon(events.message()).await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+    assert_eq!(end.get_details_error_info().unwrap().reason, "DRAINING");
+    soon(house.served).await.unwrap().unwrap();
+
     let silent = House::open().await;
     let watch = silent
         .admin()
