@@ -67,9 +67,6 @@ fn paging_wastes_less_than_a_twenty_fifth() {
         "of {REQUESTS} requests: paging wastes {paged:.2} % of what it allocates, a contiguous reservation of \
          {MAX_MODEL_LEN} tokens each would waste {contiguous:.1} %; {preemptions} preemptions"
     );
-    assert!(
-        allocated >= used,
-        "blocks are counted for each of their holders"
-    );
+    assert!(10 * used > 8 * blocks, "the pool was not busy");
     assert!(paged < 4.0, "{paged} % wasted");
 }
