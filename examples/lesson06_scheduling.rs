@@ -351,7 +351,7 @@ fn serve(policy: PolicyKind) -> Result<BTreeMap<&'static str, Service>> {
         while let Some((id, (_, group))) = coming.next_if(|(_, (step, _))| *step <= now) {
             let mut request =
                 NewRequest::new(id as u64, vec![id as u32; group.prompt], group.output);
-            request.tenant = TenantId(group.tenant);
+            request.tenant = TenantId(group.tenant.into());
             request.priority = group.priority;
             request.arrival = house.now();
             request.deadline = group

@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    fn of(tenant: u32, tokens: usize, at: u64) -> Queued {
+    fn of(tenant: u64, tokens: usize, at: u64) -> Queued {
         Queued {
             tokens,
             tenant: TenantId(tenant),

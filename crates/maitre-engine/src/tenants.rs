@@ -20,7 +20,7 @@ impl Tenants {
     /// The tenant's account: a keyed hash of the name, so that nobody can choose to share another's.
     pub(crate) fn id(&self, tenant: &str) -> TenantId {
         let hash = Namespace::new(&self.key, &[b"account", tenant.as_bytes()]);
-        TenantId(hash.root().0 as u32)
+        TenantId(hash.root().0 as u64)
     }
 
     /// The tenant's share relative to others'.

@@ -44,6 +44,8 @@ pub struct KvManager {
     pub(crate) tables: NumberMap<SeqId, Table>,
     /// Planned since [`KvManager::take_moves`].
     pub(crate) moves: BlockMoves,
+    /// Per place of the host tier that they write, which move out does.
+    places_planned: NumberMap<u32, usize>,
     /// Blocks that planned copies read, held until [`KvManager::settle`].
     pub(crate) sources: Vec<BlockId>,
     /// Places of the host tier that planned moves read, likewise.
@@ -74,6 +76,7 @@ impl KvManager {
             host: HostTier::new(config.num_host_blocks),
             tables: NumberMap::default(),
             moves: BlockMoves::default(),
+            places_planned: NumberMap::default(),
             sources: Vec::new(),
             places_in_use: 0,
             offload: true,
@@ -262,6 +265,7 @@ impl KvManager {
     /// What a sequence was admitted with has to be taken before the sequence is released, and settled
     /// before too: what is still to be copied into or out of a block cannot be evicted yet.
     pub fn take_moves(&mut self) -> BlockMoves {
+        self.places_planned.clear();
         std::mem::take(&mut self.moves)
     }
 
@@ -332,12 +336,16 @@ impl KvManager {
     }
 
     fn plan_swap_out(&mut self, block: BlockId, place: u32) {
-        // A block that was to go to this place in the same step has lost it again.
-        self.moves.swap_out.retain(|moved| moved.to != place);
-        self.moves.swap_out.push(BlockMove {
+        let moved = BlockMove {
             from: block.0,
             to: place,
-        });
+        };
+        let last = self.moves.swap_out.len();
+        match *self.places_planned.entry(place).or_insert(last) {
+            // A block that was to go to this place in the same step has lost it again.
+            earlier if earlier < last => self.moves.swap_out[earlier] = moved,
+            _ => self.moves.swap_out.push(moved),
+        }
         self.counts.swapped_out += 1;
     }
 

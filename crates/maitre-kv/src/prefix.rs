@@ -52,6 +52,22 @@ impl KvManager {
     /// Under full attention a kept block's parent is kept too, so the longest run is found by bisection,
     /// in O(log blocks).
     pub fn find_prefix(&self, chain: &HashChain, tokens: &[u32], host: bool) -> PrefixHit {
+        let hit = self.find_blocks(chain, tokens, host);
+        if !self.config.prefix_cache || self.config.window.is_some() {
+            return hit;
+        }
+        let found = hit.pool_blocks + hit.host_blocks;
+        // The last token is computed in any case, so nothing is gained by copying it.
+        let last = tokens.len().saturating_sub(1);
+        let next = tokens.get(found * self.config.block_size as usize..last);
+        let partial = next
+            .filter(|next| !next.is_empty())
+            .and_then(|next| self.index.closest_child(chain.parent(found), next));
+        PrefixHit { partial, ..hit }
+    }
+
+    /// As [`KvManager::find_prefix`], but whole blocks only.
+    pub fn find_blocks(&self, chain: &HashChain, tokens: &[u32], host: bool) -> PrefixHit {
         if !self.config.prefix_cache {
             return PrefixHit::default();
         }
@@ -67,18 +83,10 @@ impl KvManager {
         } else {
             0
         };
-        let found = pool_blocks + host_blocks;
-        // The last token is computed in any case, so nothing is gained by copying it.
-        let last = tokens.len().saturating_sub(1);
-        let next = tokens.get(found * self.config.block_size as usize..last);
-        let partial = next
-            .filter(|next| !next.is_empty())
-            .and_then(|next| self.index.closest_child(chain.parent(found), next));
         PrefixHit {
             pool_blocks,
-            skipped: 0,
             host_blocks,
-            partial,
+            ..PrefixHit::default()
         }
     }
 

@@ -4,6 +4,8 @@
 //! first: it costs less, and its prefix may be gone later. But none is overtaken in that way for longer than
 //! [`SchedulerConfig::reorder_within`](crate::SchedulerConfig::reorder_within).
 
+use std::collections::HashMap;
+
 use maitre_kv::{Admission, PrefixHit};
 
 use crate::policy::Service;
@@ -14,15 +16,52 @@ use crate::{Admitted, Scheduler, Time};
 /// Equals that are compared by their cached prefix.
 const COMPARED: usize = 16;
 
+/// What an admitted request starts from.
+struct Taken {
+    /// Positions that need no computing.
+    cached: usize,
+    /// Whether they are those of its parent.
+    forked: bool,
+}
+
+/// An admission that failed for want of blocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blocked {
+    /// Who was first.
+    place: Place,
+    free_blocks: usize,
+    running: usize,
+}
+
+/// What was found for waiting requests while one step is planned.
+type Found = HashMap<Place, usize>;
+
 impl Scheduler {
-    /// Admits while budget, seats and blocks last. Nobody overtakes a request that has to wait for blocks.
+    /// Admits while budget, seats and blocks last. Nobody overtakes a request that has to wait for blocks,
+    /// and it is not tried again before there are more of them, or fewer who need one in reserve.
     pub(crate) fn admit(&mut self, now: Time, draft: &mut Draft) {
+        let mut found = Found::new();
         while draft.budget > 0 && self.running.len() < self.config.max_seqs {
+            let (free_blocks, running) = (self.kv.free_blocks(), self.running.len());
+            let Some(&place) = self.policy.next(1).first() else {
+                return;
+            };
+            let as_before = |it: Blocked| {
+                it.place == place && free_blocks <= it.free_blocks && running >= it.running
+            };
+            if self.blocked.is_some_and(as_before) {
+                return;
+            }
             let admitted = self
-                .choose(now)
+                .choose(now, &mut found)
                 .into_iter()
                 .flatten()
                 .any(|place| self.seat(place, draft));
+            self.blocked = (!admitted).then_some(Blocked {
+                place,
+                free_blocks,
+                running,
+            });
             if !admitted {
                 return;
             }
@@ -30,7 +69,7 @@ impl Scheduler {
     }
 
     /// The request that should go next, and the one to take if that one does not fit.
-    fn choose(&self, now: Time) -> [Option<Place>; 2] {
+    fn choose(&self, now: Time, found: &mut Found) -> [Option<Place>; 2] {
         let equals = self.policy.next(COMPARED);
         let Some(&first) = equals.first() else {
             return [None, None];
@@ -40,9 +79,14 @@ impl Scheduler {
         {
             return [Some(first), None];
         }
-        let mut best = (first, self.cached_blocks(first));
+        let mut cached = |place| {
+            *found
+                .entry(place)
+                .or_insert_with(|| self.cached_blocks(place))
+        };
+        let mut best = (first, cached(first));
         for &place in &equals[1..] {
-            let cached = self.cached_blocks(place);
+            let cached = cached(place);
             if cached > best.1 {
                 best = (place, cached);
             }
@@ -56,13 +100,13 @@ impl Scheduler {
         };
         let hit = self
             .kv
-            .find_prefix(&request.chain, &request.tokens, self.host_pays(1.0));
+            .find_blocks(&request.chain, &request.tokens, self.host_pays(1.0));
         hit.pool_blocks + hit.host_blocks
     }
 
     /// Admits one request if its blocks fit, and plans its first span.
     fn seat(&mut self, place: Place, draft: &mut Draft) -> bool {
-        let Some(cached) = self.take_blocks(place) else {
+        let Some(Taken { cached, forked }) = self.take_blocks(place) else {
             return false;
         };
         let Some(mut request) = self.dequeue(place) else {
@@ -77,15 +121,21 @@ impl Scheduler {
         request.committed = cached.min(known - 1);
         request.scheduled = request.committed;
         self.charge(&mut request);
-        if request.read_cache {
+        let again = request.preemptions > 0;
+        if request.read_cache && self.config.kv.prefix_cache && !forked && !again {
             self.counts.prefix_queries += known as u64;
             self.counts.prefix_hits += request.committed as u64;
         }
+        let (cached_tokens, forked_tokens) = match forked {
+            true => (0, request.committed),
+            false => (request.committed, 0),
+        };
         draft.plan.admitted.push(Admitted {
             request: request.id,
-            cached_tokens: request.committed,
+            cached_tokens,
+            forked_tokens,
             known_tokens: known,
-            again: request.preemptions > 0,
+            again,
         });
         let num_tokens = request.unscheduled().min(draft.budget);
         draft.add_span(&mut self.kv, place, &mut request, num_tokens);
@@ -97,14 +147,11 @@ impl Scheduler {
     }
 
     /// Takes the blocks of a waiting request: those of its parent, those that are cached, or new ones.
-    /// Returns how many positions need no computing, or nothing if there are too few blocks.
-    fn take_blocks(&mut self, place: Place) -> Option<usize> {
+    /// Returns nothing if there are too few blocks.
+    fn take_blocks(&mut self, place: Place) -> Option<Taken> {
         let request = self.waiting.get(&place)?;
         let sequence = place.sequence();
-        let reserve = match request.has_reservation() {
-            true => request.full_len,
-            false => request.tokens.len() + 1,
-        };
+        let reserve = request.reserve(request.tokens.len(), self.config.kv.block_size as usize);
         let headroom = self.running.len();
         // A parent that is leaving still has a table, but what is in it is nobody's business any more.
         if let Some(parent) = request.fork_of
@@ -113,7 +160,10 @@ impl Scheduler {
         {
             let (parent, shared) = (parent.sequence(), request.prompt_len);
             let forked = self.kv.fork(parent, sequence, shared, reserve, headroom);
-            return forked.is_ok().then_some(shared);
+            return forked.is_ok().then_some(Taken {
+                cached: shared,
+                forked: true,
+            });
         }
         let hit = if request.read_cache {
             self.kv
@@ -128,7 +178,11 @@ impl Scheduler {
             reserve,
             headroom,
         };
-        self.kv.admit(sequence, &admission).ok()
+        let cached = self.kv.admit(sequence, &admission).ok()?;
+        Some(Taken {
+            cached,
+            forked: false,
+        })
     }
 
     /// Puts the tokens that an admitted request is about to compute on its tenant's account, unless they

@@ -77,9 +77,47 @@ impl StepCost {
         Some(tokens as usize)
     }
 
-    /// Tokens per second of late, steps and tokens as they came.
-    pub(crate) fn rate(&self) -> Option<f64> {
-        (self.weight >= ENOUGH && self.seconds > 0.0).then(|| self.tokens / self.seconds)
+    /// A step in which there was nothing to observe.
+    pub(crate) fn forget(&mut self) {
+        for sum in [
+            &mut self.weight,
+            &mut self.tokens,
+            &mut self.seconds,
+            &mut self.tokens_squared,
+            &mut self.tokens_seconds,
+        ] {
+            *sum *= FORGETTING;
+        }
+    }
+}
+
+/// What a count of blocks still counts for a step later: the last thousand steps matter.
+const FORGETTING_RETURNS: f64 = 0.999;
+
+/// Blocks that are taken to have left and half of them to have come back, where nothing is known.
+const PRIOR: f64 = 16.0;
+
+/// How many of the blocks that leave the pool come back from the host tier: one that never does was copied for
+/// nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Returns {
+    out: f64,
+    back: f64,
+    /// The totals when they were last looked at.
+    seen: (u64, u64),
+}
+
+impl Returns {
+    /// So many have left and come back since the start.
+    pub(crate) fn observe(&mut self, out: u64, back: u64) {
+        self.out = self.out * FORGETTING_RETURNS + (out - self.seen.0) as f64;
+        self.back = self.back * FORGETTING_RETURNS + (back - self.seen.1) as f64;
+        self.seen = (out, back);
+    }
+
+    /// The share that comes back, above 0.
+    pub(crate) fn share(&self) -> f64 {
+        (self.back + PRIOR / 2.0) / (self.out + PRIOR)
     }
 }
 
@@ -108,6 +146,21 @@ mod tests {
     fn it_follows_when_the_machine_gets_slower() {
         let cost = observed((0..100).map(|i| (1 + i % 64, if i < 50 { 10 } else { 1000 })));
         assert!(cost.tokens_within(Time::from_millis(100)).unwrap() < 10);
+    }
+
+    #[test]
+    fn what_is_not_tried_is_forgotten_and_tried_again() {
+        let mut cost = observed([(1, 100); 50]);
+        for _ in 0..100 {
+            cost.forget();
+        }
+        assert_eq!(cost.line(), None);
+        let mut returns = Returns::default();
+        assert_eq!(returns.share(), 0.5);
+        returns.observe(10_000, 0);
+        assert!(returns.share() < 0.001);
+        (0..10_000).for_each(|_| returns.observe(10_000, 0));
+        assert!(returns.share() > 0.4, "{}", returns.share());
     }
 
     #[test]

@@ -84,8 +84,10 @@ pub const NO_SLOT: u32 = u32::MAX;
 pub struct Admitted {
     /// Who.
     pub request: RequestId,
-    /// Known tokens whose keys and values were there, of `known_tokens`.
+    /// Known tokens whose keys and values the prefix cache had, of `known_tokens`.
     pub cached_tokens: usize,
+    /// Known tokens whose keys and values it shares with the request that it is a fork of.
+    pub forked_tokens: usize,
     /// Its prompt, and after a preemption what it had generated.
     pub known_tokens: usize,
     /// Whether it had been admitted before and lost its blocks.
@@ -104,8 +106,8 @@ pub struct Preemption {
     pub lost_tokens: usize,
     /// Blocks that became free. Those with a name are kept until they are needed.
     pub freed_blocks: usize,
-    /// How often it has been preempted now. From the second time on, its next admission reserves all
-    /// blocks it may ever need.
+    /// How often it has been preempted now. From the second time on, its next admission reserves blocks
+    /// beyond those it needs at once.
     pub times: u32,
 }
 
@@ -191,10 +193,14 @@ impl fmt::Display for PlannedSpan {
 impl fmt::Display for Admitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let again = if self.again { " again" } else { "" };
+        let (word, tokens) = match self.forked_tokens {
+            0 => ("cached", self.cached_tokens),
+            forked => ("forked", forked),
+        };
         write!(
             f,
-            "{}{again}: cached {} of {}",
-            self.request, self.cached_tokens, self.known_tokens
+            "{}{again}: {word} {tokens} of {}",
+            self.request, self.known_tokens
         )
     }
 }

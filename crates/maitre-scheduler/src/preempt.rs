@@ -5,8 +5,12 @@
 //! it had computed is not thrown away: its named blocks stay idle until they are needed, go to the host tier
 //! if there is one, and are found again at its next admission; only the rest is computed again.
 //!
-//! Nobody is preempted for ever: the second time earns a reservation, with which the next admission takes all
-//! blocks the request may ever need, and then it is nobody's victim.
+//! Nobody is preempted for ever: the second time earns a reservation. The next admission takes some blocks
+//! beyond those that are needed at once, twice as many after each further time until they are all that it may
+//! ever need. The victim is somebody without a reservation as long as anybody is, and never one who has all: whoever
+//! asks for a block has not. So a request is preempted at most `3 + log2(blocks of its full length)` times.
+
+use std::cmp::Reverse;
 
 use crate::request::Place;
 use crate::schedule::Draft;
@@ -38,8 +42,8 @@ impl Scheduler {
         let running = self.running.iter().map(|(&place, request)| {
             let shared = self.kv.shared_blocks(place.sequence()) * block_size;
             let lost = request.committed.saturating_sub(shared);
-            let protected = request.has_reservation();
-            let key = (protected, request.priority, lost, std::cmp::Reverse(place));
+            let reservation = request.reservation(block_size);
+            let key = (reservation, request.priority, lost, Reverse(place));
             (key, place)
         });
         running.min().map(|(_, place)| place)

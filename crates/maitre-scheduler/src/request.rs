@@ -6,8 +6,11 @@ use maitre_kv::{HashChain, HashKey, Namespace, SeqId};
 
 use crate::policy::Waiting;
 
-/// Preemptions after which a request's next admission reserves blocks for all it may ever need.
+/// Preemptions after which a request's next admission reserves blocks beyond those it needs at once.
 pub(crate) const PREEMPTIONS_BEFORE_RESERVATION: u32 = 2;
+
+/// How many, the first time.
+const RESERVED_BLOCKS: usize = 8;
 
 /// Time since the engine started, by the caller's clock. This crate has none of its own.
 pub type Time = std::time::Duration;
@@ -24,7 +27,7 @@ impl fmt::Display for RequestId {
 
 /// On whose account a request runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct TenantId(pub u32);
+pub struct TenantId(pub u64);
 
 /// A request to be queued by [`Scheduler::add`](crate::Scheduler::add).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +114,17 @@ impl Place {
     }
 }
 
+/// What a request that was preempted before holds beyond what it needs at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reservation {
+    /// Nothing.
+    None,
+    /// Some blocks.
+    Some,
+    /// All it may ever need.
+    All,
+}
+
 /// A live request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -190,10 +204,28 @@ impl Request {
         }
     }
 
-    /// Whether it was preempted so often that from its next admission on it holds all blocks it may ever
-    /// need, and is not preempted again.
-    pub(crate) fn has_reservation(&self) -> bool {
-        self.preemptions >= PREEMPTIONS_BEFORE_RESERVATION
+    /// How much of what it may ever need a running request holds for sure.
+    pub(crate) fn reservation(&self, block_size: usize) -> Reservation {
+        if self.preemptions < PREEMPTIONS_BEFORE_RESERVATION {
+            Reservation::None
+        } else if self.reserve(self.prefill_len, block_size) < self.full_len {
+            Reservation::Some
+        } else {
+            Reservation::All
+        }
+    }
+
+    /// Positions that an admission with `known` tokens takes blocks for: these and the next one, and with a
+    /// reservation some blocks more, twice as many after each further preemption, until they are all it
+    /// may ever need. All of them at once would keep others out for a length that few answers reach.
+    pub(crate) fn reserve(&self, known: usize, block_size: usize) -> usize {
+        let next = known + 1;
+        let Some(doublings) = self.preemptions.checked_sub(PREEMPTIONS_BEFORE_RESERVATION) else {
+            return next;
+        };
+        let blocks = RESERVED_BLOCKS.saturating_mul(1 << doublings.min(usize::BITS / 2));
+        next.saturating_add(blocks.saturating_mul(block_size))
+            .min(self.full_len.max(next))
     }
 
     /// Known tokens that no planned step computes yet. None while the next token is being sampled.

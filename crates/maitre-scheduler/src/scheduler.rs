@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use maitre_kv::{CacheEvent, KvCounts, KvManager};
 
-use crate::cost::StepCost;
+use crate::admit::Blocked;
+use crate::cost::{Returns, StepCost};
 use crate::forks::Forks;
 use crate::in_flight::StepsInFlight;
 use crate::policy::Policy;
@@ -63,6 +64,8 @@ pub struct Scheduler {
     preempted: usize,
     pub(crate) cost: StepCost,
     pub(crate) move_cost: StepCost,
+    returns: Returns,
+    pub(crate) blocked: Option<Blocked>,
     next_serial: u64,
     next_step: u64,
     pub(crate) counts: SchedulerCounts,
@@ -102,6 +105,8 @@ impl Scheduler {
             preempted: 0,
             cost: StepCost::default(),
             move_cost: StepCost::default(),
+            returns: Returns::default(),
+            blocked: None,
             next_serial: 0,
             next_step: 0,
             counts: SchedulerCounts::default(),
@@ -356,13 +361,14 @@ impl Scheduler {
         }
         if moved_blocks > 0 {
             self.move_cost.observe(moved_blocks, moving);
+        } else {
+            // What is not tried is not learnt: after some steps it is tried again.
+            self.move_cost.forget();
         }
-        self.kv.set_offload(self.host_pays(2.0));
-    }
-
-    /// Tokens computed per second of late; `None` before there is anything to go by.
-    pub fn tokens_per_second(&self) -> Option<f64> {
-        self.cost.rate()
+        let kv = self.kv.counts();
+        self.returns.observe(kv.swapped_out, kv.swapped_in);
+        self.kv
+            .set_offload(self.host_pays(1.0 + 1.0 / self.returns.share()));
     }
 
     /// Whether moving a block `ways` times costs less than computing its tokens again.

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::Time;
 
-    fn waiting(tenant: u32, serial: u64) -> Waiting {
+    fn waiting(tenant: u64, serial: u64) -> Waiting {
         Waiting {
             place: Place::new(Time::ZERO, serial),
             priority: 0,
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    fn serve(policy: &mut WeightedFair, tenant: u32, weight: u32, output_tokens: usize) {
+    fn serve(policy: &mut WeightedFair, tenant: u64, weight: u32, output_tokens: usize) {
         policy.served(Service {
             tenant: TenantId(tenant),
             weight,

@@ -48,7 +48,7 @@ impl Rivals {
                 let id = self.flow.next_id();
                 let len = prompt.len();
                 let request = NewRequest {
-                    tenant: TenantId(tenant as u32),
+                    tenant: TenantId(tenant as u64),
                     weight: self.weights[tenant],
                     arrival: self.flow.now,
                     ..NewRequest::new(id, prompt, 1 + self.random.below(output))

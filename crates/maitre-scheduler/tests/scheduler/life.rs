@@ -80,7 +80,7 @@ impl Shape {
         };
         let request = NewRequest {
             priority: random.below(3) as i32 - 1,
-            tenant: TenantId(tenant as u32),
+            tenant: TenantId(tenant as u64),
             weight: 1 + tenant as u32 % 3,
             prompt_logits: random.chance(15),
             namespace,

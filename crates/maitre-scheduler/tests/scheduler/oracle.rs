@@ -54,7 +54,8 @@ impl World {
         }
     }
 
-    /// Victims have the lowest priority and, within it, least to lose; who has a reservation stays.
+    /// Victims have the lowest priority and, within it, least to lose; who has a reservation stays as long as
+    /// others have none, and who has all it may need stays.
     fn check_preempted(&mut self, plan: &StepPlan) {
         assert!(
             plan.preempted.is_empty() || self.in_flight.is_empty(),
@@ -66,7 +67,7 @@ impl World {
             let (least, _) = self.loss_of(victim);
             assert!(victim.running);
             for other in self.live.values().filter(|entry| entry.running) {
-                let rank = |entry: &Entry| (entry.preemptions >= 2, entry.request.priority);
+                let rank = |entry: &Entry| (self.reservation(entry), entry.request.priority);
                 assert!(rank(victim) <= rank(other), "the wrong one was preempted");
                 let spared = rank(victim) == rank(other) && least > self.loss_of(other).1;
                 assert!(!spared, "{} had less to lose", other.request.id);
@@ -76,8 +77,9 @@ impl World {
             self.tally.preempted += 1;
             self.tally.reserved += u64::from(victim.preemptions == 2);
             assert_eq!(preemption.times, victim.preemptions);
+            let full = victim.request.prompt.len() + victim.request.max_tokens;
             assert!(
-                preemption.times <= 2,
+                preemption.times <= 3 + (full as u32).ilog2(),
                 "preempted in spite of its reservation"
             );
             assert_eq!(preemption.lost_tokens, victim.scheduled);
@@ -85,6 +87,17 @@ impl World {
             victim.scheduled = 0;
             victim.table.clear();
         }
+    }
+
+    /// 0 before the second preemption, 2 if the blocks taken at the last admission suffice to the end, else 1.
+    fn reservation(&self, entry: &Entry) -> u32 {
+        if entry.preemptions < 2 {
+            return 0;
+        }
+        let blocks = 8 << (entry.preemptions - 2);
+        let reserved =
+            entry.prefill_len + 1 + blocks * self.scheduler.config().kv.block_size as usize;
+        1 + u32::from(reserved >= entry.request.prompt.len() + entry.request.max_tokens)
     }
 
     /// The least and the most that a running request has to lose: all that is computed, but for the blocks that
@@ -222,22 +235,21 @@ impl World {
         let entry = self.live.get_mut(&admitted.request).unwrap();
         assert_eq!(admitted.known_tokens, entry.known);
         assert_eq!(admitted.again, entry.preemptions > 0);
-        assert!(
-            admitted.cached_tokens < entry.known,
-            "something is left to compute"
-        );
+        let found = admitted.cached_tokens + admitted.forked_tokens;
+        assert!(found < entry.known, "something is left to compute");
         let shares = entry.request.read_cache && !entry.request.prompt_logits;
         let forks = entry.request.fork_of.is_some();
         assert!(
-            admitted.cached_tokens == 0 || shares || forks,
+            admitted.cached_tokens == 0 || shares,
             "a hit without asking"
         );
-        self.tally.hits += u64::from(admitted.cached_tokens > 0);
-        self.tally.forked += u64::from(admitted.cached_tokens > 0 && forks);
+        assert!(admitted.forked_tokens == 0 || forks, "a fork of nobody");
+        self.tally.hits += u64::from(found > 0);
+        self.tally.forked += u64::from(admitted.forked_tokens > 0);
         entry.running = true;
         entry.was_admitted = true;
         entry.prefill_len = entry.known;
-        entry.scheduled = admitted.cached_tokens;
+        entry.scheduled = found;
         entry.table.clear();
         if entry.scheduled >= entry.request.prompt.len() {
             let order = entry.order;

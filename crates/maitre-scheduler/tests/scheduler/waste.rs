@@ -41,7 +41,7 @@ fn paging_wastes_less_than_a_twenty_fifth() {
     let kv = KvConfig::new(4096, 16);
     let mut flow = Flow::new(SchedulerConfig::new(256, 2048, MAX_MODEL_LEN, kv));
     let (mut filled, mut allocated, mut reserved) = (0, 0, 0);
-    let mut used = 0;
+    let (mut used, mut blocks) = (0, 0);
     // The end, when the pool empties, is not busy.
     while !lengths.is_empty() {
         while flow.scheduler.num_waiting() < 8
@@ -59,6 +59,7 @@ fn paging_wastes_less_than_a_twenty_fifth() {
         allocated += positions;
         reserved += flow.scheduler.num_running() * MAX_MODEL_LEN;
         used += flow.scheduler.kv_usage().used;
+        blocks += kv.num_blocks as usize;
     }
     let waste = |positions: usize| 100.0 * (1.0 - filled as f64 / positions as f64);
     let (paged, contiguous) = (waste(allocated), waste(reserved));
