@@ -15,6 +15,8 @@ const RUNNING: u64 = 256;
 const WAITING: u64 = 10_000;
 const BLOCK_SIZE: u32 = 16;
 const MILLION: u32 = 1 << 20;
+/// Tokens of the prompts of which 1024 fill a million blocks.
+const SHARE: u32 = (MILLION >> 10) * BLOCK_SIZE;
 
 /// Tokens that nobody else begins with.
 fn prompt(id: u64, len: u32) -> Vec<u32> {
@@ -62,7 +64,7 @@ fn busy(finished: u64) -> Result<Scheduler> {
     );
     let mut scheduler = Scheduler::new(config)?;
     for id in 0..finished {
-        scheduler.add(NewRequest::new(1 << 32 | id, prompt(id, 17), 1))?;
+        scheduler.add(NewRequest::new((1 << 32) | id, prompt(id, 17), 1))?;
         let plan = scheduler.schedule(Time::ZERO);
         let outcomes: Vec<Outcome> = plan.spans.iter().map(|it| outcome(it.request)).collect();
         scheduler.commit(plan.step_id, &outcomes)?;
@@ -127,7 +129,7 @@ fn remember(kv: &mut KvManager, sequence: SeqId, tokens: &[u32]) -> Result<HashC
 fn full_of_idle_blocks() -> Result<KvManager> {
     let mut kv = KvManager::new(KvConfig::new(MILLION, BLOCK_SIZE))?;
     for id in 0..1 << 10 {
-        remember(&mut kv, SeqId(id), &prompt(id, MILLION * BLOCK_SIZE >> 10))?;
+        remember(&mut kv, SeqId(id), &prompt(id, SHARE))?;
     }
     Ok(kv)
 }
@@ -148,7 +150,7 @@ fn pool(criterion: &mut Criterion) -> Result<()> {
     });
 
     let mut kv = full_of_idle_blocks()?;
-    let shared = prompt(1 << 9, MILLION * BLOCK_SIZE >> 10);
+    let shared = prompt(1 << 9, SHARE);
     let chain = remember(&mut kv, SeqId(0), &shared)?;
     group.bench_function("find, hold and release", |bencher| {
         bencher.iter(|| {
