@@ -7,7 +7,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use maitre_tensor::{Backend, BlockCopy, Heartbeat, LayerCache, PEAK_BLOCK, TensorError};
+use maitre_tensor::{
+    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, TensorError,
+};
 
 use crate::batch::{Batch, BatchLimits};
 use crate::decoder::Step;
@@ -116,8 +118,9 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Allocates the KV cache, the host pool and the workspace. Of the first two memory is reserved
-    /// only: it is taken as blocks are written.
+    /// Allocates the KV cache, the host pool and the workspace, and what the threads of `backend`
+    /// need on the way. Of all but the workspace memory is reserved only: it is taken as it is
+    /// written.
     ///
     /// # Errors
     /// [`ModelError::RunnerLimit`] for a limit of zero or beyond 32-bit slots; a failed allocation.
@@ -152,6 +155,14 @@ impl Runner {
             blocks => layer_caches(&model, blocks * limits.block_size)?,
         };
         let workspace = Workspace::new(shape, model.decoder(), &limits)?;
+        if let Some(cache) = caches.first() {
+            backend.reserve(LargestStep {
+                inputs: &workspace.inputs(),
+                cache,
+                block_size: limits.block_size,
+                heads: shape.num_heads,
+            })?;
+        }
         Ok(Self {
             model,
             backend,

@@ -125,6 +125,11 @@ impl Workspace {
         }
     }
 
+    /// What norms write and matrices read.
+    pub(crate) fn inputs(&self) -> [&LinearInput; 4] {
+        [&self.normed, &self.attended, &self.activated, &self.hidden]
+    }
+
     pub(crate) fn size_in_bytes(&self) -> usize {
         let plain = [
             &self.residual,
@@ -136,8 +141,11 @@ impl Workspace {
             &self.logits,
             &self.peaks,
         ];
-        let inputs = [&self.normed, &self.attended, &self.activated, &self.hidden];
         plain.map(Buffer::size_in_bytes).iter().sum::<usize>()
-            + inputs.map(LinearInput::size_in_bytes).iter().sum::<usize>()
+            + self
+                .inputs()
+                .map(LinearInput::size_in_bytes)
+                .iter()
+                .sum::<usize>()
     }
 }

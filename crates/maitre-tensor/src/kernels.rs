@@ -28,6 +28,8 @@ pub(crate) struct Kernels {
     pub(crate) embed: fn(table: PackedView<'_>, row: usize, out: &mut [f32]),
     /// A rectangle of `x * w^T + bias`; of a gated weight, of `silu(gate) * up`.
     pub(crate) linear: fn(&Linear<'_>, &mut Rect<'_, f32>, &mut Scratch),
+    /// Most token rows that `linear` keeps widened in scratch, two words for each of theirs.
+    pub(crate) widened_rows: usize,
     /// The largest of every 64 logits; NaN for 64 of which one is NaN or +inf.
     pub(crate) peaks: fn(logits: &[f32], out: &mut [f32]),
     /// `x / sqrt(mean(x^2) + eps) * weight`.

@@ -11,8 +11,8 @@
 //!   the block size of the cache, or how a prompt was cut into chunks.
 //! * **A panic is an error.** A kernel that panics makes its operator return
 //!   [`TensorError::Panicked`]; no thread hangs, and the [`Backend`] remains usable.
-//! * **Nothing is allocated per call** once the memory that members reuse has grown to the largest
-//!   call.
+//! * **Nothing is allocated per call**, on any thread, after [`Backend::reserve`]; without it, once
+//!   the memory that members reuse has grown to the largest call.
 //! * **Idle costs nothing.** Outside [`Backend::step`] the compute threads sleep.
 //!
 //! # Example
@@ -63,7 +63,7 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use backend::{Backend, BlockCopy, PEAK_BLOCK};
+pub use backend::{Backend, BlockCopy, LargestStep, PEAK_BLOCK};
 pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
 pub use cache::{KvFormat, LayerCache};

@@ -12,92 +12,16 @@
 #![allow(unsafe_code)]
 
 mod gate;
+mod scratch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 use gate::Gate;
+pub(crate) use scratch::{Need, Scratch};
 
 use crate::TensorError;
-use crate::aligned::ALIGNMENT;
 use crate::tiles::Outputs;
-
-/// Memory that a member reuses from tile to tile; it grows to the largest tile and stays.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    floats: Vec<f32>,
-    words: Vec<u32>,
-    integers: Vec<i32>,
-    records: Vec<f32>,
-}
-
-impl Scratch {
-    /// `len` numbers with unspecified contents.
-    pub(crate) fn floats(&mut self, len: usize) -> &mut [f32] {
-        if self.floats.len() < len {
-            self.floats.resize(len, 0.0);
-        }
-        &mut self.floats[..len]
-    }
-
-    /// The first `len` of `most` numbers with unspecified contents: the memory is reserved at once,
-    /// and touched as far as it is used.
-    pub(crate) fn floats_of(&mut self, len: usize, most: usize) -> &mut [f32] {
-        if self.floats.len() < most {
-            self.floats = vec![0.0; most];
-        }
-        &mut self.floats[..len]
-    }
-
-    /// Numbers, words and integers with unspecified contents, each list starting at a cache line.
-    pub(crate) fn aligned(
-        &mut self,
-        floats: usize,
-        words: usize,
-        integers: usize,
-    ) -> (&mut [f32], &mut [u32], &mut [i32]) {
-        (
-            at_cache_line(&mut self.floats, floats),
-            at_cache_line(&mut self.words, words),
-            at_cache_line(&mut self.integers, integers),
-        )
-    }
-
-    /// So many words and numbers with unspecified contents.
-    pub(crate) fn words_and_floats(
-        &mut self,
-        words: usize,
-        floats: usize,
-    ) -> (&mut [u32], &mut [f32]) {
-        if self.words.len() < words {
-            self.words.resize(words, 0);
-        }
-        if self.floats.len() < floats {
-            self.floats.resize(floats, 0.0);
-        }
-        (&mut self.words[..words], &mut self.floats[..floats])
-    }
-
-    /// A list of its own, which may be lent together with the others.
-    pub(crate) fn take_records(&mut self) -> Vec<f32> {
-        std::mem::take(&mut self.records)
-    }
-
-    /// Gives back what [`Scratch::take_records`] lent.
-    pub(crate) fn give_records(&mut self, records: Vec<f32>) {
-        self.records = records;
-    }
-}
-
-/// The first `len` elements that start at a cache line, of a list that grows if it is too short.
-fn at_cache_line<T: Copy + Default>(list: &mut Vec<T>, len: usize) -> &mut [T] {
-    let most = len + ALIGNMENT / size_of::<T>();
-    if list.len() < most {
-        list.resize(most, T::default());
-    }
-    let offset = list.as_ptr().align_offset(ALIGNMENT);
-    &mut list[offset..offset + len]
-}
 
 /// What the current leader owns: its own tile memory, and memory shared by a whole operator.
 #[derive(Debug, Default)]
@@ -113,10 +37,13 @@ pub(crate) struct Team {
     /// Held by the thread that runs an operator: one operator at a time.
     lead: Mutex<Lead>,
     workers: Vec<JoinHandle<()>>,
+    /// The workers' tile memory. Each holds its own while it works on a job.
+    scratches: Vec<Arc<Mutex<Scratch>>>,
 }
 
 impl Team {
     /// Starts `threads - 1` workers; the thread that runs an operator is the remaining member.
+    /// Returns when all of them run, for a thread that begins allocates.
     pub(crate) fn start(threads: usize) -> Result<Self, TensorError> {
         if threads == 0 {
             return Err(TensorError::NoThreads);
@@ -126,12 +53,22 @@ impl Team {
             gate: Arc::new(Gate::new()),
             lead: Mutex::default(),
             workers: Vec::new(),
+            scratches: Vec::new(),
         };
+        let (started, all_started) = mpsc::channel();
         for index in 1..threads {
+            let started = started.clone();
             let gate = Arc::clone(&team.gate);
+            let scratch = Arc::<Mutex<Scratch>>::default();
+            team.scratches.push(Arc::clone(&scratch));
             let worker = thread::Builder::new()
                 .name(format!("maitre-compute-{index}"))
-                .spawn(move || gate.work())
+                .spawn(move || {
+                    // Whoever started the team may have given up on it.
+                    let _ = started.send(());
+                    drop(started);
+                    gate.work(&scratch);
+                })
                 .map_err(|source| TensorError::Spawn {
                     index,
                     threads,
@@ -139,6 +76,8 @@ impl Team {
                 })?;
             team.workers.push(worker);
         }
+        drop(started);
+        all_started.iter().for_each(drop);
         Ok(team)
     }
 
@@ -158,6 +97,18 @@ impl Team {
         let _step = self.gate.start_step();
         self.gate.wake(&self.workers);
         f()
+    }
+
+    /// Reserves what a tile may need, for every member, and what a whole operator may.
+    pub(crate) fn reserve(&self, tile: Need, operator: Need) -> Result<(), TensorError> {
+        // Between jobs no worker holds its memory.
+        let mut lead = self.lead.lock().unwrap_or_else(PoisonError::into_inner);
+        lead.tile.reserve(tile)?;
+        lead.operator.reserve(operator)?;
+        self.scratches.iter().try_for_each(|scratch| {
+            let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            scratch.reserve(tile)
+        })
     }
 
     /// Waits until the team is free and makes the calling thread its leader.

@@ -1,26 +1,26 @@
-//! Operators allocate nothing once the memory that the compute team reuses has grown.
+//! Operators of a step allocate nothing, on any thread, once memory has been reserved for it.
+//!
+//! A program of its own, without the test harness, whose main thread would allocate meanwhile.
 #![allow(unsafe_code, clippy::unwrap_used, missing_docs)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, CpuPath, DType, KvFormat, LayerCache, LinearInput,
-    RopeStore, Span, WeightFormat, WeightView,
+    Attention, Backend, BlockTables, Buffer, CpuPath, DType, KvFormat, LargestStep, LayerCache,
+    LinearInput, PackedWeight, RopeStore, Span, TensorError, WeightFormat, WeightView,
 };
 
 /// The system's allocator, counting.
 struct Counting;
 
-thread_local! {
-    /// Allocations of this thread; the test's own thread is the one that computes.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
+/// Allocations of all threads.
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is passed on unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
@@ -34,93 +34,192 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Query heads, key heads, head size, rows.
+/// Query heads, key heads, head size, rows, positions.
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
 const DIM: usize = 32;
-const ROWS: usize = 70;
+const ROWS: usize = 100;
+const SLOTS: usize = 1200;
 const WIDTH: usize = HEADS * DIM;
 const QKV: usize = (HEADS + 2 * KV_HEADS) * DIM;
 
-#[test]
-fn a_step_allocates_nothing() {
+/// Token rows and context length of steps, the smallest first: decoding with contexts of one, two
+/// and three chunks, which several threads divide, and prompts of which one thread alone makes
+/// tiles as large as they get.
+const STEPS: [(usize, usize); 7] = [
+    (1, 1),
+    (1, 600),
+    (1, SLOTS),
+    (2, SLOTS),
+    (7, 7),
+    (ROWS, ROWS),
+    (ROWS, 700),
+];
+
+fn main() {
     for path in CpuPath::available() {
-        let backend = Backend::with_path(1, path).unwrap();
-        let formats = ["f32", "f16", "bf16", "int8", "int8-g32", "int4"];
-        for format in formats.map(|name| name.parse().unwrap()) {
-            assert_eq!(allocations(&backend, format), 0, "{path}, {format}");
+        for threads in [1, 2, 4] {
+            for kv in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8] {
+                for block_size in [16, 5] {
+                    check(path, threads, "bf16", kv, block_size);
+                }
+            }
+            for format in ["f32", "f16", "int8", "int8-g32", "int4"] {
+                check(path, threads, format, KvFormat::Bf16, 16);
+            }
         }
     }
 }
 
-/// Allocations of five steps after a first one.
-fn allocations(backend: &Backend, format: WeightFormat) -> usize {
-    let zeros = |len| Buffer::zeros(DType::F32, len).unwrap();
-    let bytes = vec![0; QKV * WIDTH * 4];
-    let view = WeightView {
-        dtype: DType::F32,
-        rows: QKV,
-        cols: WIDTH,
-        bytes: &bytes,
-    };
-    let weight = backend.pack(&[view], format).unwrap();
-    let input = |cols| LinearInput::new(format.input(), cols, ROWS).unwrap();
-    let mut normed = input(WIDTH);
-    let (tokens, norm, table) = ([0; ROWS], zeros(WIDTH), zeros(ROWS * DIM / 2));
-    let positions: Vec<u32> = (0..ROWS as u32).collect();
-    let spans = [Span {
-        first_token: 0,
-        num_tokens: ROWS,
-        context_len: ROWS,
-    }];
-    let tables = BlockTables {
-        tables: vec![vec![0]],
-        block_size: ROWS,
-    };
-    let mut cache = LayerCache::new(ROWS, KV_HEADS, DIM, KvFormat::Bf16).unwrap();
-    let [mut x, mut y, mut q] = [(); 3].map(|()| zeros(ROWS * WIDTH));
-    let gated = backend.pack_gated(view, view, format).unwrap();
-    let (mut qkv, mut half) = (zeros(ROWS * QKV), zeros(ROWS * QKV));
-    let mut step = || {
+/// Takes the smallest step, then counts the allocations of each.
+fn check(path: CpuPath, threads: usize, format: &str, kv: KvFormat, block_size: usize) {
+    let mut layer = Layer::new(path, threads, format.parse().unwrap(), kv, block_size);
+    let steps = STEPS.map(|(rows, context)| Step::new(rows, context, block_size));
+    layer.run(&steps[0]).unwrap();
+    for (step, (rows, context)) in steps.iter().zip(STEPS) {
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        let result = layer.run(step);
+        let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
+        result.unwrap();
+        assert_eq!(
+            allocations, 0,
+            "{path}, {threads} threads, {format}, {kv} cache in blocks of {block_size}: \
+             {rows} rows with context {context}"
+        );
+    }
+}
+
+/// One sequence of which some last rows are computed.
+struct Step {
+    rows: usize,
+    positions: Vec<u32>,
+    tokens: Vec<u32>,
+    spans: [Span; 1],
+    tables: BlockTables,
+}
+
+impl Step {
+    fn new(rows: usize, context_len: usize, block_size: usize) -> Self {
+        let blocks = context_len.div_ceil(block_size) as u32;
+        Self {
+            rows,
+            positions: (context_len - rows..context_len)
+                .map(|p| p as u32)
+                .collect(),
+            tokens: vec![0; rows],
+            spans: [Span {
+                first_token: 0,
+                num_tokens: rows,
+                context_len,
+            }],
+            tables: BlockTables {
+                tables: vec![(0..blocks).collect()],
+                block_size,
+            },
+        }
+    }
+}
+
+/// Every operator once, of a model with one layer.
+struct Layer {
+    backend: Backend,
+    weight: PackedWeight,
+    gated: PackedWeight,
+    norm: Buffer,
+    angles: Buffer,
+    cache: LayerCache,
+    x: Buffer,
+    y: Buffer,
+    q: Buffer,
+    qkv: Buffer,
+    half: Buffer,
+    normed: LinearInput,
+}
+
+impl Layer {
+    /// Reserves memory as the engine does.
+    fn new(
+        path: CpuPath,
+        threads: usize,
+        format: WeightFormat,
+        kv: KvFormat,
+        block_size: usize,
+    ) -> Self {
+        let backend = Backend::with_path(threads, path).unwrap();
+        let zeros = |len| Buffer::zeros(DType::F32, len).unwrap();
+        let bytes = vec![0; QKV * WIDTH * 4];
+        let view = WeightView {
+            dtype: DType::F32,
+            rows: QKV,
+            cols: WIDTH,
+            bytes: &bytes,
+        };
+        let normed = LinearInput::new(format.input(), WIDTH, ROWS).unwrap();
+        let cache = LayerCache::new(SLOTS, KV_HEADS, DIM, kv).unwrap();
+        let weight = backend.pack(&[view], format).unwrap();
+        let gated = backend.pack_gated(view, view, format).unwrap();
+        backend
+            .reserve(LargestStep {
+                inputs: &[&normed],
+                cache: &cache,
+                block_size,
+                heads: HEADS,
+            })
+            .unwrap();
+        Self {
+            backend,
+            weight,
+            gated,
+            norm: zeros(WIDTH),
+            angles: zeros(SLOTS * DIM / 2),
+            cache,
+            x: zeros(ROWS * WIDTH),
+            y: zeros(ROWS * WIDTH),
+            q: zeros(ROWS * WIDTH),
+            qkv: zeros(ROWS * QKV),
+            half: zeros(ROWS * QKV),
+            normed,
+        }
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), TensorError> {
+        let rows = step.rows;
+        let (backend, normed) = (&self.backend, &mut self.normed);
         backend.step(|| {
-            backend.embed(&weight, &tokens, &mut x)?;
-            backend.rms_norm(&x, &norm, 1e-6, &mut normed, ROWS)?;
-            backend.linear(&normed, &weight, None, &mut qkv, 0..ROWS)?;
+            backend.embed(&self.weight, &step.tokens, &mut self.x)?;
+            backend.rms_norm(&self.x, &self.norm, 1e-6, normed, rows)?;
+            backend.linear(normed, &self.weight, None, &mut self.qkv, 0..rows)?;
             backend.rope_and_store(RopeStore {
-                qkv: &qkv,
+                qkv: &self.qkv,
                 q_norm: None,
                 k_norm: None,
                 eps: 1e-6,
-                cos: &table,
-                sin: &table,
-                positions: &positions,
-                slots: &positions,
+                cos: &self.angles,
+                sin: &self.angles,
+                positions: &step.positions,
+                slots: &step.positions,
                 heads: HEADS,
                 kv_heads: KV_HEADS,
                 head_dim: DIM,
-                q_out: &mut q,
-                cache: &mut cache,
+                q_out: &mut self.q,
+                cache: &mut self.cache,
             })?;
             backend.paged_attention(Attention {
-                q: &q,
-                cache: &cache,
-                spans: &spans,
-                tables: &tables,
+                q: &self.q,
+                cache: &self.cache,
+                spans: &step.spans,
+                tables: &step.tables,
                 heads: HEADS,
                 kv_heads: KV_HEADS,
                 head_dim: DIM,
                 scale: 1.0,
                 window: None,
-                out: &mut y,
+                out: &mut self.y,
             })?;
-            backend.linear_silu_mul(&normed, &gated, None, &mut half, 0..ROWS)?;
-            backend.encode(&y, &mut normed, ROWS)?;
-            backend.gather_rows(&x, WIDTH, &tokens, &mut y)?;
-            backend.add_rms_norm(&mut x, &y, &norm, 1e-6, &mut normed, ROWS)
+            backend.linear_silu_mul(normed, &self.gated, None, &mut self.half, 0..rows)?;
+            backend.encode(&self.y, normed, rows)?;
+            backend.gather_rows(&self.x, WIDTH, &step.tokens, &mut self.y)?;
+            backend.add_rms_norm(&mut self.x, &self.y, &self.norm, 1e-6, normed, rows)
         })
-    };
-    step().unwrap();
-    let before = ALLOCATIONS.get();
-    (0..5).for_each(|_| step().unwrap());
-    ALLOCATIONS.get() - before
+    }
 }

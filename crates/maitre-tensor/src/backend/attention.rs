@@ -13,9 +13,9 @@ use super::Backend;
 use super::check::{Check, check_shape};
 use crate::attend::Attend;
 use crate::kernels::Kernels;
-use crate::team::{Scratch, Turn};
+use crate::team::{Need, Scratch, Turn};
 use crate::tiles::{Grid, Rect, RowBlocks};
-use crate::{Attention, TensorError};
+use crate::{Attention, LayerCache, TensorError};
 
 use walk::{Partial, Record, Walk};
 
@@ -48,7 +48,8 @@ impl Backend {
     /// each block table must cover its span's `context_len` with blocks that exist.
     pub fn paged_attention(&self, args: Attention<'_>) -> Result<(), TensorError> {
         let check = Check("paged_attention");
-        check_heads(check, &args)?;
+        check_heads(check, args.heads, args.kv_heads, args.head_dim)?;
+        check.rule(args.window != Some(0), "window", "above 0", 0)?;
         let rows = check_spans(check, &args)?;
         check_cache(check, &args)?;
         let width = args.heads * args.head_dim;
@@ -186,7 +187,7 @@ impl<'a> Work<'a> {
         let (dim, len) = (args.head_dim, Record::len(args.head_dim));
         let item = plan.block * group * len;
         let records = args.kv_heads * plan.blocks * plan.chunks * item;
-        let records = scratch.floats_of(records, records.max(MOST_RECORDED));
+        let records = scratch.floats(records);
         turn.for_each(RowBlocks::new(records, item, 1), |part, scratch| {
             let (item, chunk) = (part.first / plan.chunks, part.first % plan.chunks);
             let (kv_head, first) = (item / plan.blocks, item % plan.blocks * plan.block);
@@ -227,13 +228,37 @@ impl<'a> Work<'a> {
     }
 }
 
-fn check_heads(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
-    check.rule(args.head_dim > 0, "head_dim", "above 0", args.head_dim)?;
-    check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
-    let expected = format_args!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
-    let grouped = args.heads > 0 && args.heads.is_multiple_of(args.kv_heads);
-    check.rule(grouped, "heads", expected, args.heads)?;
-    check.rule(args.window != Some(0), "window", "above 0", 0)
+/// Scratch of a tile, and of a whole call of [`Backend::paged_attention`], at most.
+pub(super) fn most_needed(
+    cache: &LayerCache,
+    heads: usize,
+    block_size: usize,
+    threads: usize,
+) -> (Need, Need) {
+    let group = heads / cache.kv_heads();
+    let count = QUERIES.div_ceil(group) * group;
+    let tile = Need {
+        records: count * Record::len(cache.head_dim()),
+        ..walk::need(cache.shape(), block_size, count)
+    };
+    let operator = Need {
+        floats: if threads > 1 { MOST_RECORDED } else { 0 },
+        ..Need::default()
+    };
+    (tile, operator)
+}
+
+pub(super) fn check_heads(
+    check: Check,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+) -> Result<(), TensorError> {
+    check.rule(head_dim > 0, "head_dim", "above 0", head_dim)?;
+    check.rule(kv_heads > 0, "kv_heads", "above 0", kv_heads)?;
+    let expected = format_args!("a multiple of `kv_heads` ({kv_heads}) above 0");
+    let grouped = heads > 0 && heads.is_multiple_of(kv_heads);
+    check.rule(grouped, "heads", expected, heads)
 }
 
 /// Returns the number of token rows up to the end of the last span.

@@ -8,6 +8,7 @@ mod attention;
 mod check;
 mod copies;
 mod linear;
+mod reserve;
 mod rope;
 mod rows;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use copies::BlockCopy;
 pub use linear::PEAK_BLOCK;
+pub use reserve::LargestStep;
 
 use crate::kernels::Kernels;
 use crate::team::{Scratch, Team, Turn};

@@ -32,6 +32,7 @@ pub(crate) static KERNELS: Kernels = Kernels {
     quantize_int4,
     embed: gather::embed,
     linear: linear::linear,
+    widened_rows: 0,
     peaks,
     rms_norm: norm::rms_norm,
     add: norm::add,

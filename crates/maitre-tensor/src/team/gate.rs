@@ -168,14 +168,15 @@ impl Gate {
     }
 
     /// A worker's life.
-    pub(super) fn work(&self) {
-        let mut scratch = Scratch::default();
+    pub(super) fn work(&self, scratch: &Mutex<Scratch>) {
         let mut seen = 0;
         while let Some(generation) = self.wait_for_job(seen) {
             seen = generation;
             // SAFETY: this worker is inside, so the leader does not write the cell.
             let job = unsafe { &*self.job.get() }.clone();
             if let Some(job) = &job {
+                // Uncontended: only between jobs does anyone else reach for it.
+                let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
                 self.claim_tiles(job, &mut scratch);
             }
             let before = self.state.fetch_sub(1, Ordering::AcqRel);

@@ -163,3 +163,33 @@ fn scratch_grows_and_keeps_its_memory() {
     assert_eq!(scratch.floats(2).len(), 2);
     assert_eq!(scratch.floats(100).as_ptr(), address);
 }
+
+#[test]
+fn scratch_stays_where_it_was_reserved() {
+    let mut scratch = Scratch::default();
+    let need = Need {
+        floats: 100,
+        words: 50,
+        integers: 0,
+        records: 9,
+    };
+    scratch.reserve(need).unwrap();
+    let start = scratch.floats(1).as_ptr();
+    let (floats, words, integers) = scratch.aligned(100, 50, 0);
+    assert_eq!((floats.len(), words.len(), integers.len()), (100, 50, 0));
+    assert_eq!(scratch.floats(100).as_ptr(), start);
+    assert!(scratch.take_records().capacity() >= 9);
+
+    let too_much = Need {
+        words: usize::MAX,
+        ..need
+    };
+    assert_eq!(
+        scratch.reserve(too_much).unwrap_err().to_string(),
+        format!(
+            "cannot reserve {} bytes for the memory of a compute thread: out of memory",
+            usize::MAX
+        )
+    );
+    assert_eq!(scratch.floats(100).as_ptr(), start);
+}

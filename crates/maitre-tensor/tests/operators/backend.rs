@@ -2,7 +2,9 @@
 
 use std::thread;
 
-use maitre_tensor::{Backend, CpuPath, InputFormat, LinearInput, WeightFormat};
+use maitre_tensor::{
+    Backend, CpuPath, InputFormat, KvFormat, LargestStep, LayerCache, LinearInput, WeightFormat,
+};
 
 use crate::numbers::{bits, linear, noise, unwritten, weight};
 
@@ -67,4 +69,32 @@ fn several_threads_may_use_one_backend() {
             });
         }
     });
+}
+
+#[test]
+fn a_reservation_refuses_impossible_heads_and_blocks() {
+    let backend = Backend::cpu(2).unwrap();
+    let cache = LayerCache::new(16, 2, 4, KvFormat::Bf16).unwrap();
+    let reserve = |heads, block_size| {
+        backend.reserve(LargestStep {
+            inputs: &[],
+            cache: &cache,
+            block_size,
+            heads,
+        })
+    };
+    let grouped = "`heads` must be a multiple of `kv_heads` (2) above 0";
+    for (heads, block_size, expected) in [
+        (0, 16, format!("reserve: {grouped}, but is 0")),
+        (3, 16, format!("reserve: {grouped}, but is 3")),
+        (
+            4,
+            0,
+            "reserve: `block_size` must be above 0, but is 0".to_owned(),
+        ),
+    ] {
+        let refused = reserve(heads, block_size).unwrap_err();
+        assert_eq!(refused.to_string(), expected);
+    }
+    reserve(4, 5).unwrap();
 }

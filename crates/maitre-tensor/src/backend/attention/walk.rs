@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::Span;
 use crate::attend::{Attend, CELLS, Queries, Room, Seen, States, TILE, Tile};
-use crate::cache::{GROUP, KvFormat};
+use crate::cache::{CellShape, GROUP, KvFormat};
 use crate::kernels::Kernels;
 use crate::portable::exp::exp;
-use crate::team::Scratch;
+use crate::team::{Need, Scratch};
 
 /// Positions per chunk.
 const CHUNK: usize = 512;
@@ -184,6 +184,25 @@ pub(super) fn chunks_of(positions: Range<usize>) -> Range<usize> {
     positions.start / CHUNK..positions.end.div_ceil(CHUNK)
 }
 
+/// Scratch of a walk with `count` queries.
+pub(super) fn need(shape: CellShape, block_size: usize, count: usize) -> Need {
+    let int8 = usize::from(shape.format == KvFormat::Int8);
+    let floats = shape.parts() * TILE + shape.value_stride() + GROUP + 4;
+    let words = shape.weight_words() + shape.query_words();
+    Need {
+        floats: count * floats,
+        words: gathered_words(shape, block_size) + count * words,
+        integers: int8 * 2 * count,
+        records: 0,
+    }
+}
+
+/// Words of a gathered tile, none where blocks are read in place.
+fn gathered_words(shape: CellShape, block_size: usize) -> usize {
+    let gathers = !block_size.is_multiple_of(GROUP);
+    usize::from(gathers) * CELLS * shape.words()
+}
+
 /// The memory of one walk, cut from scratch.
 struct Memory<'a> {
     query_sums: &'a [i32],
@@ -196,18 +215,13 @@ struct Memory<'a> {
 impl<'a> Memory<'a> {
     /// Cuts scratch for `count` queries, and rounds them into it.
     fn new(walk: &Walk<'_>, count: usize, scratch: &'a mut Scratch) -> (Self, &'a [u32]) {
-        let shape = walk.args.cache.shape();
-        let int8 = usize::from(shape.format == KvFormat::Int8);
-        let gathers = !walk.args.tables.block_size.is_multiple_of(GROUP);
-        let gathered = usize::from(gathers) * CELLS * shape.words();
+        let (shape, block_size) = (walk.args.cache.shape(), walk.args.tables.block_size);
+        let gathered = gathered_words(shape, block_size);
         let (score_len, value_len) = (count * shape.parts() * TILE, count * shape.value_stride());
-        let (weight_len, query_len) = (count * shape.weight_words(), count * shape.query_words());
+        let weight_len = count * shape.weight_words();
 
-        let (floats, words, integers) = scratch.aligned(
-            score_len + value_len + count * (GROUP + 4),
-            gathered + weight_len + query_len,
-            int8 * 2 * count,
-        );
+        let need = need(shape, block_size, count);
+        let (floats, words, integers) = scratch.aligned(need.floats, need.words, need.integers);
         let (scores, floats) = floats.split_at_mut(score_len);
         let (values, floats) = floats.split_at_mut(value_len);
         let (sums, floats) = floats.split_at_mut(count * GROUP);

@@ -26,6 +26,7 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
 static KERNELS: Kernels = Kernels {
     name: "avx2",
     linear: linear::linear,
+    widened_rows: super::strips::TOKENS,
     encode: rows::encode,
     rms_norm: rows::rms_norm,
     add: rows::add,

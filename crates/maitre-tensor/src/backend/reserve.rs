@@ -1,0 +1,55 @@
+//! Memory for the largest step, reserved before the first.
+
+use super::Backend;
+use super::attention::{check_heads, most_needed};
+use super::check::Check;
+use crate::team::Need;
+use crate::{LayerCache, LinearInput, TensorError};
+
+/// The largest calls that the operators of a step will get.
+#[derive(Debug, Clone, Copy)]
+pub struct LargestStep<'a> {
+    /// What norms write and matrices read; only the form and the width count.
+    pub inputs: &'a [&'a LinearInput],
+    /// The keys and values of any layer.
+    pub cache: &'a LayerCache,
+    /// Positions per block of the cache.
+    pub block_size: usize,
+    /// Query heads, a multiple of the cache's key heads.
+    pub heads: usize,
+}
+
+impl Backend {
+    /// Reserves the memory that the threads use on the way, so that no operator of a step within
+    /// `largest` allocates anything, on any thread. It is touched as far as it is used: some hundred
+    /// KiB per thread, and, where long contexts are divided among several threads, up to 16 MiB for
+    /// all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`TensorError::Argument`] for heads or a block size that make no sense,
+    /// [`TensorError::Reserve`] when the system refuses the memory.
+    pub fn reserve(&self, largest: LargestStep<'_>) -> Result<(), TensorError> {
+        let LargestStep {
+            inputs,
+            cache,
+            block_size,
+            heads,
+        } = largest;
+        let check = Check("reserve");
+        check_heads(check, heads, cache.kv_heads(), cache.head_dim())?;
+        check.rule(block_size > 0, "block_size", "above 0", block_size)?;
+        let (attention, operator) = most_needed(cache, heads, block_size, self.threads());
+        let shapes = || inputs.iter().map(|input| input.shape());
+        let normed = shapes().map(|shape| shape.cols).max().unwrap_or(0);
+        let row = shapes().map(|shape| shape.words).max().unwrap_or(0);
+        let widened = 2 * row * self.kernels().widened_rows;
+        let tile = Need {
+            floats: attention.floats.max(normed),
+            // A copy of slots within a cache holds a cell.
+            words: attention.words.max(widened).max(cache.shape().words()),
+            ..attention
+        };
+        self.inner.team.reserve(tile, operator)
+    }
+}
