@@ -189,8 +189,8 @@ mod tests {
         let mut policy = WeightedFair::new();
         policy.enter(&waiting(0, 0));
         for tenant in 1..10_000 {
-            policy.enter(&waiting(tenant, u64::from(tenant)));
-            policy.leave(&waiting(tenant, u64::from(tenant)));
+            policy.enter(&waiting(tenant, tenant));
+            policy.leave(&waiting(tenant, tenant));
         }
         assert!(policy.accounts.len() <= REMEMBERED_TENANTS);
         assert_eq!(policy.next(9), [Place::new(Time::ZERO, 0)]);

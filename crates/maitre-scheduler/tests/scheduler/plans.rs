@@ -161,7 +161,7 @@ fn share_copy_fork_swap() {
           run request 2 positions 6..7 tokens [31] blocks 0+[0 2] slots [10] output 0..1 samples
         step 2: tokens 2
           copy block 2 to 3
-          admitted request 3: cached 6 of 7
+          admitted request 3: forked 6 of 7
           run request 2 positions 7..8 tokens [862] blocks 2+[] slots [11] output 0..1 samples
           run request 3 positions 6..7 tokens [31] blocks 0+[0 3] slots [none] output 0..1 samples
         step 3: tokens 2
