@@ -2,16 +2,18 @@
 //!
 //! Serves the same requests three times: one after the other, in batches that begin and end together, and
 //! in a batch that anybody may join and leave at any step. Run it with `cargo run --release --example
-//! day03_continuous_batching`; the page is `docs/src/lessons/day03_continuous_batching.md`.
+//! day03_continuous_batching`, with ` -- DIR 32` for another model and 32 seats; the page is
+//! `docs/src/lessons/day03_continuous_batching.md`.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use maitre::{Engine, GenerateRequest, Input};
+use maitre::{Engine, GenerateRequest, Input, ModelSource};
 use maitre_examples::picture::{self, Bar};
 use maitre_examples::timed::{TimedAnswer, ask, ask_in_order, ms, quantile};
 use maitre_examples::{quick, table};
 
+/// Sequences in a step, unless the second argument says otherwise.
 const SEATS: usize = 8;
 
 /// What the guests want, in tokens, again and again: most want little, some want much.
@@ -93,9 +95,19 @@ fn requests(count: usize) -> Vec<GenerateRequest> {
     (0..count).map(request).collect()
 }
 
+fn seats() -> usize {
+    let given = std::env::args().nth(2).and_then(|seats| seats.parse().ok());
+    given.unwrap_or(SEATS)
+}
+
+/// The bundled model, or the one in the directory that the first argument names.
 fn engine(seats: usize) -> Result<Engine> {
+    let source = match std::env::args().nth(1) {
+        Some(directory) => ModelSource::Directory(directory.into()),
+        None => maitre::bundled(),
+    };
     // No two prompts begin alike, so that there is nothing for a cache to do here.
-    let builder = Engine::builder(maitre::bundled()).prefix_cache(false);
+    let builder = Engine::builder(source).prefix_cache(false);
     Ok(builder.max_seqs(seats).build()?)
 }
 
@@ -119,13 +131,18 @@ async fn continuous(engine: &Engine, requests: Vec<GenerateRequest>) -> Result<S
     let began = Instant::now();
     let answers = ask_in_order(engine, requests).await?;
     let single = answers.into_iter().map(|answer| vec![answer]).collect();
-    Ok(Served::new("continuous", SEATS, began, single))
+    Ok(Served::new("continuous", seats(), began, single))
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (guests, rounds) = if quick() { (10, 1) } else { (32, 3) };
-    let house = engine(SEATS)?;
+    let seats = seats();
+    let (guests, rounds) = if quick() {
+        (seats + 2, 1)
+    } else {
+        (4 * seats, 3)
+    };
+    let house = engine(seats)?;
     for request in requests(2) {
         ask(&house, request).await?;
     }
@@ -133,7 +150,7 @@ async fn main() -> Result<()> {
     for round in 0..rounds {
         let ways = [
             together("one at a time", &house, 1, requests(guests)).await?,
-            together("static batches", &house, SEATS, requests(guests)).await?,
+            together("static batches", &house, seats, requests(guests)).await?,
             continuous(&house, requests(guests)).await?,
         ];
         check(&ways)?;
@@ -146,7 +163,7 @@ async fn main() -> Result<()> {
         }
     }
     println!(
-        "\n{guests} guests at once, {SEATS} seats, prompts of {PROMPT} tokens, answers of 8 to 96; the fastest \
+        "\n{guests} guests at once, {seats} seats, prompts of {PROMPT} tokens, answers of 8 to 96; the fastest \
          of {rounds} round(s)\n"
     );
     print(&best);
@@ -168,12 +185,12 @@ fn check(ways: &[Served; 3]) -> Result<()> {
     }
     let first_end = fixed.released[0];
     ensure!(
-        fixed.answers[SEATS..]
+        fixed.answers[seats()..]
             .iter()
             .all(|answer| started(answer) >= first_end),
         "in static batches nobody begins before the first batch is over"
     );
-    let (first, others) = continuous.answers.split_at(SEATS);
+    let (first, others) = continuous.answers.split_at(seats());
     // Unless this program was kept from asking until somebody had left.
     let all_were_waiting = others.iter().all(|other| {
         let mut ends = first.iter().map(finished);
@@ -222,13 +239,14 @@ fn arithmetic(guests: usize) {
     let wanted: Vec<u32> = (0..guests).map(|i| OUTPUTS[i % OUTPUTS.len()]).collect();
     let total: u32 = wanted.iter().sum();
     let fixed: u32 = wanted
-        .chunks(SEATS)
+        .chunks(seats())
         .filter_map(|batch| batch.iter().max())
         .sum();
     println!(
         "  {total} tokens are {total} steps one at a time, {fixed} in static batches (the longest answer of each), \
-         and at least {} with {SEATS} seats that are never empty.\n",
-        total.div_ceil(SEATS as u32)
+         and at least {} with {} seats that are never empty.\n",
+        total.div_ceil(seats() as u32),
+        seats()
     );
 }
 
@@ -240,7 +258,7 @@ fn draw(ways: &[Served]) -> Result<()> {
             .answers
             .iter()
             .zip(&served.released)
-            .take(2 * SEATS)
+            .take(2 * seats())
             .enumerate()
             .map(|(guest, (answer, &released))| {
                 let first = answer.asked + answer.end.timings.ttft;

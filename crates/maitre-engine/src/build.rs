@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use maitre_model::{LoadFormat, Model, ModelSource, Runner, RunnerConfig};
+use maitre_scheduler::KvConfig;
 use maitre_tensor::Backend;
 use maitre_text::Tokenizer;
 
@@ -56,6 +57,7 @@ impl EngineBuilder {
             kv_cache: kv_per_token * limits.kv_tokens() as u64,
             host_kv: kv_per_token * (limits.num_host_blocks * limits.block_size) as u64,
             workspace: 0,
+            bookkeeping: self.bookkeeping(&limits),
             available,
         };
         check_memory(&memory)?;
@@ -176,6 +178,16 @@ impl EngineBuilder {
 }
 
 impl EngineBuilder {
+    /// Host memory for who holds what.
+    fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
+        let blocks = KvConfig {
+            prefix_cache: self.scheduling.prefix_cache,
+            num_host_blocks: narrow(limits.num_host_blocks),
+            ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
+        };
+        blocks.bookkeeping_bytes()
+    }
+
     /// Blocks of the host tier.
     fn host_blocks(&self, model: &Model) -> Result<usize, StartError> {
         let config = model.config();
@@ -227,7 +239,10 @@ pub(crate) fn narrow(size: usize) -> u32 {
 
 /// What is reserved at start must fit into what the weights left.
 fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
-    let beside_kv = memory.host_kv.saturating_add(memory.workspace);
+    let beside_kv = memory
+        .host_kv
+        .saturating_add(memory.workspace)
+        .saturating_add(memory.bookkeeping);
     let reserved = memory.kv_cache.saturating_add(beside_kv);
     match memory.available {
         Some(available) if reserved > available => Err(StartError::OutOfMemory {

@@ -118,6 +118,8 @@ pub struct MemoryBudget {
     pub kv_per_token: u64,
     /// Activations of the largest step.
     pub workspace: u64,
+    /// Who holds which KV block, and which prefixes they hold, at most.
+    pub bookkeeping: u64,
     /// What was available at start, a container's limit included; `None` where it can't be read.
     pub available: Option<u64>,
 }
@@ -139,7 +141,7 @@ impl fmt::Display for EngineInfo {
         )?;
         writeln!(
             f,
-            "memory: weights {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), host KV {}, workspace {}, available {}",
+            "memory: weights {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), host KV {}, workspace {}, bookkeeping {}, available {}",
             mib(memory.weights),
             mib(memory.kv_cache),
             limits.num_blocks,
@@ -147,6 +149,7 @@ impl fmt::Display for EngineInfo {
             memory.kv_per_token,
             mib(memory.host_kv),
             mib(memory.workspace),
+            mib(memory.bookkeeping),
             memory.available.map_or_else(|| "unknown".into(), mib),
         )?;
         writeln!(

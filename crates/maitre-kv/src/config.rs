@@ -1,6 +1,8 @@
 //! How large the KV pool is, what it remembers, and what one block of it costs in bytes.
 
-use crate::{HashKey, KvError};
+use crate::index::RECORD_BYTES;
+use crate::lru::LINK_BYTES;
+use crate::{BlockHash, BlockId, HashKey, KvError};
 
 /// What the layers of one KV group keep per block. Nothing above ever computes "2 × heads × dim" itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +149,19 @@ impl KvConfig {
         tokens.div_ceil(self.block_size as usize)
     }
 
+    /// Host memory that a manager of this pool takes at most for its own books, in bytes: lists and counts for
+    /// each block, and with a prefix cache its name, its tokens, and the ways to find it.
+    pub fn bookkeeping_bytes(&self) -> u64 {
+        const LISTS: u64 = 2 * size_of::<BlockId>() as u64 + LINK_BYTES as u64;
+        // Two maps from a name to a block, filled to between 7/16 and 7/8.
+        const MAPS: u64 = 2 * 16 / 7 * (size_of::<(BlockHash, BlockId)>() as u64 + 1);
+        let named =
+            RECORD_BYTES as u64 + size_of::<u32>() as u64 * u64::from(self.block_size) + MAPS;
+        let per_block = LISTS + if self.prefix_cache { named } else { 0 };
+        let per_place = LINK_BYTES as u64 + MAPS;
+        per_block * u64::from(self.num_blocks) + per_place * u64::from(self.num_host_blocks)
+    }
+
     /// The first position that the token at `position` reads.
     pub fn first_read(&self, position: usize) -> usize {
         match self.window {
@@ -239,5 +254,17 @@ mod tests {
         };
         assert_eq!((window.first_read(31), window.first_read(32)), (0, 1));
         assert_eq!(KvConfig::new(64, 16).first_read(1000), 0);
+    }
+
+    #[test]
+    fn the_books_take_a_small_share_of_what_they_are_about() {
+        let pool = KvConfig::new(1 << 20, 16);
+        let plain = KvConfig {
+            prefix_cache: false,
+            ..pool
+        };
+        let per_block = pool.bookkeeping_bytes() >> 20;
+        assert!((150..400).contains(&per_block), "{per_block} bytes");
+        assert_eq!(plain.bookkeeping_bytes() >> 20, 16);
     }
 }

@@ -26,6 +26,9 @@ pub(crate) struct Record {
     older: BlockId,
 }
 
+/// Bytes of a record.
+pub(crate) const RECORD_BYTES: usize = size_of::<Option<Record>>();
+
 /// Named blocks. As large at the start as it can ever be.
 #[derive(Debug, Clone)]
 pub(crate) struct PrefixIndex {

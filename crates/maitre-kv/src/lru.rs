@@ -12,6 +12,9 @@ pub(crate) struct Lru {
     len: usize,
 }
 
+/// Bytes of a number's place in the list.
+pub(crate) const LINK_BYTES: usize = size_of::<Link>();
+
 #[derive(Debug, Clone, Copy)]
 struct Link {
     before: u32,

@@ -54,6 +54,7 @@ impl AdminService for Admin {
                 kv_bytes_per_token: memory.kv_per_token,
                 workspace_bytes: memory.workspace,
                 host_kv_bytes: memory.host_kv,
+                bookkeeping_bytes: memory.bookkeeping,
             }),
             uptime: Some(duration(self.engine.uptime())),
         }))
