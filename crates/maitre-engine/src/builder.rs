@@ -189,7 +189,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Publish what the prefix cache gains and loses, see [`Engine::cache_events`]; default: no.
+    /// Publish what the prefix cache gains and loses, see [`Engine::cache_events`](crate::Engine::cache_events); default: no.
     #[must_use]
     pub fn cache_events(mut self, publish: bool) -> Self {
         self.scheduling.cache_events = publish;
