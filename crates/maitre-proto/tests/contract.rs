@@ -50,6 +50,8 @@ fn the_services_offer_what_the_interface_page_lists() {
             "GenerationService/GetModel",
             "AdminService/GetServerInfo",
             "AdminService/GetLoad",
+            "AdminService/ResetPrefixCache",
+            "AdminService/WatchCacheEvents",
         ]
     );
 }
