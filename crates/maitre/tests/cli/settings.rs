@@ -1,0 +1,137 @@
+//! Settings that can't work, and settings from a file.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::{fails, maitre, stderr, stdout};
+
+#[test]
+fn settings_that_cannot_work_are_refused_with_ones_that_do() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let too_many = (cores + 1).to_string();
+    let within_cores = format!("at least 1 and at most {cores}, the cores this process may use");
+    for (arguments, expected) in [
+        (
+            &["--block-size", "0"][..],
+            &["--block-size", "at least 1"][..],
+        ),
+        (&["--max-seqs", "0"], &["--max-seqs", "at least 1"]),
+        (&["--threads", "0"], &["--threads is 0", &within_cores]),
+        (
+            &["--threads", &too_many],
+            &["--threads is", &too_many, &within_cores],
+        ),
+        (&["--max-queue", "0"], &["--max-queue", "at least 1"]),
+        (
+            &["--max-batched-tokens", "4", "--max-seqs", "8"],
+            &["--max-batched-tokens", "--max-seqs (8)"],
+        ),
+        (
+            &["--max-model-len", "4096"],
+            &["--max-model-len", "at most 2048"],
+        ),
+        (
+            &["--block-size", "9223372036854775808"],
+            &["--block-size", "at most 65536"],
+        ),
+        (
+            &["--max-queue", "18446744073709551615"],
+            &["--max-queue", "at most 16777216"],
+        ),
+        (
+            &["--max-queued-tokens", "0"],
+            &["--max-queued-tokens", "at least 1"],
+        ),
+        (
+            &["--itl-target-ms", "0"],
+            &["--itl-target-ms", "at least 1"],
+        ),
+        (
+            &["--policy", "fair", "--max-queue-wait-ms", "5"],
+            &["--max-queue-wait-ms is 5", "--policy fcfs"],
+        ),
+        (
+            &["--tenant-weight", "acme=3"],
+            &["--tenant-weight is acme=3", "--policy fair"],
+        ),
+        (
+            &["--no-prefix-cache", "--host-kv-bytes", "9999999"],
+            &["--host-kv-bytes", "0 with --no-prefix-cache"],
+        ),
+        (
+            &["--no-prefix-cache", "--cache-events"],
+            &["--cache-events is on", "nothing to tell"],
+        ),
+        (
+            &["--host-kv-bytes", "10"],
+            &["--host-kv-bytes is 10", "at least 49152, one block"],
+        ),
+        (
+            &["--host-kv-bytes", "18446744073709551615"],
+            &["--host-kv-bytes", "at most"],
+        ),
+    ] {
+        let said = fails(&[&["generate", "--prompt", "x"], arguments].concat(), 2);
+        for word in expected {
+            assert!(
+                said.contains(word),
+                "{arguments:?}: {word:?} is missing in: {said}"
+            );
+        }
+    }
+    for (arguments, expected) in [
+        (
+            ["--kv-cache-bytes", "1000"],
+            ["--kv-cache-bytes", "at least 6291456"],
+        ),
+        (
+            ["--host-kv-bytes", "100000000000000"],
+            ["host KV 99999999983616", "--host-kv-bytes"],
+        ),
+    ] {
+        let said = fails(
+            &[&["generate", "--prompt", "x"][..], &arguments].concat(),
+            1,
+        );
+        for word in expected {
+            assert!(
+                said.contains(word),
+                "{arguments:?}: {word:?} is missing in: {said}"
+            );
+        }
+    }
+    let works = maitre(&[
+        "generate",
+        "--prompt",
+        "x",
+        "--max-tokens",
+        "1",
+        "--kv-cache-bytes",
+        "6291456",
+    ]);
+    assert!(
+        works.status.success(),
+        "the value that was named works: {}",
+        stderr(&works)
+    );
+}
+
+#[test]
+fn flags_may_come_from_a_file_and_are_checked_alike() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("maitre.toml");
+    fs::write(&file, "max-tokens = 2\ntemperature = 0.0\n").unwrap();
+    let config = file.to_str().unwrap();
+    let output = maitre(&["generate", "--prompt", "Once", "--json", "--config", config]);
+    let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(
+        answer["usage"]["completion_tokens"],
+        2,
+        "{}",
+        stderr(&output)
+    );
+    fs::write(&file, "no-such-flag = 2\n").unwrap();
+    let said = fails(&["generate", "--prompt", "Once", "--config", config], 2);
+    assert!(said.contains("--no-such-flag"), "{said}");
+}
