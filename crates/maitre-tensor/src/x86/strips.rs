@@ -186,7 +186,8 @@ impl Strip<'_> {
 
     /// The share of the next panels that token block `index` fetches.
     fn ahead(&self, index: usize, blocks: usize) -> Ahead {
-        let Some(next) = self.next else {
+        // A single block reads at the pace of memory anyway.
+        let Some(next) = self.next.filter(|_| blocks > 1) else {
             return Ahead::NONE;
         };
         let lines = PANELS.div_ceil(blocks);
