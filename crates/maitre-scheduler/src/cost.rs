@@ -33,15 +33,12 @@ impl StepCost {
     /// A step of `tokens` took `took`.
     pub(crate) fn observe(&mut self, tokens: usize, took: Time) {
         let (x, y) = (tokens as f64, took.as_secs_f64());
-        for (sum, new) in [
-            (&mut self.weight, 1.0),
-            (&mut self.tokens, x),
-            (&mut self.seconds, y),
-            (&mut self.tokens_squared, x * x),
-            (&mut self.tokens_seconds, x * y),
-        ] {
-            *sum = *sum * FORGETTING + new;
-        }
+        self.forget();
+        self.weight += 1.0;
+        self.tokens += x;
+        self.seconds += y;
+        self.tokens_squared += x * x;
+        self.tokens_seconds += x * y;
     }
 
     /// The line, once there is enough to draw it through. Where all steps had about as many tokens, or the
