@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What each library may use of the others. An arrow too many is a layer that leaks; one too few
 /// means that this table, and with it the architecture page, describes another program.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("maitre-tensor", &[]),
     ("maitre-kv", &[]),
     ("maitre-sampling", &[]),
@@ -19,12 +19,14 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("maitre-bundled", &[]),
     ("maitre-model", &["maitre-tensor"]),
     ("maitre-scheduler", &["maitre-kv"]),
+    ("maitre-speculative", &["maitre-model", "maitre-sampling"]),
     (
         "maitre-engine",
         &[
             "maitre-model",
             "maitre-sampling",
             "maitre-scheduler",
+            "maitre-speculative",
             "maitre-tensor",
             "maitre-text",
         ],

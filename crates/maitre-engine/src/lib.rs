@@ -40,7 +40,6 @@ mod command;
 mod engine;
 mod error;
 mod event;
-mod executor;
 mod generation;
 mod info;
 pub mod limits;
@@ -68,10 +67,9 @@ pub use event::{
     Delta, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs, Timings,
     TokenLogprob, Usage,
 };
-pub use executor::Executor;
 pub use generation::Generation;
 pub use info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
-pub use maitre_model::{LoadFormat, ModelSource};
+pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
 pub use maitre_tensor::{CpuPath, KvFormat, WeightFormat};
 pub use parts::Parts;

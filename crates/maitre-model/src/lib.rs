@@ -51,6 +51,7 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod error;
+mod executor;
 mod generation;
 mod model;
 mod moves;
@@ -65,6 +66,7 @@ pub use architectures::Architecture;
 pub use batch::{Batch, BatchLimits, KvGroup};
 pub use config::ModelConfig;
 pub use error::ModelError;
+pub use executor::Executor;
 pub use generation::GenerationDefaults;
 pub use model::{LoadFormat, LoadOptions, Model};
 pub use moves::{BlockMove, BlockMoves};
@@ -72,3 +74,6 @@ pub use rope::{Llama3Scaling, RopeConfig, RopeScaling};
 pub use runner::{Logits, Runner, RunnerConfig};
 pub use source::ModelSource;
 pub use workspace::LOGITS_TILE;
+
+// What batches and executors are made of.
+pub use maitre_tensor::{BlockTables, Heartbeat, NO_SLOT, Span};

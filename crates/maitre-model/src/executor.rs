@@ -1,9 +1,10 @@
-//! What the step loop needs of a model, and nothing more: run a batch, hand out logits.
+//! What whoever runs steps needs of a model, and nothing more: run a batch, hand out logits.
 
 use std::ops::Range;
 
-use maitre_model::{Batch, BlockMoves, Logits, ModelError, Runner};
 use maitre_tensor::Heartbeat;
+
+use crate::{Batch, BlockMoves, LOGITS_TILE, Logits, ModelError, Runner};
 
 /// Runs ragged batches. The real one is [`Runner`]; tests bring doubles that fail, stall or panic.
 ///
@@ -49,7 +50,7 @@ impl Executor for Runner {
     }
 
     fn logits_tile(&self) -> usize {
-        maitre_model::LOGITS_TILE
+        LOGITS_TILE
     }
 
     fn heartbeat(&self) -> Heartbeat {

@@ -1,0 +1,18 @@
+//! Several tokens a step: proposing them, verifying them, and knowing when not to.
+//!
+//! A decode step reads all weights to make one token of each sequence. If somebody cheap guesses the next
+//! few tokens, the same step can verify them all (Leviathan et al. 2023, "Fast inference from transformers
+//! via speculative decoding"): the guesses are further rows of the same ragged batch.
+//!
+//! **Exact by coupling.** The target always takes its own sample, with noise that is a function of seed,
+//! position and token; a drafted token is accepted if it equals that sample (Daliri et al. 2024,
+//! "Coupling without communication and drafter-invariant speculative decoding"). So whatever is drafted, and however many tokens, the answer is the
+//! same bit for bit, greedy or sampled.
+//!
+//! **Architecture invariant:** this crate knows no server, no text and no scheduler. It is told which
+//! sequences decode and how many tokens may be drafted for each, and says which. What it gets wrong costs
+//! time, never an answer.
+
+mod rules;
+
+pub use rules::Rules;

@@ -1,0 +1,51 @@
+//! What decides a sequence's next tokens beside the logits.
+
+use maitre_sampling::{Logits, Sampled, Sampler, SamplingError, SamplingParams, TokenCounts};
+
+/// How one sequence chooses its tokens, and where it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// How a row of logits becomes a token.
+    pub params: &'a SamplingParams,
+    /// What the penalties look at: the sequence as it is, without drafted tokens.
+    pub counts: &'a TokenCounts,
+    /// Tokens generated so far: the position of the next one.
+    pub generated: u64,
+    /// Tokens that end the sequence; impossible until `min_tokens` are generated.
+    pub stop_tokens: &'a [u32],
+    /// Tokens before which the sequence does not end.
+    pub min_tokens: u64,
+    /// Tokens at which the sequence ends.
+    pub max_tokens: u64,
+}
+
+impl Rules<'_> {
+    /// Tokens that may not be chosen at output position `position`.
+    pub fn banned(&self, position: u64) -> &[u32] {
+        if position < self.min_tokens {
+            self.stop_tokens
+        } else {
+            &[]
+        }
+    }
+
+    /// Whether `token`, chosen at output position `position`, is the last one.
+    pub fn ends(&self, position: u64, token: u32) -> bool {
+        position + 1 >= self.max_tokens || self.stop_tokens.contains(&token)
+    }
+
+    /// The token at output position `position`, with `counts` of everything before it.
+    ///
+    /// # Errors
+    ///
+    /// What the sampler refuses: logits that are not numbers, or nothing left to choose.
+    pub fn choose(
+        &self,
+        sampler: &mut Sampler,
+        row: Logits<'_>,
+        counts: &TokenCounts,
+        position: u64,
+    ) -> Result<Sampled, SamplingError> {
+        sampler.sample(row, self.params, counts, position, self.banned(position))
+    }
+}
