@@ -1,0 +1,294 @@
+//! How many tokens to draft: as many as make the most tokens per second, often none.
+//!
+//! A step that verifies `r` rows takes `V(r)`, a round of drafting takes `D(s)` for `s` sequences, both as
+//! measured. If drafts survive with the probabilities `p`, the step yields `tokens + Σ p` in
+//! `rounds · D + V(rows + drafted)`. What maximises the quotient is looked for twice: before each
+//! round of the draft model, looking ahead over the rounds that could follow, and at the end over all
+//! tokens on offer, the likeliest first. Prompt tokens in the same step count as progress too: where the step
+//! is bound by arithmetic already, a row for a guess is a row less for somebody's prompt.
+
+use std::time::Duration;
+
+use crate::calibration::Calibration;
+use crate::curve::Curve;
+
+/// What has to be gained at least: estimates err, and a step without drafts is certain.
+const LEAST_GAIN: f64 = 1.02;
+
+/// What a prompt token is taken to cost the draft model, as a share of a round, where nothing is known.
+const HOPED_CATCH_UP: f64 = 0.1;
+
+/// What a step does beside verifying drafts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Sequences that get a token for sure.
+    pub(crate) decodes: usize,
+    /// Tokens of prompts.
+    pub(crate) prompt_tokens: usize,
+}
+
+impl Shape {
+    pub(crate) fn rows(self) -> usize {
+        self.decodes + self.prompt_tokens
+    }
+}
+
+/// What is on offer while drafts are being made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer {
+    /// Rows to be verified, all of the step's.
+    pub(crate) rows: usize,
+    /// Tokens that the step is expected to yield, its prompt tokens included.
+    pub(crate) tokens: f64,
+    /// Seconds spent on drafting.
+    pub(crate) sunk: f64,
+}
+
+/// A sequence in the hands of the draft model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chain {
+    /// The probability that all its drafts so far are accepted.
+    pub(crate) survival: f64,
+    /// The probability that the next one is, if these are.
+    pub(crate) next: f64,
+}
+
+/// Learns what things cost and are worth, and decides.
+#[derive(Debug, Default)]
+pub(crate) struct Controller {
+    pub(crate) calibration: Calibration,
+    /// Steps of decodes, all of whose rows are sampled.
+    decodes: Curve,
+    /// Steps with prompt tokens in them.
+    mixed: Curve,
+    /// Rounds of the draft model, by sequences.
+    rounds: Curve,
+    /// Seconds per token that the draft model catches up on.
+    catch_up: Option<f64>,
+    /// Cost of the draft model over that of the target, for as long as no round was seen.
+    draft_share: f64,
+}
+
+impl Controller {
+    pub(crate) fn new(draft_share: f64) -> Self {
+        Self {
+            draft_share,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn observe_step(&mut self, shape: Shape, rows: usize, took: Duration) {
+        self.curve_mut(shape).observe(rows, took);
+    }
+
+    pub(crate) fn observe_round(&mut self, sequences: usize, took: Duration) {
+        self.rounds.observe(sequences, took);
+    }
+
+    /// The draft model computed `tokens` beyond one of each of its `sequences`.
+    pub(crate) fn observe_catch_up(&mut self, sequences: usize, tokens: usize, took: Duration) {
+        let round = self.rounds.seconds(sequences).unwrap_or(0.0);
+        let each = (took.as_secs_f64() - round).max(0.0) / tokens.max(1) as f64;
+        self.catch_up = Some(self.catch_up.map_or(each, |known| known + 0.2 * (each - known)));
+    }
+
+    /// Seconds of a step of this shape with so many rows in all.
+    pub(crate) fn step_seconds(&self, shape: Shape, rows: usize) -> Option<f64> {
+        let curve = match shape.prompt_tokens {
+            0 => &self.decodes,
+            _ => &self.mixed,
+        };
+        curve.seconds(rows)
+    }
+
+    fn curve_mut(&mut self, shape: Shape) -> &mut Curve {
+        match shape.prompt_tokens {
+            0 => &mut self.decodes,
+            _ => &mut self.mixed,
+        }
+    }
+
+    /// Seconds of a round for so many sequences.
+    pub(crate) fn round_seconds(&self, sequences: usize) -> f64 {
+        let known = self.rounds.seconds(sequences);
+        let hoped = || Some(self.draft_share * self.decodes.seconds(sequences)?);
+        known.or_else(hoped).unwrap_or(0.0)
+    }
+
+    /// Seconds until the draft model has caught up on so many tokens.
+    pub(crate) fn catch_up_seconds(&self, tokens: usize) -> f64 {
+        let each = self
+            .catch_up
+            .unwrap_or_else(|| HOPED_CATCH_UP * self.round_seconds(1));
+        each * tokens as f64
+    }
+
+    /// Whether so many drafts for each of `decodes` sequences would pay if nearly all were accepted. If not
+    /// even then, nobody need ask for places.
+    pub(crate) fn may_pay(&self, decodes: usize, most: usize) -> bool {
+        let shape = Shape {
+            decodes,
+            prompt_tokens: 0,
+        };
+        let offer = Offer {
+            rows: decodes,
+            tokens: decodes as f64,
+            sunk: 0.0,
+        };
+        let sure = Chain {
+            survival: 1.0,
+            next: 0.99,
+        };
+        let mut chains = vec![sure; decodes];
+        // Without the cost of drafting: what a sequence has said before costs nothing.
+        self.best_gain(shape, offer, &mut chains, most, 0.0)
+            .is_none_or(|gain| gain >= LEAST_GAIN)
+    }
+
+    /// By how much tokens per second would grow if the draft model ran up to `most` more rounds for these
+    /// sequences; `None` as long as nobody knows what a step costs.
+    pub(crate) fn model_gain(
+        &self,
+        shape: Shape,
+        offer: Offer,
+        chains: &mut [Chain],
+        most: usize,
+    ) -> Option<f64> {
+        let round = self.round_seconds(chains.len());
+        self.best_gain(shape, offer, chains, most, round)
+    }
+
+    fn best_gain(
+        &self,
+        shape: Shape,
+        offer: Offer,
+        chains: &mut [Chain],
+        most: usize,
+        round: f64,
+    ) -> Option<f64> {
+        let now = offer.tokens / (offer.sunk + self.step_seconds(shape, offer.rows)?);
+        let (mut tokens, mut best) = (offer.tokens, 1.0_f64);
+        for rounds in 1..=most {
+            for chain in &mut *chains {
+                chain.survival *= chain.next;
+                tokens += chain.survival;
+            }
+            let rows = offer.rows + rounds * chains.len();
+            let seconds = offer.sunk + rounds as f64 * round + self.step_seconds(shape, rows)?;
+            best = best.max(tokens / seconds / now);
+        }
+        Some(best)
+    }
+
+    /// Whether a gain is worth the risk.
+    pub(crate) fn pays(gain: Option<f64>) -> bool {
+        gain.is_some_and(|gain| gain >= LEAST_GAIN)
+    }
+
+    /// How many of the tokens on offer, which have these probabilities of being accepted, falling, are worth
+    /// their rows, `sunk` seconds having been spent on drafting them.
+    pub(crate) fn worth_verifying(&self, shape: Shape, sunk: f64, falling: &[f64]) -> usize {
+        let bare = shape.rows();
+        let Some(alone) = self.step_seconds(shape, bare) else {
+            return 0;
+        };
+        let (mut tokens, mut best) = (bare as f64, (LEAST_GAIN * bare as f64 / (sunk + alone), 0));
+        for (index, probability) in falling.iter().enumerate() {
+            tokens += probability;
+            let Some(seconds) = self.step_seconds(shape, bare + index + 1) else {
+                break;
+            };
+            let rate = tokens / (sunk + seconds);
+            if rate > best.0 {
+                best = (rate, index + 1);
+            }
+        }
+        best.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine whose step takes 1 ms to read the weights, and 100 µs of arithmetic per row.
+    fn taught() -> Controller {
+        let mut controller = Controller::new(0.1);
+        for _ in 0..10 {
+            for rows in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512] {
+                let took = Duration::from_micros(1000.max(100 * rows as u64));
+                for prompt_tokens in [0, 1] {
+                    let shape = Shape {
+                        decodes: rows,
+                        prompt_tokens,
+                    };
+                    controller.observe_step(shape, rows, took);
+                }
+            }
+            for sequences in [1, 64] {
+                controller.observe_round(sequences, Duration::from_micros(100));
+            }
+        }
+        controller
+    }
+
+    fn decodes(decodes: usize) -> Shape {
+        Shape {
+            decodes,
+            prompt_tokens: 0,
+        }
+    }
+
+    #[test]
+    fn one_user_gets_as_many_as_the_flat_part_holds() {
+        let controller = taught();
+        assert_eq!(controller.worth_verifying(decodes(1), 0.0, &[0.9; 20]), 7);
+        assert_eq!(controller.worth_verifying(decodes(1), 0.0, &[0.001; 7]), 0);
+        assert!(controller.may_pay(1, 8));
+    }
+
+    #[test]
+    fn a_full_house_gets_none() {
+        let controller = taught();
+        assert_eq!(controller.worth_verifying(decodes(64), 0.0, &[0.9; 64]), 0);
+        assert!(!controller.may_pay(64, 8));
+    }
+
+    #[test]
+    fn prompts_are_not_delayed_for_guesses() {
+        let controller = taught();
+        let shape = Shape {
+            decodes: 1,
+            prompt_tokens: 255,
+        };
+        assert_eq!(controller.worth_verifying(shape, 0.0, &[0.9; 8]), 0);
+    }
+
+    #[test]
+    fn the_draft_model_goes_on_while_its_next_token_is_likely_enough() {
+        let controller = taught();
+        let gain = |next: f64| {
+            let offer = Offer {
+                rows: 1,
+                tokens: 1.0,
+                sunk: 0.0,
+            };
+            let chain = Chain {
+                survival: 1.0,
+                next,
+            };
+            controller.model_gain(decodes(1), offer, &mut [chain], 8)
+        };
+        // (1 - α^5) / (1 - α) / (1 + 4c), the textbook's figure, at α = 0.8 and c = 0.1.
+        assert!((gain(0.8).unwrap() - 2.4).abs() < 0.1, "{:?}", gain(0.8));
+        assert!(Controller::pays(gain(0.5)));
+        assert!(!Controller::pays(gain(0.05)));
+    }
+
+    #[test]
+    fn who_knows_nothing_drafts_nothing_but_hopes() {
+        let controller = Controller::new(0.1);
+        assert_eq!(controller.worth_verifying(decodes(1), 0.0, &[0.99; 4]), 0);
+        assert!(controller.may_pay(64, 4));
+    }
+}

@@ -1,0 +1,205 @@
+//! How long a step takes as a function of its rows, learnt from the steps themselves.
+//!
+//! No formula is assumed: reading the weights makes the curve flat at first, arithmetic makes it rise later,
+//! and where it bends depends on the machine. Each number of rows (above 32, each eighth of an octave) has a
+//! cell with the time it took; between cells that are known the curve is a line, beyond the last it goes on
+//! as it has risen so far, which is optimistic, so that what looks good is tried and then known.
+//!
+//! A machine that gets slower slows all steps, but only those that are run would tell. So the cells hold
+//! times relative to one factor, which follows quickly, while the cells follow slowly.
+
+use std::time::Duration;
+
+/// Rows with a cell each.
+const EXACT: usize = 32;
+/// Cells per doubling beyond them.
+const PER_OCTAVE: usize = 8;
+/// What is kept of a factor when a new observation comes.
+const FACTOR_SPEED: f64 = 0.1;
+/// Observations that a cell averages over at most.
+const MEMORY: f64 = 16.0;
+/// The first observations of a cell may be disturbed: the least of so many counts.
+const LEAST_OF: f64 = 3.0;
+/// Observations of the whole curve after which a cell that was not among them is not believed any more:
+/// now and then it is worth trying again.
+const HORIZON: u64 = 2048;
+/// What a further row is taken to cost where nothing is known, as a share of the whole.
+const HOPED_SLOPE: f64 = 0.03;
+
+/// Times by rows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Curve {
+    cells: Vec<Cell>,
+    /// What all cells are to be multiplied by now.
+    factor: f64,
+    observed: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    rows: f64,
+    seconds: f64,
+    weight: f64,
+    last: u64,
+}
+
+impl Curve {
+    /// A step of `rows` took `took`.
+    pub(crate) fn observe(&mut self, rows: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        if rows == 0 || took <= 0.0 {
+            return;
+        }
+        self.observed += 1;
+        if self.factor == 0.0 {
+            self.factor = 1.0;
+        }
+        let index = cell_of(rows);
+        if self.cells.len() <= index {
+            self.cells.resize(index + 1, Cell::default());
+        }
+        let cell = &mut self.cells[index];
+        if cell.weight > 0.0 && self.observed - cell.last <= HORIZON {
+            let ratio = took / (cell.seconds * self.factor);
+            // One step in which the machine did something else says little.
+            self.factor *= ratio.clamp(0.5, 2.0).powf(FACTOR_SPEED);
+        } else {
+            cell.weight = 0.0;
+        }
+        let seconds = took / self.factor;
+        cell.weight = (cell.weight + 1.0).min(MEMORY);
+        if cell.weight == 1.0 {
+            (cell.rows, cell.seconds) = (rows as f64, seconds);
+        } else if cell.weight <= LEAST_OF && seconds < cell.seconds {
+            cell.seconds = seconds;
+        } else if cell.weight > LEAST_OF {
+            let seconds = seconds.min(2.0 * cell.seconds);
+            cell.seconds += (seconds - cell.seconds) / cell.weight;
+            cell.rows += (rows as f64 - cell.rows) / cell.weight;
+        }
+        cell.last = self.observed;
+    }
+
+    /// Seconds that a step of `rows` is expected to take; `None` as long as nothing is known.
+    pub(crate) fn seconds(&self, rows: usize) -> Option<f64> {
+        let index = cell_of(rows);
+        let rows = rows as f64;
+        let known = |cell: &&Cell| self.is_known(cell);
+        let (below, above) = self.cells.split_at(self.cells.len().min(index + 1));
+        let lower = below.iter().rev().find(known);
+        let upper = above.iter().find(known);
+        let seconds = match (lower, upper) {
+            (Some(lower), _) if lower.rows >= rows => lower.seconds,
+            (Some(lower), Some(upper)) => {
+                let share = (rows - lower.rows) / (upper.rows - lower.rows);
+                lower.seconds + share * (upper.seconds - lower.seconds)
+            }
+            (Some(lower), None) => lower.seconds + (rows - lower.rows) * self.slope_to(lower),
+            (None, Some(upper)) => upper.seconds * (1.0 - HOPED_SLOPE * (upper.rows - rows)).max(0.5),
+            (None, None) => return None,
+        };
+        Some(seconds * self.factor)
+    }
+
+    /// Seconds per row from the first known cell to `last`.
+    fn slope_to(&self, last: &Cell) -> f64 {
+        let hoped = HOPED_SLOPE * last.seconds / last.rows.max(1.0);
+        match self.cells.iter().find(|cell| self.is_known(cell)) {
+            Some(first) if first.rows < last.rows => {
+                ((last.seconds - first.seconds) / (last.rows - first.rows)).max(hoped)
+            }
+            _ => hoped,
+        }
+    }
+
+    fn is_known(&self, cell: &Cell) -> bool {
+        cell.weight > 0.0 && self.observed - cell.last <= HORIZON
+    }
+}
+
+/// The cell of this many rows.
+fn cell_of(rows: usize) -> usize {
+    if rows <= EXACT {
+        return rows;
+    }
+    let octave = rows.ilog2();
+    let within = (rows - (1 << octave)) * PER_OCTAVE >> octave;
+    EXACT + (octave - EXACT.ilog2()) as usize * PER_OCTAVE + within + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    fn learnt(steps: impl IntoIterator<Item = (usize, u64)>) -> Curve {
+        let mut curve = Curve::default();
+        for (rows, took) in steps {
+            curve.observe(rows, micros(took));
+        }
+        curve
+    }
+
+    fn close(curve: &Curve, rows: usize, expected_micros: f64) {
+        let found = curve.seconds(rows).unwrap() * 1e6;
+        let error = (found / expected_micros - 1.0).abs();
+        assert!(error < 0.02, "{rows} rows: {found} for {expected_micros}");
+    }
+
+    #[test]
+    fn cells_are_in_order_and_fine_enough() {
+        for rows in 1..5000 {
+            let step = cell_of(rows + 1) - cell_of(rows);
+            assert!(step <= 1, "{rows}");
+        }
+        assert!(cell_of(64) > cell_of(56) && cell_of(128) > cell_of(116));
+    }
+
+    #[test]
+    fn what_was_seen_is_known_and_what_lies_between_is_a_line() {
+        let steps = (0..20).flat_map(|_| [(1, 1000), (5, 1400), (64, 9000)]);
+        let curve = learnt(steps);
+        close(&curve, 1, 1000.0);
+        close(&curve, 3, 1200.0);
+        close(&curve, 5, 1400.0);
+        close(&curve, 64, 9000.0);
+    }
+
+    #[test]
+    fn what_is_beyond_is_hoped_to_go_on_like_that() {
+        let curve = learnt([(1, 1000); 5]);
+        assert!(curve.seconds(4).unwrap() < 1.2e-3);
+        let curve = learnt((0..5).flat_map(|_| [(1, 1000), (3, 2000)]));
+        close(&curve, 5, 3000.0);
+        assert_eq!(Curve::default().seconds(1), None);
+    }
+
+    #[test]
+    fn a_machine_that_gets_slower_slows_what_is_not_run_too() {
+        let mut curve = learnt((0..20).flat_map(|_| [(1, 1000), (5, 1500)]));
+        for _ in 0..200 {
+            curve.observe(1, micros(3000));
+        }
+        close(&curve, 1, 3000.0);
+        let ratio = curve.seconds(5).unwrap() / curve.seconds(1).unwrap();
+        assert!((1.1..=1.6).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_disturbed_step_is_not_believed_alone() {
+        let curve = learnt([(1, 1000), (1, 1000), (5, 90_000), (5, 1500), (5, 1500)]);
+        assert!(curve.seconds(5).unwrap() < 2.5e-3);
+    }
+
+    #[test]
+    fn what_was_not_tried_for_long_is_hoped_for_again() {
+        let mut curve = learnt((0..20).flat_map(|_| [(1, 1000), (5, 5000)]));
+        for _ in 0..HORIZON + 1 {
+            curve.observe(1, micros(1000));
+        }
+        assert!(curve.seconds(5).unwrap() < 1.5e-3);
+    }
+}

@@ -1,0 +1,310 @@
+//! Drafting for one step: who gets tokens from where, and how many of them are worth their rows.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::calibration::{Class, Habit};
+use crate::controller::{Chain, Controller, Offer, Shape};
+use crate::drafter::{DraftError, Drafter, Drafting, Seat};
+use crate::speculator::{MOST_FAILURES, Sequence, Source};
+use crate::{Acceptance, Drafted, Speculate, Speculator};
+
+/// How much longer than the draft model has to catch up its sequence must be expected to gain.
+const CATCH_UP_MARGIN: f64 = 2.0;
+
+/// Drafts in the making, with the probability that all up to a token are accepted.
+struct Plan<'a> {
+    drafting: Drafting<'a>,
+    survival: Vec<f64>,
+    habit: Habit,
+    source: Source,
+    classes: Vec<Class>,
+}
+
+impl Speculator {
+    /// Drafts tokens for the decoding sequences of a step that also computes `prompt_tokens` of prompts and
+    /// has `other_decodes` that are not to be speculated for. One list per seat, each of at most
+    /// [`Seat::most`] tokens.
+    pub fn propose(
+        &mut self,
+        seats: &[Seat<'_>],
+        other_decodes: usize,
+        prompt_tokens: usize,
+    ) -> Vec<Vec<Drafted>> {
+        let shape = Shape {
+            decodes: seats.len() + other_decodes,
+            prompt_tokens,
+        };
+        for seat in seats {
+            if let Some(sequence) = self.sequences.get_mut(&seat.id) {
+                sequence.look_back(seat, self.config.speculate);
+            }
+        }
+        let sequences = std::mem::take(&mut self.sequences);
+        let mut plans: Vec<Option<Plan<'_>>> = seats
+            .iter()
+            .map(|seat| self.begin(seat, sequences.get(&seat.id)?))
+            .collect();
+        let sunk = self.run_drafter(&mut plans, shape);
+        if self.config.speculate == Speculate::Auto {
+            self.trim(&mut plans, shape, sunk);
+        }
+        let mut drafts = Vec::with_capacity(seats.len());
+        let mut pendings = Vec::with_capacity(seats.len());
+        for plan in plans {
+            let plan = plan.map(|plan| (plan.drafting.drafts, plan.source, plan.classes));
+            let (draft, source, classes) = plan.map_or((Vec::new(), None, Vec::new()), |plan| {
+                (plan.0, Some(plan.1), plan.2)
+            });
+            drafts.push(draft);
+            pendings.push((source, classes));
+        }
+        self.sequences = sequences;
+        for (seat, (source, classes)) in seats.iter().zip(pendings) {
+            if let Some(sequence) = self.sequences.get_mut(&seat.id) {
+                sequence.pending.source = source;
+                sequence.pending.classes = classes;
+            }
+        }
+        drafts
+    }
+
+    /// What a sequence's own text offers, or an empty draft for the model to fill.
+    fn begin<'a>(&self, seat: &Seat<'a>, sequence: &'a Sequence) -> Option<Plan<'a>> {
+        let habit = sequence.habit;
+        let mut plan = Plan {
+            drafting: Drafting::new(*seat, sequence.history.tokens()),
+            survival: Vec::new(),
+            habit,
+            source: Source::Model,
+            classes: Vec::new(),
+        };
+        let Some(guess) = &sequence.pending.guess else {
+            return (seat.most > 0).then_some(plan);
+        };
+        let calibration = &self.controller.calibration;
+        let acceptance =
+            |index: usize| calibration.acceptance(Class::of_match(guess.match_len + index), habit);
+        let is_better = self.drafter.is_none() || acceptance(0) >= calibration.of_model(habit);
+        if is_better {
+            plan.source = Source::History;
+            let mut survival = 1.0;
+            for (index, &token) in guess.tokens.iter().enumerate().take(seat.most) {
+                survival *= acceptance(index);
+                plan.survival.push(survival);
+                plan.drafting.drafts.push(Drafted {
+                    token,
+                    distribution: None,
+                });
+            }
+        }
+        Some(plan)
+    }
+
+    /// Lets the draft model run, round by round, for those who have nothing better. Returns the seconds
+    /// it is reckoned to have taken.
+    fn run_drafter(&mut self, plans: &mut [Option<Plan<'_>>], shape: Shape) -> f64 {
+        let Some(mut drafter) = self.drafter.take() else {
+            return 0.0;
+        };
+        let mut sunk = 0.0;
+        let mut active = self.choose_active(plans, shape, drafter.as_ref());
+        let mut is_late = active.iter().any(|&(_, behind)| behind > 0);
+        while !active.is_empty() && self.goes_on(plans, &active, shape, sunk) {
+            let behind: usize = active.iter().map(|&(_, behind)| behind).sum();
+            let began = Instant::now();
+            let before: Vec<usize> = active.iter().map(|&(index, _)| drafted(plans, index)).collect();
+            let result = draft_once(drafter.as_mut(), plans, &active, self.config.acceptance);
+            if let Err(error) = result {
+                self.report(&error);
+                for &(index, _) in &active {
+                    plans[index] = None;
+                }
+                break;
+            }
+            let took = began.elapsed();
+            if is_late {
+                self.controller.observe_catch_up(active.len(), behind, took);
+            } else {
+                self.controller.observe_round(active.len(), took);
+            }
+            sunk += took.as_secs_f64();
+            self.failures = 0;
+            let mut before = before.into_iter();
+            active.retain_mut(|(index, behind)| {
+                *behind = 0;
+                let before = before.next().unwrap_or(0);
+                self.note_token(&mut plans[*index], before)
+            });
+            is_late = false;
+        }
+        if self.failures < MOST_FAILURES {
+            self.drafter = Some(drafter);
+        }
+        sunk
+    }
+
+    /// Whose drafts the model makes, and how many tokens it has to catch up on for each.
+    fn choose_active(
+        &self,
+        plans: &[Option<Plan<'_>>],
+        shape: Shape,
+        drafter: &dyn Drafter,
+    ) -> Vec<(usize, usize)> {
+        let of_model = |plan: &&Plan<'_>| plan.source == Source::Model && plan.drafting.seat.most > 0;
+        let candidates: Vec<(usize, &Plan<'_>)> = plans
+            .iter()
+            .enumerate()
+            .filter_map(|(index, plan)| Some((index, plan.as_ref().filter(of_model)?)))
+            .collect();
+        let behind = |plan: &Plan<'_>| drafter.behind(&plan.drafting.seat, plan.drafting.text);
+        match self.config.speculate {
+            Speculate::Off | Speculate::Ngram | Speculate::Suffix => Vec::new(),
+            Speculate::Draft => candidates
+                .into_iter()
+                .map(|(index, plan)| (index, behind(plan)))
+                .collect(),
+            Speculate::Auto => {
+                let all: Vec<(usize, usize)> = candidates.iter().map(|&(index, _)| (index, 0)).collect();
+                let gain = self.gain(plans, &all, shape, 0.0);
+                if !Controller::pays(gain) {
+                    return Vec::new();
+                }
+                let gain = gain.unwrap_or(1.0);
+                let pays = |&(_, behind): &(usize, usize), plan: &Plan<'_>| {
+                    behind == 0 || self.catch_up_pays(plan, behind, gain, shape)
+                };
+                let with_behind = candidates
+                    .into_iter()
+                    .map(|(index, plan)| ((index, behind(plan)), plan));
+                let chosen = with_behind.filter(|(entry, plan)| pays(entry, plan));
+                chosen.map(|(entry, _)| entry).collect()
+            }
+        }
+    }
+
+    /// Whether what the sequence is expected to gain to its end is worth letting the draft model read what
+    /// it has not seen.
+    fn catch_up_pays(&self, plan: &Plan<'_>, behind: usize, gain: f64, shape: Shape) -> bool {
+        let rules = plan.drafting.seat.rules;
+        let most = rules.max_tokens.saturating_sub(rules.generated) as f64;
+        // Who has said much is likely to say as much again.
+        let left = most.min(self.usual_answer.max(rules.generated as f64));
+        let Some(step) = self.controller.step_seconds(shape, shape.rows()) else {
+            return false;
+        };
+        let saved = left * (1.0 - 1.0 / gain) * step / shape.rows().max(1) as f64;
+        saved > CATCH_UP_MARGIN * self.controller.catch_up_seconds(behind)
+    }
+
+    /// Whether the model should draft one more token for `active`.
+    fn goes_on(
+        &self,
+        plans: &[Option<Plan<'_>>],
+        active: &[(usize, usize)],
+        shape: Shape,
+        sunk: f64,
+    ) -> bool {
+        self.config.speculate != Speculate::Auto
+            || Controller::pays(self.gain(plans, active, shape, sunk))
+    }
+
+    fn gain(
+        &self,
+        plans: &[Option<Plan<'_>>],
+        active: &[(usize, usize)],
+        shape: Shape,
+        sunk: f64,
+    ) -> Option<f64> {
+        let mut offer = Offer {
+            rows: shape.rows(),
+            tokens: shape.rows() as f64,
+            sunk,
+        };
+        for plan in plans.iter().flatten() {
+            offer.rows += plan.survival.len();
+            offer.tokens += plan.survival.iter().sum::<f64>();
+        }
+        let active: Vec<&Plan<'_>> = active
+            .iter()
+            .filter_map(|&(index, _)| plans[index].as_ref())
+            .collect();
+        let rounds_left = |plan: &&Plan<'_>| plan.drafting.seat.most - plan.drafting.drafts.len();
+        let most = active.iter().map(rounds_left).max().unwrap_or(0);
+        let mut chains: Vec<Chain> = active
+            .iter()
+            .map(|plan| Chain {
+                survival: plan.survival.last().copied().unwrap_or(1.0),
+                next: self.controller.calibration.of_model(plan.habit),
+            })
+            .collect();
+        self.controller.model_gain(shape, offer, &mut chains, most)
+    }
+
+    /// Enters what the model has just drafted for a sequence; whether it may draft more.
+    fn note_token(&self, plan: &mut Option<Plan<'_>>, before: usize) -> bool {
+        let Some(plan) = plan.as_mut().filter(|plan| plan.drafting.drafts.len() > before) else {
+            return false;
+        };
+        let calibration = &self.controller.calibration;
+        let probability = plan.drafting.probability;
+        let class = Class::of_probability(probability);
+        // Under rejection, whether a token is shown to the verifier must not depend on which one it is.
+        let next = match self.config.acceptance {
+            Acceptance::Coupling if probability.is_finite() => calibration.acceptance(class, plan.habit),
+            _ => calibration.of_model(plan.habit),
+        };
+        plan.classes.push(class);
+        plan.survival.push(plan.survival.last().unwrap_or(&1.0) * next);
+        let rules = plan.drafting.seat.rules;
+        let newest = plan.drafting.drafts.last();
+        let ends = newest.is_some_and(|it| rules.ends(plan.drafting.position() - 1, it.token));
+        !ends && plan.drafting.drafts.len() < plan.drafting.seat.most
+    }
+
+    /// Keeps the likeliest tokens on offer, as many as are worth their rows.
+    fn trim(&self, plans: &mut [Option<Plan<'_>>], shape: Shape, sunk: f64) {
+        let survival = plans.iter().flatten().flat_map(|plan| &plan.survival);
+        let mut falling: Vec<f64> = survival.copied().collect();
+        if falling.is_empty() {
+            return;
+        }
+        falling.sort_unstable_by(|a, b| b.total_cmp(a));
+        let mut left = self.controller.worth_verifying(shape, sunk, &falling);
+        let least = left.checked_sub(1).map_or(f64::INFINITY, |last| falling[last]);
+        for plan in plans.iter_mut().flatten() {
+            // A chain never rises, so what is kept of it is its beginning.
+            let kept = plan.survival.iter().take_while(|&&it| it >= least).count().min(left);
+            left -= kept;
+            plan.drafting.drafts.truncate(kept);
+        }
+    }
+}
+
+fn drafted(plans: &[Option<Plan<'_>>], index: usize) -> usize {
+    plans[index]
+        .as_ref()
+        .map_or(0, |plan| plan.drafting.drafts.len())
+}
+
+/// One round for `active`, who are in the order of `plans`. A panic is an error like any other.
+fn draft_once(
+    drafter: &mut dyn Drafter,
+    plans: &mut [Option<Plan<'_>>],
+    active: &[(usize, usize)],
+    acceptance: Acceptance,
+) -> Result<(), DraftError> {
+    let mut wanted = active.iter().map(|&(index, _)| index).peekable();
+    let mut draftings: Vec<&mut Drafting<'_>> = Vec::with_capacity(active.len());
+    for (index, plan) in plans.iter_mut().enumerate() {
+        if wanted.next_if_eq(&index).is_some()
+            && let Some(plan) = plan
+        {
+            draftings.push(&mut plan.drafting);
+        }
+    }
+    // Unwind safety: the drafts of this step are thrown away, and the drafter's own state is what a
+    // failed step leaves, which is all that it promises.
+    catch_unwind(AssertUnwindSafe(|| drafter.draft(&mut draftings, acceptance)))
+        .unwrap_or_else(|panic| Err(DraftError::from_panic(&*panic)))
+}

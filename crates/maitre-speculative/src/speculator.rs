@@ -1,0 +1,268 @@
+//! One face for all of it: which tokens to draft for whom, and learning from what became of them.
+//!
+//! Each step goes through here twice. [`Speculator::propose`] is told who decodes and drafts tokens for them,
+//! from what each has said before, with the draft model, or not at all;
+//! [`Speculator::verified`], [`Speculator::written`] and [`Speculator::ran`] say what the step made of them.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use maitre_model::BlockMoves;
+
+use crate::calibration::{Class, Habit};
+use crate::controller::{Controller, Shape};
+use crate::drafter::{DraftError, Drafter, Seat};
+use crate::{Acceptance, Guess, History, HistoryKind, SpeculationCounts};
+
+/// Tokens of a sequence that are indexed in one step at most: a long prompt must not hold up the others.
+const ABSORBED_PER_STEP: usize = 512;
+
+/// Failures in a row after which the draft model is given up.
+pub(crate) const MOST_FAILURES: u32 = 3;
+
+/// Tokens that an answer is taken to have before any has ended.
+const USUAL_ANSWER: f64 = 64.0;
+
+/// Where drafted tokens come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Speculate {
+    /// From nowhere.
+    Off,
+    /// From the sequence's own text, by its last 2 to 4 tokens; always as many as allowed.
+    Ngram,
+    /// From the sequence's own text, by the longest repetition; always as many as allowed.
+    Suffix,
+    /// From the draft model; always as many as allowed.
+    Draft,
+    /// From the sequence's own text or the draft model, whichever is likelier to be right, and as many as
+    /// make the most tokens per second: often none.
+    #[default]
+    Auto,
+}
+
+/// How to speculate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeculatorConfig {
+    /// Where drafted tokens come from.
+    pub speculate: Speculate,
+    /// The most tokens drafted for a sequence in a step.
+    pub draft_tokens: usize,
+    /// When one of them is accepted.
+    pub acceptance: Acceptance,
+    /// What a token costs the draft model over what it costs the target, as far as their sizes tell: where
+    /// to begin before anything was measured.
+    pub draft_share: f64,
+}
+
+/// Who proposed the tokens of a sequence in the current step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    History,
+    Model,
+}
+
+/// What was proposed for a sequence in the current step.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) guess: Option<Guess>,
+    /// Of the draft model's tokens, kept or not.
+    pub(crate) classes: Vec<Class>,
+    pub(crate) source: Option<Source>,
+}
+
+/// A sequence that may be speculated for.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub(crate) history: History,
+    pub(crate) habit: Habit,
+    pub(crate) prompt_len: usize,
+    pub(crate) pending: Pending,
+}
+
+/// Proposes tokens for the step at hand.
+pub struct Speculator {
+    pub(crate) config: SpeculatorConfig,
+    pub(crate) drafter: Option<Box<dyn Drafter>>,
+    pub(crate) failures: u32,
+    pub(crate) controller: Controller,
+    pub(crate) sequences: HashMap<u64, Sequence>,
+    pub(crate) counts: SpeculationCounts,
+    /// What sequences should ask for, as of the last step.
+    pub(crate) wish: usize,
+    /// Tokens of an answer, on average of late.
+    pub(crate) usual_answer: f64,
+}
+
+impl Speculator {
+    /// A speculator that knows no sequence yet. Without a `drafter` it has only what sequences have said
+    /// themselves to go by.
+    #[must_use]
+    pub fn new(config: SpeculatorConfig, drafter: Option<Box<dyn Drafter>>) -> Self {
+        Self {
+            config,
+            drafter,
+            failures: 0,
+            controller: Controller::new(config.draft_share),
+            sequences: HashMap::new(),
+            counts: SpeculationCounts::new(config.draft_tokens),
+            wish: config.draft_tokens,
+            usual_answer: USUAL_ANSWER,
+        }
+    }
+
+    /// From now on tokens may be drafted for sequence `id`, whose prompt this is.
+    pub fn open(&mut self, id: u64, prompt: &[u32]) {
+        let kind = match self.config.speculate {
+            Speculate::Off => return,
+            Speculate::Ngram => HistoryKind::Ngram,
+            _ => HistoryKind::Suffix,
+        };
+        let sequence = Sequence {
+            history: History::new(kind, prompt),
+            habit: Habit::default(),
+            prompt_len: prompt.len(),
+            pending: Pending::default(),
+        };
+        self.sequences.insert(id, sequence);
+    }
+
+    /// Sequence `id` has ended.
+    pub fn close(&mut self, id: u64) {
+        if let Some(sequence) = self.sequences.remove(&id) {
+            let answer = sequence.history.tokens().len() - sequence.prompt_len;
+            self.usual_answer += 0.05 * (answer as f64 - self.usual_answer);
+        }
+    }
+
+    /// How many tokens the next step should let be drafted for sequence `id`.
+    #[must_use]
+    pub fn wish(&self, id: u64) -> usize {
+        if self.sequences.contains_key(&id) {
+            self.wish
+        } else {
+            0
+        }
+    }
+
+    pub(crate) fn report(&mut self, error: &DraftError) {
+        self.failures += 1;
+        self.counts.draft_failures += 1;
+        let given_up = self.failures >= MOST_FAILURES;
+        tracing::warn!(%error, given_up, "drafting failed");
+    }
+
+    /// Blocks are moved before the step.
+    pub fn moved(&mut self, moves: &BlockMoves<'_>) {
+        let Some(drafter) = &mut self.drafter else {
+            return;
+        };
+        // Unwind safety: as below, what a panic leaves behind is not used.
+        let moved = catch_unwind(AssertUnwindSafe(|| drafter.moved(moves)));
+        if let Err(error) = moved.unwrap_or_else(|panic| Err(DraftError::from_panic(&*panic))) {
+            self.report(&error);
+            // Nobody knows what its blocks hold now.
+            self.drafter = None;
+        }
+    }
+
+    /// The target has written positions `kept..end` of this table: a prompt's tokens, or one decoded
+    /// without drafts.
+    pub fn written(&mut self, table: &[u32], kept: usize, end: usize) {
+        if let Some(drafter) = &mut self.drafter {
+            drafter.written(table, kept, end);
+        }
+    }
+
+    /// What became of a sequence that decoded: its next `tokens`, of which the first `accepted` had been
+    /// drafted, among `drafted`.
+    pub fn verified(
+        &mut self,
+        seat: &Seat<'_>,
+        known: usize,
+        drafted: usize,
+        tokens: &[u32],
+        accepted: usize,
+    ) {
+        let mut kept = known.saturating_sub(1);
+        if let Some(sequence) = self.sequences.get_mut(&seat.id) {
+            let pending = std::mem::take(&mut sequence.pending);
+            if pending.source == Some(Source::Model) && !pending.classes.is_empty() {
+                kept = known + accepted;
+                let judged = accepted + usize::from(tokens.len() > accepted && accepted < drafted);
+                for (index, &class) in pending.classes.iter().enumerate().take(judged) {
+                    let calibration = &mut self.controller.calibration;
+                    calibration.observe(class, &mut sequence.habit, index < accepted);
+                }
+            } else {
+                self.controller.calibration.rest();
+            }
+            if let Some(guess) = pending.guess {
+                sequence.learn(&mut self.controller, &guess, tokens);
+            }
+            sequence.history.extend(tokens);
+        }
+        // Whatever the model drafted beyond is nobody's.
+        self.written(seat.table, kept, known + self.config.draft_tokens + 1);
+        if drafted > 0 {
+            self.counts.verified(drafted, accepted);
+        }
+    }
+
+    /// The step that `propose` was asked for has run its `rows` in this time, drafting aside.
+    pub fn ran(&mut self, decodes: usize, prompt_tokens: usize, rows: usize, took: Duration) {
+        let shape = Shape {
+            decodes,
+            prompt_tokens,
+        };
+        self.controller.observe_step(shape, rows, took);
+        if self.config.speculate == Speculate::Auto && decodes > 0 {
+            let most = self.config.draft_tokens;
+            let pays = self.controller.may_pay(decodes, most);
+            self.wish = if pays { most } else { 0 };
+        }
+    }
+
+    /// What was drafted and accepted so far.
+    #[must_use]
+    pub fn counts(&self) -> &SpeculationCounts {
+        &self.counts
+    }
+
+    /// Whether there is a draft model that works.
+    #[must_use]
+    pub fn has_drafter(&self) -> bool {
+        self.drafter.is_some()
+    }
+
+    /// How to speculate.
+    #[must_use]
+    pub fn config(&self) -> &SpeculatorConfig {
+        &self.config
+    }
+}
+
+impl Sequence {
+    /// Looks for what may come next in what was said before.
+    pub(crate) fn look_back(&mut self, seat: &Seat<'_>, speculate: Speculate) {
+        self.pending = Pending::default();
+        if speculate == Speculate::Draft || !self.history.absorb(ABSORBED_PER_STEP) {
+            return;
+        }
+        // Without a place to verify it, a guess is still compared with what comes.
+        self.pending.guess = self.history.propose(seat.most.max(1));
+    }
+
+    /// Compares a guess with what came, whether it was verified or not: it costs nothing to know.
+    fn learn(&mut self, controller: &mut Controller, guess: &Guess, tokens: &[u32]) {
+        for (index, (guessed, came)) in guess.tokens.iter().zip(tokens).enumerate() {
+            let class = Class::of_match(guess.match_len + index);
+            let right = guessed == came;
+            controller.calibration.observe(class, &mut self.habit, right);
+            if !right {
+                break;
+            }
+        }
+    }
+}
+
