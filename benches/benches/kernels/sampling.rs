@@ -8,14 +8,15 @@ use std::hint::black_box;
 
 use anyhow::Result;
 use maitre_benches::{Bench, Peak, Work};
-use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise};
+use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise::Noise};
 
 /// The vocabulary of Qwen3.
 const VOCAB: u32 = 151_936;
 
 fn logits(spread: f32) -> Vec<f32> {
+    let noise = Noise::target(1, 0);
     (0..VOCAB)
-        .map(|token| spread * noise::gumbel(1, 0, token))
+        .map(|token| spread * noise.gumbel(token))
         .collect()
 }
 

@@ -6,7 +6,7 @@ use crate::{SamplingParams, TokenCounts};
 
 /// Whether [`adjust`] would change anything.
 pub(crate) fn is_needed(params: &SamplingParams, banned: &[u32]) -> bool {
-    !banned.is_empty() || !params.logit_bias.is_empty() || has_penalty(params)
+    !banned.is_empty() || !params.logit_bias.is_empty() || params.uses_counts()
 }
 
 /// Applies bans, biases and penalties to `row`. Tokens beyond the row are passed over: nothing can
@@ -26,17 +26,11 @@ pub(crate) fn adjust(
     for (token, bias) in &params.logit_bias {
         change(row, *token, |logit| logit + bias);
     }
-    if has_penalty(params) {
+    if params.uses_counts() {
         for (token, generated) in counts.iter() {
             change(row, token, |logit| penalised(logit, generated, params));
         }
     }
-}
-
-fn has_penalty(params: &SamplingParams) -> bool {
-    params.repetition_penalty != 1.0
-        || params.frequency_penalty != 0.0
-        || params.presence_penalty != 0.0
 }
 
 /// The logit of a token that is in the prompt or was generated `generated` times.

@@ -40,6 +40,7 @@
 
 mod adjust;
 mod counts;
+mod distribution;
 mod error;
 mod logprobs;
 pub mod noise;
@@ -50,6 +51,7 @@ mod sampler;
 mod softmax;
 
 pub use counts::TokenCounts;
+pub use distribution::Distribution;
 pub use error::SamplingError;
 pub use logprobs::TokenLogprobs;
 pub use params::{

@@ -1,11 +1,11 @@
-//! Gumbel noise as a pure function of (seed, output position, token).
+//! Gumbel noise as a pure function of (seed, output position, purpose, token).
 //!
 //! The random bits come from Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as
 //! 1, 2, 3", section 4.3), a generator without state: it enciphers a counter under a key. Here
 //!
 //! ```text
 //! key     = seed, low and high half
-//! counter = [token / 4, position low, position high, PURPOSE]
+//! counter = [token / 4, position low, position high, purpose]
 //! bits    = word (token mod 4) of the result
 //! u       = (bits + 1/2) / 2^32           in (0, 1), never 0 or 1
 //! noise   = -ln(-ln u)                    a standard Gumbel variable
@@ -26,25 +26,96 @@
 pub const MIN: f32 = -3.13;
 /// No noise is above this: 33·ln 2 = 22.87385…
 pub const MAX: f32 = 22.874;
-/// Last word of the counter: keeps these draws apart from any other use of a request's seed.
-pub const PURPOSE: u32 = 0;
+
+/// What a random number decides: the last word of the counter. Numbers of different purposes are independent,
+/// which is what makes rejection sampling exact: a draft drawn with the number that then judges it, or that
+/// replaces it, would follow another distribution than the target's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Purpose {
+    /// The choice of a token from the target model's own row.
+    Target = 0,
+    /// The choice of a drafted token from a draft model's row.
+    Draft,
+    /// Whether a drafted token is accepted.
+    Accept,
+    /// The choice of a token in place of a drafted one that was not accepted.
+    Residual,
+}
+
+/// The random numbers of one decision: a number for each token, made when it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noise {
+    /// Which of all possible answers.
+    pub seed: u64,
+    /// Output position: how many tokens were generated before.
+    pub position: u64,
+    /// What is decided there.
+    pub purpose: Purpose,
+}
 
 /// Tokens whose noise bits are computed together.
 pub(crate) const BLOCK: usize = 64;
 /// Philox results, of four words each, in a block.
 const CALLS: usize = BLOCK / 4;
 
-/// The noise of `token` at output position `position` (how many tokens were generated before).
-#[must_use]
-pub fn gumbel(seed: u64, position: u64, token: u32) -> f32 {
-    from_bits(bits(seed, position, token))
-}
+impl Noise {
+    /// The noise with which the target model's own row becomes a token.
+    #[must_use]
+    pub fn target(seed: u64, position: u64) -> Self {
+        let purpose = Purpose::Target;
+        Self {
+            seed,
+            position,
+            purpose,
+        }
+    }
 
-/// The random bits behind [`gumbel`].
-#[must_use]
-pub fn bits(seed: u64, position: u64, token: u32) -> u32 {
-    let [low, high] = halves(position);
-    philox4x32_10([token / 4, low, high, PURPOSE], halves(seed))[(token % 4) as usize]
+    /// The Gumbel noise of `token`.
+    #[must_use]
+    pub fn gumbel(self, token: u32) -> f32 {
+        from_bits(self.bits(token))
+    }
+
+    /// The random bits behind [`gumbel`](Self::gumbel).
+    #[must_use]
+    pub fn bits(self, token: u32) -> u32 {
+        self.words(token / 4)[(token % 4) as usize]
+    }
+
+    /// One number for the whole decision, uniform in (0, 1), in steps of 2⁻⁵²: of the words that
+    /// [`bits`](Self::bits) would give tokens 0 and 1.
+    #[must_use]
+    pub fn uniform(self) -> f64 {
+        const STEP: f64 = 1.0 / (1_u64 << 52) as f64;
+        let [high, low, ..] = self.words(0);
+        let bits = (u64::from(high) << 20) | u64::from(low >> 12);
+        (bits as f64 + 0.5) * STEP
+    }
+
+    /// [`bits`](Self::bits) of the [`BLOCK`] tokens from `block · BLOCK` on.
+    pub(crate) fn block_bits(self, block: u32) -> [u32; BLOCK] {
+        let first = block * CALLS as u32;
+        let mut words = self.counter(0).map(|word| [word; CALLS]);
+        for (call, word) in words[0].iter_mut().enumerate() {
+            *word = first + call as u32;
+        }
+        rounds(&mut words, halves(self.seed));
+        let mut bits = [0; BLOCK];
+        for (token, bits) in bits.iter_mut().enumerate() {
+            *bits = words[token % 4][token / 4];
+        }
+        bits
+    }
+
+    fn words(self, call: u32) -> [u32; 4] {
+        philox4x32_10(self.counter(call), halves(self.seed))
+    }
+
+    fn counter(self, call: u32) -> [u32; 4] {
+        let [low, high] = halves(self.position);
+        [call, low, high, self.purpose as u32]
+    }
 }
 
 /// The Gumbel variable that `bits` stands for; grows with them.
@@ -71,22 +142,6 @@ pub(crate) fn upper_bound(bits: u32) -> f64 {
     /// Above the rounding of [`from_bits`] to f32.
     const SLACK: f64 = 1e-5;
     f64::from(bits.leading_ones() + 1) * std::f64::consts::LN_2 + SLACK
-}
-
-/// [`bits`] of the [`BLOCK`] tokens from `block · BLOCK` on.
-pub(crate) fn block_bits(seed: u64, position: u64, block: u32) -> [u32; BLOCK] {
-    let [low, high] = halves(position);
-    let first = block * CALLS as u32;
-    let mut words = [[0; CALLS], [low; CALLS], [high; CALLS], [PURPOSE; CALLS]];
-    for (call, word) in words[0].iter_mut().enumerate() {
-        *word = first + call as u32;
-    }
-    rounds(&mut words, halves(seed));
-    let mut bits = [0; BLOCK];
-    for (token, bits) in bits.iter_mut().enumerate() {
-        *bits = words[token % 4][token / 4];
-    }
-    bits
 }
 
 /// Ten Philox rounds on `N` counters side by side, `words[i][n]` being word `i` of counter `n`: an
@@ -117,6 +172,13 @@ fn halves(x: u64) -> [u32; 2] {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const PURPOSES: [Purpose; 4] = [
+        Purpose::Target,
+        Purpose::Draft,
+        Purpose::Accept,
+        Purpose::Residual,
+    ];
 
     #[test]
     fn philox_gives_the_known_answers_of_random123() {
@@ -161,9 +223,24 @@ mod tests {
         #[test]
         fn a_block_holds_the_bits_of_its_tokens(seed: u64, position: u64, block in 0..0x3ff_ffff_u32) {
             let first = block * BLOCK as u32;
-            let one_by_one: Vec<u32> =
-                (0..BLOCK as u32).map(|n| bits(seed, position, first + n)).collect();
-            prop_assert_eq!(&block_bits(seed, position, block)[..], &one_by_one[..]);
+            for purpose in PURPOSES {
+                let noise = Noise { seed, position, purpose };
+                let one_by_one: Vec<u32> =
+                    (0..BLOCK as u32).map(|n| noise.bits(first + n)).collect();
+                prop_assert_eq!(&noise.block_bits(block)[..], &one_by_one[..]);
+            }
+        }
+
+        /// Answers that were given stay the same: this is the formula of the module's root page.
+        #[test]
+        fn bits_are_a_word_of_the_enciphered_counter(seed: u64, position: u64, token: u32) {
+            for (number, purpose) in (0..).zip(PURPOSES) {
+                let noise = Noise { seed, position, purpose };
+                let counter = [token / 4, position as u32, (position >> 32) as u32, number];
+                let words = philox4x32_10(counter, [seed as u32, (seed >> 32) as u32]);
+                prop_assert_eq!(noise.bits(token), words[(token % 4) as usize]);
+                prop_assert!(noise.uniform() > 0.0 && noise.uniform() < 1.0);
+            }
         }
 
         #[test]

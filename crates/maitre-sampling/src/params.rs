@@ -78,6 +78,14 @@ impl fmt::Display for Violation {
 }
 
 impl SamplingParams {
+    /// Whether any penalty is on, so that it matters which tokens came before.
+    #[must_use]
+    pub fn uses_counts(&self) -> bool {
+        self.repetition_penalty != 1.0
+            || self.frequency_penalty != 0.0
+            || self.presence_penalty != 0.0
+    }
+
     /// Everything that is wrong with these parameters for a model of `vocab_size` tokens; empty if
     /// they can be used. The number of violations is bounded whatever the request holds.
     #[must_use]

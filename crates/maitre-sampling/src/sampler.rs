@@ -5,9 +5,9 @@
 //! best so far.
 
 use crate::{
-    SamplingError, SamplingParams, TokenCounts, TokenLogprobs, adjust,
+    Distribution, SamplingError, SamplingParams, TokenCounts, TokenLogprobs, adjust,
     logprobs::token_logprobs,
-    noise,
+    noise::{self, Noise},
     nucleus::{self, Candidate},
     params::GREEDY_BELOW,
     row::{BLOCK, Cut, Logits, Row, RowScratch},
@@ -58,31 +58,60 @@ impl Sampler {
         position: u64,
         banned: &[u32],
     ) -> Result<Sampled, SamplingError> {
-        let Self {
-            scratch,
-            adjusted,
-            candidates,
-        } = self;
-        let logits @ Logits { values, peaks } = logits.into();
-        let mut raw = Row::with_peaks(values, peaks, scratch)?;
-        let token = if adjust::is_needed(params, banned) {
-            adjusted.clear();
-            adjusted.extend_from_slice(values);
-            adjust::adjust(adjusted, params, counts, banned);
-            choose(
-                &mut Row::scan(adjusted, scratch)?,
-                params,
-                position,
-                candidates,
-            )
-        } else {
-            choose(&mut raw, params, position, candidates)
-        };
+        let logits = logits.into();
+        let token = self.choose(logits, params, counts, position, banned)?;
         let logprobs = match params.logprobs {
             Some(k) => Some(self.token_logprobs(logits, token, k)?),
             None => None,
         };
         Ok(Sampled { token, logprobs })
+    }
+
+    /// As [`sample`](Self::sample), without log-probabilities even if `params` ask for them: what a guess
+    /// at the token needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample).
+    pub fn choose<'a>(
+        &mut self,
+        logits: impl Into<Logits<'a>>,
+        params: &SamplingParams,
+        counts: &TokenCounts,
+        position: u64,
+        banned: &[u32],
+    ) -> Result<u32, SamplingError> {
+        let noise = Noise::target(params.seed, position);
+        self.with_adjusted(logits.into(), params, counts, banned, |row, candidates| {
+            choose(row, params, noise, candidates)
+        })
+    }
+
+    /// What [`sample`](Self::sample) draws from: bans, biases, penalties, temperature and truncation applied.
+    /// All on the largest logit if the request is greedy. Tokens that no noise could make win are left out
+    /// (see [`noise`]; together they hold less than 5·10⁻¹² for each token of the vocabulary).
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample).
+    pub fn distribution<'a>(
+        &mut self,
+        logits: impl Into<Logits<'a>>,
+        params: &SamplingParams,
+        counts: &TokenCounts,
+        banned: &[u32],
+    ) -> Result<Distribution, SamplingError> {
+        self.with_adjusted(logits.into(), params, counts, banned, |row, candidates| {
+            let mode = Distribution::point(row.argmax());
+            if params.temperature < GREEDY_BELOW {
+                return mode;
+            }
+            let temperature = f64::from(params.temperature);
+            let reach = f64::from(noise::MAX) - f64::from(noise::MIN);
+            let least = (f64::from(row.max()) - reach * temperature) as f32;
+            let cut = truncate(row, params, candidates);
+            Distribution::softmax(row, 1.0 / temperature, cut, least).unwrap_or(mode)
+        })
     }
 
     /// How probable `token` was under `logits` `[vocabulary]`, and the `k` most probable tokens: what is
@@ -105,25 +134,56 @@ impl Sampler {
             k,
         )
     }
+
+    /// Hands `then` the row with bans, biases and penalties applied, and memory to work in.
+    fn with_adjusted<T>(
+        &mut self,
+        logits: Logits<'_>,
+        params: &SamplingParams,
+        counts: &TokenCounts,
+        banned: &[u32],
+        then: impl FnOnce(&mut Row<'_>, &mut Vec<Candidate>) -> T,
+    ) -> Result<T, SamplingError> {
+        let Self {
+            scratch,
+            adjusted,
+            candidates,
+        } = self;
+        // The row as it came is looked at in any case: a ban must not hide a NaN.
+        let mut raw = Row::with_peaks(logits.values, logits.peaks, scratch)?;
+        if !adjust::is_needed(params, banned) {
+            return Ok(then(&mut raw, candidates));
+        }
+        adjusted.clear();
+        adjusted.extend_from_slice(logits.values);
+        adjust::adjust(adjusted, params, counts, banned);
+        Ok(then(&mut Row::scan(adjusted, scratch)?, candidates))
+    }
 }
 
 /// Temperature, truncation and the draw.
 fn choose(
     row: &mut Row<'_>,
     params: &SamplingParams,
-    position: u64,
+    noise: Noise,
     candidates: &mut Vec<Candidate>,
 ) -> u32 {
     let mode = row.argmax();
     if params.temperature < GREEDY_BELOW {
         return mode;
     }
+    let cut = truncate(row, params, candidates);
+    Race::new(mode, row.max(), params.temperature, noise).winner(row, cut)
+}
+
+/// What `min_p`, `top_k` and `top_p` keep.
+fn truncate(row: &mut Row<'_>, params: &SamplingParams, candidates: &mut Vec<Candidate>) -> Cut {
     let mut cut = Cut::at(least_logit(row, params));
     if params.top_p < 1.0 {
         let scale = 1.0 / params.temperature;
         cut = nucleus::cut(row, scale, cut.logit, params.top_p, candidates);
     }
-    Race::new(mode, row.max(), params, position).winner(row, cut)
+    cut
 }
 
 /// The least logit that `min_p` and `top_k` keep.
@@ -139,23 +199,20 @@ fn least_logit(row: &mut Row<'_>, params: &SamplingParams) -> f32 {
 struct Race {
     max: f64,
     scale: f64,
-    seed: u64,
-    position: u64,
+    noise: Noise,
     leader: u32,
     score: f64,
 }
 
 impl Race {
     /// Starts with the most probable token, whose score already rules out most others.
-    fn new(mode: u32, max: f32, params: &SamplingParams, position: u64) -> Self {
-        let seed = params.seed;
+    fn new(mode: u32, max: f32, temperature: f32, noise: Noise) -> Self {
         Self {
             max: f64::from(max),
-            scale: 1.0 / f64::from(params.temperature),
-            seed,
-            position,
+            scale: 1.0 / f64::from(temperature),
+            noise,
             leader: mode,
-            score: f64::from(noise::gumbel(seed, position, mode)),
+            score: f64::from(noise.gumbel(mode)),
         }
     }
 
@@ -165,7 +222,7 @@ impl Race {
             if self.scaled(row.peak(number)) + f64::from(noise::MAX) < self.score {
                 continue;
             }
-            let bits = noise::block_bits(self.seed, self.position, number as u32);
+            let bits = self.noise.block_bits(number as u32);
             let first = (number * BLOCK) as u32;
             for ((token, logit), bits) in (first..).zip(block).zip(bits) {
                 if cut.keeps(token, *logit) {

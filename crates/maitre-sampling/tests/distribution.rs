@@ -6,7 +6,7 @@
 
 mod reference;
 
-use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise};
+use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise::Noise};
 
 /// Standard normal deviate that is exceeded about once in 100,000.
 const RARE: f64 = 4.3;
@@ -176,7 +176,7 @@ fn tokens_at_successive_positions_are_independent() {
 fn noise_has_the_gumbel_distribution() {
     const N: u32 = 200_000;
     let mut values: Vec<f64> = (0..N)
-        .map(|n| f64::from(noise::gumbel(1, u64::from(n / 500), n % 500)))
+        .map(|n| f64::from(Noise::target(1, u64::from(n / 500)).gumbel(n % 500)))
         .collect();
     values.sort_by(f64::total_cmp);
     let cdf = |x: f64| (-(-x).exp()).exp();
@@ -197,8 +197,9 @@ fn noise_is_uncorrelated_between_neighbours_of_every_kind() {
     const N: u32 = 100_000;
     const HIGH: u64 = 1 << 32;
     let points = (0..N).map(|n| (u64::from(n / 1000), u64::from(n / 40 % 25), n % 40));
-    let uniform =
-        |(seed, position, token)| f64::from(noise::bits(seed, position, token)) / HIGH as f64 - 0.5;
+    let uniform = |(seed, position, token)| {
+        f64::from(Noise::target(seed, position).bits(token)) / HIGH as f64 - 0.5
+    };
     type Shift = fn((u64, u64, u32)) -> (u64, u64, u32);
     let shifts: [(&str, Shift); 8] = [
         ("next token", |(s, p, t)| (s, p, t + 1)),

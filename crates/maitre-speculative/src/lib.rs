@@ -13,6 +13,9 @@
 //! sequences decode and how many tokens may be drafted for each, and says which. What it gets wrong costs
 //! time, never an answer.
 
+mod rejection;
 mod rules;
+mod verify;
 
 pub use rules::Rules;
+pub use verify::{Acceptance, Drafted, Verified, Verifier};

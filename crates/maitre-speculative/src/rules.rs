@@ -1,6 +1,11 @@
 //! What decides a sequence's next tokens beside the logits.
 
-use maitre_sampling::{Logits, Sampled, Sampler, SamplingError, SamplingParams, TokenCounts};
+use maitre_sampling::{
+    Logits, Sampled, Sampler, SamplingError, SamplingParams, TokenCounts,
+    noise::{Noise, Purpose},
+};
+
+use crate::{Acceptance, Drafted};
 
 /// How one sequence chooses its tokens, and where it ends.
 #[derive(Debug, Clone, Copy)]
@@ -47,5 +52,48 @@ impl Rules<'_> {
         position: u64,
     ) -> Result<Sampled, SamplingError> {
         sampler.sample(row, self.params, counts, position, self.banned(position))
+    }
+
+    /// How a draft model's row becomes the guess at output position `position`, with `counts` of everything before
+    /// it, drafted tokens included.
+    ///
+    /// Under [`Acceptance::Coupling`] the draft chooses as the target will: by the same rules and with the same
+    /// noise, so that both agree wherever their probabilities do. Under [`Acceptance::Rejection`] it
+    /// draws by itself and keeps what it drew from. What the target may not choose is never drafted.
+    ///
+    /// # Errors
+    ///
+    /// What the sampler refuses, see [`choose`](Self::choose). Nothing can be drafted at this position and after
+    /// it; the sequence itself has not failed.
+    pub fn draft(
+        &self,
+        sampler: &mut Sampler,
+        row: Logits<'_>,
+        counts: &TokenCounts,
+        position: u64,
+        acceptance: Acceptance,
+    ) -> Result<Drafted, SamplingError> {
+        let banned = self.banned(position);
+        match acceptance {
+            Acceptance::Coupling => {
+                let token = sampler.choose(row, self.params, counts, position, banned)?;
+                Ok(Drafted {
+                    token,
+                    distribution: None,
+                })
+            }
+            Acceptance::Rejection => {
+                let drawn_from = sampler.distribution(row, self.params, counts, banned)?;
+                let noise = Noise {
+                    seed: self.params.seed,
+                    position,
+                    purpose: Purpose::Draft,
+                };
+                Ok(Drafted {
+                    token: drawn_from.draw(noise),
+                    distribution: Some(drawn_from),
+                })
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The sampler's meaning written down once more, the slow and obvious way: every step over the
 //! whole vocabulary, in f64, by sorting.
 
-use maitre_sampling::{SamplingParams, noise};
+use maitre_sampling::{SamplingParams, noise::Noise};
 
 /// What temperature and truncation leave of a row: `(token, ln(p / p_max))`, most probable first.
 ///
@@ -48,7 +48,8 @@ pub(crate) fn truncated(logits: &[f32], params: &SamplingParams) -> Option<Vec<(
 /// The token that wins at `position`, by giving every token left its noise.
 #[allow(dead_code, reason = "each test file uses its own part of this module")]
 pub(crate) fn winner(kept: &[(u32, f64)], seed: u64, position: u64) -> u32 {
-    let score = |(token, z): &(u32, f64)| z + f64::from(noise::gumbel(seed, position, *token));
+    let score =
+        |(token, z): &(u32, f64)| z + f64::from(Noise::target(seed, position).gumbel(*token));
     kept.iter()
         .max_by(|a, b| score(a).total_cmp(&score(b)).then(b.0.cmp(&a.0)))
         .unwrap()

@@ -1,0 +1,128 @@
+//! Which drafted tokens of a sequence stand, and the token that comes after them.
+//!
+//! The rows of a span arrive one after the other, as the logits are computed. Each row becomes the token of
+//! its position under the sequence's [`Rules`]; while that is the drafted token the next row counts too, and at the first
+//! difference, or where the sequence ends, the decision has fallen.
+
+use maitre_sampling::{Distribution, Logits, Sampled, Sampler, SamplingError, TokenCounts};
+
+use crate::{Rules, rejection};
+
+/// When a drafted token is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acceptance {
+    /// If it is the token the target itself chooses there, with noise that depends on seed, position and token
+    /// alone (Daliri et al. 2024, "Coupling without communication and drafter-invariant speculative decoding",
+    /// algorithm 3). Drafts change no answer.
+    #[default]
+    Coupling,
+    /// With probability min(1, p/q), p being the target's probability of it and q the draft's (Leviathan et al.
+    /// 2023, "Fast inference from transformers via speculative decoding", algorithm 1). Accepts the most that any rule
+    /// can and keeps the target's distribution, but which of the possible answers comes depends on the drafts.
+    ///
+    /// Exact only if a drafted token is shown to the verifier whatever it is: whether one is drafted at a
+    /// place may depend on the tokens before and on the distribution there, not on the token drawn.
+    Rejection,
+}
+
+/// A guess at the token of one position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drafted {
+    /// The token.
+    pub token: u32,
+    /// What it was drawn from, which [`Acceptance::Rejection`] needs to know. `None` if it was not drawn: the
+    /// same text before it always gives the same guess.
+    pub distribution: Option<Distribution>,
+}
+
+/// What became of a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified {
+    /// The sequence's next tokens: the accepted ones, and one more unless the last of them ended the sequence.
+    pub tokens: Vec<Sampled>,
+    /// How many of the drafted tokens are among them, at the front.
+    pub accepted: usize,
+}
+
+/// Verifies the drafted tokens of one sequence. It changes nothing outside of itself: dropped half way, it
+/// leaves everything as if the step had not been.
+#[derive(Debug)]
+pub struct Verifier<'a> {
+    rules: Rules<'a>,
+    drafts: &'a [Drafted],
+    acceptance: Acceptance,
+    /// The sequence's counts with the tokens accepted so far; `None` while they are the sequence's own, or
+    /// nothing asks for them.
+    counts: Option<TokenCounts>,
+    tokens: Vec<Sampled>,
+    accepted: usize,
+    is_done: bool,
+}
+
+impl<'a> Verifier<'a> {
+    /// A verifier that has seen none of the `1 + drafts.len()` rows: the first decides over `drafts[0]`, the last
+    /// is that behind the last draft.
+    #[must_use]
+    pub fn new(rules: Rules<'a>, drafts: &'a [Drafted], acceptance: Acceptance) -> Self {
+        Self {
+            rules,
+            drafts,
+            acceptance,
+            counts: None,
+            tokens: Vec::new(),
+            accepted: 0,
+            is_done: false,
+        }
+    }
+
+    /// Whether further rows change nothing.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Looks at the next row of logits, `[vocabulary]`. Without drafts this is one [`Sampler::sample`].
+    ///
+    /// # Errors
+    ///
+    /// What the sampler refuses: logits that are not numbers, or nothing left to choose. The row counts as
+    /// not seen.
+    pub fn row(&mut self, sampler: &mut Sampler, row: Logits<'_>) -> Result<(), SamplingError> {
+        if self.is_done {
+            return Ok(());
+        }
+        let at = self.tokens.len();
+        let position = self.rules.generated + at as u64;
+        let counts = self.counts.as_ref().unwrap_or(self.rules.counts);
+        let (sampled, is_accepted) = match (self.drafts.get(at), self.acceptance) {
+            (None, _) => (self.rules.choose(sampler, row, counts, position)?, false),
+            (Some(drafted), Acceptance::Coupling) => {
+                let sampled = self.rules.choose(sampler, row, counts, position)?;
+                let is_accepted = sampled.token == drafted.token;
+                (sampled, is_accepted)
+            }
+            (Some(drafted), Acceptance::Rejection) => {
+                rejection::judge(&self.rules, sampler, row, counts, position, drafted)?
+            }
+        };
+        self.accepted += usize::from(is_accepted);
+        self.is_done = !is_accepted || self.rules.ends(position, sampled.token);
+        if !self.is_done && self.rules.params.uses_counts() {
+            let own = self.rules.counts;
+            self.counts
+                .get_or_insert_with(|| own.clone())
+                .record(sampled.token);
+        }
+        self.tokens.push(sampled);
+        Ok(())
+    }
+
+    /// What the rows seen so far amount to.
+    #[must_use]
+    pub fn finish(self) -> Verified {
+        let Self {
+            tokens, accepted, ..
+        } = self;
+        Verified { tokens, accepted }
+    }
+}
