@@ -5,17 +5,32 @@
 //! via speculative decoding"): the guesses are further rows of the same ragged batch.
 //!
 //! **Exact by coupling.** The target always takes its own sample, with noise that is a function of seed,
-//! position and token; a drafted token is accepted if it equals that sample (Daliri et al. 2024,
-//! "Coupling without communication and drafter-invariant speculative decoding"). So whatever is drafted, and however many tokens, the answer is the
-//! same bit for bit, greedy or sampled.
+//! position and token; a drafted token is accepted if it equals that sample (Daliri et al. 2024, "Coupling
+//! without communication and drafter-invariant speculative decoding"). So whatever is drafted, and however
+//! many tokens, the answer is the same bit for bit, greedy or sampled.
 //!
 //! **Architecture invariant:** this crate knows no server, no text and no scheduler. It is told which
 //! sequences decode and how many tokens may be drafted for each, and says which. What it gets wrong costs
 //! time, never an answer.
 
+mod calibration;
+mod controller;
+mod counts;
+mod coverage;
+mod curve;
+mod draft_model;
+mod drafter;
+mod history;
+mod propose;
 mod rejection;
 mod rules;
+mod speculator;
 mod verify;
 
+pub use counts::SpeculationCounts;
+pub use draft_model::{DraftModel, DraftModelConfig};
+pub use drafter::{DraftError, Drafter, Drafting, Seat};
+pub use history::{Guess, History, HistoryKind};
 pub use rules::Rules;
+pub use speculator::{Speculate, Speculator, SpeculatorConfig};
 pub use verify::{Acceptance, Drafted, Verified, Verifier};
