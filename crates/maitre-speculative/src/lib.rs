@@ -13,6 +13,8 @@
 //! sequences decode and how many tokens may be drafted for each, and says which. What it gets wrong costs
 //! time, never an answer.
 
+mod history;
 mod rules;
 
+pub use history::{Guess, History, HistoryKind, Replay, ReplayStep};
 pub use rules::Rules;
