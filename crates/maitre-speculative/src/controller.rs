@@ -89,7 +89,10 @@ impl Controller {
     pub(crate) fn observe_catch_up(&mut self, sequences: usize, tokens: usize, took: Duration) {
         let round = self.rounds.seconds(sequences).unwrap_or(0.0);
         let each = (took.as_secs_f64() - round).max(0.0) / tokens.max(1) as f64;
-        self.catch_up = Some(self.catch_up.map_or(each, |known| known + 0.2 * (each - known)));
+        self.catch_up = Some(
+            self.catch_up
+                .map_or(each, |known| known + 0.2 * (each - known)),
+        );
     }
 
     /// Seconds of a step of this shape with so many rows in all.

@@ -36,7 +36,10 @@ impl SpeculationCounts {
             (&mut self.drafted_at, drafted),
             (&mut self.accepted_at, accepted),
         ] {
-            counts.iter_mut().take(reached).for_each(|count| *count += 1);
+            counts
+                .iter_mut()
+                .take(reached)
+                .for_each(|count| *count += 1);
         }
     }
 }

@@ -38,12 +38,13 @@ impl Coverage {
     /// The draft has computed everything before `end`.
     pub(crate) fn gain(&mut self, table: &[u32], end: usize) {
         // Blocks before the one that `reach` stopped at are full already.
-        for index in (0..end.div_ceil(self.block_size)).rev() {
-            let now = (end - index * self.block_size).min(self.block_size);
+        let size = self.block_size;
+        for index in (0..end.div_ceil(size)).rev() {
+            let now = (end - index * size).min(size);
             let Some(filled) = self.entry(table, index) else {
                 continue;
             };
-            if usize::from(*filled) >= now && now == self.block_size {
+            if usize::from(*filled) >= now && now == size {
                 break;
             }
             *filled = (*filled).max(narrow(now));
@@ -129,7 +130,11 @@ mod tests {
         // Another sequence's prefill writes block 1 from its start, then its next one.
         coverage.cut(&[1, 3], 0, 6);
         assert_eq!(coverage.reach(&[1, 3], 8), 0);
-        assert_eq!(coverage.reach(&[0], 4), 4, "not written yet, so still there");
+        assert_eq!(
+            coverage.reach(&[0], 4),
+            4,
+            "not written yet, so still there"
+        );
     }
 
     #[test]

@@ -95,7 +95,9 @@ impl Curve {
                 lower.seconds + share * (upper.seconds - lower.seconds)
             }
             (Some(lower), None) => lower.seconds + (rows - lower.rows) * self.slope_to(lower),
-            (None, Some(upper)) => upper.seconds * (1.0 - HOPED_SLOPE * (upper.rows - rows)).max(0.5),
+            (None, Some(upper)) => {
+                upper.seconds * (1.0 - HOPED_SLOPE * (upper.rows - rows)).max(0.5)
+            }
             (None, None) => return None,
         };
         Some(seconds * self.factor)

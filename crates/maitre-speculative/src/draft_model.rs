@@ -154,7 +154,9 @@ impl DraftModel {
                 batch.positions.push(position as u32);
                 let block = table.get(position / size).copied().unwrap_or(u32::MAX);
                 let first = block.saturating_mul(size as u32);
-                group.slots.push(first.saturating_add((position % size) as u32));
+                group
+                    .slots
+                    .push(first.saturating_add((position % size) as u32));
             }
             if feed.arrives {
                 batch.output_rows.push((batch.tokens.len() - 1) as u32);

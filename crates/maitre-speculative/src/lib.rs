@@ -30,7 +30,7 @@ mod verify;
 pub use counts::SpeculationCounts;
 pub use draft_model::{DraftModel, DraftModelConfig};
 pub use drafter::{DraftError, Drafter, Drafting, Seat};
-pub use history::{Guess, History, HistoryKind};
+pub use history::{Guess, History, HistoryKind, Replay, ReplayStep};
 pub use rules::Rules;
 pub use speculator::{Speculate, Speculator, SpeculatorConfig};
 pub use verify::{Acceptance, Drafted, Verified, Verifier};

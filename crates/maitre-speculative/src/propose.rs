@@ -113,7 +113,10 @@ impl Speculator {
         while !active.is_empty() && self.goes_on(plans, &active, shape, sunk) {
             let behind: usize = active.iter().map(|&(_, behind)| behind).sum();
             let began = Instant::now();
-            let before: Vec<usize> = active.iter().map(|&(index, _)| drafted(plans, index)).collect();
+            let before: Vec<usize> = active
+                .iter()
+                .map(|&(index, _)| drafted(plans, index))
+                .collect();
             let result = draft_once(drafter.as_mut(), plans, &active, self.config.acceptance);
             if let Err(error) = result {
                 self.report(&error);
@@ -151,7 +154,8 @@ impl Speculator {
         shape: Shape,
         drafter: &dyn Drafter,
     ) -> Vec<(usize, usize)> {
-        let of_model = |plan: &&Plan<'_>| plan.source == Source::Model && plan.drafting.seat.most > 0;
+        let of_model =
+            |plan: &&Plan<'_>| plan.source == Source::Model && plan.drafting.seat.most > 0;
         let candidates: Vec<(usize, &Plan<'_>)> = plans
             .iter()
             .enumerate()
@@ -165,7 +169,8 @@ impl Speculator {
                 .map(|(index, plan)| (index, behind(plan)))
                 .collect(),
             Speculate::Auto => {
-                let all: Vec<(usize, usize)> = candidates.iter().map(|&(index, _)| (index, 0)).collect();
+                let all: Vec<(usize, usize)> =
+                    candidates.iter().map(|&(index, _)| (index, 0)).collect();
                 let gain = self.gain(plans, &all, shape, 0.0);
                 if !Controller::pays(gain) {
                     return Vec::new();
@@ -243,7 +248,10 @@ impl Speculator {
 
     /// Enters what the model has just drafted for a sequence; whether it may draft more.
     fn note_token(&self, plan: &mut Option<Plan<'_>>, before: usize) -> bool {
-        let Some(plan) = plan.as_mut().filter(|plan| plan.drafting.drafts.len() > before) else {
+        let Some(plan) = plan
+            .as_mut()
+            .filter(|plan| plan.drafting.drafts.len() > before)
+        else {
             return false;
         };
         let calibration = &self.controller.calibration;
@@ -251,11 +259,14 @@ impl Speculator {
         let class = Class::of_probability(probability);
         // Under rejection, whether a token is shown to the verifier must not depend on which one it is.
         let next = match self.config.acceptance {
-            Acceptance::Coupling if probability.is_finite() => calibration.acceptance(class, plan.habit),
+            Acceptance::Coupling if probability.is_finite() => {
+                calibration.acceptance(class, plan.habit)
+            }
             _ => calibration.of_model(plan.habit),
         };
         plan.classes.push(class);
-        plan.survival.push(plan.survival.last().unwrap_or(&1.0) * next);
+        plan.survival
+            .push(plan.survival.last().unwrap_or(&1.0) * next);
         let rules = plan.drafting.seat.rules;
         let newest = plan.drafting.drafts.last();
         let ends = newest.is_some_and(|it| rules.ends(plan.drafting.position() - 1, it.token));
@@ -271,10 +282,17 @@ impl Speculator {
         }
         falling.sort_unstable_by(|a, b| b.total_cmp(a));
         let mut left = self.controller.worth_verifying(shape, sunk, &falling);
-        let least = left.checked_sub(1).map_or(f64::INFINITY, |last| falling[last]);
+        let least = left
+            .checked_sub(1)
+            .map_or(f64::INFINITY, |last| falling[last]);
         for plan in plans.iter_mut().flatten() {
             // A chain never rises, so what is kept of it is its beginning.
-            let kept = plan.survival.iter().take_while(|&&it| it >= least).count().min(left);
+            let kept = plan
+                .survival
+                .iter()
+                .take_while(|&&it| it >= least)
+                .count()
+                .min(left);
             left -= kept;
             plan.drafting.drafts.truncate(kept);
         }
@@ -305,6 +323,8 @@ fn draft_once(
     }
     // Unwind safety: the drafts of this step are thrown away, and the drafter's own state is what a
     // failed step leaves, which is all that it promises.
-    catch_unwind(AssertUnwindSafe(|| drafter.draft(&mut draftings, acceptance)))
-        .unwrap_or_else(|panic| Err(DraftError::from_panic(&*panic)))
+    catch_unwind(AssertUnwindSafe(|| {
+        drafter.draft(&mut draftings, acceptance)
+    }))
+    .unwrap_or_else(|panic| Err(DraftError::from_panic(&*panic)))
 }

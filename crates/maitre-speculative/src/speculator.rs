@@ -258,11 +258,12 @@ impl Sequence {
         for (index, (guessed, came)) in guess.tokens.iter().zip(tokens).enumerate() {
             let class = Class::of_match(guess.match_len + index);
             let right = guessed == came;
-            controller.calibration.observe(class, &mut self.habit, right);
+            controller
+                .calibration
+                .observe(class, &mut self.habit, right);
             if !right {
                 break;
             }
         }
     }
 }
-
