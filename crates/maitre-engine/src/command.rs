@@ -59,6 +59,8 @@ pub(crate) struct Choice {
     pub(crate) min_tokens: u32,
     pub(crate) max_tokens: u32,
     pub(crate) prompt_logprobs: Option<u32>,
+    /// Whether tokens may be drafted for it.
+    pub(crate) speculate: bool,
     /// A deadline that ends the sequence well rather than in an error comes first.
     pub(crate) ends_well_at_deadline: bool,
 }

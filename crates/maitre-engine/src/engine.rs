@@ -239,6 +239,8 @@ impl Engine {
                 ..Times::default()
             },
             generated: 0,
+            drafted: 0,
+            accepted: 0,
         }
     }
 

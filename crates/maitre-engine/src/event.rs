@@ -117,6 +117,10 @@ pub struct Usage {
     pub cached_prompt_tokens: u32,
     /// Tokens generated, the stopping one included.
     pub completion_tokens: u32,
+    /// Tokens that were drafted and verified on the way.
+    pub drafted_tokens: u32,
+    /// Of the tokens generated, those that had been drafted.
+    pub accepted_tokens: u32,
 }
 
 /// Durations of one answer, all from the moment it was submitted unless said otherwise.

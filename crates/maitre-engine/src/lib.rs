@@ -37,6 +37,7 @@ mod build;
 mod builder;
 mod cache_events;
 mod command;
+mod draft;
 mod engine;
 mod error;
 mod event;
@@ -55,6 +56,7 @@ mod run;
 mod seeds;
 mod settings;
 mod step_loop;
+mod tasting;
 mod tenants;
 mod vitals;
 

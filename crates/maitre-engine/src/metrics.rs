@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-use maitre_scheduler::{KvUsage, SchedulerCounts, StepPlan};
+use maitre_scheduler::{KvUsage, SchedulerCounts};
+use maitre_speculative::SpeculationCounts;
 
 use crate::vitals::House;
 use crate::{EngineError, FinishReason, Timings};
@@ -109,12 +110,39 @@ fn describe() {
         "maitre_preempted_tokens_total",
         "Computed tokens that preempted sequences lost hold of"
     );
-    describe_histogram!("maitre_step_tokens", "Tokens in a step, prompts included");
+    describe_counter!(
+        "maitre_drafts_total",
+        "Times that tokens were drafted for a sequence"
+    );
+    describe_counter!(
+        "maitre_drafted_tokens_total",
+        "Tokens that were drafted and verified"
+    );
+    describe_counter!(
+        "maitre_accepted_tokens_total",
+        "Drafted tokens that were accepted"
+    );
+    describe_counter!(
+        "maitre_drafted_tokens_by_position_total",
+        "Drafted tokens, by place in the draft"
+    );
+    describe_counter!(
+        "maitre_accepted_tokens_by_position_total",
+        "Accepted tokens, by place in the draft"
+    );
+    describe_counter!(
+        "maitre_draft_failures_total",
+        "Times that the draft model failed and its sequences went on without"
+    );
+    describe_histogram!(
+        "maitre_step_tokens",
+        "Tokens in a step, those of prompts and drafts included"
+    );
     describe_gauge!("maitre_kv_blocks_total", "KV blocks in the pool");
     describe_counter!("maitre_steps_total", "Steps run");
     describe_counter!(
         "maitre_step_tokens_total",
-        "Tokens computed, prompts included"
+        "Tokens computed, those of prompts and drafts included"
     );
     describe_counter!(
         "maitre_preemptions_total",
@@ -213,12 +241,36 @@ pub(crate) fn house(house: &House, queue: (usize, usize), counts: &SchedulerCoun
     counter!("maitre_preempted_tokens_total").absolute(counts.preempted_tokens);
 }
 
-pub(crate) fn step(took: Duration, plan: &StepPlan) {
+pub(crate) fn step(took: Duration, sequences: usize, rows: usize) {
     counter!("maitre_steps_total").increment(1);
-    counter!("maitre_step_tokens_total").increment(plan.num_tokens() as u64);
+    counter!("maitre_step_tokens_total").increment(rows as u64);
     histogram!("maitre_step_seconds").record(took);
-    histogram!("maitre_step_batch_sequences").record(plan.spans.len() as f64);
-    histogram!("maitre_step_tokens").record(plan.num_tokens() as f64);
+    histogram!("maitre_step_batch_sequences").record(sequences as f64);
+    histogram!("maitre_step_tokens").record(rows as f64);
+}
+
+/// What was drafted since the start, over all and by place in the draft.
+pub(crate) fn speculation(counts: &SpeculationCounts) {
+    for (name, count) in [
+        ("maitre_drafts_total", counts.drafts),
+        ("maitre_drafted_tokens_total", counts.drafted),
+        ("maitre_accepted_tokens_total", counts.accepted),
+        ("maitre_draft_failures_total", counts.draft_failures),
+        ("vllm:spec_decode_num_drafts_total", counts.drafts),
+        ("vllm:spec_decode_num_draft_tokens_total", counts.drafted),
+        ("vllm:spec_decode_num_accepted_tokens_total", counts.accepted),
+    ] {
+        counter!(name).absolute(count);
+    }
+    for (name, counts) in [
+        ("maitre_drafted_tokens_by_position_total", &counts.drafted_at),
+        ("maitre_accepted_tokens_by_position_total", &counts.accepted_at),
+        ("vllm:spec_decode_num_accepted_tokens_per_pos_total", &counts.accepted_at),
+    ] {
+        for (position, &count) in counts.iter().enumerate() {
+            counter!(name, "position" => position.to_string()).absolute(count);
+        }
+    }
 }
 
 pub(crate) fn finished(reason: FinishReason, timings: &Timings, prompt: u32, generated: u32) {

@@ -18,6 +18,10 @@ use crate::{
 pub(crate) struct CommittedToken {
     pub(crate) token: u32,
     pub(crate) logprobs: Option<TokenLogprobs>,
+    /// Tokens drafted in the step whose first token this is; 0 for the others.
+    pub(crate) drafted: usize,
+    /// Whether this is one of them.
+    pub(crate) accepted: bool,
     /// Set when this token ends the sequence.
     pub(crate) finish: Option<FinishReason>,
     pub(crate) at: Time,
@@ -53,6 +57,8 @@ pub(crate) struct Output {
     pub(crate) events: mpsc::Sender<Result<Event, EngineError>>,
     pub(crate) times: Times,
     pub(crate) generated: u32,
+    pub(crate) drafted: u32,
+    pub(crate) accepted: u32,
 }
 
 /// When things happened, on the engine's clock.
@@ -86,6 +92,8 @@ impl Output {
             return Fate::Lost;
         }
         self.generated += 1;
+        self.drafted += u32::try_from(committed.drafted).unwrap_or(u32::MAX);
+        self.accepted += u32::from(committed.accepted);
         self.times.first_token.get_or_insert(committed.at);
         if let Some(last) = self.times.last_token.replace(committed.at) {
             crate::metrics::inter_token(committed.at.saturating_sub(last));
@@ -207,6 +215,8 @@ impl Output {
                 prompt_tokens: self.prompt_tokens,
                 cached_prompt_tokens: self.cached_prompt_tokens,
                 completion_tokens: self.generated,
+                drafted_tokens: self.drafted,
+                accepted_tokens: self.accepted,
             },
             timings,
         })));

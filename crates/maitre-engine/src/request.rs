@@ -34,6 +34,9 @@ pub struct GenerateRequest {
     pub service: ServiceOptions,
     /// What it shares with others.
     pub cache: CacheOptions,
+    /// Whether tokens may be drafted for it, where the engine does so at all. The answer is the same
+    /// either way, bit for bit (but for engines told to accept by rejection).
+    pub speculate: bool,
 }
 
 impl GenerateRequest {
@@ -49,6 +52,7 @@ impl GenerateRequest {
             output: OutputOptions::default(),
             service: ServiceOptions::default(),
             cache: CacheOptions::default(),
+            speculate: true,
         }
     }
 }

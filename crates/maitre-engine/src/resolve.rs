@@ -93,6 +93,7 @@ impl House {
                 min_tokens: request.stopping.min_tokens,
                 max_tokens,
                 prompt_logprobs: request.output.prompt_logprobs,
+                speculate: request.speculate,
                 ends_well_at_deadline: ends_well,
             },
             ends_after: service.deadline.into_iter().chain(service.time_limit).min(),

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use maitre_model::{Batch, BlockMove, BlockMoves, KvGroup};
 use maitre_sampling::{BLOCK, Logits, Sampled, Sampler, TokenCounts, TokenLogprobs};
 use maitre_scheduler::{PlannedSpan, RequestId, StepPlan, TableDelta};
+use maitre_speculative::{Drafted, Rules, Speculator};
 use maitre_tensor::{BlockTables, Heartbeat, PEAK_BLOCK, Span};
 
-use crate::Executor;
+use crate::tasting::Tasting;
+use crate::{Executor, FinishReason};
 use crate::admission::Queued;
 use crate::command::Choice;
 
@@ -40,6 +42,26 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
+    /// What decides its next tokens beside the logits.
+    pub(crate) fn rules(&self) -> Rules<'_> {
+        Rules {
+            params: &self.choice.params,
+            counts: &self.counts,
+            generated: u64::from(self.generated),
+            stop_tokens: &self.choice.stop_tokens,
+            min_tokens: u64::from(self.choice.min_tokens),
+            max_tokens: u64::from(self.choice.max_tokens),
+        }
+    }
+
+    /// Whether `token`, the newest, ends it, and why.
+    pub(crate) fn finish_of(&self, token: u32) -> Option<FinishReason> {
+        if self.choice.stop_tokens.contains(&token) {
+            return Some(FinishReason::Stop);
+        }
+        (self.generated >= self.choice.max_tokens).then_some(FinishReason::Length)
+    }
+
     /// Follows a change of the block table.
     fn follow(&mut self, delta: &TableDelta) {
         self.table.truncate(delta.keep);
@@ -52,22 +74,28 @@ impl Sequence {
 pub(crate) struct SpanResult {
     pub(crate) request: RequestId,
     pub(crate) prompt_logprobs: Vec<TokenLogprobs>,
-    /// `None` for a chunk in the middle of a prompt.
-    pub(crate) sampled: Option<Sampled>,
+    /// Its next tokens; none for a chunk in the middle of a prompt.
+    pub(crate) tokens: Vec<Sampled>,
+    /// Tokens that had been drafted for it.
+    pub(crate) drafted: usize,
+    /// How many of them are its first next tokens.
+    pub(crate) accepted: usize,
     pub(crate) failure: Option<String>,
 }
 
 impl SpanResult {
-    fn empty(request: RequestId) -> Self {
+    pub(crate) fn empty(request: RequestId) -> Self {
         Self {
             request,
             prompt_logprobs: Vec::new(),
-            sampled: None,
+            tokens: Vec::new(),
+            drafted: 0,
+            accepted: 0,
             failure: None,
         }
     }
 
-    fn failed(request: RequestId, message: String) -> Self {
+    pub(crate) fn failed(request: RequestId, message: String) -> Self {
         Self {
             failure: Some(message),
             ..Self::empty(request)
@@ -79,17 +107,33 @@ impl SpanResult {
 #[derive(Debug)]
 pub(crate) struct StepResult {
     pub(crate) spans: Vec<SpanResult>,
+    /// Rows that were computed: known tokens and drafted ones.
+    pub(crate) rows: usize,
     /// Time spent copying blocks.
     pub(crate) moving: Duration,
     /// Blocks that others may share have unknown contents.
     pub(crate) cache_is_lost: bool,
 }
 
-/// The model and the sampler, with the buffers they reuse from step to step.
+/// One span of a step with what was drafted for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work<'a> {
+    pub(crate) span: &'a PlannedSpan,
+    pub(crate) drafts: &'a [Drafted],
+}
+
+impl Work<'_> {
+    pub(crate) fn rows(&self) -> usize {
+        self.span.tokens.len() + self.drafts.len()
+    }
+}
+
+/// The model, the sampler and the speculator, with the buffers they reuse from step to step.
 pub(crate) struct Kitchen {
     executor: Box<dyn Executor>,
     heartbeat: Heartbeat,
     sampler: Sampler,
+    pub(crate) speculator: Speculator,
     block_size: usize,
     /// Logits from here on belong to ids that no text has: padding rows of the embedding.
     choosable: usize,
@@ -102,19 +146,25 @@ struct RowOwner {
 }
 
 impl Kitchen {
-    pub(crate) fn new(executor: Box<dyn Executor>, block_size: usize, choosable: usize) -> Self {
+    pub(crate) fn new(
+        executor: Box<dyn Executor>,
+        speculator: Speculator,
+        block_size: usize,
+        choosable: usize,
+    ) -> Self {
         let heartbeat = executor.heartbeat();
         Self {
             executor,
             heartbeat,
             sampler: Sampler::new(),
+            speculator,
             block_size,
             choosable,
         }
     }
 
-    /// Runs a planned step: its copies, then its spans. One result per span. If the copies fail, nobody
-    /// knows what the blocks hold, and every span has failed.
+    /// Runs a planned step: its copies, then its spans with what is drafted for them. One result per span.
+    /// If the copies fail, nobody knows what the blocks hold, and every span has failed.
     pub(crate) fn run_plan(
         &mut self,
         plan: &StepPlan,
@@ -128,18 +178,31 @@ impl Kitchen {
         let began = Instant::now();
         let moved = self.move_blocks(&plan.moves);
         let moving = began.elapsed();
-        let (spans, cache_is_lost) = match moved {
-            Ok(()) => (self.run(&plan.spans, sequences), false),
-            Err(message) => {
-                tracing::error!(%message, "the step's block copies failed");
-                let fail = |span: &PlannedSpan| SpanResult::failed(span.request, message.clone());
-                (plan.spans.iter().map(fail).collect(), true)
-            }
-        };
+        if let Err(message) = moved {
+            tracing::error!(%message, "the step's block copies failed");
+            let fail = |span: &PlannedSpan| SpanResult::failed(span.request, message.clone());
+            return StepResult {
+                spans: plan.spans.iter().map(fail).collect(),
+                rows: 0,
+                moving,
+                cache_is_lost: true,
+            };
+        }
+        let drafts = self.draft(plan, sequences);
+        let work: Vec<Work<'_>> = plan
+            .spans
+            .iter()
+            .zip(&drafts)
+            .map(|(span, drafts)| Work { span, drafts })
+            .collect();
+        let began = Instant::now();
+        let spans = self.run(&work, sequences);
+        self.learn(&work, &spans, sequences, began.elapsed());
         StepResult {
+            rows: work.iter().map(Work::rows).sum(),
             spans,
             moving,
-            cache_is_lost,
+            cache_is_lost: false,
         }
     }
 
@@ -163,31 +226,34 @@ impl Kitchen {
             copies: &list(&moves.copies),
         };
         // Unwind safety: what half a copy left behind is not used, as the error says.
-        catch_unwind(AssertUnwindSafe(|| {
+        let moved = catch_unwind(AssertUnwindSafe(|| {
             let moved = self.executor.move_blocks(&moves);
             moved.map_err(|error| error.to_string())
         }))
-        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
+        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
+        self.speculator.moved(&moves);
+        moved
     }
 
-    /// Runs `spans`, in halves where that is needed to find a culprit. One result per span.
+    /// Runs `work`, in halves where that is needed to find a culprit. One result per span.
     fn run(
         &mut self,
-        spans: &[PlannedSpan],
+        work: &[Work<'_>],
         sequences: &HashMap<RequestId, Sequence>,
     ) -> Vec<SpanResult> {
-        if spans.is_empty() {
+        if work.is_empty() {
             return Vec::new();
         }
-        match self.attempt(spans, sequences) {
+        match self.attempt(work, sequences) {
             Ok(results) => results,
-            Err(message) if spans.len() == 1 => {
-                tracing::warn!(request = spans[0].request.0, %message, "a request failed alone");
-                vec![SpanResult::failed(spans[0].request, message)]
+            Err(message) if work.len() == 1 => {
+                let request = work[0].span.request;
+                tracing::warn!(request = request.0, %message, "a request failed alone");
+                vec![SpanResult::failed(request, message)]
             }
             Err(message) => {
-                tracing::warn!(spans = spans.len(), %message, "a step failed; running it in halves");
-                let (left, right) = spans.split_at(spans.len() / 2);
+                tracing::warn!(spans = work.len(), %message, "a step failed; running it in halves");
+                let (left, right) = work.split_at(work.len() / 2);
                 let mut results = self.run(left, sequences);
                 results.extend(self.run(right, sequences));
                 results
@@ -195,37 +261,39 @@ impl Kitchen {
         }
     }
 
-    /// One attempt at all of `spans`; a panic becomes a message like any other failure.
+    /// One attempt at all of `work`; a panic becomes a message like any other failure.
     fn attempt(
         &mut self,
-        spans: &[PlannedSpan],
+        work: &[Work<'_>],
         sequences: &HashMap<RequestId, Sequence>,
     ) -> Result<Vec<SpanResult>, String> {
         // Unwind safety: the executor's and sampler's buffers are overwritten from the start by
         // the next attempt, and `sequences` is only read.
-        catch_unwind(AssertUnwindSafe(|| {
-            self.forward_and_sample(spans, sequences)
-        }))
-        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
+        catch_unwind(AssertUnwindSafe(|| self.forward_and_sample(work, sequences)))
+            .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
     }
 
     fn forward_and_sample(
         &mut self,
-        spans: &[PlannedSpan],
+        work: &[Work<'_>],
         sequences: &HashMap<RequestId, Sequence>,
     ) -> Result<Vec<SpanResult>, String> {
-        let (batch, owners) = batch_of(spans, sequences, self.block_size);
+        let (batch, owners) = batch_of(work, sequences, self.block_size);
         self.executor
             .forward(&batch)
             .map_err(|error| error.to_string())?;
-        let mut results: Vec<SpanResult> = spans
+        let acceptance = self.speculator.config().acceptance;
+        let mut tastings: Vec<Tasting<'_>> = work
             .iter()
-            .map(|span| SpanResult::empty(span.request))
+            .map(|work| Tasting::new(work, sequences.get(&work.span.request), acceptance))
             .collect();
         let tile = self.executor.logits_tile();
         let width = self.executor.vocab_size();
         for (tile_index, owners) in owners.chunks(tile).enumerate() {
             let first = tile_index * tile;
+            if owners.iter().all(|owner| tastings[owner.span].is_done()) {
+                continue;
+            }
             let logits = self
                 .executor
                 .logits(first..first + owners.len())
@@ -238,70 +306,21 @@ impl Kitchen {
                     values: row,
                     peaks: &logits.peaks[index * blocks..][..blocks],
                 };
-                let span = &spans[owner.span];
-                let result = &mut results[owner.span];
-                let Some(sequence) = sequences.get(&span.request) else {
-                    continue;
-                };
-                if result.failure.is_none()
-                    && let Err(message) =
-                        score(&mut self.sampler, row, span, owner.offset, sequence, result)
-                {
-                    *result = SpanResult::failed(span.request, message);
-                }
+                tastings[owner.span].row(&mut self.sampler, row, owner.offset);
             }
         }
-        Ok(results)
+        Ok(tastings.into_iter().map(Tasting::finish).collect())
     }
 }
 
-/// Turns one row of logits into what its position asks for: the next token, or the score of the
-/// prompt token that is known to come next.
-fn score(
-    sampler: &mut Sampler,
-    row: Logits<'_>,
-    span: &PlannedSpan,
-    offset: usize,
-    sequence: &Sequence,
-    result: &mut SpanResult,
-) -> Result<(), String> {
-    let choice = &sequence.choice;
-    if span.samples && offset + 1 == span.tokens.len() {
-        let banned: &[u32] = if sequence.generated < choice.min_tokens {
-            &choice.stop_tokens
-        } else {
-            &[]
-        };
-        let sampled = sampler
-            .sample(
-                row,
-                &choice.params,
-                &sequence.counts,
-                u64::from(sequence.generated),
-                banned,
-            )
-            .map_err(|error| error.to_string())?;
-        result.sampled = Some(sampled);
-    } else if let (Some(k), Some(&next)) = (
-        choice.prompt_logprobs,
-        sequence.scored_prompt.get(span.first_position + offset + 1),
-    ) {
-        let scored = sampler
-            .token_logprobs(row, next, k)
-            .map_err(|error| error.to_string())?;
-        result.prompt_logprobs.push(scored);
-    }
-    Ok(())
-}
-
-/// Lays planned spans end to end.
+/// Lays planned spans end to end, each with its drafted tokens behind it.
 fn batch_of(
-    spans: &[PlannedSpan],
+    work: &[Work<'_>],
     sequences: &HashMap<RequestId, Sequence>,
     block_size: usize,
 ) -> (Batch, Vec<RowOwner>) {
     let tables = BlockTables {
-        tables: Vec::with_capacity(spans.len()),
+        tables: Vec::with_capacity(work.len()),
         block_size,
     };
     let mut group = KvGroup {
@@ -311,26 +330,28 @@ fn batch_of(
     let mut batch = Batch {
         tokens: Vec::new(),
         positions: Vec::new(),
-        spans: Vec::with_capacity(spans.len()),
+        spans: Vec::with_capacity(work.len()),
         groups: Vec::new(),
         output_rows: Vec::new(),
     };
     let mut owners = Vec::new();
-    for (index, span) in spans.iter().enumerate() {
-        let first_token = batch.tokens.len();
+    for (index, work) in work.iter().enumerate() {
+        let Work { span, drafts } = *work;
+        let (first_token, rows) = (batch.tokens.len(), work.rows());
         batch.tokens.extend_from_slice(&span.tokens);
+        batch.tokens.extend(drafts.iter().map(|draft| draft.token));
         batch
             .positions
-            .extend((0..span.tokens.len()).map(|offset| (span.first_position + offset) as u32));
+            .extend((0..rows).map(|offset| (span.first_position + offset) as u32));
         batch.spans.push(Span {
             first_token,
-            num_tokens: span.tokens.len(),
-            context_len: span.context_len,
+            num_tokens: rows,
+            context_len: span.context_len + drafts.len(),
         });
         let table = sequences.get(&span.request).map(|it| it.table.clone());
         group.tables.tables.push(table.unwrap_or_default());
-        group.slots.extend_from_slice(&span.slots);
-        for offset in span.output_positions.clone() {
+        group.slots.extend_from_slice(&span.slots[..rows]);
+        for offset in span.output_positions.start..span.output_positions.end + drafts.len() {
             batch.output_rows.push((first_token + offset) as u32);
             owners.push(RowOwner {
                 span: index,
@@ -342,7 +363,7 @@ fn batch_of(
     (batch, owners)
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

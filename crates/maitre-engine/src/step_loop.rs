@@ -19,7 +19,7 @@ use crate::cache_events::CacheFeed;
 use crate::command::{CancelledBy, Command, Submission};
 use crate::output::CommittedToken;
 use crate::publisher::Publication;
-use crate::run::{Kitchen, Sequence, SpanResult};
+use crate::run::{Kitchen, Sequence, SpanResult, StepResult};
 use crate::vitals::{House, Vitals};
 use crate::{EngineError, FinishReason, metrics};
 
@@ -42,6 +42,27 @@ pub(crate) struct StepLoop {
     pub(crate) started: Instant,
 }
 
+/// What a step came to, in numbers.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Rows computed, drafted tokens included.
+    rows: usize,
+    /// Tokens generated.
+    generated: usize,
+    /// Time spent copying blocks.
+    moving: Duration,
+}
+
+impl Cost {
+    fn of(result: &StepResult) -> Self {
+        Self {
+            rows: result.rows,
+            generated: result.spans.iter().map(|span| span.tokens.len()).sum(),
+            moving: result.moving,
+        }
+    }
+}
+
 /// Why the loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -60,6 +81,7 @@ impl StepLoop {
             let plan = self.scheduler.schedule(began);
             self.seat(&plan, began);
             let result = self.kitchen.run_plan(&plan, &mut self.sequences);
+            let cost = Cost::of(&result);
             let outcomes = self.judge(result.spans);
             if !plan.is_empty()
                 && let Err(broken) = self.scheduler.commit(plan.step_id, &outcomes)
@@ -69,7 +91,7 @@ impl StepLoop {
             if result.cache_is_lost {
                 self.scheduler.reset_prefix_cache();
             }
-            self.observe(&plan, began, result.moving);
+            self.observe(&plan, began, &cost);
             if !self.publish() {
                 return Ended::Broken("the publisher is gone".into());
             }
@@ -145,9 +167,13 @@ impl StepLoop {
             Vec::new()
         };
         let counts = TokenCounts::new(&schedule.prompt);
+        if choice.speculate {
+            self.kitchen.speculator.open(key.0, &schedule.prompt);
+        }
         self.news.push(Publication::Open(key, Box::new(output)));
         if let Err(refusal) = self.scheduler.add(schedule) {
             self.admission.leave_queue(queued, None);
+            self.kitchen.speculator.close(key.0);
             let message = refusal.to_string();
             self.news
                 .push(Publication::Failed(key, EngineError::Failed { message }));
@@ -231,7 +257,8 @@ impl StepLoop {
         let request = result.request;
         let mut outcome = Outcome {
             request,
-            tokens: Vec::new(),
+            tokens: Vec::with_capacity(result.tokens.len()),
+            next_drafts: 0,
             finished: false,
             failed: false,
         };
@@ -249,32 +276,35 @@ impl StepLoop {
             return outcome;
         }
         sequence.prompt_logprobs.extend(result.prompt_logprobs);
-        let Some(sampled) = result.sampled else {
+        if result.tokens.is_empty() {
             return outcome;
-        };
+        }
         if !sequence.scored_prompt.is_empty() {
             sequence.scored_prompt = Vec::new();
             let rows = std::mem::take(&mut sequence.prompt_logprobs);
             self.news.push(Publication::PromptLogprobs(request, rows));
         }
-        sequence.counts.record(sampled.token);
-        sequence.generated += 1;
-        let finish = if sequence.choice.stop_tokens.contains(&sampled.token) {
-            Some(FinishReason::Stop)
-        } else {
-            (sequence.generated >= sequence.choice.max_tokens).then_some(FinishReason::Length)
-        };
-        outcome.tokens.push(sampled.token);
-        outcome.finished = finish.is_some();
-        let committed = CommittedToken {
-            token: sampled.token,
-            logprobs: sampled.logprobs,
-            finish,
-            at: now,
-        };
-        self.news.push(Publication::Token(request, committed));
+        let mut drafted = result.drafted;
+        for (index, sampled) in result.tokens.into_iter().enumerate() {
+            sequence.counts.record(sampled.token);
+            sequence.generated += 1;
+            let finish = sequence.finish_of(sampled.token);
+            outcome.tokens.push(sampled.token);
+            outcome.finished = finish.is_some();
+            let committed = CommittedToken {
+                token: sampled.token,
+                logprobs: sampled.logprobs,
+                drafted: std::mem::take(&mut drafted),
+                accepted: index < result.accepted,
+                finish,
+                at: now,
+            };
+            self.news.push(Publication::Token(request, committed));
+        }
         if outcome.finished {
             self.forget(request);
+        } else {
+            outcome.next_drafts = self.kitchen.speculator.wish(request.0);
         }
         outcome
     }
@@ -285,6 +315,7 @@ impl StepLoop {
     }
 
     fn forget(&mut self, request: RequestId) {
+        self.kitchen.speculator.close(request.0);
         if let Some(sequence) = self.sequences.remove(&request)
             && !sequence.started
         {
@@ -293,9 +324,8 @@ impl StepLoop {
     }
 
     /// What the scheduler learns from the step just run, and what the outside may know of it.
-    fn observe(&mut self, plan: &StepPlan, began: Time, moving: Duration) {
-        let generated = plan.spans.iter().filter(|span| span.samples).count();
-        self.show_house(plan.preempted.len(), generated);
+    fn observe(&mut self, plan: &StepPlan, began: Time, cost: &Cost) {
+        self.show_house(plan.preempted.len(), cost.generated);
         self.publish_cache_events();
         for preemption in &plan.preempted {
             tracing::debug!(%preemption, "preempted");
@@ -303,8 +333,9 @@ impl StepLoop {
         if !plan.is_empty() {
             let took = self.now().saturating_sub(began);
             self.scheduler
-                .observe(plan.num_tokens(), took, plan.moves.len(), moving);
-            metrics::step(took, plan);
+                .observe(cost.rows, took, plan.moves.len(), cost.moving);
+            metrics::step(took, plan.spans.len(), cost.rows);
+            metrics::speculation(self.kitchen.speculator.counts());
         }
     }
 

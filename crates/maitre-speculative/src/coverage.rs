@@ -10,7 +10,7 @@
 #[derive(Debug)]
 pub(crate) struct Coverage {
     /// `[num_blocks]`.
-    filled: Vec<u16>,
+    filled: Vec<u32>,
     block_size: usize,
 }
 
@@ -44,7 +44,7 @@ impl Coverage {
             let Some(filled) = self.entry(table, index) else {
                 continue;
             };
-            if usize::from(*filled) >= now && now == size {
+            if *filled as usize >= now && now == size {
                 break;
             }
             *filled = (*filled).max(narrow(now));
@@ -79,17 +79,17 @@ impl Coverage {
     fn filled(&self, block: u32) -> usize {
         self.filled
             .get(block as usize)
-            .map_or(0, |&filled| usize::from(filled))
+            .map_or(0, |&filled| filled as usize)
     }
 
-    fn entry(&mut self, table: &[u32], index: usize) -> Option<&mut u16> {
+    fn entry(&mut self, table: &[u32], index: usize) -> Option<&mut u32> {
         self.filled.get_mut(*table.get(index)? as usize)
     }
 }
 
-/// At most a block's size, which the caller keeps within 16 bits.
-fn narrow(positions: usize) -> u16 {
-    u16::try_from(positions).unwrap_or(u16::MAX)
+/// At most a block's size.
+fn narrow(positions: usize) -> u32 {
+    u32::try_from(positions).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ fn cell_of(rows: usize) -> usize {
         return rows;
     }
     let octave = rows.ilog2();
-    let within = (rows - (1 << octave)) * PER_OCTAVE >> octave;
+    let within = ((rows - (1 << octave)) * PER_OCTAVE) >> octave;
     EXACT + (octave - EXACT.ilog2()) as usize * PER_OCTAVE + within + 1
 }
 

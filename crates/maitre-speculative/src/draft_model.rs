@@ -17,7 +17,7 @@ use crate::{Acceptance, Drafted};
 pub struct DraftModelConfig {
     /// Blocks in the target's cache and in the draft's.
     pub num_blocks: usize,
-    /// Tokens per block, below 65,536.
+    /// Tokens per block.
     pub block_size: usize,
     /// The most tokens in one forward.
     pub max_batched_tokens: usize,

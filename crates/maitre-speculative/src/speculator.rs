@@ -209,6 +209,13 @@ impl Speculator {
         }
     }
 
+    /// Sequence `id` goes on with these tokens, which no draft was made for.
+    pub fn said(&mut self, id: u64, tokens: &[u32]) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.history.extend(tokens);
+        }
+    }
+
     /// The step that `propose` was asked for has run its `rows` in this time, drafting aside.
     pub fn ran(&mut self, decodes: usize, prompt_tokens: usize, rows: usize, took: Duration) {
         let shape = Shape {

@@ -1,0 +1,95 @@
+//! Speculation in the step: before the model runs, tokens are drafted for those who decode; afterwards the
+//! speculator learns what became of them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use maitre_scheduler::{NO_SLOT, PlannedSpan, RequestId, StepPlan};
+use maitre_speculative::{Drafted, Seat};
+
+use crate::run::{Kitchen, Sequence, SpanResult, Work};
+
+impl Kitchen {
+    /// Drafts tokens for the places that the plan has for them. One list per span, mostly empty.
+    pub(crate) fn draft(
+        &mut self,
+        plan: &StepPlan,
+        sequences: &HashMap<RequestId, Sequence>,
+    ) -> Vec<Vec<Drafted>> {
+        let mut drafts = vec![Vec::new(); plan.spans.len()];
+        let (indices, seats): (Vec<usize>, Vec<Seat<'_>>) = plan
+            .spans
+            .iter()
+            .enumerate()
+            .filter_map(|(index, span)| Some((index, seat(span, sequences.get(&span.request)?)?)))
+            .unzip();
+        if seats.is_empty() {
+            return drafts;
+        }
+        let others = plan.spans.iter().filter(|span| is_decode(span)).count() - seats.len();
+        let decodes = seats.len() + others;
+        let proposed = self
+            .speculator
+            .propose(&seats, others, plan.num_tokens() - decodes);
+        for (index, proposed) in indices.into_iter().zip(proposed) {
+            drafts[index] = proposed;
+        }
+        drafts
+    }
+
+    /// What the step that took this long made of `work`.
+    pub(crate) fn learn(
+        &mut self,
+        work: &[Work<'_>],
+        results: &[SpanResult],
+        sequences: &HashMap<RequestId, Sequence>,
+        took: Duration,
+    ) {
+        let (mut decodes, mut rows) = (0, 0);
+        let mut prompt_tokens = 0;
+        for (work, result) in work.iter().zip(results) {
+            let Work { span, drafts } = *work;
+            rows += work.rows();
+            match is_decode(span) {
+                true => decodes += 1,
+                false => prompt_tokens += span.tokens.len(),
+            }
+            let Some(sequence) = sequences.get(&span.request) else {
+                continue;
+            };
+            match seat(span, sequence) {
+                Some(seat) if result.failure.is_none() => {
+                    let tokens: Vec<u32> = result.tokens.iter().map(|it| it.token).collect();
+                    let (known, drafted) = (span.context_len, drafts.len());
+                    self.speculator
+                        .verified(&seat, known, drafted, &tokens, result.accepted);
+                }
+                _ => {
+                    let there = span.slots.iter().take_while(|&&slot| slot == NO_SLOT);
+                    let kept = span.first_position + there.count();
+                    let end = span.context_len + drafts.len();
+                    self.speculator.written(&sequence.table, kept, end);
+                    // Perhaps the first token of an answer.
+                    let first: Vec<u32> = result.tokens.iter().map(|it| it.token).collect();
+                    self.speculator.said(span.request.0, &first);
+                }
+            }
+        }
+        self.speculator.ran(decodes, prompt_tokens, rows, took);
+    }
+}
+
+/// One known token whose logits yield the next: what tokens can be drafted for.
+fn is_decode(span: &PlannedSpan) -> bool {
+    span.samples && span.tokens.len() == 1
+}
+
+fn seat<'a>(span: &'a PlannedSpan, sequence: &'a Sequence) -> Option<Seat<'a>> {
+    is_decode(span).then(|| Seat {
+        id: span.request.0,
+        most: span.drafts,
+        rules: sequence.rules(),
+        table: &sequence.table,
+        slots: &span.slots,
+    })
+}

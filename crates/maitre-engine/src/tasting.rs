@@ -1,0 +1,84 @@
+//! What a span's rows of logits amount to: prompt scores, and the next tokens.
+
+use maitre_sampling::{Logits, Sampler, SamplingError};
+use maitre_speculative::{Acceptance, Verified, Verifier};
+
+use crate::run::{Sequence, SpanResult, Work};
+
+/// One span while its rows come in, in order.
+pub(crate) struct Tasting<'a> {
+    work: &'a Work<'a>,
+    sequence: Option<&'a Sequence>,
+    verifier: Option<Verifier<'a>>,
+    result: SpanResult,
+}
+
+impl<'a> Tasting<'a> {
+    pub(crate) fn new(
+        work: &'a Work<'a>,
+        sequence: Option<&'a Sequence>,
+        acceptance: Acceptance,
+    ) -> Self {
+        let verifier = sequence
+            .filter(|_| work.span.samples)
+            .map(|sequence| Verifier::new(sequence.rules(), work.drafts, acceptance));
+        Self {
+            work,
+            sequence,
+            verifier,
+            result: SpanResult::empty(work.span.request),
+        }
+    }
+
+    /// Whether further rows change nothing.
+    pub(crate) fn is_done(&self) -> bool {
+        self.sequence.is_none()
+            || self.result.failure.is_some()
+            || self.verifier.as_ref().is_some_and(Verifier::is_done)
+    }
+
+    /// Turns the row of the token at `offset` into what its position asks for: a next token, or the score
+    /// of the prompt token that is known to come next. A row that can't be used fails its span alone.
+    pub(crate) fn row(&mut self, sampler: &mut Sampler, row: Logits<'_>, offset: usize) {
+        if !self.is_done()
+            && let Err(error) = self.taste(sampler, row, offset)
+        {
+            self.result = SpanResult::failed(self.work.span.request, error.to_string());
+        }
+    }
+
+    fn taste(
+        &mut self,
+        sampler: &mut Sampler,
+        row: Logits<'_>,
+        offset: usize,
+    ) -> Result<(), SamplingError> {
+        let span = self.work.span;
+        if let Some(verifier) = &mut self.verifier
+            && offset + 1 >= span.tokens.len()
+        {
+            return verifier.row(sampler, row);
+        }
+        if let Some(sequence) = self.sequence
+            && let Some(k) = sequence.choice.prompt_logprobs
+            && let Some(&next) = sequence.scored_prompt.get(span.first_position + offset + 1)
+        {
+            let scored = sampler.token_logprobs(row, next, k)?;
+            self.result.prompt_logprobs.push(scored);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> SpanResult {
+        if self.result.failure.is_some() {
+            return self.result;
+        }
+        if let Some(verifier) = self.verifier {
+            let Verified { tokens, accepted } = verifier.finish();
+            self.result.tokens = tokens;
+            self.result.accepted = accepted;
+            self.result.drafted = self.work.drafts.len();
+        }
+        self.result
+    }
+}
