@@ -232,6 +232,7 @@ impl StepLoop {
         let mut outcome = Outcome {
             request,
             tokens: Vec::new(),
+            next_drafts: 0,
             finished: false,
             failed: false,
         };

@@ -1,4 +1,4 @@
-//! Planning a step: expire, decode, go on with prefills, admit.
+//! Planning a step: expire, decode, go on with prefills, admit, and let the decodes draft with what is left.
 //!
 //! Who needs blocks is kept simple by one rule: **admission reserves blocks for all tokens known by
 //! then**. A prefill therefore never stops halfway for want of blocks, and only a decode that enters a
@@ -8,6 +8,7 @@
 
 use maitre_kv::{BlockMoves, KvManager};
 
+use crate::drafts::Wish;
 use crate::in_flight::SpanInFlight;
 use crate::request::{Place, Request};
 use crate::{Expired, NO_SLOT, PlannedSpan, Scheduler, StepId, StepPlan, Time};
@@ -23,7 +24,10 @@ const LEAST_CHUNK: usize = 16;
 /// A plan in the making.
 pub(crate) struct Sketch {
     pub(crate) plan: StepPlan,
-    spans: Vec<SpanInFlight>,
+    /// What is remembered of each span.
+    pub(crate) spans: Vec<SpanInFlight>,
+    /// The decodes that want to draft.
+    pub(crate) wishes: Vec<Wish>,
     /// Tokens that may still be planned.
     pub(crate) budget: usize,
 }
@@ -41,6 +45,7 @@ impl Sketch {
         Self {
             plan,
             spans: Vec::with_capacity(num_spans),
+            wishes: Vec::new(),
             budget,
         }
     }
@@ -69,11 +74,13 @@ impl Sketch {
             table: kv.take_delta(place.sequence(), positions.end),
             output_positions: output_positions(request, num_tokens, samples),
             samples,
+            drafts: 0,
         });
         self.spans.push(SpanInFlight {
             place,
             request: request.id,
             num_tokens,
+            drafts: 0,
             samples,
         });
         self.budget -= num_tokens;
@@ -97,6 +104,7 @@ impl Scheduler {
             if nobody_stalls {
                 self.plan_prefills(&mut sketch);
                 self.admit(now, &mut sketch);
+                self.grant_drafts(&mut sketch);
             }
         }
         let Sketch {
@@ -142,7 +150,9 @@ impl Scheduler {
         self.limit_latency(sketch);
         let ready = self.running.iter_mut();
         for (&place, request) in ready.filter(|(_, request)| is_ready(request)) {
+            let span = sketch.plan.spans.len();
             sketch.add_span(&mut self.kv, place, request, 1);
+            sketch.wishes.extend(Wish::new(span, place, request));
         }
         true
     }
