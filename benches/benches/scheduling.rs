@@ -29,6 +29,7 @@ fn outcome(request: RequestId) -> Outcome {
     Outcome {
         request,
         tokens: vec![7],
+        next_drafts: 0,
         finished: false,
         failed: false,
     }

@@ -61,6 +61,7 @@ impl DryRun {
                 .then(|| token(request, position))
                 .into_iter()
                 .collect(),
+            next_drafts: 0,
             finished: false,
             failed: false,
         };

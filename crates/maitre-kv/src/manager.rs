@@ -1,7 +1,7 @@
 //! The KV manager: block tables over the pool.
 //!
-//! The one idea: a table only ever grows at its end, by whole blocks, and a call that cannot be served in
-//! full changes nothing. Whoever decides what to do when blocks run out sits above. What is shared between
+//! The one idea: a table grows and shrinks at its end only, by whole blocks, and a call that cannot be served
+//! in full changes nothing. Whoever decides what to do when blocks run out sits above. What is shared between
 //! sequences, and what outlives them, is in `prefix.rs` and `naming.rs`.
 
 use std::ops::Range;
@@ -153,7 +153,7 @@ impl KvManager {
     }
 
     /// Makes `sequence`'s table cover at least `tokens` positions. A table that already does is left
-    /// alone; it never shrinks.
+    /// alone.
     ///
     /// # Errors
     ///
@@ -177,6 +177,22 @@ impl KvManager {
         Ok(())
     }
 
+    /// Gives back the blocks that `sequence` holds beyond those that its first `tokens` positions (at least
+    /// one) take, and returns how many it let go of. Blocks that have a name are kept, whatever `tokens` says.
+    ///
+    /// No step in flight may write to what is given back.
+    pub fn shrink(&mut self, sequence: SeqId, tokens: usize) -> usize {
+        let kept = self.blocks_for(tokens.max(1));
+        let Some(table) = self.tables.get_mut(&sequence) else {
+            return 0;
+        };
+        let gone = table.cut(kept);
+        for &block in gone.iter().rev() {
+            self.let_go(block);
+        }
+        gone.len()
+    }
+
     /// The blocks of `sequence`, in the order of their positions; empty if it holds none.
     pub fn block_table(&self, sequence: SeqId) -> &[BlockId] {
         self.tables
@@ -185,7 +201,7 @@ impl KvManager {
     }
 
     /// What changed in the first `blocks_for(tokens)` entries of `sequence`'s table since this was last
-    /// asked.
+    /// asked. Whoever follows has exactly these entries afterwards, even if it had more before.
     pub fn take_delta(&mut self, sequence: SeqId, tokens: usize) -> TableDelta {
         let reach = self.blocks_for(tokens);
         match self.tables.get_mut(&sequence) {

@@ -42,10 +42,17 @@ impl Table {
         }
     }
 
+    /// Takes the blocks beyond the first `kept`, but none that has a name or lies behind the window.
+    pub(crate) fn cut(&mut self, kept: usize) -> Vec<BlockId> {
+        let kept = kept.max(self.named).max(self.behind);
+        self.told = self.told.min(kept);
+        self.blocks.split_off(kept.min(self.blocks.len()))
+    }
+
     pub(crate) fn take_delta(&mut self, reach: usize) -> TableDelta {
         let keep = self.told.min(reach);
         let blocks = self.blocks.get(keep..reach).unwrap_or(&[]).to_vec();
-        self.told = self.told.max(keep + blocks.len());
+        self.told = keep + blocks.len();
         TableDelta { keep, blocks }
     }
 }

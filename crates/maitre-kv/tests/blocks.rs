@@ -1,4 +1,4 @@
-//! Random growth and release against the simplest model there is: a length per sequence.
+//! Random growth, shrinking and release against the simplest model there is: a length per sequence.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -9,20 +9,39 @@ use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 enum Call {
-    Grow { sequence: u64, tokens: usize },
-    Release { sequence: u64 },
+    Grow {
+        sequence: u64,
+        tokens: usize,
+    },
+    Shrink {
+        sequence: u64,
+        tokens: usize,
+    },
+    Release {
+        sequence: u64,
+    },
+    /// Somebody follows the first so many positions.
+    Tell {
+        sequence: u64,
+        tokens: usize,
+    },
 }
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let grow = (0..6u64, 0..40usize).prop_map(|(sequence, tokens)| Call::Grow { sequence, tokens });
+    let shrink =
+        (0..6u64, 0..40usize).prop_map(|(sequence, tokens)| Call::Shrink { sequence, tokens });
     let release = (0..6u64).prop_map(|sequence| Call::Release { sequence });
-    prop::collection::vec(prop_oneof![3 => grow, 1 => release], 1..200)
+    let tell = (0..6u64, 0..40usize).prop_map(|(sequence, tokens)| Call::Tell { sequence, tokens });
+    let call = prop_oneof![6 => grow, 3 => shrink, 2 => release, 4 => tell];
+    prop::collection::vec(call, 1..200)
 }
 
-/// The manager, and what it should have: blocks per sequence.
+/// The manager, what it should have, blocks per sequence, and the tables as they were told.
 struct Checked {
     kv: KvManager,
     expected: BTreeMap<u64, usize>,
+    told: BTreeMap<u64, Vec<BlockId>>,
 }
 
 impl Checked {
@@ -30,6 +49,7 @@ impl Checked {
         Self {
             kv: KvManager::new(config).unwrap(),
             expected: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -59,7 +79,30 @@ impl Checked {
                     *self.expected.entry(sequence).or_default() += needed;
                 }
             }
+            Call::Shrink { sequence, tokens } => {
+                let before = self.kv.block_table(SeqId(sequence)).to_vec();
+                let kept = tokens.div_ceil(self.kv.config().block_size as usize).max(1);
+                let gone = before.len().saturating_sub(kept);
+                assert_eq!(self.kv.shrink(SeqId(sequence), tokens), gone);
+                assert!(before.starts_with(self.kv.block_table(SeqId(sequence))));
+                if let Some(blocks) = self.expected.get_mut(&sequence) {
+                    *blocks -= gone;
+                }
+            }
+            Call::Tell { sequence, tokens } => {
+                let delta = self.kv.take_delta(SeqId(sequence), tokens);
+                let table = self.kv.block_table(SeqId(sequence));
+                let reach = tokens.div_ceil(self.kv.config().block_size as usize);
+                let told = self.told.entry(sequence).or_default();
+                told.truncate(delta.keep);
+                told.extend(delta.blocks);
+                // A table that does not reach so far is none to be asked for.
+                if reach <= table.len() {
+                    assert_eq!(told[..], table[..reach]);
+                }
+            }
             Call::Release { sequence } => {
+                self.told.remove(&sequence);
                 let held = self.expected.remove(&sequence).unwrap_or(0);
                 assert_eq!(self.kv.release(SeqId(sequence)), held);
             }

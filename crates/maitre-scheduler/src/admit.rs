@@ -10,7 +10,7 @@ use maitre_kv::{Admission, PrefixHit};
 
 use crate::policy::Service;
 use crate::request::{Place, Request};
-use crate::schedule::Draft;
+use crate::schedule::Sketch;
 use crate::{Admitted, Scheduler, Time};
 
 /// Equals that are compared by their cached prefix.
@@ -39,9 +39,9 @@ type Found = HashMap<Place, usize>;
 impl Scheduler {
     /// Admits while budget, seats and blocks last. Nobody overtakes a request that has to wait for blocks,
     /// and it is not tried again before there are more of them, or fewer who need one in reserve.
-    pub(crate) fn admit(&mut self, now: Time, draft: &mut Draft) {
+    pub(crate) fn admit(&mut self, now: Time, sketch: &mut Sketch) {
         let mut found = Found::new();
-        while draft.budget > 0 && self.running.len() < self.config.max_seqs {
+        while sketch.budget > 0 && self.running.len() < self.config.max_seqs {
             let (free_blocks, running) = (self.kv.free_blocks(), self.running.len());
             let Some(&place) = self.policy.next(1).first() else {
                 return;
@@ -56,7 +56,7 @@ impl Scheduler {
                 .choose(now, &mut found)
                 .into_iter()
                 .flatten()
-                .any(|place| self.seat(place, draft));
+                .any(|place| self.seat(place, sketch));
             self.blocked = (!admitted).then_some(Blocked {
                 place,
                 free_blocks,
@@ -105,7 +105,7 @@ impl Scheduler {
     }
 
     /// Admits one request if its blocks fit, and plans its first span.
-    fn seat(&mut self, place: Place, draft: &mut Draft) -> bool {
+    fn seat(&mut self, place: Place, sketch: &mut Sketch) -> bool {
         let Some(Taken { cached, forked }) = self.take_blocks(place) else {
             return false;
         };
@@ -130,15 +130,15 @@ impl Scheduler {
             true => (0, request.committed),
             false => (request.committed, 0),
         };
-        draft.plan.admitted.push(Admitted {
+        sketch.plan.admitted.push(Admitted {
             request: request.id,
             cached_tokens,
             forked_tokens,
             known_tokens: known,
             again,
         });
-        let num_tokens = request.unscheduled().min(draft.budget);
-        draft.add_span(&mut self.kv, place, &mut request, num_tokens);
+        let num_tokens = request.unscheduled().min(sketch.budget);
+        sketch.add_span(&mut self.kv, place, &mut request, num_tokens);
         self.running.insert(place, request);
         if self.has_computed_prompt(place) {
             self.release_forks(place);

@@ -89,7 +89,11 @@ impl Scheduler {
         let Some(request) = self.running.get_mut(&span.place) else {
             return;
         };
-        request.committed += span.num_tokens;
+        // The last new token has yet to be computed; those before it were drafted, and are.
+        let accepted = outcome.tokens.len().saturating_sub(1);
+        request.committed += span.num_tokens + accepted;
+        request.scheduled += accepted;
+        request.next_drafts = outcome.next_drafts;
         request.delivered = request.delivered.max(request.committed);
         let prompt_is_computed = request.committed >= request.prompt_len;
         if !outcome.failed {
@@ -105,6 +109,11 @@ impl Scheduler {
                 self.policy.served(service);
             }
             remember(&mut self.kv, span.place, request);
+        }
+        if span.drafts > 0 {
+            let kept = request.reserved(self.config.kv.block_size as usize);
+            let kept = kept.max(request.committed);
+            self.kv.shrink(span.place.sequence(), kept);
         }
         let ends = outcome.failed || outcome.finished || request.tokens.len() >= request.full_len;
         if prompt_is_computed {
@@ -136,10 +145,11 @@ fn check_token_count(
     span: SpanInFlight,
     outcome: &Outcome,
 ) -> Result<(), SchedulerError> {
-    let expected = usize::from(span.samples);
+    let sampled = usize::from(span.samples);
+    let expected = sampled..=sampled + span.drafts;
     let got = outcome.tokens.len();
     let ends = outcome.finished || outcome.failed;
-    if got == expected || (ends && got < expected) {
+    if expected.contains(&got) || (ends && got < sampled) {
         return Ok(());
     }
     let request: RequestId = span.request;

@@ -1,5 +1,7 @@
 //! Refusals, errors and broken promises, in words that say what to do about them.
 
+use std::ops::RangeInclusive;
+
 use maitre_kv::KvError;
 
 use crate::{RequestId, StepId};
@@ -134,18 +136,19 @@ pub enum SchedulerError {
         /// The request.
         request: RequestId,
     },
-    /// An outcome brings tokens that the span did not sample, or lacks the one it did.
+    /// An outcome brings more tokens than the span could sample, or lacks the one it did.
     #[error(
-        "{step} got {got} new tokens for {request}, expected {expected}: 1 from a span that samples (an \
-         outcome that ends the request may leave it out), 0 from any other"
+        "{step} got {got} new tokens for {request}, expected {}: 1 from a span that samples (an outcome that \
+         ends the request may leave it out) and up to 1 more for each of its drafts, 0 from any other",
+        expected_tokens(.expected)
     )]
     WrongTokenCount {
         /// The step.
         step: StepId,
         /// The request.
         request: RequestId,
-        /// Tokens the span yields.
-        expected: usize,
+        /// Tokens the span may yield.
+        expected: RangeInclusive<usize>,
         /// Tokens the outcome brought.
         got: usize,
     },
@@ -155,6 +158,13 @@ fn name(request: &Option<RequestId>) -> String {
     match request {
         Some(request) => request.to_string(),
         None => "a request that is gone".to_owned(),
+    }
+}
+
+fn expected_tokens(expected: &RangeInclusive<usize>) -> String {
+    match (expected.start(), expected.end()) {
+        (least, most) if least == most => least.to_string(),
+        (least, most) => format!("{least} to {most}"),
     }
 }
 
@@ -211,7 +221,9 @@ pub enum InvariantViolation {
         in_flight: usize,
     },
     /// A running request's table does not cover its scheduled tokens.
-    #[error("{request} has {blocks} KV blocks for {scheduled} scheduled tokens")]
+    #[error(
+        "{request} has {blocks} KV blocks for {scheduled} scheduled tokens and {drafts} drafts"
+    )]
     TableTooShort {
         /// The request.
         request: RequestId,
@@ -219,6 +231,18 @@ pub enum InvariantViolation {
         blocks: usize,
         /// Tokens planned since admission.
         scheduled: usize,
+        /// Places for drafts in the steps in flight.
+        drafts: usize,
+    },
+    /// A running request has blocks that neither its tokens nor its admission call for.
+    #[error("{request} has {blocks} KV blocks, expected at most {expected}")]
+    TableTooLong {
+        /// The request.
+        request: RequestId,
+        /// Blocks in its table.
+        blocks: usize,
+        /// What its next token, its drafts in flight and its reservation need.
+        expected: usize,
     },
     /// Somebody else than running requests and requests that leave with a step in flight holds blocks.
     #[error("{holding} sequences hold KV blocks, expected {expected}")]

@@ -13,6 +13,8 @@ pub(crate) struct SpanInFlight {
     pub(crate) place: Place,
     pub(crate) request: RequestId,
     pub(crate) num_tokens: usize,
+    /// Places behind them that may hold drafted tokens.
+    pub(crate) drafts: usize,
     pub(crate) samples: bool,
 }
 

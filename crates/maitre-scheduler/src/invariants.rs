@@ -17,7 +17,9 @@ impl Scheduler {
         self.check_limits_and_index()?;
         let in_flight = self.tokens_in_flight();
         for (place, request) in &self.running {
-            self.check_running(*place, request, in_flight.get(place).copied().unwrap_or(0))?;
+            let (tokens, drafts) = in_flight.get(place).copied().unwrap_or_default();
+            self.check_running(request, tokens)?;
+            self.check_table(*place, request, drafts)?;
         }
         for request in self.waiting.values() {
             let computed = request.scheduled + request.committed;
@@ -101,31 +103,49 @@ impl Scheduler {
         Ok(())
     }
 
-    fn tokens_in_flight(&self) -> BTreeMap<Place, usize> {
-        let mut tokens = BTreeMap::new();
+    /// Tokens and places for drafts.
+    fn tokens_in_flight(&self) -> BTreeMap<Place, (usize, usize)> {
+        let mut in_flight: BTreeMap<_, (usize, usize)> = BTreeMap::new();
         for span in self.in_flight.iter().flat_map(|step| &step.spans) {
-            *tokens.entry(span.place).or_default() += span.num_tokens;
+            let (tokens, drafts) = in_flight.entry(span.place).or_default();
+            *tokens += span.num_tokens;
+            *drafts += span.drafts;
         }
-        tokens
+        in_flight
     }
 
-    fn check_running(
-        &self,
-        place: Place,
-        request: &Request,
-        in_flight: usize,
-    ) -> Result<(), InvariantViolation> {
+    fn check_running(&self, request: &Request, in_flight: usize) -> Result<(), InvariantViolation> {
         let consistent = request.scheduled == request.committed + in_flight
             && request.scheduled <= request.tokens.len()
             && request.tokens.len() < request.full_len;
-        ensure(consistent, || wrong_counts(request, in_flight))?;
+        ensure(consistent, || wrong_counts(request, in_flight))
+    }
+
+    /// A table covers what is planned, and but for what its admission took no more than that and the next token:
+    /// what drafts took is given back.
+    fn check_table(
+        &self,
+        place: Place,
+        request: &Request,
+        drafts: usize,
+    ) -> Result<(), InvariantViolation> {
+        let (id, scheduled) = (request.id, request.scheduled);
         let blocks = self.kv.block_table(place.sequence()).len();
-        ensure(blocks >= self.kv.blocks_for(request.scheduled), || {
+        ensure(blocks >= self.kv.blocks_for(scheduled + drafts), || {
             InvariantViolation::TableTooShort {
-                request: request.id,
+                request: id,
                 blocks,
-                scheduled: request.scheduled,
+                scheduled,
+                drafts,
             }
+        })?;
+        let most = scheduled + drafts.max(1);
+        let reserved = request.reserved(self.config.kv.block_size as usize);
+        let expected = self.kv.blocks_for(most.max(reserved));
+        ensure(blocks <= expected, || InvariantViolation::TableTooLong {
+            request: id,
+            blocks,
+            expected,
         })
     }
 
@@ -285,6 +305,18 @@ mod tests {
                 request: first,
                 blocks: 0,
                 scheduled: 5,
+                drafts: 0,
+            },
+        );
+        check(
+            |s| {
+                let sequence = running(s).0.sequence();
+                s.kv.grow(sequence, 9).unwrap();
+            },
+            InvariantViolation::TableTooLong {
+                request: first,
+                blocks: 3,
+                expected: 2,
             },
         );
         check(

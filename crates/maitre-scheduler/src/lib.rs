@@ -9,6 +9,8 @@
 //!   to prompts, cut wherever the budget ends.
 //! - *Preemption* (PagedAttention: Kwon et al. 2023, section 4.5): when blocks run out, whoever has least
 //!   to lose gives its own back; what it had computed is found again if it is still there, on either tier.
+//! - *Speculation* (Leviathan et al. 2023): a decode may verify tokens that somebody drafted for it, in places
+//!   that it is granted out of what everything else leaves.
 //! - *Prefix sharing and forks*: a request starts from what others with the same beginning have computed.
 //! - A [`Policy`] says whose turn it is; a bounded queue and deadlines say who has to go.
 //!
@@ -33,6 +35,7 @@
 //!         .map(|span| Outcome {
 //!             request: span.request,
 //!             tokens: if span.samples { vec![7] } else { vec![] },
+//!             next_drafts: 0,
 //!             finished: false,
 //!             failed: false,
 //!         })
@@ -47,6 +50,7 @@ mod admit;
 mod commit;
 mod config;
 mod cost;
+mod drafts;
 mod error;
 mod forks;
 mod in_flight;

@@ -45,9 +45,14 @@ impl StepPlan {
         self.spans.is_empty()
     }
 
-    /// Tokens over all spans; never more than the budget.
+    /// Known tokens over all spans.
     pub fn num_tokens(&self) -> usize {
         self.spans.iter().map(|span| span.tokens.len()).sum()
+    }
+
+    /// Places for drafted tokens over all spans; together with the known tokens never more than the budget.
+    pub fn num_drafts(&self) -> usize {
+        self.spans.iter().map(|span| span.drafts).sum()
     }
 }
 
@@ -63,17 +68,21 @@ pub struct PlannedSpan {
     /// Length of the sequence's KV after this step's writes: `first_position + tokens.len()`.
     pub context_len: usize,
     /// How the request's block table changed since its last span. Afterwards it has one block for
-    /// each `block_size` of the positions `0..context_len`, in order; those that lie behind the
+    /// each `block_size` of the positions `0..context_len + drafts`, in order; those that lie behind the
     /// attention window of the span's first token mean nothing.
     pub table: TableDelta,
-    /// `[num_tokens]`: where each token's KV is written, `block * block_size + offset`, or [`NO_SLOT`]
-    /// if it is there already, in a block that others may hold too.
+    /// `[num_tokens + drafts]`: where each token's KV is written, `block * block_size + offset`, or
+    /// [`NO_SLOT`] if it is there already, in a block that others may hold too. A drafted token's never is.
     pub slots: Vec<u32>,
     /// Offsets within the span whose logits are needed: the last token if the span `samples`; with
-    /// `prompt_logits` every position that no committed step has delivered. May be empty (`0..0`).
+    /// `prompt_logits` every position that no committed step has delivered. May be empty (`0..0`). Those of
+    /// drafted tokens come on top.
     pub output_positions: Range<usize>,
     /// Whether the logits of the last token yield the request's next token.
     pub samples: bool,
+    /// Positions after `context_len` for which tokens may be drafted: any number of them, each verified by the
+    /// logits before it. 0 unless the span is a decode, which is one token that samples.
+    pub drafts: usize,
 }
 
 /// The slot of a token whose keys and values are there already: compute, do not write.
@@ -134,9 +143,13 @@ pub enum ExpiredWhy {
 pub struct Outcome {
     /// Whose span.
     pub request: RequestId,
-    /// The new token if the span samples, nothing otherwise. An outcome that ends the request may
-    /// leave it out.
+    /// The new tokens if the span samples, nothing otherwise: the drafted tokens that were accepted, none to
+    /// all of them, and the one that is sampled behind them. So at least one; an outcome that ends the request
+    /// may leave out any of them.
     pub tokens: Vec<u32>,
+    /// How many tokens the request's next step may draft, if it is a decode and budget and blocks allow. 0
+    /// turns it off until the next outcome.
+    pub next_drafts: usize,
     /// Whether the request ends here: a stop condition was met.
     pub finished: bool,
     /// Whether its computation failed, which ends the request too; its tokens do not count.
@@ -145,7 +158,11 @@ pub struct Outcome {
 
 impl fmt::Display for StepPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: tokens {}", self.step_id, self.num_tokens())?;
+        write!(f, "{}: tokens {}", self.step_id, self.num_tokens())?;
+        match self.num_drafts() {
+            0 => writeln!(f)?,
+            drafts => writeln!(f, " drafts {drafts}")?,
+        }
         for expired in &self.expired {
             writeln!(f, "  expired {expired}")?;
         }
@@ -186,7 +203,11 @@ impl fmt::Display for PlannedSpan {
             Runs(&self.slots),
             self.output_positions,
             if self.samples { " samples" } else { "" },
-        )
+        )?;
+        match self.drafts {
+            0 => Ok(()),
+            drafts => write!(f, " drafts {drafts}"),
+        }
     }
 }
 

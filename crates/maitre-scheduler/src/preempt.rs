@@ -13,13 +13,13 @@
 use std::cmp::Reverse;
 
 use crate::request::Place;
-use crate::schedule::Draft;
+use crate::schedule::Sketch;
 use crate::{Preemption, RequestId, Scheduler};
 
 impl Scheduler {
     /// Extends the table of a decoding request by its next token, at the cost of others if need be, unless
     /// it turns out to be the victim itself, now or earlier in this round. No step is in flight.
-    pub(crate) fn make_room(&mut self, place: Place, draft: &mut Draft) {
+    pub(crate) fn make_room(&mut self, place: Place, sketch: &mut Sketch) {
         let Some(request) = self.running.get(&place) else {
             return;
         };
@@ -28,7 +28,7 @@ impl Scheduler {
             let Some(victim) = self.victim() else {
                 return;
             };
-            self.preempt(victim, needed_by, draft);
+            self.preempt(victim, needed_by, sketch);
             if victim == place {
                 return;
             }
@@ -49,7 +49,7 @@ impl Scheduler {
         running.min().map(|(_, place)| place)
     }
 
-    fn preempt(&mut self, victim: Place, needed_by: RequestId, draft: &mut Draft) {
+    fn preempt(&mut self, victim: Place, needed_by: RequestId, sketch: &mut Sketch) {
         let Some(mut request) = self.running.remove(&victim) else {
             return;
         };
@@ -63,7 +63,7 @@ impl Scheduler {
         };
         self.counts.preemptions += 1;
         self.counts.preempted_tokens += preemption.lost_tokens as u64;
-        draft.plan.preempted.push(preemption);
+        sketch.plan.preempted.push(preemption);
         self.enqueue(victim, request);
     }
 }

@@ -161,6 +161,8 @@ pub(crate) struct Request {
     pub(crate) delivered: usize,
     /// Known tokens that its tenant has paid for.
     pub(crate) paid: usize,
+    /// Tokens that its next step may draft.
+    pub(crate) next_drafts: usize,
     /// How often it lost its blocks.
     pub(crate) preemptions: u32,
 }
@@ -189,6 +191,7 @@ impl Request {
             remembered: 0,
             delivered: 0,
             paid: 0,
+            next_drafts: 0,
             preemptions: 0,
         }
     }
@@ -208,11 +211,16 @@ impl Request {
     pub(crate) fn reservation(&self, block_size: usize) -> Reservation {
         if self.preemptions < PREEMPTIONS_BEFORE_RESERVATION {
             Reservation::None
-        } else if self.reserve(self.prefill_len, block_size) < self.full_len {
+        } else if self.reserved(block_size) < self.full_len {
             Reservation::Some
         } else {
             Reservation::All
         }
+    }
+
+    /// Positions that its last admission took blocks for.
+    pub(crate) fn reserved(&self, block_size: usize) -> usize {
+        self.reserve(self.prefill_len, block_size)
     }
 
     /// Positions that an admission with `known` tokens takes blocks for: these and the next one, and with a

@@ -1,4 +1,4 @@
-//! Planning a step: expire, decode, go on with prefills, admit.
+//! Planning a step: expire, decode, go on with prefills, admit, and let the decodes draft with what is left.
 //!
 //! Who needs blocks is kept simple by one rule: **admission reserves blocks for all tokens known by
 //! then**. A prefill therefore never stops halfway for want of blocks, and only a decode that enters a
@@ -8,6 +8,7 @@
 
 use maitre_kv::{BlockMoves, KvManager};
 
+use crate::drafts::Wish;
 use crate::in_flight::SpanInFlight;
 use crate::request::{Place, Request};
 use crate::{Expired, NO_SLOT, PlannedSpan, Scheduler, StepId, StepPlan, Time};
@@ -21,14 +22,17 @@ pub const MAX_STEPS_IN_FLIGHT: usize = 2;
 const LEAST_CHUNK: usize = 16;
 
 /// A plan in the making.
-pub(crate) struct Draft {
+pub(crate) struct Sketch {
     pub(crate) plan: StepPlan,
-    spans: Vec<SpanInFlight>,
+    /// What is remembered of each span.
+    pub(crate) spans: Vec<SpanInFlight>,
+    /// The decodes that want to draft.
+    pub(crate) wishes: Vec<Wish>,
     /// Tokens that may still be planned.
     pub(crate) budget: usize,
 }
 
-impl Draft {
+impl Sketch {
     fn new(step_id: StepId, budget: usize, num_spans: usize) -> Self {
         let plan = StepPlan {
             step_id,
@@ -41,6 +45,7 @@ impl Draft {
         Self {
             plan,
             spans: Vec::with_capacity(num_spans),
+            wishes: Vec::new(),
             budget,
         }
     }
@@ -69,11 +74,13 @@ impl Draft {
             table: kv.take_delta(place.sequence(), positions.end),
             output_positions: output_positions(request, num_tokens, samples),
             samples,
+            drafts: 0,
         });
         self.spans.push(SpanInFlight {
             place,
             request: request.id,
             num_tokens,
+            drafts: 0,
             samples,
         });
         self.budget -= num_tokens;
@@ -90,18 +97,19 @@ impl Scheduler {
     /// only says who expired.
     pub fn schedule(&mut self, now: Time) -> StepPlan {
         let budget = self.config.max_batched_tokens;
-        let mut draft = Draft::new(self.next_step_id(), budget, self.running.len());
-        self.expire(now, &mut draft);
+        let mut sketch = Sketch::new(self.next_step_id(), budget, self.running.len());
+        self.expire(now, &mut sketch);
         if self.in_flight.len() < MAX_STEPS_IN_FLIGHT {
-            let nobody_stalls = self.plan_decodes(&mut draft);
+            let nobody_stalls = self.plan_decodes(&mut sketch);
             if nobody_stalls {
-                self.plan_prefills(&mut draft);
-                self.admit(now, &mut draft);
+                self.plan_prefills(&mut sketch);
+                self.admit(now, &mut sketch);
+                self.grant_drafts(&mut sketch);
             }
         }
-        let Draft {
+        let Sketch {
             mut plan, spans, ..
-        } = draft;
+        } = sketch;
         if !spans.is_empty() {
             plan.moves = self.kv.take_moves();
             self.in_flight
@@ -110,12 +118,12 @@ impl Scheduler {
         plan
     }
 
-    fn expire(&mut self, now: Time, draft: &mut Draft) {
+    fn expire(&mut self, now: Time, sketch: &mut Sketch) {
         while let Some((place, why)) = self.timers.first_due(now) {
             let Some(request) = self.remove(place) else {
                 return;
             };
-            draft.plan.expired.push(Expired {
+            sketch.plan.expired.push(Expired {
                 request: request.id,
                 why,
             });
@@ -128,7 +136,7 @@ impl Scheduler {
     /// Returns whether the step may go on. If one of them finds no block while a step is in flight, it may
     /// take a preemption, which takes an empty pipeline, and that would never come if others went on: then
     /// the step stays empty.
-    fn plan_decodes(&mut self, draft: &mut Draft) -> bool {
+    fn plan_decodes(&mut self, sketch: &mut Sketch) -> bool {
         let kv = &mut self.kv;
         let mut ready = self.running.iter().filter(|(_, request)| is_ready(request));
         let all_have_room =
@@ -137,28 +145,30 @@ impl Scheduler {
             if !self.in_flight.is_empty() {
                 return false;
             }
-            self.make_room_for_all(draft);
+            self.make_room_for_all(sketch);
         }
-        self.limit_latency(draft);
+        self.limit_latency(sketch);
         let ready = self.running.iter_mut();
         for (&place, request) in ready.filter(|(_, request)| is_ready(request)) {
-            draft.add_span(&mut self.kv, place, request, 1);
+            let span = sketch.plan.spans.len();
+            sketch.add_span(&mut self.kv, place, request, 1);
+            sketch.wishes.extend(Wish::new(span, place, request));
         }
         true
     }
 
     /// Afterwards every request that runs and is ready to decode has its block.
-    fn make_room_for_all(&mut self, draft: &mut Draft) {
+    fn make_room_for_all(&mut self, sketch: &mut Sketch) {
         let ready = self.running.iter().filter(|(_, request)| is_ready(request));
         let places: Vec<Place> = ready.map(|(&place, _)| place).collect();
         for place in places {
-            self.make_room(place, draft);
+            self.make_room(place, sketch);
         }
     }
 
     /// Cuts the budget of a step that somebody's next token waits for to what the latency target allows.
     /// A request whose token is being sampled by the step in flight waits for this one too.
-    fn limit_latency(&self, draft: &mut Draft) {
+    fn limit_latency(&self, sketch: &mut Sketch) {
         let Some(target) = self.config.itl_target else {
             return;
         };
@@ -167,19 +177,19 @@ impl Scheduler {
         if decodes > 0
             && let Some(tokens) = self.cost.tokens_within(target)
         {
-            draft.budget = draft.budget.min(tokens.max(decodes + LEAST_CHUNK));
+            sketch.budget = sketch.budget.min(tokens.max(decodes + LEAST_CHUNK));
         }
     }
 
     /// Goes on with the prompts in progress, by arrival, until the budget ends.
-    fn plan_prefills(&mut self, draft: &mut Draft) {
+    fn plan_prefills(&mut self, sketch: &mut Sketch) {
         for (&place, request) in &mut self.running {
             let num_tokens = match request.is_decoding() {
                 true => 0,
-                false => request.unscheduled().min(draft.budget),
+                false => request.unscheduled().min(sketch.budget),
             };
             if num_tokens > 0 {
-                draft.add_span(&mut self.kv, place, request, num_tokens);
+                sketch.add_span(&mut self.kv, place, request, num_tokens);
             }
         }
     }

@@ -13,8 +13,8 @@
 //! reset
 //! ```
 //!
-//! In an outcome, the tokens stand behind the request's number, then `finished` or `failed` if it was
-//! (`7=12,finished`). Lines that are empty or begin with `#` are skipped.
+//! In an outcome, the tokens stand behind the request's number, then how many the next step may draft if it may
+//! (`7=12,15,drafts=4`), then `finished` or `failed` if it was (`7=12,finished`). Lines that are empty or begin with `#` are skipped.
 
 mod text;
 
@@ -46,7 +46,7 @@ pub enum Call {
     },
     /// [`Scheduler::observe`].
     Observe {
-        /// Tokens of the step.
+        /// Tokens of the step, drafted ones included.
         tokens: usize,
         /// How long it took.
         took: Time,

@@ -94,6 +94,10 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     write_list(f, &outcome.tokens)?;
     let flags = [(outcome.finished, "finished"), (outcome.failed, "failed")];
     let mut separator = if outcome.tokens.is_empty() { "" } else { "," };
+    if outcome.next_drafts > 0 {
+        write!(f, "{separator}drafts={}", outcome.next_drafts)?;
+        separator = ",";
+    }
     for (_, flag) in flags.into_iter().filter(|(set, _)| *set) {
         write!(f, "{separator}{flag}")?;
         separator = ",";
@@ -183,21 +187,23 @@ fn read_request(words: &mut SplitWhitespace) -> Result<NewRequest, BadCall> {
 }
 
 fn read_outcome(word: &str) -> Result<Outcome, BadCall> {
-    const EXPECTED: &str = "REQUEST=TOKENS, then finished or failed if it was";
+    const EXPECTED: &str = "REQUEST=TOKENS, then drafts=NUMBER, finished or failed";
     let Some((request, items)) = word.split_once('=') else {
         return bad(EXPECTED, word);
     };
     let mut outcome = Outcome {
         request: RequestId(number(request, EXPECTED)?),
         tokens: Vec::new(),
+        next_drafts: 0,
         finished: false,
         failed: false,
     };
     for item in items.split(',').filter(|item| !item.is_empty()) {
-        match item {
-            "finished" => outcome.finished = true,
-            "failed" => outcome.failed = true,
-            token => outcome.tokens.push(number(token, EXPECTED)?),
+        match (item, item.strip_prefix("drafts=")) {
+            ("finished", _) => outcome.finished = true,
+            ("failed", _) => outcome.failed = true,
+            (_, Some(drafts)) => outcome.next_drafts = number(drafts, EXPECTED)?,
+            (token, None) => outcome.tokens.push(number(token, EXPECTED)?),
         }
     }
     Ok(outcome)
@@ -295,11 +301,15 @@ mod tests {
             ("commit", "a step's number"),
             (
                 "commit 1 7",
-                "REQUEST=TOKENS, then finished or failed if it was",
+                "REQUEST=TOKENS, then drafts=NUMBER, finished or failed",
             ),
             (
                 "commit 1 7=8,lost",
-                "REQUEST=TOKENS, then finished or failed if it was",
+                "REQUEST=TOKENS, then drafts=NUMBER, finished or failed",
+            ),
+            (
+                "commit 1 7=8,drafts=many",
+                "REQUEST=TOKENS, then drafts=NUMBER, finished or failed",
             ),
             (
                 "observe took=1.000000000",
@@ -331,9 +341,10 @@ mod tests {
             fork_of: Some(RequestId(8)),
             ..NewRequest::new(u64::MAX, vec![0, u32::MAX], usize::MAX)
         };
-        let outcome = |request, tokens: &[u32], finished, failed| Outcome {
+        let outcome = |request, tokens: &[u32], next_drafts, finished, failed| Outcome {
             request: RequestId(request),
             tokens: tokens.to_vec(),
+            next_drafts,
             finished,
             failed,
         };
@@ -351,9 +362,11 @@ mod tests {
             Call::Commit {
                 step: StepId(5),
                 outcomes: vec![
-                    outcome(1, &[], false, false),
-                    outcome(2, &[3, 4], true, false),
-                    outcome(5, &[], true, true),
+                    outcome(1, &[], 0, false, false),
+                    outcome(2, &[3, 4], 0, true, false),
+                    outcome(5, &[], 0, true, true),
+                    outcome(6, &[7], 8, false, false),
+                    outcome(9, &[], usize::MAX, true, false),
                 ],
             },
             Call::Observe {

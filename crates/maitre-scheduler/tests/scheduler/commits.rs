@@ -32,6 +32,7 @@ fn outcome(request: u64, tokens: &[u32]) -> Outcome {
     Outcome {
         request: RequestId(request),
         tokens: tokens.to_vec(),
+        next_drafts: 0,
         finished: false,
         failed: false,
     }
@@ -73,7 +74,7 @@ fn a_commit_that_does_not_answer_its_plan_changes_nothing() {
             SchedulerError::WrongTokenCount {
                 step,
                 request,
-                expected: 1,
+                expected: 1..=1,
                 got: 0,
             },
         ),
@@ -83,7 +84,7 @@ fn a_commit_that_does_not_answer_its_plan_changes_nothing() {
             SchedulerError::WrongTokenCount {
                 step,
                 request,
-                expected: 1,
+                expected: 1..=1,
                 got: 2,
             },
         ),
@@ -93,7 +94,7 @@ fn a_commit_that_does_not_answer_its_plan_changes_nothing() {
             SchedulerError::WrongTokenCount {
                 step,
                 request: RequestId(2),
-                expected: 0,
+                expected: 0..=0,
                 got: 1,
             },
         ),
@@ -109,7 +110,7 @@ fn a_commit_that_does_not_answer_its_plan_changes_nothing() {
             SchedulerError::WrongTokenCount {
                 step,
                 request,
-                expected: 1,
+                expected: 1..=1,
                 got: 2,
             },
         ),

@@ -41,6 +41,7 @@ impl Flow {
             .map(|span| Outcome {
                 request: span.request,
                 tokens: if span.samples { vec![7] } else { vec![] },
+                next_drafts: 0,
                 finished: false,
                 failed: false,
             })

@@ -230,8 +230,14 @@ fn messages_say_what_to_do() {
         SchedulerError::WrongTokenCount {
             step,
             request,
-            expected: 1,
+            expected: 1..=1,
             got: 2,
+        },
+        SchedulerError::WrongTokenCount {
+            step,
+            request,
+            expected: 1..=4,
+            got: 5,
         },
     ]
     .map(|error| error.to_string());
@@ -253,5 +259,6 @@ fn messages_say_what_to_do() {
         step 3 is committed without an outcome for request 7; every span needs one
         step 3 did not run request 7, but got an outcome for it; commit the plan's requests only
         step 3 got two outcomes for request 7; each span has one
-        step 3 got 2 new tokens for request 7, expected 1: 1 from a span that samples (an outcome that ends the request may leave it out), 0 from any other"#]].assert_eq(&[&refusals[..], &errors[..]].concat().join("\n"));
+        step 3 got 2 new tokens for request 7, expected 1: 1 from a span that samples (an outcome that ends the request may leave it out) and up to 1 more for each of its drafts, 0 from any other
+        step 3 got 5 new tokens for request 7, expected 1 to 4: 1 from a span that samples (an outcome that ends the request may leave it out) and up to 1 more for each of its drafts, 0 from any other"#]].assert_eq(&[&refusals[..], &errors[..]].concat().join("\n"));
 }

@@ -308,6 +308,7 @@ impl World {
             Outcome {
                 request: span.request,
                 tokens: token.into_iter().collect(),
+                next_drafts: 0,
                 finished: token.is_some_and(is_end),
                 failed: false,
             }

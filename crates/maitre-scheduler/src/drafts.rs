@@ -1,0 +1,115 @@
+//! Granting drafts: places behind a decode's token for tokens that somebody guesses and the same step verifies
+//! (speculative decoding: Leviathan et al. 2023).
+//!
+//! The scheduler knows no draft. Each outcome says how many tokens the request's next step may draft, and when
+//! everything else is planned, decodes, prompts and admissions, the decodes share what is left:
+//!
+//! - **Tokens** of the budget, also under the latency target, and no request more than it may still generate
+//!   beside the token that it gets in any case.
+//! - **Blocks** that are free. Nobody is preempted for a draft. A grant takes a block only if one stays free for
+//!   each *other* running request, which is as many as their next tokens can need while this step is in flight.
+//! - **Evenly**: one place to each, then a second one to each, by arrival, until nothing is left. Who needs a
+//!   block and gets none drops out; the others go on with what their blocks hold.
+//!
+//! The commit gives back the blocks that only rejected drafts needed. So between two steps everybody holds what
+//! it would hold without drafts, and neither admission nor preemption ever notices them.
+
+use maitre_kv::KvManager;
+
+use crate::Scheduler;
+use crate::request::{Place, Request};
+use crate::schedule::Sketch;
+
+/// A decode of the plan that wants to draft.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    /// Which of the plan's spans.
+    span: usize,
+    place: Place,
+    /// Most places it can use, at least one.
+    most: usize,
+    /// Those that are granted.
+    granted: usize,
+    /// Those that its blocks hold, the ones it is about to get among them.
+    room: usize,
+}
+
+impl Wish {
+    /// What a request whose next token span `span` computes wants, if it wants anything.
+    pub(crate) fn new(span: usize, place: Place, request: &Request) -> Option<Self> {
+        let left = request.full_len.saturating_sub(request.tokens.len() + 1);
+        let most = request.next_drafts.min(left);
+        (most > 0).then_some(Self {
+            span,
+            place,
+            most,
+            granted: 0,
+            room: 0,
+        })
+    }
+}
+
+impl Scheduler {
+    /// Shares what the plan leaves among the decodes that want to draft.
+    pub(crate) fn grant_drafts(&mut self, sketch: &mut Sketch) {
+        let mut wishes = std::mem::take(&mut sketch.wishes);
+        if wishes.is_empty() {
+            return;
+        }
+        let block_size = self.config.kv.block_size as usize;
+        for wish in &mut wishes {
+            let held = self.kv.block_table(wish.place.sequence()).len() * block_size;
+            wish.room = held.saturating_sub(sketch.plan.spans[wish.span].context_len);
+        }
+        let others = self.running.len() - 1;
+        let spare = self.kv.free_blocks().saturating_sub(others);
+        share(&mut wishes, sketch.budget, spare, block_size);
+        for wish in wishes {
+            sketch.add_drafts(&mut self.kv, &wish);
+        }
+    }
+}
+
+/// Deals `budget` places out, one to each in turn. Whoever has no room for one more takes a block of
+/// `block_size` places, as long as there are `spare` ones.
+fn share(wishes: &mut [Wish], mut budget: usize, mut spare: usize, block_size: usize) {
+    let mut goes_on = true;
+    while goes_on {
+        goes_on = false;
+        for wish in wishes.iter_mut().filter(|wish| wish.granted < wish.most) {
+            if budget == 0 {
+                return;
+            }
+            if wish.granted == wish.room {
+                if spare == 0 {
+                    continue;
+                }
+                spare -= 1;
+                wish.room += block_size;
+            }
+            wish.granted += 1;
+            budget -= 1;
+            goes_on = true;
+        }
+    }
+}
+
+impl Sketch {
+    /// Extends a span's slots and block table by the places that were granted.
+    fn add_drafts(&mut self, kv: &mut KvManager, wish: &Wish) {
+        let (sequence, span) = (wish.place.sequence(), &mut self.plan.spans[wish.span]);
+        let end = span.context_len + wish.granted;
+        // There are enough blocks by the count of them. If there were not, the table would reach less far, and
+        // so would the slots.
+        let _ = kv.grow(sequence, end);
+        span.slots.extend(kv.slots(sequence, span.context_len..end));
+        span.drafts = span.slots.len() - span.tokens.len();
+        let reach = span.context_len + span.drafts;
+        // It goes on where the delta of the span ended.
+        span.table
+            .blocks
+            .extend(kv.take_delta(sequence, reach).blocks);
+        self.spans[wish.span].drafts = span.drafts;
+        self.budget -= span.drafts;
+    }
+}
