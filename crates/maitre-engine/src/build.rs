@@ -11,6 +11,7 @@ use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, available_memory};
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
+use crate::load_draft::LoadedDraft;
 use crate::settings::{check_defaults, cores};
 use crate::{Engine, EngineBuilder, Parts, StartError};
 
@@ -38,8 +39,6 @@ impl EngineBuilder {
             )
         });
         let (tokenizer, model) = (tokenizer?, Arc::new(model?));
-        // The weights are loaded by now, so this is what is left for the rest.
-        let available = available_memory();
         let vocab_size = model.config().vocab_size;
         if tokenizer.num_tokens() > vocab_size {
             let largest_id = tokenizer.num_tokens() - 1;
@@ -49,13 +48,21 @@ impl EngineBuilder {
             });
         }
         check_defaults(model.generation_defaults(), tokenizer.num_tokens())?;
-        let limits = self.limits(&model, available)?;
-        let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype());
+        let draft = self.load_draft(&model, &tokenizer, &backend)?;
+        // The weights are loaded by now, so this is what is left for the rest.
+        let available = available_memory();
+        let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype())
+            + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
+        let limits = self.limits(&model, kv_per_token, available)?;
+        let target_kv = model.config().kv_bytes_per_token(model.kv_dtype());
         let mut memory = MemoryBudget {
             weights: model.weight_bytes() as u64,
+            draft_weights: draft
+                .as_ref()
+                .map_or(0, |draft| draft.model.weight_bytes() as u64),
             kv_per_token,
             kv_cache: kv_per_token * limits.kv_tokens() as u64,
-            host_kv: kv_per_token * (limits.num_host_blocks * limits.block_size) as u64,
+            host_kv: target_kv * (limits.num_host_blocks * limits.block_size) as u64,
             workspace: 0,
             bookkeeping: self.bookkeeping(&limits),
             available,
@@ -72,12 +79,25 @@ impl EngineBuilder {
         };
         let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
         memory.workspace = runner.workspace_bytes() as u64;
+        let mut speculation = self.speculation.clone();
+        speculation.draft = draft.as_ref().map(|draft| draft.info(&model));
+        let drafter = match draft {
+            None => None,
+            Some(draft) => {
+                let vocab_size = tokenizer.num_tokens();
+                let (drafter, workspace) = draft.start(&limits, vocab_size, &backend)?;
+                memory.workspace += workspace;
+                Some(drafter)
+            }
+        };
         check_memory(&memory)?;
-        let info = self.info(&model, &backend, &tokenizer, limits, memory);
+        let mut info = self.info(&model, &backend, &tokenizer, limits, memory);
+        info.speculation = speculation;
         let defaults = model.generation_defaults().clone();
         let stall_after = self.stall_after;
         Parts {
             executor: Box::new(runner),
+            drafter,
             tokenizer,
             defaults,
             info,
@@ -115,6 +135,7 @@ impl EngineBuilder {
                 window: config.sliding_window,
                 ..self.scheduling.clone()
             },
+            speculation: self.speculation.clone(),
             memory,
         }
     }
@@ -144,7 +165,12 @@ impl EngineBuilder {
         )?)
     }
 
-    fn limits(&self, model: &Model, available: Option<u64>) -> Result<EngineLimits, StartError> {
+    fn limits(
+        &self,
+        model: &Model,
+        kv_per_token: u64,
+        available: Option<u64>,
+    ) -> Result<EngineLimits, StartError> {
         let trained = model.config().max_position_embeddings;
         let max_model_len = self.max_model_len.unwrap_or(trained);
         if max_model_len > trained {
@@ -155,7 +181,7 @@ impl EngineBuilder {
             });
         }
         let num_blocks = KvDemand {
-            bytes_per_token: model.config().kv_bytes_per_token(model.kv_dtype()),
+            bytes_per_token: kv_per_token,
             block_size: self.block_size,
             max_model_len,
             max_seqs: self.max_seqs,
@@ -219,7 +245,7 @@ impl EngineBuilder {
 }
 
 /// A directory's last part, or the name of a model in memory.
-fn short_name(source: &ModelSource) -> String {
+pub(crate) fn short_name(source: &ModelSource) -> String {
     match source {
         ModelSource::Memory { name, .. } => (*name).to_owned(),
         ModelSource::Directory(path) => {
@@ -244,15 +270,16 @@ fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
         .saturating_add(memory.workspace)
         .saturating_add(memory.bookkeeping);
     let reserved = memory.kv_cache.saturating_add(beside_kv);
+    let weights = memory.weights.saturating_add(memory.draft_weights);
     match memory.available {
         Some(available) if reserved > available => Err(StartError::OutOfMemory {
             kv_tokens_that_fit: available.saturating_sub(beside_kv) / memory.kv_per_token.max(1),
-            needed: memory.weights.saturating_add(reserved),
-            weights: memory.weights,
+            needed: weights.saturating_add(reserved),
+            weights,
             kv: memory.kv_cache,
             host_kv: memory.host_kv,
             workspace: memory.workspace,
-            available: available.saturating_add(memory.weights),
+            available: available.saturating_add(weights),
         }),
         _ => Ok(()),
     }

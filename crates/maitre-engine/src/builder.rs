@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use maitre_model::{LoadFormat, LoadOptions, ModelSource};
 use maitre_scheduler::PolicyKind;
+use maitre_speculative::{Acceptance, Speculate};
 use maitre_tensor::{KvFormat, WeightFormat};
 
-use crate::info::Scheduling;
+use crate::info::{Scheduling, Speculation};
 
 /// Settings of an engine. Every one has a default that serves the model as it is.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct EngineBuilder {
     pub(crate) max_queued_tokens: usize,
     pub(crate) host_kv_bytes: u64,
     pub(crate) scheduling: Scheduling,
+    pub(crate) speculation: Speculation,
+    pub(crate) draft: Option<ModelSource>,
     pub(crate) stall_after: Duration,
 }
 
@@ -43,6 +46,8 @@ impl EngineBuilder {
             max_queued_tokens: 1 << 20,
             host_kv_bytes: 0,
             scheduling: Scheduling::default(),
+            speculation: Speculation::default(),
+            draft: None,
             stall_after: Duration::from_secs(5),
         }
     }
@@ -193,6 +198,36 @@ impl EngineBuilder {
     #[must_use]
     pub fn cache_events(mut self, publish: bool) -> Self {
         self.scheduling.cache_events = publish;
+        self
+    }
+
+    /// Where drafted tokens come from; default: wherever they make more tokens per second. Answers are the
+    /// same either way, bit for bit, unless [`acceptance`](Self::acceptance) says otherwise.
+    #[must_use]
+    pub fn speculate(mut self, speculate: Speculate) -> Self {
+        self.speculation.speculate = speculate;
+        self
+    }
+
+    /// A smaller model with the same vocabulary that drafts tokens; default: none. Loaded in the format of
+    /// the model it drafts for.
+    #[must_use]
+    pub fn draft_model(mut self, source: Option<ModelSource>) -> Self {
+        self.draft = source;
+        self
+    }
+
+    /// The most tokens drafted for a sequence in a step; default 8.
+    #[must_use]
+    pub fn draft_tokens(mut self, tokens: usize) -> Self {
+        self.speculation.draft_tokens = tokens;
+        self
+    }
+
+    /// When a drafted token is accepted; default: if it is the very token that would have come without it.
+    #[must_use]
+    pub fn acceptance(mut self, acceptance: Acceptance) -> Self {
+        self.speculation.acceptance = acceptance;
         self
     }
 

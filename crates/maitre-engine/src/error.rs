@@ -171,6 +171,17 @@ pub enum StartError {
         /// Rows of the embedding.
         vocab_size: usize,
     },
+    /// The draft model's tokens are not the target's.
+    #[error(
+        "the draft model at {draft} has another vocabulary: {difference}; give one that was trained with the same \
+         tokenizer, or none: --speculate suffix drafts without a model"
+    )]
+    DraftVocabulary {
+        /// Where the draft model is.
+        draft: String,
+        /// The first difference found.
+        difference: String,
+    },
     /// The KV pool would not hold one sequence of the shortest useful length.
     #[error(
         "{flag} of {given} bytes holds {holds_tokens} tokens of KV cache, fewer than the {needed_tokens} that one \

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use maitre_scheduler::PolicyKind;
+use maitre_speculative::{Acceptance, Speculate, SpeculatorConfig};
 
 /// Facts about a running engine; they never change after start.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +36,8 @@ pub struct EngineInfo {
     pub limits: EngineLimits,
     /// How requests are served within them.
     pub scheduling: Scheduling,
+    /// How tokens are drafted.
+    pub speculation: Speculation,
     /// Where the memory goes.
     pub memory: MemoryBudget,
 }
@@ -105,18 +108,68 @@ impl Default for Scheduling {
     }
 }
 
+/// How tokens are drafted for sequences that decode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Speculation {
+    /// Where they come from.
+    pub speculate: Speculate,
+    /// The most for one sequence in one step.
+    pub draft_tokens: usize,
+    /// When one is accepted.
+    pub acceptance: Acceptance,
+    /// The draft model.
+    pub draft: Option<DraftInfo>,
+}
+
+/// A draft model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DraftInfo {
+    /// Its name.
+    pub model: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Dtype of its packed weights.
+    pub dtype: String,
+    /// Bytes of its weights over those of the model it drafts for: what a token costs it, about.
+    pub share: f64,
+}
+
+impl Default for Speculation {
+    fn default() -> Self {
+        Self {
+            speculate: Speculate::Auto,
+            draft_tokens: 8,
+            acceptance: Acceptance::Coupling,
+            draft: None,
+        }
+    }
+}
+
+impl Speculation {
+    pub(crate) fn speculator(&self) -> SpeculatorConfig {
+        SpeculatorConfig {
+            speculate: self.speculate,
+            draft_tokens: self.draft_tokens,
+            acceptance: self.acceptance,
+            draft_share: self.draft.as_ref().map_or(1.0, |draft| draft.share),
+        }
+    }
+}
+
 /// The memory the engine takes, in bytes, all of it fixed at start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryBudget {
     /// Packed weights.
     pub weights: u64,
+    /// Packed weights of the draft model.
+    pub draft_weights: u64,
     /// The KV pool (reserved; touched as it fills).
     pub kv_cache: u64,
     /// The host tier of the KV pool (reserved; touched as it fills).
     pub host_kv: u64,
-    /// KV bytes per token.
+    /// KV bytes per token, the draft model's included.
     pub kv_per_token: u64,
-    /// Activations of the largest step.
+    /// Activations of the largest step, the draft model's included.
     pub workspace: u64,
     /// Who holds which KV block, and which prefixes they hold, at most.
     pub bookkeeping: u64,
@@ -141,8 +194,9 @@ impl fmt::Display for EngineInfo {
         )?;
         writeln!(
             f,
-            "memory: weights {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), host KV {}, workspace {}, bookkeeping {}, available {}",
+            "memory: weights {}, draft {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), host KV {}, workspace {}, bookkeeping {}, available {}",
             mib(memory.weights),
+            mib(memory.draft_weights),
             mib(memory.kv_cache),
             limits.num_blocks,
             limits.block_size,
@@ -161,7 +215,8 @@ impl fmt::Display for EngineInfo {
             limits.max_queue,
             limits.max_queued_tokens,
         )?;
-        write!(f, "{}", self.scheduling)
+        writeln!(f, "{}", self.scheduling)?;
+        write!(f, "{}", self.speculation)
     }
 }
 
@@ -182,6 +237,37 @@ impl fmt::Display for Scheduling {
             ms(self.itl_target),
             ms(self.max_queue_wait),
         )
+    }
+}
+
+impl fmt::Display for Speculation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let speculate = match self.speculate {
+            Speculate::Off => return write!(f, "speculation: off"),
+            Speculate::Ngram => "n-gram",
+            Speculate::Suffix => "suffix",
+            Speculate::Draft => "draft",
+            Speculate::Auto => "auto",
+        };
+        let acceptance = match self.acceptance {
+            Acceptance::Coupling => "coupling",
+            Acceptance::Rejection => "rejection",
+        };
+        let tokens = self.draft_tokens;
+        write!(
+            f,
+            "speculation: {speculate}, up to {tokens} tokens, accepted by {acceptance}, draft model "
+        )?;
+        match &self.draft {
+            None => write!(f, "none"),
+            Some(draft) => write!(
+                f,
+                "{} ({:.2} M parameters, {})",
+                draft.model,
+                draft.parameters as f64 / 1e6,
+                draft.dtype
+            ),
+        }
     }
 }
 

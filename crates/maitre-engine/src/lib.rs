@@ -44,6 +44,7 @@ mod event;
 mod generation;
 mod info;
 pub mod limits;
+mod load_draft;
 mod metrics;
 mod output;
 mod pace;
@@ -70,9 +71,10 @@ pub use event::{
     TokenLogprob, Usage,
 };
 pub use generation::Generation;
-pub use info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
+pub use info::{DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Speculation};
 pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
+pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, KvFormat, WeightFormat};
 pub use parts::Parts;
 pub use request::{

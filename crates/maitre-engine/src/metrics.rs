@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use maitre_scheduler::{KvUsage, SchedulerCounts};
 use maitre_speculative::SpeculationCounts;
@@ -249,26 +251,66 @@ pub(crate) fn step(took: Duration, sequences: usize, rows: usize) {
     histogram!("maitre_step_tokens").record(rows as f64);
 }
 
-/// What was drafted since the start, over all and by place in the draft.
-pub(crate) fn speculation(counts: &SpeculationCounts) {
-    for (name, count) in [
-        ("maitre_drafts_total", counts.drafts),
-        ("maitre_drafted_tokens_total", counts.drafted),
-        ("maitre_accepted_tokens_total", counts.accepted),
-        ("maitre_draft_failures_total", counts.draft_failures),
-        ("vllm:spec_decode_num_drafts_total", counts.drafts),
-        ("vllm:spec_decode_num_draft_tokens_total", counts.drafted),
-        ("vllm:spec_decode_num_accepted_tokens_total", counts.accepted),
-    ] {
-        counter!(name).absolute(count);
+/// What was drafted since the start, over all and by place in the draft. The counters are looked up once: it
+/// is shown after every step.
+pub(crate) struct SpeculationMetrics {
+    totals: [Counter; 7],
+    by_position: [Vec<Counter>; 3],
+}
+
+impl SpeculationMetrics {
+    /// All at zero, for drafts of up to `draft_tokens`.
+    pub(crate) fn new(draft_tokens: usize) -> Self {
+        let by_position = [
+            "maitre_drafted_tokens_by_position_total",
+            "maitre_accepted_tokens_by_position_total",
+            "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+        ];
+        let positions = |name: &'static str| {
+            let counter = |position: usize| counter!(name, "position" => position.to_string());
+            (0..draft_tokens).map(counter).collect()
+        };
+        let metrics = Self {
+            totals: [
+                counter!("maitre_drafts_total"),
+                counter!("maitre_drafted_tokens_total"),
+                counter!("maitre_accepted_tokens_total"),
+                counter!("maitre_draft_failures_total"),
+                counter!("vllm:spec_decode_num_drafts_total"),
+                counter!("vllm:spec_decode_num_draft_tokens_total"),
+                counter!("vllm:spec_decode_num_accepted_tokens_total"),
+            ],
+            by_position: by_position.map(positions),
+        };
+        metrics.show(&SpeculationCounts::default());
+        metrics
     }
-    for (name, counts) in [
-        ("maitre_drafted_tokens_by_position_total", &counts.drafted_at),
-        ("maitre_accepted_tokens_by_position_total", &counts.accepted_at),
-        ("vllm:spec_decode_num_accepted_tokens_per_pos_total", &counts.accepted_at),
-    ] {
-        for (position, &count) in counts.iter().enumerate() {
-            counter!(name, "position" => position.to_string()).absolute(count);
+
+    pub(crate) fn show(&self, counts: &SpeculationCounts) {
+        let &SpeculationCounts {
+            drafts,
+            drafted,
+            accepted,
+            draft_failures,
+            ..
+        } = counts;
+        let totals = [
+            drafts,
+            drafted,
+            accepted,
+            draft_failures,
+            drafts,
+            drafted,
+            accepted,
+        ];
+        for (counter, total) in self.totals.iter().zip(totals) {
+            counter.absolute(total);
+        }
+        let by_position = [&counts.drafted_at, &counts.accepted_at, &counts.accepted_at];
+        for (counters, counts) in self.by_position.iter().zip(by_position) {
+            for (counter, &count) in counters.iter().zip(counts) {
+                counter.absolute(count);
+            }
         }
     }
 }

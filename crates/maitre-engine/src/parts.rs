@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use maitre_model::GenerationDefaults;
 use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
+use maitre_speculative::{Drafter, Speculator};
 use maitre_text::Tokenizer;
 use tokio::sync::Semaphore;
 
@@ -17,6 +18,7 @@ use crate::build::narrow;
 use crate::cache_events::CacheFeed;
 use crate::engine::Shared;
 use crate::info::EngineInfo;
+use crate::metrics::SpeculationMetrics;
 use crate::publisher::{MAX_PENDING_STEPS, publish};
 use crate::resolve::House;
 use crate::run::Kitchen;
@@ -31,6 +33,8 @@ use crate::{Engine, Executor, StartError};
 pub struct Parts {
     /// Runs the batches.
     pub executor: Box<dyn Executor>,
+    /// Drafts tokens, beside what sequences have said themselves.
+    pub drafter: Option<Box<dyn Drafter>>,
     /// Text to tokens and back.
     pub tokenizer: Tokenizer,
     /// End-of-sequence ids and sampling defaults.
@@ -50,6 +54,7 @@ impl Parts {
     pub fn start(self) -> Result<Engine, StartError> {
         let Self {
             executor,
+            drafter,
             tokenizer,
             defaults,
             info,
@@ -76,6 +81,7 @@ impl Parts {
         let hash_key = Seeds::hash_key();
         let cache_events = CacheFeed::new();
         let listeners = cache_events.source();
+        let speculator = Speculator::new(info.speculation.speculator(), drafter);
         let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
         let step_loop = StepLoop {
             scheduler: Scheduler::new(SchedulerConfig {
@@ -97,7 +103,7 @@ impl Parts {
                     ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
                 },
             })?,
-            kitchen: Kitchen::new(executor, limits.block_size, vocab_size),
+            kitchen: Kitchen::new(executor, speculator, limits.block_size, vocab_size),
             sequences: HashMap::new(),
             commands: received,
             publisher,
@@ -105,6 +111,7 @@ impl Parts {
             admission: Arc::clone(&admission),
             vitals: Arc::clone(&vitals),
             cache_events,
+            speculation: SpeculationMetrics::new(info.speculation.draft_tokens),
             started,
         };
         spawn("maitre-publisher", move || {

@@ -15,10 +15,10 @@ use maitre_scheduler::{PlannedSpan, RequestId, StepPlan, TableDelta};
 use maitre_speculative::{Drafted, Rules, Speculator};
 use maitre_tensor::{BlockTables, Heartbeat, PEAK_BLOCK, Span};
 
-use crate::tasting::Tasting;
-use crate::{Executor, FinishReason};
 use crate::admission::Queued;
 use crate::command::Choice;
+use crate::tasting::Tasting;
+use crate::{Executor, FinishReason};
 
 // What the scheduler calls "do not write" is what the model does not write.
 const _: () = assert!(maitre_tensor::NO_SLOT == maitre_scheduler::NO_SLOT);
@@ -269,8 +269,10 @@ impl Kitchen {
     ) -> Result<Vec<SpanResult>, String> {
         // Unwind safety: the executor's and sampler's buffers are overwritten from the start by
         // the next attempt, and `sequences` is only read.
-        catch_unwind(AssertUnwindSafe(|| self.forward_and_sample(work, sequences)))
-            .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
+        catch_unwind(AssertUnwindSafe(|| {
+            self.forward_and_sample(work, sequences)
+        }))
+        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
     }
 
     fn forward_and_sample(

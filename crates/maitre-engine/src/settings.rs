@@ -5,6 +5,7 @@ use std::thread;
 use maitre_model::GenerationDefaults;
 use maitre_sampling::SamplingParams;
 use maitre_scheduler::PolicyKind;
+use maitre_speculative::Speculate;
 
 use crate::{EngineBuilder, StartError};
 
@@ -12,6 +13,8 @@ use crate::{EngineBuilder, StartError};
 const MAX_BLOCK_SIZE: usize = 65_536;
 /// Largest of the other settings: far above any real house, far below what overflows.
 const MAX_COUNT: usize = 1 << 24;
+/// Largest `--draft-tokens`: past it not even a verbatim repetition gains.
+const MAX_DRAFT_TOKENS: usize = 64;
 /// Largest number of tokens that may wait: sixteen million prompts of a million tokens.
 const MAX_TOKENS: usize = 1 << 44;
 
@@ -23,6 +26,11 @@ impl EngineBuilder {
             ("--max-batched-tokens", self.max_batched_tokens, MAX_COUNT),
             ("--max-queue", self.max_queue, MAX_COUNT),
             ("--max-queued-tokens", self.max_queued_tokens, MAX_TOKENS),
+            (
+                "--draft-tokens",
+                self.speculation.draft_tokens,
+                MAX_DRAFT_TOKENS,
+            ),
             (
                 "--max-model-len",
                 self.max_model_len.unwrap_or(1),
@@ -36,6 +44,13 @@ impl EngineBuilder {
                     expected: format!("at least 1 and at most {most}"),
                 });
             }
+        }
+        if self.speculation.speculate == Speculate::Draft && self.draft.is_none() {
+            return Err(StartError::Setting {
+                setting: "--speculate",
+                found: "draft".into(),
+                expected: "a --draft-model with it, or auto, suffix, ngram or off".into(),
+            });
         }
         self.check_times()?;
         self.check_scheduling()?;

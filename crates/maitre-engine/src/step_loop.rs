@@ -14,14 +14,15 @@ use maitre_scheduler::{Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepP
 
 use tokio::sync::oneshot;
 
+use crate::EngineError;
 use crate::admission::Admission;
 use crate::cache_events::CacheFeed;
 use crate::command::{CancelledBy, Command, Submission};
+use crate::metrics::{self, SpeculationMetrics};
 use crate::output::CommittedToken;
 use crate::publisher::Publication;
 use crate::run::{Kitchen, Sequence, SpanResult, StepResult};
 use crate::vitals::{House, Vitals};
-use crate::{EngineError, FinishReason, metrics};
 
 /// How long the loop waits for news when a plan was empty though work is left; only a request
 /// whose turn can't come yet brings that about.
@@ -38,6 +39,7 @@ pub(crate) struct StepLoop {
     pub(crate) admission: Arc<Admission>,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) cache_events: CacheFeed,
+    pub(crate) speculation: SpeculationMetrics,
     /// Zero of the engine's clock.
     pub(crate) started: Instant,
 }
@@ -335,7 +337,7 @@ impl StepLoop {
             self.scheduler
                 .observe(cost.rows, took, plan.moves.len(), cost.moving);
             metrics::step(took, plan.spans.len(), cost.rows);
-            metrics::speculation(self.kitchen.speculator.counts());
+            self.speculation.show(self.kitchen.speculator.counts());
         }
     }
 

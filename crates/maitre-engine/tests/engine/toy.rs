@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use maitre_engine::{
     Delta, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason,
-    GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling,
+    GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling, Speculation,
 };
 use maitre_model::{Batch, BlockMoves, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
@@ -334,6 +334,7 @@ impl Setup {
                 cache_events: true,
                 ..Scheduling::default()
             },
+            speculation: Speculation::default(),
             memory: MemoryBudget::default(),
         };
         let mut defaults = GenerationDefaults::default();
@@ -341,6 +342,7 @@ impl Setup {
         defaults.do_sample = self.do_sample;
         let parts = Parts {
             executor: Box::new(toy),
+            drafter: None,
             tokenizer,
             defaults,
             info,

@@ -184,6 +184,7 @@ fn converted(
             salt: cache.salt,
             bypass: cache.bypass,
         },
+        speculate: true,
     };
     Converted {
         model,
