@@ -31,13 +31,21 @@ fn a_step_is_what_came_true_and_one_more() {
         accepted,
     };
     let history = History::new(HistoryKind::Ngram, &[1, 2, 3, 4, 5, 1, 2]);
-    let replay = Replay::run(history, &[3, 4, 9, 1, 2, 3, 4, 5], 3);
-    // 3 4 (not 5, but 9) | 1 | 2 | 3 4 and, as the last one is never proposed, 5
-    let steps = [step(2, 3, 2), step(0, 0, 0), step(0, 0, 0), step(2, 2, 2)];
+    let replay = Replay::run(history, &[3, 4, 9, 1, 2, 7, 1, 2, 7, 1], 3);
+    // 3 4 (not 5, but 9) | 1 | 2 | (not 3, but 7) | 1 | 2 | 7 and, as the last one is never proposed, 1
+    let steps = [
+        step(2, 3, 2),
+        step(0, 0, 0),
+        step(0, 0, 0),
+        step(2, 3, 0),
+        step(0, 0, 0),
+        step(0, 0, 0),
+        step(2, 1, 1),
+    ];
     assert_eq!(replay.steps, steps);
-    assert_eq!(replay.tokens, 8);
-    assert!((replay.tokens_per_step() - 2.0).abs() < 1e-9);
-    assert_eq!(replay.by_position(), [(2, 2), (2, 2), (1, 0)]);
+    assert_eq!(replay.tokens, 10);
+    assert!((replay.tokens_per_step() - 10.0 / 7.0).abs() < 1e-9);
+    assert_eq!(replay.by_position(), [(3, 2), (1, 1), (1, 0)]);
 }
 
 #[test]
