@@ -60,14 +60,17 @@ fn references(tokenizer: &Tokenizer, data: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// One line: what all cases together would have come to.
-fn report(cases: &[Case], kind: HistoryKind, drafts: usize) -> Vec<ReplayStep> {
+/// One line: what all cases together would have come to. Returns the first step of each, and all others.
+fn report(cases: &[Case], kind: HistoryKind, drafts: usize) -> [Vec<ReplayStep>; 2] {
+    let [mut first, mut later] = [Vec::new(), Vec::new()];
     let mut all = Replay {
         steps: Vec::new(),
         tokens: 0,
     };
     for (prompt, text) in cases {
         let replay = Replay::run(History::new(kind, prompt), text, drafts);
+        first.extend(replay.steps.first());
+        later.extend(replay.steps.iter().skip(1));
         all.steps.extend(replay.steps);
         all.tokens += replay.tokens;
     }
@@ -84,11 +87,11 @@ fn report(cases: &[Case], kind: HistoryKind, drafts: usize) -> Vec<ReplayStep> {
         100.0 * proposing as f64 / all.steps.len().max(1) as f64,
         positions.join(" "),
     );
-    all.steps
+    [first, later]
 }
 
 /// How much a match of each length is worth.
-fn report_by_match(steps: &[ReplayStep]) {
+fn report_by_match(when: &str, steps: &[ReplayStep]) {
     for (least, most) in [
         (1, 1),
         (2, 2),
@@ -110,7 +113,7 @@ fn report_by_match(steps: &[ReplayStep]) {
         if count > 0 {
             let of = |number: usize| number as f64 / count as f64;
             println!(
-                "    match of {least:>2} or more: {count:>5} proposals, first accepted {:.2}, accepted on \
+                "    {when}, match of {least:>2} or more: {count:>5} proposals, first accepted {:.2}, accepted on \
                  average {:.2}",
                 of(first),
                 of(accepted)
@@ -160,7 +163,10 @@ fn main() -> Result<()> {
             for drafts in [2, 4] {
                 report(cases, kind, drafts);
             }
-            report_by_match(&report(cases, kind, 8));
+            // A first step follows what the chat template puts in front of every answer.
+            let [first, later] = report(cases, kind, 8);
+            report_by_match("first step", &first);
+            report_by_match("later", &later);
         }
     }
     println!("indexing");

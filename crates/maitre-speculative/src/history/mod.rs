@@ -40,7 +40,8 @@ pub enum HistoryKind {
 pub struct Guess {
     /// The tokens that would come next, as many as were asked for.
     pub tokens: Vec<u32>,
-    /// How many of the last tokens occurred before, at least 1: the more, the likelier the guess.
+    /// How many of the last tokens occurred before, at least 1: the more, the likelier the guess. But what a chat
+    /// template puts in front of every answer is a long match, too, and says nothing of how the answer begins.
     pub match_len: usize,
 }
 
