@@ -13,10 +13,12 @@ use crate::toy::{Answer, answer, idle};
 
 fn with_draft(speculate: Speculate) -> EngineBuilder {
     let draft = &maitre_bundled::DRAFT;
-    builder().speculate(speculate).draft_model(Some(ModelSource::Memory {
-        name: draft.name,
-        files: draft.files,
-    }))
+    builder()
+        .speculate(speculate)
+        .draft_model(Some(ModelSource::Memory {
+            name: draft.name,
+            files: draft.files,
+        }))
 }
 
 /// Greedy, and seeded with all that makes a choice depend on what came before.
@@ -54,13 +56,15 @@ fn prompts() -> Vec<String> {
     let turns = questions.lines().flat_map(|line| {
         let question: Value = serde_json::from_str(line).unwrap();
         let turns = question["turns"].as_array().unwrap().clone();
-        turns.into_iter().map(|turn| turn.as_str().unwrap().to_owned())
+        turns
+            .into_iter()
+            .map(|turn| turn.as_str().unwrap().to_owned())
     });
     let verse = fs::read_to_string(data.join("prompts/sonnet.txt")).unwrap();
     let lines: Vec<&str> = verse.lines().collect();
     let verses = lines.chunks(8).take(40).map(|lines| lines.join("\n"));
-    // What the model can say at all ends within its context of a few hundred tokens.
-    let short = |text: String| text.chars().take(600).collect::<String>();
+    // Room for an answer in a short context.
+    let short = |text: String| text.chars().take(300).collect::<String>();
     let mut all: Vec<String> = own();
     all.extend(turns.chain(verses).map(short));
     all
@@ -78,11 +82,17 @@ async fn one_by_one(engine: &Engine, requests: &[GenerateRequest]) -> Vec<Answer
 /// What the caller sees, but for times and what speculation cost.
 fn assert_same(found: &[Answer], expected: &[Answer], how: &str) {
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert_eq!(found.token_ids, expected.token_ids, "{how}, request {index}");
+        assert_eq!(
+            found.token_ids, expected.token_ids,
+            "{how}, request {index}"
+        );
         assert_eq!(found.logprobs, expected.logprobs, "{how}, request {index}");
         assert_eq!(found.text, expected.text, "{how}, request {index}");
         assert_eq!(found.reason, expected.reason, "{how}, request {index}");
-        assert_eq!(found.end.matched, expected.end.matched, "{how}, request {index}");
+        assert_eq!(
+            found.end.matched, expected.end.matched,
+            "{how}, request {index}"
+        );
         let (usage, as_usual) = (found.end.usage, expected.end.usage);
         assert_eq!(usage.completion_tokens, as_usual.completion_tokens, "{how}");
         assert!(usage.accepted_tokens <= usage.drafted_tokens, "{how}");
@@ -117,13 +127,19 @@ async fn drafts_change_no_bit_of_any_answer() {
         Speculate::Auto,
     ] {
         // Small chunks, prefix hits in the second round, and a pool so small that sequences are preempted.
+        let per_token = with_draft(speculate)
+            .build()
+            .unwrap()
+            .info()
+            .memory
+            .kv_per_token;
         let crowded = with_draft(speculate)
             .draft_tokens(5)
             .max_seqs(10)
             .max_batched_tokens(37)
             .block_size(3)
             .max_model_len(Some(360))
-            .kv_cache_bytes(Some(plain.info().memory.kv_per_token * 2 * 3 * 130))
+            .kv_cache_bytes(Some(per_token * 3 * 130))
             .build()
             .unwrap();
         let mut drafted = 0;
@@ -134,10 +150,15 @@ async fn drafts_change_no_bit_of_any_answer() {
             drafted += tokens;
             println!("{speculate:?}: {accepted} of {tokens} drafted tokens accepted");
         }
+        // In a crowd the controller may well decide against it; a single guest is another matter.
+        let alone = &requests[..requests.len().min(30)];
+        let found = one_by_one(&crowded, alone).await;
+        assert_same(&found, &expected, &format!("{speculate:?}, alone"));
+        drafted += drafted_and_accepted(&found).0;
         idle(&crowded).await;
         let load = crowded.load();
         assert!(
-            drafted > 100 && load.preemptions > 0 && load.prefix_hits > 0,
+            drafted > 20 && load.preemptions > 0 && load.prefix_hits > 0,
             "nothing was put to the test under {speculate:?}: {drafted} drafted, {load:?}"
         );
     }
@@ -145,7 +166,10 @@ async fn drafts_change_no_bit_of_any_answer() {
 
 #[tokio::test]
 async fn a_fixed_draft_saves_steps() {
-    let engine = with_draft(Speculate::Draft).draft_tokens(3).build().unwrap();
+    let engine = with_draft(Speculate::Draft)
+        .draft_tokens(3)
+        .build()
+        .unwrap();
     let requests: Vec<GenerateRequest> = goldens().iter().map(greedy).collect();
     let answers = one_by_one(&engine, &requests).await;
     let (drafted, accepted) = drafted_and_accepted(&answers);
@@ -178,7 +202,9 @@ async fn a_request_may_do_without() {
     let engine = with_draft(Speculate::Draft).build().unwrap();
     let mut request = greedy(&goldens()[0]);
     request.speculate = false;
-    let answer = answer(engine.generate(request).await.unwrap()).await.unwrap();
+    let answer = answer(engine.generate(request).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(answer.end.usage.drafted_tokens, 0);
     assert_eq!(answer.token_ids, goldens()[0].greedy_ids);
 }
