@@ -135,11 +135,11 @@ async fn drafts_change_no_bit_of_any_answer() {
             .kv_per_token;
         let crowded = with_draft(speculate)
             .draft_tokens(5)
-            .max_seqs(10)
+            .max_seqs(16)
             .max_batched_tokens(37)
             .block_size(3)
-            .max_model_len(Some(360))
-            .kv_cache_bytes(Some(per_token * 3 * 130))
+            .max_model_len(Some(260))
+            .kv_cache_bytes(Some(per_token * 3 * 90))
             .build()
             .unwrap();
         let mut drafted = 0;
