@@ -44,20 +44,21 @@ impl Distribution {
         if entries.is_empty() || !total.is_finite() {
             return None;
         }
-        for (_, weight) in &mut entries {
+        entries.retain_mut(|(_, weight)| {
             *weight = (f64::from(*weight) / total) as f32;
-        }
+            *weight > 0.0
+        });
         Some(Self { entries })
     }
 
-    /// The softmax of what `cut` keeps of `row`, `scale` being one over the temperature. `None` never comes of
-    /// a row that holds its own maximum.
-    pub(crate) fn softmax(row: &Row<'_>, scale: f64, cut: Cut, reach: f32) -> Option<Self> {
-        let max = row.max();
-        let kept = row.tokens_from(cut.logit.max(reach));
+    /// The softmax of what `cut` keeps of `row`, `scale` being one over the temperature. `None` if that is
+    /// nothing.
+    pub(crate) fn softmax(row: &Row<'_>, scale: f64, cut: Cut) -> Option<Self> {
+        let max = f64::from(row.max());
+        let kept = row.tokens_from(cut.logit);
         let kept = kept.filter(|(token, logit)| cut.keeps(*token, *logit));
         Self::from_weights(kept.map(|(token, logit)| {
-            let scaled = (f64::from(logit) - f64::from(max)) * scale;
+            let scaled = (f64::from(logit) - max) * scale;
             (token, softmax::exp(scaled as f32))
         }))
     }
@@ -106,6 +107,7 @@ fn sum(entries: &[(u32, f32)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::Purpose;
 
     #[test]
     fn weights_that_make_no_distribution_are_refused() {
@@ -120,5 +122,19 @@ mod tests {
             [0.0, 0.75, 0.0, 0.25, 0.0]
         );
         assert_eq!(made(&[(7, 1e-30)]), Some(Distribution::point(7)));
+    }
+
+    #[test]
+    fn a_draw_finds_the_token_whatever_the_noise() {
+        let edges = Distribution::from_weights([(3, 1e-7), (4, 1.0), (8, 1e-7)]).unwrap();
+        for position in 0..1000 {
+            let noise = Noise {
+                seed: 1,
+                position,
+                purpose: Purpose::Draft,
+            };
+            assert_eq!(Distribution::point(5).draw(noise), 5);
+            assert!(edges.probability(edges.draw(noise)) > 0.0);
+        }
     }
 }
