@@ -8,6 +8,7 @@
 )]
 
 mod agreement;
+mod cases;
 mod equality;
 mod exact;
 mod joint;
