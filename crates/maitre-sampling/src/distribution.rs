@@ -35,20 +35,8 @@ impl Distribution {
     /// weight is not positive are impossible. `None` if no token is left, or the weights' sum is no number.
     #[must_use]
     pub fn from_weights(weights: impl IntoIterator<Item = (u32, f32)>) -> Option<Self> {
-        let mut entries: Vec<(u32, f32)> = weights
-            .into_iter()
-            .filter(|(_, weight)| *weight > 0.0)
-            .collect();
-        debug_assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "{entries:?}");
-        let total = sum(&entries);
-        if entries.is_empty() || !total.is_finite() {
-            return None;
-        }
-        entries.retain_mut(|(_, weight)| {
-            *weight = (f64::from(*weight) / total) as f32;
-            *weight > 0.0
-        });
-        Some(Self { entries })
+        let positive = weights.into_iter().filter(|(_, weight)| *weight > 0.0);
+        Self::normalised(positive.collect())
     }
 
     /// The softmax of what `cut` keeps of `row`, `scale` being one over the temperature. `None` if that is
@@ -57,10 +45,27 @@ impl Distribution {
         let max = f64::from(row.max());
         let kept = row.tokens_from(cut.logit);
         let kept = kept.filter(|(token, logit)| cut.keeps(*token, *logit));
-        Self::from_weights(kept.map(|(token, logit)| {
-            let scaled = (f64::from(logit) - max) * scale;
-            (token, softmax::exp(scaled as f32))
-        }))
+        let scaled = kept.map(|(token, logit)| (token, ((f64::from(logit) - max) * scale) as f32));
+        let mut entries: Vec<(u32, f32)> = scaled.collect();
+        // A loop of its own, which the compiler vectorises.
+        for (_, weight) in &mut entries {
+            *weight = softmax::exp(*weight);
+        }
+        Self::normalised(entries)
+    }
+
+    /// Divides positive weights by their sum, and drops what is too small for it.
+    fn normalised(mut entries: Vec<(u32, f32)>) -> Option<Self> {
+        debug_assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "{entries:?}");
+        let total = sum(&entries);
+        if entries.is_empty() || !total.is_finite() {
+            return None;
+        }
+        for (_, weight) in &mut entries {
+            *weight = (f64::from(*weight) / total) as f32;
+        }
+        entries.retain(|(_, probability)| *probability > 0.0);
+        Some(Self { entries })
     }
 
     /// `(token, probability)` of every possible token, ascending by token.
