@@ -33,6 +33,7 @@ impl World {
             taken == 0 || free >= others,
             "drafts took blocks that others need: {free} free, {others} others"
         );
+        self.check_prompts_come_first(plan);
         let all_tokens = plan.num_tokens() + plan.num_drafts() == config.max_batched_tokens;
         for (index, short) in decodes.iter().enumerate() {
             if short.granted == short.most {
@@ -67,6 +68,17 @@ impl World {
         self.tally.drafted += plan.num_drafts() as u64;
         if !self.in_flight.is_empty() {
             self.tally.drafted_behind_a_step += plan.num_drafts() as u64;
+        }
+    }
+
+    /// Where anybody drafts, everybody who runs computes all that it knows.
+    fn check_prompts_come_first(&self, plan: &StepPlan) {
+        let running = self.live.values().filter(|entry| entry.running);
+        for entry in running.filter(|_| plan.num_drafts() > 0) {
+            let id = entry.request.id;
+            let span = plan.spans.iter().find(|span| span.request == id);
+            let end = span.map_or(entry.scheduled, |span| span.context_len);
+            assert_eq!(end, entry.known, "drafts take tokens from {id}");
         }
     }
 
