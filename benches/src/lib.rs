@@ -2,6 +2,7 @@
 //! is shown beside the limit of the machine.
 
 mod bench;
+pub mod texts;
 mod work;
 
 pub use bench::Bench;

@@ -35,10 +35,27 @@ impl Distribution {
     /// weight is not positive are impossible. `None` if no token is left, or the weights' sum is no number.
     #[must_use]
     pub fn from_weights(weights: impl IntoIterator<Item = (u32, f32)>) -> Option<Self> {
-        let mut entries: Vec<(u32, f32)> = weights
-            .into_iter()
-            .filter(|(_, weight)| *weight > 0.0)
-            .collect();
+        let positive = weights.into_iter().filter(|(_, weight)| *weight > 0.0);
+        Self::normalised(positive.collect())
+    }
+
+    /// The softmax of what `cut` keeps of `row`, `scale` being one over the temperature. `None` if that is
+    /// nothing.
+    pub(crate) fn softmax(row: &Row<'_>, scale: f64, cut: Cut) -> Option<Self> {
+        let max = f64::from(row.max());
+        let kept = row.tokens_from(cut.logit);
+        let kept = kept.filter(|(token, logit)| cut.keeps(*token, *logit));
+        let scaled = kept.map(|(token, logit)| (token, ((f64::from(logit) - max) * scale) as f32));
+        let mut entries: Vec<(u32, f32)> = scaled.collect();
+        // A loop of its own, which the compiler vectorises.
+        for (_, weight) in &mut entries {
+            *weight = softmax::exp(*weight);
+        }
+        Self::normalised(entries)
+    }
+
+    /// Divides positive weights by their sum, and drops what is too small for it.
+    fn normalised(mut entries: Vec<(u32, f32)>) -> Option<Self> {
         debug_assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "{entries:?}");
         let total = sum(&entries);
         if entries.is_empty() || !total.is_finite() {
@@ -47,19 +64,8 @@ impl Distribution {
         for (_, weight) in &mut entries {
             *weight = (f64::from(*weight) / total) as f32;
         }
+        entries.retain(|(_, probability)| *probability > 0.0);
         Some(Self { entries })
-    }
-
-    /// The softmax of what `cut` keeps of `row`, `scale` being one over the temperature. `None` never comes of
-    /// a row that holds its own maximum.
-    pub(crate) fn softmax(row: &Row<'_>, scale: f64, cut: Cut, reach: f32) -> Option<Self> {
-        let max = row.max();
-        let kept = row.tokens_from(cut.logit.max(reach));
-        let kept = kept.filter(|(token, logit)| cut.keeps(*token, *logit));
-        Self::from_weights(kept.map(|(token, logit)| {
-            let scaled = (f64::from(logit) - f64::from(max)) * scale;
-            (token, softmax::exp(scaled as f32))
-        }))
     }
 
     /// `(token, probability)` of every possible token, ascending by token.
@@ -106,6 +112,7 @@ fn sum(entries: &[(u32, f32)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::Purpose;
 
     #[test]
     fn weights_that_make_no_distribution_are_refused() {
@@ -120,5 +127,19 @@ mod tests {
             [0.0, 0.75, 0.0, 0.25, 0.0]
         );
         assert_eq!(made(&[(7, 1e-30)]), Some(Distribution::point(7)));
+    }
+
+    #[test]
+    fn a_draw_finds_the_token_whatever_the_noise() {
+        let edges = Distribution::from_weights([(3, 1e-7), (4, 1.0), (8, 1e-7)]).unwrap();
+        for position in 0..1000 {
+            let noise = Noise {
+                seed: 1,
+                position,
+                purpose: Purpose::Draft,
+            };
+            assert_eq!(Distribution::point(5).draw(noise), 5);
+            assert!(edges.probability(edges.draw(noise)) > 0.0);
+        }
     }
 }

@@ -31,7 +31,9 @@
 //! By the Gumbel-max trick: the token with the largest `logit / temperature + noise` is a draw from
 //! the softmax. The [`noise`] is a pure function of (seed, output position, token), which makes a
 //! draw independent of the batch, of earlier draws and of which tokens were considered: the same
-//! request gives the same tokens wherever and however often it runs.
+//! request gives the same tokens wherever and however often it runs. Other decisions about a token
+//! have noise of their own [`Purpose`](noise::Purpose), and can ask for the [`Distribution`] that step 8 draws
+//! from.
 //!
 //! **Architecture invariant:** this crate knows no devices and no batches: one row goes in, one token
 //! comes out. It keeps no state between rows but scratch memory, reads no clock and draws on no source

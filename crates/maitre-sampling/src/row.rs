@@ -84,6 +84,15 @@ impl Cut {
         }
     }
 
+    /// Keeps, of what is kept, the logits of at least `logit`.
+    pub(crate) fn raised(self, logit: f32) -> Self {
+        if logit > self.logit {
+            Self::at(logit)
+        } else {
+            self
+        }
+    }
+
     /// Whether `token` with its logit is kept.
     pub(crate) fn keeps(self, token: u32, logit: f32) -> bool {
         logit > self.logit || (logit == self.logit && token <= self.last_equal)

@@ -107,10 +107,10 @@ impl Sampler {
                 return mode;
             }
             let temperature = f64::from(params.temperature);
-            let reach = f64::from(noise::MAX) - f64::from(noise::MIN);
-            let least = (f64::from(row.max()) - reach * temperature) as f32;
-            let cut = truncate(row, params, candidates);
-            Distribution::softmax(row, 1.0 / temperature, cut, least).unwrap_or(mode)
+            let reach = (f64::from(noise::MAX) - f64::from(noise::MIN)) * temperature;
+            let least = (f64::from(row.max()) - reach) as f32;
+            let cut = truncate(row, params, candidates).raised(least);
+            Distribution::softmax(row, 1.0 / temperature, cut).unwrap_or(mode)
         })
     }
 

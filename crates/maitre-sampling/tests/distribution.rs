@@ -6,7 +6,10 @@
 
 mod reference;
 
-use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise::Noise};
+use maitre_sampling::{
+    Sampler, SamplingParams, TokenCounts,
+    noise::{Noise, Purpose},
+};
 
 /// Standard normal deviate that is exceeded about once in 100,000.
 const RARE: f64 = 4.3;
@@ -43,7 +46,8 @@ fn deviate(observed: &[u64], probabilities: &[f64]) -> f64 {
     ((statistic / freedom).cbrt() - (1.0 - variance)) / variance.sqrt()
 }
 
-/// Draws over 20 seeds and 10,000 positions against the exact probabilities.
+/// Draws over 20 seeds and 10,000 positions, the sampler's and its distribution's, against the exact
+/// probabilities.
 fn check_draws(vocab: usize, params: SamplingParams) {
     let logits = logits(vocab);
     let kept = reference::truncated(&logits, &params).unwrap();
@@ -53,9 +57,12 @@ fn check_draws(vocab: usize, params: SamplingParams) {
         probabilities[*token as usize] = z.exp() / total;
     }
 
-    let mut observed = vec![0; vocab];
+    let mut observed = [vec![0; vocab], vec![0; vocab]];
     let mut sampler = Sampler::new();
     let counts = TokenCounts::default();
+    let distribution = sampler
+        .distribution(&logits, &params, &counts, &[])
+        .unwrap();
     for seed in 0..20 {
         let params = SamplingParams {
             seed,
@@ -65,20 +72,28 @@ fn check_draws(vocab: usize, params: SamplingParams) {
             let sampled = sampler
                 .sample(&logits, &params, &counts, position, &[])
                 .unwrap();
-            observed[sampled.token as usize] += 1;
+            observed[0][sampled.token as usize] += 1;
+            let noise = Noise {
+                seed,
+                position,
+                purpose: Purpose::Draft,
+            };
+            observed[1][distribution.draw(noise) as usize] += 1;
         }
     }
-    for (token, count) in observed.iter().enumerate() {
+    for observed in observed {
+        for (token, count) in observed.iter().enumerate() {
+            assert!(
+                *count == 0 || probabilities[token] > 0.0,
+                "{token} was cut but drawn {count} times"
+            );
+        }
+        let deviate = deviate(&observed, &probabilities);
         assert!(
-            *count == 0 || probabilities[token] > 0.0,
-            "{token} was cut but drawn {count} times"
+            deviate.abs() < RARE,
+            "chi-square is {deviate:.1} standard deviations off: {params:?}"
         );
     }
-    let deviate = deviate(&observed, &probabilities);
-    assert!(
-        deviate.abs() < RARE,
-        "chi-square is {deviate:.1} standard deviations off: {params:?}"
-    );
 }
 
 #[test]
@@ -223,5 +238,32 @@ fn noise_is_uncorrelated_between_neighbours_of_every_kind() {
             deviate.abs() < RARE,
             "{name}: {deviate:.1} standard deviations"
         );
+    }
+}
+
+#[test]
+fn noise_of_different_purposes_is_uncorrelated() {
+    const N: u32 = 100_000;
+    const PURPOSES: [Purpose; 4] = [
+        Purpose::Target,
+        Purpose::Draft,
+        Purpose::Accept,
+        Purpose::Residual,
+    ];
+    let noise = |n: u32, purpose| Noise {
+        seed: u64::from(n / 300),
+        position: u64::from(n % 300),
+        purpose,
+    };
+    for (at, first) in PURPOSES.into_iter().enumerate() {
+        for second in PURPOSES.into_iter().skip(at + 1) {
+            let products = (0..N)
+                .map(|n| (noise(n, first).uniform() - 0.5) * (noise(n, second).uniform() - 0.5));
+            let deviate = products.sum::<f64>() * 12.0 / f64::from(N).sqrt();
+            assert!(
+                deviate.abs() < RARE,
+                "{first:?}, {second:?}: {deviate:.1} standard deviations"
+            );
+        }
     }
 }

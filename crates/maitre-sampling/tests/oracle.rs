@@ -3,7 +3,7 @@
 
 mod reference;
 
-use maitre_sampling::{Sampler, SamplingError, SamplingParams, TokenCounts};
+use maitre_sampling::{Distribution, Sampler, SamplingError, SamplingParams, TokenCounts};
 use proptest::prelude::*;
 
 fn sample(logits: &[f32], params: &SamplingParams, position: u64) -> u32 {
@@ -72,6 +72,61 @@ proptest! {
             && kept.iter().any(|(token, _)| *token == winner)
         {
             prop_assert_eq!(sample(&logits, &params, position), winner);
+        }
+    }
+
+    #[test]
+    fn the_distribution_is_the_softmax_of_what_the_reference_keeps(logits in logits(), params in params()) {
+        /// Where the noise ends; what is further below the best cannot be drawn.
+        const REACH: f64 = 26.004;
+        if let Some(kept) = reference::truncated(&logits, &params) {
+            let counts = TokenCounts::default();
+            let found = Sampler::new().distribution(&logits, &params, &counts, &[]).unwrap();
+            let total: f64 = kept.iter().map(|(_, z)| z.exp()).sum();
+            for (token, z) in &kept {
+                let (exact, found) = (z.exp() / total, f64::from(found.probability(*token)));
+                let close = (found / exact - 1.0).abs() < 1e-5;
+                let out_of_reach = found == 0.0 && *z < 1e-3 - REACH;
+                prop_assert!(close || out_of_reach, "{token}: {found} for {exact}");
+            }
+            prop_assert!(found.iter().all(|(token, _)| kept.iter().any(|(other, _)| *other == token)));
+            prop_assert!(found.iter().zip(found.iter().skip(1)).all(|(a, b)| a.0 < b.0));
+            let sum: f64 = found.iter().map(|(_, probability)| f64::from(probability)).sum();
+            prop_assert!((sum - 1.0).abs() < 1e-6, "sums to {sum}");
+        }
+    }
+
+    #[test]
+    fn what_is_sampled_is_possible(
+        logits in logits(),
+        params in params(),
+        greedy: bool,
+        (presence_penalty, repetition_penalty) in (-2.0..2.0_f32, 0.5..2.0_f32),
+        bias in prop::collection::btree_map(0..400_u32, -100.0..100.0_f32, 0..5),
+        (seen, banned) in (prop::collection::vec(0..400_u32, 0..9), prop::collection::vec(0..400_u32, 0..9)),
+        position: u64,
+    ) {
+        let params = SamplingParams {
+            temperature: if greedy { 0.0 } else { params.temperature },
+            presence_penalty,
+            repetition_penalty,
+            logit_bias: bias.into_iter().collect(),
+            ..params
+        };
+        let mut counts = TokenCounts::new(&seen);
+        seen.iter().take(4).for_each(|token| counts.record(*token));
+        let mut sampler = Sampler::new();
+        let sampled = sampler.sample(&logits, &params, &counts, position, &banned).map(|sampled| sampled.token);
+        let chosen = sampler.choose(&logits, &params, &counts, position, &banned);
+        prop_assert_eq!(&chosen, &sampled);
+        let found = sampler.distribution(&logits, &params, &counts, &banned);
+        match (found, sampled) {
+            (Ok(found), Ok(token)) if greedy => prop_assert_eq!(found, Distribution::point(token)),
+            (Ok(found), Ok(token)) => {
+                prop_assert!(found.probability(token) > 0.0, "{token} of {found:?}");
+                prop_assert!(found.iter().all(|(token, _)| !banned.contains(&token)), "{found:?}");
+            }
+            (found, sampled) => prop_assert_eq!(found.err(), sampled.err()),
         }
     }
 
@@ -218,9 +273,14 @@ fn rows_no_token_can_be_drawn_from_are_errors() {
     let params = SamplingParams::default();
     let counts = TokenCounts::default();
     let error = |logits: &[f32], banned: &[u32]| {
-        Sampler::new()
+        let mut sampler = Sampler::new();
+        let found = sampler.distribution(logits, &params, &counts, banned);
+        let error = sampler
             .sample(logits, &params, &counts, 0, banned)
-            .unwrap_err()
+            .unwrap_err();
+        // As text, because NaN is not NaN.
+        assert_eq!(found.unwrap_err().to_string(), error.to_string());
+        error
     };
     let nothing = |vocab_size| SamplingError::NothingPossible { vocab_size };
     assert_eq!(

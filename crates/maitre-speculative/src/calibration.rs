@@ -12,13 +12,13 @@ pub(crate) struct Class(u8);
 /// Upper ends of the draft model's probability classes.
 const PROBABILITIES: [f32; 6] = [0.2, 0.4, 0.6, 0.8, 0.95, f32::INFINITY];
 /// Upper ends of the history's match lengths.
-const LENGTHS: [usize; 8] = [2, 3, 4, 6, 9, 15, 31, usize::MAX];
+const LENGTHS: [usize; 9] = [1, 2, 3, 4, 6, 9, 15, 31, usize::MAX];
 const CLASSES: usize = PROBABILITIES.len() + LENGTHS.len();
 
 /// What is taken for granted of a class before anything is known: the share, and how many observations that
 /// counts for.
 const PRIOR: [f64; CLASSES] = [
-    0.3, 0.4, 0.55, 0.7, 0.85, 0.95, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95,
+    0.3, 0.4, 0.55, 0.7, 0.85, 0.95, 0.2, 0.35, 0.45, 0.5, 0.55, 0.65, 0.8, 0.9, 0.95,
 ];
 const PRIOR_WEIGHT: f64 = 6.0;
 
@@ -29,7 +29,7 @@ const FORGETTING: f64 = 0.9995;
 /// The same for a single request, which has fewer.
 const REQUEST_MEMORY: f64 = 0.97;
 /// Accepted tokens that a new request is taken to have had, all of them as expected.
-const REQUEST_PRIOR: f64 = 4.0;
+const REQUEST_PRIOR: f64 = 2.0;
 /// Nothing is certain.
 const MOST: f64 = 0.99;
 
@@ -89,7 +89,7 @@ pub(crate) struct Habit {
 impl Habit {
     /// How much likelier than others this request's drafts are accepted.
     fn factor(self) -> f64 {
-        ((self.accepted + REQUEST_PRIOR) / (self.expected + REQUEST_PRIOR)).clamp(0.1, 1.3)
+        ((self.accepted + REQUEST_PRIOR) / (self.expected + REQUEST_PRIOR)).clamp(0.05, 2.0)
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(Class::of_probability(f32::NAN), Class(5));
         assert_eq!(Class::of_match(1), Class(6));
         assert_eq!(Class::of_match(5), Class::of_match(6));
-        assert_eq!(Class::of_match(1000), Class(13));
+        assert_eq!(Class::of_match(1000), Class(14));
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //! without communication and drafter-invariant speculative decoding"). So whatever is drafted, and however
 //! many tokens, the answer is the same bit for bit, greedy or sampled.
 //!
+//! The usual rule, rejection sampling (Leviathan et al. 2023, algorithm 1), is there as well: it accepts a few tokens
+//! more and keeps the distribution of the answers, but not the answer. See [`Acceptance`].
+//!
 //! **Architecture invariant:** this crate knows no server, no text and no scheduler. It is told which
 //! sequences decode and how many tokens may be drafted for each, and says which. What it gets wrong costs
 //! time, never an answer.

@@ -43,15 +43,15 @@ pub(crate) fn judge(
     Ok((Sampled { token, logprobs }, is_accepted))
 }
 
-/// p(x)/q(x) of the drafted token: above one if it is to be accepted in any case, zero if never. A token drawn from
-/// a distribution that has not got it was not drawn from it: it is not accepted.
+/// p(x)/q(x) of the drafted token: at least one if it is to be accepted in any case, zero if never. A token that its
+/// distribution has not got was not drawn from it, and is not accepted.
 fn acceptance(target: &Distribution, drafted: &Drafted) -> f64 {
-    let drafts = match &drafted.distribution {
+    let q = match &drafted.distribution {
         Some(draft) => draft.probability(drafted.token),
         None => 1.0,
     };
-    if drafts > 0.0 {
-        f64::from(target.probability(drafted.token)) / f64::from(drafts)
+    if q > 0.0 {
+        f64::from(target.probability(drafted.token)) / f64::from(q)
     } else {
         0.0
     }
@@ -77,4 +77,58 @@ fn excess(target: &Distribution, draft: &Distribution) -> impl Iterator<Item = (
         let drafted = draft.next_if(|(other, _)| *other == token);
         (token, probability - drafted.map_or(0.0, |(_, q)| q))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn distribution(weights: &[(u32, f32)]) -> Distribution {
+        Distribution::from_weights(weights.iter().copied()).unwrap()
+    }
+
+    fn drafted(token: u32, distribution: Option<Distribution>) -> Drafted {
+        Drafted {
+            token,
+            distribution,
+        }
+    }
+
+    #[test]
+    fn a_draft_stands_by_the_ratio_of_the_probabilities() {
+        let p = distribution(&[(1, 0.5), (2, 0.25), (4, 0.25)]);
+        let q = distribution(&[(1, 0.25), (2, 0.5), (3, 0.25)]);
+        let cases = [
+            (1, Some(&q), 2.0),
+            (2, Some(&q), 0.5),
+            (3, Some(&q), 0.0),
+            (4, Some(&q), 0.0), // not drawn from q at all
+            (1, None, 0.5),
+            (3, None, 0.0),
+        ];
+        for (token, q, expected) in cases {
+            let found = acceptance(&p, &drafted(token, q.cloned()));
+            assert_eq!(found, expected, "token {token} of {q:?}");
+        }
+    }
+
+    #[test]
+    fn what_replaces_a_draft_is_what_the_target_has_more() {
+        let p = distribution(&[(1, 0.5), (2, 0.25), (4, 0.25)]);
+        let q = distribution(&[(0, 0.125), (1, 0.375), (2, 0.5)]);
+        let third = distribution(&[(1, 1.0), (4, 2.0)]);
+        assert_eq!(residual(&p, &drafted(2, Some(q))), third);
+        let without_1 = distribution(&[(2, 1.0), (4, 1.0)]);
+        assert_eq!(residual(&p, &drafted(1, None)), without_1);
+        assert_eq!(
+            residual(&p, &drafted(2, Some(Distribution::point(9)))),
+            p,
+            "the draft takes nothing off"
+        );
+        assert_eq!(
+            residual(&p, &drafted(1, Some(p.clone()))),
+            p,
+            "nothing is left"
+        );
+    }
 }

@@ -12,16 +12,19 @@ use crate::{Rules, rejection};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acceptance {
     /// If it is the token the target itself chooses there, with noise that depends on seed, position and token
-    /// alone (Daliri et al. 2024, "Coupling without communication and drafter-invariant speculative decoding",
-    /// algorithm 3). Drafts change no answer.
+    /// alone (Daliri et al. 2024, "Coupling without communication and drafter-invariant speculative decoding").
+    /// Drafts change no answer. If the draft chose with the same noise, both agree with probability at least
+    /// (1 - TV) / (1 + TV), TV being the total variation distance of their distributions.
     #[default]
     Coupling,
     /// With probability min(1, p/q), p being the target's probability of it and q the draft's (Leviathan et al.
     /// 2023, "Fast inference from transformers via speculative decoding", algorithm 1). Accepts the most that any rule
-    /// can and keeps the target's distribution, but which of the possible answers comes depends on the drafts.
+    /// can, with probability 1 - TV, and keeps the target's distribution; but which of the possible answers comes
+    /// depends on the drafts.
     ///
-    /// Exact only if a drafted token is shown to the verifier whatever it is: whether one is drafted at a
-    /// place may depend on the tokens before and on the distribution there, not on the token drawn.
+    /// Exact only if a token that was drawn from a distribution is shown to the verifier whatever it is. Whether to
+    /// draw one may depend on the tokens before it and on the distribution; to throw it away because of what
+    /// it is, or because of what was drawn after it, shifts the answers. Guesses that were not drawn are free of that.
     Rejection,
 }
 
@@ -46,6 +49,32 @@ pub struct Verified {
 
 /// Verifies the drafted tokens of one sequence. It changes nothing outside of itself: dropped half way, it
 /// leaves everything as if the step had not been.
+///
+/// ```
+/// use maitre_sampling::{Sampler, SamplingParams, TokenCounts};
+/// use maitre_speculative::{Acceptance, Drafted, Rules, Verifier};
+///
+/// let params = SamplingParams { temperature: 0.0, ..Default::default() };
+/// let rules = Rules {
+///     params: &params,
+///     counts: &TokenCounts::new(&[3, 1]),
+///     generated: 0,
+///     stop_tokens: &[0],
+///     min_tokens: 0,
+///     max_tokens: 100,
+/// };
+/// let drafts = [2, 3].map(|token| Drafted { token, distribution: None });
+/// let mut verifier = Verifier::new(rules, &drafts, Acceptance::Coupling);
+/// let mut sampler = Sampler::new();
+/// // The logits behind the sequence, behind token 2, behind tokens 2 and 3.
+/// for row in [[0.0, 1.0, 5.0, 2.0], [0.0, 7.0, 1.0, 3.0], [1.0, 0.0, 0.0, 0.0]] {
+///     verifier.row(&mut sampler, (&row).into())?;
+/// }
+/// let verified = verifier.finish();
+/// let tokens: Vec<u32> = verified.tokens.iter().map(|sampled| sampled.token).collect();
+/// assert_eq!((tokens, verified.accepted), (vec![2, 1], 1));
+/// # Ok::<(), maitre_sampling::SamplingError>(())
+/// ```
 #[derive(Debug)]
 pub struct Verifier<'a> {
     rules: Rules<'a>,
@@ -69,7 +98,7 @@ impl<'a> Verifier<'a> {
             drafts,
             acceptance,
             counts: None,
-            tokens: Vec::new(),
+            tokens: Vec::with_capacity(1 + drafts.len()),
             accepted: 0,
             is_done: false,
         }

@@ -2,15 +2,21 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::ops::RangeInclusive;
+
 use maitre_speculative::{Guess, History, HistoryKind};
 use proptest::prelude::*;
 
 const KINDS: [HistoryKind; 2] = [HistoryKind::Ngram, HistoryKind::Suffix];
 
 /// What follows each earlier occurrence of the longest suffix that has one, the latest first, with its
-/// length. At most `longest` tokens are compared.
-fn occurrences(text: &[u32], longest: usize, most: usize) -> (usize, Vec<Vec<u32>>) {
-    for len in (2..=longest.min(text.len().saturating_sub(1))).rev() {
+/// length, if that is one of `lengths`.
+fn occurrences(
+    text: &[u32],
+    lengths: RangeInclusive<usize>,
+    most: usize,
+) -> (usize, Vec<Vec<u32>>) {
+    for len in lengths.rev().filter(|&len| len < text.len()) {
         let suffix = &text[text.len() - len..];
         let ends = (len..text.len()).rev();
         let found: Vec<Vec<u32>> = ends
@@ -34,6 +40,7 @@ fn continued(text: &[u32], end: usize, most: usize) -> Vec<u32> {
     text.split_off(known)
 }
 
+/// A history of `text`, all indexed.
 fn whole(kind: HistoryKind, text: &[u32]) -> History {
     let mut history = History::new(kind, text);
     assert!(history.absorb(usize::MAX));
@@ -52,6 +59,107 @@ fn texts(most: usize) -> impl Strategy<Value = Vec<u32>> {
     })
 }
 
+#[test]
+fn nothing_is_found_in_nothing() {
+    for kind in KINDS {
+        for text in [&[][..], &[1], &[1, 2], &[1, 2, 3, 4, 5, 6]] {
+            assert_eq!(whole(kind, text).propose(4), None, "{kind:?} {text:?}");
+        }
+        let text = [1, 2, 3, 1, 2];
+        assert_eq!(whole(kind, &text).propose(0), None, "no token is wanted");
+        assert_eq!(History::new(kind, &text).propose(4), None, "all is pending");
+    }
+}
+
+#[test]
+fn a_single_token_is_a_match_for_suffixes_alone() {
+    let text = [1, 2, 3, 4, 2];
+    assert_eq!(whole(HistoryKind::Ngram, &text).propose(2), None);
+    let guess = whole(HistoryKind::Suffix, &text).propose(2).unwrap();
+    assert_eq!((guess.tokens, guess.match_len), (vec![3, 4], 1));
+}
+
+/// What has a period goes on with it, also where more is asked than came since the last time.
+#[test]
+fn periodic_text_goes_on() {
+    for kind in KINDS {
+        for period in 1..9 {
+            for len in period + 2..60 {
+                let all: Vec<u32> = (0..len as u32 + 30).map(|at| at % period as u32).collect();
+                let guess = whole(kind, &all[..len]).propose(30).unwrap();
+                assert_eq!(
+                    guess.tokens,
+                    all[len..],
+                    "{kind:?}, {len} of period {period}"
+                );
+                let longest = len - period;
+                let expected = match kind {
+                    HistoryKind::Ngram => longest.min(4),
+                    HistoryKind::Suffix => longest,
+                };
+                assert_eq!(
+                    guess.match_len, expected,
+                    "{kind:?}, {len} of period {period}"
+                );
+            }
+        }
+    }
+}
+
+/// A text of any kind, far longer than what may be indexed, takes no more than the documentation says, and
+/// only what is indexed is found.
+#[test]
+fn memory_is_bounded() {
+    const MOST: usize = 1000;
+    type Rule = fn(u64) -> u64;
+    let rules: [(&str, Rule); 5] = [
+        ("one token", |_| 7),
+        ("all different", |at| at),
+        ("a period", |at| at % 37),
+        ("hardly any rule", |at| at * at % 1009 / 7),
+        ("two tokens", |at| (at * at % 1_000_003).count_ones().into()),
+    ];
+    for (kind, most_bytes) in [(HistoryKind::Ngram, 35), (HistoryKind::Suffix, 165)] {
+        for (name, rule) in rules {
+            let mut history = History::new(kind, &[]).with_most_indexed(MOST);
+            for at in 0..20 * MOST as u64 {
+                history.extend(&[rule(at) as u32]);
+                history.absorb(usize::MAX);
+                let tokens = 2 * size_of::<u32>() * history.tokens().len().max(4);
+                let index = history.bytes() - tokens.min(history.bytes());
+                assert!(
+                    index <= MOST * most_bytes,
+                    "{kind:?} of {name}: {index} bytes"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_longer_indexed_is_not_found() {
+    for kind in KINDS {
+        let mut history = History::new(kind, &[1, 2, 3, 4]).with_most_indexed(100);
+        let others: Vec<u32> = (10..104).collect();
+        history.extend(&others);
+        history.extend(&[1, 2]);
+        assert!(history.absorb(100));
+        assert_eq!(
+            history.propose(2).unwrap().tokens,
+            [3, 4],
+            "{kind:?}, 100 tokens"
+        );
+        history.extend(&[1, 2]);
+        assert_eq!(history.pending(), 52, "the latest half and what came");
+        assert!(history.absorb(52));
+        let guess = history.propose(3).unwrap();
+        assert_eq!(guess.tokens, [1, 2, 1], "{kind:?}, what came just now");
+        history.extend(&[3, 4, 10, 11]);
+        history.absorb(4);
+        assert_eq!(history.propose(2), None, "{kind:?}, what came first");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
@@ -66,11 +174,11 @@ proptest! {
                 history.extend(new);
                 prop_assert!(history.absorb(1));
             }
-            let (match_len, found) = occurrences(known, 4, most);
+            let (match_len, found) = occurrences(known, 2..=4, most);
             let latest = found.into_iter().next().map(|tokens| Guess { tokens, match_len });
             prop_assert_eq!(ngram.propose(most), latest);
 
-            let (match_len, found) = occurrences(known, len, most);
+            let (match_len, found) = occurrences(known, 1..=len, most);
             match suffix.propose(most) {
                 None => prop_assert!(found.is_empty()),
                 Some(guess) => {
@@ -84,7 +192,7 @@ proptest! {
     /// Where there are too few suffixes for any to be forgotten, the suffix's occurrence is the latest, too.
     #[test]
     fn a_suffix_is_found_where_it_occurred_last(text in texts(17), most in 1usize..6) {
-        let (match_len, found) = occurrences(&text, text.len(), most);
+        let (match_len, found) = occurrences(&text, 1..=text.len(), most);
         let latest = found.into_iter().next().map(|tokens| Guess { tokens, match_len });
         prop_assert_eq!(whole(HistoryKind::Suffix, &text).propose(most), latest);
     }

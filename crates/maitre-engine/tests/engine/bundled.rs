@@ -9,20 +9,20 @@ use serde::Deserialize;
 
 /// Greedy continuations by an independent implementation (transformers, f32).
 #[derive(Deserialize)]
-struct Golden {
-    prompt: String,
+pub(crate) struct Golden {
+    pub(crate) prompt: String,
     prompt_ids: Vec<u32>,
-    greedy_ids: Vec<u32>,
+    pub(crate) greedy_ids: Vec<u32>,
 }
 
-fn goldens() -> Vec<Golden> {
+pub(crate) fn goldens() -> Vec<Golden> {
     serde_json::from_str(include_str!(
         "../../../maitre-bundled/tests/golden_greedy.json"
     ))
     .unwrap()
 }
 
-fn builder() -> EngineBuilder {
+pub(crate) fn builder() -> EngineBuilder {
     let model = &maitre_bundled::TARGET;
     Engine::builder(ModelSource::Memory {
         name: model.name,
@@ -30,7 +30,7 @@ fn builder() -> EngineBuilder {
     })
 }
 
-fn greedy(golden: &Golden) -> GenerateRequest {
+pub(crate) fn greedy(golden: &Golden) -> GenerateRequest {
     let mut request = GenerateRequest::new(Input::Text(golden.prompt.clone()));
     request.sampling.temperature = Some(0.0);
     request.stopping.max_tokens = Some(64);
@@ -38,7 +38,7 @@ fn greedy(golden: &Golden) -> GenerateRequest {
     request
 }
 
-fn seeded(golden: &Golden, seed: u64) -> GenerateRequest {
+pub(crate) fn seeded(golden: &Golden, seed: u64) -> GenerateRequest {
     let mut request = greedy(golden);
     request.sampling.temperature = Some(0.8);
     request.sampling.top_p = Some(0.95);
@@ -48,7 +48,7 @@ fn seeded(golden: &Golden, seed: u64) -> GenerateRequest {
     request
 }
 
-async fn crowd(engine: &Engine, requests: Vec<GenerateRequest>) -> Vec<Answer> {
+pub(crate) async fn crowd(engine: &Engine, requests: Vec<GenerateRequest>) -> Vec<Answer> {
     let mut tasks = Vec::new();
     for request in requests {
         let engine = engine.clone();

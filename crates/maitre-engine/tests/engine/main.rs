@@ -9,4 +9,5 @@ mod invariance;
 mod isolation;
 mod requests;
 mod sharing;
+mod speculation;
 mod toy;

@@ -16,8 +16,8 @@ use hashbrown::HashMap;
 /// No edge.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Edges that are walked before the table is asked: of text, 98 states in 100 have no more, and eight are
-/// sooner compared than a hash is computed.
+/// Edges that are walked before the table is asked. In the bundled held-out chats 97 branches in 100 have no
+/// more, and eight tokens are compared about as soon as a hash is computed.
 const WALKED: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
@@ -92,5 +92,42 @@ impl Edges {
     /// Bytes of memory beside the struct itself.
     pub(super) fn bytes(&self) -> usize {
         self.edges.capacity() * size_of::<Edge>() + self.beyond.allocation_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Two states take edges by turns, far more than are walked, and each keeps its own.
+    #[test]
+    fn walked_and_crowded_states_keep_their_edges_apart() {
+        let mut edges = Edges::default();
+        let mut heads = [NONE; 2];
+        let mut expected = [BTreeMap::new(), BTreeMap::new()];
+        for token in 0..5 * WALKED as u32 {
+            for (state, head) in heads.iter_mut().enumerate().skip(token as usize % 3 % 2) {
+                let target = 1000 * (state as u32 + 1) + token;
+                assert_eq!(edges.find(state as u32, *head, token), None);
+                edges.insert(state as u32, head, token, target);
+                expected[state].insert(token, target);
+
+                let mut listed = BTreeMap::new();
+                let mut edge = *head;
+                while edge != NONE {
+                    let Edge {
+                        token,
+                        target,
+                        next,
+                    } = edges.get(edge);
+                    assert_eq!(edges.find(state as u32, *head, token), Some(edge));
+                    listed.insert(token, target);
+                    edge = next;
+                }
+                assert_eq!(listed, expected[state]);
+            }
+        }
     }
 }

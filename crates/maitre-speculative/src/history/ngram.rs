@@ -48,9 +48,9 @@ impl Ngrams {
             let ngram = &text[start..];
             let ending_at = |&end: &u32| &text[end as usize - len..end as usize];
             let entry = latest.entry(
-                hasher.hash_one(ngram),
+                hasher.hash_one(key(ngram)),
                 |end| ending_at(end) == ngram,
-                |end| hasher.hash_one(ending_at(end)),
+                |end| hasher.hash_one(key(ending_at(end))),
             );
             match entry {
                 Entry::Occupied(mut entry) => {
@@ -71,4 +71,11 @@ impl Ngrams {
     pub(super) fn bytes(&self) -> usize {
         self.latest.iter().map(HashTable::allocation_size).sum()
     }
+}
+
+/// An n-gram as one number, which is hashed sooner than a slice of any length.
+fn key(ngram: &[u32]) -> u128 {
+    ngram
+        .iter()
+        .fold(0, |key, &token| key << 32 | u128::from(token))
 }
