@@ -184,16 +184,18 @@ impl Bench {
         }
         let middle = samples[0].len() / 2;
         let first = (samples[0][middle], samples[0][0]);
-        self.lines
-            .extend(cases.iter().zip(samples).map(|((shape, work), samples)| {
-                Line {
+        self.lines.extend(
+            cases
+                .iter()
+                .zip(samples)
+                .map(|((shape, work), samples)| Line {
                     operator: operator.to_string(),
                     shape: shape.clone(),
                     work: *work,
                     ratio: Some((samples[middle] / first.0, samples[0] / first.1)),
                     samples,
-                }
-            }));
+                }),
+        );
         Ok(())
     }
 
