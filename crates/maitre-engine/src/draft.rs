@@ -2,7 +2,7 @@
 //! speculator learns what became of them.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maitre_scheduler::{NO_SLOT, PlannedSpan, RequestId, StepPlan};
 use maitre_speculative::{Drafted, Seat};
@@ -28,9 +28,12 @@ impl Kitchen {
         }
         let others = plan.spans.iter().filter(|span| is_decode(span)).count() - seats.len();
         let decodes = seats.len() + others;
+        let prompt_tokens = plan.num_tokens() - decodes;
+        let began = Instant::now();
+        let clock = || began.elapsed();
         let proposed = self
             .speculator
-            .propose(&seats, others, plan.num_tokens() - decodes);
+            .propose(&seats, others, prompt_tokens, &clock);
         for (index, proposed) in indices.into_iter().zip(proposed) {
             drafts[index] = proposed;
         }

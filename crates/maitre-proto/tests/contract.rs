@@ -56,6 +56,32 @@ fn the_services_offer_what_the_interface_page_lists() {
     );
 }
 
+/// Whatever can be asked for whole can be asked for as a stream, under the same numbers; and a number that was
+/// promised to something is not given to anything else.
+#[test]
+fn a_streamed_request_is_the_whole_one() {
+    let files = our_files();
+    let message = |name: &str| {
+        let mut messages = files.iter().flat_map(|file| &file.message_type);
+        messages.find(|message| message.name() == name).unwrap()
+    };
+    for kind in ["Generate", "Chat"] {
+        let whole = message(&format!("{kind}Request"));
+        let streamed = message(&format!("Stream{kind}Request"));
+        assert_eq!(whole.field, streamed.field, "{kind}");
+        for message in [whole, streamed] {
+            let reserved: Vec<_> = message
+                .reserved_range
+                .iter()
+                .flat_map(|range| range.start()..range.end())
+                .collect();
+            assert_eq!(reserved, [9, 10], "{}", message.name());
+            let speculation = message.field.iter().find(|field| field.number() == 12);
+            assert_eq!(speculation.unwrap().name(), "speculation");
+        }
+    }
+}
+
 /// Tools that show the API through reflection have the comments too.
 #[test]
 fn every_message_field_and_enum_value_has_a_comment() {

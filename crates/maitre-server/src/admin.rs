@@ -1,6 +1,6 @@
 //! `AdminService`: what the server is and how busy it is.
 
-use maitre_engine::{Engine, Scheduling, limits};
+use maitre_engine::{Acceptance, Engine, Scheduling, Speculate, Speculation, limits};
 use maitre_proto::v1;
 use maitre_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
@@ -55,7 +55,9 @@ impl AdminService for Admin {
                 workspace_bytes: memory.workspace,
                 host_kv_bytes: memory.host_kv,
                 bookkeeping_bytes: memory.bookkeeping,
+                draft_weight_bytes: memory.draft_weights,
             }),
+            speculation: Some(speculation(&info.speculation)),
             uptime: Some(duration(self.engine.uptime())),
         }))
     }
@@ -114,5 +116,34 @@ fn scheduling(scheduling: &Scheduling) -> v1::Scheduling {
         attention_window: scheduling.window.map_or(0, saturating_u32),
         itl_target: scheduling.itl_target.map(duration),
         max_queue_wait: scheduling.max_queue_wait.map(duration),
+    }
+}
+
+fn speculation(speculation: &Speculation) -> v1::Speculation {
+    let mode = match speculation.speculate {
+        Speculate::Off => {
+            return v1::Speculation {
+                mode: "off".to_owned(),
+                ..Default::default()
+            };
+        }
+        Speculate::Ngram => "ngram",
+        Speculate::Suffix => "suffix",
+        Speculate::Draft => "draft",
+        Speculate::Auto => "auto",
+    };
+    let acceptance = match speculation.acceptance {
+        Acceptance::Coupling => "coupling",
+        Acceptance::Rejection => "rejection",
+    };
+    v1::Speculation {
+        mode: mode.to_owned(),
+        draft_tokens: saturating_u32(speculation.draft_tokens),
+        acceptance: acceptance.to_owned(),
+        draft_model: speculation.draft.as_ref().map(|draft| v1::DraftModel {
+            name: draft.model.clone(),
+            num_parameters: draft.parameters,
+            dtype: draft.dtype.clone(),
+        }),
     }
 }

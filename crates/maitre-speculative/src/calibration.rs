@@ -29,7 +29,7 @@ const FORGETTING: f64 = 0.9995;
 /// The same for a single request, which has fewer.
 const REQUEST_MEMORY: f64 = 0.97;
 /// Accepted tokens that a new request is taken to have had, all of them as expected.
-const REQUEST_PRIOR: f64 = 4.0;
+const REQUEST_PRIOR: f64 = 2.0;
 /// Nothing is certain.
 const MOST: f64 = 0.99;
 
@@ -89,7 +89,7 @@ pub(crate) struct Habit {
 impl Habit {
     /// How much likelier than others this request's drafts are accepted.
     fn factor(self) -> f64 {
-        ((self.accepted + REQUEST_PRIOR) / (self.expected + REQUEST_PRIOR)).clamp(0.1, 1.3)
+        ((self.accepted + REQUEST_PRIOR) / (self.expected + REQUEST_PRIOR)).clamp(0.05, 2.0)
     }
 }
 

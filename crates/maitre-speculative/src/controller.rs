@@ -13,7 +13,7 @@ use crate::calibration::Calibration;
 use crate::curve::Curve;
 
 /// What has to be gained at least: estimates err, and a step without drafts is certain.
-const LEAST_GAIN: f64 = 1.02;
+const LEAST_GAIN: f64 = 1.015;
 
 /// What a prompt token is taken to cost the draft model, as a share of a round, where nothing is known.
 const HOPED_CATCH_UP: f64 = 0.1;
@@ -51,6 +51,15 @@ pub(crate) struct Chain {
     pub(crate) survival: f64,
     /// The probability that the next one is, if these are.
     pub(crate) next: f64,
+    /// Tokens that may still be drafted for it.
+    pub(crate) room: usize,
+}
+
+impl Chain {
+    /// The probability that its next draft is accepted with all before it.
+    pub(crate) fn survives(&self) -> f64 {
+        self.survival * self.next
+    }
 }
 
 /// Learns what things cost and are worth, and decides.
@@ -141,51 +150,51 @@ impl Controller {
         let sure = Chain {
             survival: 1.0,
             next: 0.99,
+            room: most,
         };
-        let mut chains = vec![sure; decodes];
         // Without the cost of drafting: what a sequence has said before costs nothing.
-        self.best_gain(shape, offer, &mut chains, most, 0.0)
+        self.best_gain(shape, offer, &vec![sure; decodes], 0.0)
             .is_none_or(|gain| gain >= LEAST_GAIN)
     }
 
-    /// By how much tokens per second would grow if the draft model ran up to `most` more rounds for these
-    /// sequences; `None` as long as nobody knows what a step costs.
-    pub(crate) fn model_gain(
+    /// For how many of these sequences, the likeliest first, the draft model should run one more round, and
+    /// by how much tokens per second grow if it goes on for them as long as that pays.
+    pub(crate) fn worth_drafting(
         &self,
         shape: Shape,
         offer: Offer,
-        chains: &mut [Chain],
-        most: usize,
-    ) -> Option<f64> {
-        let round = self.round_seconds(chains.len());
-        self.best_gain(shape, offer, chains, most, round)
+        falling: &[Chain],
+    ) -> (usize, f64) {
+        let mut best = (0, LEAST_GAIN);
+        for count in counts_up_to(falling.len()) {
+            let round = self.round_seconds(count);
+            let gain = self.best_gain(shape, offer, &falling[..count], round);
+            if let Some(gain) = gain.filter(|&gain| gain > best.1) {
+                best = (count, gain);
+            }
+        }
+        best
     }
 
-    fn best_gain(
-        &self,
-        shape: Shape,
-        offer: Offer,
-        chains: &mut [Chain],
-        most: usize,
-        round: f64,
-    ) -> Option<f64> {
+    /// The growth of tokens per second by as many further rounds for these sequences as pay; `None` as long
+    /// as nobody knows what a step costs.
+    fn best_gain(&self, shape: Shape, offer: Offer, chains: &[Chain], round: f64) -> Option<f64> {
         let now = offer.tokens / (offer.sunk + self.step_seconds(shape, offer.rows)?);
-        let (mut tokens, mut best) = (offer.tokens, 1.0_f64);
+        let mut survivals: Vec<f64> = chains.iter().map(|chain| chain.survival).collect();
+        let (mut tokens, mut rows, mut best) = (offer.tokens, offer.rows, 1.0_f64);
+        let most = chains.iter().map(|chain| chain.room).max().unwrap_or(0);
         for rounds in 1..=most {
-            for chain in &mut *chains {
-                chain.survival *= chain.next;
-                tokens += chain.survival;
+            for (chain, survival) in chains.iter().zip(&mut survivals) {
+                if chain.room >= rounds {
+                    *survival *= chain.next;
+                    tokens += *survival;
+                    rows += 1;
+                }
             }
-            let rows = offer.rows + rounds * chains.len();
             let seconds = offer.sunk + rounds as f64 * round + self.step_seconds(shape, rows)?;
             best = best.max(tokens / seconds / now);
         }
         Some(best)
-    }
-
-    /// Whether a gain is worth the risk.
-    pub(crate) fn pays(gain: Option<f64>) -> bool {
-        gain.is_some_and(|gain| gain >= LEAST_GAIN)
     }
 
     /// How many of the tokens on offer, which have these probabilities of being accepted, falling, are worth
@@ -208,6 +217,12 @@ impl Controller {
         }
         best.1
     }
+}
+
+/// 1 to `most`, ever sparser.
+fn counts_up_to(most: usize) -> impl Iterator<Item = usize> {
+    let next = move |&count: &usize| (count < most).then(|| (count + 1 + count / 3).min(most));
+    std::iter::successors((most > 0).then_some(1), next)
 }
 
 #[cfg(test)]
@@ -270,7 +285,7 @@ mod tests {
     #[test]
     fn the_draft_model_goes_on_while_its_next_token_is_likely_enough() {
         let controller = taught();
-        let gain = |next: f64| {
+        let drafts = |next: f64| {
             let offer = Offer {
                 rows: 1,
                 tokens: 1.0,
@@ -279,13 +294,32 @@ mod tests {
             let chain = Chain {
                 survival: 1.0,
                 next,
+                room: 8,
             };
-            controller.model_gain(decodes(1), offer, &mut [chain], 8)
+            controller.worth_drafting(decodes(1), offer, &[chain])
         };
         // (1 - α^5) / (1 - α) / (1 + 4c), the textbook's figure, at α = 0.8 and c = 0.1.
-        assert!((gain(0.8).unwrap() - 2.4).abs() < 0.1, "{:?}", gain(0.8));
-        assert!(Controller::pays(gain(0.5)));
-        assert!(!Controller::pays(gain(0.05)));
+        let (count, gain) = drafts(0.8);
+        assert!(count == 1 && (gain - 2.4).abs() < 0.1, "{gain}");
+        assert_eq!(drafts(0.5).0, 1);
+        assert_eq!(drafts(0.05).0, 0);
+    }
+
+    #[test]
+    fn the_likely_are_drafted_for_and_the_others_are_not() {
+        let controller = taught();
+        let offer = Offer {
+            rows: 4,
+            tokens: 4.0,
+            sunk: 0.0,
+        };
+        let chain = |next| Chain {
+            survival: 1.0,
+            next,
+            room: 4,
+        };
+        let chains = [chain(0.95), chain(0.9), chain(0.02), chain(0.01)];
+        assert_eq!(controller.worth_drafting(decodes(4), offer, &chains).0, 2);
     }
 
     #[test]

@@ -14,12 +14,14 @@ use std::time::Duration;
 const EXACT: usize = 32;
 /// Cells per doubling beyond them.
 const PER_OCTAVE: usize = 8;
-/// What is kept of a factor when a new observation comes.
+/// How much of what a step took too long the factor takes over, and what is too long to be true.
 const FACTOR_SPEED: f64 = 0.1;
-/// Observations that a cell averages over at most.
-const MEMORY: f64 = 16.0;
+const TRUE_FACTORS: (f64, f64) = (0.8, 1.25);
 /// The first observations of a cell may be disturbed: the least of so many counts.
 const LEAST_OF: f64 = 3.0;
+/// By how much a cell follows an observation that is above or below it, at first and in the end.
+const FIRST_PACE: f64 = 0.1;
+const LAST_PACE: f64 = 0.005;
 /// Observations of the whole curve after which a cell that was not among them is not believed any more:
 /// now and then it is worth trying again.
 const HORIZON: u64 = 2048;
@@ -61,27 +63,36 @@ impl Curve {
         let cell = &mut self.cells[index];
         if cell.weight > 0.0 && self.observed - cell.last <= HORIZON {
             let ratio = took / (cell.seconds * self.factor);
-            // One step in which the machine did something else says little.
-            self.factor *= ratio.clamp(0.5, 2.0).powf(FACTOR_SPEED);
+            let (least, most) = TRUE_FACTORS;
+            self.factor *= ratio.clamp(least, most).powf(FACTOR_SPEED);
         } else {
             cell.weight = 0.0;
         }
         let seconds = took / self.factor;
-        cell.weight = (cell.weight + 1.0).min(MEMORY);
+        cell.weight += 1.0;
         if cell.weight == 1.0 {
             (cell.rows, cell.seconds) = (rows as f64, seconds);
-        } else if cell.weight <= LEAST_OF && seconds < cell.seconds {
-            cell.seconds = seconds;
-        } else if cell.weight > LEAST_OF {
-            let seconds = seconds.min(2.0 * cell.seconds);
-            cell.seconds += (seconds - cell.seconds) / cell.weight;
-            cell.rows += (rows as f64 - cell.rows) / cell.weight;
+        } else if cell.weight <= LEAST_OF {
+            cell.seconds = cell.seconds.min(seconds);
+        } else {
+            // A step up or down of the same length leads to the median, however far off some steps are.
+            let pace = (FIRST_PACE * LEAST_OF / cell.weight).max(LAST_PACE);
+            cell.seconds *= 1.0 + pace * (seconds - cell.seconds).signum();
+            cell.rows += pace * (rows as f64 - cell.rows);
         }
         cell.last = self.observed;
     }
 
-    /// Seconds that a step of `rows` is expected to take; `None` as long as nothing is known.
+    /// Seconds that a step of `rows` is expected to take; `None` as long as nothing is known. More rows never
+    /// take less: where it seems so, the fewer are believed to be as quick.
     pub(crate) fn seconds(&self, rows: usize) -> Option<f64> {
+        let above = self.cells.get(cell_of(rows) + 1..).unwrap_or(&[]);
+        let known = above.iter().filter(|cell| self.is_known(cell));
+        let least = known.map(|cell| cell.seconds).fold(f64::INFINITY, f64::min);
+        Some(self.interpolated(rows)?.min(least * self.factor))
+    }
+
+    fn interpolated(&self, rows: usize) -> Option<f64> {
         let index = cell_of(rows);
         let rows = rows as f64;
         let known = |cell: &&Cell| self.is_known(cell);

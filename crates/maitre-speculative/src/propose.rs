@@ -1,10 +1,10 @@
 //! Drafting for one step: who gets tokens from where, and how many of them are worth their rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::calibration::{Class, Habit};
-use crate::controller::{Chain, Controller, Offer, Shape};
+use crate::controller::{Chain, Offer, Shape};
 use crate::drafter::{DraftError, Drafter, Drafting, Seat};
 use crate::speculator::{MOST_FAILURES, Sequence, Source};
 use crate::{Acceptance, Drafted, Speculate, Speculator};
@@ -18,18 +18,21 @@ struct Plan<'a> {
     survival: Vec<f64>,
     habit: Habit,
     source: Source,
-    classes: Vec<Class>,
+    /// What the model drafted.
+    model: Vec<(Class, u32)>,
 }
 
 impl Speculator {
     /// Drafts tokens for the decoding sequences of a step that also computes `prompt_tokens` of prompts and
     /// has `other_decodes` that are not to be speculated for. One list per seat, each of at most
-    /// [`Seat::most`] tokens.
+    /// [`Seat::most`] tokens. `clock` tells the time since some moment that stays the same: what drafting costs
+    /// is measured by it.
     pub fn propose(
         &mut self,
         seats: &[Seat<'_>],
         other_decodes: usize,
         prompt_tokens: usize,
+        clock: &dyn Fn() -> Duration,
     ) -> Vec<Vec<Drafted>> {
         let shape = Shape {
             decodes: seats.len() + other_decodes,
@@ -45,28 +48,22 @@ impl Speculator {
             .iter()
             .map(|seat| self.begin(seat, sequences.get(&seat.id)?))
             .collect();
-        let sunk = self.run_drafter(&mut plans, shape);
+        let sunk = self.run_drafter(&mut plans, shape, clock);
         if self.config.speculate == Speculate::Auto {
             self.trim(&mut plans, shape, sunk);
         }
-        let mut drafts = Vec::with_capacity(seats.len());
-        let mut pendings = Vec::with_capacity(seats.len());
-        for plan in plans {
-            let plan = plan.map(|plan| (plan.drafting.drafts, plan.source, plan.classes));
-            let (draft, source, classes) = plan.map_or((Vec::new(), None, Vec::new()), |plan| {
-                (plan.0, Some(plan.1), plan.2)
-            });
-            drafts.push(draft);
-            pendings.push((source, classes));
-        }
+        let drafts: Vec<(Vec<Drafted>, Vec<(Class, u32)>)> = plans
+            .into_iter()
+            .map(|plan| plan.map_or_else(Default::default, |it| (it.drafting.drafts, it.model)))
+            .collect();
         self.sequences = sequences;
-        for (seat, (source, classes)) in seats.iter().zip(pendings) {
+        let drafts = seats.iter().zip(drafts).map(|(seat, (drafts, model))| {
             if let Some(sequence) = self.sequences.get_mut(&seat.id) {
-                sequence.pending.source = source;
-                sequence.pending.classes = classes;
+                sequence.pending.model = model;
             }
-        }
-        drafts
+            drafts
+        });
+        drafts.collect()
     }
 
     /// What a sequence's own text offers, or an empty draft for the model to fill.
@@ -77,7 +74,7 @@ impl Speculator {
             survival: Vec::new(),
             habit,
             source: Source::Model,
-            classes: Vec::new(),
+            model: Vec::new(),
         };
         let Some(guess) = &sequence.pending.guess else {
             return (seat.most > 0).then_some(plan);
@@ -103,16 +100,21 @@ impl Speculator {
 
     /// Lets the draft model run, round by round, for those who have nothing better. Returns the seconds
     /// it is reckoned to have taken.
-    fn run_drafter(&mut self, plans: &mut [Option<Plan<'_>>], shape: Shape) -> f64 {
+    fn run_drafter(
+        &mut self,
+        plans: &mut [Option<Plan<'_>>],
+        shape: Shape,
+        clock: &dyn Fn() -> Duration,
+    ) -> f64 {
         let Some(mut drafter) = self.drafter.take() else {
             return 0.0;
         };
         let mut sunk = 0.0;
         let mut active = self.choose_active(plans, shape, drafter.as_ref());
         let mut is_late = active.iter().any(|&(_, behind)| behind > 0);
-        while !active.is_empty() && self.goes_on(plans, &active, shape, sunk) {
+        while !active.is_empty() {
             let behind: usize = active.iter().map(|&(_, behind)| behind).sum();
-            let began = Instant::now();
+            let began = clock();
             let before: Vec<usize> = active
                 .iter()
                 .map(|&(index, _)| drafted(plans, index))
@@ -125,7 +127,7 @@ impl Speculator {
                 }
                 break;
             }
-            let took = began.elapsed();
+            let took = clock().saturating_sub(began);
             if is_late {
                 self.controller.observe_catch_up(active.len(), behind, took);
             } else {
@@ -140,6 +142,9 @@ impl Speculator {
                 self.note_token(&mut plans[*index], before)
             });
             is_late = false;
+            if self.config.speculate == Speculate::Auto {
+                self.keep_worthwhile(plans, &mut active, shape, sunk);
+            }
         }
         if self.failures < MOST_FAILURES {
             self.drafter = Some(drafter);
@@ -169,21 +174,17 @@ impl Speculator {
                 .map(|(index, plan)| (index, behind(plan)))
                 .collect(),
             Speculate::Auto => {
-                let all: Vec<(usize, usize)> =
+                let mut active: Vec<(usize, usize)> =
                     candidates.iter().map(|&(index, _)| (index, 0)).collect();
-                let gain = self.gain(plans, &all, shape, 0.0);
-                if !Controller::pays(gain) {
-                    return Vec::new();
-                }
-                let gain = gain.unwrap_or(1.0);
-                let pays = |&(_, behind): &(usize, usize), plan: &Plan<'_>| {
-                    behind == 0 || self.catch_up_pays(plan, behind, gain, shape)
-                };
-                let with_behind = candidates
-                    .into_iter()
-                    .map(|(index, plan)| ((index, behind(plan)), plan));
-                let chosen = with_behind.filter(|(entry, plan)| pays(entry, plan));
-                chosen.map(|(entry, _)| entry).collect()
+                let gain = self.keep_worthwhile(plans, &mut active, shape, 0.0);
+                active.retain_mut(|(index, late)| {
+                    let Some(plan) = &plans[*index] else {
+                        return false;
+                    };
+                    *late = behind(plan);
+                    *late == 0 || self.catch_up_pays(plan, *late, gain, shape)
+                });
+                active
             }
         }
     }
@@ -202,25 +203,15 @@ impl Speculator {
         saved > CATCH_UP_MARGIN * self.controller.catch_up_seconds(behind)
     }
 
-    /// Whether the model should draft one more token for `active`.
-    fn goes_on(
+    /// Keeps those of `active` for whom one more token from the model pays: the likeliest, as many as gain the
+    /// most, or nobody. Returns by how much tokens per second grow.
+    fn keep_worthwhile(
         &self,
         plans: &[Option<Plan<'_>>],
-        active: &[(usize, usize)],
+        active: &mut Vec<(usize, usize)>,
         shape: Shape,
         sunk: f64,
-    ) -> bool {
-        self.config.speculate != Speculate::Auto
-            || Controller::pays(self.gain(plans, active, shape, sunk))
-    }
-
-    fn gain(
-        &self,
-        plans: &[Option<Plan<'_>>],
-        active: &[(usize, usize)],
-        shape: Shape,
-        sunk: f64,
-    ) -> Option<f64> {
+    ) -> f64 {
         let mut offer = Offer {
             rows: shape.rows(),
             tokens: shape.rows() as f64,
@@ -230,20 +221,25 @@ impl Speculator {
             offer.rows += plan.survival.len();
             offer.tokens += plan.survival.iter().sum::<f64>();
         }
-        let active: Vec<&Plan<'_>> = active
+        let mut chains: Vec<(Chain, (usize, usize))> = active
             .iter()
-            .filter_map(|&(index, _)| plans[index].as_ref())
+            .filter_map(|&entry| Some((self.chain(plans[entry.0].as_ref()?), entry)))
             .collect();
-        let rounds_left = |plan: &&Plan<'_>| plan.drafting.seat.most - plan.drafting.drafts.len();
-        let most = active.iter().map(rounds_left).max().unwrap_or(0);
-        let mut chains: Vec<Chain> = active
-            .iter()
-            .map(|plan| Chain {
-                survival: plan.survival.last().copied().unwrap_or(1.0),
-                next: self.controller.calibration.of_model(plan.habit),
-            })
-            .collect();
-        self.controller.model_gain(shape, offer, &mut chains, most)
+        chains.sort_by(|(a, _), (b, _)| b.survives().total_cmp(&a.survives()));
+        let falling: Vec<Chain> = chains.iter().map(|&(chain, _)| chain).collect();
+        let (kept, gain) = self.controller.worth_drafting(shape, offer, &falling);
+        active.clear();
+        active.extend(chains.iter().take(kept).map(|&(_, entry)| entry));
+        active.sort_unstable();
+        gain
+    }
+
+    fn chain(&self, plan: &Plan<'_>) -> Chain {
+        Chain {
+            survival: plan.survival.last().copied().unwrap_or(1.0),
+            next: self.controller.calibration.of_model(plan.habit),
+            room: plan.drafting.seat.most - plan.drafting.drafts.len(),
+        }
     }
 
     /// Enters what the model has just drafted for a sequence; whether it may draft more.
@@ -264,7 +260,9 @@ impl Speculator {
             }
             _ => calibration.of_model(plan.habit),
         };
-        plan.classes.push(class);
+        if let Some(newest) = plan.drafting.drafts.last() {
+            plan.model.push((class, newest.token));
+        }
         plan.survival
             .push(plan.survival.last().unwrap_or(&1.0) * next);
         let rules = plan.drafting.seat.rules;

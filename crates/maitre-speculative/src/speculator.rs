@@ -66,9 +66,8 @@ pub(crate) enum Source {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pub(crate) guess: Option<Guess>,
-    /// Of the draft model's tokens, kept or not.
-    pub(crate) classes: Vec<Class>,
-    pub(crate) source: Option<Source>,
+    /// What the draft model proposed, whether it was verified or not.
+    pub(crate) model: Vec<(Class, u32)>,
 }
 
 /// A sequence that may be speculated for.
@@ -187,12 +186,19 @@ impl Speculator {
         let mut kept = known.saturating_sub(1);
         if let Some(sequence) = self.sequences.get_mut(&seat.id) {
             let pending = std::mem::take(&mut sequence.pending);
-            if pending.source == Some(Source::Model) && !pending.classes.is_empty() {
-                kept = known + accepted;
-                let judged = accepted + usize::from(tokens.len() > accepted && accepted < drafted);
-                for (index, &class) in pending.classes.iter().enumerate().take(judged) {
+            if let Some(last) = pending.model.len().checked_sub(1) {
+                // It has not seen the last token it drafted, even if that was accepted.
+                kept = known + accepted.min(last);
+                let verdicts = verdicts(
+                    self.config.acceptance,
+                    &pending.model,
+                    drafted,
+                    tokens,
+                    accepted,
+                );
+                for (&(class, _), right) in pending.model.iter().zip(verdicts) {
                     let calibration = &mut self.controller.calibration;
-                    calibration.observe(class, &mut sequence.habit, index < accepted);
+                    calibration.observe(class, &mut sequence.habit, right);
                 }
             } else {
                 self.controller.calibration.rest();
@@ -273,4 +279,26 @@ impl Sequence {
             }
         }
     }
+}
+
+/// Which of the draft model's tokens were right, up to the first that was not. Under coupling that can
+/// be told of those too that were not verified.
+fn verdicts(
+    acceptance: Acceptance,
+    model: &[(Class, u32)],
+    drafted: usize,
+    tokens: &[u32],
+    accepted: usize,
+) -> Vec<bool> {
+    let judged = match acceptance {
+        Acceptance::Coupling => tokens.len(),
+        Acceptance::Rejection => tokens.len().min(drafted),
+    };
+    let right = |(index, &(_, token)): (usize, &(Class, u32))| {
+        index < accepted || (index >= drafted && tokens[index] == token)
+    };
+    let mut verdicts: Vec<bool> = model.iter().enumerate().take(judged).map(right).collect();
+    let wrong = verdicts.iter().position(|right| !right);
+    verdicts.truncate(wrong.map_or(judged, |wrong| wrong + 1));
+    verdicts
 }

@@ -44,7 +44,19 @@ pub use maitre_server as server;
 #[cfg(feature = "bundled")]
 #[must_use]
 pub fn bundled() -> ModelSource {
-    let model = &maitre_bundled::TARGET;
+    in_memory(&maitre_bundled::TARGET)
+}
+
+/// The bundled draft model, for [`EngineBuilder::draft_model`]: a third of [`bundled`]'s layers, half its width,
+/// the same vocabulary. Its likeliest token is the chat model's on about three tokens in four.
+#[cfg(feature = "bundled")]
+#[must_use]
+pub fn bundled_draft() -> ModelSource {
+    in_memory(&maitre_bundled::DRAFT)
+}
+
+#[cfg(feature = "bundled")]
+fn in_memory(model: &maitre_bundled::BundledModel) -> ModelSource {
     ModelSource::Memory {
         name: model.name,
         files: model.files,

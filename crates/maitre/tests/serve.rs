@@ -94,6 +94,41 @@ fn its_metrics_have_our_names_and_the_ones_that_dashboards_look_for() {
     }
 }
 
+/// Before the first request: a dashboard tells "nothing was drafted" from "not there".
+#[test]
+fn what_is_drafted_is_counted_from_zero() {
+    let served = Served::start();
+    let metrics = served.get("/metrics");
+    let zero = |series: &str| {
+        let line = format!("{series} 0");
+        assert!(
+            metrics.lines().any(|given| given == line),
+            "{line} is missing in {metrics}"
+        );
+    };
+    for name in [
+        "maitre_drafts_total",
+        "maitre_drafted_tokens_total",
+        "maitre_accepted_tokens_total",
+        "maitre_draft_failures_total",
+        "vllm:spec_decode_num_drafts_total",
+        "vllm:spec_decode_num_draft_tokens_total",
+        "vllm:spec_decode_num_accepted_tokens_total",
+    ] {
+        zero(name);
+    }
+    for name in [
+        "maitre_drafted_tokens_by_position_total",
+        "maitre_accepted_tokens_by_position_total",
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+    ] {
+        for position in 0..8 {
+            zero(&format!("{name}{{position=\"{position}\"}}"));
+        }
+    }
+    assert!(!metrics.contains("position=\"8\""), "{metrics}");
+}
+
 #[test]
 fn a_taken_port_is_named_before_a_model_is_loaded() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! The parameters of a request: sampling, stopping, limits of time.
+//! The parameters of a request: sampling, stopping, limits of time, speculation.
 
 use std::time::Duration;
 
@@ -56,6 +56,23 @@ pub(super) fn service(
     }
 }
 
+/// Whether tokens may be drafted. An engine that drafts none does so for nobody, so leaving it to the server's
+/// setting and allowing it are the same.
+pub(super) fn speculate(given: v1::SpeculationOptions, found: &mut Violations) -> bool {
+    match v1::SpeculationMode::try_from(given.mode) {
+        Ok(v1::SpeculationMode::Unspecified | v1::SpeculationMode::Auto) => true,
+        Ok(v1::SpeculationMode::Off) => false,
+        Err(_) => {
+            let mode = given.mode;
+            found.add(
+                "speculation.mode",
+                format!("is {mode}; expected 0 (the server's setting), 1 (off) or 2 (auto)"),
+            );
+            true
+        }
+    }
+}
+
 fn duration(
     given: Option<prost_types::Duration>,
     field: &str,
@@ -82,6 +99,23 @@ fn duration(
 mod tests {
     use super::*;
     use tokio::time::Instant;
+
+    #[test]
+    fn tokens_are_drafted_unless_it_is_off_and_unknown_modes_are_refused() {
+        for (mode, expected, refused) in [
+            (0, true, &[][..]),
+            (1, false, &[]),
+            (2, true, &[]),
+            (3, true, &["speculation.mode"]),
+            (-1, true, &["speculation.mode"]),
+            (i32::MAX, true, &["speculation.mode"]),
+        ] {
+            let mut found = Violations::default();
+            let options = v1::SpeculationOptions { mode };
+            assert_eq!(speculate(options, &mut found), expected, "{mode}");
+            assert_eq!(found.fields(), refused, "{mode}");
+        }
+    }
 
     /// In whole seconds, rounded up: a little of a call's deadline has passed when it is read.
     #[test]

@@ -10,7 +10,7 @@ use maitre_proto::v1;
 
 use super::Violations;
 use super::conversation::{chat_message, object, tool};
-use super::parameters::{sampling_options, service, stopping};
+use super::parameters::{sampling_options, service, speculate, stopping};
 use crate::deadline::Deadline;
 
 /// A request for the engine, and what was found wrong on the way.
@@ -47,6 +47,7 @@ pub(crate) fn generate(message: v1::GenerateRequest, deadline: Option<Deadline>)
         output: message.output,
         service: message.service,
         cache: message.cache,
+        speculation: message.speculation,
     };
     converted(
         message.model,
@@ -78,6 +79,7 @@ pub(crate) fn stream_generate(
         output: message.output,
         service: message.service,
         cache: message.cache,
+        speculation: message.speculation,
     };
     generate(message, deadline)
 }
@@ -112,6 +114,7 @@ pub(crate) fn chat(message: v1::ChatRequest, deadline: Option<Deadline>) -> Conv
         output: message.output,
         service: message.service,
         cache: message.cache,
+        speculation: message.speculation,
     };
     let input = Input::Chat(conversation);
     converted(
@@ -136,6 +139,7 @@ pub(crate) fn stream_chat(message: v1::StreamChatRequest, deadline: Option<Deadl
         output: message.output,
         service: message.service,
         cache: message.cache,
+        speculation: message.speculation,
         add_generation_prompt: message.add_generation_prompt,
         template_kwargs_json: message.template_kwargs_json,
     };
@@ -148,6 +152,7 @@ struct Parameters {
     output: Option<v1::OutputOptions>,
     service: Option<v1::ServiceOptions>,
     cache: Option<v1::CacheOptions>,
+    speculation: Option<v1::SpeculationOptions>,
 }
 
 fn converted(
@@ -184,7 +189,7 @@ fn converted(
             salt: cache.salt,
             bypass: cache.bypass,
         },
-        speculate: true,
+        speculate: speculate(parameters.speculation.unwrap_or_default(), &mut found),
     };
     Converted {
         model,
@@ -266,6 +271,9 @@ mod tests {
                 salt: "pepper".into(),
                 bypass: true,
             }),
+            speculation: Some(v1::SpeculationOptions {
+                mode: v1::SpeculationMode::Off.into(),
+            }),
         };
         let converted = stream_generate(message, None);
         assert_eq!(converted.model, "bundled");
@@ -310,8 +318,41 @@ mod tests {
                 deadline: Some(Duration::from_secs(2)),
                 time_limit: Some(Duration::from_secs(3)),
             },
+            speculate: false,
         };
         assert_eq!(converted.request, expected);
+    }
+
+    /// All four messages carry it, each in a conversion of its own.
+    #[test]
+    fn every_kind_of_request_can_do_without_drafts() {
+        let speculation = Some(v1::SpeculationOptions {
+            mode: v1::SpeculationMode::Off.into(),
+        });
+        let of_generate = v1::GenerateRequest {
+            speculation,
+            ..Default::default()
+        };
+        let of_stream_generate = v1::StreamGenerateRequest {
+            speculation,
+            ..Default::default()
+        };
+        let of_chat = v1::ChatRequest {
+            speculation,
+            ..Default::default()
+        };
+        let of_stream_chat = v1::StreamChatRequest {
+            speculation,
+            ..Default::default()
+        };
+        for converted in [
+            generate(of_generate, None),
+            stream_generate(of_stream_generate, None),
+            chat(of_chat, None),
+            stream_chat(of_stream_chat, None),
+        ] {
+            assert!(!converted.request.speculate, "{converted:?}");
+        }
     }
 
     #[test]
@@ -325,6 +366,7 @@ mod tests {
                 time_limit: duration(i64::MAX, 0),
                 ..Default::default()
             }),
+            speculation: Some(v1::SpeculationOptions { mode: 3 }),
             ..Default::default()
         };
         let converted = generate(message, None);
@@ -335,7 +377,8 @@ mod tests {
                 "request_id",
                 "service.deadline",
                 "service.queue_timeout",
-                "service.time_limit"
+                "service.time_limit",
+                "speculation.mode"
             ]
         );
     }

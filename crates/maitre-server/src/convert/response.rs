@@ -148,6 +148,8 @@ fn usage(usage: engine::Usage) -> v1::Usage {
         prompt_tokens: usage.prompt_tokens,
         completion_tokens: usage.completion_tokens,
         cached_prompt_tokens: usage.cached_prompt_tokens,
+        drafted_tokens: usage.drafted_tokens,
+        accepted_tokens: usage.accepted_tokens,
     }
 }
 
@@ -188,6 +190,8 @@ mod tests {
                 prompt_tokens: 3,
                 completion_tokens: 2,
                 cached_prompt_tokens: 1,
+                drafted_tokens: 5,
+                accepted_tokens: 4,
             },
             timings: engine::Timings {
                 e2e: Duration::from_millis(1500),
@@ -215,7 +219,14 @@ mod tests {
         );
         assert_eq!(answers[1].token_ids, [5, 7]);
         assert_eq!(answers[1].finish_reason(), v1::FinishReason::StopSequence);
-        assert_eq!(answers[1].usage.unwrap().completion_tokens, 2);
+        let usage = v1::Usage {
+            prompt_tokens: 3,
+            completion_tokens: 2,
+            cached_prompt_tokens: 1,
+            drafted_tokens: 5,
+            accepted_tokens: 4,
+        };
+        assert_eq!(answers[1].usage, Some(usage));
         let e2e = answers[1].timings.unwrap().e2e.unwrap();
         assert_eq!((e2e.seconds, e2e.nanos), (1, 500_000_000));
         let matched = answers[1].matched.clone().unwrap().what;

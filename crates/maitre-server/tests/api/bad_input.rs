@@ -23,6 +23,10 @@ fn service(change: impl Fn(&mut v1::ServiceOptions) + 'static) -> Change {
     Box::new(move |request| change(request.service.get_or_insert_default()))
 }
 
+fn speculation(mode: i32) -> Change {
+    Box::new(move |request| request.speculation = Some(v1::SpeculationOptions { mode }))
+}
+
 fn input(input: Option<v1::generate_request::Input>) -> Change {
     Box::new(move |request| request.input = input.clone())
 }
@@ -198,6 +202,8 @@ fn table(vocab_size: u32, context: u32) -> Vec<(&'static str, Change, Vec<&'stat
             service(|s| s.queue_timeout = seconds(31_536_000)),
             vec!["service.queue_timeout"],
         ),
+        ("an unknown mode", speculation(3), vec!["speculation.mode"]),
+        ("a negative mode", speculation(-1), vec!["speculation.mode"]),
         (
             "an id of 257 bytes",
             Box::new(|request| request.request_id = "x".repeat(257)),
@@ -264,6 +270,7 @@ async fn all_mistakes_are_named_at_once() {
             salt: "s".repeat(257),
             bypass: false,
         }),
+        speculation: Some(v1::SpeculationOptions { mode: 99 }),
         ..Default::default()
     };
     refused(
@@ -289,6 +296,7 @@ async fn all_mistakes_are_named_at_once() {
             "service.queue_timeout",
             "service.tenant",
             "service.time_limit",
+            "speculation.mode",
             "stopping.max_tokens",
             "stopping.stop[0]",
             "stopping.stop[2]",

@@ -2,12 +2,11 @@
 //! gets.
 
 use maitre_engine::{Engine, ModelSource};
-use maitre_proto::v1;
 use maitre_proto::v1::stream_generate_response::Event;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 
-use crate::house::{House, short_request};
+use crate::house::{House, short_request, stream_of};
 
 const GUESTS: usize = 200;
 const PROMPTS: [&str; 5] = [
@@ -17,26 +16,6 @@ const PROMPTS: [&str; 5] = [
     "Find me a restaurant",
     "Play some music",
 ];
-
-fn stream_of(request: v1::GenerateRequest) -> v1::StreamGenerateRequest {
-    v1::StreamGenerateRequest {
-        request_id: request.request_id,
-        model: request.model,
-        sampling: request.sampling,
-        stopping: request.stopping,
-        output: request.output,
-        service: request.service,
-        cache: request.cache,
-        input: request.input.map(|input| match input {
-            v1::generate_request::Input::Text(text) => {
-                v1::stream_generate_request::Input::Text(text)
-            }
-            v1::generate_request::Input::TokenIds(ids) => {
-                v1::stream_generate_request::Input::TokenIds(ids)
-            }
-        }),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_streams_at_once_bring_the_right_text() {

@@ -156,6 +156,28 @@ pub(crate) fn short_request(text: &str) -> v1::GenerateRequest {
     }
 }
 
+/// The same request for the streaming call.
+pub(crate) fn stream_of(request: v1::GenerateRequest) -> v1::StreamGenerateRequest {
+    v1::StreamGenerateRequest {
+        request_id: request.request_id,
+        model: request.model,
+        sampling: request.sampling,
+        stopping: request.stopping,
+        output: request.output,
+        service: request.service,
+        cache: request.cache,
+        speculation: request.speculation,
+        input: request.input.map(|input| match input {
+            v1::generate_request::Input::Text(text) => {
+                v1::stream_generate_request::Input::Text(text)
+            }
+            v1::generate_request::Input::TokenIds(ids) => {
+                v1::stream_generate_request::Input::TokenIds(ids)
+            }
+        }),
+    }
+}
+
 /// As long as the context allows.
 pub(crate) fn long_request(id: &str) -> v1::StreamGenerateRequest {
     v1::StreamGenerateRequest {

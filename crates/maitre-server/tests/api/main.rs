@@ -13,4 +13,5 @@ mod leaving;
 mod raw;
 mod round_trip;
 mod sharing;
+mod speculation;
 mod surroundings;

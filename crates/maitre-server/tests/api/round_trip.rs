@@ -90,7 +90,16 @@ async fn an_answer_is_the_same_whole_and_streamed() {
     );
     assert_eq!(told.finished.len(), 1);
     assert_eq!(told.finished[0].finish_reason, answer.finish_reason);
-    assert_eq!(told.finished[0].usage, answer.usage);
+    // How much was drafted is a matter of the moment, the rest is not.
+    let but_for_drafts = |usage: Option<v1::Usage>| v1::Usage {
+        drafted_tokens: 0,
+        accepted_tokens: 0,
+        ..usage.unwrap()
+    };
+    assert_eq!(
+        but_for_drafts(told.finished[0].usage),
+        but_for_drafts(answer.usage)
+    );
     house.until_empty().await;
 }
 

@@ -110,6 +110,8 @@ async fn collect(generation: &mut Generation) -> Result<serde_json::Value> {
             "prompt_tokens": end.usage.prompt_tokens,
             "cached_prompt_tokens": end.usage.cached_prompt_tokens,
             "completion_tokens": end.usage.completion_tokens,
+            "drafted_tokens": end.usage.drafted_tokens,
+            "accepted_tokens": end.usage.accepted_tokens,
         },
         "timings": {
             "ttft_ms": ms(end.timings.ttft),

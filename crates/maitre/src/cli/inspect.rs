@@ -1,20 +1,25 @@
-//! `maitre inspect`: what a model is and what it needs, from its configuration alone.
+//! `maitre inspect`: what a model (and one that drafts for it) is and what it needs, from its configuration alone.
 
 use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use maitre::{KvFormat, WeightFormat};
+use maitre::{KvFormat, ModelSource, WeightFormat};
 use maitre_model::ModelConfig;
 use serde_json::json;
 
-use super::model::{KvDTypeArg, source};
+use super::model::KvDTypeArg;
+use super::source;
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// `bundled`, a directory in Hugging Face's layout, or ORG/NAME on the Hub.
     #[arg(long, default_value = "bundled", value_name = "MODEL")]
     model: String,
+    /// A draft model to count beside it: `bundled`, a directory or ORG/NAME on the Hub. Only its sizes are
+    /// looked at, not whether it has the same vocabulary [default: none].
+    #[arg(long, value_name = "MODEL")]
+    draft_model: Option<String>,
     /// Dtype of the KV cache to count with; auto = f32 for f32 weights, else bf16.
     #[arg(long, default_value = "auto")]
     kv_dtype: KvDTypeArg,
@@ -32,122 +37,196 @@ const DTYPES: [(WeightFormat, KvFormat); 5] = [
     (WeightFormat::INT4, KvFormat::Bf16),
 ];
 
+/// A model, and the one that drafts for it: both have weights, and both write keys and values for every token.
+struct Inspected {
+    name: String,
+    config: ModelConfig,
+    draft: Option<(String, ModelConfig)>,
+    dtypes: [(WeightFormat, KvFormat); 5],
+    available: Option<u64>,
+}
+
 pub(crate) async fn run(args: InspectArgs) -> Result<()> {
-    let source = source(&args.model).await?;
-    let json = source
-        .read("config.json")?
-        .with_context(|| format!("{source} has no config.json"))?;
-    let config = ModelConfig::from_json(&json)?;
-    let available = maitre::available_memory();
-    let dtypes = DTYPES.map(|(weights, kv)| (weights, args.kv_dtype.format().unwrap_or(kv)));
+    let target = source::target(&args.model).await?;
+    let draft = match &args.draft_model {
+        Some(name) => {
+            let draft = source::draft(name).await?;
+            Some((draft.to_string(), configuration(&draft)?))
+        }
+        None => None,
+    };
+    let inspected = Inspected {
+        name: target.to_string(),
+        config: configuration(&target)?,
+        draft,
+        dtypes: DTYPES.map(|(weights, kv)| (weights, args.kv_dtype.format().unwrap_or(kv))),
+        available: maitre::available_memory(),
+    };
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", as_json(&config, &dtypes, available))?;
+        writeln!(out, "{}", inspected.as_json())?;
     } else {
-        let name = source.to_string();
-        write!(out, "{}", as_text(&name, &config, &dtypes, available))?;
+        write!(out, "{}", inspected.as_text())?;
     }
     Ok(())
 }
 
-/// Tokens of KV cache that fit beside the weights; `None` where the memory can't be read.
-fn kv_tokens(
-    config: &ModelConfig,
-    weights: WeightFormat,
-    kv: KvFormat,
-    available: Option<u64>,
-) -> Option<u64> {
-    let left = available?.saturating_sub(config.weight_bytes(weights));
-    Some(left / config.kv_bytes_per_token(kv))
+fn configuration(source: &ModelSource) -> Result<ModelConfig> {
+    let json = source
+        .read("config.json")?
+        .with_context(|| format!("{source} has no config.json"))?;
+    Ok(ModelConfig::from_json(&json)?)
 }
 
-fn as_text(
-    name: &str,
-    config: &ModelConfig,
-    dtypes: &[(WeightFormat, KvFormat)],
-    available: Option<u64>,
-) -> String {
-    let mut text = format!(
-        "{name}: {}\n\
-         parameters          {:.2} M\n\
-         layers              {} (hidden {}, MLP {})\n\
-         heads               {} of {} (KV heads {})\n\
-         vocabulary          {}{}\n\
-         context             {} tokens{}\n\
-         memory available    {}\n\n\
-         {:<8}{:>14}{:>8}{:>18}{:>22}\n",
-        config.architecture,
-        config.num_parameters() as f64 / 1e6,
-        config.num_layers,
-        config.hidden_size,
-        config.intermediate_size,
-        config.num_heads,
-        config.head_dim,
-        config.num_kv_heads,
-        config.vocab_size,
-        if config.tie_word_embeddings {
-            ", output layer tied to the embedding"
-        } else {
-            ""
-        },
-        config.max_position_embeddings,
-        config
-            .sliding_window
-            .map_or_else(String::new, |window| format!(
-                ", of which a token sees the last {window}"
-            )),
-        available.map_or_else(|| "unknown".into(), mib),
-        "--dtype",
-        "weights",
-        "KV",
-        "KV bytes/token",
-        "tokens beside it",
-    );
-    for &(weights, kv) in dtypes {
-        text += &format!(
-            "{:<8}{:>14}{:>8}{:>18}{:>22}\n",
-            weights.to_string(),
-            mib(config.weight_bytes(weights)),
-            kv.to_string(),
-            config.kv_bytes_per_token(kv),
-            kv_tokens(config, weights, kv, available)
-                .map_or_else(|| "unknown".into(), |tokens| tokens.to_string()),
-        );
+impl Inspected {
+    /// Tokens of KV cache that fit beside the weights, the draft model's counted in both; `None` where the
+    /// memory can't be read.
+    fn kv_tokens(&self, weights: WeightFormat, kv: KvFormat) -> Option<u64> {
+        let draft = self.draft.as_ref().map(|(_, draft)| draft);
+        let held = self.config.weight_bytes(weights) + draft.map_or(0, |d| d.weight_bytes(weights));
+        let per_token =
+            self.config.kv_bytes_per_token(kv) + draft.map_or(0, |d| d.kv_bytes_per_token(kv));
+        Some(self.available?.saturating_sub(held) / per_token)
     }
-    text
-}
 
-fn as_json(
-    config: &ModelConfig,
-    dtypes: &[(WeightFormat, KvFormat)],
-    available: Option<u64>,
-) -> serde_json::Value {
-    let dtypes: serde_json::Map<_, _> = dtypes
-        .iter()
-        .map(|&(weights, kv)| {
-            let entry = json!({
+    fn as_text(&self) -> String {
+        let config = &self.config;
+        let mut text = format!(
+            "{}: {}\n\
+             parameters          {:.2} M\n\
+             layers              {} (hidden {}, MLP {})\n\
+             heads               {} of {} (KV heads {})\n\
+             vocabulary          {}{}\n\
+             context             {} tokens{}\n",
+            self.name,
+            config.architecture,
+            config.num_parameters() as f64 / 1e6,
+            config.num_layers,
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_heads,
+            config.head_dim,
+            config.num_kv_heads,
+            config.vocab_size,
+            if config.tie_word_embeddings {
+                ", output layer tied to the embedding"
+            } else {
+                ""
+            },
+            config.max_position_embeddings,
+            config
+                .sliding_window
+                .map_or_else(String::new, |window| format!(
+                    ", of which a token sees the last {window}"
+                )),
+        );
+        if let Some((name, draft)) = &self.draft {
+            text += &format!(
+                "draft model         {name}: {}, {:.2} M parameters, {} layers (hidden {}), vocabulary {}\n",
+                draft.architecture,
+                draft.num_parameters() as f64 / 1e6,
+                draft.num_layers,
+                draft.hidden_size,
+                draft.vocab_size,
+            );
+        }
+        text += &format!(
+            "memory available    {}\n\n",
+            self.available.map_or_else(|| "unknown".into(), mib)
+        );
+        text + &self.table()
+    }
+
+    /// A line for each dtype of the weights. The draft model's columns are there if it is.
+    fn table(&self) -> String {
+        let line = |dtype: &str,
+                    weights: &str,
+                    draft: &str,
+                    kv: &str,
+                    bytes: &str,
+                    own: &str,
+                    fit: &str| {
+            let (draft, own) = match self.draft {
+                Some(_) => (format!("{draft:>14}"), format!("{own:>10}")),
+                None => (String::new(), String::new()),
+            };
+            format!("{dtype:<8}{weights:>14}{draft}{kv:>8}{bytes:>18}{own}{fit:>22}\n")
+        };
+        let mut table = line(
+            "--dtype",
+            "weights",
+            "draft",
+            "KV",
+            "KV bytes/token",
+            "+ draft",
+            "tokens beside it",
+        );
+        for &(weights, kv) in &self.dtypes {
+            let draft = self.draft.as_ref().map(|(_, draft)| draft);
+            table += &line(
+                &weights.to_string(),
+                &mib(self.config.weight_bytes(weights)),
+                &mib(draft.map_or(0, |draft| draft.weight_bytes(weights))),
+                &kv.to_string(),
+                &self.config.kv_bytes_per_token(kv).to_string(),
+                &draft
+                    .map_or(0, |draft| draft.kv_bytes_per_token(kv))
+                    .to_string(),
+                &self
+                    .kv_tokens(weights, kv)
+                    .map_or_else(|| "unknown".into(), |tokens| tokens.to_string()),
+            );
+        }
+        table
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        let config = &self.config;
+        let bytes = |config: &ModelConfig, weights, kv| {
+            json!({
                 "weight_bytes": config.weight_bytes(weights),
-                "kv_dtype": kv.to_string(),
                 "kv_bytes_per_token": config.kv_bytes_per_token(kv),
-                "kv_tokens_that_fit": kv_tokens(config, weights, kv, available),
-            });
-            (weights.to_string(), entry)
+            })
+        };
+        let dtypes: serde_json::Map<_, _> = self
+            .dtypes
+            .iter()
+            .map(|&(weights, kv)| {
+                let mut entry = bytes(config, weights, kv);
+                entry["kv_dtype"] = kv.to_string().into();
+                entry["kv_tokens_that_fit"] = self.kv_tokens(weights, kv).into();
+                if let Some((_, draft)) = &self.draft {
+                    entry["draft"] = bytes(draft, weights, kv);
+                }
+                (weights.to_string(), entry)
+            })
+            .collect();
+        let draft = self.draft.as_ref().map(|(name, draft)| {
+            json!({
+                "model": name,
+                "architecture": draft.architecture.to_string(),
+                "parameters": draft.num_parameters(),
+                "layers": draft.num_layers,
+                "hidden_size": draft.hidden_size,
+                "vocab_size": draft.vocab_size,
+            })
+        });
+        json!({
+            "architecture": config.architecture.to_string(),
+            "parameters": config.num_parameters(),
+            "layers": config.num_layers,
+            "hidden_size": config.hidden_size,
+            "heads": config.num_heads,
+            "kv_heads": config.num_kv_heads,
+            "head_dim": config.head_dim,
+            "vocab_size": config.vocab_size,
+            "context": config.max_position_embeddings,
+            "sliding_window": config.sliding_window,
+            "draft": draft,
+            "available_bytes": self.available,
+            "dtypes": dtypes,
         })
-        .collect();
-    json!({
-        "architecture": config.architecture.to_string(),
-        "parameters": config.num_parameters(),
-        "layers": config.num_layers,
-        "hidden_size": config.hidden_size,
-        "heads": config.num_heads,
-        "kv_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "vocab_size": config.vocab_size,
-        "context": config.max_position_embeddings,
-        "sliding_window": config.sliding_window,
-        "available_bytes": available,
-        "dtypes": dtypes,
-    })
+    }
 }
 
 fn mib(bytes: u64) -> String {

@@ -6,6 +6,8 @@ pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod model;
 pub(crate) mod serve;
+pub(crate) mod source;
+pub(crate) mod speculation;
 
 use clap::{Parser, Subcommand};
 

@@ -1,13 +1,13 @@
 //! The flags that choose a model and size the engine, shared by every command that runs one.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[cfg(not(all(feature = "bundled", feature = "hub")))]
-use anyhow::bail;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use maitre::{EngineBuilder, KvFormat, LoadFormat, ModelSource, PolicyKind, WeightFormat};
+use maitre::{EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
+
+use super::source::{is_from_hub, target};
+use super::speculation::SpeculationArgs;
 
 /// Which model, how it is held, and the bounds of the engine.
 #[derive(Debug, Clone, Args)]
@@ -61,6 +61,8 @@ pub(crate) struct ModelArgs {
     max_queued_tokens: usize,
     #[command(flatten)]
     scheduling: SchedulingArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
 }
 
 /// Who goes first, what is remembered, what is promised.
@@ -205,7 +207,7 @@ impl ModelArgs {
     pub(crate) async fn builder(&self) -> Result<EngineBuilder> {
         // `auto` has only the CPU to choose from so far.
         let (Device::Auto | Device::Cpu) = self.device;
-        let mut builder = maitre::Engine::builder(source(&self.model).await?)
+        let mut builder = maitre::Engine::builder(target(&self.model).await?)
             .dtype(self.dtype.0)
             .kv_dtype(self.kv_dtype.format())
             .load_format(match self.load_format {
@@ -223,6 +225,7 @@ impl ModelArgs {
             .max_queue(self.max_queue)
             .max_queued_tokens(self.max_queued_tokens);
         builder = self.scheduling.apply(builder);
+        builder = self.speculation.apply(builder, &self.model).await?;
         // A model from the Hub lies in a directory named after its commit; nobody asks for it by that.
         let from_hub = is_from_hub(&self.model).then_some(&self.model);
         if let Some(name) = self.served_model_name.as_ref().or(from_hub) {
@@ -245,82 +248,5 @@ impl ModelArgs {
             tracing::info!("{line}");
         }
         Ok(engine)
-    }
-}
-
-/// What `--model` means: the bundled model, a directory, or a name on the Hub, in this order.
-pub(crate) async fn source(model: &str) -> Result<ModelSource> {
-    if model == "bundled" {
-        return bundled();
-    }
-    if is_from_hub(model) {
-        return download(model).await.map(ModelSource::Directory);
-    }
-    Ok(ModelSource::Directory(model.into()))
-}
-
-/// Whether `--model` names a model on the Hub: what is here already is taken from here.
-fn is_from_hub(model: &str) -> bool {
-    is_hub_name(model) && !Path::new(model).exists()
-}
-
-/// ORG/NAME: two parts of the characters the Hub allows, and not a path written as one.
-fn is_hub_name(model: &str) -> bool {
-    let part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    matches!(model.split_once('/'), Some((org, name)) if part(org) && part(name))
-}
-
-#[cfg(feature = "bundled")]
-fn bundled() -> Result<ModelSource> {
-    Ok(maitre::bundled())
-}
-
-#[cfg(not(feature = "bundled"))]
-fn bundled() -> Result<ModelSource> {
-    bail!("this build has no bundled model; name one with --model")
-}
-
-#[cfg(feature = "hub")]
-async fn download(model: &str) -> Result<PathBuf> {
-    let bar = maitre::hub::progress_bar();
-    maitre::hub::resolve(model, None, &bar)
-        .await
-        .with_context(|| {
-            format!("--model {model} is no directory here, so the Hub was asked for it")
-        })
-}
-
-#[cfg(not(feature = "hub"))]
-async fn download(model: &str) -> Result<PathBuf> {
-    bail!("{model} is no directory here, and this build can't download models")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_hub_name;
-
-    #[test]
-    fn hub_names_are_told_from_paths() {
-        for name in ["Qwen/Qwen3-0.6B", "org/a.b_c"] {
-            assert!(is_hub_name(name), "{name}");
-        }
-        for path in [
-            "./model",
-            "../model",
-            "/abs/model",
-            "model",
-            "a/b/c",
-            "a/",
-            "/b",
-            "a b/c",
-        ] {
-            assert!(!is_hub_name(path), "{path}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod settings;
+mod speculation;
 
 use std::fs;
 use std::io::Write;
@@ -256,16 +257,16 @@ fn bench_says_which_line_it_cannot_answer() {
     }
 }
 
-/// A directory with the bundled model's files, to be spoiled.
-fn model_directory() -> TempDir {
+/// A directory with a bundled model's files, to be spoiled.
+pub(crate) fn model_directory(model: &maitre_bundled::BundledModel) -> TempDir {
     let folder = TempDir::new().unwrap();
-    for (name, bytes) in maitre_bundled::TARGET.files {
+    for (name, bytes) in model.files {
         fs::write(folder.path().join(name), bytes).unwrap();
     }
     folder
 }
 
-fn edit(path: &Path, change: impl FnOnce(String) -> String) {
+pub(crate) fn edit(path: &Path, change: impl FnOnce(String) -> String) {
     fs::write(path, change(fs::read_to_string(path).unwrap())).unwrap();
 }
 
@@ -378,7 +379,7 @@ fn a_model_that_cannot_be_used_is_refused_by_name() {
         ),
     ];
     for (index, (spoil, expected)) in cases.iter().chain(defaults).enumerate() {
-        let folder = model_directory();
+        let folder = model_directory(&maitre_bundled::TARGET);
         spoil(folder.path());
         let said = fails(
             &[

@@ -83,7 +83,7 @@ fn settings_that_cannot_work_are_refused_with_ones_that_do() {
     for (arguments, expected) in [
         (
             ["--kv-cache-bytes", "1000"],
-            ["--kv-cache-bytes", "at least 6291456"],
+            ["--kv-cache-bytes", "at least 7340032"],
         ),
         (
             ["--host-kv-bytes", "100000000000000"],
@@ -108,7 +108,7 @@ fn settings_that_cannot_work_are_refused_with_ones_that_do() {
         "--max-tokens",
         "1",
         "--kv-cache-bytes",
-        "6291456",
+        "7340032",
     ]);
     assert!(
         works.status.success(),
