@@ -1,6 +1,7 @@
 //! A little of every measurement of speculation, so that the harness keeps working.
 
-use maitre_benches::speculation::{Settings, measure};
+use maitre_benches::speculation::{Record, Settings, measure};
+use serde_json::Value;
 
 #[test]
 fn everything_is_measured_and_every_answer_is_that_of_the_script() {
@@ -28,4 +29,22 @@ fn everything_is_measured_and_every_answer_is_that_of_the_script() {
     }
     let proposers = 5;
     assert!(!record.recorded.is_empty() && record.recorded.len() % (2 * 3 * proposers) == 0);
+    has_the_form_that_tables_are_made_of(&record);
+}
+
+/// The same names as in the sample that the test of the tables reads.
+fn has_the_form_that_tables_are_made_of(record: &Record) {
+    let sample = include_str!("../../xtask/src/bench/speculation_sample.json");
+    let sample: Value = serde_json::from_str(sample).unwrap();
+    let record = serde_json::to_value(record).unwrap();
+    let names = |value: &Value| -> Vec<String> {
+        let mut names: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&sample), names(&record));
+    assert_eq!(sample["schema"], record["schema"]);
+    for list in ["speed", "auto", "recorded"] {
+        assert_eq!(names(&sample[list][0]), names(&record[list][0]), "{list}");
+    }
 }
