@@ -17,6 +17,9 @@ use crate::Work;
 /// Time to measure the limits before a group.
 const LIMITS_BUDGET: Duration = Duration::from_millis(400);
 
+/// The least that a sample of a comparison takes.
+const SAMPLE: Duration = Duration::from_millis(2);
+
 /// Measures kernels on a backend.
 pub struct Bench {
     criterion: Criterion,
@@ -35,6 +38,8 @@ struct Line {
     work: Work,
     /// Seconds per call of each sample, ascending.
     samples: Vec<f64>,
+    /// Times as long as the case it was compared with, at the median and at the fastest.
+    ratio: Option<(f64, f64)>,
 }
 
 impl Bench {
@@ -139,8 +144,58 @@ impl Bench {
                 shape: shape.to_string(),
                 work,
                 samples,
+                ratio: None,
             });
         }
+        Ok(())
+    }
+
+    /// Measures calls of `call` with the numbers of `cases` in turn, over and over, so that whatever
+    /// else the machine does meets all of them alike. In the table each says how many times as long
+    /// as the first it took. The team is awake as far as `call` sees to it.
+    ///
+    /// # Errors
+    /// The first of `call`.
+    pub fn compare(
+        &mut self,
+        operator: &str,
+        cases: &[(String, Work)],
+        mut call: impl FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
+        if !self.wants(operator) {
+            return Ok(());
+        }
+        let (budget, least) = if self.full { (12, 9) } else { (2, 3) };
+        let started = Instant::now();
+        let mut calls = Vec::new();
+        for case in 0..cases.len() {
+            call(case)?;
+            let once = seconds(1, || call(case))?;
+            calls.push((SAMPLE.as_secs_f64() / once).ceil() as u32);
+        }
+        let mut samples = vec![Vec::new(); cases.len()];
+        while samples[0].len() < least || started.elapsed() < Duration::from_secs(budget) {
+            for (case, samples) in samples.iter_mut().enumerate() {
+                samples.push(seconds(calls[case], || call(case))?);
+            }
+        }
+        for samples in &mut samples {
+            samples.sort_by(f64::total_cmp);
+        }
+        let middle = samples[0].len() / 2;
+        let first = (samples[0][middle], samples[0][0]);
+        self.lines.extend(
+            cases
+                .iter()
+                .zip(samples)
+                .map(|((shape, work), samples)| Line {
+                    operator: operator.to_string(),
+                    shape: shape.clone(),
+                    work: *work,
+                    ratio: Some((samples[middle] / first.0, samples[0] / first.1)),
+                    samples,
+                }),
+        );
         Ok(())
     }
 
@@ -158,7 +213,8 @@ impl Bench {
         }
         table
             + "share: of the limit, at the median; best: at the fastest sample. Above 100 %: the \
-                 data did not have to come from memory.\n"
+                 data did not have to come from memory. x: times as long as the first of the cases \
+                 compared, at the median (at the fastest).\n"
     }
 
     /// Ends criterion's own report.
@@ -167,13 +223,23 @@ impl Bench {
     }
 }
 
+/// Seconds that each of some calls takes.
+fn seconds(calls: u32, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    let started = Instant::now();
+    (0..calls).try_for_each(|_| call())?;
+    Ok(started.elapsed().as_secs_f64() / f64::from(calls))
+}
+
 impl Line {
     fn text(&self, limits: &Limits) -> String {
         let bound = self.work.bound(limits);
         let (median, best) = (self.samples[self.samples.len() / 2], self.samples[0]);
         let share = |seconds: f64| 100.0 * bound.seconds() / seconds;
+        let ratio = self.ratio.map_or_else(String::new, |(typical, fastest)| {
+            format!(" {:>9.3} ms, x {typical:.2} ({fastest:.2})", median * 1e3)
+        });
         format!(
-            "{:<14} {:<22} {:>10.1} {:>10.1} {:<8} {:>5.1} % {:>5.1} %",
+            "{:<14} {:<22} {:>10.1} {:>10.1} {:<8} {:>5.1} % {:>5.1} %{ratio}",
             self.operator,
             self.shape,
             bound.amount / median / 1e9,
@@ -207,6 +273,7 @@ mod tests {
                 peak: Peak::Bf16,
             },
             samples: vec![0.000_25, 0.000_4, 0.000_9],
+            ratio: None,
         };
         assert_eq!(
             line.text(&limits),

@@ -5,9 +5,11 @@
 mod attention;
 mod data;
 mod linear;
+mod model;
 mod rows;
 mod sampling;
 mod step;
+mod verify;
 
 use anyhow::Result;
 use maitre_benches::Bench;
@@ -20,6 +22,7 @@ fn main() -> Result<()> {
         rows::measure,
         sampling::measure,
         step::measure,
+        verify::measure,
     ] {
         bench.refresh_limits()?;
         group(&mut bench)?;

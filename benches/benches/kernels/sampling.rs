@@ -13,7 +13,8 @@ use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise::Noise};
 /// The vocabulary of Qwen3.
 const VOCAB: u32 = 151_936;
 
-fn logits(spread: f32) -> Vec<f32> {
+/// A row of noise, the wider the fewer tokens it is spread over.
+pub(crate) fn logits(spread: f32) -> Vec<f32> {
     let noise = Noise::target(1, 0);
     (0..VOCAB)
         .map(|token| spread * noise.gumbel(token))

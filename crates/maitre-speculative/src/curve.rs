@@ -2,8 +2,8 @@
 //!
 //! No formula is assumed: reading the weights makes the curve flat at first, arithmetic makes it rise later,
 //! and where it bends depends on the machine. Each number of rows (above 32, each eighth of an octave) has a
-//! cell with the time it took; between cells that are known the curve is a line, beyond the last it goes on
-//! as it has risen so far, which is optimistic, so that what looks good is tried and then known.
+//! cell with the time it took. In between and beyond, the curve is taken to be as low as one can be that rises
+//! ever faster: what looks good is tried, and then known.
 //!
 //! A machine that gets slower slows all steps, but only those that are run would tell. So the cells hold
 //! times relative to one factor, which follows quickly, while the cells follow slowly.
@@ -103,7 +103,9 @@ impl Curve {
             (Some(lower), _) if lower.rows >= rows => lower.seconds,
             (Some(lower), Some(upper)) => {
                 let share = (rows - lower.rows) / (upper.rows - lower.rows);
-                lower.seconds + share * (upper.seconds - lower.seconds)
+                let line = lower.seconds + share * (upper.seconds - lower.seconds);
+                let from_below = lower.seconds + (rows - lower.rows) * self.slope_to(lower);
+                from_below.max(self.from_above(upper, rows)).min(line)
             }
             (Some(lower), None) => lower.seconds + (rows - lower.rows) * self.slope_to(lower),
             (None, Some(upper)) => {
@@ -122,6 +124,18 @@ impl Curve {
                 ((last.seconds - first.seconds) / (last.rows - first.rows)).max(hoped)
             }
             _ => hoped,
+        }
+    }
+
+    /// Where the line through `first` and the known cell after it was at fewer `rows`.
+    fn from_above(&self, first: &Cell, rows: f64) -> f64 {
+        let beyond = |cell: &&Cell| self.is_known(cell) && cell.rows > first.rows;
+        match self.cells.iter().find(beyond) {
+            Some(next) => {
+                let slope = (next.seconds - first.seconds) / (next.rows - first.rows);
+                first.seconds - (first.rows - rows) * slope
+            }
+            None => f64::NEG_INFINITY,
         }
     }
 
@@ -172,13 +186,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_is_known_and_what_lies_between_is_a_line() {
-        let steps = (0..20).flat_map(|_| [(1, 1000), (5, 1400), (64, 9000)]);
+    fn what_was_seen_is_known_and_what_lies_between_is_hoped_for() {
+        let steps = (0..20).flat_map(|_| [(4, 1000), (16, 2000), (32, 4000)]);
         let curve = learnt(steps);
-        close(&curve, 1, 1000.0);
-        close(&curve, 3, 1200.0);
-        close(&curve, 5, 1400.0);
-        close(&curve, 64, 9000.0);
+        close(&curve, 4, 1000.0);
+        close(&curve, 16, 2000.0);
+        // A curve that rises ever faster may be flat up to here, and then rise as it does from 16 on.
+        assert!(curve.seconds(8).unwrap() < 1.1e-3);
+        close(&curve, 15, 1875.0);
+        close(&curve, 32, 4000.0);
+        let curve = learnt((0..20).flat_map(|_| [(4, 1000), (16, 2000)]));
+        assert!(curve.seconds(8).unwrap() < 1.1e-3);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Random lives of a scheduler, drawn from a seed: a configuration, then events. [`World`] checks every plan.
 //!
 //! Prompts begin like others, pools are tiny or roomy, tenants are greedy, and everything that can happen at a
-//! time happens at every time: cancels, deadlines, failures, cache resets, a second step in flight.
+//! time happens at every time: cancels, deadlines, failures, cache resets, a second step in flight, drafts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,6 +10,7 @@ use maitre_scheduler::{
     Time,
 };
 
+use crate::drafting::Drafting;
 use crate::world::{Mishaps, World};
 
 /// A stream of random numbers (SplitMix64: Steele et al. 2014).
@@ -146,7 +147,7 @@ impl Event {
             Some(4) => Self::Commit(Mishaps {
                 fail: random.perhaps(10, 8),
                 fail_all: random.chance(2),
-                finish: random.perhaps(10, 8),
+                finish: random.perhaps(10, 24),
                 reversed: random.chance(50),
             }),
             Some(5) => Self::Rounds(1 + random.below(8)),
@@ -163,6 +164,7 @@ impl Event {
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) config: SchedulerConfig,
+    pub(crate) drafting: Option<Drafting>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -181,13 +183,20 @@ impl Case {
         Self {
             config,
             events: events.collect(),
+            drafting: (!seed.is_multiple_of(4)).then_some(Drafting { seed, lucky: true }),
         }
     }
 
     /// Lives it to the end.
     pub(crate) fn run(&self) -> World {
-        let mut world = World::new(self.config);
+        let mut world = self.world();
         self.live(&mut world);
+        world
+    }
+
+    fn world(&self) -> World {
+        let mut world = World::new(self.config);
+        world.drafting = self.drafting;
         world
     }
 
@@ -200,7 +209,7 @@ impl Case {
 
     /// What was wrong and the calls that led to it, if anything was.
     fn failure(&self) -> Option<Failure> {
-        let mut world = World::new(self.config);
+        let mut world = self.world();
         let message = message_of(|| self.live(&mut world))?;
         let calls = world.calls.iter().map(|call| format!("{call}\n"));
         Some(Failure {

@@ -10,8 +10,11 @@
 )]
 
 mod commits;
+mod drafting;
+mod drafts;
 mod fairness;
 mod flow;
+mod grants;
 mod latency;
 mod life;
 mod model;

@@ -1,7 +1,7 @@
 //! The toy model: the next token is a hash of the whole prefix, and the KV memory keeps, for each position, a
 //! hash of everything up to it, read back through the block tables the plans tell.
 //!
-//! So a wrong slot, a wrong table, a token computed twice or not at all, a block given to two requests, or a
+//! Where tokens may be drafted there is garbage until they are accepted. So a wrong slot, a wrong table, a token computed twice or not at all, a block given to two requests, or a
 //! prefix shared that is not the same prefix, or not in the same namespace, is seen by the next read.
 
 use std::collections::HashSet;
@@ -47,6 +47,9 @@ fn cell(before: u64, token: u32) -> u64 {
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .rotate_left(23)
 }
+
+/// What a wrong draft leaves behind: of no token after any other.
+const GARBAGE: u64 = 0x0bad_0bad_0bad_0bad;
 
 /// The KV memory of the toy model, and its host tier.
 pub(crate) struct Memory {
@@ -94,7 +97,8 @@ impl Memory {
         start..start + self.block_size
     }
 
-    /// Writes what a span computes; the position before the first of a sequence is `root`.
+    /// Writes what a span computes, and garbage where it drafts; the position before the first of a sequence
+    /// is `root`.
     pub(crate) fn write(&mut self, span: &PlannedSpan, table: &[BlockId], root: u64) {
         for (offset, (&slot, &token)) in span.slots.iter().zip(&span.tokens).enumerate() {
             let position = span.first_position + offset;
@@ -105,6 +109,17 @@ impl Memory {
             if slot != NO_SLOT {
                 self.pool[slot as usize] = before.map(|before| cell(before, token));
             }
+        }
+        for &slot in &span.slots[span.tokens.len()..] {
+            self.pool[slot as usize] = Some(GARBAGE);
+        }
+    }
+
+    /// The first `accepted` drafts of a span were right: what was computed for them is what is `expected` there.
+    pub(crate) fn accept(&mut self, span: &PlannedSpan, accepted: usize, expected: &[u64]) {
+        let slots = span.slots[span.tokens.len()..].iter().take(accepted);
+        for (&slot, &cell) in slots.zip(&expected[span.context_len..]) {
+            self.pool[slot as usize] = Some(cell);
         }
     }
 

@@ -19,6 +19,7 @@ impl World {
         self.check_stalled(plan);
         self.check_order(plan);
         self.check_progress(plan);
+        self.check_grants(plan);
         for span in &plan.spans {
             self.check_span(span);
         }
@@ -77,7 +78,7 @@ impl World {
             self.tally.preempted += 1;
             self.tally.reserved += u64::from(victim.preemptions == 2);
             assert_eq!(preemption.times, victim.preemptions);
-            let full = victim.request.prompt.len() + victim.request.max_tokens;
+            let full = victim.full_len();
             assert!(
                 preemption.times <= 3 + (full as u32).ilog2(),
                 "preempted in spite of its reservation"
@@ -94,10 +95,7 @@ impl World {
         if entry.preemptions < 2 {
             return 0;
         }
-        let blocks = 8 << (entry.preemptions - 2);
-        let reserved =
-            entry.prefill_len + 1 + blocks * self.scheduler.config().kv.block_size as usize;
-        1 + u32::from(reserved >= entry.request.prompt.len() + entry.request.max_tokens)
+        1 + u32::from(self.reserved(entry) >= entry.full_len())
     }
 
     /// The least and the most that a running request has to lose: all that is computed, but for the blocks that
@@ -117,7 +115,7 @@ impl World {
     fn check_limits(&self, plan: &StepPlan) {
         let config = self.scheduler.config();
         assert!(
-            plan.num_tokens() <= config.max_batched_tokens,
+            plan.num_tokens() + plan.num_drafts() <= config.max_batched_tokens,
             "token budget"
         );
         assert!(plan.spans.len() <= config.max_seqs, "max_seqs");
@@ -278,9 +276,10 @@ impl World {
         assert!(span.table.keep <= entry.table.len());
         entry.table.truncate(span.table.keep);
         entry.table.extend(&span.table.blocks);
-        assert_eq!(entry.table.len(), span.context_len.div_ceil(block_size));
-        assert_eq!(span.slots.len(), span.tokens.len());
-        for (position, &slot) in positions.clone().zip(&span.slots) {
+        let written = span.first_position..span.context_len + span.drafts;
+        assert_eq!(entry.table.len(), written.end.div_ceil(block_size));
+        assert_eq!(span.slots.len(), written.len());
+        for (position, &slot) in written.zip(&span.slots) {
             let block = entry.table[position / block_size].0;
             let expected = block * block_size as u32 + (position % block_size) as u32;
             // Only the last token of a prefix that is there as a whole is computed again.
@@ -289,6 +288,8 @@ impl World {
             assert!(skips || slot == expected, "slots follow the block table");
         }
         assert_eq!(span.samples, span.context_len == entry.known);
+        let decodes = span.samples && span.tokens.len() == 1;
+        assert!(span.drafts == 0 || decodes, "only decodes draft");
         let asked = span.output_positions.clone();
         let asked: Vec<usize> = asked.map(|offset| span.first_position + offset).collect();
         let wanted: Vec<usize> = if entry.request.prompt_logits {

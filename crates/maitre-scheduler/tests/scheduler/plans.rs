@@ -4,6 +4,7 @@ use expect_test::expect;
 use maitre_kv::KvConfig;
 use maitre_scheduler::{NewRequest, RequestId, SchedulerConfig, Time};
 
+use crate::drafting::Drafting;
 use crate::world::{Mishaps, World, request};
 
 /// Six blocks of four tokens and a budget of eight: requests 1 and 2 are admitted, 2 in chunks; both
@@ -217,4 +218,69 @@ fn the_victim_has_the_lowest_priority_and_least_to_lose() {
     }
     assert_eq!(victims.first(), Some(&RequestId(3)));
     world.run_to_quiescence();
+}
+
+/// In step 1 all drafts are rejected, so the next plan tells of a new block again. In step 2 a budget of nine leaves
+/// seven drafts, dealt in turn; request 1 has all of its own accepted. In step 5 no block is free: both want
+/// more than their own blocks hold.
+#[test]
+fn draft_accept_reject() {
+    let mut world = World::new(SchedulerConfig::new(2, 9, 24, KvConfig::new(6, 4)));
+    world.drafting = Some(Drafting {
+        seed: 8,
+        lucky: true,
+    });
+    world
+        .add(request(1, &[11, 12, 13, 14, 15, 16], 12))
+        .unwrap();
+    world.add(request(2, &[21, 22, 23], 8)).unwrap();
+    world.run_to_quiescence();
+    expect![[r#"
+        step 0: tokens 9
+          admitted request 1: cached 0 of 6
+          admitted request 2: cached 0 of 3
+          run request 1 positions 0..6 tokens [11, 12, 13, 14, 15, 16] blocks 0+[0..2] slots [0..6] output 5..6 samples
+          run request 2 positions 0..3 tokens [21, 22, 23] blocks 0+[2] slots [8..11] output 2..3 samples
+        step 1: tokens 2 drafts 5
+          run request 1 positions 6..7 tokens [833] blocks 2+[3] slots [6..8 12..16] output 0..1 samples drafts 5
+          run request 2 positions 3..4 tokens [308] blocks 1+[] slots [11] output 0..1 samples
+        step 2: tokens 2 drafts 7
+          run request 1 positions 7..8 tokens [976] blocks 2+[4] slots [7 16..20] output 0..1 samples drafts 4
+          run request 2 positions 4..5 tokens [727] blocks 1+[3] slots [12..16] output 0..1 samples drafts 3
+        step 3: tokens 2 drafts 3
+          run request 1 positions 12..13 tokens [764] blocks 3+[5] slots [20..24] output 0..1 samples drafts 3
+          run request 2 positions 5..6 tokens [527] blocks 2+[] slots [13] output 0..1 samples
+        step 4: tokens 2 drafts 1
+          run request 1 positions 13..14 tokens [602] blocks 4+[] slots [21] output 0..1 samples
+          run request 2 positions 6..7 tokens [35] blocks 2+[] slots [14..16] output 0..1 samples drafts 1
+        step 5: tokens 2 drafts 1
+          run request 1 positions 14..15 tokens [156] blocks 4+[] slots [22..24] output 0..1 samples drafts 1
+          run request 2 positions 7..8 tokens [875] blocks 2+[] slots [15] output 0..1 samples
+        step 6: tokens 1
+          preempted request 2 for request 2: lost tokens 8, freed blocks 2, times 1
+          run request 1 positions 15..16 tokens [272] blocks 4+[] slots [23] output 0..1 samples
+        step 7: tokens 1
+          run request 1 positions 16..17 tokens [23] blocks 4+[3] slots [12] output 0..1 samples
+        step 8: tokens 5
+          admitted request 2 again: cached 4 of 9
+          run request 2 positions 4..9 tokens [727, 527, 35, 875, 488] blocks 0+[2..4 5] slots [12..16 20] output 4..5 samples
+        step 9: tokens 1
+          run request 2 positions 9..10 tokens [578] blocks 3+[] slots [21] output 0..1 samples
+    "#]]
+    .assert_eq(&world.log);
+    let commits = world.calls.iter().map(|call| format!("{call}\n"));
+    let commits: String = commits.filter(|call| call.starts_with("commit")).collect();
+    expect![[r#"
+        commit 0 1=833,drafts=5 2=308
+        commit 1 1=976,drafts=6 2=727,drafts=6
+        commit 2 1=74,743,955,796,764,drafts=3 2=527
+        commit 3 1=602 2=35,drafts=6
+        commit 4 1=156,drafts=2 2=875,drafts=18446744073709551615
+        commit 5 1=272 2=488,drafts=3
+        commit 6 1=23,drafts=2
+        commit 7 1=204,drafts=2
+        commit 8 2=578,drafts=3
+        commit 9 2=699,drafts=5
+    "#]]
+    .assert_eq(&commits);
 }

@@ -4,6 +4,7 @@ use maitre_kv::KvConfig;
 use maitre_scheduler::{NewRequest, RequestId, SchedulerConfig, replay};
 use proptest::prelude::*;
 
+use crate::drafting::Drafting;
 use crate::life::Case;
 use crate::world::World;
 
@@ -25,7 +26,7 @@ fn crowded(max_seqs: usize, spare: usize, kv: KvConfig) -> SchedulerConfig {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// No crowd, chunking, preemption, shared prefix or fork changes an answer. [`World`] compares each
+    /// No crowd, chunking, preemption, shared prefix, fork or draft changes an answer. [`World`] compares each
     /// token with the undisturbed answer; here everybody completes, in worlds as different as a request
     /// alone with room for everything and a crowd in a pool that barely holds one.
     #[test]
@@ -36,6 +37,7 @@ proptest! {
         block_size in 1..6u32,
         spare_blocks in 0..6u32,
         num_host_blocks in 0..4u32,
+        seed in any::<u64>(),
     ) {
         let prompts: Vec<(Vec<u32>, usize)> = prompts
             .into_iter()
@@ -49,6 +51,7 @@ proptest! {
             ..KvConfig::new(32_u32.div_ceil(block_size) + spare_blocks, block_size)
         };
         let mut crowd = World::new(crowded(max_seqs, spare, kv));
+        crowd.drafting = Some(Drafting { seed, lucky: true });
         for (id, (prompt, max_tokens)) in (0..).zip(&prompts) {
             crowd.add(crate::world::request(id, prompt, *max_tokens)).unwrap();
             let fork = NewRequest {
@@ -78,12 +81,17 @@ proptest! {
 /// properties are also known to be tested under preemption.
 #[test]
 fn a_long_life_in_a_tiny_pool_preempts_often_and_loses_nobody() {
-    for host in [0, 8] {
+    let drafting = Some(Drafting {
+        seed: 0,
+        lucky: true,
+    });
+    for (host, drafting) in [(0, None), (8, None), (0, drafting), (8, drafting)] {
         let kv = KvConfig {
             num_host_blocks: host,
             ..KvConfig::new(16, 4)
         };
         let mut world = World::new(SchedulerConfig::new(8, 16, 48, kv));
+        world.drafting = drafting;
         for id in 0..400 {
             let prompt: Vec<u32> = (0..1 + id as u32 % 23)
                 .map(|i| i * 31 + id as u32)

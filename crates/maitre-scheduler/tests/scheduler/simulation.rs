@@ -60,6 +60,13 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.swapped_in,
         total.copied,
         total.merged,
+        total.drafted,
+        total.drafted_behind_a_step,
+        total.short_of_tokens,
+        total.short_of_blocks,
+        total.accepted,
+        total.rejected,
+        total.ended_in_a_run,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 
 use maitre_scheduler::{
-    BlockHash, BlockId, CacheEvent, Call, NewRequest, Outcome, Refusal, RequestId, Scheduler,
-    SchedulerConfig, StepPlan, Time,
+    BlockHash, BlockId, CacheEvent, Call, NewRequest, Outcome, PlannedSpan, Refusal, RequestId,
+    Scheduler, SchedulerConfig, StepPlan, Time,
 };
 
+use crate::drafting::Drafting;
 use crate::model::{Memory, cells, is_end, undisturbed};
 
 pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: usize) -> NewRequest {
@@ -34,6 +35,8 @@ pub(crate) struct Entry {
     pub(crate) running: bool,
     pub(crate) was_admitted: bool,
     pub(crate) preemptions: u32,
+    /// What its last outcome said.
+    pub(crate) next_drafts: usize,
     pub(crate) delivered: BTreeSet<usize>,
     /// Whose prompt it waits for.
     pub(crate) parked_by: Option<(Time, u64)>,
@@ -44,6 +47,11 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn root(&self) -> u64 {
         self.request.namespace.root().0 as u64
+    }
+
+    /// Prompt and longest answer.
+    pub(crate) fn full_len(&self) -> usize {
+        self.request.prompt.len() + self.request.max_tokens
     }
 
     fn has_computed_prompt(&self) -> bool {
@@ -65,7 +73,7 @@ pub(crate) struct Mishaps {
     pub(crate) fail: Option<usize>,
     /// Every span fails.
     pub(crate) fail_all: bool,
-    /// Index of a span whose request ends early.
+    /// Index of a span whose request ends early, with some of its tokens if the index is large.
     pub(crate) finish: Option<usize>,
     /// Outcomes come in reverse, and those of cancelled requests not at all.
     pub(crate) reversed: bool,
@@ -88,6 +96,13 @@ pub(crate) struct Tally {
     pub(crate) swapped_in: u64,
     pub(crate) copied: u64,
     pub(crate) merged: u64,
+    pub(crate) drafted: u64,
+    pub(crate) drafted_behind_a_step: u64,
+    pub(crate) short_of_tokens: u64,
+    pub(crate) short_of_blocks: u64,
+    pub(crate) accepted: u64,
+    pub(crate) rejected: u64,
+    pub(crate) ended_in_a_run: u64,
 }
 
 impl Tally {
@@ -106,6 +121,13 @@ impl Tally {
         self.swapped_in += other.swapped_in;
         self.copied += other.copied;
         self.merged += other.merged;
+        self.drafted += other.drafted;
+        self.drafted_behind_a_step += other.drafted_behind_a_step;
+        self.short_of_tokens += other.short_of_tokens;
+        self.short_of_blocks += other.short_of_blocks;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.ended_in_a_run += other.ended_in_a_run;
     }
 }
 
@@ -122,6 +144,8 @@ pub(crate) struct World {
     pub(crate) ended_otherwise: BTreeSet<RequestId>,
     pub(crate) in_flight: VecDeque<StepInFlight>,
     pub(crate) memory: Memory,
+    /// Nobody drafts if there is none.
+    pub(crate) drafting: Option<Drafting>,
     /// The names in the prefix cache, by its events.
     mirror: HashSet<BlockHash>,
     num_added: u64,
@@ -140,6 +164,7 @@ impl World {
             ended_otherwise: BTreeSet::new(),
             in_flight: VecDeque::new(),
             memory: Memory::new(&config),
+            drafting: None,
             mirror: HashSet::new(),
             num_added: 0,
         }
@@ -180,6 +205,7 @@ impl World {
             running: false,
             was_admitted: false,
             preemptions: 0,
+            next_drafts: 0,
             delivered: BTreeSet::new(),
             parked_by: self.parent_to_wait_for(&request),
             table: Vec::new(),
@@ -275,8 +301,11 @@ impl World {
                     outcome.finished = false;
                     outcome.failed = true;
                 }
-                if mishaps.finish.is_some_and(|finish| finish % count == index) {
+                if let Some(finish) = mishaps.finish.filter(|finish| finish % count == index) {
                     outcome.finished = true;
+                    if finish >= count {
+                        outcome.tokens.truncate(finish / count - 1);
+                    }
                 }
             }
             if mishaps.reversed {
@@ -296,24 +325,12 @@ impl World {
         for (span, (table, root)) in plan.spans.iter().zip(&tables) {
             self.memory.write(span, table, *root);
         }
-        let computed = plan.spans.iter().zip(&tables);
-        let computed = computed.map(|(span, (table, _))| {
-            let entry = self.live.get(&span.request);
-            if let Some(entry) = entry {
+        for (span, (table, _)) in plan.spans.iter().zip(&tables) {
+            if let Some(entry) = self.live.get(&span.request) {
                 self.memory.check_reads(span, table, &entry.cells);
             }
-            // Nobody asks what a cancelled request would have said.
-            let token = entry.map_or(0, |entry| *entry.answer.get(entry.known).unwrap_or(&0));
-            let token = span.samples.then_some(token);
-            Outcome {
-                request: span.request,
-                tokens: token.into_iter().collect(),
-                next_drafts: 0,
-                finished: token.is_some_and(is_end),
-                failed: false,
-            }
-        });
-        let computed = computed.collect();
+        }
+        let computed = plan.spans.iter().map(|span| self.outcome(span)).collect();
         let outcomes = change(self, computed);
         for span in &plan.spans {
             let mut of_span = outcomes.iter();
@@ -334,21 +351,70 @@ impl World {
         self.check_books();
     }
 
-    fn account(&mut self, span: &maitre_scheduler::PlannedSpan, outcome: &Outcome) {
+    /// What comes of a span: the tokens that were drafted right, and the one behind them.
+    fn outcome(&self, span: &PlannedSpan) -> Outcome {
+        let mut outcome = Outcome {
+            request: span.request,
+            tokens: Vec::new(),
+            next_drafts: 0,
+            finished: false,
+            failed: false,
+        };
+        let Some(entry) = self.live.get(&span.request) else {
+            // Nobody asks what a cancelled request would have said.
+            outcome.tokens.extend(span.samples.then_some(0));
+            return outcome;
+        };
+        let (id, known) = (span.request, entry.known);
+        if span.samples {
+            let right = self
+                .drafting
+                .map_or(0, |drafting| drafting.right(id, known, span.drafts));
+            let answer = entry.answer[known..].iter();
+            outcome.tokens.extend(answer.take(right + 1));
+            outcome.finished = outcome.tokens.last().is_some_and(|&token| is_end(token));
+        }
+        if let Some(drafting) = self.drafting {
+            outcome.next_drafts = drafting.wish(id, known);
+        }
+        outcome
+    }
+
+    fn account(&mut self, span: &PlannedSpan, outcome: &Outcome) {
+        let accepted = outcome.tokens.len().saturating_sub(1);
+        let Some(entry) = self.live.get(&span.request) else {
+            return;
+        };
+        let most = entry.scheduled + accepted;
+        let kept = self.blocks_for(self.reserved(entry).max(most));
         let Some(entry) = self.live.get_mut(&span.request) else {
             return;
         };
         entry.in_flight -= span.tokens.len();
+        entry.next_drafts = outcome.next_drafts;
+        if !outcome.failed {
+            self.memory.accept(span, accepted, &entry.cells);
+            self.tally.accepted += accepted as u64;
+            self.tally.rejected += (span.drafts - accepted) as u64;
+            self.tally.ended_in_a_run += u64::from(outcome.finished && accepted < span.drafts);
+        }
         if entry.request.prompt_logits {
-            for offset in span.output_positions.clone() {
-                let new = entry.delivered.insert(span.first_position + offset);
+            let drafted = span.context_len..span.context_len + accepted;
+            let outputs = span.output_positions.clone();
+            let outputs = outputs.map(|offset| span.first_position + offset);
+            for position in outputs.chain(drafted) {
+                let new = entry.delivered.insert(position);
                 assert!(new, "logits delivered twice");
             }
         }
+        let expected = &entry.answer[entry.known..][..outcome.tokens.len()];
+        let tokens = &outcome.tokens;
+        assert_eq!(tokens, expected, "the answer depends on the request alone");
         entry.known += outcome.tokens.len();
-        if let Some(token) = outcome.tokens.first() {
-            let expected = entry.answer[entry.known - 1];
-            assert_eq!(*token, expected, "the answer depends on the request alone");
+        entry.scheduled += accepted;
+        if span.drafts > 0 {
+            // What only rejected drafts needed is given back.
+            entry.table.truncate(kept);
         }
         let (order, has_prompt) = (entry.order, entry.has_computed_prompt());
         if !outcome.failed && entry.known == entry.answer.len() {

@@ -23,8 +23,12 @@ use walk::{Partial, Record, Walk};
 /// stays in the second-level cache.
 const QUERIES: usize = 48;
 
-/// Work items per thread below which they are made smaller.
-const ITEMS_PER_THREAD: usize = 8;
+/// Queries whose sums fill the registers: an item of fewer loads each key and value for less.
+const FULL: usize = 6;
+
+/// Work items per thread below which they are made smaller, as far as they stay [`FULL`]. Each item
+/// of a span reads its keys and values once more.
+const ITEMS_PER_THREAD: usize = 4;
 
 /// Work items per thread below which contexts are split.
 const SPLIT_BELOW: usize = 2;
@@ -98,8 +102,11 @@ struct Plan {
 impl Plan {
     fn new(args: &Attend<'_>, rows: usize, threads: usize) -> Self {
         let group = args.heads / args.kv_heads;
-        let wanted = threads * ITEMS_PER_THREAD;
-        let block = (rows * args.kv_heads / wanted).clamp(1, QUERIES.div_ceil(group));
+        let pieces = rows * args.kv_heads;
+        // Rather items that are not full than threads without one.
+        let least = FULL.div_ceil(group).min(pieces / threads);
+        let block = (pieces / (threads * ITEMS_PER_THREAD)).max(least);
+        let block = block.clamp(1, QUERIES.div_ceil(group));
         let blocks = rows.div_ceil(block);
         let chunks = args.spans.iter().map(|span| {
             let seen = span.first_seen(Some(args.window))..span.context_len;

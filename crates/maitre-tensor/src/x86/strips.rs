@@ -10,6 +10,10 @@
 //! In between both matter: while the later token blocks compute on four panels, the next four are
 //! fetched ahead, so that memory does not wait for arithmetic.
 //!
+//! A few tokens more than a block holds would read each panel twice, once from memory and once from
+//! the second-level cache, and neither of the two passes keeps both busy. They pass as one tall block
+//! of half as many panels instead, and the next ones are fetched meanwhile.
+//!
 //! The walk is the same for all instruction sets; what a block computes is a [`Product`]. All here
 //! is inlined into a function for which the instructions are enabled.
 #![allow(unsafe_code)]
@@ -28,13 +32,23 @@ use crate::weight::layout::{LANES, LINE, Layout};
 /// Panels of a full strip.
 pub(super) const PANELS: usize = 4;
 
-/// Most tokens of a block of any product.
+/// Panels of a strip that a tall block passes.
+const TALL_PANELS: usize = 2;
+
+/// Most tokens of one of several blocks, of any product.
 pub(super) const TOKENS: usize = 6;
 
 /// How an instruction set and a weight format turn tokens and panels into finished sums.
 pub(super) trait Product {
-    /// Most tokens of a block, [`TOKENS`] or fewer.
+    /// Most tokens of one of several blocks, [`TOKENS`] or fewer.
     const TOKENS: usize;
+
+    /// Most tokens of a block that is the only one: up to one more than [`TOKENS`].
+    const ALONE: usize = Self::TOKENS;
+
+    /// Most tokens of a block of [`TALL_PANELS`], up to 12; none if this is not above
+    /// [`Product::ALONE`].
+    const TALL: usize = 0;
 
     /// The sums of a panel's features.
     type Sums: Lanes;
@@ -121,9 +135,11 @@ pub(super) unsafe fn tile<F: Product>(
     let pair = 1 + usize::from(args.weight.layout.gated);
     let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
     let mut first = panels.start;
+    let is_tall = (F::ALONE + 1..=F::TALL).contains(&out.rows().len());
+    let full = if is_tall { TALL_PANELS } else { PANELS };
     while first < panels.end {
-        let count = if panels.end - first >= PANELS {
-            PANELS
+        let count = if panels.end - first >= full {
+            full
         } else {
             pair
         };
@@ -136,6 +152,8 @@ pub(super) unsafe fn tile<F: Product>(
         // SAFETY: promised by the caller.
         unsafe {
             match count {
+                TALL_PANELS if is_tall => strip.run_tall::<F, TALL_PANELS>(out, scratch),
+                _ if is_tall => strip.run_tall::<F, 1>(out, scratch),
                 PANELS => strip.run::<F, PANELS>(out, scratch),
                 2 => strip.run::<F, 2>(out, scratch),
                 _ => strip.run::<F, 1>(out, scratch),
@@ -165,7 +183,10 @@ impl Strip<'_> {
         scratch: &mut Scratch,
     ) {
         let rows = out.rows();
-        let blocks = rows.len().div_ceil(F::TOKENS);
+        let blocks = match rows.len() {
+            few if few <= F::ALONE => few.min(1),
+            many => many.div_ceil(F::TOKENS),
+        };
         for index in 0..blocks {
             let first = rows.start + rows.len() * index / blocks;
             let count = rows.start + rows.len() * (index + 1) / blocks - first;
@@ -178,8 +199,38 @@ impl Strip<'_> {
                     3 => self.block::<F, 3, P>(first, ahead, out, scratch),
                     4 => self.block::<F, 4, P>(first, ahead, out, scratch),
                     5 => self.block::<F, 5, P>(first, ahead, out, scratch),
+                    7 if F::ALONE > TOKENS => self.block::<F, 7, P>(first, ahead, out, scratch),
                     _ => self.block::<F, TOKENS, P>(first, ahead, out, scratch),
                 }
+            }
+        }
+    }
+
+    /// All token rows of the tile, as one tall block.
+    ///
+    /// # Safety
+    ///
+    /// As [`tile`], and `P` is the number of panels; there are 7 to 12 rows.
+    #[inline(always)]
+    unsafe fn run_tall<F: Product, const P: usize>(
+        &self,
+        out: &mut Rect<'_, f32>,
+        scratch: &mut Scratch,
+    ) {
+        let first = out.rows().start;
+        let ahead = self.next.map_or(Ahead::NONE, |next| Ahead {
+            start: next.as_ptr(),
+            lines: P,
+        });
+        // SAFETY: promised by the caller.
+        unsafe {
+            match out.rows().len() {
+                7 => self.block::<F, 7, P>(first, ahead, out, scratch),
+                8 => self.block::<F, 8, P>(first, ahead, out, scratch),
+                9 => self.block::<F, 9, P>(first, ahead, out, scratch),
+                10 => self.block::<F, 10, P>(first, ahead, out, scratch),
+                11 => self.block::<F, 11, P>(first, ahead, out, scratch),
+                _ => self.block::<F, 12, P>(first, ahead, out, scratch),
             }
         }
     }

@@ -98,6 +98,27 @@ proptest! {
 }
 
 #[test]
+fn each_small_number_of_rows_gives_each_row_its_bits() {
+    // Full strips and what is left of one; deep enough to be fetched ahead.
+    let (cols, features, most) = (70, 203, 26);
+    let x = noise(7, most * cols);
+    for format in FORMATS {
+        let (packed, _) = weight(8, features, cols, format);
+        for backend in backends(2) {
+            let row = |x| bits(&linear(&backend, x, &packed, None));
+            let alone: Vec<_> = x.chunks_exact(cols).flat_map(row).collect();
+            for rows in 1..=most {
+                let together = bits(&linear(&backend, &x[..rows * cols], &packed, None));
+                assert!(
+                    together == alone[..rows * features],
+                    "{format}, {rows} rows"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn equals_candle() {
     let (rows, cols, features) = (37, 300, 65);
     let x = noise(1, rows * cols);

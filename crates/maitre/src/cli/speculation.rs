@@ -9,7 +9,8 @@ use super::source::{self, BUNDLED};
 /// How several tokens of an answer come from one step.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SpeculationArgs {
-    /// Who drafts tokens that the model verifies several at a time. Answers are the same whatever is chosen.
+    /// Who drafts tokens that the model verifies several at a time. Answers are the same whatever is chosen
+    /// (unless --accept says otherwise).
     #[arg(long, default_value = "auto", value_name = "WHO")]
     speculate: SpeculateArg,
     /// A smaller model of the same vocabulary that drafts: `bundled`, a directory in Hugging Face's layout,

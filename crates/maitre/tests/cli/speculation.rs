@@ -35,6 +35,14 @@ fn an_answer_is_the_same_whoever_drafts_it() {
             let drafted = answer(&[choice, &["--speculate", who]].concat());
             assert_eq!(drafted["token_ids"], plain["token_ids"], "{who} {choice:?}");
             assert_eq!(drafted["text"], plain["text"], "{who} {choice:?}");
+            if who == "draft" {
+                let count = |name: &str| drafted["usage"][name].as_u64().unwrap();
+                let (drafted, accepted) = (count("drafted_tokens"), count("accepted_tokens"));
+                assert!(
+                    0 < accepted && accepted < drafted,
+                    "{accepted} of {drafted}"
+                );
+            }
         }
     }
 }

@@ -46,11 +46,14 @@ impl Lanes for __m512 {
 /// The floating-point formats.
 ///
 /// Six tokens: with four panels of sums, four of weights and one word they fill the 32 registers
-/// without spilling.
+/// without spilling. A seventh token spills a little, and costs less than a second pass; beyond it,
+/// twelve tokens with two panels are as many sums again.
 struct Floats<D>(D);
 
 impl<D: Dot<Sums = __m512>> Product for Floats<D> {
     const TOKENS: usize = TOKENS;
+    const ALONE: usize = TOKENS + 1;
+    const TALL: usize = 2 * TOKENS;
 
     type Sums = __m512;
 
@@ -79,6 +82,8 @@ struct PerToken;
 
 impl Product for PerToken {
     const TOKENS: usize = TOKENS;
+    const ALONE: usize = TOKENS + 1;
+    const TALL: usize = 2 * TOKENS;
 
     type Sums = __m512;
 
