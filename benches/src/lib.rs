@@ -2,6 +2,8 @@
 //! is shown beside the limit of the machine.
 
 mod bench;
+pub mod repeats;
+pub mod speculation;
 pub mod texts;
 mod work;
 

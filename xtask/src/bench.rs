@@ -5,6 +5,7 @@ mod contestant;
 mod kernels;
 mod peers;
 mod roofline;
+mod speculation;
 
 use std::path::PathBuf;
 
@@ -16,8 +17,9 @@ use crate::cargo::{cargo, finish, program, target_directory};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// `kernels [--full] [FILTER]` holds the kernels against the limits of this machine; `peers`
-    /// holds Maitre against another engine (see `peers --help`); anything else goes to `maitre
-    /// bench`, for example `--target in-process --concurrency 1,4,16`.
+    /// holds Maitre against another engine (see `peers --help`); `speculation` holds what drafts gain
+    /// against what they should (see `speculation --help`); anything else goes to `maitre bench`,
+    /// for example `--target in-process --concurrency 1,4,16`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -26,6 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let words = &arguments.arguments;
     match words.first().map(String::as_str) {
         Some("kernels") => kernels::run(&kernels::Arguments::parse_from(words)),
+        Some("speculation") => speculation::run(&speculation::Arguments::parse_from(words)),
         Some("peers") => peers::run(&peers::Arguments::parse_from(words)),
         _ => finish(program(build_maitre()?).arg("bench").args(words)),
     }

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use crate::cpu::cpu_seconds;
 use crate::report::{Report, Run};
 use crate::statistics::{Observation, Statistics};
-use crate::{BenchError, BenchRequest, Clock, ModelFacts, RequestError, Target, Workload};
+use crate::{BenchError, BenchRequest, Clock, ModelFacts, Prompts, RequestError, Target, Workload};
 
 /// Counted like a status code: an answer that ended well with another length than asked for.
 const WRONG_LENGTH: &str = "WRONG_LENGTH";
@@ -24,6 +24,8 @@ const WRONG_LENGTH: &str = "WRONG_LENGTH";
 pub struct Settings {
     /// The requests.
     pub workload: Workload,
+    /// What is asked, one after the other; `None` = random tokens.
+    pub prompts: Option<Prompts>,
     /// One run for each: how many users at once.
     pub concurrency: Vec<usize>,
     /// Requests before each run that are not counted.
@@ -40,7 +42,7 @@ impl Settings {
         }
         self.concurrency
             .iter()
-            .try_for_each(|&users| self.workload.check(model, users))
+            .try_for_each(|&users| self.workload.check(self.prompts.as_ref(), model, users))
     }
 }
 
@@ -60,17 +62,23 @@ pub async fn measure(
     let model = target.model();
     settings.check(&model)?;
     let mut runs = Vec::with_capacity(settings.concurrency.len());
+    let mut asked = 0;
     for (level, &users) in settings.concurrency.iter().enumerate() {
         let phase = level as u64 * 2;
-        let phase_of = |phase, requests| Phase {
-            target,
-            clock,
-            workload: &settings.workload,
-            vocab_size: model.vocab_size,
-            phase,
-            requests,
-            next: AtomicUsize::new(0),
-            tally: Mutex::default(),
+        let mut phase_of = |phase, requests| {
+            let asked_before = asked;
+            asked += requests;
+            Phase {
+                target,
+                clock,
+                settings,
+                vocab_size: model.vocab_size,
+                phase,
+                asked_before,
+                requests,
+                next: AtomicUsize::new(0),
+                tally: Mutex::default(),
+            }
         };
         phase_of(phase, settings.warmup_requests)
             .drive(users.min(settings.warmup_requests))
@@ -89,6 +97,7 @@ pub async fn measure(
 struct Tally {
     statistics: Statistics,
     completed: usize,
+    input_tokens: usize,
     output_tokens: usize,
     errors: BTreeMap<String, usize>,
 }
@@ -97,9 +106,10 @@ struct Tally {
 struct Phase<'a> {
     target: &'a dyn Target,
     clock: &'a dyn Clock,
-    workload: &'a Workload,
+    settings: &'a Settings,
     vocab_size: usize,
     phase: u64,
+    asked_before: usize,
     requests: usize,
     next: AtomicUsize,
     tally: Mutex<Tally>,
@@ -120,7 +130,6 @@ impl Phase<'_> {
             .tally
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        let input_tokens = tally.completed * self.workload.input_tokens;
         let per_second = |count: usize| match duration.as_secs_f64() {
             0.0 => 0.0,
             seconds => count as f64 / seconds,
@@ -131,11 +140,11 @@ impl Phase<'_> {
             completed: tally.completed,
             errors: tally.errors,
             duration_s: duration.as_secs_f64(),
-            input_tokens,
+            input_tokens: tally.input_tokens,
             output_tokens: tally.output_tokens,
             requests_per_second: per_second(tally.completed),
             output_tokens_per_second: per_second(tally.output_tokens),
-            total_tokens_per_second: per_second(tally.output_tokens + input_tokens),
+            total_tokens_per_second: per_second(tally.output_tokens + tally.input_tokens),
             ttft_ms: tally.statistics.ttft.percentiles(),
             tpot_ms: tally.statistics.tpot.percentiles(),
             itl_ms: tally.statistics.itl.percentiles(),
@@ -148,18 +157,31 @@ impl Phase<'_> {
         join_all((0..users).map(|_| self.user())).await;
     }
 
+    fn request(&self, index: usize) -> BenchRequest {
+        let workload = &self.settings.workload;
+        match &self.settings.prompts {
+            None => workload.request(self.vocab_size, self.phase, index),
+            Some(prompts) => BenchRequest {
+                prompt: prompts.prompt(self.asked_before + index),
+                output_tokens: workload.output_tokens,
+            },
+        }
+    }
+
     async fn user(&self) {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.requests {
                 return;
             }
-            let request = self.workload.request(self.vocab_size, self.phase, index);
+            let request = self.request(index);
+            let input_tokens = request.prompt.len();
             let outcome = observe(self.target, self.clock, request).await;
             let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
             match outcome {
                 Ok(seen) => {
                     tally.completed += 1;
+                    tally.input_tokens += input_tokens;
                     tally.output_tokens += seen.tokens;
                     tally.statistics.record(&seen);
                 }

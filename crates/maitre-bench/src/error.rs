@@ -41,6 +41,17 @@ pub enum BenchError {
         /// Tokens of prompt and answer together.
         max_model_len: usize,
     },
+    /// The file of prompts is of no use.
+    #[error(
+        "cannot use the prompts in {file}: {reason}; expected one JSON text a line, or an object with a \
+         text under `prompt`"
+    )]
+    Prompts {
+        /// The file.
+        file: String,
+        /// What is wrong, with the number of the line.
+        reason: String,
+    },
     /// Nobody answers, or not as Maitre does.
     #[error("cannot use {address} as a target ({reason}): is `maitre serve` running there?")]
     Connect {

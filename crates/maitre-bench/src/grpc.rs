@@ -11,7 +11,7 @@ use maitre_proto::v1::stream_generate_request::Input;
 use maitre_proto::v1::stream_generate_response::Event;
 use maitre_proto::v1::{
     GetModelRequest, SamplingParams, StoppingParams, StreamGenerateRequest, StreamGenerateResponse,
-    TokenIds,
+    TokenIds, TokenizeRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -81,6 +81,19 @@ impl Target for GrpcTarget {
 
     fn model(&self) -> ModelFacts {
         self.model.clone()
+    }
+
+    fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, RequestError>> {
+        let mut client = self.clients[0].clone();
+        let request = TokenizeRequest {
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        async move {
+            let answer = client.tokenize(request).await.map_err(failure)?;
+            Ok(answer.into_inner().token_ids)
+        }
+        .boxed()
     }
 
     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>> {

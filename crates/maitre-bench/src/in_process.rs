@@ -38,6 +38,13 @@ impl Target for InProcessTarget {
         true
     }
 
+    fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, RequestError>> {
+        let tokens = self.engine.tokenizer().encode(text);
+        let tokens =
+            tokens.map_err(|error| RequestError::new("INVALID_ARGUMENT", error.to_string()));
+        async { tokens }.boxed()
+    }
+
     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>> {
         async move {
             let answer = self

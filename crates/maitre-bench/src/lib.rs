@@ -28,6 +28,9 @@
 //!     fn model(&self) -> ModelFacts {
 //!         ModelFacts { name: "none".into(), vocab_size: 100, max_model_len: 64 }
 //!     }
+//!     fn tokenize(&self, _text: &str) -> BoxFuture<'_, Result<Vec<u32>, RequestError>> {
+//!         async { Ok(vec![0]) }.boxed()
+//!     }
 //!     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>> {
 //!         let tokens = stream::iter((0..request.output_tokens).map(|_| Ok(1))).boxed();
 //!         async move { Ok(tokens) }.boxed()
@@ -39,7 +42,7 @@
 //! }
 //!
 //! let workload = Workload { input_tokens: 8, output_tokens: 4, requests: None, seed: 0 };
-//! let settings = Settings { workload, concurrency: vec![1, 2], warmup_requests: 1 };
+//! let settings = Settings { workload, prompts: None, concurrency: vec![1, 2], warmup_requests: 1 };
 //! let report = measure(&Instant, &Frozen, &settings, |_| {}).now_or_never().unwrap()?;
 //! assert_eq!(report.runs[1].output_tokens, 8 * 4);
 //! # Ok::<(), maitre_bench::BenchError>(())
@@ -53,6 +56,7 @@ mod error;
 mod grpc;
 mod in_process;
 mod plot;
+mod prompts;
 mod report;
 mod statistics;
 mod table;
@@ -65,6 +69,7 @@ pub use closed_loop::{Settings, measure};
 pub use error::BenchError;
 pub use grpc::GrpcTarget;
 pub use in_process::InProcessTarget;
+pub use prompts::{PromptFile, Prompts};
 pub use report::{Report, Run};
 pub use statistics::Percentiles;
 pub use target::{BenchRequest, ModelFacts, RequestError, Target, TokenStream};

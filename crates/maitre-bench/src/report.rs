@@ -6,6 +6,7 @@
 //! schema           "maitre.bench/1"; a change of meaning changes the number
 //! target, model    what was measured
 //! workload         {input_tokens, output_tokens, requests (null = by concurrency), seed}
+//! prompts          how many were asked in turn instead of random ones of input_tokens, or null
 //! warmup_requests  before each run, not counted
 //! runs[]           one for each concurrency:
 //!   concurrency, requests, completed, errors {CODE: count}, duration_s,
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::{BenchError, Percentiles, Settings, Workload, plot};
+use crate::{BenchError, Percentiles, Prompts, Settings, Workload, plot};
 
 /// A finished measurement. Displayed, it is an aligned table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +37,8 @@ pub struct Report {
     pub model: String,
     /// What was asked.
     pub workload: Workload,
+    /// Prompts of a file that were asked in turn; `None` = random ones.
+    pub prompts: Option<usize>,
     /// Requests before each run that are not counted.
     pub warmup_requests: usize,
     /// One for each concurrency, in the order they were measured.
@@ -87,6 +90,7 @@ impl Report {
             target,
             model,
             workload,
+            prompts: settings.prompts.as_ref().map(Prompts::count),
             warmup_requests,
             runs,
         }

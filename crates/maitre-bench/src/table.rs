@@ -24,11 +24,13 @@ const HEADINGS: [&str; 14] = [
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let workload = &self.workload;
-        writeln!(
-            f,
-            "{} at {}: {} input and {} output tokens a request, latencies in ms",
-            self.model, self.target, workload.input_tokens, workload.output_tokens
-        )?;
+        write!(f, "{} at {}: ", self.model, self.target)?;
+        match self.prompts {
+            None => write!(f, "{} input", workload.input_tokens)?,
+            Some(prompts) => write!(f, "{prompts} prompts in turn")?,
+        }
+        let output = workload.output_tokens;
+        writeln!(f, " and {output} output tokens a request, latencies in ms")?;
         let rows: Vec<[String; 14]> = self.runs.iter().map(cells).collect();
         let widths: [usize; 14] = std::array::from_fn(|column| {
             let cells = rows.iter().map(|row| row[column].len());

@@ -20,6 +20,9 @@ pub trait Target: Sync {
         false
     }
 
+    /// The tokens of a text, control tokens parsed: what it would be asked with as a prompt.
+    fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, RequestError>>;
+
     /// Sends one request. Greedy sampling, and no end before `output_tokens`.
     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>>;
 }

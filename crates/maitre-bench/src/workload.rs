@@ -1,9 +1,10 @@
-//! What the users ask: prompts of random tokens, the same for the same seed.
+//! What the users ask: prompts of random tokens, the same for the same seed, unless there are
+//! [`Prompts`] from a file.
 //!
 //! Random ids cost a model what text costs, need no tokenizer, and no two prompts share a prefix,
 //! so that a prefix cache neither helps nor hides.
 
-use crate::{BenchError, BenchRequest, ModelFacts};
+use crate::{BenchError, BenchRequest, ModelFacts, Prompts};
 
 /// Requests per user when their number is not given; with fewer, starting and ending weigh too much.
 const REQUESTS_PER_USER: usize = 4;
@@ -13,7 +14,7 @@ const FEWEST_REQUESTS: usize = 8;
 /// The requests of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Workload {
-    /// Tokens of each prompt.
+    /// Tokens of each prompt, where they are random.
     pub input_tokens: usize,
     /// Tokens of each answer, exactly.
     pub output_tokens: usize,
@@ -34,8 +35,14 @@ impl Workload {
         })
     }
 
-    pub(crate) fn check(&self, model: &ModelFacts, concurrency: usize) -> Result<(), BenchError> {
-        let (input_tokens, output_tokens) = (self.input_tokens, self.output_tokens);
+    pub(crate) fn check(
+        &self,
+        prompts: Option<&Prompts>,
+        model: &ModelFacts,
+        concurrency: usize,
+    ) -> Result<(), BenchError> {
+        let input_tokens = prompts.map_or(self.input_tokens, Prompts::longest);
+        let output_tokens = self.output_tokens;
         for (setting, given) in [
             ("input-tokens", input_tokens),
             ("output-tokens", output_tokens),
@@ -69,7 +76,7 @@ impl Workload {
         Ok(())
     }
 
-    /// Request `index` of `phase`. Phases (warm-up, each run) never share a prompt.
+    /// Request `index` of `phase` with random tokens. Phases (warm-up, each run) never share a prompt.
     pub(crate) fn request(&self, vocab_size: usize, phase: u64, index: usize) -> BenchRequest {
         let mut random = Random(mix(mix(mix(self.seed) ^ phase) ^ index as u64));
         let prompt = (0..self.input_tokens)
@@ -152,7 +159,7 @@ mod tests {
             input_tokens: 98,
             ..WORKLOAD
         };
-        assert!(good.check(&model, 4).is_ok());
+        assert!(good.check(None, &model, 4).is_ok());
         let cases = [
             (
                 Workload {
@@ -198,7 +205,7 @@ mod tests {
             ),
         ];
         for (workload, expected) in cases {
-            let message = workload.check(&model, 4).unwrap_err().to_string();
+            let message = workload.check(None, &model, 4).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -4,7 +4,9 @@
 mod virtual_time;
 
 use expect_test::expect;
-use maitre_bench::{BenchError, Percentiles, Report, Settings, Workload, measure};
+use maitre_bench::{
+    BenchError, Percentiles, PromptFile, Prompts, Report, Settings, Workload, measure,
+};
 use virtual_time::{Script, ScriptedTarget, VirtualClock};
 
 fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Settings {
@@ -16,6 +18,7 @@ fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Set
     };
     Settings {
         workload,
+        prompts: None,
         concurrency: concurrency.to_vec(),
         warmup_requests: 0,
     }
@@ -235,4 +238,54 @@ fn the_files_have_the_documented_names() {
         report.write(&blocked),
         Err(BenchError::Write { .. })
     ));
+}
+
+/// Prompts of one token a character, through a file.
+fn prompts(clock: &VirtualClock, lines: &str) -> Prompts {
+    let target = ScriptedTarget::new(clock, |_| evenly(1, 1, 1));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines).unwrap();
+    let file = PromptFile::read(file.path()).unwrap();
+    clock.run(file.tokens(&target)).unwrap()
+}
+
+#[test]
+fn prompts_are_asked_in_turn_and_counted_as_they_are() {
+    let clock = VirtualClock::default();
+    let settings = Settings {
+        prompts: Some(prompts(&clock, "\"a\"\n\"bb\"\n{\"prompt\": \"ccc\"}\n")),
+        warmup_requests: 1,
+        ..settings(2, 4, &[1, 2])
+    };
+    let (report, target) = report(&settings, |_| evenly(10, 5, 2));
+    let seen = target.seen.lock().unwrap();
+    let lengths: Vec<usize> = seen.iter().map(|request| request.prompt.len()).collect();
+    // A warm-up, four requests, and both once more.
+    assert_eq!(lengths, [1, 2, 3, 1, 2, 3, 1, 2, 3, 1]);
+    assert_eq!(seen[1].prompt, [u32::from(b'b'); 2]);
+    assert!(seen.iter().all(|request| request.output_tokens == 2));
+    assert_eq!(
+        (report.runs[0].input_tokens, report.runs[1].input_tokens),
+        (8, 7)
+    );
+    assert_eq!(report.prompts, Some(3));
+    let heading = "fake at scripted: 3 prompts in turn and 2 output tokens a request";
+    assert!(report.to_string().starts_with(heading), "{report}");
+}
+
+#[test]
+fn a_prompt_that_is_too_long_is_refused_before_anything_is_asked() {
+    let clock = VirtualClock::default();
+    let long = "x".repeat(99);
+    let settings = Settings {
+        prompts: Some(prompts(&clock, &format!("\"a\"\n\"{long}\""))),
+        ..settings(2, 4, &[1])
+    };
+    let target = ScriptedTarget::new(&clock, |_| evenly(1, 1, 2));
+    let refused = clock.run(measure(&target, &clock, &settings, |_| {}));
+    let message = refused.unwrap_err().to_string();
+    assert!(
+        message.starts_with("99 input and 2 output tokens"),
+        "{message}"
+    );
 }

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use maitre_bench::{
-    BenchError, GrpcTarget, InProcessTarget, MonotonicClock, Report, Settings, Target, Workload,
-    measure,
+    BenchError, GrpcTarget, InProcessTarget, MonotonicClock, PromptFile, Report, Settings, Target,
+    Workload, measure,
 };
 use maitre_engine::{Engine, EngineBuilder, ModelSource};
 use maitre_server::{Listeners, Server};
@@ -48,6 +48,7 @@ fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Set
     };
     Settings {
         workload,
+        prompts: None,
         concurrency: concurrency.to_vec(),
         warmup_requests: 1,
     }
@@ -75,6 +76,26 @@ async fn answers_have_the_asked_length_and_every_gap_is_seen() {
             assert!(run.output_tokens_per_second > 0.0);
         }
     }
+}
+
+#[tokio::test]
+async fn both_read_prompts_as_the_same_tokens() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let chat = "\"<|im_start|>user\\nHello!<|im_end|>\"\n\"A table for two.\"\n";
+    std::fs::write(file.path(), chat).unwrap();
+    let file = PromptFile::read(file.path()).unwrap();
+    let engine = engine().build().unwrap();
+    let local = InProcessTarget::new(engine.clone());
+    let prompts = file.tokens(&local).await.unwrap();
+    let remote = GrpcTarget::connect(&serve(engine.clone()).await).await;
+    assert_eq!(file.tokens(&remote.unwrap()).await.unwrap(), prompts);
+    let settings = Settings {
+        prompts: Some(prompts),
+        ..settings(5, 4, &[2])
+    };
+    let [remote, local] = both(engine, &settings).await;
+    assert!(remote.is_complete() && local.is_complete(), "{remote}");
+    assert_eq!(remote.runs[0].input_tokens, local.runs[0].input_tokens);
 }
 
 #[tokio::test]

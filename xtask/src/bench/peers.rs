@@ -15,13 +15,16 @@ use super::contestant::{Batched, Contestant, Warm};
 use super::roofline::{Machine, Shape};
 use crate::cargo::{root, target_directory};
 
+/// The model that needs no folder.
+const BUNDLED: &str = "bundled";
+
 /// Maitre beside another engine: pairs of measurements, their ratio, and its 95 % bound.
 ///
 /// The same number of threads, the same prompts' lengths, the prompts' time included for both.
 #[derive(Debug, clap::Parser)]
 #[command(name = "cargo xtask bench peers")]
 pub(crate) struct Arguments {
-    /// The model, a directory in Hugging Face's layout.
+    /// The model, a directory in Hugging Face's layout, or `bundled` (with --against only).
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Dtype of Maitre's weights.
@@ -64,6 +67,15 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["vllm_python", "llama_batched_bench"]
     )]
     against: Option<String>,
+    /// Ask both the prompts of this file in turn, instead of random ones of --input-tokens; see `maitre
+    /// bench --prompts`. There is no workload of one long prompt then.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "against",
+        conflicts_with_all = ["input_tokens", "vllm_python", "llama_batched_bench"]
+    )]
+    prompts: Option<PathBuf>,
     /// Threads of each.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = positive)]
     threads: usize,
@@ -95,7 +107,7 @@ fn positive(text: &str) -> Result<usize, String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Workload {
     pub(super) users: usize,
-    /// Tokens of each prompt.
+    /// Tokens of each prompt; 0: those of a file, which nobody here has counted.
     pub(super) input: usize,
     /// Tokens of each answer.
     pub(super) output: usize,
@@ -115,7 +127,10 @@ impl Workload {
 
     /// `USERS x INPUT -> OUTPUT`.
     fn name(&self) -> String {
-        format!("{} x {} -> {}", self.users, self.input, self.output)
+        match self.input {
+            0 => format!("{} x file -> {}", self.users, self.output),
+            input => format!("{} x {input} -> {}", self.users, self.output),
+        }
     }
 }
 
@@ -132,7 +147,7 @@ struct Pair {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let shape = Shape::read(&arguments.model)?;
+    let shape = Shape::read(&arguments.model_folder()?)?;
     let logs = target_directory().join("bench-peers");
     fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
     let maitre = arguments.maitre(&arguments.with)?;
@@ -164,11 +179,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 impl Arguments {
+    fn is_bundled(&self) -> bool {
+        self.model.as_os_str() == BUNDLED
+    }
+
+    /// Where the model's shape is to be read.
+    fn model_folder(&self) -> Result<PathBuf> {
+        if !self.is_bundled() {
+            return Ok(self.model.clone());
+        }
+        ensure!(
+            self.against.is_some(),
+            "`bundled` is no directory that another engine could read; it goes with --against"
+        );
+        Ok(root().join("crates/maitre-bundled/model/target"))
+    }
+
     /// The release build of Maitre with these flags beside the common ones, to be asked line by line.
     fn maitre(&self, flags: &str) -> Result<Command> {
         let mut command = Command::new(super::build_maitre()?);
         command.args(["bench", "--target", "in-process", "--line-by-line"]);
-        command.arg("--model").arg(absolute(&self.model)?);
+        command.arg("--model");
+        match self.is_bundled() {
+            true => command.arg(BUNDLED),
+            false => command.arg(absolute(&self.model)?),
+        };
+        if let Some(prompts) = &self.prompts {
+            command.arg("--prompts").arg(absolute(prompts)?);
+        }
         command.args(["--dtype", &self.dtype]);
         command.args(["--threads", &self.threads.to_string()]);
         command.args(flags.split_ascii_whitespace());
@@ -205,16 +243,18 @@ impl Arguments {
     }
 
     fn workloads(&self) -> impl Iterator<Item = Workload> {
-        let crowds = self.users.iter().map(|&users| Workload {
+        let has_prompts = self.prompts.is_some();
+        let crowds = self.users.iter().map(move |&users| Workload {
             users,
-            input: self.input_tokens,
+            input: if has_prompts { 0 } else { self.input_tokens },
             output: self.output_tokens,
         });
-        crowds.chain([Workload {
+        let prefill = (!has_prompts).then_some(Workload {
             users: 1,
             input: self.prefill_tokens,
             output: 1,
-        }])
+        });
+        crowds.chain(prefill)
     }
 }
 
@@ -279,5 +319,48 @@ fn print_table(peer: &str, records: &[Record], shape: &Shape, machine: Machine) 
             median(&ratios),
             lower_bound(&ratios)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn prompts_of_a_file_take_the_place_of_random_ones() {
+        let names = |line: &str| -> Vec<String> {
+            let arguments = parse(line).unwrap();
+            arguments.workloads().map(|it| it.name()).collect()
+        };
+        assert_eq!(
+            names("peers --model m --against= --users 1,8"),
+            ["1 x 16 -> 32", "8 x 16 -> 32", "1 x 1024 -> 1"]
+        );
+        assert_eq!(
+            names("peers --model m --against= --users 1,8 --prompts f"),
+            ["1 x file -> 32", "8 x file -> 32"]
+        );
+        for line in [
+            "peers --model m --vllm-python p --prompts f",
+            "peers --model m --against= --prompts f --input-tokens 3",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_bundled_model_is_held_against_itself_only() {
+        let folder = parse("peers --model bundled --against=")
+            .unwrap()
+            .model_folder();
+        Shape::read(&folder.unwrap()).unwrap();
+        let other = parse("peers --model bundled --vllm-python p").unwrap();
+        assert!(other.model_folder().is_err());
     }
 }

@@ -112,7 +112,7 @@ impl Shape {
     }
 
     /// Seconds of the whole workload at the limit: its prompts at once, then a step for each further
-    /// token.
+    /// token. Prompts of unknown length count as read with the weights.
     pub(super) fn seconds(&self, workload: Workload, machine: Machine) -> f64 {
         let users = workload.users as u64;
         let step = |tokens: u64| {

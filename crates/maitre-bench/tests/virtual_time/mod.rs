@@ -120,6 +120,12 @@ impl Target for ScriptedTarget {
         }
     }
 
+    /// A token for each character.
+    fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, RequestError>> {
+        let tokens = text.chars().map(u32::from).collect();
+        async move { Ok(tokens) }.boxed()
+    }
+
     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>> {
         let index = {
             let mut seen = self.seen.lock().unwrap();

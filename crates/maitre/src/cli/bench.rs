@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use maitre::bench::{
-    Address, GrpcTarget, InProcessTarget, MonotonicClock, Settings, Target, Workload, measure,
-    parse_concurrency,
+    Address, GrpcTarget, InProcessTarget, MonotonicClock, PromptFile, Settings, Target, Workload,
+    measure, parse_concurrency,
 };
 
 use super::model::ModelArgs;
@@ -28,6 +28,10 @@ pub(crate) struct BenchArgs {
     /// Tokens of each prompt.
     #[arg(long, default_value_t = 16, value_name = "N")]
     input_tokens: usize,
+    /// Prompts to ask in turn instead of random ones of --input-tokens: one JSON text a line, or an
+    /// object with a text under `prompt`. Control tokens such as <|im_start|> are parsed.
+    #[arg(long, value_name = "FILE", conflicts_with = "input_tokens")]
+    prompts: Option<PathBuf>,
     /// Tokens of each answer.
     #[arg(long, default_value_t = 64, value_name = "N")]
     output_tokens: usize,
@@ -64,12 +68,19 @@ fn list(text: &str) -> Result<List, String> {
 }
 
 pub(crate) async fn run(args: BenchArgs) -> Result<()> {
+    // A file of no use is told before a model is loaded.
+    let prompts = args.prompts.as_deref();
+    let prompts = prompts.map(PromptFile::read).transpose()?;
     let target: Box<dyn Target> = match &args.target {
         Address::Grpc(authority) => Box::new(GrpcTarget::connect(authority).await?),
         Address::InProcess => Box::new(InProcessTarget::new(args.model.engine().await?)),
     };
+    let prompts = match &prompts {
+        None => None,
+        Some(file) => Some(file.tokens(target.as_ref()).await?),
+    };
     if args.line_by_line {
-        return line_by_line::run(target.as_ref(), args.model.threads()).await;
+        return line_by_line::run(target.as_ref(), prompts, args.model.threads()).await;
     }
     let settings = Settings {
         workload: Workload {
@@ -78,6 +89,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
             requests: args.requests,
             seed: args.model.seed.unwrap_or(0),
         },
+        prompts,
         concurrency: args.concurrency.0.clone(),
         warmup_requests: args.warmup_requests,
     };

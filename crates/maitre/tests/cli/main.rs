@@ -203,8 +203,13 @@ fn bad_usage_is_exit_code_2() {
 
 /// A warm engine that is asked `lines`.
 fn bench_line_by_line(lines: &str) -> Output {
+    bench_line_by_line_with(&[], lines)
+}
+
+fn bench_line_by_line_with(flags: &[&str], lines: &str) -> Output {
     let mut engine = Command::new(env!("CARGO_BIN_EXE_maitre"))
         .args(["bench", "--line-by-line", "--threads", "1"])
+        .args(flags)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -240,6 +245,66 @@ fn bench_answers_line_by_line() {
         })
         .collect();
     assert_eq!(names, ["read", "f32", "bf16", "int8"]);
+}
+
+#[test]
+fn bench_asks_the_prompts_of_a_file() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("prompts.jsonl");
+    fs::write(
+        &file,
+        "\"Hello\"\n{\"prompt\": \"A table for two, please.\"}\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    let flags = [
+        "--concurrency",
+        "1",
+        "--output-tokens",
+        "3",
+        "--requests",
+        "4",
+    ];
+    let output = maitre(&[&["bench", "--json", "--prompts", file][..], &flags].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["prompts"], 2);
+    assert_eq!(report["runs"][0]["output_tokens"], 12);
+
+    let output = bench_line_by_line_with(&["--prompts", file], "2 0 3\n1 0 4\n");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let answers = stdout(&output);
+    let tokens: Vec<&str> = answers
+        .lines()
+        .filter_map(|line| Some(line.split_once(' ')?.1))
+        .collect();
+    assert_eq!(tokens, ["6", "4"]);
+}
+
+#[test]
+fn bench_says_what_is_wrong_with_prompts() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("prompts.jsonl");
+    let path = file.to_str().unwrap();
+    let said = fails(&["bench", "--prompts", path], 1);
+    assert!(
+        said.contains(path) && said.contains("No such file"),
+        "{said}"
+    );
+    for (text, expected) in [
+        ("", "it is empty"),
+        (
+            "\"a\"\n{\"text\": \"b\"}\n",
+            "line 2: the object has no `prompt`",
+        ),
+        ("a", "line 1: no JSON"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let said = fails(&["bench", "--prompts", path], 1);
+        assert!(said.contains(expected), "{text}: {said}");
+    }
+    let said = fails(&["bench", "--prompts", path, "--input-tokens", "3"], 2);
+    assert!(said.contains("--input-tokens"), "{said}");
 }
 
 #[test]

@@ -9,26 +9,32 @@
 //!                                          <-   limits
 //! read=3.1e10 f32=2.3e11 bf16=… int8=…     ->                    bytes or operations a second
 //! ```
+//!
+//! Where there are prompts to ask in turn, they decide over prompt tokens, and the number is passed over.
 
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use maitre::bench::{MonotonicClock, Settings, Target, Workload, measure};
+use maitre::bench::{MonotonicClock, Prompts, Settings, Target, Workload, measure};
 use maitre_tensor::Limits;
 
 /// Time for the limits: they are asked for again and again.
 const LIMITS_BUDGET: Duration = Duration::from_millis(500);
 
 /// Answers until stdin ends.
-pub(super) async fn run(target: &dyn Target, threads: usize) -> Result<()> {
+pub(super) async fn run(
+    target: &dyn Target,
+    mut prompts: Option<Prompts>,
+    threads: usize,
+) -> Result<()> {
     say("ready")?;
     for (number, line) in std::io::stdin().lock().lines().enumerate() {
         let line = line?;
         let answer = if line == "limits" {
             limits(threads)?
         } else {
-            run_once(target, &line, number as u64).await?
+            run_once(target, &mut prompts, &line, number as u64).await?
         };
         say(&answer)?;
     }
@@ -42,17 +48,26 @@ fn say(answer: &str) -> Result<()> {
 }
 
 /// All requests at once, each user asking one. The number of the line chooses the prompts, so that
-/// none is ever found in the prefix cache.
-async fn run_once(target: &dyn Target, line: &str, seed: u64) -> Result<String> {
+/// none is ever found in the prefix cache; of prompts to be asked in turn, the next ones are asked.
+async fn run_once(
+    target: &dyn Target,
+    prompts: &mut Option<Prompts>,
+    line: &str,
+    seed: u64,
+) -> Result<String> {
     let (users, workload) = parse(line, seed)
         .with_context(|| format!("`{line}`: expected `USERS INPUT_TOKENS OUTPUT_TOKENS`"))?;
     let settings = Settings {
         workload,
+        prompts: prompts.clone(),
         concurrency: vec![users],
         warmup_requests: 0,
     };
     let clock = MonotonicClock::default();
     let report = measure(target, &clock, &settings, |_| {}).await?;
+    if let Some(prompts) = prompts {
+        prompts.advance(users);
+    }
     ensure!(report.is_complete(), "some requests failed:\n{report}");
     let [run] = report.runs.as_slice() else {
         bail!("one concurrency gave {} runs", report.runs.len());
