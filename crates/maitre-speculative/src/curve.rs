@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Rows with a cell each.
 const EXACT: usize = 96;
 /// Cells per doubling beyond them.
-const PER_OCTAVE: usize = 16;
+const PER_OCTAVE: f64 = 16.0;
 /// By how much the factor follows an observation that is above or below it.
 const FACTOR_PACE: f64 = 0.01;
 /// Observations that a cell keeps, and whose median it is; of fewer than three, of which any may have been
@@ -118,7 +118,7 @@ impl Curve {
                 let share = (rows - lower.rows) / (upper.rows - lower.rows);
                 let line = lower.seconds + share * (upper.seconds - lower.seconds);
                 let from_below = lower.seconds + (rows - lower.rows) * self.slope_to(lower);
-                from_below.max(self.from_above(upper, rows)).min(line)
+                from_below.max(self.extended_down(upper, rows)).min(line)
             }
             (Some(lower), None) => lower.seconds + (rows - lower.rows) * self.slope_to(lower),
             (None, Some(upper)) => {
@@ -141,7 +141,7 @@ impl Curve {
     }
 
     /// Where the line through `first` and the known cell after it was at fewer `rows`.
-    fn from_above(&self, first: &Cell, rows: f64) -> f64 {
+    fn extended_down(&self, first: &Cell, rows: f64) -> f64 {
         let beyond = |cell: &&Cell| self.is_known(cell) && cell.rows > first.rows;
         match self.cells.iter().find(beyond) {
             Some(next) => {
@@ -159,12 +159,13 @@ impl Curve {
 
 /// The cell of this many rows.
 fn cell_of(rows: usize) -> usize {
-    if rows <= EXACT {
-        return rows;
+    match rows.checked_sub(EXACT + 1) {
+        None => rows,
+        Some(_) => {
+            let octaves = (rows as f64 / EXACT as f64).log2();
+            EXACT + 1 + (PER_OCTAVE * octaves) as usize
+        }
     }
-    let octave = rows.ilog2();
-    let within = ((rows - (1 << octave)) * PER_OCTAVE) >> octave;
-    EXACT + (octave - EXACT.ilog2()) as usize * PER_OCTAVE + within + 1
 }
 
 #[cfg(test)]

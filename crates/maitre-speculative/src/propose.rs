@@ -52,18 +52,17 @@ impl Speculator {
         if self.config.speculate == Speculate::Auto {
             self.trim(&mut plans, shape, sunk);
         }
-        let drafts: Vec<(Vec<Drafted>, Vec<(Class, u32)>)> = plans
+        let (drafts, models): (Vec<_>, Vec<_>) = plans
             .into_iter()
             .map(|plan| plan.map_or_else(Default::default, |it| (it.drafting.drafts, it.model)))
-            .collect();
+            .unzip();
         self.sequences = sequences;
-        let drafts = seats.iter().zip(drafts).map(|(seat, (drafts, model))| {
+        for (seat, model) in seats.iter().zip(models) {
             if let Some(sequence) = self.sequences.get_mut(&seat.id) {
                 sequence.pending.model = model;
             }
-            drafts
-        });
-        drafts.collect()
+        }
+        drafts
     }
 
     /// What a sequence's own text offers, or an empty draft for the model to fill.
