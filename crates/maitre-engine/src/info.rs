@@ -146,11 +146,12 @@ impl Default for Speculation {
 }
 
 impl Speculation {
-    pub(crate) fn speculator(&self) -> SpeculatorConfig {
+    pub(crate) fn speculator(&self, vocab_size: usize) -> SpeculatorConfig {
         SpeculatorConfig {
             speculate: self.speculate,
             draft_tokens: self.draft_tokens,
             acceptance: self.acceptance,
+            vocab_size,
             draft_share: self.draft.as_ref().map_or(1.0, |draft| draft.share),
         }
     }

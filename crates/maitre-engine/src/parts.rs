@@ -81,7 +81,7 @@ impl Parts {
         let hash_key = Seeds::hash_key();
         let cache_events = CacheFeed::new();
         let listeners = cache_events.source();
-        let speculator = Speculator::new(info.speculation.speculator(), drafter);
+        let speculator = Speculator::new(info.speculation.speculator(vocab_size), drafter);
         let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
         let step_loop = StepLoop {
             scheduler: Scheduler::new(SchedulerConfig {

@@ -237,18 +237,29 @@ impl Speculator {
         Chain {
             survival: plan.survival.last().copied().unwrap_or(1.0),
             next: self.controller.calibration.of_model(plan.habit),
-            room: plan.drafting.seat.most - plan.drafting.drafts.len(),
+            room: plan
+                .drafting
+                .seat
+                .most
+                .saturating_sub(plan.drafting.drafts.len()),
         }
     }
 
     /// Enters what the model has just drafted for a sequence; whether it may draft more.
     fn note_token(&self, plan: &mut Option<Plan<'_>>, before: usize) -> bool {
-        let Some(plan) = plan
-            .as_mut()
-            .filter(|plan| plan.drafting.drafts.len() > before)
-        else {
+        let Some(plan) = plan else {
             return false;
         };
+        // Whatever a drafter does, a step never runs more than its plan has places for, nor a token that the
+        // model does not have.
+        let drafts = &mut plan.drafting.drafts;
+        drafts.truncate(before + 1);
+        drafts.truncate(plan.drafting.seat.most);
+        let exists = |draft: &Drafted| (draft.token as usize) < self.config.vocab_size;
+        if drafts.len() <= before || !drafts.last().is_some_and(exists) {
+            drafts.truncate(before);
+            return false;
+        }
         let calibration = &self.controller.calibration;
         let probability = plan.drafting.probability;
         let class = Class::of_probability(probability);

@@ -50,6 +50,8 @@ pub struct SpeculatorConfig {
     pub draft_tokens: usize,
     /// When one of them is accepted.
     pub acceptance: Acceptance,
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
     /// What a token costs the draft model over what it costs the target, as far as their sizes tell: where
     /// to begin before anything was measured.
     pub draft_share: f64,

@@ -133,6 +133,7 @@ impl World {
                 speculate: Speculate::Draft,
                 draft_tokens: 4,
                 acceptance: Acceptance::Coupling,
+                vocab_size: VOCAB,
                 draft_share: 0.1,
             },
         );

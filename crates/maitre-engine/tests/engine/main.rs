@@ -9,6 +9,7 @@
 
 mod bundled;
 mod cancellation;
+mod drafters;
 mod health;
 mod invariance;
 mod isolation;

@@ -9,8 +9,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use maitre_engine::{
-    Delta, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason,
-    GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling, Speculation,
+    Delta, Drafter, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason,
+    GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling, Speculate,
+    Speculation,
 };
 use maitre_model::{Batch, BlockMoves, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
@@ -301,6 +302,19 @@ impl Setup {
     }
 
     pub(crate) fn start_with_stall_limit(self, stall_after: Duration) -> (Engine, Arc<Gate>) {
+        self.start_with(stall_after, None)
+    }
+
+    /// With somebody who drafts three tokens in every step.
+    pub(crate) fn start_with_drafter(self, drafter: Box<dyn Drafter>) -> (Engine, Arc<Gate>) {
+        self.start_with(Duration::from_secs(5), Some(drafter))
+    }
+
+    fn start_with(
+        self,
+        stall_after: Duration,
+        drafter: Option<Box<dyn Drafter>>,
+    ) -> (Engine, Arc<Gate>) {
         let limits = EngineLimits {
             max_model_len: self.max_model_len,
             max_seqs: self.max_seqs,
@@ -334,7 +348,14 @@ impl Setup {
                 cache_events: true,
                 ..Scheduling::default()
             },
-            speculation: Speculation::default(),
+            speculation: match &drafter {
+                None => Speculation::default(),
+                Some(_) => Speculation {
+                    speculate: Speculate::Draft,
+                    draft_tokens: 3,
+                    ..Speculation::default()
+                },
+            },
             memory: MemoryBudget::default(),
         };
         let mut defaults = GenerationDefaults::default();
@@ -342,7 +363,7 @@ impl Setup {
         defaults.do_sample = self.do_sample;
         let parts = Parts {
             executor: Box::new(toy),
-            drafter: None,
+            drafter,
             tokenizer,
             defaults,
             info,

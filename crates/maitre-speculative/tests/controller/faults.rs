@@ -58,6 +58,7 @@ fn speculator(fails: fn(usize) -> bool, panics: bool) -> Speculator {
         speculate: Speculate::Draft,
         draft_tokens: 3,
         acceptance: Acceptance::Coupling,
+        vocab_size: 100,
         draft_share: 0.1,
     };
     let drafter = Unreliable {

@@ -131,6 +131,7 @@ pub fn run(plan: &Plan) -> (f64, f64) {
         speculate: plan.speculate,
         draft_tokens: plan.draft_tokens,
         acceptance: Acceptance::Coupling,
+        vocab_size: usize::MAX,
         draft_share: 0.1,
     };
     let mut speculator = Speculator::new(config, Some(Box::new(drafter)));
