@@ -67,6 +67,9 @@ impl Speculator {
 
     /// What a sequence's own text offers, or an empty draft for the model to fill.
     fn begin<'a>(&self, seat: &Seat<'a>, sequence: &'a Sequence) -> Option<Plan<'a>> {
+        if seat.most == 0 {
+            return None;
+        }
         let habit = sequence.habit;
         let mut plan = Plan {
             drafting: Drafting::new(*seat, sequence.history.tokens()),
@@ -76,12 +79,14 @@ impl Speculator {
             model: Vec::new(),
         };
         let Some(guess) = &sequence.pending.guess else {
-            return (seat.most > 0).then_some(plan);
+            return Some(plan);
         };
         let calibration = &self.controller.calibration;
         let acceptance =
             |index: usize| calibration.acceptance(Class::of_match(guess.match_len + index), habit);
-        let is_better = self.drafter.is_none() || acceptance(0) >= calibration.of_model(habit);
+        let is_better = self.config.speculate != Speculate::Auto
+            || self.drafter.is_none()
+            || acceptance(0) >= calibration.of_model(habit);
         if is_better {
             plan.source = Source::History;
             let mut survival = 1.0;
@@ -112,7 +117,6 @@ impl Speculator {
         let mut active = self.choose_active(plans, shape, drafter.as_ref());
         let mut is_late = active.iter().any(|&(_, behind)| behind > 0);
         while !active.is_empty() {
-            let behind: usize = active.iter().map(|&(_, behind)| behind).sum();
             let began = clock();
             let before: Vec<usize> = active
                 .iter()
@@ -128,7 +132,8 @@ impl Speculator {
             }
             let took = clock().saturating_sub(began);
             if is_late {
-                self.controller.observe_catch_up(active.len(), behind, took);
+                let read = late_tokens(plans, &active, drafter.as_ref());
+                self.controller.observe_catch_up(active.len(), read, took);
             } else {
                 self.controller.observe_round(active.len(), took);
             }
@@ -335,4 +340,18 @@ fn draft_once(
         drafter.draft(&mut draftings, acceptance)
     }))
     .unwrap_or_else(|panic| Err(DraftError::from_panic(&*panic)))
+}
+
+/// Tokens that the draft model has caught up on since `active` was told how late it was for each.
+fn late_tokens(
+    plans: &[Option<Plan<'_>>],
+    active: &[(usize, usize)],
+    drafter: &dyn Drafter,
+) -> usize {
+    let read = |&(index, late): &(usize, usize)| {
+        let plan = plans.get(index)?.as_ref()?;
+        let left = drafter.behind(&plan.drafting.seat, plan.drafting.text);
+        Some(late.saturating_sub(left))
+    };
+    active.iter().filter_map(read).sum()
 }

@@ -132,7 +132,9 @@ impl Speculator {
     pub fn close(&mut self, id: u64) {
         if let Some(sequence) = self.sequences.remove(&id) {
             let answer = sequence.history.tokens().len() - sequence.prompt_len;
-            self.usual_answer += 0.05 * (answer as f64 - self.usual_answer);
+            if answer > 0 {
+                self.usual_answer += 0.05 * (answer as f64 - self.usual_answer);
+            }
         }
     }
 
