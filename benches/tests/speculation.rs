@@ -13,7 +13,7 @@ fn everything_is_measured_and_every_answer_is_that_of_the_script() {
         assert!(times.iter().all(|&seconds| seconds > 0.0), "{sample:?}");
         let expected = (1.0 - 0.8_f64.powi(sample.drafts as i32 + 1)) / 0.2;
         let share = sample.tokens_per_step / expected;
-        assert!((0.95..1.05).contains(&share), "{sample:?}");
+        assert!((0.9..1.1).contains(&share), "{sample:?}");
     }
     // The hopeless case besides.
     assert_eq!(record.auto.len(), (2 + 1) * 2);

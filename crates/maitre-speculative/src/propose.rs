@@ -228,7 +228,22 @@ impl Speculator {
         chains.sort_by(|(a, _), (b, _)| b.survives().total_cmp(&a.survives()));
         let falling: Vec<Chain> = chains.iter().map(|&(chain, _)| chain).collect();
         let (kept, gain) = self.controller.worth_drafting(shape, offer, &falling);
-        if std::env::var_os("DBG").is_some() && shape.decodes == 64 { eprintln!("ZZ {kept} {gain:.3} p {:.2} round10 {:.3} V {:?}", falling.first().map_or(0.0, |c| c.next), self.controller.round_seconds(10)*1e3, (0..9).map(|r| (self.controller.step_seconds(shape, 64+8*r).unwrap_or(0.0)*1e5).round()/100.0).collect::<Vec<_>>()); }
+        if std::env::var_os("DBG").is_some() && shape.decodes == 64 {
+            eprintln!(
+                "ZZ {kept} {gain:.3} p {:.2} round10 {:.3} V {:?}",
+                falling.first().map_or(0.0, |c| c.next),
+                self.controller.round_seconds(10) * 1e3,
+                (0..9)
+                    .map(|r| (self
+                        .controller
+                        .step_seconds(shape, 64 + 8 * r)
+                        .unwrap_or(0.0)
+                        * 1e5)
+                        .round()
+                        / 100.0)
+                    .collect::<Vec<_>>()
+            );
+        }
         active.clear();
         active.extend(chains.iter().take(kept).map(|&(_, entry)| entry));
         active.sort_unstable();
