@@ -260,7 +260,9 @@ mod tests {
     #[test]
     fn one_user_gets_as_many_as_the_flat_part_holds() {
         let controller = taught();
-        assert_eq!(controller.worth_verifying(decodes(1), 0.0, &[0.9; 20]), 7);
+        // Known to be flat up to 8 rows and to cost more at 16, and hoped to be flat up to 11.
+        let drafts = controller.worth_verifying(decodes(1), 0.0, &[0.9; 20]);
+        assert!((7..=10).contains(&drafts), "{drafts}");
         assert_eq!(controller.worth_verifying(decodes(1), 0.0, &[0.001; 7]), 0);
         assert!(controller.may_pay(1, 8));
     }

@@ -1,7 +1,7 @@
 //! How long a step takes as a function of its rows, learnt from the steps themselves.
 //!
 //! No formula is assumed: reading the weights makes the curve flat at first, arithmetic makes it rise later,
-//! and where it bends depends on the machine. Each number of rows (above 32, each eighth of an octave) has a
+//! and where it bends depends on the machine. Each number of rows (above 96, each sixteenth of an octave) has a
 //! cell with the time it took. In between and beyond, the curve is taken to be as low as one can be that rises
 //! ever faster: what looks good is tried, and then known.
 //!
@@ -11,17 +11,14 @@
 use std::time::Duration;
 
 /// Rows with a cell each.
-const EXACT: usize = 32;
+const EXACT: usize = 96;
 /// Cells per doubling beyond them.
-const PER_OCTAVE: usize = 8;
-/// How much of what a step took too long the factor takes over, and what is too long to be true.
-const FACTOR_SPEED: f64 = 0.1;
-const TRUE_FACTORS: (f64, f64) = (0.8, 1.25);
-/// The first observations of a cell may be disturbed: the least of so many counts.
-const LEAST_OF: f64 = 3.0;
-/// By how much a cell follows an observation that is above or below it, at first and in the end.
-const FIRST_PACE: f64 = 0.1;
-const LAST_PACE: f64 = 0.005;
+const PER_OCTAVE: f64 = 16.0;
+/// By how much the factor follows an observation that is above or below it.
+const FACTOR_PACE: f64 = 0.01;
+/// Observations that a cell keeps, and whose median it is; of fewer than three, of which any may have been
+/// disturbed, the least.
+const KEPT: usize = 9;
 /// Observations of the whole curve after which a cell that was not among them is not believed any more:
 /// now and then it is worth trying again.
 const HORIZON: u64 = 2048;
@@ -35,14 +32,36 @@ pub(crate) struct Curve {
     /// What all cells are to be multiplied by now.
     factor: f64,
     observed: u64,
+    /// The cell of the last observation.
+    newest: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
     rows: f64,
+    /// What its observations amount to, over the factor.
     seconds: f64,
-    weight: f64,
+    /// The latest observations, over the factor.
+    kept: [f64; KEPT],
+    observations: usize,
     last: u64,
+}
+
+impl Cell {
+    fn is_settled(&self) -> bool {
+        self.observations >= KEPT
+    }
+
+    fn observe(&mut self, rows: f64, seconds: f64) {
+        self.kept[self.observations % KEPT] = seconds;
+        self.observations += 1;
+        let count = self.observations.min(KEPT);
+        self.rows += (rows - self.rows) / count as f64;
+        let mut sorted = self.kept;
+        let sorted = &mut sorted[..count];
+        sorted.sort_unstable_by(f64::total_cmp);
+        self.seconds = sorted[if count < 3 { 0 } else { count / 2 }];
+    }
 }
 
 impl Curve {
@@ -61,24 +80,18 @@ impl Curve {
             self.cells.resize(index + 1, Cell::default());
         }
         let cell = &mut self.cells[index];
-        if cell.weight > 0.0 && self.observed - cell.last <= HORIZON {
-            let ratio = took / (cell.seconds * self.factor);
-            let (least, most) = TRUE_FACTORS;
-            self.factor *= ratio.clamp(least, most).powf(FACTOR_SPEED);
-        } else {
-            cell.weight = 0.0;
+        if self.observed - cell.last > HORIZON {
+            *cell = Cell::default();
         }
-        let seconds = took / self.factor;
-        cell.weight += 1.0;
-        if cell.weight == 1.0 {
-            (cell.rows, cell.seconds) = (rows as f64, seconds);
-        } else if cell.weight <= LEAST_OF {
-            cell.seconds = cell.seconds.min(seconds);
-        } else {
-            // A step up or down of the same length leads to the median, however far off some steps are.
-            let pace = (FIRST_PACE * LEAST_OF / cell.weight).max(LAST_PACE);
-            cell.seconds *= 1.0 + pace * (seconds - cell.seconds).signum();
-            cell.rows += pace * (rows as f64 - cell.rows);
+        if cell.is_settled() {
+            let error = took - cell.seconds * self.factor;
+            self.factor *= 1.0 + FACTOR_PACE * error.signum();
+        }
+        // A cell that is observed alone tells nothing about itself beside the others: what it says is the
+        // factor's.
+        let is_alone = std::mem::replace(&mut self.newest, index) == index;
+        if !(cell.is_settled() && is_alone) {
+            cell.observe(rows as f64, took / self.factor);
         }
         cell.last = self.observed;
     }
@@ -105,7 +118,7 @@ impl Curve {
                 let share = (rows - lower.rows) / (upper.rows - lower.rows);
                 let line = lower.seconds + share * (upper.seconds - lower.seconds);
                 let from_below = lower.seconds + (rows - lower.rows) * self.slope_to(lower);
-                from_below.max(self.from_above(upper, rows)).min(line)
+                from_below.max(self.extended_down(upper, rows)).min(line)
             }
             (Some(lower), None) => lower.seconds + (rows - lower.rows) * self.slope_to(lower),
             (None, Some(upper)) => {
@@ -128,7 +141,7 @@ impl Curve {
     }
 
     /// Where the line through `first` and the known cell after it was at fewer `rows`.
-    fn from_above(&self, first: &Cell, rows: f64) -> f64 {
+    fn extended_down(&self, first: &Cell, rows: f64) -> f64 {
         let beyond = |cell: &&Cell| self.is_known(cell) && cell.rows > first.rows;
         match self.cells.iter().find(beyond) {
             Some(next) => {
@@ -140,18 +153,19 @@ impl Curve {
     }
 
     fn is_known(&self, cell: &Cell) -> bool {
-        cell.weight > 0.0 && self.observed - cell.last <= HORIZON
+        cell.observations > 0 && self.observed - cell.last <= HORIZON
     }
 }
 
 /// The cell of this many rows.
 fn cell_of(rows: usize) -> usize {
-    if rows <= EXACT {
-        return rows;
+    match rows.checked_sub(EXACT + 1) {
+        None => rows,
+        Some(_) => {
+            let octaves = (rows as f64 / EXACT as f64).log2();
+            EXACT + 1 + (PER_OCTAVE * octaves) as usize
+        }
     }
-    let octave = rows.ilog2();
-    let within = ((rows - (1 << octave)) * PER_OCTAVE) >> octave;
-    EXACT + (octave - EXACT.ilog2()) as usize * PER_OCTAVE + within + 1
 }
 
 #[cfg(test)]
@@ -182,7 +196,7 @@ mod tests {
             let step = cell_of(rows + 1) - cell_of(rows);
             assert!(step <= 1, "{rows}");
         }
-        assert!(cell_of(64) > cell_of(56) && cell_of(128) > cell_of(116));
+        assert!(cell_of(64) > cell_of(63) && cell_of(512) > cell_of(490));
     }
 
     #[test]

@@ -52,18 +52,17 @@ impl Speculator {
         if self.config.speculate == Speculate::Auto {
             self.trim(&mut plans, shape, sunk);
         }
-        let drafts: Vec<(Vec<Drafted>, Vec<(Class, u32)>)> = plans
+        let (drafts, models): (Vec<_>, Vec<_>) = plans
             .into_iter()
             .map(|plan| plan.map_or_else(Default::default, |it| (it.drafting.drafts, it.model)))
-            .collect();
+            .unzip();
         self.sequences = sequences;
-        let drafts = seats.iter().zip(drafts).map(|(seat, (drafts, model))| {
+        for (seat, model) in seats.iter().zip(models) {
             if let Some(sequence) = self.sequences.get_mut(&seat.id) {
                 sequence.pending.model = model;
             }
-            drafts
-        });
-        drafts.collect()
+        }
+        drafts
     }
 
     /// What a sequence's own text offers, or an empty draft for the model to fill.
@@ -228,22 +227,6 @@ impl Speculator {
         chains.sort_by(|(a, _), (b, _)| b.survives().total_cmp(&a.survives()));
         let falling: Vec<Chain> = chains.iter().map(|&(chain, _)| chain).collect();
         let (kept, gain) = self.controller.worth_drafting(shape, offer, &falling);
-        if std::env::var_os("DBG").is_some() && shape.decodes == 64 {
-            eprintln!(
-                "ZZ {kept} {gain:.3} p {:.2} round10 {:.3} V {:?}",
-                falling.first().map_or(0.0, |c| c.next),
-                self.controller.round_seconds(10) * 1e3,
-                (0..9)
-                    .map(|r| (self
-                        .controller
-                        .step_seconds(shape, 64 + 8 * r)
-                        .unwrap_or(0.0)
-                        * 1e5)
-                        .round()
-                        / 100.0)
-                    .collect::<Vec<_>>()
-            );
-        }
         active.clear();
         active.extend(chains.iter().take(kept).map(|&(_, entry)| entry));
         active.sort_unstable();

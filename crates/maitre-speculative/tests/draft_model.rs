@@ -182,7 +182,7 @@ impl World {
             table
                 .iter()
                 .for_each(|&block| self.holders[block as usize] += 1);
-            copy = (shared % BLOCK > 0).then(|| base.table[shared / BLOCK]);
+            copy = (!shared.is_multiple_of(BLOCK)).then(|| base.table[shared / BLOCK]);
         }
         let (there, whole) = (tokens.len(), table.len());
         tokens.extend_from_slice(own);

@@ -1,6 +1,11 @@
 //! The engine from outside: one file per invariant, on a toy model that notices every wrong block,
 //! and on the bundled one.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod bundled;
 mod cancellation;

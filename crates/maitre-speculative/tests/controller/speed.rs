@@ -113,29 +113,3 @@ fn a_fixed_length_gains_what_the_speed_model_says() {
         }
     }
 }
-
-#[test]
-fn dbg() {
-    for steps in [100, 200, 400, 800, 1600, 3000] {
-        let p = Plan {
-            steps,
-            ..plan(TINY, 64, |_| 0.85)
-        };
-        let (rate, drafted) = run(&p);
-        println!(
-            "DBG {steps}: {:.3} drafted total {:.0}",
-            rate / fixed(&p, 0),
-            drafted * steps as f64
-        );
-        let p = Plan {
-            steps,
-            ..plan(CPU, 4, |_| 0.35)
-        };
-        let (rate, drafted) = run(&p);
-        println!(
-            "DBG cpu {steps}: {:.3} drafted mean {:.1}",
-            rate / fixed(&p, 0),
-            drafted
-        );
-    }
-}
