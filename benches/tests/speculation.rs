@@ -1,4 +1,5 @@
 //! A little of every measurement of speculation, so that the harness keeps working.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use maitre_benches::speculation::{Record, Settings, measure};
 use serde_json::Value;
@@ -28,7 +29,7 @@ fn everything_is_measured_and_every_answer_is_that_of_the_script() {
         );
     }
     let proposers = 5;
-    assert!(!record.recorded.is_empty() && record.recorded.len() % (2 * 3 * proposers) == 0);
+    assert!(!record.recorded.is_empty() && record.recorded.len().is_multiple_of(2 * 3 * proposers));
     has_the_form_that_tables_are_made_of(&record);
 }
 
