@@ -63,7 +63,7 @@ fn edited(passage: &str) -> String {
     let pieces = passage.split_inclusive(char::is_whitespace).map(|piece| {
         let word = piece.trim_end();
         let bits = chances.next().unwrap_or(0);
-        if word.is_empty() || bits % EVERY != 0 {
+        if word.is_empty() || !bits.is_multiple_of(EVERY) {
             return piece.to_owned();
         }
         let other = words[(bits >> 32) as usize % words.len()];

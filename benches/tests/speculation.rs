@@ -1,4 +1,5 @@
 //! A little of every measurement of speculation, so that the harness keeps working.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use maitre_benches::speculation::{Record, Settings, measure};
 use serde_json::Value;
@@ -13,7 +14,7 @@ fn everything_is_measured_and_every_answer_is_that_of_the_script() {
         assert!(times.iter().all(|&seconds| seconds > 0.0), "{sample:?}");
         let expected = (1.0 - 0.8_f64.powi(sample.drafts as i32 + 1)) / 0.2;
         let share = sample.tokens_per_step / expected;
-        assert!((0.95..1.05).contains(&share), "{sample:?}");
+        assert!((0.9..1.1).contains(&share), "{sample:?}");
     }
     // The hopeless case besides.
     assert_eq!(record.auto.len(), (2 + 1) * 2);
@@ -28,7 +29,7 @@ fn everything_is_measured_and_every_answer_is_that_of_the_script() {
         );
     }
     let proposers = 5;
-    assert!(!record.recorded.is_empty() && record.recorded.len() % (2 * 3 * proposers) == 0);
+    assert!(!record.recorded.is_empty() && record.recorded.len().is_multiple_of(2 * 3 * proposers));
     has_the_form_that_tables_are_made_of(&record);
 }
 

@@ -229,11 +229,14 @@ pub(super) struct Told {
 }
 
 impl Subject {
-    /// How the drafter behaves from now on; its accounts begin anew.
+    /// How the drafter behaves from now on; its accounts begin anew. Its chances go on: what an answer's
+    /// few dozen of them leave uneven, the next answers make up for.
     pub fn set_temper(&self, acceptance: f64, round: Duration) {
-        *lock(&self.temper) = Temper {
+        let mut temper = lock(&self.temper);
+        *temper = Temper {
             acceptance,
             round,
+            drafts: temper.drafts,
             ..Temper::default()
         };
     }
@@ -298,6 +301,7 @@ impl Subject {
         Ok(Pace {
             seconds: (last.began - first.began).as_secs_f64() / gained as f64,
             tokens_per_step: gained as f64 / between.count() as f64,
+            steps: decodes().count(),
         })
     }
 }
@@ -309,6 +313,8 @@ pub(super) struct Pace {
     pub(super) seconds: f64,
     /// Tokens that a step yielded.
     pub(super) tokens_per_step: f64,
+    /// Steps after the prompt's, to the very end of the answer.
+    pub(super) steps: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -113,14 +113,14 @@ pub(super) fn fixed(
         progress(&format!("synthetic drafter, {drafts} drafts"));
         let on = bed.subject(Speculate::Draft, drafts, Some(0.0))?;
         texts.step(&on, drafts)?;
-        for pair in 0..settings.pairs {
+        for _ in 0..settings.pairs {
             for (acceptance, cost) in cells(settings) {
                 let cell = Cell {
                     acceptance,
                     cost,
                     drafts,
                 };
-                samples.push(cell.measure(&texts, settings, &off, &on, pair % 2 == 0)?);
+                samples.push(cell.measure(&texts, settings, &off, &on)?);
             }
         }
     }
@@ -146,21 +146,16 @@ impl Cell {
         settings: &Settings,
         off: &Subject,
         on: &Subject,
-        off_first: bool,
     ) -> Result<SpeedSample> {
-        // Without drafts first, because that is what a round's time is a share of; and last again every other
-        // time, where that is what counts.
-        let mut off_s = texts.plain(off, settings)?;
-        let step_first = texts.step(on, self.drafts)?;
-        on.set_temper(self.acceptance, Duration::from_secs_f64(self.cost * off_s));
+        // What it is held against before and after it: a machine whose speed drifts then does no harm.
+        let off_before = texts.plain(off, settings)?;
+        let step_before = texts.step(on, self.drafts)?;
+        let round = Duration::from_secs_f64(self.cost * off_before);
+        on.set_temper(self.acceptance, round);
         let pace = texts.pace(on, settings.tokens)?;
         let temper = on.temper();
-        let step_s = if off_first {
-            step_first
-        } else {
-            off_s = texts.plain(off, settings)?;
-            texts.step(on, self.drafts)?
-        };
+        let step_s = f64::midpoint(step_before, texts.step(on, self.drafts)?);
+        let off_s = f64::midpoint(off_before, texts.plain(off, settings)?);
         Ok(SpeedSample {
             acceptance: self.acceptance,
             cost: self.cost,
@@ -213,8 +208,7 @@ pub(super) fn automatic(
                 Some(pace) => pace,
                 None => with(&auto)?,
             };
-            let temper = auto.temper();
-            let steps = settings.tokens as f64 / pace.tokens_per_step;
+            let rounds = auto.temper().rounds;
             samples.push(AutoSample {
                 acceptance,
                 cost,
@@ -223,7 +217,7 @@ pub(super) fn automatic(
                 fixed_s,
                 auto_s: pace.seconds,
                 tokens_per_step: pace.tokens_per_step,
-                rounds_per_step: f64::from(temper.rounds) / steps,
+                rounds_per_step: f64::from(rounds) / pace.steps as f64,
             });
         }
     }
