@@ -22,6 +22,8 @@ const KEPT: usize = 9;
 /// Observations of the whole curve after which a cell that was not among them is not believed any more:
 /// now and then it is worth trying again.
 const HORIZON: u64 = 2048;
+/// How much larger than one that was seen a step may be, for its promise to be tried; two rows in any case.
+const NEAR: f64 = 1.0;
 /// What a further row is taken to cost where nothing is known, as a share of the whole.
 const HOPED_SLOPE: f64 = 0.03;
 
@@ -103,6 +105,14 @@ impl Curve {
         let known = above.iter().filter(|cell| self.is_known(cell));
         let least = known.map(|cell| cell.seconds).fold(f64::INFINITY, f64::min);
         Some(self.interpolated(rows)?.min(least * self.factor))
+    }
+
+    /// Whether a step of `rows` is known well enough to be run for what it promises: somewhat larger ones than
+    /// those that were seen, so that a wrong hope costs little and the next one is better founded.
+    pub(crate) fn is_near(&self, rows: usize) -> bool {
+        let below = &self.cells[..self.cells.len().min(cell_of(rows) + 1)];
+        let known = below.iter().rev().find(|cell| self.is_known(cell));
+        known.is_some_and(|cell| rows as f64 <= cell.rows + (cell.rows * NEAR).max(2.0))
     }
 
     fn interpolated(&self, rows: usize) -> Option<f64> {
@@ -220,6 +230,13 @@ mod tests {
         let curve = learnt((0..5).flat_map(|_| [(1, 1000), (3, 2000)]));
         close(&curve, 5, 3000.0);
         assert_eq!(Curve::default().seconds(1), None);
+    }
+
+    #[test]
+    fn one_step_leads_to_the_next() {
+        let curve = learnt([(1, 1000), (40, 5000)]);
+        assert!(curve.is_near(1) && curve.is_near(3) && !curve.is_near(4));
+        assert!(!curve.is_near(39) && curve.is_near(80) && !curve.is_near(81));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub struct Synthetic {
     pub machine: Machine,
     pub clock: Clock,
     pub dice: Dice,
-    pub alpha: fn(u64) -> f64,
+    pub alpha: Alpha,
 }
 
 impl Drafter for Synthetic {
@@ -106,12 +106,15 @@ impl Drafter for Synthetic {
     fn written(&mut self, _table: &[u32], _kept: usize, _end: usize) {}
 }
 
+/// How often the drafter is right, by sequence.
+pub type Alpha = fn(u64) -> f64;
+
 /// How a house is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub machine: Machine,
     pub users: usize,
-    pub alpha: fn(u64) -> f64,
+    pub alpha: Alpha,
     pub speculate: Speculate,
     pub draft_tokens: usize,
     pub steps: usize,

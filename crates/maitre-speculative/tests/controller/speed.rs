@@ -2,7 +2,7 @@
 
 use maitre_speculative::Speculate;
 
-use crate::house::{Machine, Plan, run};
+use crate::house::{Alpha, Machine, Plan, run};
 
 /// Reads weights for 20 ms; arithmetic is the greater from 8 rows on.
 const CPU: Machine = Machine {
@@ -28,7 +28,7 @@ const TINY: Machine = Machine {
     round: (60.0, 10.0),
 };
 
-fn plan(machine: Machine, users: usize, alpha: fn(u64) -> f64) -> Plan {
+fn plan(machine: Machine, users: usize, alpha: Alpha) -> Plan {
     Plan {
         machine,
         users,
@@ -74,7 +74,7 @@ fn is_good(name: &str, plan: &Plan) -> bool {
 
 #[test]
 fn auto_is_never_slower_than_none_nor_than_the_best_fixed_length() {
-    let alphas: [(&str, fn(u64) -> f64); 5] = [
+    let alphas: [(&str, Alpha); 5] = [
         ("hopeless", |_| 0.02),
         ("poor", |_| 0.35),
         ("fair", |_| 0.6),
@@ -97,7 +97,7 @@ fn auto_is_never_slower_than_none_nor_than_the_best_fixed_length() {
 
 #[test]
 fn a_fixed_length_gains_what_the_speed_model_says() {
-    let alphas: [fn(u64) -> f64; 3] = [|_| 0.6, |_| 0.8, |_| 0.9];
+    let alphas: [Alpha; 3] = [|_| 0.6, |_| 0.8, |_| 0.9];
     for alpha in alphas {
         for draft_tokens in 0..=8 {
             let plan = Plan {
