@@ -63,8 +63,8 @@ fn run_of(chance: f64, acceptance: f64) -> usize {
 }
 
 impl Drafter for Synthetic {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> usize {
-        0
+    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+        Some(0)
     }
 
     fn draft(

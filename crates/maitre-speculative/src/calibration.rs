@@ -120,6 +120,11 @@ impl Calibration {
         }
     }
 
+    /// The draft model had nothing to propose.
+    pub(crate) fn observe_silence(&mut self) {
+        self.model.observe(false, MEMORY);
+    }
+
     /// A step in which the draft model proposed nothing.
     pub(crate) fn rest(&mut self) {
         self.model.forget(FORGETTING);

@@ -17,6 +17,8 @@ const LEAST_GAIN: f64 = 1.015;
 
 /// What a prompt token is taken to cost the draft model, as a share of a round, where nothing is known.
 const HOPED_CATCH_UP: f64 = 0.1;
+/// What is kept of it in a step without the draft model.
+const CATCH_UP_FORGETTING: f64 = 0.999;
 
 /// What a step does beside verifying drafts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -96,12 +98,20 @@ impl Controller {
 
     /// The draft model computed `tokens` beyond one of each of its `sequences`.
     pub(crate) fn observe_catch_up(&mut self, sequences: usize, tokens: usize, took: Duration) {
-        let round = self.rounds.seconds(sequences).unwrap_or(0.0);
+        let round = self.round_seconds(sequences);
         let each = (took.as_secs_f64() - round).max(0.0) / tokens.max(1) as f64;
+        // A token read with others never costs more than one that is drafted alone.
+        let each = each.min(self.round_seconds(1));
         self.catch_up = Some(
             self.catch_up
                 .map_or(each, |known| known + 0.2 * (each - known)),
         );
+    }
+
+    /// A step for which the draft model was not run: what it would take to catch up is hoped to be less than
+    /// it was.
+    pub(crate) fn rest(&mut self) {
+        self.catch_up = self.catch_up.map(|each| each * CATCH_UP_FORGETTING);
     }
 
     /// Seconds of a step of this shape with so many rows in all.
@@ -330,6 +340,16 @@ mod tests {
         };
         let chains = [chain(0.95), chain(0.9), chain(0.02), chain(0.01)];
         assert_eq!(controller.worth_drafting(decodes(4), offer, &chains).0, 2);
+    }
+
+    #[test]
+    fn one_bad_moment_does_not_make_catching_up_dear_for_ever() {
+        let mut controller = taught();
+        controller.observe_catch_up(1, 10, Duration::from_secs(1));
+        let dear = controller.catch_up_seconds(10);
+        assert!(dear <= 10.0 * controller.round_seconds(1) + 1e-9, "{dear}");
+        (0..3000).for_each(|_| controller.rest());
+        assert!(controller.catch_up_seconds(10) < dear / 10.0);
     }
 
     #[test]

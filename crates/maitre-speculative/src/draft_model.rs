@@ -214,9 +214,10 @@ fn choose(
 }
 
 impl Drafter for DraftModel {
-    fn behind(&self, seat: &Seat<'_>, text: &[u32]) -> usize {
-        let known = text.len().saturating_sub(1);
-        known - self.coverage.reach(seat.table, known)
+    fn behind(&self, seat: &Seat<'_>, text: &[u32]) -> Option<usize> {
+        let known = text.len().checked_sub(1)?;
+        let has_room = text.len() < self.config.max_context_len;
+        has_room.then(|| known - self.coverage.reach(seat.table, known))
     }
 
     fn draft(

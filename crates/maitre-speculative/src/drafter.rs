@@ -88,8 +88,8 @@ impl DraftError {
 /// whose acceptance and cost they set.
 pub trait Drafter: Send {
     /// Tokens that have to be computed before anything can be drafted for this sequence, beyond its
-    /// newest one: what the drafter has not seen yet.
-    fn behind(&self, seat: &Seat<'_>, text: &[u32]) -> usize;
+    /// newest one: what the drafter has not seen yet. `None` if nothing can be drafted for it at all.
+    fn behind(&self, seat: &Seat<'_>, text: &[u32]) -> Option<usize>;
 
     /// Adds one token to each of `draftings`, at the same time. To those that it can't serve now, being
     /// too far behind or without a token that is possible, it adds none.

@@ -12,6 +12,9 @@ use crate::{Acceptance, Drafted, Speculate, Speculator};
 /// How much longer than the draft model has to catch up its sequence must be expected to gain.
 const CATCH_UP_MARGIN: f64 = 2.0;
 
+/// Tokens that the draft model is behind by itself: the last one it drafted, if that was accepted.
+const USUAL_LAG: usize = 1;
+
 /// Drafts in the making, with the probability that all up to a token are accepted.
 struct Plan<'a> {
     drafting: Drafting<'a>,
@@ -115,7 +118,10 @@ impl Speculator {
         };
         let mut sunk = 0.0;
         let mut active = self.choose_active(plans, shape, drafter.as_ref());
-        let mut is_late = active.iter().any(|&(_, behind)| behind > 0);
+        if active.is_empty() {
+            self.controller.rest();
+        }
+        let mut is_late = active.iter().any(|&(_, late)| late > USUAL_LAG);
         while !active.is_empty() {
             let began = clock();
             let before: Vec<usize> = active
@@ -131,6 +137,7 @@ impl Speculator {
                 break;
             }
             let took = clock().saturating_sub(began);
+            let sequences = active.len();
             if is_late {
                 let read = late_tokens(plans, &active, drafter.as_ref());
                 self.controller.observe_catch_up(active.len(), read, took);
@@ -138,13 +145,17 @@ impl Speculator {
                 self.controller.observe_round(active.len(), took);
             }
             sunk += took.as_secs_f64();
-            self.failures = 0;
             let mut before = before.into_iter();
-            active.retain_mut(|(index, behind)| {
-                *behind = 0;
+            let mut silent = 0;
+            active.retain_mut(|(index, late)| {
                 let before = before.next().unwrap_or(0);
-                self.note_token(&mut plans[*index], before)
+                let goes_on = self.note_token(&mut plans[*index], before);
+                let has_drafted = drafted(plans, *index) > before;
+                silent += usize::from(!has_drafted && *late <= USUAL_LAG);
+                *late = 0;
+                goes_on
             });
+            self.note_silence(silent, sequences);
             is_late = false;
             if self.config.speculate == Speculate::Auto {
                 self.keep_worthwhile(plans, &mut active, shape, sunk);
@@ -175,21 +186,36 @@ impl Speculator {
             Speculate::Off | Speculate::Ngram | Speculate::Suffix => Vec::new(),
             Speculate::Draft => candidates
                 .into_iter()
-                .map(|(index, plan)| (index, behind(plan)))
+                .filter_map(|(index, plan)| Some((index, behind(plan)?)))
                 .collect(),
             Speculate::Auto => {
-                let mut active: Vec<(usize, usize)> =
-                    candidates.iter().map(|&(index, _)| (index, 0)).collect();
+                let mut active: Vec<(usize, usize)> = candidates
+                    .into_iter()
+                    .filter_map(|(index, plan)| Some((index, behind(plan)?)))
+                    .collect();
                 let gain = self.keep_worthwhile(plans, &mut active, shape, 0.0);
-                active.retain_mut(|(index, late)| {
-                    let Some(plan) = &plans[*index] else {
-                        return false;
-                    };
-                    *late = behind(plan);
-                    *late == 0 || self.catch_up_pays(plan, *late, gain, shape)
+                active.retain(|&(index, late)| {
+                    let plan = plans[index].as_ref();
+                    late <= USUAL_LAG
+                        || plan.is_some_and(|plan| self.catch_up_pays(plan, late, gain, shape))
                 });
                 active
             }
+        }
+    }
+
+    /// Of a round's `sequences`, `silent` got no token although nothing was missing: as good as a wrong one.
+    /// If none got any, the drafter has failed.
+    fn note_silence(&mut self, silent: usize, sequences: usize) {
+        for _ in 0..silent {
+            self.controller.calibration.observe_silence();
+        }
+        if silent < sequences {
+            self.failures = 0;
+        } else {
+            self.report(&DraftError {
+                message: "it proposed nothing".into(),
+            });
         }
     }
 
@@ -350,7 +376,7 @@ fn late_tokens(
 ) -> usize {
     let read = |&(index, late): &(usize, usize)| {
         let plan = plans.get(index)?.as_ref()?;
-        let left = drafter.behind(&plan.drafting.seat, plan.drafting.text);
+        let left = drafter.behind(&plan.drafting.seat, plan.drafting.text)?;
         Some(late.saturating_sub(left))
     };
     active.iter().filter_map(read).sum()

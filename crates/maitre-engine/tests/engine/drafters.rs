@@ -25,8 +25,8 @@ struct Odd {
 }
 
 impl Drafter for Odd {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> usize {
-        0
+    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+        Some(0)
     }
 
     fn draft(

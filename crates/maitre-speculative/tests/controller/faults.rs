@@ -17,8 +17,8 @@ struct Unreliable {
 }
 
 impl Drafter for Unreliable {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> usize {
-        0
+    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+        Some(0)
     }
 
     fn draft(
@@ -53,7 +53,39 @@ impl Drafter for Unreliable {
     fn written(&mut self, _table: &[u32], _kept: usize, _end: usize) {}
 }
 
+/// Never has anything to say.
+struct Silent;
+
+impl Drafter for Silent {
+    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+        Some(0)
+    }
+
+    fn draft(
+        &mut self,
+        _draftings: &mut [&mut Drafting<'_>],
+        _acceptance: Acceptance,
+    ) -> Result<(), DraftError> {
+        Ok(())
+    }
+
+    fn moved(&mut self, _moves: &BlockMoves<'_>) -> Result<(), DraftError> {
+        Ok(())
+    }
+
+    fn written(&mut self, _table: &[u32], _kept: usize, _end: usize) {}
+}
+
 fn speculator(fails: fn(usize) -> bool, panics: bool) -> Speculator {
+    let drafter = Unreliable {
+        round: 0,
+        fails,
+        panics,
+    };
+    speculator_with(Box::new(drafter))
+}
+
+fn speculator_with(drafter: Box<dyn Drafter>) -> Speculator {
     let config = SpeculatorConfig {
         speculate: Speculate::Draft,
         draft_tokens: 3,
@@ -61,12 +93,7 @@ fn speculator(fails: fn(usize) -> bool, panics: bool) -> Speculator {
         vocab_size: 100,
         draft_share: 0.1,
     };
-    let drafter = Unreliable {
-        round: 0,
-        fails,
-        panics,
-    };
-    let mut speculator = Speculator::new(config, Some(Box::new(drafter)));
+    let mut speculator = Speculator::new(config, Some(drafter));
     speculator.open(1, &[1, 2]);
     speculator
 }
@@ -114,6 +141,16 @@ fn a_drafter_that_keeps_failing_is_given_up() {
         assert_eq!(drafted(&mut speculator), 0);
         assert_eq!(speculator.counts().draft_failures, 3);
     }
+}
+
+#[test]
+fn a_drafter_that_says_nothing_is_given_up() {
+    let mut speculator = speculator_with(Box::new(Silent));
+    for failures in 1..=3 {
+        assert_eq!(drafted(&mut speculator), 0);
+        assert_eq!(speculator.counts().draft_failures, failures);
+    }
+    assert!(!speculator.has_drafter());
 }
 
 #[test]

@@ -75,8 +75,8 @@ pub struct Synthetic {
 }
 
 impl Drafter for Synthetic {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> usize {
-        0
+    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+        Some(0)
     }
 
     fn draft(
