@@ -6,6 +6,7 @@ use std::thread;
 
 use maitre_model::{LoadFormat, Model, ModelSource, Runner, RunnerConfig};
 use maitre_scheduler::KvConfig;
+use maitre_speculative::{Speculate, Speculator};
 use maitre_tensor::Backend;
 use maitre_text::Tokenizer;
 
@@ -204,14 +205,18 @@ impl EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Host memory for who holds what.
+    /// Host memory for who holds what, and for what sequences have said, where that is looked up.
     fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
         let blocks = KvConfig {
             prefix_cache: self.scheduling.prefix_cache,
             num_host_blocks: narrow(limits.num_host_blocks),
             ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
         };
-        blocks.bookkeeping_bytes()
+        let texts = match self.speculation.speculate {
+            Speculate::Off => 0,
+            _ => Speculator::bytes_per_sequence(limits.max_model_len) * limits.max_seqs as u64,
+        };
+        blocks.bookkeeping_bytes() + texts
     }
 
     /// Blocks of the host tier.

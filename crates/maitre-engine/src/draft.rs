@@ -63,7 +63,7 @@ impl Kitchen {
             match seat(span, sequence) {
                 Some(seat) if result.failure.is_none() => {
                     let tokens: Vec<u32> = result.tokens.iter().map(|it| it.token).collect();
-                    let (known, drafted) = (span.context_len, drafts.len());
+                    let (known, drafted) = (span.context_len, result.drafted);
                     self.speculator
                         .verified(&seat, known, drafted, &tokens, result.accepted);
                 }

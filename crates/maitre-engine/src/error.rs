@@ -141,6 +141,9 @@ pub enum StartError {
     /// Configuration, weights or tokenizer files could not be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The draft model's configuration or weights could not be used.
+    #[error("the draft model (--draft-model) can't be used: {0}")]
+    DraftModel(#[source] Box<ModelError>),
     /// The backend could not start.
     #[error(transparent)]
     Tensor(#[from] TensorError),

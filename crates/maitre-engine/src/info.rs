@@ -172,7 +172,7 @@ pub struct MemoryBudget {
     pub kv_per_token: u64,
     /// Activations of the largest step, the draft model's included.
     pub workspace: u64,
-    /// Who holds which KV block, and which prefixes they hold, at most.
+    /// Who holds which KV block, which prefixes they hold, and what running sequences have said, at most.
     pub bookkeeping: u64,
     /// What was available at start, a container's limit included; `None` where it can't be read.
     pub available: Option<u64>,

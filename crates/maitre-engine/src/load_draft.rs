@@ -41,7 +41,8 @@ impl EngineBuilder {
                 ),
             });
         }
-        let model = Model::load(source, &self.load, backend)?;
+        let model = Model::load(source, &self.load, backend)
+            .map_err(|error| StartError::DraftModel(Box::new(error)))?;
         check_vocabulary(source, &model, &self.source, target, tokenizer)?;
         Ok(Some(LoadedDraft {
             model: Arc::new(model),

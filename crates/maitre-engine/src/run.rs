@@ -246,6 +246,15 @@ impl Kitchen {
         }
         match self.attempt(work, sequences) {
             Ok(results) => results,
+            Err(message) if work.len() == 1 && !work[0].drafts.is_empty() => {
+                // Whatever it was, it shall not be for a guess that somebody fails.
+                tracing::warn!(request = work[0].span.request.0, %message, "running it without drafts");
+                let bare = Work {
+                    drafts: &[],
+                    ..work[0]
+                };
+                self.run(&[bare], sequences)
+            }
             Err(message) if work.len() == 1 => {
                 let request = work[0].span.request;
                 tracing::warn!(request = request.0, %message, "a request failed alone");

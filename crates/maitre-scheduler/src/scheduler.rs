@@ -353,7 +353,8 @@ impl Scheduler {
         self.kv.take_events()
     }
 
-    /// Learns how long a step of `tokens`, as many as were really computed, drafted ones included, took, its `moved_blocks` included, which took `moving` of it.
+    /// Learns how long a step took that computed `tokens`, drafted ones included, and moved `moved_blocks`, which
+    /// took `moving` of it.
     /// Step sizes under [`SchedulerConfig::itl_target`] and the use of the host tier follow from it.
     pub fn observe(&mut self, tokens: usize, took: Time, moved_blocks: usize, moving: Time) {
         if tokens > 0 {

@@ -37,7 +37,8 @@ impl Class {
     /// A token of this probability in the draft model's eyes.
     pub(crate) fn of_probability(probability: f32) -> Self {
         let index = PROBABILITIES.iter().position(|&end| probability < end);
-        Self(index.unwrap_or(PROBABILITIES.len() - 1) as u8)
+        // Where nobody knows, neither sure nor unsure.
+        Self(index.unwrap_or(PROBABILITIES.len() / 2) as u8)
     }
 
     /// A token that followed the last `length` tokens when they were seen before.
@@ -142,7 +143,7 @@ mod tests {
     fn classes_are_told_apart() {
         assert_eq!(Class::of_probability(0.0), Class(0));
         assert_eq!(Class::of_probability(1.0), Class(5));
-        assert_eq!(Class::of_probability(f32::NAN), Class(5));
+        assert_eq!(Class::of_probability(f32::NAN), Class(3));
         assert_eq!(Class::of_match(1), Class(6));
         assert_eq!(Class::of_match(5), Class::of_match(6));
         assert_eq!(Class::of_match(1000), Class(14));

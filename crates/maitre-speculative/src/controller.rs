@@ -111,6 +111,7 @@ impl Controller {
     /// A step for which the draft model was not run: what it would take to catch up is hoped to be less than
     /// it was.
     pub(crate) fn rest(&mut self) {
+        self.calibration.rest();
         self.catch_up = self.catch_up.map(|each| each * CATCH_UP_FORGETTING);
     }
 

@@ -118,9 +118,6 @@ impl Speculator {
         };
         let mut sunk = 0.0;
         let mut active = self.choose_active(plans, shape, drafter.as_ref());
-        if active.is_empty() {
-            self.controller.rest();
-        }
         let mut is_late = active.iter().any(|&(_, late)| late > USUAL_LAG);
         while !active.is_empty() {
             let began = clock();
@@ -181,7 +178,7 @@ impl Speculator {
             .enumerate()
             .filter_map(|(index, plan)| Some((index, plan.as_ref().filter(of_model)?)))
             .collect();
-        let behind = |plan: &Plan<'_>| drafter.behind(&plan.drafting.seat, plan.drafting.text);
+        let behind = |plan: &Plan<'_>| behind(drafter, plan);
         match self.config.speculate {
             Speculate::Off | Speculate::Ngram | Speculate::Suffix => Vec::new(),
             Speculate::Draft => candidates
@@ -376,8 +373,15 @@ fn late_tokens(
 ) -> usize {
     let read = |&(index, late): &(usize, usize)| {
         let plan = plans.get(index)?.as_ref()?;
-        let left = drafter.behind(&plan.drafting.seat, plan.drafting.text)?;
+        let left = behind(drafter, plan)?;
         Some(late.saturating_sub(left))
     };
     active.iter().filter_map(read).sum()
+}
+
+/// What the drafter has still to read of a sequence; `None` if it can't draft for it. A panic means that too.
+fn behind(drafter: &dyn Drafter, plan: &Plan<'_>) -> Option<usize> {
+    let Drafting { seat, text, .. } = &plan.drafting;
+    // Unwind safety: the drafter is only looked at.
+    catch_unwind(AssertUnwindSafe(|| drafter.behind(seat, text))).unwrap_or(None)
 }

@@ -18,6 +18,12 @@ use crate::{Acceptance, Guess, History, HistoryKind, SpeculationCounts};
 /// Tokens of a sequence that are indexed in one step at most: a long prompt must not hold up the others.
 const ABSORBED_PER_STEP: usize = 512;
 
+/// The latest tokens of a sequence that are indexed at most.
+const MOST_INDEXED: usize = 8 * 1024;
+
+/// Bytes that a token and its place in the index take at most.
+const BYTES_PER_TOKEN: u64 = 169;
+
 /// Failures in a row after which the draft model is given up.
 pub(crate) const MOST_FAILURES: u32 = 3;
 
@@ -93,6 +99,8 @@ pub struct Speculator {
     pub(crate) wish: usize,
     /// Tokens of an answer, on average of late.
     pub(crate) usual_answer: f64,
+    /// Whether the draft model has proposed anything in this step.
+    pub(crate) model_ran: bool,
 }
 
 impl Speculator {
@@ -109,7 +117,16 @@ impl Speculator {
             counts: SpeculationCounts::new(config.draft_tokens),
             wish: config.draft_tokens,
             usual_answer: USUAL_ANSWER,
+            model_ran: false,
         }
+    }
+
+    /// Bytes that a sequence of up to `tokens` takes at most while it decodes.
+    #[must_use]
+    pub fn bytes_per_sequence(tokens: usize) -> u64 {
+        let indexed = tokens.min(MOST_INDEXED) as u64;
+        let others = tokens as u64 - indexed;
+        indexed * BYTES_PER_TOKEN + others * size_of::<u32>() as u64
     }
 
     /// From now on tokens may be drafted for sequence `id`, whose prompt this is.
@@ -120,7 +137,7 @@ impl Speculator {
             _ => HistoryKind::Suffix,
         };
         let sequence = Sequence {
-            history: History::new(kind, prompt),
+            history: History::new(kind, prompt).with_most_indexed(MOST_INDEXED),
             habit: Habit::default(),
             prompt_len: prompt.len(),
             pending: Pending::default(),
@@ -148,11 +165,19 @@ impl Speculator {
         }
     }
 
+    /// Counts a failure of the drafter; whether it is the last that is put up with.
     pub(crate) fn report(&mut self, error: &DraftError) {
         self.failures += 1;
         self.counts.draft_failures += 1;
         let given_up = self.failures >= MOST_FAILURES;
         tracing::warn!(%error, given_up, "drafting failed");
+    }
+
+    /// From now on nobody drafts but a sequence's own text.
+    fn give_up(&mut self, error: &DraftError) {
+        self.failures = MOST_FAILURES - 1;
+        self.report(error);
+        self.drafter = None;
     }
 
     /// Blocks are moved before the step.
@@ -163,17 +188,21 @@ impl Speculator {
         // Unwind safety: as below, what a panic leaves behind is not used.
         let moved = catch_unwind(AssertUnwindSafe(|| drafter.moved(moves)));
         if let Err(error) = moved.unwrap_or_else(|panic| Err(DraftError::from_panic(&*panic))) {
-            self.report(&error);
             // Nobody knows what its blocks hold now.
-            self.drafter = None;
+            self.give_up(&error);
         }
     }
 
     /// The target has written positions `kept..end` of this table: a prompt's tokens, or one decoded
     /// without drafts.
     pub fn written(&mut self, table: &[u32], kept: usize, end: usize) {
-        if let Some(drafter) = &mut self.drafter {
-            drafter.written(table, kept, end);
+        let Some(drafter) = &mut self.drafter else {
+            return;
+        };
+        // Unwind safety: a drafter that has panicked here is not used again.
+        let told = catch_unwind(AssertUnwindSafe(|| drafter.written(table, kept, end)));
+        if let Err(panic) = told {
+            self.give_up(&DraftError::from_panic(&*panic));
         }
     }
 
@@ -204,8 +233,7 @@ impl Speculator {
                     let calibration = &mut self.controller.calibration;
                     calibration.observe(class, &mut sequence.habit, right);
                 }
-            } else {
-                self.controller.calibration.rest();
+                self.model_ran = true;
             }
             if let Some(guess) = pending.guess {
                 sequence.learn(&mut self.controller, &guess, tokens);
@@ -233,6 +261,9 @@ impl Speculator {
             prompt_tokens,
         };
         self.controller.observe_step(shape, rows, took);
+        if !std::mem::take(&mut self.model_ran) && decodes > 0 {
+            self.controller.rest();
+        }
         if self.config.speculate == Speculate::Auto && decodes > 0 {
             let most = self.config.draft_tokens;
             let pays = self.controller.may_pay(decodes, most);

@@ -44,8 +44,8 @@ fn requests(prompts: &[String], max_tokens: u32) -> Vec<GenerateRequest> {
         .collect()
 }
 
-/// Every prompt of the test data, the first turn of each conversation and pieces of verse; without it those
-/// of the golden answers.
+/// Every prompt of the test data, cut to what leaves room for an answer: all turns of the conversations and
+/// pieces of the verse; without it those of the golden answers.
 fn prompts() -> Vec<String> {
     let own = || goldens().iter().map(|it| it.prompt.clone()).collect();
     let Some(data) = std::env::var_os("MAITRE_TEST_DATA").map(PathBuf::from) else {

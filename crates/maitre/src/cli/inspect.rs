@@ -16,8 +16,9 @@ pub(crate) struct InspectArgs {
     /// `bundled`, a directory in Hugging Face's layout, or ORG/NAME on the Hub.
     #[arg(long, default_value = "bundled", value_name = "MODEL")]
     model: String,
-    /// A draft model to count beside it: `bundled`, a directory or ORG/NAME on the Hub. Only its sizes are
-    /// looked at, not whether it has the same vocabulary [default: none].
+    /// A draft model to count beside it: `bundled`, a directory, ORG/NAME on the Hub, or `none`. Only its sizes
+    /// are looked at, not whether it has the same vocabulary [default: the bundled draft for the bundled
+    /// model, as it is served, else none].
     #[arg(long, value_name = "MODEL")]
     draft_model: Option<String>,
     /// Dtype of the KV cache to count with; auto = f32 for f32 weights, else bf16.
@@ -48,12 +49,13 @@ struct Inspected {
 
 pub(crate) async fn run(args: InspectArgs) -> Result<()> {
     let target = source::target(&args.model).await?;
-    let draft = match &args.draft_model {
+    let default = (args.model == source::BUNDLED).then_some(source::BUNDLED);
+    let draft = match args.draft_model.as_deref().or(default) {
+        None | Some("none") => None,
         Some(name) => {
             let draft = source::draft(name).await?;
             Some((draft.to_string(), configuration(&draft)?))
         }
-        None => None,
     };
     let inspected = Inspected {
         name: target.to_string(),
