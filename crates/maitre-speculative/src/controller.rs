@@ -13,7 +13,7 @@ use crate::calibration::Calibration;
 use crate::curve::Curve;
 
 /// What has to be gained at least: estimates err, and a step without drafts is certain.
-const LEAST_GAIN: f64 = 1.015;
+const LEAST_GAIN: f64 = 1.02;
 
 /// What a prompt token is taken to cost the draft model, as a share of a round, where nothing is known.
 const HOPED_CATCH_UP: f64 = 0.1;
@@ -155,22 +155,45 @@ impl Controller {
         each * tokens as f64
     }
 
-    /// Whether so many drafts for each of `decodes` sequences would pay if nearly all were accepted. If not
-    /// even then, nobody need ask for places.
-    pub(crate) fn may_pay(&self, decodes: usize, most: usize) -> bool {
+    /// How probably a drafted token must be accepted for drafting to pay in a step of `decodes` sequences: for
+    /// all of them or for one, up to `most` tokens each; above 1 if it never does. Below that nobody need ask
+    /// for places.
+    pub(crate) fn least_acceptance(&self, decodes: usize, most: usize, with_model: bool) -> f64 {
         let shape = Shape {
             decodes,
             prompt_tokens: 0,
         };
         let Some(alone) = self.step_seconds(shape, decodes) else {
-            return true;
+            return 0.0;
         };
-        (1..=most).any(|drafts| {
-            let tokens: f64 = (0..=drafts as i32).map(|j| 0.99_f64.powi(j)).sum();
-            // Without the cost of drafting: what a sequence has said before costs nothing.
-            let seconds = self.step_seconds(shape, decodes * (1 + drafts));
-            seconds.is_none_or(|seconds| tokens * alone >= LEAST_GAIN * seconds)
-        })
+        // Of one sequence and of all: what so many drafts for each cost over a step without, per token of it.
+        let costs = [1, decodes].map(|drafting| {
+            let round = if with_model {
+                self.round_seconds(drafting)
+            } else {
+                0.0
+            };
+            let cost = |drafts: usize| {
+                let step = self.step_seconds(shape, decodes + drafting * drafts);
+                step.map_or(0.0, |step| {
+                    (step + drafts as f64 * round) * decodes as f64 / alone
+                })
+            };
+            let costs: Vec<f64> = (1..=most).map(cost).collect();
+            (drafting, costs)
+        });
+        let pays = |acceptance: f64| {
+            costs.iter().any(|(drafting, costs)| {
+                let mut tokens = decodes as f64;
+                (1..).zip(costs).any(|(drafts, cost)| {
+                    tokens += *drafting as f64 * acceptance.powi(drafts);
+                    tokens >= LEAST_GAIN * cost
+                })
+            })
+        };
+        let tried = (1..20).map(|twentieths| 0.05 * f64::from(twentieths));
+        let mut tried = tried.chain([0.99]);
+        tried.find(|&acceptance| pays(acceptance)).unwrap_or(2.0)
     }
 
     /// For how many of these sequences, the likeliest first, the draft model should run one more round, and
@@ -283,14 +306,14 @@ mod tests {
         let drafts = controller.worth_verifying(decodes(1), 0.0, &[0.9; 20]);
         assert!((7..=10).contains(&drafts), "{drafts}");
         assert_eq!(controller.worth_verifying(decodes(1), 0.0, &[0.001; 7]), 0);
-        assert!(controller.may_pay(1, 8));
+        assert!(controller.least_acceptance(1, 8, false) < 0.1);
     }
 
     #[test]
     fn a_full_house_gets_none() {
         let controller = taught();
         assert_eq!(controller.worth_verifying(decodes(64), 0.0, &[0.9; 64]), 0);
-        assert!(!controller.may_pay(64, 8));
+        assert!(controller.least_acceptance(64, 8, false) > 1.0);
     }
 
     #[test]
@@ -357,6 +380,6 @@ mod tests {
     fn who_knows_nothing_drafts_nothing_but_hopes() {
         let controller = Controller::new(0.1);
         assert_eq!(controller.worth_verifying(decodes(1), 0.0, &[0.99; 4]), 0);
-        assert!(controller.may_pay(64, 4));
+        assert!(controller.least_acceptance(64, 4, true) == 0.0);
     }
 }

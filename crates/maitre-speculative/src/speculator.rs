@@ -24,6 +24,9 @@ const MOST_INDEXED: usize = 8 * 1024;
 /// Bytes that a token and its place in the index take at most.
 const BYTES_PER_TOKEN: u64 = 169;
 
+/// Steps after which it is reckoned anew what a draft must promise.
+const LEAST_EVERY: u64 = 8;
+
 /// Failures in a row after which the draft model is given up.
 pub(crate) const MOST_FAILURES: u32 = 3;
 
@@ -84,7 +87,17 @@ pub(crate) struct Sequence {
     pub(crate) history: History,
     pub(crate) habit: Habit,
     pub(crate) prompt_len: usize,
+    /// How many of the last tokens had been guessed or matched when they came; 0 after a wrong guess.
+    pub(crate) matched: usize,
     pub(crate) pending: Pending,
+}
+
+/// The acceptance from which on drafting pays in steps of so many sequences.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Least {
+    decodes: usize,
+    history: f64,
+    model: f64,
 }
 
 /// Proposes tokens for the step at hand.
@@ -95,8 +108,9 @@ pub struct Speculator {
     pub(crate) controller: Controller,
     pub(crate) sequences: HashMap<u64, Sequence>,
     pub(crate) counts: SpeculationCounts,
-    /// What sequences should ask for, as of the last step.
-    pub(crate) wish: usize,
+    /// What a draft must promise for a sequence to ask for places.
+    pub(crate) least: Least,
+    pub(crate) steps: u64,
     /// Tokens of an answer, on average of late.
     pub(crate) usual_answer: f64,
     /// Whether the draft model has proposed anything in this step.
@@ -115,7 +129,8 @@ impl Speculator {
             controller: Controller::new(config.draft_share),
             sequences: HashMap::new(),
             counts: SpeculationCounts::new(config.draft_tokens),
-            wish: config.draft_tokens,
+            least: Least::default(),
+            steps: 0,
             usual_answer: USUAL_ANSWER,
             model_ran: false,
         }
@@ -140,6 +155,7 @@ impl Speculator {
             history: History::new(kind, prompt).with_most_indexed(MOST_INDEXED),
             habit: Habit::default(),
             prompt_len: prompt.len(),
+            matched: 0,
             pending: Pending::default(),
         };
         self.sequences.insert(id, sequence);
@@ -158,11 +174,15 @@ impl Speculator {
     /// How many tokens the next step should let be drafted for sequence `id`.
     #[must_use]
     pub fn wish(&self, id: u64) -> usize {
-        if self.sequences.contains_key(&id) {
-            self.wish
-        } else {
-            0
-        }
+        let Some(sequence) = self.sequences.get(&id) else {
+            return 0;
+        };
+        let calibration = &self.controller.calibration;
+        let class = Class::of_match(sequence.matched + 1);
+        let pays = self.config.speculate != Speculate::Auto
+            || calibration.acceptance(class, sequence.habit) >= self.least.history
+            || (self.drafter.is_some() && calibration.of_model(sequence.habit) >= self.least.model);
+        if pays { self.config.draft_tokens } else { 0 }
     }
 
     /// Counts a failure of the drafter; whether it is the last that is put up with.
@@ -264,10 +284,16 @@ impl Speculator {
         if !std::mem::take(&mut self.model_ran) && decodes > 0 {
             self.controller.rest();
         }
-        if self.config.speculate == Speculate::Auto && decodes > 0 {
+        self.steps += 1;
+        let is_due = self.least.decodes != decodes || self.steps.is_multiple_of(LEAST_EVERY);
+        if self.config.speculate == Speculate::Auto && decodes > 0 && is_due {
             let most = self.config.draft_tokens;
-            let pays = self.controller.may_pay(decodes, most);
-            self.wish = if pays { most } else { 0 };
+            let least = |model| self.controller.least_acceptance(decodes, most, model);
+            self.least = Least {
+                decodes,
+                history: least(false),
+                model: least(true),
+            };
         }
     }
 
@@ -306,6 +332,7 @@ impl Sequence {
         for (index, (guessed, came)) in guess.tokens.iter().zip(tokens).enumerate() {
             let class = Class::of_match(guess.match_len + index);
             let right = guessed == came;
+            self.matched = if right { guess.match_len + index } else { 0 };
             controller
                 .calibration
                 .observe(class, &mut self.habit, right);
