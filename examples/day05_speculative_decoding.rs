@@ -100,7 +100,7 @@ impl Pair {
             };
             // The last token comes without a guess, from the row behind the guess before.
             let left = MOST_TOKENS as usize - tokens.len() - 1;
-            let drafted = self.draft(&text, &rules, drafts.min(left))?;
+            let drafted = self.guess(&text, &rules, drafts.min(left))?;
             let step = self.verify(&mut text, &rules, &drafted, &mut tokens)?;
             ended = tokens
                 .last()
@@ -125,7 +125,7 @@ impl Pair {
     }
 
     /// Guesses up to `most` tokens behind `text`, one after the other.
-    fn draft(&mut self, text: &[u32], rules: &Rules<'_>, most: usize) -> Result<Vec<Drafted>> {
+    fn guess(&mut self, text: &[u32], rules: &Rules<'_>, most: usize) -> Result<Vec<Drafted>> {
         let (mut guess, mut drafts) = (text.to_vec(), Vec::new());
         while drafts.len() < most {
             let row = &self.draft.read(&guess, 1)?[0];
@@ -158,7 +158,9 @@ impl Pair {
         tokens: &mut Vec<Sampled>,
     ) -> Result<Step> {
         let drafted: Vec<u32> = drafts.iter().map(|draft| draft.token).collect();
-        let rows = self.target.read(&[&text[..], &drafted[..]].concat(), 1 + drafted.len())?;
+        let rows = self
+            .target
+            .read(&[&text[..], &drafted[..]].concat(), 1 + drafted.len())?;
         let mut verifier = Verifier::new(*rules, drafts, Acceptance::Coupling);
         for row in &rows {
             if !verifier.is_done() {
@@ -196,13 +198,11 @@ fn main() -> Result<()> {
     };
     one_answer(&mut pair, &tokenizer)?;
     let prompts = prompts(&tokenizer, if quick() { 2 } else { 24 })?;
-    let costs = Costs::measure(&mut pair, &prompts[0])?;
-    let speeds = [("greedy", 0.0), ("temperature 0.8", 0.8)].map(|(name, temperature)| {
-        speed(&mut pair, &prompts, &costs, name, temperature)
-    });
-    let [greedy, sampled] = speeds;
     by_position(&mut pair, &prompts)?;
-    draw_speed(&[greedy?, sampled?])
+    let costs = Costs::measure(&mut pair, &prompts[0])?;
+    let greedy = speed(&mut pair, &prompts, &costs, "greedy", 0.0)?;
+    let sampled = speed(&mut pair, &prompts, &costs, "temperature 0.8", 0.8)?;
+    draw_speed(&[greedy, sampled])
 }
 
 /// Greedy but for the temperature; with log-probabilities, so that these are compared, too.
@@ -235,7 +235,9 @@ fn one_answer(pair: &mut Pair, tokenizer: &Tokenizer) -> Result<()> {
         let shown = |tokens: &[u32]| -> String {
             let text = |token: &u32| tokenizer.token_text(*token).unwrap_or_default();
             let texts = tokens.iter().map(text);
-            texts.map(|text| format!("[{}]", text.escape_debug())).collect()
+            texts
+                .map(|text| format!("[{}]", text.escape_debug()))
+                .collect()
         };
         let rows = speculated.steps.iter().enumerate().map(|(number, step)| {
             let (right, wrong) = step.drafted.split_at(step.accepted);
@@ -258,7 +260,7 @@ fn one_answer(pair: &mut Pair, tokenizer: &Tokenizer) -> Result<()> {
     Ok(())
 }
 
-// ---- What a step costs, and what guesses are worth.
+// ---- Which guesses stand.
 
 /// Held-out chats up to the first answer, one after the other.
 fn prompts(tokenizer: &Tokenizer, count: usize) -> Result<Vec<Vec<u32>>> {
@@ -268,6 +270,55 @@ fn prompts(tokenizer: &Tokenizer, count: usize) -> Result<Vec<Vec<u32>>> {
     let prompts = asked.take(count).map(|text| Ok(tokenizer.encode(text)?));
     prompts.collect()
 }
+
+/// How often the first, second, … guess of eight stands if all before it do.
+fn by_position(pair: &mut Pair, prompts: &[Vec<u32>]) -> Result<()> {
+    let (mut lines, mut cells) = (Vec::new(), Vec::new());
+    for temperature in [0.0, 0.5, 0.8, 1.0] {
+        let mut reached = [0_u32; MOST_DRAFTS];
+        let mut accepted = [0_u32; MOST_DRAFTS];
+        for (seed, prompt) in prompts.iter().enumerate() {
+            let answer = pair.speculate(prompt, &params(temperature, seed as u64), MOST_DRAFTS)?;
+            for step in &answer.steps {
+                let judged = step.drafted.len().min(step.accepted + 1);
+                reached[..judged].iter_mut().for_each(|count| *count += 1);
+                let stood = &mut accepted[..step.accepted];
+                stood.iter_mut().for_each(|count| *count += 1);
+            }
+        }
+        let name = match temperature {
+            0.0 => "greedy".to_owned(),
+            _ => format!("temperature {temperature}"),
+        };
+        let shares = accepted.iter().zip(&reached).zip(1..);
+        let points: Vec<(f64, f64)> = shares
+            .filter(|((_, reached), _)| **reached > 0)
+            .map(|((accepted, reached), place)| {
+                (f64::from(place), f64::from(*accepted) / f64::from(*reached))
+            })
+            .collect();
+        let mut row = vec![name.clone()];
+        row.extend(points.iter().map(|(_, share)| format!("{share:.2}")));
+        cells.push(row);
+        lines.push(Line { name, points });
+    }
+    println!("  How often a guess stands if all before it in its step do, eight guesses a step\n");
+    table::print(
+        &["", "1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th"],
+        &cells,
+    );
+    let path = picture::lines(
+        "day05_acceptance",
+        "Guesses that stand, if all before them do",
+        "place in the step",
+        "share",
+        &lines,
+    )?;
+    println!("picture: {}", path.display());
+    Ok(())
+}
+
+// ---- What a step costs, and what guesses are worth.
 
 /// Times of single steps.
 struct Costs {
@@ -284,6 +335,7 @@ impl Costs {
         let params = params(0.0, 0);
         let (counts, sampler) = (TokenCounts::default(), &mut pair.sampler);
         let mut step = |reader: &mut Reader, rows: usize| {
+            reader.keep(0);
             reader.read(&text, 1)?;
             fastest(budget, || {
                 reader.keep(text.len() - rows);
@@ -440,52 +492,6 @@ impl Ways {
     fn alpha(&self) -> f64 {
         self.accepted as f64 / self.judged.max(1) as f64
     }
-}
-
-// ---- Which guesses stand.
-
-/// How often the first, second, … guess of eight stands if all before it do.
-fn by_position(pair: &mut Pair, prompts: &[Vec<u32>]) -> Result<()> {
-    let (mut lines, mut cells) = (Vec::new(), Vec::new());
-    for temperature in [0.0, 0.5, 0.8, 1.0] {
-        let mut reached = [0_u32; MOST_DRAFTS];
-        let mut accepted = [0_u32; MOST_DRAFTS];
-        for (seed, prompt) in prompts.iter().enumerate() {
-            let answer = pair.speculate(prompt, &params(temperature, seed as u64), MOST_DRAFTS)?;
-            for step in &answer.steps {
-                let judged = step.drafted.len().min(step.accepted + 1);
-                reached[..judged].iter_mut().for_each(|count| *count += 1);
-                let stood = &mut accepted[..step.accepted];
-                stood.iter_mut().for_each(|count| *count += 1);
-            }
-        }
-        let name = match temperature {
-            0.0 => "greedy".to_owned(),
-            _ => format!("temperature {temperature}"),
-        };
-        let shares = accepted.iter().zip(&reached).zip(1..);
-        let points: Vec<(f64, f64)> = shares
-            .filter(|((_, reached), _)| **reached > 0)
-            .map(|((accepted, reached), place)| {
-                (f64::from(place), f64::from(*accepted) / f64::from(*reached))
-            })
-            .collect();
-        let mut row = vec![name.clone()];
-        row.extend(points.iter().map(|(_, share)| format!("{share:.2}")));
-        cells.push(row);
-        lines.push(Line { name, points });
-    }
-    println!("  How often a guess stands if all before it in its step do, eight guesses a step\n");
-    table::print(&["", "1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th"], &cells);
-    let path = picture::lines(
-        "day05_acceptance",
-        "Guesses that stand, if all before them do",
-        "place in the step",
-        "share",
-        &lines,
-    )?;
-    println!("picture: {}", path.display());
-    Ok(())
 }
 
 fn draw_speed(speeds: &[Speed]) -> Result<()> {

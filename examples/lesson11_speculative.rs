@@ -13,7 +13,7 @@ use maitre_examples::heldout::{self, WINDOW};
 use maitre_examples::numbers::normal;
 use maitre_examples::picture::{self, Line};
 use maitre_examples::reader::{self, Reader};
-use maitre_examples::timed::{ask, ask_all};
+use maitre_examples::timed::ask_all;
 use maitre_examples::verdicts::{Rule, Theory, Toy, rules, stands};
 use maitre_examples::{quick, table};
 use maitre_sampling::{Sampler, SamplingParams, TokenCounts};
@@ -159,10 +159,22 @@ fn distributions_kept() -> Result<()> {
     let (toy, draws) = (Toy::default(), if quick() { 2_000 } else { 100_000 });
     let cases = [
         ("coupling", Rule::Coupling, true),
-        ("coupling, drafts with noise of their own", Rule::OwnNoise, true),
+        (
+            "coupling, drafts with noise of their own",
+            Rule::OwnNoise,
+            true,
+        ),
         ("rejection", Rule::Rejection, true),
-        ("wrong: replaced from p itself", Rule::ReplacedFromTarget, false),
-        ("wrong: judged by the noise that drew it", Rule::NoiseUsedTwice, false),
+        (
+            "wrong: replaced from p itself",
+            Rule::ReplacedFromTarget,
+            false,
+        ),
+        (
+            "wrong: judged by the noise that drew it",
+            Rule::NoiseUsedTwice,
+            false,
+        ),
         ("wrong: doubtful drafts withheld", Rule::DoubtsHidden, false),
     ];
     let mut rows = Vec::new();
@@ -215,16 +227,19 @@ fn on_text(target: &mut Reader, draft: &mut Reader) -> Result<()> {
             }
         }
     }
-    let cells = settings.iter().zip(&sums).map(|(setting, (stood, overlap))| {
-        let mut row = vec![match setting {
-            (0.0, _) => "greedy".to_owned(),
-            (temperature, 1.0) => format!("temperature {temperature}"),
-            (temperature, top_p) => format!("temperature {temperature}, top-p {top_p}"),
-        }];
-        row.extend(stood.0.map(percent));
-        row.push(percent(*overlap));
-        row
-    });
+    let cells = settings
+        .iter()
+        .zip(&sums)
+        .map(|(setting, (stood, overlap))| {
+            let mut row = vec![match setting {
+                (0.0, _) => "greedy".to_owned(),
+                (temperature, 1.0) => format!("temperature {temperature}"),
+                (temperature, top_p) => format!("temperature {temperature}, top-p {top_p}"),
+            }];
+            row.extend(stood.0.map(percent));
+            row.push(percent(*overlap));
+            row
+        });
     println!(
         "  The bundled pair, one guess at each of {} tokens of held-out text\n",
         windows * (length - beginning)
@@ -262,11 +277,9 @@ async fn proposers(tokenizer: &Tokenizer, draft: &mut Reader) -> Result<()> {
                 let (mut tokens, mut steps, mut proposed) = (0, 0, 0);
                 for (prompt, answer) in cases {
                     let walk = match kind {
-                        Some(kind) => Walk::of(&Replay::run(
-                            History::new(kind, prompt),
-                            answer,
-                            drafts,
-                        )),
+                        Some(kind) => {
+                            Walk::of(&Replay::run(History::new(kind, prompt), answer, drafts))
+                        }
                         None => Walk::of_model(draft, prompt, answer, drafts)?,
                     };
                     tokens += answer.len();
@@ -302,12 +315,7 @@ impl Walk {
 
     /// While its guesses are right the small model reads just this text. So one pass over the text tells what it
     /// would have guessed in any step.
-    fn of_model(
-        draft: &mut Reader,
-        prompt: &[u32],
-        answer: &[u32],
-        drafts: usize,
-    ) -> Result<Self> {
+    fn of_model(draft: &mut Reader, prompt: &[u32], answer: &[u32], drafts: usize) -> Result<Self> {
         let text = [prompt, &answer[..answer.len() - 1]].concat();
         draft.keep(0);
         let rows = draft.read(&text, answer.len())?;
@@ -317,7 +325,13 @@ impl Walk {
         for (row, token) in rows.iter().zip(answer) {
             right.push(sampler.choose(row, &params, &counts, 0, &[])? == *token);
         }
-        let (mut walk, mut at) = (Self { steps: 0, proposed: 0 }, 0);
+        let (mut walk, mut at) = (
+            Self {
+                steps: 0,
+                proposed: 0,
+            },
+            0,
+        );
         while at < answer.len() {
             let most = drafts.min(answer.len() - at - 1);
             let guesses = right[at..at + most].iter();
@@ -356,7 +370,9 @@ async fn chats(tokenizer: &Tokenizer, engine: &Engine, count: usize) -> Result<V
 
 /// Beginnings of stories, and how the model goes on.
 async fn stories(tokenizer: &Tokenizer, engine: &Engine, count: usize) -> Result<Vec<Case>> {
-    let names = ["Tom", "Lily", "a dog", "a bird", "Mia", "a king", "Ben", "a fish"];
+    let names = [
+        "Tom", "Lily", "a dog", "a bird", "Mia", "a king", "Ben", "a fish",
+    ];
     let beginnings = names.iter().take(count);
     let prompts = beginnings.map(|name| {
         let text = format!("Once upon a time, there was {name}");
@@ -388,7 +404,6 @@ fn quotations(tokenizer: &Tokenizer, count: usize) -> Result<Vec<Case>> {
 fn request(prompt: &[u32], tokens: u32, temperature: f32) -> GenerateRequest {
     let mut request = GenerateRequest::new(Input::Tokens(prompt.to_vec()));
     request.sampling.temperature = Some(temperature);
-    request.sampling.seed = Some(3);
     request.stopping.max_tokens = Some(tokens);
     request
 }
@@ -401,7 +416,7 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
     let (crowds, passes, tokens): (&[usize], usize, u32) = if quick() {
         (&[1, 3], 1, 8)
     } else {
-        (&[1, 2, 4, 8, 16, 32, 64], 7, 64)
+        (&[1, 2, 4, 8, 16, 32, 64], 5, 64)
     };
     let engine = |speculate, drafts| {
         Engine::builder(maitre::bundled())
@@ -409,7 +424,7 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
             .speculate(speculate)
             .draft_tokens(drafts)
             .max_seqs(64)
-            .kv_cache_bytes(Some(256 << 20))
+            .kv_cache_bytes(Some(128 << 20))
             .build()
     };
     let houses = [
@@ -437,24 +452,30 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
                 }
             }
         }
-        report_users(&houses.each_ref().map(|(name, _)| *name), crowds, &rates, temperature)?;
+        report_users(
+            &houses.each_ref().map(|(name, _)| *name),
+            crowds,
+            &rates,
+            temperature,
+        )?;
     }
     Ok(())
 }
 
 /// All of them at once; few users come again until a dozen answers were given.
 async fn tokens_per_second(house: &Engine, requests: &[GenerateRequest]) -> Result<f64> {
-    let rounds = if quick() { 1 } else { (12 / requests.len()).max(1) };
+    let rounds = if quick() {
+        1
+    } else {
+        (12 / requests.len()).max(1)
+    };
     let (began, mut tokens) = (Instant::now(), 0);
     for round in 0..rounds {
-        let answers = match requests {
-            [only] => {
-                let mut request = only.clone();
-                request.sampling.seed = Some(round as u64);
-                vec![ask(house, request).await?]
-            }
-            _ => ask_all(house, requests.to_vec()).await?,
-        };
+        let mut requests = requests.to_vec();
+        for request in &mut requests {
+            request.sampling.seed = Some(round as u64);
+        }
+        let answers = ask_all(house, requests).await?;
         tokens += answers.iter().map(|answer| answer.ids.len()).sum::<usize>();
     }
     Ok(tokens as f64 / began.elapsed().as_secs_f64())

@@ -80,7 +80,10 @@ impl Rule {
                 self.acceptance(),
             )?,
         };
-        let is_favourite = || row.iter().all(|other| *other <= row[drafted.token as usize]);
+        let is_favourite = || {
+            row.iter()
+                .all(|other| *other <= row[drafted.token as usize])
+        };
         let is_shown = self != Self::DoubtsHidden || is_favourite();
         Ok(is_shown.then_some(drafted))
     }
