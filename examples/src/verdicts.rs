@@ -130,12 +130,15 @@ impl Rule {
             };
             let ratio = f64::from(p.probability(*token)) / f64::from(q.probability(*token));
             if noise(self.judges()).uniform() >= ratio {
-                let rest = p.iter().map(|(token, p)| (token, p - q.probability(token)));
-                let rest = match self {
+                let replacement = match self {
                     Self::ReplacedFromTarget => None,
-                    _ => Distribution::from_weights(rest),
+                    _ => {
+                        let rest = p.iter().map(|(token, p)| (token, p - q.probability(token)));
+                        Distribution::from_weights(rest)
+                    }
                 };
-                tokens.push(rest.unwrap_or(p).draw(noise(Purpose::Residual)));
+                let noise = noise(Purpose::Residual);
+                tokens.push(replacement.unwrap_or(p).draw(noise));
                 break;
             }
             tokens.push(*token);
