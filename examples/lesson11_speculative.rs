@@ -416,7 +416,7 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
     let (crowds, passes, tokens): (&[usize], usize, u32) = if quick() {
         (&[1, 3], 1, 8)
     } else {
-        (&[1, 2, 4, 8, 16, 32, 64], 5, 64)
+        (&[1, 2, 4, 8, 16, 32, 64], 8, 64)
     };
     let engine = |speculate, drafts| {
         Engine::builder(maitre::bundled())
@@ -424,6 +424,8 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
             .speculate(speculate)
             .draft_tokens(drafts)
             .max_seqs(64)
+            // Two would wait for each other whenever the machine does something else.
+            .threads(Some(1))
             .kv_cache_bytes(Some(128 << 20))
             .build()
     };
@@ -440,7 +442,11 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
         for (crowd, rates) in crowds.iter().zip(&mut rates) {
             let requests: Vec<GenerateRequest> = questions[..*crowd]
                 .iter()
-                .map(|prompt| request(prompt, tokens, temperature))
+                .map(|prompt| {
+                    let mut request = request(prompt, tokens, temperature);
+                    request.stopping.ignore_eos = true;
+                    request
+                })
                 .collect();
             for pass in 0..=passes {
                 for ((_, house), rate) in houses.iter().zip(rates.iter_mut()) {
@@ -462,7 +468,7 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
     Ok(())
 }
 
-/// All of them at once; few users come again until a dozen answers were given.
+/// All of them at once; few users come again until sixteen answers were given.
 async fn tokens_per_second(house: &Engine, requests: &[GenerateRequest]) -> Result<f64> {
     let rounds = if quick() {
         1
