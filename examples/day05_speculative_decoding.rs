@@ -235,7 +235,7 @@ fn one_answer(pair: &mut Pair, tokenizer: &Tokenizer) -> Result<()> {
             let text = |token: &u32| tokenizer.token_text(*token).unwrap_or_default();
             let texts = tokens.iter().map(text);
             texts
-                .map(|text| format!("[{}]", text.escape_debug()))
+                .map(|text| format!("[{}]", text.replace('\n', "\\n")))
                 .collect()
         };
         let rows = speculated.steps.iter().enumerate().map(|(number, step)| {
