@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use maitre_model::{
-    Batch, KvGroup, LOGITS_TILE, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
-};
-use maitre_tensor::{Backend, BlockTables, Span, WeightFormat};
-use maitre_text::Tokenizer;
+use maitre_model::Model;
+use maitre_tensor::{Backend, WeightFormat};
+
+use crate::reader::{self, Reader};
 
 /// Tokens that are predicted from one beginning.
 pub const WINDOW: usize = 512;
@@ -15,24 +14,13 @@ pub const WINDOW: usize = 512;
 /// Windows of the held-out text that are whole.
 pub const WINDOWS: usize = 116;
 
-const BLOCK_SIZE: usize = 16;
-
 /// The bundled model with its weights in `format`.
 ///
 /// # Errors
 ///
 /// A model that can't be loaded.
 pub fn bundled(format: WeightFormat, backend: &Backend) -> Result<Arc<Model>> {
-    let model = &maitre_bundled::TARGET;
-    let source = ModelSource::Memory {
-        name: model.name,
-        files: model.files,
-    };
-    let options = LoadOptions {
-        dtype: Some(format),
-        ..LoadOptions::default()
-    };
-    Ok(Arc::new(Model::load(&source, &options, backend)?))
+    reader::load(&maitre_bundled::TARGET, Some(format), backend)
 }
 
 /// The token ids of the held-out text, [`WINDOWS`] times [`WINDOW`] of them.
@@ -41,10 +29,7 @@ pub fn bundled(format: WeightFormat, backend: &Backend) -> Result<Arc<Model>> {
 ///
 /// A tokenizer that can't be read, or a text that is shorter.
 pub fn ids() -> Result<Vec<u32>> {
-    let tokenizer = maitre_bundled::TARGET
-        .file("tokenizer.json")
-        .unwrap_or_default();
-    let mut ids = Tokenizer::from_bytes(tokenizer, None, None)?.encode(maitre_bundled::HELDOUT)?;
+    let mut ids = reader::tokenizer()?.encode(maitre_bundled::HELDOUT)?;
     ensure!(ids.len() >= WINDOWS * WINDOW, "{} ids", ids.len());
     ids.truncate(WINDOWS * WINDOW);
     Ok(ids)
@@ -61,46 +46,17 @@ pub fn perplexity<'a>(
     backend: &Backend,
     windows: impl Iterator<Item = &'a [u32]>,
 ) -> Result<f64> {
-    let blocks = WINDOW.div_ceil(BLOCK_SIZE);
-    let config = RunnerConfig::new(blocks as u32, BLOCK_SIZE as u32, WINDOW, 1);
-    let mut runner = Runner::new(model.clone(), backend.clone(), config)?;
-    let vocab = model.config().vocab_size;
+    let mut reader = Reader::new(model.clone(), backend, WINDOW)?;
     let (mut surprise, mut predicted) = (0.0, 0);
     for window in windows {
-        runner.forward(&whole(window))?;
-        for start in (0..window.len()).step_by(LOGITS_TILE) {
-            let end = window.len().min(start + LOGITS_TILE);
-            let logits = runner.logits(start..end)?.values.chunks_exact(vocab);
-            for (row, next) in logits.zip(&window[start + 1..]) {
-                surprise += negative_log_probability(row, *next);
-                predicted += 1;
-            }
+        reader.keep(0);
+        let logits = reader.read(window, window.len())?;
+        for (row, next) in logits.iter().zip(&window[1..]) {
+            surprise += negative_log_probability(row, *next);
+            predicted += 1;
         }
     }
     Ok((surprise / f64::from(predicted)).exp())
-}
-
-/// One sequence from its first token on, every token with its logits.
-fn whole(ids: &[u32]) -> Batch {
-    let count = ids.len();
-    let positions: Vec<u32> = (0..count as u32).collect();
-    Batch {
-        tokens: ids.to_vec(),
-        spans: vec![Span {
-            first_token: 0,
-            num_tokens: count,
-            context_len: count,
-        }],
-        groups: vec![KvGroup {
-            tables: BlockTables {
-                tables: vec![(0..count.div_ceil(BLOCK_SIZE) as u32).collect()],
-                block_size: BLOCK_SIZE,
-            },
-            slots: positions.clone(),
-        }],
-        output_rows: positions.clone(),
-        positions,
-    }
 }
 
 fn negative_log_probability(logits: &[f32], token: u32) -> f64 {

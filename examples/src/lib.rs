@@ -1,5 +1,5 @@
-//! What the lessons share: timed answers, schedules without a model, operators at work, tables on the
-//! terminal, pictures beside them.
+//! What the lessons share: timed answers, schedules without a model, models read by hand, operators at work,
+//! tables on the terminal, pictures beside them.
 
 pub mod block_map;
 pub mod dry_run;
@@ -7,8 +7,10 @@ pub mod heldout;
 pub mod layer;
 pub mod numbers;
 pub mod picture;
+pub mod reader;
 pub mod table;
 pub mod timed;
+pub mod verdicts;
 
 /// Whether to take the short way: CI sets `MAITRE_QUICK=1` to see that every lesson still runs.
 #[must_use]
