@@ -22,6 +22,8 @@ const KEPT: usize = 9;
 /// Observations of the whole curve after which a cell that was not among them is not believed any more:
 /// now and then it is worth trying again.
 const HORIZON: u64 = 2048;
+/// The same for a cell with one observation, which may have been disturbed.
+const SHORT_HORIZON: u64 = 64;
 /// How much larger than one that was seen a step may be, for its promise to be tried; two rows in any case.
 const NEAR: f64 = 1.0;
 /// What a further row is taken to cost where nothing is known, as a share of the whole.
@@ -163,7 +165,12 @@ impl Curve {
     }
 
     fn is_known(&self, cell: &Cell) -> bool {
-        cell.observations > 0 && self.observed - cell.last <= HORIZON
+        let horizon = match cell.observations {
+            0 => return false,
+            1 => SHORT_HORIZON,
+            _ => HORIZON,
+        };
+        self.observed - cell.last <= horizon
     }
 }
 
