@@ -323,7 +323,6 @@ impl Sequence {
         if speculate == Speculate::Draft || !self.history.absorb(ABSORBED_PER_STEP) {
             return;
         }
-        // Without a place to verify it, a guess is still compared with what comes.
         self.pending.guess = self.history.propose(seat.most.max(1));
     }
 
