@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::calibration::{Class, Habit};
 use crate::controller::{Chain, Offer, Shape};
 use crate::drafter::{DraftError, Drafter, Drafting, Seat};
-use crate::speculator::{MOST_FAILURES, Sequence, Source};
+use crate::speculator::{MOST_FAILURES, Sequence};
 use crate::{Acceptance, Drafted, Speculate, Speculator};
 
 /// How much longer than the draft model has to catch up its sequence must be expected to gain.
@@ -17,6 +17,13 @@ const SHADOWED: u64 = 8;
 
 /// Tokens that the draft model is behind by itself: the last one it drafted, if that was accepted.
 const USUAL_LAG: usize = 1;
+
+/// Who proposes the tokens of a sequence in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    History,
+    Model,
+}
 
 /// Drafts in the making, with the probability that all up to a token are accepted.
 struct Plan<'a> {
@@ -177,34 +184,24 @@ impl Speculator {
         shape: Shape,
         drafter: &dyn Drafter,
     ) -> Vec<(usize, usize)> {
-        let of_model =
-            |plan: &&Plan<'_>| plan.source == Source::Model && plan.drafting.seat.most > 0;
-        let candidates: Vec<(usize, &Plan<'_>)> = plans
-            .iter()
-            .enumerate()
-            .filter_map(|(index, plan)| Some((index, plan.as_ref().filter(of_model)?)))
-            .collect();
-        let behind = |plan: &Plan<'_>| behind(drafter, plan);
-        match self.config.speculate {
-            Speculate::Off | Speculate::Ngram | Speculate::Suffix => Vec::new(),
-            Speculate::Draft => candidates
-                .into_iter()
-                .filter_map(|(index, plan)| Some((index, behind(plan)?)))
-                .collect(),
-            Speculate::Auto => {
-                let mut active: Vec<(usize, usize)> = candidates
-                    .into_iter()
-                    .filter_map(|(index, plan)| Some((index, behind(plan)?)))
-                    .collect();
-                let gain = self.keep_worthwhile(plans, &mut active, shape, 0.0);
-                active.retain(|&(index, late)| {
-                    let plan = plans[index].as_ref();
-                    late <= USUAL_LAG
-                        || plan.is_some_and(|plan| self.catch_up_pays(plan, late, gain, shape))
-                });
-                active
-            }
+        if !matches!(self.config.speculate, Speculate::Draft | Speculate::Auto) {
+            return Vec::new();
         }
+        let late = |plan: &Plan<'_>| behind(drafter, plan);
+        let of_model = plans.iter().enumerate().filter_map(|(index, plan)| {
+            let plan = plan.as_ref()?;
+            (plan.source == Source::Model).then_some((index, late(plan)?))
+        });
+        let mut active: Vec<(usize, usize)> = of_model.collect();
+        if self.config.speculate == Speculate::Auto {
+            let gain = self.keep_worthwhile(plans, &mut active, shape, 0.0);
+            active.retain(|&(index, late)| {
+                let plan = plans[index].as_ref();
+                late <= USUAL_LAG
+                    || plan.is_some_and(|plan| self.catch_up_pays(plan, late, gain, shape))
+            });
+        }
+        active
     }
 
     /// Of a round's `sequences`, `silent` got no token although nothing was missing: as good as a wrong one.

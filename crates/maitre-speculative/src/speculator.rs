@@ -66,13 +66,6 @@ pub struct SpeculatorConfig {
     pub draft_share: f64,
 }
 
-/// Who proposed the tokens of a sequence in the current step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    History,
-    Model,
-}
-
 /// What was proposed for a sequence in the current step.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -185,7 +178,7 @@ impl Speculator {
         if pays { self.config.draft_tokens } else { 0 }
     }
 
-    /// Counts a failure of the drafter; whether it is the last that is put up with.
+    /// Counts a failure of the drafter, and says whether it is the last that is put up with.
     pub(crate) fn report(&mut self, error: &DraftError) {
         self.failures += 1;
         self.counts.draft_failures += 1;

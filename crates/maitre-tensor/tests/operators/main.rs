@@ -10,6 +10,7 @@ mod gated;
 mod invariance;
 mod linear;
 mod numbers;
+mod packing;
 mod quantized;
 mod refusals;
 mod rope;
