@@ -84,12 +84,16 @@ impl LoadedDraft {
         vocab_size: usize,
         backend: &Backend,
     ) -> Result<(Box<dyn Drafter>, u64), StartError> {
+        // The target may compute one token a step; the draft would fall behind for good.
+        let at_once = limits
+            .max_batched_tokens
+            .max(DraftModel::LEAST_BATCHED_TOKENS);
         let config = RunnerConfig {
             max_output_rows_per_step: limits.max_seqs,
             ..RunnerConfig::new(
                 narrow(limits.num_blocks),
                 narrow(limits.block_size),
-                limits.max_batched_tokens,
+                at_once,
                 limits.max_seqs,
             )
         };
@@ -98,7 +102,7 @@ impl LoadedDraft {
         let config = DraftModelConfig {
             num_blocks: limits.num_blocks,
             block_size: limits.block_size,
-            max_batched_tokens: limits.max_batched_tokens,
+            max_batched_tokens: at_once,
             max_context_len: runner.limits().max_context_len,
             vocab_size,
         };

@@ -19,7 +19,7 @@ pub struct DraftModelConfig {
     pub num_blocks: usize,
     /// Tokens per block.
     pub block_size: usize,
-    /// The most tokens in one forward.
+    /// The most tokens in one forward, at least [`DraftModel::LEAST_BATCHED_TOKENS`].
     pub max_batched_tokens: usize,
     /// The longest context the draft was made for.
     pub max_context_len: usize,
@@ -50,6 +50,10 @@ struct Feed {
 }
 
 impl DraftModel {
+    /// Tokens that one forward must take for a draft to get ahead: where all it drafted was accepted it has
+    /// seen neither the last of these nor the target's own token behind it.
+    pub const LEAST_BATCHED_TOKENS: usize = 2;
+
     /// A draft model over `executor`, whose cache has the target's blocks.
     #[must_use]
     pub fn new(executor: Box<dyn Executor>, config: DraftModelConfig) -> Self {
@@ -80,7 +84,10 @@ impl DraftModel {
     /// Nobody writes a block that another one writes too: they share it, and one of them is enough.
     fn choose_feeds(&mut self, draftings: &[&mut Drafting<'_>]) {
         self.feeds.clear();
-        let mut room = self.config.max_batched_tokens;
+        let mut room = self
+            .config
+            .max_batched_tokens
+            .max(Self::LEAST_BATCHED_TOKENS);
         let mut late = Vec::new();
         for (index, drafting) in draftings.iter().enumerate() {
             let end = drafting.text.len() + drafting.drafts.len();
@@ -101,6 +108,8 @@ impl DraftModel {
                 self.feeds.push(feed);
             }
         }
+        // Those who can draft in this round come before those with a long way to go.
+        late.sort_by_key(|feed| feed.end - feed.start);
         let mut claimed: Vec<u32> = Vec::new();
         for feed in late {
             let end = feed.end.min(feed.start + room);

@@ -329,7 +329,7 @@ proptest! {
     #[test]
     fn every_token_is_drafted_from_exactly_those_before_it(
         deeds in prop::collection::vec(deed(), 1..60),
-        max_batched_tokens in 1..20_usize,
+        max_batched_tokens in DraftModel::LEAST_BATCHED_TOKENS..20,
     ) {
         let mut world = World::new(max_batched_tokens);
         for deed in deeds {
@@ -341,6 +341,22 @@ proptest! {
             }
         }
         prop_assert!(world.speculator.has_drafter());
+    }
+}
+
+/// One who decodes alone, all of whose drafts come true, is never left behind: not even by a draft that reads no
+/// more in a forward than it must, and is told that it may read less.
+#[test]
+fn the_least_batch_is_enough_to_get_ahead() {
+    for max_batched_tokens in 1..4 {
+        let mut world = World::new(max_batched_tokens);
+        world.arrive(0, 0, &[0]);
+        for most in [1, 1, 2, 3, 1, 4, 1, 1, 1] {
+            let before = world.drafted;
+            world.step(&[true], most, most);
+            assert_eq!(world.drafted - before, most, "{max_batched_tokens}");
+        }
+        assert!(world.speculator.has_drafter());
     }
 }
 
