@@ -1,0 +1,177 @@
+//! The GPU as a device: memory, kernels, and the order in which they run.
+//!
+//! ```text
+//! operators (ops/)   check arguments, choose a grid, name a kernel of `cuda/*.cu`
+//!      │
+//! Queue              launches in order; the only place that hands addresses to a device
+//!      │
+//! trait Gpu          ├── Hardware   an NVIDIA GPU through its driver (feature `cuda`)
+//!                    └── Emulator   the same kernels, compiled by a C++ compiler, run on the processor
+//!                                   (feature `cuda-emulator`: for tests on machines without a GPU)
+//! ```
+//!
+//! Everything is queued on one stream and runs in that order; the host waits only where it reads.
+
+#[cfg(feature = "cuda-emulator")]
+mod emulator;
+#[cfg(feature = "cuda")]
+mod hardware;
+mod memory;
+mod queue;
+
+use std::fmt;
+
+pub(crate) use memory::DeviceBytes;
+pub(crate) use queue::{Arg, Grid, Queue};
+
+use crate::TensorError;
+
+/// A place in a device's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address(pub(crate) u64);
+
+/// What is known of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuInfo {
+    /// As the maker calls it.
+    pub name: String,
+    /// Compute capability: 9, 0 is Hopper.
+    pub capability: (u32, u32),
+    /// Multiprocessors, each of which runs some blocks of threads at a time.
+    pub multiprocessors: u32,
+    /// Shared memory that a block of threads may ask for, in bytes.
+    pub shared_bytes_per_block: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Whether that is the host's memory too (GB10, Jetson).
+    pub is_unified: bool,
+    /// Version of the driver's interface, 13000 for 13.0; 0 for the emulator.
+    pub driver_version: u32,
+}
+
+/// Memory of a device at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// Bytes that nobody uses.
+    pub free_bytes: u64,
+    /// Bytes there are.
+    pub total_bytes: u64,
+}
+
+/// One argument of a kernel, by value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RawArg {
+    Address(u64),
+    U32(u32),
+    I32(i32),
+    F32(f32),
+}
+
+/// One kernel launch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Launch<'a> {
+    /// Name of an `extern "C" __global__` function of `cuda/*.cu`.
+    pub(crate) kernel: &'static str,
+    pub(crate) grid: [u32; 3],
+    /// Threads per block, a multiple of 32.
+    pub(crate) threads: u32,
+    /// Dynamic shared memory per block.
+    pub(crate) shared_bytes: u32,
+    pub(crate) args: &'a [RawArg],
+}
+
+/// `out[m, n] = x[m, k] · w[n, k]^T`, all row-major: what a vendor's library is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MatrixProduct {
+    /// `[m, k]` of bf16.
+    pub(crate) x: Address,
+    /// `[n, k]` of bf16.
+    pub(crate) w: Address,
+    /// `[m, n]` of f32.
+    pub(crate) out: Address,
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+}
+
+/// A recorded sequence of launches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct GraphId(pub(crate) u64);
+
+/// A device that runs the kernels of `cuda/*.cu`. All calls are queued in order on one stream, whatever
+/// thread they come from; those that say so wait.
+///
+/// # Safety
+///
+/// The methods that take addresses are `unsafe`: whoever calls them guarantees that what is read or
+/// written, a kernel's own accesses included, lies within live allocations of this device.
+pub(crate) trait Gpu: Send + Sync + fmt::Debug {
+    fn info(&self) -> &GpuInfo;
+
+    fn memory(&self) -> Result<GpuMemory, TensorError>;
+
+    /// Zeroed memory, aligned to 256 bytes. Never called while a graph is recorded.
+    fn allocate(&self, bytes: usize) -> Result<Address, TensorError>;
+
+    /// Gives memory back once everything queued has run.
+    ///
+    /// # Safety
+    /// `address` came from [`allocate`](Self::allocate) and is not used again.
+    #[allow(unsafe_code)]
+    unsafe fn free(&self, address: Address);
+
+    /// Copies to the device; `bytes` may be changed when this returns.
+    ///
+    /// # Safety
+    /// As the trait says.
+    #[allow(unsafe_code)]
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), TensorError>;
+
+    /// Waits for everything queued, and copies from the device.
+    ///
+    /// # Safety
+    /// As the trait says.
+    #[allow(unsafe_code)]
+    unsafe fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), TensorError>;
+
+    /// Copies on the device; the ranges do not overlap.
+    ///
+    /// # Safety
+    /// As the trait says.
+    #[allow(unsafe_code)]
+    unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), TensorError>;
+
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    /// As the trait says; the arguments are those that the kernel declares.
+    #[allow(unsafe_code)]
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), TensorError>;
+
+    /// Multiplies bf16 matrices with a vendor's library. Its sums may be ordered differently at
+    /// different `m`.
+    ///
+    /// # Safety
+    /// As the trait says.
+    #[allow(unsafe_code)]
+    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), TensorError>;
+
+    /// From now on what is queued is recorded, not run, until [`end_capture`](Self::end_capture).
+    fn begin_capture(&self) -> Result<(), TensorError>;
+
+    /// Ends recording. Called after an error too, so that the device is usable again.
+    fn end_capture(&self) -> Result<GraphId, TensorError>;
+
+    /// Runs what was recorded.
+    ///
+    /// # Safety
+    /// As the trait says, for all that was recorded.
+    #[allow(unsafe_code)]
+    unsafe fn replay(&self, graph: GraphId) -> Result<(), TensorError>;
+
+    /// Forgets what was recorded.
+    fn drop_graph(&self, graph: GraphId);
+
+    /// Waits for everything queued, and reports what went wrong in it.
+    fn synchronize(&self) -> Result<(), TensorError>;
+}

@@ -1,0 +1,124 @@
+//! What operators put in a device's queue.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::{Address, DeviceBytes, Gpu, Launch, MatrixProduct, RawArg};
+use crate::TensorError;
+
+/// One argument of a kernel. Memory is named by who owns it, so that it lives while the launch is queued.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Arg<'a> {
+    /// The first byte of an allocation and so many beyond.
+    At(&'a DeviceBytes, usize),
+    /// A null pointer: an optional operand that is not there.
+    Nothing,
+    U32(usize),
+    F32(f32),
+}
+
+/// How many blocks of how many threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub(crate) blocks: [usize; 3],
+    /// Threads per block, a multiple of 32.
+    pub(crate) threads: usize,
+    /// Dynamic shared memory per block.
+    pub(crate) shared_bytes: usize,
+}
+
+impl Grid {
+    /// `x` blocks of `threads` threads.
+    pub(crate) fn of(x: usize, threads: usize) -> Self {
+        Self {
+            blocks: [x, 1, 1],
+            threads,
+            shared_bytes: 0,
+        }
+    }
+}
+
+/// Launches in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue {
+    gpu: Arc<dyn Gpu>,
+}
+
+impl Queue {
+    pub(crate) fn new(gpu: Arc<dyn Gpu>) -> Self {
+        Self { gpu }
+    }
+
+    pub(crate) fn gpu(&self) -> &Arc<dyn Gpu> {
+        &self.gpu
+    }
+
+    /// Queues a kernel. A grid without blocks is no work. Every operator has checked that the kernel stays
+    /// within its arguments: extents against buffers, indices against extents.
+    pub(crate) fn launch(
+        &self,
+        kernel: &'static str,
+        grid: Grid,
+        args: &[Arg<'_>],
+    ) -> Result<(), TensorError> {
+        if grid.blocks.contains(&0) {
+            return Ok(());
+        }
+        let too_large = |what: &str, value: usize| TensorError::Device {
+            operation: kernel,
+            message: format!("{what} of {value} is beyond what a kernel can be told"),
+        };
+        let narrow =
+            |what, value: usize| u32::try_from(value).map_err(|_| too_large(what, value));
+        let mut raw = Vec::with_capacity(args.len());
+        for arg in args {
+            raw.push(match *arg {
+                Arg::At(bytes, offset) => RawArg::Address(bytes.address().0 + offset as u64),
+                Arg::Nothing => RawArg::Address(0),
+                Arg::U32(value) => RawArg::U32(narrow("an argument", value)?),
+                Arg::F32(value) => RawArg::F32(value),
+            });
+        }
+        let mut blocks = [0; 3];
+        for (narrowed, wide) in blocks.iter_mut().zip(grid.blocks) {
+            *narrowed = narrow("a grid", wide)?;
+        }
+        let launch = Launch {
+            kernel,
+            grid: blocks,
+            threads: narrow("a block", grid.threads)?,
+            shared_bytes: narrow("shared memory", grid.shared_bytes)?,
+            args: &raw,
+        };
+        // SAFETY: operators check extents and indices before they come here, and pass what the kernel
+        // declares (each kernel is launched by one operator, beside which its tests stand).
+        unsafe { self.gpu.launch(&launch) }
+    }
+
+    /// Queues a product of bf16 matrices, `[m, k]` by `[n, k]`, into `[m, n]` of f32.
+    pub(crate) fn multiply(
+        &self,
+        (x, x_offset): (&DeviceBytes, usize),
+        w: &DeviceBytes,
+        out: &mut DeviceBytes,
+        [m, n, k]: [usize; 3],
+    ) -> Result<(), TensorError> {
+        let fits = x_offset + m * k * 2 <= x.len() && n * k * 2 <= w.len() && m * n * 4 <= out.len();
+        if !fits {
+            return Err(TensorError::Device {
+                operation: "multiply",
+                message: format!("operands are smaller than [{m}, {n}, {k}]"),
+            });
+        }
+        let product = MatrixProduct {
+            x: Address(x.address().0 + x_offset as u64),
+            w: w.address(),
+            out: out.address(),
+            m,
+            n,
+            k,
+        };
+        // SAFETY: the extents were checked above.
+        unsafe { self.gpu.multiply(&product) }
+    }
+}
