@@ -8,7 +8,8 @@ DEVICE void put(float* row, u32 col, float value) { row[col] = value; }
 DEVICE void put(u16* row, u32 col, float value) { row[col] = round_bf16(value); }
 
 // out[row] = x[row] / sqrt(mean(x[row]²) + eps) · weight; with `delta`, x[row] += delta[row] first.
-// One block per row. `out` has `stride` numbers per row; those beyond `dim` are padding and stay as they are.
+// One block per row, whose threads order the sum. `out` has `stride` numbers per row; those beyond `dim` are padding
+// and stay as they are. The row is read twice, the second time from the nearest cache, where its threads left it.
 template <typename Out>
 DEVICE void norm_row(float* x, const float* delta, const float* weight, float eps, Out* out, u32 dim,
                      u32 stride, float* scratch) {
