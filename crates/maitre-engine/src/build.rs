@@ -52,10 +52,10 @@ impl EngineBuilder {
         let draft = self.load_draft(&model, &tokenizer, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
         let available = available_memory();
-        let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype())
-            + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
+        let kv_per_token =
+            model.kv_bytes_per_token() + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
         let limits = self.limits(&model, kv_per_token, available)?;
-        let target_kv = model.config().kv_bytes_per_token(model.kv_dtype());
+        let target_kv = model.kv_bytes_per_token();
         let mut memory = MemoryBudget {
             weights: model.weight_bytes() as u64,
             draft_weights: draft
@@ -222,7 +222,7 @@ impl EngineBuilder {
     /// Blocks of the host tier.
     fn host_blocks(&self, model: &Model) -> Result<usize, StartError> {
         let config = model.config();
-        let block = config.kv_bytes_per_token(model.kv_dtype()) * self.block_size as u64;
+        let block = model.kv_bytes_per_token() * self.block_size as u64;
         let refused = |expected| {
             Err(StartError::Setting {
                 setting: "--host-kv-bytes",

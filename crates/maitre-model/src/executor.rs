@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use maitre_tensor::Heartbeat;
 
-use crate::{Batch, BlockMoves, LOGITS_TILE, Logits, ModelError, Runner};
+use crate::{Batch, BlockMoves, Logits, ModelError, Runner};
 
 /// Runs ragged batches. The real one is [`Runner`]; tests bring doubles that fail, stall or panic.
 ///
@@ -50,7 +50,7 @@ impl Executor for Runner {
     }
 
     fn logits_tile(&self) -> usize {
-        LOGITS_TILE
+        Runner::logits_tile(self)
     }
 
     fn heartbeat(&self) -> Heartbeat {

@@ -55,6 +55,7 @@ mod executor;
 mod generation;
 mod model;
 mod moves;
+mod padding;
 mod random;
 mod rope;
 mod runner;

@@ -4,12 +4,14 @@ use std::fmt;
 
 use maitre_tensor::{Backend, KvFormat, WeightFormat};
 
+use crate::batch::Batch;
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Step};
 use crate::error::ModelError;
 use crate::generation::GenerationDefaults;
 use crate::random::RandomWeights;
+use crate::rope::RopeTables;
 use crate::source::ModelSource;
 use crate::weights::{self, WeightSource};
 
@@ -45,6 +47,7 @@ pub struct Model {
     decoder: Decoder,
     dtype: WeightFormat,
     kv_dtype: KvFormat,
+    kv_bytes_per_token: u64,
 }
 
 impl Model {
@@ -82,6 +85,8 @@ impl Model {
             _ => KvFormat::Bf16,
         });
         let decoder = weights::load_decoder(&weights, &config, dtype, backend)?;
+        let layer_bytes =
+            backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, kv_dtype);
         tracing::info!(
             %source,
             architecture = %config.architecture,
@@ -93,6 +98,7 @@ impl Model {
             "loaded the model"
         );
         Ok(Self {
+            kv_bytes_per_token: (layer_bytes * config.num_layers) as u64,
             config,
             generation,
             decoder,
@@ -125,10 +131,32 @@ impl Model {
         self.kv_dtype
     }
 
+    /// Bytes that the keys and values of a token take in all layers, on the backend that the weights were packed for.
+    #[must_use]
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        self.kv_bytes_per_token
+    }
+
     /// Bytes of all weights as they lie in memory.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
         self.decoder.size_in_bytes()
+    }
+
+    /// What a step over `batch` is computed from.
+    pub(crate) fn step<'a>(
+        &'a self,
+        backend: &'a Backend,
+        rope: &'a RopeTables,
+        batch: &'a Batch,
+    ) -> Result<Step<'a>, ModelError> {
+        Ok(Step {
+            backend,
+            config: &self.config,
+            rope,
+            batch,
+            group: batch.group()?,
+        })
     }
 
     pub(crate) fn decoder(&self) -> &Decoder {
