@@ -194,7 +194,7 @@ fn numbers_that_are_not_finite_stay_visible_and_tiny_ones_are_zero() {
             case.run(&cpu, &mut expected);
             case.run(&gpu, &mut actual);
             let [expected, actual] = [contents(&expected), contents(&actual)];
-            for (expected, actual) in expected.as_flattened().iter().zip(actual.as_flattened()) {
+            for (expected, actual) in expected.iter().flatten().zip(actual.iter().flatten()) {
                 let is_alike = |(a, b): (&f32, &f32)| {
                     (a - b).abs() <= step(format) || (!a.is_finite() && !b.is_finite())
                 };
