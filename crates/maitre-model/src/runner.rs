@@ -14,6 +14,7 @@ use maitre_tensor::{
 
 use crate::batch::{Batch, BatchLimits};
 use crate::error::ModelError;
+use crate::executor::{Draw, Drawn};
 use crate::model::Model;
 use crate::moves::{BlockMoves, Pools};
 use crate::padding::Padding;
@@ -326,6 +327,20 @@ impl Runner {
         backend.step(|| backend.linear_with_peaks(hidden, head, logits, peaks, wanted))?;
         self.in_workspace = rows;
         Ok(())
+    }
+
+    /// See [`Executor::draw`](crate::Executor::draw).
+    ///
+    /// # Errors
+    /// As [`Runner::logits`].
+    pub fn draw(
+        &mut self,
+        first_row: usize,
+        draws: &[Option<Draw>],
+        choosable: usize,
+    ) -> Result<Vec<Option<Drawn>>, ModelError> {
+        let _ = (first_row, choosable);
+        Ok(vec![None; draws.len()])
     }
 
     /// The most rows that [`Runner::logits`] can be asked for at once.
