@@ -8,7 +8,7 @@ use crate::{Buffer, DType, LayerCache, TensorError};
 
 /// The operator whose arguments are checked.
 #[derive(Clone, Copy)]
-pub(super) struct Check(pub(super) &'static str);
+pub(crate) struct Check(pub(crate) &'static str);
 
 impl Check {
     /// The first `rows * cols` numbers of an f32 buffer.
@@ -81,7 +81,7 @@ impl Check {
     }
 
     /// That `indices` are below `limit`.
-    pub(super) fn indices(
+    pub(crate) fn indices(
         self,
         argument: &'static str,
         indices: &[u32],
@@ -112,7 +112,7 @@ impl Check {
     }
 
     /// That a rule about an argument holds.
-    pub(super) fn rule(
+    pub(crate) fn rule(
         self,
         holds: bool,
         argument: &'static str,
@@ -162,7 +162,7 @@ pub(super) fn describe(buffer: &Buffer) -> impl Display + '_ {
 }
 
 /// That a cache holds heads of this number and size.
-pub(super) fn check_shape(
+pub(crate) fn check_shape(
     check: Check,
     cache: &LayerCache,
     kv_heads: usize,

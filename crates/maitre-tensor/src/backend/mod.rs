@@ -5,14 +5,15 @@
 //! for speed alone; no result depends on them.
 
 mod attention;
-mod check;
+pub(crate) mod check;
 mod copies;
 mod linear;
 mod memory;
 mod recorded;
 mod reserve;
-mod rope;
+pub(crate) mod rope;
 mod rows;
+mod sampling;
 
 use std::fmt;
 use std::sync::Arc;
