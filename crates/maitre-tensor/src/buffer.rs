@@ -1,18 +1,20 @@
-//! [`Buffer`]: host memory that operators read and write.
+//! [`Buffer`]: memory that operators read and write, the host's or a GPU's.
 
 use half::bf16;
 
 use crate::aligned::AlignedBytes;
 use crate::element::Element;
+use crate::memory::Memory;
 use crate::{DType, TensorError};
 
-/// A fixed number of elements of one [`DType`] in host memory, aligned to 64 bytes.
+/// A fixed number of elements of one [`DType`], aligned to 64 bytes: in host memory, or on the GPU whose
+/// [`Backend`](crate::Backend) made it.
 ///
 /// A buffer has no shape: operators take the number of token rows to use, so that one workspace
 /// sized for the largest step serves every smaller one without a new allocation or a moved address.
 #[derive(Debug)]
 pub struct Buffer {
-    bytes: AlignedBytes,
+    memory: Memory,
     dtype: DType,
     len: usize,
 }
@@ -27,7 +29,11 @@ impl Buffer {
     pub fn zeros(dtype: DType, len: usize) -> Result<Self, TensorError> {
         len.checked_mul(dtype.size_in_bytes())
             .and_then(AlignedBytes::zeroed)
-            .map(|bytes| Self { bytes, dtype, len })
+            .map(|bytes| Self {
+                memory: Memory::Host(bytes),
+                dtype,
+                len,
+            })
             .ok_or(TensorError::OutOfMemory { len, dtype })
     }
 
@@ -63,14 +69,14 @@ impl Buffer {
     /// Bytes reserved for the elements.
     #[must_use]
     pub fn size_in_bytes(&self) -> usize {
-        self.bytes.len()
+        self.memory.len()
     }
 
     /// The elements of an f32 buffer.
     ///
     /// # Errors
     ///
-    /// [`TensorError::WrongDType`] for any other format.
+    /// [`TensorError::WrongDType`] for any other format, [`TensorError::OnDevice`] if it is not in host memory.
     pub fn f32s(&self) -> Result<&[f32], TensorError> {
         self.elements()
     }
@@ -102,18 +108,33 @@ impl Buffer {
         self.elements_mut()
     }
 
+    /// A buffer in memory that somebody else reserved, of `len` elements.
+    pub(crate) fn from_memory(memory: Memory, dtype: DType, len: usize) -> Self {
+        Self { memory, dtype, len }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
     pub(crate) fn elements<T: Element>(&self) -> Result<&[T], TensorError> {
         self.require(T::DTYPE)?;
-        Ok(self.bytes.as_slice())
+        Ok(self.memory.as_slice())
     }
 
     pub(crate) fn elements_mut<T: Element>(&mut self) -> Result<&mut [T], TensorError> {
         self.require(T::DTYPE)?;
-        Ok(self.bytes.as_mut_slice())
+        Ok(self.memory.as_mut_slice())
     }
 
     fn require(&self, expected: DType) -> Result<(), TensorError> {
-        if self.dtype == expected {
+        if !self.memory.is_on_host() {
+            Err(TensorError::OnDevice)
+        } else if self.dtype == expected {
             Ok(())
         } else {
             Err(TensorError::WrongDType {

@@ -27,6 +27,7 @@ use half::bf16;
 
 use crate::aligned::AlignedBytes;
 use crate::element::Element;
+use crate::memory::Memory;
 use crate::{TensorError, portable};
 
 /// Slots per group: the lanes of a 512-bit register.
@@ -68,6 +69,15 @@ impl fmt::Display for KvFormat {
             Self::Int8 => "int8",
         })
     }
+}
+
+/// In which order the numbers of a cell lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CellOrder {
+    /// Across slots, for the processor's vector registers.
+    Lanes,
+    /// Slot by slot, for a GPU.
+    Rows,
 }
 
 /// Where the parts of a cell lie; all counts are of 32-bit words.
@@ -144,7 +154,8 @@ impl CellShape {
 /// Keys and values of one layer for a number of slots, reserved but not touched: pages of slots
 /// that were never written stay out of resident memory.
 pub struct LayerCache {
-    words: AlignedBytes,
+    words: Memory,
+    order: CellOrder,
     shape: CellShape,
     kv_heads: usize,
     groups: usize,
@@ -192,11 +203,59 @@ impl LayerCache {
             .and_then(AlignedBytes::zeroed)
             .ok_or_else(refused)?;
         Ok(Self {
-            words,
+            words: Memory::Host(words),
+            order: CellOrder::Lanes,
             shape,
             kv_heads,
             groups,
         })
+    }
+
+    /// A cache in the order of a GPU, in memory that `reserve` gives for so many bytes.
+    pub(crate) fn in_rows(
+        slots: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        format: KvFormat,
+        reserve: impl FnOnce(usize) -> Result<Memory, TensorError>,
+    ) -> Result<Self, TensorError> {
+        // Sizes are checked, and refused in the same words, by making one without slots.
+        let mut cache = Self::new(0, kv_heads, head_dim, format)?;
+        let (groups, cell) = (slots.div_ceil(GROUP), cache.row_bytes_per_cell());
+        let bytes = groups
+            .checked_mul(kv_heads)
+            .and_then(|cells| cells.checked_mul(cell));
+        cache.words = reserve(bytes.unwrap_or(usize::MAX))?;
+        (cache.order, cache.groups) = (CellOrder::Rows, groups);
+        Ok(cache)
+    }
+
+    /// Elements of a head with the padding that [`CellOrder::Rows`] needs.
+    pub(crate) fn padded_dim(&self) -> usize {
+        self.shape.head_dim.next_multiple_of(GROUP)
+    }
+
+    /// Bytes of a cell in [`CellOrder::Rows`].
+    pub(crate) fn row_bytes_per_cell(&self) -> usize {
+        let per_word = self.shape.format.per_word();
+        let words = 2 * GROUP * self.padded_dim() / per_word;
+        let scales = match self.shape.format {
+            KvFormat::Int8 => 2 * GROUP,
+            KvFormat::F32 | KvFormat::Bf16 => 0,
+        };
+        (words + scales) * size_of::<u32>()
+    }
+
+    pub(crate) fn order(&self) -> CellOrder {
+        self.order
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.words
+    }
+
+    pub(crate) fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.words
     }
 
     /// How numbers are stored.

@@ -215,6 +215,51 @@ pub enum TensorError {
         /// The first value that is too large.
         limit: usize,
     },
+    /// Numbers were asked for that lie in a GPU's memory.
+    #[error("these numbers lie in the GPU's memory; read them with Backend::read")]
+    OnDevice,
+    /// There is no such device, or nothing here that could talk to it.
+    #[error("cannot use {device}: {reason}")]
+    NoDevice {
+        /// What was asked for.
+        device: String,
+        /// What is missing, and what to do.
+        reason: String,
+    },
+    /// A name of a device that is not known.
+    #[error("unknown device {found:?}; known are auto, cpu, cuda, cuda:N and emulator")]
+    UnknownDevice {
+        /// What was given.
+        found: String,
+    },
+    /// A GPU has too little memory.
+    #[error("cannot reserve {bytes} bytes on the GPU: {free_bytes} of {total_bytes} are free")]
+    DeviceMemory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes that nobody uses.
+        free_bytes: u64,
+        /// Bytes there are.
+        total_bytes: u64,
+    },
+    /// A GPU or its driver refused or failed.
+    #[error("{operation} failed on the GPU: {message}")]
+    Device {
+        /// What was asked of it.
+        operation: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// What a GPU can't do, though the processor can.
+    #[error("{operator}: the GPU has no kernel for {found}; use {instead}")]
+    NotOnGpu {
+        /// The operator that refused.
+        operator: &'static str,
+        /// What was asked for.
+        found: String,
+        /// What works.
+        instead: String,
+    },
     /// A kernel panicked. The outputs of the operator are unspecified; the backend remains usable.
     #[error("{operator} panicked: {message}")]
     Panicked {

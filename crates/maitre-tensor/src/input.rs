@@ -10,6 +10,8 @@
 //! operator that computes it, while its rows are still in the nearest cache.
 
 use crate::aligned::{AlignedBytes, Plain};
+use crate::gpu::DeviceBytes;
+use crate::memory::Memory;
 use crate::format::{InputFormat, WeightFormat};
 use crate::portable::encode::decode;
 use crate::tiles::RowBlocks;
@@ -33,8 +35,8 @@ unsafe impl Plain for Group {}
 /// Token rows, `[rows, cols]`, ready for [`Backend::linear`](crate::Backend::linear).
 #[derive(Debug)]
 pub struct LinearInput {
-    words: AlignedBytes,
-    groups: AlignedBytes,
+    words: Memory,
+    groups: Memory,
     shape: InputShape,
     rows: usize,
 }
@@ -67,6 +69,21 @@ impl InputShape {
             cols,
             words,
             groups,
+        }
+    }
+
+    /// The shape of rows on a GPU, whose rows of bf16 are multiples of 32 bytes: tensor cores take sixteen
+    /// features at a time.
+    pub(crate) fn on_device(format: InputFormat, cols: usize) -> Self {
+        let words = match format {
+            InputFormat::F32 => cols,
+            _ => cols.next_multiple_of(16) / 2,
+        };
+        Self {
+            format,
+            cols,
+            words,
+            groups: 0,
         }
     }
 
@@ -112,6 +129,7 @@ impl LinearInput {
                 .and_then(|len| len.checked_mul(size));
             bytes
                 .and_then(AlignedBytes::zeroed)
+                .map(Memory::Host)
                 .ok_or(TensorError::Reserve {
                     what: "activations",
                     bytes: bytes.unwrap_or(usize::MAX),
@@ -153,8 +171,12 @@ impl LinearInput {
     ///
     /// # Errors
     ///
-    /// [`TensorError::Reserve`] for the result.
+    /// [`TensorError::Reserve`] for the result, [`TensorError::OnDevice`] if the rows are not in host memory:
+    /// [`Backend::decode`](crate::Backend::decode) reads them anywhere.
     pub fn decode(&self, rows: usize) -> Result<Buffer, TensorError> {
+        if !self.words.is_on_host() {
+            return Err(TensorError::OnDevice);
+        }
         let rows = rows.min(self.rows);
         let mut out = Buffer::zeros(crate::DType::F32, rows * self.shape.cols)?;
         let input = self.view();
@@ -166,6 +188,41 @@ impl LinearInput {
             decode(input.row(row), out);
         }
         Ok(out)
+    }
+
+    /// Rows in memory of a GPU, whose forms have no groups.
+    pub(crate) fn on_device(
+        words: DeviceBytes,
+        no_groups: DeviceBytes,
+        shape: InputShape,
+        rows: usize,
+    ) -> Self {
+        Self {
+            words: Memory::Device(words),
+            groups: Memory::Device(no_groups),
+            shape,
+            rows,
+        }
+    }
+
+    /// Overwrites rows in host memory with rows of `stride` words each, little-endian; what is too long is padding.
+    pub(crate) fn fill(&mut self, bytes: &[u8], stride: usize) {
+        let width = self.shape.words;
+        let rows = self.words.as_mut_slice::<u32>().chunks_exact_mut(width.max(1));
+        let words = bytes.as_chunks().0;
+        for (row, words) in rows.zip(words.chunks_exact(stride.max(1))) {
+            for (word, bytes) in row.iter_mut().zip(words) {
+                *word = u32::from_le_bytes(*bytes);
+            }
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.words
+    }
+
+    pub(crate) fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.words
     }
 
     pub(crate) fn shape(&self) -> InputShape {

@@ -51,6 +51,10 @@ impl Backend {
     /// As for every operator of [`Backend`]; spans must be in ascending order without overlap, and
     /// each block table must cover its span's `context_len` with blocks that exist.
     pub fn paged_attention(&self, args: Attention<'_>) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.paged_attention(args);
+        }
         let check = Check("paged_attention");
         check_heads(check, args.heads, args.kv_heads, args.head_dim)?;
         check.rule(args.window != Some(0), "window", "above 0", 0)?;

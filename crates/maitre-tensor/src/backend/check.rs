@@ -61,6 +61,7 @@ impl Check {
         cols: usize,
         rows: usize,
     ) -> Result<(), TensorError> {
+        input.memory().require_host(self.0, argument)?;
         let fits = input.format() == format && input.cols() == cols && input.rows() >= rows;
         let expected = format_args!("at least [{rows}, {cols}] {format} activations");
         let (has_rows, has_cols, has) = (input.rows(), input.cols(), input.format());
@@ -172,5 +173,6 @@ pub(super) fn check_shape(
         "cache",
         format_args!("{kv_heads} heads of {head_dim} elements"),
         format_args!("{} heads of {}", cache.kv_heads(), cache.head_dim()),
-    )
+    )?;
+    cache.memory().require_host(check.0, "cache")
 }

@@ -42,6 +42,10 @@ impl Backend {
     ) -> Result<(), TensorError> {
         let check = Check("copy_blocks");
         check_copies(check, block_size, copies, [cache.slots(); 2])?;
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.copy_blocks(cache, block_size, copies);
+        }
         self.copy(check, None, cache, block_size, copies)
     }
 
@@ -59,10 +63,16 @@ impl Backend {
         copies: &[BlockCopy],
     ) -> Result<(), TensorError> {
         let check = Check("copy_blocks_from");
-        let alike = source.shape() == target.shape() && source.kv_heads() == target.kv_heads();
+        let alike = source.shape() == target.shape()
+            && source.kv_heads() == target.kv_heads()
+            && source.order() == target.order();
         check.rule(alike, "source", describe(target), describe(source))?;
         let slots = [source.slots(), target.slots()];
         check_copies(check, block_size, copies, slots)?;
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.copy_blocks_from(source, target, block_size, copies);
+        }
         self.copy(check, Some(source), target, block_size, copies)
     }
 

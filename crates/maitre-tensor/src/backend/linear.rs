@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Backend;
 use super::check::Check;
+use crate::gpu::Epilogue;
 use crate::input::LinearInput;
 use crate::kernels::Linear;
 use crate::tiles::Grid;
@@ -48,6 +49,12 @@ impl Backend {
         out: &mut Buffer,
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.linear(
+                "linear", x, w, bias, out, rows, Epilogue::None,
+            );
+        }
         let check = Check("linear");
         check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
         let product = Product::checked(check, x, w, bias, rows)?;
@@ -76,6 +83,12 @@ impl Backend {
         out: &mut Buffer,
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.linear(
+                "linear_silu_mul", x, w, bias, out, rows, Epilogue::SiluMul,
+            );
+        }
         let check = Check("linear_silu_mul");
         check.rule(w.is_gated(), "w", "packed as gated", "not")?;
         let product = Product::checked(check, x, w, bias, rows)?;
@@ -104,6 +117,12 @@ impl Backend {
         peaks: &mut Buffer,
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.linear(
+                "linear_with_peaks", x, w, None, out, rows, Epilogue::Peaks(peaks),
+            );
+        }
         let check = Check("linear_with_peaks");
         check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
         let product = Product::checked(check, x, w, None, rows)?;
@@ -159,6 +178,7 @@ impl<'a> Product<'a> {
     ) -> Result<Self, TensorError> {
         let count = rows.len();
         let needed = rows.start.saturating_add(count);
+        w.memory().require_host(check.0, "w")?;
         check.input("x", x, w.format().input(), w.cols(), needed)?;
         let first = if count == 0 { 0 } else { rows.start };
         Ok(Self {

@@ -8,6 +8,8 @@ mod attention;
 mod check;
 mod copies;
 mod linear;
+mod memory;
+mod recorded;
 mod reserve;
 mod rope;
 mod rows;
@@ -17,8 +19,10 @@ use std::sync::Arc;
 
 pub use copies::BlockCopy;
 pub use linear::PEAK_BLOCK;
+pub use recorded::{RecordedSteps, StepShape};
 pub use reserve::LargestStep;
 
+use crate::gpu::Device;
 use crate::kernels::Kernels;
 use crate::team::{Scratch, Team, Turn};
 use crate::tiles::Outputs;
@@ -28,7 +32,7 @@ use crate::{CpuPath, Heartbeat, TensorError};
 /// work, several times what handing it out costs.
 const ELEMENTS_PER_TILE: usize = 16 * 1024;
 
-/// The processor as a device: a compute team and the kernels chosen for this machine.
+/// A device: the processor, with a compute team and the kernels chosen for this machine, or a GPU.
 ///
 /// Cloning is cheap and shares the team; dropping the last clone ends its threads. Operators called
 /// from several threads at once take turns.
@@ -51,6 +55,8 @@ struct Inner {
     team: Team,
     kernels: &'static Kernels,
     heartbeat: Heartbeat,
+    /// Where operators run, unless that is the processor.
+    device: Option<Device>,
 }
 
 impl Backend {
@@ -70,15 +76,25 @@ impl Backend {
     ///
     /// As [`Backend::cpu`]; [`TensorError::UnavailablePath`] if the processor lacks them.
     pub fn with_path(threads: usize, path: CpuPath) -> Result<Self, TensorError> {
-        Self::with_kernels(threads, path.require()?)
+        Self::with_kernels(threads, path.require()?, None)
     }
 
-    fn with_kernels(threads: usize, kernels: &'static Kernels) -> Result<Self, TensorError> {
+    /// A backend whose operators run on `device`.
+    pub(crate) fn with_device(threads: usize, device: Device) -> Result<Self, TensorError> {
+        Self::with_kernels(threads, CpuPath::from_env()?.require()?, Some(device))
+    }
+
+    fn with_kernels(
+        threads: usize,
+        kernels: &'static Kernels,
+        device: Option<Device>,
+    ) -> Result<Self, TensorError> {
         Ok(Self {
             inner: Arc::new(Inner {
                 team: Team::start(threads)?,
                 kernels,
                 heartbeat: Heartbeat::default(),
+                device,
             }),
         })
     }
@@ -95,10 +111,11 @@ impl Backend {
         &self.inner.heartbeat
     }
 
-    /// Name of the kernels in use: that of a [`CpuPath`].
+    /// Name of the kernels in use, that of a [`CpuPath`], or of the GPU.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.inner.kernels.name
+    pub fn name(&self) -> &str {
+        self.device()
+            .map_or(self.inner.kernels.name, |device| device.info().name.as_str())
     }
 
     /// What a user should know of these kernels; see [`CpuPath::caveat`].
@@ -181,7 +198,7 @@ mod tests {
         let mut x = Buffer::from_f32s(&vec![2.0; rows * dim]).unwrap();
         let mut out = LinearInput::new(InputFormat::F32, dim, rows).unwrap();
         for threads in [1, 3] {
-            let backend = Backend::with_kernels(threads, &FRAGILE).unwrap();
+            let backend = Backend::with_kernels(threads, &FRAGILE, None).unwrap();
             for bad_row in [0, 17, rows - 1] {
                 x.f32s_mut().unwrap()[bad_row * dim] = -1.0;
                 let result = backend.step(|| backend.rms_norm(&x, &weight, 0.0, &mut out, rows));

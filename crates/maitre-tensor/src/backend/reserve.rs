@@ -17,6 +17,8 @@ pub struct LargestStep<'a> {
     pub block_size: usize,
     /// Query heads, a multiple of the cache's key heads.
     pub heads: usize,
+    /// Numbers in all index lists of a step together, spans as four each.
+    pub list_words: usize,
 }
 
 impl Backend {
@@ -35,11 +37,15 @@ impl Backend {
             cache,
             block_size,
             heads,
+            list_words,
         } = largest;
         let check = Check("reserve");
         check_heads(check, heads, cache.kv_heads(), cache.head_dim())?;
         check.rule(block_size > 0, "block_size", "above 0", block_size)?;
         let (attention, operator) = most_needed(cache, heads, block_size, self.threads());
+        if let Some(device) = self.device() {
+            return device.turn().reserve(list_words, 0);
+        }
         let shapes = || inputs.iter().map(|input| input.shape());
         let normed = shapes().map(|shape| shape.cols).max().unwrap_or(0);
         let row = shapes().map(|shape| shape.words).max().unwrap_or(0);

@@ -31,6 +31,10 @@ impl Backend {
     /// As for every operator of [`Backend`]; `heads` must be a multiple of `kv_heads`, positions
     /// below the rows of `cos` and `sin`, slots below those of the cache or [`NO_SLOT`].
     pub fn rope_and_store(&self, args: RopeStore<'_>) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.rope_and_store(args);
+        }
         let check = Check("rope_and_store");
         let heads = Heads::checked(check, self.kernels(), &args)?;
         check_slots(check, &args)?;

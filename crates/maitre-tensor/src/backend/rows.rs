@@ -19,9 +19,14 @@ impl Backend {
         tokens: &[u32],
         out: &mut Buffer,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.embed(table, tokens, out);
+        }
         let check = Check("embed");
         let out = check.matrix_mut("out", out, tokens.len(), table.cols())?;
         check.indices("tokens", tokens, table.rows())?;
+        table.memory().require_host("embed", "table")?;
         let kernels = self.kernels();
         let table = table.view();
         let dim = table.layout.cols;
@@ -45,6 +50,10 @@ impl Backend {
         rows: &[u32],
         out: &mut Buffer,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.gather_rows(x, dim, rows, out);
+        }
         let check = Check("gather_rows");
         check.rule(dim > 0, "dim", "above 0", dim)?;
         let out = check.matrix_mut("out", out, rows.len(), dim)?;
@@ -69,6 +78,10 @@ impl Backend {
         out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.encode(x, out, rows);
+        }
         let check = Check("encode");
         let cols = out.cols();
         check.rule(cols > 0, "out", "at least 1 column wide", "empty")?;
@@ -98,6 +111,10 @@ impl Backend {
         out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.rms_norm(x, weight, eps, out, rows);
+        }
         let check = Check("rms_norm");
         let dim = weight.len();
         check.rule(dim > 0, "weight", "at least 1 element", "empty")?;
@@ -130,6 +147,10 @@ impl Backend {
         out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.add_rms_norm(residual, delta, weight, eps, out, rows);
+        }
         let check = Check("add_rms_norm");
         let dim = weight.len();
         check.rule(dim > 0, "weight", "at least 1 element", "empty")?;

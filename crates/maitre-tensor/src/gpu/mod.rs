@@ -11,17 +11,30 @@
 //! ```
 //!
 //! Everything is queued on one stream and runs in that order; the host waits only where it reads.
+#![cfg_attr(
+    not(any(feature = "cuda", feature = "cuda-emulator")),
+    allow(dead_code, reason = "what only a device reads")
+)]
 
+mod device;
 #[cfg(feature = "cuda-emulator")]
 mod emulator;
 #[cfg(feature = "cuda")]
 mod hardware;
 mod memory;
+mod name;
+mod open;
+mod ops;
 mod queue;
 
 use std::fmt;
 
+pub use device::StepLists;
+pub(crate) use device::Device;
 pub(crate) use memory::DeviceBytes;
+pub(crate) use ops::linear::Epilogue;
+pub use name::DeviceName;
+pub use open::GpuOptions;
 pub(crate) use queue::{Arg, Grid, Queue};
 
 use crate::TensorError;

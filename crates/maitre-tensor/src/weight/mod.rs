@@ -4,8 +4,8 @@ pub(crate) mod layout;
 mod pack;
 mod quantize;
 
-use crate::aligned::AlignedBytes;
-use crate::format::WeightFormat;
+use crate::format::{InputFormat, WeightFormat};
+use crate::memory::Memory;
 use crate::{DType, TensorError};
 
 use layout::Layout;
@@ -33,7 +33,7 @@ pub struct WeightView<'a> {
 /// output layer.
 #[derive(Debug)]
 pub struct PackedWeight {
-    bytes: AlignedBytes,
+    memory: Memory,
     layout: Layout,
 }
 
@@ -56,6 +56,16 @@ impl PackedWeight {
         self.layout.format
     }
 
+    /// The form in which it reads its input: on a GPU integers are widened to bf16 before they meet it.
+    #[must_use]
+    pub fn input(&self) -> InputFormat {
+        match (&self.memory, self.layout.format) {
+            (Memory::Device(_), WeightFormat::F32) => InputFormat::F32,
+            (Memory::Device(_), _) => InputFormat::Bf16,
+            (Memory::Host(_), format) => format.input(),
+        }
+    }
+
     /// Whether the first half of the output features gates the second.
     #[must_use]
     pub fn is_gated(&self) -> bool {
@@ -65,13 +75,26 @@ impl PackedWeight {
     /// Bytes of memory the matrix takes.
     #[must_use]
     pub fn size_in_bytes(&self) -> usize {
-        self.bytes.len()
+        self.memory.len()
+    }
+
+    /// A matrix that was packed elsewhere.
+    pub(crate) fn from_memory(memory: Memory, layout: Layout) -> Self {
+        Self { memory, layout }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     pub(crate) fn view(&self) -> PackedView<'_> {
         PackedView {
             layout: self.layout,
-            bytes: self.bytes.as_slice(),
+            bytes: self.memory.as_slice(),
         }
     }
 }

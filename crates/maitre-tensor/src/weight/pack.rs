@@ -18,6 +18,7 @@ use crate::backend::Backend;
 use crate::element::Element;
 use crate::format::WeightFormat;
 use crate::kernels::Kernels;
+use crate::memory::Memory;
 use crate::team::Scratch;
 use crate::tiles::RowBlocks;
 use crate::{DType, TensorError};
@@ -97,6 +98,9 @@ impl Backend {
                 most: INT8_COLS,
             });
         }
+        if let Some(device) = self.device() {
+            return device.pack(self, parts, layout);
+        }
         let total = layout.total_bytes();
         let mut bytes =
             total
@@ -123,7 +127,7 @@ impl Backend {
             }
         })?;
         match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(PackedWeight { bytes, layout }),
+            None => Ok(PackedWeight::from_memory(Memory::Host(bytes), layout)),
             Some(Fault {
                 part,
                 row,

@@ -1,0 +1,113 @@
+// One block of threads at work: who runs next, and who waits for whom.
+#pragma once
+
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "../device.cuh"
+#include "fiber.h"
+
+namespace emulator {
+
+constexpr u32 MAX_THREADS = 1024;
+constexpr u32 MAX_SHARED_BYTES = 227 << 10;
+
+// A copy of 16 bytes that has not landed yet.
+struct Copy {
+    unsigned char* to;
+    const unsigned char* from;
+    bool valid;
+    // The number of commits before it.
+    u32 group;
+};
+
+struct Thread {
+    enum class State { Ready, InWarp, AtBarrier, Returned };
+    Place place;
+    bool prepared = false;
+    State state = State::Ready;
+    // What it waits for.
+    const char* operation = nullptr;
+    Site site{};
+    std::vector<Copy> copies;
+    u32 commits = 0;
+};
+
+// What the lanes of a warp have brought to the operation that they are to do together.
+struct Warp {
+    u32 arrived = 0;
+    u32 first = 0;
+    void* lanes[WARP];
+};
+
+// All that one host thread needs to run blocks one after the other.
+class Machine {
+   public:
+    // This host thread's.
+    static Machine& get();
+
+    // Runs all blocks; false if something went wrong, which `message` then says.
+    bool run(const char* name, const Kernel& kernel, void* const* args, Index grid, u32 threads,
+             u32 shared_bytes);
+    const char* message() const { return message_; }
+    void seed(u64 seed) { seed_ = seed; }
+
+    // What fibers call.
+    void barrier(Site site);
+    // Brings `mine` to an operation of the warp. The last lane to come calls `combine` with what all of them
+    // brought; then all go on.
+    void meet(const char* operation, u32 mask, Site site, void* mine, void (*combine)(void* const* lanes));
+    // Ends the launch with an error of the running thread.
+    [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
+    Thread& thread() { return threads_[current_]; }
+    unsigned char* shared() { return shared_.get() + SHARED_GUARD; }
+    bool in_shared(const void* start, std::size_t bytes);
+    // A number below `limit`, from the seed.
+    u32 random(u32 limit);
+
+   private:
+    static constexpr u32 SHARED_GUARD = 256;
+    static constexpr u32 NOBODY = ~0u;
+
+    Machine();
+    static void fiber_body();
+    bool prepare(u32 threads);
+    void run_block();
+    void begin_block();
+    void check_shared();
+    // Lets others run until somebody makes the running thread ready.
+    void wait(Thread::State state, const char* operation, Site site);
+    u32 pick();
+    void make_ready_warp(u32 warp);
+    void make_ready_block();
+    [[noreturn]] void fail_parted(u32 warp, const char* operation, Site site);
+    [[noreturn]] void fail_stuck();
+    void describe(u32 thread, char* text, std::size_t len) const;
+
+    const char* name_ = nullptr;
+    const Kernel* kernel_ = nullptr;
+    void* const* args_ = nullptr;
+    u32 num_threads_ = 0;
+    u32 shared_bytes_ = 0;
+
+    std::unique_ptr<Stacks> stacks_;
+    std::unique_ptr<Thread[]> threads_;
+    std::unique_ptr<unsigned char[]> shared_;
+    Warp warps_[MAX_THREADS / WARP];
+    Place host_;
+
+    u32 current_ = NOBODY;
+    u32 ready_[MAX_THREADS];
+    u32 num_ready_ = 0;
+    u32 at_barrier_ = 0;
+    u32 returned_ = 0;
+    bool newest_first_ = false;
+
+    u64 seed_ = 1;
+    u64 state_ = 1;
+    bool failed_ = false;
+    char message_[1024] = {};
+};
+
+}  // namespace emulator

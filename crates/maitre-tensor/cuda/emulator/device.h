@@ -1,0 +1,184 @@
+// What the words of `device.cuh` mean on the processor. Included by it, and by nothing else.
+//
+// Words in which all threads of a warp or a block take part know the line they stand in (`Site`), so that
+// an error can name it.
+#pragma once
+
+#include <math.h>
+
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+namespace emulator {
+
+struct Index {
+    u32 x, y, z;
+};
+
+struct Site {
+    const char* file;
+    int line;
+};
+
+// The block's shared memory.
+unsigned char* shared();
+
+void barrier(Site site);
+void warp_barrier(u32 mask, Site site);
+// What lane `from` of the warp gave as `value`.
+u32 shuffle(const char* operation, u32 mask, u32 value, u32 from, Site site);
+u32 ballot(u32 mask, bool vote, Site site);
+void multiply_accumulate(float* d, const u32* a, const u32* b, Site site);
+void load_matrices(u32* words, const void* row, bool transposed, Site site);
+void copy_start(void* to, const void* from, bool valid, Site site);
+void copy_commit();
+void copy_wait(int pending);
+
+// A kernel without its parameter types.
+struct Kernel {
+    using Function = void (*)();
+    Function function;
+    void (*call)(Function function, void* const* args);
+    const char* signature;
+    u32 num_params;
+};
+
+void add_kernel(const char* name, const Kernel& kernel);
+
+template <typename Param>
+constexpr char letter() {
+    return std::is_pointer_v<Param>        ? 'p'
+           : std::is_same_v<Param, u32>   ? 'u'
+           : std::is_same_v<Param, i32>   ? 'i'
+           : std::is_same_v<Param, float> ? 'f'
+                                          : '?';
+}
+
+template <typename... Params>
+struct Signature {
+    static constexpr char letters[] = {letter<Params>()..., '\0'};
+};
+
+template <typename... Params, std::size_t... Index>
+void unpack(void (*function)(Params...), [[maybe_unused]] void* const* args, std::index_sequence<Index...>) {
+    function(*static_cast<Params*>(args[Index])...);
+}
+
+template <typename... Params>
+void call(Kernel::Function function, void* const* args) {
+    unpack(reinterpret_cast<void (*)(Params...)>(function), args, std::index_sequence_for<Params...>{});
+}
+
+// Makes a kernel known before `main` begins.
+struct Registered {
+    template <typename... Params>
+    Registered(const char* name, void (*function)(Params...)) {
+        add_kernel(name, Kernel{reinterpret_cast<Kernel::Function>(function), call<Params...>,
+                                Signature<Params...>::letters, sizeof...(Params)});
+    }
+};
+
+}  // namespace emulator
+
+#define HERE \
+    emulator::Site { __builtin_FILE(), __builtin_LINE() }
+
+#define KERNEL extern "C" void
+#define EXPORT(name) static const emulator::Registered registered_##name(#name, name)
+#define SHARED(name) unsigned char* const name = emulator::shared()
+#define DEVICE inline __attribute__((always_inline))
+
+// Of the thread that runs; set whenever another begins or goes on.
+extern __thread emulator::Index threadIdx, blockIdx, blockDim, gridDim;
+
+DEVICE u32 __float_as_uint(float value) {
+    u32 bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+DEVICE float __uint_as_float(u32 bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+DEVICE int __popc(u32 bits) { return __builtin_popcount(bits); }
+DEVICE int __clz(u32 bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
+DEVICE u32 __umulhi(u32 a, u32 b) { return static_cast<u32>(static_cast<u64>(a) * b >> 32); }
+DEVICE u32 atomicAdd(u32* word, u32 value) { return __atomic_fetch_add(word, value, __ATOMIC_RELAXED); }
+
+DEVICE void __syncthreads(emulator::Site site = HERE) { emulator::barrier(site); }
+DEVICE void __syncwarp(u32 mask = ALL_LANES, emulator::Site site = HERE) { emulator::warp_barrier(mask, site); }
+
+DEVICE u32 __shfl_sync(u32 mask, u32 value, u32 lane, emulator::Site site = HERE) {
+    return emulator::shuffle("__shfl_sync", mask, value, lane % WARP, site);
+}
+DEVICE i32 __shfl_sync(u32 mask, i32 value, u32 lane, emulator::Site site = HERE) {
+    return static_cast<i32>(__shfl_sync(mask, static_cast<u32>(value), lane, site));
+}
+DEVICE float __shfl_sync(u32 mask, float value, u32 lane, emulator::Site site = HERE) {
+    return __uint_as_float(__shfl_sync(mask, __float_as_uint(value), lane, site));
+}
+
+DEVICE u32 __shfl_xor_sync(u32 mask, u32 value, u32 flipped, emulator::Site site = HERE) {
+    return emulator::shuffle("__shfl_xor_sync", mask, value, (threadIdx.x ^ flipped) % WARP, site);
+}
+DEVICE i32 __shfl_xor_sync(u32 mask, i32 value, u32 flipped, emulator::Site site = HERE) {
+    return static_cast<i32>(__shfl_xor_sync(mask, static_cast<u32>(value), flipped, site));
+}
+DEVICE float __shfl_xor_sync(u32 mask, float value, u32 flipped, emulator::Site site = HERE) {
+    return __uint_as_float(__shfl_xor_sync(mask, __float_as_uint(value), flipped, site));
+}
+
+DEVICE u32 __ballot_sync(u32 mask, bool vote, emulator::Site site = HERE) {
+    return emulator::ballot(mask, vote, site);
+}
+
+namespace emulator {
+
+// Rounds to bf16, to nearest with ties to even; NaN becomes the one that GPUs make.
+DEVICE u32 bf16_bits(float value) {
+    const u32 bits = __float_as_uint(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return 0x7fffu;
+    }
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+}  // namespace emulator
+
+DEVICE u32 pack_bf16(float low, float high) {
+    return emulator::bf16_bits(low) | emulator::bf16_bits(high) << 16;
+}
+
+DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2], emulator::Site site = HERE) {
+    emulator::multiply_accumulate(d, a, b, site);
+}
+
+DEVICE void load_matrix_x4(u32 (&words)[4], const void* row, emulator::Site site = HERE) {
+    emulator::load_matrices(words, row, false, site);
+}
+
+DEVICE void load_matrix_x4_transposed(u32 (&words)[4], const void* row, emulator::Site site = HERE) {
+    emulator::load_matrices(words, row, true, site);
+}
+
+DEVICE void copy_async_16(void* to, const void* from, bool valid, emulator::Site site = HERE) {
+    emulator::copy_start(to, from, valid, site);
+}
+
+DEVICE void copy_commit() { emulator::copy_commit(); }
+
+template <int Pending>
+DEVICE void copy_wait() {
+    emulator::copy_wait(Pending);
+}
+
+// Numbers too small for a normal f32 are zero, as on a GPU.
+DEVICE float fast_exp2(float x) {
+    const float y = exp2f(x);
+    return y < 0x1p-126f ? 0.0f : y;
+}

@@ -1,0 +1,97 @@
+//! From a device's name to a backend.
+
+use std::sync::Arc;
+
+use super::{Device, DeviceName, Gpu, GpuInfo, GpuMemory};
+use crate::{Backend, TensorError};
+
+/// How a GPU is to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Whether the bits of a row may depend on nothing but the row (batch invariance). Without it the fastest
+    /// kernel for each number of rows is taken, and these round differently.
+    pub deterministic: bool,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self {
+            deterministic: true,
+        }
+    }
+}
+
+impl Backend {
+    /// The backend of a name. `threads` compute on the processor; beside a GPU they pack weights.
+    ///
+    /// # Errors
+    ///
+    /// [`TensorError::NoDevice`] if there is no such device or this program was built without support for it,
+    /// which says what to do; as [`Backend::cpu`].
+    pub fn open(
+        name: DeviceName,
+        threads: usize,
+        options: GpuOptions,
+    ) -> Result<Self, TensorError> {
+        match name {
+            DeviceName::Cpu => Self::cpu(threads),
+            DeviceName::Cuda(ordinal) => Self::on_gpu(open_cuda(ordinal)?, threads, options),
+            DeviceName::Emulator => Self::on_gpu(open_emulator()?, threads, options),
+            DeviceName::Auto => match open_cuda(0) {
+                Ok(gpu) => Self::on_gpu(gpu, threads, options),
+                Err(_) => Self::cpu(threads),
+            },
+        }
+    }
+
+    pub(crate) fn on_gpu(
+        gpu: Arc<dyn Gpu>,
+        threads: usize,
+        options: GpuOptions,
+    ) -> Result<Self, TensorError> {
+        Self::with_device(threads, Device::new(gpu, options)?)
+    }
+
+    /// The GPU it computes on, if it does.
+    #[must_use]
+    pub fn gpu_info(&self) -> Option<&GpuInfo> {
+        self.device().map(Device::info)
+    }
+
+    /// How much memory its GPU has; none if it computes on the processor.
+    ///
+    /// # Errors
+    ///
+    /// [`TensorError::Device`] if the driver does not say.
+    pub fn gpu_memory(&self) -> Result<Option<GpuMemory>, TensorError> {
+        self.device().map(|device| device.gpu().memory()).transpose()
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(ordinal: usize) -> Result<Arc<dyn Gpu>, TensorError> {
+    super::hardware::open(ordinal)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(ordinal: usize) -> Result<Arc<dyn Gpu>, TensorError> {
+    Err(TensorError::NoDevice {
+        device: DeviceName::Cuda(ordinal).to_string(),
+        reason: "this program was built without CUDA; build it with --features cuda, or use --device cpu"
+            .to_owned(),
+    })
+}
+
+#[cfg(feature = "cuda-emulator")]
+fn open_emulator() -> Result<Arc<dyn Gpu>, TensorError> {
+    super::emulator::open()
+}
+
+#[cfg(not(feature = "cuda-emulator"))]
+fn open_emulator() -> Result<Arc<dyn Gpu>, TensorError> {
+    Err(TensorError::NoDevice {
+        device: DeviceName::Emulator.to_string(),
+        reason: "this program was built without it; build it with --features cuda-emulator, or use --device cpu"
+            .to_owned(),
+    })
+}

@@ -1,0 +1,131 @@
+//! The operators of [`Backend`](crate::Backend) on a GPU, one file per family: check arguments as the processor's
+//! do, choose a grid, queue kernels of `cuda/`.
+
+mod attention;
+mod copies;
+pub(crate) mod linear;
+mod rope;
+mod rows;
+
+use super::{Arg, Device, DeviceBytes};
+use crate::{Buffer, DType, LinearInput, TensorError};
+
+/// The operator whose arguments are taken.
+#[derive(Clone, Copy)]
+pub(super) struct Operands(pub(super) &'static str);
+
+impl Operands {
+    /// The first `rows * cols` numbers of an f32 buffer on the GPU.
+    pub(super) fn matrix<'b>(
+        self,
+        argument: &'static str,
+        buffer: &'b Buffer,
+        rows: usize,
+        cols: usize,
+    ) -> Result<&'b DeviceBytes, TensorError> {
+        self.room(argument, buffer, rows, cols)?;
+        buffer.memory().device(self.0, argument)
+    }
+
+    /// The same, to be written.
+    pub(super) fn matrix_mut<'b>(
+        self,
+        argument: &'static str,
+        buffer: &'b mut Buffer,
+        rows: usize,
+        cols: usize,
+    ) -> Result<&'b mut DeviceBytes, TensorError> {
+        self.room(argument, buffer, rows, cols)?;
+        buffer.memory_mut().device_mut(self.0, argument)
+    }
+
+    /// All numbers of an f32 buffer on the GPU, which must be exactly `len`.
+    pub(super) fn vector<'b>(
+        self,
+        argument: &'static str,
+        buffer: &'b Buffer,
+        len: usize,
+    ) -> Result<&'b DeviceBytes, TensorError> {
+        let fits = buffer.dtype() == DType::F32 && buffer.len() == len;
+        self.rule(fits, argument, format!("{len} f32 elements"), buffer)?;
+        buffer.memory().device(self.0, argument)
+    }
+
+    /// Activations on the GPU, at least `rows` rows of `cols` features.
+    pub(super) fn input_mut<'b>(
+        self,
+        argument: &'static str,
+        input: &'b mut LinearInput,
+        cols: usize,
+        rows: usize,
+    ) -> Result<&'b mut DeviceBytes, TensorError> {
+        self.input_room(argument, input, cols, rows)?;
+        input.memory_mut().device_mut(self.0, argument)
+    }
+
+    /// That activations are at least `rows` rows of `cols` features.
+    pub(super) fn input_room(
+        self,
+        argument: &'static str,
+        input: &LinearInput,
+        cols: usize,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        if input.cols() == cols && input.rows() >= rows {
+            return Ok(());
+        }
+        let form = input.format();
+        Err(TensorError::Argument {
+            operator: self.0,
+            argument,
+            expected: format!("at least [{rows}, {cols}] {form} activations"),
+            actual: format!("[{}, {}] {form} activations", input.rows(), input.cols()),
+        })
+    }
+
+    fn room(
+        self,
+        argument: &'static str,
+        buffer: &Buffer,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(), TensorError> {
+        let needed = rows.checked_mul(cols);
+        let fits = needed.is_some_and(|needed| {
+            buffer.dtype() == DType::F32 && needed <= buffer.len()
+        });
+        let expected = format!("at least [{rows}, {cols}] f32 elements");
+        self.rule(fits, argument, expected, buffer)
+    }
+
+    fn rule(
+        self,
+        holds: bool,
+        argument: &'static str,
+        expected: String,
+        buffer: &Buffer,
+    ) -> Result<(), TensorError> {
+        if holds {
+            return Ok(());
+        }
+        Err(TensorError::Argument {
+            operator: self.0,
+            argument,
+            expected,
+            actual: format!("{} {} elements", buffer.len(), buffer.dtype()),
+        })
+    }
+}
+
+/// The first byte of an allocation as an argument.
+pub(super) fn at(bytes: &DeviceBytes) -> Arg<'_> {
+    Arg::At(bytes, 0)
+}
+
+fn missing(operator: &'static str) -> TensorError {
+    TensorError::NotOnGpu {
+        operator,
+        found: "it".to_owned(),
+        instead: "the processor".to_owned(),
+    }
+}

@@ -1,0 +1,60 @@
+//! The operators of a GPU, run by the emulator, against those of the processor, which are their specification.
+//!
+//! Where there is no C++ compiler there is no emulator: the tests then say so and pass.
+#![cfg(feature = "cuda-emulator")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod rows;
+
+use maitre_tensor::{Backend, Buffer, DeviceName, GpuOptions, TensorError};
+
+/// The processor and the emulated GPU, in deterministic mode.
+fn backends() -> Option<(Backend, Backend)> {
+    Some((Backend::cpu(1).unwrap(), emulated(true)?))
+}
+
+fn emulated(deterministic: bool) -> Option<Backend> {
+    match Backend::open(DeviceName::Emulator, 1, GpuOptions { deterministic }) {
+        Ok(backend) => Some(backend),
+        Err(error @ TensorError::NoDevice { .. }) => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// All elements of an f32 buffer.
+fn read(backend: &Backend, buffer: &Buffer) -> Vec<f32> {
+    let mut out = vec![0.0; buffer.len()];
+    backend.read(buffer, 0..out.len(), &mut out).unwrap();
+    out
+}
+
+/// Numbers between -1 and 1, the same for the same seed.
+fn random(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// That numbers agree to within `tolerance` of the largest of them all.
+#[track_caller]
+fn assert_close(expected: &[f32], actual: &[f32], tolerance: f32) {
+    assert_eq!(expected.len(), actual.len());
+    let largest = expected
+        .iter()
+        .fold(1e-30_f32, |most, it| most.max(it.abs()));
+    for (at, (expected, actual)) in expected.iter().zip(actual).enumerate() {
+        let difference = (expected - actual).abs();
+        assert!(
+            difference <= tolerance * largest,
+            "number {at} is {actual}, not {expected}"
+        );
+    }
+}
