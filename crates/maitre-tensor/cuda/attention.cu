@@ -371,8 +371,8 @@ template <typename Format, u32 DIM, u32 WARPS>
 DEVICE void paged_attention(const Arguments& args, u8* shared) {
     using Shelf = Stage<Format, DIM>;
     const u32 kv_head = blockIdx.y;
-    const Item item = find_item(args, blockIdx.x, WARPS * WARP_ROWS);
-    if (item.span == NO_ITEM || item.rows == 0) {
+    const Item item = find_item(args, WARPS * WARP_ROWS);
+    if (item.rows == 0) {
         return;
     }
     const Range seen = item.seen_by_any(0, item.rows);

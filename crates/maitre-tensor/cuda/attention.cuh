@@ -20,8 +20,6 @@ constexpr u32 CHUNK = 256;
 constexpr u32 TILES_PER_CHUNK = CHUNK / TILE;
 // Slots in a cell of the cache.
 constexpr u32 CELL = 16;
-// The item of a launch larger than its list.
-constexpr u32 NO_ITEM = 0xffffffffu;
 // Where the largest score starts: finite, so that scores of negative infinity weigh zero rather than NaN.
 constexpr float LEAST = -3.402823466e38f;
 
@@ -31,10 +29,13 @@ struct Arguments {
     const u8* cache;     // [slots / 16][kv_heads] cells
     const u32* spans;    // [spans][4]: first_token, num_tokens, context_len, table_offset
     const u32* tables;   // block numbers, a span's from its table_offset on
-    const u32* items;    // [items][2]: a span or NO_ITEM, its first row
     float* out;          // [rows, heads * head_dim]
     float* records;      // what chunks leave behind (`Records`), or null: each block walks all chunks
     u32 most_chunks;     // chunks per item that `records` has room for
+    u32 num_spans;
+    u32 per_span;        // items per span of a launch for all spans, or 0
+    u32 above_rows;      // spans of more rows than these
+    u32 most_rows;       // and of at most these are served
     u32 heads;
     u32 kv_heads;
     u32 head_dim;
@@ -52,9 +53,8 @@ struct Range {
 // Some rows of a span for one key head: row r is token r / group of the span and head r % group of those that
 // share the key head. A block of threads works on one item.
 struct Item {
-    u32 span;
     u32 first;    // the first row
-    u32 rows;     // rows from there on
+    u32 rows;     // rows from there on; none if the launch is larger than need be
     u32 group;    // query heads per key head
     u32 token;    // token row of the span's first token
     u32 before;   // positions before it
@@ -85,24 +85,54 @@ struct Item {
     }
 };
 
-// Item `index` of at most `most` rows; it has none if the launch is larger than the list.
-DEVICE Item find_item(const Arguments& args, u32 index, u32 most) {
+// Item `size · part ..` of `size` rows of a span.
+DEVICE Item item_of(const Arguments& args, u32 index, u32 part, u32 size) {
     Item item{};
-    item.span = args.items[2 * index];
-    if (item.span == NO_ITEM) {
-        return item;
+    if (index < args.num_spans) {
+        const u32* span = args.spans + 4 * static_cast<u64>(index);
+        item.group = args.heads / args.kv_heads;
+        item.first = part * size;
+        const u32 rows = span[1] * item.group;
+        const u32 left = rows > item.first ? rows - item.first : 0;
+        item.rows = left < size ? left : size;
+        item.token = span[0];
+        item.before = span[2] - span[1];
+        item.window = args.window;
+        item.table = span[3];
     }
-    const u32* span = args.spans + 4 * static_cast<u64>(item.span);
-    item.first = args.items[2 * index + 1];
-    item.group = args.heads / args.kv_heads;
-    const u32 rows = span[1] * item.group;
-    const u32 left = rows > item.first ? rows - item.first : 0;
-    item.rows = left < most ? left : most;
-    item.token = span[0];
-    item.before = span[2] - span[1];
-    item.window = args.window;
-    item.table = span[3];
     return item;
+}
+
+// The block's item, of at most `size` rows. Where spans differ, it is found by counting those before it, a
+// span per lane: so nobody has to write a list of items for each step, and a recorded launch serves
+// whatever spans it meets.
+DEVICE Item find_item(const Arguments& args, u32 size) {
+    const u32 index = blockIdx.x;
+    if (args.per_span != 0) {
+        return item_of(args, index / args.per_span, index % args.per_span, size);
+    }
+    const u32 lane = threadIdx.x % WARP;
+    u32 before = 0;
+    for (u32 base = 0; base < args.num_spans; base += WARP) {
+        u32 items = 0;
+        if (base + lane < args.num_spans) {
+            const u32 rows = args.spans[4 * static_cast<u64>(base + lane) + 1] * (args.heads / args.kv_heads);
+            items = rows > args.above_rows && rows <= args.most_rows ? (rows + size - 1) / size : 0;
+        }
+        u32 end = items;
+        for (u32 step = 1; step < WARP; step *= 2) {
+            const u32 earlier = __shfl_sync(ALL_LANES, end, (lane - step) % WARP);
+            end += lane >= step ? earlier : 0;
+        }
+        const u32 behind = __ballot_sync(ALL_LANES, before + end > index);
+        if (behind != 0) {
+            const u32 found = __popc((behind & (0 - behind)) - 1);
+            const u32 start = __shfl_sync(ALL_LANES, before + end - items, found);
+            return item_of(args, base + found, index - start, size);
+        }
+        before += __shfl_sync(ALL_LANES, end, WARP - 1);
+    }
+    return Item{};
 }
 
 // The chunks that hold `positions`.
@@ -120,26 +150,26 @@ DEVICE Range part_of(Range chunks, u32 part, u32 parts) {
 
 // What the chunks of split contexts leave behind, in f32; chunks count from the item's first:
 //
-//   [items][kv_heads][most_chunks] of { values [most_rows][dim] | largest score, sum [most_rows][2] }
+//   [items][kv_heads][most_chunks] of { values [rows][dim] | largest score, sum [rows][2] }
 struct Records {
     float* base;
-    u32 most_rows;
+    u32 rows;
     u32 dim;
 
-    DEVICE Records(const Arguments& args, u32 item, u32 kv_head, u32 most_rows, u32 dim)
-        : base(args.records), most_rows(most_rows), dim(dim) {
+    DEVICE Records(const Arguments& args, u32 item, u32 kv_head, u32 rows, u32 dim)
+        : base(args.records), rows(rows), dim(dim) {
         const u64 index = (static_cast<u64>(item) * args.kv_heads + kv_head) * args.most_chunks;
         base += index * size();
     }
 
-    DEVICE u32 size() const { return most_rows * (dim + 2); }
+    DEVICE u32 size() const { return rows * (dim + 2); }
 
     DEVICE float* values(u32 chunk, u32 row) const {
         return base + static_cast<u64>(chunk) * size() + row * dim;
     }
 
     DEVICE float* state(u32 chunk, u32 row) const {
-        return base + static_cast<u64>(chunk) * size() + most_rows * dim + 2 * row;
+        return base + static_cast<u64>(chunk) * size() + rows * dim + 2 * row;
     }
 };
 
@@ -185,11 +215,11 @@ DEVICE u32 slot_of(const Arguments& args, const Item& item, u32 position) {
 
 // Parameters of every attention kernel, and the struct made of them.
 #define ATTENTION_PARAMETERS                                                                                \
-    const float *q, const u8 *cache, const u32 *spans, const u32 *tables, const u32 *items, float *out,     \
-        float *records, u32 most_chunks, u32 heads, u32 kv_heads, u32 head_dim, u32 padded_dim,             \
-        u32 block_size, u32 window, float factor
+    const float *q, const u8 *cache, const u32 *spans, const u32 *tables, float *out, float *records,       \
+        u32 most_chunks, u32 num_spans, u32 per_span, u32 above_rows, u32 most_rows, u32 heads,             \
+        u32 kv_heads, u32 head_dim, u32 padded_dim, u32 block_size, u32 window, float factor
 #define ATTENTION_ARGUMENTS                                                                                 \
     Arguments {                                                                                             \
-        q, cache, spans, tables, items, out, records, most_chunks, heads, kv_heads, head_dim, padded_dim,   \
-            block_size, window, factor                                                                      \
+        q, cache, spans, tables, out, records, most_chunks, num_spans, per_span, above_rows, most_rows,     \
+            heads, kv_heads, head_dim, padded_dim, block_size, window, factor                               \
     }

@@ -137,9 +137,9 @@ DEVICE void walk(Row& row, u32 number, Range chunks, u32 item_start, const Recor
 KERNEL attention_f32(ATTENTION_PARAMETERS) {
     SHARED(shared);
     const Arguments args = ATTENTION_ARGUMENTS;
-    const Item item = find_item(args, blockIdx.x, WARPS);
+    const Item item = find_item(args, WARPS);
     const u32 number = threadIdx.x / WARP;
-    if (item.span == NO_ITEM || number >= item.rows) {
+    if (number >= item.rows) {
         return;
     }
     const Range item_chunks = chunks_of(item.seen_by_any(0, item.rows));

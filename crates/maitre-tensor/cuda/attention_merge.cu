@@ -39,16 +39,16 @@ DEVICE void merge_row(const Arguments& args, const Item& item, const Records& re
 }  // namespace
 
 // Grid: items by key heads; threads: 128, each warp merging 32 dims of a row at a time. The arguments are
-// those of the kernel that left the records, of `most_rows` rows of `dim` numbers. Reads 4·(dim + 2) bytes
-// per row and chunk, writes 4·head_dim per row.
-KERNEL attention_merge(ATTENTION_PARAMETERS, u32 most_rows, u32 dim) {
+// those of the kernel that left the records, in items of `item_rows` rows of `item_dim` numbers. Reads
+// 4·(item_dim + 2) bytes per row and chunk, writes 4·head_dim per row.
+KERNEL attention_merge(ATTENTION_PARAMETERS, u32 item_rows, u32 item_dim) {
     const Arguments args = ATTENTION_ARGUMENTS;
-    const Item item = find_item(args, blockIdx.x, most_rows);
-    if (item.span == NO_ITEM || item.rows == 0) {
+    const Item item = find_item(args, item_rows);
+    if (item.rows == 0) {
         return;
     }
     const Range chunks = chunks_of(item.seen_by_any(0, item.rows));
-    const Records left(args, blockIdx.x, blockIdx.y, most_rows, dim);
+    const Records left(args, blockIdx.x, blockIdx.y, item_rows, item_dim);
     const u32 strips = (head_dim + WARP - 1) / WARP;
     for (u32 i = threadIdx.x / WARP; i < item.rows * strips; i += blockDim.x / WARP) {
         const u32 dims = i % strips * WARP;

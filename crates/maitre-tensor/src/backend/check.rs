@@ -8,7 +8,7 @@ use crate::{Buffer, DType, LayerCache, TensorError};
 
 /// The operator whose arguments are checked.
 #[derive(Clone, Copy)]
-pub(super) struct Check(pub(super) &'static str);
+pub(crate) struct Check(pub(crate) &'static str);
 
 impl Check {
     /// The first `rows * cols` numbers of an f32 buffer.
@@ -112,7 +112,7 @@ impl Check {
     }
 
     /// That a rule about an argument holds.
-    pub(super) fn rule(
+    pub(crate) fn rule(
         self,
         holds: bool,
         argument: &'static str,
