@@ -105,8 +105,8 @@ fn sharing_is_repeating(backend: &Backend) -> Result<()> {
         let both = &numbers[(slot * kv_heads + head) * 2 * HEAD_DIM..][..2 * HEAD_DIM];
         both.split_at(HEAD_DIM)
     };
-    let grouped = Layer::new(heads(kv_heads), KvFormat::Bf16, slots, stored)?;
-    let repeated = Layer::new(heads(QUERY_HEADS), KvFormat::Bf16, slots, |slot, head| {
+    let grouped = Layer::new(backend, heads(kv_heads), KvFormat::Bf16, slots, stored)?;
+    let repeated = Layer::new(backend, heads(QUERY_HEADS), KvFormat::Bf16, slots, |slot, head| {
         stored(slot, head / (QUERY_HEADS / kv_heads))
     })?;
     let width = QUERY_HEADS * HEAD_DIM;
@@ -146,7 +146,7 @@ fn fill(kv_heads: usize, contexts: &[usize], cold_bytes: usize) -> Result<(Layer
     let longest = contexts.iter().max().copied().unwrap_or(0);
     let slots = (SEQUENCES * longest).max(cold_bytes / bytes_per_token);
     let numbers = normal(3, 1 << 16);
-    let layer = Layer::new(heads(kv_heads), KvFormat::Bf16, slots, |slot, head| {
+    let layer = Layer::new(backend, heads(kv_heads), KvFormat::Bf16, slots, |slot, head| {
         let at = (slot * QUERY_HEADS + head) * 31 % (numbers.len() - 2 * HEAD_DIM);
         numbers[at..at + 2 * HEAD_DIM].split_at(HEAD_DIM)
     })?;
