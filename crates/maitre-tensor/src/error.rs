@@ -215,6 +215,14 @@ pub enum TensorError {
         /// The first value that is too large.
         limit: usize,
     },
+    /// A GPU refused, or failed.
+    #[error("GPU, {operation}: {message}")]
+    Device {
+        /// What it was asked for: a kernel, or `open`, `allocate` and so on.
+        operation: &'static str,
+        /// What happened, and what to do.
+        message: String,
+    },
     /// A kernel panicked. The outputs of the operator are unspecified; the backend remains usable.
     #[error("{operator} panicked: {message}")]
     Panicked {

@@ -52,6 +52,9 @@ mod element;
 mod error;
 mod files;
 mod format;
+#[cfg(feature = "cuda")]
+#[allow(dead_code, reason = "operators come")]
+mod gpu;
 mod heartbeat;
 mod input;
 mod kernels;
