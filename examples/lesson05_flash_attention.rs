@@ -13,7 +13,8 @@ use maitre_examples::numbers::{bytes, fastest, normal};
 use maitre_examples::picture::{self, Line};
 use maitre_examples::{quick, table};
 use maitre_tensor::{
-    Backend, Buffer, DType, DeviceName, GpuOptions, KvFormat, LinearInput, PackedWeight, WeightFormat, WeightView,
+    Backend, Buffer, DType, DeviceName, GpuOptions, KvFormat, LinearInput, PackedWeight,
+    WeightFormat, WeightView,
 };
 
 const HEADS: usize = 4;
@@ -185,7 +186,12 @@ fn causal_softmax(scores: &mut [f32], tokens: usize, threads: usize) {
     });
 }
 
-fn measure(backend: &Backend, gpu: Option<&Backend>, tokens: usize, budget: Duration) -> Result<Point> {
+fn measure(
+    backend: &Backend,
+    gpu: Option<&Backend>,
+    tokens: usize,
+    budget: Duration,
+) -> Result<Point> {
     let prompt = Prompt::new(tokens);
 
     let mut naive = Naive::new(backend, &prompt)?;

@@ -250,9 +250,7 @@ impl EngineBuilder {
     /// Bytes of activations on a GPU, the draft model's included.
     fn activations(&self, model: &Model, draft: Option<&LoadedDraft>) -> u64 {
         let tokens = self.step_size(true).tokens;
-        let of = |model: &Model| {
-            model.workspace_bytes(tokens, tokens) as u64
-        };
+        let of = |model: &Model| model.workspace_bytes(tokens, tokens) as u64;
         of(model) + draft.map_or(0, |draft| of(&draft.model))
     }
 
