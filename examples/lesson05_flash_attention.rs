@@ -243,7 +243,7 @@ fn on_gpu(
     let time = fastest(budget, || {
         layer.attend(backend, &sequence, &q, &mut out)?;
         // Waits for the kernel.
-        backend.read(&out, tokens * WIDTH - 1..tokens * WIDTH, &mut last)
+        Ok(backend.read(&out, tokens * WIDTH - 1..tokens * WIDTH, &mut last)?)
     })?;
     let mut found = vec![0.0; tokens * WIDTH];
     backend.read(&out, 0..found.len(), &mut found)?;
