@@ -67,7 +67,7 @@ pub use architectures::Architecture;
 pub use batch::{Batch, BatchLimits, KvGroup};
 pub use config::ModelConfig;
 pub use error::ModelError;
-pub use executor::Executor;
+pub use executor::{Draw, Drawn, Executor};
 pub use generation::GenerationDefaults;
 pub use model::{LoadFormat, LoadOptions, Model};
 pub use moves::{BlockMove, BlockMoves};

@@ -14,6 +14,7 @@ use crate::random::RandomWeights;
 use crate::rope::RopeTables;
 use crate::source::ModelSource;
 use crate::weights::{self, WeightSource};
+use crate::workspace;
 
 /// Where weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,7 +32,7 @@ pub enum LoadFormat {
 /// How to load a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// The format of matrices in memory. `None` keeps the files' type; random weights take the type
+    /// The format of matrices in memory. `None` keeps the files' type (f16 becomes bf16 on a GPU); random weights take the type
     /// the configuration names, else bf16. Integer formats are quantized at load.
     pub dtype: Option<WeightFormat>,
     /// The type of the KV cache. `None` is f32 beside f32 matrices, else bf16.
@@ -80,6 +81,11 @@ impl Model {
             .dtype
             .or_else(|| weights.dtype().or(config.dtype).map(WeightFormat::from))
             .unwrap_or(WeightFormat::Bf16);
+        let dtype = match (dtype, backend.gpu_info()) {
+            // A GPU has no kernels for half precision; the range of bf16 is that of f32.
+            (WeightFormat::F16, Some(_)) if options.dtype.is_none() => WeightFormat::Bf16,
+            (dtype, _) => dtype,
+        };
         let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
             WeightFormat::F32 => KvFormat::F32,
             _ => KvFormat::Bf16,
@@ -105,6 +111,13 @@ impl Model {
             dtype,
             kv_dtype,
         })
+    }
+
+    /// Bytes of activations and logits of a runner on a GPU whose steps have up to so many rows and output rows,
+    /// about: before there is one.
+    #[must_use]
+    pub fn workspace_bytes(&self, rows: usize, output_rows: usize) -> usize {
+        workspace::gpu_bytes(&self.config, rows, output_rows)
     }
 
     /// What the model is.

@@ -73,6 +73,19 @@ pub(crate) struct Outputs<'w> {
     pub(crate) peaks: &'w mut Buffer,
 }
 
+/// Bytes of a workspace on a GPU, where matrices read bf16, or a little less.
+pub(crate) fn gpu_bytes(config: &ModelConfig, rows: usize, output_rows: usize) -> usize {
+    let (f32s, bf16s) = (size_of::<f32>(), size_of::<u16>());
+    let (hidden, inter) = (config.hidden_size, config.intermediate_size);
+    let query = config.query_size();
+    let plain = 2 * hidden + config.qkv_size() + 2 * query + inter;
+    let for_matrices = hidden + query + inter;
+    let logits = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size;
+    rows * (plain * f32s + for_matrices * bf16s)
+        + output_rows * hidden * bf16s
+        + (logits + logits / PEAK_BLOCK) * f32s
+}
+
 impl Workspace {
     /// Buffers for steps of up to `rows` rows.
     pub(crate) fn new(

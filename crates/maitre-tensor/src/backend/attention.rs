@@ -259,7 +259,7 @@ pub(super) fn most_needed(
     (tile, operator)
 }
 
-pub(super) fn check_heads(
+pub(crate) fn check_heads(
     check: Check,
     heads: usize,
     kv_heads: usize,
@@ -273,7 +273,10 @@ pub(super) fn check_heads(
 }
 
 /// Returns the number of token rows up to the end of the last span.
-fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError> {
+pub(crate) fn check_spans(
+    check: Check,
+    args: &Attention<'_>,
+) -> Result<usize, TensorError> {
     let (spans, tables) = (args.spans, args.tables);
     let expected = format_args!("one per span ({})", spans.len());
     check.rule(
@@ -316,7 +319,11 @@ fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError>
     Ok(rows)
 }
 
-fn check_cache(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
+/// That the cache is of the shape given, and the blocks that are read exist.
+pub(crate) fn check_cache(
+    check: Check,
+    args: &Attention<'_>,
+) -> Result<(), TensorError> {
     check_shape(check, args.cache, args.kv_heads, args.head_dim)?;
     let block_size = args.tables.block_size;
     let blocks = args.cache.slots() / block_size;

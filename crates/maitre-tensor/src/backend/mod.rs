@@ -4,7 +4,7 @@
 //! team, cut its output into tiles, and have a kernel compute each. The tiles' sizes are chosen
 //! for speed alone; no result depends on them.
 
-mod attention;
+pub(crate) mod attention;
 pub(crate) mod check;
 mod copies;
 mod linear;

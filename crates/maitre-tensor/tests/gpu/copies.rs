@@ -130,7 +130,13 @@ fn what_does_not_exist_is_refused_and_nothing_is_copied() {
     for (size, bad) in [
         (16, BlockCopy { from: 3, ..good }),
         (16, BlockCopy { to: 3, ..good }),
-        (16, BlockCopy { positions: 17, ..good }),
+        (
+            16,
+            BlockCopy {
+                positions: 17,
+                ..good
+            },
+        ),
         (0, good),
     ] {
         let messages = [&cpu, &gpu].map(|backend| {
@@ -159,6 +165,9 @@ fn caches_of_another_kind_are_refused() {
     for mut target in others {
         let refused = gpu.copy_blocks_from(&source, &mut target, 16, &[]);
         let message = refused.unwrap_err().to_string();
-        assert!(message.starts_with("copy_blocks_from: `source`"), "{message}");
+        assert!(
+            message.starts_with("copy_blocks_from: `source`"),
+            "{message}"
+        );
     }
 }
