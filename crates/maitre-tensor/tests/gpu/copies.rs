@@ -171,3 +171,19 @@ fn caches_of_another_kind_are_refused() {
         );
     }
 }
+
+#[test]
+fn the_processor_leaves_a_gpus_caches_alone() {
+    let Some((cpu, gpu)) = backends() else { return };
+    for make in [on_gpu as Make, on_host] {
+        let source = make(&gpu, 16, KvFormat::F32);
+        let mut target = make(&gpu, 16, KvFormat::F32);
+        let between = cpu.copy_blocks_from(&source, &mut target, 16, &[]);
+        let within = cpu.copy_blocks(&mut target, 16, &[]);
+        for (result, argument) in [(between, "target"), (within, "cache")] {
+            let message = result.unwrap_err().to_string();
+            let expected = format!("`{argument}` must be a cache of the backend that runs the operator");
+            assert!(message.contains(&expected), "{message}");
+        }
+    }
+}
