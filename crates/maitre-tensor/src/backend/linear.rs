@@ -51,9 +51,7 @@ impl Backend {
     ) -> Result<(), TensorError> {
         if let Some(device) = self.device() {
             self.inner.heartbeat.beat();
-            return device.linear(
-                "linear", x, w, bias, out, rows, Epilogue::None,
-            );
+            return device.linear("linear", x, w, bias, out, rows, Epilogue::None);
         }
         let check = Check("linear");
         check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
@@ -85,9 +83,7 @@ impl Backend {
     ) -> Result<(), TensorError> {
         if let Some(device) = self.device() {
             self.inner.heartbeat.beat();
-            return device.linear(
-                "linear_silu_mul", x, w, bias, out, rows, Epilogue::SiluMul,
-            );
+            return device.linear("linear_silu_mul", x, w, bias, out, rows, Epilogue::SiluMul);
         }
         let check = Check("linear_silu_mul");
         check.rule(w.is_gated(), "w", "packed as gated", "not")?;
@@ -120,7 +116,13 @@ impl Backend {
         if let Some(device) = self.device() {
             self.inner.heartbeat.beat();
             return device.linear(
-                "linear_with_peaks", x, w, None, out, rows, Epilogue::Peaks(peaks),
+                "linear_with_peaks",
+                x,
+                w,
+                None,
+                out,
+                rows,
+                Epilogue::Peaks(peaks),
             );
         }
         let check = Check("linear_with_peaks");
