@@ -5,7 +5,7 @@ use std::time::Duration;
 use maitre_model::{LoadFormat, LoadOptions, ModelSource};
 use maitre_scheduler::PolicyKind;
 use maitre_speculative::{Acceptance, Speculate};
-use maitre_tensor::{KvFormat, WeightFormat};
+use maitre_tensor::{DeviceName, GpuOptions, KvFormat, WeightFormat};
 
 use crate::info::{Scheduling, Speculation};
 
@@ -15,6 +15,8 @@ pub struct EngineBuilder {
     pub(crate) source: ModelSource,
     pub(crate) served_name: Option<String>,
     pub(crate) load: LoadOptions,
+    pub(crate) device: DeviceName,
+    pub(crate) gpu: GpuOptions,
     pub(crate) threads: Option<usize>,
     pub(crate) max_model_len: Option<usize>,
     pub(crate) kv_cache_bytes: Option<u64>,
@@ -36,6 +38,8 @@ impl EngineBuilder {
             source,
             served_name: None,
             load: LoadOptions::default(),
+            device: DeviceName::Auto,
+            gpu: GpuOptions::default(),
             threads: None,
             max_model_len: None,
             kv_cache_bytes: None,
@@ -80,6 +84,22 @@ impl EngineBuilder {
         self
     }
 
+    /// Where the model runs; default: the first GPU if this program can use one, else the processor.
+    #[must_use]
+    pub fn device(mut self, device: DeviceName) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Whether, on a GPU, an answer's bits may depend on nothing but the request (batch invariance); default:
+    /// yes. Without, a step takes the fastest kernel for its size, and answers may differ in the last bits
+    /// from one crowd to another. On the processor it is always so.
+    #[must_use]
+    pub fn deterministic(mut self, deterministic: bool) -> Self {
+        self.gpu.deterministic = deterministic;
+        self
+    }
+
     /// Threads of the compute team; default: one per core.
     #[must_use]
     pub fn threads(mut self, threads: Option<usize>) -> Self {
@@ -95,7 +115,7 @@ impl EngineBuilder {
     }
 
     /// Bytes of the KV pool; default: `max_seqs` whole sequences, at most a quarter of the memory
-    /// left and 4 GiB.
+    /// left and 4 GiB; on a GPU, what is left.
     #[must_use]
     pub fn kv_cache_bytes(mut self, bytes: Option<u64>) -> Self {
         self.kv_cache_bytes = bytes;

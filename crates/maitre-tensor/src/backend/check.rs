@@ -81,7 +81,7 @@ impl Check {
     }
 
     /// That `indices` are below `limit`.
-    pub(super) fn indices(
+    pub(crate) fn indices(
         self,
         argument: &'static str,
         indices: &[u32],
@@ -162,7 +162,7 @@ pub(super) fn describe(buffer: &Buffer) -> impl Display + '_ {
 }
 
 /// That a cache holds heads of this number and size.
-pub(super) fn check_shape(
+pub(crate) fn check_shape(
     check: Check,
     cache: &LayerCache,
     kv_heads: usize,

@@ -11,8 +11,9 @@ mod linear;
 mod memory;
 mod recorded;
 mod reserve;
-mod rope;
+pub(crate) mod rope;
 mod rows;
+mod sampling;
 
 use std::fmt;
 use std::sync::Arc;

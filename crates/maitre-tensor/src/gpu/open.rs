@@ -58,6 +58,14 @@ impl Backend {
         self.device().map(Device::info)
     }
 
+    /// Makes a kernel launch fail, the one after the next `launches`: for tests of what must survive it. Does nothing
+    /// on the processor.
+    pub fn fail_launch_after(&self, launches: u64) {
+        if let Some(device) = self.device() {
+            device.turn().queue().fail_after(launches);
+        }
+    }
+
     /// How much memory its GPU has; none if it computes on the processor.
     ///
     /// # Errors

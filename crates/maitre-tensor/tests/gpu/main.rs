@@ -4,7 +4,11 @@
 #![cfg(feature = "cuda-emulator")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod attention;
+mod copies;
+mod rope;
 mod rows;
+mod sampling;
 
 use maitre_tensor::{Backend, Buffer, DeviceName, GpuOptions, TensorError};
 
