@@ -26,6 +26,7 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, StartError> {
         self.check_settings()?;
         let backend = self.backend()?;
+        let is_on_gpu = backend.gpu_info().is_some();
         if let Some(caveat) = backend.caveat() {
             tracing::warn!("{caveat}");
         }
@@ -77,7 +78,7 @@ impl EngineBuilder {
             workspace: 0,
             bookkeeping: self.bookkeeping(&limits),
             available,
-            is_on_gpu: backend.gpu_info().is_some(),
+            is_on_gpu,
         };
         check_memory(&memory)?;
         let config = RunnerConfig {
@@ -207,11 +208,12 @@ impl EngineBuilder {
                 expected: format!("at most {trained}, the positions this model was trained for"),
             });
         }
+        let size = self.step_size(matches!(left, Left::Gpu(_)));
         let num_blocks = KvDemand {
             bytes_per_token: kv_per_token,
             block_size: self.block_size,
             max_model_len,
-            max_seqs: self.max_seqs,
+            max_seqs: size.seqs,
             given_bytes: self.kv_cache_bytes,
             left,
         }
@@ -219,8 +221,8 @@ impl EngineBuilder {
         let num_host_blocks = self.host_blocks(model)?;
         Ok(EngineLimits {
             max_model_len,
-            max_seqs: self.max_seqs,
-            max_batched_tokens: self.max_batched_tokens,
+            max_seqs: size.seqs,
+            max_batched_tokens: size.tokens,
             max_queue: self.max_queue,
             max_queued_tokens: self.max_queued_tokens,
             num_host_blocks,
@@ -247,9 +249,8 @@ impl EngineBuilder {
 
     /// Bytes of activations on a GPU, the draft model's included.
     fn activations(&self, model: &Model, draft: Option<&LoadedDraft>) -> u64 {
-        let of = |model: &Model| {
-            model.workspace_bytes(self.max_batched_tokens, self.max_batched_tokens) as u64
-        };
+        let tokens = self.step_size(true).tokens;
+        let of = |model: &Model| model.workspace_bytes(tokens, tokens) as u64;
         of(model) + draft.map_or(0, |draft| of(&draft.model))
     }
 

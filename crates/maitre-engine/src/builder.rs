@@ -21,8 +21,8 @@ pub struct EngineBuilder {
     pub(crate) max_model_len: Option<usize>,
     pub(crate) kv_cache_bytes: Option<u64>,
     pub(crate) block_size: usize,
-    pub(crate) max_seqs: usize,
-    pub(crate) max_batched_tokens: usize,
+    pub(crate) max_seqs: Option<usize>,
+    pub(crate) max_batched_tokens: Option<usize>,
     pub(crate) max_queue: usize,
     pub(crate) max_queued_tokens: usize,
     pub(crate) host_kv_bytes: u64,
@@ -32,7 +32,25 @@ pub struct EngineBuilder {
     pub(crate) stall_after: Duration,
 }
 
+/// How large a step may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StepSize {
+    pub(crate) seqs: usize,
+    pub(crate) tokens: usize,
+}
+
 impl EngineBuilder {
+    /// What was asked for, or what suits the device: a GPU reads its weights for twice as many sequences in the same
+    /// time, and prompts by the thousand tokens before arithmetic is all it does.
+    pub(crate) fn step_size(&self, is_on_gpu: bool) -> StepSize {
+        let (seqs, tokens) = if is_on_gpu { (256, 2048) } else { (128, 512) };
+        let seqs = self.max_seqs.unwrap_or(seqs);
+        StepSize {
+            seqs,
+            tokens: self.max_batched_tokens.unwrap_or(tokens.max(seqs)),
+        }
+    }
+
     pub(crate) fn new(source: ModelSource) -> Self {
         Self {
             source,
@@ -44,8 +62,8 @@ impl EngineBuilder {
             max_model_len: None,
             kv_cache_bytes: None,
             block_size: 16,
-            max_seqs: 128,
-            max_batched_tokens: 512,
+            max_seqs: None,
+            max_batched_tokens: None,
             max_queue: 1024,
             max_queued_tokens: 1 << 20,
             host_kv_bytes: 0,
@@ -129,18 +147,18 @@ impl EngineBuilder {
         self
     }
 
-    /// Sequences per step; default 128.
+    /// Sequences per step; default 128, on a GPU 256.
     #[must_use]
     pub fn max_seqs(mut self, sequences: usize) -> Self {
-        self.max_seqs = sequences;
+        self.max_seqs = Some(sequences);
         self
     }
 
-    /// Token budget of a step; default 512. Smaller means shorter gaps between tokens while
+    /// Token budget of a step; default 512, on a GPU 2048, and never less than sequences per step. Smaller means shorter gaps between tokens while
     /// prompts enter, larger means faster prompts.
     #[must_use]
     pub fn max_batched_tokens(mut self, tokens: usize) -> Self {
-        self.max_batched_tokens = tokens;
+        self.max_batched_tokens = Some(tokens);
         self
     }
 

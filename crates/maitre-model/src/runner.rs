@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maitre_tensor::{
-    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, RecordedSteps, StepLists,
-    StepShape,
+    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, RecordedSteps, SampleRow,
+    SampleRows, SampledRow, StepLists, StepShape,
 };
 
 use crate::batch::{Batch, BatchLimits};
@@ -339,8 +339,26 @@ impl Runner {
         draws: &[Option<Draw>],
         choosable: usize,
     ) -> Result<Vec<Option<Drawn>>, ModelError> {
-        let _ = (first_row, choosable);
-        Ok(vec![None; draws.len()])
+        if self.backend.gpu_info().is_none() || draws.iter().all(Option::is_none) {
+            return Ok(vec![None; draws.len()]);
+        }
+        self.compute_logits(first_row..first_row.saturating_add(draws.len()))?;
+        let first = first_row - self.in_workspace.start;
+        let mut rows = vec![None; first];
+        rows.extend(draws.iter().map(|draw| draw.as_ref().map(sample_row)));
+        let mut out = vec![SampledRow::Skipped; rows.len()];
+        self.backend.sample_rows(SampleRows {
+            logits: self.workspace.outputs().logits,
+            vocab: self.limits.vocab_size,
+            choosable: choosable.min(self.limits.vocab_size),
+            rows: &rows,
+            out: &mut out,
+        })?;
+        let drawn = |row: &SampledRow| match *row {
+            SampledRow::Token { id, logprob } => Some(Drawn { token: id, logprob }),
+            _ => None,
+        };
+        Ok(out[first..].iter().map(drawn).collect())
     }
 
     /// The most rows that [`Runner::logits`] can be asked for at once.
@@ -389,6 +407,25 @@ impl Runner {
     #[must_use]
     pub fn heartbeat(&self) -> &Heartbeat {
         self.backend.heartbeat()
+    }
+}
+
+fn sample_row(draw: &Draw) -> SampleRow {
+    let Draw {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        seed,
+        position,
+    } = *draw;
+    SampleRow {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        seed,
+        position,
     }
 }
 

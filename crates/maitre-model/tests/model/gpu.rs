@@ -70,7 +70,10 @@ fn logits_are_close_to_the_processors() {
         let tokens = tokens(3, 21);
         let expected = prefill(&mut cpu.runner(), &tokens, 100);
         let found = prefill(&mut gpu.runner(), &tokens, 8);
-        let most = expected.iter().flatten().fold(0.0_f32, |most, it| most.max(it.abs()));
+        let most = expected
+            .iter()
+            .flatten()
+            .fold(0.0_f32, |most, it| most.max(it.abs()));
         let errors = expected.iter().flatten().zip(found.iter().flatten());
         let worst = errors.fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
         assert!(worst <= tolerance * most, "{name}: {worst} of {most}");
@@ -155,14 +158,20 @@ fn a_kernel_that_fails_fails_its_step_alone() {
             let batch = batch(&[part], 16);
             host.backend().fail_launch_after(launches);
             // A step that is played again has no launch of its own to fail, but its output layer has.
-            let failed = runner.forward(&batch).and_then(|()| runner.logits(0..1).map(drop));
+            let failed = runner
+                .forward(&batch)
+                .and_then(|()| runner.logits(0..1).map(drop));
             host.backend().fail_launch_after(u64::MAX);
             if runner.recorded_steps() == 0 {
                 assert!(failed.unwrap_err().to_string().contains("made to fail"));
             }
             runner.forward(&batch).unwrap();
             let found = all_logits(&mut runner, 1);
-            assert_eq!(bits(&expected[len - 1]), bits(&found[0]), "{len}, {launches}");
+            assert_eq!(
+                bits(&expected[len - 1]),
+                bits(&found[0]),
+                "{len}, {launches}"
+            );
         }
     }
 }

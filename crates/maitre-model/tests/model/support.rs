@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use maitre_model::{
-    Batch, KvGroup, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
-};
+use maitre_model::{Batch, KvGroup, LoadOptions, Model, ModelSource, Runner, RunnerConfig};
 use maitre_tensor::{
     Backend, BlockTables, DeviceName, GpuOptions, Span, TensorError, WeightFormat,
 };

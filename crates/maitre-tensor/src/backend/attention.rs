@@ -10,7 +10,7 @@ mod walk;
 use std::ops::Range;
 
 use super::Backend;
-use super::check::{Check, check_shape};
+use super::check::{Check, check_lanes, check_shape};
 use crate::attend::Attend;
 use crate::kernels::Kernels;
 use crate::team::{Need, Scratch, Turn};
@@ -60,6 +60,7 @@ impl Backend {
         check.rule(args.window != Some(0), "window", "above 0", 0)?;
         let rows = check_spans(check, &args)?;
         check_cache(check, &args)?;
+        check_lanes(check, "cache", args.cache)?;
         let width = args.heads * args.head_dim;
         let attend = Attend {
             q: check.matrix("q", args.q, rows, width)?,

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 
+use crate::cache::CellOrder;
 use crate::format::InputFormat;
 use crate::input::LinearInput;
 use crate::{Buffer, DType, LayerCache, TensorError};
@@ -173,6 +174,19 @@ pub(crate) fn check_shape(
         "cache",
         format_args!("{kv_heads} heads of {head_dim} elements"),
         format_args!("{} heads of {}", cache.kv_heads(), cache.head_dim()),
-    )?;
-    cache.memory().require_host(check.0, "cache")
+    )
+}
+
+/// That the processor's kernels can read a cache: not a GPU's, nor one on the host that is ordered like it.
+pub(super) fn check_lanes(
+    check: Check,
+    argument: &'static str,
+    cache: &LayerCache,
+) -> Result<(), TensorError> {
+    check.rule(
+        cache.order() == CellOrder::Lanes,
+        argument,
+        "a cache of the backend that runs the operator",
+        "one of a GPU's backend",
+    )
 }

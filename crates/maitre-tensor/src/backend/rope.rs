@@ -11,7 +11,7 @@
 //! one slot must meet in one part, where the later wins.
 
 use super::Backend;
-use super::check::{Check, check_shape};
+use super::check::{Check, check_lanes, check_shape};
 use crate::cache::{CellShape, GROUP};
 use crate::kernels::{Kernels, RopeHead};
 use crate::team::Scratch;
@@ -38,6 +38,7 @@ impl Backend {
         let check = Check("rope_and_store");
         let heads = Heads::checked(check, self.kernels(), &args)?;
         check_slots(check, &args)?;
+        check_lanes(check, "cache", args.cache)?;
         let (rows, dim, kv_heads) = (args.positions.len(), args.head_dim, args.kv_heads);
         let q_width = args.heads * dim;
         let q_out = check.matrix_mut("q_out", args.q_out, rows, q_width)?;

@@ -78,7 +78,17 @@ impl Backend {
 
 #[cfg(feature = "cuda")]
 fn open_cuda(ordinal: usize) -> Result<Arc<dyn Gpu>, TensorError> {
-    super::hardware::open(ordinal)
+    match super::hardware::Hardware::open(ordinal) {
+        Ok(gpu) => Ok(Arc::new(gpu)),
+        Err(TensorError::Device {
+            operation: "open",
+            message,
+        }) => Err(TensorError::NoDevice {
+            device: DeviceName::Cuda(ordinal).to_string(),
+            reason: message,
+        }),
+        Err(other) => Err(other),
+    }
 }
 
 #[cfg(not(feature = "cuda"))]

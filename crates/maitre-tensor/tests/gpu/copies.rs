@@ -130,7 +130,13 @@ fn what_does_not_exist_is_refused_and_nothing_is_copied() {
     for (size, bad) in [
         (16, BlockCopy { from: 3, ..good }),
         (16, BlockCopy { to: 3, ..good }),
-        (16, BlockCopy { positions: 17, ..good }),
+        (
+            16,
+            BlockCopy {
+                positions: 17,
+                ..good
+            },
+        ),
         (0, good),
     ] {
         let messages = [&cpu, &gpu].map(|backend| {
@@ -159,6 +165,25 @@ fn caches_of_another_kind_are_refused() {
     for mut target in others {
         let refused = gpu.copy_blocks_from(&source, &mut target, 16, &[]);
         let message = refused.unwrap_err().to_string();
-        assert!(message.starts_with("copy_blocks_from: `source`"), "{message}");
+        assert!(
+            message.starts_with("copy_blocks_from: `source`"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_processor_leaves_a_gpus_caches_alone() {
+    let Some((cpu, gpu)) = backends() else { return };
+    for make in [on_gpu as Make, on_host] {
+        let source = make(&gpu, 16, KvFormat::F32);
+        let mut target = make(&gpu, 16, KvFormat::F32);
+        let between = cpu.copy_blocks_from(&source, &mut target, 16, &[]);
+        let within = cpu.copy_blocks(&mut target, 16, &[]);
+        for (result, argument) in [(between, "target"), (within, "cache")] {
+            let message = result.unwrap_err().to_string();
+            let expected = format!("`{argument}` must be a cache of the backend that runs the operator");
+            assert!(message.contains(&expected), "{message}");
+        }
     }
 }

@@ -90,7 +90,9 @@ impl Case {
     }
 
     fn cache(&self, backend: &Backend, format: KvFormat) -> LayerCache {
-        let mut cache = backend.cache(SLOTS, self.kv_heads, self.dim, format).unwrap();
+        let mut cache = backend
+            .cache(SLOTS, self.kv_heads, self.dim, format)
+            .unwrap();
         // What is not written must stay.
         for slot in 0..SLOTS {
             let numbers = random(slot as u64, 2 * self.dim);
@@ -131,7 +133,12 @@ fn queries_and_cache_agree_with_the_processors() {
     let Some((cpu, gpu)) = backends() else { return };
     let shapes = [(1, 1, 2), (6, 2, 24), (3, 3, 80), (8, 1, 128)];
     for (format, with_norm) in FORMATS.into_iter().flat_map(|f| [(f, false), (f, true)]) {
-        for (rows, shape) in [(1, shapes[0]), (30, shapes[1]), (7, shapes[2]), (5, shapes[3])] {
+        for (rows, shape) in [
+            (1, shapes[0]),
+            (30, shapes[1]),
+            (7, shapes[2]),
+            (5, shapes[3]),
+        ] {
             let case = Case::new(shape, rows, with_norm);
             let [mut expected, mut actual] =
                 [&cpu, &gpu].map(|backend| case.cache(backend, format));
@@ -160,7 +167,11 @@ fn of_rows_that_name_one_slot_the_last_is_stored() {
         // 295 is the last row of slot 17; of 297 to 299 each has one of the other slots.
         case.rows(295..300).run(&gpu, &mut last);
         let [together, last] = [contents(&together), contents(&last)];
-        assert_eq!(together.map(|it| bits(&it)), last.map(|it| bits(&it)), "{format}");
+        assert_eq!(
+            together.map(|it| bits(&it)),
+            last.map(|it| bits(&it)),
+            "{format}"
+        );
     }
 }
 
@@ -177,7 +188,11 @@ fn a_row_does_not_depend_on_the_others() {
         }
         assert_eq!(bits(&[queries]), bits(&[one_by_one]), "{format}");
         let [together, apart] = [contents(&together), contents(&apart)];
-        assert_eq!(together.map(|it| bits(&it)), apart.map(|it| bits(&it)), "{format}");
+        assert_eq!(
+            together.map(|it| bits(&it)),
+            apart.map(|it| bits(&it)),
+            "{format}"
+        );
     }
 }
 
@@ -188,13 +203,15 @@ fn numbers_that_are_not_finite_stay_visible_and_tiny_ones_are_zero() {
         for format in FORMATS {
             let mut case = Case::new((2, 1, 16), 2, false);
             case.slots = vec![3, 20];
-            case.qkv[16 * 2..16 * 4].iter_mut().for_each(|it| *it *= odd);
+            case.qkv[16 * 2..16 * 4]
+                .iter_mut()
+                .for_each(|it| *it *= odd);
             let [mut expected, mut actual] =
                 [&cpu, &gpu].map(|backend| case.cache(backend, format));
             case.run(&cpu, &mut expected);
             case.run(&gpu, &mut actual);
             let [expected, actual] = [contents(&expected), contents(&actual)];
-            for (expected, actual) in expected.as_flattened().iter().zip(actual.as_flattened()) {
+            for (expected, actual) in expected.iter().flatten().zip(actual.iter().flatten()) {
                 let is_alike = |(a, b): (&f32, &f32)| {
                     (a - b).abs() <= step(format) || (!a.is_finite() && !b.is_finite())
                 };

@@ -76,7 +76,10 @@ fn rows_are_gathered_as_they_are() {
 #[test]
 fn rows_are_rounded_as_the_processor_rounds_them() {
     let Some((cpu, gpu)) = backends() else { return };
-    for (cols, format) in [1, 40, 301].into_iter().flat_map(|c| FORMATS.map(|f| (c, f))) {
+    for (cols, format) in [1, 40, 301]
+        .into_iter()
+        .flat_map(|c| FORMATS.map(|f| (c, f)))
+    {
         let mut x = random(4, 3 * cols);
         x[cols] = f32::INFINITY;
         x[cols / 2] = 1.0 + 1.0 / 256.0;
@@ -95,7 +98,10 @@ fn what_the_processor_refuses_is_refused_in_the_same_words() {
     let Some((cpu, gpu)) = backends() else { return };
     let messages = [&cpu, &gpu].map(|backend| {
         let x = backend.vector(&random(1, 40)).unwrap();
-        let (none, weight) = (backend.vector(&[]).unwrap(), backend.vector(&[1.0; 10]).unwrap());
+        let (none, weight) = (
+            backend.vector(&[]).unwrap(),
+            backend.vector(&[1.0; 10]).unwrap(),
+        );
         let mut out = backend.vector(&[0.0; 40]).unwrap();
         let input = |cols, rows| backend.linear_input(InputFormat::Bf16, cols, rows).unwrap();
         let results = [

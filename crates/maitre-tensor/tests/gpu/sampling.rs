@@ -96,7 +96,10 @@ fn tokens_are_those_of_the_processor() {
     let Some((cpu, gpu)) = backends() else { return };
     for (vocab, count) in [(1, 4), (5, 60), (64, 60), (331, 80), (4100, 24)] {
         let seeds = || (0..count).map(|row| vocab as u64 * 1000 + row);
-        let rows = Rows::new(seeds().flat_map(|seed| logits(seed, vocab)).collect(), vocab);
+        let rows = Rows::new(
+            seeds().flat_map(|seed| logits(seed, vocab)).collect(),
+            vocab,
+        );
         let requests: Vec<_> = seeds().map(|seed| Some(request(seed / 4, vocab))).collect();
         assert_same(&rows.sample(&cpu, &requests), &rows.sample(&gpu, &requests));
     }
@@ -112,7 +115,8 @@ fn every_position_draws_anew_and_every_token_comes() {
     let sampled = rows.sample(&gpu, &requests);
     assert_same(&rows.sample(&cpu, &requests), &sampled);
     for token in 0..6 {
-        let is_token = |row: &SampledRow| matches!(row, SampledRow::Token { id, .. } if *id == token);
+        let is_token =
+            |row: &SampledRow| matches!(row, SampledRow::Token { id, .. } if *id == token);
         assert!(sampled.iter().any(is_token), "{token} never came");
     }
 }
@@ -122,7 +126,9 @@ fn a_row_does_not_depend_on_the_others() {
     let Some((_, gpu)) = backends() else { return };
     let (vocab, count) = (500, 12);
     let row = |seed| logits(seed, vocab);
-    let requests: Vec<_> = (0..count).map(|seed| Some(request(seed + 40, vocab))).collect();
+    let requests: Vec<_> = (0..count)
+        .map(|seed| Some(request(seed + 40, vocab)))
+        .collect();
     let together = Rows::new((0..count).flat_map(row).collect(), vocab).sample(&gpu, &requests);
     for (seed, expected) in (0..count).zip(&together) {
         let alone = Rows::new(row(seed), vocab);
@@ -136,7 +142,12 @@ fn of_equals_the_lowest_ids_are_kept() {
     let Some((_, gpu)) = backends() else { return };
     let ids = |logits: &[f32], request: SampleRow| -> Vec<u32> {
         let requests: Vec<_> = (0..120)
-            .map(|position| Some(SampleRow { position, ..request }))
+            .map(|position| {
+                Some(SampleRow {
+                    position,
+                    ..request
+                })
+            })
             .collect();
         let rows = Rows::new(logits.repeat(120), logits.len());
         let mut ids = Vec::new();
@@ -163,7 +174,16 @@ fn of_equals_the_lowest_ids_are_kept() {
         ..PLAIN
     };
     assert_eq!(ids(&ties, greedy), [1]);
-    assert_eq!(ids(&ties, SampleRow { min_p: 1.0, ..PLAIN }), [1, 4]);
+    assert_eq!(
+        ids(
+            &ties,
+            SampleRow {
+                min_p: 1.0,
+                ..PLAIN
+            }
+        ),
+        [1, 4]
+    );
 }
 
 #[test]
@@ -181,7 +201,10 @@ fn the_log_probability_is_that_of_the_row_as_it_came() {
     };
     let mass: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
     let expected = f64::from(row[id as usize]) - mass.ln();
-    assert!((f64::from(logprob) - expected).abs() < 2e-6, "{logprob}, not {expected}");
+    assert!(
+        (f64::from(logprob) - expected).abs() < 2e-6,
+        "{logprob}, not {expected}"
+    );
 }
 
 #[test]
@@ -202,7 +225,11 @@ fn rows_that_cannot_be_sampled_say_so() {
         row(|row| row[1..].fill(f32::NEG_INFINITY)),
     ];
     let mut rows = Rows::new(logits.concat(), vocab);
-    let mut requests = [Some(SampleRow { top_p: 0.5, top_k: 3, ..PLAIN }); 6];
+    let mut requests = [Some(SampleRow {
+        top_p: 0.5,
+        top_k: 3,
+        ..PLAIN
+    }); 6];
     requests[4] = None;
     let sampled = rows.sample(&gpu, &requests);
     let expected = [
@@ -211,14 +238,20 @@ fn rows_that_cannot_be_sampled_say_so() {
         SampledRow::NonFinite,
         SampledRow::NothingPossible,
         SampledRow::Skipped,
-        SampledRow::Token { id: 0, logprob: 0.0 },
+        SampledRow::Token {
+            id: 0,
+            logprob: 0.0,
+        },
     ];
     assert_eq!(sampled, expected);
     assert_eq!(rows.sample(&cpu, &requests), expected);
 
     // What lies beyond the tokens that exist does not count.
     rows.choosable = 149;
-    assert!(matches!(rows.sample(&gpu, &requests)[0], SampledRow::Token { id: ..149, .. }));
+    assert!(matches!(
+        rows.sample(&gpu, &requests)[0],
+        SampledRow::Token { id: ..149, .. }
+    ));
     rows.choosable = 0;
     assert_eq!(rows.sample(&gpu, &requests)[0], SampledRow::NothingPossible);
 }
@@ -243,7 +276,10 @@ fn what_makes_no_sense_is_refused() {
             result.unwrap_err().to_string()
         });
         assert_eq!(messages[0], messages[1]);
-        messages[0].strip_prefix("sample_rows: ").unwrap().to_owned()
+        messages[0]
+            .strip_prefix("sample_rows: ")
+            .unwrap()
+            .to_owned()
     };
     let messages = [
         refused(|row| row.temperature = -1.0, 10, 10, 2),

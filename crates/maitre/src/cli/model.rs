@@ -51,12 +51,12 @@ pub(crate) struct ModelArgs {
     /// memory and 4 GiB; on a GPU, what is left].
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
-    /// Most sequences in a step.
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    max_seqs: usize,
-    /// Most tokens in a step.
-    #[arg(long, default_value_t = 512, value_name = "TOKENS")]
-    max_batched_tokens: usize,
+    /// Most sequences in a step [default: 128, on a GPU 256].
+    #[arg(long, value_name = "N")]
+    max_seqs: Option<usize>,
+    /// Most tokens in a step [default: 512, on a GPU 2048].
+    #[arg(long, value_name = "TOKENS")]
+    max_batched_tokens: Option<usize>,
     /// Most sequences that may wait.
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_queue: usize,
@@ -214,10 +214,14 @@ impl ModelArgs {
             .max_model_len(self.max_model_len)
             .kv_cache_bytes(self.kv_cache_bytes)
             .block_size(self.block_size)
-            .max_seqs(self.max_seqs)
-            .max_batched_tokens(self.max_batched_tokens)
             .max_queue(self.max_queue)
             .max_queued_tokens(self.max_queued_tokens);
+        if let Some(sequences) = self.max_seqs {
+            builder = builder.max_seqs(sequences);
+        }
+        if let Some(tokens) = self.max_batched_tokens {
+            builder = builder.max_batched_tokens(tokens);
+        }
         builder = self.scheduling.apply(builder);
         builder = self.speculation.apply(builder, &self.model).await?;
         // A model from the Hub lies in a directory named after its commit; nobody asks for it by that.
