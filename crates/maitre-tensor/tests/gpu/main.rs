@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod copies;
+mod linear;
 mod rope;
 mod rows;
 mod sampling;
