@@ -26,6 +26,7 @@ mod name;
 mod open;
 mod ops;
 mod queue;
+mod weight;
 
 use std::fmt;
 
