@@ -1,7 +1,7 @@
 //! The way to a GPU: the driver's library, the GPU's context, the one stream.
 #![allow(unsafe_code)]
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 use cudarc::driver::result::{self, device, primary_ctx, stream::StreamKind};
 use cudarc::driver::sys::{self, CUcontext, CUdevice, CUdevice_attribute, CUresult, CUstream};
@@ -90,8 +90,15 @@ impl Drop for Stream {
 
 /// Loads the driver's library, and returns the version of its interface.
 fn start_driver() -> Result<i32, TensorError> {
-    // SAFETY: opening the driver's library runs its initialisers, as any program that links it does.
-    if !unsafe { sys::is_culib_present() } {
+    // SAFETY: opening the driver's library runs its initialisers, as any program that links it does. The
+    // function is only looked for: a library of that name may be another's, and then calling it would panic.
+    let is_there = unsafe {
+        sys::is_culib_present()
+            && sys::culib()
+                .get::<*const c_void>(b"cuDriverGetVersion")
+                .is_ok()
+    };
+    if !is_there {
         return Err(failed(
             "open",
             "there is no NVIDIA driver here: libcuda.so.1 cannot be loaded. Install the driver (then \

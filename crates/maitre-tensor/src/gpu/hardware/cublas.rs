@@ -2,6 +2,7 @@
 //! operands, what is to be done with them, and what its algorithms may count on.
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::ptr;
 
 use cudarc::cublaslt::result as lt;
@@ -173,8 +174,15 @@ impl Library {
     }
 
     pub(super) fn open() -> Result<Self, TensorError> {
-        // SAFETY: opening the library runs its initialisers, as any program that links it does.
-        if !unsafe { sys::is_culib_present() } {
+        // SAFETY: opening the library runs its initialisers, as any program that links it does. The function
+        // is only looked for: calling one that is missing would panic.
+        let is_there = unsafe {
+            sys::is_culib_present()
+                && sys::culib()
+                    .get::<*const c_void>(b"cublasLtGetVersion")
+                    .is_ok()
+        };
+        if !is_there {
             return Err(failed(
                 "open",
                 "cuBLAS is missing: libcublasLt.so.13 (or .12) cannot be loaded. Install it (it is part of \

@@ -44,9 +44,9 @@ pub(super) fn failed(operation: &'static str, message: String) -> TensorError {
 
 /// The driver's sentence and name for an error, and what to do if it cannot be recovered from.
 pub(super) fn describe(error: DriverError) -> String {
-    let text = error.error_string().unwrap_or_default().to_string_lossy();
-    let name = error.error_name().unwrap_or_default().to_string_lossy();
-    let mut message = format!("{text} ({name})");
+    // What stands in for a driver where there is none has no sentences.
+    let text = error.error_string().unwrap_or(c"it says no more");
+    let mut message = format!("{} ({:?})", text.to_string_lossy(), error.0);
     if is_lost(error.0) {
         message.push_str(
             ". Something queued earlier went wrong, and the GPU has lost all that this process keeps on \
