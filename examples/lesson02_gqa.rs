@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     let mut layers = Vec::new();
     let mut ways = Vec::new();
     for kv_heads in [16, 8, 4, 2, 1] {
-        let (layer, bytes_per_token) = fill(kv_heads, contexts, cold_bytes)?;
+        let (layer, bytes_per_token) = fill(&backend, kv_heads, contexts, cold_bytes)?;
         ways.push(Sharing {
             kv_heads,
             bytes_per_token,
@@ -105,10 +105,14 @@ fn sharing_is_repeating(backend: &Backend) -> Result<()> {
         let both = &numbers[(slot * kv_heads + head) * 2 * HEAD_DIM..][..2 * HEAD_DIM];
         both.split_at(HEAD_DIM)
     };
-    let grouped = Layer::new(heads(kv_heads), KvFormat::Bf16, slots, stored)?;
-    let repeated = Layer::new(heads(QUERY_HEADS), KvFormat::Bf16, slots, |slot, head| {
-        stored(slot, head / (QUERY_HEADS / kv_heads))
-    })?;
+    let grouped = Layer::new(backend, heads(kv_heads), KvFormat::Bf16, slots, stored)?;
+    let repeated = Layer::new(
+        backend,
+        heads(QUERY_HEADS),
+        KvFormat::Bf16,
+        slots,
+        |slot, head| stored(slot, head / (QUERY_HEADS / kv_heads)),
+    )?;
     let width = QUERY_HEADS * HEAD_DIM;
     let q = Buffer::from_f32s(&normal(2, width))?;
     let sequence = Sequences::new(0, 1, slots, 1);
@@ -141,15 +145,26 @@ impl Sharing {
 }
 
 /// A layer with room for all sequences of the longest context, and for more bytes than a cache has.
-fn fill(kv_heads: usize, contexts: &[usize], cold_bytes: usize) -> Result<(Layer, usize)> {
+fn fill(
+    backend: &Backend,
+    kv_heads: usize,
+    contexts: &[usize],
+    cold_bytes: usize,
+) -> Result<(Layer, usize)> {
     let bytes_per_token = KvFormat::Bf16.bytes_per_token(kv_heads, HEAD_DIM);
     let longest = contexts.iter().max().copied().unwrap_or(0);
     let slots = (SEQUENCES * longest).max(cold_bytes / bytes_per_token);
     let numbers = normal(3, 1 << 16);
-    let layer = Layer::new(heads(kv_heads), KvFormat::Bf16, slots, |slot, head| {
-        let at = (slot * QUERY_HEADS + head) * 31 % (numbers.len() - 2 * HEAD_DIM);
-        numbers[at..at + 2 * HEAD_DIM].split_at(HEAD_DIM)
-    })?;
+    let layer = Layer::new(
+        backend,
+        heads(kv_heads),
+        KvFormat::Bf16,
+        slots,
+        |slot, head| {
+            let at = (slot * QUERY_HEADS + head) * 31 % (numbers.len() - 2 * HEAD_DIM);
+            numbers[at..at + 2 * HEAD_DIM].split_at(HEAD_DIM)
+        },
+    )?;
     ensure!(layer.size_in_bytes() == layer.slots() * bytes_per_token);
     Ok((layer, bytes_per_token))
 }

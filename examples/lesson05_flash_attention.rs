@@ -13,7 +13,8 @@ use maitre_examples::numbers::{bytes, fastest, normal};
 use maitre_examples::picture::{self, Line};
 use maitre_examples::{quick, table};
 use maitre_tensor::{
-    Backend, Buffer, DType, KvFormat, LinearInput, PackedWeight, WeightFormat, WeightView,
+    Backend, Buffer, DType, DeviceName, GpuOptions, KvFormat, LinearInput, PackedWeight,
+    WeightFormat, WeightView,
 };
 
 const HEADS: usize = 4;
@@ -25,6 +26,9 @@ const SOFTMAX_ROWS: usize = 256;
 
 /// How far the two results may be apart: both are sums of f32 numbers, in another order.
 const TOLERANCE: f32 = 1e-4;
+
+/// The same on a GPU, where queries, keys, values and weights are rounded to bf16.
+const BF16_TOLERANCE: f32 = 0.05;
 
 /// The bytes that the tiled operator needs beside queries, cache and output, on one thread: of up to
 /// 48 queries the scores and the weights of a tile of 64 positions, the query, the values so far
@@ -39,6 +43,7 @@ struct Point {
     naive: Duration,
     tiled: Duration,
     difference: f32,
+    gpu: Option<Duration>,
 }
 
 /// Queries, keys and values, each `[tokens, HEADS, HEAD_DIM]`.
@@ -181,22 +186,19 @@ fn causal_softmax(scores: &mut [f32], tokens: usize, threads: usize) {
     });
 }
 
-fn measure(backend: &Backend, tokens: usize, budget: Duration) -> Result<Point> {
+fn measure(
+    backend: &Backend,
+    gpu: Option<&Backend>,
+    tokens: usize,
+    budget: Duration,
+) -> Result<Point> {
     let prompt = Prompt::new(tokens);
 
     let mut naive = Naive::new(backend, &prompt)?;
     let mut expected = vec![0.0; tokens * WIDTH];
     let naive_time = fastest(budget, || backend.step(|| naive.run(&mut expected)))?;
 
-    let heads = Heads {
-        query: HEADS,
-        kv: HEADS,
-        dim: HEAD_DIM,
-    };
-    let layer = Layer::new(heads, KvFormat::F32, tokens, |slot, head| {
-        let at = slot * WIDTH + head * HEAD_DIM;
-        (&prompt.k[at..at + HEAD_DIM], &prompt.v[at..at + HEAD_DIM])
-    })?;
+    let layer = layer(backend, KvFormat::F32, &prompt)?;
     let sequence = Sequences::new(0, 1, tokens, tokens);
     let q = Buffer::from_f32s(&prompt.q)?;
     let mut out = Buffer::zeros(DType::F32, tokens * WIDTH)?;
@@ -219,6 +221,52 @@ fn measure(backend: &Backend, tokens: usize, budget: Duration) -> Result<Point> 
         naive: naive_time,
         tiled: tiled_time,
         difference,
+        gpu: gpu
+            .map(|gpu| on_gpu(gpu, &prompt, &expected, budget))
+            .transpose()?,
+    })
+}
+
+/// The tiled way on a GPU, whose tensor cores take bf16: the time, if the result is what it should be.
+fn on_gpu(
+    backend: &Backend,
+    prompt: &Prompt,
+    expected: &[f32],
+    budget: Duration,
+) -> Result<Duration> {
+    let tokens = prompt.tokens;
+    let layer = layer(backend, KvFormat::Bf16, prompt)?;
+    let sequence = Sequences::new(0, 1, tokens, tokens);
+    let q = backend.vector(&prompt.q)?;
+    let mut out = backend.zeros(DType::F32, tokens * WIDTH)?;
+    let mut last = [0.0];
+    let time = fastest(budget, || {
+        layer.attend(backend, &sequence, &q, &mut out)?;
+        // Waits for the kernel.
+        Ok(backend.read(&out, tokens * WIDTH - 1..tokens * WIDTH, &mut last)?)
+    })?;
+    let mut found = vec![0.0; tokens * WIDTH];
+    backend.read(&out, 0..found.len(), &mut found)?;
+    let pairs = found.iter().zip(expected);
+    let apart = pairs.map(|(a, b)| (a - b).abs());
+    ensure!(
+        apart.clone().all(|apart| apart <= BF16_TOLERANCE),
+        "{tokens} tokens: the GPU's result is {} apart, expected at most {BF16_TOLERANCE}",
+        apart.fold(0.0, f32::max)
+    );
+    Ok(time)
+}
+
+/// The prompt's keys and values in a cache.
+fn layer(backend: &Backend, format: KvFormat, prompt: &Prompt) -> Result<Layer> {
+    let heads = Heads {
+        query: HEADS,
+        kv: HEADS,
+        dim: HEAD_DIM,
+    };
+    Layer::new(backend, heads, format, prompt.tokens, |slot, head| {
+        let at = slot * WIDTH + head * HEAD_DIM;
+        (&prompt.k[at..at + HEAD_DIM], &prompt.v[at..at + HEAD_DIM])
     })
 }
 
@@ -235,9 +283,19 @@ fn main() -> Result<()> {
         "\nOne prompt, {HEADS} heads of {HEAD_DIM}, f32; {threads} threads, {} kernels\n",
         backend.name()
     );
+    let gpu = match Backend::open(DeviceName::Cuda(0), 1, GpuOptions::default()) {
+        Ok(gpu) => {
+            println!("GPU: {}, bf16 cache\n", gpu.name());
+            Some(gpu)
+        }
+        Err(error) => {
+            println!("no GPU column: {error}\n");
+            None
+        }
+    };
     let mut points = Vec::new();
     for &tokens in lengths {
-        points.push(measure(&backend, tokens, budget)?);
+        points.push(measure(&backend, gpu.as_ref(), tokens, budget)?);
     }
     print(&points);
     draw(&points)
@@ -263,6 +321,8 @@ fn print(points: &[Point]) {
                 format!("{:.2}", millis(p.tiled)),
                 format!("{:.1}", millis(p.naive) / millis(p.tiled)),
                 format!("{:.1e}", p.difference),
+                p.gpu
+                    .map_or_else(|| "-".into(), |time| format!("{:.3}", millis(time))),
             ]
         })
         .collect();
@@ -275,6 +335,7 @@ fn print(points: &[Point]) {
             "tiled (ms)",
             "times faster",
             "largest difference",
+            "GPU, tiled (ms)",
         ],
         &rows,
     );

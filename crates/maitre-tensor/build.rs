@@ -1,81 +1,36 @@
-//! Compiles the kernels of `cuda/`.
+//! Compiles the kernels of `cuda/*.cu`, if a feature asks for them.
 #![allow(
     clippy::print_stdout,
-    reason = "this is how a build script talks to cargo"
+    reason = "a build script talks to cargo on stdout"
 )]
 
-use std::error::Error;
-
-fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=cuda");
-    println!("cargo::rustc-check-cfg=cfg(emulator_built)");
-    #[cfg(feature = "cuda-emulator")]
-    emulator::build()?;
-    Ok(())
-}
-
 #[cfg(feature = "cuda-emulator")]
-mod emulator {
-    //! The kernels for the processor, together with the emulator that runs them. Without a C++ compiler there
-    //! is none (`emulator_built` is not set), and whoever makes one is told so.
+#[path = "build/emulator.rs"]
+mod emulator;
+#[path = "build/fatbin.rs"]
+mod fatbin;
 
-    use std::error::Error;
-    use std::path::{Path, PathBuf};
-    use std::{env, fs, io};
+use std::process::ExitCode;
 
-    pub(super) fn build() -> Result<(), Box<dyn Error>> {
-        let mut build = cc::Build::new();
-        build
-            .cpp(true)
-            .std("c++17")
-            .opt_level(2)
-            .define("MAITRE_EMULATOR", None)
-            // As nvcc is told: what is to be fused says `fmaf`.
-            .flag("-ffp-contract=off")
-            // Kernels read words as pairs of halves, which nvcc takes as it is meant.
-            .flag("-fno-strict-aliasing")
-            // Jumps to another stack look like an attack to it.
-            .flag("-U_FORTIFY_SOURCE")
-            .flag("-Wno-unknown-pragmas")
-            // Kernels enter a list before `main`, and are asked for by name only.
-            .link_lib_modifier("+whole-archive");
-        if !has_fibers() || !has_compiler(&build) {
-            return Ok(());
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    println!("cargo::rustc-check-cfg=cfg(emulator_built)");
+    let mut outcome = Ok(());
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        outcome = fatbin::compile();
+    }
+    // A feature of its own in source, too, as it is the only one that needs a build dependency.
+    #[cfg(feature = "cuda-emulator")]
+    {
+        outcome = outcome.and_then(|()| emulator::compile());
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // A message to cargo is one line.
+            println!("cargo::error={}", message.replace('\n', " | "));
+            ExitCode::FAILURE
         }
-        build
-            // The name of a `.cu` file does not say that it is C++.
-            .flag("-xc++")
-            .files(with_extension("cuda", "cu")?)
-            .files(with_extension("cuda/emulator", "cpp")?)
-            .files(with_extension("cuda/emulator", "cu")?)
-            .try_compile("maitre_emulator")?;
-        println!("cargo::rustc-cfg=emulator_built");
-        Ok(())
-    }
-
-    /// Whether the target's C library has `makecontext`.
-    fn has_fibers() -> bool {
-        let target = |name: &str| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-        target("FAMILY") == "unix" && target("ENV") != "musl"
-    }
-
-    fn has_compiler(build: &cc::Build) -> bool {
-        build.try_get_compiler().is_ok_and(|compiler| {
-            let version = compiler.to_command().arg("--version").output();
-            version.is_ok_and(|output| output.status.success())
-        })
-    }
-
-    fn with_extension(folder: &str, extension: &str) -> io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(Path::new(folder))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|it| it == extension) {
-                found.push(path);
-            }
-        }
-        found.sort();
-        Ok(found)
     }
 }

@@ -32,18 +32,19 @@ pub struct Sequences {
 }
 
 impl Layer {
-    /// A layer of `slots` positions, with the key and the value that `kv` has for a slot and a head.
+    /// A layer of `slots` positions where `backend` computes, with the key and the value that `kv` has for a slot and a head.
     ///
     /// # Errors
     ///
     /// No memory for it, or a key or value of another length than a head's.
     pub fn new<'a>(
+        backend: &Backend,
         heads: Heads,
         format: KvFormat,
         slots: usize,
         kv: impl Fn(usize, usize) -> (&'a [f32], &'a [f32]),
     ) -> Result<Self> {
-        let mut cache = LayerCache::new(slots, heads.kv, heads.dim, format)?;
+        let mut cache = backend.cache(slots, heads.kv, heads.dim, format)?;
         for slot in 0..slots {
             for head in 0..heads.kv {
                 let (key, value) = kv(slot, head);

@@ -2,12 +2,21 @@
 
 use std::fs;
 
+use maitre_tensor::GpuMemory;
+
 use crate::StartError;
 
 const MIB: u64 = 1024 * 1024;
 /// The KV pool takes at most this unless the operator says otherwise: enough for a busy small
 /// model, and modest beside whatever else runs on the machine.
 const DEFAULT_KV_CEILING: u64 = 4096 * MIB;
+
+/// Hundredths of a GPU's free memory that may be spent.
+const GPU_SHARE: u64 = 92;
+/// The same where the memory is the host's too.
+const UNIFIED_SHARE: u64 = 60;
+/// Whole houses of sequences that a GPU's pool holds at most.
+const GPU_HOUSES: u64 = 8;
 
 /// What the KV pool's size depends on.
 #[derive(Debug, Clone, Copy)]
@@ -18,15 +27,52 @@ pub(crate) struct KvDemand {
     pub(crate) max_seqs: usize,
     /// The operator's choice; `None` = ours.
     pub(crate) given_bytes: Option<u64>,
-    /// Bytes of memory left once the weights are loaded; `None` where it can't be read.
-    pub(crate) available: Option<u64>,
+    /// What is left once the weights are loaded.
+    pub(crate) left: Left,
+}
+
+/// Memory that is left where the KV pool goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Left {
+    /// Of the host; `None` where it can't be read.
+    Host(Option<u64>),
+    /// Of a GPU: what may be spent, less what activations will take.
+    Gpu(u64),
+}
+
+impl Left {
+    /// The pool takes at most this unless the operator says otherwise.
+    fn ceiling(self) -> u64 {
+        match self {
+            Self::Host(None) => DEFAULT_KV_CEILING,
+            Self::Host(Some(left)) => (left / 4).min(DEFAULT_KV_CEILING),
+            Self::Gpu(left) => left,
+        }
+    }
+
+    /// How many whole houses of sequences the pool holds if there is memory for it. A GPU has nothing else to
+    /// spend memory on, so there are blocks to remember prefixes by.
+    fn houses(self) -> u64 {
+        match self {
+            Self::Host(_) => 1,
+            Self::Gpu(_) => GPU_HOUSES,
+        }
+    }
+}
+
+/// What may be spent of a GPU's free memory: some is left to the driver, to recorded steps, and, where memory is
+/// the host's too, to the host, which must never starve.
+pub(crate) fn spendable(memory: GpuMemory, is_unified: bool) -> u64 {
+    let share = if is_unified { UNIFIED_SHARE } else { GPU_SHARE };
+    memory.free_bytes / 100 * share
 }
 
 impl KvDemand {
     /// Blocks in the pool.
     ///
     /// Ours: room for `max_seqs` whole sequences, but no more than a quarter of the memory that is
-    /// left and no more than 4 GiB, and never less than one whole sequence.
+    /// left and no more than 4 GiB (on a GPU: eight times as many, but no more than is left), and never less
+    /// than one whole sequence.
     pub(crate) fn num_blocks(&self) -> Result<u32, StartError> {
         let block_bytes = self.bytes_per_token * self.block_size as u64;
         let per_sequence = self.max_model_len.div_ceil(self.block_size) as u64;
@@ -34,10 +80,10 @@ impl KvDemand {
             bytes / block_bytes
         } else {
             let wanted = per_sequence.saturating_mul(self.max_seqs as u64);
-            let ceiling = self
-                .available
-                .map_or(DEFAULT_KV_CEILING, |a| (a / 4).min(DEFAULT_KV_CEILING));
-            wanted.min(ceiling / block_bytes).max(per_sequence)
+            let wanted = wanted.saturating_mul(self.left.houses());
+            wanted
+                .min(self.left.ceiling() / block_bytes)
+                .max(per_sequence)
         };
         if blocks < per_sequence {
             return Err(StartError::KvBudgetTooSmall {
@@ -96,7 +142,7 @@ mod tests {
             max_model_len: 100,
             max_seqs: 4,
             given_bytes,
-            available,
+            left: Left::Host(available),
         }
     }
 
@@ -112,6 +158,22 @@ mod tests {
             7,
             "one sequence always fits"
         );
+    }
+
+    #[test]
+    fn a_gpu_spends_what_it_has_and_leaves_a_share() {
+        let gpu = |left| KvDemand {
+            left: Left::Gpu(left),
+            ..demand(None, None)
+        };
+        assert_eq!(gpu(10 * 16 * 1024).num_blocks().unwrap(), 10);
+        assert_eq!(gpu(1 << 40).num_blocks().unwrap(), 8 * 28, "houses enough");
+        let memory = GpuMemory {
+            free_bytes: 1000,
+            total_bytes: 2000,
+        };
+        assert_eq!(spendable(memory, false), 920);
+        assert_eq!(spendable(memory, true), 600);
     }
 
     #[test]

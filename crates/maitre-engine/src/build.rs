@@ -7,10 +7,10 @@ use std::thread;
 use maitre_model::{LoadFormat, Model, ModelSource, Runner, RunnerConfig};
 use maitre_scheduler::KvConfig;
 use maitre_speculative::{Speculate, Speculator};
-use maitre_tensor::Backend;
+use maitre_tensor::{Backend, TensorError};
 use maitre_text::Tokenizer;
 
-use crate::budget::{KvDemand, available_memory};
+use crate::budget::{KvDemand, Left, available_memory, spendable};
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
 use crate::settings::{check_defaults, cores};
@@ -25,7 +25,8 @@ impl EngineBuilder {
     /// [`StartError`].
     pub fn build(self) -> Result<Engine, StartError> {
         self.check_settings()?;
-        let backend = Backend::cpu(self.team_size())?;
+        let backend = self.backend()?;
+        let is_on_gpu = backend.gpu_info().is_some();
         if let Some(caveat) = backend.caveat() {
             tracing::warn!("{caveat}");
         }
@@ -51,11 +52,21 @@ impl EngineBuilder {
         check_defaults(model.generation_defaults(), tokenizer.num_tokens())?;
         let draft = self.load_draft(&model, &tokenizer, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
-        let available = available_memory();
-        let kv_per_token = model.config().kv_bytes_per_token(model.kv_dtype())
-            + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
-        let limits = self.limits(&model, kv_per_token, available)?;
-        let target_kv = model.config().kv_bytes_per_token(model.kv_dtype());
+        let available = match (backend.gpu_memory()?, backend.gpu_info()) {
+            (Some(memory), Some(info)) => Some(spendable(memory, info.is_unified)),
+            _ => available_memory(),
+        };
+        let kv_per_token =
+            model.kv_bytes_per_token() + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
+        let left = match (backend.gpu_info(), available) {
+            (Some(_), Some(spendable)) => {
+                let activations = self.activations(&model, draft.as_ref());
+                Left::Gpu(spendable.saturating_sub(activations))
+            }
+            _ => Left::Host(available),
+        };
+        let limits = self.limits(&model, kv_per_token, left)?;
+        let target_kv = model.kv_bytes_per_token();
         let mut memory = MemoryBudget {
             weights: model.weight_bytes() as u64,
             draft_weights: draft
@@ -67,6 +78,7 @@ impl EngineBuilder {
             workspace: 0,
             bookkeeping: self.bookkeeping(&limits),
             available,
+            is_on_gpu,
         };
         check_memory(&memory)?;
         let config = RunnerConfig {
@@ -107,6 +119,18 @@ impl EngineBuilder {
         .start()
     }
 
+    fn backend(&self) -> Result<Backend, StartError> {
+        let opened = Backend::open(self.device, self.team_size(), self.gpu);
+        opened.map_err(|error| match error {
+            TensorError::NoDevice { device, reason } => StartError::Setting {
+                setting: "--device",
+                found: device,
+                expected: format!("a device that can be used: {reason}"),
+            },
+            other => other.into(),
+        })
+    }
+
     fn info(
         &self,
         model: &Model,
@@ -125,7 +149,10 @@ impl EngineBuilder {
             parameters: config.num_parameters(),
             dtype: model.dtype().to_string(),
             kv_dtype: model.kv_dtype().to_string(),
-            device: "cpu".into(),
+            device: match backend.gpu_info() {
+                None => "cpu".into(),
+                Some(_) => self.device.to_string().replace("auto", "cuda:0"),
+            },
             backend: backend.name().into(),
             threads: backend.threads(),
             vocab_size: tokenizer.num_tokens(),
@@ -170,7 +197,7 @@ impl EngineBuilder {
         &self,
         model: &Model,
         kv_per_token: u64,
-        available: Option<u64>,
+        left: Left,
     ) -> Result<EngineLimits, StartError> {
         let trained = model.config().max_position_embeddings;
         let max_model_len = self.max_model_len.unwrap_or(trained);
@@ -181,20 +208,21 @@ impl EngineBuilder {
                 expected: format!("at most {trained}, the positions this model was trained for"),
             });
         }
+        let size = self.step_size(matches!(left, Left::Gpu(_)));
         let num_blocks = KvDemand {
             bytes_per_token: kv_per_token,
             block_size: self.block_size,
             max_model_len,
-            max_seqs: self.max_seqs,
+            max_seqs: size.seqs,
             given_bytes: self.kv_cache_bytes,
-            available,
+            left,
         }
         .num_blocks()?;
         let num_host_blocks = self.host_blocks(model)?;
         Ok(EngineLimits {
             max_model_len,
-            max_seqs: self.max_seqs,
-            max_batched_tokens: self.max_batched_tokens,
+            max_seqs: size.seqs,
+            max_batched_tokens: size.tokens,
             max_queue: self.max_queue,
             max_queued_tokens: self.max_queued_tokens,
             num_host_blocks,
@@ -219,10 +247,17 @@ impl EngineBuilder {
         blocks.bookkeeping_bytes() + texts
     }
 
+    /// Bytes of activations on a GPU, the draft model's included.
+    fn activations(&self, model: &Model, draft: Option<&LoadedDraft>) -> u64 {
+        let tokens = self.step_size(true).tokens;
+        let of = |model: &Model| model.workspace_bytes(tokens, tokens) as u64;
+        of(model) + draft.map_or(0, |draft| of(&draft.model))
+    }
+
     /// Blocks of the host tier.
     fn host_blocks(&self, model: &Model) -> Result<usize, StartError> {
         let config = model.config();
-        let block = config.kv_bytes_per_token(model.kv_dtype()) * self.block_size as u64;
+        let block = model.kv_bytes_per_token() * self.block_size as u64;
         let refused = |expected| {
             Err(StartError::Setting {
                 setting: "--host-kv-bytes",
@@ -270,10 +305,12 @@ pub(crate) fn narrow(size: usize) -> u32 {
 
 /// What is reserved at start must fit into what the weights left.
 fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
-    let beside_kv = memory
-        .host_kv
-        .saturating_add(memory.workspace)
-        .saturating_add(memory.bookkeeping);
+    // Beside a GPU, what lies in host memory does not take any of the GPU's.
+    let on_host = match memory.is_on_gpu {
+        true => 0,
+        false => memory.host_kv.saturating_add(memory.bookkeeping),
+    };
+    let beside_kv = on_host.saturating_add(memory.workspace);
     let reserved = memory.kv_cache.saturating_add(beside_kv);
     let weights = memory.weights.saturating_add(memory.draft_weights);
     match memory.available {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maitre_model::{LoadFormat, LoadOptions, ModelSource};
 use maitre_scheduler::PolicyKind;
 use maitre_speculative::{Acceptance, Speculate};
-use maitre_tensor::{KvFormat, WeightFormat};
+use maitre_tensor::{DeviceName, GpuOptions, KvFormat, WeightFormat};
 
 use crate::info::{Scheduling, Speculation};
 
@@ -15,12 +15,14 @@ pub struct EngineBuilder {
     pub(crate) source: ModelSource,
     pub(crate) served_name: Option<String>,
     pub(crate) load: LoadOptions,
+    pub(crate) device: DeviceName,
+    pub(crate) gpu: GpuOptions,
     pub(crate) threads: Option<usize>,
     pub(crate) max_model_len: Option<usize>,
     pub(crate) kv_cache_bytes: Option<u64>,
     pub(crate) block_size: usize,
-    pub(crate) max_seqs: usize,
-    pub(crate) max_batched_tokens: usize,
+    pub(crate) max_seqs: Option<usize>,
+    pub(crate) max_batched_tokens: Option<usize>,
     pub(crate) max_queue: usize,
     pub(crate) max_queued_tokens: usize,
     pub(crate) host_kv_bytes: u64,
@@ -30,18 +32,38 @@ pub struct EngineBuilder {
     pub(crate) stall_after: Duration,
 }
 
+/// How large a step may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StepSize {
+    pub(crate) seqs: usize,
+    pub(crate) tokens: usize,
+}
+
 impl EngineBuilder {
+    /// What was asked for, or what suits the device: a GPU reads its weights for twice as many sequences in the same
+    /// time, and prompts by the thousand tokens before arithmetic is all it does.
+    pub(crate) fn step_size(&self, is_on_gpu: bool) -> StepSize {
+        let (seqs, tokens) = if is_on_gpu { (256, 2048) } else { (128, 512) };
+        let seqs = self.max_seqs.unwrap_or(seqs);
+        StepSize {
+            seqs,
+            tokens: self.max_batched_tokens.unwrap_or(tokens.max(seqs)),
+        }
+    }
+
     pub(crate) fn new(source: ModelSource) -> Self {
         Self {
             source,
             served_name: None,
             load: LoadOptions::default(),
+            device: DeviceName::Auto,
+            gpu: GpuOptions::default(),
             threads: None,
             max_model_len: None,
             kv_cache_bytes: None,
             block_size: 16,
-            max_seqs: 128,
-            max_batched_tokens: 512,
+            max_seqs: None,
+            max_batched_tokens: None,
             max_queue: 1024,
             max_queued_tokens: 1 << 20,
             host_kv_bytes: 0,
@@ -80,6 +102,22 @@ impl EngineBuilder {
         self
     }
 
+    /// Where the model runs; default: the first GPU if this program can use one, else the processor.
+    #[must_use]
+    pub fn device(mut self, device: DeviceName) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Whether, on a GPU, an answer's bits may depend on nothing but the request (batch invariance); default:
+    /// yes. Without, a step takes the fastest kernel for its size, and answers may differ in the last bits
+    /// from one crowd to another. On the processor it is always so.
+    #[must_use]
+    pub fn deterministic(mut self, deterministic: bool) -> Self {
+        self.gpu.deterministic = deterministic;
+        self
+    }
+
     /// Threads of the compute team; default: one per core.
     #[must_use]
     pub fn threads(mut self, threads: Option<usize>) -> Self {
@@ -95,7 +133,7 @@ impl EngineBuilder {
     }
 
     /// Bytes of the KV pool; default: `max_seqs` whole sequences, at most a quarter of the memory
-    /// left and 4 GiB.
+    /// left and 4 GiB; on a GPU, what is left.
     #[must_use]
     pub fn kv_cache_bytes(mut self, bytes: Option<u64>) -> Self {
         self.kv_cache_bytes = bytes;
@@ -109,18 +147,18 @@ impl EngineBuilder {
         self
     }
 
-    /// Sequences per step; default 128.
+    /// Sequences per step; default 128, on a GPU 256.
     #[must_use]
     pub fn max_seqs(mut self, sequences: usize) -> Self {
-        self.max_seqs = sequences;
+        self.max_seqs = Some(sequences);
         self
     }
 
-    /// Token budget of a step; default 512. Smaller means shorter gaps between tokens while
+    /// Token budget of a step; default 512, on a GPU 2048, and never less than sequences per step. Smaller means shorter gaps between tokens while
     /// prompts enter, larger means faster prompts.
     #[must_use]
     pub fn max_batched_tokens(mut self, tokens: usize) -> Self {
-        self.max_batched_tokens = tokens;
+        self.max_batched_tokens = Some(tokens);
         self
     }
 

@@ -174,8 +174,11 @@ pub struct MemoryBudget {
     pub workspace: u64,
     /// Who holds which KV block, which prefixes they hold, and what running sequences have said, at most.
     pub bookkeeping: u64,
-    /// What was available at start, a container's limit included; `None` where it can't be read.
+    /// What was available at start, a container's limit included; of a GPU's free memory, what may be spent.
+    /// `None` where it can't be read.
     pub available: Option<u64>,
+    /// Whether weights, KV pool and workspace lie on a GPU; the host tier and the bookkeeping never do.
+    pub is_on_gpu: bool,
 }
 
 impl fmt::Display for EngineInfo {

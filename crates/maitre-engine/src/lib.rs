@@ -75,7 +75,7 @@ pub use info::{DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Sp
 pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
-pub use maitre_tensor::{CpuPath, KvFormat, WeightFormat};
+pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
 pub use parts::Parts;
 pub use request::{
     CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role,

@@ -72,9 +72,7 @@ impl LoadedDraft {
 
     /// KV bytes per token.
     pub(crate) fn kv_per_token(&self) -> u64 {
-        self.model
-            .config()
-            .kv_bytes_per_token(self.model.kv_dtype())
+        self.model.kv_bytes_per_token()
     }
 
     /// A runner with the target's blocks, and the bytes of its workspace.

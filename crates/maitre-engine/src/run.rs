@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use maitre_model::{Batch, BlockMove, BlockMoves, KvGroup};
+use maitre_model::{Batch, BlockMove, BlockMoves, Draw, KvGroup};
 use maitre_sampling::{BLOCK, Logits, Sampled, Sampler, TokenCounts, TokenLogprobs};
 use maitre_scheduler::{PlannedSpan, RequestId, StepPlan, TableDelta};
 use maitre_speculative::{Drafted, Rules, Speculator};
@@ -299,28 +299,72 @@ impl Kitchen {
             .map(|work| Tasting::new(work, sequences.get(&work.span.request), acceptance))
             .collect();
         let tile = self.executor.logits_tile();
-        let width = self.executor.vocab_size();
         for (tile_index, owners) in owners.chunks(tile).enumerate() {
-            let first = tile_index * tile;
-            if owners.iter().all(|owner| tastings[owner.span].is_done()) {
-                continue;
-            }
-            let logits = self
-                .executor
-                .logits(first..first + owners.len())
-                .map_err(|error| error.to_string())?;
-            let blocks = logits.peaks.len() / owners.len();
-            for (index, owner) in owners.iter().enumerate() {
-                self.heartbeat.beat();
-                let row = &logits.values[index * width..][..self.choosable.min(width)];
-                let row = Logits {
-                    values: row,
-                    peaks: &logits.peaks[index * blocks..][..blocks],
-                };
-                tastings[owner.span].row(&mut self.sampler, row, owner.offset);
+            if owners.iter().any(|owner| !tastings[owner.span].is_done()) {
+                self.taste(tile_index * tile, owners, &mut tastings)?;
             }
         }
         Ok(tastings.into_iter().map(Tasting::finish).collect())
+    }
+}
+
+impl Kitchen {
+    /// Turns output rows from `first` on into what their owners ask for: on the device that has them where that
+    /// can be, else from the logits.
+    fn taste(
+        &mut self,
+        first: usize,
+        owners: &[RowOwner],
+        tastings: &mut [Tasting<'_>],
+    ) -> Result<(), String> {
+        let draw = |owner: &RowOwner| tastings[owner.span].draw(owner.offset);
+        let draws: Vec<Option<Draw>> = owners.iter().map(draw).collect();
+        let drawn = self.executor.draw(first, &draws, self.choosable);
+        let drawn = drawn.map_err(|error| error.to_string())?;
+        if drawn.iter().all(Option::is_none) {
+            return self.taste_logits(first, owners, tastings);
+        }
+        // Runs of rows that were drawn, and of rows that were not.
+        let mut at = 0;
+        for run in drawn.chunk_by(|a, b| a.is_some() == b.is_some()) {
+            let owners = &owners[at..at + run.len()];
+            match run.iter().copied().collect::<Option<Vec<_>>>() {
+                None => self.taste_logits(first + at, owners, tastings)?,
+                Some(drawn) => {
+                    for (owner, drawn) in owners.iter().zip(drawn) {
+                        self.heartbeat.beat();
+                        tastings[owner.span].token(drawn.token);
+                    }
+                }
+            }
+            at += run.len();
+        }
+        Ok(())
+    }
+
+    /// The same, from the logits.
+    fn taste_logits(
+        &mut self,
+        first: usize,
+        owners: &[RowOwner],
+        tastings: &mut [Tasting<'_>],
+    ) -> Result<(), String> {
+        let width = self.executor.vocab_size();
+        let logits = self
+            .executor
+            .logits(first..first + owners.len())
+            .map_err(|error| error.to_string())?;
+        let blocks = logits.peaks.len() / owners.len();
+        for (index, owner) in owners.iter().enumerate() {
+            self.heartbeat.beat();
+            let row = &logits.values[index * width..][..self.choosable.min(width)];
+            let row = Logits {
+                values: row,
+                peaks: &logits.peaks[index * blocks..][..blocks],
+            };
+            tastings[owner.span].row(&mut self.sampler, row, owner.offset);
+        }
+        Ok(())
     }
 }
 

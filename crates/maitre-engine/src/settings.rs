@@ -7,6 +7,7 @@ use maitre_sampling::SamplingParams;
 use maitre_scheduler::PolicyKind;
 use maitre_speculative::Speculate;
 
+use crate::builder::StepSize;
 use crate::{EngineBuilder, StartError};
 
 /// Largest `--block-size`: past it a block is a whole sequence of most models.
@@ -20,10 +21,11 @@ const MAX_TOKENS: usize = 1 << 44;
 
 impl EngineBuilder {
     pub(crate) fn check_settings(&self) -> Result<(), StartError> {
+        let StepSize { seqs, tokens } = self.step_size(false);
         for (setting, value, most) in [
             ("--block-size", self.block_size, MAX_BLOCK_SIZE),
-            ("--max-seqs", self.max_seqs, MAX_COUNT),
-            ("--max-batched-tokens", self.max_batched_tokens, MAX_COUNT),
+            ("--max-seqs", seqs, MAX_COUNT),
+            ("--max-batched-tokens", tokens, MAX_COUNT),
             ("--max-queue", self.max_queue, MAX_COUNT),
             ("--max-queued-tokens", self.max_queued_tokens, MAX_TOKENS),
             (
@@ -65,13 +67,12 @@ impl EngineBuilder {
                 ),
             });
         }
-        if self.max_batched_tokens < self.max_seqs {
+        if tokens < seqs {
             return Err(StartError::Setting {
                 setting: "--max-batched-tokens",
-                found: self.max_batched_tokens.to_string(),
+                found: tokens.to_string(),
                 expected: format!(
-                    "at least --max-seqs ({}), so that every running sequence can take its token each step",
-                    self.max_seqs
+                    "at least --max-seqs ({seqs}), so that every running sequence can take its token each step"
                 ),
             });
         }

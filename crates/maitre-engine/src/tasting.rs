@@ -1,5 +1,6 @@
 //! What a span's rows of logits amount to: prompt scores, and the next tokens.
 
+use maitre_model::Draw;
 use maitre_sampling::{Logits, Sampler, SamplingError};
 use maitre_speculative::{Acceptance, Verified, Verifier};
 
@@ -67,6 +68,21 @@ impl<'a> Tasting<'a> {
             self.result.prompt_logprobs.push(scored);
         }
         Ok(())
+    }
+
+    /// How a device may turn the row of the token at `offset` into a token by itself.
+    pub(crate) fn draw(&self, offset: usize) -> Option<Draw> {
+        let index = (offset + 1).checked_sub(self.work.span.tokens.len())?;
+        self.verifier.as_ref()?.draw(index)
+    }
+
+    /// The row of the token at `offset` has become `token`, as [`draw`](Self::draw) said.
+    pub(crate) fn token(&mut self, token: u32) {
+        if !self.is_done()
+            && let Some(verifier) = &mut self.verifier
+        {
+            verifier.token(token);
+        }
     }
 
     pub(crate) fn finish(mut self) -> SpanResult {

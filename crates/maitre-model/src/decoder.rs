@@ -109,7 +109,7 @@ impl Decoder {
     /// The form in which the layers' matrices read their input.
     pub(crate) fn input_form(&self) -> InputFormat {
         let first = self.layers.first();
-        first.map_or(InputFormat::F32, |layer| layer.qkv.weight.format().input())
+        first.map_or(InputFormat::F32, |layer| layer.qkv.weight.input())
     }
 
     /// The output matrix, `[vocab, hidden]`.

@@ -4,7 +4,34 @@ use std::ops::Range;
 
 use maitre_tensor::Heartbeat;
 
-use crate::{Batch, BlockMoves, LOGITS_TILE, Logits, ModelError, Runner};
+use crate::{Batch, BlockMoves, Logits, ModelError, Runner};
+
+/// How one output row becomes a token where nothing but the row decides: no penalties, biases, bans or
+/// log-probabilities. The fields mean what `maitre_sampling::SamplingParams` says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// Divides the logits; 0 takes the most probable token.
+    pub temperature: f32,
+    /// Keeps so many of the most probable tokens; 0 is off.
+    pub top_k: u32,
+    /// Keeps the fewest tokens that together are this probable; 1 is off.
+    pub top_p: f32,
+    /// Keeps tokens at least this probable, as a share of the most probable one; 0 is off.
+    pub min_p: f32,
+    /// The key of the noise.
+    pub seed: u64,
+    /// How many tokens were generated before.
+    pub position: u64,
+}
+
+/// A token that a device chose.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drawn {
+    /// Its id.
+    pub token: u32,
+    /// Its natural log-probability under the row as it is.
+    pub logprob: f32,
+}
 
 /// Runs ragged batches. The real one is [`Runner`]; tests bring doubles that fail, stall or panic.
 ///
@@ -42,6 +69,26 @@ pub trait Executor: Send {
     /// Rows outside the last batch, more than [`logits_tile`](Self::logits_tile) of them, or an
     /// operator that failed.
     fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError>;
+
+    /// Chooses tokens from output rows `first_row..` of the last `forward` where their logits are, so that these need
+    /// not travel: for each of `draws` a token below `choosable`, or `None` where the row was not to be drawn from
+    /// or something about it is wrong, which the [`logits`](Self::logits) will tell. At most
+    /// [`logits_tile`](Self::logits_tile) of them.
+    ///
+    /// Whoever has the logits at hand anyway chooses nothing here.
+    ///
+    /// # Errors
+    ///
+    /// As [`logits`](Self::logits).
+    fn draw(
+        &mut self,
+        first_row: usize,
+        draws: &[Option<Draw>],
+        choosable: usize,
+    ) -> Result<Vec<Option<Drawn>>, ModelError> {
+        let _ = (first_row, choosable);
+        Ok(vec![None; draws.len()])
+    }
 }
 
 impl Executor for Runner {
@@ -50,7 +97,7 @@ impl Executor for Runner {
     }
 
     fn logits_tile(&self) -> usize {
-        LOGITS_TILE
+        Runner::logits_tile(self)
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -67,5 +114,14 @@ impl Executor for Runner {
 
     fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
         Runner::logits(self, rows)
+    }
+
+    fn draw(
+        &mut self,
+        first_row: usize,
+        draws: &[Option<Draw>],
+        choosable: usize,
+    ) -> Result<Vec<Option<Drawn>>, ModelError> {
+        Runner::draw(self, first_row, draws, choosable)
     }
 }

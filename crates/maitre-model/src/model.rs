@@ -4,14 +4,17 @@ use std::fmt;
 
 use maitre_tensor::{Backend, KvFormat, WeightFormat};
 
+use crate::batch::Batch;
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Step};
 use crate::error::ModelError;
 use crate::generation::GenerationDefaults;
 use crate::random::RandomWeights;
+use crate::rope::RopeTables;
 use crate::source::ModelSource;
 use crate::weights::{self, WeightSource};
+use crate::workspace;
 
 /// Where weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,7 +32,7 @@ pub enum LoadFormat {
 /// How to load a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// The format of matrices in memory. `None` keeps the files' type; random weights take the type
+    /// The format of matrices in memory. `None` keeps the files' type (f16 becomes bf16 on a GPU); random weights take the type
     /// the configuration names, else bf16. Integer formats are quantized at load.
     pub dtype: Option<WeightFormat>,
     /// The type of the KV cache. `None` is f32 beside f32 matrices, else bf16.
@@ -45,6 +48,7 @@ pub struct Model {
     decoder: Decoder,
     dtype: WeightFormat,
     kv_dtype: KvFormat,
+    kv_bytes_per_token: u64,
 }
 
 impl Model {
@@ -77,11 +81,18 @@ impl Model {
             .dtype
             .or_else(|| weights.dtype().or(config.dtype).map(WeightFormat::from))
             .unwrap_or(WeightFormat::Bf16);
+        let dtype = match (dtype, backend.gpu_info()) {
+            // A GPU has no kernels for half precision; the range of bf16 is that of f32.
+            (WeightFormat::F16, Some(_)) if options.dtype.is_none() => WeightFormat::Bf16,
+            (dtype, _) => dtype,
+        };
         let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
             WeightFormat::F32 => KvFormat::F32,
             _ => KvFormat::Bf16,
         });
         let decoder = weights::load_decoder(&weights, &config, dtype, backend)?;
+        let layer_bytes =
+            backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, kv_dtype);
         tracing::info!(
             %source,
             architecture = %config.architecture,
@@ -93,12 +104,20 @@ impl Model {
             "loaded the model"
         );
         Ok(Self {
+            kv_bytes_per_token: (layer_bytes * config.num_layers) as u64,
             config,
             generation,
             decoder,
             dtype,
             kv_dtype,
         })
+    }
+
+    /// Bytes of activations and logits of a runner on a GPU whose steps have up to so many rows and output rows,
+    /// about: before there is one.
+    #[must_use]
+    pub fn workspace_bytes(&self, rows: usize, output_rows: usize) -> usize {
+        workspace::gpu_bytes(&self.config, rows, output_rows)
     }
 
     /// What the model is.
@@ -125,10 +144,32 @@ impl Model {
         self.kv_dtype
     }
 
+    /// Bytes that the keys and values of a token take in all layers, on the backend that the weights were packed for.
+    #[must_use]
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        self.kv_bytes_per_token
+    }
+
     /// Bytes of all weights as they lie in memory.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
         self.decoder.size_in_bytes()
+    }
+
+    /// What a step over `batch` is computed from.
+    pub(crate) fn step<'a>(
+        &'a self,
+        backend: &'a Backend,
+        rope: &'a RopeTables,
+        batch: &'a Batch,
+    ) -> Result<Step<'a>, ModelError> {
+        Ok(Step {
+            backend,
+            config: &self.config,
+            rope,
+            batch,
+            group: batch.group()?,
+        })
     }
 
     pub(crate) fn decoder(&self) -> &Decoder {

@@ -7,7 +7,7 @@
 //! Models are trained and published with angles computed in f32, whose rounding at position 10,000
 //! already shows in the third decimal. The tables therefore round where the reference does.
 
-use maitre_tensor::{Buffer, TensorError};
+use maitre_tensor::{Backend, Buffer, TensorError};
 
 use crate::config::Settings;
 use crate::error::ModelError;
@@ -197,6 +197,7 @@ pub(crate) struct RopeTables {
 impl RopeTables {
     /// Tables for positions `0..positions`.
     pub(crate) fn new(
+        backend: &Backend,
         config: &RopeConfig,
         head_dim: usize,
         positions: usize,
@@ -210,11 +211,8 @@ impl RopeTables {
             })
         };
         let table = |function: fn(f64) -> f64| -> Result<Buffer, TensorError> {
-            let mut table = Buffer::zeros(maitre_tensor::DType::F32, positions * head_dim / 2)?;
-            for (element, angle) in table.f32s_mut()?.iter_mut().zip(angles()) {
-                *element = function(angle) as f32;
-            }
-            Ok(table)
+            let values: Vec<f32> = angles().map(|angle| function(angle) as f32).collect();
+            backend.vector(&values)
         };
         Ok(Self {
             cos: table(f64::cos)?,

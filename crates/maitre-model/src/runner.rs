@@ -8,16 +8,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maitre_tensor::{
-    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, TensorError,
+    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, RecordedSteps, SampleRow,
+    SampleRows, SampledRow, StepLists, StepShape,
 };
 
 use crate::batch::{Batch, BatchLimits};
-use crate::decoder::Step;
 use crate::error::ModelError;
+use crate::executor::{Draw, Drawn};
 use crate::model::Model;
 use crate::moves::{BlockMoves, Pools};
+use crate::padding::Padding;
 use crate::rope::RopeTables;
-use crate::workspace::{LOGITS_TILE, Outputs, Workspace};
+use crate::workspace::{Outputs, Workspace};
 
 /// What a runner is sized for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +117,12 @@ pub struct Runner {
     workspace: Workspace,
     /// Output rows of the last step, none if it failed.
     num_outputs: usize,
+    /// Of these, the rows whose logits are in the workspace.
+    in_workspace: Range<usize>,
+    /// Logits and peaks that were fetched from a GPU.
+    fetched: [Vec<f32>; 2],
+    padding: Padding,
+    recorded: RecordedSteps,
 }
 
 impl Runner {
@@ -148,19 +156,33 @@ impl Runner {
             num_host_blocks: config.num_host_blocks as usize,
             block_size: config.block_size as usize,
         };
-        let rope = RopeTables::new(&shape.rope, shape.head_dim, limits.max_context_len)?;
-        let caches = layer_caches(&model, capacity)?;
+        let rope = RopeTables::new(
+            &backend,
+            &shape.rope,
+            shape.head_dim,
+            limits.max_context_len,
+        )?;
+        let (kv_heads, head_dim) = (shape.num_kv_heads, shape.head_dim);
+        let caches = (0..shape.num_layers)
+            .map(|_| backend.cache(capacity, kv_heads, head_dim, model.kv_dtype()))
+            .collect::<Result<Vec<_>, _>>()?;
         let host_caches = match limits.num_host_blocks {
             0 => Vec::new(),
-            blocks => layer_caches(&model, blocks * limits.block_size)?,
+            blocks => (0..shape.num_layers)
+                .map(|_| {
+                    let slots = blocks * limits.block_size;
+                    backend.host_cache(slots, kv_heads, head_dim, model.kv_dtype())
+                })
+                .collect::<Result<Vec<_>, _>>()?,
         };
-        let workspace = Workspace::new(shape, model.decoder(), &limits)?;
+        let workspace = Workspace::new(&backend, shape, model.decoder(), &limits)?;
         if let Some(cache) = caches.first() {
             backend.reserve(LargestStep {
                 inputs: &workspace.inputs(),
                 cache,
                 block_size: limits.block_size,
                 heads: shape.num_heads,
+                list_words: list_words(&limits),
             })?;
         }
         Ok(Self {
@@ -173,6 +195,10 @@ impl Runner {
             copies: Vec::new(),
             workspace,
             num_outputs: 0,
+            in_workspace: 0..0,
+            fetched: Default::default(),
+            padding: Padding::new(&limits),
+            recorded: RecordedSteps::default(),
         })
     }
 
@@ -200,39 +226,96 @@ impl Runner {
     /// What [`Batch::validate`] finds; a failed or panicked operator. After an error there are no
     /// logits; slots of the batch hold nothing to rely on; the runner takes further steps.
     pub fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        self.num_outputs = 0;
+        (self.num_outputs, self.in_workspace) = (0, 0..0);
         batch.validate(&self.limits)?;
-        let step = Step {
-            backend: &self.backend,
-            config: self.model.config(),
-            rope: &self.rope,
-            batch,
-            group: batch.group()?,
+        let is_on_gpu = self.backend.gpu_info().is_some();
+        let shape = match is_on_gpu {
+            true => self.padding.shape_of(batch),
+            false => None,
         };
-        let decoder = self.model.decoder();
-        let (caches, workspace) = (&mut self.caches, &mut self.workspace);
-        self.backend
-            .step(|| decoder.forward(step, caches, workspace))?;
+        match shape {
+            None => self.compute(batch)?,
+            Some(shape) => self.play(batch, shape)?,
+        }
         self.num_outputs = batch.output_rows.len();
         Ok(())
     }
 
-    /// The logits of the last step's output rows `rows`, at most [`LOGITS_TILE`] of them.
+    /// Runs all layers over a validated batch.
+    fn compute(&mut self, batch: &Batch) -> Result<(), ModelError> {
+        let step = self.model.step(&self.backend, &self.rope, batch)?;
+        let decoder = self.model.decoder();
+        let (caches, workspace) = (&mut self.caches, &mut self.workspace);
+        self.backend
+            .step_on(lists(batch)?, || decoder.forward(step, caches, workspace))??;
+        Ok(())
+    }
+
+    /// Runs a validated batch of decodes as one of `shape`, recorded once it came twice.
+    fn play(&mut self, batch: &Batch, shape: StepShape) -> Result<(), ModelError> {
+        let padded = self.padding.fill(batch, shape)?;
+        let step = self.model.step(&self.backend, &self.rope, padded)?;
+        let decoder = self.model.decoder();
+        let (caches, workspace) = (&mut self.caches, &mut self.workspace);
+        let played = self
+            .backend
+            .step_recorded(shape, lists(padded)?, &mut self.recorded, || {
+                decoder.forward(step, caches, workspace)
+            });
+        if let Some(reason) = self.recorded.take_failure() {
+            tracing::warn!(%reason, ?shape, "a step could not be recorded; it runs unrecorded");
+        }
+        Ok(played?)
+    }
+
+    /// The logits of the last step's output rows `rows`, at most [`Runner::logits_tile`] of them.
     ///
     /// A row's logits do not depend on the range it is asked for in.
     ///
     /// # Errors
     /// [`ModelError::LogitsRange`] for rows the last step does not have; a failed operator.
     pub fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
-        let len = rows.len();
-        if rows.start > rows.end || rows.end > self.num_outputs || len > LOGITS_TILE {
+        self.compute_logits(rows.clone())?;
+        let (vocab_size, len) = (self.limits.vocab_size, rows.len());
+        let blocks = vocab_size.div_ceil(PEAK_BLOCK);
+        let first = rows.start - self.in_workspace.start;
+        let Outputs { logits, peaks, .. } = self.workspace.outputs();
+        let spans = [vocab_size, blocks].map(|width| first * width..(first + len) * width);
+        if self.backend.gpu_info().is_none() {
+            let [values, of_peaks] = spans;
+            return Ok(Logits {
+                values: &logits.f32s()?[values],
+                peaks: &peaks.f32s()?[of_peaks],
+            });
+        }
+        for ((buffer, span), out) in [logits, peaks]
+            .into_iter()
+            .zip(spans)
+            .zip(&mut self.fetched)
+        {
+            out.resize(span.len(), 0.0);
+            self.backend.read(buffer, span, out)?;
+        }
+        let [values, peaks] = &self.fetched;
+        Ok(Logits { values, peaks })
+    }
+
+    /// Has the logits of these output rows of the last step in the workspace, unless they are there.
+    fn compute_logits(&mut self, rows: Range<usize>) -> Result<(), ModelError> {
+        let tile = self.workspace.logits_tile();
+        if rows.start > rows.end || rows.end > self.num_outputs || rows.len() > tile {
             return Err(ModelError::LogitsRange {
                 start: rows.start,
                 end: rows.end,
                 available: self.num_outputs,
-                tile: LOGITS_TILE,
+                tile,
             });
         }
+        let known = &self.in_workspace;
+        if known.start <= rows.start && rows.end <= known.end {
+            return Ok(());
+        }
+        self.in_workspace = 0..0;
         let head = self.model.decoder().head();
         let Outputs {
             hidden,
@@ -240,13 +323,54 @@ impl Runner {
             peaks,
         } = self.workspace.outputs();
         let backend = &self.backend;
-        backend.step(|| backend.linear_with_peaks(hidden, head, logits, peaks, rows))?;
-        let vocab_size = self.limits.vocab_size;
-        let blocks = vocab_size.div_ceil(PEAK_BLOCK);
-        Ok(Logits {
-            values: &logits.f32s()?[..len * vocab_size],
-            peaks: &peaks.f32s()?[..len * blocks],
-        })
+        let wanted = rows.clone();
+        backend.step(|| backend.linear_with_peaks(hidden, head, logits, peaks, wanted))?;
+        self.in_workspace = rows;
+        Ok(())
+    }
+
+    /// See [`Executor::draw`](crate::Executor::draw).
+    ///
+    /// # Errors
+    /// As [`Runner::logits`].
+    pub fn draw(
+        &mut self,
+        first_row: usize,
+        draws: &[Option<Draw>],
+        choosable: usize,
+    ) -> Result<Vec<Option<Drawn>>, ModelError> {
+        if self.backend.gpu_info().is_none() || draws.iter().all(Option::is_none) {
+            return Ok(vec![None; draws.len()]);
+        }
+        self.compute_logits(first_row..first_row.saturating_add(draws.len()))?;
+        let first = first_row - self.in_workspace.start;
+        let mut rows = vec![None; first];
+        rows.extend(draws.iter().map(|draw| draw.as_ref().map(sample_row)));
+        let mut out = vec![SampledRow::Skipped; rows.len()];
+        self.backend.sample_rows(SampleRows {
+            logits: self.workspace.outputs().logits,
+            vocab: self.limits.vocab_size,
+            choosable: choosable.min(self.limits.vocab_size),
+            rows: &rows,
+            out: &mut out,
+        })?;
+        let drawn = |row: &SampledRow| match *row {
+            SampledRow::Token { id, logprob } => Some(Drawn { token: id, logprob }),
+            _ => None,
+        };
+        Ok(out[first..].iter().map(drawn).collect())
+    }
+
+    /// The most rows that [`Runner::logits`] can be asked for at once.
+    #[must_use]
+    pub fn logits_tile(&self) -> usize {
+        self.workspace.logits_tile()
+    }
+
+    /// Kinds of steps that are recorded on a GPU, to be played again.
+    #[must_use]
+    pub fn recorded_steps(&self) -> usize {
+        self.recorded.len()
     }
 
     /// The model that runs.
@@ -286,12 +410,46 @@ impl Runner {
     }
 }
 
-/// A cache of so many slots for each layer.
-fn layer_caches(model: &Model, slots: usize) -> Result<Vec<LayerCache>, TensorError> {
-    let shape = model.config();
-    (0..shape.num_layers)
-        .map(|_| LayerCache::new(slots, shape.num_kv_heads, shape.head_dim, model.kv_dtype()))
-        .collect()
+fn sample_row(draw: &Draw) -> SampleRow {
+    let Draw {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        seed,
+        position,
+    } = *draw;
+    SampleRow {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        seed,
+        position,
+    }
+}
+
+/// What a batch tells the operators beside tensors.
+fn lists(batch: &Batch) -> Result<StepLists<'_>, ModelError> {
+    let group = batch.group()?;
+    Ok(StepLists {
+        indices: [
+            &batch.tokens,
+            &batch.positions,
+            &group.slots,
+            &batch.output_rows,
+        ],
+        spans: &batch.spans,
+        tables: Some(&group.tables),
+        context_bound: 0,
+    })
+}
+
+/// Numbers in the lists of the largest batch.
+fn list_words(limits: &BatchLimits) -> usize {
+    let rows = limits.max_tokens.max(limits.max_output_rows);
+    let blocks = limits.max_context_len.div_ceil(limits.block_size);
+    4 * rows + limits.max_spans * (4 + blocks)
 }
 
 impl fmt::Debug for Runner {

@@ -99,6 +99,7 @@ impl WeightSource {
     /// The tensors `(name, len)`, one after the other, in f32, for matrices in `format`.
     fn vector(
         &self,
+        backend: &Backend,
         parts: &[(String, usize)],
         format: WeightFormat,
     ) -> Result<Buffer, ModelError> {
@@ -113,7 +114,7 @@ impl WeightSource {
             }
             values.extend(part);
         }
-        Ok(Buffer::from_f32s(&values)?)
+        Ok(backend.vector(&values)?)
     }
 }
 
@@ -235,14 +236,17 @@ impl Loader<'_> {
             self.source
                 .matrix(self.backend, &named("weight"), cols, self.format, gated)?;
         let bias = biased
-            .then(|| self.source.vector(&named("bias"), self.format))
+            .then(|| {
+                self.source
+                    .vector(self.backend, &named("bias"), self.format)
+            })
             .transpose()?;
         Ok(Linear { weight, bias })
     }
 
     fn norm(&self, name: &str) -> Result<Buffer, ModelError> {
         let part = (name.to_owned(), self.config.hidden_size);
-        self.source.vector(&[part], self.format)
+        self.source.vector(self.backend, &[part], self.format)
     }
 
     /// The norm over each head, in the families that have one.
@@ -252,7 +256,7 @@ impl Loader<'_> {
             .normalises_heads()
             .then(|| {
                 let part = (name, self.config.head_dim);
-                self.source.vector(&[part], self.format)
+                self.source.vector(self.backend, &[part], self.format)
             })
             .transpose()
     }

@@ -8,20 +8,23 @@
 //! qkv                       [rows, (heads + 2·kv_heads)·head_dim]
 //! query, attention          [rows, heads·head_dim]      attended   [rows, heads·head_dim]
 //! gated                     [rows, intermediate]        activated  [rows, intermediate]
-//! logits                    [LOGITS_TILE, vocab]        hidden     [output rows, hidden]
-//! peaks                     [LOGITS_TILE, vocab / 64]
+//! logits                    [tile, vocab]               hidden     [output rows, hidden]
+//! peaks                     [tile, vocab / 64]
 //! ```
 //!
 //! On the left are f32 numbers; on the right what matrices read, in the form of their format.
 
-use maitre_tensor::{Buffer, DType, LinearInput, PEAK_BLOCK, TensorError};
+use maitre_tensor::{Backend, Buffer, DType, LinearInput, PEAK_BLOCK, TensorError};
 
 use crate::batch::BatchLimits;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 
-/// The most rows of logits that exist at once.
+/// The most rows of logits that exist at once on the processor, where they stay in its cache.
 pub const LOGITS_TILE: usize = 32;
+
+/// The same on a GPU: each tile reads the output matrix once more, which there is the larger cost.
+const GPU_LOGITS_TILE: usize = 256;
 
 /// The activations of one runner.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(crate) struct Workspace {
     hidden: LinearInput,
     logits: Buffer,
     peaks: Buffer,
+    logits_tile: usize,
 }
 
 /// The roles the buffers play within one step. Roles may be swapped, buffers stay.
@@ -63,24 +67,42 @@ pub(crate) struct Activations<'w> {
 pub(crate) struct Outputs<'w> {
     /// Normalised hidden states, `[output rows, hidden]`.
     pub(crate) hidden: &'w LinearInput,
-    /// `[LOGITS_TILE, vocab]`.
+    /// `[tile, vocab]`.
     pub(crate) logits: &'w mut Buffer,
-    /// `[LOGITS_TILE, vocab / PEAK_BLOCK]`.
+    /// `[tile, vocab / PEAK_BLOCK]`.
     pub(crate) peaks: &'w mut Buffer,
+}
+
+/// Bytes of a workspace on a GPU, where matrices read bf16, or a little less.
+pub(crate) fn gpu_bytes(config: &ModelConfig, rows: usize, output_rows: usize) -> usize {
+    let (f32s, bf16s) = (size_of::<f32>(), size_of::<u16>());
+    let (hidden, inter) = (config.hidden_size, config.intermediate_size);
+    let query = config.query_size();
+    let plain = 2 * hidden + config.qkv_size() + 2 * query + inter;
+    let for_matrices = hidden + query + inter;
+    let logits = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size;
+    rows * (plain * f32s + for_matrices * bf16s)
+        + output_rows * hidden * bf16s
+        + (logits + logits / PEAK_BLOCK) * f32s
 }
 
 impl Workspace {
     /// Buffers for steps of up to `rows` rows.
     pub(crate) fn new(
+        backend: &Backend,
         config: &ModelConfig,
         decoder: &Decoder,
         limits: &BatchLimits,
     ) -> Result<Self, TensorError> {
         let rows = limits.max_tokens.max(limits.max_output_rows);
-        let of_width = |width: usize| Buffer::zeros(DType::F32, rows * width);
+        let of_width = |width: usize| backend.zeros(DType::F32, rows * width);
         let input_form = decoder.input_form();
-        let for_matrices = |width: usize| LinearInput::new(input_form, width, rows);
-        let head_form = decoder.head().format().input();
+        let for_matrices = |width: usize| backend.linear_input(input_form, width, rows);
+        let head_form = decoder.head().input();
+        let logits_tile = match backend.gpu_info() {
+            None => LOGITS_TILE,
+            Some(_) => limits.max_output_rows.min(GPU_LOGITS_TILE),
+        };
         let (hidden, inter) = (config.hidden_size, config.intermediate_size);
         Ok(Self {
             residual: of_width(hidden)?,
@@ -92,12 +114,13 @@ impl Workspace {
             attended: for_matrices(config.query_size())?,
             gated: of_width(inter)?,
             activated: for_matrices(inter)?,
-            hidden: LinearInput::new(head_form, hidden, limits.max_output_rows)?,
-            logits: Buffer::zeros(DType::F32, LOGITS_TILE * config.vocab_size)?,
-            peaks: Buffer::zeros(
+            hidden: backend.linear_input(head_form, hidden, limits.max_output_rows)?,
+            logits: backend.zeros(DType::F32, logits_tile * config.vocab_size)?,
+            peaks: backend.zeros(
                 DType::F32,
-                LOGITS_TILE * config.vocab_size.div_ceil(PEAK_BLOCK),
+                logits_tile * config.vocab_size.div_ceil(PEAK_BLOCK),
             )?,
+            logits_tile,
         })
     }
 
@@ -123,6 +146,11 @@ impl Workspace {
             logits: &mut self.logits,
             peaks: &mut self.peaks,
         }
+    }
+
+    /// The most rows of logits that exist at once.
+    pub(crate) fn logits_tile(&self) -> usize {
+        self.logits_tile
     }
 
     /// What norms write and matrices read.

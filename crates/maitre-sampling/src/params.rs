@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::adjust;
+
 /// Most log-probabilities a request may ask for per token.
 pub const MAX_LOGPROBS: u32 = 20;
 /// Most entries of a `logit_bias`.
@@ -78,6 +80,12 @@ impl fmt::Display for Violation {
 }
 
 impl SamplingParams {
+    /// Whether more than the row decides which token is chosen: bans, biases, penalties.
+    #[must_use]
+    pub fn adjusts_rows(&self, banned: &[u32]) -> bool {
+        adjust::is_needed(self, banned)
+    }
+
     /// Whether any penalty is on, so that it matters which tokens came before.
     #[must_use]
     pub fn uses_counts(&self) -> bool {

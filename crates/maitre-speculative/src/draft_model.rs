@@ -173,6 +173,41 @@ impl DraftModel {
         }
     }
 
+    /// As [`choose_tokens`](Self::choose_tokens) for the rows of `tile` from `first` on, where the device that has the
+    /// logits can choose them all; whether it did.
+    fn draw_tokens(
+        &mut self,
+        draftings: &mut [&mut Drafting<'_>],
+        tile: &[usize],
+        first: usize,
+        acceptance: Acceptance,
+    ) -> Result<bool, DraftError> {
+        let draw = |&index: &usize| {
+            let drafting = &draftings[index];
+            let rules = drafting.seat.rules;
+            (acceptance == Acceptance::Coupling)
+                .then(|| rules.draw(drafting.position()))
+                .flatten()
+        };
+        let draws: Vec<_> = tile.iter().map(draw).collect();
+        if draws.iter().any(Option::is_none) {
+            return Ok(false);
+        }
+        let drawn = self.executor.draw(first, &draws, self.config.vocab_size);
+        let drawn: Option<Vec<_>> = drawn.map_err(|error| failed(&error))?.into_iter().collect();
+        let Some(drawn) = drawn else {
+            return Ok(false);
+        };
+        for (&index, drawn) in tile.iter().zip(drawn) {
+            let drafted = Drafted {
+                token: drawn.token,
+                distribution: None,
+            };
+            draftings[index].push(drafted, drawn.logprob.exp());
+        }
+        Ok(true)
+    }
+
     /// One token for each that arrived.
     fn choose_tokens(
         &mut self,
@@ -188,6 +223,9 @@ impl DraftModel {
         let width = self.executor.vocab_size();
         for (tile_index, tile) in arrived.chunks(self.executor.logits_tile()).enumerate() {
             let first = tile_index * self.executor.logits_tile();
+            if self.draw_tokens(draftings, tile, first, acceptance)? {
+                continue;
+            }
             let logits = self.executor.logits(first..first + tile.len());
             let logits = logits.map_err(|error| failed(&error))?;
             let blocks = logits.peaks.len() / tile.len();

@@ -1,5 +1,6 @@
 //! What decides a sequence's next tokens beside the logits.
 
+use maitre_model::Draw;
 use maitre_sampling::{
     Logits, Sampled, Sampler, SamplingError, SamplingParams, TokenCounts,
     noise::{Noise, Purpose},
@@ -52,6 +53,19 @@ impl Rules<'_> {
         position: u64,
     ) -> Result<Sampled, SamplingError> {
         sampler.sample(row, self.params, counts, position, self.banned(position))
+    }
+
+    /// How a device may choose the token at output position `position`, if nothing but the row decides.
+    pub fn draw(&self, position: u64) -> Option<Draw> {
+        let params = self.params;
+        (!params.adjusts_rows(self.banned(position))).then_some(Draw {
+            temperature: params.temperature,
+            top_k: params.top_k,
+            top_p: params.top_p,
+            min_p: params.min_p,
+            seed: params.seed,
+            position,
+        })
     }
 
     /// How a draft model's row becomes the guess at output position `position`, with `counts` of everything before

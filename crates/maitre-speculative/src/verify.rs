@@ -4,6 +4,7 @@
 //! its position under the sequence's [`Rules`]; while that is the drafted token the next row counts too, and at the first
 //! difference, or where the sequence ends, the decision has fallen.
 
+use maitre_model::Draw;
 use maitre_sampling::{Distribution, Logits, Sampled, Sampler, SamplingError, TokenCounts};
 
 use crate::{Rules, rejection};
@@ -134,6 +135,37 @@ impl<'a> Verifier<'a> {
                 rejection::judge(&self.rules, sampler, row, counts, position, drafted)?
             }
         };
+        self.take(sampled, is_accepted);
+        Ok(())
+    }
+
+    /// How a device may turn row `index` into a token, if that can be told before the rows in front of it are
+    /// looked at: the token must be the target's own choice, and nothing but its id be asked for.
+    #[must_use]
+    pub fn draw(&self, index: usize) -> Option<Draw> {
+        let is_own = self.acceptance == Acceptance::Coupling || index >= self.drafts.len();
+        let draw = || self.rules.draw(self.rules.generated + index as u64);
+        (is_own && self.rules.params.logprobs.is_none())
+            .then(draw)
+            .flatten()
+    }
+
+    /// The next row has become `token` as [`draw`](Self::draw) said.
+    pub fn token(&mut self, token: u32) {
+        if self.is_done {
+            return;
+        }
+        let drafted = self.drafts.get(self.tokens.len());
+        let is_accepted = drafted.is_some_and(|drafted| drafted.token == token);
+        let sampled = Sampled {
+            token,
+            logprobs: None,
+        };
+        self.take(sampled, is_accepted);
+    }
+
+    fn take(&mut self, sampled: Sampled, is_accepted: bool) {
+        let position = self.rules.generated + self.tokens.len() as u64;
         self.accepted += usize::from(is_accepted);
         self.is_done = !is_accepted || self.rules.ends(position, sampled.token);
         if !self.is_done && self.rules.params.uses_counts() {
@@ -143,7 +175,6 @@ impl<'a> Verifier<'a> {
                 .record(sampled.token);
         }
         self.tokens.push(sampled);
-        Ok(())
     }
 
     /// What the rows seen so far amount to.

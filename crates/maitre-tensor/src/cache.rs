@@ -20,10 +20,14 @@
 //! the usual head sizes (multiples of 16). An int8 key or value is a multiple of its token's and
 //! head's own scale, so that a token's bits do not depend on its neighbours in a block.
 
+mod rows;
+
 use std::fmt;
 use std::ops::Range;
 
 use half::bf16;
+pub(crate) use rows::RowCell;
+use rows::Vector;
 
 use crate::aligned::AlignedBytes;
 use crate::element::Element;
@@ -237,13 +241,12 @@ impl LayerCache {
 
     /// Bytes of a cell in [`CellOrder::Rows`].
     pub(crate) fn row_bytes_per_cell(&self) -> usize {
-        let per_word = self.shape.format.per_word();
-        let words = 2 * GROUP * self.padded_dim() / per_word;
-        let scales = match self.shape.format {
-            KvFormat::Int8 => 2 * GROUP,
-            KvFormat::F32 | KvFormat::Bf16 => 0,
-        };
-        (words + scales) * size_of::<u32>()
+        self.row_cell().bytes()
+    }
+
+    /// Where the parts of a cell lie in [`CellOrder::Rows`].
+    pub(crate) fn row_cell(&self) -> RowCell {
+        RowCell::new(self.shape)
     }
 
     pub(crate) fn order(&self) -> CellOrder {
@@ -289,11 +292,16 @@ impl LayerCache {
     }
 
     /// The key and the value stored for one head of one slot, widened to f32; `None` if there is no
-    /// such slot or head.
+    /// such slot or head, or a GPU that holds it fails.
     #[must_use]
     pub fn read(&self, slot: usize, kv_head: usize) -> Option<(Vec<f32>, Vec<f32>)> {
         if slot >= self.slots() || kv_head >= self.kv_heads {
             return None;
+        }
+        if self.order == CellOrder::Rows {
+            let (layout, cell) = (self.row_cell(), self.row_bytes(slot / GROUP, kv_head).ok()?);
+            let vector = |vector| layout.read(&cell, slot % GROUP, vector);
+            return Some((vector(Vector::Key), vector(Vector::Value)));
         }
         let cell = self.cell(slot / GROUP, kv_head);
         let dim = 0..self.shape.head_dim;
@@ -308,7 +316,8 @@ impl LayerCache {
     ///
     /// # Errors
     ///
-    /// [`TensorError::Argument`] if there is no such slot or head, or a length is not `head_dim`.
+    /// [`TensorError::Argument`] if there is no such slot or head, or a length is not `head_dim`;
+    /// [`TensorError::Device`] if a GPU that holds it fails.
     pub fn write(
         &mut self,
         slot: usize,
@@ -346,11 +355,47 @@ impl LayerCache {
                 actual: actual.to_string(),
             });
         }
+        if self.order == CellOrder::Rows {
+            let (layout, group) = (self.row_cell(), slot / GROUP);
+            let mut cell = self.row_bytes(group, kv_head)?;
+            layout.write(&mut cell, slot % GROUP, Vector::Key, key);
+            layout.write(&mut cell, slot % GROUP, Vector::Value, value);
+            return self.set_row_bytes(group, kv_head, &cell);
+        }
         let start = self.start(slot / GROUP, kv_head);
         let cell = &mut self.words.as_mut_slice()[start..start + shape.words()];
         (portable::KERNELS.store_key)(shape, cell, slot % GROUP, key);
         (portable::KERNELS.store_value)(shape, cell, slot % GROUP, value);
         Ok(())
+    }
+
+    /// A cell in [`CellOrder::Rows`].
+    fn row_bytes(&self, group: usize, kv_head: usize) -> Result<Vec<u8>, TensorError> {
+        let len = self.row_cell().bytes();
+        let start = (group * self.kv_heads + kv_head) * len;
+        let mut cell = vec![0; len];
+        match &self.words {
+            Memory::Host(bytes) => cell.copy_from_slice(&bytes.as_slice()[start..start + len]),
+            Memory::Device(bytes) => bytes.download(start, &mut cell)?,
+        }
+        Ok(cell)
+    }
+
+    /// Overwrites a cell in [`CellOrder::Rows`].
+    fn set_row_bytes(
+        &mut self,
+        group: usize,
+        kv_head: usize,
+        cell: &[u8],
+    ) -> Result<(), TensorError> {
+        let start = (group * self.kv_heads + kv_head) * cell.len();
+        match &mut self.words {
+            Memory::Host(bytes) => {
+                bytes.as_mut_slice()[start..start + cell.len()].copy_from_slice(cell);
+                Ok(())
+            }
+            Memory::Device(bytes) => bytes.upload(start, cell),
+        }
     }
 
     pub(crate) fn shape(&self) -> CellShape {

@@ -10,6 +10,7 @@
 mod bundled;
 mod cancellation;
 mod drafters;
+mod gpu;
 mod health;
 mod invariance;
 mod isolation;

@@ -7,12 +7,12 @@ use maitre_model::ModelSource;
 use maitre_tensor::WeightFormat;
 use serde_json::Value;
 
-struct Case {
-    prompt: Vec<u32>,
-    expected: Vec<u32>,
+pub(crate) struct Case {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) expected: Vec<u32>,
 }
 
-fn cases(json: &[u8]) -> Vec<Case> {
+pub(crate) fn cases(json: &[u8]) -> Vec<Case> {
     let ids = |value: &Value| -> Vec<u32> {
         let ids = value.as_array().unwrap().iter();
         ids.map(|id| id.as_u64().unwrap() as u32).collect()

@@ -15,6 +15,7 @@ mod bad_batches;
 mod batch_invariance;
 mod block_moves;
 mod configurations;
+mod gpu;
 mod greedy;
 mod parity_candle;
 mod parity_transformers;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use maitre_model::{
-    Batch, KvGroup, LOGITS_TILE, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
+use maitre_model::{Batch, KvGroup, LoadOptions, Model, ModelSource, Runner, RunnerConfig};
+use maitre_tensor::{
+    Backend, BlockTables, DeviceName, GpuOptions, Span, TensorError, WeightFormat,
 };
-use maitre_tensor::{Backend, BlockTables, Span, WeightFormat};
 
 pub(crate) const FIXTURES: [&str; 7] = [
     "llama-bf16-llama3-tied-as-head",
@@ -66,6 +66,33 @@ impl Host {
             backend,
             config: RunnerConfig::new(32, 16, 512, 1),
         }
+    }
+
+    /// The same on the emulated GPU, in deterministic mode; `None` after saying that there is no emulator.
+    pub(crate) fn on_gpu(source: &ModelSource, options: &LoadOptions) -> Option<Self> {
+        let opened = Backend::open(DeviceName::Emulator, 1, GpuOptions::default());
+        let backend = match opened {
+            Err(error @ TensorError::NoDevice { .. }) => {
+                eprintln!("skipped: {error}");
+                return None;
+            }
+            opened => opened.unwrap(),
+        };
+        let model = Arc::new(Model::load(source, options, &backend).unwrap());
+        Some(Self {
+            model,
+            backend,
+            config: RunnerConfig::new(32, 16, 128, 4),
+        })
+    }
+
+    /// A runner of another size.
+    pub(crate) fn sized(&self, config: RunnerConfig) -> Runner {
+        Runner::new(self.model.clone(), self.backend.clone(), config).unwrap()
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     pub(crate) fn model(&self) -> &Model {
@@ -141,8 +168,9 @@ pub(crate) fn batch(parts: &[Part<'_>], block_size: usize) -> Batch {
 pub(crate) fn all_logits(runner: &mut Runner, rows: usize) -> Vec<Vec<f32>> {
     let vocab = runner.limits().vocab_size;
     let mut all = Vec::with_capacity(rows);
-    for start in (0..rows).step_by(LOGITS_TILE) {
-        let end = rows.min(start + LOGITS_TILE);
+    let tile = runner.logits_tile();
+    for start in (0..rows).step_by(tile) {
+        let end = rows.min(start + tile);
         let tile = runner.logits(start..end).unwrap().values;
         all.extend(tile.chunks_exact(vocab).map(<[f32]>::to_vec));
     }

@@ -10,7 +10,7 @@ mod walk;
 use std::ops::Range;
 
 use super::Backend;
-use super::check::{Check, check_shape};
+use super::check::{Check, check_lanes, check_shape};
 use crate::attend::Attend;
 use crate::kernels::Kernels;
 use crate::team::{Need, Scratch, Turn};
@@ -60,6 +60,7 @@ impl Backend {
         check.rule(args.window != Some(0), "window", "above 0", 0)?;
         let rows = check_spans(check, &args)?;
         check_cache(check, &args)?;
+        check_lanes(check, "cache", args.cache)?;
         let width = args.heads * args.head_dim;
         let attend = Attend {
             q: check.matrix("q", args.q, rows, width)?,
@@ -259,7 +260,7 @@ pub(super) fn most_needed(
     (tile, operator)
 }
 
-pub(super) fn check_heads(
+pub(crate) fn check_heads(
     check: Check,
     heads: usize,
     kv_heads: usize,
@@ -273,7 +274,10 @@ pub(super) fn check_heads(
 }
 
 /// Returns the number of token rows up to the end of the last span.
-fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError> {
+pub(crate) fn check_spans(
+    check: Check,
+    args: &Attention<'_>,
+) -> Result<usize, TensorError> {
     let (spans, tables) = (args.spans, args.tables);
     let expected = format_args!("one per span ({})", spans.len());
     check.rule(
@@ -316,7 +320,11 @@ fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError>
     Ok(rows)
 }
 
-fn check_cache(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
+/// That the cache is of the shape given, and the blocks that are read exist.
+pub(crate) fn check_cache(
+    check: Check,
+    args: &Attention<'_>,
+) -> Result<(), TensorError> {
     check_shape(check, args.cache, args.kv_heads, args.head_dim)?;
     let block_size = args.tables.block_size;
     let blocks = args.cache.slots() / block_size;

@@ -2,13 +2,14 @@
 
 use std::fmt::{self, Display};
 
+use crate::cache::CellOrder;
 use crate::format::InputFormat;
 use crate::input::LinearInput;
 use crate::{Buffer, DType, LayerCache, TensorError};
 
 /// The operator whose arguments are checked.
 #[derive(Clone, Copy)]
-pub(super) struct Check(pub(super) &'static str);
+pub(crate) struct Check(pub(crate) &'static str);
 
 impl Check {
     /// The first `rows * cols` numbers of an f32 buffer.
@@ -81,7 +82,7 @@ impl Check {
     }
 
     /// That `indices` are below `limit`.
-    pub(super) fn indices(
+    pub(crate) fn indices(
         self,
         argument: &'static str,
         indices: &[u32],
@@ -112,7 +113,7 @@ impl Check {
     }
 
     /// That a rule about an argument holds.
-    pub(super) fn rule(
+    pub(crate) fn rule(
         self,
         holds: bool,
         argument: &'static str,
@@ -162,7 +163,7 @@ pub(super) fn describe(buffer: &Buffer) -> impl Display + '_ {
 }
 
 /// That a cache holds heads of this number and size.
-pub(super) fn check_shape(
+pub(crate) fn check_shape(
     check: Check,
     cache: &LayerCache,
     kv_heads: usize,
@@ -173,6 +174,19 @@ pub(super) fn check_shape(
         "cache",
         format_args!("{kv_heads} heads of {head_dim} elements"),
         format_args!("{} heads of {}", cache.kv_heads(), cache.head_dim()),
-    )?;
-    cache.memory().require_host(check.0, "cache")
+    )
+}
+
+/// That the processor's kernels can read a cache: not a GPU's, nor one on the host that is ordered like it.
+pub(super) fn check_lanes(
+    check: Check,
+    argument: &'static str,
+    cache: &LayerCache,
+) -> Result<(), TensorError> {
+    check.rule(
+        cache.order() == CellOrder::Lanes,
+        argument,
+        "a cache of the backend that runs the operator",
+        "one of a GPU's backend",
+    )
 }

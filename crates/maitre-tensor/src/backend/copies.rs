@@ -10,7 +10,7 @@
 use std::fmt::{self, Display};
 
 use super::Backend;
-use super::check::Check;
+use super::check::{Check, check_lanes};
 use crate::cache::{CellShape, GROUP};
 use crate::team::Scratch;
 use crate::tiles::{CellShare, Cells};
@@ -46,6 +46,7 @@ impl Backend {
             self.inner.heartbeat.beat();
             return device.copy_blocks(cache, block_size, copies);
         }
+        check_lanes(check, "cache", cache)?;
         self.copy(check, None, cache, block_size, copies)
     }
 
@@ -73,6 +74,7 @@ impl Backend {
             self.inner.heartbeat.beat();
             return device.copy_blocks_from(source, target, block_size, copies);
         }
+        check_lanes(check, "target", target)?;
         self.copy(check, Some(source), target, block_size, copies)
     }
 

@@ -140,6 +140,16 @@ impl Backend {
         host.decode(rows)
     }
 
+    /// Bytes that keys and values of one token take in one layer of this backend's caches.
+    #[must_use]
+    pub fn kv_bytes_per_token(&self, kv_heads: usize, head_dim: usize, format: KvFormat) -> usize {
+        let head_dim = match self.device() {
+            None => head_dim,
+            Some(_) => head_dim.next_multiple_of(16),
+        };
+        format.bytes_per_token(kv_heads, head_dim)
+    }
+
     /// A cache where this backend computes; as [`LayerCache::new`].
     ///
     /// # Errors

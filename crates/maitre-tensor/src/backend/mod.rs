@@ -4,15 +4,16 @@
 //! team, cut its output into tiles, and have a kernel compute each. The tiles' sizes are chosen
 //! for speed alone; no result depends on them.
 
-mod attention;
-mod check;
+pub(crate) mod attention;
+pub(crate) mod check;
 mod copies;
 mod linear;
 mod memory;
 mod recorded;
 mod reserve;
-mod rope;
+pub(crate) mod rope;
 mod rows;
+mod sampling;
 
 use std::fmt;
 use std::sync::Arc;

@@ -116,7 +116,7 @@ impl Backend {
         shape: StepShape,
         lists: StepLists<'_>,
         recorded: &mut RecordedSteps,
-        f: impl Fn() -> Result<(), TensorError>,
+        mut f: impl FnMut() -> Result<(), TensorError>,
     ) -> Result<(), TensorError> {
         let Some(device) = self.device() else {
             return self.step(f);
@@ -152,10 +152,10 @@ impl RecordedSteps {
         &mut self,
         device: &Device,
         shape: StepShape,
-        f: impl Fn() -> Result<(), TensorError>,
+        mut f: impl FnMut() -> Result<(), TensorError>,
     ) -> Result<(), TensorError> {
         self.gpu = Some(Arc::clone(device.gpu()));
-        match device.record(&f) {
+        match device.record(&mut f) {
             Ok(graph) => {
                 let generation = device.turn().generation();
                 self.known.insert(shape, Known::Recorded(graph, generation));

@@ -11,7 +11,7 @@
 //! one slot must meet in one part, where the later wins.
 
 use super::Backend;
-use super::check::{Check, check_shape};
+use super::check::{Check, check_lanes, check_shape};
 use crate::cache::{CellShape, GROUP};
 use crate::kernels::{Kernels, RopeHead};
 use crate::team::Scratch;
@@ -38,6 +38,7 @@ impl Backend {
         let check = Check("rope_and_store");
         let heads = Heads::checked(check, self.kernels(), &args)?;
         check_slots(check, &args)?;
+        check_lanes(check, "cache", args.cache)?;
         let (rows, dim, kv_heads) = (args.positions.len(), args.head_dim, args.kv_heads);
         let q_width = args.heads * dim;
         let q_out = check.matrix_mut("q_out", args.q_out, rows, q_width)?;
@@ -65,7 +66,26 @@ impl Backend {
     }
 }
 
-fn check_slots(check: Check, args: &RopeStore<'_>) -> Result<(), TensorError> {
+/// The rules of heads and positions. Returns the number of positions that there are angles for.
+pub(crate) fn check_heads(check: Check, args: &RopeStore<'_>) -> Result<usize, TensorError> {
+    let dim = args.head_dim;
+    check.rule(
+        dim > 0 && dim.is_multiple_of(2),
+        "head_dim",
+        "even and above 0",
+        dim,
+    )?;
+    check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
+    let expected = format_args!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
+    let grouped = args.heads > 0 && args.heads.is_multiple_of(args.kv_heads);
+    check.rule(grouped, "heads", expected, args.heads)?;
+    let max_positions = args.cos.len() / (dim / 2);
+    check.indices("positions", args.positions, max_positions)?;
+    Ok(max_positions)
+}
+
+/// That there is a slot for each row, of a cache with such heads, or none.
+pub(crate) fn check_slots(check: Check, args: &RopeStore<'_>) -> Result<(), TensorError> {
     check_shape(check, args.cache, args.kv_heads, args.head_dim)?;
     let rows = args.positions.len();
     let expected = format_args!("as many as `positions` ({rows})");
@@ -116,25 +136,14 @@ impl<'a> Heads<'a> {
         kernels: &'static Kernels,
         args: &RopeStore<'a>,
     ) -> Result<Self, TensorError> {
+        let max_positions = check_heads(check, args)?;
         let dim = args.head_dim;
-        check.rule(
-            dim > 0 && dim.is_multiple_of(2),
-            "head_dim",
-            "even and above 0",
-            dim,
-        )?;
-        check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
-        let expected = format_args!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
-        let grouped = args.heads > 0 && args.heads.is_multiple_of(args.kv_heads);
-        check.rule(grouped, "heads", expected, args.heads)?;
         let (rows, half) = (args.positions.len(), dim / 2);
         let width = (args.heads + 2 * args.kv_heads) * dim;
         let norm = |argument, norm: Option<&'a crate::Buffer>| {
             norm.map(|norm| check.vector(argument, norm, dim))
                 .transpose()
         };
-        let max_positions = args.cos.len() / half;
-        check.indices("positions", args.positions, max_positions)?;
         Ok(Self {
             kernels,
             qkv: check.matrix("qkv", args.qkv, rows, width)?,

@@ -123,7 +123,7 @@ impl Device {
     /// Records what `f` queues.
     pub(crate) fn record(
         &self,
-        f: impl Fn() -> Result<(), TensorError>,
+        f: &mut dyn FnMut() -> Result<(), TensorError>,
     ) -> Result<GraphId, TensorError> {
         self.gpu().begin_capture()?;
         let recording = Recording(self);

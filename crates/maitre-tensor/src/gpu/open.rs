@@ -58,6 +58,14 @@ impl Backend {
         self.device().map(Device::info)
     }
 
+    /// Makes a kernel launch fail, the one after the next `launches`: for tests of what must survive it. Does nothing
+    /// on the processor.
+    pub fn fail_launch_after(&self, launches: u64) {
+        if let Some(device) = self.device() {
+            device.turn().queue().fail_after(launches);
+        }
+    }
+
     /// How much memory its GPU has; none if it computes on the processor.
     ///
     /// # Errors
@@ -70,7 +78,17 @@ impl Backend {
 
 #[cfg(feature = "cuda")]
 fn open_cuda(ordinal: usize) -> Result<Arc<dyn Gpu>, TensorError> {
-    super::hardware::open(ordinal)
+    match super::hardware::Hardware::open(ordinal) {
+        Ok(gpu) => Ok(Arc::new(gpu)),
+        Err(TensorError::Device {
+            operation: "open",
+            message,
+        }) => Err(TensorError::NoDevice {
+            device: DeviceName::Cuda(ordinal).to_string(),
+            reason: message,
+        }),
+        Err(other) => Err(other),
+    }
 }
 
 #[cfg(not(feature = "cuda"))]

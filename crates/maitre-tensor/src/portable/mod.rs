@@ -16,6 +16,7 @@ mod norm;
 mod peaks;
 pub(crate) mod query;
 pub(crate) mod rope;
+pub(crate) mod sampling;
 pub(crate) mod store;
 
 use crate::kernels::Kernels;

@@ -4,7 +4,10 @@
 #![cfg(feature = "cuda-emulator")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod copies;
+mod rope;
 mod rows;
+mod sampling;
 
 use maitre_tensor::{Backend, Buffer, DeviceName, GpuOptions, TensorError};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use maitre::{EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
+use maitre::{DeviceName, EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
 
 use super::source::{is_from_hub, target};
 use super::speculation::SpeculationArgs;
@@ -18,9 +18,13 @@ pub(crate) struct ModelArgs {
     /// Name to serve the model under [default: its own].
     #[arg(long, value_name = "NAME")]
     served_model_name: Option<String>,
-    /// Where to run: auto or cpu.
-    #[arg(long, default_value = "auto", value_parser = parse_device)]
-    device: Device,
+    /// Where to run: auto (the first GPU, if this build can use one), cpu, or cuda[:N].
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceName,
+    /// On a GPU: `on` keeps an answer's bits the same in every crowd; `off` takes the fastest kernel for each
+    /// step, whose last bits depend on its size. The processor always does the former.
+    #[arg(long, default_value = "on", value_name = "on|off", value_parser = parse_switch)]
+    deterministic: bool,
     /// Dtype of the weights: auto (the file's), f32, f16, bf16, int8 or int4, the last two quantized
     /// at load (int4-g32, int4-g128: other group sizes than 64; int8-g64: activation scales per group).
     #[arg(long, default_value = "auto", value_name = "DTYPE", value_parser = parse_dtype)]
@@ -44,15 +48,15 @@ pub(crate) struct ModelArgs {
     #[arg(long, default_value_t = 16, value_name = "TOKENS")]
     block_size: usize,
     /// Bytes of the KV cache [default: --max-seqs whole sequences, at most a quarter of the free
-    /// memory and 4 GiB].
+    /// memory and 4 GiB; on a GPU, what is left].
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
-    /// Most sequences in a step.
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    max_seqs: usize,
-    /// Most tokens in a step.
-    #[arg(long, default_value_t = 512, value_name = "TOKENS")]
-    max_batched_tokens: usize,
+    /// Most sequences in a step [default: 128, on a GPU 256].
+    #[arg(long, value_name = "N")]
+    max_seqs: Option<usize>,
+    /// Most tokens in a step [default: 512, on a GPU 2048].
+    #[arg(long, value_name = "TOKENS")]
+    max_batched_tokens: Option<usize>,
     /// Most sequences that may wait.
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_queue: usize,
@@ -144,21 +148,11 @@ fn parse_weight(text: &str) -> Result<(String, u32), String> {
     }
 }
 
-/// Where to run.
-#[derive(Debug, Clone, Copy)]
-enum Device {
-    Auto,
-    Cpu,
-}
-
-fn parse_device(text: &str) -> Result<Device, String> {
+fn parse_switch(text: &str) -> Result<bool, String> {
     match text {
-        "auto" => Ok(Device::Auto),
-        "cpu" => Ok(Device::Cpu),
-        cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
-            Err("this build has no CUDA backend; use --device cpu".into())
-        }
-        _ => Err("expected auto or cpu".into()),
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".into()),
     }
 }
 
@@ -205,8 +199,6 @@ enum LoadFormatArg {
 impl ModelArgs {
     /// Finds the model, downloading it if it is a name on the Hub, and prepares the engine.
     pub(crate) async fn builder(&self) -> Result<EngineBuilder> {
-        // `auto` has only the CPU to choose from so far.
-        let (Device::Auto | Device::Cpu) = self.device;
         let mut builder = maitre::Engine::builder(target(&self.model).await?)
             .dtype(self.dtype.0)
             .kv_dtype(self.kv_dtype.format())
@@ -216,14 +208,20 @@ impl ModelArgs {
                     seed: self.seed.unwrap_or(0),
                 },
             })
+            .device(self.device)
+            .deterministic(self.deterministic)
             .threads(self.threads)
             .max_model_len(self.max_model_len)
             .kv_cache_bytes(self.kv_cache_bytes)
             .block_size(self.block_size)
-            .max_seqs(self.max_seqs)
-            .max_batched_tokens(self.max_batched_tokens)
             .max_queue(self.max_queue)
             .max_queued_tokens(self.max_queued_tokens);
+        if let Some(sequences) = self.max_seqs {
+            builder = builder.max_seqs(sequences);
+        }
+        if let Some(tokens) = self.max_batched_tokens {
+            builder = builder.max_batched_tokens(tokens);
+        }
         builder = self.scheduling.apply(builder);
         builder = self.speculation.apply(builder, &self.model).await?;
         // A model from the Hub lies in a directory named after its commit; nobody asks for it by that.

@@ -153,7 +153,7 @@ fn bad_usage_is_exit_code_2() {
     for (arguments, expected) in [
         (&["serve", "--no-such-flag"][..], "--no-such-flag"),
         (&["serve", "--dtype", "int3"], "int3"),
-        (&["serve", "--device", "cuda"], "no CUDA backend"),
+        (&["serve", "--device", "cuda"], "built without CUDA"),
         (&["serve", "--grpc-addr", "nowhere"], "--grpc-addr"),
         (&["serve", "--drain-timeout=-1"], "--drain-timeout"),
         (&["generate"], "--prompt"),

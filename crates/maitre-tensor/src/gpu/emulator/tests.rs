@@ -64,8 +64,12 @@ impl Bench {
         args: &[Arg<'_>],
     ) -> Vec<u32> {
         let out = self.words(&vec![0; words]);
-        let args: Vec<Arg<'_>> = [Arg::At(&out, 0)].into_iter().chain(args.iter().copied()).collect();
-        self.run(kernel, [1; 3], threads, shared_bytes, &args).unwrap();
+        let args: Vec<Arg<'_>> = [Arg::At(&out, 0)]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        self.run(kernel, [1; 3], threads, shared_bytes, &args)
+            .unwrap();
         read(&out)
     }
 }
@@ -94,7 +98,9 @@ fn read_floats(memory: &DeviceBytes) -> Vec<f32> {
 fn every_thread_of_every_block_runs_once() {
     let bench = Bench::new();
     let out = bench.words(&[0; 2 * 3 * 4 * 96]);
-    bench.run("test_indices", [2, 3, 4], 96, 0, &[Arg::At(&out, 0)]).unwrap();
+    bench
+        .run("test_indices", [2, 3, 4], 96, 0, &[Arg::At(&out, 0)])
+        .unwrap();
     assert!(read(&out).into_iter().eq(1..=2 * 3 * 4 * 96));
 
     let counts = bench.words(&[0; 7]);
@@ -126,7 +132,10 @@ fn warps_exchange_numbers() {
         assert_eq!(out[32 + lane] as i32, (lane as i32 ^ 9) - 20);
         assert_eq!(f32::from_bits(out[64 + lane]), 3.5);
         assert_eq!(f32::from_bits(out[96 + lane]), 496.0);
-        assert_eq!(out[128 + lane], (0..32).step_by(3).map(|bit| 1 << bit).sum::<u32>());
+        assert_eq!(
+            out[128 + lane],
+            (0..32).step_by(3).map(|bit| 1 << bit).sum::<u32>()
+        );
     }
 }
 
@@ -187,7 +196,9 @@ fn a_block_sums_in_one_order_whatever_the_seed() {
     for seed in 1..20 {
         bench.emulator.set_seed(seed);
         let args = [Arg::At(&x_there, 0), Arg::At(&out, 0)];
-        bench.run("test_block_sum", [1; 3], 256, 8 * 4, &args).unwrap();
+        bench
+            .run("test_block_sum", [1; 3], 256, 8 * 4, &args)
+            .unwrap();
         sums.extend(read_floats(&out));
     }
     assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits()));
@@ -237,7 +248,9 @@ fn matrices_are_loaded_straight_and_transposed() {
     let out = bench.words(&[0; 256]);
     for (shift, shared_bytes) in [(8, 528), (16, 512)] {
         let args = [Arg::At(&out, 0), Arg::U32(shift)];
-        let message = bench.run("test_load_matrix", [1; 3], 32, shared_bytes, &args).unwrap_err();
+        let message = bench
+            .run("test_load_matrix", [1; 3], 32, shared_bytes, &args)
+            .unwrap_err();
         assert!(message.contains("load_matrix_x4 at "), "{message}");
     }
 }
@@ -265,7 +278,12 @@ fn copied(seed: u64, pending: usize, valid: usize) -> (Vec<f32>, Vec<f32>) {
 fn copies_land_when_they_are_waited_for() {
     for seed in 1..5 {
         let (first, second) = copied(seed, 0, 1);
-        assert!(first.into_iter().chain(second).eq((0..512u16).map(f32::from)));
+        assert!(
+            first
+                .into_iter()
+                .chain(second)
+                .eq((0..512u16).map(f32::from))
+        );
 
         let (first, second) = copied(seed, 0, 0);
         assert!(first.into_iter().chain(second).all(|x| x == 0.0));
@@ -280,11 +298,22 @@ fn copies_land_when_they_are_waited_for() {
     }
     let bench = Bench::new();
     let (from, out) = (bench.floats(&[0.0; 512]), bench.floats(&[0.0; 512]));
-    let args = [Arg::At(&from, 0), Arg::At(&out, 0), Arg::U32(0), Arg::U32(1), Arg::U32(1)];
-    let message = bench.run("test_copy", [1; 3], 64, 2048, &args).unwrap_err();
+    let refused = |shift: usize, shared_bytes: usize| {
+        let args = [
+            Arg::At(&from, 0),
+            Arg::At(&out, 0),
+            Arg::U32(0),
+            Arg::U32(1),
+            Arg::U32(shift),
+        ];
+        bench
+            .run("test_copy", [1; 3], 64, shared_bytes, &args)
+            .unwrap_err()
+    };
+    let message = refused(1, 2048);
     assert!(message.contains("no multiple of 16"), "{message}");
-    let message = bench.run("test_copy", [1; 3], 64, 1024, &args).unwrap_err();
-    assert!(message.contains("shared memory"), "{message}");
+    let message = refused(0, 1024);
+    assert!(message.contains("16 bytes of shared memory"), "{message}");
 }
 
 #[test]
@@ -303,7 +332,11 @@ fn a_missing_barrier_shows_under_some_seed() {
                 Arg::U32(with_barrier),
             ];
             bench.run("test_turn", [1; 3], 128, 512, &args).unwrap();
-            right += usize::from(read(&out).into_iter().eq((0..128).map(|i| (i + step as u32) % 128)));
+            right += usize::from(
+                read(&out)
+                    .into_iter()
+                    .eq((0..128).map(|i| (i + step as u32) % 128)),
+            );
         }
         assert_eq!(right == 8, with_barrier == 1, "step {step}: {right} of 8");
     }
@@ -314,24 +347,53 @@ fn threads_that_never_come_are_named() {
     let bench = Bench::new();
     let out = bench.words(&[0; 128]);
     let expected = [
-        (0, "the warp has parted: it calls __shfl_xor_sync at", "thread 40 has returned"),
-        (1, "the warp has parted: it calls __shfl_xor_sync at", "waits in __shfl_xor_sync at"),
-        (2, "not all threads reach the __syncthreads at", "has returned"),
-        (3, "the warp has parted: it calls __shfl_xor_sync at", "waits in __syncthreads at"),
+        (
+            0,
+            "the warp has parted: it calls __shfl_xor_sync at",
+            "thread 40 has returned",
+        ),
+        (
+            1,
+            "the warp has parted: it calls __shfl_xor_sync at",
+            "waits in __shfl_xor_sync at",
+        ),
+        (
+            2,
+            "not all threads reach the __syncthreads at",
+            "has returned",
+        ),
+        (
+            3,
+            "the warp has parted: it calls __shfl_xor_sync at",
+            "waits in __syncthreads at",
+        ),
         (4, "names the lanes 0000ffff", "all 32"),
     ];
     for seed in 1..5 {
         bench.emulator.set_seed(seed);
         for (way, what, whom) in expected {
             let args = [Arg::At(&out, 0), Arg::U32(way)];
-            let message = bench.run("test_wrong", [2, 1, 1], 64, 0, &args).unwrap_err();
+            let message = bench
+                .run("test_wrong", [2, 1, 1], 64, 0, &args)
+                .unwrap_err();
             let place = "kernel test_wrong, block (1, 0, 0), thread ";
             assert!(message.starts_with(place), "{message}");
-            assert!(message.contains(what) && message.contains(whom), "{message}");
+            assert!(
+                message.contains(what) && message.contains(whom),
+                "{message}"
+            );
             assert!(message.contains("tests.cu:"), "{message}");
         }
         // The emulator is as good as new.
-        bench.run("test_wrong", [2, 1, 1], 64, 0, &[Arg::At(&out, 0), Arg::U32(9)]).unwrap();
+        bench
+            .run(
+                "test_wrong",
+                [2, 1, 1],
+                64,
+                0,
+                &[Arg::At(&out, 0), Arg::U32(9)],
+            )
+            .unwrap();
         assert_eq!(read(&out), [1f32.to_bits(); 128]);
     }
 }
@@ -341,7 +403,13 @@ fn writes_beside_memory_are_noticed() {
     let bench = Bench::new();
     let out = bench.words(&[0; 10]);
     let write = |at: usize, shared_at: usize| {
-        bench.run("test_write", [1; 3], 32, 8, &[Arg::At(&out, 0), Arg::U32(at), Arg::U32(shared_at)])
+        bench.run(
+            "test_write",
+            [1; 3],
+            32,
+            8,
+            &[Arg::At(&out, 0), Arg::U32(at), Arg::U32(shared_at)],
+        )
     };
     write(9, 1).unwrap();
     assert_eq!(
@@ -363,17 +431,43 @@ fn launches_that_no_gpu_would_take_are_refused() {
     let out = bench.words(&[0; 64]);
     let args = [Arg::At(&out, 0)];
     let refused = |kernel, blocks, threads, shared_bytes, args: &[Arg<'_>]| {
-        bench.run(kernel, blocks, threads, shared_bytes, args).unwrap_err()
+        bench
+            .run(kernel, blocks, threads, shared_bytes, args)
+            .unwrap_err()
     };
     let messages = [
-        (refused("test_nothing", [1; 3], 32, 0, &args), "there is no kernel test_nothing"),
-        (refused("test_indices", [1; 3], 32, 0, &[]), "takes \"p\", but was given \"\""),
-        (refused("test_indices", [1; 3], 32, 0, &[Arg::U32(1)]), "takes \"p\", but was given \"u\""),
-        (refused("test_indices", [1; 3], 48, 0, &args), "a multiple of 32, but 48 were asked for"),
-        (refused("test_indices", [1; 3], 0, 0, &args), "but 0 were asked for"),
-        (refused("test_indices", [1; 3], 1056, 0, &args), "but 1056 were asked for"),
-        (refused("test_indices", [1; 3], 32, 232_449, &args), "but 232449 were asked for"),
-        (refused("test_indices", [1, 65_536, 1], 32, 0, &args), "(1, 65536, 1) blocks"),
+        (
+            refused("test_nothing", [1; 3], 32, 0, &args),
+            "there is no kernel test_nothing",
+        ),
+        (
+            refused("test_indices", [1; 3], 32, 0, &[]),
+            "takes \"p\", but was given \"\"",
+        ),
+        (
+            refused("test_indices", [1; 3], 32, 0, &[Arg::U32(1)]),
+            "takes \"p\", but was given \"u\"",
+        ),
+        (
+            refused("test_indices", [1; 3], 48, 0, &args),
+            "a multiple of 32, but 48 were asked for",
+        ),
+        (
+            refused("test_indices", [1; 3], 0, 0, &args),
+            "but 0 were asked for",
+        ),
+        (
+            refused("test_indices", [1; 3], 1056, 0, &args),
+            "but 1056 were asked for",
+        ),
+        (
+            refused("test_indices", [1; 3], 32, 232_449, &args),
+            "but 232449 were asked for",
+        ),
+        (
+            refused("test_indices", [1, 65_536, 1], 32, 0, &args),
+            "(1, 65536, 1) blocks",
+        ),
     ];
     for (message, expected) in messages {
         assert!(message.contains(expected), "{message}");
@@ -390,7 +484,10 @@ fn launches_that_no_gpu_would_take_are_refused() {
     #[allow(unsafe_code)]
     // SAFETY: refused before it runs.
     let message = said(unsafe { bench.gpu.launch(&launch) }.unwrap_err());
-    assert!(message.contains("points to no live allocation"), "{message}");
+    assert!(
+        message.contains("points to no live allocation"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -401,7 +498,11 @@ fn memory_is_counted_and_ends() {
     assert_eq!(gpu.memory().unwrap().free_bytes, 400);
     assert!(matches!(
         DeviceBytes::zeroed(&gpu, 401),
-        Err(TensorError::DeviceMemory { bytes: 401, free_bytes: 400, total_bytes: 1000 })
+        Err(TensorError::DeviceMemory {
+            bytes: 401,
+            free_bytes: 400,
+            total_bytes: 1000
+        })
     ));
     drop(first);
     DeviceBytes::zeroed(&gpu, 1000).unwrap();
@@ -416,7 +517,10 @@ fn what_was_recorded_runs_whenever_it_is_asked_to() {
     bench.gpu.begin_capture().unwrap();
     bench.run("test_atomics", [1; 3], 32, 0, &args).unwrap();
     copied.copy_from(0, &counts, 0, 8).unwrap();
-    assert!(copied.download(0, &mut [0; 8]).is_err(), "a recording cannot wait");
+    assert!(
+        copied.download(0, &mut [0; 8]).is_err(),
+        "a recording cannot wait"
+    );
     assert!(DeviceBytes::zeroed(&bench.gpu, 1).is_err());
     let graph = bench.gpu.end_capture().unwrap();
     assert_eq!(read(&counts), [0, 0]);
@@ -435,7 +539,15 @@ fn what_was_recorded_runs_whenever_it_is_asked_to() {
 fn a_fault_comes_when_it_was_ordered_and_once() {
     let bench = Bench::new();
     let counts = bench.words(&[0; 1]);
-    let run = || bench.run("test_atomics", [1; 3], 32, 0, &[Arg::At(&counts, 0), Arg::U32(1)]);
+    let run = || {
+        bench.run(
+            "test_atomics",
+            [1; 3],
+            32,
+            0,
+            &[Arg::At(&counts, 0), Arg::U32(1)],
+        )
+    };
     bench.emulator.fail_launch_after(2);
     run().unwrap();
     assert_eq!(run().unwrap_err(), "this launch was chosen to fail");
@@ -449,20 +561,29 @@ fn a_product_is_that_of_its_rows_and_columns() {
     for m in 1..=3usize {
         let (n, k) = (5, 24);
         let number = |at: usize| bf16::from_f32(((at * 7919 % 64) as f32 - 32.0) / 16.0);
-        let matrix = |len: usize, from: usize| -> Vec<bf16> { (from..from + len).map(number).collect() };
+        let matrix =
+            |len: usize, from: usize| -> Vec<bf16> { (from..from + len).map(number).collect() };
         let (x, w) = (matrix(m * k, 0), matrix(n * k, 1000));
         let there = |numbers: &[bf16]| {
             let mut memory = DeviceBytes::zeroed(&bench.gpu, numbers.len() * 2).unwrap();
-            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_bits().to_ne_bytes()).collect();
+            let bytes: Vec<u8> = numbers
+                .iter()
+                .flat_map(|x| x.to_bits().to_ne_bytes())
+                .collect();
             memory.upload(0, &bytes).unwrap();
             memory
         };
         let (x_there, w_there, mut out) = (there(&x), there(&w), bench.floats(&vec![0.0; m * n]));
-        bench.queue.multiply((&x_there, 0), &w_there, &mut out, [m, n, k]).unwrap();
+        bench
+            .queue
+            .multiply((&x_there, 0), &w_there, &mut out, [m, n, k])
+            .unwrap();
         for (at, sum) in read_floats(&out).into_iter().enumerate() {
             let (row, col) = (at / n, at % n);
             // Sixteenths and few of them: every order gives the same sum.
-            let exact: f32 = (0..k).map(|i| x[row * k + i].to_f32() * w[col * k + i].to_f32()).sum();
+            let exact: f32 = (0..k)
+                .map(|i| x[row * k + i].to_f32() * w[col * k + i].to_f32())
+                .sum();
             assert_eq!(sum, exact);
         }
         let beside = MatrixProduct {

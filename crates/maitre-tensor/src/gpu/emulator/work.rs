@@ -95,7 +95,10 @@ fn multiply(product: &MatrixProduct, heap: &mut Heap) -> Result<(), String> {
         }
         // What a vendor's library asks of its fastest kernels.
         if address.0 % 16 != 0 {
-            return Err(format!("{name} begins at {:#x}, no multiple of 16", address.0));
+            return Err(format!(
+                "{name} begins at {:#x}, no multiple of 16",
+                address.0
+            ));
         }
     }
     if k == 0 {

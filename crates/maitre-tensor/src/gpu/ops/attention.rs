@@ -1,11 +1,331 @@
-//! Attention over the paged cache.
+//! Attention over the paged cache: how it is cut into blocks of threads.
+//!
+//! ```text
+//! item    up to 16, 64 (or for f32 4) rows of a span, a row being a token and one of the query heads that
+//!         share a key head
+//! grid    items x key heads x parts of the contexts
+//! ```
+//!
+//! Spans of few rows and spans of many have launches of their own, with one warp per block and with four that
+//! share what they load. Where that leaves multiprocessors without work, contexts are cut too, at the fixed
+//! boundaries of chunks, and a second kernel merges what the chunks left behind. No result depends on it.
 
-use super::Device;
-use crate::{Attention, TensorError};
+use super::{Device, Operands, at};
+use crate::backend::attention::{check_cache, check_heads, check_spans};
+use crate::backend::check::Check;
+use crate::gpu::device::DeviceTurn;
+use crate::gpu::{Arg, DeviceBytes, Grid, GpuInfo};
+use crate::{Attention, KvFormat, Span, TensorError};
+
+/// Positions per chunk, as in `cuda/attention.cuh`.
+const CHUNK: usize = 256;
+
+/// Positions per tile, and how many tiles a block holds in shared memory.
+const TILE: usize = 32;
+const STAGES: usize = 2;
+
+/// Spans of more rows are shared by the warps of wide blocks. Narrow ones load a span's keys and values once
+/// for each 16 rows.
+const MOST_NARROW_ROWS: usize = 32;
+
+/// Blocks per multiprocessor that contexts are cut for: what hides the latency of memory.
+const BLOCKS_PER_MULTIPROCESSOR: usize = 4;
+
+/// Bytes that the chunks of cut contexts may leave behind: one sequence of 128 Ki positions and 8 key heads of
+/// 128 elements takes half. Steps that would leave more do not cut contexts.
+const MOST_RECORDED: usize = 64 << 20;
+
+/// Threads of the kernel that merges.
+const MERGE_THREADS: usize = 128;
+
+/// One kernel of `cuda/attention*.cu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kernel {
+    name: &'static str,
+    /// Rows per item.
+    rows: usize,
+    threads: usize,
+    shared_bytes: usize,
+    /// Numbers of a row in what a chunk leaves behind.
+    dim: usize,
+}
 
 impl Device {
     /// [`Backend::paged_attention`](crate::Backend::paged_attention).
-    pub(crate) fn paged_attention(&self, _args: Attention<'_>) -> Result<(), TensorError> {
-        Err(super::missing("paged_attention"))
+    pub(crate) fn paged_attention(&self, args: Attention<'_>) -> Result<(), TensorError> {
+        const NAME: &str = "paged_attention";
+        let (check, operands) = (Check(NAME), Operands(NAME));
+        check_heads(check, args.heads, args.kv_heads, args.head_dim)?;
+        check.rule(args.window != Some(0), "window", "above 0", 0)?;
+        let rows = check_spans(check, &args)?;
+        check_cache(check, &args)?;
+        let cells = args.cache.size_in_bytes() / 16;
+        let expected = "a cache of less than 64 GiB per layer";
+        check.rule(u32::try_from(cells).is_ok(), "cache", expected, cells * 16)?;
+        let width = args.heads * args.head_dim;
+        let q = operands.matrix("q", args.q, rows, width)?;
+        let cache = args.cache.memory().device(NAME, "cache")?;
+        let out = operands.matrix_mut("out", args.out, rows, width)?;
+        let kernels = Kernel::of(args.cache.format(), args.head_dim, self.info())?;
+
+        let mut turn = self.turn();
+        let context_bound = turn.context_bound(args.spans);
+        let step = Step {
+            group: args.heads / args.kv_heads,
+            kv_heads: args.kv_heads,
+            context_bound,
+            window: args.window.unwrap_or(usize::MAX),
+        };
+        let launches: Vec<_> = classes(kernels, step.group, args.spans)
+            .map(|class| class.plan(&step, args.spans, self.info()))
+            .filter(|launch| launch.items > 0)
+            .collect();
+        if launches.is_empty() {
+            return Ok(());
+        }
+        if launches.iter().any(|launch| launch.parts > 1) {
+            turn.reserve_scratch(MOST_RECORDED)?;
+        }
+        let lists = turn.spans(args.spans, args.tables)?;
+        let shared = Shared {
+            padded_dim: args.cache.padded_dim(),
+            factor: args.scale * std::f32::consts::LOG2_E,
+            window: step.window.min(u32::MAX as usize),
+            q,
+            cache,
+            lists,
+            heads: args.heads,
+            kv_heads: args.kv_heads,
+            head_dim: args.head_dim,
+            block_size: args.tables.block_size,
+            num_spans: args.spans.len(),
+        };
+        let mut launches = launches.iter();
+        launches.try_for_each(|launch| launch.queue(&turn, &shared, out))
+    }
+}
+
+impl Kernel {
+    /// The kernels for spans of few rows and of many. The second is the first where there is no other.
+    fn of(format: KvFormat, head_dim: usize, info: &GpuInfo) -> Result<[Self; 2], TensorError> {
+        let dims = [32, 64, 96, 128, 256];
+        let Some(at) = dims.iter().position(|&dim| head_dim <= dim) else {
+            return Err(TensorError::NotOnGpu {
+                operator: "paged_attention",
+                found: format!("a head of {head_dim} elements"),
+                instead: "heads of at most 256 elements, or the processor".to_owned(),
+            });
+        };
+        let names = match format {
+            KvFormat::F32 => {
+                let kernel = Self {
+                    name: "attention_f32",
+                    rows: 4,
+                    threads: 128,
+                    shared_bytes: 4 * head_dim * size_of::<f32>(),
+                    dim: head_dim,
+                };
+                return Ok([kernel; 2]);
+            }
+            KvFormat::Bf16 => [
+                ["attention_bf16_32_narrow", "attention_bf16_32_wide"],
+                ["attention_bf16_64_narrow", "attention_bf16_64_wide"],
+                ["attention_bf16_96_narrow", "attention_bf16_96_wide"],
+                ["attention_bf16_128_narrow", "attention_bf16_128_wide"],
+                ["attention_bf16_256_narrow", "attention_bf16_256_wide"],
+            ],
+            KvFormat::Int8 => [
+                ["attention_int8_32_narrow", "attention_int8_32_wide"],
+                ["attention_int8_64_narrow", "attention_int8_64_wide"],
+                ["attention_int8_96_narrow", "attention_int8_96_wide"],
+                ["attention_int8_128_narrow", "attention_int8_128_wide"],
+                ["attention_int8_256_narrow", "attention_int8_256_wide"],
+            ],
+        };
+        let kernel = |wide: usize| {
+            let warps = if wide == 1 { 4 } else { 1 };
+            Self {
+                name: names[at][wide],
+                rows: 16 * warps,
+                threads: 32 * warps,
+                shared_bytes: shared_bytes(format, dims[at], warps),
+                dim: dims[at],
+            }
+        };
+        let [narrow, wide] = [kernel(0), kernel(1)];
+        let most = info.shared_bytes_per_block as usize;
+        Ok([narrow, if wide.shared_bytes <= most { wide } else { narrow }])
+    }
+}
+
+/// Shared memory of `attention_<format>_<dim>`: stages, what each warp knows, and queries too large for
+/// registers.
+fn shared_bytes(format: KvFormat, dim: usize, warps: usize) -> usize {
+    let (row, scales) = match format {
+        KvFormat::Int8 => (dim, 2 * size_of::<f32>()),
+        _ => (2 * dim, 0),
+    };
+    let stage = TILE * (2 * (row + 16) + scales);
+    let known = 16 * dim * size_of::<f32>();
+    let queries = if dim > 128 { 16 * (2 * dim + 16) } else { 0 };
+    STAGES * stage + warps * (known + queries)
+}
+
+/// What is to be computed, as far as plans depend on it.
+struct Step {
+    group: usize,
+    kv_heads: usize,
+    context_bound: usize,
+    window: usize,
+}
+
+/// The spans that one kernel serves.
+struct Class {
+    kernel: Kernel,
+    /// Spans of more rows,
+    above_rows: usize,
+    /// and of at most these.
+    most_rows: usize,
+}
+
+/// The classes of spans, each with its kernel.
+fn classes(
+    [narrow, wide]: [Kernel; 2],
+    group: usize,
+    spans: &[Span],
+) -> impl Iterator<Item = Class> {
+    let any_wide = spans.iter().any(|it| it.num_tokens * group > MOST_NARROW_ROWS);
+    let border = if any_wide && narrow != wide {
+        MOST_NARROW_ROWS
+    } else {
+        u32::MAX as usize
+    };
+    let classes = [(narrow, 0, border), (wide, border, u32::MAX as usize)];
+    let classes = classes.into_iter().filter(|(_, above, most)| above < most);
+    classes.map(|(kernel, above_rows, most_rows)| Class {
+        kernel,
+        above_rows,
+        most_rows,
+    })
+}
+
+impl Class {
+    fn plan(self, step: &Step, spans: &[Span], info: &GpuInfo) -> Launch {
+        let rows = |span: &Span| span.num_tokens * step.group;
+        let mine = |rows: usize| self.above_rows < rows && rows <= self.most_rows;
+        let items = |span: &Span| {
+            let rows = rows(span);
+            if mine(rows) { rows.div_ceil(self.kernel.rows) } else { 0 }
+        };
+        let (all, most) = spans.iter().map(items).fold((0, 0), |(all, most), items| {
+            (all + items, most.max(items))
+        });
+        // Spans much alike are found without counting.
+        let alike = spans.len() * most <= 2 * all && spans.iter().all(|span| {
+            span.num_tokens == 0 || mine(rows(span))
+        });
+        let (items, per_span) = if alike { (spans.len() * most, most) } else { (all, 0) };
+        let chunks = step.most_chunks(spans.iter().filter(|span| mine(rows(span))));
+        let blocks = items * step.kv_heads;
+        let wanted = info.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
+        let record = self.kernel.rows * (self.kernel.dim + 2) * size_of::<f32>();
+        let recorded = blocks.saturating_mul(chunks).saturating_mul(record);
+        let parts = if recorded <= MOST_RECORDED {
+            chunks.min(wanted / blocks.max(1)).max(1)
+        } else {
+            1
+        };
+        Launch {
+            class: self,
+            items,
+            per_span,
+            chunks,
+            parts,
+        }
+    }
+}
+
+impl Step {
+    /// The most chunks that the rows of a span see.
+    fn most_chunks<'s>(&self, spans: impl Iterator<Item = &'s Span>) -> usize {
+        let tokens = spans.map(|span| span.num_tokens).max().unwrap_or(0);
+        let all = self.context_bound.div_ceil(CHUNK);
+        // Where the window begins within a chunk, one more.
+        let seen = self.window.saturating_add(tokens).div_ceil(CHUNK) + 1;
+        all.min(seen)
+    }
+}
+
+/// What the launches of a step share.
+struct Shared<'a> {
+    q: &'a DeviceBytes,
+    cache: &'a DeviceBytes,
+    lists: [usize; 2],
+    num_spans: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    padded_dim: usize,
+    block_size: usize,
+    window: usize,
+    factor: f32,
+}
+
+/// A class of spans and how its work is cut up.
+struct Launch {
+    class: Class,
+    items: usize,
+    /// Items per span of a launch that counts all spans, or 0.
+    per_span: usize,
+    /// The most chunks of an item.
+    chunks: usize,
+    /// Parts of each context: 1 if it is walked by one block.
+    parts: usize,
+}
+
+impl Launch {
+    fn queue(
+        &self,
+        turn: &DeviceTurn<'_>,
+        shared: &Shared<'_>,
+        out: &mut DeviceBytes,
+    ) -> Result<(), TensorError> {
+        let kernel = self.class.kernel;
+        let is_split = self.parts > 1;
+        let mut args = vec![
+            at(shared.q),
+            at(shared.cache),
+            turn.list_arg(shared.lists[0]),
+            turn.list_arg(shared.lists[1]),
+            at(out),
+            if is_split { at(turn.scratch()) } else { Arg::Nothing },
+            Arg::U32(self.chunks),
+            Arg::U32(shared.num_spans),
+            Arg::U32(self.per_span),
+            Arg::U32(self.class.above_rows),
+            Arg::U32(self.class.most_rows),
+            Arg::U32(shared.heads),
+            Arg::U32(shared.kv_heads),
+            Arg::U32(shared.head_dim),
+            Arg::U32(shared.padded_dim),
+            Arg::U32(shared.block_size),
+            Arg::U32(shared.window),
+            Arg::F32(shared.factor),
+        ];
+        let grid = Grid {
+            blocks: [self.items, shared.kv_heads, self.parts],
+            threads: kernel.threads,
+            shared_bytes: kernel.shared_bytes,
+        };
+        turn.queue().launch(kernel.name, grid, &args)?;
+        if !is_split {
+            return Ok(());
+        }
+        args.extend([Arg::U32(kernel.rows), Arg::U32(kernel.dim)]);
+        let grid = Grid {
+            blocks: [self.items, shared.kv_heads, 1],
+            ..Grid::of(1, MERGE_THREADS)
+        };
+        turn.queue().launch("attention_merge", grid, &args)
     }
 }

@@ -6,6 +6,7 @@ mod copies;
 pub(crate) mod linear;
 mod rope;
 mod rows;
+mod sampling;
 
 use super::{Arg, Device, DeviceBytes};
 use crate::{Buffer, DType, LinearInput, TensorError};

@@ -1,11 +1,12 @@
 //! The operators whose output rows are made from single input rows.
 
 use super::{Device, Operands, at};
+use crate::backend::check::Check;
 use crate::gpu::{Arg, Grid};
 use crate::{Buffer, InputFormat, LinearInput, TensorError};
 
-/// Threads per row of a normalisation: a row of 4,096 numbers is 16 per thread.
-const NORM_THREADS: usize = 256;
+/// Threads per row of operators that only copy.
+const COPY_THREADS: usize = 256;
 
 impl Device {
     /// [`Backend::rms_norm`](crate::Backend::rms_norm).
@@ -43,6 +44,7 @@ impl Device {
         rows: usize,
     ) -> Result<(), TensorError> {
         let dim = weight.len();
+        Check(operands.0).rule(dim > 0, "weight", "at least 1 element", "empty")?;
         let weight = operands.vector("weight", weight, dim)?;
         let x = operands.matrix("x", x, rows, dim)?;
         let delta = delta.map(|delta| operands.matrix("delta", delta, rows, dim));
@@ -52,9 +54,10 @@ impl Device {
             _ => ("rms_norm_bf16", out.shape().words * 2),
         };
         let out = operands.input_mut("out", out, dim, rows)?;
+        let threads = norm_threads(dim);
         let grid = Grid {
-            shared_bytes: NORM_THREADS / 32 * size_of::<f32>(),
-            ..Grid::of(rows, NORM_THREADS)
+            shared_bytes: threads / 32 * size_of::<f32>(),
+            ..Grid::of(rows, threads)
         };
         let args = [
             at(x),
@@ -67,27 +70,52 @@ impl Device {
         ];
         self.turn().queue().launch(kernel, grid, &args)
     }
-}
 
-impl Device {
     /// [`Backend::gather_rows`](crate::Backend::gather_rows).
     pub(crate) fn gather_rows(
         &self,
-        _x: &Buffer,
-        _dim: usize,
-        _rows: &[u32],
-        _out: &mut Buffer,
+        x: &Buffer,
+        dim: usize,
+        rows: &[u32],
+        out: &mut Buffer,
     ) -> Result<(), TensorError> {
-        Err(super::missing("gather_rows"))
+        let (operands, check) = (Operands("gather_rows"), Check("gather_rows"));
+        check.rule(dim > 0, "dim", "above 0", dim)?;
+        let out = operands.matrix_mut("out", out, rows.len(), dim)?;
+        let x_rows = x.len() / dim;
+        let x = operands.matrix("x", x, x_rows, dim)?;
+        check.indices("rows", rows, x_rows)?;
+        let mut turn = self.turn();
+        let list = turn.list(rows)?;
+        let args = [at(x), turn.list_arg(list), at(out), Arg::U32(dim)];
+        let grid = Grid::of(rows.len(), COPY_THREADS);
+        turn.queue().launch("gather_rows", grid, &args)
     }
 
     /// [`Backend::encode`](crate::Backend::encode).
     pub(crate) fn encode(
         &self,
-        _x: &Buffer,
-        _out: &mut LinearInput,
-        _rows: usize,
+        x: &Buffer,
+        out: &mut LinearInput,
+        rows: usize,
     ) -> Result<(), TensorError> {
-        Err(super::missing("encode"))
+        let operands = Operands("encode");
+        let cols = out.cols();
+        Check("encode").rule(cols > 0, "out", "at least 1 column wide", "empty")?;
+        let x = operands.matrix("x", x, rows, cols)?;
+        let (kernel, stride) = match out.format() {
+            InputFormat::F32 => ("encode_f32", cols),
+            _ => ("encode_bf16", out.shape().words * 2),
+        };
+        let out = operands.input_mut("out", out, cols, rows)?;
+        let args = [at(x), at(out), Arg::U32(cols), Arg::U32(stride)];
+        let grid = Grid::of(rows, COPY_THREADS);
+        self.turn().queue().launch(kernel, grid, &args)
     }
+}
+
+/// Threads per row of a normalisation, eight numbers each as far as that goes. Their number orders the sum, so it
+/// depends on nothing but the length of the row.
+fn norm_threads(dim: usize) -> usize {
+    dim.div_ceil(8).next_multiple_of(32).min(1024)
 }

@@ -1,0 +1,138 @@
+//! The whole engine on the GPU's kernels, run by the emulator: the same answer in every crowd, with drafts and
+//! without, drawn where the logits are or sampled on the host; and nothing left behind.
+//!
+//! The model is the bundled draft: the emulator is some thousand times slower than the processor.
+
+use maitre_engine::{
+    DeviceName, Engine, EngineBuilder, FinishReason, GenerateRequest, ModelSource, Speculate,
+    StartError, WeightFormat,
+};
+
+use crate::bundled::{crowd, goldens, greedy};
+use crate::toy::{Answer, answer, idle};
+
+/// An engine on the emulator; `None` after saying that there is no emulator.
+fn engine(build: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Option<Engine> {
+    let model = &maitre_bundled::DRAFT;
+    let builder = Engine::builder(ModelSource::Memory {
+        name: model.name,
+        files: model.files,
+    })
+    .device(DeviceName::Emulator)
+    .threads(Some(1))
+    .max_model_len(Some(96))
+    .max_seqs(4)
+    .max_batched_tokens(32)
+    .speculate(Speculate::Off);
+    match build(builder).build() {
+        Ok(engine) => Some(engine),
+        Err(StartError::Setting {
+            setting, expected, ..
+        }) if setting == "--device" => {
+            println!("skipped: {expected}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Greedy, drawn on the device in three ways, and with what only the host samples.
+fn requests() -> Vec<GenerateRequest> {
+    let goldens = goldens();
+    let requests = goldens.iter().take(6).enumerate();
+    requests
+        .map(|(of, golden)| {
+            let mut request = greedy(golden);
+            request.output.logprobs = None;
+            request.stopping.max_tokens = Some(9);
+            if of > 0 {
+                request.sampling.temperature = Some(0.9);
+                request.sampling.seed = Some(of as u64);
+            }
+            match of {
+                2 => request.sampling.top_p = Some(0.9),
+                3 => (request.sampling.top_k, request.sampling.min_p) = (Some(20), Some(0.02)),
+                4 => request.sampling.frequency_penalty = Some(0.5),
+                5 => request.output.logprobs = Some(2),
+                _ => (),
+            }
+            request
+        })
+        .collect()
+}
+
+async fn alone(engine: &Engine, requests: &[GenerateRequest]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for request in requests {
+        let generation = engine.generate(request.clone()).await.unwrap();
+        answers.push(answer(generation).await.unwrap());
+    }
+    answers
+}
+
+#[tokio::test]
+async fn answers_are_the_same_bits_in_any_company() {
+    let Some(engine) = engine(|builder| builder) else {
+        return;
+    };
+    assert_eq!(engine.info().device, "emulator");
+    let requests = requests();
+    let expected = alone(&engine, &requests).await;
+    idle(&engine).await;
+    let found = crowd(&engine, requests).await;
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.token_ids, expected.token_ids);
+        assert_eq!(found.text, expected.text);
+    }
+    idle(&engine).await;
+}
+
+/// In f32 the GPU's kernels and the processor's round apart, but not so far that a token changes.
+#[tokio::test]
+async fn answers_are_those_of_the_processor() {
+    let f32s = |builder: EngineBuilder| builder.dtype(Some(WeightFormat::F32));
+    let Some(gpu) = engine(f32s) else { return };
+    let cpu = engine(|builder| f32s(builder).device(DeviceName::Cpu)).unwrap();
+    let requests = requests();
+    let expected = alone(&cpu, &requests).await;
+    let found = alone(&gpu, &requests).await;
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.token_ids, expected.token_ids);
+        assert_eq!(found.reason, expected.reason);
+    }
+}
+
+#[tokio::test]
+async fn drafts_change_no_answer() {
+    let plain = engine(|builder| builder);
+    let drafted = engine(|builder| builder.speculate(Speculate::Suffix).draft_tokens(3));
+    let (Some(plain), Some(drafted)) = (plain, drafted) else {
+        return;
+    };
+    let requests = requests();
+    let expected = alone(&plain, &requests).await;
+    let found = crowd(&drafted, requests).await;
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.token_ids, expected.token_ids);
+    }
+    idle(&drafted).await;
+}
+
+#[tokio::test]
+async fn what_is_cancelled_leaves_nothing_behind() {
+    let Some(engine) = engine(|builder| builder) else {
+        return;
+    };
+    for round in 0..3 {
+        for mut request in requests() {
+            request.stopping.max_tokens = Some(40);
+            let generation = engine.generate(request).await.unwrap();
+            drop(generation);
+        }
+        let finished = crowd(&engine, requests()[..2].to_vec()).await;
+        for answer in finished {
+            assert_eq!(answer.reason, FinishReason::Length, "round {round}");
+        }
+        idle(&engine).await;
+    }
+}

@@ -1,0 +1,87 @@
+//! The choice of tokens where their logits are.
+
+use std::fmt::Display;
+
+use super::Backend;
+use super::check::Check;
+use crate::portable::sampling::sample;
+use crate::sampling::MOST_CHOOSABLE;
+use crate::tiles::RowBlocks;
+use crate::{SampleRow, SampleRows, TensorError};
+
+impl Backend {
+    /// Chooses a token for each row of logits and tells how probable it was ([`SampleRow`]), so that of a GPU's
+    /// logits nothing else need be read. Waits for the result.
+    ///
+    /// Both devices weigh probabilities in the same fixed point, and their logarithms agree to the last bit or
+    /// nearly; so the tokens are the same but for scores that are equal to seven digits, log-probabilities within
+    /// 10⁻⁶.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`]; what [`SampleRow`] says of its numbers must hold.
+    pub fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError> {
+        let check = Check("sample_rows");
+        check_requests(check, &args)?;
+        if let Some(device) = self.device() {
+            self.inner.heartbeat.beat();
+            return device.sample_rows(args);
+        }
+        let (rows, vocab) = (args.rows, args.vocab);
+        let logits = check.matrix("logits", args.logits, rows.len(), vocab)?;
+        let blocks = RowBlocks::new(args.out, 1, 1);
+        self.for_each_tile("sample_rows", blocks, |block, _| {
+            let row = &logits[block.first * vocab..][..args.choosable];
+            let outcome = rows[block.first].map(|request| sample(row, &request));
+            block.data.fill(outcome.unwrap_or_default());
+        })
+    }
+}
+
+fn check_requests(check: Check, args: &SampleRows<'_>) -> Result<(), TensorError> {
+    let (vocab, count) = (args.vocab, args.rows.len());
+    check.rule(vocab > 0, "vocab", "above 0", vocab)?;
+    let most = vocab.min(MOST_CHOOSABLE);
+    let expected = format_args!("at most {most}");
+    check.rule(args.choosable <= most, "choosable", expected, args.choosable)?;
+    let expected = format_args!("as many as `rows` ({count})");
+    check.rule(args.out.len() == count, "out", expected, args.out.len())?;
+    for request in args.rows.iter().flatten() {
+        check_request(check, request)?;
+    }
+    Ok(())
+}
+
+fn check_request(check: Check, request: &SampleRow) -> Result<(), TensorError> {
+    let SampleRow {
+        temperature,
+        top_p,
+        min_p,
+        ..
+    } = *request;
+    let rules: [(bool, &str, &dyn Display, f32); 3] = [
+        (
+            temperature.is_finite() && temperature >= 0.0,
+            "rows.temperature",
+            &"finite and at least 0",
+            temperature,
+        ),
+        (
+            top_p > 0.0 && top_p <= 1.0,
+            "rows.top_p",
+            &"above 0 and at most 1",
+            top_p,
+        ),
+        (
+            (0.0..=1.0).contains(&min_p),
+            "rows.min_p",
+            &"from 0 to 1",
+            min_p,
+        ),
+    ];
+    rules
+        .into_iter()
+        .try_for_each(|(holds, argument, expected, actual)| {
+            check.rule(holds, argument, expected, actual)
+        })
+}

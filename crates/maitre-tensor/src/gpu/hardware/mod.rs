@@ -1,0 +1,249 @@
+//! An NVIDIA GPU, through its driver.
+//!
+//! `cudarc` gives the driver's functions their Rust types and opens the libraries when the first GPU is asked
+//! for, so that one binary runs with and without a GPU. Its safe layer is not used: that ties memory to
+//! owners that record events for each access, which a recorded sequence must not contain, while here one
+//! stream orders everything.
+//!
+//! ```text
+//! Context    the GPU's primary context, bound to the calling thread by every call
+//! Stream     the one queue; a mutex keeps what several threads put into it apart
+//! Kernels    what nvcc made of cuda/*.cu          Products   cuBLASLt
+//! Staging    pinned memory for copies             Graphs     recorded sequences
+//! ```
+#![allow(unsafe_code)]
+
+mod context;
+mod cublas;
+mod failure;
+mod graph;
+mod kernels;
+mod product;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{DriverError, result};
+
+use self::context::{Context, Stream};
+use self::failure::{During, describe, failed};
+use self::graph::Graphs;
+use self::kernels::Kernels;
+use self::product::Products;
+use self::staging::Staging;
+use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct};
+use crate::TensorError;
+
+/// A GPU that is ready to run.
+pub(crate) struct Hardware {
+    info: GpuInfo,
+    // Dropped from here on down, the context last.
+    state: Mutex<State>,
+    stream: Stream,
+    context: Context,
+}
+
+/// What one thread at a time uses.
+struct State {
+    graphs: Graphs,
+    staging: Staging,
+    products: Products,
+    kernels: Kernels,
+}
+
+// SAFETY: the driver's handles may be used by any thread in whose context they are (CUDA programming guide,
+// "Driver API"), which `enter` sees to; what is changed lies behind the mutex. `stream` and `context` are
+// only read.
+unsafe impl Send for Hardware {}
+// SAFETY: as above.
+unsafe impl Sync for Hardware {}
+
+impl Hardware {
+    /// Opens GPU `ordinal`, counted from 0 among those that CUDA_VISIBLE_DEVICES shows.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`] if a library, the GPU, or what it must be able to do is missing; the message
+    /// says which, and what to do.
+    pub(crate) fn open(ordinal: usize) -> Result<Self, TensorError> {
+        let (context, info) = Context::open(ordinal)?;
+        let stream = Stream::new()?;
+        let state = State {
+            graphs: Graphs::default(),
+            kernels: Kernels::load(&info)?,
+            products: Products::open()?,
+            staging: Staging::new()?,
+        };
+        Ok(Self {
+            info,
+            state: Mutex::new(state),
+            stream,
+            context,
+        })
+    }
+
+    /// The device, for this thread alone. A thread that panicked left nothing half done that matters here:
+    /// the driver's own state is the driver's.
+    fn enter(&self) -> Result<MutexGuard<'_, State>, TensorError> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.context.bind()?;
+        Ok(state)
+    }
+
+    /// Says how much was asked for and how much there is, if that is what is wrong.
+    fn explain(&self, bytes: usize, error: DriverError) -> TensorError {
+        if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            return failed("allocate", describe(error));
+        }
+        let there = match self.memory() {
+            Ok(memory) => format!("{} of {} are free", memory.free_bytes, memory.total_bytes),
+            Err(_) => "how many are free is not known".into(),
+        };
+        failed(
+            "allocate",
+            format!(
+                "out of memory: {bytes} bytes were asked for, {there}; use smaller weights (--dtype), a \
+                 smaller KV cache (--kv-cache-bytes), or end what else runs on {}",
+                self.info.name
+            ),
+        )
+    }
+
+    /// Waits, then frees: the memory may be in use by what is queued.
+    ///
+    /// # Safety
+    /// `address` was allocated here and is not used again. The context is current.
+    unsafe fn release(&self, address: u64) {
+        // What went wrong in the queue is told by the next call that can fail; the memory is free even so.
+        let _ = self.stream.wait("free");
+        // SAFETY: the caller's promise.
+        let _ = unsafe { result::free_sync(address) };
+    }
+}
+
+impl Gpu for Hardware {
+    fn info(&self) -> &GpuInfo {
+        &self.info
+    }
+
+    fn memory(&self) -> Result<GpuMemory, TensorError> {
+        self.context.bind()?;
+        let (free, total) = result::mem_get_info().during("memory")?;
+        Ok(GpuMemory {
+            free_bytes: free as u64,
+            total_bytes: total as u64,
+        })
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address, TensorError> {
+        let state = self.enter()?;
+        state.graphs.refuse("allocate")?;
+        // SAFETY: a context is current. The driver aligns to 256 bytes at least.
+        let address =
+            unsafe { result::malloc_sync(bytes) }.map_err(|error| self.explain(bytes, error))?;
+        // SAFETY: just allocated, with so many bytes.
+        let zeroed = unsafe { result::memset_d8_async(address, 0, bytes, self.stream.raw()) }
+            .during("allocate");
+        if let Err(error) = zeroed {
+            // SAFETY: just allocated, and told to nobody.
+            unsafe { self.release(address) };
+            return Err(error);
+        }
+        Ok(Address(address))
+    }
+
+    unsafe fn free(&self, address: Address) {
+        // Without a context there is no memory either.
+        let Ok(mut state) = self.enter() else { return };
+        if !state.graphs.put_off_free(address.0) {
+            // SAFETY: the caller's promise; `enter` made the context current.
+            unsafe { self.release(address.0) };
+        }
+    }
+
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), TensorError> {
+        let mut state = self.enter()?;
+        state.graphs.refuse("upload")?;
+        // SAFETY: the caller's promise.
+        unsafe { state.staging.upload(&self.stream, to.0, bytes) }
+    }
+
+    unsafe fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), TensorError> {
+        let mut state = self.enter()?;
+        state.graphs.refuse("download")?;
+        // SAFETY: the caller's promise.
+        unsafe { state.staging.download(&self.stream, from.0, bytes) }
+    }
+
+    unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), TensorError> {
+        let _state = self.enter()?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.stream.raw()) }.during("copy")
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), TensorError> {
+        let mut state = self.enter()?;
+        // SAFETY: the caller's promise.
+        unsafe { state.kernels.launch(&self.stream, launch) }
+    }
+
+    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), TensorError> {
+        let mut state = self.enter()?;
+        // SAFETY: the caller's promise.
+        unsafe { state.products.multiply(&self.stream, product) }
+    }
+
+    fn begin_capture(&self) -> Result<(), TensorError> {
+        self.enter()?.graphs.begin(&self.stream)
+    }
+
+    fn end_capture(&self) -> Result<GraphId, TensorError> {
+        let mut state = self.enter()?;
+        let ended = state.graphs.end(&self.stream);
+        for address in state.graphs.take_unfreed() {
+            // SAFETY: whoever freed it while recording promised not to use it again.
+            unsafe { self.release(address) };
+        }
+        ended
+    }
+
+    unsafe fn replay(&self, graph: GraphId) -> Result<(), TensorError> {
+        let state = self.enter()?;
+        // SAFETY: the caller's promise.
+        unsafe { state.graphs.replay(graph, &self.stream) }
+    }
+
+    fn drop_graph(&self, graph: GraphId) {
+        if let Ok(mut state) = self.enter() {
+            state.graphs.forget(graph);
+        }
+    }
+
+    fn synchronize(&self) -> Result<(), TensorError> {
+        let state = self.enter()?;
+        state.graphs.refuse("synchronize")?;
+        self.stream.wait("synchronize")
+    }
+}
+
+impl Drop for Hardware {
+    fn drop(&mut self) {
+        // The fields are dropped after this: nothing of theirs may be in use by then, and dropping them needs
+        // the context.
+        if self.context.bind().is_ok() {
+            let _ = self.stream.wait("close");
+        }
+    }
+}
+
+impl fmt::Debug for Hardware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hardware").field(&self.info).finish()
+    }
+}
