@@ -1,5 +1,8 @@
 //! `cargo xtask lint`: what can be said about the code without running it.
 
+use std::env;
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::cargo::{cargo, finish};
@@ -47,4 +50,38 @@ pub(crate) fn add_phases(phases: &mut Phases) {
         ];
         finish(cargo(&flags).env("RUSTDOCFLAGS", "-D warnings"))
     });
+    phases.run("cuda", || {
+        if !has_nvcc() {
+            println!("skipped: no nvcc in $CUDA_HOME/bin, $CUDA_PATH/bin or PATH");
+            return Ok(());
+        }
+        let flags = [
+            "clippy",
+            "--locked",
+            "--package",
+            "maitre-tensor",
+            "--package",
+            "maitre",
+            "--features",
+            "cuda",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        finish(&mut cargo(&flags))
+    });
+}
+
+/// Whether the GPU's kernels can be compiled here; looks where the build does. No GPU is needed.
+fn has_nvcc() -> bool {
+    let homes = ["CUDA_HOME", "CUDA_PATH"]
+        .into_iter()
+        .filter_map(env::var_os)
+        .map(|home| PathBuf::from(home).join("bin"));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let name = format!("nvcc{}", env::consts::EXE_SUFFIX);
+    homes
+        .chain(env::split_paths(&path))
+        .any(|folder| folder.join(&name).is_file())
 }
