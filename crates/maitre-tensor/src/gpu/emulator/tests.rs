@@ -298,17 +298,22 @@ fn copies_land_when_they_are_waited_for() {
     }
     let bench = Bench::new();
     let (from, out) = (bench.floats(&[0.0; 512]), bench.floats(&[0.0; 512]));
-    let args = [
-        Arg::At(&from, 0),
-        Arg::At(&out, 0),
-        Arg::U32(0),
-        Arg::U32(1),
-        Arg::U32(1),
-    ];
-    let message = bench.run("test_copy", [1; 3], 64, 2048, &args).unwrap_err();
+    let refused = |shift: usize, shared_bytes: usize| {
+        let args = [
+            Arg::At(&from, 0),
+            Arg::At(&out, 0),
+            Arg::U32(0),
+            Arg::U32(1),
+            Arg::U32(shift),
+        ];
+        bench
+            .run("test_copy", [1; 3], 64, shared_bytes, &args)
+            .unwrap_err()
+    };
+    let message = refused(1, 2048);
     assert!(message.contains("no multiple of 16"), "{message}");
-    let message = bench.run("test_copy", [1; 3], 64, 1024, &args).unwrap_err();
-    assert!(message.contains("shared memory"), "{message}");
+    let message = refused(0, 1024);
+    assert!(message.contains("16 bytes of shared memory"), "{message}");
 }
 
 #[test]
