@@ -1,9 +1,12 @@
-//! Compiles the kernels of `cuda/*.cu`, if a feature asks for them.
+//! Compiles the kernels of `cuda/`, for GPUs and for the emulator, as far as features ask for them.
 #![allow(
     clippy::print_stdout,
     reason = "a build script talks to cargo on stdout"
 )]
 
+#[cfg(feature = "cuda-emulator")]
+#[path = "build/emulator.rs"]
+mod emulator;
 #[path = "build/fatbin.rs"]
 mod fatbin;
 
@@ -12,11 +15,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
-    let mut outcome = Ok(());
-    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
-        outcome = fatbin::compile();
-    }
-    match outcome {
+    println!("cargo::rerun-if-changed=cuda");
+    println!("cargo::rustc-check-cfg=cfg(emulator_built)");
+    match compile() {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             // A message to cargo is one line.
@@ -24,4 +25,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn compile() -> Result<(), String> {
+    #[cfg(feature = "cuda-emulator")]
+    emulator::build().map_err(|error| error.to_string())?;
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        fatbin::compile()?;
+    }
+    Ok(())
 }

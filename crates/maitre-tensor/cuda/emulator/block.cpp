@@ -23,8 +23,9 @@ Machine& Machine::get() {
 Machine::Machine()
     : threads_(new Thread[MAX_THREADS]), shared_(new unsigned char[MAX_SHARED_BYTES + 2 * SHARED_GUARD]) {
     if (const char* seed = std::getenv("MAITRE_EMULATOR_SEED")) {
-        seed_ = std::strtoull(seed, nullptr, 10);
+        default_seed_ = std::strtoull(seed, nullptr, 10);
     }
+    this->seed(0);
 }
 
 bool Machine::run(const char* name, const Kernel& kernel, void* const* args, Index grid, u32 threads,

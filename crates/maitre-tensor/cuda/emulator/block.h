@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "../device.cuh"
@@ -51,7 +50,7 @@ class Machine {
     bool run(const char* name, const Kernel& kernel, void* const* args, Index grid, u32 threads,
              u32 shared_bytes);
     const char* message() const { return message_; }
-    void seed(u64 seed) { seed_ = seed; }
+    void seed(u64 seed) { seed_ = seed == 0 ? default_seed_ : seed; }
 
     // What fibers call.
     void barrier(Site site);
@@ -104,6 +103,7 @@ class Machine {
     u32 returned_ = 0;
     bool newest_first_ = false;
 
+    u64 default_seed_ = 1;
     u64 seed_ = 1;
     u64 state_ = 1;
     bool failed_ = false;

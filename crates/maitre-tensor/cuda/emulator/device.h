@@ -82,8 +82,10 @@ struct Registered {
 
 }  // namespace emulator
 
+// As the default of a parameter: the line of the call. (With a type before it, GCC takes the line of the
+// declaration.)
 #define HERE \
-    emulator::Site { __builtin_FILE(), __builtin_LINE() }
+    { __builtin_FILE(), __builtin_LINE() }
 
 #define KERNEL extern "C" void
 #define EXPORT(name) static const emulator::Registered registered_##name(#name, name)

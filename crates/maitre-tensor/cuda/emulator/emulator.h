@@ -29,7 +29,7 @@ int emulator_launch(const char* kernel, const uint32_t grid[3], uint32_t threads
 const char* emulator_signature(const char* kernel);
 
 // Sets the order in which this thread's launches from now on run what no synchronisation orders: threads,
-// blocks, the landing of copies. Before, it is that of MAITRE_EMULATOR_SEED, or of 1.
+// blocks, the landing of copies. 0, as in the beginning: that of the environment's MAITRE_EMULATOR_SEED, or 1.
 void emulator_seed(uint64_t seed);
 
 // Memory with guard zones.

@@ -16,37 +16,41 @@ namespace {
 
 constexpr size_t GUARD = 256;
 
+struct Allocation {
+    size_t bytes;
+    // What the system gave.
+    void* memory;
+};
+
 }  // namespace
 
 struct emulator_heap {
-    // Bytes of each allocation, by its start.
-    std::map<unsigned char*, size_t> live;
+    std::map<unsigned char*, Allocation> live;
 };
 
 extern "C" emulator_heap* emulator_heap_new(void) { return new (std::nothrow) emulator_heap; }
 
 extern "C" void emulator_heap_drop(emulator_heap* heap) {
-    for (const auto& [start, bytes] : heap->live) {
-        std::free(start - GUARD);
+    for (const auto& [start, allocation] : heap->live) {
+        std::free(allocation.memory);
     }
     delete heap;
 }
 
 extern "C" void* emulator_allocate(emulator_heap* heap, size_t bytes) {
-    const size_t most = SIZE_MAX - 4 * GUARD;
-    if (bytes > most) {
+    if (bytes > SIZE_MAX - 3 * GUARD) {
         return nullptr;
     }
-    const size_t whole = (bytes + 2 * GUARD + GUARD - 1) / GUARD * GUARD;
-    auto* const memory = static_cast<unsigned char*>(std::aligned_alloc(GUARD, whole));
+    // Large allocations come zeroed from the system, and cost nothing where they are never touched.
+    void* const memory = std::calloc(bytes + 3 * GUARD, 1);
     if (memory == nullptr) {
         return nullptr;
     }
-    unsigned char* const start = memory + GUARD;
-    emulator::fill_with_poison(memory, GUARD);
-    std::memset(start, 0, bytes);
+    const auto first = reinterpret_cast<uintptr_t>(memory) + GUARD;
+    auto* const start = reinterpret_cast<unsigned char*>((first + GUARD - 1) / GUARD * GUARD);
+    emulator::fill_with_poison(start - GUARD, GUARD);
     emulator::fill_with_poison(start + bytes, GUARD);
-    heap->live.emplace(start, bytes);
+    heap->live.emplace(start, Allocation{bytes, memory});
     return start;
 }
 
@@ -55,9 +59,7 @@ extern "C" int emulator_free(emulator_heap* heap, void* start) {
     if (found == heap->live.end()) {
         return 1;
     }
-    // Whoever still reads it shall not find what was there.
-    emulator::fill_with_poison(found->first, found->second);
-    std::free(found->first - GUARD);
+    std::free(found->second.memory);
     heap->live.erase(found);
     return 0;
 }
@@ -68,14 +70,15 @@ extern "C" int emulator_holds(const emulator_heap* heap, const void* start, size
     if (after == heap->live.begin()) {
         return 0;
     }
-    const auto& [first, len] = *--after;
+    const auto& [first, allocation] = *--after;
     const size_t offset = static_cast<size_t>(byte - first);
-    return offset <= len && bytes <= len - offset;
+    return offset <= allocation.bytes && bytes <= allocation.bytes - offset;
 }
 
 extern "C" int emulator_check(emulator_heap* heap, char* message, size_t message_len) {
     int found = 0;
-    for (const auto& [start, bytes] : heap->live) {
+    for (const auto& [start, allocation] : heap->live) {
+        const size_t bytes = allocation.bytes;
         const size_t before = emulator::first_change(start - GUARD, GUARD);
         const size_t behind = emulator::first_change(start + bytes, GUARD);
         if (before == GUARD && behind == GUARD) {

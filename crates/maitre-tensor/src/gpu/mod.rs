@@ -30,12 +30,12 @@ mod weight;
 
 use std::fmt;
 
-pub use device::StepLists;
 pub(crate) use device::Device;
+pub use device::StepLists;
 pub(crate) use memory::DeviceBytes;
-pub(crate) use ops::linear::Epilogue;
 pub use name::DeviceName;
 pub use open::GpuOptions;
+pub(crate) use ops::linear::Epilogue;
 pub(crate) use queue::{Arg, Grid, Queue};
 
 use crate::TensorError;

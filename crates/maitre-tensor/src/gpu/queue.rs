@@ -94,8 +94,7 @@ impl Queue {
             operation: kernel,
             message: format!("{what} of {value} is beyond what a kernel can be told"),
         };
-        let narrow =
-            |what, value: usize| u32::try_from(value).map_err(|_| too_large(what, value));
+        let narrow = |what, value: usize| u32::try_from(value).map_err(|_| too_large(what, value));
         let mut raw = Vec::with_capacity(args.len());
         for arg in args {
             raw.push(match *arg {

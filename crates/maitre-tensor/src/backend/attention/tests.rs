@@ -85,7 +85,7 @@ impl Case {
             tables,
             block_size: self.block_size,
         };
-        Backend::with_kernels(threads, kernels)
+        Backend::with_kernels(threads, kernels, None)
             .unwrap()
             .paged_attention(Attention {
                 q: &Buffer::from_f32s(&q).unwrap(),
@@ -280,7 +280,7 @@ fn what_is_not_finite_stays_with_those_that_see_it() {
             }
             let mut out = Buffer::zeros(DType::F32, tokens * dim).unwrap();
             let (num_tokens, context_len) = (tokens, tokens);
-            Backend::with_kernels(2, kernels)
+            Backend::with_kernels(2, kernels, None)
                 .unwrap()
                 .paged_attention(Attention {
                     q: &Buffer::from_f32s(&noise(1_000, tokens * dim)).unwrap(),

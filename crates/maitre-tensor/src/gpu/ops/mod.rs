@@ -94,9 +94,8 @@ impl Operands {
         cols: usize,
     ) -> Result<(), TensorError> {
         let needed = rows.checked_mul(cols);
-        let fits = needed.is_some_and(|needed| {
-            buffer.dtype() == DType::F32 && needed <= buffer.len()
-        });
+        let fits =
+            needed.is_some_and(|needed| buffer.dtype() == DType::F32 && needed <= buffer.len());
         let expected = format!("at least [{rows}, {cols}] f32 elements");
         self.rule(fits, argument, expected, buffer)
     }

@@ -1,0 +1,294 @@
+//! A GPU that is not there: the kernels of `cuda/*.cu`, compiled by a C++ compiler and run on the processor.
+//!
+//! Everything runs at once, in the calling thread; an error is that of the call. What it costs and what it
+//! can't see is in `cuda/emulator/emulator.h`. It is more severe than hardware where hardware is merely
+//! undefined, and answers to each launch with an error that names the kernel.
+#![allow(unsafe_code)]
+
+#[cfg_attr(not(emulator_built), path = "absent.rs")]
+mod library;
+#[cfg(all(test, emulator_built))]
+mod tests;
+mod work;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use library::Heap;
+use work::{OwnedLaunch, Work};
+
+use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct};
+use crate::TensorError;
+
+/// The emulator as a device.
+///
+/// # Errors
+/// As [`Emulator::new`].
+pub(crate) fn open() -> Result<Arc<dyn Gpu>, TensorError> {
+    Ok(Emulator::new()?)
+}
+
+/// Memory that the emulator claims to have, unless told otherwise.
+const MEMORY_BYTES: u64 = 2 << 30;
+
+/// The emulated device.
+pub(crate) struct Emulator {
+    info: GpuInfo,
+    state: Mutex<State>,
+}
+
+struct State {
+    heap: Heap,
+    /// Bytes of each live allocation.
+    live: HashMap<u64, u64>,
+    used_bytes: u64,
+    seed: u64,
+    /// Launches until one fails.
+    fails_after: Option<u64>,
+    recording: Option<Vec<Work>>,
+    graphs: HashMap<GraphId, Arc<[Work]>>,
+    graphs_made: u64,
+}
+
+impl Emulator {
+    /// A device with 2 GiB of memory, of which only what is touched is taken from the host.
+    ///
+    /// # Errors
+    /// [`TensorError::NoDevice`] if there was no C++ compiler when this crate was built.
+    pub(crate) fn new() -> Result<Arc<Self>, TensorError> {
+        Self::with_memory(MEMORY_BYTES)
+    }
+
+    /// A device that refuses to allocate more than so many bytes.
+    pub(crate) fn with_memory(memory_bytes: u64) -> Result<Arc<Self>, TensorError> {
+        Ok(Arc::new(Self {
+            info: GpuInfo {
+                name: "emulator".into(),
+                capability: (9, 0),
+                multiprocessors: 8,
+                shared_bytes_per_block: 227 << 10,
+                memory_bytes,
+                is_unified: true,
+                driver_version: 0,
+            },
+            state: Mutex::new(State {
+                heap: Heap::new()?,
+                live: HashMap::new(),
+                used_bytes: 0,
+                seed: 0,
+                fails_after: None,
+                recording: None,
+                graphs: HashMap::new(),
+                graphs_made: 0,
+            }),
+        }))
+    }
+
+    /// Chooses the order in which threads, blocks and copies run that no synchronisation orders. 0 is the one
+    /// at first: that of the environment's `MAITRE_EMULATOR_SEED`, or of 1.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests try several"))]
+    pub(crate) fn set_seed(&self, seed: u64) {
+        self.state().seed = seed;
+    }
+
+    /// Makes the `n`-th launch from now fail, counted from 1, once: kernels and products, whether they run
+    /// alone, are recorded, or run with a graph.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests inject faults"))]
+    pub(crate) fn fail_launch_after(&self, n: u64) {
+        self.state().fails_after = Some(n);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked did so between two changes, each of which is complete.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Records the work, or runs it.
+    ///
+    /// # Safety
+    /// As [`Gpu`] says.
+    unsafe fn submit(&mut self, work: Work) -> Result<(), TensorError> {
+        self.count_down(&work)?;
+        if let Some(recording) = &mut self.recording {
+            recording.push(work);
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { work.run(&mut self.heap, self.seed) }
+    }
+
+    /// Fails if this is the launch that was chosen to.
+    fn count_down(&mut self, work: &Work) -> Result<(), TensorError> {
+        let Some(left) = self.fails_after else {
+            return Ok(());
+        };
+        if matches!(work, Work::Copy { .. }) {
+            return Ok(());
+        }
+        self.fails_after = (left > 1).then_some(left - 1);
+        if left > 1 {
+            return Ok(());
+        }
+        Err(work.failed("this launch was chosen to fail".into()))
+    }
+
+    fn not_recording(&self, operation: &'static str) -> Result<(), TensorError> {
+        if self.recording.is_none() {
+            return Ok(());
+        }
+        Err(TensorError::Device {
+            operation,
+            message: "not while a graph is recorded".into(),
+        })
+    }
+
+    fn holds(
+        &self,
+        operation: &'static str,
+        address: Address,
+        bytes: usize,
+    ) -> Result<(), TensorError> {
+        if self.heap.holds(address.0, bytes) {
+            return Ok(());
+        }
+        Err(TensorError::Device {
+            operation,
+            message: format!("{bytes} bytes at {:#x} lie in no allocation", address.0),
+        })
+    }
+}
+
+impl Gpu for Emulator {
+    fn info(&self) -> &GpuInfo {
+        &self.info
+    }
+
+    fn memory(&self) -> Result<GpuMemory, TensorError> {
+        let total_bytes = self.info.memory_bytes;
+        Ok(GpuMemory {
+            free_bytes: total_bytes.saturating_sub(self.state().used_bytes),
+            total_bytes,
+        })
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address, TensorError> {
+        let mut state = self.state();
+        state.not_recording("allocate")?;
+        let total_bytes = self.info.memory_bytes;
+        let free_bytes = total_bytes.saturating_sub(state.used_bytes);
+        let address = if bytes as u64 <= free_bytes {
+            state.heap.allocate(bytes)
+        } else {
+            None
+        };
+        let address = address.ok_or(TensorError::DeviceMemory {
+            bytes,
+            free_bytes,
+            total_bytes,
+        })?;
+        state.used_bytes += bytes as u64;
+        state.live.insert(address, bytes as u64);
+        Ok(Address(address))
+    }
+
+    unsafe fn free(&self, address: Address) {
+        let mut state = self.state();
+        if let Some(bytes) = state.live.remove(&address.0) {
+            state.used_bytes -= bytes;
+            state.heap.free(address.0);
+        }
+    }
+
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), TensorError> {
+        let state = self.state();
+        state.not_recording("upload")?;
+        state.holds("upload", to, bytes.len())?;
+        // SAFETY: the range was checked, and the lock keeps kernels from running.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.0 as *mut u8, bytes.len());
+        }
+        Ok(())
+    }
+
+    unsafe fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), TensorError> {
+        let state = self.state();
+        state.not_recording("download")?;
+        state.holds("download", from, bytes.len())?;
+        // SAFETY: as in `upload`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.0 as *const u8, bytes.as_mut_ptr(), bytes.len());
+        }
+        Ok(())
+    }
+
+    unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), TensorError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.state().submit(Work::Copy { from, to, bytes }) }
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), TensorError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.state().submit(Work::Launch(OwnedLaunch::of(launch))) }
+    }
+
+    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), TensorError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.state().submit(Work::Multiply(*product)) }
+    }
+
+    fn begin_capture(&self) -> Result<(), TensorError> {
+        let mut state = self.state();
+        state.not_recording("begin capture")?;
+        state.recording = Some(Vec::new());
+        Ok(())
+    }
+
+    fn end_capture(&self) -> Result<GraphId, TensorError> {
+        let mut state = self.state();
+        let Some(recorded) = state.recording.take() else {
+            return Err(TensorError::Device {
+                operation: "end capture",
+                message: "no graph is recorded".into(),
+            });
+        };
+        state.graphs_made += 1;
+        let graph = GraphId(state.graphs_made);
+        state.graphs.insert(graph, recorded.into());
+        Ok(graph)
+    }
+
+    unsafe fn replay(&self, graph: GraphId) -> Result<(), TensorError> {
+        let mut state = self.state();
+        state.not_recording("replay")?;
+        let Some(recorded) = state.graphs.get(&graph).cloned() else {
+            return Err(TensorError::Device {
+                operation: "replay",
+                message: format!("there is no graph {}", graph.0),
+            });
+        };
+        for work in recorded.iter() {
+            state.count_down(work)?;
+            let State { heap, seed, .. } = &mut *state;
+            // SAFETY: the caller's promise.
+            unsafe { work.run(heap, *seed)? };
+        }
+        Ok(())
+    }
+
+    fn drop_graph(&self, graph: GraphId) {
+        self.state().graphs.remove(&graph);
+    }
+
+    fn synchronize(&self) -> Result<(), TensorError> {
+        self.state().not_recording("synchronize")
+    }
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Emulator")
+    }
+}
