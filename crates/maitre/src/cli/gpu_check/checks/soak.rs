@@ -156,7 +156,7 @@ fn mixed(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
     let mut dice = Dice::new(71 + which as u64);
     let length = 1 + dice.below(longest_prompt);
     let mut family = Dice::new((which % 5) as u64);
-    let shared = if which % 2 == 0 { length / 2 } else { 0 };
+    let shared = if which.is_multiple_of(2) { length / 2 } else { 0 };
     let prompt = (0..length).map(|at| match at < shared {
         true => family.below(256) as u32,
         false => dice.below(256) as u32,
@@ -164,7 +164,7 @@ fn mixed(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
     let mut request = request(prompt.collect(), 1 + which * 7 % longest_answer)?;
     let sampling = &mut request.sampling;
     sampling.seed = Some(which as u64);
-    sampling.temperature = Some(if which % 3 == 0 { 0.0 } else { 0.9 });
+    sampling.temperature = Some(if which.is_multiple_of(3) { 0.0 } else { 0.9 });
     match which % 11 {
         1 => sampling.top_p = Some(0.9),
         2 => sampling.top_k = Some(20),
