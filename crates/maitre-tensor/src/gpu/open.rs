@@ -92,7 +92,9 @@ impl Backend {
     ///
     /// [`TensorError::Device`] if the driver does not say.
     pub fn gpu_memory(&self) -> Result<Option<GpuMemory>, TensorError> {
-        self.device().map(|device| device.gpu().memory()).transpose()
+        self.device()
+            .map(|device| device.gpu().memory())
+            .transpose()
     }
 }
 
