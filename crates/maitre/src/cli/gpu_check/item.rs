@@ -45,8 +45,7 @@ pub(super) struct Checked {
     pub(super) measured: String,
     /// What it may be, for the table.
     pub(super) limit: String,
-    /// Numbers by name, with units in the names.
-    pub(super) figures: BTreeMap<String, f64>,
+    pub(super) figures: Figures,
 }
 
 /// A measurement.
@@ -61,8 +60,7 @@ pub(super) struct Timed {
     pub(super) reference: Option<f64>,
     /// What it is to reach.
     pub(super) goal: Option<f64>,
-    /// Numbers by name, with units in the names.
-    pub(super) figures: BTreeMap<String, f64>,
+    pub(super) figures: Figures,
     /// What one should know beside.
     pub(super) note: Option<String>,
 }
@@ -136,30 +134,24 @@ impl Timed {
 impl Checked {
     /// A check of one number, which may be at most `limit`.
     pub(super) fn at_most(name: &str, measured: f64, limit: f64) -> Self {
-        let figures = [
-            (name.to_owned(), measured),
-            (format!("limit_{name}"), limit),
-        ];
+        let limit_name = format!("limit_{name}");
         Self {
             // What is no number is beyond every limit.
             passed: measured <= limit,
             measured: format!("{measured:.1e}"),
             limit: format!("at most {limit:.1e}"),
-            figures: figures.into(),
+            figures: figures([(name, measured), (&limit_name, limit)]),
         }
     }
 
     /// A check of how many of `all` are as they should be, which must be all.
     pub(super) fn all(what: &str, right: usize, all: usize) -> Self {
-        let figures = [
-            (format!("right_{what}"), right as f64),
-            (format!("all_{what}"), all as f64),
-        ];
+        let names = [format!("right_{what}"), format!("all_{what}")];
         Self {
             passed: right == all && all > 0,
             measured: format!("{right} of {all} {what}"),
             limit: "all".to_owned(),
-            figures: figures.into(),
+            figures: figures([(&names[0], right as f64), (&names[1], all as f64)]),
         }
     }
 }
@@ -209,15 +201,21 @@ impl Item {
     }
 }
 
+/// Numbers by name, with units in the names; null is what was no number.
+pub(super) type Figures = BTreeMap<String, Option<f64>>;
+
 /// Numbers by name.
-pub(super) fn figures<const N: usize>(pairs: [(&str, f64); N]) -> BTreeMap<String, f64> {
+pub(super) fn figures<const N: usize>(pairs: [(&str, f64); N]) -> Figures {
     let named = pairs.into_iter();
-    named.map(|(name, it)| (name.to_owned(), it)).collect()
+    named
+        .map(|(name, it)| (name.to_owned(), it.is_finite().then_some(it)))
+        .collect()
 }
 
 /// Everything that is to be done.
 pub(super) fn items(args: &GpuCheckArgs) -> Vec<Item> {
     let mut items = Vec::new();
+    speeds::rates::list(&mut items);
     if args.wants(Half::Checks) {
         checks::list(args, &mut items);
     }

@@ -58,6 +58,12 @@ pub(crate) struct GpuCheckArgs {
     /// Be a worker that begins with this item.
     #[arg(long, value_name = "ITEM", hide = true)]
     from: Option<usize>,
+    /// What a worker before this one measured, in bytes a second.
+    #[arg(long, value_name = "RATE", hide = true)]
+    copy_rate: Option<f64>,
+    /// The same, in operations a second.
+    #[arg(long, value_name = "RATE", hide = true)]
+    matmul_rate: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

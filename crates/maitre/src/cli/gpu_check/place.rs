@@ -1,5 +1,5 @@
-//! Where items work: the device in both of its modes, the processor that knows what is right, the device's rates,
-//! and the model that was loaded last.
+//! Where items work: the device in both of its modes, the processor that knows what is right, the rates that were
+//! measured, and the model that was loaded last.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use maitre::{DeviceName, WeightFormat};
 use maitre_model::{LoadFormat, LoadOptions, Model};
-use maitre_tensor::{Backend, Buffer, DType, GpuOptions, TensorError, WeightView};
+use maitre_tensor::{Backend, Buffer, GpuOptions, TensorError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::prediction::Rates;
 use super::shape::{QWEN3_06B, Shape, TINY};
-use super::{GpuCheckArgs, ShapeArg, numbers};
+use super::{GpuCheckArgs, ShapeArg};
 
 /// Where items work.
 pub(super) struct Place {
@@ -31,6 +31,9 @@ pub(super) struct Place {
     pub(super) handle: Handle,
     /// No speed begins later.
     pub(super) deadline: Instant,
+    /// What the device is held against, as far as it is known.
+    pub(super) copy_bytes_per_s: Option<f64>,
+    pub(super) matmul_flop_per_s: Option<f64>,
     loaded: Option<(Shape, WeightFormat, Arc<Model>)>,
 }
 
@@ -42,10 +45,6 @@ pub(super) struct Facts {
     /// None for the processor.
     pub(super) gpu: Option<GpuFacts>,
     pub(super) host_threads: usize,
-    /// Read and written, both counted.
-    pub(super) copy_bytes_per_s: f64,
-    /// Of a large product of bf16 matrices in fast mode.
-    pub(super) matmul_flop_per_s: f64,
 }
 
 /// What is known of a GPU.
@@ -145,7 +144,7 @@ const SMALL: Sizes = Sizes {
 };
 
 impl Place {
-    /// Opens the device and finds its rates.
+    /// Opens the device.
     ///
     /// # Errors
     /// [`TensorError::NoDevice`] if it can't be used.
@@ -163,7 +162,6 @@ impl Place {
             ShapeArg::Tiny => &SMALL,
             ShapeArg::Large | ShapeArg::Small => &FULL,
         };
-        let rates = rates(&fast, sizes)?;
         Ok(Self {
             cpu: Backend::cpu(threads)?,
             facts: Facts {
@@ -171,8 +169,6 @@ impl Place {
                 name: strict.name().to_owned(),
                 gpu: gpu_facts(&strict)?,
                 host_threads: threads,
-                copy_bytes_per_s: rates.bytes_per_s,
-                matmul_flop_per_s: rates.flop_per_s,
             },
             strict,
             fast,
@@ -180,6 +176,8 @@ impl Place {
             device: args.device,
             handle,
             deadline: began + Duration::from_secs_f64(args.time_limit),
+            copy_bytes_per_s: args.copy_rate,
+            matmul_flop_per_s: args.matmul_rate,
             loaded: None,
         })
     }
@@ -188,11 +186,12 @@ impl Place {
         self.facts.gpu.is_some()
     }
 
-    pub(super) fn rates(&self) -> Rates {
-        Rates {
-            bytes_per_s: self.facts.copy_bytes_per_s,
-            flop_per_s: self.facts.matmul_flop_per_s,
-        }
+    /// Both rates, if both are known.
+    pub(super) fn rates(&self) -> Option<Rates> {
+        Some(Rates {
+            bytes_per_s: self.copy_bytes_per_s?,
+            flop_per_s: self.matmul_flop_per_s?,
+        })
     }
 
     /// The device in one of its modes.
@@ -278,45 +277,4 @@ fn gpu_facts(backend: &Backend) -> Result<Option<GpuFacts>, TensorError> {
         driver_version: info.driver_version,
         built_for: Backend::cuda_architectures().unwrap_or("none").to_owned(),
     }))
-}
-
-/// How fast the device copies, and multiplies large matrices of bf16.
-fn rates(backend: &Backend, sizes: &Sizes) -> Result<Rates, TensorError> {
-    let bytes_per_s = backend.measure_copy(sizes.copied_bytes, Duration::from_millis(300))?;
-    let size = sizes.product;
-    let row = numbers::random(1, size * 8);
-    // A few rows again and again: what they are changes no time.
-    let some: Vec<u8> = row
-        .iter()
-        .flat_map(|it| (it.to_bits().to_le_bytes()[2..]).to_vec())
-        .collect();
-    let bytes = some.repeat(size / 8);
-    let view = WeightView {
-        dtype: DType::Bf16,
-        rows: size,
-        cols: size,
-        bytes: &bytes,
-    };
-    let weight = backend.pack(&[view], WeightFormat::Bf16)?;
-    let mut x = backend.linear_input(weight.input(), size, size)?;
-    let numbers = backend.vector(&row.repeat(size / 8))?;
-    backend.encode(&numbers, &mut x, size)?;
-    let mut out = backend.zeros(DType::F32, size * size)?;
-    let mut best = f64::INFINITY;
-    let began = Instant::now();
-    for round in 0.. {
-        let started = Instant::now();
-        backend.linear(&x, &weight, None, &mut out, 0..size)?;
-        settle(backend, &out)?;
-        if round > 0 {
-            best = best.min(started.elapsed().as_secs_f64());
-        }
-        if round > 2 && began.elapsed() > Duration::from_millis(300) {
-            break;
-        }
-    }
-    Ok(Rates {
-        bytes_per_s,
-        flop_per_s: 2.0 * (size as f64).powi(3) / best.max(1e-9),
-    })
 }

@@ -35,7 +35,7 @@ impl Rates {
     }
 
     /// Seconds to move so many bytes.
-    pub(super) fn moving(self, bytes: f64) -> f64 {
+    fn moving(self, bytes: f64) -> f64 {
         bytes / self.bytes_per_s
     }
 }

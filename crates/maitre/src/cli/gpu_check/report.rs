@@ -4,7 +4,7 @@
 //! schema      "maitre.gpu_check/1"; a change of meaning changes the number
 //! version     of this program
 //! took_s, failures, is_complete
-//! facts       {device, name, gpu {..} or null, host_threads, copy_bytes_per_s, matmul_flop_per_s} or null
+//! facts       {device, name, gpu {..} or null, host_threads} or null
 //! checks[]    {id, title, result, took_s, measured, limit, figures {..}, message}
 //! speeds[]    {id, title, result, took_s, unit, predicted_UNIT, measured_UNIT, ratio, reference_UNIT, goal_UNIT,
 //!             figures {..}, note, message}
@@ -80,6 +80,15 @@ impl Report {
         let derived = derived::rows(&self.rows);
         self.rows.extend(derived);
         (self.took_s, self.is_complete) = (took_s, true);
+    }
+
+    /// What was measured, in the row's unit.
+    pub(super) fn measured(&self, id: &str) -> Option<f64> {
+        let row = self.rows.iter().find(|row| row.id == id)?;
+        match &row.outcome {
+            Outcome::Timed(timed) => Some(timed.measured),
+            _ => None,
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -116,7 +116,7 @@ impl Service {
         let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
         let busy = Arc::<Busy>::default();
         let tokenizer = Tokenizer::of_bytes()?;
-        let info = self.info(&model, backend, &tokenizer, num_blocks);
+        let info = self.info(&model, backend, num_blocks);
         let engine = Parts {
             executor: Box::new(Timed {
                 runner,
@@ -132,13 +132,7 @@ impl Service {
         Ok((engine, busy))
     }
 
-    fn info(
-        self,
-        model: &Model,
-        backend: &Backend,
-        tokenizer: &Tokenizer,
-        num_blocks: usize,
-    ) -> EngineInfo {
+    fn info(self, model: &Model, backend: &Backend, num_blocks: usize) -> EngineInfo {
         let config = model.config();
         EngineInfo {
             model: "gpu-check".into(),
@@ -149,7 +143,8 @@ impl Service {
             device: backend.name().into(),
             backend: backend.name().into(),
             threads: backend.threads(),
-            vocab_size: tokenizer.num_tokens().min(config.vocab_size),
+            // Of all tokens, not only of those that are bytes: as many logits are read as with a real tokenizer.
+            vocab_size: config.vocab_size,
             eos_token_ids: Vec::new(),
             has_chat_template: false,
             limits: EngineLimits {

@@ -56,7 +56,7 @@ pub(super) const TINY: Shape = Shape {
             "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
             "attention_bias": false, "rms_norm_eps": 1e-06, "rope_theta": 10000, "rope_scaling": null,
-            "max_position_embeddings": 512, "vocab_size": 256, "tie_word_embeddings": false,
+            "max_position_embeddings": 512, "vocab_size": 512, "tie_word_embeddings": false,
             "use_sliding_window": false, "sliding_window": null, "torch_dtype": "bfloat16"
         }"#,
     )],
@@ -81,7 +81,7 @@ mod tests {
         for (shape, parameters) in [
             (QWEN3_8B, 8_190_735_360),
             (QWEN3_06B, 596_049_920),
-            (TINY, 41_184),
+            (TINY, 57_568),
         ] {
             let config = ModelConfig::from_json(shape.files[0].1).unwrap();
             assert_eq!(config.num_parameters(), parameters, "{}", shape.name);

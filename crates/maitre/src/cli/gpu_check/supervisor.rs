@@ -12,10 +12,14 @@ use maitre::StartError;
 use super::GpuCheckArgs;
 use super::item::{Item, Outcome, items};
 use super::report::Report;
+use super::speeds::rates;
 use super::worker::Message;
 
-/// Opening a device, loading its kernels and finding its rates takes seconds; a driver that takes longer hangs.
+/// Opening a device and loading its kernels takes seconds; a driver that takes longer hangs.
 const OPENING: Duration = Duration::from_secs(90);
+
+/// Looks at a process that was ended, 50 ms apart, before it is left to itself.
+const LAST_LOOKS: usize = 200;
 
 /// Workers that may die one after the other before they have done anything.
 const MOST_USELESS: usize = 3;
@@ -28,7 +32,7 @@ pub(super) fn run(args: &GpuCheckArgs) -> Result<()> {
     let (mut next, mut useless) = (0, 0);
     while next < items.len() && useless < MOST_USELESS {
         let left = args.time_limit - began.elapsed().as_secs_f64();
-        let worker = Worker::start(args, next, left.max(0.0))?;
+        let worker = Worker::start(args, next, left.max(0.0), &report)?;
         let before = next;
         let end = worker.follow(&items, &mut next, &mut report, args)?;
         useless = if next == before { useless + 1 } else { 0 };
@@ -99,13 +103,23 @@ struct Worker {
 
 impl Worker {
     /// Starts this program again, from item `first` on.
-    fn start(args: &GpuCheckArgs, first: usize, time_limit: f64) -> Result<Self> {
+    fn start(args: &GpuCheckArgs, first: usize, time_limit: f64, report: &Report) -> Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(std::env::args_os().skip(1))
             .args(["--from", &first.to_string()])
             .args(["--time-limit", &time_limit.to_string()])
-            .args(["--threads", &args.threads().to_string()])
+            .args(["--threads", &args.threads().to_string()]);
+        for (flag, id, factor) in [
+            ("--copy-rate", rates::COPY_RATE, 1e9),
+            ("--matmul-rate", rates::MATMUL_RATE, 1e12),
+        ] {
+            if let Some(rate) = report.measured(id) {
+                command.args([flag, &(rate * factor).to_string()]);
+            }
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -148,8 +162,17 @@ impl Worker {
                     return Ok(End::Died { during, why });
                 }
             };
-            let message: Message = serde_json::from_str(&line)
-                .with_context(|| format!("a worker said {line:?}, which is no message"))?;
+            let message = serde_json::from_str(&line).unwrap_or_else(|error| {
+                // A row that can't be read shall not cost the others.
+                let outcome = Outcome::Failed {
+                    message: format!("the worker said {line:?}: {error}"),
+                };
+                Message::Ended {
+                    item: during.unwrap_or(*next),
+                    took_s: 0.0,
+                    outcome,
+                }
+            });
             match message {
                 Message::Refused { device, reason } => return Ok(End::Refused { device, reason }),
                 Message::Facts(facts) => report.learn(facts),
@@ -171,15 +194,21 @@ impl Worker {
                     report.end(item, took_s, outcome);
                     save(report, args)?;
                 }
+                Message::GaveUp { why } => return Ok(End::Died { during, why }),
                 Message::Done => return Ok(End::Done),
             }
         }
     }
 
     fn stop(&mut self) {
-        // A process that is gone already needs no end.
+        // A process that is gone already needs no end, and one that a driver holds has none.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        for _ in 0..LAST_LOOKS {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

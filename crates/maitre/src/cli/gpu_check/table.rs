@@ -10,6 +10,9 @@ use super::report::{Report, Row};
 /// Columns of a line.
 const WIDTH: usize = 100;
 
+/// Lines of a message.
+const MOST_LINES: usize = 4;
+
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.facts {
@@ -73,13 +76,7 @@ impl Display for Facts {
                 )?;
             }
         }
-        writeln!(
-            f,
-            "measured: copies {:.1} GB/s (read and written), bf16 products {:.2} TFLOP/s; {} host threads",
-            self.copy_bytes_per_s / 1e9,
-            self.matmul_flop_per_s / 1e12,
-            self.host_threads,
-        )
+        writeln!(f, "{} host threads", self.host_threads)
     }
 }
 
@@ -127,10 +124,16 @@ fn told(f: &mut Formatter<'_>, row: &Row) -> fmt::Result {
         Outcome::NotRun { reason: why } | Outcome::Failed { message: why } => why.as_str(),
         Outcome::Checked(_) | Outcome::Timed(_) => "",
     };
-    let line = why.lines().next().unwrap_or_default();
-    let result = row.result();
-    let said = format!("{result}: {line}");
-    writeln!(f, "{:<44} {}", cut(&row.title, 44), cut(&said, WIDTH - 45))
+    let said = format!("{}: {}", row.result(), why.replace('\n', " "));
+    let title = cut(&row.title, 44);
+    let room = WIDTH - 45;
+    if said.chars().count() <= room {
+        return writeln!(f, "{title:<44} {said}");
+    }
+    writeln!(f, "{title:<44} {}", row.result())?;
+    let said: Vec<char> = why.replace('\n', " ").chars().collect();
+    let mut lines = said.chunks(WIDTH - 4).take(MOST_LINES);
+    lines.try_for_each(|line| writeln!(f, "    {}", line.iter().collect::<String>()))
 }
 
 /// Four digits or more.

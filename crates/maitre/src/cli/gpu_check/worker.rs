@@ -5,7 +5,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use maitre_tensor::TensorError;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -29,6 +29,8 @@ pub(super) enum Message {
         took_s: f64,
         outcome: Outcome,
     },
+    /// Nothing more can be done in this process.
+    GaveUp { why: String },
     /// There is nothing left to do.
     Done,
 }
@@ -40,7 +42,10 @@ pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<(
         Err(TensorError::NoDevice { device, reason }) => {
             return say(&Message::Refused { device, reason });
         }
-        Err(error) => return Err(error).context("opening the device and finding its rates"),
+        Err(error) => {
+            let why = format!("the device could not be opened: {error}");
+            return say(&Message::GaveUp { why });
+        }
     };
     say(&Message::Facts(place.facts.clone()))?;
     for (item, work) in items(args).iter().enumerate().skip(first) {
@@ -54,7 +59,8 @@ pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<(
             outcome,
         })?;
         if has_failed && !place.answers() {
-            bail!("the device no longer answers this process");
+            let why = "the device no longer answers".to_owned();
+            return say(&Message::GaveUp { why });
         }
     }
     say(&Message::Done)

@@ -26,6 +26,9 @@ const LONGEST: (usize, usize) = (96, 24);
 /// No request begins later.
 const PATIENCE: Duration = Duration::from_secs(100);
 
+/// The part of all that comes before the count.
+const WARM_UP: u32 = 5;
+
 pub(super) fn list(items: &mut Vec<Item>) {
     items.push(Item::check("soak", "soak: mixed requests, some cancelled", soak).within(150.0));
 }
@@ -60,11 +63,12 @@ fn soak(place: &mut Place) -> Result<Outcome> {
     let handle = place.handle.clone();
     // Steps of all sizes are recorded, and lists have grown, before memory is looked at.
     let warm_up = Tally::default();
-    handle.block_on(run(&engine, sizes, sizes.soak_requests / 5, &warm_up));
+    let count = sizes.soak_requests / WARM_UP as usize;
+    handle.block_on(run(&engine, sizes, count, PATIENCE / WARM_UP, &warm_up));
     handle.block_on(idle(&engine))?;
     let before = free_bytes(&backend)?;
     let tally = Tally::default();
-    handle.block_on(run(&engine, sizes, sizes.soak_requests, &tally));
+    handle.block_on(run(&engine, sizes, sizes.soak_requests, PATIENCE, &tally));
     let idle = handle.block_on(idle(&engine));
     let lost = before - free_bytes(&backend)?;
     let load = engine.load();
@@ -118,8 +122,8 @@ fn free_bytes(backend: &Backend) -> Result<f64> {
 }
 
 /// As many users as fit, each with one request after the other.
-async fn run(engine: &Engine, sizes: &Sizes, requests: usize, tally: &Tally) {
-    let deadline = Instant::now() + PATIENCE;
+async fn run(engine: &Engine, sizes: &Sizes, requests: usize, patience: Duration, tally: &Tally) {
+    let deadline = Instant::now() + patience;
     let user = |_| async {
         while tally.begun.get() < requests && Instant::now() < deadline {
             let which = tally.begun.get();
@@ -156,7 +160,11 @@ fn mixed(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
     let mut dice = Dice::new(71 + which as u64);
     let length = 1 + dice.below(longest_prompt);
     let mut family = Dice::new((which % 5) as u64);
-    let shared = if which % 2 == 0 { length / 2 } else { 0 };
+    let shared = if which.is_multiple_of(2) {
+        length / 2
+    } else {
+        0
+    };
     let prompt = (0..length).map(|at| match at < shared {
         true => family.below(256) as u32,
         false => dice.below(256) as u32,
@@ -164,7 +172,7 @@ fn mixed(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
     let mut request = request(prompt.collect(), 1 + which * 7 % longest_answer)?;
     let sampling = &mut request.sampling;
     sampling.seed = Some(which as u64);
-    sampling.temperature = Some(if which % 3 == 0 { 0.0 } else { 0.9 });
+    sampling.temperature = Some(if which.is_multiple_of(3) { 0.0 } else { 0.9 });
     match which % 11 {
         1 => sampling.top_p = Some(0.9),
         2 => sampling.top_k = Some(20),

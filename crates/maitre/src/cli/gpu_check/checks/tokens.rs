@@ -51,7 +51,7 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
     ));
     items.push(Item::check(
         "invariant_model",
-        "logits: alone and whole = in a crowd, in chunks",
+        "logits: alone, whole = in a crowd, in chunks",
         crowd,
     ));
 }

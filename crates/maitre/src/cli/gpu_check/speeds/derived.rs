@@ -25,7 +25,7 @@ pub(in crate::cli::gpu_check) fn rows(rows: &[Row]) -> Vec<Row> {
             let title = row.title.trim_end_matches(", strict");
             derived.push(percent(
                 format!("determinism_costs_{stem}"),
-                format!("determinism costs: {title}"),
+                format!("strict costs: {title}"),
                 (1.0 - this.measured / fast.measured) * 100.0,
             ));
         }
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("determinism costs: m, 1 user".to_owned(), 25.0),
+                ("strict costs: m, 1 user".to_owned(), 25.0),
                 ("recorded steps save, of a step's time".to_owned(), 50.0),
             ]
         );

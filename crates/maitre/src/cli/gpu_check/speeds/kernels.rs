@@ -92,10 +92,9 @@ fn attention(place: &mut Place, sequences: usize, context: usize, mode: Mode) ->
     })??;
     let per_token = backend.kv_bytes_per_token(kv_heads, dim, KvFormat::Bf16);
     let bytes = (sequences * context * per_token) as f64;
-    let copy_rate = place.rates().bytes_per_s;
     let mut timed = Timed::new(Unit::GigabytesPerS, bytes / seconds / 1e9);
-    timed.predicted = Some(copy_rate / 1e9);
-    timed.goal = Some(goals::ATTENTION_SHARE * copy_rate / 1e9);
+    timed.predicted = place.copy_bytes_per_s.map(|rate| rate / 1e9);
+    timed.goal = timed.predicted.map(|rate| rate * goals::ATTENTION_SHARE);
     timed.figures = figures([("operator_us", seconds * 1e6), ("kv_bytes", bytes)]);
     Ok(timed.into())
 }
@@ -156,7 +155,7 @@ fn sampling(place: &mut Place, rows: usize, temperature: f32, top_p: f32) -> Res
     }
     let bytes = (rows * vocab * size_of::<f32>()) as f64;
     let mut timed = Timed::new(Unit::Microseconds, best * 1e6);
-    timed.predicted = Some(place.rates().moving(bytes) * 1e6);
+    timed.predicted = place.copy_bytes_per_s.map(|rate| bytes / rate * 1e6);
     timed.figures = figures([("logit_bytes", bytes)]);
     Ok(timed.into())
 }

@@ -1,6 +1,7 @@
 //! How fast, beside what the device's copy and product rates allow ([`prediction`](super::prediction)).
 //!
 //! ```text
+//! rates     copies and large products
 //! kernels   attention and sampling alone
 //! steps     a runner's decodes and prefills: the device's part of a step, and the little that drives it
 //! service   the engine with N users in this process: what a user gets, and the host's share of it
@@ -9,6 +10,7 @@
 pub(super) mod derived;
 mod goals;
 mod kernels;
+pub(super) mod rates;
 mod service;
 mod steps;
 

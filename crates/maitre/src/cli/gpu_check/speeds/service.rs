@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use maitre::WeightFormat;
 use maitre::bench::{InProcessTarget, MonotonicClock, Settings, Workload, measure};
@@ -20,6 +20,9 @@ const STEP_TOKENS: usize = 2048;
 
 /// How much longer than predicted a run may take to begin at all.
 const ALLOWANCE: f64 = 1.6;
+
+/// What a run is thought to take where nothing is known.
+const UNKNOWN_S: f64 = 60.0;
 
 /// What a run may take before it counts as hanging, and no run begins that needs more.
 const MOST_S: f64 = 150.0;
@@ -54,8 +57,9 @@ fn time_engine(
 ) -> Result<Outcome> {
     let model = place.model(programme.shape, WeightFormat::Bf16)?;
     let (input, output) = programme.request;
-    let predicted_s = predicted_seconds(&model, place.rates(), users, programme.request);
-    let needed = predicted_s * ALLOWANCE;
+    let rates = place.rates();
+    let predicted_s = rates.map(|it| predicted_seconds(&model, it, users, programme.request));
+    let needed = predicted_s.unwrap_or(UNKNOWN_S) * ALLOWANCE;
     let fits = Instant::now() + Duration::from_secs_f64(needed) <= place.deadline;
     if place.is_on_gpu() && (!fits || needed > MOST_S) {
         let reason = format!("out of time: it takes some {needed:.0} s");
@@ -93,21 +97,17 @@ fn time_engine(
         let report = measure(&target, &MonotonicClock::default(), &settings, |_| {}).await?;
         Ok::<_, anyhow::Error>((report, before))
     })?;
-    let run = report.runs.first();
-    let run = run.filter(|run| run.completed == users);
+    let run = report.runs.first().context("nothing was measured")?;
     ensure!(
-        run.is_some(),
-        "requests were not answered in full: {report}"
+        run.completed == users,
+        "{} of {users} requests were answered; errors: {:?}",
+        run.completed,
+        run.errors
     );
-    let Some(run) = run else {
-        return Ok(Outcome::Failed {
-            message: "there was no run".to_owned(),
-        });
-    };
     let busy_s = busy.seconds() - before.0;
     let steps = busy.steps() - before.1;
     let mut timed = Timed::new(Unit::TokensPerS, run.output_tokens_per_second);
-    timed.predicted = Some((users * output) as f64 / predicted_s);
+    timed.predicted = predicted_s.map(|seconds| (users * output) as f64 / seconds);
     let goals::Goal { reference, goal } = goals::decode(programme.shape, WeightFormat::Bf16, users);
     (timed.reference, timed.goal) = (reference, goal);
     timed.figures = figures([

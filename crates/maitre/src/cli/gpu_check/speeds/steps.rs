@@ -125,14 +125,15 @@ fn time_decode(
     }
     let step_s = began.elapsed().as_secs_f64() / steps as f64;
     let mean = context + WARM_UP + steps.div_ceil(2);
-    let predicted_s = step_seconds(&model, StepSize::decode(users, mean), place.rates());
+    let size = StepSize::decode(users, mean);
+    let predicted_s = place.rates().map(|rates| step_seconds(&model, size, rates));
     let mut timed = Timed::new(Unit::TokensPerS, users as f64 / step_s);
-    timed.predicted = Some(users as f64 / predicted_s);
+    timed.predicted = predicted_s.map(|seconds| users as f64 / seconds);
     let goals::Goal { reference, goal } = goals::decode(programme.shape, format, users);
     (timed.reference, timed.goal) = (reference, goal);
     timed.figures = figures([
         ("step_ms", step_s * 1e3),
-        ("predicted_step_ms", predicted_s * 1e3),
+        ("predicted_step_ms", predicted_s.unwrap_or(f64::NAN) * 1e3),
         ("steps", steps as f64),
         ("mean_context_tokens", mean as f64),
         (
@@ -181,21 +182,24 @@ fn time_prefill(
         sequences.rewind(0, tokens);
     }
     let prompt_s = began.elapsed().as_secs_f64() / PROMPTS as f64;
-    let rates = place.rates();
-    let predicted_s = step_seconds(&model, StepSize::prefill(tokens), rates);
     let flop_per_token = matrix_flop_per_token(&model);
     let rate = tokens as f64 / prompt_s;
     let mut timed = Timed::new(Unit::TokensPerS, rate);
-    timed.predicted = Some(tokens as f64 / predicted_s);
-    timed.goal = Some(goals::PREFILL_SHARE * rates.flop_per_s / flop_per_token);
-    timed.figures = figures([
-        ("prompt_ms", prompt_s * 1e3),
-        ("predicted_prompt_ms", predicted_s * 1e3),
-        (
-            "share_of_matmul_rate",
-            rate * flop_per_token / rates.flop_per_s,
-        ),
-    ]);
+    timed.figures = figures([("prompt_ms", prompt_s * 1e3)]);
+    if let Some(rates) = place.rates() {
+        let predicted_s = step_seconds(&model, StepSize::prefill(tokens), rates);
+        let share = rate * flop_per_token / rates.flop_per_s;
+        timed.predicted = Some(tokens as f64 / predicted_s);
+        timed.goal = Some(goals::PREFILL_SHARE * rates.flop_per_s / flop_per_token);
+        timed.figures.extend(figures([
+            ("predicted_prompt_ms", predicted_s * 1e3),
+            ("share_of_matmul_rate", share),
+        ]));
+        timed.note = Some(format!(
+            "{:.0} % of the rate of a large product",
+            share * 100.0
+        ));
+    }
     Ok(timed.into())
 }
 
