@@ -128,7 +128,7 @@ async fn what_is_cancelled_leaves_nothing_behind() {
     };
     for round in 0..3 {
         for mut request in requests() {
-            request.stopping.max_tokens = Some(40);
+            request.stopping.max_tokens = Some(24);
             let generation = engine.generate(request).await.unwrap();
             drop(generation);
         }
