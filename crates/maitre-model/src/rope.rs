@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn tables_hold_the_angle_of_position_times_frequency() {
         let config = llama31();
-        let tables = RopeTables::new(&config, 8, 300).unwrap();
+        let tables = RopeTables::new(&Backend::cpu(1).unwrap(), &config, 8, 300).unwrap();
         let angle = 299.0 * config.frequencies(8)[1];
         assert_eq!(tables.cos.f32s().unwrap()[299 * 4 + 1], angle.cos());
         assert_eq!(tables.sin.f32s().unwrap()[299 * 4 + 1], angle.sin());

@@ -164,6 +164,7 @@ impl Layer {
                 cache: &cache,
                 block_size,
                 heads: HEADS,
+                list_words: 0,
             })
             .unwrap();
         Self {

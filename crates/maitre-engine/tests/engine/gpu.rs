@@ -30,8 +30,10 @@ fn engine(build: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Option<Engine> 
     match build(builder).build() {
         Ok(engine) => Some(engine),
         Err(StartError::Setting {
-            setting, expected, ..
-        }) if setting == "--device" => {
+            setting: "--device",
+            expected,
+            ..
+        }) => {
             println!("skipped: {expected}");
             None
         }

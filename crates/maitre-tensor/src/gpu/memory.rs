@@ -33,11 +33,6 @@ impl DeviceBytes {
         self.len
     }
 
-    /// The device it lies on.
-    pub(crate) fn gpu(&self) -> &Arc<dyn Gpu> {
-        &self.gpu
-    }
-
     /// Overwrites the bytes from `offset` on.
     pub(crate) fn upload(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TensorError> {
         let to = self.range("upload", offset, bytes.len())?;
@@ -65,24 +60,6 @@ impl DeviceBytes {
             source.range("copy", from, len)?,
         );
         // SAFETY: both ranges lie within live allocations, which differ as one is borrowed mutably.
-        unsafe { self.gpu.copy(from, to, len) }
-    }
-
-    /// Copies `len` bytes within the allocation; the ranges must be apart.
-    pub(crate) fn copy_within(
-        &mut self,
-        from: usize,
-        to: usize,
-        len: usize,
-    ) -> Result<(), TensorError> {
-        if from.abs_diff(to) < len {
-            return Err(TensorError::Device {
-                operation: "copy",
-                message: format!("{len} bytes at {from} and at {to} overlap"),
-            });
-        }
-        let (from, to) = (self.range("copy", from, len)?, self.range("copy", to, len)?);
-        // SAFETY: both ranges lie within this allocation and do not overlap.
         unsafe { self.gpu.copy(from, to, len) }
     }
 

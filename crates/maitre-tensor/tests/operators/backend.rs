@@ -81,6 +81,7 @@ fn a_reservation_refuses_impossible_heads_and_blocks() {
             cache: &cache,
             block_size,
             heads,
+            list_words: 0,
         })
     };
     let grouped = "`heads` must be a multiple of `kv_heads` (2) above 0";

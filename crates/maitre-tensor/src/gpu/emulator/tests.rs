@@ -239,7 +239,7 @@ fn matrices_are_loaded_straight_and_transposed() {
     for matrix in 0..4 {
         for lane in 0..32 {
             let (g, t, base) = (lane / 4, lane % 4, 64 * matrix);
-            let pair = |low: u32, high: u32| base + low | (base + high) << 16;
+            let pair = |low: u32, high: u32| (base + low) | ((base + high) << 16);
             let at = (matrix * 32 + lane) as usize;
             assert_eq!(out[at], pair(8 * g + 2 * t, 8 * g + 2 * t + 1));
             assert_eq!(out[128 + at], pair(8 * 2 * t + g, 8 * (2 * t + 1) + g));
@@ -576,7 +576,7 @@ fn a_product_is_that_of_its_rows_and_columns() {
         let (x_there, w_there, mut out) = (there(&x), there(&w), bench.floats(&vec![0.0; m * n]));
         bench
             .queue
-            .multiply((&x_there, 0), &w_there, &mut out, [m, n, k])
+            .multiply((&x_there, 0), &w_there, (&out, 0), [m, n, k])
             .unwrap();
         for (at, sum) in read_floats(&out).into_iter().enumerate() {
             let (row, col) = (at / n, at % n);
