@@ -1,4 +1,4 @@
-//! Compiles the kernels of `cuda/*.cu`, if a feature asks for them.
+//! Compiles the kernels of `cuda/`, for GPUs and for the emulator, as far as features ask for them.
 #![allow(
     clippy::print_stdout,
     reason = "a build script talks to cargo on stdout"
@@ -15,17 +15,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=cuda");
     println!("cargo::rustc-check-cfg=cfg(emulator_built)");
-    let mut outcome = Ok(());
-    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
-        outcome = fatbin::compile();
-    }
-    // A feature of its own in source, too, as it is the only one that needs a build dependency.
-    #[cfg(feature = "cuda-emulator")]
-    {
-        outcome = outcome.and_then(|()| emulator::compile());
-    }
-    match outcome {
+    match compile() {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             // A message to cargo is one line.
@@ -33,4 +25,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn compile() -> Result<(), String> {
+    #[cfg(feature = "cuda-emulator")]
+    emulator::build().map_err(|error| error.to_string())?;
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        fatbin::compile()?;
+    }
+    Ok(())
 }

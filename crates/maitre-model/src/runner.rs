@@ -36,6 +36,9 @@ pub struct RunnerConfig {
     pub max_seqs: usize,
     /// The most output rows in one step.
     pub max_output_rows_per_step: usize,
+    /// Whether decodes that come again and again are recorded on a GPU and played; without it every kernel is
+    /// queued anew, for comparison. Nothing else changes.
+    pub record_steps: bool,
 }
 
 impl RunnerConfig {
@@ -54,6 +57,7 @@ impl RunnerConfig {
             max_batched_tokens,
             max_seqs,
             max_output_rows_per_step: max_batched_tokens,
+            record_steps: true,
         }
     }
 
@@ -122,6 +126,7 @@ pub struct Runner {
     /// Logits and peaks that were fetched from a GPU.
     fetched: [Vec<f32>; 2],
     padding: Padding,
+    records_steps: bool,
     recorded: RecordedSteps,
 }
 
@@ -185,6 +190,7 @@ impl Runner {
                 list_words: list_words(&limits),
             })?;
         }
+        let records_steps = config.record_steps && backend.gpu_info().is_some();
         Ok(Self {
             model,
             backend,
@@ -198,6 +204,7 @@ impl Runner {
             in_workspace: 0..0,
             fetched: Default::default(),
             padding: Padding::new(&limits),
+            records_steps,
             recorded: RecordedSteps::default(),
         })
     }
@@ -228,8 +235,7 @@ impl Runner {
     pub fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
         (self.num_outputs, self.in_workspace) = (0, 0..0);
         batch.validate(&self.limits)?;
-        let is_on_gpu = self.backend.gpu_info().is_some();
-        let shape = match is_on_gpu {
+        let shape = match self.records_steps {
             true => self.padding.shape_of(batch),
             false => None,
         };

@@ -1,12 +1,11 @@
-//! `cuda/*.cu` for the processor, together with the emulator that runs them. Without a C++ compiler there is
-//! none: `emulator_built` is not set then, and whoever opens the emulator is told.
+//! The kernels for the processor, together with the emulator that runs them. Without a C++ compiler there
+//! is none (`emulator_built` is not set), and whoever makes one is told so.
 
-use std::env;
-use std::fs;
+use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
-pub(crate) fn compile() -> Result<(), String> {
-    println!("cargo::rerun-if-changed=cuda");
+pub(crate) fn build() -> Result<(), Box<dyn Error>> {
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -20,23 +19,18 @@ pub(crate) fn compile() -> Result<(), String> {
         // Jumps to another stack look like an attack to it.
         .flag("-U_FORTIFY_SOURCE")
         .flag("-Wno-unknown-pragmas")
-        // The name of a `.cu` file does not say that it is C++.
-        .flag("-xc++")
         // Kernels enter a list before `main`, and are asked for by name only.
         .link_lib_modifier("+whole-archive");
     if !has_fibers() || !has_compiler(&build) {
         return Ok(());
     }
-    for (folder, extension) in [
-        ("cuda", "cu"),
-        ("cuda/emulator", "cpp"),
-        ("cuda/emulator", "cu"),
-    ] {
-        build.files(sources(Path::new(folder), extension)?);
-    }
     build
-        .try_compile("maitre_emulator")
-        .map_err(|error| format!("the kernels do not compile for the emulator: {error}"))?;
+        // The name of a `.cu` file does not say that it is C++.
+        .flag("-xc++")
+        .files(with_extension("cuda", "cu")?)
+        .files(with_extension("cuda/emulator", "cpp")?)
+        .files(with_extension("cuda/emulator", "cu")?)
+        .try_compile("maitre_emulator")?;
     println!("cargo::rustc-cfg=emulator_built");
     Ok(())
 }
@@ -54,11 +48,10 @@ fn has_compiler(build: &cc::Build) -> bool {
     })
 }
 
-fn sources(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, String> {
-    let unreadable = |error| format!("cannot list {}: {error}", folder.display());
+fn with_extension(folder: &str, extension: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for entry in fs::read_dir(Path::new(folder))? {
+        let path = entry?.path();
         if path.extension().is_some_and(|it| it == extension) {
             found.push(path);
         }

@@ -10,9 +10,9 @@
 //! operator that computes it, while its rows are still in the nearest cache.
 
 use crate::aligned::{AlignedBytes, Plain};
+use crate::format::{InputFormat, WeightFormat};
 use crate::gpu::DeviceBytes;
 use crate::memory::Memory;
-use crate::format::{InputFormat, WeightFormat};
 use crate::portable::encode::decode;
 use crate::tiles::RowBlocks;
 use crate::{Buffer, TensorError};
@@ -208,7 +208,10 @@ impl LinearInput {
     /// Overwrites rows in host memory with rows of `stride` words each, little-endian; what is too long is padding.
     pub(crate) fn fill(&mut self, bytes: &[u8], stride: usize) {
         let width = self.shape.words;
-        let rows = self.words.as_mut_slice::<u32>().chunks_exact_mut(width.max(1));
+        let rows = self
+            .words
+            .as_mut_slice::<u32>()
+            .chunks_exact_mut(width.max(1));
         let words = bytes.as_chunks().0;
         for (row, words) in rows.zip(words.chunks_exact(stride.max(1))) {
             for (word, bytes) in row.iter_mut().zip(words) {

@@ -7,6 +7,7 @@
 //!
 //! This is the only place in the crate that looks at a clock, and nothing but measuring calls it.
 
+mod copying;
 mod portable;
 mod region;
 #[cfg(target_arch = "x86_64")]

@@ -31,6 +31,8 @@
 //!
 //! - `bundled` (default): the bundled chat model, 14 MB, compiled in.
 //! - `hub` (default): `ORG/NAME` models from the Hugging Face Hub.
+//! - `cuda`: NVIDIA GPUs.
+//! - `cuda-emulator`: their kernels on the processor, for tests.
 
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -56,6 +56,7 @@ fn run() -> anyhow::Result<()> {
             Command::Generate(args) => cli::generate::run(args).await,
             Command::Bench(args) => cli::bench::run(args).await,
             Command::Inspect(args) => cli::inspect::run(args).await,
+            Command::GpuCheck(args) => cli::gpu_check::run(args).await,
         }
     });
     // A blocking task that still loads a model must not hold up the exit.

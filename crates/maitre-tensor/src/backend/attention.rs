@@ -274,10 +274,7 @@ pub(crate) fn check_heads(
 }
 
 /// Returns the number of token rows up to the end of the last span.
-pub(crate) fn check_spans(
-    check: Check,
-    args: &Attention<'_>,
-) -> Result<usize, TensorError> {
+pub(crate) fn check_spans(check: Check, args: &Attention<'_>) -> Result<usize, TensorError> {
     let (spans, tables) = (args.spans, args.tables);
     let expected = format_args!("one per span ({})", spans.len());
     check.rule(
@@ -321,10 +318,7 @@ pub(crate) fn check_spans(
 }
 
 /// That the cache is of the shape given, and the blocks that are read exist.
-pub(crate) fn check_cache(
-    check: Check,
-    args: &Attention<'_>,
-) -> Result<(), TensorError> {
+pub(crate) fn check_cache(check: Check, args: &Attention<'_>) -> Result<(), TensorError> {
     check_shape(check, args.cache, args.kv_heads, args.head_dim)?;
     let block_size = args.tables.block_size;
     let blocks = args.cache.slots() / block_size;

@@ -51,9 +51,7 @@ impl Backend {
     ) -> Result<(), TensorError> {
         if let Some(device) = self.device() {
             self.inner.heartbeat.beat();
-            return device.linear(
-                "linear", x, w, bias, out, rows, Epilogue::None,
-            );
+            return device.linear(x, w, bias, out, rows, Epilogue::None);
         }
         let check = Check("linear");
         check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
@@ -85,9 +83,7 @@ impl Backend {
     ) -> Result<(), TensorError> {
         if let Some(device) = self.device() {
             self.inner.heartbeat.beat();
-            return device.linear(
-                "linear_silu_mul", x, w, bias, out, rows, Epilogue::SiluMul,
-            );
+            return device.linear(x, w, bias, out, rows, Epilogue::SiluMul);
         }
         let check = Check("linear_silu_mul");
         check.rule(w.is_gated(), "w", "packed as gated", "not")?;
@@ -119,9 +115,7 @@ impl Backend {
     ) -> Result<(), TensorError> {
         if let Some(device) = self.device() {
             self.inner.heartbeat.beat();
-            return device.linear(
-                "linear_with_peaks", x, w, None, out, rows, Epilogue::Peaks(peaks),
-            );
+            return device.linear(x, w, None, out, rows, Epilogue::Peaks(peaks));
         }
         let check = Check("linear_with_peaks");
         check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;

@@ -120,7 +120,12 @@ impl Backend {
                 bytes: usize::MAX,
             })?;
         let words = device.zeroed(bytes)?;
-        Ok(LinearInput::on_device(words, device.zeroed(0)?, shape, rows))
+        Ok(LinearInput::on_device(
+            words,
+            device.zeroed(0)?,
+            shape,
+            rows,
+        ))
     }
 
     /// The first `rows` rows as f32 numbers in host memory, wherever they lie.

@@ -115,8 +115,9 @@ impl Backend {
     /// Name of the kernels in use, that of a [`CpuPath`], or of the GPU.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.device()
-            .map_or(self.inner.kernels.name, |device| device.info().name.as_str())
+        self.device().map_or(self.inner.kernels.name, |device| {
+            device.info().name.as_str()
+        })
     }
 
     /// What a user should know of these kernels; see [`CpuPath::caveat`].

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Backend;
-use crate::gpu::{Device, Gpu, GraphId, StepLists};
 use crate::TensorError;
+use crate::gpu::{Device, Gpu, GraphId, StepLists};
 
 /// What must be equal for one recorded step to serve another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

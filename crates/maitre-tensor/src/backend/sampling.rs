@@ -43,7 +43,12 @@ fn check_requests(check: Check, args: &SampleRows<'_>) -> Result<(), TensorError
     check.rule(vocab > 0, "vocab", "above 0", vocab)?;
     let most = vocab.min(MOST_CHOOSABLE);
     let expected = format_args!("at most {most}");
-    check.rule(args.choosable <= most, "choosable", expected, args.choosable)?;
+    check.rule(
+        args.choosable <= most,
+        "choosable",
+        expected,
+        args.choosable,
+    )?;
     let expected = format_args!("as many as `rows` ({count})");
     check.rule(args.out.len() == count, "out", expected, args.out.len())?;
     for request in args.rows.iter().flatten() {

@@ -133,16 +133,30 @@ mod tests {
         ] {
             let cell = RowCell::new(CellShape::new(format, 18));
             let mut bytes = vec![0; cell.bytes()];
-            let numbers = |slot: usize| (0..18).map(move |i| ((slot * 7 + i * 3) % 19) as f32 - 9.0);
+            let numbers =
+                |slot: usize| (0..18).map(move |i| ((slot * 7 + i * 3) % 19) as f32 - 9.0);
             for slot in 0..GROUP {
-                cell.write(&mut bytes, slot, Vector::Key, &numbers(slot).collect::<Vec<_>>());
-                cell.write(&mut bytes, slot, Vector::Value, &numbers(slot + 1).collect::<Vec<_>>());
+                cell.write(
+                    &mut bytes,
+                    slot,
+                    Vector::Key,
+                    &numbers(slot).collect::<Vec<_>>(),
+                );
+                cell.write(
+                    &mut bytes,
+                    slot,
+                    Vector::Value,
+                    &numbers(slot + 1).collect::<Vec<_>>(),
+                );
             }
             for slot in 0..GROUP {
                 for (vector, seed) in [(Vector::Key, slot), (Vector::Value, slot + 1)] {
                     let read = cell.read(&bytes, slot, vector);
                     for (read, written) in read.iter().zip(numbers(seed)) {
-                        assert!((read - written).abs() <= step * 9.0, "{format} {read} {written}");
+                        assert!(
+                            (read - written).abs() <= step * 9.0,
+                            "{format} {read} {written}"
+                        );
                     }
                 }
             }

@@ -331,7 +331,10 @@ impl DeviceTurn<'_> {
     fn find<T>(&self, list: &[T]) -> Option<usize> {
         let host = (list.as_ptr().addr(), size_of_val(list));
         let staged = self.state.staged.iter();
-        staged.copied().find(|it| it.host == host).map(|it| it.offset)
+        staged
+            .copied()
+            .find(|it| it.host == host)
+            .map(|it| it.offset)
     }
 }
 

@@ -81,10 +81,7 @@ impl DeviceBytes {
                 message: format!("{len} bytes at {from} and at {to} overlap"),
             });
         }
-        let (from, to) = (
-            self.range("copy", from, len)?,
-            self.range("copy", to, len)?,
-        );
+        let (from, to) = (self.range("copy", from, len)?, self.range("copy", to, len)?);
         // SAFETY: both ranges lie within this allocation and do not overlap.
         unsafe { self.gpu.copy(from, to, len) }
     }

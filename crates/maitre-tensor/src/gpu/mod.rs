@@ -26,15 +26,16 @@ mod name;
 mod open;
 mod ops;
 mod queue;
+mod weight;
 
 use std::fmt;
 
-pub use device::StepLists;
 pub(crate) use device::Device;
+pub use device::StepLists;
 pub(crate) use memory::DeviceBytes;
-pub(crate) use ops::linear::Epilogue;
 pub use name::DeviceName;
 pub use open::GpuOptions;
+pub(crate) use ops::linear::Epilogue;
 pub(crate) use queue::{Arg, Grid, Queue};
 
 use crate::TensorError;

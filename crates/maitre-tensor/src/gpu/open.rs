@@ -52,10 +52,30 @@ impl Backend {
         Self::with_device(threads, Device::new(gpu, options)?)
     }
 
+    /// A backend on the same GPU that computes in another way. Memory and weights of either serve both, and what
+    /// they queue keeps its order. On the processor, which knows one way only, this backend again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::open`].
+    pub fn with_gpu_options(&self, options: GpuOptions) -> Result<Self, TensorError> {
+        match self.device() {
+            None => Ok(self.clone()),
+            Some(device) => Self::on_gpu(Arc::clone(device.gpu()), self.threads(), options),
+        }
+    }
+
     /// The GPU it computes on, if it does.
     #[must_use]
     pub fn gpu_info(&self) -> Option<&GpuInfo> {
         self.device().map(Device::info)
+    }
+
+    /// The architectures of NVIDIA GPUs that this program has machine code for, such as `80, 90`; none in a build
+    /// without CUDA.
+    #[must_use]
+    pub fn cuda_architectures() -> Option<&'static str> {
+        option_env!("MAITRE_CUDA_ARCHITECTURES")
     }
 
     /// Makes a kernel launch fail, the one after the next `launches`: for tests of what must survive it. Does nothing
@@ -72,7 +92,9 @@ impl Backend {
     ///
     /// [`TensorError::Device`] if the driver does not say.
     pub fn gpu_memory(&self) -> Result<Option<GpuMemory>, TensorError> {
-        self.device().map(|device| device.gpu().memory()).transpose()
+        self.device()
+            .map(|device| device.gpu().memory())
+            .transpose()
     }
 }
 

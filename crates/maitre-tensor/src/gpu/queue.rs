@@ -94,8 +94,7 @@ impl Queue {
             operation: kernel,
             message: format!("{what} of {value} is beyond what a kernel can be told"),
         };
-        let narrow =
-            |what, value: usize| u32::try_from(value).map_err(|_| too_large(what, value));
+        let narrow = |what, value: usize| u32::try_from(value).map_err(|_| too_large(what, value));
         let mut raw = Vec::with_capacity(args.len());
         for arg in args {
             raw.push(match *arg {
@@ -126,10 +125,12 @@ impl Queue {
         &self,
         (x, x_offset): (&DeviceBytes, usize),
         w: &DeviceBytes,
-        out: &mut DeviceBytes,
+        (out, out_offset): (&DeviceBytes, usize),
         [m, n, k]: [usize; 3],
     ) -> Result<(), TensorError> {
-        let fits = x_offset + m * k * 2 <= x.len() && n * k * 2 <= w.len() && m * n * 4 <= out.len();
+        let fits = x_offset + m * k * 2 <= x.len()
+            && n * k * 2 <= w.len()
+            && out_offset + m * n * 4 <= out.len();
         if !fits {
             return Err(TensorError::Device {
                 operation: "multiply",
@@ -139,7 +140,7 @@ impl Queue {
         let product = MatrixProduct {
             x: Address(x.address().0 + x_offset as u64),
             w: w.address(),
-            out: out.address(),
+            out: Address(out.address().0 + out_offset as u64),
             m,
             n,
             k,

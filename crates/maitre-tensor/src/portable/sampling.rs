@@ -13,10 +13,16 @@ const WEIGHT_UNIT: f32 = 8_796_093_022_208.0; // 2^43
 
 /// The token of a row, see [`SampleRow`].
 pub(crate) fn sample(logits: &[f32], request: &SampleRow) -> SampledRow {
-    if logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+    if logits
+        .iter()
+        .any(|logit| logit.is_nan() || *logit == f32::INFINITY)
+    {
         return SampledRow::NonFinite;
     }
-    let mut mode = Token { id: 0, logit: f32::NEG_INFINITY };
+    let mut mode = Token {
+        id: 0,
+        logit: f32::NEG_INFINITY,
+    };
     for token in tokens(logits) {
         if token.logit > mode.logit {
             mode = token;
@@ -57,7 +63,11 @@ fn weight(x: f32) -> u64 {
 /// The tokens that truncation keeps, by falling logit, lowest id among equals.
 fn kept(logits: &[f32], max: f32, request: &SampleRow) -> Vec<Token> {
     let mut kept: Vec<Token> = tokens(logits).collect();
-    kept.sort_by(|a, b| b.logit.partial_cmp(&a.logit).unwrap_or(std::cmp::Ordering::Equal));
+    kept.sort_by(|a, b| {
+        b.logit
+            .partial_cmp(&a.logit)
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
     // p >= min_p · p_max says (logit - max) / temperature >= ln(min_p); ln 0 is -inf.
     let reach = libm::log(f64::from(request.min_p)) * f64::from(request.temperature);
     let mut floor = (f64::from(max) + reach) as f32;
@@ -77,7 +87,11 @@ fn kept(logits: &[f32], max: f32, request: &SampleRow) -> Vec<Token> {
 /// neural text degeneration", section 3.1).
 fn nucleus_len(falling: &[Token], max: f32, request: &SampleRow) -> usize {
     let scale = 1.0 / request.temperature;
-    let weights = || falling.iter().map(|token| weight((token.logit - max) * scale));
+    let weights = || {
+        falling
+            .iter()
+            .map(|token| weight((token.logit - max) * scale))
+    };
     let total: u64 = weights().sum();
     let wanted = (total as f64 * f64::from(request.top_p)).ceil() as u64;
     let (target, mut sum) = (wanted.clamp(1, total), 0);
@@ -125,7 +139,12 @@ fn philox4x32_10(counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let [low0, high0] = halves(u64::from(MULTIPLY[0]) * u64::from(words[0]));
         let [low1, high1] = halves(u64::from(MULTIPLY[1]) * u64::from(words[2]));
-        words = [high1 ^ words[1] ^ key[0], low1, high0 ^ words[3] ^ key[1], low0];
+        words = [
+            high1 ^ words[1] ^ key[0],
+            low1,
+            high0 ^ words[3] ^ key[1],
+            low0,
+        ];
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     words
@@ -144,8 +163,16 @@ mod tests {
     fn philox_gives_the_known_answers_of_random123() {
         let pi = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
         let known = [
-            ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
-            ([!0; 4], [!0; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
+            (
+                [0; 4],
+                [0; 2],
+                [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
+            ),
+            (
+                [!0; 4],
+                [!0; 2],
+                [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
+            ),
             (
                 pi,
                 [0xa409_3822, 0x299f_31d0],
@@ -181,7 +208,11 @@ mod tests {
         let total: f64 = weights.iter().sum();
         for (seen, weight) in seen.iter().zip(weights) {
             // Four standard deviations at most.
-            assert!((seen - weight / total).abs() < 0.015, "{seen} {}", weight / total);
+            assert!(
+                (seen - weight / total).abs() < 0.015,
+                "{seen} {}",
+                weight / total
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod layout;
 mod pack;
 mod quantize;
+pub(crate) mod source;
 
 use crate::format::{InputFormat, WeightFormat};
 use crate::memory::Memory;

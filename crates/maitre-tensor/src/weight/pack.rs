@@ -7,11 +7,10 @@
 //! The compute team packs panels side by side, straight from the mapped file into the place where
 //! the kernels read them. Beside the result only a few rows per thread exist.
 
-use std::sync::{Mutex, PoisonError};
-
 use half::{bf16, f16};
 
 use super::layout::{LANES, LINE, Layout};
+use super::source::{Fault, FirstFault, Source};
 use super::{Int4Row, PackedWeight, WeightView, check_size, common_cols};
 use crate::aligned::AlignedBytes;
 use crate::backend::Backend;
@@ -109,75 +108,31 @@ impl Backend {
                     what: "a weight",
                     bytes: total.unwrap_or(usize::MAX),
                 })?;
-        let source = Source {
-            parts,
-            layout,
+        let packer = Packer {
+            source: Source { parts, layout },
             kernels: self.kernels(),
         };
-        let fault = Mutex::new(None);
+        let fault = FirstFault::default();
         let panels = RowBlocks::new(bytes.as_mut_slice::<u8>(), layout.panel_bytes(), 1);
         self.for_each_tile("pack", panels, |panel, scratch| {
-            if let Err(found) = source.pack_panel(panel.first, panel.data, scratch) {
-                let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
-                // The first one in the file, whichever thread comes first.
-                let earlier = |known: &Fault| (known.part, known.row) < (found.part, found.row);
-                if !fault.as_ref().is_some_and(earlier) {
-                    *fault = Some(found);
-                }
+            if let Err(found) = packer.pack_panel(panel.first, panel.data, scratch) {
+                fault.note(found);
             }
         })?;
-        match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(PackedWeight::from_memory(Memory::Host(bytes), layout)),
-            Some(Fault {
-                part,
-                row,
-                col,
-                value,
-            }) => Err(TensorError::NonFiniteWeight {
-                part,
-                row,
-                col,
-                value,
-            }),
-        }
+        fault.into_result()?;
+        Ok(PackedWeight::from_memory(Memory::Host(bytes), layout))
     }
 }
 
-/// A number that cannot be quantized.
-struct Fault {
-    part: usize,
-    row: usize,
-    col: usize,
-    value: f32,
-}
-
-/// The matrices to be stacked.
-struct Source<'a> {
-    parts: &'a [WeightView<'a>],
-    layout: Layout,
+/// Rows of the source on their way to panels.
+struct Packer<'a> {
+    source: Source<'a>,
     kernels: &'static Kernels,
 }
 
-impl Source<'_> {
-    /// Part, row within the part, and bytes of output feature `row`.
-    fn row(&self, mut row: usize) -> (usize, usize, DType, &[u8]) {
-        for (index, part) in self.parts.iter().enumerate() {
-            if row < part.rows {
-                let size = part.cols * part.dtype.size_in_bytes();
-                return (
-                    index,
-                    row,
-                    part.dtype,
-                    &part.bytes[row * size..(row + 1) * size],
-                );
-            }
-            row -= part.rows;
-        }
-        (self.parts.len(), row, DType::F32, &[])
-    }
-
+impl Packer<'_> {
     fn pack_panel(&self, panel: usize, out: &mut [u8], scratch: &mut Scratch) -> Result<(), Fault> {
-        let layout = self.layout;
+        let layout = self.source.layout;
         let (depth, cols) = (layout.depth(), layout.cols);
         let (words, floats) = scratch.words_and_floats(LANES * depth, cols);
         words.fill(0);
@@ -185,23 +140,12 @@ impl Source<'_> {
             let Some(feature) = layout.feature(panel, lane) else {
                 continue;
             };
-            let (part, row, dtype, bytes) = self.row(feature);
-            if let Some(copy) = copy_words(dtype, layout.format) {
-                copy(bytes, words);
+            let row = self.source.row(feature);
+            if let Some(copy) = copy_words(row.dtype, layout.format) {
+                copy(row.bytes, words);
                 continue;
             }
-            widen(dtype, bytes, floats);
-            if layout.format.is_quantized()
-                && let Some(col) = floats.iter().position(|value| !value.is_finite())
-            {
-                let value = floats[col];
-                return Err(Fault {
-                    part,
-                    row,
-                    col,
-                    value,
-                });
-            }
+            self.source.widen(row, floats)?;
             self.encode_row(lane, floats, words, out);
         }
         match layout.format {
@@ -213,7 +157,7 @@ impl Source<'_> {
 
     /// One output feature: its words, and its place in the panel's headers.
     fn encode_row(&self, lane: usize, values: &[f32], words: &mut [u32], panel: &mut [u8]) {
-        match self.layout.format {
+        match self.source.layout.format {
             WeightFormat::F32 => {
                 for (word, value) in words.iter_mut().zip(values) {
                     *word = value.to_bits();
@@ -241,7 +185,7 @@ impl Source<'_> {
                 for (index, values) in values.chunks(group).enumerate() {
                     let words = &mut words[index * group / 8..][..values.len().div_ceil(8)];
                     let Int4Row { scale, zero } = (self.kernels.quantize_int4)(values, words);
-                    let header = self.layout.row_offset(index * group) - LINE;
+                    let header = self.source.layout.row_offset(index * group) - LINE;
                     let header = &mut panel[header..header + LINE];
                     header[lane * 2..lane * 2 + 2].copy_from_slice(&scale.to_le_bytes());
                     header[2 * LANES + lane] = zero;
@@ -288,18 +232,5 @@ fn copy_words(from: DType, to: WeightFormat) -> Option<CopyRow> {
         (DType::F32, WeightFormat::F32) | (DType::Bf16, WeightFormat::Bf16) => Some(copy::<4>),
         (DType::F16, WeightFormat::F16) => Some(copy::<2>),
         _ => None,
-    }
-}
-
-fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
-    fn all<T: Element>(bytes: &[u8], out: &mut [f32]) {
-        for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
-            *out = T::from_le_bytes(bytes).widen();
-        }
-    }
-    match dtype {
-        DType::F32 => all::<f32>(bytes, out),
-        DType::Bf16 => all::<bf16>(bytes, out),
-        DType::F16 => all::<f16>(bytes, out),
     }
 }

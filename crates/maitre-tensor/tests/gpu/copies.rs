@@ -182,7 +182,8 @@ fn the_processor_leaves_a_gpus_caches_alone() {
         let within = cpu.copy_blocks(&mut target, 16, &[]);
         for (result, argument) in [(between, "target"), (within, "cache")] {
             let message = result.unwrap_err().to_string();
-            let expected = format!("`{argument}` must be a cache of the backend that runs the operator");
+            let expected =
+                format!("`{argument}` must be a cache of the backend that runs the operator");
             assert!(message.contains(&expected), "{message}");
         }
     }

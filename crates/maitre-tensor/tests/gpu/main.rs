@@ -4,7 +4,9 @@
 #![cfg(feature = "cuda-emulator")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod attention;
 mod copies;
+mod linear;
 mod rope;
 mod rows;
 mod sampling;

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod config_file;
 pub(crate) mod generate;
+pub(crate) mod gpu_check;
 pub(crate) mod inspect;
 pub(crate) mod model;
 pub(crate) mod serve;
@@ -29,4 +30,6 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Show a model's parameters and what it needs in memory.
     Inspect(inspect::InspectArgs),
+    /// Verify and time the GPU backend in one run.
+    GpuCheck(gpu_check::GpuCheckArgs),
 }

@@ -33,7 +33,7 @@ pub(crate) struct ServeArgs {
 }
 
 /// A number of seconds up to a week.
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "expected a number of seconds".to_owned())?;

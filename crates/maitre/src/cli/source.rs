@@ -53,22 +53,22 @@ fn is_hub_name(model: &str) -> bool {
 }
 
 #[cfg(feature = "bundled")]
-fn bundled() -> Result<ModelSource> {
+pub(crate) fn bundled() -> Result<ModelSource> {
     Ok(maitre::bundled())
 }
 
 #[cfg(not(feature = "bundled"))]
-fn bundled() -> Result<ModelSource> {
+pub(crate) fn bundled() -> Result<ModelSource> {
     bail!("this build has no bundled model; name one with --model")
 }
 
 #[cfg(feature = "bundled")]
-fn bundled_draft() -> Result<ModelSource> {
+pub(crate) fn bundled_draft() -> Result<ModelSource> {
     Ok(maitre::bundled_draft())
 }
 
 #[cfg(not(feature = "bundled"))]
-fn bundled_draft() -> Result<ModelSource> {
+pub(crate) fn bundled_draft() -> Result<ModelSource> {
     bail!("this build has no bundled draft model; name another with --draft-model, or leave it out")
 }
 

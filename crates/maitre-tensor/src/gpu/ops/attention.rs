@@ -14,7 +14,7 @@ use super::{Device, Operands, at};
 use crate::backend::attention::{check_cache, check_heads, check_spans};
 use crate::backend::check::Check;
 use crate::gpu::device::DeviceTurn;
-use crate::gpu::{Arg, DeviceBytes, Grid, GpuInfo};
+use crate::gpu::{Arg, DeviceBytes, GpuInfo, Grid};
 use crate::{Attention, KvFormat, Span, TensorError};
 
 /// Positions per chunk, as in `cuda/attention.cuh`.
@@ -154,7 +154,14 @@ impl Kernel {
         };
         let [narrow, wide] = [kernel(0), kernel(1)];
         let most = info.shared_bytes_per_block as usize;
-        Ok([narrow, if wide.shared_bytes <= most { wide } else { narrow }])
+        Ok([
+            narrow,
+            if wide.shared_bytes <= most {
+                wide
+            } else {
+                narrow
+            },
+        ])
     }
 }
 
@@ -194,7 +201,9 @@ fn classes(
     group: usize,
     spans: &[Span],
 ) -> impl Iterator<Item = Class> {
-    let any_wide = spans.iter().any(|it| it.num_tokens * group > MOST_NARROW_ROWS);
+    let any_wide = spans
+        .iter()
+        .any(|it| it.num_tokens * group > MOST_NARROW_ROWS);
     let border = if any_wide && narrow != wide {
         MOST_NARROW_ROWS
     } else {
@@ -215,16 +224,26 @@ impl Class {
         let mine = |rows: usize| self.above_rows < rows && rows <= self.most_rows;
         let items = |span: &Span| {
             let rows = rows(span);
-            if mine(rows) { rows.div_ceil(self.kernel.rows) } else { 0 }
+            if mine(rows) {
+                rows.div_ceil(self.kernel.rows)
+            } else {
+                0
+            }
         };
-        let (all, most) = spans.iter().map(items).fold((0, 0), |(all, most), items| {
-            (all + items, most.max(items))
-        });
+        let (all, most) = spans
+            .iter()
+            .map(items)
+            .fold((0, 0), |(all, most), items| (all + items, most.max(items)));
         // Spans much alike are found without counting.
-        let alike = spans.len() * most <= 2 * all && spans.iter().all(|span| {
-            span.num_tokens == 0 || mine(rows(span))
-        });
-        let (items, per_span) = if alike { (spans.len() * most, most) } else { (all, 0) };
+        let alike = spans.len() * most <= 2 * all
+            && spans
+                .iter()
+                .all(|span| span.num_tokens == 0 || mine(rows(span)));
+        let (items, per_span) = if alike {
+            (spans.len() * most, most)
+        } else {
+            (all, 0)
+        };
         let chunks = step.most_chunks(spans.iter().filter(|span| mine(rows(span))));
         let blocks = items * step.kv_heads;
         let wanted = info.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
@@ -298,7 +317,11 @@ impl Launch {
             turn.list_arg(shared.lists[0]),
             turn.list_arg(shared.lists[1]),
             at(out),
-            if is_split { at(turn.scratch()) } else { Arg::Nothing },
+            if is_split {
+                at(turn.scratch())
+            } else {
+                Arg::Nothing
+            },
             Arg::U32(self.chunks),
             Arg::U32(shared.num_spans),
             Arg::U32(self.per_span),

@@ -1,10 +1,43 @@
-//! The matrix product, and the embedding, which reads the same matrices.
+//! The matrix product.
+//!
+//! ```text
+//! f32 weights                      linear_f32      one chain of fused multiplications per output
+//! deterministic mode               linear_*_RxF    tensor cores; the tile's size changes no bit
+//! otherwise  up to 4 rows          linear_*_fewM   a warp per two features: reading the weights is the work
+//!            many rows of bf16     the vendor's library, then bias and gates
+//!            what is between       linear_*_RxF
+//! ```
 
 use std::ops::Range;
 
-use super::Device;
-use crate::weight::layout::Layout;
-use crate::{Backend, Buffer, LinearInput, PackedWeight, TensorError, WeightView};
+use super::tile::{TILES, Tile};
+use super::{Device, Operands, at};
+use crate::backend::PEAK_BLOCK;
+use crate::backend::check::Check;
+use crate::gpu::device::DeviceTurn;
+use crate::gpu::weight::RowLayout;
+use crate::gpu::{Arg, DeviceBytes, Grid};
+use crate::{Buffer, LinearInput, PackedWeight, TensorError, WeightFormat};
+
+/// Most rows for which the kernels that read weights once per two features are the fastest.
+const FEW_ROWS: usize = 4;
+
+/// Fewest rows of bf16 for which the vendor's library is asked. To be tuned on hardware: below it reading the
+/// weights is the work, and the tiles here read them as fast as any.
+const LIBRARY_ROWS: usize = 65;
+
+/// Memory for gates and what they gate between the vendor's library and the kernel that joins them: about what
+/// the second-level cache of a large GPU holds.
+const JOIN_BYTES: usize = 48 << 20;
+
+/// Rows of such a piece are a multiple of this, a tile of the library's.
+const JOIN_ROWS: usize = 128;
+
+/// Threads of a kernel that has a thread per number.
+const THREADS: usize = 256;
+
+/// Warps of a block of the kernels for few rows.
+const FEW_WARPS: usize = 4;
 
 /// What becomes of the sums.
 #[derive(Debug)]
@@ -17,40 +50,263 @@ pub(crate) enum Epilogue<'a> {
     Peaks(&'a mut Buffer),
 }
 
+impl Epilogue<'_> {
+    fn operator(&self) -> &'static str {
+        match self {
+            Self::None => "linear",
+            Self::SiluMul => "linear_silu_mul",
+            Self::Peaks(_) => "linear_with_peaks",
+        }
+    }
+}
+
 impl Device {
-    /// [`Backend::pack`](crate::Backend::pack) and [`Backend::pack_gated`](crate::Backend::pack_gated) of checked parts:
-    /// the threads of `backend` convert or quantize on the way.
-    pub(crate) fn pack(
-        &self,
-        _backend: &Backend,
-        _parts: &[WeightView<'_>],
-        _layout: Layout,
-    ) -> Result<PackedWeight, TensorError> {
-        Err(super::missing("pack"))
-    }
-
-    /// [`Backend::embed`](crate::Backend::embed).
-    pub(crate) fn embed(
-        &self,
-        _table: &PackedWeight,
-        _tokens: &[u32],
-        _out: &mut Buffer,
-    ) -> Result<(), TensorError> {
-        Err(super::missing("embed"))
-    }
-
     /// [`Backend::linear`](crate::Backend::linear), [`Backend::linear_silu_mul`](crate::Backend::linear_silu_mul) and
     /// [`Backend::linear_with_peaks`](crate::Backend::linear_with_peaks).
     pub(crate) fn linear(
         &self,
-        _operator: &'static str,
-        _x: &LinearInput,
-        _w: &PackedWeight,
-        _bias: Option<&Buffer>,
-        _out: &mut Buffer,
-        _rows: Range<usize>,
-        _epilogue: Epilogue<'_>,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        out: &mut Buffer,
+        rows: Range<usize>,
+        epilogue: Epilogue<'_>,
     ) -> Result<(), TensorError> {
-        Err(super::missing("linear"))
+        let operands = Operands(epilogue.operator());
+        let product = Product::checked(operands, x, w, bias, rows, &epilogue)?;
+        let out = operands.matrix_mut("out", out, product.m, product.n)?;
+        let peaks = match epilogue {
+            Epilogue::Peaks(peaks) => {
+                let blocks = product.n.div_ceil(PEAK_BLOCK);
+                Some((
+                    operands.matrix_mut("peaks", peaks, product.m, blocks)?,
+                    blocks,
+                ))
+            }
+            _ => None,
+        };
+        let mut turn = self.turn();
+        product.queue(&mut turn, self.options().deterministic, out)?;
+        if let Some((peaks, blocks)) = peaks {
+            let grid = Grid::of((product.m * blocks).div_ceil(THREADS / 32), THREADS);
+            let args = [at(out), at(peaks), Arg::U32(product.n), Arg::U32(product.m)];
+            turn.queue().launch("logit_peaks", grid, &args)?;
+        }
+        Ok(())
     }
+}
+
+/// Checked arguments of a product.
+struct Product<'a> {
+    /// Where the first of the rows begins, in bytes.
+    x: (&'a DeviceBytes, usize),
+    /// Bytes of a row of `x`.
+    x_bytes: usize,
+    w: &'a DeviceBytes,
+    place: RowLayout,
+    format: WeightFormat,
+    bias: Option<&'a DeviceBytes>,
+    /// Token rows.
+    m: usize,
+    /// Numbers per row of the result.
+    n: usize,
+    /// Input features.
+    k: usize,
+    gated: bool,
+}
+
+impl<'a> Product<'a> {
+    fn checked(
+        operands: Operands,
+        x: &'a LinearInput,
+        w: &'a PackedWeight,
+        bias: Option<&'a Buffer>,
+        rows: Range<usize>,
+        epilogue: &Epilogue<'_>,
+    ) -> Result<Self, TensorError> {
+        let gated = matches!(epilogue, Epilogue::SiluMul);
+        let check = Check(operands.0);
+        if gated {
+            check.rule(w.is_gated(), "w", "packed as gated", "not")?;
+        } else {
+            check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
+        }
+        let m = rows.len();
+        let needed = rows.start.saturating_add(m);
+        let w_bytes = w.memory().device(operands.0, "w")?;
+        check_input(check, x, w, needed)?;
+        let bias = bias.map(|bias| operands.vector("bias", bias, w.rows()));
+        let x_bytes = x.shape().words * size_of::<u32>();
+        let first = if m == 0 { 0 } else { rows.start };
+        Ok(Self {
+            x: (x.memory().device(operands.0, "x")?, first * x_bytes),
+            x_bytes,
+            w: w_bytes,
+            place: RowLayout::of(operands.0, w.layout())?,
+            format: w.format(),
+            bias: bias.transpose()?,
+            m,
+            n: if gated { w.rows() / 2 } else { w.rows() },
+            k: w.cols(),
+            gated,
+        })
+    }
+
+    fn queue(
+        &self,
+        turn: &mut DeviceTurn<'_>,
+        deterministic: bool,
+        out: &DeviceBytes,
+    ) -> Result<(), TensorError> {
+        let multiprocessors = turn.device().info().multiprocessors as usize;
+        let is_bf16 = self.format == WeightFormat::Bf16;
+        if self.m == 0 || self.n == 0 {
+            Ok(())
+        } else if self.format == WeightFormat::F32 {
+            self.queue_f32(turn, out)
+        } else if !deterministic && self.m <= FEW_ROWS {
+            self.queue_few(turn, out)
+        } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 && self.gated {
+            self.queue_library_gated(turn, out)
+        } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 {
+            self.queue_library(turn, out)
+        } else {
+            let tile = Tile::of(self.m, self.n, self.gated, multiprocessors);
+            self.queue_tile(turn, &TILES[tile], out)
+        }
+    }
+
+    fn queue_tile(
+        &self,
+        turn: &DeviceTurn<'_>,
+        tile: &Tile,
+        out: &DeviceBytes,
+    ) -> Result<(), TensorError> {
+        let grid = tile.grid(self.m, self.n, self.gated, self.format);
+        let kernel = tile.kernel(self.format);
+        turn.queue().launch(kernel, grid, &self.args(out))
+    }
+
+    fn queue_few(&self, turn: &DeviceTurn<'_>, out: &DeviceBytes) -> Result<(), TensorError> {
+        let index = match self.m {
+            1 => 0,
+            2 => 1,
+            _ => 2,
+        };
+        let kernel = match self.format {
+            WeightFormat::Int8 { .. } => {
+                ["linear_int8_few1", "linear_int8_few2", "linear_int8_few4"]
+            }
+            WeightFormat::Int4 { .. } => {
+                ["linear_int4_few1", "linear_int4_few2", "linear_int4_few4"]
+            }
+            _ => ["linear_bf16_few1", "linear_bf16_few2", "linear_bf16_few4"],
+        }[index];
+        let warps = if self.gated {
+            self.n
+        } else {
+            self.n.div_ceil(2)
+        };
+        let grid = Grid::of(warps.div_ceil(FEW_WARPS), FEW_WARPS * 32);
+        turn.queue().launch(kernel, grid, &self.args(out))
+    }
+
+    /// The arguments of the kernels that read bf16 rows: `Operands` of `cuda/linear_tile.cuh`.
+    fn args(&self, out: &'a DeviceBytes) -> [Arg<'a>; 12] {
+        let has_scales = self.place.scale_words > 0;
+        [
+            Arg::At(self.x.0, self.x.1),
+            at(self.w),
+            if has_scales {
+                Arg::At(self.w, self.place.scales_at())
+            } else {
+                Arg::Nothing
+            },
+            self.bias.map_or(Arg::Nothing, at),
+            at(out),
+            Arg::U32(self.m),
+            Arg::U32(self.n),
+            Arg::U32(self.x_bytes / 2),
+            Arg::U32(self.place.row_bytes),
+            Arg::U32(self.place.scale_words),
+            Arg::U32(self.place.group_shift()),
+            Arg::U32(usize::from(self.gated)),
+        ]
+    }
+
+    fn queue_f32(&self, turn: &DeviceTurn<'_>, out: &DeviceBytes) -> Result<(), TensorError> {
+        // As in cuda/linear_f32.cu.
+        const ROWS: usize = 16;
+        const FEATURES: usize = 64;
+        const PITCH: usize = 33;
+        let loaded = ROWS + FEATURES * if self.gated { 2 } else { 1 };
+        let grid = Grid {
+            blocks: [self.m.div_ceil(ROWS), self.n.div_ceil(FEATURES), 1],
+            threads: THREADS,
+            shared_bytes: loaded * PITCH * size_of::<f32>(),
+        };
+        let args = [
+            Arg::At(self.x.0, self.x.1),
+            at(self.w),
+            self.bias.map_or(Arg::Nothing, at),
+            at(out),
+            Arg::U32(self.m),
+            Arg::U32(self.n),
+            Arg::U32(self.k),
+            Arg::U32(usize::from(self.gated)),
+        ];
+        turn.queue().launch("linear_f32", grid, &args)
+    }
+
+    fn queue_library(&self, turn: &DeviceTurn<'_>, out: &DeviceBytes) -> Result<(), TensorError> {
+        let queue = turn.queue();
+        queue.multiply(self.x, self.w, (out, 0), [self.m, self.n, self.x_bytes / 2])?;
+        let Some(bias) = self.bias else {
+            return Ok(());
+        };
+        let grid = Grid::of((self.m * self.n).div_ceil(THREADS), THREADS);
+        let args = [at(out), at(bias), Arg::U32(self.n), Arg::U32(self.m)];
+        queue.launch("add_bias", grid, &args)
+    }
+
+    /// Piece by piece, so that gates and what they gate need not have room for all rows.
+    fn queue_library_gated(
+        &self,
+        turn: &mut DeviceTurn<'_>,
+        out: &DeviceBytes,
+    ) -> Result<(), TensorError> {
+        let both_bytes = 2 * self.n * size_of::<f32>();
+        let piece = (JOIN_BYTES / both_bytes / JOIN_ROWS * JOIN_ROWS).max(JOIN_ROWS);
+        turn.reserve_scratch(piece.min(self.m) * both_bytes)?;
+        let (queue, both) = (turn.queue(), turn.scratch());
+        for first in (0..self.m).step_by(piece) {
+            let rows = piece.min(self.m - first);
+            let x = (self.x.0, self.x.1 + first * self.x_bytes);
+            queue.multiply(x, self.w, (both, 0), [rows, 2 * self.n, self.x_bytes / 2])?;
+            let grid = Grid::of((rows * self.n).div_ceil(THREADS), THREADS);
+            let args = [
+                at(both),
+                self.bias.map_or(Arg::Nothing, at),
+                Arg::At(out, first * self.n * size_of::<f32>()),
+                Arg::U32(self.n),
+                Arg::U32(rows),
+            ];
+            queue.launch("silu_mul_halves", grid, &args)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_input(
+    check: Check,
+    x: &LinearInput,
+    w: &PackedWeight,
+    rows: usize,
+) -> Result<(), TensorError> {
+    let format = w.input();
+    let fits = x.format() == format && x.cols() == w.cols() && x.rows() >= rows;
+    let expected = format_args!("at least [{rows}, {}] {format} activations", w.cols());
+    let (has_rows, has_cols, has) = (x.rows(), x.cols(), x.format());
+    let actual = format_args!("[{has_rows}, {has_cols}] {has} activations");
+    check.rule(fits, "x", expected, actual)
 }

@@ -3,10 +3,12 @@
 
 mod attention;
 mod copies;
+mod embed;
 pub(crate) mod linear;
 mod rope;
 mod rows;
 mod sampling;
+mod tile;
 
 use super::{Arg, Device, DeviceBytes};
 use crate::{Buffer, DType, LinearInput, TensorError};
@@ -92,9 +94,8 @@ impl Operands {
         cols: usize,
     ) -> Result<(), TensorError> {
         let needed = rows.checked_mul(cols);
-        let fits = needed.is_some_and(|needed| {
-            buffer.dtype() == DType::F32 && needed <= buffer.len()
-        });
+        let fits =
+            needed.is_some_and(|needed| buffer.dtype() == DType::F32 && needed <= buffer.len());
         let expected = format!("at least [{rows}, {cols}] f32 elements");
         self.rule(fits, argument, expected, buffer)
     }
@@ -121,12 +122,4 @@ impl Operands {
 /// The first byte of an allocation as an argument.
 pub(super) fn at(bytes: &DeviceBytes) -> Arg<'_> {
     Arg::At(bytes, 0)
-}
-
-fn missing(operator: &'static str) -> TensorError {
-    TensorError::NotOnGpu {
-        operator,
-        found: "it".to_owned(),
-        instead: "the processor".to_owned(),
-    }
 }

@@ -20,8 +20,7 @@ impl Device {
         let qkv = operands.matrix("qkv", args.qkv, rows, all_heads * dim)?;
         let norm = |argument, norm: Option<_>| {
             let norm = norm.map(|norm| operands.vector(argument, norm, dim));
-            norm.transpose()
-                .map(|norm| norm.map_or(Arg::Nothing, at))
+            norm.transpose().map(|norm| norm.map_or(Arg::Nothing, at))
         };
         let q_norm = norm("q_norm", args.q_norm)?;
         let k_norm = norm("k_norm", args.k_norm)?;

@@ -1,0 +1,50 @@
+// out[i] = table[tokens[i]], widened to f32: rows of a matrix as the products read it (linear_weights.cuh).
+//
+// Grid: one block per token, any number of threads. Reads a row of the table, 4 to 1/2 byte a number, and
+// writes 4. Tokens are below the number of rows: whoever launches has looked.
+#include "linear_weights.cuh"
+
+namespace {
+
+DEVICE const u8* table_row(const u8* table, const u32* tokens, u32 row_bytes) {
+    return table + static_cast<u64>(tokens[blockIdx.x]) * row_bytes;
+}
+
+}  // namespace
+
+KERNEL embed_f32(const u8* table, const u32* tokens, float* out, u32 dim, u32 row_bytes) {
+    const float* row = reinterpret_cast<const float*>(table_row(table, tokens, row_bytes));
+    for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
+        out[static_cast<u64>(blockIdx.x) * dim + col] = row[col];
+    }
+}
+EXPORT(embed_f32);
+
+KERNEL embed_bf16(const u8* table, const u32* tokens, float* out, u32 dim, u32 row_bytes) {
+    const u16* row = reinterpret_cast<const u16*>(table_row(table, tokens, row_bytes));
+    for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
+        out[static_cast<u64>(blockIdx.x) * dim + col] = widen_bf16(row[col]);
+    }
+}
+EXPORT(embed_bf16);
+
+KERNEL embed_int8(const u8* table, const float* scales, const u32* tokens, float* out, u32 dim, u32 row_bytes) {
+    const u8* row = table_row(table, tokens, row_bytes);
+    const float scale = scales[tokens[blockIdx.x]];
+    for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
+        out[static_cast<u64>(blockIdx.x) * dim + col] = steps<8>(row[col], 0, int8_origin()) * scale;
+    }
+}
+EXPORT(embed_int8);
+
+KERNEL embed_int4(const u8* table, const u32* scales, const u32* tokens, float* out, u32 dim, u32 row_bytes,
+                  u32 scale_stride, u32 group_shift) {
+    const u8* row = table_row(table, tokens, row_bytes);
+    const u32* words = scales + static_cast<u64>(tokens[blockIdx.x]) * scale_stride;
+    for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
+        const u32 word = words[col / 32 >> group_shift];
+        const float number = steps<4>(row[col / 2], col % 2 * 4, int4_origin(word));
+        out[static_cast<u64>(blockIdx.x) * dim + col] = number * int4_scale(word);
+    }
+}
+EXPORT(embed_int4);

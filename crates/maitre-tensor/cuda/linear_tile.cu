@@ -1,0 +1,72 @@
+// The products on tensor cores: one kernel per weight format and tile, see linear_tile.cuh.
+//
+// Grid: x = m / rows, y = outputs / features (gated: / half of them), rounded up; dynamic shared memory as
+// `STAGES * STAGE` says. What a launch moves and does: 2·m·n·k operations; w once per row of tiles, x once per
+// column of tiles (from the second-level cache all but once), 4·m·n bytes of output.
+//
+//   tile       threads  depth x stages  shared bytes bf16/int8/int4  for
+//   16 x 32    128      128 x 4         49,152 / 32,768 / 26,624     up to 16 rows, few features
+//   16 x 64    128      128 x 3         61,440 / 36,864 / 27,648     up to 16 rows, many features
+//   64 x 64    128       64 x 4         65,536 / 49,152 / 45,056     up to some hundred rows
+//   128 x 128  256       64 x 3         98,304 / 73,728 / 67,584     as many rows as fill the device
+//
+// Up to 16 rows reading w is the work: 16 x 32 at n = 4096 is 128 blocks, about one per multiprocessor of
+// an H200, each with 3 stages of 8 KiB of w under way. 24 KiB is what a multiprocessor's share of 4.3 TB/s
+// asks for at 700 ns a read. The chain of k / 16 dependent multiplications, some 33 cycles each, is a second
+// floor: 5 us at k = 4096, below the reading of bf16 (7.8 us), above that of int8 and int4 at n = 4096 (3.9
+// and 2.2 us). At many rows each warp multiplies 64 x 32 outputs: per chunk 6 KiB from shared memory for 32
+// multiplications, which at 128 bytes a cycle keeps `mma` at about 60 % of what `wgmma` reaches.
+//
+// Predictions for an H200 (4.3 TB/s, 790 TFLOP/s of wgmma), k = 4096, bf16, in microseconds; none measured:
+//
+//   m       n = 4096   n = 24576   bound by
+//   1          9           50      reading w
+//   64        13           60      reading w; x from the second-level cache
+//   256       25          130      multiplying, at 60 %
+//   2048     145          870      multiplying, at 60 %
+#include "linear_tile.cuh"
+
+namespace {
+
+template <typename W>
+using Tile16x32 = Tile<W, 16, 32, 128, 3, 1, 4>;
+template <typename W>
+using Tile16x64 = Tile<W, 16, 64, 128, 2, 1, 4>;
+template <typename W>
+using Tile64x64 = Tile<W, 64, 64, 64, 3, 2, 2>;
+template <typename W>
+using Tile128x128 = Tile<W, 128, 128, 64, 2, 2, 4>;
+
+}  // namespace
+
+// How many blocks a multiprocessor is to hold: bounds what registers the compiler may use.
+#ifdef MAITRE_EMULATOR
+#define AT_LEAST(blocks, tile)
+#else
+#define AT_LEAST(blocks, tile) __launch_bounds__(tile::THREADS, blocks)
+#endif
+
+#define LINEAR(name, weights, tile, blocks)                                                                 \
+    KERNEL AT_LEAST(blocks, tile<weights>)                                                                  \
+    name(const u16* x, const u8* w, const void* scales, const float* bias, float* out, u32 m, u32 n,        \
+         u32 x_stride, u32 w_bytes, u32 scale_stride, u32 group_shift, u32 gated) {                         \
+        SHARED(shared);                                                                                     \
+        const Operands operands{x,        w,       scales,       bias,        out,       m, n,              \
+                                x_stride, w_bytes, scale_stride, group_shift, gated != 0};                  \
+        multiply_tile<weights, tile<weights>>(operands, shared);                                            \
+    }                                                                                                       \
+    EXPORT(name)
+
+LINEAR(linear_bf16_16x32, Bf16Weights, Tile16x32, 4);
+LINEAR(linear_bf16_16x64, Bf16Weights, Tile16x64, 3);
+LINEAR(linear_bf16_64x64, Bf16Weights, Tile64x64, 3);
+LINEAR(linear_bf16_128x128, Bf16Weights, Tile128x128, 2);
+LINEAR(linear_int8_16x32, Int8Weights, Tile16x32, 4);
+LINEAR(linear_int8_16x64, Int8Weights, Tile16x64, 4);
+LINEAR(linear_int8_64x64, Int8Weights, Tile64x64, 4);
+LINEAR(linear_int8_128x128, Int8Weights, Tile128x128, 2);
+LINEAR(linear_int4_16x32, Int4Weights, Tile16x32, 4);
+LINEAR(linear_int4_16x64, Int4Weights, Tile16x64, 4);
+LINEAR(linear_int4_64x64, Int4Weights, Tile64x64, 4);
+// Sums of groups beside sums: 128 registers would not do.
+LINEAR(linear_int4_128x128, Int4Weights, Tile128x128, 1);

@@ -1,0 +1,181 @@
+//! The tiles of `cuda/linear_tile.cu`: their extents, and which of them computes a product.
+//!
+//! All of them add an output's products up in one order, so the choice is one of speed alone.
+
+use crate::WeightFormat;
+use crate::gpu::Grid;
+
+/// Most rows of the tiles for few rows.
+const DECODE_ROWS: usize = 16;
+
+/// The extents of a block's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// Token rows.
+    rows: usize,
+    /// Output features; of a gated matrix gates and what they gate together.
+    features: usize,
+    /// Input features per step.
+    depth: usize,
+    /// Steps in shared memory.
+    stages: usize,
+    threads: usize,
+    /// For bf16, int8 and int4.
+    kernels: [&'static str; 3],
+}
+
+const NARROW: usize = 0;
+const WIDE: usize = 1;
+const SQUARE: usize = 2;
+const LARGE: usize = 3;
+
+/// As at the head of `cuda/linear_tile.cu`.
+pub(super) const TILES: [Tile; 4] = [
+    Tile {
+        rows: 16,
+        features: 32,
+        depth: 128,
+        stages: 4,
+        threads: 128,
+        kernels: [
+            "linear_bf16_16x32",
+            "linear_int8_16x32",
+            "linear_int4_16x32",
+        ],
+    },
+    Tile {
+        rows: 16,
+        features: 64,
+        depth: 128,
+        stages: 3,
+        threads: 128,
+        kernels: [
+            "linear_bf16_16x64",
+            "linear_int8_16x64",
+            "linear_int4_16x64",
+        ],
+    },
+    Tile {
+        rows: 64,
+        features: 64,
+        depth: 64,
+        stages: 4,
+        threads: 128,
+        kernels: [
+            "linear_bf16_64x64",
+            "linear_int8_64x64",
+            "linear_int4_64x64",
+        ],
+    },
+    Tile {
+        rows: 128,
+        features: 128,
+        depth: 64,
+        stages: 3,
+        threads: 256,
+        kernels: [
+            "linear_bf16_128x128",
+            "linear_int8_128x128",
+            "linear_int4_128x128",
+        ],
+    },
+];
+
+impl Tile {
+    /// Number of the tile for `m` token rows and `n` numbers per row of the result: as large as leaves each
+    /// multiprocessor some work, two blocks where reading the weights is all of it. The narrow one has no
+    /// room for gates.
+    pub(super) fn of(m: usize, n: usize, gated: bool, multiprocessors: usize) -> usize {
+        let blocks = |tile: usize| {
+            let [x, y, _] = TILES[tile].blocks(m, n, gated);
+            x * y
+        };
+        if m > DECODE_ROWS {
+            return if blocks(LARGE) >= multiprocessors {
+                LARGE
+            } else {
+                SQUARE
+            };
+        }
+        if gated || blocks(WIDE) >= 2 * multiprocessors {
+            WIDE
+        } else {
+            NARROW
+        }
+    }
+
+    pub(super) fn kernel(&self, format: WeightFormat) -> &'static str {
+        self.kernels[match format {
+            WeightFormat::Int8 { .. } => 1,
+            WeightFormat::Int4 { .. } => 2,
+            _ => 0,
+        }]
+    }
+
+    pub(super) fn grid(&self, m: usize, n: usize, gated: bool, format: WeightFormat) -> Grid {
+        Grid {
+            blocks: self.blocks(m, n, gated),
+            threads: self.threads,
+            shared_bytes: self.shared_bytes(format),
+        }
+    }
+
+    fn blocks(&self, m: usize, n: usize, gated: bool) -> [usize; 3] {
+        let outputs = if gated {
+            self.features / 2
+        } else {
+            self.features
+        };
+        [m.div_ceil(self.rows), n.div_ceil(outputs), 1]
+    }
+
+    /// Numbers of x and w of all stages; int4 has 16 bytes of scales per feature and stage beside.
+    fn shared_bytes(&self, format: WeightFormat) -> usize {
+        let weights = match format {
+            WeightFormat::Int8 { .. } => self.features * self.depth,
+            WeightFormat::Int4 { .. } => self.features * (self.depth / 2 + 16),
+            _ => self.features * self.depth * 2,
+        };
+        self.stages * (self.rows * self.depth * 2 + weights)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_memory_is_what_the_kernels_lay_out_and_any_gpu_since_2020_has() {
+        let bytes = TILES.map(|tile| {
+            [WeightFormat::Bf16, WeightFormat::INT8, WeightFormat::INT4]
+                .map(|format| tile.shared_bytes(format))
+        });
+        let expected = [
+            [49_152, 32_768, 26_624],
+            [61_440, 36_864, 27_648],
+            [65_536, 49_152, 45_056],
+            [98_304, 73_728, 67_584],
+        ];
+        assert_eq!(bytes, expected);
+        assert!(bytes.iter().flatten().all(|bytes| *bytes <= 99 << 10));
+    }
+
+    #[test]
+    fn a_tile_leaves_no_multiprocessor_idle_that_a_smaller_one_would_feed() {
+        for (m, n, gated, expected) in [
+            (1, 4096, false, NARROW),
+            (16, 24_576, false, WIDE),
+            (16, 512, true, WIDE),
+            (17, 4096, false, SQUARE),
+            (512, 4096, false, SQUARE),
+            (2048, 4096, false, LARGE),
+            (256, 12_288, true, LARGE),
+        ] {
+            assert_eq!(
+                Tile::of(m, n, gated, 132),
+                expected,
+                "{m} rows, {n} features"
+            );
+        }
+    }
+}

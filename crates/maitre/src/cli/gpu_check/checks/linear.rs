@@ -1,0 +1,217 @@
+//! Matrices: embeddings, products plain, gated, and with peaks, in every format.
+//!
+//! The reference of a product is one of f32 numbers on the processor: of the numbers that the packed matrix holds,
+//! and of the rows as the device rounded them. So what is compared is the arithmetic alone, not the rounding that a
+//! format is about.
+
+use anyhow::Result;
+use maitre::WeightFormat;
+use maitre_tensor::{Backend, DType, LinearInput, PEAK_BLOCK, PackedWeight, WeightView};
+
+use super::super::item::{Checked, Item, Outcome};
+use super::super::numbers::{Dice, bytes_of, random, relative_error};
+use super::super::place::Place;
+use super::{F32_LIMIT, RELATIVE_ERROR, compare, identical, read};
+
+const FORMATS: [WeightFormat; 4] = [
+    WeightFormat::F32,
+    WeightFormat::Bf16,
+    WeightFormat::INT8,
+    WeightFormat::INT4,
+];
+
+/// What becomes of the sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Gated,
+    Peaks,
+}
+
+pub(super) fn list(items: &mut Vec<Item>) {
+    for format in FORMATS {
+        items.push(Item::check(
+            format!("embed_{format}"),
+            format!("embed {format}"),
+            move |place| {
+                let sizes = place.sizes;
+                let [rows, n, k] = [last(sizes.rows), sizes.outputs, sizes.inputs];
+                compare(place, 0.0, |it| embedded(it, format, [rows, n, k]))
+            },
+        ));
+        for (kind, id, title) in [
+            (Kind::Plain, "linear", "linear"),
+            (Kind::Gated, "linear_silu_mul", "linear, gated,"),
+            (Kind::Peaks, "linear_with_peaks", "linear with peaks,"),
+        ] {
+            items.push(Item::check(
+                format!("{id}_{format}"),
+                format!("{title} {format}"),
+                move |place| product_check(place, format, kind),
+            ));
+        }
+        items.push(Item::check(
+            format!("invariant_linear_{format}"),
+            format!("a row's product, {format}: alone = in a crowd"),
+            move |place| invariance(place, format),
+        ));
+    }
+    items.push(Item::check(
+        "linear_fast_bf16",
+        "linear bf16, in fast mode",
+        fast_product,
+    ));
+}
+
+fn last(sizes: &[usize]) -> usize {
+    sizes.last().copied().unwrap_or(1)
+}
+
+/// What a product may differ by. Numbers of int4 are multiples of a scale beside a zero point: rounded to bf16, where
+/// the device does so, they are 2^-9 off each.
+fn limit(format: WeightFormat) -> f64 {
+    match format {
+        WeightFormat::Int4 { .. } => 4e-3,
+        _ => F32_LIMIT,
+    }
+}
+
+/// A matrix of `[n, k]` random numbers; gated, of `[2n, k]`.
+fn matrix(
+    backend: &Backend,
+    format: WeightFormat,
+    (n, k): (usize, usize),
+    is_gated: bool,
+) -> Result<PackedWeight> {
+    let bytes = [11, 12].map(|seed| bytes_of(&random(seed, n * k)));
+    pack(backend, format, [&bytes[0], &bytes[1]], (n, k), is_gated)
+}
+
+fn pack(
+    backend: &Backend,
+    format: WeightFormat,
+    bytes: [&[u8]; 2],
+    (rows, cols): (usize, usize),
+    is_gated: bool,
+) -> Result<PackedWeight> {
+    let [first, second] = bytes.map(|bytes| WeightView {
+        dtype: DType::F32,
+        rows,
+        cols,
+        bytes,
+    });
+    Ok(match is_gated {
+        true => backend.pack_gated(first, second, format)?,
+        false => backend.pack(&[first], format)?,
+    })
+}
+
+/// Random rows in the form that `w` reads.
+fn input(backend: &Backend, w: &PackedWeight, rows: usize) -> Result<LinearInput> {
+    let x = backend.vector(&random(13, rows * w.cols()))?;
+    let mut out = backend.linear_input(w.input(), w.cols(), rows)?;
+    backend.encode(&x, &mut out, rows)?;
+    Ok(out)
+}
+
+/// The product, and the peaks behind it if they are asked for.
+fn product(
+    backend: &Backend,
+    x: &LinearInput,
+    w: &PackedWeight,
+    kind: Kind,
+    rows: usize,
+) -> Result<Vec<f32>> {
+    let n = w.rows() / if w.is_gated() { 2 } else { 1 };
+    let mut out = backend.zeros(DType::F32, rows * n)?;
+    let mut peaks = backend.zeros(DType::F32, rows * n.div_ceil(PEAK_BLOCK))?;
+    match kind {
+        Kind::Plain => backend.linear(x, w, None, &mut out, 0..rows)?,
+        Kind::Gated => backend.linear_silu_mul(x, w, None, &mut out, 0..rows)?,
+        Kind::Peaks => {
+            backend.linear_with_peaks(x, w, &mut out, &mut peaks, 0..rows)?;
+        }
+    }
+    let mut numbers = read(backend, &out)?;
+    if kind == Kind::Peaks {
+        numbers.extend(read(backend, &peaks)?);
+    }
+    Ok(numbers)
+}
+
+fn product_check(place: &mut Place, format: WeightFormat, kind: Kind) -> Result<Outcome> {
+    let (cpu, device, sizes) = (&place.cpu, &place.strict, place.sizes);
+    let (n, k) = (sizes.outputs, sizes.inputs);
+    let is_gated = kind == Kind::Gated;
+    let w = matrix(device, format, (n, k), is_gated)?;
+    let exact = same_in_f32(cpu, format, (n, k), is_gated)?;
+    let mut worst = 0.0_f64;
+    for &rows in sizes.rows {
+        let x = input(device, &w, rows)?;
+        let rounded = device.decode(&x, rows)?;
+        let mut exact_x = cpu.linear_input(exact.input(), k, rows)?;
+        cpu.encode(&rounded, &mut exact_x, rows)?;
+        let expected = product(cpu, &exact_x, &exact, kind, rows)?;
+        let actual = product(device, &x, &w, kind, rows)?;
+        worst = worst.max(relative_error(&expected, &actual));
+    }
+    Ok(Checked::at_most(RELATIVE_ERROR, worst, limit(format)).into())
+}
+
+/// The numbers of a matrix in `format`, as a matrix of f32 on the processor.
+fn same_in_f32(
+    cpu: &Backend,
+    format: WeightFormat,
+    (n, k): (usize, usize),
+    is_gated: bool,
+) -> Result<PackedWeight> {
+    let packed = matrix(cpu, format, (n, k), is_gated)?;
+    let rows: Vec<u32> = (0..packed.rows() as u32).collect();
+    let mut numbers = cpu.zeros(DType::F32, packed.rows() * k)?;
+    cpu.embed(&packed, &rows, &mut numbers)?;
+    let bytes = bytes_of(numbers.f32s()?);
+    let (first, second) = bytes.split_at(n * k * size_of::<f32>());
+    pack(cpu, WeightFormat::F32, [first, second], (n, k), is_gated)
+}
+
+fn embedded(backend: &Backend, format: WeightFormat, [rows, n, k]: [usize; 3]) -> Result<Vec<f32>> {
+    let table = matrix(backend, format, (n, k), false)?;
+    let mut dice = Dice::new(14);
+    let tokens: Vec<u32> = (0..rows).map(|_| dice.below(n) as u32).collect();
+    let mut out = backend.zeros(DType::F32, rows * k)?;
+    backend.embed(&table, &tokens, &mut out)?;
+    read(backend, &out)
+}
+
+/// The first row's numbers, whatever comes behind it.
+fn invariance(place: &mut Place, format: WeightFormat) -> Result<Outcome> {
+    let (device, sizes) = (&place.strict, place.sizes);
+    let w = matrix(device, format, (sizes.outputs, sizes.inputs), false)?;
+    let x = input(device, &w, last(sizes.rows))?;
+    let alone = product(device, &x, &w, Kind::Plain, 1)?;
+    let (mut expected, mut actual) = (Vec::new(), Vec::new());
+    for &rows in sizes.rows {
+        let crowd = product(device, &x, &w, Kind::Plain, rows)?;
+        expected.extend_from_slice(&alone);
+        actual.extend_from_slice(&crowd[..sizes.outputs]);
+    }
+    Ok(identical(&expected, &actual))
+}
+
+fn fast_product(place: &mut Place) -> Result<Outcome> {
+    let (device, sizes) = (&place.fast, place.sizes);
+    let w = matrix(
+        device,
+        WeightFormat::Bf16,
+        (sizes.outputs, sizes.inputs),
+        false,
+    )?;
+    let mut worst = 0.0_f64;
+    for &rows in sizes.rows {
+        let x = input(device, &w, rows)?;
+        let expected = product(&place.strict, &x, &w, Kind::Plain, rows)?;
+        let actual = product(device, &x, &w, Kind::Plain, rows)?;
+        worst = worst.max(relative_error(&expected, &actual));
+    }
+    Ok(Checked::at_most(RELATIVE_ERROR, worst, F32_LIMIT).into())
+}

@@ -1,0 +1,186 @@
+//! Thousands of mixed requests, some cancelled, through an engine with too few blocks for all of them: afterwards
+//! everything is as it was before.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures_util::future::join_all;
+use maitre::{Engine, EngineError, Event, GenerateRequest};
+use maitre_model::{LoadOptions, Model};
+use maitre_tensor::Backend;
+
+use super::super::item::{Checked, Item, Outcome, figures};
+use super::super::numbers::Dice;
+use super::super::place::{Place, Sizes};
+use super::super::service::{Service, idle, request};
+use crate::cli::source;
+
+/// What free memory may shrink by: steps of sizes that came late are recorded late.
+const RECORDINGS_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
+
+/// Longest prompt and answer, in tokens.
+const LONGEST: (usize, usize) = (96, 24);
+
+/// No request begins later.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// The part of all that comes before the count.
+const WARM_UP: u32 = 5;
+
+pub(super) fn list(items: &mut Vec<Item>) {
+    items.push(Item::check("soak", "soak: mixed requests, some cancelled", soak).within(150.0));
+}
+
+/// What has happened.
+#[derive(Debug, Default)]
+struct Tally {
+    begun: Cell<usize>,
+    answered: Cell<usize>,
+    cancelled: Cell<usize>,
+    failed: Cell<usize>,
+}
+
+fn count(cell: &Cell<usize>) {
+    cell.set(cell.get() + 1);
+}
+
+fn soak(place: &mut Place) -> Result<Outcome> {
+    let (model, sizes) = (soak_model(place)?, place.sizes);
+    place.forget_model();
+    let backend = place.strict.clone();
+    let (prompt, answer) = longest(sizes);
+    let service = Service {
+        max_seqs: sizes.soak_at_once,
+        max_model_len: prompt + answer,
+        max_batched_tokens: 4 * sizes.soak_at_once,
+        // Half of what they need at their longest: some lose their blocks and get them back.
+        kv_tokens: (sizes.soak_at_once * (prompt + answer) / 2).next_multiple_of(16),
+        host_blocks: sizes.soak_at_once,
+    };
+    let (engine, _) = service.start(model, &backend)?;
+    let handle = place.handle.clone();
+    // Steps of all sizes are recorded, and lists have grown, before memory is looked at.
+    let warm_up = Tally::default();
+    let count = sizes.soak_requests / WARM_UP as usize;
+    handle.block_on(run(&engine, sizes, count, PATIENCE / WARM_UP, &warm_up));
+    handle.block_on(idle(&engine))?;
+    let before = free_bytes(&backend)?;
+    let tally = Tally::default();
+    handle.block_on(run(&engine, sizes, sizes.soak_requests, PATIENCE, &tally));
+    let idle = handle.block_on(idle(&engine));
+    let lost = before - free_bytes(&backend)?;
+    let load = engine.load();
+    let done = tally.answered.get() + tally.cancelled.get();
+    let all = sizes.soak_requests;
+    Ok(Checked {
+        passed: done == all
+            && tally.failed.get() == 0
+            && idle.is_ok()
+            && load.kv_used_blocks == 0
+            && lost <= RECORDINGS_BYTES,
+        measured: format!("{done} of {all}, {} blocks", load.kv_used_blocks),
+        limit: format!("all, 0, {:.1} of 64 MiB", lost / f64::from(1 << 20)),
+        figures: figures([
+            ("requests", all as f64),
+            ("answered", tally.answered.get() as f64),
+            ("cancelled", tally.cancelled.get() as f64),
+            ("failed", tally.failed.get() as f64),
+            ("preemptions", load.preemptions as f64),
+            ("blocks", load.kv_total_blocks as f64),
+            ("blocks_held_after", load.kv_used_blocks as f64),
+            ("blocks_cached_after", load.kv_cached_blocks as f64),
+            ("memory_lost_bytes", lost),
+            ("limit_memory_lost_bytes", RECORDINGS_BYTES),
+        ]),
+    }
+    .into())
+}
+
+fn longest(sizes: &Sizes) -> (usize, usize) {
+    match sizes.greedy_tokens < 16 {
+        // For an emulator.
+        true => (2 * sizes.prompt_tokens, sizes.greedy_tokens),
+        false => LONGEST,
+    }
+}
+
+/// The bundled model where the device is one: a step of it is short, so that much happens in little time.
+fn soak_model(place: &mut Place) -> Result<Arc<Model>> {
+    if place.sizes.greedy_tokens < 16 || cfg!(not(feature = "bundled")) {
+        return place.check_model();
+    }
+    let options = LoadOptions::default();
+    let model = Model::load(&source::bundled()?, &options, &place.strict)?;
+    Ok(Arc::new(model))
+}
+
+/// Free bytes of the GPU; 0 on the processor, where nobody counts them.
+fn free_bytes(backend: &Backend) -> Result<f64> {
+    Ok(backend.gpu_memory()?.map_or(0.0, |it| it.free_bytes as f64))
+}
+
+/// As many users as fit, each with one request after the other.
+async fn run(engine: &Engine, sizes: &Sizes, requests: usize, patience: Duration, tally: &Tally) {
+    let deadline = Instant::now() + patience;
+    let user = |_| async {
+        while tally.begun.get() < requests && Instant::now() < deadline {
+            let which = tally.begun.get();
+            count(&tally.begun);
+            match ask(engine, sizes, which).await {
+                Ok(true) => count(&tally.answered),
+                Ok(false) => count(&tally.cancelled),
+                Err(_) => count(&tally.failed),
+            }
+        }
+    };
+    join_all((0..sizes.soak_at_once * 5 / 4).map(user)).await;
+}
+
+/// True if it was answered in full, false if it was cancelled on the way.
+async fn ask(engine: &Engine, sizes: &Sizes, which: usize) -> Result<bool, EngineError> {
+    let request = mixed(sizes, which).map_err(|error| EngineError::Failed {
+        message: error.to_string(),
+    })?;
+    let leaves_early = which % 7 == 3;
+    let mut generation = engine.generate(request).await?;
+    while let Some(event) = generation.next().await {
+        match event? {
+            Event::Delta(_) if leaves_early => return Ok(false),
+            Event::Delta(_) | Event::Finished(_) | Event::PromptLogprobs(_) => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Greedy, sampled on the device in several ways, and with what only the host samples; some prompts begin alike.
+fn mixed(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
+    let (longest_prompt, longest_answer) = longest(sizes);
+    let mut dice = Dice::new(71 + which as u64);
+    let length = 1 + dice.below(longest_prompt);
+    let mut family = Dice::new((which % 5) as u64);
+    let shared = if which.is_multiple_of(2) {
+        length / 2
+    } else {
+        0
+    };
+    let prompt = (0..length).map(|at| match at < shared {
+        true => family.below(256) as u32,
+        false => dice.below(256) as u32,
+    });
+    let mut request = request(prompt.collect(), 1 + which * 7 % longest_answer)?;
+    let sampling = &mut request.sampling;
+    sampling.seed = Some(which as u64);
+    sampling.temperature = Some(if which.is_multiple_of(3) { 0.0 } else { 0.9 });
+    match which % 11 {
+        1 => sampling.top_p = Some(0.9),
+        2 => sampling.top_k = Some(20),
+        4 => sampling.min_p = Some(0.05),
+        5 => sampling.frequency_penalty = Some(0.5),
+        8 => sampling.repetition_penalty = Some(1.1),
+        9 => request.output.logprobs = Some(2),
+        _ => {}
+    }
+    Ok(request)
+}

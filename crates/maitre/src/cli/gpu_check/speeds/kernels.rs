@@ -1,0 +1,161 @@
+//! Two kernels alone: attention of decodes, which reads every key and value once, and the choice of tokens, which
+//! reads every logit once.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use maitre::KvFormat;
+use maitre_tensor::{
+    Attention, BlockCopy, BlockTables, DType, SampleRow, SampleRows, SampledRow, Span, StepLists,
+};
+
+use super::super::item::{Item, Outcome, Timed, Unit, figures};
+use super::super::numbers::random;
+use super::super::place::{Place, time_each};
+use super::super::{GpuCheckArgs, ShapeArg};
+use super::{Mode, goals};
+
+const BLOCK_SIZE: usize = 16;
+
+/// Launches that are timed together.
+const TIMES: usize = 30;
+
+pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
+    let is_tiny = args.shape == ShapeArg::Tiny;
+    let sizes = match is_tiny {
+        true => [(2, 40), (1, 100)],
+        false => [(64, 1024), (8, 16_384)],
+    };
+    for mode in Mode::BOTH {
+        for (sequences, context) in sizes {
+            items.push(Item::speed(
+                format!("attention_{sequences}x{context}_{}", mode.name()),
+                format!("attention, {sequences} x {context}, bf16, {}", mode.name()),
+                move |place| attention(place, sequences, context, mode),
+            ));
+        }
+    }
+    let rows = if is_tiny { 3 } else { 256 };
+    for (name, temperature, top_p) in [("greedy", 0.0, 1.0), ("top-p 0.9", 0.8, 0.9)] {
+        items.push(Item::speed(
+            format!("sampling_{}", name.replace([' ', '-', '.'], "_")),
+            format!("sampling, {rows} rows of logits, {name}"),
+            move |place| sampling(place, rows, temperature, top_p),
+        ));
+    }
+}
+
+/// Decodes of sequences with equal contexts. Bytes are those of keys and values alone.
+fn attention(place: &mut Place, sequences: usize, context: usize, mode: Mode) -> Result<Outcome> {
+    let sizes = place.sizes;
+    let (heads, kv_heads, dim) = (sizes.heads, sizes.kv_heads, sizes.head_dim);
+    let backend = place.backend(mode.is_deterministic());
+    let per_sequence = context.div_ceil(BLOCK_SIZE);
+    let blocks = per_sequence * sequences;
+    let cache = filled_cache(place, blocks, mode)?;
+    let width = heads * dim;
+    let q = backend.vector(&random(91, sequences * width))?;
+    let mut out = backend.zeros(DType::F32, sequences * width)?;
+    let spans: Vec<Span> = (0..sequences)
+        .map(|first_token| Span {
+            first_token,
+            num_tokens: 1,
+            context_len: context,
+        })
+        .collect();
+    // Neighbours in a sequence lie apart.
+    let table = |s: usize| (0..per_sequence).map(move |b| (b * sequences + s) as u32);
+    let tables = BlockTables {
+        tables: (0..sequences).map(|s| table(s).collect()).collect(),
+        block_size: BLOCK_SIZE,
+    };
+    let lists = StepLists {
+        spans: &spans,
+        tables: Some(&tables),
+        ..StepLists::default()
+    };
+    let seconds = backend.step_on(lists, || {
+        time_each(backend, TIMES, || {
+            Ok(backend.paged_attention(Attention {
+                q: &q,
+                cache: &cache,
+                spans: &spans,
+                tables: &tables,
+                heads,
+                kv_heads,
+                head_dim: dim,
+                scale: 1.0 / (dim as f32).sqrt(),
+                window: None,
+                out: &mut out,
+            })?)
+        })
+    })??;
+    let per_token = backend.kv_bytes_per_token(kv_heads, dim, KvFormat::Bf16);
+    let bytes = (sequences * context * per_token) as f64;
+    let mut timed = Timed::new(Unit::GigabytesPerS, bytes / seconds / 1e9);
+    timed.predicted = place.copy_bytes_per_s.map(|rate| rate / 1e9);
+    timed.goal = timed.predicted.map(|rate| rate * goals::ATTENTION_SHARE);
+    timed.figures = figures([("operator_us", seconds * 1e6), ("kv_bytes", bytes)]);
+    Ok(timed.into())
+}
+
+/// Blocks of random keys and values, the same again and again.
+fn filled_cache(place: &Place, blocks: usize, mode: Mode) -> Result<maitre_tensor::LayerCache> {
+    let sizes = place.sizes;
+    let (kv_heads, dim) = (sizes.kv_heads, sizes.head_dim);
+    let backend = place.backend(mode.is_deterministic());
+    let some = blocks.min(64);
+    let mut host = backend.host_cache(some * BLOCK_SIZE, kv_heads, dim, KvFormat::Bf16)?;
+    for slot in 0..some * BLOCK_SIZE {
+        for head in 0..kv_heads {
+            let seed = (slot * kv_heads + head) as u64;
+            host.write(slot, head, &random(seed, dim), &random(!seed, dim))?;
+        }
+    }
+    let mut cache = backend.cache(blocks * BLOCK_SIZE, kv_heads, dim, KvFormat::Bf16)?;
+    let copy = |to: usize| BlockCopy {
+        from: (to % some) as u32,
+        to: to as u32,
+        positions: BLOCK_SIZE,
+    };
+    let from_host: Vec<BlockCopy> = (0..some).map(copy).collect();
+    backend.copy_blocks_from(&host, &mut cache, BLOCK_SIZE, &from_host)?;
+    let onward: Vec<BlockCopy> = (some..blocks).map(copy).collect();
+    backend.copy_blocks(&mut cache, BLOCK_SIZE, &onward)?;
+    Ok(cache)
+}
+
+/// From logits on the device to tokens on the host.
+fn sampling(place: &mut Place, rows: usize, temperature: f32, top_p: f32) -> Result<Outcome> {
+    let (backend, vocab) = (&place.strict, place.sizes.vocab);
+    let mut logits = random(92, rows * vocab);
+    logits.iter_mut().for_each(|it| *it *= 8.0);
+    let logits = backend.vector(&logits)?;
+    let request = |row: usize| SampleRow {
+        temperature,
+        top_k: 0,
+        top_p,
+        min_p: 0.0,
+        seed: row as u64,
+        position: 7,
+    };
+    let requests: Vec<Option<SampleRow>> = (0..rows).map(|row| Some(request(row))).collect();
+    let mut out = vec![SampledRow::Skipped; rows];
+    let mut best = f64::INFINITY;
+    for _ in 0..TIMES.min(rows) {
+        let began = Instant::now();
+        backend.sample_rows(SampleRows {
+            logits: &logits,
+            vocab,
+            choosable: vocab,
+            rows: &requests,
+            out: &mut out,
+        })?;
+        best = best.min(began.elapsed().as_secs_f64());
+    }
+    let bytes = (rows * vocab * size_of::<f32>()) as f64;
+    let mut timed = Timed::new(Unit::Microseconds, best * 1e6);
+    timed.predicted = place.copy_bytes_per_s.map(|rate| bytes / rate * 1e6);
+    timed.figures = figures([("logit_bytes", bytes)]);
+    Ok(timed.into())
+}

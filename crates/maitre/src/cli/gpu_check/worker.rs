@@ -1,0 +1,96 @@
+//! The process that does the work: one line of JSON on stdout for whatever the supervisor should know.
+
+use std::any::Any;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use anyhow::Result;
+use maitre_tensor::TensorError;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use super::item::{Item, Outcome, items};
+use super::place::{Facts, Place};
+use super::{GpuCheckArgs, Half};
+
+/// What a worker says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Message {
+    /// There is no such device.
+    Refused { device: String, reason: String },
+    /// The device is open.
+    Facts(Facts),
+    /// An item begins.
+    Begun { item: usize },
+    /// An item is over.
+    Ended {
+        item: usize,
+        took_s: f64,
+        outcome: Outcome,
+    },
+    /// Nothing more can be done in this process.
+    GaveUp { why: String },
+    /// There is nothing left to do.
+    Done,
+}
+
+/// Works off the list from `first` on.
+pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<()> {
+    let mut place = match Place::open(args, handle) {
+        Ok(place) => place,
+        Err(TensorError::NoDevice { device, reason }) => {
+            return say(&Message::Refused { device, reason });
+        }
+        Err(error) => {
+            let why = format!("the device could not be opened: {error}");
+            return say(&Message::GaveUp { why });
+        }
+    };
+    say(&Message::Facts(place.facts.clone()))?;
+    for (item, work) in items(args).iter().enumerate().skip(first) {
+        say(&Message::Begun { item })?;
+        let began = Instant::now();
+        let outcome = attempt(work, &mut place);
+        let has_failed = matches!(outcome, Outcome::Failed { .. });
+        say(&Message::Ended {
+            item,
+            took_s: began.elapsed().as_secs_f64(),
+            outcome,
+        })?;
+        if has_failed && !place.answers() {
+            let why = "the device no longer answers".to_owned();
+            return say(&Message::GaveUp { why });
+        }
+    }
+    say(&Message::Done)
+}
+
+/// Does one item, whatever comes of it.
+fn attempt(item: &Item, place: &mut Place) -> Outcome {
+    if item.half == Half::Speeds && Instant::now() >= place.deadline {
+        return Outcome::NotRun {
+            reason: "out of time".to_owned(),
+        };
+    }
+    // Unwind safety: a panic leaves a model or less behind, and each item makes its buffers anew.
+    let result = catch_unwind(AssertUnwindSafe(|| (item.work)(place)));
+    let failed = |message| Outcome::Failed { message };
+    match result {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => failed(format!("{error:#}")),
+        Err(panic) => failed(format!("panicked: {}", message_of(panic.as_ref()))),
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(owned).unwrap_or("it did not say why")
+}
+
+fn say(message: &Message) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(message)?)?;
+    Ok(out.flush()?)
+}

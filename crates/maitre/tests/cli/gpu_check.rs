@@ -1,0 +1,123 @@
+//! `maitre gpu-check`: everything on the emulator, and what is said where there is nothing to check.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{fails, maitre, stderr, stdout};
+
+/// Rows that every run has.
+const CHECKS: [&str; 17] = [
+    "rms_norm_f32",
+    "add_rms_norm_bf16",
+    "encode_bf16",
+    "gather_rows",
+    "embed_int4",
+    "linear_bf16",
+    "linear_silu_mul_int8",
+    "linear_with_peaks_int4",
+    "invariant_linear_bf16",
+    "rope_and_store_int8",
+    "paged_attention_bf16",
+    "invariant_chunks_f32",
+    "copy_blocks_bf16",
+    "host_swaps_int8",
+    "sample_rows",
+    "recorded_steps",
+    "soak",
+];
+
+const SPEEDS: [&str; 9] = [
+    "copy_rate",
+    "matmul_rate",
+    "attention_2x40_strict",
+    "sampling_greedy",
+    "load_tiny_bf16",
+    "decode_tiny_bf16_1u_strict",
+    "decode_tiny_bf16_1u_strict_unrecorded",
+    "prefill_tiny_bf16_16t_fast",
+    "engine_tiny_bf16_2u_strict",
+];
+
+fn row<'r>(report: &'r Value, list: &str, id: &str) -> &'r Value {
+    let rows = report[list].as_array().unwrap();
+    let row = rows.iter().find(|row| row["id"] == id);
+    row.unwrap_or_else(|| panic!("no row {id} in {list}"))
+}
+
+/// Runs, and reads the report; `None` after saying that there is no emulator.
+fn report(arguments: &[&str]) -> Option<(Value, String)> {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let common = [
+        "gpu-check",
+        "--shape",
+        "tiny",
+        "--threads",
+        "1",
+        "--out",
+        out,
+    ];
+    let output = maitre(&[&common, arguments].concat());
+    let said = stderr(&output);
+    if output.status.code() == Some(2) && said.contains("C++ compiler") {
+        println!("skipped: {said}");
+        return None;
+    }
+    let table = stdout(&output);
+    assert!(output.status.success(), "{table}\n{said}");
+    let json = fs::read_to_string(folder.path().join("gpu-check.json")).unwrap();
+    let page = fs::read_to_string(folder.path().join("gpu-check.md")).unwrap();
+    assert!(page.contains(&table));
+    Some((serde_json::from_str(&json).unwrap(), table))
+}
+
+#[test]
+fn the_emulator_passes_and_the_report_has_every_row() {
+    let Some((report, table)) = report(&["--device", "emulator"]) else {
+        return;
+    };
+    assert_eq!(report["failures"], 0, "{table}");
+    assert_eq!(report["is_complete"], true);
+    assert_eq!(report["facts"]["device"], "emulator");
+    for id in CHECKS {
+        assert_eq!(row(&report, "checks", id)["result"], "passed", "{id}");
+    }
+    let injected = row(&report, "checks", "injected_failure");
+    assert_eq!(injected["figures"]["next_answers_right"], 3.0, "{injected}");
+    for id in SPEEDS {
+        assert_eq!(row(&report, "speeds", id)["result"], "measured", "{id}");
+    }
+    let decode = row(&report, "speeds", "decode_tiny_bf16_1u_strict");
+    for name in ["measured_tokens_per_s", "predicted_tokens_per_s", "ratio"] {
+        assert!(decode[name].as_f64().unwrap() > 0.0, "{decode}");
+    }
+    assert_eq!(decode["figures"]["recorded_kinds_of_steps"], 1.0);
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 100),
+        "{table}"
+    );
+}
+
+#[test]
+fn what_there_is_no_time_for_is_listed() {
+    let arguments = ["--device", "cpu", "--only", "speeds", "--time-limit", "0"];
+    let (report, table) = report(&arguments).unwrap();
+    assert!(report["checks"].as_array().unwrap().is_empty());
+    let decode = row(&report, "speeds", "decode_tiny_bf16_1u_strict");
+    assert_eq!(decode["result"], "not run");
+    assert_eq!(decode["message"], "out of time");
+    assert!(table.contains("not run: out of time"), "{table}");
+}
+
+#[test]
+fn without_a_gpu_it_says_what_to_do() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let said = fails(&["gpu-check"], 2);
+    for part in ["cuda:0", "--features cuda"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
