@@ -1,7 +1,7 @@
 // Kernels that try the words of `device.cuh`, right and wrong. `src/gpu/emulator/tests.rs` launches them.
 #include "../device.cuh"
 
-// One block of any number of threads per row of the grid: which thread it is, counted over everything.
+// Any grid: which thread it is, counted from 1 over all blocks.
 KERNEL test_indices(u32* out) {
     const u32 block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     out[block * blockDim.x + threadIdx.x] = block * blockDim.x + threadIdx.x + 1;
@@ -82,8 +82,8 @@ KERNEL test_load_matrix(u32* out, u32 shift) {
 }
 EXPORT(test_load_matrix);
 
-// One block, 32 bytes a thread: copies `from` in two groups, the last number of every four only if `valid`,
-// waits for all but `pending` of the groups, and writes what it then finds.
+// One block, 32 bytes a thread: copies `from` in two groups, or zeros if not `valid`, waits for all but
+// `pending` of them (not at all for 2), and writes what it then finds. `shift` numbers beside where it should.
 KERNEL test_copy(const float* from, float* out, u32 pending, u32 valid, u32 shift) {
     SHARED(shared);
     const u32 half = blockDim.x * 16;

@@ -7,7 +7,8 @@
 
 #[cfg_attr(not(emulator_built), path = "absent.rs")]
 mod library;
-#[cfg(all(test, emulator_built))]
+#[cfg(test)]
+#[cfg(emulator_built)]
 mod tests;
 mod work;
 
