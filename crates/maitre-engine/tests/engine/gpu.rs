@@ -8,6 +8,9 @@ use maitre_engine::{
     StartError, WeightFormat,
 };
 
+use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise};
+use maitre_tensor::{Backend, GpuOptions, SampleRow, SampleRows, SampledRow, TensorError};
+
 use crate::bundled::{crowd, goldens, greedy};
 use crate::toy::{Answer, answer, idle};
 
@@ -134,5 +137,61 @@ async fn what_is_cancelled_leaves_nothing_behind() {
             assert_eq!(answer.reason, FinishReason::Length, "round {round}");
         }
         idle(&engine).await;
+    }
+}
+
+/// The device chooses what the sampler would: where both see the same row, to the token.
+#[test]
+fn rows_are_drawn_as_the_sampler_does() {
+    let opened = Backend::open(DeviceName::Emulator, 1, GpuOptions::default());
+    let backend = match opened {
+        Err(error @ TensorError::NoDevice { .. }) => return println!("skipped: {error}"),
+        opened => opened.unwrap(),
+    };
+    let (count, vocab) = (96, 1000);
+    let hash = |at: usize| noise::philox4x32_10([at as u32, 0, 0, 9], [1, 2])[0];
+    let logits: Vec<f32> = (0..count * vocab)
+        .map(|at| (f64::from(hash(at)) / f64::from(u32::MAX) * 16.0 - 8.0) as f32)
+        .collect();
+    let rows: Vec<SampleRow> = (0..count)
+        .map(|row| SampleRow {
+            temperature: [0.0, 0.3, 1.0, 1.7][row % 4],
+            top_k: [0, 1, 40, 2000][row / 4 % 4],
+            top_p: [1.0, 0.9, 0.4][row / 16 % 3],
+            min_p: [0.0, 0.05][row / 48],
+            seed: row as u64 * 7919,
+            position: row as u64 % 5,
+        })
+        .collect();
+    let mut found = vec![SampledRow::Skipped; count];
+    backend
+        .sample_rows(SampleRows {
+            logits: &backend.vector(&logits).unwrap(),
+            vocab,
+            choosable: vocab - 3,
+            rows: &rows.iter().copied().map(Some).collect::<Vec<_>>(),
+            out: &mut found,
+        })
+        .unwrap();
+    let mut sampler = Sampler::new();
+    for ((row, found), logits) in rows.iter().zip(&found).zip(logits.chunks_exact(vocab)) {
+        let params = SamplingParams {
+            temperature: row.temperature,
+            top_k: row.top_k,
+            top_p: row.top_p,
+            min_p: row.min_p,
+            seed: row.seed,
+            logprobs: Some(0),
+            ..SamplingParams::default()
+        };
+        let logits = &logits[..vocab - 3];
+        let counts = TokenCounts::default();
+        let sampled = sampler.sample(logits, &params, &counts, row.position, &[]);
+        let sampled = sampled.unwrap();
+        let SampledRow::Token { id, logprob } = *found else {
+            panic!("{row:?}: {found:?}")
+        };
+        assert_eq!(id, sampled.token, "{row:?}");
+        assert!((logprob - sampled.logprobs.unwrap().logprob).abs() < 1e-4);
     }
 }

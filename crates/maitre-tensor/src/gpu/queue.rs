@@ -128,7 +128,9 @@ impl Queue {
         (out, out_offset): (&DeviceBytes, usize),
         [m, n, k]: [usize; 3],
     ) -> Result<(), TensorError> {
-        let fits = x_offset + m * k * 2 <= x.len() && n * k * 2 <= w.len() && out_offset + m * n * 4 <= out.len();
+        let fits = x_offset + m * k * 2 <= x.len()
+            && n * k * 2 <= w.len()
+            && out_offset + m * n * 4 <= out.len();
         if !fits {
             return Err(TensorError::Device {
                 operation: "multiply",

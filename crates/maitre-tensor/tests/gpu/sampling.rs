@@ -187,6 +187,30 @@ fn of_equals_the_lowest_ids_are_kept() {
 }
 
 #[test]
+fn many_small_probabilities_add_up() {
+    let Some((cpu, gpu)) = backends() else { return };
+    // One token of weight 1, and 3,000 of weight e^-8, half of all: with the first, 2,402 of these are 90 %.
+    let mut logits = vec![-8.0; 3001];
+    logits[0] = 0.0;
+    let rows = Rows::new(logits.repeat(60), 3001);
+    let requests: Vec<_> = (0..60)
+        .map(|position| {
+            Some(SampleRow {
+                position,
+                top_p: 0.9,
+                ..PLAIN
+            })
+        })
+        .collect();
+    let sampled = rows.sample(&gpu, &requests);
+    assert_same(&rows.sample(&cpu, &requests), &sampled);
+    let is_above =
+        |row: &SampledRow, least| matches!(row, SampledRow::Token { id, .. } if *id > least);
+    assert!(sampled.iter().any(|row| is_above(row, 1000)));
+    assert!(!sampled.iter().any(|row| is_above(row, 2402)));
+}
+
+#[test]
 fn the_log_probability_is_that_of_the_row_as_it_came() {
     let Some((_, gpu)) = backends() else { return };
     let row = logits(4, 700);

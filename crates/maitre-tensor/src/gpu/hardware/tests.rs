@@ -147,9 +147,9 @@ fn bf16_matrices_are_multiplied() {
     ] {
         let (x, w) = (small(m * k, 5), small(n * k, 3));
         let (on_x, on_w) = (upload(&gpu, &bf16(&x)), upload(&gpu, &bf16(&w)));
-        let mut out = DeviceBytes::zeroed(&gpu, m * n * 4).unwrap();
+        let out = DeviceBytes::zeroed(&gpu, m * n * 4).unwrap();
         queue
-            .multiply((&on_x, 0), &on_w, &mut out, [m, n, k])
+            .multiply((&on_x, 0), &on_w, (&out, 0), [m, n, k])
             .unwrap();
         // Sums of small whole numbers are exact in any order.
         let dot = |row: &[f32], col: &[f32]| row.iter().zip(col).map(|(a, b)| a * b).sum::<f32>();
