@@ -1,6 +1,12 @@
 //! The binary as scripts see it: results on stdout, logs on stderr, exit codes, and at start a
 //! message for every mistake that says what happened, what was expected and what to do.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod bench;
 mod gpu_check;

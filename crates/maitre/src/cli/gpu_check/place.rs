@@ -63,6 +63,8 @@ pub(super) struct GpuFacts {
 /// How large checks are.
 #[derive(Debug)]
 pub(super) struct Sizes {
+    /// Whether these are for a device that takes a microsecond for a multiplication.
+    pub(super) are_small: bool,
     /// Of matrices: token rows, outputs, inputs.
     pub(super) rows: &'static [usize],
     pub(super) outputs: usize,
@@ -93,6 +95,7 @@ pub(super) struct Sizes {
 }
 
 const FULL: Sizes = Sizes {
+    are_small: false,
     rows: &[1, 2, 7, 16, 33, 137, 300],
     outputs: 1536,
     inputs: 2048,
@@ -123,6 +126,7 @@ const FULL: Sizes = Sizes {
 };
 
 const SMALL: Sizes = Sizes {
+    are_small: true,
     rows: &[1, 3, 18],
     outputs: 48,
     inputs: 64,

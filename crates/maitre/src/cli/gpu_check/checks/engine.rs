@@ -138,7 +138,7 @@ fn by_default(place: &mut Place) -> Result<Outcome> {
     let mut builder = Engine::builder(source::bundled()?)
         .device(place.device)
         .threads(Some(place.facts.host_threads));
-    if place.sizes.greedy_tokens < 16 {
+    if place.sizes.are_small {
         // For an emulator the usual steps are too large.
         builder = Engine::builder(source::bundled_draft()?)
             .device(place.device)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use maitre::WeightFormat;
-use maitre::bench::{InProcessTarget, MonotonicClock, Settings, Workload, measure};
+use maitre::bench::{InProcessTarget, MonotonicClock, Run, Settings, Workload, measure};
 use maitre_model::Model;
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
@@ -65,6 +65,43 @@ fn time_engine(
         let reason = format!("out of time: it takes some {needed:.0} s");
         return Ok(Outcome::NotRun { reason });
     }
+    let served = serve(place, model, programme.request, users, mode)?;
+    let run = &served.run;
+    let host_percent = (1.0 - served.device_s / run.duration_s) * 100.0;
+    let mut timed = Timed::new(Unit::TokensPerS, run.output_tokens_per_second);
+    timed.predicted = predicted_s.map(|seconds| (users * output) as f64 / seconds);
+    let goals::Goal { reference, goal } = goals::decode(programme.shape, WeightFormat::Bf16, users);
+    (timed.reference, timed.goal) = (reference, goal);
+    timed.figures = figures([
+        ("duration_s", run.duration_s),
+        ("steps", served.steps as f64),
+        ("device_s", served.device_s),
+        ("host_share_percent", host_percent),
+        ("ttft_p50_ms", run.ttft_ms.map_or(f64::NAN, |it| it.p50)),
+        ("itl_p50_ms", run.itl_ms.map_or(f64::NAN, |it| it.p50)),
+        ("itl_p99_ms", run.itl_ms.map_or(f64::NAN, |it| it.p99)),
+    ]);
+    timed.note = Some(format!(
+        "{input} tokens in, {output} out, prompts included; {host_percent:.1} % of the time is the host's"
+    ));
+    Ok(timed.into())
+}
+
+/// What came of a closed loop.
+struct Served {
+    run: Run,
+    /// Time in which the runner was at work, or waited for the device.
+    device_s: f64,
+    steps: u64,
+}
+
+fn serve(
+    place: &Place,
+    model: Arc<Model>,
+    (input, output): (usize, usize),
+    users: usize,
+    mode: Mode,
+) -> Result<Served> {
     let max_model_len = (input + output + 1).next_multiple_of(16);
     let service = Service {
         max_seqs: users,
@@ -73,8 +110,7 @@ fn time_engine(
         kv_tokens: (users + 1) * max_model_len,
         host_blocks: 0,
     };
-    let backend = place.backend(mode.is_deterministic());
-    let (engine, busy) = service.start(Arc::clone(&model), backend)?;
+    let (engine, busy) = service.start(model, place.backend(mode.is_deterministic()))?;
     let settings = Settings {
         workload: Workload {
             input_tokens: input,
@@ -86,47 +122,29 @@ fn time_engine(
         concurrency: vec![users],
         warmup_requests: 0,
     };
-    let (report, before) = place.handle.block_on(async {
+    place.handle.block_on(async {
         // Steps of this many users are recorded before the clock starts.
         let prompt = |user: usize| vec![user as u32 % 256; 2];
         let requests = (0..users).map(|user| request(prompt(user), 4.min(output)));
         let requests = requests.collect::<Result<Vec<_>>>()?;
         join_all(requests.into_iter().map(|it| answer(&engine, it))).await;
-        let before = (busy.seconds(), busy.steps());
+        let (device_s, steps) = (busy.seconds(), busy.steps());
         let target = InProcessTarget::new(engine.clone());
         let report = measure(&target, &MonotonicClock::default(), &settings, |_| {}).await?;
-        Ok::<_, anyhow::Error>((report, before))
-    })?;
-    let run = report.runs.first().context("nothing was measured")?;
-    ensure!(
-        run.completed == users,
-        "{} of {users} requests were answered; errors: {:?}",
-        run.completed,
-        run.errors
-    );
-    let busy_s = busy.seconds() - before.0;
-    let steps = busy.steps() - before.1;
-    let mut timed = Timed::new(Unit::TokensPerS, run.output_tokens_per_second);
-    timed.predicted = predicted_s.map(|seconds| (users * output) as f64 / seconds);
-    let goals::Goal { reference, goal } = goals::decode(programme.shape, WeightFormat::Bf16, users);
-    (timed.reference, timed.goal) = (reference, goal);
-    timed.figures = figures([
-        ("duration_s", run.duration_s),
-        ("steps", steps as f64),
-        ("device_s", busy_s),
-        (
-            "host_share_percent",
-            (1.0 - busy_s / run.duration_s) * 100.0,
-        ),
-        ("ttft_p50_ms", run.ttft_ms.map_or(f64::NAN, |it| it.p50)),
-        ("itl_p50_ms", run.itl_ms.map_or(f64::NAN, |it| it.p50)),
-        ("itl_p99_ms", run.itl_ms.map_or(f64::NAN, |it| it.p99)),
-    ]);
-    timed.note = Some(format!(
-        "{input} tokens in, {output} out, prompts included; {:.1} % of the time is the host's",
-        (1.0 - busy_s / run.duration_s) * 100.0
-    ));
-    Ok(timed.into())
+        let run = report.runs.into_iter().next();
+        let run = run.context("nothing was measured")?;
+        ensure!(
+            run.completed == users,
+            "{} of {users} requests were answered; errors: {:?}",
+            run.completed,
+            run.errors
+        );
+        Ok(Served {
+            run,
+            device_s: busy.seconds() - device_s,
+            steps: busy.steps() - steps,
+        })
+    })
 }
 
 /// The prompts in full steps, then a decode for each token at the mean context.
