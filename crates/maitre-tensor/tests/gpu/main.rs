@@ -2,7 +2,13 @@
 //!
 //! Where there is no C++ compiler there is no emulator: the tests then say so and pass.
 #![cfg(feature = "cuda-emulator")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod attention;
 mod copies;
