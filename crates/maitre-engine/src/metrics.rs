@@ -12,6 +12,7 @@ use metrics::{
 use maitre_scheduler::{KvUsage, SchedulerCounts};
 use maitre_speculative::SpeculationCounts;
 
+use crate::info::EngineInfo;
 use crate::vitals::House;
 use crate::{EngineError, FinishReason, Timings};
 
@@ -43,6 +44,7 @@ pub(crate) fn start(kv_total: usize) {
     for name in [
         "maitre_steps_total",
         "maitre_step_tokens_total",
+        "maitre_device_drawn_tokens_total",
         "maitre_requests_failed_total",
         "maitre_requests_cancelled_total",
         "maitre_prompt_tokens_total",
@@ -58,6 +60,22 @@ pub(crate) fn start(kv_total: usize) {
     for why in ["deadline", "queue_timeout"] {
         counter!("maitre_requests_expired_total", "why" => why).increment(0);
     }
+}
+
+/// Where the engine runs, and in which formats.
+pub(crate) fn device(info: &EngineInfo) {
+    let labels = [
+        ("device", info.device.clone()),
+        ("backend", info.backend.clone()),
+        ("dtype", info.dtype.clone()),
+        ("kv_dtype", info.kv_dtype.clone()),
+    ];
+    gauge!("maitre_engine_info", &labels).set(1.0);
+}
+
+/// Rows that the device chose tokens from, so that their logits did not travel.
+pub(crate) fn drawn_on_device(rows: usize) {
+    counter!("maitre_device_drawn_tokens_total").increment(rows as u64);
 }
 
 /// Names and meanings, for exporters that show them.
@@ -141,6 +159,14 @@ fn describe() {
         "Tokens in a step, those of prompts and drafts included"
     );
     describe_gauge!("maitre_kv_blocks_total", "KV blocks in the pool");
+    describe_gauge!(
+        "maitre_engine_info",
+        "1; its labels say on which device the model runs, and in which formats"
+    );
+    describe_counter!(
+        "maitre_device_drawn_tokens_total",
+        "Tokens that a GPU chose from logits of its own, drafted ones included"
+    );
     describe_counter!("maitre_steps_total", "Steps run");
     describe_counter!(
         "maitre_step_tokens_total",

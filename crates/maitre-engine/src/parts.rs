@@ -63,6 +63,7 @@ impl Parts {
         let limits = info.limits;
         let scheduling = info.scheduling.clone();
         crate::metrics::start(limits.num_blocks);
+        crate::metrics::device(&info);
         let started = Instant::now();
         let vocab_size = info.vocab_size.min(executor.vocab_size());
         let vitals = Arc::new(Vitals::new(

@@ -18,7 +18,7 @@ use maitre_tensor::{BlockTables, Heartbeat, PEAK_BLOCK, Span};
 use crate::admission::Queued;
 use crate::command::Choice;
 use crate::tasting::Tasting;
-use crate::{Executor, FinishReason};
+use crate::{Executor, FinishReason, metrics};
 
 // What the scheduler calls "do not write" is what the model does not write.
 const _: () = assert!(maitre_tensor::NO_SLOT == maitre_scheduler::NO_SLOT);
@@ -324,6 +324,7 @@ impl Kitchen {
         if drawn.iter().all(Option::is_none) {
             return self.taste_logits(first, owners, tastings);
         }
+        metrics::drawn_on_device(drawn.iter().flatten().count());
         // Runs of rows that were drawn, and of rows that were not.
         let mut at = 0;
         for run in drawn.chunk_by(|a, b| a.is_some() == b.is_some()) {
