@@ -92,10 +92,10 @@ fn a_product_is_that_of_its_rows_and_columns() {
             memory.upload(0, &bytes).unwrap();
             memory
         };
-        let (x_there, w_there, mut out) = (there(&x), there(&w), bench.floats(&vec![0.0; m * n]));
+        let (x_there, w_there, out) = (there(&x), there(&w), bench.floats(&vec![0.0; m * n]));
         bench
             .queue
-            .multiply((&x_there, 0), &w_there, &mut out, [m, n, k])
+            .multiply((&x_there, 0), &w_there, (&out, 0), [m, n, k])
             .unwrap();
         for (at, sum) in read_floats(&out).into_iter().enumerate() {
             let (row, col) = (at / n, at % n);
