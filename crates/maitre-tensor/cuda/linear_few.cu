@@ -9,8 +9,10 @@
 //
 // Cost: n·k·(2, 1 or 1/2 + 4/group) bytes of w, 2·m·n·k operations. A lane starts 4 rounds of 16 bytes
 // (int4: 8) for both features before it uses one: 4 KiB (2) under way per warp, and with 15 warps of
-// n = 4096 on each of an H200's 132 multiprocessors 60 KiB (30), where 23 suffice for 4.3 TB/s. Predicted,
-// not measured: n = k = 4096 in 8 (bf16), 4 (int8), 2.5 us (int4), some 2 us of launching aside.
+// n = 4096 on each of an H200's 132 multiprocessors 60 KiB (30), where 23 suffice for 4.3 TB/s. So much the
+// machine code confirms; the times are predicted, not measured. n = k = 4096, m = 1, some 2 us of launching
+// aside: 8 us (bf16) of reading; for int8 and int4 the 5.2 and 6.2 instructions per weight take as long as
+// the reading or longer, 3 to 4 us at 4 instructions a cycle.
 #include "linear_weights.cuh"
 
 namespace {
@@ -118,6 +120,10 @@ DEVICE void add_rounds(const Few& o, const u32 (&rows)[FEATURES], u32 col, float
             loaded[round][feature] = W::load(o, rows[feature], col + round * WARP * W::SPAN);
         }
     }
+    if constexpr (COUNT > 1) {
+        // The compiler would move loads down to where their numbers are used, but not past this.
+        __syncwarp();
+    }
 #pragma unroll
     for (u32 round = 0; round < COUNT; round++) {
 #pragma unroll
@@ -163,11 +169,11 @@ DEVICE void multiply_few(const Few& o) {
     const u32 rows[FEATURES] = {first, second};
     float sums[FEATURES][M] = {};
     constexpr u32 ROUND = WARP * W::SPAN;
-    u32 col = lane * W::SPAN;
-    for (; col + (ROUNDS - 1) * ROUND < o.x_stride; col += ROUNDS * ROUND) {
-        add_rounds<W, M, ROUNDS>(o, rows, col, sums);
+    u32 round = 0;
+    for (; (round + ROUNDS) * ROUND <= o.x_stride; round += ROUNDS) {
+        add_rounds<W, M, ROUNDS>(o, rows, round * ROUND + lane * W::SPAN, sums);
     }
-    for (; col < o.x_stride; col += ROUND) {
+    for (u32 col = round * ROUND + lane * W::SPAN; col < o.x_stride; col += ROUND) {
         add_rounds<W, M, 1>(o, rows, col, sums);
     }
     __syncwarp();
@@ -191,10 +197,20 @@ DEVICE void multiply_few(const Few& o) {
 
 }  // namespace
 
+// Four blocks a multiprocessor: room for 128 registers. Without a word on it the compiler saves registers by
+// moving each load to where its numbers are used, and one round is under way instead of four; with less room
+// the kernels for four rows spill.
+#ifdef MAITRE_EMULATOR
+#define FEW_BOUNDS
+#else
+#define FEW_BOUNDS __launch_bounds__(128, 4)
+#endif
+
 // Grid: a warp per two features (gated: per feature), 4 warps a block.
 #define LINEAR_FEW(name, weights, rows)                                                                     \
-    KERNEL name(const u16* x, const u8* w, const void* scales, const float* bias, float* out, u32 m, u32 n, \
-                u32 x_stride, u32 w_bytes, u32 scale_stride, u32 group_shift, u32 gated) {                  \
+    KERNEL FEW_BOUNDS name(const u16* x, const u8* w, const void* scales, const float* bias, float* out,    \
+                           u32 m, u32 n, u32 x_stride, u32 w_bytes, u32 scale_stride, u32 group_shift,      \
+                           u32 gated) {                                                                     \
         multiply_few<weights, rows>({x, w, scales, bias, out, m, n, x_stride, w_bytes, scale_stride,        \
                                      group_shift, gated != 0});                                             \
     }                                                                                                       \
