@@ -9,10 +9,10 @@
 //
 // Cost: n·k·(2, 1 or 1/2 + 4/group) bytes of w, 2·m·n·k operations. A lane starts 4 rounds of 16 bytes
 // (int4: 8) for both features before it uses one: 4 KiB (2) under way per warp, and with 15 warps of
-// n = 4096 on each of an H200's 132 multiprocessors 60 KiB (30), where 23 suffice for 4.3 TB/s. So much the
-// machine code confirms; the times are predicted, not measured. n = k = 4096, m = 1, some 2 us of launching
-// aside: 8 us (bf16) of reading; for int8 and int4 the 5.2 and 6.2 instructions per weight take as long as
-// the reading or longer, 3 to 4 us at 4 instructions a cycle.
+// n = 4096 on each of an H200's 132 multiprocessors 60 KiB (30), where 23 suffice for 4.3 TB/s. That the
+// loads stand so the machine code shows; times are predicted, not measured. n = k = 4096, m = 1, some 2 us of
+// launching aside: 8 us (bf16) and 4 us (int8) of reading, which hides 3.3 and 4.0 instructions per weight; 3 us (int4),
+// whose 5.0 instructions per weight take a little longer than the reading, at 4 instructions a cycle.
 #include "linear_weights.cuh"
 
 namespace {
@@ -73,9 +73,8 @@ struct FewInt8 {
 #pragma unroll
         for (u32 i = 0; i < SPAN / 2; i++) {
             const u32 word = loaded.words.word[i / 2];
-            const u32 at = i % 2 * 16;
-            sum = fmaf(bf16_low(x[i]), steps<8>(word, at, int8_origin()), sum);
-            sum = fmaf(bf16_high(x[i]), steps<8>(word, at + 8, int8_origin()), sum);
+            sum = fmaf(bf16_low(x[i]), int8_step(word, i % 2 * 2), sum);
+            sum = fmaf(bf16_high(x[i]), int8_step(word, i % 2 * 2 + 1), sum);
         }
         return sum;
     }
@@ -96,14 +95,13 @@ struct FewInt4 {
     }
 
     DEVICE static float multiply(const Loaded& loaded, const u32 (&x)[SPAN / 2], float sum) {
-        const float origin = int4_origin(loaded.scale);
+        const u32 origin = int4_origin(loaded.scale);
         float part = 0.0f;
 #pragma unroll
         for (u32 i = 0; i < SPAN / 2; i++) {
-            const u32 word = loaded.words.word[i / 4];
-            const u32 at = i % 4 * 8;
-            part = fmaf(bf16_low(x[i]), steps<4>(word, at, origin), part);
-            part = fmaf(bf16_high(x[i]), steps<4>(word, at + 4, origin), part);
+            const u32 pair = int4_pair(loaded.words.word[i / 4], i % 4, origin);
+            part = fmaf(bf16_low(x[i]), bf16_low(pair), part);
+            part = fmaf(bf16_high(x[i]), bf16_high(pair), part);
         }
         return fmaf(int4_scale(loaded.scale), part, sum);
     }
