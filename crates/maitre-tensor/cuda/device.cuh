@@ -9,7 +9,7 @@
 //   threadIdx.x, blockIdx.{x,y,z}, blockDim.x, gridDim.{x,y,z}: blocks of threads have one dimension,
 //                                a multiple of 32 threads
 //   __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __ballot_sync, atomicAdd (on u32), __popc, __clz,
-//   __umulhi, __float_as_uint, __uint_as_float, fmaf, fmaxf, fminf, sqrtf, expf, exp2f, logf, log2f
+//   __umulhi, __byte_perm, __float_as_uint, __uint_as_float, fmaf, fmaxf, fminf, sqrtf, expf, exp2f, logf, log2f
 //   and what is declared below. Every thread of a warp takes part in what has `sync` in its name, in `mma_*`,
 //   `load_matrix_*`: never call them where threads of one warp may have parted.
 //
@@ -44,6 +44,20 @@ constexpr u32 NO_SLOT = 0xffffffffu;
 DEVICE u32 pack_bf16(float low, float high) {
     u32 word;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+}
+
+// (bits & mask) | set. Compilers make two instructions of it where two of the words are constants.
+DEVICE u32 select_bits(u32 bits, u32 mask, u32 set) {
+    u32 word;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(word) : "r"(bits), "r"(mask), "r"(set));
+    return word;
+}
+
+// a · b + c of two pairs of bf16. Kernels ask for it only where the result is exact.
+DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
+    u32 word;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(a), "r"(b), "r"(c));
     return word;
 }
 

@@ -32,18 +32,19 @@ KERNEL embed_int8(const u8* table, const float* scales, const u32* tokens, float
     const u8* row = table_row(table, tokens, row_bytes);
     const float scale = scales[tokens[blockIdx.x]];
     for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
-        out[static_cast<u64>(blockIdx.x) * dim + col] = steps<8>(row[col], 0, int8_origin()) * scale;
+        out[static_cast<u64>(blockIdx.x) * dim + col] = int8_step(row[col], 0) * scale;
     }
 }
 EXPORT(embed_int8);
 
 KERNEL embed_int4(const u8* table, const u32* scales, const u32* tokens, float* out, u32 dim, u32 row_bytes,
                   u32 scale_stride, u32 group_shift) {
-    const u8* row = table_row(table, tokens, row_bytes);
+    const u32* row = reinterpret_cast<const u32*>(table_row(table, tokens, row_bytes));
     const u32* words = scales + static_cast<u64>(tokens[blockIdx.x]) * scale_stride;
     for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
         const u32 word = words[col / 32 >> group_shift];
-        const float number = steps<4>(row[col / 2], col % 2 * 4, int4_origin(word));
+        const u32 pair = int4_pair(row[col / 8], col % 8 / 2, int4_origin(word));
+        const float number = col % 2 == 0 ? bf16_low(pair) : bf16_high(pair);
         out[static_cast<u64>(blockIdx.x) * dim + col] = number * int4_scale(word);
     }
 }

@@ -9,8 +9,10 @@
 //
 // Cost: n·k·(2, 1 or 1/2 + 4/group) bytes of w, 2·m·n·k operations. A lane starts 4 rounds of 16 bytes
 // (int4: 8) for both features before it uses one: 4 KiB (2) under way per warp, and with 15 warps of
-// n = 4096 on each of an H200's 132 multiprocessors 60 KiB (30), where 23 suffice for 4.3 TB/s. Predicted,
-// not measured: n = k = 4096 in 8 (bf16), 4 (int8), 2.5 us (int4), some 2 us of launching aside.
+// n = 4096 on each of an H200's 132 multiprocessors 60 KiB (30), where 23 suffice for 4.3 TB/s. That the
+// loads stand so the machine code shows; times are predicted, not measured. n = k = 4096, m = 1, some 2 us of
+// launching aside: 8 us (bf16) and 4 us (int8) of reading, which hides 3.3 and 4.0 instructions per weight; 3 us (int4),
+// whose 5.0 instructions per weight take a little longer than the reading, at 4 instructions a cycle.
 #include "linear_weights.cuh"
 
 namespace {
@@ -71,9 +73,8 @@ struct FewInt8 {
 #pragma unroll
         for (u32 i = 0; i < SPAN / 2; i++) {
             const u32 word = loaded.words.word[i / 2];
-            const u32 at = i % 2 * 16;
-            sum = fmaf(bf16_low(x[i]), steps<8>(word, at, int8_origin()), sum);
-            sum = fmaf(bf16_high(x[i]), steps<8>(word, at + 8, int8_origin()), sum);
+            sum = fmaf(bf16_low(x[i]), int8_step(word, i % 2 * 2), sum);
+            sum = fmaf(bf16_high(x[i]), int8_step(word, i % 2 * 2 + 1), sum);
         }
         return sum;
     }
@@ -94,14 +95,13 @@ struct FewInt4 {
     }
 
     DEVICE static float multiply(const Loaded& loaded, const u32 (&x)[SPAN / 2], float sum) {
-        const float origin = int4_origin(loaded.scale);
+        const u32 origin = int4_origin(loaded.scale);
         float part = 0.0f;
 #pragma unroll
         for (u32 i = 0; i < SPAN / 2; i++) {
-            const u32 word = loaded.words.word[i / 4];
-            const u32 at = i % 4 * 8;
-            part = fmaf(bf16_low(x[i]), steps<4>(word, at, origin), part);
-            part = fmaf(bf16_high(x[i]), steps<4>(word, at + 4, origin), part);
+            const u32 pair = int4_pair(loaded.words.word[i / 4], i % 4, origin);
+            part = fmaf(bf16_low(x[i]), bf16_low(pair), part);
+            part = fmaf(bf16_high(x[i]), bf16_high(pair), part);
         }
         return fmaf(int4_scale(loaded.scale), part, sum);
     }
@@ -117,6 +117,10 @@ DEVICE void add_rounds(const Few& o, const u32 (&rows)[FEATURES], u32 col, float
         for (u32 feature = 0; feature < FEATURES; feature++) {
             loaded[round][feature] = W::load(o, rows[feature], col + round * WARP * W::SPAN);
         }
+    }
+    if constexpr (COUNT > 1) {
+        // The compiler would move loads down to where their numbers are used, but not past this.
+        __syncwarp();
     }
 #pragma unroll
     for (u32 round = 0; round < COUNT; round++) {
@@ -163,11 +167,11 @@ DEVICE void multiply_few(const Few& o) {
     const u32 rows[FEATURES] = {first, second};
     float sums[FEATURES][M] = {};
     constexpr u32 ROUND = WARP * W::SPAN;
-    u32 col = lane * W::SPAN;
-    for (; col + (ROUNDS - 1) * ROUND < o.x_stride; col += ROUNDS * ROUND) {
-        add_rounds<W, M, ROUNDS>(o, rows, col, sums);
+    u32 round = 0;
+    for (; (round + ROUNDS) * ROUND <= o.x_stride; round += ROUNDS) {
+        add_rounds<W, M, ROUNDS>(o, rows, round * ROUND + lane * W::SPAN, sums);
     }
-    for (; col < o.x_stride; col += ROUND) {
+    for (u32 col = round * ROUND + lane * W::SPAN; col < o.x_stride; col += ROUND) {
         add_rounds<W, M, 1>(o, rows, col, sums);
     }
     __syncwarp();
@@ -191,10 +195,20 @@ DEVICE void multiply_few(const Few& o) {
 
 }  // namespace
 
+// Four blocks a multiprocessor: room for 128 registers. Without a word on it the compiler saves registers by
+// moving each load to where its numbers are used, and one round is under way instead of four; with less room
+// the kernels for four rows spill.
+#ifdef MAITRE_EMULATOR
+#define FEW_BOUNDS
+#else
+#define FEW_BOUNDS __launch_bounds__(128, 4)
+#endif
+
 // Grid: a warp per two features (gated: per feature), 4 warps a block.
 #define LINEAR_FEW(name, weights, rows)                                                                     \
-    KERNEL name(const u16* x, const u8* w, const void* scales, const float* bias, float* out, u32 m, u32 n, \
-                u32 x_stride, u32 w_bytes, u32 scale_stride, u32 group_shift, u32 gated) {                  \
+    KERNEL FEW_BOUNDS name(const u16* x, const u8* w, const void* scales, const float* bias, float* out,    \
+                           u32 m, u32 n, u32 x_stride, u32 w_bytes, u32 scale_stride, u32 group_shift,      \
+                           u32 gated) {                                                                     \
         multiply_few<weights, rows>({x, w, scales, bias, out, m, n, x_stride, w_bytes, scale_stride,        \
                                      group_shift, gated != 0});                                             \
     }                                                                                                       \

@@ -132,7 +132,7 @@ DEVICE void multiply_chunk(const u8* stage, u32 chunk, u32 group, float (&sums)[
     for (u32 j = 0; j < T::NT; j++) {
         const u32 row = (warp % T::COLUMNS * T::NT + j) * 8 + g;
         const u32 byte = chunk * W::WINDOW + t * (W::WINDOW / 4);
-        float origin = int8_origin();
+        u32 origin = 0;
         if constexpr (W::GROUPED) {
             const u8* words = stage + T::SCALES_AT + row * 16;
             origin = int4_origin(reinterpret_cast<const u32*>(words)[group % 4]);

@@ -4,12 +4,18 @@
 //   bf16   two bytes a number
 //   int8   one byte a number, 128 more than it means; behind all rows a f32 scale per output feature [n]:
 //          w = scale · (byte - 128)
-//   int4   half a byte a number, the earlier in the lower half; behind all rows a word per output feature
-//          and group of input features [n, groups rounded up to 4]: the scale, a bf16, in its upper half,
-//          the zero point, 0 to 15, in its lower: w = scale · (nibble - zero)
+//   int4   half a byte a number; behind all rows a word per output feature and group of input features
+//          [n, groups rounded up to 4]: the scale, a bf16, in its upper half, the zero point, 0 to 15, in its
+//          lower: w = scale · (nibble - zero). Eight numbers are a word:
+//
+//             bits 31..28   27..24  23..20  19..16 | 15..12  11..8   7..4    3..0
+//                  7        5       3       1      | 6       4       2       0
+//
+//          so that a shift by 4·i brings numbers 2i and 2i + 1 to the feet of the word's halves
 //
 // Differences of integers are exact in bf16, which has 8 bits; so tensor cores multiply what the quantizer
-// meant, and scales come in f32 afterwards.
+// meant, and scales come in f32 afterwards. Where few rows share a weight, widening it is as much work as
+// multiplying: for a pair of int4 a shift, a mask and one addition, for a pair of int8 four instructions.
 #pragma once
 
 #include "device.cuh"
@@ -22,29 +28,43 @@ struct alignas(16) Words4 {
     u32 word[4];
 };
 
-// 2^23 as a float: with an integer below 2^23 in its low bits it is 2^23 plus that integer.
-constexpr u32 MAGIC = 0x4b000000u;
+// As bits of a bf16, these plus an integer below 128 are 128 plus that integer, and less that.
+constexpr u32 PLUS_128 = 0x43004300u;
+constexpr u32 MINUS_128 = 0xc300c300u;
+constexpr u32 MINUS_256 = 0xc380c380u;
+constexpr u32 ONES = 0x3f803f80u;
 
-// The zero point of a word of int4 scales, as 2^23 plus it: what `steps` takes for its origin.
-DEVICE float int4_origin(u32 word) { return __uint_as_float(MAGIC | (word & 0xffffu)); }
 DEVICE float int4_scale(u32 word) { return bf16_high(word); }
-// 2^23 + 128.
-DEVICE float int8_origin() { return __uint_as_float(MAGIC | 128u); }
 
-// The number that `BITS` bits of a word from `at` on stand for, less its origin; exact.
-template <u32 BITS>
-DEVICE float steps(u32 word, u32 at, float origin) {
-    constexpr u32 MASK = (1u << BITS) - 1;
-    return __uint_as_float(MAGIC | (word >> at & MASK)) - origin;
+// The zero point of a word of int4 scales as -(128 + zero), twice: what `int4_pair` takes for its origin.
+DEVICE u32 int4_origin(u32 word) { return MINUS_128 | (word & 0xffffu) * 0x10001u; }
+
+// Numbers 2i and 2i + 1 of a word of eight, as bf16: (128 + nibble) - (128 + zero), exact.
+DEVICE u32 int4_pair(u32 word, u32 i, u32 origin) {
+    return fma_bf16x2(select_bits(word >> 4 * i, 0x000f000fu, PLUS_128), ONES, origin);
 }
 
-// Each format names how many bytes 32 numbers take (`WINDOW`), and gives 8 numbers as 4 pairs of bf16.
+// Number `i` of a word of four: 2^23, a float whose lowest bits count ones, plus the byte, less 2^23 + 128.
+DEVICE float int8_step(u32 word, u32 i) {
+    constexpr u32 MAGIC = 0x4b000000u;
+    return __uint_as_float(__byte_perm(word, MAGIC, 0x7440u + i)) - __uint_as_float(MAGIC | 128u);
+}
+
+// Numbers 2i and 2i + 1 of a word of four, as bf16. A byte is 7 bits, to which 128 are added as above, and an
+// eighth, which tells whether 128 or 256 are then too many; -256 differs from -128 in that very bit.
+DEVICE u32 int8_pair(u32 word, u32 i) {
+    const u32 bytes = __byte_perm(word, 0, i == 0 ? 0x4140u : 0x4342u);
+    return fma_bf16x2(select_bits(bytes, 0x007f007fu, PLUS_128), ONES, (bytes & 0x00800080u) ^ MINUS_256);
+}
+
+// Each format names how many bytes 32 numbers take (`WINDOW`), and gives 8 numbers as 4 pairs of bf16; of int4
+// these are less their `origin`.
 struct Bf16Weights {
     static constexpr u32 WINDOW = 64;
     static constexpr bool GROUPED = false;
     static constexpr bool SCALED = false;
 
-    DEVICE static void unpack(const u8* from, float, u32 (&pairs)[4]) {
+    DEVICE static void unpack(const u8* from, u32, u32 (&pairs)[4]) {
         const Words4 words = *reinterpret_cast<const Words4*>(from);
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
@@ -58,13 +78,11 @@ struct Int8Weights {
     static constexpr bool GROUPED = false;
     static constexpr bool SCALED = true;
 
-    DEVICE static void unpack(const u8* from, float origin, u32 (&pairs)[4]) {
+    DEVICE static void unpack(const u8* from, u32, u32 (&pairs)[4]) {
         const Words2 words = *reinterpret_cast<const Words2*>(from);
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            const u32 word = words.word[i / 2];
-            const u32 at = i % 2 * 16;
-            pairs[i] = pack_bf16(steps<8>(word, at, origin), steps<8>(word, at + 8, origin));
+            pairs[i] = int8_pair(words.word[i / 2], i % 2);
         }
     }
 };
@@ -74,11 +92,11 @@ struct Int4Weights {
     static constexpr bool GROUPED = true;
     static constexpr bool SCALED = false;
 
-    DEVICE static void unpack(const u8* from, float origin, u32 (&pairs)[4]) {
+    DEVICE static void unpack(const u8* from, u32 origin, u32 (&pairs)[4]) {
         const u32 word = *reinterpret_cast<const u32*>(from);
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            pairs[i] = pack_bf16(steps<4>(word, i * 8, origin), steps<4>(word, i * 8 + 4, origin));
+            pairs[i] = int4_pair(word, i, origin);
         }
     }
 };

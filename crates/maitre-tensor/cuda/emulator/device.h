@@ -110,6 +110,15 @@ DEVICE float __uint_as_float(u32 bits) {
 DEVICE int __popc(u32 bits) { return __builtin_popcount(bits); }
 DEVICE int __clz(u32 bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
 DEVICE u32 __umulhi(u32 a, u32 b) { return static_cast<u32>(static_cast<u64>(a) * b >> 32); }
+// The four bytes that the half bytes of `selector` name, the lowest first: 0 to 3 of `low`, 4 to 7 of `high`.
+DEVICE u32 __byte_perm(u32 low, u32 high, u32 selector) {
+    const u64 bytes = static_cast<u64>(high) << 32 | low;
+    u32 word = 0;
+    for (u32 i = 0; i < 4; i++) {
+        word |= static_cast<u32>(bytes >> (selector >> 4 * i & 7u) * 8 & 0xffu) << 8 * i;
+    }
+    return word;
+}
 DEVICE u32 atomicAdd(u32* word, u32 value) { return __atomic_fetch_add(word, value, __ATOMIC_RELAXED); }
 
 DEVICE void __syncthreads(emulator::Site site = HERE) { emulator::barrier(site); }
@@ -154,6 +163,15 @@ DEVICE u32 bf16_bits(float value) {
 
 DEVICE u32 pack_bf16(float low, float high) {
     return emulator::bf16_bits(low) | emulator::bf16_bits(high) << 16;
+}
+
+DEVICE u32 select_bits(u32 bits, u32 mask, u32 set) { return (bits & mask) | set; }
+
+// Rounds to f32 on the way: the bits of a GPU where nothing needs to be rounded.
+DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
+    const auto low = [](u32 word) { return __uint_as_float(word << 16); };
+    const auto high = [](u32 word) { return __uint_as_float(word & 0xffff0000u); };
+    return pack_bf16(fmaf(low(a), low(b), low(c)), fmaf(high(a), high(b), high(c)));
 }
 
 DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2], emulator::Site site = HERE) {

@@ -33,6 +33,8 @@ KERNEL test_words(u32* out, float x, u32 y) {
         out[7] = __float_as_uint(fast_exp2(-127.0f));
         out[8] = pack_bf16(__uint_as_float(0x3f808000u), __uint_as_float(0x3f818000u));
         out[9] = pack_bf16(__uint_as_float(0xff800001u), __uint_as_float(0x7f7fffffu));
+        out[10] = __byte_perm(0x33221100u, 0x77665544u, 0x7025u);
+        out[11] = fma_bf16x2(pack_bf16(x, 2.0f), pack_bf16(4.0f, x), pack_bf16(-x, 64.0f));
     }
 }
 EXPORT(test_words);

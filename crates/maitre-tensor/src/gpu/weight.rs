@@ -5,8 +5,8 @@
 //! row      f32    [cols] of f32
 //!          bf16   [cols rounded up to 16] of bf16
 //!          int8   [cols rounded up to 16] bytes, 128 more than they mean; scales: one f32
-//!          int4   [cols rounded up to the group] half bytes, the earlier in the lower half;
-//!                 scales: a word per group, bf16 scale above, zero point below, their number rounded up to 4
+//!          int4   [cols rounded up to the group] half bytes, eight to a word: 0, 2, 4, 6, 1, 3, 5, 7 from
+//!                 its lowest on; scales: a word per group, bf16 scale above, zero point below, their number rounded up to 4
 //! ```
 //!
 //! Padding is zero. The backend's threads convert or quantize a piece of bounded size, which is then copied to
@@ -231,7 +231,7 @@ impl RowPacker<'_> {
                     let words = &mut words[..values.len().div_ceil(8)];
                     let Int4Row { scale: step, zero } = (self.kernels.quantize_int4)(values, words);
                     *scale = (u32::from(step.to_bits()) << 16 | u32::from(zero)).to_le_bytes();
-                    write(out, words.iter().map(|word| in_order(*word).to_le_bytes()));
+                    write(out, words.iter().map(|word| in_pairs(*word).to_le_bytes()));
                 }
             }
             WeightFormat::Bf16 => write(
@@ -256,13 +256,14 @@ fn write<const SIZE: usize>(out: &mut [u8], numbers: impl Iterator<Item = [u8; S
 }
 
 /// Eight half bytes from the order in which the processor's kernels unpack them (0 to 3 in the lower halves of
-/// the bytes, 4 to 7 in the upper) to their own.
-fn in_order(word: u32) -> u32 {
-    let gather = |halves: u32| {
-        let pairs = (halves | halves >> 4) & 0x00ff_00ff;
-        (pairs | pairs >> 8) & 0xffff
+/// the bytes, 4 to 7 in the upper) to that in which a GPU's do (0, 2, 4, 6, 1, 3, 5, 7), which is the same word
+/// with its two halves interleaved.
+fn in_pairs(word: u32) -> u32 {
+    let swap = |word: u32, lower: u32, by: u32| {
+        let differ = (word ^ word >> by) & lower;
+        word ^ differ ^ differ << by
     };
-    gather(word & 0x0f0f_0f0f) | gather(word >> 4 & 0x0f0f_0f0f) << 16
+    swap(swap(word, 0x0000_ff00, 8), 0x00f0_00f0, 4)
 }
 
 #[cfg(test)]
@@ -270,9 +271,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_bytes_come_into_their_order() {
+    fn half_bytes_come_into_the_order_of_pairs() {
         // Number i is i: bytes 40, 51, 62, 73.
-        assert_eq!(in_order(0x7362_5140), 0x7654_3210);
+        assert_eq!(in_pairs(0x7362_5140), 0x7531_6420);
     }
 
     #[test]

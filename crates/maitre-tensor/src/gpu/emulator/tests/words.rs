@@ -54,7 +54,7 @@ fn warps_exchange_numbers() {
 #[test]
 fn words_without_threads_mean_what_they_mean_on_a_gpu() {
     let y = 0x00c0_0001;
-    let out = Bench::new().output("test_words", 32, 0, 10, &[Arg::F32(1.5), Arg::U32(y)]);
+    let out = Bench::new().output("test_words", 32, 0, 12, &[Arg::F32(1.5), Arg::U32(y)]);
     let expected = [
         3,
         8,
@@ -67,6 +67,9 @@ fn words_without_threads_mean_what_they_mean_on_a_gpu() {
         // Ties go to even; a number beyond the largest bf16 becomes infinite; there is one NaN.
         0x3f82_3f80,
         0x7f80_7fff,
+        0x7700_2255,
+        // 1.5 · 4 - 1.5 and 2 · 1.5 + 64.
+        0x4286_4090,
     ];
     assert_eq!(out, expected);
 }
