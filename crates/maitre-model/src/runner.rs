@@ -187,6 +187,8 @@ impl Runner {
                 cache,
                 block_size: limits.block_size,
                 heads: shape.num_heads,
+                rows: limits.max_tokens.max(limits.max_output_rows),
+                context_len: limits.max_context_len,
                 list_words: list_words(&limits),
             })?;
         }

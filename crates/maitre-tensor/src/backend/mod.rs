@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use copies::BlockCopy;
 pub use linear::PEAK_BLOCK;
 pub use recorded::{RecordedSteps, StepShape};
-pub use reserve::LargestStep;
+pub use reserve::{LargestAttention, LargestStep};
 
 use crate::gpu::Device;
 use crate::kernels::Kernels;
