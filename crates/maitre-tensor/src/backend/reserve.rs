@@ -43,7 +43,7 @@ pub struct LargestAttention {
 }
 
 impl Backend {
-    /// Bytes of GPU memory that [`Backend::reserve`] will take for operators to work in, 64 MiB at most and
+    /// Bytes of GPU memory that [`Backend::reserve`] will take for operators to work in, 128 MiB at most and
     /// index lists aside; 0 on the processor.
     #[must_use]
     pub fn gpu_scratch_bytes(&self, largest: &LargestAttention) -> usize {

@@ -22,7 +22,7 @@ use crate::gpu::{Arg, DeviceBytes, GpuInfo, Grid};
 use crate::{Attention, LargestAttention, Span, TensorError};
 
 /// Positions per chunk, as in `cuda/attention.cuh`.
-const CHUNK: usize = 256;
+const CHUNK: usize = 128;
 
 /// Spans of more rows are shared by the warps of wide blocks. Narrow ones load a span's keys and values once
 /// for each 16 rows.
@@ -33,7 +33,7 @@ const BLOCKS_PER_MULTIPROCESSOR: usize = 4;
 
 /// Bytes that the chunks of cut contexts may leave behind: one sequence of 128 Ki positions and 8 key heads of
 /// 128 elements takes half. Steps that would leave more do not cut contexts.
-const MOST_RECORDED: usize = 64 << 20;
+const MOST_RECORDED: usize = 128 << 20;
 
 /// Threads of the kernel that merges.
 const MERGE_THREADS: usize = 128;
@@ -191,7 +191,9 @@ impl Class {
         } else {
             1
         };
+        let most_rows = spans.iter().map(rows).filter(|&rows| mine(rows)).max();
         Launch {
+            item_rows: self.kernel.rows.min(most_rows.unwrap_or(0)),
             class: self,
             items,
             per_span,
@@ -240,6 +242,8 @@ struct Launch {
     parts: usize,
     /// Bytes that chunks leave behind; none if contexts are not cut.
     recorded: usize,
+    /// The most rows of an item.
+    item_rows: usize,
 }
 
 impl Launch {
@@ -286,7 +290,7 @@ impl Launch {
         }
         args.extend([Arg::U32(kernel.rows), Arg::U32(kernel.dim)]);
         let grid = Grid {
-            blocks: [self.items, shared.kv_heads, 1],
+            blocks: [self.items, shared.kv_heads, self.item_rows],
             ..Grid::of(1, MERGE_THREADS)
         };
         turn.queue().launch("attention_merge", grid, &args)
