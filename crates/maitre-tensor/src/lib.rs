@@ -81,5 +81,5 @@ pub use gpu::{DeviceName, GpuInfo, GpuMemory, GpuOptions, StepLists};
 pub use heartbeat::Heartbeat;
 pub use input::LinearInput;
 pub use limits::Limits;
-pub use sampling::{SampleRow, SampleRows, SampledRow};
+pub use sampling::{MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow};
 pub use weight::{PackedWeight, WeightView};
