@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maitre_tensor::{
-    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, RecordedSteps, SampleRow,
-    SampleRows, SampledRow, StepLists, StepShape,
+    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, MOST_CHOOSABLE, PEAK_BLOCK,
+    RecordedSteps, SampleRow, SampleRows, SampledRow, StepLists, StepShape,
 };
 
 use crate::batch::{Batch, BatchLimits};
@@ -187,6 +187,8 @@ impl Runner {
                 cache,
                 block_size: limits.block_size,
                 heads: shape.num_heads,
+                rows: limits.max_tokens.max(limits.max_output_rows),
+                context_len: limits.max_context_len,
                 list_words: list_words(&limits),
             })?;
         }
@@ -345,7 +347,9 @@ impl Runner {
         draws: &[Option<Draw>],
         choosable: usize,
     ) -> Result<Vec<Option<Drawn>>, ModelError> {
-        if self.backend.gpu_info().is_none() || draws.iter().all(Option::is_none) {
+        let choosable = choosable.min(self.limits.vocab_size);
+        let is_possible = self.backend.gpu_info().is_some() && choosable <= MOST_CHOOSABLE;
+        if !is_possible || draws.iter().all(Option::is_none) {
             return Ok(vec![None; draws.len()]);
         }
         self.compute_logits(first_row..first_row.saturating_add(draws.len()))?;
@@ -356,7 +360,7 @@ impl Runner {
         self.backend.sample_rows(SampleRows {
             logits: self.workspace.outputs().logits,
             vocab: self.limits.vocab_size,
-            choosable: choosable.min(self.limits.vocab_size),
+            choosable,
             rows: &rows,
             out: &mut out,
         })?;

@@ -17,7 +17,7 @@
 // per warp. Decoding (one warp, group <= 16) is bound by memory: at 4.3 TB/s and 700 ns an H100's 132
 // multiprocessors need 23 KB each under way, and hold five such blocks of 43 KB (dim 128, bf16) with a
 // tile of 16 KiB under way each. A record costs 4·(DIM + 2) bytes per row and chunk, against 512·DIM in
-// keys and values of the chunk for all rows of the item.
+// keys and values of the chunk (bf16) for all rows of the item.
 #include "attention_tiles.cuh"
 
 namespace {

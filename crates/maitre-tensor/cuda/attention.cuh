@@ -1,10 +1,10 @@
 // What the attention kernels agree on: which positions a row sees, and in which order what it learns from
 // them is added up.
 //
-//   positions   0 .. 31 | 32 .. 63 | ... | 224 .. 255 | 256 ..        tiles of 32
-//               [       chunk 0: one running softmax      ][ chunk 1 ...
+//   positions   0 .. 31 | 32 .. 63 | 64 .. 95 | 96 .. 127 | 128 ..        tiles of 32
+//               [         chunk 0: one running softmax         ][ chunk 1 ...
 //
-// Tiles and chunks start at absolute multiples of 32 and 256 positions. Within a chunk the tiles are merged
+// Tiles and chunks start at absolute multiples of 32 and 128 positions. Within a chunk the tiles are merged
 // in order into one running softmax (FlashAttention-2, arXiv 2307.08691, section 3.1), which starts afresh at
 // each chunk; the chunks' results are merged in order by `merge` alone, whoever computed them. A tile or a
 // chunk of which a row sees nothing leaves that row's numbers as they are. So the bits of a row depend on
@@ -16,7 +16,7 @@
 namespace {
 
 constexpr u32 TILE = 32;
-constexpr u32 CHUNK = 256;
+constexpr u32 CHUNK = 128;
 constexpr u32 TILES_PER_CHUNK = CHUNK / TILE;
 // Slots in a cell of the cache.
 constexpr u32 CELL = 16;
@@ -105,9 +105,10 @@ DEVICE Item item_of(const Arguments& args, u32 index, u32 part, u32 size) {
 
 // The block's item, of at most `size` rows. Where spans differ, it is found by counting those before it, a
 // span per lane: so nobody has to write a list of items for each step, and a recorded launch serves
-// whatever spans it meets.
+// whatever spans it meets. The last item comes first: of a prompt it sees the most, and blocks that are
+// started last should end soon.
 DEVICE Item find_item(const Arguments& args, u32 size) {
-    const u32 index = blockIdx.x;
+    const u32 index = gridDim.x - 1 - blockIdx.x;
     if (args.per_span != 0) {
         return item_of(args, index / args.per_span, index % args.per_span, size);
     }
@@ -148,7 +149,7 @@ DEVICE Range part_of(Range chunks, u32 part, u32 parts) {
     return {start < chunks.end ? start : chunks.end, end < chunks.end ? end : chunks.end};
 }
 
-// What the chunks of split contexts leave behind, in f32; chunks count from the item's first:
+// What the chunks of split contexts leave behind, in f32; items count as blocks do, chunks from the item's first:
 //
 //   [items][kv_heads][most_chunks] of { values [rows][dim] | largest score, sum [rows][2] }
 struct Records {
@@ -156,9 +157,9 @@ struct Records {
     u32 rows;
     u32 dim;
 
-    DEVICE Records(const Arguments& args, u32 item, u32 kv_head, u32 rows, u32 dim)
+    DEVICE Records(const Arguments& args, u32 block, u32 kv_head, u32 rows, u32 dim)
         : base(args.records), rows(rows), dim(dim) {
-        const u64 index = (static_cast<u64>(item) * args.kv_heads + kv_head) * args.most_chunks;
+        const u64 index = (static_cast<u64>(block) * args.kv_heads + kv_head) * args.most_chunks;
         base += index * size();
     }
 

@@ -38,7 +38,7 @@ DEVICE void merge_row(const Arguments& args, const Item& item, const Records& re
 
 }  // namespace
 
-// Grid: items by key heads; threads: 128, each warp merging 32 dims of a row at a time. The arguments are
+// Grid: items by key heads by rows of an item, or less; threads: 128, each warp merging 32 dims of a row at a time. The arguments are
 // those of the kernel that left the records, in items of `item_rows` rows of `item_dim` numbers. Reads
 // 4·(item_dim + 2) bytes per row and chunk, writes 4·head_dim per row.
 KERNEL attention_merge(ATTENTION_PARAMETERS, u32 item_rows, u32 item_dim) {
@@ -50,9 +50,11 @@ KERNEL attention_merge(ATTENTION_PARAMETERS, u32 item_rows, u32 item_dim) {
     const Range chunks = chunks_of(item.seen_by_any(0, item.rows));
     const Records left(args, blockIdx.x, blockIdx.y, item_rows, item_dim);
     const u32 strips = (head_dim + WARP - 1) / WARP;
-    for (u32 i = threadIdx.x / WARP; i < item.rows * strips; i += blockDim.x / WARP) {
-        const u32 dims = i % strips * WARP;
-        merge_row(args, item, left, i / strips, dims + threadIdx.x % WARP, chunks.end - chunks.start);
+    for (u32 row = blockIdx.z; row < item.rows; row += gridDim.z) {
+        for (u32 strip = threadIdx.x / WARP; strip < strips; strip += blockDim.x / WARP) {
+            const u32 dim = strip * WARP + threadIdx.x % WARP;
+            merge_row(args, item, left, row, dim, chunks.end - chunks.start);
+        }
     }
 }
 EXPORT(attention_merge);

@@ -6,6 +6,8 @@
 //
 //   KERNEL name(...) { ... }     a kernel; EXPORT(name) behind it makes it known to the emulator
 //   SHARED(bytes);               the block's dynamic shared memory, an array of bytes; there is no other kind
+//   KERNEL MOST_THREADS(n) name: blocks of at most n threads. Without it a compiler may give a thread more
+//                                registers than a large block has room for, and the launch fails.
 //   threadIdx.x, blockIdx.{x,y,z}, blockDim.x, gridDim.{x,y,z}: blocks of threads have one dimension,
 //                                a multiple of 32 threads
 //   __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __ballot_sync, atomicAdd (on u32), __popc, __clz,
@@ -39,6 +41,7 @@ constexpr u32 NO_SLOT = 0xffffffffu;
 #define EXPORT(name) static_assert(true, "")
 #define SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #define DEVICE __device__ __forceinline__
+#define MOST_THREADS(threads) __launch_bounds__(threads)
 
 // Two numbers rounded to bf16, to nearest with ties to even: `low` in the lower half of the word.
 DEVICE u32 pack_bf16(float low, float high) {
@@ -121,6 +124,15 @@ DEVICE float fast_exp2(float x) {
 }
 
 #endif
+
+// Four numbers that one instruction loads or stores, and two words; addresses are multiples of their size.
+struct alignas(16) Floats4 {
+    float number[4];
+};
+
+struct alignas(8) Words2 {
+    u32 word[2];
+};
 
 DEVICE float bf16_low(u32 word) { return __uint_as_float(word << 16); }
 DEVICE float bf16_high(u32 word) { return __uint_as_float(word & 0xffff0000u); }

@@ -20,10 +20,6 @@
 
 #include "device.cuh"
 
-struct alignas(8) Words2 {
-    u32 word[2];
-};
-
 struct alignas(16) Words4 {
     u32 word[4];
 };

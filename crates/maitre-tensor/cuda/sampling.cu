@@ -15,8 +15,10 @@
 //
 // Cost: a row is read 2 times where the largest logit wins, 3 times where one is drawn; 3 more for `top_k`,
 // 3 more for `top_p` (4 where several tokens have the last logit it keeps). A read is 4 · choosable bytes and
-// 10 to 40 operations a token: 152 MiB for 256 rows of 151,936, which is 50 µs at 3 TB/s; so 0.1 to 0.5 ms
-// for all of them, and about as much for 132 of them or for one, as a row is one multiprocessor's work.
+// 10 to 40 operations a token. Predicted: a row is one multiprocessor's work, 4,096 tokens for each latency of
+// the L2 cache, where the logits still are; that makes 10 to 20 µs a read for 151,936 tokens, 20 to 40 µs for the
+// largest logit and up to 0.2 ms for a draw with `top_k` and `top_p`, and twice that for 256 rows on 132
+// multiprocessors. Histograms of logits that alternate between a few bins take longer: their additions queue.
 #include "device.cuh"
 
 #include <cmath>
@@ -76,6 +78,42 @@ DEVICE u64 weight_of(float x) {
     return x < smallest ? 0 : static_cast<u64>(result * WEIGHT_UNIT);
 }
 
+// Four logits of a row, from `token` on or every `apart`-th from there; -inf for those that are not there.
+// `together` says that they are four in succession, all there, at a multiple of 16 bytes.
+DEVICE Floats4 load_four(const float* row, u32 token, u32 apart, u32 count, bool together) {
+    if (together) {
+        return *reinterpret_cast<const Floats4*>(row + token);
+    }
+    Floats4 logits;
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        const u32 at = token + i * apart;
+        logits.number[i] = at < count ? row[at] : -infinity();
+    }
+    return logits;
+}
+
+DEVICE bool is_aligned(const float* row) { return reinterpret_cast<u64>(row) % sizeof(Floats4) == 0; }
+
+// Calls `use(token, logit)` for the thread's share of a row, whichever that is. Four logits are asked for before
+// one is used: a block is alone on its multiprocessor, and 1,024 threads then have 16 KB under way.
+template <typename Use>
+DEVICE void each_token(const float* row, u32 count, Use use) {
+    const u32 trip = 4 * blockDim.x;
+    for (u32 first = 0; first < count; first += trip) {
+        const bool together = is_aligned(row) && first + trip <= count;
+        const u32 apart = together ? 1 : blockDim.x;
+        const u32 token = first + threadIdx.x * (together ? 4 : 1);
+        const Floats4 logits = load_four(row, token, apart, count, together);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            if (token + i * apart < count) {
+                use(token + i * apart, logits.number[i]);
+            }
+        }
+    }
+}
+
 // Joins a value of each thread into one, which every thread gets; blocks are powers of two of threads.
 template <typename Value>
 DEVICE Value joined(Value value, unsigned char* shared) {
@@ -109,10 +147,9 @@ struct Best {
 // The largest logit; +inf if any is no number.
 DEVICE Best<float> largest(const float* row, u32 count, unsigned char* shared) {
     Best<float> best = {-infinity(), 0xffffffffu};
-    for (u32 token = threadIdx.x; token < count; token += blockDim.x) {
-        const float logit = row[token];
+    each_token(row, count, [&](u32 token, float logit) {
         best.join({logit < infinity() ? logit : infinity(), token});
-    }
+    });
     return joined(best, shared);
 }
 
@@ -155,6 +192,29 @@ DEVICE void add(u32* sums, u32 bin, u64 amount) {
         atomicAdd(&sums[BINS + bin], high);
     }
 }
+
+// What a thread adds to one bin in succession. Where logits are flat, most fall into one bin, and threads would
+// queue for it with every token.
+struct Run {
+    u32* sums;
+    u32 bin;
+    u64 amount;
+
+    DEVICE void put(u32 next, u64 more) {
+        if (next != bin) {
+            finish();
+            bin = next;
+        }
+        amount += more;
+    }
+
+    DEVICE void finish() {
+        if (amount != 0) {
+            add(sums, bin, amount);
+        }
+        amount = 0;
+    }
+};
 
 DEVICE u64 sum_of(const u32* sums, u32 bin) {
     return static_cast<u64>(sums[BINS + bin]) << 32 | sums[bin];
@@ -211,16 +271,17 @@ DEVICE Crossing crossing(const float* row, u32 count, const Weight& weight, u64 
             sums[word] = 0;
         }
         __syncthreads();
-        for (u32 token = threadIdx.x; token < count; token += blockDim.x) {
-            const float logit = row[token];
+        Run run = {sums, 0, 0};
+        each_token(row, count, [&](u32, float logit) {
             const u32 key = key_of(logit);
             if (known == 0 || key >> (32 - known) == found.key) {
                 const u64 amount = weight.of(logit, key);
                 if (amount != 0) {
-                    add(sums, (key >> shift) % bins, amount);
+                    run.put((key >> shift) % bins, amount);
                 }
             }
-        }
+        });
+        run.finish();
         __syncthreads();
         found.key = found.key << bits | descend(sums, segments, bins, found);
         known += bits;
@@ -364,11 +425,12 @@ DEVICE u32 draw(const float* row, u32 count, const Request& request, Best<float>
     const float least = static_cast<float>(max + reach);
     const u32 calls = (count + 3) / 4;
     for (u32 call = threadIdx.x; call < calls; call += blockDim.x) {
-        float logits[4];
+        const bool together = is_aligned(row) && 4 * call + 4 <= count;
+        const Floats4 four = load_four(row, 4 * call, 1, count, together);
+        const float(&logits)[4] = four.number;
         bool is_possible = false;
         for (u32 i = 0; i < 4; i++) {
             const u32 token = 4 * call + i;
-            logits[i] = token < count ? row[token] : -infinity();
             is_possible = is_possible || (logits[i] >= least && cut.keeps(token, key_of(logits[i])));
         }
         if (!is_possible) {
@@ -400,13 +462,13 @@ DEVICE u32 choose(const float* row, u32 count, const Request& request, Best<floa
     const u32 floor = is_draw ? floor_of(row, count, request, mode.score, shared) : 0;
     const float scale = 1.0f / request.temperature;
     Masses masses = {0, 0};
-    for (u32 token = threadIdx.x; token < count; token += blockDim.x) {
-        const float below = row[token] - mode.score;
+    each_token(row, count, [&](u32, float logit) {
+        const float below = logit - mode.score;
         masses.all += weight_of(below);
-        if (has_nucleus && key_of(row[token]) >= floor) {
+        if (has_nucleus && key_of(logit) >= floor) {
             masses.kept += weight_of(below * scale);
         }
-    }
+    });
     masses = joined(masses, shared);
     all = masses.all;
     if (!is_draw) {
@@ -422,7 +484,8 @@ DEVICE u32 choose(const float* row, u32 count, const Request& request, Best<floa
 }  // namespace
 
 // Grid: rows. Threads: a power of two, at most 1,024. Shared memory: SEGMENTS_AT + 8 · SEGMENTS bytes.
-KERNEL sample_rows(const float* logits, const u32* requests, u32* chosen, u32 vocab, u32 choosable) {
+KERNEL MOST_THREADS(1024)
+    sample_rows(const float* logits, const u32* requests, u32* chosen, u32 vocab, u32 choosable) {
     SHARED(shared);
     const Request request = request_of(requests + static_cast<u64>(blockIdx.x) * REQUEST_WORDS);
     const float* row = logits + static_cast<u64>(blockIdx.x) * vocab;

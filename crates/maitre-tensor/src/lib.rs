@@ -66,7 +66,9 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use backend::{Backend, BlockCopy, LargestStep, PEAK_BLOCK, RecordedSteps, StepShape};
+pub use backend::{
+    Backend, BlockCopy, LargestAttention, LargestStep, PEAK_BLOCK, RecordedSteps, StepShape,
+};
 pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
 pub use cache::{KvFormat, LayerCache};
@@ -79,5 +81,5 @@ pub use gpu::{DeviceName, GpuInfo, GpuMemory, GpuOptions, StepLists};
 pub use heartbeat::Heartbeat;
 pub use input::LinearInput;
 pub use limits::Limits;
-pub use sampling::{SampleRow, SampleRows, SampledRow};
+pub use sampling::{MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow};
 pub use weight::{PackedWeight, WeightView};

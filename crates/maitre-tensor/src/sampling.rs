@@ -7,7 +7,7 @@ use crate::Buffer;
 pub(crate) const GREEDY_BELOW: f32 = 1e-5;
 
 /// Most tokens that a row may be chosen from: as many probabilities of 1 still have a sum in fixed point.
-pub(crate) const MOST_CHOOSABLE: usize = 1 << 20;
+pub const MOST_CHOOSABLE: usize = 1 << 20;
 
 /// How the token of one row is chosen. The steps are taken in this order:
 ///

@@ -164,6 +164,8 @@ impl Layer {
                 cache: &cache,
                 block_size,
                 heads: HEADS,
+                rows: ROWS,
+                context_len: SLOTS,
                 list_words: 0,
             })
             .unwrap();

@@ -91,6 +91,7 @@ struct Registered {
 #define EXPORT(name) static const emulator::Registered registered_##name(#name, name)
 #define SHARED(name) unsigned char* const name = emulator::shared()
 #define DEVICE inline __attribute__((always_inline))
+#define MOST_THREADS(threads)
 
 // Of the thread that runs; set whenever another begins or goes on.
 extern __thread emulator::Index threadIdx, blockIdx, blockDim, gridDim;

@@ -4,7 +4,7 @@ use super::Backend;
 use super::attention::{check_heads, most_needed};
 use super::check::Check;
 use crate::team::Need;
-use crate::{LayerCache, LinearInput, TensorError};
+use crate::{KvFormat, LayerCache, LinearInput, TensorError};
 
 /// The largest calls that the operators of a step will get.
 #[derive(Debug, Clone, Copy)]
@@ -17,15 +17,45 @@ pub struct LargestStep<'a> {
     pub block_size: usize,
     /// Query heads, a multiple of the cache's key heads.
     pub heads: usize,
+    /// Token rows, or rows of logits where those are more.
+    pub rows: usize,
+    /// Positions of the longest context.
+    pub context_len: usize,
     /// Numbers in all index lists of a step together, spans as four each.
     pub list_words: usize,
 }
 
+/// What the scratch memory of a GPU depends on: [`LargestStep`] before there is a cache.
+#[derive(Debug, Clone, Copy)]
+pub struct LargestAttention {
+    /// Of the cache.
+    pub format: KvFormat,
+    /// Query heads, a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements per head.
+    pub head_dim: usize,
+    /// As in [`LargestStep`].
+    pub rows: usize,
+    /// As in [`LargestStep`].
+    pub context_len: usize,
+}
+
 impl Backend {
+    /// Bytes of GPU memory that [`Backend::reserve`] will take for operators to work in, 128 MiB at most and
+    /// index lists aside; 0 on the processor.
+    #[must_use]
+    pub fn gpu_scratch_bytes(&self, largest: &LargestAttention) -> usize {
+        self.device()
+            .map_or(0, |device| device.most_scratch(largest))
+    }
+
     /// Reserves the memory that the threads use on the way, so that no operator of a step within
     /// `largest` allocates anything, on any thread. It is touched as far as it is used: some hundred
     /// KiB per thread, and, where long contexts are divided among several threads, up to 16 MiB for
-    /// all of them.
+    /// all of them. On a GPU, where what is recorded names its memory by address, nothing moves it
+    /// afterwards.
     ///
     /// # Errors
     ///
@@ -37,6 +67,8 @@ impl Backend {
             cache,
             block_size,
             heads,
+            rows,
+            context_len,
             list_words,
         } = largest;
         let check = Check("reserve");
@@ -44,7 +76,16 @@ impl Backend {
         check.rule(block_size > 0, "block_size", "above 0", block_size)?;
         let (attention, operator) = most_needed(cache, heads, block_size, self.threads());
         if let Some(device) = self.device() {
-            return device.turn().reserve(list_words, 0);
+            let scratch = device.most_scratch(&LargestAttention {
+                format: cache.format(),
+                heads,
+                kv_heads: cache.kv_heads(),
+                head_dim: cache.head_dim(),
+                rows,
+                context_len,
+            });
+            let list_words = list_words.max(device.most_single_list(rows));
+            return device.turn().reserve(list_words, scratch);
         }
         let shapes = || inputs.iter().map(|input| input.shape());
         let normed = shapes().map(|shape| shape.cols).max().unwrap_or(0);

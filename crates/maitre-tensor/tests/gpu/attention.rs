@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 
 use maitre_tensor::{
-    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, LayerCache, RecordedSteps,
-    Span, StepLists, StepShape, TensorError,
+    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, LargestAttention,
+    LargestStep, LayerCache, RecordedSteps, SampleRows, SampledRow, Span, StepLists, StepShape,
+    TensorError,
 };
 use proptest::prelude::*;
 
@@ -346,7 +347,7 @@ fn a_recorded_step_serves_other_contexts() {
         let [mut expected, out] = [0, 1].map(|_| gpu.zeros(DType::F32, batch.q.len()).unwrap());
         let out = Mutex::new(out);
         let mut recorded = RecordedSteps::default();
-        // Recorded with two chunks, played with four.
+        // Recorded with three chunks, played with seven.
         for before in [
             [400, 9, 300],
             [300, 0, 299],
@@ -375,6 +376,76 @@ fn a_recorded_step_serves_other_contexts() {
         }
         assert_eq!(recorded.len(), 1, "{:?}", recorded.take_failure());
     }
+}
+
+#[test]
+fn what_is_reserved_is_enough_for_every_step() {
+    let free = |gpu: &Backend| gpu.gpu_memory().unwrap().unwrap().free_bytes;
+    for format in FORMATS {
+        let (kv_heads, group, dim) = (2, 2, 24);
+        let reserve = |gpu: &Backend, context_len| {
+            let largest = LargestAttention {
+                format,
+                heads: kv_heads * group,
+                kv_heads,
+                head_dim: dim,
+                rows: 80,
+                context_len,
+            };
+            let before = free(gpu);
+            gpu.reserve(LargestStep {
+                inputs: &[],
+                cache: &LayerCache::new(16, kv_heads, dim, format).unwrap(),
+                block_size: 16,
+                heads: largest.heads,
+                rows: largest.rows,
+                context_len,
+                list_words: 4 * 80 + 8 * (4 + 63),
+            })
+            .unwrap();
+            let scratch = gpu.gpu_scratch_bytes(&largest) as u64;
+            assert!(
+                scratch > 0 && before - free(gpu) >= scratch,
+                "{format} {scratch}"
+            );
+            free(gpu)
+        };
+        let run = |gpu: &Backend, sequences: &[_]| {
+            Case::new((kv_heads, group, dim), format, sequences).run(gpu);
+        };
+        let Some((_, gpu)) = backends() else { return };
+        let reserved = reserve(&gpu, 1_000);
+        let steps: [&[_]; 5] = [
+            &[(0, 999, 1)],
+            &[(0, 920, 80)],
+            &[(0, 970, 30), (1, 0, 50)],
+            &[(0, 700, 1), (1, 999, 1), (2, 0, 1), (3, 511, 1)],
+            &[(0, 1, 1)],
+        ];
+        for sequences in steps {
+            run(&gpu, sequences);
+            assert_eq!(free(&gpu), reserved, "{format} {sequences:?}");
+        }
+        choose_from_80_rows(&gpu);
+        assert_eq!(free(&gpu), reserved, "{format}");
+        // A step beyond what was reserved takes more.
+        let Some((_, gpu)) = backends() else { return };
+        let reserved = reserve(&gpu, 16);
+        run(&gpu, &[(0, 12_000, 1)]);
+        assert!(free(&gpu) < reserved, "{format}");
+    }
+}
+
+fn choose_from_80_rows(gpu: &Backend) {
+    let logits = gpu.vector(&[0.0; 80 * 8]).unwrap();
+    gpu.sample_rows(SampleRows {
+        logits: &logits,
+        vocab: 8,
+        choosable: 8,
+        rows: &[None; 80],
+        out: &mut [SampledRow::Skipped; 80],
+    })
+    .unwrap();
 }
 
 #[test]

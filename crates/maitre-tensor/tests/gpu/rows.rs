@@ -7,7 +7,8 @@ use crate::{assert_close, backends, random, read};
 #[test]
 fn norms_agree_with_the_processors() {
     let Some((cpu, gpu)) = backends() else { return };
-    for (rows, dim) in [(1, 1), (3, 40), (5, 256), (2, 1000)] {
+    // Threads hold rows of up to 8,192 numbers.
+    for (rows, dim) in [(1, 1), (3, 40), (5, 256), (2, 1000), (2, 8192), (2, 8201)] {
         let (x, delta) = (random(1, rows * dim), random(2, rows * dim));
         let weight = random(3, dim);
         for (format, tolerance) in [(InputFormat::F32, 1e-6), (InputFormat::Bf16, 1.0 / 128.0)] {
@@ -60,7 +61,14 @@ fn a_normed_row_does_not_depend_on_the_others() {
 #[test]
 fn rows_are_gathered_as_they_are() {
     let Some((cpu, gpu)) = backends() else { return };
-    for (dim, rows) in [(1, vec![2]), (37, vec![]), (300, vec![4, 0, 4, 1, 2])] {
+    let shapes = [
+        (1, vec![2]),
+        (37, vec![]),
+        (300, vec![4, 0, 4, 1, 2]),
+        (1028, vec![3, 4]),
+        (2049, vec![1, 0]),
+    ];
+    for (dim, rows) in shapes {
         let mut x = random(9, 5 * dim);
         x[2 * dim] = f32::NAN;
         let [expected, actual] = [&cpu, &gpu].map(|backend| {
@@ -76,7 +84,7 @@ fn rows_are_gathered_as_they_are() {
 #[test]
 fn rows_are_rounded_as_the_processor_rounds_them() {
     let Some((cpu, gpu)) = backends() else { return };
-    for (cols, format) in [1, 40, 301]
+    for (cols, format) in [1, 40, 301, 1028, 2049]
         .into_iter()
         .flat_map(|c| FORMATS.map(|f| (c, f)))
     {

@@ -81,6 +81,8 @@ fn a_reservation_refuses_impossible_heads_and_blocks() {
             cache: &cache,
             block_size,
             heads,
+            rows: 1,
+            context_len: 16,
             list_words: 0,
         })
     };

@@ -10,19 +10,19 @@
 //! share what they load. Where that leaves multiprocessors without work, contexts are cut too, at the fixed
 //! boundaries of chunks, and a second kernel merges what the chunks left behind. No result depends on it.
 
+mod kernel;
+
+use kernel::Kernel;
+
 use super::{Device, Operands, at};
 use crate::backend::attention::{check_cache, check_heads, check_spans};
 use crate::backend::check::Check;
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::{Arg, DeviceBytes, GpuInfo, Grid};
-use crate::{Attention, KvFormat, Span, TensorError};
+use crate::{Attention, LargestAttention, Span, TensorError};
 
 /// Positions per chunk, as in `cuda/attention.cuh`.
-const CHUNK: usize = 256;
-
-/// Positions per tile, and how many tiles a block holds in shared memory.
-const TILE: usize = 32;
-const STAGES: usize = 2;
+const CHUNK: usize = 128;
 
 /// Spans of more rows are shared by the warps of wide blocks. Narrow ones load a span's keys and values once
 /// for each 16 rows.
@@ -33,22 +33,10 @@ const BLOCKS_PER_MULTIPROCESSOR: usize = 4;
 
 /// Bytes that the chunks of cut contexts may leave behind: one sequence of 128 Ki positions and 8 key heads of
 /// 128 elements takes half. Steps that would leave more do not cut contexts.
-const MOST_RECORDED: usize = 64 << 20;
+const MOST_RECORDED: usize = 128 << 20;
 
 /// Threads of the kernel that merges.
 const MERGE_THREADS: usize = 128;
-
-/// One kernel of `cuda/attention*.cu`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kernel {
-    name: &'static str,
-    /// Rows per item.
-    rows: usize,
-    threads: usize,
-    shared_bytes: usize,
-    /// Numbers of a row in what a chunk leaves behind.
-    dim: usize,
-}
 
 impl Device {
     /// [`Backend::paged_attention`](crate::Backend::paged_attention).
@@ -83,9 +71,8 @@ impl Device {
         if launches.is_empty() {
             return Ok(());
         }
-        if launches.iter().any(|launch| launch.parts > 1) {
-            turn.reserve_scratch(MOST_RECORDED)?;
-        }
+        let recorded = launches.iter().map(|launch| launch.recorded).max();
+        turn.reserve_scratch(recorded.unwrap_or(0))?;
         let lists = turn.spans(args.spans, args.tables)?;
         let shared = Shared {
             padded_dim: args.cache.padded_dim(),
@@ -105,77 +92,29 @@ impl Device {
     }
 }
 
-impl Kernel {
-    /// The kernels for spans of few rows and of many. The second is the first where there is no other.
-    fn of(format: KvFormat, head_dim: usize, info: &GpuInfo) -> Result<[Self; 2], TensorError> {
-        let dims = [32, 64, 96, 128, 256];
-        let Some(at) = dims.iter().position(|&dim| head_dim <= dim) else {
-            return Err(TensorError::NotOnGpu {
-                operator: "paged_attention",
-                found: format!("a head of {head_dim} elements"),
-                instead: "heads of at most 256 elements, or the processor".to_owned(),
-            });
+impl Device {
+    /// Bytes of scratch memory that no step within `largest` needs more of.
+    pub(super) fn most_recorded(&self, largest: &LargestAttention) -> usize {
+        let Ok(kernels) = Kernel::of(largest.format, largest.head_dim, self.info()) else {
+            return 0;
         };
-        let names = match format {
-            KvFormat::F32 => {
-                let kernel = Self {
-                    name: "attention_f32",
-                    rows: 4,
-                    threads: 128,
-                    shared_bytes: 4 * head_dim * size_of::<f32>(),
-                    dim: head_dim,
-                };
-                return Ok([kernel; 2]);
-            }
-            KvFormat::Bf16 => [
-                ["attention_bf16_32_narrow", "attention_bf16_32_wide"],
-                ["attention_bf16_64_narrow", "attention_bf16_64_wide"],
-                ["attention_bf16_96_narrow", "attention_bf16_96_wide"],
-                ["attention_bf16_128_narrow", "attention_bf16_128_wide"],
-                ["attention_bf16_256_narrow", "attention_bf16_256_wide"],
-            ],
-            KvFormat::Int8 => [
-                ["attention_int8_32_narrow", "attention_int8_32_wide"],
-                ["attention_int8_64_narrow", "attention_int8_64_wide"],
-                ["attention_int8_96_narrow", "attention_int8_96_wide"],
-                ["attention_int8_128_narrow", "attention_int8_128_wide"],
-                ["attention_int8_256_narrow", "attention_int8_256_wide"],
-            ],
-        };
-        let kernel = |wide: usize| {
-            let warps = if wide == 1 { 4 } else { 1 };
-            Self {
-                name: names[at][wide],
-                rows: 16 * warps,
-                threads: 32 * warps,
-                shared_bytes: shared_bytes(format, dims[at], warps),
-                dim: dims[at],
-            }
-        };
-        let [narrow, wide] = [kernel(0), kernel(1)];
-        let most = info.shared_bytes_per_block as usize;
-        Ok([
-            narrow,
-            if wide.shared_bytes <= most {
-                wide
-            } else {
-                narrow
-            },
-        ])
+        let group = largest.heads.div_ceil(largest.kv_heads.max(1));
+        let chunks = largest.context_len.div_ceil(CHUNK);
+        let recorded = kernels.iter().map(|kernel| {
+            // As in `Class::plan`: `alike` spans have at most twice the items there are rows for, and contexts
+            // are not cut unless each block becomes two.
+            let items = 2 * largest.rows * group.div_ceil(kernel.rows);
+            let blocks = items.saturating_mul(largest.kv_heads);
+            let blocks = blocks.min(wanted_blocks(self.info()) / 2);
+            kernel.recorded_bytes(blocks, chunks)
+        });
+        recorded.max().unwrap_or(0).min(MOST_RECORDED)
     }
 }
 
-/// Shared memory of `attention_<format>_<dim>`: stages, what each warp knows, and queries too large for
-/// registers.
-fn shared_bytes(format: KvFormat, dim: usize, warps: usize) -> usize {
-    let (row, scales) = match format {
-        KvFormat::Int8 => (dim, 2 * size_of::<f32>()),
-        _ => (2 * dim, 0),
-    };
-    let stage = TILE * (2 * (row + 16) + scales);
-    let known = 16 * dim * size_of::<f32>();
-    let queries = if dim > 128 { 16 * (2 * dim + 16) } else { 0 };
-    STAGES * stage + warps * (known + queries)
+/// Blocks that fill the device.
+fn wanted_blocks(info: &GpuInfo) -> usize {
+    info.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR
 }
 
 /// What is to be computed, as far as plans depend on it.
@@ -246,20 +185,21 @@ impl Class {
         };
         let chunks = step.most_chunks(spans.iter().filter(|span| mine(rows(span))));
         let blocks = items * step.kv_heads;
-        let wanted = info.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
-        let record = self.kernel.rows * (self.kernel.dim + 2) * size_of::<f32>();
-        let recorded = blocks.saturating_mul(chunks).saturating_mul(record);
+        let recorded = self.kernel.recorded_bytes(blocks, chunks);
         let parts = if recorded <= MOST_RECORDED {
-            chunks.min(wanted / blocks.max(1)).max(1)
+            chunks.min(wanted_blocks(info) / blocks.max(1)).max(1)
         } else {
             1
         };
+        let most_rows = spans.iter().map(rows).filter(|&rows| mine(rows)).max();
         Launch {
+            item_rows: self.kernel.rows.min(most_rows.unwrap_or(0)),
             class: self,
             items,
             per_span,
             chunks,
             parts,
+            recorded: if parts > 1 { recorded } else { 0 },
         }
     }
 }
@@ -300,6 +240,10 @@ struct Launch {
     chunks: usize,
     /// Parts of each context: 1 if it is walked by one block.
     parts: usize,
+    /// Bytes that chunks leave behind; none if contexts are not cut.
+    recorded: usize,
+    /// The most rows of an item.
+    item_rows: usize,
 }
 
 impl Launch {
@@ -346,7 +290,7 @@ impl Launch {
         }
         args.extend([Arg::U32(kernel.rows), Arg::U32(kernel.dim)]);
         let grid = Grid {
-            blocks: [self.items, shared.kv_heads, 1],
+            blocks: [self.items, shared.kv_heads, self.item_rows],
             ..Grid::of(1, MERGE_THREADS)
         };
         turn.queue().launch("attention_merge", grid, &args)

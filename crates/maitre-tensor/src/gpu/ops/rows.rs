@@ -5,8 +5,9 @@ use crate::backend::check::Check;
 use crate::gpu::{Arg, Grid};
 use crate::{Buffer, InputFormat, LinearInput, TensorError};
 
-/// Threads per row of operators that only copy.
+/// Threads of a block that only copies, and the numbers of a row it copies.
 const COPY_THREADS: usize = 256;
+const COPIED: usize = 4 * COPY_THREADS;
 
 impl Device {
     /// [`Backend::rms_norm`](crate::Backend::rms_norm).
@@ -88,7 +89,7 @@ impl Device {
         let mut turn = self.turn();
         let list = turn.list(rows)?;
         let args = [at(x), turn.list_arg(list), at(out), Arg::U32(dim)];
-        let grid = Grid::of(rows.len(), COPY_THREADS);
+        let grid = copy_grid(rows.len(), dim);
         turn.queue().launch("gather_rows", grid, &args)
     }
 
@@ -109,8 +110,16 @@ impl Device {
         };
         let out = operands.input_mut("out", out, cols, rows)?;
         let args = [at(x), at(out), Arg::U32(cols), Arg::U32(stride)];
-        let grid = Grid::of(rows, COPY_THREADS);
+        let grid = copy_grid(rows, cols);
         self.turn().queue().launch(kernel, grid, &args)
+    }
+}
+
+/// Blocks that copy rows of `cols` numbers.
+fn copy_grid(rows: usize, cols: usize) -> Grid {
+    Grid {
+        blocks: [rows, cols.div_ceil(COPIED), 1],
+        ..Grid::of(rows, COPY_THREADS)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Device, Operands, at};
 use crate::gpu::{Arg, Grid};
 use crate::sampling::GREEDY_BELOW;
-use crate::{SampleRow, SampleRows, SampledRow, TensorError};
+use crate::{LargestAttention, SampleRow, SampleRows, SampledRow, TensorError};
 
 /// What the kernel is told of a row, in words.
 const REQUEST_WORDS: usize = 9;
@@ -15,12 +15,22 @@ const ANSWER_WORDS: usize = 3;
 const SHARED_BYTES: usize = 2048 * 8 + 32 * 8;
 
 impl Device {
+    /// Bytes of scratch memory that no operator of a step within `largest` needs more of.
+    pub(crate) fn most_scratch(&self, largest: &LargestAttention) -> usize {
+        self.most_recorded(largest).max(answer_bytes(largest.rows))
+    }
+
+    /// Words of the index list of an operator that is no part of a step.
+    pub(crate) fn most_single_list(&self, rows: usize) -> usize {
+        rows * REQUEST_WORDS
+    }
+
     /// [`Backend::sample_rows`](crate::Backend::sample_rows) of checked requests.
     pub(crate) fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError> {
         let count = args.rows.len();
         let logits = Operands("sample_rows").matrix("logits", args.logits, count, args.vocab)?;
         let requests: Vec<u32> = args.rows.iter().flat_map(request_words).collect();
-        let mut answers = vec![0; count * ANSWER_WORDS * size_of::<u32>()];
+        let mut answers = vec![0; answer_bytes(count)];
 
         let mut turn = self.turn();
         turn.reserve_scratch(answers.len())?;
@@ -45,6 +55,10 @@ impl Device {
         }
         Ok(())
     }
+}
+
+fn answer_bytes(rows: usize) -> usize {
+    rows * ANSWER_WORDS * size_of::<u32>()
 }
 
 /// Threads of a block, a power of two: one per 32 tokens, as far as that goes. The result does not depend on it.

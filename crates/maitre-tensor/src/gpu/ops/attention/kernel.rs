@@ -1,0 +1,103 @@
+//! The kernels of `cuda/attention*.cu` and what their blocks need.
+
+use crate::gpu::GpuInfo;
+use crate::{KvFormat, TensorError};
+
+/// Positions per tile, and how many tiles a block holds in shared memory.
+const TILE: usize = 32;
+const STAGES: usize = 2;
+
+/// One kernel of `cuda/attention*.cu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kernel {
+    pub(super) name: &'static str,
+    /// Rows per item.
+    pub(super) rows: usize,
+    pub(super) threads: usize,
+    pub(super) shared_bytes: usize,
+    /// Numbers of a row in what a chunk leaves behind.
+    pub(super) dim: usize,
+}
+
+impl Kernel {
+    /// Bytes that the chunks of cut contexts leave behind, as `cuda/attention.cuh` lays them out.
+    pub(super) fn recorded_bytes(&self, blocks: usize, chunks: usize) -> usize {
+        let record = self.rows * (self.dim + 2) * size_of::<f32>();
+        blocks.saturating_mul(chunks).saturating_mul(record)
+    }
+
+    /// The kernels for spans of few rows and of many. The second is the first where there is no other.
+    pub(super) fn of(
+        format: KvFormat,
+        head_dim: usize,
+        info: &GpuInfo,
+    ) -> Result<[Self; 2], TensorError> {
+        let dims = [32, 64, 96, 128, 256];
+        let Some(at) = dims.iter().position(|&dim| head_dim <= dim) else {
+            return Err(TensorError::NotOnGpu {
+                operator: "paged_attention",
+                found: format!("a head of {head_dim} elements"),
+                instead: "heads of at most 256 elements, or the processor".to_owned(),
+            });
+        };
+        let names = match format {
+            KvFormat::F32 => {
+                let kernel = Self {
+                    name: "attention_f32",
+                    rows: 4,
+                    threads: 128,
+                    shared_bytes: 4 * head_dim * size_of::<f32>(),
+                    dim: head_dim,
+                };
+                return Ok([kernel; 2]);
+            }
+            KvFormat::Bf16 => [
+                ["attention_bf16_32_narrow", "attention_bf16_32_wide"],
+                ["attention_bf16_64_narrow", "attention_bf16_64_wide"],
+                ["attention_bf16_96_narrow", "attention_bf16_96_wide"],
+                ["attention_bf16_128_narrow", "attention_bf16_128_wide"],
+                ["attention_bf16_256_narrow", "attention_bf16_256_wide"],
+            ],
+            KvFormat::Int8 => [
+                ["attention_int8_32_narrow", "attention_int8_32_wide"],
+                ["attention_int8_64_narrow", "attention_int8_64_wide"],
+                ["attention_int8_96_narrow", "attention_int8_96_wide"],
+                ["attention_int8_128_narrow", "attention_int8_128_wide"],
+                ["attention_int8_256_narrow", "attention_int8_256_wide"],
+            ],
+        };
+        let kernel = |wide: usize| {
+            let warps = if wide == 1 { 4 } else { 1 };
+            Self {
+                name: names[at][wide],
+                rows: 16 * warps,
+                threads: 32 * warps,
+                shared_bytes: shared_bytes(format, dims[at], warps),
+                dim: dims[at],
+            }
+        };
+        let [narrow, wide] = [kernel(0), kernel(1)];
+        let most = info.shared_bytes_per_block as usize;
+        Ok([
+            narrow,
+            if wide.shared_bytes <= most {
+                wide
+            } else {
+                narrow
+            },
+        ])
+    }
+}
+
+/// Shared memory of `attention_<format>_<dim>`: stages, what each warp knows, and queries too large for
+/// registers.
+fn shared_bytes(format: KvFormat, dim: usize, warps: usize) -> usize {
+    let (row, scales) = match format {
+        KvFormat::Int8 => (dim, 2 * size_of::<f32>()),
+        _ => (2 * dim, 0),
+    };
+    let stage = TILE * (2 * (row + 16) + scales);
+    let known = 16 * dim * size_of::<f32>();
+    let queries = if dim > 128 { 16 * (2 * dim + 16) } else { 0 };
+    STAGES * stage + warps * (known + queries)
+}
