@@ -65,14 +65,21 @@ pub(super) struct GpuFacts {
 pub(super) struct Sizes {
     /// Whether these are for a device that takes a microsecond for a multiplication.
     pub(super) are_small: bool,
-    /// Of matrices: token rows, outputs, inputs.
+    /// Of matrices: token rows, outputs, inputs. Few outputs take the smaller tiles; of many there are more
+    /// blocks of the largest than multiprocessors, and the last of these blocks is not full.
     pub(super) rows: &'static [usize],
-    pub(super) outputs: usize,
+    pub(super) outputs: &'static [usize],
     pub(super) inputs: usize,
+    /// Token rows of fast mode: few, for which there are kernels, and many, which the vendor's library multiplies.
+    pub(super) fast_rows: &'static [usize],
     /// Of attention.
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
+    /// Of other models.
+    pub(super) other_head_dim: usize,
+    /// The positions a row sees in models that have windows.
+    pub(super) window: usize,
     /// Sequences: positions before, tokens now.
     pub(super) sequences: &'static [(usize, usize)],
     /// The context that one row may share among many blocks of threads.
@@ -96,12 +103,15 @@ pub(super) struct Sizes {
 
 const FULL: Sizes = Sizes {
     are_small: false,
-    rows: &[1, 2, 7, 16, 33, 137, 300],
-    outputs: 1536,
+    rows: &[1, 16, 33, 64, 137, 300],
+    outputs: &[1536, 17_024],
     inputs: 2048,
+    fast_rows: &[1, 2, 4, 16, 64, 137, 300],
     heads: 32,
     kv_heads: 8,
     head_dim: 128,
+    other_head_dim: 64,
+    window: 512,
     sequences: &[
         (0, 1),
         (700, 1),
@@ -128,11 +138,14 @@ const FULL: Sizes = Sizes {
 const SMALL: Sizes = Sizes {
     are_small: true,
     rows: &[1, 3, 18],
-    outputs: 48,
+    outputs: &[48, 968],
     inputs: 64,
+    fast_rows: &[1, 2, 3, 18, 66],
     heads: 4,
     kv_heads: 2,
     head_dim: 16,
+    other_head_dim: 64,
+    window: 7,
     sequences: &[(0, 1), (33, 1), (14, 5), (0, 18)],
     long_context: 300,
     sampled_rows: 3,

@@ -25,26 +25,40 @@ fn limit(format: KvFormat) -> f64 {
     }
 }
 
+type Of = fn(&Sizes) -> Heads;
+
+/// Heads that are compared with the processor's: as in ids, as in titles.
+const VARIANTS: [(&str, &str, Of); 3] = [
+    ("", "", Heads::usual),
+    ("_other_head_dim", ", other heads", Heads::other),
+    ("_window", ", window", Heads::windowed),
+];
+
 pub(super) fn list(items: &mut Vec<Item>) {
     for format in FORMATS {
-        items.push(Item::check(
-            format!("rope_and_store_{format}"),
-            format!("rope_and_store, {format} cache"),
-            move |place| {
-                let sizes = place.sizes;
-                compare(place, limit(format), |it| stored(it, sizes, format))
-            },
-        ));
-        items.push(Item::check(
-            format!("paged_attention_{format}"),
-            format!("paged_attention, {format} cache"),
-            move |place| {
-                let sizes = place.sizes;
-                compare(place, limit(format), |it| {
-                    Case::new(it, sizes, format, sizes.sequences)?.attend(it)
-                })
-            },
-        ));
+        for (name, said, of) in VARIANTS {
+            items.push(Item::check(
+                format!("rope_and_store_{format}{name}"),
+                format!("rope_and_store, {format} cache{said}"),
+                move |place| {
+                    let sizes = place.sizes;
+                    let rows = sizes.rows.last().copied().unwrap_or(1);
+                    compare(place, limit(format), |it| {
+                        stored(it, rows, of(sizes), format)
+                    })
+                },
+            ));
+            items.push(Item::check(
+                format!("paged_attention_{format}{name}"),
+                format!("paged_attention, {format} cache{said}"),
+                move |place| {
+                    let sizes = place.sizes;
+                    compare(place, limit(format), |it| {
+                        Case::new(it, of(sizes), format, sizes.sequences)?.attend(it)
+                    })
+                },
+            ));
+        }
         items.push(Item::check(
             format!("invariant_chunks_{format}"),
             format!("attention, {format}: whole = in chunks"),
@@ -68,9 +82,46 @@ pub(super) fn list(items: &mut Vec<Item>) {
     }
 }
 
+/// The heads of attention, and how far back they see.
+#[derive(Debug, Clone, Copy)]
+struct Heads {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    window: Option<usize>,
+}
+
+impl Heads {
+    /// Of most models.
+    fn usual(sizes: &Sizes) -> Self {
+        Self {
+            heads: sizes.heads,
+            kv_heads: sizes.kv_heads,
+            head_dim: sizes.head_dim,
+            window: None,
+        }
+    }
+
+    /// Smaller ones.
+    fn other(sizes: &Sizes) -> Self {
+        Self {
+            head_dim: sizes.other_head_dim,
+            ..Self::usual(sizes)
+        }
+    }
+
+    /// Ones that do not see all.
+    fn windowed(sizes: &Sizes) -> Self {
+        Self {
+            window: Some(sizes.window),
+            ..Self::usual(sizes)
+        }
+    }
+}
+
 /// Sequences in the memory of a backend. What a sequence holds depends on its place in the list.
 struct Case {
-    sizes: &'static Sizes,
+    of: Heads,
     q: Buffer,
     cache: LayerCache,
     spans: Vec<Span>,
@@ -82,16 +133,16 @@ impl Case {
     /// again behind them, to copy to.
     fn new(
         backend: &Backend,
-        sizes: &'static Sizes,
+        of: Heads,
         format: KvFormat,
         sequences: &[(usize, usize)],
     ) -> Result<Self> {
-        let Sizes {
+        let Heads {
             heads,
             kv_heads,
             head_dim,
             ..
-        } = *sizes;
+        } = of;
         let mut dealt = deal_blocks(sequences).into_iter();
         let blocks: usize = dealt.clone().map(|table| table.len()).sum();
         let slots = 2 * blocks * BLOCK_SIZE;
@@ -126,9 +177,9 @@ impl Case {
             first_token += now;
         }
         Ok(Self {
-            sizes,
+            of,
             q: backend.vector(&q)?,
-            cache: moved(backend, sizes, host, format)?,
+            cache: moved(backend, of, host, format)?,
             spans,
             tables: BlockTables {
                 tables,
@@ -154,11 +205,11 @@ impl Case {
             cache,
             spans,
             tables,
-            heads: self.sizes.heads,
-            kv_heads: self.sizes.kv_heads,
-            head_dim: self.sizes.head_dim,
-            scale: 1.0 / (self.sizes.head_dim as f32).sqrt(),
-            window: None,
+            heads: self.of.heads,
+            kv_heads: self.of.kv_heads,
+            head_dim: self.of.head_dim,
+            scale: 1.0 / (self.of.head_dim as f32).sqrt(),
+            window: self.of.window,
             out: &mut out,
         })?;
         read(backend, &out)
@@ -166,7 +217,7 @@ impl Case {
 
     /// Numbers of a row of queries.
     fn width(&self) -> usize {
-        self.sizes.heads * self.sizes.head_dim
+        self.of.heads * self.of.head_dim
     }
 }
 
@@ -190,11 +241,11 @@ fn deal_blocks(sequences: &[(usize, usize)]) -> Vec<Vec<u32>> {
 /// A cache in the backend's memory that holds the same.
 fn moved(
     backend: &Backend,
-    sizes: &Sizes,
+    of: Heads,
     host: LayerCache,
     format: KvFormat,
 ) -> Result<LayerCache> {
-    let mut cache = backend.cache(host.slots(), sizes.kv_heads, sizes.head_dim, format)?;
+    let mut cache = backend.cache(host.slots(), of.kv_heads, of.head_dim, format)?;
     backend.copy_blocks_from(&host, &mut cache, BLOCK_SIZE, &same_blocks(host.slots()))?;
     Ok(cache)
 }
@@ -211,14 +262,13 @@ fn same_blocks(slots: usize) -> Vec<BlockCopy> {
 }
 
 /// Rotated queries, and attention over what was stored by rotation.
-fn stored(backend: &Backend, sizes: &'static Sizes, format: KvFormat) -> Result<Vec<f32>> {
-    let Sizes {
+fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result<Vec<f32>> {
+    let Heads {
         heads,
         kv_heads,
         head_dim: dim,
         ..
-    } = *sizes;
-    let rows = sizes.rows.last().copied().unwrap_or(1);
+    } = of;
     let slots = rows.next_multiple_of(BLOCK_SIZE);
     let mut cache = backend.cache(slots, kv_heads, dim, format)?;
     let qkv = backend.vector(&random(21, rows * (heads + 2 * kv_heads) * dim))?;
@@ -248,7 +298,7 @@ fn stored(backend: &Backend, sizes: &'static Sizes, format: KvFormat) -> Result<
         cache: &mut cache,
     })?;
     let case = Case {
-        sizes,
+        of,
         q: q_out,
         cache,
         spans: vec![Span {
@@ -271,7 +321,7 @@ fn chunks(place: &mut Place, format: KvFormat) -> Result<Outcome> {
     let backend = &place.strict;
     let longest = place.sizes.sequences.iter().copied().max_by_key(|it| it.1);
     let (before, now) = longest.unwrap_or((0, 1));
-    let case = Case::new(backend, place.sizes, format, &[(before, now)])?;
+    let case = Case::new(backend, Heads::usual(place.sizes), format, &[(before, now)])?;
     let whole = case.attend(backend)?;
     let mut pieces = vec![0.0; whole.len()];
     let mut dice = Dice::new(31);
@@ -297,18 +347,18 @@ fn crowd(place: &mut Place, format: KvFormat) -> Result<Outcome> {
     let long = (sizes.long_context, 1);
     let short = (sizes.long_context / 10, 1);
     let width = sizes.heads * sizes.head_dim;
-    let alone = Case::new(backend, sizes, format, &[long])?.attend(backend)?;
+    let alone = Case::new(backend, Heads::usual(sizes), format, &[long])?.attend(backend)?;
     let mut sequences = vec![long];
     sequences.resize(3 * sizes.soak_at_once.min(64), short);
     sequences.extend_from_slice(sizes.sequences);
-    let crowd = Case::new(backend, sizes, format, &sequences)?.attend(backend)?;
+    let crowd = Case::new(backend, Heads::usual(sizes), format, &sequences)?.attend(backend)?;
     Ok(identical(&alone, &crowd[..width]))
 }
 
 /// Attention before and after all blocks have moved elsewhere, within the cache or by way of the host.
 fn copied(place: &mut Place, format: KvFormat, by_host: bool) -> Result<Outcome> {
     let (backend, sizes) = (&place.strict, place.sizes);
-    let mut case = Case::new(backend, sizes, format, sizes.sequences)?;
+    let mut case = Case::new(backend, Heads::usual(sizes), format, sizes.sequences)?;
     let before = case.attend(backend)?;
     let half = (case.cache.slots() / BLOCK_SIZE / 2) as u32;
     let away = |block: u32| BlockCopy {
