@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use maitre::{DeviceName, WeightFormat};
 use maitre_model::{LoadFormat, LoadOptions, Model};
-use maitre_tensor::{Backend, Buffer, GpuOptions, TensorError};
+use maitre_tensor::{Backend, Buffer, GpuOptions, PackedWeight, TensorError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -35,7 +35,11 @@ pub(super) struct Place {
     pub(super) copy_bytes_per_s: Option<f64>,
     pub(super) matmul_flop_per_s: Option<f64>,
     loaded: Option<(Shape, WeightFormat, Arc<Model>)>,
+    packed: Option<(MatrixKey, Arc<[PackedWeight]>)>,
 }
+
+/// Which matrices: outputs, inputs, whether they are gated, and their format.
+pub(super) type MatrixKey = (usize, usize, bool, WeightFormat);
 
 /// What is known of the device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -196,6 +200,7 @@ impl Place {
             copy_bytes_per_s: args.copy_rate,
             matmul_flop_per_s: args.matmul_rate,
             loaded: None,
+            packed: None,
         })
     }
 
@@ -228,7 +233,7 @@ impl Place {
             return Ok(Arc::clone(model));
         }
         // There may be no room for two.
-        self.loaded = None;
+        (self.loaded, self.packed) = (None, None);
         let options = LoadOptions {
             dtype: Some(format),
             load_format: LoadFormat::Random { seed: 1 },
@@ -241,14 +246,31 @@ impl Place {
         Ok(model)
     }
 
+    /// Equal matrices on the device, for both of its modes; the last ones are kept.
+    pub(super) fn matrices(
+        &mut self,
+        key: MatrixKey,
+        make: impl FnOnce(&Backend) -> Result<Vec<PackedWeight>>,
+    ) -> Result<Arc<[PackedWeight]>> {
+        if let Some((kept, matrices)) = &self.packed
+            && *kept == key
+        {
+            return Ok(Arc::clone(matrices));
+        }
+        self.packed = None;
+        let matrices: Arc<[PackedWeight]> = make(&self.strict)?.into();
+        self.packed = Some((key, Arc::clone(&matrices)));
+        Ok(matrices)
+    }
+
     /// The model of checks.
     pub(super) fn check_model(&mut self) -> Result<Arc<Model>> {
         self.model(self.sizes.model, WeightFormat::Bf16)
     }
 
-    /// Lets go of the model.
+    /// Lets go of the model, and of matrices.
     pub(super) fn forget_model(&mut self) {
-        self.loaded = None;
+        (self.loaded, self.packed) = (None, None);
     }
 
     /// Whether the device still answers.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! rates     copies and large products
+//! operators the other kernels of a step alone
 //! kernels   attention and sampling alone
 //! steps     a runner's decodes and prefills: the device's part of a step, and the little that drives it
 //! service   the engine with N users in this process: what a user gets, and the host's share of it
@@ -10,6 +11,7 @@
 pub(super) mod derived;
 mod goals;
 mod kernels;
+mod operators;
 pub(super) mod rates;
 mod service;
 mod steps;
@@ -101,6 +103,7 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
         ShapeArg::Tiny => &[TINIEST],
     };
     kernels::list(args, items);
+    operators::list(args, items);
     for programme in programmes {
         steps::load(programme, WeightFormat::Bf16, items);
         steps::list(programme, items);
