@@ -29,7 +29,7 @@ pub(super) struct Place {
     pub(super) device: DeviceName,
     /// Runs what engines wait for.
     pub(super) handle: Handle,
-    /// No speed begins later.
+    /// Nothing is at work any more by then.
     pub(super) deadline: Instant,
     /// What the device is held against, as far as it is known.
     pub(super) copy_bytes_per_s: Option<f64>,
@@ -49,6 +49,13 @@ pub(super) struct Facts {
     /// None for the processor.
     pub(super) gpu: Option<GpuFacts>,
     pub(super) host_threads: usize,
+}
+
+impl Facts {
+    /// Whether a time on the device says anything about a GPU.
+    pub(super) fn has_real_speeds(&self) -> bool {
+        self.device.starts_with("cuda")
+    }
 }
 
 /// What is known of a GPU.

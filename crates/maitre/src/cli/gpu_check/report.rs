@@ -77,8 +77,11 @@ impl Report {
 
     /// Adds what follows from the rows.
     pub(super) fn conclude(&mut self, took_s: f64) {
-        let derived = derived::rows(&self.rows);
-        self.rows.extend(derived);
+        // Elsewhere the differences of small times are noise.
+        if self.facts.as_ref().is_some_and(Facts::has_real_speeds) {
+            let derived = derived::rows(&self.rows);
+            self.rows.extend(derived);
+        }
         (self.took_s, self.is_complete) = (took_s, true);
     }
 

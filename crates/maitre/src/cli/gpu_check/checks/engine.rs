@@ -31,7 +31,7 @@ pub(super) fn list(items: &mut Vec<Item>) {
                 "an engine that sizes itself answers",
                 by_default,
             )
-            .within(120.0),
+            .within(60.0),
         );
     }
 }

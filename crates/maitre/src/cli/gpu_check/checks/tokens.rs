@@ -34,13 +34,17 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
     for (name, model) in models {
         for format in [WeightFormat::F32, WeightFormat::Bf16] {
             let model = model.clone();
+            let most_s = match model {
+                Named::Directory(_) => 120.0,
+                Named::Bundled | Named::BundledDraft => 40.0,
+            };
             items.push(
                 Item::check(
                     format!("greedy_{format}_{name}").replace(' ', "_"),
                     format!("greedy tokens, {format}: {name}"),
                     move |place| greedy(place, &model, format),
                 )
-                .within(120.0),
+                .within(most_s),
             );
         }
     }

@@ -35,7 +35,7 @@ const BEYOND_CACHE: f64 = 256e6;
 const ROWS: usize = 8;
 
 /// Most seconds for any of these: the largest matrix is packed within them.
-const MOST_S: f64 = 30.0;
+const MOST_S: f64 = 40.0;
 
 /// Of `[outputs, inputs]`; a gated one has as many gates beside.
 #[derive(Debug, Clone, Copy)]
@@ -196,7 +196,7 @@ fn time_product(
         ("gigabytes_per_s", moved / seconds / 1e9),
         ("teraflops_per_s", flop / seconds / 1e12),
     ]);
-    if rows == 1 && mode == Mode::Strict {
+    if rows == 1 && mode == Mode::Strict && !place.sizes.are_small {
         let megabytes = count as f64 * bytes / 1e6;
         timed.note = Some(format!("{count} matrices in turn, {megabytes:.0} MB"));
     }

@@ -22,9 +22,6 @@ const PROMPTS: usize = 5;
 /// Tokens of a step that fills caches.
 const CHUNK: usize = 2048;
 
-/// Seconds for generating, packing and copying the weights of the largest model.
-const LOADING_S: f64 = 150.0;
-
 pub(super) fn load(programme: &Programme, format: WeightFormat, items: &mut Vec<Item>) {
     let shape = programme.shape;
     items.push(
@@ -43,7 +40,7 @@ pub(super) fn load(programme: &Programme, format: WeightFormat, items: &mut Vec<
                 Ok(timed.into())
             },
         )
-        .within(LOADING_S),
+        .within(programme.loading_s),
     );
 }
 
@@ -91,7 +88,7 @@ pub(super) fn decode(
             ),
             move |place| time_decode(place, &programme, format, (users, mode, record)),
         )
-        .within(LOADING_S),
+        .within(programme.loading_s),
     );
 }
 
@@ -153,7 +150,7 @@ fn prefill(programme: &Programme, tokens: usize, mode: Mode, items: &mut Vec<Ite
             format!("{} bf16, prefill of {tokens}, {}", shape.name, mode.name()),
             move |place| time_prefill(place, &programme, tokens, mode),
         )
-        .within(LOADING_S),
+        .within(programme.loading_s),
     );
 }
 
