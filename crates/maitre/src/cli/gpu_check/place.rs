@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::prediction::Rates;
-use super::shape::{QWEN3_06B, Shape, TINY};
+use super::shape::{LONG, LONG_TINY, QWEN3_06B, Shape, TINY};
 use super::{GpuCheckArgs, ShapeArg};
 
 /// Where items work.
@@ -104,6 +104,8 @@ pub(super) struct Sizes {
     pub(super) prompt_tokens: usize,
     /// The model of checks that need none in particular.
     pub(super) model: Shape,
+    /// The model whose keys and values fill the memory.
+    pub(super) long_model: Shape,
     /// Requests of the soak, and how many of them at once.
     pub(super) soak_requests: usize,
     pub(super) soak_at_once: usize,
@@ -140,6 +142,7 @@ const FULL: Sizes = Sizes {
     prompts: 4,
     prompt_tokens: 24,
     model: QWEN3_06B,
+    long_model: LONG,
     soak_requests: 10_000,
     soak_at_once: 192,
     copied_bytes: 2 << 30,
@@ -165,6 +168,7 @@ const SMALL: Sizes = Sizes {
     prompts: 2,
     prompt_tokens: 4,
     model: TINY,
+    long_model: LONG_TINY,
     soak_requests: 24,
     soak_at_once: 6,
     copied_bytes: 1 << 20,
