@@ -174,6 +174,7 @@ impl TestBed {
             kv_dtype: self.model.kv_dtype().to_string(),
             device: "cpu".into(),
             backend: self.backend.name().into(),
+            deterministic: true,
             threads: self.backend.threads(),
             vocab_size: self.tokenizer.num_tokens(),
             eos_token_ids: Vec::new(),

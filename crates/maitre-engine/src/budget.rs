@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use maitre_tensor::GpuMemory;
-
 use crate::StartError;
 
 const MIB: u64 = 1024 * 1024;
@@ -11,10 +9,6 @@ const MIB: u64 = 1024 * 1024;
 /// model, and modest beside whatever else runs on the machine.
 const DEFAULT_KV_CEILING: u64 = 4096 * MIB;
 
-/// Hundredths of a GPU's free memory that may be spent.
-const GPU_SHARE: u64 = 92;
-/// The same where the memory is the host's too.
-const UNIFIED_SHARE: u64 = 60;
 /// Whole houses of sequences that a GPU's pool holds at most.
 const GPU_HOUSES: u64 = 8;
 
@@ -58,13 +52,6 @@ impl Left {
             Self::Gpu(_) => GPU_HOUSES,
         }
     }
-}
-
-/// What may be spent of a GPU's free memory: some is left to the driver, to recorded steps, and, where memory is
-/// the host's too, to the host, which must never starve.
-pub(crate) fn spendable(memory: GpuMemory, is_unified: bool) -> u64 {
-    let share = if is_unified { UNIFIED_SHARE } else { GPU_SHARE };
-    memory.free_bytes / 100 * share
 }
 
 impl KvDemand {
@@ -161,19 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_spends_what_it_has_and_leaves_a_share() {
+    fn a_gpu_spends_what_it_has() {
         let gpu = |left| KvDemand {
             left: Left::Gpu(left),
             ..demand(None, None)
         };
         assert_eq!(gpu(10 * 16 * 1024).num_blocks().unwrap(), 10);
         assert_eq!(gpu(1 << 40).num_blocks().unwrap(), 8 * 28, "houses enough");
-        let memory = GpuMemory {
-            free_bytes: 1000,
-            total_bytes: 2000,
-        };
-        assert_eq!(spendable(memory, false), 920);
-        assert_eq!(spendable(memory, true), 600);
     }
 
     #[test]

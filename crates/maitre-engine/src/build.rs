@@ -7,12 +7,13 @@ use std::thread;
 use maitre_model::{LoadFormat, Model, ModelSource, Runner, RunnerConfig};
 use maitre_scheduler::KvConfig;
 use maitre_speculative::{Speculate, Speculator};
-use maitre_tensor::{Backend, TensorError};
+use maitre_tensor::{Backend, DeviceName, TensorError};
 use maitre_text::Tokenizer;
 
-use crate::budget::{KvDemand, Left, available_memory, spendable};
+use crate::budget::{KvDemand, Left};
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
+use crate::room::Room;
 use crate::settings::{check_defaults, cores};
 use crate::{Engine, EngineBuilder, Parts, StartError};
 
@@ -52,19 +53,11 @@ impl EngineBuilder {
         check_defaults(model.generation_defaults(), tokenizer.num_tokens())?;
         let draft = self.load_draft(&model, &tokenizer, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
-        let available = match (backend.gpu_memory()?, backend.gpu_info()) {
-            (Some(memory), Some(info)) => Some(spendable(memory, info.is_unified)),
-            _ => available_memory(),
-        };
+        let room = Room::of(&backend, self.kv_cache_bytes.is_some())?;
         let kv_per_token =
             model.kv_bytes_per_token() + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
-        let left = match (backend.gpu_info(), available) {
-            (Some(_), Some(spendable)) => {
-                let activations = self.activations(&model, draft.as_ref());
-                Left::Gpu(spendable.saturating_sub(activations))
-            }
-            _ => Left::Host(available),
-        };
+        let activations = self.activations(&model, draft.as_ref());
+        let left = room.for_kv(activations, self.host_kv_bytes);
         let limits = self.limits(&model, kv_per_token, left)?;
         let target_kv = model.kv_bytes_per_token();
         let mut memory = MemoryBudget {
@@ -77,10 +70,10 @@ impl EngineBuilder {
             host_kv: target_kv * (limits.num_host_blocks * limits.block_size) as u64,
             workspace: 0,
             bookkeeping: self.bookkeeping(&limits),
-            available,
+            available: room.device,
             is_on_gpu,
         };
-        check_memory(&memory)?;
+        room.check(&memory)?;
         let config = RunnerConfig {
             num_host_blocks: narrow(limits.num_host_blocks),
             ..RunnerConfig::new(
@@ -103,7 +96,7 @@ impl EngineBuilder {
                 Some(drafter)
             }
         };
-        check_memory(&memory)?;
+        room.check(&memory)?;
         let mut info = self.info(&model, &backend, &tokenizer, limits, memory);
         info.speculation = speculation;
         let defaults = model.generation_defaults().clone();
@@ -120,6 +113,9 @@ impl EngineBuilder {
     }
 
     fn backend(&self) -> Result<Backend, StartError> {
+        if self.device == DeviceName::Auto {
+            return self.backend_found();
+        }
         let opened = Backend::open(self.device, self.team_size(), self.gpu);
         opened.map_err(|error| match error {
             TensorError::NoDevice { device, reason } => StartError::Setting {
@@ -129,6 +125,21 @@ impl EngineBuilder {
             },
             other => other.into(),
         })
+    }
+
+    /// The first GPU, or where there is none that can be used the processor.
+    fn backend_found(&self) -> Result<Backend, StartError> {
+        match Backend::open(DeviceName::Cuda(0), self.team_size(), self.gpu) {
+            Ok(backend) => Ok(backend),
+            Err(TensorError::NoDevice { reason, .. }) => {
+                // Without support for GPUs nobody expects one.
+                if Backend::cuda_architectures().is_some() {
+                    tracing::info!(%reason, "no GPU; running on the processor");
+                }
+                Ok(Backend::cpu(self.team_size())?)
+            }
+            Err(other) => Err(other.into()),
+        }
     }
 
     fn info(
@@ -154,6 +165,7 @@ impl EngineBuilder {
                 Some(_) => self.device.to_string().replace("auto", "cuda:0"),
             },
             backend: backend.name().into(),
+            deterministic: backend.gpu_info().is_none() || self.gpu.deterministic,
             threads: backend.threads(),
             vocab_size: tokenizer.num_tokens(),
             eos_token_ids: model.generation_defaults().eos_token_ids.clone(),
@@ -301,28 +313,4 @@ pub(crate) fn short_name(source: &ModelSource) -> String {
 /// Sizes that `limits` has bounded to 32 bits.
 pub(crate) fn narrow(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
-}
-
-/// What is reserved at start must fit into what the weights left.
-fn check_memory(memory: &MemoryBudget) -> Result<(), StartError> {
-    // Beside a GPU, what lies in host memory does not take any of the GPU's.
-    let on_host = match memory.is_on_gpu {
-        true => 0,
-        false => memory.host_kv.saturating_add(memory.bookkeeping),
-    };
-    let beside_kv = on_host.saturating_add(memory.workspace);
-    let reserved = memory.kv_cache.saturating_add(beside_kv);
-    let weights = memory.weights.saturating_add(memory.draft_weights);
-    match memory.available {
-        Some(available) if reserved > available => Err(StartError::OutOfMemory {
-            kv_tokens_that_fit: available.saturating_sub(beside_kv) / memory.kv_per_token.max(1),
-            needed: weights.saturating_add(reserved),
-            weights,
-            kv: memory.kv_cache,
-            host_kv: memory.host_kv,
-            workspace: memory.workspace,
-            available: available.saturating_add(weights),
-        }),
-        _ => Ok(()),
-    }
 }

@@ -44,7 +44,8 @@ impl EngineBuilder {
     /// time, and prompts by the thousand tokens before arithmetic is all it does.
     pub(crate) fn step_size(&self, is_on_gpu: bool) -> StepSize {
         let (seqs, tokens) = if is_on_gpu { (256, 2048) } else { (128, 512) };
-        let seqs = self.max_seqs.unwrap_or(seqs);
+        let most_seqs = self.max_batched_tokens.unwrap_or(seqs);
+        let seqs = self.max_seqs.unwrap_or(seqs.min(most_seqs));
         StepSize {
             seqs,
             tokens: self.max_batched_tokens.unwrap_or(tokens.max(seqs)),

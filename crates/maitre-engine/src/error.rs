@@ -205,7 +205,7 @@ pub enum StartError {
     /// Weights, KV pool and workspace exceed the memory there is.
     #[error(
         "the engine would need {needed} bytes (weights {weights}, KV cache {kv}, host KV {host_kv}, workspace {workspace}), but \
-         {available} bytes are available; the memory left holds {kv_tokens_that_fit} tokens of KV cache: use a \
+         {available} bytes {place}; the memory left holds {kv_tokens_that_fit} tokens of KV cache: use a \
          --max-model-len of at most that, a smaller --kv-cache-bytes, --host-kv-bytes or --max-batched-tokens, or a smaller model"
     )]
     OutOfMemory {
@@ -223,6 +223,8 @@ pub enum StartError {
         workspace: u64,
         /// Bytes available, a container's limit included.
         available: u64,
+        /// Which memory that is.
+        place: &'static str,
     },
     /// The model's own sampling defaults are not ones that a request could ask for.
     #[error("generation_config.json: {key} {problem}; correct the file")]

@@ -20,10 +20,12 @@ pub struct EngineInfo {
     pub dtype: String,
     /// Dtype of the KV pool.
     pub kv_dtype: String,
-    /// Where it runs: `cpu`.
+    /// Where it runs: `cpu`, `cuda:0`.
     pub device: String,
-    /// The kernels it runs, such as `portable`.
+    /// The kernels it runs, such as `portable`, or the GPU's name.
     pub backend: String,
+    /// Whether an answer's bits depend on nothing but its request: always on the processor.
+    pub deterministic: bool,
     /// Threads of the compute team.
     pub threads: usize,
     /// Ids that may stand in a prompt are below this.
@@ -186,7 +188,7 @@ impl fmt::Display for EngineInfo {
         let (limits, memory) = (&self.limits, &self.memory);
         writeln!(
             f,
-            "model {} ({}, {:.2} M parameters), weights {}, KV {}, {} ({}) with {} thread(s)",
+            "model {} ({}, {:.2} M parameters), weights {}, KV {}, {} ({}{}) with {} thread(s)",
             self.model,
             self.architecture,
             self.parameters as f64 / 1e6,
@@ -194,6 +196,11 @@ impl fmt::Display for EngineInfo {
             self.kv_dtype,
             self.device,
             self.backend,
+            if self.deterministic {
+                ""
+            } else {
+                ", not deterministic"
+            },
             self.threads,
         )?;
         writeln!(

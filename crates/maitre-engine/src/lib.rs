@@ -53,6 +53,7 @@ mod publisher;
 mod queue;
 mod request;
 mod resolve;
+mod room;
 mod run;
 mod seeds;
 mod settings;

@@ -117,7 +117,7 @@ impl Model {
     /// about: before there is one.
     #[must_use]
     pub fn workspace_bytes(&self, rows: usize, output_rows: usize) -> usize {
-        workspace::gpu_bytes(&self.config, rows, output_rows)
+        workspace::gpu_bytes(&self.config, &self.decoder, rows, output_rows)
     }
 
     /// What the model is.

@@ -14,7 +14,7 @@
 //!
 //! On the left are f32 numbers; on the right what matrices read, in the form of their format.
 
-use maitre_tensor::{Backend, Buffer, DType, LinearInput, PEAK_BLOCK, TensorError};
+use maitre_tensor::{Backend, Buffer, DType, InputFormat, LinearInput, PEAK_BLOCK, TensorError};
 
 use crate::batch::BatchLimits;
 use crate::config::ModelConfig;
@@ -73,17 +73,29 @@ pub(crate) struct Outputs<'w> {
     pub(crate) peaks: &'w mut Buffer,
 }
 
-/// Bytes of a workspace on a GPU, where matrices read bf16, or a little less.
-pub(crate) fn gpu_bytes(config: &ModelConfig, rows: usize, output_rows: usize) -> usize {
-    let (f32s, bf16s) = (size_of::<f32>(), size_of::<u16>());
+/// Bytes of a workspace and of position tables on a GPU, where matrices read bf16 (or f32, in references); at least
+/// what they will be.
+pub(crate) fn gpu_bytes(
+    config: &ModelConfig,
+    decoder: &Decoder,
+    rows: usize,
+    output_rows: usize,
+) -> usize {
+    let f32s = size_of::<f32>();
+    let per_input = |width: usize| match decoder.input_form() {
+        InputFormat::F32 => width * f32s,
+        _ => width.next_multiple_of(16) * size_of::<u16>(),
+    };
     let (hidden, inter) = (config.hidden_size, config.intermediate_size);
     let query = config.query_size();
     let plain = 2 * hidden + config.qkv_size() + 2 * query + inter;
-    let for_matrices = hidden + query + inter;
+    let for_matrices = per_input(hidden) + per_input(query) + per_input(inter);
     let logits = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size;
-    rows * (plain * f32s + for_matrices * bf16s)
-        + output_rows * hidden * bf16s
-        + (logits + logits / PEAK_BLOCK) * f32s
+    let peaks = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size.div_ceil(PEAK_BLOCK);
+    let positions = config.max_position_embeddings * config.head_dim;
+    rows * (plain * f32s + for_matrices)
+        + output_rows * per_input(hidden)
+        + (logits + peaks + positions) * f32s
 }
 
 impl Workspace {

@@ -30,6 +30,8 @@ impl AdminService for Admin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: info.model.clone(),
             device: info.device.clone(),
+            backend: info.backend.clone(),
+            deterministic: info.deterministic,
             threads: saturating_u32(info.threads),
             dtype: info.dtype.clone(),
             kv_dtype: info.kv_dtype.clone(),

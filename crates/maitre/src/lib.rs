@@ -31,7 +31,7 @@
 //!
 //! - `bundled` (default): the bundled chat model, 14 MB, compiled in.
 //! - `hub` (default): `ORG/NAME` models from the Hugging Face Hub.
-//! - `cuda`: NVIDIA GPUs.
+//! - `cuda`: NVIDIA GPUs (compiled, and tested on an emulator; not yet run on one).
 //! - `cuda-emulator`: their kernels on the processor, for tests.
 
 #[cfg(feature = "hub")]

@@ -337,6 +337,7 @@ impl Setup {
             kv_dtype: "f32".into(),
             device: "none".into(),
             backend: "toy".into(),
+            deterministic: true,
             threads: 1,
             vocab_size: tokenizer.num_tokens(),
             eos_token_ids: vec![EOS],

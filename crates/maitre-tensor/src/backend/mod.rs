@@ -120,9 +120,18 @@ impl Backend {
         })
     }
 
-    /// What a user should know of these kernels; see [`CpuPath::caveat`].
+    /// What a user should know of these kernels; see also [`CpuPath::caveat`].
     #[must_use]
     pub fn caveat(&self) -> Option<&'static str> {
+        if let Some(info) = self.gpu_info() {
+            return Some(match info.driver_version {
+                0 => "the emulator is for tests: it is some thousand times slower than a GPU",
+                _ => {
+                    "nobody has run these GPU kernels on a GPU yet; let `maitre gpu-check` verify them before \
+                     anything depends on them, or use --device cpu"
+                }
+            });
+        }
         self.name().parse::<CpuPath>().ok()?.caveat()
     }
 

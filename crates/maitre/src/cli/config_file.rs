@@ -9,6 +9,9 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
+/// Flags whose value is `on` or `off`; in a file `true` and `false` mean that too.
+const SWITCHES: [&str; 1] = ["deterministic"];
+
 /// The arguments with the entries of `--config FILE`, if it is there, put in front of the flags.
 pub(crate) fn expand(arguments: Vec<OsString>) -> Result<Vec<OsString>> {
     let Some(file) = config_path(&arguments) else {
@@ -41,6 +44,10 @@ fn flags(table: &Table) -> Result<Vec<OsString>> {
     let mut flags = Vec::new();
     for (key, value) in table {
         match value {
+            Value::Boolean(on) if SWITCHES.contains(&key.as_str()) => {
+                let value = if *on { "on" } else { "off" };
+                flags.push(format!("--{key}={value}").into());
+            }
             Value::Boolean(true) => flags.push(format!("--{key}").into()),
             Value::Boolean(false) => {}
             Value::Array(values) => {

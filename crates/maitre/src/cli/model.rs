@@ -23,8 +23,8 @@ pub(crate) struct ModelArgs {
     device: DeviceName,
     /// On a GPU: `on` keeps an answer's bits the same in every crowd; `off` takes the fastest kernel for each
     /// step, whose last bits depend on its size. The processor always does the former.
-    #[arg(long, default_value = "on", value_name = "on|off", value_parser = parse_switch)]
-    deterministic: bool,
+    #[arg(long, default_value = "on", value_name = "on|off")]
+    deterministic: Switch,
     /// Dtype of the weights: auto (the file's), f32, f16, bf16, int8 or int4, the last two quantized
     /// at load (int4-g32, int4-g128: other group sizes than 64; int8-g64: activation scales per group).
     #[arg(long, default_value = "auto", value_name = "DTYPE", value_parser = parse_dtype)]
@@ -148,12 +148,10 @@ fn parse_weight(text: &str) -> Result<(String, u32), String> {
     }
 }
 
-fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("expected on or off".into()),
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 /// A weight format, or the file's.
@@ -209,7 +207,7 @@ impl ModelArgs {
                 },
             })
             .device(self.device)
-            .deterministic(self.deterministic)
+            .deterministic(self.deterministic == Switch::On)
             .threads(self.threads)
             .max_model_len(self.max_model_len)
             .kv_cache_bytes(self.kv_cache_bytes)

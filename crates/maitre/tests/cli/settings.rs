@@ -135,3 +135,72 @@ fn flags_may_come_from_a_file_and_are_checked_alike() {
     let said = fails(&["generate", "--prompt", "Once", "--config", config], 2);
     assert!(said.contains("--no-such-flag"), "{said}");
 }
+
+/// What the emulator says of itself when an engine starts on it, or `None` after saying that there is none.
+fn banner_on_the_emulator(arguments: &[&str]) -> Option<String> {
+    let common = [
+        "generate",
+        "--device",
+        "emulator",
+        "--prompt",
+        "Once",
+        "--max-tokens",
+        "2",
+    ];
+    let small = [
+        "--max-seqs",
+        "2",
+        "--max-model-len",
+        "64",
+        "--kv-cache-bytes",
+        "4000000",
+    ];
+    let output = maitre(&[&common[..], &small, arguments].concat());
+    let said = stderr(&output);
+    if said.contains("C++ compiler") {
+        println!("skipped: {said}");
+        return None;
+    }
+    assert!(output.status.success(), "{said}");
+    Some(said)
+}
+
+#[test]
+fn determinism_is_switched_on_the_command_line_and_in_a_file() {
+    let folder = TempDir::new().unwrap();
+    let file = |text: &str| {
+        let path = folder.path().join("maitre.toml");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for (arguments, is_on) in [
+        (vec![], true),
+        (vec!["--deterministic", "on"], true),
+        (vec!["--deterministic", "off"], false),
+        (vec!["--deterministic=off"], false),
+        (vec!["--config", &file("deterministic = \"off\"")], false),
+    ] {
+        let Some(said) = banner_on_the_emulator(&arguments) else {
+            return;
+        };
+        assert!(said.contains("emulator (emulator"), "{said}");
+        assert_eq!(
+            !said.contains("not deterministic"),
+            is_on,
+            "{arguments:?}: {said}"
+        );
+    }
+    let path = file("deterministic = false");
+    let said = banner_on_the_emulator(&["--config", &path]).unwrap();
+    assert!(said.contains("not deterministic"), "{said}");
+    for (arguments, expected) in [
+        (["--deterministic", "maybe"], "on, off"),
+        (["--device", "nonsense"], "auto, cpu, cuda, cuda:N"),
+    ] {
+        let said = fails(
+            &[&["generate", "--prompt", "x"][..], &arguments].concat(),
+            2,
+        );
+        assert!(said.contains(expected), "{said}");
+    }
+}

@@ -151,6 +151,7 @@ impl Service {
             kv_dtype: model.kv_dtype().to_string(),
             device: backend.name().into(),
             backend: backend.name().into(),
+            deterministic: true,
             threads: backend.threads(),
             // Of all tokens, not only of those that are bytes: as many logits are read as with a real tokenizer.
             vocab_size: config.vocab_size,
