@@ -32,7 +32,7 @@ use maitre::DeviceName;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GpuCheckArgs {
-    /// What to check: auto, cuda[:N], or emulator, the same kernels run on the processor (with `--shape tiny`; its
+    /// What to check: cuda[:N], auto, which is cuda:0, or emulator, the same kernels run on the processor (with `--shape tiny`; its
     /// speeds mean nothing). `cpu` checks the processor against itself.
     #[arg(long, default_value = "cuda:0", value_name = "DEVICE")]
     device: DeviceName,

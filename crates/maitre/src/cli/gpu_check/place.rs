@@ -95,6 +95,8 @@ pub(super) struct Sizes {
     pub(super) sequences: &'static [(usize, usize)],
     /// The context that one row may share among many blocks of threads.
     pub(super) long_context: usize,
+    /// Positions of a context whose attention is shared among blocks of threads.
+    pub(super) recorded_context: usize,
     /// Rows of logits, and tokens to choose from.
     pub(super) sampled_rows: usize,
     pub(super) vocab: usize,
@@ -136,6 +138,7 @@ const FULL: Sizes = Sizes {
         (15, 2),
     ],
     long_context: 4000,
+    recorded_context: 1800,
     sampled_rows: 64,
     vocab: 151_936,
     greedy_tokens: 64,
@@ -162,6 +165,7 @@ const SMALL: Sizes = Sizes {
     window: 7,
     sequences: &[(0, 1), (33, 1), (14, 5), (0, 18)],
     long_context: 300,
+    recorded_context: 290,
     sampled_rows: 3,
     vocab: 1000,
     greedy_tokens: 3,
@@ -186,7 +190,12 @@ impl Place {
         let options = GpuOptions {
             deterministic: true,
         };
-        let strict = Backend::open(args.device, threads, options)?;
+        // Where there is no GPU nothing is to be checked, rather than the processor against itself.
+        let device = match args.device {
+            DeviceName::Auto => DeviceName::Cuda(0),
+            named => named,
+        };
+        let strict = Backend::open(device, threads, options)?;
         let fast = strict.with_gpu_options(GpuOptions {
             deterministic: false,
         })?;
@@ -197,7 +206,7 @@ impl Place {
         Ok(Self {
             cpu: Backend::cpu(threads)?,
             facts: Facts {
-                device: args.device.to_string(),
+                device: device.to_string(),
                 name: strict.name().to_owned(),
                 gpu: gpu_facts(&strict)?,
                 host_threads: threads,
@@ -205,7 +214,7 @@ impl Place {
             strict,
             fast,
             sizes,
-            device: args.device,
+            device,
             handle,
             deadline: began + Duration::from_secs_f64(args.time_limit),
             copy_bytes_per_s: args.copy_rate,
@@ -282,6 +291,12 @@ impl Place {
     /// Lets go of the model, and of matrices.
     pub(super) fn forget_model(&mut self) {
         (self.loaded, self.packed) = (None, None);
+    }
+
+    /// Bytes of the GPU that nobody uses; no number on the processor.
+    pub(super) fn free_bytes(&self) -> Result<f64> {
+        let memory = self.strict.gpu_memory()?;
+        Ok(memory.map_or(f64::NAN, |it| it.free_bytes as f64))
     }
 
     /// Whether the device still answers.

@@ -167,6 +167,7 @@ fn is_failure(answer: &Answer) -> bool {
 /// could fill more memory than there is: what is reserved must fit nevertheless.
 fn by_default(place: &mut Place) -> Result<Outcome> {
     place.forget_model();
+    let before = place.free_bytes()?;
     let began = Instant::now();
     let engine = Engine::builder(place.sizes.long_model.source())
         .load_format(LoadFormat::Random { seed: 1 })
@@ -178,7 +179,7 @@ fn by_default(place: &mut Place) -> Result<Outcome> {
     let tokens = place.handle.block_on(answer(&engine, request))?;
     let (memory, limits) = (engine.info().memory.clone(), engine.info().limits.clone());
     let kv_tokens = limits.kv_tokens();
-    let free = place.strict.gpu_memory()?;
+    let free = place.free_bytes()?;
     let all_fit = kv_tokens >= limits.max_seqs * limits.max_model_len;
     Ok(Checked {
         // A pool that holds all there can ever be would not have been cut to the memory.
@@ -192,10 +193,8 @@ fn by_default(place: &mut Place) -> Result<Outcome> {
             ("weight_bytes", memory.weights as f64),
             ("workspace_bytes", memory.workspace as f64),
             ("available_bytes", memory.available.unwrap_or(0) as f64),
-            (
-                "memory_free_meanwhile_bytes",
-                free.map_or(f64::NAN, |it| it.free_bytes as f64),
-            ),
+            ("memory_free_before_bytes", before),
+            ("memory_free_meanwhile_bytes", free),
         ]),
     }
     .into())

@@ -30,13 +30,25 @@ pub(super) fn load(programme: &Programme, format: WeightFormat, items: &mut Vec<
             format!("{} {format}, weights made and loaded", shape.name),
             move |place| {
                 place.forget_model();
+                let before = place.free_bytes()?;
                 let began = Instant::now();
                 let model = place.model(shape, format)?;
                 let mut timed = Timed::new(Unit::Seconds, began.elapsed().as_secs_f64());
+                let after = place.free_bytes()?;
                 timed.figures = figures([
                     ("weight_bytes", model.weight_bytes() as f64),
                     ("parameters", model.config().num_parameters() as f64),
+                    ("memory_free_before_bytes", before),
+                    ("memory_free_after_bytes", after),
                 ]);
+                if place.facts.has_real_speeds() {
+                    timed.note = Some(format!(
+                        "{:.2} GB free before, {:.2} GB after; {:.2} GB are weights",
+                        before / 1e9,
+                        after / 1e9,
+                        model.weight_bytes() as f64 / 1e9
+                    ));
+                }
                 Ok(timed.into())
             },
         )
