@@ -10,9 +10,9 @@ use maitre_tensor::TensorError;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use super::GpuCheckArgs;
 use super::item::{Item, Outcome, items};
 use super::place::{Facts, Place};
-use super::GpuCheckArgs;
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]

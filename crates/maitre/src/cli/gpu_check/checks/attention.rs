@@ -239,12 +239,7 @@ fn deal_blocks(sequences: &[(usize, usize)]) -> Vec<Vec<u32>> {
 }
 
 /// A cache in the backend's memory that holds the same.
-fn moved(
-    backend: &Backend,
-    of: Heads,
-    host: LayerCache,
-    format: KvFormat,
-) -> Result<LayerCache> {
+fn moved(backend: &Backend, of: Heads, host: LayerCache, format: KvFormat) -> Result<LayerCache> {
     let mut cache = backend.cache(host.slots(), of.kv_heads, of.head_dim, format)?;
     backend.copy_blocks_from(&host, &mut cache, BLOCK_SIZE, &same_blocks(host.slots()))?;
     Ok(cache)

@@ -170,7 +170,9 @@ fn time_product(
         (0..count).map(|_| pack(backend, matrix, format)).collect()
     })?;
     let backend = place.backend(mode.is_deterministic());
-    let first = weights.first().map_or(InputFormat::Bf16, PackedWeight::input);
+    let first = weights
+        .first()
+        .map_or(InputFormat::Bf16, PackedWeight::input);
     let mut x = backend.linear_input(first, k, rows)?;
     backend.encode(&backend.vector(&random(93, rows * k))?, &mut x, rows)?;
     let mut out = backend.zeros(DType::F32, rows * n)?;
@@ -317,9 +319,7 @@ fn launch(place: &mut Place) -> Result<Outcome> {
     })? / LAUNCHES as f64;
     let mut timed = Timed::new(Unit::Microseconds, seconds * 1e6);
     let bytes = (DIM * 6) as f64;
-    timed.predicted = place
-        .rates()
-        .map(|rates| rates.of_kernel(bytes, 0.0) * 1e6);
+    timed.predicted = place.rates().map(|rates| rates.of_kernel(bytes, 0.0) * 1e6);
     timed.figures = figures([("launches", LAUNCHES as f64)]);
     Ok(timed.into())
 }
