@@ -19,6 +19,7 @@ mod report;
 mod sequences;
 mod service;
 mod shape;
+mod sizes;
 mod speeds;
 mod supervisor;
 mod table;

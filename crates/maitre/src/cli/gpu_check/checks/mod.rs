@@ -2,6 +2,7 @@
 //! ragged batches, and with themselves, bit for bit, where another crowd or another cut must change nothing.
 
 mod attention;
+mod attention_case;
 mod engine;
 mod linear;
 mod rows;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! rates     copies and large products
-//! operators the other kernels of a step alone
+//! products  matrices alone
+//! operators what lies between them, and the cost of a launch
 //! kernels   attention and sampling alone
 //! steps     a runner's decodes and prefills: the device's part of a step, and the little that drives it
 //! service   the engine with N users in this process: what a user gets, and the host's share of it
@@ -12,6 +13,7 @@ pub(super) mod derived;
 mod goals;
 mod kernels;
 mod operators;
+mod products;
 pub(super) mod rates;
 mod service;
 mod steps;
@@ -98,6 +100,7 @@ impl Mode {
 /// Adds measurements of operators and of the model that matters most.
 pub(super) fn first_model(args: &GpuCheckArgs, items: &mut Vec<Item>) {
     kernels::list(args, items);
+    products::list(args, items);
     operators::list(args, items);
     let programme = match args.shape {
         ShapeArg::Large => &LARGE,
