@@ -61,6 +61,8 @@ pub struct GpuInfo {
     pub is_unified: bool,
     /// Version of the driver's interface, 13000 for 13.0; 0 for the emulator.
     pub driver_version: u32,
+    /// Version of cuBLASLt as it counts itself, 130100 for 13.1; none for the emulator.
+    pub library_version: Option<usize>,
 }
 
 /// Memory of a device at some moment.

@@ -8,31 +8,43 @@ use tempfile::TempDir;
 use crate::{fails, maitre, stderr, stdout};
 
 /// Rows that every run has.
-const CHECKS: [&str; 17] = [
+const CHECKS: [&str; 24] = [
     "rms_norm_f32",
     "add_rms_norm_bf16",
     "encode_bf16",
     "gather_rows",
     "embed_int4",
     "linear_bf16",
+    "linear_fast_bf16",
     "linear_silu_mul_int8",
+    "linear_silu_mul_fast_int4",
+    "linear_with_peaks_fast_int8",
     "linear_with_peaks_int4",
     "invariant_linear_bf16",
     "rope_and_store_int8",
     "paged_attention_bf16",
+    "paged_attention_bf16_window",
+    "rope_and_store_f32_other_head_dim",
     "invariant_chunks_f32",
     "copy_blocks_bf16",
     "host_swaps_int8",
     "sample_rows",
     "recorded_steps",
+    "injected_failure",
+    "engine_by_default",
     "soak",
 ];
 
-const SPEEDS: [&str; 9] = [
+const SPEEDS: [&str; 14] = [
     "copy_rate",
     "matmul_rate",
     "attention_2x40_strict",
     "sampling_greedy",
+    "linear_64x32_bf16_18r_strict",
+    "gated_64x32_int4_1r_fast",
+    "add_rms_norm_32_1r",
+    "rope_and_store_18r",
+    "launch",
     "load_tiny_bf16",
     "decode_tiny_bf16_1u_strict",
     "decode_tiny_bf16_1u_strict_unrecorded",
@@ -85,7 +97,13 @@ fn the_emulator_passes_and_the_report_has_every_row() {
         assert_eq!(row(&report, "checks", id)["result"], "passed", "{id}");
     }
     let injected = row(&report, "checks", "injected_failure");
-    assert_eq!(injected["figures"]["next_answers_right"], 3.0, "{injected}");
+    for (name, count) in [
+        ("failures_injected", 4.0),
+        ("requests_failed", 1.0),
+        ("answers_wrong", 0.0),
+    ] {
+        assert_eq!(injected["figures"][name], count, "{injected}");
+    }
     for id in SPEEDS {
         assert_eq!(row(&report, "speeds", id)["result"], "measured", "{id}");
     }
@@ -95,6 +113,15 @@ fn the_emulator_passes_and_the_report_has_every_row() {
     }
     assert_eq!(decode["figures"]["recorded_kinds_of_steps"], 1.0);
     assert!(
+        !table.contains("strict costs"),
+        "differences of an emulator's times say nothing: {table}"
+    );
+    let place = |title: &str| table.find(title).unwrap();
+    assert!(
+        place("sampling: tokens") < place("greedy tokens")
+            && place("greedy tokens") < place("soak")
+    );
+    assert!(
         table.lines().all(|line| line.chars().count() <= 100),
         "{table}"
     );
@@ -102,12 +129,18 @@ fn the_emulator_passes_and_the_report_has_every_row() {
 
 #[test]
 fn what_there_is_no_time_for_is_listed() {
-    let arguments = ["--device", "cpu", "--only", "speeds", "--time-limit", "0"];
+    // An operator may take 40 seconds, the soak longer.
+    let arguments = ["--device", "cpu", "--time-limit", "39"];
     let (report, table) = report(&arguments).unwrap();
-    assert!(report["checks"].as_array().unwrap().is_empty());
-    let decode = row(&report, "speeds", "decode_tiny_bf16_1u_strict");
-    assert_eq!(decode["result"], "not run");
-    assert_eq!(decode["message"], "out of time");
+    for (list, id) in [
+        ("speeds", "decode_tiny_bf16_1u_strict"),
+        ("checks", "linear_bf16"),
+        ("checks", "soak"),
+    ] {
+        let row = row(&report, list, id);
+        assert_eq!(row["result"], "not run", "{row}");
+        assert_eq!(row["message"], "out of time", "{row}");
+    }
     assert!(table.contains("not run: out of time"), "{table}");
 }
 
@@ -116,8 +149,18 @@ fn without_a_gpu_it_says_what_to_do() {
     if cfg!(feature = "cuda") {
         return;
     }
-    let said = fails(&["gpu-check"], 2);
-    for part in ["cuda:0", "--features cuda"] {
-        assert!(said.contains(part), "{said}");
+    for arguments in [&["gpu-check"][..], &["gpu-check", "--device", "auto"]] {
+        let said = fails(arguments, 2);
+        for part in ["cuda:0", "--features cuda"] {
+            assert!(said.contains(part), "{said}");
+        }
     }
+}
+
+#[test]
+fn half_of_the_work_is_done_alone() {
+    let arguments = ["--device", "cpu", "--only", "speeds", "--time-limit", "0"];
+    let (report, _) = report(&arguments).unwrap();
+    assert!(report["checks"].as_array().unwrap().is_empty());
+    assert_eq!(row(&report, "speeds", "launch")["result"], "not run");
 }

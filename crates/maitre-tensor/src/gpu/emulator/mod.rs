@@ -72,6 +72,7 @@ impl Emulator {
                 memory_bytes,
                 is_unified: true,
                 driver_version: 0,
+                library_version: None,
             },
             state: Mutex::new(State {
                 heap: Heap::new()?,

@@ -179,5 +179,6 @@ fn describe_device(device: CUdevice, driver_version: i32) -> Result<GpuInfo, Ten
         memory_bytes,
         is_unified: attribute(INTEGRATED)? != 0,
         driver_version: driver_version.unsigned_abs(),
+        library_version: None,
     })
 }

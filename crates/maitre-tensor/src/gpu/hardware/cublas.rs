@@ -166,11 +166,19 @@ impl Drop for Workspace {
 }
 
 /// The library's handle.
-pub(super) struct Library(cublasLtHandle_t);
+pub(super) struct Library {
+    handle: cublasLtHandle_t,
+    version: usize,
+}
 
 impl Library {
     pub(super) fn raw(&self) -> cublasLtHandle_t {
-        self.0
+        self.handle
+    }
+
+    /// As the library counts, 130100 for 13.1.
+    pub(super) fn version(&self) -> usize {
+        self.version
     }
 
     pub(super) fn open() -> Result<Self, TensorError> {
@@ -201,13 +209,14 @@ impl Library {
                 ),
             ));
         }
-        lt::create_handle().during("open").map(Self)
+        let handle = lt::create_handle().during("open")?;
+        Ok(Self { handle, version })
     }
 }
 
 impl Drop for Library {
     fn drop(&mut self) {
         // SAFETY: created in `open`; its products have run, as the stream was drained before.
-        let _ = unsafe { lt::destroy_handle(self.0) };
+        let _ = unsafe { lt::destroy_handle(self.handle) };
     }
 }

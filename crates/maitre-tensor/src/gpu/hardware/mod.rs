@@ -69,7 +69,7 @@ impl Hardware {
     /// [`TensorError::Device`] if a library, the GPU, or what it must be able to do is missing; the message
     /// says which, and what to do.
     pub(crate) fn open(ordinal: usize) -> Result<Self, TensorError> {
-        let (context, info) = Context::open(ordinal)?;
+        let (context, mut info) = Context::open(ordinal)?;
         let stream = Stream::new()?;
         let state = State {
             graphs: Graphs::default(),
@@ -77,6 +77,7 @@ impl Hardware {
             products: Products::open()?,
             staging: Staging::new()?,
         };
+        info.library_version = Some(state.products.version());
         Ok(Self {
             info,
             state: Mutex::new(state),

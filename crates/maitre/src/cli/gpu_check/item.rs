@@ -15,7 +15,7 @@ pub(super) struct Item {
     /// Names it in the table, in at most 48 characters.
     pub(super) title: String,
     pub(super) half: Half,
-    /// A worker that takes longer hangs, and is ended.
+    /// A worker that takes longer hangs, and is ended; it begins only if so much time is left.
     pub(super) most_s: f64,
     pub(super) work: Work,
 }
@@ -178,7 +178,7 @@ impl Item {
             id: id.into(),
             title: title.into(),
             half: Half::Checks,
-            most_s: 60.0,
+            most_s: 40.0,
             work: Box::new(work),
         }
     }
@@ -212,15 +212,17 @@ pub(super) fn figures<const N: usize>(pairs: [(&str, f64); N]) -> Figures {
         .collect()
 }
 
-/// Everything that is to be done.
+/// Everything that is to be done, what matters most first: operators before the models made of them, and last what
+/// takes long and says little that is new. Each takes its place only if there is time for it.
 pub(super) fn items(args: &GpuCheckArgs) -> Vec<Item> {
     let mut items = Vec::new();
     speeds::rates::list(&mut items);
-    if args.wants(Half::Checks) {
-        checks::list(args, &mut items);
-    }
-    if args.wants(Half::Speeds) {
-        speeds::list(args, &mut items);
-    }
+    checks::operators(&mut items);
+    speeds::first_model(args, &mut items);
+    checks::models(args, &mut items);
+    speeds::other_models(args, &mut items);
+    checks::soak(&mut items);
+    let is_rate = |id: &str| [speeds::rates::COPY_RATE, speeds::rates::MATMUL_RATE].contains(&id);
+    items.retain(|item| args.wants(item.half) || is_rate(&item.id));
     items
 }

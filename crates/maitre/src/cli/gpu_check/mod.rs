@@ -19,6 +19,7 @@ mod report;
 mod sequences;
 mod service;
 mod shape;
+mod sizes;
 mod speeds;
 mod supervisor;
 mod table;
@@ -32,15 +33,15 @@ use maitre::DeviceName;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GpuCheckArgs {
-    /// What to check: auto, cuda[:N], or emulator, the same kernels run on the processor (with `--shape tiny`; its
+    /// What to check: cuda[:N], auto, which is cuda:0, or emulator, the same kernels run on the processor (with `--shape tiny`; its
     /// speeds mean nothing). `cpu` checks the processor against itself.
     #[arg(long, default_value = "cuda:0", value_name = "DEVICE")]
     device: DeviceName,
     /// Do one half of the work.
     #[arg(long)]
     only: Option<Half>,
-    /// Speeds that would begin later are listed as not run.
-    #[arg(long, default_value_t = 450.0, value_name = "SECONDS", value_parser = super::serve::seconds)]
+    /// What might take longer than is left of these is listed as not run.
+    #[arg(long, default_value_t = 460.0, value_name = "SECONDS", value_parser = super::serve::seconds)]
     time_limit: f64,
     /// What to time: shapes of Qwen3 with made-up weights, or one so tiny that the emulator can run it.
     /// Checks take sizes to match.
@@ -81,7 +82,7 @@ enum ShapeArg {
     /// Qwen3-0.6B.
     #[value(name = "0.6b")]
     Small,
-    /// Two layers of width 64.
+    /// Two layers of width 32.
     Tiny,
 }
 

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use maitre::{DeviceName, WeightFormat};
 use maitre_model::{LoadFormat, LoadOptions, Model};
-use maitre_tensor::{Backend, Buffer, GpuOptions, TensorError};
+use maitre_tensor::{Backend, Buffer, GpuOptions, PackedWeight, TensorError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::prediction::Rates;
-use super::shape::{QWEN3_06B, Shape, TINY};
+use super::shape::Shape;
+pub(super) use super::sizes::Sizes;
+use super::sizes::{FULL, SMALL};
 use super::{GpuCheckArgs, ShapeArg};
 
 /// Where items work.
@@ -29,13 +31,17 @@ pub(super) struct Place {
     pub(super) device: DeviceName,
     /// Runs what engines wait for.
     pub(super) handle: Handle,
-    /// No speed begins later.
+    /// Nothing is at work any more by then.
     pub(super) deadline: Instant,
     /// What the device is held against, as far as it is known.
     pub(super) copy_bytes_per_s: Option<f64>,
     pub(super) matmul_flop_per_s: Option<f64>,
     loaded: Option<(Shape, WeightFormat, Arc<Model>)>,
+    packed: Option<(MatrixKey, Arc<[PackedWeight]>)>,
 }
+
+/// Which matrices: outputs, inputs, whether they are gated, and their format.
+pub(super) type MatrixKey = (usize, usize, bool, WeightFormat);
 
 /// What is known of the device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +53,13 @@ pub(super) struct Facts {
     pub(super) host_threads: usize,
 }
 
+impl Facts {
+    /// Whether a time on the device says anything about a GPU.
+    pub(super) fn has_real_speeds(&self) -> bool {
+        self.device.starts_with("cuda")
+    }
+}
+
 /// What is known of a GPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct GpuFacts {
@@ -56,96 +69,11 @@ pub(super) struct GpuFacts {
     pub(super) memory_total_bytes: u64,
     pub(super) is_unified: bool,
     pub(super) driver_version: u32,
+    /// Of cuBLASLt, as it counts itself.
+    pub(super) library_version: Option<usize>,
     /// What the program has machine code for.
     pub(super) built_for: String,
 }
-
-/// How large checks are.
-#[derive(Debug)]
-pub(super) struct Sizes {
-    /// Whether these are for a device that takes a microsecond for a multiplication.
-    pub(super) are_small: bool,
-    /// Of matrices: token rows, outputs, inputs.
-    pub(super) rows: &'static [usize],
-    pub(super) outputs: usize,
-    pub(super) inputs: usize,
-    /// Of attention.
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
-    /// Sequences: positions before, tokens now.
-    pub(super) sequences: &'static [(usize, usize)],
-    /// The context that one row may share among many blocks of threads.
-    pub(super) long_context: usize,
-    /// Rows of logits, and tokens to choose from.
-    pub(super) sampled_rows: usize,
-    pub(super) vocab: usize,
-    /// Greedy tokens, and the prompts they follow.
-    pub(super) greedy_tokens: usize,
-    pub(super) prompts: usize,
-    pub(super) prompt_tokens: usize,
-    /// The model of checks that need none in particular.
-    pub(super) model: Shape,
-    /// Requests of the soak, and how many of them at once.
-    pub(super) soak_requests: usize,
-    pub(super) soak_at_once: usize,
-    /// Bytes that are copied, and rows, inputs and outputs of the square product, to find the rates.
-    pub(super) copied_bytes: usize,
-    pub(super) product: usize,
-}
-
-const FULL: Sizes = Sizes {
-    are_small: false,
-    rows: &[1, 2, 7, 16, 33, 137, 300],
-    outputs: 1536,
-    inputs: 2048,
-    heads: 32,
-    kv_heads: 8,
-    head_dim: 128,
-    sequences: &[
-        (0, 1),
-        (700, 1),
-        (1500, 37),
-        (0, 130),
-        (2999, 1),
-        (64, 16),
-        (255, 1),
-        (15, 2),
-    ],
-    long_context: 4000,
-    sampled_rows: 64,
-    vocab: 151_936,
-    greedy_tokens: 64,
-    prompts: 4,
-    prompt_tokens: 24,
-    model: QWEN3_06B,
-    soak_requests: 10_000,
-    soak_at_once: 192,
-    copied_bytes: 2 << 30,
-    product: 8192,
-};
-
-const SMALL: Sizes = Sizes {
-    are_small: true,
-    rows: &[1, 3, 18],
-    outputs: 48,
-    inputs: 64,
-    heads: 4,
-    kv_heads: 2,
-    head_dim: 16,
-    sequences: &[(0, 1), (33, 1), (14, 5), (0, 18)],
-    long_context: 300,
-    sampled_rows: 3,
-    vocab: 1000,
-    greedy_tokens: 3,
-    prompts: 2,
-    prompt_tokens: 4,
-    model: TINY,
-    soak_requests: 24,
-    soak_at_once: 6,
-    copied_bytes: 1 << 20,
-    product: 64,
-};
 
 impl Place {
     /// Opens the device.
@@ -158,7 +86,12 @@ impl Place {
         let options = GpuOptions {
             deterministic: true,
         };
-        let strict = Backend::open(args.device, threads, options)?;
+        // Where there is no GPU nothing is to be checked, rather than the processor against itself.
+        let device = match args.device {
+            DeviceName::Auto => DeviceName::Cuda(0),
+            named => named,
+        };
+        let strict = Backend::open(device, threads, options)?;
         let fast = strict.with_gpu_options(GpuOptions {
             deterministic: false,
         })?;
@@ -169,7 +102,7 @@ impl Place {
         Ok(Self {
             cpu: Backend::cpu(threads)?,
             facts: Facts {
-                device: args.device.to_string(),
+                device: device.to_string(),
                 name: strict.name().to_owned(),
                 gpu: gpu_facts(&strict)?,
                 host_threads: threads,
@@ -177,12 +110,13 @@ impl Place {
             strict,
             fast,
             sizes,
-            device: args.device,
+            device,
             handle,
             deadline: began + Duration::from_secs_f64(args.time_limit),
             copy_bytes_per_s: args.copy_rate,
             matmul_flop_per_s: args.matmul_rate,
             loaded: None,
+            packed: None,
         })
     }
 
@@ -215,7 +149,7 @@ impl Place {
             return Ok(Arc::clone(model));
         }
         // There may be no room for two.
-        self.loaded = None;
+        (self.loaded, self.packed) = (None, None);
         let options = LoadOptions {
             dtype: Some(format),
             load_format: LoadFormat::Random { seed: 1 },
@@ -228,14 +162,37 @@ impl Place {
         Ok(model)
     }
 
+    /// Equal matrices on the device, for both of its modes; the last ones are kept.
+    pub(super) fn matrices(
+        &mut self,
+        key: MatrixKey,
+        make: impl FnOnce(&Backend) -> Result<Vec<PackedWeight>>,
+    ) -> Result<Arc<[PackedWeight]>> {
+        if let Some((kept, matrices)) = &self.packed
+            && *kept == key
+        {
+            return Ok(Arc::clone(matrices));
+        }
+        self.packed = None;
+        let matrices: Arc<[PackedWeight]> = make(&self.strict)?.into();
+        self.packed = Some((key, Arc::clone(&matrices)));
+        Ok(matrices)
+    }
+
     /// The model of checks.
     pub(super) fn check_model(&mut self) -> Result<Arc<Model>> {
         self.model(self.sizes.model, WeightFormat::Bf16)
     }
 
-    /// Lets go of the model.
+    /// Lets go of the model, and of matrices.
     pub(super) fn forget_model(&mut self) {
-        self.loaded = None;
+        (self.loaded, self.packed) = (None, None);
+    }
+
+    /// Bytes of the GPU that nobody uses; no number on the processor.
+    pub(super) fn free_bytes(&self) -> Result<f64> {
+        let memory = self.strict.gpu_memory()?;
+        Ok(memory.map_or(f64::NAN, |it| it.free_bytes as f64))
     }
 
     /// Whether the device still answers.
@@ -279,6 +236,7 @@ fn gpu_facts(backend: &Backend) -> Result<Option<GpuFacts>, TensorError> {
         memory_total_bytes: memory.total_bytes,
         is_unified: info.is_unified,
         driver_version: info.driver_version,
+        library_version: info.library_version,
         built_for: Backend::cuda_architectures().unwrap_or("none").to_owned(),
     }))
 }

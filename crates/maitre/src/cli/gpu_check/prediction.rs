@@ -34,6 +34,11 @@ impl Rates {
         (work.bytes / self.bytes_per_s).max(work.flop / self.flop_per_s)
     }
 
+    /// Seconds of a kernel that moves so many bytes and does so many operations.
+    pub(super) fn of_kernel(self, bytes: f64, flop: f64) -> f64 {
+        self.seconds(Work { bytes, flop })
+    }
+
     /// Seconds to move so many bytes.
     fn moving(self, bytes: f64) -> f64 {
         bytes / self.bytes_per_s

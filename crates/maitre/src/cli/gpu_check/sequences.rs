@@ -133,7 +133,12 @@ impl Sequences {
 
     /// One more token for each sequence.
     pub(super) fn decode(&mut self) -> Result<()> {
-        let next = self.next.clone();
+        self.decode_first(self.next.len())
+    }
+
+    /// One more token for each of the first `count` sequences.
+    pub(super) fn decode_first(&mut self, count: usize) -> Result<()> {
+        let next = self.next[..count].to_vec();
         let work: Vec<(usize, &[u32])> = next.chunks(1).enumerate().collect();
         self.extend(&work)
     }
@@ -147,6 +152,20 @@ impl Sequences {
             rows.push(self.runner.logits(row..row + 1)?.values.to_vec());
         }
         Ok(rows)
+    }
+
+    /// By how much the largest logit is above the next, for each row of the last step.
+    pub(super) fn margins(&mut self) -> Result<Vec<f32>> {
+        let mut margins = Vec::with_capacity(self.next.len());
+        for row in 0..self.next.len() {
+            let (mut best, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+            for &logit in self.runner.logits(row..row + 1)?.values {
+                second = second.max(logit.min(best));
+                best = best.max(logit);
+            }
+            margins.push(best - second);
+        }
+        Ok(margins)
     }
 
     /// Gives every sequence what the first one has computed, and a next token of its own.

@@ -31,11 +31,12 @@ pub(super) struct Service {
 
 const BLOCK_SIZE: usize = 16;
 
-/// Time that a runner was at work, and how many steps it took.
+/// Time that a runner was at work, how many steps it took, and how many of them failed.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
     nanoseconds: AtomicU64,
     steps: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Busy {
@@ -45,6 +46,10 @@ impl Busy {
 
     pub(super) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn during<R>(&self, work: impl FnOnce() -> R) -> R {
@@ -81,7 +86,11 @@ impl Executor for Timed {
 
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
         self.busy.steps.fetch_add(1, Ordering::Relaxed);
-        self.busy.during(|| self.runner.forward(batch))
+        let result = self.busy.during(|| self.runner.forward(batch));
+        if result.is_err() {
+            self.busy.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        result
     }
 
     fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {

@@ -62,6 +62,40 @@ pub(super) const TINY: Shape = Shape {
     )],
 };
 
+/// One that spends little on weights and much on keys and values: 256 KiB for each of 131,072 positions.
+pub(super) const LONG: Shape = Shape {
+    name: "long",
+    id: "long",
+    files: &[(
+        "config.json",
+        br#"{
+            "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu",
+            "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 64,
+            "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 128,
+            "attention_bias": false, "rms_norm_eps": 1e-06, "rope_theta": 1000000, "rope_scaling": null,
+            "max_position_embeddings": 131072, "vocab_size": 4096, "tie_word_embeddings": true,
+            "use_sliding_window": false, "sliding_window": null, "torch_dtype": "bfloat16"
+        }"#,
+    )],
+};
+
+/// The same for the emulator's 2 GiB: 256 bytes for each of 32,768 positions.
+pub(super) const LONG_TINY: Shape = Shape {
+    name: "long tiny",
+    id: "long_tiny",
+    files: &[(
+        "config.json",
+        br#"{
+            "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu",
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+            "attention_bias": false, "rms_norm_eps": 1e-06, "rope_theta": 10000, "rope_scaling": null,
+            "max_position_embeddings": 32768, "vocab_size": 512, "tie_word_embeddings": false,
+            "use_sliding_window": false, "sliding_window": null, "torch_dtype": "bfloat16"
+        }"#,
+    )],
+};
+
 impl Shape {
     pub(super) fn source(&self) -> ModelSource {
         ModelSource::Memory {

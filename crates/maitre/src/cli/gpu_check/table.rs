@@ -69,10 +69,12 @@ impl Display for Facts {
                 )?;
                 writeln!(
                     f,
-                    "memory: {:.1} GiB, {:.1} free{shared}; built for architectures {}",
+                    "memory: {:.1} GiB, {:.1} free{shared}; built for architectures {}; cuBLASLt {}",
                     gpu.memory_total_bytes as f64 / GIB,
                     gpu.memory_free_bytes as f64 / GIB,
                     gpu.built_for,
+                    gpu.library_version
+                        .map_or_else(|| "none".to_owned(), |it| it.to_string()),
                 )?;
             }
         }

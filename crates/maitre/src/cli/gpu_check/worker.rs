@@ -3,16 +3,16 @@
 use std::any::Any;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use maitre_tensor::TensorError;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use super::GpuCheckArgs;
 use super::item::{Item, Outcome, items};
 use super::place::{Facts, Place};
-use super::{GpuCheckArgs, Half};
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<(
 
 /// Does one item, whatever comes of it.
 fn attempt(item: &Item, place: &mut Place) -> Outcome {
-    if item.half == Half::Speeds && Instant::now() >= place.deadline {
+    if Instant::now() + Duration::from_secs_f64(item.most_s) > place.deadline {
         return Outcome::NotRun {
             reason: "out of time".to_owned(),
         };

@@ -2,16 +2,13 @@
 
 use anyhow::Result;
 use maitre::KvFormat;
-use maitre_tensor::{
-    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, LayerCache, RopeStore, Span,
-};
+use maitre_tensor::{Backend, BlockCopy, BlockTables, DType, RopeStore, Span};
 
 use super::super::item::{Item, Outcome};
 use super::super::numbers::{Dice, random};
 use super::super::place::{Place, Sizes};
+use super::attention_case::{BLOCK_SIZE, Case, Heads, same_blocks};
 use super::{BF16_LIMIT, F32_LIMIT, compare, identical, read};
-
-const BLOCK_SIZE: usize = 16;
 
 const FORMATS: [KvFormat; 3] = [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8];
 
@@ -25,26 +22,40 @@ fn limit(format: KvFormat) -> f64 {
     }
 }
 
+type Of = fn(&Sizes) -> Heads;
+
+/// Heads that are compared with the processor's: as in ids, as in titles.
+const VARIANTS: [(&str, &str, Of); 3] = [
+    ("", "", Heads::usual),
+    ("_other_head_dim", ", other heads", Heads::other),
+    ("_window", ", window", Heads::windowed),
+];
+
 pub(super) fn list(items: &mut Vec<Item>) {
     for format in FORMATS {
-        items.push(Item::check(
-            format!("rope_and_store_{format}"),
-            format!("rope_and_store, {format} cache"),
-            move |place| {
-                let sizes = place.sizes;
-                compare(place, limit(format), |it| stored(it, sizes, format))
-            },
-        ));
-        items.push(Item::check(
-            format!("paged_attention_{format}"),
-            format!("paged_attention, {format} cache"),
-            move |place| {
-                let sizes = place.sizes;
-                compare(place, limit(format), |it| {
-                    Case::new(it, sizes, format, sizes.sequences)?.attend(it)
-                })
-            },
-        ));
+        for (name, said, of) in VARIANTS {
+            items.push(Item::check(
+                format!("rope_and_store_{format}{name}"),
+                format!("rope_and_store, {format} cache{said}"),
+                move |place| {
+                    let sizes = place.sizes;
+                    let rows = sizes.rows.last().copied().unwrap_or(1);
+                    compare(place, limit(format), |it| {
+                        stored(it, rows, of(sizes), format)
+                    })
+                },
+            ));
+            items.push(Item::check(
+                format!("paged_attention_{format}{name}"),
+                format!("paged_attention, {format} cache{said}"),
+                move |place| {
+                    let sizes = place.sizes;
+                    compare(place, limit(format), |it| {
+                        Case::new(it, of(sizes), format, sizes.sequences)?.attend(it)
+                    })
+                },
+            ));
+        }
         items.push(Item::check(
             format!("invariant_chunks_{format}"),
             format!("attention, {format}: whole = in chunks"),
@@ -68,157 +79,14 @@ pub(super) fn list(items: &mut Vec<Item>) {
     }
 }
 
-/// Sequences in the memory of a backend. What a sequence holds depends on its place in the list.
-struct Case {
-    sizes: &'static Sizes,
-    q: Buffer,
-    cache: LayerCache,
-    spans: Vec<Span>,
-    tables: BlockTables,
-}
-
-impl Case {
-    /// `sequences` are positions before and tokens now; blocks of sequences alternate. There are as many blocks
-    /// again behind them, to copy to.
-    fn new(
-        backend: &Backend,
-        sizes: &'static Sizes,
-        format: KvFormat,
-        sequences: &[(usize, usize)],
-    ) -> Result<Self> {
-        let Sizes {
-            heads,
-            kv_heads,
-            head_dim,
-            ..
-        } = *sizes;
-        let mut dealt = deal_blocks(sequences).into_iter();
-        let blocks: usize = dealt.clone().map(|table| table.len()).sum();
-        let slots = 2 * blocks * BLOCK_SIZE;
-        let mut host = backend.host_cache(slots, kv_heads, head_dim, format)?;
-        let (mut spans, mut tables, mut q) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first_token = 0;
-        for (s, &(before, now)) in sequences.iter().enumerate() {
-            let table = dealt.next().unwrap_or_default();
-            for position in 0..before + now {
-                let slot = table[position / BLOCK_SIZE] as usize * BLOCK_SIZE;
-                let seed = (s as u64) << 32 | (position as u64) << 1;
-                let width = kv_heads * head_dim;
-                let (keys, values) = (random(seed, width), random(seed | 1, width));
-                for (head, (key, value)) in keys
-                    .chunks_exact(head_dim)
-                    .zip(values.chunks_exact(head_dim))
-                    .enumerate()
-                {
-                    host.write(slot + position % BLOCK_SIZE, head, key, value)?;
-                }
-            }
-            for position in before..before + now {
-                let seed = 1 << 62 | (s as u64) << 32 | position as u64;
-                q.extend(random(seed, heads * head_dim));
-            }
-            tables.push(table);
-            spans.push(Span {
-                first_token,
-                num_tokens: now,
-                context_len: before + now,
-            });
-            first_token += now;
-        }
-        Ok(Self {
-            sizes,
-            q: backend.vector(&q)?,
-            cache: moved(backend, sizes, host, format)?,
-            spans,
-            tables: BlockTables {
-                tables,
-                block_size: BLOCK_SIZE,
-            },
-        })
-    }
-
-    fn attend(&self, backend: &Backend) -> Result<Vec<f32>> {
-        self.attend_spans(backend, &self.spans, &self.tables, &self.cache)
-    }
-
-    fn attend_spans(
-        &self,
-        backend: &Backend,
-        spans: &[Span],
-        tables: &BlockTables,
-        cache: &LayerCache,
-    ) -> Result<Vec<f32>> {
-        let mut out = backend.zeros(DType::F32, self.q.len())?;
-        backend.paged_attention(Attention {
-            q: &self.q,
-            cache,
-            spans,
-            tables,
-            heads: self.sizes.heads,
-            kv_heads: self.sizes.kv_heads,
-            head_dim: self.sizes.head_dim,
-            scale: 1.0 / (self.sizes.head_dim as f32).sqrt(),
-            window: None,
-            out: &mut out,
-        })?;
-        read(backend, &out)
-    }
-
-    /// Numbers of a row of queries.
-    fn width(&self) -> usize {
-        self.sizes.heads * self.sizes.head_dim
-    }
-}
-
-/// Block tables of sequences that took their blocks in turn.
-fn deal_blocks(sequences: &[(usize, usize)]) -> Vec<Vec<u32>> {
-    let needs = sequences
-        .iter()
-        .map(|(before, now)| (before + now).div_ceil(BLOCK_SIZE));
-    let needs: Vec<usize> = needs.collect();
-    let mut tables = vec![Vec::new(); needs.len()];
-    let mut next = 0;
-    for round in 0..needs.iter().copied().max().unwrap_or(0) {
-        for (table, _) in tables.iter_mut().zip(&needs).filter(|it| round < *it.1) {
-            table.push(next);
-            next += 1;
-        }
-    }
-    tables
-}
-
-/// A cache in the backend's memory that holds the same.
-fn moved(
-    backend: &Backend,
-    sizes: &Sizes,
-    host: LayerCache,
-    format: KvFormat,
-) -> Result<LayerCache> {
-    let mut cache = backend.cache(host.slots(), sizes.kv_heads, sizes.head_dim, format)?;
-    backend.copy_blocks_from(&host, &mut cache, BLOCK_SIZE, &same_blocks(host.slots()))?;
-    Ok(cache)
-}
-
-/// Every block to the block of its number.
-fn same_blocks(slots: usize) -> Vec<BlockCopy> {
-    let blocks = 0..(slots / BLOCK_SIZE) as u32;
-    let copy = |block| BlockCopy {
-        from: block,
-        to: block,
-        positions: BLOCK_SIZE,
-    };
-    blocks.map(copy).collect()
-}
-
 /// Rotated queries, and attention over what was stored by rotation.
-fn stored(backend: &Backend, sizes: &'static Sizes, format: KvFormat) -> Result<Vec<f32>> {
-    let Sizes {
+fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result<Vec<f32>> {
+    let Heads {
         heads,
         kv_heads,
         head_dim: dim,
         ..
-    } = *sizes;
-    let rows = sizes.rows.last().copied().unwrap_or(1);
+    } = of;
     let slots = rows.next_multiple_of(BLOCK_SIZE);
     let mut cache = backend.cache(slots, kv_heads, dim, format)?;
     let qkv = backend.vector(&random(21, rows * (heads + 2 * kv_heads) * dim))?;
@@ -248,7 +116,7 @@ fn stored(backend: &Backend, sizes: &'static Sizes, format: KvFormat) -> Result<
         cache: &mut cache,
     })?;
     let case = Case {
-        sizes,
+        of,
         q: q_out,
         cache,
         spans: vec![Span {
@@ -271,7 +139,7 @@ fn chunks(place: &mut Place, format: KvFormat) -> Result<Outcome> {
     let backend = &place.strict;
     let longest = place.sizes.sequences.iter().copied().max_by_key(|it| it.1);
     let (before, now) = longest.unwrap_or((0, 1));
-    let case = Case::new(backend, place.sizes, format, &[(before, now)])?;
+    let case = Case::new(backend, Heads::usual(place.sizes), format, &[(before, now)])?;
     let whole = case.attend(backend)?;
     let mut pieces = vec![0.0; whole.len()];
     let mut dice = Dice::new(31);
@@ -297,18 +165,18 @@ fn crowd(place: &mut Place, format: KvFormat) -> Result<Outcome> {
     let long = (sizes.long_context, 1);
     let short = (sizes.long_context / 10, 1);
     let width = sizes.heads * sizes.head_dim;
-    let alone = Case::new(backend, sizes, format, &[long])?.attend(backend)?;
+    let alone = Case::new(backend, Heads::usual(sizes), format, &[long])?.attend(backend)?;
     let mut sequences = vec![long];
     sequences.resize(3 * sizes.soak_at_once.min(64), short);
     sequences.extend_from_slice(sizes.sequences);
-    let crowd = Case::new(backend, sizes, format, &sequences)?.attend(backend)?;
+    let crowd = Case::new(backend, Heads::usual(sizes), format, &sequences)?.attend(backend)?;
     Ok(identical(&alone, &crowd[..width]))
 }
 
 /// Attention before and after all blocks have moved elsewhere, within the cache or by way of the host.
 fn copied(place: &mut Place, format: KvFormat, by_host: bool) -> Result<Outcome> {
     let (backend, sizes) = (&place.strict, place.sizes);
-    let mut case = Case::new(backend, sizes, format, sizes.sequences)?;
+    let mut case = Case::new(backend, Heads::usual(sizes), format, sizes.sequences)?;
     let before = case.attend(backend)?;
     let half = (case.cache.slots() / BLOCK_SIZE / 2) as u32;
     let away = |block: u32| BlockCopy {

@@ -1,4 +1,4 @@
-//! Matrices: embeddings, products plain, gated, and with peaks, in every format.
+//! Matrices: embeddings, products plain, gated, and with peaks, in every format and both modes, with biases.
 //!
 //! The reference of a product is one of f32 numbers on the processor: of the numbers that the packed matrix holds,
 //! and of the rows as the device rounded them. So what is compared is the arithmetic alone, not the rounding that a
@@ -28,6 +28,26 @@ enum Kind {
     Peaks,
 }
 
+impl Kind {
+    const ALL: [Self; 3] = [Self::Plain, Self::Gated, Self::Peaks];
+
+    fn id(self) -> &'static str {
+        match self {
+            Self::Plain => "linear",
+            Self::Gated => "linear_silu_mul",
+            Self::Peaks => "linear_with_peaks",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Plain => "linear",
+            Self::Gated => "linear, gated,",
+            Self::Peaks => "linear with peaks,",
+        }
+    }
+}
+
 pub(super) fn list(items: &mut Vec<Item>) {
     for format in FORMATS {
         items.push(Item::check(
@@ -35,20 +55,23 @@ pub(super) fn list(items: &mut Vec<Item>) {
             format!("embed {format}"),
             move |place| {
                 let sizes = place.sizes;
-                let [rows, n, k] = [last(sizes.rows), sizes.outputs, sizes.inputs];
+                let [rows, n, k] = [last(sizes.rows), last(sizes.outputs), sizes.inputs];
                 compare(place, 0.0, |it| embedded(it, format, [rows, n, k]))
             },
         ));
-        for (kind, id, title) in [
-            (Kind::Plain, "linear", "linear"),
-            (Kind::Gated, "linear_silu_mul", "linear, gated,"),
-            (Kind::Peaks, "linear_with_peaks", "linear with peaks,"),
-        ] {
+        for kind in Kind::ALL {
             items.push(Item::check(
-                format!("{id}_{format}"),
-                format!("{title} {format}"),
+                format!("{}_{format}", kind.id()),
+                format!("{} {format}", kind.title()),
                 move |place| product_check(place, format, kind),
             ));
+            if format != WeightFormat::F32 {
+                items.push(Item::check(
+                    format!("{}_fast_{format}", kind.id()),
+                    format!("{} {format}, in fast mode", kind.title()),
+                    move |place| fast_product(place, format, kind),
+                ));
+            }
         }
         items.push(Item::check(
             format!("invariant_linear_{format}"),
@@ -56,11 +79,6 @@ pub(super) fn list(items: &mut Vec<Item>) {
             move |place| invariance(place, format),
         ));
     }
-    items.push(Item::check(
-        "linear_fast_bf16",
-        "linear bf16, in fast mode",
-        fast_product,
-    ));
 }
 
 fn last(sizes: &[usize]) -> usize {
@@ -85,8 +103,12 @@ fn matrix(
     (n, k): (usize, usize),
     is_gated: bool,
 ) -> Result<PackedWeight> {
-    let bytes = [11, 12].map(|seed| bytes_of(&random(seed, n * k)));
-    pack(backend, format, [&bytes[0], &bytes[1]], (n, k), is_gated)
+    let first = bytes_of(&random(11, n * k));
+    let second = match is_gated {
+        true => bytes_of(&random(12, n * k)),
+        false => Vec::new(),
+    };
+    pack(backend, format, [&first, &second], (n, k), is_gated)
 }
 
 fn pack(
@@ -116,7 +138,7 @@ fn input(backend: &Backend, w: &PackedWeight, rows: usize) -> Result<LinearInput
     Ok(out)
 }
 
-/// The product, and the peaks behind it if they are asked for.
+/// The product, and the peaks behind it if they are asked for; without these a bias is added.
 fn product(
     backend: &Backend,
     x: &LinearInput,
@@ -127,9 +149,10 @@ fn product(
     let n = w.rows() / if w.is_gated() { 2 } else { 1 };
     let mut out = backend.zeros(DType::F32, rows * n)?;
     let mut peaks = backend.zeros(DType::F32, rows * n.div_ceil(PEAK_BLOCK))?;
+    let bias = Some(&backend.vector(&random(15, w.rows()))?);
     match kind {
-        Kind::Plain => backend.linear(x, w, None, &mut out, 0..rows)?,
-        Kind::Gated => backend.linear_silu_mul(x, w, None, &mut out, 0..rows)?,
+        Kind::Plain => backend.linear(x, w, bias, &mut out, 0..rows)?,
+        Kind::Gated => backend.linear_silu_mul(x, w, bias, &mut out, 0..rows)?,
         Kind::Peaks => {
             backend.linear_with_peaks(x, w, &mut out, &mut peaks, 0..rows)?;
         }
@@ -143,19 +166,20 @@ fn product(
 
 fn product_check(place: &mut Place, format: WeightFormat, kind: Kind) -> Result<Outcome> {
     let (cpu, device, sizes) = (&place.cpu, &place.strict, place.sizes);
-    let (n, k) = (sizes.outputs, sizes.inputs);
-    let is_gated = kind == Kind::Gated;
-    let w = matrix(device, format, (n, k), is_gated)?;
-    let exact = same_in_f32(cpu, format, (n, k), is_gated)?;
+    let (k, is_gated) = (sizes.inputs, kind == Kind::Gated);
     let mut worst = 0.0_f64;
-    for &rows in sizes.rows {
-        let x = input(device, &w, rows)?;
-        let rounded = device.decode(&x, rows)?;
-        let mut exact_x = cpu.linear_input(exact.input(), k, rows)?;
-        cpu.encode(&rounded, &mut exact_x, rows)?;
-        let expected = product(cpu, &exact_x, &exact, kind, rows)?;
-        let actual = product(device, &x, &w, kind, rows)?;
-        worst = worst.max(relative_error(&expected, &actual));
+    for &n in sizes.outputs {
+        let w = matrix(device, format, (n, k), is_gated)?;
+        let exact = same_in_f32(cpu, format, (n, k), is_gated)?;
+        for &rows in sizes.rows {
+            let x = input(device, &w, rows)?;
+            let rounded = device.decode(&x, rows)?;
+            let mut exact_x = cpu.linear_input(exact.input(), k, rows)?;
+            cpu.encode(&rounded, &mut exact_x, rows)?;
+            let expected = product(cpu, &exact_x, &exact, kind, rows)?;
+            let actual = product(device, &x, &w, kind, rows)?;
+            worst = worst.max(relative_error(&expected, &actual));
+        }
     }
     Ok(Checked::at_most(RELATIVE_ERROR, worst, limit(format)).into())
 }
@@ -185,35 +209,39 @@ fn embedded(backend: &Backend, format: WeightFormat, [rows, n, k]: [usize; 3]) -
     read(backend, &out)
 }
 
-/// The first row's numbers, whatever comes behind it.
+/// The first row's numbers, whatever comes behind it: plain ones, and gated.
 fn invariance(place: &mut Place, format: WeightFormat) -> Result<Outcome> {
     let (device, sizes) = (&place.strict, place.sizes);
-    let w = matrix(device, format, (sizes.outputs, sizes.inputs), false)?;
-    let x = input(device, &w, last(sizes.rows))?;
-    let alone = product(device, &x, &w, Kind::Plain, 1)?;
     let (mut expected, mut actual) = (Vec::new(), Vec::new());
-    for &rows in sizes.rows {
-        let crowd = product(device, &x, &w, Kind::Plain, rows)?;
-        expected.extend_from_slice(&alone);
-        actual.extend_from_slice(&crowd[..sizes.outputs]);
+    for (&n, kind) in sizes
+        .outputs
+        .iter()
+        .flat_map(|n| [(n, Kind::Plain), (n, Kind::Gated)])
+    {
+        let w = matrix(device, format, (n, sizes.inputs), kind == Kind::Gated)?;
+        let x = input(device, &w, last(sizes.rows))?;
+        let alone = product(device, &x, &w, kind, 1)?;
+        for &rows in sizes.rows {
+            let crowd = product(device, &x, &w, kind, rows)?;
+            expected.extend_from_slice(&alone);
+            actual.extend_from_slice(&crowd[..n]);
+        }
     }
     Ok(identical(&expected, &actual))
 }
 
-fn fast_product(place: &mut Place) -> Result<Outcome> {
+/// Fast mode beside deterministic mode, which is held against the processor.
+fn fast_product(place: &mut Place, format: WeightFormat, kind: Kind) -> Result<Outcome> {
     let (device, sizes) = (&place.fast, place.sizes);
-    let w = matrix(
-        device,
-        WeightFormat::Bf16,
-        (sizes.outputs, sizes.inputs),
-        false,
-    )?;
     let mut worst = 0.0_f64;
-    for &rows in sizes.rows {
-        let x = input(device, &w, rows)?;
-        let expected = product(&place.strict, &x, &w, Kind::Plain, rows)?;
-        let actual = product(device, &x, &w, Kind::Plain, rows)?;
-        worst = worst.max(relative_error(&expected, &actual));
+    for &n in sizes.outputs {
+        let w = matrix(device, format, (n, sizes.inputs), kind == Kind::Gated)?;
+        for &rows in sizes.fast_rows {
+            let x = input(device, &w, rows)?;
+            let expected = product(&place.strict, &x, &w, kind, rows)?;
+            let actual = product(device, &x, &w, kind, rows)?;
+            worst = worst.max(relative_error(&expected, &actual));
+        }
     }
     Ok(Checked::at_most(RELATIVE_ERROR, worst, TENSOR_CORE_LIMIT).into())
 }

@@ -2,6 +2,7 @@
 //! ragged batches, and with themselves, bit for bit, where another crowd or another cut must change nothing.
 
 mod attention;
+mod attention_case;
 mod engine;
 mod linear;
 mod rows;
@@ -17,14 +18,22 @@ use super::item::{Checked, Item, Outcome};
 use super::numbers::{equal_bits, relative_error};
 use super::place::Place;
 
-/// Adds the checks, the quick ones first.
-pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
+/// Adds the checks of operators, which are quick.
+pub(super) fn operators(items: &mut Vec<Item>) {
     rows::list(items);
     linear::list(items);
     attention::list(items);
     sampling::list(items);
+}
+
+/// Adds the checks of models and engines.
+pub(super) fn models(args: &GpuCheckArgs, items: &mut Vec<Item>) {
     tokens::list(args, items);
     engine::list(items);
+}
+
+/// Adds the check that takes longest.
+pub(super) fn soak(items: &mut Vec<Item>) {
     soak::list(items);
 }
 

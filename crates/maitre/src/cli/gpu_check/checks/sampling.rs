@@ -83,7 +83,13 @@ fn agreement(place: &mut Place) -> Result<Outcome> {
         ) = pair
         {
             tokens += usize::from(id == found);
-            error = error.max(f64::from((logprob - its).abs()));
+            let difference = f64::from((logprob - its).abs());
+            // `max` would drop what is no number.
+            error = if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                error.max(difference)
+            };
         }
     }
     let all = expected.len();

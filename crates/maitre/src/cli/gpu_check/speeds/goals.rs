@@ -1,7 +1,7 @@
 //! What others reach, and what is to be reached, in tokens a second.
 //!
-//! References are vLLM 0.30's on one H100 (bf16, 128 tokens in and 1,024 out, the prompts' time included; beside int8
-//! its fp8). An H200's memory is 1.4 times as fast. Goals are for an H200: 80 % of the read limit for one user,
+//! References are performance figures published for vLLM 0.30 on one H100 (bf16, 128 tokens in and 1,024 out, the
+//! prompts' time included; beside int8 its fp8). An H200's memory is 1.4 times as fast. Goals are for an H200: 80 % of the read limit for one user,
 //! above that line for many.
 
 use maitre::WeightFormat;

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! rates     copies and large products
+//! products  matrices alone
+//! operators what lies between them, and the cost of a launch
 //! kernels   attention and sampling alone
 //! steps     a runner's decodes and prefills: the device's part of a step, and the little that drives it
 //! service   the engine with N users in this process: what a user gets, and the host's share of it
@@ -10,6 +12,8 @@
 pub(super) mod derived;
 mod goals;
 mod kernels;
+mod operators;
+mod products;
 pub(super) mod rates;
 mod service;
 mod steps;
@@ -35,8 +39,8 @@ struct Programme {
     prompt: Option<usize>,
     /// Tokens of a user's prompt and answer.
     request: (usize, usize),
-    /// Whether formats of integers are timed too.
-    quantized: bool,
+    /// Most seconds for making weights, packing and copying them, and a few steps.
+    loading_s: f64,
 }
 
 /// Contexts are those in the middle of an answer of 1,024 tokens to a prompt of 128: a decode's time grows with its
@@ -49,14 +53,14 @@ const LARGE: Programme = Programme {
     steps: 124,
     prompt: Some(2048),
     request: (128, 1024),
-    quantized: true,
+    loading_s: 100.0,
 };
 
 const SMALL: Programme = Programme {
     shape: QWEN3_06B,
     users: &[1, 256],
     served: &[1, 256],
-    quantized: false,
+    loading_s: 40.0,
     ..LARGE
 };
 
@@ -68,7 +72,7 @@ const TINIEST: Programme = Programme {
     steps: 2,
     prompt: Some(16),
     request: (6, 4),
-    quantized: true,
+    loading_s: 40.0,
 };
 
 /// How the device computes.
@@ -93,25 +97,42 @@ impl Mode {
     }
 }
 
-/// Adds the measurements, those that matter most first.
-pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    let programmes: &[Programme] = match args.shape {
-        ShapeArg::Large => &[LARGE, SMALL],
-        ShapeArg::Small => &[SMALL],
-        ShapeArg::Tiny => &[TINIEST],
-    };
+/// Adds measurements of operators and of the model that matters most.
+pub(super) fn first_model(args: &GpuCheckArgs, items: &mut Vec<Item>) {
     kernels::list(args, items);
-    for programme in programmes {
-        steps::load(programme, WeightFormat::Bf16, items);
-        steps::list(programme, items);
-        service::list(programme, items);
-        if programme.quantized {
-            for format in [WeightFormat::INT4, WeightFormat::INT8] {
-                steps::load(programme, format, items);
-                for mode in Mode::BOTH {
-                    steps::decode(programme, format, 1, mode, true, items);
-                }
-            }
+    products::list(args, items);
+    operators::list(args, items);
+    let programme = match args.shape {
+        ShapeArg::Large => &LARGE,
+        ShapeArg::Small => &SMALL,
+        ShapeArg::Tiny => &TINIEST,
+    };
+    in_bf16(programme, items);
+}
+
+/// Adds what is measured beside it: integers, and a smaller model.
+pub(super) fn other_models(args: &GpuCheckArgs, items: &mut Vec<Item>) {
+    match args.shape {
+        ShapeArg::Large => {
+            in_integers(&LARGE, items);
+            in_bf16(&SMALL, items);
+        }
+        ShapeArg::Small => {}
+        ShapeArg::Tiny => in_integers(&TINIEST, items),
+    }
+}
+
+fn in_bf16(programme: &Programme, items: &mut Vec<Item>) {
+    steps::load(programme, WeightFormat::Bf16, items);
+    steps::list(programme, items);
+    service::list(programme, items);
+}
+
+fn in_integers(programme: &Programme, items: &mut Vec<Item>) {
+    for format in [WeightFormat::INT4, WeightFormat::INT8] {
+        steps::load(programme, format, items);
+        for mode in Mode::BOTH {
+            steps::decode(programme, format, 1, mode, true, items);
         }
     }
 }

@@ -18,14 +18,14 @@ use super::{Mode, Programme, goals, of_users};
 /// Tokens of a step while prompts come in.
 const STEP_TOKENS: usize = 2048;
 
-/// How much longer than predicted a run may take to begin at all.
+/// How much longer than predicted a run may be thought to take.
 const ALLOWANCE: f64 = 1.6;
 
 /// What a run is thought to take where nothing is known.
 const UNKNOWN_S: f64 = 60.0;
 
-/// What a run may take before it counts as hanging, and no run begins that needs more.
-const MOST_S: f64 = 150.0;
+/// What a run may take before it counts as hanging, with all that comes before it; none begins that needs more.
+const MOST_S: f64 = 90.0;
 
 pub(super) fn list(programme: &Programme, items: &mut Vec<Item>) {
     for mode in Mode::BOTH {
@@ -43,7 +43,7 @@ pub(super) fn list(programme: &Programme, items: &mut Vec<Item>) {
                     ),
                     move |place| time_engine(place, &programme, users, mode),
                 )
-                .within(2.0 * MOST_S),
+                .within(MOST_S),
             );
         }
     }

@@ -22,9 +22,6 @@ const PROMPTS: usize = 5;
 /// Tokens of a step that fills caches.
 const CHUNK: usize = 2048;
 
-/// Seconds for generating, packing and copying the weights of the largest model.
-const LOADING_S: f64 = 150.0;
-
 pub(super) fn load(programme: &Programme, format: WeightFormat, items: &mut Vec<Item>) {
     let shape = programme.shape;
     items.push(
@@ -33,17 +30,29 @@ pub(super) fn load(programme: &Programme, format: WeightFormat, items: &mut Vec<
             format!("{} {format}, weights made and loaded", shape.name),
             move |place| {
                 place.forget_model();
+                let before = place.free_bytes()?;
                 let began = Instant::now();
                 let model = place.model(shape, format)?;
                 let mut timed = Timed::new(Unit::Seconds, began.elapsed().as_secs_f64());
+                let after = place.free_bytes()?;
                 timed.figures = figures([
                     ("weight_bytes", model.weight_bytes() as f64),
                     ("parameters", model.config().num_parameters() as f64),
+                    ("memory_free_before_bytes", before),
+                    ("memory_free_after_bytes", after),
                 ]);
+                if place.facts.has_real_speeds() {
+                    timed.note = Some(format!(
+                        "{:.2} GB free before, {:.2} GB after; {:.2} GB are weights",
+                        before / 1e9,
+                        after / 1e9,
+                        model.weight_bytes() as f64 / 1e9
+                    ));
+                }
                 Ok(timed.into())
             },
         )
-        .within(LOADING_S),
+        .within(programme.loading_s),
     );
 }
 
@@ -91,7 +100,7 @@ pub(super) fn decode(
             ),
             move |place| time_decode(place, &programme, format, (users, mode, record)),
         )
-        .within(LOADING_S),
+        .within(programme.loading_s),
     );
 }
 
@@ -153,7 +162,7 @@ fn prefill(programme: &Programme, tokens: usize, mode: Mode, items: &mut Vec<Ite
             format!("{} bf16, prefill of {tokens}, {}", shape.name, mode.name()),
             move |place| time_prefill(place, &programme, tokens, mode),
         )
-        .within(LOADING_S),
+        .within(programme.loading_s),
     );
 }
 
