@@ -233,7 +233,10 @@ pub enum TensorError {
         found: String,
     },
     /// A GPU has too little memory.
-    #[error("cannot reserve {bytes} bytes on the GPU: {free_bytes} of {total_bytes} are free")]
+    #[error(
+        "cannot reserve {bytes} bytes on the GPU: {free_bytes} of {total_bytes} are free; use smaller weights \
+         (--dtype), a smaller KV cache (--kv-cache-bytes), or end what else runs on the GPU"
+    )]
     DeviceMemory {
         /// Bytes asked for.
         bytes: usize,

@@ -51,7 +51,8 @@ pub(crate) struct Hardware {
 struct State {
     graphs: Graphs,
     staging: Staging,
-    products: Products,
+    /// Opened by the first product: where none is asked for, the library need not be installed.
+    products: Option<Products>,
     kernels: Kernels,
 }
 
@@ -74,7 +75,7 @@ impl Hardware {
         let state = State {
             graphs: Graphs::default(),
             kernels: Kernels::load(&info)?,
-            products: Products::open()?,
+            products: None,
             staging: Staging::new()?,
         };
         Ok(Self {
@@ -98,18 +99,14 @@ impl Hardware {
         if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
             return failed("allocate", describe(error));
         }
-        let there = match self.memory() {
-            Ok(memory) => format!("{} of {} are free", memory.free_bytes, memory.total_bytes),
-            Err(_) => "how many are free is not known".into(),
-        };
-        failed(
-            "allocate",
-            format!(
-                "out of memory: {bytes} bytes were asked for, {there}; use smaller weights (--dtype), a \
-                 smaller KV cache (--kv-cache-bytes), or end what else runs on {}",
-                self.info.name
-            ),
-        )
+        match self.memory() {
+            Ok(memory) => TensorError::DeviceMemory {
+                bytes,
+                free_bytes: memory.free_bytes,
+                total_bytes: memory.total_bytes,
+            },
+            Err(_) => failed("allocate", describe(error)),
+        }
     }
 
     /// Waits, then frees: the memory may be in use by what is queued.
@@ -195,8 +192,19 @@ impl Gpu for Hardware {
 
     unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), TensorError> {
         let mut state = self.enter()?;
+        let State {
+            products, graphs, ..
+        } = &mut *state;
+        let products = match products {
+            Some(products) => products,
+            none => {
+                // It takes memory. The first step of a shape, which is not recorded, has opened it.
+                graphs.refuse("opening cuBLASLt")?;
+                none.insert(Products::open()?)
+            }
+        };
         // SAFETY: the caller's promise.
-        unsafe { state.products.multiply(&self.stream, product) }
+        unsafe { products.multiply(&self.stream, product) }
     }
 
     fn begin_capture(&self) -> Result<(), TensorError> {
