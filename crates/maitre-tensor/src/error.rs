@@ -253,6 +253,17 @@ pub enum TensorError {
         /// What it said.
         message: String,
     },
+    /// A GPU has lost all that this process keeps on it, and answers every further call with an error, until the
+    /// process ends.
+    #[error(
+        "{operation} failed: the GPU has lost all that this process keeps on it; restart the process ({message})"
+    )]
+    DeviceLost {
+        /// What was asked of it.
+        operation: &'static str,
+        /// What it said.
+        message: String,
+    },
     /// What a GPU can't do, though the processor can.
     #[error("{operator}: the GPU has no kernel for {found}; use {instead}")]
     NotOnGpu {
@@ -271,4 +282,12 @@ pub enum TensorError {
         /// The panic message.
         message: String,
     },
+}
+
+impl TensorError {
+    /// Whether nothing will run on the GPU any more before the process is restarted.
+    #[must_use]
+    pub fn is_device_lost(&self) -> bool {
+        matches!(self, Self::DeviceLost { .. })
+    }
 }

@@ -130,8 +130,9 @@ impl Backend {
     ///
     /// The team is woken once, and between the operators that `f` calls its members wait awake for
     /// some microseconds before they sleep. Operators work outside a step too; each then wakes the
-    /// team by itself.
+    /// team by itself. A GPU is the calling thread's until `f` returns: other threads' operators wait.
     pub fn step<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _step = self.device().map(Device::step);
         self.inner.team.step(f)
     }
 

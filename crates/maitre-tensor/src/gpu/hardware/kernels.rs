@@ -10,7 +10,7 @@ use cudarc::driver::result::{function, module};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute_enum as Attribute, CUmodule};
 
 use super::context::{Stream, dotted};
-use super::failure::{During, describe, failed};
+use super::failure::{During, describe, failed, failed_by};
 use crate::TensorError;
 use crate::gpu::{GpuInfo, Launch, RawArg};
 
@@ -116,7 +116,7 @@ impl Kernels {
         .map_err(|error| {
             let shape =
                 format!("{x} x {y} x {z} blocks of {threads} threads, {shared_bytes} bytes shared");
-            failed(kernel, format!("{} ({shape})", describe(error)))
+            failed_by(kernel, error, &format!(" ({shape})"))
         })
     }
 

@@ -24,23 +24,27 @@ mod staging;
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{DriverError, result};
 
 use self::context::{Context, Stream};
-use self::failure::{During, describe, failed};
+use self::failure::{During, failed_by};
 use self::graph::Graphs;
 use self::kernels::Kernels;
 use self::product::Products;
 use self::staging::Staging;
-use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct};
+use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct, Turns};
 use crate::TensorError;
 
 /// A GPU that is ready to run.
 pub(crate) struct Hardware {
     info: GpuInfo,
+    turns: Turns,
+    /// Whether every call is to fail.
+    is_lost: AtomicBool,
     // Dropped from here on down, the context last.
     state: Mutex<State>,
     stream: Stream,
@@ -80,6 +84,8 @@ impl Hardware {
         };
         Ok(Self {
             info,
+            turns: Turns::default(),
+            is_lost: AtomicBool::new(false),
             state: Mutex::new(state),
             stream,
             context,
@@ -90,22 +96,28 @@ impl Hardware {
     /// the driver's own state is the driver's.
     fn enter(&self) -> Result<MutexGuard<'_, State>, TensorError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_lost.load(Ordering::Relaxed) {
+            return Err(TensorError::DeviceLost {
+                operation: "any call",
+                message: "it was told to".into(),
+            });
+        }
         self.context.bind()?;
         Ok(state)
     }
 
-    /// Says how much was asked for and how much there is, if that is what is wrong.
-    fn explain(&self, bytes: usize, error: DriverError) -> TensorError {
+    /// Says how much was asked for and how much there is, if that is what is wrong. The context is current.
+    fn explain(bytes: usize, error: DriverError) -> TensorError {
         if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            return failed("allocate", describe(error));
+            return failed_by("allocate", error, "");
         }
-        match self.memory() {
-            Ok(memory) => TensorError::DeviceMemory {
+        match result::mem_get_info() {
+            Ok((free, total)) => TensorError::DeviceMemory {
                 bytes,
-                free_bytes: memory.free_bytes,
-                total_bytes: memory.total_bytes,
+                free_bytes: free as u64,
+                total_bytes: total as u64,
             },
-            Err(_) => failed("allocate", describe(error)),
+            Err(_) => failed_by("allocate", error, ""),
         }
     }
 
@@ -126,8 +138,12 @@ impl Gpu for Hardware {
         &self.info
     }
 
+    fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
     fn memory(&self) -> Result<GpuMemory, TensorError> {
-        self.context.bind()?;
+        let _state = self.enter()?;
         let (free, total) = result::mem_get_info().during("memory")?;
         Ok(GpuMemory {
             free_bytes: free as u64,
@@ -140,7 +156,7 @@ impl Gpu for Hardware {
         state.graphs.refuse("allocate")?;
         // SAFETY: a context is current. The driver aligns to 256 bytes at least.
         let address =
-            unsafe { result::malloc_sync(bytes) }.map_err(|error| self.explain(bytes, error))?;
+            unsafe { result::malloc_sync(bytes) }.map_err(|error| Self::explain(bytes, error))?;
         // SAFETY: just allocated, with so many bytes.
         let zeroed = unsafe { result::memset_d8_async(address, 0, bytes, self.stream.raw()) }
             .during("allocate");
@@ -237,6 +253,10 @@ impl Gpu for Hardware {
         let state = self.enter()?;
         state.graphs.refuse("synchronize")?;
         self.stream.wait("synchronize")
+    }
+
+    fn lose(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
     }
 }
 
