@@ -3,7 +3,8 @@
 //!
 //! A fatbin has one program per architecture, of which the driver loads the one that fits, so files cannot
 //! share one without being linked. They need nothing of each other: each becomes a module of its own, and
-//! `kernels.rs` in the output folder lists them.
+//! `kernels.rs` in the output folder lists them, and which kernels are in each: a driver that is asked for one in
+//! the wrong module counts that as a failed call.
 //!
 //! ```text
 //! 80  90  120                machine code of each; it also runs on later ones of the same generation
@@ -49,7 +50,7 @@ pub(crate) fn compile() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let sources = sources(Path::new("cuda"))?;
     compile_all(&nvcc, &architectures, &sources, &out)?;
-    write(&out.join("kernels.rs"), &list(&sources))
+    write(&out.join("kernels.rs"), &list(&sources)?)
 }
 
 /// The compiler: of the toolkit that the environment names, else the first in `PATH`.
@@ -176,16 +177,51 @@ fn targets(architectures: &[u32]) -> Vec<String> {
     targets
 }
 
-/// The source of a Rust array of file names and fatbins.
-fn list(sources: &[PathBuf]) -> String {
+/// The source of a Rust array of file names, fatbins and names of kernels.
+fn list(sources: &[PathBuf]) -> Result<String, String> {
     let mut text = String::from("[\n");
     for source in sources {
         let name = name(source);
+        let kernels = kernels(source)?;
         text.push_str(&format!(
-            "    (\"{name}.cu\", image!(concat!(env!(\"OUT_DIR\"), \"/{name}.fatbin\"))),\n"
+            "    (\"{name}.cu\", image!(concat!(env!(\"OUT_DIR\"), \"/{name}.fatbin\")), &{kernels:?}),\n"
         ));
     }
-    text + "]\n"
+    Ok(text + "]\n")
+}
+
+/// The kernels of a file, all of which it exports (`cuda/device.cuh`):
+///
+/// ```text
+/// EXPORT(linear_f32);                            by itself,
+///
+/// #define LINEAR(name, weights, tile) \         or by a macro whose first parameter is the name
+///     KERNEL name(...) { ... }        \
+///     EXPORT(name)
+/// LINEAR(linear_bf16_16x32, Bf16Weights, Tile16x32);
+/// ```
+fn kernels(source: &Path) -> Result<Vec<String>, String> {
+    let text = fs::read_to_string(source)
+        .map_err(|error| format!("cannot read {}: {error}", source.display()))?;
+    let mut exporting = vec!["EXPORT"];
+    let mut macro_name = None;
+    let mut kernels = Vec::new();
+    for line in text.lines() {
+        if let Some(defined) = line.strip_prefix("#define ") {
+            macro_name = defined.split_once("(name").map(|(name, _)| name);
+        } else if line.trim_start().starts_with("EXPORT(name)") {
+            exporting.extend(macro_name);
+        } else if let Some((called, rest)) = line.split_once('(')
+            && exporting.contains(&called)
+        {
+            let end = rest.find([',', ')']).unwrap_or(rest.len());
+            kernels.push(rest[..end].trim().to_owned());
+        }
+    }
+    if kernels.is_empty() {
+        return Err(format!("{} exports no kernel", source.display()));
+    }
+    Ok(kernels)
 }
 
 fn name(source: &Path) -> String {

@@ -233,7 +233,10 @@ pub enum TensorError {
         found: String,
     },
     /// A GPU has too little memory.
-    #[error("cannot reserve {bytes} bytes on the GPU: {free_bytes} of {total_bytes} are free")]
+    #[error(
+        "cannot reserve {bytes} bytes on the GPU: {free_bytes} of {total_bytes} are free; use smaller weights \
+         (--dtype), a smaller KV cache (--kv-cache-bytes), or end what else runs on the GPU"
+    )]
     DeviceMemory {
         /// Bytes asked for.
         bytes: usize,
@@ -245,6 +248,17 @@ pub enum TensorError {
     /// A GPU or its driver refused or failed.
     #[error("{operation} failed on the GPU: {message}")]
     Device {
+        /// What was asked of it.
+        operation: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// A GPU has lost all that this process keeps on it, and answers every further call with an error, until the
+    /// process ends.
+    #[error(
+        "{operation} failed: the GPU has lost all that this process keeps on it; restart the process ({message})"
+    )]
+    DeviceLost {
         /// What was asked of it.
         operation: &'static str,
         /// What it said.
@@ -268,4 +282,12 @@ pub enum TensorError {
         /// The panic message.
         message: String,
     },
+}
+
+impl TensorError {
+    /// Whether nothing will run on the GPU any more before the process is restarted.
+    #[must_use]
+    pub fn is_device_lost(&self) -> bool {
+        matches!(self, Self::DeviceLost { .. })
+    }
 }

@@ -1,8 +1,10 @@
 //! Where the numbers of a buffer lie: in host memory or on a GPU.
 
+use std::sync::Arc;
+
 use crate::TensorError;
 use crate::aligned::{AlignedBytes, Plain};
-use crate::gpu::DeviceBytes;
+use crate::gpu::{DeviceBytes, Gpu};
 
 /// An owned allocation, zeroed at first.
 #[derive(Debug)]
@@ -41,26 +43,30 @@ impl Memory {
         }
     }
 
-    /// Memory of a GPU.
+    /// Memory of this GPU.
     pub(crate) fn device(
         &self,
         operator: &'static str,
         argument: &'static str,
+        gpu: &Arc<dyn Gpu>,
     ) -> Result<&DeviceBytes, TensorError> {
         match self {
-            Self::Device(bytes) => Ok(bytes),
+            Self::Device(bytes) if bytes.is_on(gpu) => Ok(bytes),
+            Self::Device(_) => Err(on_another_gpu(operator, argument)),
             Self::Host(_) => Err(elsewhere(operator, argument, "GPU", "host")),
         }
     }
 
-    /// Memory of a GPU, to be written.
+    /// Memory of this GPU, to be written.
     pub(crate) fn device_mut(
         &mut self,
         operator: &'static str,
         argument: &'static str,
+        gpu: &Arc<dyn Gpu>,
     ) -> Result<&mut DeviceBytes, TensorError> {
         match self {
-            Self::Device(bytes) => Ok(bytes),
+            Self::Device(bytes) if bytes.is_on(gpu) => Ok(bytes),
+            Self::Device(_) => Err(on_another_gpu(operator, argument)),
             Self::Host(_) => Err(elsewhere(operator, argument, "GPU", "host")),
         }
     }
@@ -75,6 +81,18 @@ impl Memory {
             Self::Host(_) => Ok(()),
             Self::Device(_) => Err(elsewhere(operator, argument, "host", "GPU")),
         }
+    }
+}
+
+fn on_another_gpu(operator: &'static str, argument: &'static str) -> TensorError {
+    TensorError::Argument {
+        operator,
+        argument,
+        expected:
+            "in the memory of the GPU that runs the operator (made by its backend, or by one of \
+                   Backend::with_gpu_options)"
+                .to_owned(),
+        actual: "in that of another GPU".to_owned(),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::Backend;
-use crate::gpu::{Device, DeviceBytes};
+use super::check::Check;
+use crate::gpu::{Device, DeviceBytes, check_cells};
 use crate::input::InputShape;
 use crate::memory::Memory;
 use crate::{Buffer, DType, InputFormat, KvFormat, LayerCache, LinearInput, TensorError};
@@ -159,7 +160,8 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// As [`LayerCache::new`]; [`TensorError::DeviceMemory`] if a GPU has too little.
+    /// As [`LayerCache::new`]; [`TensorError::DeviceMemory`] if a GPU has too little, [`TensorError::Argument`] for
+    /// 64 GiB or more, which its kernels can't count.
     pub fn cache(
         &self,
         slots: usize,
@@ -171,6 +173,7 @@ impl Backend {
             return LayerCache::new(slots, kv_heads, head_dim, format);
         };
         LayerCache::in_rows(slots, kv_heads, head_dim, format, |bytes| {
+            check_cells(Check("cache"), bytes)?;
             Ok(Memory::Device(device.zeroed(bytes)?))
         })
     }

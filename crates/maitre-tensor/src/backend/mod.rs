@@ -139,10 +139,14 @@ impl Backend {
     ///
     /// The team is woken once, and between the operators that `f` calls its members wait awake for
     /// some microseconds before they sleep. Operators work outside a step too; each then wakes the
-    /// team by itself. A GPU leaves the team asleep.
+    /// team by itself. It sleeps beside a GPU, which is the calling thread's until `f` returns: other threads'
+    /// operators wait.
     pub fn step<R>(&self, f: impl FnOnce() -> R) -> R {
         match self.device() {
-            Some(_) => f(),
+            Some(device) => {
+                let _step = device.step();
+                f()
+            }
             None => self.inner.team.step(f),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Backend;
 use crate::TensorError;
-use crate::gpu::{Device, Gpu, GraphId, StepLists};
+use crate::gpu::{Device, RecordedStep, StepLists};
 
 /// What must be equal for one recorded step to serve another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,22 +21,30 @@ pub struct StepShape {
     pub context_bound: usize,
 }
 
+/// Recordings of a shape that may fail in a row. What fails once may be a passing thing.
+const MOST_FAILURES: u8 = 2;
+
 /// What is known of a shape.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Known {
-    /// It ran once, so all it needs is reserved.
-    Seen,
-    /// What to play, as long as the device's memory is of that generation.
-    Recorded(GraphId, u64),
-    /// Recording it failed: it is run as it is.
+    /// It ran once, so all it needs is reserved; recording it has failed so often in a row.
+    Seen { failures: u8 },
+    /// What to play.
+    Recorded(RecordedStep),
+    /// Recording it failed too often: it is run as it is.
     Unrecordable,
 }
 
-/// The recorded steps of one model's runner.
+/// The recorded steps of one model's runner, of one closure on one backend.
+///
+/// They belong to the backend that recorded them: where another is given them, they are forgotten and begun anew. The
+/// memory of buffers that a step was recorded with lives as long as the recording, even if its owner drops it; but
+/// a closure that comes with other buffers plays into the old ones, so it takes a `RecordedSteps` of its own.
 #[derive(Debug, Default)]
 pub struct RecordedSteps {
     known: HashMap<StepShape, Known>,
-    gpu: Option<Arc<dyn Gpu>>,
+    /// Which device recorded them, and when its memory last moved: what was recorded before reads the old one.
+    device: Option<(Arc<()>, u64)>,
     failure: Option<String>,
 }
 
@@ -57,19 +65,6 @@ impl RecordedSteps {
     /// Takes what went wrong when a step was last recorded. Such steps run as they are.
     pub fn take_failure(&mut self) -> Option<String> {
         self.failure.take()
-    }
-}
-
-impl Drop for RecordedSteps {
-    fn drop(&mut self) {
-        let Some(gpu) = &self.gpu else {
-            return;
-        };
-        for known in self.known.values() {
-            if let Known::Recorded(graph, _) = known {
-                gpu.drop_graph(*graph);
-            }
-        }
     }
 }
 
@@ -106,7 +101,10 @@ impl Backend {
     /// Runs `f`, or plays again what it queued when a step of this shape was recorded: the first such step
     /// runs as it is, the second is recorded. On the processor as [`Backend::step_on`].
     ///
-    /// What `f` queues must depend on nothing but `shape` and the *contents* of buffers and lists.
+    /// The contract: what `f` queues depends on nothing but `shape` and the *contents* of buffers and lists, which are
+    /// the same buffers each time for one `recorded`, and `f` calls operators of this backend alone. When a step is
+    /// played `f` is not called, and so nobody checks indices: those in `lists` must be within the bounds that
+    /// operators would hold them to (tokens, positions and slots below their limits, tables as long as contexts).
     ///
     /// # Errors
     ///
@@ -132,38 +130,58 @@ impl Backend {
             turn.stage(&lists)?;
             turn.generation()
         };
+        recorded.belong_to(device, generation);
         match recorded.known.get(&shape) {
-            Some(Known::Recorded(graph, at)) if *at == generation => device.replay(*graph),
+            Some(Known::Recorded(step)) => device.replay(step),
             Some(Known::Unrecordable) => f(),
-            Some(Known::Seen) => recorded.record(device, shape, f),
-            outdated => {
-                if let Some(Known::Recorded(graph, _)) = outdated {
-                    device.gpu().drop_graph(*graph);
-                }
-                recorded.known.insert(shape, Known::Seen);
-                f()
+            Some(&Known::Seen { failures }) => recorded.record(device, shape, failures, f),
+            None => {
+                f()?;
+                recorded.known.insert(shape, Known::Seen { failures: 0 });
+                Ok(())
             }
         }
     }
 }
 
 impl RecordedSteps {
+    /// Forgets what another device recorded, and what this one did before its memory moved.
+    fn belong_to(&mut self, device: &Device, generation: u64) {
+        let is_of = |known: &Arc<()>| Arc::ptr_eq(known, device.identity());
+        match &self.device {
+            Some((of, at)) if is_of(of) && *at == generation => return,
+            Some((of, _)) if is_of(of) => {
+                self.known
+                    .retain(|_, known| !matches!(known, Known::Recorded(_)));
+            }
+            _ => self.known.clear(),
+        }
+        self.device = Some((Arc::clone(device.identity()), generation));
+    }
+
     fn record(
         &mut self,
         device: &Device,
         shape: StepShape,
+        failures: u8,
         mut f: impl FnMut() -> Result<(), TensorError>,
     ) -> Result<(), TensorError> {
-        self.gpu = Some(Arc::clone(device.gpu()));
         match device.record(&mut f) {
-            Ok(graph) => {
-                let generation = device.turn().generation();
-                self.known.insert(shape, Known::Recorded(graph, generation));
-                device.replay(graph)
+            Ok(step) => {
+                let played = device.replay(&step);
+                self.known.insert(shape, Known::Recorded(step));
+                played
             }
+            Err(error) if error.is_device_lost() => Err(error),
             Err(error) => {
                 self.failure = Some(error.to_string());
-                self.known.insert(shape, Known::Unrecordable);
+                let failures = failures + 1;
+                let known = if failures < MOST_FAILURES {
+                    Known::Seen { failures }
+                } else {
+                    Known::Unrecordable
+                };
+                self.known.insert(shape, known);
                 f()
             }
         }

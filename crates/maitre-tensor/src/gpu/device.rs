@@ -11,7 +11,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Arg, DeviceBytes, Gpu, GpuInfo, GpuOptions, GraphId, Queue};
+use super::memory::Allocation;
+use super::{Arg, DeviceBytes, Gpu, GpuInfo, GpuOptions, GraphId, Hold, Queue};
 use crate::{BlockTables, Span, TensorError};
 
 /// Words per span on the device.
@@ -67,14 +68,31 @@ pub(crate) struct Device {
     queue: Queue,
     options: GpuOptions,
     state: Mutex<State>,
-    /// Whose step it is.
-    step: Mutex<()>,
+    /// Tells it from others, as does no other; see [`Device::identity`].
+    identity: Arc<()>,
+}
+
+/// A step that was recorded, with a share of all memory that it uses.
+#[derive(Debug)]
+pub(crate) struct RecordedStep {
+    gpu: Arc<dyn Gpu>,
+    graph: GraphId,
+    /// Dropped behind the graph.
+    _kept: Vec<Arc<Allocation>>,
+}
+
+impl Drop for RecordedStep {
+    fn drop(&mut self) {
+        self.gpu.drop_graph(self.graph);
+    }
 }
 
 /// The device during one operator.
 pub(crate) struct DeviceTurn<'d> {
     device: &'d Device,
     state: MutexGuard<'d, State>,
+    /// Given back last.
+    _hold: Hold<'d>,
 }
 
 impl Device {
@@ -94,7 +112,7 @@ impl Device {
             queue: Queue::new(gpu),
             options,
             state: Mutex::new(state),
-            step: Mutex::default(),
+            identity: Arc::new(()),
         })
     }
 
@@ -115,46 +133,55 @@ impl Device {
         DeviceBytes::zeroed(self.gpu(), bytes)
     }
 
-    /// Takes the device for a step of several operators.
-    pub(crate) fn step(&self) -> MutexGuard<'_, ()> {
-        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the GPU for a step of several operators: other threads' operators come before it or behind it, also those
+    /// of other devices on the same GPU.
+    pub(crate) fn step(&self) -> Hold<'_> {
+        self.gpu().turns().hold()
     }
 
-    /// Records what `f` queues.
+    /// The same for as long as the device is there, and another for every other, also on the same GPU.
+    pub(crate) fn identity(&self) -> &Arc<()> {
+        &self.identity
+    }
+
+    /// Records what `f` queues. The caller holds the [`step`](Self::step).
     pub(crate) fn record(
         &self,
         f: &mut dyn FnMut() -> Result<(), TensorError>,
-    ) -> Result<GraphId, TensorError> {
-        self.gpu().begin_capture()?;
+    ) -> Result<RecordedStep, TensorError> {
+        let gpu = self.gpu();
+        gpu.begin_capture()?;
+        gpu.turns().begin_keeping();
         let recording = Recording(self);
         self.turn().state.recording = true;
         let queued = f();
         drop(recording);
-        let graph = self.gpu().end_capture();
-        match (queued, graph) {
-            (Ok(()), graph) => graph,
-            (Err(error), Ok(graph)) => {
-                self.gpu().drop_graph(graph);
-                Err(error)
-            }
-            (Err(error), Err(_)) => Err(error),
-        }
+        let kept = gpu.turns().take_kept();
+        let recorded = gpu.end_capture().map(|graph| RecordedStep {
+            gpu: Arc::clone(gpu),
+            graph,
+            _kept: kept,
+        });
+        queued.and(recorded)
     }
 
     /// Plays what was recorded in the present generation.
     #[allow(unsafe_code)]
-    pub(crate) fn replay(&self, graph: GraphId) -> Result<(), TensorError> {
-        // SAFETY: what was recorded reads and writes the buffers of `f`, which outlive its recorded steps
-        // (`Backend::step_recorded`), and lists and scratch memory of the generation that it was recorded in.
-        unsafe { self.gpu().replay(graph) }
+    pub(crate) fn replay(&self, step: &RecordedStep) -> Result<(), TensorError> {
+        // SAFETY: what was recorded stays within the memory that the step shares, as long as the indices in lists are
+        // within the bounds that were checked when it was recorded, which `Backend::step_recorded` asks for.
+        unsafe { self.gpu().replay(step.graph) }
     }
 
     /// Takes the device for one operator.
     pub(crate) fn turn(&self) -> DeviceTurn<'_> {
+        // First, as a thread in a step holds the GPU and then asks for the state.
+        let hold = self.step();
         DeviceTurn {
             device: self,
             // A panic in an operator leaves lists that the next step overwrites.
             state: self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            _hold: hold,
         }
     }
 }
@@ -166,6 +193,7 @@ impl Drop for Recording<'_> {
     fn drop(&mut self) {
         self.0.turn().state.recording = false;
         if std::thread::panicking() {
+            drop(self.0.gpu().turns().take_kept());
             let graph = self.0.gpu().end_capture();
             graph.into_iter().for_each(|it| self.0.gpu().drop_graph(it));
         }

@@ -26,17 +26,20 @@ mod name;
 mod open;
 mod ops;
 mod queue;
+mod turns;
 mod weight;
 
 use std::fmt;
 
-pub(crate) use device::Device;
 pub use device::StepLists;
+pub(crate) use device::{Device, RecordedStep};
 pub(crate) use memory::DeviceBytes;
 pub use name::DeviceName;
 pub use open::GpuOptions;
+pub(crate) use ops::attention::check_cells;
 pub(crate) use ops::linear::Epilogue;
 pub(crate) use queue::{Arg, Grid, Queue};
+pub(crate) use turns::{Hold, Turns};
 
 use crate::TensorError;
 
@@ -126,6 +129,9 @@ pub(crate) struct GraphId(pub(crate) u64);
 pub(crate) trait Gpu: Send + Sync + fmt::Debug {
     fn info(&self) -> &GpuInfo;
 
+    /// Who uses it now. Whoever queues something, allocates or waits holds it, as another thread may be recording.
+    fn turns(&self) -> &Turns;
+
     fn memory(&self) -> Result<GpuMemory, TensorError>;
 
     /// Zeroed memory, aligned to 256 bytes. Never called while a graph is recorded.
@@ -192,4 +198,7 @@ pub(crate) trait Gpu: Send + Sync + fmt::Debug {
 
     /// Waits for everything queued, and reports what went wrong in it.
     fn synchronize(&self) -> Result<(), TensorError>;
+
+    /// From now on every call fails as on a GPU that lost what it held, [`TensorError::DeviceLost`]: for tests.
+    fn lose(&self);
 }

@@ -86,6 +86,14 @@ impl Backend {
         }
     }
 
+    /// Makes its GPU fail every call from now on as if it had lost what this process keeps on it
+    /// ([`TensorError::DeviceLost`]): for tests of what must notice it. Does nothing on the processor.
+    pub fn lose_device(&self) {
+        if let Some(device) = self.device() {
+            device.gpu().lose();
+        }
+    }
+
     /// How much memory its GPU has; none if it computes on the processor.
     ///
     /// # Errors

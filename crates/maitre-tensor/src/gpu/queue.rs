@@ -98,7 +98,10 @@ impl Queue {
         let mut raw = Vec::with_capacity(args.len());
         for arg in args {
             raw.push(match *arg {
-                Arg::At(bytes, offset) => RawArg::Address(bytes.address().0 + offset as u64),
+                Arg::At(bytes, offset) => {
+                    self.gpu.turns().keep(bytes);
+                    RawArg::Address(bytes.address().0 + offset as u64)
+                }
                 Arg::Nothing => RawArg::Address(0),
                 Arg::U32(value) => RawArg::U32(narrow("an argument", value)?),
                 Arg::F32(value) => RawArg::F32(value),
@@ -136,6 +139,9 @@ impl Queue {
                 operation: "multiply",
                 message: format!("operands are smaller than [{m}, {n}, {k}]"),
             });
+        }
+        for bytes in [x, w, out] {
+            self.gpu.turns().keep(bytes);
         }
         let product = MatrixProduct {
             x: Address(x.address().0 + x_offset as u64),

@@ -21,6 +21,8 @@ impl Backend {
     pub fn measure_copy(&self, bytes: usize, budget: Duration) -> Result<f64, TensorError> {
         let fastest = match self.device() {
             Some(device) => {
+                // What others queue is not to be measured.
+                let _step = device.step();
                 let (source, mut target) = (device.zeroed(bytes)?, device.zeroed(bytes)?);
                 let gpu = device.gpu();
                 best_round(budget, || {

@@ -12,6 +12,7 @@
 
 mod attention;
 mod copies;
+mod devices;
 mod linear;
 mod rope;
 mod rows;

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use library::Heap;
 use work::{OwnedLaunch, Work};
 
-use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct};
+use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct, Turns};
 use crate::TensorError;
 
 /// The emulator as a device.
@@ -36,6 +36,7 @@ const MEMORY_BYTES: u64 = 2 << 30;
 /// The emulated device.
 pub(crate) struct Emulator {
     info: GpuInfo,
+    turns: Turns,
     state: Mutex<State>,
 }
 
@@ -47,6 +48,8 @@ struct State {
     seed: u64,
     /// Launches until one fails.
     fails_after: Option<u64>,
+    /// Whether every call fails.
+    is_lost: bool,
     recording: Option<Vec<Work>>,
     graphs: HashMap<GraphId, Arc<[Work]>>,
     graphs_made: u64,
@@ -74,12 +77,14 @@ impl Emulator {
                 driver_version: 0,
                 library_version: None,
             },
+            turns: Turns::default(),
             state: Mutex::new(State {
                 heap: Heap::new()?,
                 live: HashMap::new(),
                 used_bytes: 0,
                 seed: 0,
                 fails_after: None,
+                is_lost: false,
                 recording: None,
                 graphs: HashMap::new(),
                 graphs_made: 0,
@@ -113,6 +118,7 @@ impl State {
     /// # Safety
     /// As [`Gpu`] says.
     unsafe fn submit(&mut self, work: Work) -> Result<(), TensorError> {
+        self.not_lost(work.operation())?;
         self.count_down(&work)?;
         if let Some(recording) = &mut self.recording {
             recording.push(work);
@@ -137,7 +143,19 @@ impl State {
         Err(work.failed("this launch was chosen to fail".into()))
     }
 
+    fn not_lost(&self, operation: &'static str) -> Result<(), TensorError> {
+        if !self.is_lost {
+            return Ok(());
+        }
+        Err(TensorError::DeviceLost {
+            operation,
+            message: "the emulator was told to".into(),
+        })
+    }
+
+    /// That the call can be answered at all, and is none that can't be recorded.
     fn not_recording(&self, operation: &'static str) -> Result<(), TensorError> {
+        self.not_lost(operation)?;
         if self.recording.is_none() {
             return Ok(());
         }
@@ -168,10 +186,16 @@ impl Gpu for Emulator {
         &self.info
     }
 
+    fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
     fn memory(&self) -> Result<GpuMemory, TensorError> {
+        let state = self.state();
+        state.not_lost("memory")?;
         let total_bytes = self.info.memory_bytes;
         Ok(GpuMemory {
-            free_bytes: total_bytes.saturating_sub(self.state().used_bytes),
+            free_bytes: total_bytes.saturating_sub(state.used_bytes),
             total_bytes,
         })
     }
@@ -286,6 +310,10 @@ impl Gpu for Emulator {
 
     fn synchronize(&self) -> Result<(), TensorError> {
         self.state().not_recording("synchronize")
+    }
+
+    fn lose(&self) {
+        self.state().is_lost = true;
     }
 }
 

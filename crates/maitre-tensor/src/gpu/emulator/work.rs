@@ -55,12 +55,16 @@ impl Work {
 
     pub(super) fn failed(&self, message: String) -> TensorError {
         TensorError::Device {
-            operation: match self {
-                Self::Launch(launch) => launch.kernel,
-                Self::Multiply(_) => "multiply",
-                Self::Copy { .. } => "copy",
-            },
+            operation: self.operation(),
             message,
+        }
+    }
+
+    pub(super) fn operation(&self) -> &'static str {
+        match self {
+            Self::Launch(launch) => launch.kernel,
+            Self::Multiply(_) => "multiply",
+            Self::Copy { .. } => "copy",
         }
     }
 }

@@ -74,7 +74,7 @@ impl Description {
 
     pub(super) fn new() -> Result<Self, TensorError> {
         let sums = cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let raw = lt::create_matmul_desc(sums, cudaDataType_t::CUDA_R_32F).during("open")?;
+        let raw = lt::create_matmul_desc(sums, cudaDataType_t::CUDA_R_32F).during("multiply")?;
         let description = Self(raw);
         // SAFETY: the description is alive; the attribute is a 32-bit number.
         unsafe {
@@ -85,7 +85,7 @@ impl Description {
                 size_of::<i32>(),
             )
         }
-        .during("open")?;
+        .during("multiply")?;
         Ok(description)
     }
 }
@@ -107,7 +107,7 @@ impl Preference {
 
     pub(super) fn new() -> Result<Self, TensorError> {
         use PreferenceAttribute as Attribute;
-        let preference = Self(lt::create_matmul_pref().during("open")?);
+        let preference = Self(lt::create_matmul_pref().during("multiply")?);
         let bytes = WORKSPACE_BYTES as u64;
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes)?;
         for operand in [
@@ -131,7 +131,7 @@ impl Preference {
                 size_of::<T>(),
             )
         }
-        .during("open")
+        .during("multiply")
     }
 }
 
@@ -142,7 +142,7 @@ impl Drop for Preference {
     }
 }
 
-/// Memory for algorithms that need some; taken at start, as none can be while a graph is recorded.
+/// Memory for algorithms that need some; taken with the library, as none can be while a graph is recorded.
 pub(super) struct Workspace(CUdeviceptr);
 
 impl Workspace {
@@ -151,9 +151,9 @@ impl Workspace {
     }
 
     pub(super) fn new() -> Result<Self, TensorError> {
-        // SAFETY: a context is current: the device is being opened.
+        // SAFETY: a context is current: a product was asked for.
         unsafe { driver::malloc_sync(WORKSPACE_BYTES) }
-            .during("open")
+            .during("multiply")
             .map(Self)
     }
 }
@@ -192,10 +192,10 @@ impl Library {
         };
         if !is_there {
             return Err(failed(
-                "open",
+                "multiply",
                 "cuBLAS is missing: libcublasLt.so.13 (or .12) cannot be loaded. Install it (it is part of \
-                 the CUDA toolkit and of its runtime images), name its folder in LD_LIBRARY_PATH, or use \
-                 --device cpu"
+                 the CUDA toolkit and of its runtime images), name its folder in LD_LIBRARY_PATH, or stay \
+                 in deterministic mode, which does without"
                     .into(),
             ));
         }
@@ -203,13 +203,13 @@ impl Library {
         let version = unsafe { sys::cublasLtGetVersion() };
         if version < OLDEST_LIBRARY {
             return Err(failed(
-                "open",
+                "multiply",
                 format!(
                     "cuBLASLt has version {version}, but {OLDEST_LIBRARY} is the oldest that will do"
                 ),
             ));
         }
-        let handle = lt::create_handle().during("open")?;
+        let handle = lt::create_handle().during("multiply")?;
         Ok(Self { handle, version })
     }
 }

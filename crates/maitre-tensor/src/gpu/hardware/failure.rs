@@ -16,7 +16,7 @@ pub(super) trait During<T> {
 
 impl<T> During<T> for Result<T, DriverError> {
     fn during(self, operation: &'static str) -> Result<T, TensorError> {
-        self.map_err(|error| failed(operation, describe(error)))
+        self.map_err(|error| failed_by(operation, error, ""))
     }
 }
 
@@ -42,18 +42,24 @@ pub(super) fn failed(operation: &'static str, message: String) -> TensorError {
     TensorError::Device { operation, message }
 }
 
-/// The driver's sentence and name for an error, and what to do if it cannot be recovered from.
+/// The driver's sentence and name for an error.
 pub(super) fn describe(error: DriverError) -> String {
     // What stands in for a driver where there is none has no sentences.
     let text = error.error_string().unwrap_or(c"it says no more");
-    let mut message = format!("{} ({:?})", text.to_string_lossy(), error.0);
-    if is_lost(error.0) {
-        message.push_str(
-            ". Something queued earlier went wrong, and the GPU has lost all that this process keeps on \
-             it: restart the process. NVIDIA's compute-sanitizer names the kernel",
-        );
+    format!("{} ({:?})", text.to_string_lossy(), error.0)
+}
+
+/// What the driver answered to an operation, and `what` was asked for exactly.
+pub(super) fn failed_by(operation: &'static str, error: DriverError, what: &str) -> TensorError {
+    let message = describe(error) + what;
+    if !is_lost(error.0) {
+        return failed(operation, message);
     }
-    message
+    let advice = "something queued earlier went wrong; NVIDIA's compute-sanitizer names the kernel";
+    TensorError::DeviceLost {
+        operation,
+        message: format!("{message}; {advice}"),
+    }
 }
 
 /// Errors after which the driver answers every call with the same error, until the process ends (CUDA

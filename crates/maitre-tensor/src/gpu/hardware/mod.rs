@@ -24,23 +24,27 @@ mod staging;
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{DriverError, result};
 
 use self::context::{Context, Stream};
-use self::failure::{During, describe, failed};
+use self::failure::{During, failed_by};
 use self::graph::Graphs;
 use self::kernels::Kernels;
 use self::product::Products;
 use self::staging::Staging;
-use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct};
+use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct, Turns};
 use crate::TensorError;
 
 /// A GPU that is ready to run.
 pub(crate) struct Hardware {
     info: GpuInfo,
+    turns: Turns,
+    /// Whether every call is to fail.
+    is_lost: AtomicBool,
     // Dropped from here on down, the context last.
     state: Mutex<State>,
     stream: Stream,
@@ -51,7 +55,8 @@ pub(crate) struct Hardware {
 struct State {
     graphs: Graphs,
     staging: Staging,
-    products: Products,
+    /// Opened by the first product: where none is asked for, the library need not be installed.
+    products: Option<Products>,
     kernels: Kernels,
 }
 
@@ -74,12 +79,14 @@ impl Hardware {
         let state = State {
             graphs: Graphs::default(),
             kernels: Kernels::load(&info)?,
-            products: Products::open()?,
+            products: None,
             staging: Staging::new()?,
         };
         info.library_version = Some(state.products.version());
         Ok(Self {
             info,
+            turns: Turns::default(),
+            is_lost: AtomicBool::new(false),
             state: Mutex::new(state),
             stream,
             context,
@@ -90,27 +97,29 @@ impl Hardware {
     /// the driver's own state is the driver's.
     fn enter(&self) -> Result<MutexGuard<'_, State>, TensorError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_lost.load(Ordering::Relaxed) {
+            return Err(TensorError::DeviceLost {
+                operation: "any call",
+                message: "it was told to".into(),
+            });
+        }
         self.context.bind()?;
         Ok(state)
     }
 
-    /// Says how much was asked for and how much there is, if that is what is wrong.
-    fn explain(&self, bytes: usize, error: DriverError) -> TensorError {
+    /// Says how much was asked for and how much there is, if that is what is wrong. The context is current.
+    fn explain(bytes: usize, error: DriverError) -> TensorError {
         if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            return failed("allocate", describe(error));
+            return failed_by("allocate", error, "");
         }
-        let there = match self.memory() {
-            Ok(memory) => format!("{} of {} are free", memory.free_bytes, memory.total_bytes),
-            Err(_) => "how many are free is not known".into(),
-        };
-        failed(
-            "allocate",
-            format!(
-                "out of memory: {bytes} bytes were asked for, {there}; use smaller weights (--dtype), a \
-                 smaller KV cache (--kv-cache-bytes), or end what else runs on {}",
-                self.info.name
-            ),
-        )
+        match result::mem_get_info() {
+            Ok((free, total)) => TensorError::DeviceMemory {
+                bytes,
+                free_bytes: free as u64,
+                total_bytes: total as u64,
+            },
+            Err(_) => failed_by("allocate", error, ""),
+        }
     }
 
     /// Waits, then frees: the memory may be in use by what is queued.
@@ -130,8 +139,12 @@ impl Gpu for Hardware {
         &self.info
     }
 
+    fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
     fn memory(&self) -> Result<GpuMemory, TensorError> {
-        self.context.bind()?;
+        let _state = self.enter()?;
         let (free, total) = result::mem_get_info().during("memory")?;
         Ok(GpuMemory {
             free_bytes: free as u64,
@@ -144,7 +157,7 @@ impl Gpu for Hardware {
         state.graphs.refuse("allocate")?;
         // SAFETY: a context is current. The driver aligns to 256 bytes at least.
         let address =
-            unsafe { result::malloc_sync(bytes) }.map_err(|error| self.explain(bytes, error))?;
+            unsafe { result::malloc_sync(bytes) }.map_err(|error| Self::explain(bytes, error))?;
         // SAFETY: just allocated, with so many bytes.
         let zeroed = unsafe { result::memset_d8_async(address, 0, bytes, self.stream.raw()) }
             .during("allocate");
@@ -196,8 +209,19 @@ impl Gpu for Hardware {
 
     unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), TensorError> {
         let mut state = self.enter()?;
+        let State {
+            products, graphs, ..
+        } = &mut *state;
+        let products = match products {
+            Some(products) => products,
+            none => {
+                // It takes memory. The first step of a shape, which is not recorded, has opened it.
+                graphs.refuse("opening cuBLASLt")?;
+                none.insert(Products::open()?)
+            }
+        };
         // SAFETY: the caller's promise.
-        unsafe { state.products.multiply(&self.stream, product) }
+        unsafe { products.multiply(&self.stream, product) }
     }
 
     fn begin_capture(&self) -> Result<(), TensorError> {
@@ -230,6 +254,10 @@ impl Gpu for Hardware {
         let state = self.enter()?;
         state.graphs.refuse("synchronize")?;
         self.stream.wait("synchronize")
+    }
+
+    fn lose(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::Hardware;
+use super::kernels::FILES;
 use crate::gpu::{Arg, DeviceBytes, Gpu, Grid, Queue, RawArg};
 use crate::{DType, TensorError};
 
@@ -180,9 +181,11 @@ fn what_is_wrong_is_refused_and_the_gpu_stays_usable() {
         queue.launch("rms_norm_f32", Grid::of(1, 32), &[Arg::U32(1)]),
         "parameters",
     );
-    refused(
-        DeviceBytes::zeroed(&gpu, 1 << 50).map(|_| ()),
-        "out of memory",
+    let too_large = DeviceBytes::zeroed(&gpu, 1 << 50);
+    assert!(
+        matches!(too_large, Err(TensorError::DeviceMemory { bytes, free_bytes, total_bytes })
+            if bytes == 1 << 50 && 0 < free_bytes && free_bytes <= total_bytes),
+        "{too_large:?}"
     );
     refused(gpu.end_capture().map(|_| ()), "nothing is being recorded");
 
@@ -233,4 +236,39 @@ fn an_argument_is_read_where_it_lies() {
         assert_eq!(*signed.cast::<i32>(), -7);
         assert_eq!(*number.cast::<f32>(), 0.5);
     }
+}
+
+#[test]
+fn every_kernel_is_known_to_be_in_one_file() {
+    let mut names: Vec<_> = FILES.iter().flat_map(|(_, _, kernels)| *kernels).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "{names:?}");
+    // One that stands by itself, and one of each macro.
+    for kernel in [
+        "linear_f32",
+        "linear_int4_128x128",
+        "linear_bf16_few1",
+        "attention_int8_256_wide",
+        "rope_store_bf16",
+    ] {
+        assert!(names.contains(&&kernel), "{kernel} is not in {names:?}");
+    }
+}
+
+#[test]
+fn the_library_is_not_opened_while_a_step_is_recorded() {
+    let Some(gpu) = gpu() else { return };
+    let queue = Queue::new(Arc::clone(&gpu));
+    let [x, w, out] = [32, 32, 16].map(|len| DeviceBytes::zeroed(&gpu, len * 4).unwrap());
+    let multiply = || queue.multiply((&x, 0), &w, (&out, 0), [4, 4, 16]);
+    gpu.begin_capture().unwrap();
+    let message = multiply().unwrap_err().to_string();
+    assert!(message.contains("cuBLASLt"), "{message}");
+    gpu.drop_graph(gpu.end_capture().unwrap());
+    multiply().unwrap();
+    gpu.begin_capture().unwrap();
+    multiply().unwrap();
+    gpu.drop_graph(gpu.end_capture().unwrap());
 }

@@ -14,7 +14,7 @@ mod kernel;
 
 use kernel::Kernel;
 
-use super::{Device, Operands, at};
+use super::{Device, at};
 use crate::backend::attention::{check_cache, check_heads, check_spans};
 use crate::backend::check::Check;
 use crate::gpu::device::DeviceTurn;
@@ -42,17 +42,15 @@ impl Device {
     /// [`Backend::paged_attention`](crate::Backend::paged_attention).
     pub(crate) fn paged_attention(&self, args: Attention<'_>) -> Result<(), TensorError> {
         const NAME: &str = "paged_attention";
-        let (check, operands) = (Check(NAME), Operands(NAME));
+        let (check, operands) = (Check(NAME), self.operands(NAME));
         check_heads(check, args.heads, args.kv_heads, args.head_dim)?;
         check.rule(args.window != Some(0), "window", "above 0", 0)?;
         let rows = check_spans(check, &args)?;
         check_cache(check, &args)?;
-        let cells = args.cache.size_in_bytes() / 16;
-        let expected = "a cache of less than 64 GiB per layer";
-        check.rule(u32::try_from(cells).is_ok(), "cache", expected, cells * 16)?;
+        check_cells(check, args.cache.size_in_bytes())?;
         let width = args.heads * args.head_dim;
         let q = operands.matrix("q", args.q, rows, width)?;
-        let cache = args.cache.memory().device(NAME, "cache")?;
+        let cache = operands.bytes("cache", args.cache.memory())?;
         let out = operands.matrix_mut("out", args.out, rows, width)?;
         let kernels = Kernel::of(args.cache.format(), args.head_dim, self.info())?;
 
@@ -90,6 +88,13 @@ impl Device {
         let mut launches = launches.iter();
         launches.try_for_each(|launch| launch.queue(&turn, &shared, out))
     }
+}
+
+/// That kernels can count the bytes of a layer's keys and values, which they do in pieces of 16 and 32 bits.
+pub(crate) fn check_cells(check: Check, bytes: usize) -> Result<(), TensorError> {
+    let expected = "less than 64 GiB per layer: use a smaller KV cache (--kv-cache-bytes), or keys and values of fewer \
+                    bits (--kv-dtype)";
+    check.rule(u32::try_from(bytes / 16).is_ok(), "cache", expected, bytes)
 }
 
 impl Device {

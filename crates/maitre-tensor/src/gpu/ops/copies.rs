@@ -27,7 +27,9 @@ impl Device {
         copies: &[BlockCopy],
     ) -> Result<(), TensorError> {
         let layout = Layout::of(cache, block_size);
-        let memory = cache.memory_mut().device_mut("copy_blocks", "cache")?;
+        let memory = self
+            .operands("copy_blocks")
+            .bytes_mut("cache", cache.memory_mut())?;
         let apart = |copy: &BlockCopy| copy.from != copy.to;
         let copies: Vec<BlockCopy> = copies.iter().copied().filter(apart).collect();
         self.copy_runs(layout, memory, memory, &independent_runs(&copies, true))
@@ -43,6 +45,13 @@ impl Device {
         copies: &[BlockCopy],
     ) -> Result<(), TensorError> {
         let layout = Layout::of(target, block_size);
+        let operands = self.operands("copy_blocks_from");
+        if !source.memory().is_on_host() {
+            operands.bytes("source", source.memory())?;
+        }
+        if !target.memory().is_on_host() {
+            operands.bytes("target", target.memory())?;
+        }
         match (source.memory(), target.memory_mut()) {
             (Memory::Device(source), Memory::Device(target)) => {
                 self.copy_runs(layout, source, target, &independent_runs(copies, false))

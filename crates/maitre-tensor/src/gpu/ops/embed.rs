@@ -1,6 +1,6 @@
 //! The embedding: rows of a matrix as the products read it, so that one copy of it serves both.
 
-use super::{Device, Operands, at};
+use super::{Device, at};
 use crate::backend::check::Check;
 use crate::gpu::weight::RowLayout;
 use crate::gpu::{Arg, Grid};
@@ -17,11 +17,11 @@ impl Device {
         tokens: &[u32],
         out: &mut Buffer,
     ) -> Result<(), TensorError> {
-        let operands = Operands("embed");
+        let operands = self.operands("embed");
         let dim = table.cols();
         let out = operands.matrix_mut("out", out, tokens.len(), dim)?;
         Check("embed").indices("tokens", tokens, table.rows())?;
-        let bytes = table.memory().device("embed", "table")?;
+        let bytes = operands.bytes("table", table.memory())?;
         let place = RowLayout::of("embed", table.layout())?;
         let mut turn = self.turn();
         let list = turn.list(tokens)?;

@@ -72,7 +72,7 @@ impl Device {
         rows: Range<usize>,
         epilogue: Epilogue<'_>,
     ) -> Result<(), TensorError> {
-        let operands = Operands(epilogue.operator());
+        let operands = self.operands(epilogue.operator());
         let product = Product::checked(operands, x, w, bias, rows, &epilogue)?;
         let out = operands.matrix_mut("out", out, product.m, product.n)?;
         let peaks = match epilogue {
@@ -117,7 +117,7 @@ struct Product<'a> {
 
 impl<'a> Product<'a> {
     fn checked(
-        operands: Operands,
+        operands: Operands<'_>,
         x: &'a LinearInput,
         w: &'a PackedWeight,
         bias: Option<&'a Buffer>,
@@ -125,7 +125,7 @@ impl<'a> Product<'a> {
         epilogue: &Epilogue<'_>,
     ) -> Result<Self, TensorError> {
         let gated = matches!(epilogue, Epilogue::SiluMul);
-        let check = Check(operands.0);
+        let check = Check(operands.operator);
         if gated {
             check.rule(w.is_gated(), "w", "packed as gated", "not")?;
         } else {
@@ -133,16 +133,16 @@ impl<'a> Product<'a> {
         }
         let m = rows.len();
         let needed = rows.start.saturating_add(m);
-        let w_bytes = w.memory().device(operands.0, "w")?;
+        let w_bytes = operands.bytes("w", w.memory())?;
         check_input(check, x, w, needed)?;
         let bias = bias.map(|bias| operands.vector("bias", bias, w.rows()));
         let x_bytes = x.shape().words * size_of::<u32>();
         let first = if m == 0 { 0 } else { rows.start };
         Ok(Self {
-            x: (x.memory().device(operands.0, "x")?, first * x_bytes),
+            x: (operands.bytes("x", x.memory())?, first * x_bytes),
             x_bytes,
             w: w_bytes,
-            place: RowLayout::of(operands.0, w.layout())?,
+            place: RowLayout::of(operands.operator, w.layout())?,
             format: w.format(),
             bias: bias.transpose()?,
             m,

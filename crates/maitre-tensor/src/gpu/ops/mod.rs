@@ -1,7 +1,7 @@
 //! The operators of [`Backend`](crate::Backend) on a GPU, one file per family: check arguments as the processor's
 //! do, choose a grid, queue kernels of `cuda/`.
 
-mod attention;
+pub(crate) mod attention;
 mod copies;
 mod embed;
 pub(crate) mod linear;
@@ -10,14 +10,47 @@ mod rows;
 mod sampling;
 mod tile;
 
-use super::{Arg, Device, DeviceBytes};
+use std::sync::Arc;
+
+use super::{Arg, Device, DeviceBytes, Gpu};
+use crate::memory::Memory;
 use crate::{Buffer, DType, LinearInput, TensorError};
 
-/// The operator whose arguments are taken.
+/// The operator whose arguments are taken, and where it runs.
 #[derive(Clone, Copy)]
-pub(super) struct Operands(pub(super) &'static str);
+pub(super) struct Operands<'d> {
+    pub(super) operator: &'static str,
+    gpu: &'d Arc<dyn Gpu>,
+}
 
-impl Operands {
+impl Device {
+    fn operands(&self, operator: &'static str) -> Operands<'_> {
+        Operands {
+            operator,
+            gpu: self.gpu(),
+        }
+    }
+}
+
+impl Operands<'_> {
+    /// Memory on this GPU.
+    pub(super) fn bytes<'b>(
+        self,
+        argument: &'static str,
+        memory: &'b Memory,
+    ) -> Result<&'b DeviceBytes, TensorError> {
+        memory.device(self.operator, argument, self.gpu)
+    }
+
+    /// The same, to be written.
+    pub(super) fn bytes_mut<'b>(
+        self,
+        argument: &'static str,
+        memory: &'b mut Memory,
+    ) -> Result<&'b mut DeviceBytes, TensorError> {
+        memory.device_mut(self.operator, argument, self.gpu)
+    }
+
     /// The first `rows * cols` numbers of an f32 buffer on the GPU.
     pub(super) fn matrix<'b>(
         self,
@@ -27,7 +60,7 @@ impl Operands {
         cols: usize,
     ) -> Result<&'b DeviceBytes, TensorError> {
         self.room(argument, buffer, rows, cols)?;
-        buffer.memory().device(self.0, argument)
+        self.bytes(argument, buffer.memory())
     }
 
     /// The same, to be written.
@@ -39,7 +72,7 @@ impl Operands {
         cols: usize,
     ) -> Result<&'b mut DeviceBytes, TensorError> {
         self.room(argument, buffer, rows, cols)?;
-        buffer.memory_mut().device_mut(self.0, argument)
+        self.bytes_mut(argument, buffer.memory_mut())
     }
 
     /// All numbers of an f32 buffer on the GPU, which must be exactly `len`.
@@ -51,7 +84,7 @@ impl Operands {
     ) -> Result<&'b DeviceBytes, TensorError> {
         let fits = buffer.dtype() == DType::F32 && buffer.len() == len;
         self.rule(fits, argument, format!("{len} f32 elements"), buffer)?;
-        buffer.memory().device(self.0, argument)
+        self.bytes(argument, buffer.memory())
     }
 
     /// Activations on the GPU, at least `rows` rows of `cols` features.
@@ -63,7 +96,7 @@ impl Operands {
         rows: usize,
     ) -> Result<&'b mut DeviceBytes, TensorError> {
         self.input_room(argument, input, cols, rows)?;
-        input.memory_mut().device_mut(self.0, argument)
+        self.bytes_mut(argument, input.memory_mut())
     }
 
     /// That activations are at least `rows` rows of `cols` features.
@@ -79,7 +112,7 @@ impl Operands {
         }
         let form = input.format();
         Err(TensorError::Argument {
-            operator: self.0,
+            operator: self.operator,
             argument,
             expected: format!("at least [{rows}, {cols}] {form} activations"),
             actual: format!("[{}, {}] {form} activations", input.rows(), input.cols()),
@@ -111,7 +144,7 @@ impl Operands {
             return Ok(());
         }
         Err(TensorError::Argument {
-            operator: self.0,
+            operator: self.operator,
             argument,
             expected,
             actual: format!("{} {} elements", buffer.len(), buffer.dtype()),

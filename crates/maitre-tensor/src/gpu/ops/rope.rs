@@ -1,6 +1,6 @@
 //! Rotation of queries and keys, and the write into the paged cache.
 
-use super::{Device, Operands, at};
+use super::{Device, at};
 use crate::backend::check::Check;
 use crate::backend::rope::{check_heads, check_slots};
 use crate::gpu::{Arg, Grid};
@@ -13,7 +13,7 @@ impl Device {
     /// [`Backend::rope_and_store`](crate::Backend::rope_and_store).
     pub(crate) fn rope_and_store(&self, args: RopeStore<'_>) -> Result<(), TensorError> {
         const OPERATOR: &str = "rope_and_store";
-        let (operands, check) = (Operands(OPERATOR), Check(OPERATOR));
+        let (operands, check) = (self.operands(OPERATOR), Check(OPERATOR));
         let max_positions = check_heads(check, &args)?;
         let (rows, dim) = (args.positions.len(), args.head_dim);
         let all_heads = args.heads + 2 * args.kv_heads;
@@ -33,7 +33,7 @@ impl Device {
             KvFormat::Bf16 => "rope_store_bf16",
             KvFormat::Int8 => "rope_store_int8",
         };
-        let cache = args.cache.memory_mut().device_mut(OPERATOR, "cache")?;
+        let cache = operands.bytes_mut("cache", args.cache.memory_mut())?;
 
         let mut turn = self.turn();
         let [positions, slots] = [turn.list(args.positions)?, turn.list(args.slots)?];

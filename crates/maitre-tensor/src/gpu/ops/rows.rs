@@ -19,7 +19,13 @@ impl Device {
         out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
-        self.norm(Operands("rms_norm"), (x, None), (weight, eps), out, rows)
+        self.norm(
+            self.operands("rms_norm"),
+            (x, None),
+            (weight, eps),
+            out,
+            rows,
+        )
     }
 
     /// [`Backend::add_rms_norm`](crate::Backend::add_rms_norm).
@@ -32,20 +38,20 @@ impl Device {
         out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
-        let operands = Operands("add_rms_norm");
+        let operands = self.operands("add_rms_norm");
         self.norm(operands, (residual, Some(delta)), (weight, eps), out, rows)
     }
 
     fn norm(
         &self,
-        operands: Operands,
+        operands: Operands<'_>,
         (x, delta): (&Buffer, Option<&Buffer>),
         (weight, eps): (&Buffer, f32),
         out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
         let dim = weight.len();
-        Check(operands.0).rule(dim > 0, "weight", "at least 1 element", "empty")?;
+        Check(operands.operator).rule(dim > 0, "weight", "at least 1 element", "empty")?;
         let weight = operands.vector("weight", weight, dim)?;
         let x = operands.matrix("x", x, rows, dim)?;
         let delta = delta.map(|delta| operands.matrix("delta", delta, rows, dim));
@@ -80,7 +86,7 @@ impl Device {
         rows: &[u32],
         out: &mut Buffer,
     ) -> Result<(), TensorError> {
-        let (operands, check) = (Operands("gather_rows"), Check("gather_rows"));
+        let (operands, check) = (self.operands("gather_rows"), Check("gather_rows"));
         check.rule(dim > 0, "dim", "above 0", dim)?;
         let out = operands.matrix_mut("out", out, rows.len(), dim)?;
         let x_rows = x.len() / dim;
@@ -100,7 +106,7 @@ impl Device {
         out: &mut LinearInput,
         rows: usize,
     ) -> Result<(), TensorError> {
-        let operands = Operands("encode");
+        let operands = self.operands("encode");
         let cols = out.cols();
         Check("encode").rule(cols > 0, "out", "at least 1 column wide", "empty")?;
         let x = operands.matrix("x", x, rows, cols)?;

@@ -1,6 +1,6 @@
 //! The choice of tokens where their logits are.
 
-use super::{Device, Operands, at};
+use super::{Device, at};
 use crate::gpu::{Arg, Grid};
 use crate::sampling::GREEDY_BELOW;
 use crate::{LargestAttention, SampleRow, SampleRows, SampledRow, TensorError};
@@ -28,7 +28,9 @@ impl Device {
     /// [`Backend::sample_rows`](crate::Backend::sample_rows) of checked requests.
     pub(crate) fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError> {
         let count = args.rows.len();
-        let logits = Operands("sample_rows").matrix("logits", args.logits, count, args.vocab)?;
+        let logits =
+            self.operands("sample_rows")
+                .matrix("logits", args.logits, count, args.vocab)?;
         let requests: Vec<u32> = args.rows.iter().flat_map(request_words).collect();
         let mut answers = vec![0; answer_bytes(count)];
 
