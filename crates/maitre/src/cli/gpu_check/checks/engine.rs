@@ -177,7 +177,7 @@ fn by_default(place: &mut Place) -> Result<Outcome> {
     let ready_s = began.elapsed().as_secs_f64();
     let request = request(vec![1, 2, 3], place.sizes.greedy_tokens)?;
     let tokens = place.handle.block_on(answer(&engine, request))?;
-    let (memory, limits) = (engine.info().memory.clone(), engine.info().limits.clone());
+    let (memory, limits) = (engine.info().memory, engine.info().limits);
     let kv_tokens = limits.kv_tokens();
     let free = place.free_bytes()?;
     let all_fit = kv_tokens >= limits.max_seqs * limits.max_model_len;
