@@ -7,10 +7,11 @@ use std::thread;
 use maitre_model::{LoadFormat, Model, ModelSource, Runner, RunnerConfig};
 use maitre_scheduler::KvConfig;
 use maitre_speculative::{Speculate, Speculator};
-use maitre_tensor::{Backend, DeviceName, TensorError};
+use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
 use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, Left};
+use crate::builder::StepSize;
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
 use crate::room::Room;
@@ -56,7 +57,7 @@ impl EngineBuilder {
         let room = Room::of(&backend, self.kv_cache_bytes.is_some())?;
         let kv_per_token =
             model.kv_bytes_per_token() + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
-        let activations = self.activations(&model, draft.as_ref());
+        let activations = self.activations(&backend, &model, draft.as_ref());
         let left = room.for_kv(activations, self.host_kv_bytes);
         let limits = self.limits(&model, kv_per_token, left)?;
         let target_kv = model.kv_bytes_per_token();
@@ -259,10 +260,26 @@ impl EngineBuilder {
         blocks.bookkeeping_bytes() + texts
     }
 
-    /// Bytes of activations on a GPU, the draft model's included.
-    fn activations(&self, model: &Model, draft: Option<&LoadedDraft>) -> u64 {
-        let tokens = self.step_size(true).tokens;
-        let of = |model: &Model| model.workspace_bytes(tokens, tokens) as u64;
+    /// Bytes on a GPU beside weights and KV pool: activations, index lists, what operators work in; the draft
+    /// model's included.
+    fn activations(&self, backend: &Backend, model: &Model, draft: Option<&LoadedDraft>) -> u64 {
+        let StepSize { seqs, tokens } = self.step_size(true);
+        let of = |model: &Model| {
+            let config = model.config();
+            let context_len = config.max_position_embeddings;
+            let scratch = backend.gpu_scratch_bytes(&LargestAttention {
+                format: model.kv_dtype(),
+                heads: config.num_heads,
+                kv_heads: config.num_kv_heads,
+                head_dim: config.head_dim,
+                rows: tokens,
+                context_len,
+            });
+            let blocks = seqs * context_len.div_ceil(self.block_size);
+            // Lists have a power of two of bytes.
+            let lists = 2 * size_of::<u32>() * (4 * (tokens + seqs) + blocks);
+            (model.workspace_bytes(tokens, tokens) + scratch + lists) as u64
+        };
         of(model) + draft.map_or(0, |draft| of(&draft.model))
     }
 

@@ -119,7 +119,7 @@ impl Parts {
             publish(&publications, &commands)
         })?;
         spawn("maitre-step-loop", move || {
-            if let Ended::Broken(why) = step_loop.run() {
+            if let Ended::Broken(why) | Ended::Fatal(why) = step_loop.run() {
                 tracing::error!(%why, "the step loop ended itself");
             }
         })?;

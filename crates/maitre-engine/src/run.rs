@@ -2,14 +2,15 @@
 //!
 //! A step that fails or panics has committed nothing, so it is run again in halves until the
 //! culprit stands alone and fails alone; by batch invariance the others get the tokens they would
-//! have got. Logits exist for one tile of rows at a time.
+//! have got. Logits exist for one tile of rows at a time. Where no step can succeed any more (the GPU has
+//! lost what it held), nothing is run again and everything has failed.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use maitre_model::{Batch, BlockMove, BlockMoves, Draw, KvGroup};
+use maitre_model::{Batch, BlockMove, BlockMoves, Draw, KvGroup, ModelError};
 use maitre_sampling::{BLOCK, Logits, Sampled, Sampler, TokenCounts, TokenLogprobs};
 use maitre_scheduler::{PlannedSpan, RequestId, StepPlan, TableDelta};
 use maitre_speculative::{Drafted, Rules, Speculator};
@@ -113,6 +114,35 @@ pub(crate) struct StepResult {
     pub(crate) moving: Duration,
     /// Blocks that others may share have unknown contents.
     pub(crate) cache_is_lost: bool,
+    /// Why no further step can succeed, if so.
+    pub(crate) fatal: Option<String>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    /// Whether every further attempt will fail, whatever it is at.
+    is_fatal: bool,
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self {
+            is_fatal: error.is_fatal(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl Failure {
+    /// A panic, which says nothing about other attempts.
+    fn panicked(panic: &(dyn Any + Send)) -> Self {
+        Self {
+            message: panic_message(panic),
+            is_fatal: false,
+        }
+    }
 }
 
 /// One span of a step with what was drafted for it.
@@ -137,6 +167,8 @@ pub(crate) struct Kitchen {
     block_size: usize,
     /// Logits from here on belong to ids that no text has: padding rows of the embedding.
     choosable: usize,
+    /// Why no further step can succeed, once that is known.
+    fatal: Option<String>,
 }
 
 /// Where one output row belongs: which span, which of its tokens.
@@ -160,6 +192,7 @@ impl Kitchen {
             speculator,
             block_size,
             choosable,
+            fatal: None,
         }
     }
 
@@ -178,14 +211,17 @@ impl Kitchen {
         let began = Instant::now();
         let moved = self.move_blocks(&plan.moves);
         let moving = began.elapsed();
-        if let Err(message) = moved {
+        if let Err(failure) = moved {
+            let message = failure.message.clone();
             tracing::error!(%message, "the step's block copies failed");
+            self.note(failure);
             let fail = |span: &PlannedSpan| SpanResult::failed(span.request, message.clone());
             return StepResult {
                 spans: plan.spans.iter().map(fail).collect(),
                 rows: 0,
                 moving,
                 cache_is_lost: true,
+                fatal: self.fatal.clone(),
             };
         }
         let drafts = self.draft(plan, sequences);
@@ -203,10 +239,18 @@ impl Kitchen {
             spans,
             moving,
             cache_is_lost: false,
+            fatal: self.fatal.clone(),
         }
     }
 
-    fn move_blocks(&mut self, moves: &maitre_scheduler::BlockMoves) -> Result<(), String> {
+    /// Remembers a failure after which there is nothing to be tried.
+    fn note(&mut self, failure: Failure) {
+        if failure.is_fatal {
+            self.fatal.get_or_insert(failure.message);
+        }
+    }
+
+    fn move_blocks(&mut self, moves: &maitre_scheduler::BlockMoves) -> Result<(), Failure> {
         if moves.is_empty() {
             return Ok(());
         }
@@ -227,10 +271,9 @@ impl Kitchen {
         };
         // Unwind safety: what half a copy left behind is not used, as the error says.
         let moved = catch_unwind(AssertUnwindSafe(|| {
-            let moved = self.executor.move_blocks(&moves);
-            moved.map_err(|error| error.to_string())
+            self.executor.move_blocks(&moves).map_err(Failure::from)
         }))
-        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
+        .unwrap_or_else(|panic| Err(Failure::panicked(panic.as_ref())));
         self.speculator.moved(&moves);
         moved
     }
@@ -244,23 +287,41 @@ impl Kitchen {
         if work.is_empty() {
             return Vec::new();
         }
-        match self.attempt(work, sequences) {
-            Ok(results) => results,
-            Err(message) if work.len() == 1 && !work[0].drafts.is_empty() => {
+        let failed = |message: &String| {
+            let spans = work.iter().map(|work| work.span.request);
+            spans
+                .map(|request| SpanResult::failed(request, message.clone()))
+                .collect()
+        };
+        if let Some(message) = &self.fatal {
+            return failed(message);
+        }
+        let failure = match self.attempt(work, sequences) {
+            Ok(results) => return results,
+            Err(failure) => failure,
+        };
+        let message = failure.message.clone();
+        match work {
+            _ if failure.is_fatal => {
+                tracing::error!(spans = work.len(), %message, "no step can succeed any more");
+                self.note(failure);
+                failed(&message)
+            }
+            [only] if !only.drafts.is_empty() => {
                 // Whatever it was, it shall not be for a guess that somebody fails.
-                tracing::warn!(request = work[0].span.request.0, %message, "running it without drafts");
+                tracing::warn!(request = only.span.request.0, %message, "running it without drafts");
                 let bare = Work {
                     drafts: &[],
-                    ..work[0]
+                    ..*only
                 };
                 self.run(&[bare], sequences)
             }
-            Err(message) if work.len() == 1 => {
-                let request = work[0].span.request;
+            [only] => {
+                let request = only.span.request;
                 tracing::warn!(request = request.0, %message, "a request failed alone");
-                vec![SpanResult::failed(request, message)]
+                failed(&message)
             }
-            Err(message) => {
+            _ => {
                 tracing::warn!(spans = work.len(), %message, "a step failed; running it in halves");
                 let (left, right) = work.split_at(work.len() / 2);
                 let mut results = self.run(left, sequences);
@@ -275,24 +336,22 @@ impl Kitchen {
         &mut self,
         work: &[Work<'_>],
         sequences: &HashMap<RequestId, Sequence>,
-    ) -> Result<Vec<SpanResult>, String> {
+    ) -> Result<Vec<SpanResult>, Failure> {
         // Unwind safety: the executor's and sampler's buffers are overwritten from the start by
         // the next attempt, and `sequences` is only read.
         catch_unwind(AssertUnwindSafe(|| {
             self.forward_and_sample(work, sequences)
         }))
-        .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())))
+        .unwrap_or_else(|panic| Err(Failure::panicked(panic.as_ref())))
     }
 
     fn forward_and_sample(
         &mut self,
         work: &[Work<'_>],
         sequences: &HashMap<RequestId, Sequence>,
-    ) -> Result<Vec<SpanResult>, String> {
+    ) -> Result<Vec<SpanResult>, Failure> {
         let (batch, owners) = batch_of(work, sequences, self.block_size);
-        self.executor
-            .forward(&batch)
-            .map_err(|error| error.to_string())?;
+        self.executor.forward(&batch)?;
         let acceptance = self.speculator.config().acceptance;
         let mut tastings: Vec<Tasting<'_>> = work
             .iter()
@@ -316,11 +375,10 @@ impl Kitchen {
         first: usize,
         owners: &[RowOwner],
         tastings: &mut [Tasting<'_>],
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let draw = |owner: &RowOwner| tastings[owner.span].draw(owner.offset);
         let draws: Vec<Option<Draw>> = owners.iter().map(draw).collect();
-        let drawn = self.executor.draw(first, &draws, self.choosable);
-        let drawn = drawn.map_err(|error| error.to_string())?;
+        let drawn = self.executor.draw(first, &draws, self.choosable)?;
         if drawn.iter().all(Option::is_none) {
             return self.taste_logits(first, owners, tastings);
         }
@@ -349,12 +407,9 @@ impl Kitchen {
         first: usize,
         owners: &[RowOwner],
         tastings: &mut [Tasting<'_>],
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let width = self.executor.vocab_size();
-        let logits = self
-            .executor
-            .logits(first..first + owners.len())
-            .map_err(|error| error.to_string())?;
+        let logits = self.executor.logits(first..first + owners.len())?;
         let blocks = logits.peaks.len() / owners.len();
         for (index, owner) in owners.iter().enumerate() {
             self.heartbeat.beat();

@@ -72,6 +72,8 @@ pub(crate) enum Ended {
     Asked,
     /// Its own bookkeeping broke; nothing it would say could be trusted.
     Broken(String),
+    /// No step can succeed before the process is restarted.
+    Fatal(String),
 }
 
 impl StepLoop {
@@ -94,6 +96,10 @@ impl StepLoop {
                 self.scheduler.reset_prefix_cache();
             }
             self.observe(&plan, began, &cost);
+            if let Some(why) = result.fatal {
+                self.give_up(&why);
+                return Ended::Fatal(why);
+            }
             if !self.publish() {
                 return Ended::Broken("the publisher is gone".into());
             }
@@ -309,6 +315,24 @@ impl StepLoop {
             outcome.next_drafts = self.kitchen.speculator.wish(request.0);
         }
         outcome
+    }
+
+    /// Fails everybody that is left, with the reason that the step's own requests were given, and says so to those who
+    /// ask how the engine is. Those who come now are told that the engine has stopped.
+    fn give_up(&mut self, why: &str) {
+        self.vitals.give_up(why);
+        let left: Vec<RequestId> = self.sequences.keys().copied().collect();
+        for request in left {
+            self.forget(request);
+            metrics::failed();
+            let message = why.to_owned();
+            self.news.push(Publication::Failed(
+                request,
+                EngineError::Failed { message },
+            ));
+        }
+        // Without a publisher there is nobody to tell.
+        self.publish();
     }
 
     /// Hands this step's news to the publisher; false when it is gone.

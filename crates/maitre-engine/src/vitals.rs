@@ -3,8 +3,8 @@
 //! A long step is not a hang: every operator beats the heartbeat, so a loop that works but whose
 //! heart has not beaten for a while is stuck, however long its steps are.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use maitre_scheduler::KvUsage;
@@ -89,6 +89,8 @@ pub(crate) struct Vitals {
     stall_after: Duration,
     alive: AtomicBool,
     working: AtomicBool,
+    /// Why the loop gave up, if it did.
+    given_up: OnceLock<String>,
     /// The last count seen to be new, and when.
     last_beat: Mutex<(u64, Instant)>,
     /// What the loop said last, but for what only the front door knows.
@@ -134,6 +136,7 @@ impl Vitals {
             stall_after,
             alive: AtomicBool::new(true),
             working: AtomicBool::new(false),
+            given_up: OnceLock::new(),
             house: Mutex::new(Load {
                 kv_total_blocks: kv_total,
                 ..Load::default()
@@ -155,6 +158,13 @@ impl Vitals {
 
     pub(crate) fn died(&self) {
         self.alive.store(false, Ordering::SeqCst);
+    }
+
+    /// The loop is about to end, as nothing it could run would succeed.
+    pub(crate) fn give_up(&self, why: &str) {
+        // It gives up once.
+        let _ = self.given_up.set(why.to_owned());
+        self.died();
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -192,7 +202,10 @@ impl Vitals {
     /// being watched; so it must be asked now and then to notice.
     pub(crate) fn health(&self, now: Instant) -> Health {
         if !self.is_alive() {
-            return Health::not_ready("the step loop has ended");
+            return Health::not_ready(match self.given_up.get() {
+                Some(why) => format!("the step loop has ended: {why}"),
+                None => "the step loop has ended".to_owned(),
+            });
         }
         let mut last = lock(&self.last_beat);
         let count = self.heartbeat.count();

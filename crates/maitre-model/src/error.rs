@@ -366,3 +366,11 @@ pub enum ModelError {
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }
+
+impl ModelError {
+    /// Whether no further step can succeed before the process is restarted, as the GPU has lost what it held.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Tensor(error) if error.is_device_lost())
+    }
+}

@@ -59,7 +59,7 @@ pub trait Executor: Send {
     /// # Errors
     ///
     /// A batch outside the limits, or an operator that failed; nothing is lost, the step can be
-    /// repeated.
+    /// repeated, unless the error [is fatal](ModelError::is_fatal).
     fn forward(&mut self, batch: &Batch) -> Result<(), ModelError>;
 
     /// Logits of these output rows of the last `forward`; peaks may be left out.

@@ -3,16 +3,25 @@
 //!
 //! The model is the bundled draft: the emulator is some thousand times slower than the processor.
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use maitre_engine::{
-    DeviceName, Engine, EngineBuilder, GenerateRequest, ModelSource, Speculate, StartError,
-    WeightFormat,
+    DeviceName, Engine, EngineBuilder, EngineError, Executor, GenerateRequest, ModelSource,
+    Speculate, StartError, WeightFormat,
+};
+use maitre_model::{
+    Batch, BlockMoves, LoadOptions, Logits, Model, ModelError, Runner, RunnerConfig,
 };
 
 use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise};
-use maitre_tensor::{Backend, GpuOptions, SampleRow, SampleRows, SampledRow, TensorError};
+use maitre_tensor::{
+    Backend, GpuOptions, Heartbeat, SampleRow, SampleRows, SampledRow, TensorError,
+};
 
 use crate::bundled::{crowd, goldens, greedy};
-use crate::toy::{Answer, answer, idle};
+use crate::toy::{Answer, Setup, answer, idle, tokens_request, until};
 
 /// An engine on the emulator; `None` after saying that there is no emulator.
 fn engine(build: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Option<Engine> {
@@ -177,6 +186,103 @@ async fn what_is_cancelled_leaves_nothing_behind() {
         }
         idle(&engine).await;
     }
+}
+
+/// A model on the emulator, which is lost at a certain step.
+struct Losing {
+    runner: Runner,
+    backend: Backend,
+    /// Steps until then, those counted that were tried afterwards.
+    steps: Arc<AtomicUsize>,
+}
+
+const LOST_AT: usize = 4;
+
+impl Executor for Losing {
+    fn vocab_size(&self) -> usize {
+        self.runner.vocab_size()
+    }
+
+    fn logits_tile(&self) -> usize {
+        self.runner.logits_tile()
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        Executor::heartbeat(&self.runner)
+    }
+
+    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+        self.runner.move_blocks(moves)
+    }
+
+    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
+        if self.steps.fetch_add(1, Ordering::SeqCst) == LOST_AT {
+            assert!(batch.spans.len() > 1, "there are halves to be run");
+            self.backend.lose_device();
+        }
+        self.runner.forward(batch)
+    }
+
+    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
+        self.runner.logits(rows)
+    }
+}
+
+#[tokio::test]
+async fn a_lost_device_ends_the_engine_and_says_what_to_do() {
+    let opened = Backend::open(DeviceName::Emulator, 1, GpuOptions::default());
+    let backend = match opened {
+        Err(error @ TensorError::NoDevice { .. }) => return println!("skipped: {error}"),
+        opened => opened.unwrap(),
+    };
+    let source = ModelSource::Memory {
+        name: maitre_bundled::DRAFT.name,
+        files: maitre_bundled::DRAFT.files,
+    };
+    let model = Model::load(&source, &LoadOptions::default(), &backend).unwrap();
+    let setup = Setup {
+        block_size: 16,
+        num_blocks: 16,
+        max_seqs: 2,
+        ..Setup::default()
+    };
+    let limits = setup.limits();
+    let config = RunnerConfig::new(16, 16, limits.max_batched_tokens, limits.max_seqs);
+    let steps = Arc::<AtomicUsize>::default();
+    let losing = Losing {
+        runner: Runner::new(Arc::new(model), backend.clone(), config).unwrap(),
+        backend,
+        steps: Arc::clone(&steps),
+    };
+    let stall_after = std::time::Duration::from_secs(3600);
+    let engine = setup.start_executor(Box::new(losing), limits, stall_after, None);
+    // Two that run and one that waits for a place.
+    let mut generations = Vec::new();
+    for first in 10..13 {
+        let mut request = tokens_request(&[first, 20, 30], 40);
+        request.stopping.ignore_eos = true;
+        generations.push(engine.generate(request).await.unwrap());
+    }
+    for generation in generations {
+        let message = answer(generation).await.unwrap_err().to_string();
+        assert!(message.contains("restart the process"), "{message}");
+    }
+    assert_eq!(
+        steps.load(Ordering::SeqCst),
+        LOST_AT + 1,
+        "nothing is tried again"
+    );
+    until("the loop has ended", || !engine.is_alive()).await;
+    let health = engine.health();
+    assert!(
+        !health.ready && health.reason.contains("restart the process"),
+        "{health:?}"
+    );
+    let late = match engine.generate(tokens_request(&[9], 1)).await {
+        Ok(generation) => answer(generation).await.unwrap_err(),
+        Err(refused) => refused,
+    };
+    assert_eq!(late, EngineError::Stopped);
 }
 
 /// The device chooses what the sampler would: where both see the same row, to the token.

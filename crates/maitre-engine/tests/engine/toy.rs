@@ -310,12 +310,8 @@ impl Setup {
         self.start_with(Duration::from_secs(5), Some(drafter))
     }
 
-    fn start_with(
-        self,
-        stall_after: Duration,
-        drafter: Option<Box<dyn Drafter>>,
-    ) -> (Engine, Arc<Gate>) {
-        let limits = EngineLimits {
+    pub(crate) fn limits(&self) -> EngineLimits {
+        EngineLimits {
             max_model_len: self.max_model_len,
             max_seqs: self.max_seqs,
             max_batched_tokens: self.max_batched_tokens,
@@ -324,11 +320,31 @@ impl Setup {
             num_blocks: self.num_blocks,
             max_queued_tokens: 1 << 20,
             num_host_blocks: self.num_host_blocks,
-        };
-        let tokenizer = tokenizer();
-        let mut toy = Toy::new(&limits, tokenizer.num_tokens());
+        }
+    }
+
+    fn start_with(
+        self,
+        stall_after: Duration,
+        drafter: Option<Box<dyn Drafter>>,
+    ) -> (Engine, Arc<Gate>) {
+        let limits = self.limits();
+        let mut toy = Toy::new(&limits, tokenizer().num_tokens());
         toy.fault = self.fault;
         let gate = Arc::clone(&toy.gate);
+        let engine = self.start_executor(Box::new(toy), limits, stall_after, drafter);
+        (engine, gate)
+    }
+
+    /// With somebody else to run the batches.
+    pub(crate) fn start_executor(
+        self,
+        executor: Box<dyn Executor>,
+        limits: EngineLimits,
+        stall_after: Duration,
+        drafter: Option<Box<dyn Drafter>>,
+    ) -> Engine {
+        let tokenizer = tokenizer();
         let info = EngineInfo {
             model: "toy".into(),
             architecture: "Toy".into(),
@@ -363,14 +379,14 @@ impl Setup {
         defaults.eos_token_ids = vec![EOS];
         defaults.do_sample = self.do_sample;
         let parts = Parts {
-            executor: Box::new(toy),
+            executor,
             drafter,
             tokenizer,
             defaults,
             info,
             stall_after,
         };
-        (parts.start().unwrap(), gate)
+        parts.start().unwrap()
     }
 }
 
