@@ -8,6 +8,9 @@ use crate::gpu::Grid;
 /// Most rows of the tiles for few rows.
 const DECODE_ROWS: usize = 16;
 
+/// Most rows of the tiles for some rows: beyond them the largest would be half empty.
+const BATCH_ROWS: usize = 64;
+
 /// The extents of a block's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tile {
@@ -26,16 +29,17 @@ pub(super) struct Tile {
 
 const NARROW: usize = 0;
 const WIDE: usize = 1;
-const SQUARE: usize = 2;
-const LARGE: usize = 3;
+const SQUARE_NARROW: usize = 2;
+const SQUARE: usize = 3;
+const LARGE: usize = 4;
 
 /// As at the head of `cuda/linear_tile.cu`.
-pub(super) const TILES: [Tile; 4] = [
+pub(super) const TILES: [Tile; 5] = [
     Tile {
         rows: 16,
         features: 32,
         depth: 128,
-        stages: 4,
+        stages: 6,
         threads: 128,
         kernels: [
             "linear_bf16_16x32",
@@ -53,6 +57,18 @@ pub(super) const TILES: [Tile; 4] = [
             "linear_bf16_16x64",
             "linear_int8_16x64",
             "linear_int4_16x64",
+        ],
+    },
+    Tile {
+        rows: 64,
+        features: 32,
+        depth: 128,
+        stages: 4,
+        threads: 128,
+        kernels: [
+            "linear_bf16_64x32",
+            "linear_int8_64x32",
+            "linear_int4_64x32",
         ],
     },
     Tile {
@@ -83,24 +99,23 @@ pub(super) const TILES: [Tile; 4] = [
 
 impl Tile {
     /// Number of the tile for `m` token rows and `n` numbers per row of the result: as large as leaves each
-    /// multiprocessor some work, two blocks where reading the weights is all of it. The narrow one has no
-    /// room for gates.
+    /// multiprocessor some work, one and a half or two blocks where reading the weights is all of it. Of the
+    /// narrowest, which has no room for gates, a multiprocessor holds three blocks, no more than this leaves it.
     pub(super) fn of(m: usize, n: usize, gated: bool, multiprocessors: usize) -> usize {
         let blocks = |tile: usize| {
             let [x, y, _] = TILES[tile].blocks(m, n, gated);
             x * y
         };
-        if m > DECODE_ROWS {
-            return if blocks(LARGE) >= multiprocessors {
-                LARGE
-            } else {
-                SQUARE
-            };
-        }
-        if gated || blocks(WIDE) >= 2 * multiprocessors {
-            WIDE
+        let (large, small, at_least) = match m {
+            0..=DECODE_ROWS if gated => return WIDE,
+            0..=DECODE_ROWS => (WIDE, NARROW, (3 * multiprocessors).div_ceil(2)),
+            0..=BATCH_ROWS => (SQUARE, SQUARE_NARROW, 2 * multiprocessors),
+            _ => (LARGE, SQUARE, multiprocessors),
+        };
+        if blocks(large) >= at_least {
+            large
         } else {
-            NARROW
+            small
         }
     }
 
@@ -151,8 +166,9 @@ mod tests {
                 .map(|format| tile.shared_bytes(format))
         });
         let expected = [
-            [49_152, 32_768, 26_624],
+            [73_728, 49_152, 39_936],
             [61_440, 36_864, 27_648],
+            [98_304, 81_920, 75_776],
             [65_536, 49_152, 45_056],
             [98_304, 73_728, 67_584],
         ];
@@ -164,9 +180,16 @@ mod tests {
     fn a_tile_leaves_no_multiprocessor_idle_that_a_smaller_one_would_feed() {
         for (m, n, gated, expected) in [
             (1, 4096, false, NARROW),
-            (16, 24_576, false, WIDE),
+            (16, 12_288, false, NARROW),
+            (16, 12_672, false, WIDE),
             (16, 512, true, WIDE),
-            (17, 4096, false, SQUARE),
+            (17, 4096, false, SQUARE_NARROW),
+            (64, 4096, false, SQUARE_NARROW),
+            (64, 12_288, false, SQUARE_NARROW),
+            (64, 24_576, false, SQUARE),
+            (64, 12_288, true, SQUARE),
+            (64, 2048, true, SQUARE_NARROW),
+            (65, 4096, false, SQUARE),
             (512, 4096, false, SQUARE),
             (2048, 4096, false, LARGE),
             (256, 12_288, true, LARGE),
@@ -177,5 +200,23 @@ mod tests {
                 "{m} rows, {n} features"
             );
         }
+    }
+
+    #[test]
+    fn the_test_of_invariance_meets_every_tile() {
+        // The shapes of `a_row_has_the_same_bits_in_any_company`, on the emulator's multiprocessors.
+        let tiles = |n: usize, gated: bool, rows: &[usize]| -> Vec<usize> {
+            rows.iter().map(|m| Tile::of(*m, n, gated, 8)).collect()
+        };
+        let rows = [1, 2, 16, 17, 65, 133];
+        assert_eq!(
+            tiles(1030, false, &rows),
+            [WIDE, WIDE, WIDE, SQUARE, LARGE, LARGE]
+        );
+        assert_eq!(
+            tiles(400, true, &rows),
+            [WIDE, WIDE, WIDE, SQUARE_NARROW, SQUARE, LARGE]
+        );
+        assert_eq!(tiles(40, false, &[2, 47]), [NARROW, SQUARE_NARROW]);
     }
 }
