@@ -138,6 +138,7 @@ fn bits_do_not_depend_on_the_crowd_nor_on_recording() {
     }
 }
 
+/// What a step is recorded from may fail too; then it runs as it is, and is recorded another time.
 #[test]
 fn a_kernel_that_fails_fails_its_step_alone() {
     let source = ModelSource::Directory(fixture("qwen3-f32-tied"));
@@ -146,33 +147,38 @@ fn a_kernel_that_fails_fails_its_step_alone() {
     };
     let text = tokens(1, 9);
     let expected = prefill(&mut host.runner(), &text, 100);
-    let mut runner = host.runner();
-    let table = whole_cache(&runner);
-    for len in 1..=text.len() {
-        for launches in [0, 3, 11] {
-            let part = Part {
-                tokens: &text[len - 1..len],
-                start: len - 1,
-                table: &table,
-            };
-            let batch = batch(&[part], 16);
-            host.backend().fail_launch_after(launches);
-            // A step that is played again has no launch of its own to fail, but its output layer has.
-            let failed = runner
-                .forward(&batch)
-                .and_then(|()| runner.logits(0..1).map(drop));
-            host.backend().fail_launch_after(u64::MAX);
-            if runner.recorded_steps() == 0 {
-                assert!(failed.unwrap_err().to_string().contains("made to fail"));
+    for record_steps in [false, true] {
+        let mut runner = host.sized(RunnerConfig {
+            record_steps,
+            ..RunnerConfig::new(32, 16, 128, 4)
+        });
+        let table = whole_cache(&runner);
+        for len in 1..=text.len() {
+            for launches in [0, 3, 11] {
+                let part = Part {
+                    tokens: &text[len - 1..len],
+                    start: len - 1,
+                    table: &table,
+                };
+                let batch = batch(&[part], 16);
+                host.backend().fail_launch_after(launches);
+                let failed = runner
+                    .forward(&batch)
+                    .and_then(|()| runner.logits(0..1).map(drop));
+                host.backend().fail_launch_after(u64::MAX);
+                if !record_steps {
+                    assert!(failed.unwrap_err().to_string().contains("made to fail"));
+                }
+                runner.forward(&batch).unwrap();
+                let found = all_logits(&mut runner, 1);
+                assert_eq!(
+                    bits(&expected[len - 1]),
+                    bits(&found[0]),
+                    "{len}, {launches}"
+                );
             }
-            runner.forward(&batch).unwrap();
-            let found = all_logits(&mut runner, 1);
-            assert_eq!(
-                bits(&expected[len - 1]),
-                bits(&found[0]),
-                "{len}, {launches}"
-            );
         }
+        assert_eq!(runner.recorded_steps() > 0, record_steps);
     }
 }
 

@@ -166,31 +166,29 @@ impl Drop for Workspace {
 }
 
 /// The library's handle.
-pub(super) struct Library {
-    handle: cublasLtHandle_t,
-    version: usize,
+pub(super) struct Library(cublasLtHandle_t);
+
+/// The version of the library that can be loaded, as it counts, 130100 for 13.1; `None` if none can.
+pub(super) fn library_version() -> Option<usize> {
+    // SAFETY: opening the library runs its initialisers, as any program that links it does. The function
+    // is only looked for: calling one that is missing would panic.
+    let is_there = unsafe {
+        sys::is_culib_present()
+            && sys::culib()
+                .get::<*const c_void>(b"cublasLtGetVersion")
+                .is_ok()
+    };
+    // SAFETY: it is there, takes nothing, returns a number.
+    is_there.then(|| unsafe { sys::cublasLtGetVersion() })
 }
 
 impl Library {
     pub(super) fn raw(&self) -> cublasLtHandle_t {
-        self.handle
-    }
-
-    /// As the library counts, 130100 for 13.1.
-    pub(super) fn version(&self) -> usize {
-        self.version
+        self.0
     }
 
     pub(super) fn open() -> Result<Self, TensorError> {
-        // SAFETY: opening the library runs its initialisers, as any program that links it does. The function
-        // is only looked for: calling one that is missing would panic.
-        let is_there = unsafe {
-            sys::is_culib_present()
-                && sys::culib()
-                    .get::<*const c_void>(b"cublasLtGetVersion")
-                    .is_ok()
-        };
-        if !is_there {
+        let Some(version) = library_version() else {
             return Err(failed(
                 "multiply",
                 "cuBLAS is missing: libcublasLt.so.13 (or .12) cannot be loaded. Install it (it is part of \
@@ -198,9 +196,7 @@ impl Library {
                  in deterministic mode, which does without"
                     .into(),
             ));
-        }
-        // SAFETY: takes nothing, returns a number.
-        let version = unsafe { sys::cublasLtGetVersion() };
+        };
         if version < OLDEST_LIBRARY {
             return Err(failed(
                 "multiply",
@@ -209,14 +205,13 @@ impl Library {
                 ),
             ));
         }
-        let handle = lt::create_handle().during("multiply")?;
-        Ok(Self { handle, version })
+        lt::create_handle().during("multiply").map(Self)
     }
 }
 
 impl Drop for Library {
     fn drop(&mut self) {
         // SAFETY: created in `open`; its products have run, as the stream was drained before.
-        let _ = unsafe { lt::destroy_handle(self.handle) };
+        let _ = unsafe { lt::destroy_handle(self.0) };
     }
 }

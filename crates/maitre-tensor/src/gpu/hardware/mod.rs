@@ -82,7 +82,7 @@ impl Hardware {
             products: None,
             staging: Staging::new()?,
         };
-        info.library_version = Some(state.products.version());
+        info.library_version = cublas::library_version();
         Ok(Self {
             info,
             turns: Turns::default(),

@@ -42,11 +42,6 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// The library's version, as it counts.
-    pub(super) fn version(&self) -> usize {
-        self.library.version()
-    }
-
     /// Opens the library on the GPU whose context is current.
     pub(super) fn open() -> Result<Self, TensorError> {
         let library = Library::open()?;

@@ -109,7 +109,7 @@ impl Tile {
         let (large, small, at_least) = match m {
             0..=DECODE_ROWS if gated => return WIDE,
             0..=DECODE_ROWS => (WIDE, NARROW, (3 * multiprocessors).div_ceil(2)),
-            0..=BATCH_ROWS => (SQUARE, SQUARE_NARROW, 2 * multiprocessors),
+            _ if m <= BATCH_ROWS => (SQUARE, SQUARE_NARROW, 2 * multiprocessors),
             _ => (LARGE, SQUARE, multiprocessors),
         };
         if blocks(large) >= at_least {

@@ -88,7 +88,8 @@ fn crowd(place: &mut Place) -> Result<Outcome> {
 
 /// Requests at once, and launches before the one that fails. Each failure is to come while prompts are computed, whose
 /// kernels are launched one by one: in the first kernel, in one of the first layer, in one of the second. A step of
-/// several requests is run again in halves and fails none of them; that of one fails it.
+/// several requests is run again in halves and fails none of them; that of one fails it. So each fails one request at
+/// most (the first of a crowd may begin before the others are there), and the last, which is alone, fails it.
 const FAILING: [(usize, u64); 4] = [(ANSWERS, 0), (ANSWERS, 5), (ANSWERS, 14), (1, 5)];
 
 fn injected(place: &mut Place) -> Result<Outcome> {
@@ -125,9 +126,9 @@ fn injected(place: &mut Place) -> Result<Outcome> {
         idle(&engine).await?;
         let all = FAILING.len();
         Ok(Checked {
-            passed: struck == all && failed == 1 && recovered == all && wrong == 0,
+            passed: struck == all && (1..=all).contains(&failed) && recovered == all && wrong == 0,
             measured: format!("{struck} of {all}, {failed}, {wrong} wrong"),
-            limit: "all steps, 1 request, 0".to_owned(),
+            limit: format!("all steps, 1 to {all} requests, 0"),
             figures: figures([
                 ("failures_to_inject", all as f64),
                 ("failures_injected", struck as f64),
