@@ -31,8 +31,18 @@ pub(crate) struct Admission {
 /// that the loop hears of a request's submission before it hears of its end, whoever ends it.
 #[derive(Debug)]
 struct Book {
-    in_flight: HashMap<String, Entry>,
+    in_flight: HashMap<RequestName, Entry>,
     commands: Sender<Command>,
+}
+
+/// What a request is known by. A tenant chooses the ids of its own requests and reaches no other tenant's:
+/// two tenants may use one id, and neither learns of the other's use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct RequestName {
+    /// The tenant, empty where the request names none.
+    pub(crate) tenant: String,
+    /// Unique among the tenant's requests in flight.
+    pub(crate) id: String,
 }
 
 #[derive(Debug)]
@@ -57,11 +67,11 @@ impl Admission {
         }
     }
 
-    /// Takes a place in the queue for each of `submissions`, enters `request_id` among those in
+    /// Takes a place in the queue for each of `submissions`, enters `name` among those in
     /// flight, and submits. `patience` is how long the request is ready to wait.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        request_id: &str,
+        name: RequestName,
         mut submissions: Vec<Submission>,
         patience: Option<Duration>,
     ) -> Result<Ticket, EngineError> {
@@ -70,9 +80,9 @@ impl Admission {
         if self.draining.load(Ordering::SeqCst) {
             return Err(EngineError::Draining);
         }
-        if book.in_flight.contains_key(request_id) {
+        if book.in_flight.contains_key(&name) {
             return Err(EngineError::DuplicateRequest {
-                request_id: request_id.to_owned(),
+                request_id: name.id,
             });
         }
         let mut queued: Vec<Queued> = submissions.iter().map(|one| one.queued).collect();
@@ -86,10 +96,10 @@ impl Admission {
             keys,
             cancelled: false,
         };
-        book.in_flight.insert(request_id.to_owned(), entry);
+        book.in_flight.insert(name.clone(), entry);
         let ticket = Ticket {
             admission: Arc::clone(self),
-            request_id: request_id.to_owned(),
+            name,
             completed: false,
         };
         let told = submissions
@@ -101,13 +111,13 @@ impl Admission {
     }
 
     /// Has the loop end the request; false when no such request is in flight.
-    pub(crate) fn abort(&self, request_id: &str) -> bool {
+    pub(crate) fn abort(&self, name: &RequestName) -> bool {
         let mut book = lock(&self.book);
         let Book {
             in_flight,
             commands,
         } = &mut *book;
-        let Some(entry) = in_flight.get_mut(request_id) else {
+        let Some(entry) = in_flight.get_mut(name) else {
             return false;
         };
         entry.abort(commands);
@@ -223,7 +233,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     admission: Arc<Admission>,
-    request_id: String,
+    name: RequestName,
     completed: bool,
 }
 
@@ -237,7 +247,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut book = lock(&self.admission.book);
-        let entry = book.in_flight.remove(&self.request_id);
+        let entry = book.in_flight.remove(&self.name);
         if book.in_flight.is_empty() {
             self.admission.emptied.notify_waiters();
         }

@@ -9,7 +9,7 @@ use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
-use crate::admission::{Admission, Queued};
+use crate::admission::{Admission, Queued, RequestName};
 use crate::cache_events::{self, CacheEventBatch, CacheEvents};
 use crate::command::Submission;
 use crate::info::EngineInfo;
@@ -155,7 +155,11 @@ impl Engine {
             })
             .collect();
         let patience = request.service.queue_timeout;
-        let ticket = shared.admission.enter(&request_id, submissions, patience)?;
+        let name = RequestName {
+            tenant: request.service.tenant.clone(),
+            id: request_id.clone(),
+        };
+        let ticket = shared.admission.enter(name, submissions, patience)?;
         Ok(Generation::new(request_id, request.n, receiver, ticket))
     }
 
@@ -245,10 +249,14 @@ impl Engine {
     }
 
     /// Ends the request of this id; its receiver gets [`EngineError::Cancelled`]. False when no
-    /// such request is in flight.
+    /// such request of this tenant (empty: of no tenant) is in flight; another tenant's request of the
+    /// same id is neither ended nor told of.
     #[must_use]
-    pub fn abort(&self, request_id: &str) -> bool {
-        self.shared.admission.abort(request_id)
+    pub fn abort(&self, tenant: &str, request_id: &str) -> bool {
+        self.shared.admission.abort(&RequestName {
+            tenant: tenant.to_owned(),
+            id: request_id.to_owned(),
+        })
     }
 
     /// Refuses new requests and waits for those in flight; after `timeout` cancels what is left.

@@ -153,6 +153,12 @@ pub enum StartError {
     /// The scheduler's limits contradict each other.
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),
+    /// The operating system gave no random bytes for the secrets of this process.
+    #[error("the operating system gave no random bytes for keys and seeds: {reason}")]
+    NoRandomness {
+        /// What it said.
+        reason: String,
+    },
     /// A file the engine needs is missing from the model.
     #[error("the model at {model} has no {file}; {advice}")]
     MissingFile {

@@ -79,7 +79,7 @@ impl Parts {
             policy: scheduling.policy,
         };
         let admission = Arc::new(Admission::new(rules, commands.clone()));
-        let hash_key = Seeds::hash_key();
+        let hash_key = Seeds::hash_key()?;
         let cache_events = CacheFeed::new();
         let listeners = cache_events.source();
         let speculator = Speculator::new(info.speculation.speculator(vocab_size), drafter);
@@ -138,7 +138,7 @@ impl Parts {
             vitals,
             long_texts: Arc::new(Semaphore::new(cores())),
             next_key: AtomicU64::new(1),
-            seeds: Seeds::from_entropy(),
+            seeds: Seeds::from_entropy()?,
             tenants: Tenants::new(hash_key, scheduling.tenant_weights),
             cache_events: listeners,
             started,

@@ -297,13 +297,13 @@ impl GenerationService for Generations {
         &self,
         request: Request<v1::AbortRequest>,
     ) -> Result<Response<v1::AbortResponse>, Status> {
-        let request_id = request.into_inner().request_id;
+        let v1::AbortRequest { request_id, tenant } = request.into_inner();
         if request_id.is_empty() {
             let description = "is empty; name the request to end".to_owned();
             return Err(unusable("request_id", description));
         }
         Ok(Response::new(v1::AbortResponse {
-            aborted: self.engine.abort(&request_id),
+            aborted: self.engine.abort(&tenant, &request_id),
         }))
     }
 

@@ -61,7 +61,7 @@ async fn an_aborted_request_ends_in_cancelled_and_its_name_is_free() {
         "{duplicate:?}"
     );
     assert!(generation.next().await.unwrap().is_ok());
-    assert!(engine.abort("mine"));
+    assert!(engine.abort("", "mine"));
     let last = loop {
         match generation.next().await {
             Some(Ok(_)) => {}
@@ -71,8 +71,33 @@ async fn an_aborted_request_ends_in_cancelled_and_its_name_is_free() {
     assert_eq!(last, Some(Err(EngineError::Cancelled)));
     assert_eq!(generation.next().await, None);
     idle(&engine).await;
-    assert!(!engine.abort("mine"), "nobody of that name is in flight");
+    assert!(!engine.abort("", "mine"), "nobody of that name is in flight");
     assert!(engine.generate(request).await.is_ok());
+}
+
+/// Invariant 7: an id is its tenant's own. Another tenant may use it too, ends nothing by it, and is not told
+/// that it is in use.
+#[tokio::test]
+async fn ids_and_aborts_are_apart_between_tenants() {
+    let (engine, gate) = Setup::default().start();
+    gate.shut();
+    let of = |tenant: &str| {
+        let mut request = tokens_request(&[9, 10, 11], 200);
+        request.request_id = Some("mine".into());
+        request.service.tenant = tenant.into();
+        request
+    };
+    let mut a = engine.generate(of("a")).await.unwrap();
+    let mut b = engine.generate(of("b")).await.unwrap();
+    assert!(engine.generate(of("a")).await.is_err(), "a's own id is taken");
+    assert!(!engine.abort("", "mine"));
+    assert!(!engine.abort("c", "mine"));
+    assert!(engine.abort("b", "mine"));
+    gate.open();
+    assert_eq!(b.next().await, Some(Err(EngineError::Cancelled)));
+    assert!(a.next().await.unwrap().is_ok(), "a's request runs on");
+    drop((a, b));
+    idle(&engine).await;
 }
 
 /// The step loop is busy, so that submission and abort both wait for it: in this order.
@@ -85,9 +110,9 @@ async fn an_abort_right_after_submission_ends_every_answer() {
     request.request_id = Some("mine".into());
     request.n = 4;
     let mut generation = engine.generate(request).await.unwrap();
-    assert!(engine.abort("mine"));
+    assert!(engine.abort("", "mine"));
     assert!(
-        engine.abort("mine"),
+        engine.abort("", "mine"),
         "still in flight until its receiver knows"
     );
     gate.open();

@@ -305,8 +305,14 @@ async fn an_aborted_request_ends_in_cancelled_and_leaves_nothing() {
     let mut stream = house.busy("doomed").await;
     let abort = |id: &str| v1::AbortRequest {
         request_id: id.into(),
+        ..Default::default()
     };
     let mut client = house.generation();
+    let of_a_stranger = v1::AbortRequest {
+        tenant: "stranger".into(),
+        ..abort("doomed")
+    };
+    assert!(!client.abort(of_a_stranger).await.unwrap().into_inner().aborted);
     assert!(
         client
             .abort(abort("doomed"))
