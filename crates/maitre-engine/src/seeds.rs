@@ -122,7 +122,10 @@ mod tests {
         assert_eq!(names(&one), names(&Seeds::with_keys(b, a)));
         assert_ne!(names(&one), names(&Seeds::with_keys(a, b)));
         assert_eq!(drawn(&one), drawn(&Seeds::with_keys(a, b)));
-        assert_ne!(drawn(&Seeds::with_keys(a, a)), drawn(&Seeds::with_keys(b, a)));
+        assert_ne!(
+            drawn(&Seeds::with_keys(a, a)),
+            drawn(&Seeds::with_keys(b, a))
+        );
     }
 
     /// The attack that once worked: SplitMix64's finalizer was undone and the next name followed.
@@ -131,9 +134,7 @@ mod tests {
         let seeds = Seeds::from_entropy().unwrap();
         let number = |key| u128::from_str_radix(&seeds.request_id(key)[4..], 16).unwrap();
         let unmixed = |key| unmix(number(key) as u64);
-        let steps: HashSet<u64> = (0..64)
-            .map(|key| unmixed(key + 1) ^ unmixed(key))
-            .collect();
+        let steps: HashSet<u64> = (0..64).map(|key| unmixed(key + 1) ^ unmixed(key)).collect();
         assert_eq!(steps.len(), 64);
         let sums: HashSet<u64> = (0..64)
             .map(|key| unmixed(key) ^ key.wrapping_mul(GOLDEN))

@@ -71,7 +71,10 @@ async fn an_aborted_request_ends_in_cancelled_and_its_name_is_free() {
     assert_eq!(last, Some(Err(EngineError::Cancelled)));
     assert_eq!(generation.next().await, None);
     idle(&engine).await;
-    assert!(!engine.abort("", "mine"), "nobody of that name is in flight");
+    assert!(
+        !engine.abort("", "mine"),
+        "nobody of that name is in flight"
+    );
     assert!(engine.generate(request).await.is_ok());
 }
 
@@ -89,7 +92,10 @@ async fn ids_and_aborts_are_apart_between_tenants() {
     };
     let mut a = engine.generate(of("a")).await.unwrap();
     let mut b = engine.generate(of("b")).await.unwrap();
-    assert!(engine.generate(of("a")).await.is_err(), "a's own id is taken");
+    assert!(
+        engine.generate(of("a")).await.is_err(),
+        "a's own id is taken"
+    );
     assert!(!engine.abort("", "mine"));
     assert!(!engine.abort("c", "mine"));
     assert!(engine.abort("b", "mine"));

@@ -312,7 +312,14 @@ async fn an_aborted_request_ends_in_cancelled_and_leaves_nothing() {
         tenant: "stranger".into(),
         ..abort("doomed")
     };
-    assert!(!client.abort(of_a_stranger).await.unwrap().into_inner().aborted);
+    assert!(
+        !client
+            .abort(of_a_stranger)
+            .await
+            .unwrap()
+            .into_inner()
+            .aborted
+    );
     assert!(
         client
             .abort(abort("doomed"))
