@@ -12,10 +12,11 @@ use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, Left};
 use crate::builder::StepSize;
+use crate::defaults::check_defaults;
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
 use crate::room::Room;
-use crate::settings::{check_defaults, cores};
+use crate::settings::cores;
 use crate::{Engine, EngineBuilder, Parts, StartError};
 
 impl EngineBuilder {
@@ -51,7 +52,8 @@ impl EngineBuilder {
                 vocab_size,
             });
         }
-        check_defaults(model.generation_defaults(), tokenizer.num_tokens())?;
+        let mut defaults = model.generation_defaults().clone();
+        check_defaults(&mut defaults, tokenizer.num_tokens())?;
         let draft = self.load_draft(&model, &tokenizer, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
         let room = Room::of(&backend, self.kv_cache_bytes.is_some())?;
@@ -100,7 +102,6 @@ impl EngineBuilder {
         room.check(&memory)?;
         let mut info = self.info(&model, &backend, &tokenizer, limits, memory);
         info.speculation = speculation;
-        let defaults = model.generation_defaults().clone();
         let stall_after = self.stall_after;
         Parts {
             executor: Box::new(runner),
@@ -186,7 +187,7 @@ impl EngineBuilder {
     }
 
     /// The model's tokenizer. Weights made up from a configuration alone can do without.
-    fn tokenizer(&self) -> Result<Tokenizer, StartError> {
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, StartError> {
         let Some(json) = self.source.read("tokenizer.json")? else {
             if matches!(self.load.load_format, LoadFormat::Random { .. }) {
                 return Ok(Tokenizer::of_bytes()?);
@@ -197,7 +198,7 @@ impl EngineBuilder {
                 advice: "save the model with a fast tokenizer, which writes one",
             });
         };
-        let config = self.source.read("tokenizer_config.json")?;
+        let config = self.source.read_json("tokenizer_config.json")?;
         let template = self.source.read("chat_template.jinja")?;
         Ok(Tokenizer::from_bytes(
             &json,

@@ -141,9 +141,12 @@ pub enum StartError {
     /// Configuration, weights or tokenizer files could not be used.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The draft model's configuration or weights could not be used.
-    #[error("the draft model (--draft-model) can't be used: {0}")]
-    DraftModel(#[source] Box<ModelError>),
+    /// The draft model's configuration, weights or tokenizer could not be used.
+    #[error("the draft model (--draft-model) can't be used: {problem}")]
+    DraftModel {
+        /// The error that it would end with as a model of its own.
+        problem: Box<StartError>,
+    },
     /// The backend could not start.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -233,8 +236,10 @@ pub enum StartError {
         place: &'static str,
     },
     /// The model's own sampling defaults are not ones that a request could ask for.
-    #[error("generation_config.json: {key} {problem}; correct the file")]
+    #[error("{file}: {key} {problem}; correct the file")]
     GenerationDefault {
+        /// The file that has it.
+        file: &'static str,
         /// The key.
         key: &'static str,
         /// What was found and what was expected.
@@ -258,4 +263,13 @@ pub enum StartError {
         /// The operating system's answer.
         source: std::io::Error,
     },
+}
+
+impl StartError {
+    /// The error of a draft model that fails with `problem`.
+    pub(crate) fn draft_model(problem: impl Into<Self>) -> Self {
+        Self::DraftModel {
+            problem: Box::new(problem.into()),
+        }
+    }
 }

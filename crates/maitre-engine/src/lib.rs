@@ -36,7 +36,9 @@ mod budget;
 mod build;
 mod builder;
 mod cache_events;
+mod check_files;
 mod command;
+mod defaults;
 mod draft;
 mod engine;
 mod error;
@@ -65,6 +67,7 @@ mod vitals;
 pub use budget::available_memory;
 pub use builder::EngineBuilder;
 pub use cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
+pub use check_files::{check_draft_files, check_files};
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
 pub use event::{

@@ -41,8 +41,8 @@ impl EngineBuilder {
                 ),
             });
         }
-        let model = Model::load(source, &self.load, backend)
-            .map_err(|error| StartError::DraftModel(Box::new(error)))?;
+        let model =
+            Model::load_drafter(source, &self.load, backend).map_err(StartError::draft_model)?;
         check_vocabulary(source, &model, &self.source, target, tokenizer)?;
         Ok(Some(LoadedDraft {
             model: Arc::new(model),
@@ -130,7 +130,9 @@ fn check_vocabulary(
             "it has {rows} tokens, the model it is to draft for has {needed}"
         )));
     }
-    let json = draft_source.read("tokenizer.json")?;
+    let json = draft_source
+        .read("tokenizer.json")
+        .map_err(StartError::draft_model)?;
     let same_file = json == target_source.read("tokenizer.json")?;
     match json {
         // The same file, or none for either: weights made up from a configuration alone.
@@ -140,7 +142,8 @@ fn check_vocabulary(
             target.config().vocab_size
         ))),
         Some(json) => {
-            let other = Tokenizer::from_bytes(&json, None, None)?;
+            let other =
+                Tokenizer::from_bytes(&json, None, None).map_err(StartError::draft_model)?;
             let text = |tokenizer: &Tokenizer, id| tokenizer.token_text(id).unwrap_or_default();
             let ids = 0..u32::try_from(num_tokens).unwrap_or(u32::MAX);
             match ids

@@ -2,8 +2,6 @@
 
 use std::thread;
 
-use maitre_model::GenerationDefaults;
-use maitre_sampling::SamplingParams;
 use maitre_scheduler::PolicyKind;
 use maitre_speculative::Speculate;
 
@@ -145,39 +143,4 @@ impl EngineBuilder {
 /// Cores that this process may use: what its affinity and its container's quota leave it.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// What a request that says nothing would be given must be something a request may say.
-pub(crate) fn check_defaults(
-    defaults: &GenerationDefaults,
-    vocab_size: usize,
-) -> Result<(), StartError> {
-    let neutral = SamplingParams::default();
-    let params = SamplingParams {
-        temperature: defaults.temperature.unwrap_or(neutral.temperature),
-        top_p: defaults.top_p.unwrap_or(neutral.top_p),
-        top_k: defaults.top_k.unwrap_or(neutral.top_k),
-        min_p: defaults.min_p.unwrap_or(neutral.min_p),
-        repetition_penalty: defaults
-            .repetition_penalty
-            .unwrap_or(neutral.repetition_penalty),
-        ..neutral
-    };
-    if let Some(violation) = params.validate(vocab_size).into_iter().next() {
-        return Err(StartError::GenerationDefault {
-            key: violation.field,
-            problem: violation.description,
-        });
-    }
-    match defaults
-        .eos_token_ids
-        .iter()
-        .find(|&&id| id as usize >= vocab_size)
-    {
-        Some(id) => Err(StartError::GenerationDefault {
-            key: "eos_token_id",
-            problem: format!("is {id}; the tokenizer has ids 0 to {}", vocab_size - 1),
-        }),
-        None => Ok(()),
-    }
 }

@@ -1,62 +1,149 @@
 //! A model's weight files: one `model.safetensors`, or the shards its index names.
 //!
-//! Files are mapped, never read as a whole. The checkpoint remembers which tensors were taken, so
-//! that one with more weights than its configuration admits to is refused rather than half used.
+//! Files are mapped, never read as a whole. Before any weight is read the checkpoint is checked
+//! against what the configuration needs: nothing may be missing, of another shape or left over, so
+//! that a file with more weights than its configuration admits to is refused rather than half used.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use maitre_tensor::{DType, RawTensor, TensorFile};
-use serde::Deserialize;
+use maitre_tensor::{DType, RawTensor, TensorError, TensorFile};
 
+use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::inventory::Needed;
+use crate::leftovers::{UNQUANTIZED, foreign_kind, is_beside, is_buffer};
+use crate::shard_index::{INDEX_FILE, SINGLE_FILE, ShardIndex, weight_files};
 use crate::source::ModelSource;
-
-const SINGLE_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
-
-/// The parts of the index that are needed; `metadata` is not.
-#[derive(Debug, Deserialize)]
-struct ShardIndex {
-    weight_map: BTreeMap<String, String>,
-}
+use crate::weights::{EMBEDDING, HEAD};
 
 /// Named tensors in one or several mapped files.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    files: Vec<TensorFile>,
-    taken: RefCell<BTreeSet<String>>,
+    /// Each with its name.
+    files: Vec<(String, TensorFile)>,
+    /// Which file holds the tensor of this name.
+    file_of: BTreeMap<String, usize>,
+    index: Option<ShardIndex>,
 }
 
 impl Checkpoint {
-    /// Opens the single file if there is one, else every shard of the index.
+    /// Whether a model has weight files.
+    pub(crate) fn is_there(source: &ModelSource) -> Result<bool, ModelError> {
+        Ok(source.has(INDEX_FILE)? || source.has(SINGLE_FILE)?)
+    }
+
+    /// Opens every shard of the index if there is one, else the single file.
     pub(crate) fn open(source: &ModelSource) -> Result<Self, ModelError> {
-        let names = match source.read(INDEX_FILE)? {
-            Some(json) if !source.has(SINGLE_FILE)? => shard_names(&json)?,
-            _ => vec![SINGLE_FILE.to_owned()],
+        let (names, index) = weight_files(source)?;
+        let mut checkpoint = Self {
+            files: Vec::with_capacity(names.len()),
+            file_of: BTreeMap::new(),
+            index,
         };
-        for name in &names {
-            if !source.has(name)? {
-                return Err(ModelError::MissingFile {
-                    model: source.to_string(),
-                    file: name.clone(),
-                    expected: if name == SINGLE_FILE {
-                        "expected model.safetensors, or model.safetensors.index.json and its shards"
-                    } else {
-                        "model.safetensors.index.json lists it as a shard; download it again"
-                    },
+        for name in names {
+            let tensors = source.open_tensors(&name)?;
+            checkpoint.add(name, tensors)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn add(&mut self, file: String, tensors: TensorFile) -> Result<(), ModelError> {
+        for name in tensors.names() {
+            if let Some(first) = self.file_of.insert(name.clone(), self.files.len()) {
+                return Err(ModelError::DuplicateTensor {
+                    name,
+                    first: self.files[first].0.clone(),
+                    second: file,
                 });
             }
         }
-        Ok(Self {
-            files: source.open_tensors(&names)?,
-            taken: RefCell::default(),
-        })
+        self.files.push((file, tensors));
+        Ok(())
+    }
+
+    /// Refuses a checkpoint that is not the configuration's.
+    ///
+    /// # Errors
+    /// A tensor that is missing, of another shape or dtype, or left over, by name; or what kind of
+    /// checkpoint this is instead.
+    pub(crate) fn check(&self, config: &ModelConfig) -> Result<(), ModelError> {
+        self.refuse_foreign()?;
+        let needed = config.needed_tensors();
+        for tensor in needed.iter().filter(|tensor| self.is_read(tensor, config)) {
+            self.check_tensor(tensor, config)?;
+        }
+        self.refuse_leftovers(&needed, config.num_layers)
+    }
+
+    /// Whether the tensor is read: of a tied pair of matrices the one that is there, or both.
+    fn is_read(&self, tensor: &Needed, config: &ModelConfig) -> bool {
+        !config.tie_word_embeddings
+            || match tensor.name.as_str() {
+                HEAD => self.contains(HEAD),
+                EMBEDDING => self.contains(EMBEDDING) || !self.contains(HEAD),
+                _ => true,
+            }
+    }
+
+    fn check_tensor(&self, needed: &Needed, config: &ModelConfig) -> Result<(), ModelError> {
+        let Some(found) = self.find(&needed.name)? else {
+            return Err(ModelError::MissingTensor {
+                name: needed.name.clone(),
+                expected: needed.shape.clone(),
+                hint: self.why_missing(&needed.name, config),
+            });
+        };
+        if found.shape != needed.shape {
+            return Err(ModelError::TensorShape {
+                name: needed.name.clone(),
+                file: self.file_name(&needed.name),
+                expected: needed.shape.clone(),
+                found: found.shape,
+                settings: needed.settings.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What a missing tensor may come from.
+    fn why_missing(&self, name: &str, config: &ModelConfig) -> String {
+        let tied = config.tie_word_embeddings;
+        if name == HEAD && !tied {
+            return "config.json does not say `tie_word_embeddings` = true: set it if the output matrix is the \
+                    embedding, else the file is not complete"
+                .to_owned();
+        }
+        if name == EMBEDDING && !tied && self.contains(HEAD) {
+            return format!(
+                "they hold `{HEAD}`: set `tie_word_embeddings` to true in config.json if it is the embedding \
+                 too, else the file is not complete"
+            );
+        }
+        let listed = self
+            .index
+            .as_ref()
+            .and_then(|index| index.weight_map.get(name));
+        if let Some(file) = listed {
+            return format!(
+                "{INDEX_FILE} says that it is in {file}, which does not hold it: they are of different \
+                 versions, download both again"
+            );
+        }
+        let layers: BTreeSet<usize> = self.layers().map(|(layer, _)| layer).collect();
+        match (layer_of(name), layers.last()) {
+            (Some(layer), Some(last)) if layer > *last => format!(
+                "they hold layers 0 to {last}, and config.json says `num_hidden_layers` = {}",
+                config.num_layers
+            ),
+            _ => {
+                "its config.json is not this checkpoint's, or the files are not complete".to_owned()
+            }
+        }
     }
 
     /// Whether some file holds a tensor of this name.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.file_with(name).is_some()
+        self.file_of.contains_key(name)
     }
 
     /// The type of the tensor `name`, if it is there.
@@ -65,26 +152,18 @@ impl Checkpoint {
         Some(tensor.dtype)
     }
 
-    /// The tensor `name`, which must have exactly the shape `expected`.
+    /// The tensor `name`, which `check` has found.
     pub(crate) fn take(&self, name: &str, expected: &[usize]) -> Result<RawTensor<'_>, ModelError> {
-        let Some(file) = self.file_with(name) else {
-            return Err(ModelError::MissingTensor {
+        match self.find(name)? {
+            Some(tensor) if tensor.shape == expected => Ok(tensor),
+            found => Err(ModelError::TensorShape {
                 name: name.to_owned(),
+                file: self.file_name(name),
                 expected: expected.to_vec(),
-            });
-        };
-        let tensor = file
-            .get(name)
-            .map_err(|source| ModelError::WeightFiles { source })?;
-        if tensor.shape != expected {
-            return Err(ModelError::TensorShape {
-                name: name.to_owned(),
-                expected: expected.to_vec(),
-                found: tensor.shape,
-            });
+                found: found.map(|tensor| tensor.shape).unwrap_or_default(),
+                settings: "the architecture".to_owned(),
+            }),
         }
-        self.taken.borrow_mut().insert(name.to_owned());
-        Ok(tensor)
     }
 
     /// Gives back the memory of a tensor that has been packed.
@@ -94,59 +173,99 @@ impl Checkpoint {
         }
     }
 
-    fn file_with(&self, name: &str) -> Option<&TensorFile> {
-        self.files.iter().find(|file| file.contains(name))
+    fn find(&self, name: &str) -> Result<Option<RawTensor<'_>>, ModelError> {
+        let Some(file) = self.file_with(name) else {
+            return Ok(None);
+        };
+        file.get(name).map(Some).map_err(|error| match error {
+            TensorError::UnsupportedDType { name, dtype } => ModelError::TensorDType {
+                file: self.file_name(&name),
+                advice: if matches!(dtype.as_str(), "F64" | "I64") {
+                    "load the model with transformers in torch.bfloat16 and save it again"
+                } else {
+                    UNQUANTIZED
+                },
+                name,
+                found: dtype,
+            },
+            other => other.into(),
+        })
     }
 
-    /// Refuses a checkpoint whose layers hold tensors that nobody took: a bias or a norm that the
-    /// configuration does not announce. Buffers that older versions saved are no weights.
-    pub(crate) fn refuse_leftovers(&self, num_layers: usize) -> Result<(), ModelError> {
-        let taken = self.taken.borrow();
-        let layers: BTreeSet<String> = (0..num_layers).map(|layer| layer.to_string()).collect();
-        let mut leftovers: Vec<String> = self
-            .files
+    fn file_with(&self, name: &str) -> Option<&TensorFile> {
+        self.file_of.get(name).map(|&file| &self.files[file].1)
+    }
+
+    fn file_name(&self, name: &str) -> String {
+        let file = self.file_of.get(name).map(|&file| &self.files[file].0);
+        file.cloned().unwrap_or_default()
+    }
+
+    /// The tensors that are in a layer, with its number.
+    fn layers(&self) -> impl Iterator<Item = (usize, &String)> {
+        let names = self.file_of.keys();
+        names.filter_map(|name| Some((layer_of(name)?, name)))
+    }
+
+    /// Refuses a checkpoint of a kind that is not read.
+    fn refuse_foreign(&self) -> Result<(), ModelError> {
+        let names: Vec<&str> = self.file_of.keys().map(String::as_str).collect();
+        match foreign_kind(&names) {
+            None => Ok(()),
+            Some((kind, name)) => Err(ModelError::ForeignWeights {
+                what: kind.what,
+                name: name.to_owned(),
+                file: self.file_name(name),
+                advice: kind.advice,
+            }),
+        }
+    }
+
+    /// Refuses tensors that are neither needed nor buffers: a bias, a norm or a layer that the
+    /// configuration does not announce.
+    fn refuse_leftovers(&self, needed: &[Needed], num_layers: usize) -> Result<(), ModelError> {
+        let needed: BTreeSet<&str> = needed.iter().map(|tensor| tensor.name.as_str()).collect();
+        let is_left = |name: &str| {
+            let shape = self.file_with(name).and_then(|file| file.shape(name));
+            !needed.contains(name) && !is_buffer(name, &shape.unwrap_or_default())
+        };
+        let left = self.file_of.keys().filter(|name| is_left(name));
+        let (beside, left): (Vec<&String>, Vec<&String>) = left.partition(|name| is_beside(name));
+        if let Some(first) = beside.first() {
+            let count = beside.len();
+            tracing::warn!(
+                "{count} tensors of heads beside the model are not used, the first is {first}"
+            );
+        }
+        let beyond = left
             .iter()
-            .flat_map(TensorFile::names)
-            .filter(|name| {
-                let layer = name
-                    .strip_prefix("model.layers.")
-                    .and_then(|rest| rest.split('.').next());
-                layer.is_some_and(|layer| layers.contains(layer))
-                    && !name.ends_with("rotary_emb.inv_freq")
-                    && !taken.contains(name)
-            })
-            .collect();
-        leftovers.sort_unstable();
-        match leftovers.first() {
+            .filter_map(|name| Some((layer_of(name)?, *name)));
+        if let Some((last, name)) = beyond.max_by_key(|(layer, _)| *layer)
+            && last >= num_layers
+        {
+            return Err(ModelError::MoreLayers {
+                last,
+                num_layers,
+                file: self.file_name(name),
+                name: name.clone(),
+            });
+        }
+        match left.first() {
             None => Ok(()),
             Some(first) => Err(ModelError::UnexpectedTensors {
-                count: leftovers.len(),
-                first: first.clone(),
+                count: left.len(),
+                file: self.file_name(first),
+                first: (*first).clone(),
             }),
         }
     }
 }
 
-/// The distinct files an index names. A name that leads out of the directory is refused.
-fn shard_names(json: &[u8]) -> Result<Vec<String>, ModelError> {
-    let index: ShardIndex = serde_json::from_slice(json).map_err(|source| ModelError::Json {
-        file: INDEX_FILE.to_owned(),
-        source,
-    })?;
-    let names: BTreeSet<String> = index.weight_map.into_values().collect();
-    if names.is_empty() {
-        return Err(ModelError::ShardIndex {
-            file: INDEX_FILE,
-            problem: "`weight_map` is empty; expected tensor names with their files".to_owned(),
-        });
-    }
-    for name in &names {
-        if name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
-            return Err(ModelError::ShardIndex {
-                file: INDEX_FILE,
-                problem: format!("shard {name:?} is not a .safetensors file beside the index"),
-            });
-        }
-    }
-    Ok(names.into_iter().collect())
+/// The number of the layer that a tensor is in.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("model.layers.")?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }

@@ -10,12 +10,12 @@ mod settings;
 
 use maitre_tensor::{DType, KvFormat, WeightFormat};
 
-use crate::weights::vocabulary_format;
-use serde_json::Value;
-
 use crate::architectures::Architecture;
 use crate::error::ModelError;
+use crate::json;
 use crate::rope::RopeConfig;
+use crate::source::ModelSource;
+use crate::weights::vocabulary_format;
 pub(crate) use settings::Settings;
 
 /// What a model is, apart from its weights.
@@ -57,17 +57,26 @@ pub struct ModelConfig {
     pub dtype: Option<DType>,
 }
 
+/// Where a configuration lies in a model's directory.
+const FILE: &str = "config.json";
+
 impl ModelConfig {
+    /// Reads a model's `config.json`.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json), and a file that is not there or cannot be read.
+    pub fn load(source: &ModelSource) -> Result<Self, ModelError> {
+        let expected =
+            "expected a Hugging Face model directory with config.json and model.safetensors";
+        Self::from_json(&source.read_required(FILE, expected)?)
+    }
+
     /// Reads the bytes of a `config.json`.
     ///
     /// # Errors
     /// What is missing, malformed, contradictory or not implemented, by the key's name.
     pub fn from_json(json: &[u8]) -> Result<Self, ModelError> {
-        const FILE: &str = "config.json";
-        let value: Value = serde_json::from_slice(json).map_err(|source| ModelError::Json {
-            file: FILE.to_owned(),
-            source,
-        })?;
+        let value = json::parse(FILE, json)?;
         let settings = Settings::of_file(FILE, &value)?;
         let architecture = Architecture::named_by(&settings)?;
         refused::refuse_unsupported(&settings)?;
@@ -181,6 +190,7 @@ impl ModelConfig {
     fn check_heads(&self) -> Result<(), ModelError> {
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             return Err(ModelError::InvalidSetting {
+                file: FILE.to_owned(),
                 key: "num_key_value_heads".to_owned(),
                 found: self.num_kv_heads.to_string(),
                 expected: format!("a divisor of num_attention_heads = {}", self.num_heads),
@@ -188,6 +198,7 @@ impl ModelConfig {
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(ModelError::InvalidSetting {
+                file: FILE.to_owned(),
                 key: "head_dim".to_owned(),
                 found: self.head_dim.to_string(),
                 expected: "an even number, because rotary embedding turns pairs".to_owned(),

@@ -30,31 +30,65 @@ pub enum ModelError {
         model: String,
         /// The file looked for.
         file: String,
-        /// What should have been there.
-        expected: &'static str,
+        /// What should have been there, and what is there instead.
+        expected: String,
     },
 
     /// A file exists but could not be read.
-    #[error("cannot read {file}: {source}")]
+    #[error("cannot read {file}: {error}")]
     Read {
         /// The file.
         file: String,
         /// What the operating system said.
-        source: std::io::Error,
+        error: std::io::Error,
+    },
+
+    /// A file is a symbolic link to one that is not there, as in a Hub cache that was copied in part.
+    #[error(
+        "{} is a symbolic link to {}, which does not exist; copy the model with its links followed \
+         (`cp -rL`), or download it again",
+        path.display(),
+        target.display()
+    )]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+
+    /// A file is not what its name says, or is damaged.
+    #[error("{file} {problem}")]
+    UnusableFile {
+        /// The file.
+        file: String,
+        /// What it is and what to do.
+        problem: String,
     },
 
     /// A JSON file is malformed.
-    #[error("{file} is not valid JSON: {source}")]
+    #[error("{file} is not valid JSON: {problem}; correct it or download it again")]
     Json {
         /// The file.
         file: String,
-        /// Where it is malformed.
-        source: serde_json::Error,
+        /// What is malformed and where.
+        problem: String,
+    },
+
+    /// A JSON file holds something else than settings.
+    #[error("{file} holds {found}; expected a JSON object")]
+    NotAnObject {
+        /// The file.
+        file: String,
+        /// What it holds.
+        found: String,
     },
 
     /// A setting without which the model is not defined is absent.
-    #[error("the model's configuration lacks `{key}`; expected {expected}")]
+    #[error("{file} lacks `{key}`; expected {expected}")]
     MissingSetting {
+        /// The file.
+        file: String,
         /// The key, dotted where nested.
         key: String,
         /// What it should hold.
@@ -62,8 +96,10 @@ pub enum ModelError {
     },
 
     /// A setting has a value that describes no model.
-    #[error("the model's configuration says `{key}` = {found}; expected {expected}")]
+    #[error("{file} says `{key}` = {found}; expected {expected}")]
     InvalidSetting {
+        /// The file.
+        file: String,
         /// The key, dotted where nested.
         key: String,
         /// The value found.
@@ -73,10 +109,10 @@ pub enum ModelError {
     },
 
     /// A setting changes the mathematics in a way this crate does not implement.
-    #[error(
-        "the model's configuration says `{key}` = {found}, which is not supported; supported: {supported}"
-    )]
+    #[error("{file} says `{key}` = {found}, which is not supported; supported: {supported}")]
     UnsupportedSetting {
+        /// The file.
+        file: String,
         /// The key, dotted where nested.
         key: String,
         /// The value found.
@@ -86,8 +122,12 @@ pub enum ModelError {
     },
 
     /// No architecture of this name is implemented.
-    #[error("unknown model architecture {found}; supported: {supported}")]
+    #[error(
+        "config.json names the unknown model architecture {found} in `{key}`; supported: {supported}"
+    )]
     UnknownArchitecture {
+        /// The key that names it.
+        key: &'static str,
         /// What the configuration names.
         found: String,
         /// The architectures there are.
@@ -95,17 +135,24 @@ pub enum ModelError {
     },
 
     /// A size computed from the configuration does not fit this machine's integers.
-    #[error("the model's configuration is absurdly large: {what} overflows")]
+    #[error("config.json describes an absurdly large model: {what} overflows")]
     SizeOverflow {
         /// The size that overflowed.
         what: &'static str,
     },
 
-    /// A weight file could not be opened or is damaged; the source names it.
-    #[error("the weights cannot be used: {source}; if they were downloaded, download them again")]
-    WeightFiles {
-        /// Which file, and what is wrong with it.
-        source: TensorError,
+    /// Two weight files hold a tensor of the same name.
+    #[error(
+        "tensor `{name}` is both in {first} and in {second}; keep the files of one version of the model, \
+         or download it again"
+    )]
+    DuplicateTensor {
+        /// The tensor's name.
+        name: String,
+        /// A file that holds it.
+        first: String,
+        /// Another one.
+        second: String,
     },
 
     /// The index of a sharded checkpoint is malformed.
@@ -118,36 +165,90 @@ pub enum ModelError {
     },
 
     /// A tensor the model needs is in none of its weight files.
-    #[error("the weight files hold no tensor `{name}` (expected with shape {expected:?})")]
+    #[error("the weight files hold no tensor `{name}` (expected with shape {expected:?}); {hint}")]
     MissingTensor {
         /// The tensor's name.
         name: String,
         /// The shape it would need.
         expected: Vec<usize>,
+        /// What that may come from and what to do.
+        hint: String,
     },
 
     /// A tensor's shape is not the one the configuration implies.
-    #[error("tensor `{name}` has shape {found:?}; config.json implies {expected:?}")]
+    #[error(
+        "tensor `{name}` in {file} has shape {found:?}; config.json implies {expected:?} ({settings})"
+    )]
     TensorShape {
         /// The tensor's name.
         name: String,
+        /// The file that holds it.
+        file: String,
         /// The shape config.json implies.
         expected: Vec<usize>,
         /// The shape in the file.
         found: Vec<usize>,
+        /// The settings that imply it.
+        settings: String,
     },
 
-    /// A layer of the checkpoint has tensors that the architecture has no use for: it was made for
-    /// different mathematics.
+    /// A tensor is stored as numbers that this crate does not read.
+    #[error(
+        "tensor `{name}` in {file} is stored as {found}; supported are F32, F16 and BF16: {advice}"
+    )]
+    TensorDType {
+        /// The tensor's name.
+        name: String,
+        /// The file that holds it.
+        file: String,
+        /// The format, as the file names it.
+        found: String,
+        /// What to do.
+        advice: &'static str,
+    },
+
+    /// The checkpoint has more layers than its configuration.
+    #[error(
+        "the weight files hold layers 0 to {last}, but config.json says `num_hidden_layers` = \
+         {num_layers}; its config.json is not this checkpoint's (`{name}` is in {file})"
+    )]
+    MoreLayers {
+        /// The last layer there is.
+        last: usize,
+        /// The layers of the configuration.
+        num_layers: usize,
+        /// A tensor of the last layer.
+        name: String,
+        /// The file that holds it.
+        file: String,
+    },
+
+    /// The checkpoint is of a kind that this crate does not read.
+    #[error("the weight files hold {what}: `{name}` in {file}; {advice}")]
+    ForeignWeights {
+        /// What they are.
+        what: &'static str,
+        /// A tensor that tells.
+        name: String,
+        /// The file that holds it.
+        file: String,
+        /// What to do.
+        advice: &'static str,
+    },
+
+    /// The checkpoint has tensors that the architecture has no use for: it was made for different
+    /// mathematics.
     #[error(
         "the weight files hold {count} tensors that config.json's architecture has no place for, \
-         the first is `{first}`; its config.json is not this checkpoint's"
+         the first is `{first}` in {file}; its config.json is not this checkpoint's"
     )]
     UnexpectedTensors {
         /// How many there are.
         count: usize,
         /// The first by name.
         first: String,
+        /// The file that holds it.
+        file: String,
     },
 
     /// `tie_word_embeddings` is set but the checkpoint has two different matrices.

@@ -1,13 +1,16 @@
 //! `generation_config.json`: when the model's authors say an answer ends, and how to sample.
 //!
 //! These are defaults: they apply where a request is silent. Their meaning and limits belong to
-//! whoever samples; here they are only read.
-
-use serde_json::Value;
+//! the sampler; here they are only read.
 
 use crate::config::Settings;
 use crate::error::ModelError;
+use crate::json;
 use crate::source::ModelSource;
+
+const FILE: &str = "generation_config.json";
+/// Where older models name the end of an answer.
+const CONFIG: &str = "config.json";
 
 /// What the model's authors recommend. `None` where they say nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +18,8 @@ use crate::source::ModelSource;
 pub struct GenerationDefaults {
     /// Tokens that end an answer; empty if neither file names one.
     pub eos_token_ids: Vec<u32>,
+    /// The file that names them.
+    pub eos_file: &'static str,
     /// Softmax temperature.
     pub temperature: Option<f32>,
     /// Nucleus mass.
@@ -36,35 +41,53 @@ impl GenerationDefaults {
     /// # Errors
     /// A file that is not JSON, or a setting that is not of its kind, by name.
     pub fn load(source: &ModelSource) -> Result<Self, ModelError> {
-        let mut defaults = match source.read("generation_config.json")? {
-            Some(json) => Self::from_json("generation_config.json", &json)?,
+        let mut defaults = match source.read(FILE)? {
+            Some(json) => Self::from_json(FILE, &json)?,
             None => Self::default(),
         };
         if defaults.eos_token_ids.is_empty()
-            && let Some(json) = source.read("config.json")?
+            && let Some(json) = source.read(CONFIG)?
         {
-            defaults.eos_token_ids = Self::from_json("config.json", &json)?.eos_token_ids;
+            let value = json::parse(CONFIG, &json)?;
+            let ids = Settings::of_file(CONFIG, &value)?.token_ids("eos_token_id")?;
+            defaults.eos_token_ids = ids.unwrap_or_default();
+            defaults.eos_file = CONFIG;
         }
         Ok(defaults)
     }
 
-    fn from_json(file: &str, json: &[u8]) -> Result<Self, ModelError> {
-        let value: Value = serde_json::from_slice(json).map_err(|source| ModelError::Json {
-            file: file.to_owned(),
-            source,
-        })?;
+    fn from_json(file: &'static str, json: &[u8]) -> Result<Self, ModelError> {
+        let value = json::parse(file, json)?;
         let settings = Settings::of_file(file, &value)?;
         let number = |key| -> Result<Option<f32>, ModelError> {
             Ok(settings.number(key)?.map(|number| number as f32))
         };
+        let do_sample = settings.optional_flag("do_sample")?;
+        let is_greedy = do_sample == Some(false);
         Ok(Self {
             eos_token_ids: settings.token_ids("eos_token_id")?.unwrap_or_default(),
-            temperature: number("temperature")?,
-            top_p: number("top_p")?,
-            top_k: settings.whole("top_k")?,
-            min_p: number("min_p")?,
+            eos_file: file,
+            temperature: unless_unused(is_greedy, number("temperature"))?,
+            top_p: unless_unused(is_greedy, number("top_p"))?,
+            top_k: unless_unused(is_greedy, settings.top_k("top_k"))?,
+            min_p: unless_unused(is_greedy, number("min_p"))?,
             repetition_penalty: number("repetition_penalty")?,
-            do_sample: settings.optional_flag("do_sample")?,
+            do_sample,
         })
+    }
+}
+
+/// A setting of sampling; one that cannot be read is absent where answers are greedy and nothing
+/// samples.
+fn unless_unused<T>(
+    is_greedy: bool,
+    read: Result<Option<T>, ModelError>,
+) -> Result<Option<T>, ModelError> {
+    match read {
+        Err(error) if is_greedy => {
+            tracing::warn!("{error}; it is ignored beside `do_sample` = false");
+            Ok(None)
+        }
+        read => read,
     }
 }

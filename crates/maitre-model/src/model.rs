@@ -65,14 +65,32 @@ impl Model {
         options: &LoadOptions,
         backend: &Backend,
     ) -> Result<Self, ModelError> {
-        let json = source.read_required(
-            "config.json",
-            "expected a Hugging Face model directory with config.json and model.safetensors",
-        )?;
-        let config = ModelConfig::from_json(&json)?;
+        // What takes no time to check comes first.
+        ModelConfig::load(source)?;
         let generation = GenerationDefaults::load(source)?;
+        Ok(Self {
+            generation,
+            ..Self::load_drafter(source, options, backend)?
+        })
+    }
+
+    /// Loads a model that only drafts for another one: without generation defaults, which are the
+    /// other one's.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_drafter(
+        source: &ModelSource,
+        options: &LoadOptions,
+        backend: &Backend,
+    ) -> Result<Self, ModelError> {
+        let config = ModelConfig::load(source)?;
         let weights = match options.load_format {
-            LoadFormat::Auto => WeightSource::Checkpoint(Checkpoint::open(source)?),
+            LoadFormat::Auto => {
+                let files = Checkpoint::open(source)?;
+                files.check(&config)?;
+                WeightSource::Checkpoint(files)
+            }
             LoadFormat::Random { seed } => {
                 WeightSource::Random(RandomWeights::new(seed, backend.threads()))
             }
@@ -106,11 +124,23 @@ impl Model {
         Ok(Self {
             kv_bytes_per_token: (layer_bytes * config.num_layers) as u64,
             config,
-            generation,
+            generation: GenerationDefaults::default(),
             decoder,
             dtype,
             kv_dtype,
         })
+    }
+
+    /// Checks the weight files against `config` without reading weights: names, shapes, dtypes. A
+    /// model without weight files passes.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn check_weights(source: &ModelSource, config: &ModelConfig) -> Result<(), ModelError> {
+        if Checkpoint::is_there(source)? {
+            Checkpoint::open(source)?.check(config)?;
+        }
+        Ok(())
     }
 
     /// Bytes of activations and logits of a runner on a GPU whose steps have up to so many rows and output rows,

@@ -56,11 +56,11 @@ impl RopeConfig {
         let v4 = settings.object("rope_scaling", "rope_scaling.")?;
         let nested = match (v5, v4) {
             (Some(_), Some(_)) => {
-                return Err(ModelError::InvalidSetting {
-                    key: "rope_scaling".to_owned(),
-                    found: "an object beside rope_parameters".to_owned(),
-                    expected: "only one of the two".to_owned(),
-                });
+                return Err(settings.contradicts(
+                    "rope_scaling",
+                    "an object beside rope_parameters".to_owned(),
+                    "only one of the two".to_owned(),
+                ));
             }
             (one, other) => one.or(other),
         };
@@ -75,11 +75,11 @@ impl RopeConfig {
         if let (Some(inner), Some(outer)) = (inner_theta, outer_theta)
             && inner != outer
         {
-            return Err(ModelError::InvalidSetting {
-                key: "rope_theta".to_owned(),
-                found: outer.to_string(),
-                expected: format!("{inner}, as in the nested object, or absent"),
-            });
+            return Err(settings.contradicts(
+                "rope_theta",
+                outer.to_string(),
+                format!("{inner}, as in the nested object, or absent"),
+            ));
         }
         Ok(Self {
             theta: inner_theta.or(outer_theta).unwrap_or(DEFAULT_THETA),
@@ -160,10 +160,7 @@ fn read_llama3(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<Llama3Scal
     let required = |key: &str| {
         nested
             .positive(key)?
-            .ok_or_else(|| ModelError::MissingSetting {
-                key: format!("{key} (rope_type llama3)"),
-                expected: "a number above 0",
-            })
+            .ok_or_else(|| nested.missing(key, "a number above 0, for rope_type llama3"))
     };
     const CONTEXT: &str = "original_max_position_embeddings";
     // Phi and its kin keep the original context outside; where both are given, that one counts.
@@ -178,11 +175,11 @@ fn read_llama3(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<Llama3Scal
         original_max_position_embeddings: context,
     };
     if scaling.high_freq_factor <= scaling.low_freq_factor {
-        return Err(ModelError::InvalidSetting {
-            key: "high_freq_factor".to_owned(),
-            found: scaling.high_freq_factor.to_string(),
-            expected: format!("more than low_freq_factor = {}", scaling.low_freq_factor),
-        });
+        return Err(nested.contradicts(
+            "high_freq_factor",
+            scaling.high_freq_factor.to_string(),
+            format!("more than low_freq_factor = {}", scaling.low_freq_factor),
+        ));
     }
     Ok(scaling)
 }

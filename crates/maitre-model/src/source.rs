@@ -5,11 +5,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use maitre_tensor::TensorFile;
 
+use crate::contents::mistaken_text;
 use crate::error::ModelError;
+use crate::{damage, json, layout};
+
+/// U+FEFF in UTF-8: some editors put it first.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A model's files, by the names a Hugging Face directory gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,24 +32,64 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
-    /// The content of `file`, or `None` if the model has no such file.
+    /// The content of the text file `file`, or `None` if the model has no such file. A byte order
+    /// mark before JSON is left out.
     ///
     /// # Errors
     /// [`ModelError::Directory`] when the directory itself is not there,
-    /// [`ModelError::Read`] when the file is but cannot be read.
+    /// [`ModelError::Read`] when the file is but cannot be read, [`ModelError::BrokenLink`] when it
+    /// leads nowhere, [`ModelError::UnusableFile`] when it is a git-LFS pointer, a web page or empty.
     pub fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+        let Some((path, content)) = self.read_raw(file)? else {
+            return Ok(None);
+        };
+        let is_json = file.ends_with(".json");
+        if let Some(problem) = mistaken_text(&content).filter(|_| is_json) {
+            return Err(ModelError::UnusableFile {
+                file: path,
+                problem,
+            });
+        }
+        let has_mark = is_json && content.starts_with(BYTE_ORDER_MARK);
+        let start = if has_mark { BYTE_ORDER_MARK.len() } else { 0 };
+        Ok(Some(match content {
+            Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[start..]),
+            Cow::Owned(mut bytes) => {
+                bytes.drain(..start);
+                Cow::Owned(bytes)
+            }
+        }))
+    }
+
+    /// The content of the JSON file `file` as any JSON parser reads it, or `None` if the model has no
+    /// such file: the numbers that only Python reads, such as `NaN`, are strings.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`ModelError::Json`] with the place of a mistake.
+    pub fn read_json(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+        let Some(content) = self.read(file)? else {
+            return Ok(None);
+        };
+        Ok(Some(match json::strict(file, &content)? {
+            Cow::Borrowed(_) => content,
+            Cow::Owned(strict) => Cow::Owned(strict),
+        }))
+    }
+
+    /// The path of `file` and its content as it is.
+    fn read_raw(&self, file: &str) -> Result<Option<(String, Cow<'static, [u8]>)>, ModelError> {
         match self {
-            Self::Memory { .. } => Ok(self.in_memory(file).map(Cow::Borrowed)),
+            Self::Memory { .. } => Ok(self
+                .in_memory(file)
+                .map(|content| (file.to_owned(), Cow::Borrowed(content)))),
             Self::Directory(directory) => {
                 let Some(path) = existing_file(directory, file)? else {
                     return Ok(None);
                 };
+                let name = path.display().to_string();
                 match std::fs::read(&path) {
-                    Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
-                    Err(source) => Err(ModelError::Read {
-                        file: path.display().to_string(),
-                        source,
-                    }),
+                    Ok(bytes) => Ok(Some((name, Cow::Owned(bytes)))),
+                    Err(error) => Err(ModelError::Read { file: name, error }),
                 }
             }
         }
@@ -53,13 +99,43 @@ impl ModelSource {
     pub(crate) fn read_required(
         &self,
         file: &str,
-        expected: &'static str,
+        expected: &str,
     ) -> Result<Cow<'static, [u8]>, ModelError> {
-        self.read(file)?.ok_or_else(|| ModelError::MissingFile {
+        match self.read(file)? {
+            Some(content) => Ok(content),
+            None => Err(self.missing(file, expected.to_owned() + &self.found_instead())),
+        }
+    }
+
+    /// The error for a file that is not there.
+    pub(crate) fn missing(&self, file: &str, expected: String) -> ModelError {
+        ModelError::MissingFile {
             model: self.to_string(),
             file: file.to_owned(),
             expected,
-        })
+        }
+    }
+
+    /// What the directory holds in place of a Hugging Face model, as the end of a message.
+    pub(crate) fn found_instead(&self) -> String {
+        layout::found_instead(&self.file_names())
+    }
+
+    /// The names of all files, sorted; none of a directory that cannot be listed.
+    fn file_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = match self {
+            Self::Memory { files, .. } => {
+                files.iter().map(|(name, _)| (*name).to_owned()).collect()
+            }
+            Self::Directory(directory) => std::fs::read_dir(directory)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect(),
+        };
+        names.sort_unstable();
+        names
     }
 
     /// Whether the model has a file of this name.
@@ -70,20 +146,20 @@ impl ModelSource {
         }
     }
 
-    /// Opens safetensors files without copying them.
-    pub(crate) fn open_tensors(&self, files: &[String]) -> Result<Vec<TensorFile>, ModelError> {
-        let opened = match self {
-            Self::Memory { .. } => files
-                .iter()
-                .filter_map(|file| self.in_memory(file))
-                .map(TensorFile::from_static)
-                .collect(),
-            Self::Directory(directory) => {
-                let paths: Vec<_> = files.iter().map(|file| directory.join(file)).collect();
-                TensorFile::map(&paths).map(|mapped| vec![mapped])
+    /// Opens a safetensors file without copying it.
+    pub(crate) fn open_tensors(&self, file: &str) -> Result<TensorFile, ModelError> {
+        match self {
+            Self::Memory { .. } => {
+                let content = self.in_memory(file).unwrap_or_default();
+                TensorFile::from_static(content)
+                    .map_err(|error| damage::explain(file, content, error))
             }
-        };
-        opened.map_err(|source| ModelError::WeightFiles { source })
+            Self::Directory(directory) => {
+                let path = directory.join(file);
+                TensorFile::map(std::slice::from_ref(&path))
+                    .map_err(|error| damage::explain_file(&path, error))
+            }
+        }
     }
 
     fn in_memory(&self, file: &str) -> Option<&'static [u8]> {
@@ -110,7 +186,17 @@ fn existing_file(directory: &Path, file: &str) -> Result<Option<PathBuf>, ModelE
         });
     }
     let path = directory.join(file);
-    Ok(path.exists().then_some(path))
+    match std::fs::metadata(&path) {
+        Ok(_) => Ok(Some(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match std::fs::read_link(&path) {
+            Ok(target) => Err(ModelError::BrokenLink { path, target }),
+            Err(_) => Ok(None),
+        },
+        Err(error) => Err(ModelError::Read {
+            file: path.display().to_string(),
+            error,
+        }),
+    }
 }
 
 impl fmt::Display for ModelSource {

@@ -15,9 +15,9 @@ use crate::decoder::{Decoder, Layer, Linear};
 use crate::error::ModelError;
 use crate::random::RandomWeights;
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
-const FINAL_NORM: &str = "model.norm.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
+pub(crate) const FINAL_NORM: &str = "model.norm.weight";
 
 /// Where weights come from.
 #[derive(Debug)]
@@ -118,10 +118,11 @@ impl WeightSource {
     }
 }
 
-/// Loads every weight of `config`'s architecture with matrices in `format`.
+/// Loads every weight of `config`'s architecture with matrices in `format`. A checkpoint has been
+/// checked against `config`.
 ///
 /// # Errors
-/// A missing or misshapen tensor, or one that cannot be quantized, by name; tensors of a layer that nothing uses.
+/// A tensor that cannot be quantized, by name; matrices that are tied and differ.
 pub(crate) fn load_decoder(
     source: &WeightSource,
     config: &ModelConfig,
@@ -135,18 +136,14 @@ pub(crate) fn load_decoder(
         backend,
     };
     let (embedding, head) = loader.embedding_and_head()?;
-    let decoder = Decoder {
+    Ok(Decoder {
         embedding,
         first_norm: loader.norm("model.layers.0.input_layernorm.weight")?,
         layers: (0..config.num_layers)
             .map(|layer| loader.layer(layer))
             .collect::<Result<_, _>>()?,
         head,
-    };
-    if let WeightSource::Checkpoint(files) = source {
-        files.refuse_leftovers(config.num_layers)?;
-    }
-    Ok(decoder)
+    })
 }
 
 /// The format of the embedding and of the output matrix.

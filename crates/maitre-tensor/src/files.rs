@@ -105,6 +105,17 @@ impl TensorFile {
         self.part_of.contains_key(name)
     }
 
+    /// The sizes of a tensor's dimensions, whatever its format; `None` if there is no such tensor.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let part = &self.parts[*self.part_of.get(name)?];
+        let view = match &part.source {
+            Source::Mapped(file) => file.get(name),
+            Source::Static(file) => file.get(name),
+        };
+        view.ok().map(|view| view.shape().to_vec())
+    }
+
     /// Gives the memory of a mapped tensor back to the system, for one that has been read and will
     /// hardly be again: a model then takes no more memory while it loads than afterwards. Its bytes
     /// remain valid, they would be read from the file anew. Whatever is not mapped is left alone.

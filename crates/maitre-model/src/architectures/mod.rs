@@ -94,36 +94,40 @@ impl Architecture {
             }
         };
         let by_class = class
-            .map(|class| Self::find(class, Self::class_name))
+            .map(|class| Self::find("architectures", class, Self::class_name))
             .transpose()?;
         let by_type = settings
             .get("model_type")
-            .map(|kind| Self::find(kind, Self::model_type))
+            .map(|kind| Self::find("model_type", kind, Self::model_type))
             .transpose()?;
         match (by_class, by_type) {
-            (None, None) => Err(ModelError::MissingSetting {
-                key: "architectures".to_owned(),
-                expected: "a list with the name of the model's class",
+            (Some(class), Some(kind)) if class != kind => Err(settings.contradicts(
+                "model_type",
+                kind.model_type().to_owned(),
+                format!("{}, to agree with `architectures`", class.model_type()),
+            )),
+            (one, other) => one.or(other).ok_or_else(|| {
+                let expected = "a list with the name of the model's class";
+                settings.missing("architectures", expected)
             }),
-            (Some(class), Some(kind)) if class != kind => Err(ModelError::InvalidSetting {
-                key: "model_type".to_owned(),
-                found: kind.model_type().to_owned(),
-                expected: format!("{}, to agree with `architectures`", class.model_type()),
-            }),
-            (one, other) => one.or(other).ok_or_else(|| unknown(&Value::Null)),
         }
     }
 
-    fn find(found: &Value, name: fn(Self) -> &'static str) -> Result<Self, ModelError> {
+    fn find(
+        key: &'static str,
+        found: &Value,
+        name: fn(Self) -> &'static str,
+    ) -> Result<Self, ModelError> {
         Self::ALL
             .into_iter()
             .find(|architecture| found.as_str() == Some(name(*architecture)))
-            .ok_or_else(|| unknown(found))
+            .ok_or_else(|| unknown(key, found))
     }
 }
 
-fn unknown(found: &Value) -> ModelError {
+fn unknown(key: &'static str, found: &Value) -> ModelError {
     ModelError::UnknownArchitecture {
+        key,
         found: found.to_string(),
         supported: Architecture::ALL.map(Architecture::class_name).join(", "),
     }
@@ -148,6 +152,7 @@ impl Traits {
                 Ok(hidden_size / num_heads)
             }
             DefaultHeadDim::HiddenOverHeads => Err(ModelError::InvalidSetting {
+                file: "config.json".to_owned(),
                 key: "num_attention_heads".to_owned(),
                 found: num_heads.to_string(),
                 expected: format!("a divisor of hidden_size = {hidden_size}, or a head_dim"),

@@ -6,24 +6,30 @@
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
+use crate::json;
 
 /// One object of `config.json` or `generation_config.json`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings<'a> {
     /// Put before each key in messages: empty, or `rope_parameters.`.
     prefix: &'static str,
+    /// The file's name, for messages.
+    file: &'a str,
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Settings<'a> {
     /// The top-level object of a parsed file.
-    pub(crate) fn of_file(file: &str, value: &'a Value) -> Result<Self, ModelError> {
+    pub(crate) fn of_file(file: &'a str, value: &'a Value) -> Result<Self, ModelError> {
         match value {
-            Value::Object(map) => Ok(Self { prefix: "", map }),
-            other => Err(ModelError::InvalidSetting {
-                key: file.to_owned(),
+            Value::Object(map) => Ok(Self {
+                prefix: "",
+                file,
+                map,
+            }),
+            other => Err(ModelError::NotAnObject {
+                file: file.to_owned(),
                 found: brief(other),
-                expected: "a JSON object".to_owned(),
             }),
         }
     }
@@ -54,7 +60,11 @@ impl<'a> Settings<'a> {
     ) -> Result<Option<Self>, ModelError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Self { prefix, map })),
+            Some(Value::Object(map)) => Ok(Some(Self {
+                prefix,
+                file: self.file,
+                map,
+            })),
             Some(other) => Err(self.invalid(key, other, "an object")),
         }
     }
@@ -71,10 +81,8 @@ impl<'a> Settings<'a> {
 
     /// A whole number of at least one that must be there.
     pub(crate) fn required_size(&self, key: &str) -> Result<usize, ModelError> {
-        self.size(key)?.ok_or_else(|| ModelError::MissingSetting {
-            key: self.name(key),
-            expected: "a whole number of at least 1",
-        })
+        self.size(key)?
+            .ok_or_else(|| self.missing(key, "a whole number of at least 1"))
     }
 
     /// A finite number.
@@ -108,15 +116,23 @@ impl<'a> Settings<'a> {
         self.convert(key, "a string", Value::as_str)
     }
 
-    /// A number that fits 32 bits.
-    pub(crate) fn whole(&self, key: &str) -> Result<Option<u32>, ModelError> {
-        self.convert(key, "a whole number", as_u32)
+    /// How many of the likeliest to keep; −1 and 0 keep all, and are 0.
+    pub(crate) fn top_k(&self, key: &str) -> Result<Option<u32>, ModelError> {
+        let expected = "a whole number of at least 1, or 0 or -1 to keep all";
+        self.convert(key, expected, |value| {
+            let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+            // A conversion to an integer saturates: more tokens than there are is all of them.
+            (number >= -1.0).then_some(number as u32)
+        })
     }
 
-    /// Token ids: one, or a list of them. Empty when absent.
+    /// Token ids: one, or a list of them in which null counts as absent too.
     pub(crate) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ModelError> {
         self.convert(key, "a token id or a list of them", |value| match value {
-            Value::Array(ids) => ids.iter().map(as_u32).collect(),
+            Value::Array(ids) => {
+                let ids = ids.iter().filter(|id| !id.is_null());
+                ids.map(as_u32).collect()
+            }
             other => as_u32(other).map(|id| vec![id]),
         })
     }
@@ -131,18 +147,34 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// The error for a value that is not there.
+    pub(crate) fn missing(&self, key: &str, expected: &'static str) -> ModelError {
+        ModelError::MissingSetting {
+            file: self.file.to_owned(),
+            key: self.name(key),
+            expected,
+        }
+    }
+
     /// The error for a value of the wrong kind.
     pub(crate) fn invalid(&self, key: &str, found: &Value, expected: &str) -> ModelError {
+        self.contradicts(key, brief(found), expected.to_owned())
+    }
+
+    /// The error for a value that others rule out.
+    pub(crate) fn contradicts(&self, key: &str, found: String, expected: String) -> ModelError {
         ModelError::InvalidSetting {
+            file: self.file.to_owned(),
             key: self.name(key),
-            found: brief(found),
-            expected: expected.to_owned(),
+            found,
+            expected,
         }
     }
 
     /// The error for a value that is legal but not implemented.
     pub(crate) fn unsupported(&self, key: &str, found: &Value, supported: &str) -> ModelError {
         ModelError::UnsupportedSetting {
+            file: self.file.to_owned(),
             key: self.name(key),
             found: brief(found),
             supported: supported.to_owned(),
@@ -175,7 +207,10 @@ fn as_u32(value: &Value) -> Option<u32> {
 /// A value as a message shows it: a nested quantization object need not fill the terminal.
 fn brief(value: &Value) -> String {
     const LONGEST: usize = 120;
-    let text = value.to_string();
+    let text = match value {
+        Value::String(number) if json::NON_FINITE.contains(&number.as_str()) => number.clone(),
+        other => other.to_string(),
+    };
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

@@ -285,7 +285,7 @@ fn values_that_describe_no_model_are_refused_by_name() {
     ));
     assert!(matches!(
         ModelConfig::from_json(b"[]"),
-        Err(ModelError::InvalidSetting { .. })
+        Err(ModelError::NotAnObject { .. })
     ));
 }
 

@@ -12,6 +12,7 @@
 )]
 
 mod bad_batches;
+mod bad_files;
 mod batch_invariance;
 mod block_moves;
 mod configurations;

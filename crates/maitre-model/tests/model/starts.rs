@@ -11,10 +11,10 @@ use maitre_tensor::{Backend, WeightFormat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 
 /// A copy of a fixture to be broken.
-fn copy(name: &str) -> TempDir {
+pub(crate) fn copy(name: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     for file in fs::read_dir(fixture(name)).unwrap() {
         let file = file.unwrap();
@@ -23,7 +23,7 @@ fn copy(name: &str) -> TempDir {
     directory
 }
 
-fn load(directory: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
+pub(crate) fn load(directory: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
     let backend = Backend::cpu(1).unwrap();
     Model::load(
         &ModelSource::Directory(directory.to_owned()),
@@ -32,7 +32,7 @@ fn load(directory: &Path, options: &LoadOptions) -> Result<Model, ModelError> {
     )
 }
 
-fn edit_config(directory: &Path, patch: Value) {
+pub(crate) fn edit_config(directory: &Path, patch: Value) {
     let path = directory.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     for (key, value) in patch.as_object().unwrap() {
@@ -41,7 +41,7 @@ fn edit_config(directory: &Path, patch: Value) {
     fs::write(path, config.to_string()).unwrap();
 }
 
-fn edit_weights(directory: &Path, edit: impl FnOnce(&mut HashMap<String, Tensor>)) {
+pub(crate) fn edit_weights(directory: &Path, edit: impl FnOnce(&mut HashMap<String, Tensor>)) {
     let path = directory.join(WEIGHTS);
     let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     edit(&mut tensors);
@@ -161,7 +161,14 @@ fn weights_that_are_not_the_configurations_are_named() {
     );
     let fewer = copy("qwen3-f32-tied");
     edit_config(fewer.path(), json!({"num_hidden_layers": 1}));
-    load(fewer.path(), &LoadOptions::default()).unwrap();
+    check_refused(
+        fewer.path(),
+        &[
+            "layers 0 to 1",
+            "`num_hidden_layers` = 1",
+            "model.layers.1.",
+        ],
+    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `maitre inspect`: what a model (and one that drafts for it) is and what it needs, from its configuration alone.
+//! The other files that are there are checked as a start would, but no weights are read.
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use maitre::{KvFormat, ModelSource, WeightFormat};
+use maitre::{KvFormat, WeightFormat};
 use maitre_model::ModelConfig;
 use serde_json::json;
 
@@ -54,12 +55,12 @@ pub(crate) async fn run(args: InspectArgs) -> Result<()> {
         None | Some("none") => None,
         Some(name) => {
             let draft = source::draft(name).await?;
-            Some((draft.to_string(), configuration(&draft)?))
+            Some((draft.to_string(), maitre::check_draft_files(&draft)?))
         }
     };
     let inspected = Inspected {
         name: target.to_string(),
-        config: configuration(&target)?,
+        config: maitre::check_files(&target)?,
         draft,
         dtypes: DTYPES.map(|(weights, kv)| (weights, args.kv_dtype.format().unwrap_or(kv))),
         available: maitre::available_memory(),
@@ -71,13 +72,6 @@ pub(crate) async fn run(args: InspectArgs) -> Result<()> {
         write!(out, "{}", inspected.as_text())?;
     }
     Ok(())
-}
-
-fn configuration(source: &ModelSource) -> Result<ModelConfig> {
-    let json = source
-        .read("config.json")?
-        .with_context(|| format!("{source} has no config.json"))?;
-    Ok(ModelConfig::from_json(&json)?)
 }
 
 impl Inspected {
