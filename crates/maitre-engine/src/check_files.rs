@@ -1,6 +1,6 @@
 //! What a start would refuse, found without reading weights: for tools that only describe a model.
 
-use maitre_model::{GenerationDefaults, Model, ModelConfig};
+use maitre_model::{GenerationDefaults, Model, ModelConfig, ModelError};
 
 use crate::defaults::check_defaults;
 use crate::{Engine, ModelSource, StartError};
@@ -26,7 +26,7 @@ pub fn check_files(source: &ModelSource) -> Result<ModelConfig, StartError> {
 /// # Errors
 /// The error that a start with it as draft model would end with.
 pub fn check_draft_files(source: &ModelSource) -> Result<ModelConfig, StartError> {
-    let check = || {
+    let check = || -> Result<ModelConfig, ModelError> {
         let config = ModelConfig::load(source)?;
         Model::check_weights(source, &config)?;
         Ok(config)

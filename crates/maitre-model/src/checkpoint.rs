@@ -107,6 +107,16 @@ impl Checkpoint {
 
     /// What a missing tensor may come from.
     fn why_missing(&self, name: &str, config: &ModelConfig) -> String {
+        let listed = self
+            .index
+            .as_ref()
+            .and_then(|index| index.weight_map.get(name));
+        if let Some(file) = listed {
+            return format!(
+                "{INDEX_FILE} says that it is in {file}, which does not hold it: they are of different \
+                 versions, download both again"
+            );
+        }
         let tied = config.tie_word_embeddings;
         if name == HEAD && !tied {
             return "config.json does not say `tie_word_embeddings` = true: set it if the output matrix is the \
@@ -117,16 +127,6 @@ impl Checkpoint {
             return format!(
                 "they hold `{HEAD}`: set `tie_word_embeddings` to true in config.json if it is the embedding \
                  too, else the file is not complete"
-            );
-        }
-        let listed = self
-            .index
-            .as_ref()
-            .and_then(|index| index.weight_map.get(name));
-        if let Some(file) = listed {
-            return format!(
-                "{INDEX_FILE} says that it is in {file}, which does not hold it: they are of different \
-                 versions, download both again"
             );
         }
         let layers: BTreeSet<usize> = self.layers().map(|(layer, _)| layer).collect();

@@ -239,8 +239,9 @@ pub enum ModelError {
     /// The checkpoint has tensors that the architecture has no use for: it was made for different
     /// mathematics.
     #[error(
-        "the weight files hold {count} tensors that config.json's architecture has no place for, \
-         the first is `{first}` in {file}; its config.json is not this checkpoint's"
+        "the weight files hold {count} tensor{} that config.json's architecture has no place for, \
+         the first is `{first}` in {file}; its config.json is not this checkpoint's",
+        if *count == 1 { "" } else { "s" }
     )]
     UnexpectedTensors {
         /// How many there are.

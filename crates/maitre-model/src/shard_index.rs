@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::ModelError;
 use crate::json;
+use crate::layout::instead_of_weights;
 use crate::source::ModelSource;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -74,7 +75,7 @@ pub(crate) fn weight_files(
             return Ok((single(), None));
         }
         let expected = "expected model.safetensors, or model.safetensors.index.json and its shards";
-        let expected = expected.to_owned() + &source.found_instead();
+        let expected = expected.to_owned() + &instead_of_weights(&source.file_names());
         return Err(source.missing(SINGLE_FILE, expected));
     };
     let shards = index.shards()?;

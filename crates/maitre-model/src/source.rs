@@ -103,7 +103,10 @@ impl ModelSource {
     ) -> Result<Cow<'static, [u8]>, ModelError> {
         match self.read(file)? {
             Some(content) => Ok(content),
-            None => Err(self.missing(file, expected.to_owned() + &self.found_instead())),
+            None => {
+                let found = layout::instead_of_model(&self.file_names());
+                Err(self.missing(file, expected.to_owned() + &found))
+            }
         }
     }
 
@@ -116,13 +119,8 @@ impl ModelSource {
         }
     }
 
-    /// What the directory holds in place of a Hugging Face model, as the end of a message.
-    pub(crate) fn found_instead(&self) -> String {
-        layout::found_instead(&self.file_names())
-    }
-
     /// The names of all files, sorted; none of a directory that cannot be listed.
-    fn file_names(&self) -> Vec<String> {
+    pub(crate) fn file_names(&self) -> Vec<String> {
         let mut names: Vec<String> = match self {
             Self::Memory { files, .. } => {
                 files.iter().map(|(name, _)| (*name).to_owned()).collect()

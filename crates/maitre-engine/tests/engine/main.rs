@@ -14,6 +14,7 @@ mod gpu;
 mod health;
 mod invariance;
 mod isolation;
+mod model_files;
 mod requests;
 mod sharing;
 mod speculation;
