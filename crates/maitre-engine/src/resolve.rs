@@ -256,15 +256,14 @@ impl House {
         if !self.may_fit(chat.size_in_bytes(), "messages", findings) {
             return Vec::new();
         }
-        let tokens = if chat.now == SystemTime::UNIX_EPOCH {
-            self.tokenizer.encode_chat(&ChatRequest {
-                now: SystemTime::now(),
-                ..chat.clone()
-            })
-        } else {
-            self.tokenizer.encode_chat(chat)
-        };
-        self.tokens_or_finding(tokens, "messages", findings)
+        let mut chat = Cow::Borrowed(chat);
+        if chat.now == SystemTime::UNIX_EPOCH {
+            chat.to_mut().now = SystemTime::now();
+        }
+        let tokens = self.tokenizer.encode_chat(&chat);
+        let at_fault = |error| self.tokenizer.field_at_fault(&chat, error);
+        let field = tokens.as_ref().err().and_then(at_fault);
+        self.tokens_or_finding(tokens, field.as_deref().unwrap_or("messages"), findings)
     }
 
     /// False, and a finding, for a text so long that tokenizing it would be wasted work.

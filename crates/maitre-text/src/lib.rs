@@ -41,6 +41,7 @@ mod byte_run;
 mod bytes;
 mod chat;
 mod config;
+mod culprit;
 mod decoding;
 mod detokenizer;
 mod error;

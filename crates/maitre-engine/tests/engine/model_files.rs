@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use maitre_engine::{
-    Engine, EngineBuilder, GenerateRequest, Input, ModelSource, Speculate, check_draft_files,
-    check_files,
+    ChatMessage, ChatRequest, Engine, EngineBuilder, EngineError, GenerateRequest, Input,
+    ModelSource, Role, Speculate, check_draft_files, check_files,
 };
 use tempfile::TempDir;
 
@@ -193,4 +193,20 @@ fn a_draft_models_faults_are_told_from_the_models() {
         .draft_model(Some(source(directory.path())))
         .build();
     started.unwrap();
+}
+
+#[tokio::test]
+async fn a_template_that_refuses_one_message_names_it() {
+    let template = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
+        {{ raise_exception('a system message must be the first') }}{% endif %}{{ m.content }}{% endfor %}";
+    let directory = model(&[("chat_template.jinja", template)]);
+    let engine = engine(directory.path()).build().unwrap();
+    let roles = [Role::User, Role::Assistant, Role::System, Role::User];
+    let messages = roles.map(|role| ChatMessage::new(role, "Hello"));
+    let chat = ChatRequest::new(messages.to_vec());
+    let request = GenerateRequest::new(Input::Chat(chat));
+    let Err(EngineError::Invalid { violations }) = engine.generate(request).await else {
+        panic!("the chat was accepted");
+    };
+    assert_eq!(violations[0].field, "messages[2]");
 }
