@@ -99,7 +99,7 @@ impl Checkpoint {
                 file: self.file_name(&needed.name),
                 expected: needed.shape.clone(),
                 found: found.shape,
-                settings: needed.settings.to_owned(),
+                settings: needed.settings,
             });
         }
         Ok(())
@@ -161,7 +161,7 @@ impl Checkpoint {
                 file: self.file_name(name),
                 expected: expected.to_vec(),
                 found: found.map(|tensor| tensor.shape).unwrap_or_default(),
-                settings: "the architecture".to_owned(),
+                settings: "the architecture",
             }),
         }
     }

@@ -40,13 +40,13 @@ impl ModelSource {
     /// [`ModelError::Read`] when the file is but cannot be read, [`ModelError::BrokenLink`] when it
     /// leads nowhere, [`ModelError::UnusableFile`] when it is a git-LFS pointer, a web page or empty.
     pub fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
-        let Some((path, content)) = self.read_raw(file)? else {
+        let Some(content) = self.read_raw(file)? else {
             return Ok(None);
         };
         let is_json = file.ends_with(".json");
         if let Some(problem) = mistaken_text(&content).filter(|_| is_json) {
             return Err(ModelError::UnusableFile {
-                file: path,
+                file: self.path_of(file),
                 problem,
             });
         }
@@ -76,22 +76,30 @@ impl ModelSource {
         }))
     }
 
-    /// The path of `file` and its content as it is.
-    fn read_raw(&self, file: &str) -> Result<Option<(String, Cow<'static, [u8]>)>, ModelError> {
+    /// The content of `file` as it is.
+    fn read_raw(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
         match self {
-            Self::Memory { .. } => Ok(self
-                .in_memory(file)
-                .map(|content| (file.to_owned(), Cow::Borrowed(content)))),
+            Self::Memory { .. } => Ok(self.in_memory(file).map(Cow::Borrowed)),
             Self::Directory(directory) => {
                 let Some(path) = existing_file(directory, file)? else {
                     return Ok(None);
                 };
-                let name = path.display().to_string();
                 match std::fs::read(&path) {
-                    Ok(bytes) => Ok(Some((name, Cow::Owned(bytes)))),
-                    Err(error) => Err(ModelError::Read { file: name, error }),
+                    Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+                    Err(error) => Err(ModelError::Read {
+                        file: self.path_of(file),
+                        error,
+                    }),
                 }
             }
+        }
+    }
+
+    /// Where `file` is, for messages.
+    fn path_of(&self, file: &str) -> String {
+        match self {
+            Self::Memory { .. } => file.to_owned(),
+            Self::Directory(directory) => directory.join(file).display().to_string(),
         }
     }
 
