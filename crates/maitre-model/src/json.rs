@@ -2,7 +2,7 @@
 //!
 //! Python's `json` writes `NaN`, `Infinity` and `-Infinity` for numbers that JSON cannot hold, and
 //! reads numbers too large for a double as infinite. Such a value is harmless where nothing uses it,
-//! so it becomes a string: whoever asks for a number there is told its name and what was found.
+//! so it becomes a string: where a number is needed there, the error names the key and what was found.
 //! Of a key that stands twice the last value counts, as in Python.
 
 use std::borrow::Cow;
