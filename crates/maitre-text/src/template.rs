@@ -1,32 +1,47 @@
 //! Chat templates: Jinja programs that models bring along and that turn a conversation into the text
 //! they were trained on.
 //!
-//! The environment is the one transformers compiles templates in (`apply_chat_template`): blocks
-//! trimmed, `tojson` as `json.dumps`, `raise_exception`, `strftime_now`, loop controls, Python's string
-//! and dict methods, Python's way to print values. What a template may consume is bounded: instructions,
-//! recursion, bytes written. Not bounded is a value that a template builds without writing it (say, a
-//! string that it doubles in a loop): templates come with the model and are trusted like its weights.
+//! The environment is the one transformers compiles templates in (`apply_chat_template`): Jinja2's
+//! `ImmutableSandboxedEnvironment` with `trim_blocks`, `lstrip_blocks`, loop controls, `tojson` as
+//! `json.dumps`, `raise_exception`, `strftime_now`, `{% generation %}`. A template is parsed by
+//! Jinja2's grammar ([`statements`], [`expressions`]), translated ([`translate`]), and run by minijinja
+//! with Python's values and operators ([`crate::python`]). What comes out is what Jinja2 writes, or an
+//! error; what is not supported is an error that names it.
 //!
-//! One difference from Python is known: `~` and `join` print lists and dicts with double quotes.
+//! A rendering is bounded ([`TemplateLimits`]): by instructions and by the work of every operator,
+//! filter and method; by the bytes it writes and the length of any text it builds; by the depth of
+//! recursion. A template's nesting and the nesting of the values it builds are bounded too.
+
+mod ast;
+mod expressions;
+mod lexer;
+mod literals;
+mod runtime;
+mod statements;
+mod syntax_error;
+mod translate;
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use minijinja::value::Object;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
+use minijinja::{Environment, Error, ErrorKind, Value};
 
+use crate::TextError;
 use crate::chat::ChatRequest;
 use crate::config::SpecialTokens;
-use crate::{TextError, generation_tag, python_values, strftime};
+use crate::python::call::Function;
+use crate::python::values::from_json;
 
 /// What one rendering may consume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TemplateLimits {
-    /// Template instructions (an expression takes a handful, a message of a chat some hundred).
+    /// Units of work: the template's instructions (an expression takes a handful, a message of a chat
+    /// some hundred), two for every item of a list that is read or built, one for every 64 bytes of
+    /// text that are read or built.
     pub instructions: u64,
-    /// Bytes written, counting captured text each time it is written.
+    /// Bytes written, counting captured text each time it is written; and the length of any single
+    /// text that is built.
     pub output_bytes: usize,
 }
 
@@ -38,9 +53,6 @@ impl Default for TemplateLimits {
         }
     }
 }
-
-/// Macros that call each other deeper than this fail; the interpreter uses the thread's stack.
-const MAX_RECURSION: usize = 100;
 
 /// What a request says in fields of its own and a template argument must not replace.
 const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
@@ -54,6 +66,8 @@ const TOOL_USE: &str = "tool_use";
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// The sources as the model has them, under their names.
+    sources: BTreeMap<String, String>,
     limits: TemplateLimits,
 }
 
@@ -71,14 +85,20 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::InvalidTemplate`] if one does not parse or none is called `default`.
     pub fn from_named(templates: &[(String, String)]) -> Result<Self, TextError> {
-        let mut environment = environment();
+        let limits = TemplateLimits::default();
+        let mut environment = runtime::environment(limits);
+        let mut sources = BTreeMap::new();
         for (name, source) in templates {
+            let invalid = |reason| TextError::InvalidTemplate {
+                name: name.clone(),
+                reason,
+            };
+            let translated =
+                translate::translate(source).map_err(|error| invalid(error.describe(name)))?;
             environment
-                .add_template_owned(name.clone(), generation_tag::replace(source))
-                .map_err(|error| TextError::InvalidTemplate {
-                    name: name.clone(),
-                    reason: describe(&error),
-                })?;
+                .add_template_owned(name.clone(), translated)
+                .map_err(|error| invalid(describe(&error)))?;
+            sources.insert(name.clone(), source.clone());
         }
         if environment.get_template(DEFAULT).is_err() {
             let reason = "the model names its templates, but none is called \"default\"".to_owned();
@@ -89,18 +109,15 @@ impl ChatTemplate {
         }
         Ok(Self {
             environment,
-            limits: TemplateLimits::default(),
-        }
-        .with_limits(TemplateLimits::default()))
+            sources,
+            limits,
+        })
     }
 
     /// Replaces the limits of a rendering.
     #[must_use]
     pub fn with_limits(mut self, limits: TemplateLimits) -> Self {
-        self.environment.set_fuel(Some(limits.instructions));
-        self.environment.set_formatter(move |out, state, value| {
-            write_value(out, state, value, limits.output_bytes)
-        });
+        runtime::set_limits(&mut self.environment, limits);
         self.limits = limits;
         self
     }
@@ -119,7 +136,8 @@ impl ChatTemplate {
         if request.messages.is_empty() {
             return Err(TextError::NoMessages);
         }
-        let variables = variables(request, special_tokens)?;
+        let variables =
+            variables(request, special_tokens)?.map_err(|error| self.failure(&error))?;
         let mut output = LimitedOutput {
             bytes: Vec::new(),
             limit: self.limits.output_bytes,
@@ -138,7 +156,9 @@ impl ChatTemplate {
     /// Whether the template that renders `request` contains `text`.
     pub(crate) fn mentions(&self, request: &ChatRequest, text: &str) -> bool {
         self.template_for(request)
-            .is_ok_and(|template| template.source().contains(text))
+            .ok()
+            .and_then(|template| self.sources.get(template.name()))
+            .is_some_and(|source| source.contains(text))
     }
 
     fn template_for(&self, request: &ChatRequest) -> Result<minijinja::Template<'_, '_>, Error> {
@@ -170,96 +190,55 @@ impl ChatTemplate {
     }
 }
 
-/// The environment that transformers renders chat templates in.
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_recursion_limit(MAX_RECURSION);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_filter("tojson", python_values::to_json);
-    environment.add_filter("string", python_values::to_string);
-    environment.add_function(
-        "raise_exception",
-        |message: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message.clone())
-                .with_source(Refusal(message)))
-        },
-    );
-    environment
-}
-
 /// The variables a template sees. An empty list of tools is no tools, as templates test for.
+///
+/// The inner error is a value that is nested too deep.
 fn variables(
     request: &ChatRequest,
     special_tokens: &SpecialTokens,
-) -> Result<BTreeMap<String, Value>, TextError> {
-    let mut variables: BTreeMap<String, Value> = BTreeMap::new();
-    variables.extend(
-        special_tokens
-            .iter()
-            .map(|(name, token)| (name.clone(), Value::from(token.as_str()))),
-    );
-    let now = request.now;
-    let strftime_now = Value::from_function(move |format: &str| strftime::strftime(format, now));
-    variables.insert("strftime_now".into(), strftime_now);
-    variables.insert("documents".into(), Value::from(()));
-    for (name, value) in &request.template_kwargs {
+) -> Result<Result<BTreeMap<String, Value>, Error>, TextError> {
+    for name in request.template_kwargs.keys() {
         if RESERVED.contains(&name.as_str()) {
             return Err(TextError::ReservedTemplateArgument { name: name.clone() });
         }
-        variables.insert(name.clone(), Value::from_serialize(value));
+    }
+    Ok(unreserved_variables(request, special_tokens))
+}
+
+fn unreserved_variables(
+    request: &ChatRequest,
+    special_tokens: &SpecialTokens,
+) -> Result<BTreeMap<String, Value>, Error> {
+    let mut variables: BTreeMap<String, Value> = BTreeMap::new();
+    let mut insert = |name: &str, value| variables.insert(translate::variable_name(name), value);
+    for (name, token) in special_tokens {
+        insert(name, Value::from(token.as_str()));
+    }
+    let strftime_now = Function::StrftimeNow(request.now);
+    insert("strftime_now", Value::from_object(strftime_now));
+    insert("documents", Value::from(()));
+    for (name, value) in &request.template_kwargs {
+        insert(name, from_json(value)?);
     }
     let tools = if request.tools.is_empty() {
         Value::from(())
     } else {
-        Value::from_serialize(&request.tools)
+        from_json(&serde_json::Value::Array(request.tools.clone()))?
     };
-    variables.insert("tools".into(), tools);
-    variables.insert("messages".into(), Value::from_serialize(&request.messages));
-    variables.insert(
-        "add_generation_prompt".into(),
+    insert("tools", tools);
+    let messages = serde_json::to_value(&request.messages)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    insert("messages", from_json(&messages)?);
+    insert(
+        "add_generation_prompt",
         Value::from(request.add_generation_prompt),
     );
     Ok(variables)
 }
 
-/// Writes a value the way Python prints it. Counts what it writes, because a `{% set %}` block
-/// captures text that never reaches the output.
-fn write_value(
-    out: &mut Output<'_>,
-    state: &State<'_, '_>,
-    value: &Value,
-    limit: usize,
-) -> Result<(), Error> {
-    let printed;
-    let text = match value.as_str() {
-        Some(text) => text,
-        None => {
-            printed = python_values::to_string(value)?;
-            &printed
-        }
-    };
-    let written = state.get_or_set_temp_object("written_bytes", WrittenBytes::default);
-    if written.0.fetch_add(text.len(), Ordering::Relaxed) + text.len() > limit {
-        return Err(Error::new(
-            ErrorKind::WriteFailure,
-            "the output limit is reached",
-        ));
-    }
-    Ok(out.write_str(text)?)
-}
-
-/// So many bytes were written by the expressions of one rendering.
-#[derive(Debug, Default)]
-struct WrittenBytes(AtomicUsize);
-
-impl Object for WrittenBytes {}
-
 /// What `raise_exception` was called with.
 #[derive(Debug)]
-struct Refusal(String);
+pub(crate) struct Refusal(pub(crate) String);
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
