@@ -45,8 +45,9 @@ impl FromStr for Role {
 pub struct ChatMessage {
     /// Who speaks.
     pub role: Role,
-    /// What they say; empty for a message that only calls tools.
-    pub content: String,
+    /// What they say. `None` is a null, which templates tell from an empty text: some APIs have it in
+    /// a message that only calls tools.
+    pub content: Option<String>,
     /// The model's thoughts before `content`, if they were kept apart from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
@@ -65,10 +66,9 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A message of plain text.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        let content = content.into();
         Self {
             role,
-            content,
+            content: Some(content.into()),
             reasoning_content: None,
             name: None,
             tool_calls: Vec::new(),
@@ -108,12 +108,12 @@ impl ChatRequest {
     pub fn size_in_bytes(&self) -> usize {
         let message = |message: &ChatMessage| {
             let texts = [
+                &message.content,
                 &message.reasoning_content,
                 &message.name,
                 &message.tool_call_id,
             ];
-            message.content.len()
-                + texts.into_iter().flatten().map(String::len).sum::<usize>()
+            texts.into_iter().flatten().map(String::len).sum::<usize>()
                 + message.tool_calls.iter().map(json_bytes).sum::<usize>()
         };
         self.messages.iter().map(message).sum::<usize>()

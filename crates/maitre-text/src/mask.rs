@@ -286,7 +286,9 @@ fn visit(request: &mut ChatRequest, visitor: &mut Visitor<'_>) -> Result<(), Tex
         } else {
             Whose::Anyones
         };
-        visitor(&mut message.content, whose)?;
+        if let Some(content) = &mut message.content {
+            visitor(content, whose)?;
+        }
         let rest = [
             &mut message.reasoning_content,
             &mut message.name,
