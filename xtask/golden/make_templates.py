@@ -12,9 +12,11 @@ The templates themselves are not copied.
 """
 
 import datetime
+import functools
 import json
 import os
 import pathlib
+import re
 import sys
 import warnings
 
@@ -76,6 +78,7 @@ class TemplateNamespace(jinja2.utils.Namespace):
             raise jinja2.exceptions.SecurityError(name)
 
 
+@functools.cache
 def environment():
     def raise_exception(message):
         raise Refused(message)
@@ -84,7 +87,8 @@ def environment():
         return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     def strftime_now(format):
-        return datetime.datetime.fromtimestamp(NOW_UNIX_S, datetime.timezone.utc).strftime(format)
+        # Without a zone, as transformers' `datetime.now()`.
+        return datetime.datetime.utcfromtimestamp(NOW_UNIX_S).strftime(format)
 
     env = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
@@ -124,11 +128,17 @@ def write(name, value, rows):
 
 
 def make_expressions():
-    rows = []
+    unsupported = {"{{ " + expression + " }}" for expression in expressions.UNSUPPORTED}
+    unsupported.update(expressions.UNSUPPORTED_TEMPLATES)
+    rows, refused = [], []
     for source in expressions.cases():
         outcome = render(source, {"v": expressions.VALUE})
-        rows.append([source, outcome if isinstance(outcome, str) else None])
-    refused = sorted("{{ " + expression + " }}" for expression in expressions.UNSUPPORTED)
+        if not isinstance(outcome, str):
+            rows.append([source, None])
+        elif source in unsupported or re.search(r"(at|bt) 0x", outcome, re.IGNORECASE):
+            refused.append(source)
+        else:
+            rows.append([source, outcome])
     write("expressions.json", {"v": expressions.VALUE, "unsupported": refused, "cases": rows}, "cases")
 
 

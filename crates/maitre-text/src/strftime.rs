@@ -39,6 +39,8 @@ struct Moment {
     weekday: i64,
     /// Since midnight.
     second: i64,
+    /// Since 1970.
+    unix_s: i64,
 }
 
 impl Moment {
@@ -56,11 +58,26 @@ impl Moment {
             day_of_year: days - days_from_civil(year) + 1,
             weekday: (days + 3).rem_euclid(7),
             second: unix_s.rem_euclid(86_400),
+            unix_s,
         }
     }
 
     fn hour(&self) -> i64 {
         self.second / 3600
+    }
+
+    /// Year and week of ISO 8601: a week belongs to the year that its Thursday is in.
+    fn iso_week(&self) -> (i64, i64) {
+        let thursday = self.day_of_year - self.weekday + 3;
+        let length = |year| days_from_civil(year + 1) - days_from_civil(year);
+        if thursday < 1 {
+            let year = self.year - 1;
+            (year, (thursday + length(year) - 1) / 7 + 1)
+        } else if thursday > length(self.year) {
+            (self.year + 1, 1)
+        } else {
+            (self.year, (thursday - 1) / 7 + 1)
+        }
     }
 
     fn hour12(&self) -> i64 {
@@ -104,23 +121,67 @@ pub(crate) fn strftime(format: &str, time: SystemTime) -> String {
             out.push(c);
             continue;
         }
-        match chars.next() {
-            // glibc's `-` flag, common in templates: no padding.
-            Some('-') => match chars.next() {
-                Some(code) => {
-                    let padded = expand(code, &moment).unwrap_or_else(|| format!("%-{code}"));
-                    let bare = padded.trim_start_matches(['0', ' ']);
-                    out.push_str(if bare.is_empty() { "0" } else { bare });
-                }
-                None => out.push_str("%-"),
-            },
-            Some(code) => {
-                out.push_str(&expand(code, &moment).unwrap_or_else(|| format!("%{code}")))
+        let spec = chars.as_str();
+        let flags = spec.len() - spec.trim_start_matches(['-', '_', '0', '^', '#']).len();
+        let (flags, rest) = spec.split_at(flags);
+        let width = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (width, rest) = rest.split_at(width);
+        let mut codes = rest.chars();
+        let expanded = codes.next().and_then(|code| {
+            let width = if width.is_empty() {
+                0
+            } else {
+                width.parse().ok()?
+            };
+            let text = expand(code, &moment)?;
+            (width <= MAX_WIDTH).then(|| with_flags(text, code, flags, width))
+        });
+        match expanded {
+            Some(text) => {
+                out.push_str(&text);
+                chars = codes;
             }
             None => out.push('%'),
         }
     }
     out
+}
+
+/// A code with a wider field stays as it is.
+const MAX_WIDTH: usize = 30;
+
+/// What glibc's flags and width make of a code's text: `-` no padding, `_` spaces, `0` zeros, `^` upper
+/// case, `#` the other case.
+fn with_flags(text: String, code: char, flags: &str, width: usize) -> String {
+    let is_number = text.trim_start().bytes().all(|byte| byte.is_ascii_digit());
+    let mut text = text;
+    let mut padding = if is_number && !matches!(code, 'e' | 'k' | 'l') {
+        '0'
+    } else {
+        ' '
+    };
+    for flag in flags.chars() {
+        match flag {
+            '-' if is_number => {
+                let bare = text.trim_start_matches(['0', ' ']);
+                text = if bare.is_empty() { "0" } else { bare }.to_owned();
+            }
+            '_' | '0' if is_number => {
+                padding = if flag == '_' { ' ' } else { '0' };
+                let digits = text.trim_start_matches(['0', ' ']);
+                let digits = if digits.is_empty() { "0" } else { digits };
+                let missing = text.len() - digits.len();
+                text = format!("{}{digits}", padding.to_string().repeat(missing));
+            }
+            '0' => padding = '0',
+            '^' => text = text.to_uppercase(),
+            '#' if matches!(code, 'p' | 'P') => text = text.to_lowercase(),
+            '#' if code.is_ascii_alphabetic() => text = text.to_uppercase(),
+            _ => {}
+        }
+    }
+    let missing = width.saturating_sub(text.len());
+    format!("{}{text}", padding.to_string().repeat(missing))
 }
 
 fn expand(code: char, at: &Moment) -> Option<String> {
@@ -164,8 +225,22 @@ fn expand(code: char, at: &Moment) -> Option<String> {
                 at.year
             )
         }
-        'Z' => "UTC".to_owned(),
-        'z' => "+0000".to_owned(),
+        // transformers' moment knows no zone.
+        'Z' | 'z' => String::new(),
+        'U' => format!("{:02}", (at.day_of_year + 6 - (at.weekday + 1) % 7) / 7),
+        'W' => format!("{:02}", (at.day_of_year + 6 - at.weekday) / 7),
+        'G' => at.iso_week().0.to_string(),
+        'g' => format!("{:02}", at.iso_week().0.rem_euclid(100)),
+        'V' => format!("{:02}", at.iso_week().1),
+        'C' => format!("{:02}", at.year.div_euclid(100)),
+        'k' => format!("{hour:2}"),
+        'l' => format!("{:2}", at.hour12()),
+        'P' => if hour < 12 { "am" } else { "pm" }.to_owned(),
+        'r' => {
+            let half = if hour < 12 { "AM" } else { "PM" };
+            format!("{:02}:{minute:02}:{second:02} {half}", at.hour12())
+        }
+        's' => at.unix_s.to_string(),
         'n' => "\n".to_owned(),
         't' => "\t".to_owned(),
         '%' => "%".to_owned(),

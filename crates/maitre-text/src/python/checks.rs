@@ -8,7 +8,7 @@ use super::call::is_callable;
 use super::compare::{compare_named, equal, same_object};
 use super::operators::binary;
 use super::repr::to_str;
-use super::values::{View, view};
+use super::values::{Key, View, view};
 use super::{fail, filters, unsupported};
 
 const NAMES: [&str; 39] = [
@@ -129,8 +129,14 @@ pub(crate) fn check(
             let text = Value::from(text);
             super::call::call_method(context, &text, &format!("is{name}"), arguments)?.is_true()
         }
-        "filter" => value.as_str().is_some_and(filters::exists),
-        "test" => value.as_str().is_some_and(|name| NAMES.contains(&name)),
+        "filter" | "test" => {
+            Key::of(value)?;
+            let known = |text| match name {
+                "filter" => filters::exists(text),
+                _ => NAMES.contains(&text),
+            };
+            value.as_str().is_some_and(known)
+        }
         _ => return Err(fail(format!("there is no test named '{name}'"))),
     })
 }

@@ -135,9 +135,6 @@ pub(crate) fn apply(
             if matches!(view(value), View::Dict(_)) && !containers::exists(value, attr) {
                 return Ok(Value::UNDEFINED);
             }
-            if value.is_undefined() {
-                return Ok(Value::UNDEFINED);
-            }
             attribute(value, attr)
         }
         "tojson" => json::to_json(context, value, arguments),

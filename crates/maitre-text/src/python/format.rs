@@ -53,7 +53,7 @@ fn fields<'f, 'a, 'b, 'c>(
 
 impl Fields<'_, '_, '_, '_> {
     fn expand(&mut self, format: &str, depth: usize) -> Result<String, Error> {
-        if depth > 1 {
+        if depth > 2 {
             return Err(fail("Max string recursion exceeded"));
         }
         let mut out = String::new();
@@ -114,7 +114,7 @@ impl Fields<'_, '_, '_, '_> {
     fn value(&mut self, name: &str) -> Result<Value, Error> {
         let first_end = name.find(['.', '[']).unwrap_or(name.len());
         let (first, mut path) = name.split_at(first_end);
-        let mut value = self.first(first)?;
+        let mut value = self.first(first, path.is_empty())?;
         while !path.is_empty() {
             if let Some(rest) = path.strip_prefix('.') {
                 let end = rest.find(['.', '[']).unwrap_or(rest.len());
@@ -139,22 +139,23 @@ impl Fields<'_, '_, '_, '_> {
         Ok(value)
     }
 
-    fn first(&mut self, name: &str) -> Result<Value, Error> {
+    /// Only a field that is nothing but a number, or nothing at all, is counted.
+    fn first(&mut self, name: &str, is_whole: bool) -> Result<Value, Error> {
         let index = match name {
-            "" => {
+            "" if is_whole => {
                 let next = self.next.filter(|_| !self.numbered).ok_or_else(|| {
                     fail("cannot switch from manual field specification to automatic numbering")
                 })?;
                 self.next = Some(next + 1);
                 Some(next)
             }
-            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                if self.next != Some(0) {
+            digits if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                if is_whole && self.next != Some(0) {
                     return Err(fail(
                         "cannot switch from automatic field numbering to manual specification",
                     ));
                 }
-                self.numbered = true;
+                self.numbered |= is_whole;
                 digits.parse().ok()
             }
             _ => None,

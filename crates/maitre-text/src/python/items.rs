@@ -235,10 +235,20 @@ pub(crate) fn slice(
             Ok(markup_like(object, text))
         }
         View::List(items) | View::Tuple(items) => slice_items(context, items, bounds),
-        View::Range(_) => Err(super::unsupported("a slice of a range")),
+        View::Range(range) => {
+            let (start, stop, step) = indices(range_length(range), bound(0), bound(1), bound(2))?;
+            let at = |index: i128| range.start.saturating_add(range.step.saturating_mul(index));
+            Ok(Value::from_object(Range {
+                start: at(start),
+                stop: at(stop),
+                step: range.step.saturating_mul(step),
+            }))
+        }
         View::Undefined => Err(fail("cannot slice an undefined value")),
-        // Jinja2 takes the TypeError for an absent item.
-        _ => Ok(Value::UNDEFINED),
+        _ => Err(fail(format!(
+            "'{}' object cannot be sliced",
+            type_name(object)
+        ))),
     }
 }
 
@@ -258,13 +268,13 @@ fn slice_items(
     sequence(kind, taken.collect())
 }
 
-/// The places that a slice takes of a sequence.
-fn picked(
+/// `slice.indices`: where a slice of a sequence starts, stops, and how it steps.
+fn indices(
     length: usize,
     start: Option<&Value>,
     stop: Option<&Value>,
     step: Option<&Value>,
-) -> Result<Vec<usize>, Error> {
+) -> Result<(i128, i128, i128), Error> {
     let number = |value: Option<&Value>| {
         value
             .map(|value| super::arguments::integer("slice", value))
@@ -286,8 +296,20 @@ fn picked(
         Some(value) => value.clamp(lowest, highest),
     };
     let forward = step > 0;
-    let mut at = clamp(number(start)?, if forward { lowest } else { highest });
+    let start = clamp(number(start)?, if forward { lowest } else { highest });
     let stop = clamp(number(stop)?, if forward { highest } else { lowest });
+    Ok((start, stop, step))
+}
+
+/// The places that a slice takes of a sequence.
+fn picked(
+    length: usize,
+    start: Option<&Value>,
+    stop: Option<&Value>,
+    step: Option<&Value>,
+) -> Result<Vec<usize>, Error> {
+    let (mut at, stop, step) = indices(length, start, stop, step)?;
+    let forward = step > 0;
     let mut places = Vec::new();
     while (forward && at < stop) || (!forward && at > stop) {
         places.extend(usize::try_from(at));

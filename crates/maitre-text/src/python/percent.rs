@@ -75,7 +75,7 @@ pub(super) fn format(
         }
         let (conversion, kind, after) = conversion(spec, &mut operands)?;
         rest = after;
-        if kind == '%' {
+        if kind == '%' && after.len() + 1 == spec.len() {
             out.push('%');
             continue;
         }
@@ -89,10 +89,10 @@ pub(super) fn format(
     }
     out.push_str(rest);
     context.build(out.len())?;
-    // A mapping or list may be left unused, a value or a tuple's value may not.
+    // What has items by a key may be left unused, a value or a tuple's value may not.
     let is_container = matches!(
         view(operand),
-        View::Dict(_) | View::List(_) | View::Range(_)
+        View::Dict(_) | View::List(_) | View::Range(_) | View::Undefined
     );
     if operands.next < operands.values.len() && !used_names && !is_container {
         return Err(fail("not all arguments converted during string formatting"));
@@ -222,6 +222,7 @@ fn convert(
             };
             float(context, conversion, kind, number)
         }
+        '%' => Err(unsupported("a width of %%")),
         other => Err(fail(format!("unsupported format character '{other}'"))),
     }
 }

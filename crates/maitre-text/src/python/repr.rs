@@ -101,7 +101,15 @@ impl Printer<'_, '_, '_, '_> {
             .strip_prefix("<macro ")
             .and_then(|rest| rest.strip_suffix('>'));
         match (position, name) {
-            (Some(position), _) => self.out.push_str(&format!("<LoopContext {position}>")),
+            (Some(position), _) => {
+                // minijinja counts from 0.
+                let (index, length) = position.split_once('/').unwrap_or((position, "?"));
+                let index = index
+                    .parse::<usize>()
+                    .map_or(0, |index| index.wrapping_add(1));
+                self.out
+                    .push_str(&format!("<LoopContext {index}/{length}>"));
+            }
             (_, Some(name)) => self.out.push_str(&format!("<Macro '{name}'>")),
             _ => return Err(unsupported(format!("printing a {}", type_name(value)))),
         }

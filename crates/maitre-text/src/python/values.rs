@@ -197,18 +197,29 @@ pub(crate) fn sequence(kind: SequenceKind, items: Vec<Value>) -> Result<Value, E
 /// What a dict finds its entries by. `1`, `1.0` and `true` are one key, as in Python.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
+    Undefined,
     None,
     Int(i128),
+    /// Length, start, step, as far as they matter.
+    Range(u128, i128, i128),
     /// The bits of a float that is no integer.
     Float(u64),
     Str(Arc<str>),
     Tuple(Vec<Key>),
+    /// Where a generator lies: it is equal to itself alone.
+    Generator(usize),
 }
 
 impl Key {
     pub(crate) fn of(value: &Value) -> Result<Self, Error> {
         Ok(match view(value) {
+            View::Undefined => Self::Undefined,
             View::None => Self::None,
+            View::Range(range) => match range.len() {
+                0 => Self::Range(0, 0, 0),
+                1 => Self::Range(1, range.start, 0),
+                length => Self::Range(length, range.start, range.step),
+            },
             View::Bool(value) => Self::Int(i128::from(value)),
             View::Int(value) => Self::Int(value),
             View::Float(value) => {
@@ -220,6 +231,7 @@ impl Key {
                 }
             }
             View::Str(_) => Self::Str(value.to_str().unwrap_or_default()),
+            View::Generator(generator) => Self::Generator(std::ptr::from_ref(generator).addr()),
             View::Tuple(tuple) if tuple.shape.depth <= 8 => {
                 Self::Tuple(tuple.items.iter().map(Self::of).collect::<Result<_, _>>()?)
             }

@@ -89,6 +89,25 @@ impl Expr {
         })
     }
 
+    /// Whether Jinja2 computes the expression when it compiles.
+    pub(super) fn is_literal(&self) -> bool {
+        let mut literal = true;
+        self.walk(&mut |kind| {
+            literal &= matches!(
+                kind,
+                ExprKind::None
+                    | ExprKind::Bool(_)
+                    | ExprKind::Integer(_)
+                    | ExprKind::Float(_)
+                    | ExprKind::Text(_)
+                    | ExprKind::List(_)
+                    | ExprKind::Tuple(_)
+                    | ExprKind::Dict(_)
+            );
+        });
+        literal
+    }
+
     /// Calls `visit` for this expression and all inside it.
     pub(super) fn walk(&self, visit: &mut dyn FnMut(&ExprKind)) {
         visit(&self.kind);

@@ -284,7 +284,7 @@ impl Parser {
             }
             TokenKind::Operator("(") => {
                 self.advance();
-                let inner = self.nested(|parser| parser.tuple(true, None, true))?;
+                let inner = self.nested(|parser| parser.tuple(true, true))?;
                 self.expect_op(")")?;
                 return Ok(inner);
             }
@@ -296,12 +296,7 @@ impl Parser {
     }
 
     /// One expression, or several with commas between them, which are a tuple.
-    pub(super) fn tuple(
-        &mut self,
-        with_conditional: bool,
-        end: Option<&str>,
-        parenthesized: bool,
-    ) -> Parsed<Expr> {
+    pub(super) fn tuple(&mut self, with_conditional: bool, parenthesized: bool) -> Parsed<Expr> {
         let line = self.line();
         let mut items: Vec<Expr> = Vec::new();
         let mut is_tuple = false;
@@ -310,8 +305,7 @@ impl Parser {
                 self.expect_op(",")?;
             }
             let at_end = matches!(self.kind(), TokenKind::VariableEnd | TokenKind::BlockEnd)
-                || self.is_op(")")
-                || end.is_some_and(|name| self.is_name(name));
+                || self.is_op(")");
             if at_end {
                 break;
             }

@@ -74,7 +74,7 @@ fn write_value(
 /// An operand and the arguments behind it.
 type Operation = fn(&Context<'_, '_, '_>, &Value, &[Value]) -> Result<Value, Error>;
 
-const OPERATIONS: [(&str, Operation); 23] = [
+const OPERATIONS: [(&str, Operation); 25] = [
     ("list", |context, items, _| build_list(context, items)),
     ("tuple", |context, items, _| {
         let items: Vec<Value> = items.try_iter()?.collect();
@@ -109,6 +109,11 @@ const OPERATIONS: [(&str, Operation); 23] = [
         item(context, object, argument(rest, 0))
     }),
     ("slice", slice),
+    // Of a literal, Jinja2 takes the TypeError for an absent item.
+    ("literal_slice", |context, object, rest| {
+        Ok(slice(context, object, rest).unwrap_or_default())
+    }),
+    ("same", |_, value, _| Ok(value.clone())),
     ("call", |context, function, rest| {
         call(context, function, &Arguments::from_values(rest))
     }),

@@ -27,7 +27,7 @@ impl Parser {
                 }
                 TokenKind::VariableBegin => {
                     self.advance();
-                    let value = self.tuple(true, None, false)?;
+                    let value = self.tuple(true, false)?;
                     self.expect_end(&TokenKind::VariableEnd)?;
                     StatementKind::Print(vec![value])
                 }
@@ -130,11 +130,11 @@ impl Parser {
     }
 
     fn for_loop(&mut self) -> Parsed<StatementKind> {
-        let target = self.target(true, false, Some("in"))?;
+        let target = self.target(true, false)?;
         if !self.skip_name("in") {
             return self.fail(format!("expected 'in', got {}", self.describe()));
         }
-        let iterable = self.tuple(false, Some("recursive"), false)?;
+        let iterable = self.tuple(false, false)?;
         let test = if self.skip_name("if") {
             Some(self.expression(true)?)
         } else {
@@ -167,7 +167,7 @@ impl Parser {
         let mut branches = Vec::new();
         let mut otherwise = Vec::new();
         loop {
-            let test = self.tuple(false, None, false)?;
+            let test = self.tuple(false, false)?;
             branches.push((test, self.body(&["elif", "else", "endif"])?));
             if self.skip_name("elif") {
                 continue;
@@ -184,9 +184,9 @@ impl Parser {
     }
 
     fn set(&mut self) -> Parsed<StatementKind> {
-        let target = self.target(true, true, None)?;
+        let target = self.target(true, true)?;
         if self.skip_op("=") {
-            return Ok(StatementKind::Set(target, self.tuple(true, None, false)?));
+            return Ok(StatementKind::Set(target, self.tuple(true, false)?));
         }
         let filter = if self.skip_op("|") {
             self.filters()?
@@ -212,7 +212,7 @@ impl Parser {
             if !values.is_empty() {
                 self.expect_op(",")?;
             }
-            let target = self.target(false, false, None)?;
+            let target = self.target(false, false)?;
             self.expect_op("=")?;
             values.push((target, self.expression(true)?));
         }
@@ -311,21 +311,17 @@ impl Parser {
         if constants.contains(&name) || name.starts_with(RESERVED_PREFIX) {
             return self.fail(format!("can't assign to '{name}'"));
         }
+        if name == "loop" {
+            return self.fail("a variable named loop is not supported");
+        }
         Ok(())
     }
 
-    fn target(
-        &mut self,
-        with_tuple: bool,
-        with_namespace: bool,
-        end: Option<&str>,
-    ) -> Parsed<Target> {
+    fn target(&mut self, with_tuple: bool, with_namespace: bool) -> Parsed<Target> {
         let mut items = Vec::new();
         let mut is_tuple = false;
         loop {
-            let at_end = self.kind() == &TokenKind::BlockEnd
-                || self.is_op(")")
-                || end.is_some_and(|name| self.is_name(name));
+            let at_end = self.kind() == &TokenKind::BlockEnd || self.is_op(")");
             if at_end && is_tuple {
                 break;
             }
@@ -346,7 +342,7 @@ impl Parser {
 
     fn one_target(&mut self, with_namespace: bool) -> Parsed<Target> {
         if self.skip_op("(") {
-            let target = self.nested(|parser| parser.target(true, with_namespace, None))?;
+            let target = self.nested(|parser| parser.target(true, with_namespace))?;
             self.expect_op(")")?;
             return Ok(target);
         }

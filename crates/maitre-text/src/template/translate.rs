@@ -465,6 +465,9 @@ impl Translator {
 
     fn expr(&mut self, expr: &Expr) -> Parsed<()> {
         match &*expr.kind {
+            ExprKind::Name(name) if name == "self" => {
+                self.push("\"the name self is not supported\"|__jj_fail");
+            }
             ExprKind::Name(name) => self.push(&variable_name(name)),
             ExprKind::None => self.push("none"),
             ExprKind::Bool(value) => self.push(if *value { "true" } else { "false" }),
@@ -530,7 +533,11 @@ impl Translator {
             }
             ExprKind::Slice(object, bounds) => {
                 self.expr(object)?;
-                self.push("|__jj_slice(");
+                self.push(if object.is_literal() {
+                    "|__jj_literal_slice("
+                } else {
+                    "|__jj_slice("
+                });
                 for bound in bounds {
                     match bound {
                         Some(bound) => self.expr(bound)?,
@@ -570,9 +577,11 @@ impl Translator {
         Ok(())
     }
 
+    /// minijinja folds constants, and makes truth values of these.
     fn logical(&mut self, left: &Expr, operator: &str, right: &Expr) -> Parsed<()> {
         self.push("(");
         self.expr(left)?;
+        self.push("|__jj_same");
         let _ = write!(self.out, " {operator} ");
         self.expr(right)?;
         self.push(")");

@@ -168,7 +168,7 @@ fn file_size(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
         if !bytes.is_finite() {
             return Err(fail("filesizeformat: the number is not finite"));
         }
-        return Ok(Value::from(format!("{} Bytes", bytes.trunc())));
+        return Ok(Value::from(format!("{} Bytes", bytes.trunc() + 0.0)));
     }
     let prefixes = if binary { "KMGTPEZY" } else { "kMGTPEZY" };
     let mut unit = base;

@@ -119,14 +119,7 @@ fn unique(items: Vec<Value>, key: impl Fn(&Value) -> Result<Value, Error>) -> Re
     let mut seen = HashSet::new();
     let mut kept = Vec::new();
     for item in items {
-        let key = key(&item)?;
-        // An undefined value can be hashed in Python.
-        let fresh = if key.is_undefined() {
-            !kept.iter().any(Value::is_undefined)
-        } else {
-            seen.insert(Key::of(&key)?)
-        };
-        if fresh {
+        if seen.insert(Key::of(&key(&item)?)?) {
             kept.push(item);
         }
     }

@@ -127,9 +127,14 @@ fn truncate(
     let string = match view(value) {
         View::Undefined => return Ok(value.clone()),
         View::Str(string) => string,
+        _ if crate::python::items::length(value)? as i128 <= length + leeway => {
+            return Ok(value.clone());
+        }
         _ => {
-            let name = type_name(value);
-            return Err(unsupported(format!("truncate of a {name}")));
+            return Err(fail(format!(
+                "truncate: a {} is too long",
+                type_name(value)
+            )));
         }
     };
     context.build(string.len())?;
