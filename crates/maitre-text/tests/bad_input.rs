@@ -80,8 +80,8 @@ fn configurations_and_templates_that_cannot_be_read() {
         bos_token is "<s>" in tokenizer_config.json, but tokenizer.json has no such token; the two files must come from the same model
         tokenizer_config.json cannot be used: chat_template is neither a string nor a list of {name, template}
         the chat template "default" cannot be used: the model names its templates, but none is called "default"
-        the chat template "default" cannot be used: syntax error: unexpected end of block (in default:1)
-        the chat template "default" cannot be used: syntax error: unexpected end of input, expected end of variable block (in default:2)
+        the chat template "default" cannot be used: syntax error: expected an expression, got end of statement block (in default:1)
+        the chat template "default" cannot be used: syntax error: expected end of print statement, got end of template (in default:2)
         the chat template "chat_template.jinja" cannot be used: it is not UTF-8 (invalid utf-8 sequence of 1 bytes from index 0)
     "#]].assert_eq(&messages([
         build("", None),
@@ -185,12 +185,12 @@ fn templates_that_fail_say_where() {
     expect![[r#"
         the model's chat template refuses this conversation: Only even turns!
         the model's chat template refuses this conversation: Deep inside.
-        the model's chat template failed: undefined value (in default:2)
+        the model's chat template failed: undefined value: cannot read 'at_all' of it (in default:2)
         the model's chat template failed: invalid operation: tried to use + operator on unsupported types number and string (in default:1)
         the model's chat template failed: unknown function: nonsense is unknown (in default:1)
         the model's chat template failed: unknown filter: filter nonsense is unknown (in default:1)
-        the model's chat template failed: could not serialize to value: tojson: plain object is not JSON serializable (in default:1)
-        the model's chat template failed: template not found: tried to include non-existing template "other" (in default:1)
+        the model's chat template failed: invalid operation: printing a function is not supported by this server's templates (in default:1)
+        the model's chat template failed: invalid operation: {% include %}: a chat template cannot load other templates (in default:1)
     "#]].assert_eq(&messages([
         failure("{{ raise_exception('Only even turns!') }}"),
         failure("{% macro m() %}{{ raise_exception('Deep inside.') }}{% endmacro %}{{ m() }}"),

@@ -78,8 +78,11 @@ impl<'a, 'b, 'c> Context<'a, 'b, 'c> {
 
     /// Refuses text that is longer than any output may be.
     pub(crate) fn bound(&self, bytes: usize) -> Result<(), Error> {
-        if bytes > self.limits.output_bytes {
-            return Err(output_limit());
+        let limit = self.limits.output_bytes;
+        if bytes > limit {
+            return Err(super::fail(format!(
+                "a text would be longer than {limit} bytes"
+            )));
         }
         Ok(())
     }
@@ -87,7 +90,10 @@ impl<'a, 'b, 'c> Context<'a, 'b, 'c> {
     /// Counts text that is printed or captured.
     pub(crate) fn write(&self, bytes: usize) -> Result<(), Error> {
         let before = self.spent.written.fetch_add(bytes, Ordering::Relaxed);
-        self.bound(before.saturating_add(bytes))
+        if before.saturating_add(bytes) > self.limits.output_bytes {
+            return Err(output_limit());
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Jinja2's tests: `value is name`.
 
-use minijinja::{Error, Value};
+use minijinja::{Error, ErrorKind, Value};
 
 use super::arguments::Arguments;
 use super::budget::Context;
@@ -9,7 +9,7 @@ use super::compare::{compare_named, equal, same_object};
 use super::operators::binary;
 use super::repr::to_str;
 use super::values::{Key, View, view};
-use super::{fail, filters, unsupported};
+use super::{filters, unsupported};
 
 const NAMES: [&str; 39] = [
     "odd",
@@ -137,7 +137,12 @@ pub(crate) fn check(
             };
             value.as_str().is_some_and(known)
         }
-        _ => return Err(fail(format!("there is no test named '{name}'"))),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::UnknownTest,
+                format!("test {name} is unknown"),
+            ));
+        }
     })
 }
 

@@ -8,7 +8,7 @@ mod sorting;
 mod texts;
 mod wrap;
 
-use minijinja::{Error, Value};
+use minijinja::{Error, ErrorKind, Value};
 
 use super::arguments::{Arguments, flag};
 use super::budget::Context;
@@ -154,7 +154,10 @@ pub(crate) fn apply(
         | "xmlattr" => html::apply(context, name, value, arguments),
         "wordwrap" => wrap::wordwrap(context, value, arguments),
         _ if exists(name) => texts::apply(context, name, value, arguments),
-        _ => Err(fail(format!("there is no filter named '{name}'"))),
+        _ => Err(Error::new(
+            ErrorKind::UnknownFilter,
+            format!("filter {name} is unknown"),
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Walking values, and reading their items and attributes.
 
-use minijinja::{Error, Value};
+use minijinja::{Error, ErrorKind, Value};
 
 use super::budget::Context;
 use super::call::Method;
@@ -99,7 +99,10 @@ pub(crate) fn unpack(
 /// `object.name`: a method or attribute, then an item.
 pub(crate) fn attribute(object: &Value, name: &str) -> Result<Value, Error> {
     if object.is_undefined() {
-        return Err(fail(format!("cannot read '{name}' of an undefined value")));
+        return Err(Error::new(
+            ErrorKind::UndefinedError,
+            format!("cannot read '{name}' of it"),
+        ));
     }
     if let Some(found) = python_attribute(object, name)? {
         return Ok(found);
@@ -172,7 +175,10 @@ pub(crate) fn item(
     };
     let found = match (view(object), index) {
         (View::Undefined, _) => {
-            return Err(fail("cannot read an item of an undefined value"));
+            return Err(Error::new(
+                ErrorKind::UndefinedError,
+                "cannot read an item of it",
+            ));
         }
         (View::Dict(dict), _) => match dict.get(key) {
             Ok(found) => found.cloned(),

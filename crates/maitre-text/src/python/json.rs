@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use minijinja::{Error, Value};
+use minijinja::{Error, ErrorKind, Value};
 
 use super::arguments::{Arguments, flag, integer, is_absent, size, text};
 use super::budget::Context;
@@ -121,10 +121,10 @@ impl Writer<'_, '_, '_, '_> {
                 self.close(entries.is_empty(), depth, '}')?;
             }
             _ => {
-                let name = type_name(value);
-                return Err(fail(format!(
-                    "tojson: an object of type {name} is not JSON serializable"
-                )));
+                return Err(Error::new(
+                    ErrorKind::BadSerialization,
+                    format!("tojson: {} is not JSON serializable", value.kind()),
+                ));
             }
         }
         Ok(())

@@ -46,13 +46,10 @@ pub(crate) fn binary(
             repeat_items(context, items, times(a).unwrap_or(0))
         }
         ("|", View::Dict(_), View::Dict(_)) => Err(unsupported("| of dicts")),
-        (_, View::Undefined, _) | (_, _, View::Undefined) => {
-            Err(fail(format!("an operand of {operator} is undefined")))
-        }
         _ => Err(fail(format!(
-            "unsupported operand types for {operator}: '{}' and '{}'",
-            type_name(a),
-            type_name(b)
+            "tried to use {operator} operator on unsupported types {} and {}",
+            a.kind(),
+            b.kind()
         ))),
     }
 }

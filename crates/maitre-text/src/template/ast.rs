@@ -78,6 +78,10 @@ impl Expr {
     pub(super) fn new(kind: ExprKind, line: usize) -> Result<Self, SyntaxError> {
         let mut depth = 0;
         kind.each(&mut |child| depth = depth.max(child.depth + 1));
+        // A chain of comparisons becomes a nest of conjunctions.
+        if let ExprKind::Compare(_, rest) = &kind {
+            depth += rest.len();
+        }
         if depth > MAX_DEPTH {
             let message = format!("an expression is nested more than {MAX_DEPTH} deep");
             return Err(SyntaxError::new(message, line));

@@ -2,7 +2,7 @@
 //! environment around them.
 
 use minijinja::value::Rest;
-use minijinja::{AutoEscape, Environment, Error, Output, State, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
 
 use super::TemplateLimits;
 use crate::python::arguments::Arguments;
@@ -115,7 +115,13 @@ const OPERATIONS: [(&str, Operation); 25] = [
     }),
     ("same", |_, value, _| Ok(value.clone())),
     ("call", |context, function, rest| {
-        call(context, function, &Arguments::from_values(rest))
+        if function.is_undefined() && !name(rest).is_empty() {
+            return Err(Error::new(
+                ErrorKind::UnknownFunction,
+                format!("{} is unknown", name(rest)),
+            ));
+        }
+        call(context, function, &named_arguments(rest))
     }),
     ("method", |context, object, rest| {
         call_method(context, object, name(rest), &named_arguments(rest))

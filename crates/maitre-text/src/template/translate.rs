@@ -621,13 +621,13 @@ impl Translator {
                 let _ = write!(self.out, "|__jj_iter({shape}))");
                 Ok(())
             }
-            _ => {
+            kind => {
+                let name = match kind {
+                    ExprKind::Name(name) => name.as_str(),
+                    _ => "",
+                };
                 self.expr(callee)?;
-                self.reach(line);
-                self.push("|__jj_call(");
-                self.arguments(arguments)?;
-                self.push(")");
-                Ok(())
+                self.named_call("call", name, arguments, line)
             }
         }
     }
