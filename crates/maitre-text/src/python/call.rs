@@ -1,5 +1,7 @@
 //! What can be called: methods, macros, and Jinja2's global functions.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -20,18 +22,24 @@ use crate::template::Refusal;
 const MAX_RANGE: u128 = 100_000;
 
 /// `value.name` where that is a method.
-#[derive(Debug)]
 pub(crate) struct Method {
     pub(super) receiver: Value,
     name: Box<str>,
 }
 
 impl Method {
-    pub(super) fn new(receiver: &Value, name: &str) -> Value {
+    pub(super) fn value(receiver: &Value, name: &str) -> Value {
         Value::from_object(Self {
             receiver: receiver.clone(),
             name: name.into(),
         })
+    }
+}
+
+/// Without the receiver, which can be large.
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<method {}>", self.name)
     }
 }
 
@@ -77,7 +85,6 @@ pub(crate) fn globals() -> impl Iterator<Item = (&'static str, Value)> {
 }
 
 /// `cycler(…)`.
-#[derive(Debug)]
 pub(crate) struct Cycler {
     /// A tuple.
     pub(super) items: Value,
@@ -105,6 +112,12 @@ impl Cycler {
             self.position.store(next, Ordering::Relaxed);
         }
         current
+    }
+}
+
+impl fmt::Debug for Cycler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<cycler>")
     }
 }
 
@@ -344,6 +357,9 @@ fn pairs(
         },
         _ => return Err(fail(format!("{name}() takes at most 1 argument"))),
     };
+    for (key, _) in &pairs {
+        context.read(key.as_str().map_or(0, str::len))?;
+    }
     for (name, value) in &arguments.named {
         pairs.push((Value::from(&**name), value.clone()));
     }
@@ -367,13 +383,19 @@ pub(crate) struct Signature<'a> {
 }
 
 /// The values of a macro's parameters, of `varargs`, `kwargs` and `caller`.
-pub(crate) fn bind(signature: &Signature<'_>, arguments: &Value) -> Result<Value, Error> {
+pub(crate) fn bind(
+    context: &Context<'_, '_, '_>,
+    signature: &Signature<'_>,
+    arguments: &Value,
+) -> Result<Value, Error> {
     let arguments = arguments
         .downcast_object_ref::<Arguments>()
         .cloned()
         .unwrap_or_default();
     let name = signature.name;
     let count = signature.parameters.len();
+    context.items(arguments.positional.len())?;
+    context.items(arguments.named.len().saturating_mul(count + 1))?;
     let mut named = arguments.named;
     let mut take = |parameter: &str| {
         let at = named.iter().position(|(name, _)| &**name == parameter)?;
@@ -454,11 +476,12 @@ pub(crate) fn pack(
         context.items(dict.entries.len())?;
         pairs.extend(dict.entries.iter().cloned());
     }
+    let mut given: HashSet<Arc<str>> = HashSet::new();
     for (name, value) in pairs {
         let name = name
             .to_str()
             .ok_or_else(|| fail("keywords must be strings"))?;
-        if arguments.named.iter().any(|(given, _)| *given == name) {
+        if !given.insert(name.clone()) {
             return Err(fail(format!(
                 "got multiple values for keyword argument '{name}'"
             )));

@@ -36,6 +36,7 @@ pub(crate) fn equal(context: &Context<'_, '_, '_>, a: &Value, b: &Value) -> Resu
                 return Ok(false);
             }
             for (key, value) in &a.entries {
+                context.read(key.as_str().map_or(0, str::len))?;
                 match b.get(key)? {
                     Some(other) if equal(context, value, other)? => {}
                     _ => return Ok(false),
@@ -43,7 +44,8 @@ pub(crate) fn equal(context: &Context<'_, '_, '_>, a: &Value, b: &Value) -> Resu
             }
             true
         }
-        (View::DictView(a), View::DictView(b)) if a.kind != DictViewKind::Values => {
+        (View::Entries(a), View::Entries(b)) if a.kind != DictViewKind::Values => {
+            context.items(a.len().saturating_add(b.len()))?;
             let (a, b) = (a.items()?, b.items()?);
             let mut same = a.len() == b.len();
             for item in &a {
@@ -76,7 +78,7 @@ fn identity(value: &Value) -> Option<usize> {
     match view(value) {
         View::List(object) | View::Tuple(object) => at(object),
         View::Dict(object) => at(object),
-        View::DictView(object) => at(object),
+        View::Entries(object) => at(object),
         View::Range(object) => at(object),
         View::Generator(object) => at(object),
         View::Namespace(object) => at(object),
@@ -179,7 +181,7 @@ pub(crate) fn contains(
         View::List(sequence) | View::Tuple(sequence) => {
             contains_item(context, &sequence.items, item)
         }
-        View::Undefined | View::DictView(_) | View::Range(_) | View::Generator(_) => {
+        View::Undefined | View::Entries(_) | View::Range(_) | View::Generator(_) => {
             contains_item(context, &iterate(context, container)?, item)
         }
         _ => Err(fail(format!(

@@ -18,7 +18,7 @@ pub(super) fn exists(receiver: &Value, name: &str) -> bool {
             name,
             "get" | "items" | "keys" | "values" | "copy" | "fromkeys"
         ),
-        View::DictView(_) => matches!(name, "isdisjoint" | "mapping"),
+        View::Entries(_) => matches!(name, "isdisjoint" | "mapping"),
         View::Int(_) | View::Bool(_) => {
             matches!(
                 name,

@@ -198,6 +198,7 @@ impl AttributeGetter {
         default: Option<&Value>,
     ) -> Result<Value, Error> {
         let mut found = value.clone();
+        context.items(self.parts.len())?;
         for part in &self.parts {
             found = item(context, &found, part)?;
             if found.is_undefined()

@@ -251,9 +251,12 @@ fn number_text(
                 digits.insert_str(0, &"0".repeat(zeros));
             }
             Some(_) => {
-                while digits.len() + (digits.len() - 1) / group < room {
-                    digits.insert(0, '0');
+                // So many digits that they and their separators fill the room.
+                let mut wanted = (room * group / (group + 1)).max(digits.len());
+                while wanted + (wanted - 1) / group < room {
+                    wanted += 1;
                 }
+                digits.insert_str(0, &"0".repeat(wanted - digits.len()));
             }
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn iterate(context: &Context<'_, '_, '_>, value: &Value) -> Result<Ve
             context.items(dict.entries.len())?;
             dict.entries.iter().map(|(key, _)| key.clone()).collect()
         }
-        View::DictView(view) => {
+        View::Entries(view) => {
             context.items(view.len())?;
             view.items()?
         }
@@ -56,7 +56,7 @@ pub(crate) fn length(value: &Value) -> Result<usize, Error> {
         View::Str(text) => char_count(text),
         View::List(sequence) | View::Tuple(sequence) => sequence.items.len(),
         View::Dict(dict) => dict.entries.len(),
-        View::DictView(view) => view.len(),
+        View::Entries(view) => view.len(),
         View::Range(range) => range_length(range),
         _ => {
             return Err(fail(format!(
@@ -130,14 +130,18 @@ fn python_attribute(object: &Value, name: &str) -> Result<Option<Value>, Error> 
                 "start" => range.start,
                 "stop" => range.stop,
                 "step" => range.step,
-                _ => return Ok(containers::exists(object, name).then(|| Method::new(object, name))),
+                _ => {
+                    return Ok(
+                        containers::exists(object, name).then(|| Method::value(object, name))
+                    );
+                }
             };
             return Ok(Some(Value::from(value)));
         }
         _ if containers::modifies(object, name) => return Ok(Some(Value::UNDEFINED)),
         _ => containers::exists(object, name),
     };
-    Ok(has_method.then(|| Method::new(object, name)))
+    Ok(has_method.then(|| Method::value(object, name)))
 }
 
 /// Attributes of loops, macros and this crate's functions.
@@ -145,11 +149,11 @@ fn foreign_attribute(object: &Value, name: &str) -> Result<Option<Value>, Error>
     if let Some(cycler) = object.downcast_object_ref::<super::call::Cycler>() {
         return Ok(cycler
             .attribute(name)
-            .or_else(|| matches!(name, "next" | "reset").then(|| Method::new(object, name))));
+            .or_else(|| matches!(name, "next" | "reset").then(|| Method::value(object, name))));
     }
     let text = object.to_string();
     if text.starts_with("<loop ") && matches!(name, "cycle" | "changed") {
-        return Ok(Some(Method::new(object, name)));
+        return Ok(Some(Method::value(object, name)));
     }
     if text.starts_with("<macro ") && name != "name" {
         return Err(super::unsupported(format!(

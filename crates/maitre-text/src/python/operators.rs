@@ -218,7 +218,8 @@ pub(crate) fn concat(context: &Context<'_, '_, '_>, parts: &[Value]) -> Result<V
     for part in parts {
         match part.as_str() {
             Some(text) => {
-                context.build(out.len().saturating_add(text.len()))?;
+                context.read(text.len())?;
+                context.bound(out.len().saturating_add(text.len()))?;
                 out.push_str(text);
             }
             None => {

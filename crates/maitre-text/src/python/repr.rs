@@ -63,7 +63,7 @@ impl Printer<'_, '_, '_, '_> {
                 self.items("(", &tuple.items, close)?;
             }
             View::Dict(dict) => self.pairs("{", &dict.entries, "}")?,
-            View::DictView(view) => {
+            View::Entries(view) => {
                 let open = match view.kind {
                     DictViewKind::Keys => "dict_keys([",
                     DictViewKind::Values => "dict_values([",

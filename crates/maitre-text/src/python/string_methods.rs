@@ -90,7 +90,7 @@ pub(super) fn call(
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = arguments.bind(name, [""], 0)?;
             context.build(string.len())?;
-            markup(strip(name, string, chars.as_ref())?.to_owned())
+            markup(strip(context, name, string, chars.as_ref())?.to_owned())
         }
         "split" | "rsplit" | "splitlines" | "partition" | "rpartition" => {
             split::call(context, receiver, name, arguments)
@@ -162,6 +162,7 @@ pub(super) fn call(
 
 /// `str.strip` and its halves.
 pub(super) fn strip<'a>(
+    context: &Context<'_, '_, '_>,
     name: &str,
     string: &'a str,
     chars: Option<&Value>,
@@ -170,6 +171,8 @@ pub(super) fn strip<'a>(
         Some(chars) if !chars.is_none() => Some(text(name, chars)?),
         _ => None,
     };
+    let tried = chars.map_or(1, str::len);
+    context.read(string.len().saturating_mul(tried))?;
     let strips = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
     Ok(match name {
         "lstrip" => string.trim_start_matches(strips),

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, Value};
@@ -28,7 +28,7 @@ pub(crate) enum View<'a> {
     List(&'a Sequence),
     Tuple(&'a Sequence),
     Dict(&'a Dict),
-    DictView(&'a DictView),
+    Entries(&'a DictView),
     Range(&'a Range),
     Generator(&'a Generator),
     Namespace(&'a Namespace),
@@ -61,7 +61,7 @@ fn object_view(value: &Value) -> View<'_> {
         return View::Dict(dict);
     }
     if let Some(view) = value.downcast_object_ref() {
-        return View::DictView(view);
+        return View::Entries(view);
     }
     if let Some(range) = value.downcast_object_ref() {
         return View::Range(range);
@@ -87,7 +87,7 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
         View::List(_) => "list",
         View::Tuple(_) => "tuple",
         View::Dict(_) => "dict",
-        View::DictView(view) => match view.kind {
+        View::Entries(view) => match view.kind {
             DictViewKind::Keys => "dict_keys",
             DictViewKind::Values => "dict_values",
             DictViewKind::Items => "dict_items",
@@ -127,7 +127,7 @@ impl Shape {
         match view(value) {
             View::List(sequence) | View::Tuple(sequence) => sequence.shape,
             View::Dict(dict) => dict.shape,
-            View::DictView(view) => Self::of(&view.dict),
+            View::Entries(view) => Self::of(&view.dict),
             View::Generator(generator) => generator.shape,
             View::Namespace(_) => Self {
                 depth: 1,
@@ -210,8 +210,19 @@ pub(crate) enum Key {
     Generator(usize),
 }
 
+/// A tuple that is a key has no more items, counting those of tuples inside it.
+const MAX_KEY_ITEMS: usize = 64;
+
 impl Key {
     pub(crate) fn of(value: &Value) -> Result<Self, Error> {
+        Self::bounded(value, &mut 0)
+    }
+
+    fn bounded(value: &Value, items: &mut usize) -> Result<Self, Error> {
+        *items += 1;
+        if *items > MAX_KEY_ITEMS {
+            return Err(super::unsupported("so long a tuple as a key"));
+        }
         Ok(match view(value) {
             View::Undefined => Self::Undefined,
             View::None => Self::None,
@@ -232,8 +243,9 @@ impl Key {
             }
             View::Str(_) => Self::Str(value.to_str().unwrap_or_default()),
             View::Generator(generator) => Self::Generator(std::ptr::from_ref(generator).addr()),
-            View::Tuple(tuple) if tuple.shape.depth <= 8 => {
-                Self::Tuple(tuple.items.iter().map(Self::of).collect::<Result<_, _>>()?)
+            View::Tuple(tuple) => {
+                let keys = tuple.items.iter().map(|item| Self::bounded(item, items));
+                Self::Tuple(keys.collect::<Result<_, _>>()?)
             }
             _ => return Err(fail(format!("unhashable type: '{}'", type_name(value)))),
         })
@@ -433,7 +445,13 @@ pub(crate) fn generator(source: &'static str, items: Vec<Value>) -> Result<Value
 /// `namespace(…)`: attributes that a template can set from inside its loops.
 #[derive(Debug, Default)]
 pub(crate) struct Namespace {
-    attributes: Mutex<Vec<(Value, Value)>>,
+    attributes: Mutex<Attributes>,
+}
+
+#[derive(Debug, Default)]
+struct Attributes {
+    entries: Vec<(Value, Value)>,
+    index: HashMap<Key, usize>,
 }
 
 impl Namespace {
@@ -443,6 +461,12 @@ impl Namespace {
             namespace.set(key, value)?;
         }
         Ok(namespace)
+    }
+
+    fn attributes(&self) -> MutexGuard<'_, Attributes> {
+        self.attributes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A namespace inside a namespace could be inside itself, which is never freed.
@@ -455,33 +479,25 @@ impl Namespace {
         if Shape::of(&value).namespace {
             return Err(super::unsupported("a namespace inside a namespace"));
         }
-        let wanted = Key::of(&key)?;
-        let mut attributes = self
-            .attributes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (existing, slot) in attributes.iter_mut() {
-            if Key::of(existing)? == wanted {
-                *slot = value;
-                return Ok(());
-            }
+        let index = Key::of(&key)?;
+        let mut attributes = self.attributes();
+        let next = attributes.entries.len();
+        let at = *attributes.index.entry(index).or_insert(next);
+        match attributes.entries.get_mut(at) {
+            Some(entry) => entry.1 = value,
+            None => attributes.entries.push((key, value)),
         }
-        attributes.push((key, value));
         Ok(())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Value> {
-        self.entries()
-            .into_iter()
-            .find(|(key, _)| key.as_str() == Some(name))
-            .map(|(_, value)| value)
+        let attributes = self.attributes();
+        let at = *attributes.index.get(&Key::Str(Arc::from(name)))?;
+        attributes.entries.get(at).map(|(_, value)| value.clone())
     }
 
     pub(crate) fn entries(&self) -> Vec<(Value, Value)> {
-        self.attributes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.attributes().entries.clone()
     }
 }
 

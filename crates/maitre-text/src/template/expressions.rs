@@ -3,6 +3,7 @@
 
 use super::ast::{Arguments, Expr, ExprKind, MAX_DEPTH};
 use super::lexer::{Token, TokenKind};
+use super::statements::RESERVED_PREFIX;
 use super::syntax_error::SyntaxError;
 
 pub(super) type Parsed<T> = Result<T, SyntaxError>;
@@ -257,6 +258,9 @@ impl Parser {
     pub(super) fn primary(&mut self) -> Parsed<Expr> {
         let line = self.line();
         let kind = match self.kind().clone() {
+            TokenKind::Name(name) if name.starts_with(RESERVED_PREFIX) => {
+                return self.fail(format!("the name {name} is not supported"));
+            }
             TokenKind::Name(name) => {
                 self.advance();
                 match name.as_str() {

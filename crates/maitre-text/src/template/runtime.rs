@@ -40,6 +40,9 @@ pub(super) fn set_limits(environment: &mut Environment<'static>, limits: Templat
             move |state: &State<'_, '_>, values: Rest<Value>| {
                 let context = Context::new(state, limits);
                 context.charge(1)?;
+                for value in values.iter() {
+                    context.read(value.as_str().map_or(0, str::len))?;
+                }
                 let (first, rest) = values
                     .split_first()
                     .ok_or_else(|| fail("an operation without an operand"))?;
@@ -84,6 +87,9 @@ const OPERATIONS: [(&str, Operation); 25] = [
     ("dict", |context, flat, _| {
         let flat: Vec<Value> = flat.try_iter()?.collect();
         context.items(flat.len())?;
+        for value in &flat {
+            context.read(value.as_str().map_or(0, str::len))?;
+        }
         dict(
             flat.chunks_exact(2)
                 .filter_map(|pair| Some((pair.first()?.clone(), pair.get(1)?.clone()))),
@@ -169,7 +175,7 @@ const OPERATIONS: [(&str, Operation); 25] = [
         namespace.set(argument(rest, 0).clone(), argument(rest, 1).clone())?;
         Ok(Value::from(""))
     }),
-    ("bind", |_, arguments, rest| {
+    ("bind", |context, arguments, rest| {
         let is_set = |at| argument(rest, at).is_true();
         let signature = Signature {
             name: name(rest),
@@ -179,7 +185,7 @@ const OPERATIONS: [(&str, Operation); 25] = [
             takes_kwargs: is_set(4),
             takes_caller: is_set(5),
         };
-        bind(&signature, arguments)
+        bind(context, &signature, arguments)
     }),
     ("is_missing", |_, value, _| {
         Ok(Value::from(

@@ -37,7 +37,7 @@ pub(super) fn apply(
             };
             let items = iterate(context, value)?;
             if name == "unique" {
-                unique(items, key)
+                unique(context, items, key)
             } else {
                 extreme(context, name, items, key)
             }
@@ -115,11 +115,17 @@ fn dictsort(
     list(pairs?)
 }
 
-fn unique(items: Vec<Value>, key: impl Fn(&Value) -> Result<Value, Error>) -> Result<Value, Error> {
+fn unique(
+    context: &Context<'_, '_, '_>,
+    items: Vec<Value>,
+    key: impl Fn(&Value) -> Result<Value, Error>,
+) -> Result<Value, Error> {
     let mut seen = HashSet::new();
     let mut kept = Vec::new();
     for item in items {
-        if seen.insert(Key::of(&key(&item)?)?) {
+        let key = key(&item)?;
+        context.read(key.as_str().map_or(0, str::len))?;
+        if seen.insert(Key::of(&key)?) {
             kept.push(item);
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn apply(
         "trim" => {
             let [chars] = arguments.bind(name, ["chars"], 0)?;
             context.build(string.len())?;
-            markup(strip("strip", &string, chars.as_ref())?.to_owned())
+            markup(strip(context, "strip", &string, chars.as_ref())?.to_owned())
         }
         "center" => {
             let [width] = arguments.bind(name, ["width"], 0)?;
@@ -59,6 +59,7 @@ pub(super) fn apply(
             replace(context, &string, &old, &new, limit).map(Value::from)
         }
         "format" => {
+            context.items(arguments.positional.len() + arguments.named.len())?;
             let operand = match (arguments.positional.as_slice(), arguments.named.as_slice()) {
                 (positional, []) => sequence(SequenceKind::Tuple, positional.to_vec())?,
                 ([], named) => dict(

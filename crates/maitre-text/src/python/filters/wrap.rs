@@ -43,7 +43,7 @@ pub(super) fn wordwrap(
     context.items(char_count(string))?;
     let mut lines: Vec<String> = Vec::new();
     for line in split_lines(string, false) {
-        let wrapped = wrap(line, size(width), flag(&break_long, true));
+        let wrapped = wrap(context, line, size(width), flag(&break_long, true))?;
         lines.push(wrapped.join(separator));
     }
     let length = lines.iter().map(|line| line.len() + separator.len()).sum();
@@ -66,7 +66,12 @@ fn chunks(line: &str) -> Vec<&str> {
     chunks
 }
 
-fn wrap(line: &str, width: usize, break_long_words: bool) -> Vec<String> {
+fn wrap(
+    context: &Context<'_, '_, '_>,
+    line: &str,
+    width: usize,
+    break_long_words: bool,
+) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
     let mut chunks: Vec<&str> = chunks(line);
     chunks.reverse();
@@ -78,6 +83,7 @@ fn wrap(line: &str, width: usize, break_long_words: bool) -> Vec<String> {
             chunks.pop();
         }
         while let Some(chunk) = chunks.last() {
+            context.read(chunk.len())?;
             let chunk_length = char_count(chunk);
             if length + chunk_length > width {
                 break;
@@ -104,5 +110,5 @@ fn wrap(line: &str, width: usize, break_long_words: bool) -> Vec<String> {
             lines.push(current.concat());
         }
     }
-    lines
+    Ok(lines)
 }

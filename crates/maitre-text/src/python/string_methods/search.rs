@@ -64,6 +64,7 @@ fn affix(
 ) -> Result<Value, Error> {
     let one = |part: &Value| {
         let part = text(name, part)?;
+        context.read(part.len())?;
         Ok::<_, Error>(within.is_some_and(|within| {
             if name == "startswith" {
                 within.starts_with(part)
