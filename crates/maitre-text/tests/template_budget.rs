@@ -145,7 +145,6 @@ fn lists_and_loops_are_charged() {
         "{% for i in range(9000) %}{% set x = {text: i} %}{% endfor %}",
         "{% for i in range(900) %}{% set x = dict(**dict(items | map('string') | batch(2))) %}{% endfor %}",
         "{% for i in range(900) %}{% set x = ('%s' * 1000) | format(*items) %}{% endfor %}",
-        "{% macro m() %}{% endmacro %}{% for i in range(900) %}{{ m(*items) }}{% endfor %}",
         "{% macro m() %}{{ varargs | length }}{% endmacro %}{% for i in range(900) %}{{ m(*items) }}{% endfor %}",
         "{% set x = (text * 900) | wordwrap(1) %}",
         "{% set x = [{}] | map(attribute='a.' * 9000 ~ 'a', default={'a': 1}) | list %}",
