@@ -297,3 +297,37 @@ fn large_and_odd_texts_are_encoded() {
         );
     }
 }
+
+/// However deep a template fails, its message names the line and says the cause once.
+#[test]
+fn a_failure_inside_macros_and_loops_says_its_cause_once() {
+    for (source, line) in [
+        (
+            "a\n{% macro m() %}\n\n{{ 1 + 'x' }}{% endmacro %}\n\n{{ m() }}",
+            4,
+        ),
+        (
+            "{% for i in [1] %}\r\n{% set x %}\r\n{{ i + 'x' }}{% endset %}{% endfor %}",
+            3,
+        ),
+        (
+            "{%- if true -%}\n\n  a\n  {{- 'b\nc'\n ~ (1 + 'x') }}{% endif %}",
+            6,
+        ),
+        (
+            "{% macro m() %}{{ caller() }}{% endmacro %}\n{% call m() %}\n{{ 1 + 'x' }}{% endcall %}",
+            3,
+        ),
+    ] {
+        let error = render(source, &one_message()).unwrap_err().to_string();
+        assert_eq!(
+            error.matches("tried to use").count(),
+            1,
+            "{source}: {error}"
+        );
+        assert!(
+            error.contains(&format!("default:{line})")),
+            "{source}: {error}"
+        );
+    }
+}
