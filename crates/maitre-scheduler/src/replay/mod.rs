@@ -21,7 +21,8 @@ mod text;
 pub use text::BadCall;
 
 use crate::{
-    NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId, Time, Policy
+    NewRequest, Outcome, Policy, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId,
+    Time,
 };
 
 /// A call that changes a scheduler. Its [`Display`](std::fmt::Display) form is one line of a recording;

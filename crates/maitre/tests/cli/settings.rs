@@ -204,3 +204,26 @@ fn determinism_is_switched_on_the_command_line_and_in_a_file() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn every_policy_has_its_name_on_the_command_line() {
+    for policy in PolicyKind::ALL {
+        let output = maitre(&[
+            "generate",
+            "--prompt",
+            "Once",
+            "--max-tokens",
+            "1",
+            "--policy",
+            policy.name(),
+        ]);
+        let said = stderr(&output);
+        assert!(said.contains(&format!("policy {policy},")), "{said}");
+        let help = stdout(&maitre(&["serve", "--help"]));
+        assert!(help.contains(&format!("- {policy}:")), "{help}");
+    }
+    let said = fails(&["generate", "--prompt", "x", "--policy", "lottery"], 2);
+    for policy in PolicyKind::ALL {
+        assert!(said.contains(policy.name()), "{said}");
+    }
+}
