@@ -35,6 +35,14 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// Whether a run failed because the emulator is not in this build, or could not be built.
+pub(crate) fn lacks_emulator(output: &Output) -> bool {
+    let said = stderr(output);
+    let is_not_built = said.contains("--features cuda-emulator");
+    assert!(!(is_not_built && cfg!(feature = "cuda-emulator")), "{said}");
+    !output.status.success() && (is_not_built || said.contains("C++ compiler"))
+}
+
 /// Runs, expects failure with this exit code, and returns what was said.
 pub(crate) fn fails(arguments: &[&str], code: i32) -> String {
     let output = maitre(arguments);

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use maitre::PolicyKind;
 use tempfile::TempDir;
 
-use crate::{fails, maitre, stderr, stdout};
+use crate::{fails, lacks_emulator, maitre, stderr, stdout};
 
 #[test]
 fn settings_that_cannot_work_are_refused_with_ones_that_do() {
@@ -157,7 +158,7 @@ fn banner_on_the_emulator(arguments: &[&str]) -> Option<String> {
     ];
     let output = maitre(&[&common[..], &small, arguments].concat());
     let said = stderr(&output);
-    if said.contains("C++ compiler") {
+    if lacks_emulator(&output) {
         println!("skipped: {said}");
         return None;
     }
