@@ -11,6 +11,7 @@
 mod bench;
 mod gpu_check;
 mod model_files;
+mod pages;
 mod settings;
 mod speculation;
 
