@@ -382,12 +382,7 @@ fn serve(policy: PolicyKind) -> Result<BTreeMap<&'static str, Service>> {
 fn policies() -> Result<()> {
     let mut rows = Vec::new();
     let mut all = BTreeMap::new();
-    for policy in [
-        PolicyKind::Fcfs,
-        PolicyKind::Priority,
-        PolicyKind::Fair,
-        PolicyKind::Deadline,
-    ] {
+    for &policy in PolicyKind::ALL {
         let services = serve(policy)?;
         let mut row = vec![policy.to_string()];
         for group in &LOAD {

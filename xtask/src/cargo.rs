@@ -18,6 +18,10 @@ pub(crate) fn target_directory() -> PathBuf {
     root().join(given)
 }
 
+/// What every build of the whole workspace is told, so that they are one build: with the GPU's kernels on the
+/// processor, for tests.
+pub(crate) const WHOLE_WORKSPACE: [&str; 3] = ["--workspace", "--features", "maitre/cuda-emulator"];
+
 /// A cargo of the same toolchain as the one that started this program.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

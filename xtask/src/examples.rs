@@ -4,17 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::{cargo, finish, program, root, target_directory};
+use crate::cargo::{WHOLE_WORKSPACE, cargo, finish, program, root, target_directory};
 
 /// Builds all examples once and runs each in a folder of its own, where it may leave its pictures.
 pub(crate) fn run() -> Result<()> {
     // With the whole workspace, so that this build and that of the tests are one.
-    finish(&mut cargo(&[
-        "build",
-        "--locked",
-        "--workspace",
-        "--examples",
-    ]))?;
+    finish(cargo(&["build", "--locked", "--examples"]).args(WHOLE_WORKSPACE))?;
     let names = names(&root().join("examples"))?;
     if names.is_empty() {
         bail!("the folder `examples` holds no example");

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cargo::{cargo, finish};
+use crate::cargo::{WHOLE_WORKSPACE, cargo, finish};
 
 /// Names the folder with models and reference data that are too large for the repository.
 const TEST_DATA: &str = "MAITRE_TEST_DATA";
@@ -30,7 +30,7 @@ pub(crate) fn test(further: &[String]) -> Result<()> {
     let named = further
         .iter()
         .any(|word| word.starts_with("-p") || word.starts_with("--package"));
-    let packages: &[&str] = if named { &[] } else { &["--workspace"] };
+    let packages: &[&str] = if named { &[] } else { &WHOLE_WORKSPACE };
     finish(
         cargo(&["test", "--locked", "--no-fail-fast"])
             .args(packages)

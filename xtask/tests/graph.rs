@@ -1,4 +1,4 @@
-//! The rules of `docs/architecture.md` that a program can check: which crate may use which, where
+//! The rules of `docs/src/architecture.md` that a program can check: which crate may use which, where
 //! `unsafe` may stand, how large a file may grow, how it must begin.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -53,26 +53,43 @@ fn root() -> PathBuf {
         .to_path_buf()
 }
 
-/// Each workspace member's dependencies of the kind that its users inherit.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// What `cargo build` with these arguments would compile: packages, targets, features, profiles.
+fn units(arguments: &[&str]) -> BTreeSet<String> {
+    // Only a nightly cargo says so by itself.
+    let asked = ["build", "--offline", "-Zunstable-options", "--unit-graph"];
+    let graph = cargo(&[&asked[..], arguments].concat());
+    let graph: Value = serde_json::from_str(&graph).unwrap();
+    let units = graph["units"].as_array().unwrap().iter();
+    let told = ["pkg_id", "target", "mode", "features", "profile"];
+    let about = |unit: &Value| told.map(|part| unit[part].to_string()).join(" ");
+    units.map(about).collect()
+}
+
+fn cargo(arguments: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
+        .args(arguments)
+        .env("RUSTC_BOOTSTRAP", "1")
+        // Where a developer's settings build everything with the same features, there is nothing to see.
+        .env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION")
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Each workspace member's dependencies of the kind that its users inherit.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let text = cargo(&[
+        "metadata",
+        "--no-deps",
+        "--offline",
+        "--format-version",
+        "1",
+    ]);
+    let metadata: Value = serde_json::from_str(&text).unwrap();
     let name = |value: &Value| value["name"].as_str().unwrap().to_string();
     let packages = metadata["packages"].as_array().unwrap().iter();
     packages
@@ -159,6 +176,26 @@ fn crates_use_each_other_exactly_as_the_architecture_says() {
             "the package in crates/{name} has another name"
         );
     }
+}
+
+/// `cargo run -- serve` builds without the dependencies of tests, `cargo run --example` with them. If one of these
+/// switches on a feature of something that both need, the second builds it and all that stands on it again.
+#[test]
+fn a_lesson_reuses_what_was_built_for_the_program() {
+    let program = units(&["--bin", "maitre"]);
+    let lessons = units(&["--examples"]);
+    assert!(program.len() > 100 && lessons.len() > program.len());
+    let rebuilt: Vec<String> = lessons
+        .difference(&program)
+        .filter(|unit| !unit.contains("#maitre-examples@"))
+        .cloned()
+        .collect();
+    assert_none(
+        &rebuilt,
+        "a dependency of tests switches on no feature of what the program is built of",
+    );
+    let emulated = program.iter().filter(|unit| unit.contains("cuda-emulator"));
+    assert_eq!(emulated.count(), 0, "it would need a C++ compiler");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The settings of an engine, as whoever embeds it gives them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use maitre_model::{LoadFormat, LoadOptions, ModelSource};
-use maitre_scheduler::PolicyKind;
+use maitre_scheduler::{Policy, PolicyKind};
 use maitre_speculative::{Acceptance, Speculate};
 use maitre_tensor::{DeviceName, GpuOptions, KvFormat, WeightFormat};
 
+use crate::CustomPolicy;
 use crate::info::{Scheduling, Speculation};
 
 /// Settings of an engine. Every one has a default that serves the model as it is.
@@ -190,6 +192,63 @@ impl EngineBuilder {
     #[must_use]
     pub fn policy(mut self, policy: PolicyKind) -> Self {
         self.scheduling.policy = policy;
+        self.scheduling.custom_policy = None;
+        self
+    }
+
+    /// A policy of your own that says who is admitted first. `make` makes a new one for each engine; banners and
+    /// [`EngineInfo`](crate::EngineInfo) call it `name`. Whether a request may join the queue is decided before,
+    /// as under [`PolicyKind::Priority`]: nothing is said of how long a wait will be, and a tenant's share of the
+    /// queue is not bounded.
+    ///
+    /// # Examples
+    ///
+    /// The shortest prompt first. A long one may wait for ever.
+    ///
+    /// ```
+    /// use std::collections::BTreeSet;
+    ///
+    /// use maitre_engine::{Engine, ModelSource, Place, Policy, Waiting};
+    ///
+    /// #[derive(Debug, Default)]
+    /// struct ShortestPrompt {
+    ///     waiting: BTreeSet<(usize, Place)>,
+    /// }
+    ///
+    /// impl Policy for ShortestPrompt {
+    ///     fn enter(&mut self, request: &Waiting) {
+    ///         self.waiting.insert((request.prompt_tokens, request.place));
+    ///     }
+    ///
+    ///     fn leave(&mut self, request: &Waiting) {
+    ///         self.waiting.remove(&(request.prompt_tokens, request.place));
+    ///     }
+    ///
+    ///     fn next(&self, _limit: usize) -> Vec<Place> {
+    ///         let first = self.waiting.first();
+    ///         first.map(|&(_, place)| place).into_iter().collect()
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let source = ModelSource::Memory {
+    /// #     name: maitre_bundled::TARGET.name,
+    /// #     files: maitre_bundled::TARGET.files,
+    /// # };
+    /// let engine = Engine::builder(source)
+    ///     .custom_policy("shortest-prompt", ShortestPrompt::default)
+    ///     .build()?;
+    /// assert!(engine.info().to_string().contains("policy shortest-prompt"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn custom_policy<P: Policy + 'static>(
+        mut self,
+        name: impl Into<Arc<str>>,
+        make: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
+        self.scheduling.custom_policy = Some(CustomPolicy::new(name, make));
         self
     }
 
@@ -226,7 +285,7 @@ impl EngineBuilder {
     }
 
     /// A tenant's share of the service relative to others', who have 1; counts under
-    /// [`PolicyKind::Fair`].
+    /// [`PolicyKind::Fair`], and where a [custom policy](Self::custom_policy) looks at it.
     #[must_use]
     pub fn tenant_weight(mut self, tenant: impl Into<String>, weight: u32) -> Self {
         self.scheduling.tenant_weights.insert(tenant.into(), weight);

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use maitre_scheduler::PolicyKind;
+use maitre_scheduler::{Policy, PolicyKind};
 use maitre_speculative::{Acceptance, Speculate, SpeculatorConfig};
+
+use crate::CustomPolicy;
 
 /// Facts about a running engine; they never change after start.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +80,8 @@ impl EngineLimits {
 pub struct Scheduling {
     /// Who is admitted first.
     pub policy: PolicyKind,
+    /// A policy of the embedding program's, which replaces `policy`.
+    pub custom_policy: Option<CustomPolicy>,
     /// Whether prefixes are shared between requests.
     pub prefix_cache: bool,
     /// Positions that a token attends to; `None` = all before it.
@@ -99,6 +103,7 @@ impl Default for Scheduling {
     fn default() -> Self {
         Self {
             policy: PolicyKind::Fcfs,
+            custom_policy: None,
             prefix_cache: true,
             window: None,
             itl_target: None,
@@ -107,6 +112,29 @@ impl Default for Scheduling {
             cache_events: false,
             tenant_weights: HashMap::new(),
         }
+    }
+}
+
+impl Scheduling {
+    /// Which built-in policy admits, if it is one.
+    #[must_use]
+    pub fn kind(&self) -> Option<PolicyKind> {
+        match self.custom_policy {
+            Some(_) => None,
+            None => Some(self.policy),
+        }
+    }
+
+    /// What the policy is called.
+    #[must_use]
+    pub fn policy_name(&self) -> &str {
+        let custom = self.custom_policy.as_ref();
+        custom.map_or(self.policy.name(), CustomPolicy::name)
+    }
+
+    pub(crate) fn build_policy(&self) -> Box<dyn Policy> {
+        let custom = self.custom_policy.as_ref();
+        custom.map_or_else(|| self.policy.build(), CustomPolicy::build)
     }
 }
 
@@ -243,7 +271,7 @@ impl fmt::Display for Scheduling {
             f,
             "scheduling: policy {}, prefix cache {}, attention window {window}, ITL target {}, longest \
              queue wait {}",
-            self.policy,
+            self.policy_name(),
             if self.prefix_cache { "on" } else { "off" },
             ms(self.itl_target),
             ms(self.max_queue_wait),

@@ -39,6 +39,7 @@ mod cache_events;
 mod check_files;
 mod command;
 mod defaults;
+mod custom_policy;
 mod draft;
 mod engine;
 mod error;
@@ -68,6 +69,7 @@ pub use budget::available_memory;
 pub use builder::EngineBuilder;
 pub use cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use check_files::{check_draft_files, check_files};
+pub use custom_policy::CustomPolicy;
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
 pub use event::{
@@ -77,7 +79,9 @@ pub use event::{
 pub use generation::Generation;
 pub use info::{DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Speculation};
 pub use maitre_model::{Executor, LoadFormat, ModelSource};
-pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
+pub use maitre_scheduler::{
+    BlockHash, CacheEvent, Place, Policy, PolicyKind, Service, TenantId, Waiting,
+};
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
 pub use parts::Parts;

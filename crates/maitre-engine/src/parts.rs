@@ -76,7 +76,7 @@ impl Parts {
             max_queue: limits.max_queue,
             max_queued_tokens: limits.max_queued_tokens,
             max_wait: scheduling.max_queue_wait,
-            policy: scheduling.policy,
+            policy: scheduling.kind(),
         };
         let admission = Arc::new(Admission::new(rules, commands.clone()));
         let hash_key = Seeds::hash_key()?;
@@ -85,25 +85,28 @@ impl Parts {
         let speculator = Speculator::new(info.speculation.speculator(vocab_size), drafter);
         let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
         let step_loop = StepLoop {
-            scheduler: Scheduler::new(SchedulerConfig {
-                max_seqs: limits.max_seqs,
-                max_batched_tokens: limits.max_batched_tokens,
-                // The front door bounds the queue: a request that it let in is not refused here.
-                max_queue: usize::MAX,
-                max_queued_tokens: usize::MAX,
-                max_model_len: limits.max_model_len,
-                policy: scheduling.policy,
-                reorder_within: scheduling.reorder_within,
-                itl_target: scheduling.itl_target,
-                kv: KvConfig {
-                    window: scheduling.window.map(narrow),
-                    prefix_cache: scheduling.prefix_cache,
-                    num_host_blocks: narrow(limits.num_host_blocks),
-                    events: scheduling.cache_events,
-                    hash_key,
-                    ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
+            scheduler: Scheduler::with_policy(
+                SchedulerConfig {
+                    max_seqs: limits.max_seqs,
+                    max_batched_tokens: limits.max_batched_tokens,
+                    // The front door bounds the queue: a request that it let in is not refused here.
+                    max_queue: usize::MAX,
+                    max_queued_tokens: usize::MAX,
+                    max_model_len: limits.max_model_len,
+                    policy: scheduling.policy,
+                    reorder_within: scheduling.reorder_within,
+                    itl_target: scheduling.itl_target,
+                    kv: KvConfig {
+                        window: scheduling.window.map(narrow),
+                        prefix_cache: scheduling.prefix_cache,
+                        num_host_blocks: narrow(limits.num_host_blocks),
+                        events: scheduling.cache_events,
+                        hash_key,
+                        ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
+                    },
                 },
-            })?,
+                scheduling.build_policy(),
+            )?,
             kitchen: Kitchen::new(executor, speculator, limits.block_size, vocab_size),
             sequences: HashMap::new(),
             commands: received,

@@ -18,7 +18,8 @@ pub(crate) struct Rules {
     pub(crate) max_queue: usize,
     pub(crate) max_queued_tokens: usize,
     pub(crate) max_wait: Option<Duration>,
-    pub(crate) policy: PolicyKind,
+    /// `None` is a policy that the engine knows nothing of.
+    pub(crate) policy: Option<PolicyKind>,
 }
 
 /// A sequence that waits for its first step.
@@ -149,7 +150,7 @@ impl Queue {
     /// How long a newcomer would wait at `now`, at the pace of late; `None` where nobody can tell: there is
     /// no history yet, or turns do not follow arrival.
     pub(crate) fn estimated_wait(&self, now: Time) -> Option<Duration> {
-        if !matches!(self.rules.policy, PolicyKind::Fcfs) {
+        if self.rules.policy != Some(PolicyKind::Fcfs) {
             return None;
         }
         let ahead = self.waiting.places + self.preempted;
@@ -187,7 +188,7 @@ impl Queue {
         let free = limit.saturating_sub(self.waiting.tokens);
         let mean = (self.waiting.tokens / self.waiting.places.max(1)).max(1);
         let retry_after = |over: usize| self.pace.retry_after(over.div_ceil(mean));
-        if self.rules.policy == PolicyKind::Fair {
+        if self.rules.policy == Some(PolicyKind::Fair) {
             return match self.own_share(tenant) {
                 Some(own) if own.tokens + new.tokens > free => Err(EngineError::TenantQueueFull {
                     own: own.tokens,
@@ -211,7 +212,7 @@ impl Queue {
 
     /// What a tenant has in a fair queue, if it has anything.
     fn own_share(&self, tenant: TenantId) -> Option<Share> {
-        let fair = self.rules.policy == PolicyKind::Fair;
+        let fair = self.rules.policy == Some(PolicyKind::Fair);
         self.by_tenant.get(&tenant).copied().filter(|_| fair)
     }
 
@@ -253,7 +254,7 @@ mod tests {
             max_queue: 8,
             max_queued_tokens: 1000,
             max_wait: None,
-            policy: PolicyKind::Fcfs,
+            policy: Some(PolicyKind::Fcfs),
         }
     }
 
@@ -324,7 +325,7 @@ mod tests {
             })
         ));
         let priority = Rules {
-            policy: PolicyKind::Priority,
+            policy: Some(PolicyKind::Priority),
             max_wait,
             ..rules()
         };
@@ -406,7 +407,7 @@ mod tests {
     #[test]
     fn a_flood_leaves_room_for_others_where_service_is_fair() {
         let fair = Rules {
-            policy: PolicyKind::Fair,
+            policy: Some(PolicyKind::Fair),
             ..rules()
         };
         let mut queue = Queue::new(fair);

@@ -89,7 +89,7 @@ impl EngineBuilder {
         };
         let weights = &scheduling.tenant_weights;
         if let Some((tenant, weight)) = weights.iter().next()
-            && scheduling.policy != PolicyKind::Fair
+            && !matches!(scheduling.kind(), None | Some(PolicyKind::Fair))
         {
             let found = format!("{tenant}={weight}");
             return refused("--tenant-weight", found, "none, or --policy fair");
@@ -98,7 +98,7 @@ impl EngineBuilder {
             return refused("--tenant-weight", format!("{tenant}=0"), "at least 1");
         }
         if let Some(wait) = scheduling.max_queue_wait
-            && scheduling.policy != PolicyKind::Fcfs
+            && scheduling.kind() != Some(PolicyKind::Fcfs)
         {
             let expected =
                 "none, or --policy fcfs: under others nobody can tell how long a wait will be";

@@ -73,7 +73,7 @@ pub use policy::{
     OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Policy, PolicyKind, Ranked, Service, Waiting,
     WeightedFair,
 };
-pub use replay::{BadCall, Call, Recorder, ReplayError, replay};
+pub use replay::{BadCall, Call, Recorder, ReplayError, replay, replay_with};
 pub use request::{NewRequest, Place, RequestId, TenantId, Time};
 pub use schedule::MAX_STEPS_IN_FLIGHT;
 pub use scheduler::{KvUsage, Scheduler, SchedulerCounts};

@@ -204,6 +204,10 @@ impl Request {
             deadline: self.deadline,
             tenant: self.tenant,
             weight: self.weight,
+            prompt_tokens: self.prompt_len,
+            output_tokens: self.tokens.len() - self.prompt_len,
+            max_tokens: self.full_len - self.prompt_len,
+            preemptions: self.preemptions,
         }
     }
 

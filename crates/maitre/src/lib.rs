@@ -37,6 +37,11 @@
 #[cfg(feature = "hub")]
 pub mod hub;
 
+// The programs on the page for those who embed the engine are compiled as tests.
+#[cfg(all(doctest, feature = "bundled"))]
+#[doc = include_str!("../../../docs/src/guide/embed.md")]
+struct GuideToEmbedding;
+
 pub use maitre_bench as bench;
 pub use maitre_engine::*;
 pub use maitre_server as server;

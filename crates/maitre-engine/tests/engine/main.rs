@@ -15,6 +15,7 @@ mod health;
 mod invariance;
 mod isolation;
 mod model_files;
+mod policies;
 mod requests;
 mod sharing;
 mod speculation;

@@ -9,9 +9,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use maitre_engine::{
-    Delta, Drafter, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor, FinishReason,
-    GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling, Speculate,
-    Speculation,
+    CustomPolicy, Delta, Drafter, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor,
+    FinishReason, GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling,
+    Speculate, Speculation,
 };
 use maitre_model::{Batch, BlockMoves, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
@@ -274,6 +274,7 @@ pub(crate) struct Setup {
     pub(crate) num_host_blocks: usize,
     pub(crate) prefix_cache: bool,
     pub(crate) policy: PolicyKind,
+    pub(crate) custom_policy: Option<fn() -> CustomPolicy>,
     pub(crate) fault: Option<Fault>,
     pub(crate) do_sample: Option<bool>,
 }
@@ -290,6 +291,7 @@ impl Default for Setup {
             num_host_blocks: 0,
             prefix_cache: true,
             policy: PolicyKind::Fcfs,
+            custom_policy: None,
             fault: None,
             do_sample: None,
         }
@@ -361,6 +363,7 @@ impl Setup {
             limits,
             scheduling: Scheduling {
                 policy: self.policy,
+                custom_policy: self.custom_policy.map(|make| make()),
                 prefix_cache: self.prefix_cache,
                 cache_events: true,
                 ..Scheduling::default()

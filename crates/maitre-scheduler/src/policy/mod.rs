@@ -14,35 +14,51 @@ pub use ranked::Ranked;
 
 use crate::request::{Place, TenantId, Time};
 
-/// The policies that come with the scheduler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PolicyKind {
+/// Declares the kinds once: the type, the list of all, and their names.
+macro_rules! policy_kinds {
+    ($($(#[$about:meta])* $kind:ident = $name:literal,)+) => {
+        /// The policies that come with the scheduler.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub enum PolicyKind {
+            $($(#[$about])* $kind,)+
+        }
+
+        impl PolicyKind {
+            /// Every kind, in the order in which they are explained.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
+
+            /// Its name on the command line and in banners.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+        }
+    };
+}
+
+policy_kinds! {
     /// First come, first served.
     #[default]
-    Fcfs,
+    Fcfs = "fcfs",
     /// Higher priorities first, equal ones first come, first served. A stream of urgent requests can keep
-    /// the others waiting for ever: it promises no service to anyone but the highest priority.
-    Priority,
+    /// the others waiting for ever: it promises no service to any but the highest priority.
+    Priority = "priority",
     /// Weighted fair service between tenants, first come, first served within one.
-    Fair,
+    Fair = "fair",
     /// Earliest deadline first. A request without a deadline is given one a minute after its arrival, so
     /// that it is served in the end.
-    Deadline,
+    Deadline = "deadline",
 }
 
 impl fmt::Display for PolicyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Fcfs => "fcfs",
-            Self::Priority => "priority",
-            Self::Fair => "fair",
-            Self::Deadline => "deadline",
-        })
+        f.pad(self.name())
     }
 }
 
 impl PolicyKind {
-    /// A policy of this kind that has seen nobody yet.
+    /// A policy of this kind that has seen no request yet.
     pub fn build(self) -> Box<dyn Policy> {
         match self {
             Self::Fcfs => Box::new(Ranked::fcfs()),
@@ -53,7 +69,7 @@ impl PolicyKind {
     }
 }
 
-/// A waiting request, as far as its turn depends on it.
+/// A waiting request, as far as its turn depends on it. Nothing of it changes while the request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     /// Its place by arrival.
@@ -66,6 +82,14 @@ pub struct Waiting {
     pub tenant: TenantId,
     /// The tenant's share relative to others', at least 1.
     pub weight: u32,
+    /// Tokens of its prompt, those that may be in the prefix cache included.
+    pub prompt_tokens: usize,
+    /// Tokens it has generated so far: none, unless it was preempted.
+    pub output_tokens: usize,
+    /// The most tokens it may generate, those it has included.
+    pub max_tokens: usize,
+    /// How often it lost its blocks. One that was preempted has had its turn before.
+    pub preemptions: u32,
 }
 
 /// Tokens a tenant was served.
@@ -82,18 +106,73 @@ pub struct Service {
 }
 
 /// Orders waiting requests. Implementations are deterministic: the same calls give the same order.
+///
+/// The scheduler tells a policy of each request when it begins to wait and when it no longer does; one that is
+/// preempted begins to wait again, under its old place. Each time it may admit a request it asks who is next.
+///
+/// A policy need not look for cached prefixes. Among the requests that it names as equals, the scheduler
+/// admits the one with the longest cached prefix first, within
+/// [`SchedulerConfig::reorder_within`](crate::SchedulerConfig::reorder_within). Longest prefix match is a policy to
+/// which all are equals, [`Ranked::fcfs`], with a large `reorder_within`.
+///
+/// # Examples
+///
+/// The shortest job first: who needs the fewest tokens to the end of its answer. A long one may wait for ever.
+///
+/// ```
+/// use std::collections::BTreeSet;
+///
+/// use maitre_scheduler::{
+///     KvConfig, NewRequest, Place, Policy, RequestId, Scheduler, SchedulerConfig, Time, Waiting,
+/// };
+///
+/// #[derive(Debug, Default)]
+/// struct ShortestFirst {
+///     waiting: BTreeSet<(usize, Place)>,
+/// }
+///
+/// impl ShortestFirst {
+///     fn rank(request: &Waiting) -> (usize, Place) {
+///         (request.prompt_tokens + request.max_tokens, request.place)
+///     }
+/// }
+///
+/// impl Policy for ShortestFirst {
+///     fn enter(&mut self, request: &Waiting) {
+///         self.waiting.insert(Self::rank(request));
+///     }
+///
+///     fn leave(&mut self, request: &Waiting) {
+///         self.waiting.remove(&Self::rank(request));
+///     }
+///
+///     fn next(&self, _limit: usize) -> Vec<Place> {
+///         self.waiting.first().map(|&(_, place)| place).into_iter().collect()
+///     }
+/// }
+///
+/// // One request at a time.
+/// let config = SchedulerConfig::new(1, 64, 128, KvConfig::new(64, 4));
+/// let mut scheduler = Scheduler::with_policy(config, Box::new(ShortestFirst::default()))?;
+/// scheduler.add(NewRequest::new(1, vec![7; 50], 20))?;
+/// scheduler.add(NewRequest::new(2, vec![8; 5], 20))?;
+/// let plan = scheduler.schedule(Time::ZERO);
+/// assert_eq!(plan.admitted[0].request, RequestId(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Policy: fmt::Debug + Send {
     /// `request` waits from now on.
     fn enter(&mut self, request: &Waiting);
 
-    /// `request`, which waited, was admitted or is gone.
+    /// `request`, which waited, was admitted or is gone. It is described just as when it entered.
     fn leave(&mut self, request: &Waiting);
 
     /// At most `limit` requests of the best rank, first come first. They are equals: any of them may be
-    /// admitted next without injustice.
+    /// admitted next without injustice. At least one, if any waits.
     fn next(&self, limit: usize) -> Vec<Place>;
 
-    /// Somebody was served.
+    /// A tenant was served: the prompt of one of its requests is about to be computed, or a step made output
+    /// tokens for it.
     fn served(&mut self, service: Service) {
         let _ = service;
     }

@@ -26,7 +26,7 @@ impl Ranked {
         }
     }
 
-    /// First come, first served: everybody has the same rank.
+    /// First come, first served: all have the same rank.
     pub fn fcfs() -> Self {
         Self::by(|_| 0)
     }

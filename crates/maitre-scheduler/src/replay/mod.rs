@@ -21,7 +21,8 @@ mod text;
 pub use text::BadCall;
 
 use crate::{
-    NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId, Time,
+    NewRequest, Outcome, Policy, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId,
+    Time,
 };
 
 /// A call that changes a scheduler. Its [`Display`](std::fmt::Display) form is one line of a recording;
@@ -153,7 +154,21 @@ pub enum ReplayError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn replay(config: SchedulerConfig, recording: &str) -> Result<String, ReplayError> {
-    let mut scheduler = Scheduler::new(config).map_err(ReplayError::Config)?;
+    replay_with(config, config.policy.build(), recording)
+}
+
+/// The same for a scheduler whose policy is the caller's ([`Scheduler::with_policy`]): `policy` is a new one of
+/// the kind it was recorded with.
+///
+/// # Errors
+///
+/// As for [`replay`].
+pub fn replay_with(
+    config: SchedulerConfig,
+    policy: Box<dyn Policy>,
+    recording: &str,
+) -> Result<String, ReplayError> {
+    let mut scheduler = Scheduler::with_policy(config, policy).map_err(ReplayError::Config)?;
     let mut plans = String::new();
     for (line, text) in (1..).zip(recording.lines()) {
         if text.trim().is_empty() || text.starts_with('#') {

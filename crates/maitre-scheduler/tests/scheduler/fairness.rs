@@ -141,3 +141,100 @@ fn absence_is_not_saved_up() {
         assert!(lead.abs() <= most, "{lead} since both are there");
     }
 }
+
+/// Users who ask one thing after another, each as a tenant of its own, whose numbers are as good as random.
+struct Users {
+    flow: Flow,
+    random: Random,
+    /// Of each user, the request that is not answered yet, and the tenant that it always is, if it is one.
+    asking: Vec<Option<RequestId>>,
+    regulars: usize,
+}
+
+impl Users {
+    /// `regulars` of them come back as the same tenant, the others are new ones each time.
+    fn new(policy: PolicyKind, users: usize, regulars: usize) -> Self {
+        let config = SchedulerConfig {
+            policy,
+            ..config(4, 200)
+        };
+        Self {
+            flow: Flow::new(config),
+            random: Random(1),
+            asking: vec![None; users],
+            regulars,
+        }
+    }
+
+    fn ask(&mut self) {
+        for user in 0..self.asking.len() {
+            let asked = self.asking[user];
+            if asked.is_some_and(|id| self.flow.scheduler.tokens(id).is_some()) {
+                continue;
+            }
+            let id = self.flow.next_id();
+            let tenant = match user < self.regulars {
+                true => Random(user as u64).next(),
+                false => self.random.next(),
+            };
+            let request = NewRequest {
+                tenant: TenantId(tenant),
+                arrival: self.flow.now,
+                // The same for each policy, whatever the order.
+                ..NewRequest::new(id, vec![7; 1 + user % 9], 1 + id as usize % LONGEST_OUTPUT)
+            };
+            self.flow.scheduler.add(request).unwrap();
+            self.asking[user] = Some(RequestId(id));
+        }
+    }
+
+    /// Who is admitted in so many steps, in this order, and how many of their milliseconds each waited.
+    fn serve(mut self, steps: usize) -> Vec<(usize, u64)> {
+        let mut admitted = Vec::new();
+        let mut asked_at: BTreeMap<RequestId, Time> = BTreeMap::new();
+        for _ in 0..steps {
+            self.ask();
+            let now = self.flow.now;
+            for id in self.asking.iter().flatten() {
+                asked_at.entry(*id).or_insert(now);
+            }
+            let plan = self.flow.step(|_| Time::from_millis(1));
+            for request in plan.admitted.iter().map(|one| one.request) {
+                let mut users = self.asking.iter();
+                let user = users.position(|id| *id == Some(request)).unwrap();
+                let waited = now - asked_at[&request];
+                admitted.push((user, waited.as_millis() as u64));
+            }
+        }
+        admitted
+    }
+}
+
+/// One tenant per end user is a usual deployment. New tenants were all served the same, nothing, so fair is who
+/// came first, not whose number is smaller.
+#[test]
+fn where_each_request_is_of_a_new_tenant_fair_service_is_first_come_first_served() {
+    let of = |policy| Users::new(policy, 30, 0).serve(3000);
+    let fair = of(PolicyKind::Fair);
+    assert!(fair.len() > 1000, "{} were admitted", fair.len());
+    assert_eq!(fair, of(PolicyKind::Fcfs));
+}
+
+/// Tenants that come back are charged for what they had, and yet do not wait for as long as new ones come.
+#[test]
+fn tenants_that_come_back_do_not_starve_behind_new_ones() {
+    for regulars in [1, 5, 29, 30] {
+        let longest = |policy| {
+            let admitted = Users::new(policy, 30, regulars).serve(6000);
+            let of_regulars = admitted.iter().filter(|(user, _)| *user < regulars);
+            assert!(of_regulars.clone().count() > 10 * regulars, "{regulars}");
+            let waits = of_regulars.map(|(_, waited)| *waited);
+            waits.max().unwrap()
+        };
+        let (fair, fcfs) = (longest(PolicyKind::Fair), longest(PolicyKind::Fcfs));
+        assert!(
+            fair <= 5 * fcfs,
+            "{regulars} regulars: {fair} ms, first come first served {fcfs} ms"
+        );
+    }
+}

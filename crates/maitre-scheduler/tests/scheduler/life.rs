@@ -18,7 +18,7 @@ use crate::world::{Mishaps, World};
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -306,16 +306,11 @@ fn random_config(random: &mut Random) -> SchedulerConfig {
             block_size,
         )
     };
-    let policies = [
-        PolicyKind::Fcfs,
-        PolicyKind::Priority,
-        PolicyKind::Fair,
-        PolicyKind::Deadline,
-    ];
+    let policies = PolicyKind::ALL;
     SchedulerConfig {
         max_queue: 2 + random.below(12),
         max_queued_tokens: [usize::MAX, 100][random.below(2)],
-        policy: policies[random.below(4)],
+        policy: policies[random.below(policies.len())],
         reorder_within: Time::from_millis([0, 5, 1000][random.below(3)]),
         itl_target: random
             .perhaps(30, 20)

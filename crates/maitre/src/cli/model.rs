@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use maitre::{DeviceName, EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
 
@@ -74,8 +75,8 @@ pub(crate) struct ModelArgs {
 struct SchedulingArgs {
     /// Who is admitted first. Under `fair` no tenant may have more places in the queue than are left to
     /// all others.
-    #[arg(long, default_value = "fcfs")]
-    policy: PolicyArg,
+    #[arg(long, default_value = "fcfs", value_name = "POLICY", value_parser = policies())]
+    policy: PolicyKind,
     /// A tenant's share of the service under --policy fair, such as acme=3; others have 1. May be
     /// given several times.
     #[arg(long, value_name = "TENANT=N", value_parser = parse_weight)]
@@ -107,12 +108,7 @@ struct SchedulingArgs {
 impl SchedulingArgs {
     fn apply(&self, builder: EngineBuilder) -> EngineBuilder {
         let builder = builder
-            .policy(match self.policy {
-                PolicyArg::Fcfs => PolicyKind::Fcfs,
-                PolicyArg::Priority => PolicyKind::Priority,
-                PolicyArg::Fair => PolicyKind::Fair,
-                PolicyArg::Deadline => PolicyKind::Deadline,
-            })
+            .policy(self.policy)
             .prefix_cache(!self.no_prefix_cache)
             .host_kv_bytes(self.host_kv_bytes)
             .itl_target(self.itl_target_ms.map(Duration::from_millis))
@@ -127,16 +123,22 @@ impl SchedulingArgs {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PolicyArg {
-    /// First come, first served.
-    Fcfs,
-    /// The highest priority first; the lowest may wait for ever.
-    Priority,
-    /// The tenant that was served least.
-    Fair,
-    /// The earliest deadline.
-    Deadline,
+/// Every policy by its name, each with a word on it.
+fn policies() -> impl TypedValueParser<Value = PolicyKind> {
+    let about = |kind| match kind {
+        PolicyKind::Fcfs => "First come, first served",
+        PolicyKind::Priority => "The highest priority first; the lowest may wait for ever",
+        PolicyKind::Fair => "The tenant that was served least",
+        PolicyKind::Deadline => "The earliest deadline",
+    };
+    let values = PolicyKind::ALL.iter();
+    let values = values.map(|&kind| PossibleValue::new(kind.name()).help(about(kind)));
+    PossibleValuesParser::new(values).try_map(|name| {
+        let mut kinds = PolicyKind::ALL.iter().copied();
+        kinds
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| format!("no policy is called {name}"))
+    })
 }
 
 fn parse_weight(text: &str) -> Result<(String, u32), String> {

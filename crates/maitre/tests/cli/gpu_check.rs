@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{fails, maitre, stderr, stdout};
+use crate::{fails, lacks_emulator, maitre, stderr, stdout};
 
 /// Rows that every run has.
 const CHECKS: [&str; 24] = [
@@ -73,7 +73,8 @@ fn report(arguments: &[&str]) -> Option<(Value, String)> {
     ];
     let output = maitre(&[&common, arguments].concat());
     let said = stderr(&output);
-    if output.status.code() == Some(2) && said.contains("C++ compiler") {
+    if lacks_emulator(&output) {
+        assert_eq!(output.status.code(), Some(2), "{said}");
         println!("skipped: {said}");
         return None;
     }

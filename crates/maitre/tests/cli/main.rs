@@ -11,6 +11,7 @@
 mod bench;
 mod gpu_check;
 mod model_files;
+mod pages;
 mod settings;
 mod speculation;
 
@@ -33,6 +34,14 @@ pub(crate) fn stdout(output: &Output) -> String {
 
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Whether a run failed because the emulator is not in this build, or could not be built.
+pub(crate) fn lacks_emulator(output: &Output) -> bool {
+    let said = stderr(output);
+    let is_not_built = said.contains("--features cuda-emulator");
+    assert!(!(is_not_built && cfg!(feature = "cuda-emulator")), "{said}");
+    !output.status.success() && (is_not_built || said.contains("C++ compiler"))
 }
 
 /// Runs, expects failure with this exit code, and returns what was said.

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use maitre::PolicyKind;
 use tempfile::TempDir;
 
-use crate::{fails, maitre, stderr, stdout};
+use crate::{fails, lacks_emulator, maitre, stderr, stdout};
 
 #[test]
 fn settings_that_cannot_work_are_refused_with_ones_that_do() {
@@ -157,7 +158,7 @@ fn banner_on_the_emulator(arguments: &[&str]) -> Option<String> {
     ];
     let output = maitre(&[&common[..], &small, arguments].concat());
     let said = stderr(&output);
-    if said.contains("C++ compiler") {
+    if lacks_emulator(&output) {
         println!("skipped: {said}");
         return None;
     }
@@ -202,5 +203,28 @@ fn determinism_is_switched_on_the_command_line_and_in_a_file() {
             2,
         );
         assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn every_policy_has_its_name_on_the_command_line() {
+    for policy in PolicyKind::ALL {
+        let output = maitre(&[
+            "generate",
+            "--prompt",
+            "Once",
+            "--max-tokens",
+            "1",
+            "--policy",
+            policy.name(),
+        ]);
+        let said = stderr(&output);
+        assert!(said.contains(&format!("policy {policy},")), "{said}");
+        let help = stdout(&maitre(&["serve", "--help"]));
+        assert!(help.contains(&format!("- {policy}:")), "{help}");
+    }
+    let said = fails(&["generate", "--prompt", "x", "--policy", "lottery"], 2);
+    for policy in PolicyKind::ALL {
+        assert!(said.contains(policy.name()), "{said}");
     }
 }
