@@ -49,6 +49,29 @@ impl ModelSource {
         }
     }
 
+    /// The names of the files in `folder` that end in `suffix`, as [`read`](Self::read) takes them, in order;
+    /// none if the model has no such folder.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`] when the folder is there but cannot be listed.
+    pub fn files_in(&self, folder: &str, suffix: &str) -> Result<Vec<String>, ModelError> {
+        let mut files: Vec<String> = match self {
+            Self::Memory { files, .. } => files
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(|name| name.rsplit_once('/').is_some_and(|(of, _)| of == folder))
+                .map(str::to_owned)
+                .collect(),
+            Self::Directory(directory) => list(&directory.join(folder))?
+                .into_iter()
+                .map(|name| format!("{folder}/{name}"))
+                .collect(),
+        };
+        files.retain(|file| file.ends_with(suffix));
+        files.sort_unstable();
+        Ok(files)
+    }
+
     /// The content of a file the model cannot do without.
     pub(crate) fn read_required(
         &self,
@@ -95,6 +118,25 @@ impl ModelSource {
                 .map(|(_, content)| *content),
         }
     }
+}
+
+/// The names in a folder, none if it does not exist. A name that is no text is no name of a model's file.
+fn list(folder: &Path) -> Result<Vec<String>, ModelError> {
+    let failed = |source: std::io::Error| ModelError::Read {
+        file: folder.display().to_string(),
+        source,
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let names: Result<Vec<_>, _> = entries.map(|entry| Ok(entry?.file_name())).collect();
+    let names = names.map_err(failed)?;
+    Ok(names
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .collect())
 }
 
 /// The path of `file` in `directory` if it exists; an error if the directory does not.
