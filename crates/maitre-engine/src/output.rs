@@ -50,6 +50,7 @@ pub(crate) struct TextStart {
     pub(crate) detokenizer: Detokenizer,
     pub(crate) stops: Option<StopStrings>,
     /// Memory for the stop strings; given back with the last answer.
+    #[expect(dead_code, reason = "held, never read")]
     pub(crate) stop_permit: Option<Arc<StopPermit>>,
     /// The prompt, where it is sent in front of an answer.
     pub(crate) echo: Option<Arc<Echo>>,

@@ -300,14 +300,19 @@ async fn an_added_token_beyond_the_embedding_is_refused_by_field_and_never_gener
 
 #[test]
 fn a_tokenizer_with_anything_else_beyond_the_embedding_is_another_models() {
-    // More added tokens in a row are served; a gap, or a word of the vocabulary, is not.
-    assert!(start(&[with_added_tokens(BEYOND..BEYOND + 5)]).is_ok());
+    // More added tokens in a row are served, whether the vocabulary lists them too or not.
+    let listed = |id: u32| {
+        let mut json: Value = serde_json::from_str(&with_added_tokens([id]).1).unwrap();
+        json["model"]["vocab"][format!("<pad{id}>")] = json!(id);
+        ("tokenizer.json", json.to_string())
+    };
+    for tokenizer in [with_added_tokens(BEYOND..BEYOND + 5), listed(BEYOND)] {
+        assert!(start(&[tokenizer]).is_ok());
+    }
+    // A gap is not, nor is a word of the vocabulary.
     let mut word = bundled("tokenizer.json");
     word["model"]["vocab"]["Ġunheard"] = json!(BEYOND);
-    for tokenizer in [
-        with_added_tokens([BEYOND + 7]),
-        ("tokenizer.json", word.to_string()),
-    ] {
+    for tokenizer in [listed(BEYOND + 7), ("tokenizer.json", word.to_string())] {
         assert!(matches!(
             start(&[tokenizer]),
             Err(StartError::TokenizerBeyondVocabulary {

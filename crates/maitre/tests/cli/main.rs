@@ -10,6 +10,7 @@
 
 mod bench;
 mod gpu_check;
+mod model_files;
 mod settings;
 mod speculation;
 
