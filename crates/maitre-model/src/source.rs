@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use maitre_tensor::TensorFile;
@@ -128,7 +129,9 @@ fn list(folder: &Path) -> Result<Vec<String>, ModelError> {
     };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(failed(error)),
     };
     let names: Result<Vec<_>, _> = entries.map(|entry| Ok(entry?.file_name())).collect();
@@ -160,6 +163,38 @@ impl fmt::Display for ModelSource {
         match self {
             Self::Directory(path) => write!(formatter, "model directory {}", path.display()),
             Self::Memory { name, .. } => write!(formatter, "built-in model {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_folder_are_listed_in_order() {
+        let memory = ModelSource::Memory {
+            name: "m",
+            files: &[
+                ("t/b.jinja", b""),
+                ("t/a.jinja", b""),
+                ("t/a.txt", b""),
+                ("t/deep/c.jinja", b""),
+                ("a.jinja", b""),
+            ],
+        };
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("t/deep")).unwrap();
+        if let ModelSource::Memory { files, .. } = &memory {
+            for (name, content) in *files {
+                std::fs::write(directory.path().join(name), content).unwrap();
+            }
+        }
+        let on_disk = ModelSource::Directory(directory.path().to_owned());
+        for source in [memory, on_disk] {
+            let listed = |folder| source.files_in(folder, ".jinja").unwrap();
+            assert_eq!(listed("t"), ["t/a.jinja", "t/b.jinja"]);
+            assert!(listed("absent").is_empty() && listed("a.jinja").is_empty());
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::toy::{answer, tokens_request};
 use maitre_engine::{
-    ChatMessage, ChatRequest, Engine, EngineError, FinishReason, GenerateRequest, Input, Matched,
-    ModelSource, Role, StartError,
+    ChatMessage, ChatRequest, Engine, EngineBuilder, EngineError, FinishReason, GenerateRequest,
+    Input, Matched, ModelSource, Role, Speculate, StartError,
 };
 use serde_json::{Value, json};
 
@@ -15,6 +15,10 @@ const BEYOND: u32 = 4096;
 
 /// The bundled model with these files in place of its own; an empty one is left out.
 fn start(changes: &[(&'static str, String)]) -> Result<Engine, StartError> {
+    builder(changes).build()
+}
+
+fn builder(changes: &[(&'static str, String)]) -> EngineBuilder {
     let kept = maitre_bundled::TARGET.files.iter().copied();
     let mut files: Vec<(&'static str, &'static [u8])> = kept
         .filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name))
@@ -26,7 +30,6 @@ fn start(changes: &[(&'static str, String)]) -> Result<Engine, StartError> {
         name: "changed",
         files: files.leak(),
     })
-    .build()
 }
 
 fn bundled(file: &str) -> Value {
@@ -321,6 +324,30 @@ fn a_tokenizer_with_anything_else_beyond_the_embedding_is_another_models() {
             })
         ));
     }
+}
+
+/// A draft model needs the ids that its target can use, and no more.
+#[tokio::test]
+async fn a_draft_model_goes_with_a_tokenizer_that_has_ids_beyond_the_embedding() {
+    let draft = ModelSource::Memory {
+        name: maitre_bundled::DRAFT.name,
+        files: maitre_bundled::DRAFT.files,
+    };
+    let engine = builder(&[with_added_tokens([BEYOND])])
+        .draft_model(Some(draft))
+        .speculate(Speculate::Draft)
+        .build()
+        .unwrap();
+    let request = || tokens_request(&[300, 301], 24);
+    let drafted = answer(engine.generate(request()).await.unwrap())
+        .await
+        .unwrap();
+    let plain = start(&[]).unwrap();
+    let plain = answer(plain.generate(request()).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(drafted.token_ids, plain.token_ids);
+    assert!(drafted.end.usage.drafted_tokens > 0);
 }
 
 /// Models pad their embeddings to round sizes. Ids without a token are neither generated nor taken.

@@ -1,5 +1,7 @@
 //! From tokens to text at the two seams of an answer: after its prompt, and at `min_tokens`.
 
+use futures_util::FutureExt;
+
 use crate::toy::{Answer, Setup, answer, answers, tokenizer, tokens_request};
 use maitre_engine::{EngineError, Event, FinishReason, GenerateRequest, Input, Matched};
 use maitre_text::Detokenizer;
@@ -167,16 +169,54 @@ async fn an_echoed_answer_is_the_text_of_all_its_ids() {
     }
 }
 
+fn largest_stop_strings() -> Vec<String> {
+    (b'0'..)
+        .take(64)
+        .map(|first| char::from(first).to_string().repeat(1024))
+        .collect()
+}
+
+/// With every blocking thread taken, a request that needs one stands still, and others pass.
+#[test]
+fn long_work_never_runs_on_an_async_worker() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let (engine, _gate) = Setup::default().start();
+    let long = |change: fn(&mut GenerateRequest)| {
+        let mut request = tokens_request(&PROMPT, 2);
+        request.n = 4;
+        change(&mut request);
+        request
+    };
+    let (release, taken) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let busy = tokio::task::spawn_blocking(move || taken.recv());
+        let changes: [fn(&mut GenerateRequest); 3] = [
+            |request| request.stopping.stop = largest_stop_strings(),
+            |request| request.input = Input::Tokens(vec![300; 5000]),
+            |request| request.input = Input::Text("word ".repeat(5000)),
+        ];
+        for change in changes {
+            let waiting = engine.generate(long(change)).now_or_never();
+            assert!(waiting.is_none(), "{waiting:?}");
+        }
+        let short = engine.generate(long(|_| {})).now_or_never();
+        assert!(short.is_some_and(|answer| answer.is_ok()));
+        drop(release);
+        assert!(busy.await.is_ok());
+        assert!(engine.generate(long(changes[0])).await.is_ok());
+    });
+}
+
 /// Stop strings of 64 KiB are legal; the pool for them is bounded, and comes back with the answers.
 #[tokio::test]
 async fn stop_strings_are_charged_to_a_pool_once_per_request() {
     let (engine, gate) = Setup::default().start();
     let mut large = tokens_request(&PROMPT, 2);
     large.n = 4;
-    large.stopping.stop = (b'0'..)
-        .take(64)
-        .map(|first| char::from(first).to_string().repeat(1024))
-        .collect();
+    large.stopping.stop = largest_stop_strings();
     gate.shut();
     let mut held = Vec::new();
     let refused = loop {
