@@ -4,19 +4,19 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
-use maitre_model::{LoadFormat, Model, ModelSource, Runner, RunnerConfig};
+use maitre_model::{Model, ModelSource, Runner, RunnerConfig};
 use maitre_scheduler::KvConfig;
 use maitre_speculative::{Speculate, Speculator};
 use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
-use maitre_text::Tokenizer;
 
 use crate::budget::{KvDemand, Left};
 use crate::builder::StepSize;
-use crate::defaults::check_defaults;
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
+use crate::load_tokenizer::ModelText;
 use crate::room::Room;
 use crate::settings::cores;
+use crate::stop_budget::StopBudget;
 use crate::{Engine, EngineBuilder, Parts, StartError};
 
 impl EngineBuilder {
@@ -44,17 +44,8 @@ impl EngineBuilder {
             )
         });
         let (tokenizer, model) = (tokenizer?, Arc::new(model?));
-        let vocab_size = model.config().vocab_size;
-        if tokenizer.num_tokens() > vocab_size {
-            let largest_id = tokenizer.num_tokens() - 1;
-            return Err(StartError::TokenizerBeyondVocabulary {
-                largest_id,
-                vocab_size,
-            });
-        }
-        let mut defaults = model.generation_defaults().clone();
-        check_defaults(&mut defaults, tokenizer.num_tokens())?;
-        let draft = self.load_draft(&model, &tokenizer, &backend)?;
+        let text = ModelText::new(tokenizer, &model)?;
+        let draft = self.load_draft(&model, &text, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
         let room = Room::of(&backend, self.kv_cache_bytes.is_some())?;
         let kv_per_token =
@@ -93,21 +84,20 @@ impl EngineBuilder {
         let drafter = match draft {
             None => None,
             Some(draft) => {
-                let vocab_size = tokenizer.num_tokens();
-                let (drafter, workspace) = draft.start(&limits, vocab_size, &backend)?;
+                let (drafter, workspace) = draft.start(&limits, text.usable_ids, &backend)?;
                 memory.workspace += workspace;
                 Some(drafter)
             }
         };
         room.check(&memory)?;
-        let mut info = self.info(&model, &backend, &tokenizer, limits, memory);
+        let mut info = self.info(&model, &backend, &text, limits, memory);
         info.speculation = speculation;
         let stall_after = self.stall_after;
         Parts {
             executor: Box::new(runner),
             drafter,
-            tokenizer,
-            defaults,
+            tokenizer: text.tokenizer,
+            defaults: text.defaults,
             info,
             stall_after,
         }
@@ -148,7 +138,7 @@ impl EngineBuilder {
         &self,
         model: &Model,
         backend: &Backend,
-        tokenizer: &Tokenizer,
+        text: &ModelText,
         limits: EngineLimits,
         memory: MemoryBudget,
     ) -> EngineInfo {
@@ -169,9 +159,9 @@ impl EngineBuilder {
             backend: backend.name().into(),
             deterministic: backend.gpu_info().is_none() || self.gpu.deterministic,
             threads: backend.threads(),
-            vocab_size: tokenizer.num_tokens(),
-            eos_token_ids: model.generation_defaults().eos_token_ids.clone(),
-            has_chat_template: tokenizer.has_chat_template(),
+            vocab_size: text.usable_ids,
+            eos_token_ids: text.defaults.eos_token_ids.clone(),
+            has_chat_template: text.tokenizer.has_chat_template(),
             limits,
             scheduling: Scheduling {
                 window: config.sliding_window,
@@ -184,27 +174,6 @@ impl EngineBuilder {
 
     fn team_size(&self) -> usize {
         self.threads.unwrap_or_else(cores)
-    }
-
-    /// The model's tokenizer. Weights made up from a configuration alone can do without.
-    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, StartError> {
-        let Some(json) = self.source.read("tokenizer.json")? else {
-            if matches!(self.load.load_format, LoadFormat::Random { .. }) {
-                return Ok(Tokenizer::of_bytes()?);
-            }
-            return Err(StartError::MissingFile {
-                model: self.source.to_string(),
-                file: "tokenizer.json",
-                advice: "save the model with a fast tokenizer, which writes one",
-            });
-        };
-        let config = self.source.read_json("tokenizer_config.json")?;
-        let template = self.source.read("chat_template.jinja")?;
-        Ok(Tokenizer::from_bytes(
-            &json,
-            config.as_deref(),
-            template.as_deref(),
-        )?)
     }
 
     fn limits(
@@ -247,7 +216,8 @@ impl EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Host memory for who holds what, and for what sequences have said, where that is looked up.
+    /// Host memory for who holds what, for stop strings, and for what sequences have said, where that is
+    /// looked up.
     fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
         let blocks = KvConfig {
             prefix_cache: self.scheduling.prefix_cache,
@@ -258,7 +228,7 @@ impl EngineBuilder {
             Speculate::Off => 0,
             _ => Speculator::bytes_per_sequence(limits.max_model_len) * limits.max_seqs as u64,
         };
-        blocks.bookkeeping_bytes() + texts
+        blocks.bookkeeping_bytes() + StopBudget::size_in_bytes(limits) + texts
     }
 
     /// Bytes on a GPU beside weights and KV pool: activations, index lists, what operators work in; the draft

@@ -14,15 +14,16 @@ use crate::cache_events::{self, CacheEventBatch, CacheEvents};
 use crate::command::Submission;
 use crate::info::EngineInfo;
 use crate::limits::MAX_UNREAD_EVENTS;
-use crate::output::{Output, Times};
+use crate::output::{Echo, Output, TextStart, Times};
 use crate::resolve::{House, Resolved};
 use crate::seeds::Seeds;
+use crate::stop_budget::StopBudget;
 use crate::tenants::Tenants;
 use crate::vitals::Vitals;
-use crate::{Delta, EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
+use crate::{EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
 
-/// Texts longer than this are tokenized away from the async workers.
-const TOKENIZE_INLINE_BYTES: usize = 16 * 1024;
+/// Requests with more than this to tokenize, detokenize or build are prepared away from the async workers.
+const PREPARE_INLINE_BYTES: usize = 16 * 1024;
 
 /// A running engine. Clones are handles to the same one; when the last is dropped, the engine
 /// stops at the next step boundary and what is still in flight ends in [`EngineError::Stopped`].
@@ -37,8 +38,9 @@ pub(crate) struct Shared {
     pub(crate) info: EngineInfo,
     pub(crate) admission: Arc<Admission>,
     pub(crate) vitals: Arc<Vitals>,
-    /// Permits to tokenize a long text on a blocking thread.
+    /// Permits to prepare a long request on a blocking thread.
     pub(crate) long_texts: Arc<Semaphore>,
+    pub(crate) stop_budget: StopBudget,
     pub(crate) next_key: AtomicU64,
     pub(crate) seeds: Seeds,
     pub(crate) tenants: Tenants,
@@ -70,8 +72,8 @@ impl Engine {
     /// # Errors
     ///
     /// [`EngineError::Invalid`] with everything that is wrong with it; [`EngineError::QueueFull`],
-    /// [`EngineError::TenantQueueFull`], [`EngineError::QueueTokensFull`] or
-    /// [`EngineError::Overloaded`], which a later try can cure;
+    /// [`EngineError::TenantQueueFull`], [`EngineError::QueueTokensFull`],
+    /// [`EngineError::StopStringsFull`] or [`EngineError::Overloaded`], which a later try can cure;
     /// [`EngineError::DuplicateRequest`], [`EngineError::Draining`], [`EngineError::DeadlineExceeded`]
     /// for a deadline of zero, [`EngineError::Stopped`]. A refused request leaves nothing behind.
     ///
@@ -87,8 +89,15 @@ impl Engine {
         {
             return Err(EngineError::DeadlineExceeded);
         }
-        let (request, resolved) = self.resolve(request).await?;
-        self.submit(&request, resolved, submitted)
+        let seed = self.shared.seeds.next();
+        let prepare = move |shared: &Shared, request: &GenerateRequest| {
+            let resolved = shared.house.resolve(request, seed)?;
+            let text = shared.text_start(request, &resolved.prompt);
+            let text = text.inspect_err(crate::metrics::refused)?;
+            Ok((resolved, text))
+        };
+        let (request, (resolved, text)) = self.prepare(request, prepare).await?;
+        self.submit(&request, &resolved, &text, submitted)
     }
 
     /// Says what is wrong with a request, without submitting it.
@@ -101,18 +110,22 @@ impl Engine {
     ///
     /// Cancel safe: nothing is kept.
     pub async fn check(&self, request: GenerateRequest) -> Result<(), EngineError> {
-        self.resolve(request).await.map(drop)
+        let seed = self.shared.seeds.next();
+        let prepare = move |shared: &Shared, request: &GenerateRequest| {
+            shared.house.resolve(request, seed).map(drop)
+        };
+        self.prepare(request, prepare).await.map(drop)
     }
 
-    /// Checks and tokenizes, a long text away from the async workers.
-    async fn resolve(
+    /// Does `work` on a request, that of a long one away from the async workers.
+    async fn prepare<T: Send + 'static>(
         &self,
         request: GenerateRequest,
-    ) -> Result<(GenerateRequest, Resolved), EngineError> {
-        let seed = self.shared.seeds.next();
-        if text_bytes(&request.input) <= TOKENIZE_INLINE_BYTES {
-            let resolved = self.shared.house.resolve(&request, seed)?;
-            return Ok((request, resolved));
+        work: impl FnOnce(&Shared, &GenerateRequest) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<(GenerateRequest, T), EngineError> {
+        if work_bytes(&request) <= PREPARE_INLINE_BYTES {
+            let prepared = work(&self.shared, &request)?;
+            return Ok((request, prepared));
         }
         // One at a time per core: more would only compete with the steps.
         let permit = Arc::clone(&self.shared.long_texts)
@@ -121,9 +134,9 @@ impl Engine {
             .map_err(|_| EngineError::Stopped)?;
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
-            let resolved = shared.house.resolve(&request, seed);
+            let prepared = work(&shared, &request);
             drop(permit);
-            Ok((request, resolved?))
+            Ok((request, prepared?))
         })
         .await
         .unwrap_or_else(|panic| {
@@ -136,7 +149,8 @@ impl Engine {
     fn submit(
         &self,
         request: &GenerateRequest,
-        resolved: Resolved,
+        resolved: &Resolved,
+        text: &TextStart,
         submitted: Time,
     ) -> Result<Generation, EngineError> {
         let shared = &self.shared;
@@ -151,7 +165,8 @@ impl Engine {
         let submissions = (0..request.n)
             .map(|index| {
                 let id = RequestId(first + u64::from(index));
-                self.submission(request, &resolved, id, index, submitted, events.clone())
+                let output = output(request, resolved, text, index, submitted, &events);
+                self.submission(request, resolved, id, index, output)
             })
             .collect();
         let patience = request.service.queue_timeout;
@@ -170,9 +185,9 @@ impl Engine {
         resolved: &Resolved,
         id: RequestId,
         index: u32,
-        submitted: Time,
-        events: mpsc::Sender<Result<crate::Event, EngineError>>,
+        output: Output,
     ) -> Submission {
+        let submitted = output.times.submitted;
         let mut choice = resolved.choice.clone();
         choice.params.seed = Seeds::of_answer(choice.params.seed, index);
         let after = |wait: Option<Duration>| wait.map(|wait| submitted + wait);
@@ -198,53 +213,7 @@ impl Engine {
             queued: Queued::of(&schedule),
             schedule,
             choice,
-            output: self.output(request, &resolved.prompt, index, submitted, events),
-        }
-    }
-
-    fn output(
-        &self,
-        request: &GenerateRequest,
-        prompt: &[u32],
-        index: u32,
-        submitted: Time,
-        events: mpsc::Sender<Result<crate::Event, EngineError>>,
-    ) -> Output {
-        let tokenizer = &self.shared.house.tokenizer;
-        let stopping = &request.stopping;
-        let echo = request.output.echo.then(|| Delta {
-            index,
-            text: tokenizer
-                .decode(prompt, request.output.skip_special_tokens)
-                .unwrap_or_default(),
-            token_ids: prompt.to_vec(),
-            logprobs: Vec::new(),
-        });
-        Output {
-            index,
-            tokenizer: tokenizer.clone(),
-            detokenizer: Detokenizer::after_prompt(
-                tokenizer.clone(),
-                request.output.skip_special_tokens,
-                prompt,
-            ),
-            stops: (!stopping.stop.is_empty()).then(|| {
-                StopStrings::new(stopping.stop.clone()).include_stop(stopping.include_stop)
-            }),
-            stop_texts: stopping.stop.clone(),
-            min_tokens: stopping.min_tokens,
-            include_stop: stopping.include_stop,
-            echo,
-            prompt_tokens: u32::try_from(prompt.len()).unwrap_or(u32::MAX),
-            cached_prompt_tokens: 0,
-            events,
-            times: Times {
-                submitted,
-                ..Times::default()
-            },
-            generated: 0,
-            drafted: 0,
-            accepted: 0,
+            output,
         }
     }
 
@@ -358,10 +327,71 @@ impl Engine {
     }
 }
 
-fn text_bytes(input: &Input) -> usize {
-    match input {
-        Input::Tokens(_) => 0,
+impl Shared {
+    /// What the answers to a request share of the way from tokens to text.
+    fn text_start(
+        &self,
+        request: &GenerateRequest,
+        prompt: &[u32],
+    ) -> Result<TextStart, EngineError> {
+        let stopping = &request.stopping;
+        let stop_permit = self.stop_budget.take(&stopping.stop)?;
+        let stops = (!stopping.stop.is_empty())
+            .then(|| StopStrings::new(stopping.stop.clone()).include_stop(stopping.include_stop));
+        let skip_special = request.output.skip_special_tokens;
+        let tokenizer = self.house.tokenizer.clone();
+        let (detokenizer, text) = Detokenizer::with_prompt(tokenizer, skip_special, prompt);
+        let echo = request.output.echo.then(|| {
+            Arc::new(Echo {
+                text,
+                token_ids: prompt.to_vec(),
+            })
+        });
+        Ok(TextStart {
+            detokenizer,
+            stops,
+            stop_permit,
+            echo,
+        })
+    }
+}
+
+/// The way out of one of a request's answers.
+fn output(
+    request: &GenerateRequest,
+    resolved: &Resolved,
+    text: &TextStart,
+    index: u32,
+    submitted: Time,
+    events: &mpsc::Sender<Result<crate::Event, EngineError>>,
+) -> Output {
+    Output {
+        index,
+        text: text.clone(),
+        min_tokens: request.stopping.min_tokens,
+        exempt_bytes: 0,
+        include_stop: request.stopping.include_stop,
+        prompt_tokens: u32::try_from(resolved.prompt.len()).unwrap_or(u32::MAX),
+        cached_prompt_tokens: 0,
+        events: events.clone(),
+        times: Times {
+            submitted,
+            ..Times::default()
+        },
+        generated: 0,
+        drafted: 0,
+        accepted: 0,
+    }
+}
+
+/// What preparing a request has to go through, in bytes: the prompt, which is tokenized or read for the text
+/// that it ends in, and the stop strings, of which a search is built.
+fn work_bytes(request: &GenerateRequest) -> usize {
+    let prompt = match &request.input {
+        Input::Tokens(ids) => size_of_val(ids.as_slice()),
         Input::Text(text) => text.len(),
         Input::Chat(chat) => chat.size_in_bytes(),
-    }
+    };
+    let stops = request.stopping.stop.iter().map(String::len);
+    stops.fold(prompt, usize::saturating_add)
 }

@@ -81,6 +81,21 @@ pub enum EngineError {
         /// When there should be room, from the pace at which waiting requests start.
         retry_after: Duration,
     },
+    /// The stop strings of the requests in flight leave too little memory for this request's.
+    #[error(
+        "the stop strings have {bytes} bytes, and of the {limit} that requests in flight may have together {free} are \
+         free; send fewer or shorter ones, or try again in {} ms", retry_after.as_millis()
+    )]
+    StopStringsFull {
+        /// Bytes of this request's stop strings.
+        bytes: usize,
+        /// Bytes that are free.
+        free: usize,
+        /// Bytes that all requests in flight may have together.
+        limit: usize,
+        /// When there may be room.
+        retry_after: Duration,
+    },
     /// The request would wait too long, so it is told at once.
     #[error(
         "the request would wait about {} ms for its first step, more than the {} ms {whose}; try again in {} ms",
@@ -172,10 +187,10 @@ pub enum StartError {
         /// What to do.
         advice: &'static str,
     },
-    /// The tokenizer knows ids that the model has no embedding for.
+    /// The tokenizer writes ordinary text with ids that the model has no embedding for.
     #[error(
-        "the tokenizer's largest id is {largest_id}, but the model's vocabulary has {vocab_size} entries; \
-         the tokenizer belongs to another model"
+        "the tokenizer's largest id is {largest_id}, but the model's vocabulary has {vocab_size} entries, and not only \
+         added tokens lie beyond them; the tokenizer belongs to another model"
     )]
     TokenizerBeyondVocabulary {
         /// Largest id in the tokenizer.

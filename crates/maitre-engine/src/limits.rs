@@ -7,6 +7,11 @@ pub const MAX_N: u32 = 16;
 pub const MAX_STOP_STRINGS: usize = 64;
 /// Bytes per stop string.
 pub const MAX_STOP_BYTES: usize = 1024;
+/// Bytes of a request's stop strings together that are always taken.
+pub const ALWAYS_TAKEN_STOP_BYTES: usize = 256;
+/// Bytes of stop strings that all requests in flight may have together, not counting requests that have no
+/// more than [`ALWAYS_TAKEN_STOP_BYTES`]: 32 requests with the largest stop strings.
+pub const MAX_STOP_BYTES_IN_FLIGHT: usize = 32 * MAX_STOP_STRINGS * MAX_STOP_BYTES;
 /// Stop token ids per request.
 pub const MAX_STOP_TOKEN_IDS: usize = 256;
 /// Bytes of a request id.

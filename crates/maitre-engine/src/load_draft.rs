@@ -12,6 +12,7 @@ use maitre_text::Tokenizer;
 
 use crate::build::{narrow, short_name};
 use crate::info::{DraftInfo, EngineLimits};
+use crate::load_tokenizer::ModelText;
 use crate::{EngineBuilder, StartError};
 
 /// A draft model that fits its target.
@@ -25,7 +26,7 @@ impl EngineBuilder {
     pub(crate) fn load_draft(
         &self,
         target: &Model,
-        tokenizer: &Tokenizer,
+        text: &ModelText,
         backend: &Backend,
     ) -> Result<Option<LoadedDraft>, StartError> {
         let Some(source) = self.draft_source() else {
@@ -43,7 +44,7 @@ impl EngineBuilder {
         }
         let model =
             Model::load_drafter(source, &self.load, backend).map_err(StartError::draft_model)?;
-        check_vocabulary(source, &model, &self.source, target, tokenizer)?;
+        check_vocabulary(source, &model, &self.source, target, text)?;
         Ok(Some(LoadedDraft {
             model: Arc::new(model),
             name: short_name(source),
@@ -117,14 +118,13 @@ fn check_vocabulary(
     draft: &Model,
     target_source: &ModelSource,
     target: &Model,
-    tokenizer: &Tokenizer,
+    text: &ModelText,
 ) -> Result<(), StartError> {
     let differs = |difference: String| StartError::DraftVocabulary {
         draft: draft_source.to_string(),
         difference,
     };
-    let num_tokens = tokenizer.num_tokens();
-    let (rows, needed) = (draft.config().vocab_size, num_tokens);
+    let (rows, needed) = (draft.config().vocab_size, text.usable_ids);
     if rows < needed {
         return Err(differs(format!(
             "it has {rows} tokens, the model it is to draft for has {needed}"
@@ -144,8 +144,9 @@ fn check_vocabulary(
         Some(json) => {
             let other =
                 Tokenizer::from_bytes(&json, None, None).map_err(StartError::draft_model)?;
+            let tokenizer = &text.tokenizer;
             let text = |tokenizer: &Tokenizer, id| tokenizer.token_text(id).unwrap_or_default();
-            let ids = 0..u32::try_from(num_tokens).unwrap_or(u32::MAX);
+            let ids = 0..u32::try_from(needed).unwrap_or(u32::MAX);
             match ids
                 .into_iter()
                 .find(|&id| text(tokenizer, id) != text(&other, id))

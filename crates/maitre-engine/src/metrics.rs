@@ -17,11 +17,12 @@ use crate::vitals::House;
 use crate::{EngineError, FinishReason, Timings};
 
 /// Why the front door sends requests away.
-const REFUSALS: [&str; 4] = [
+const REFUSALS: [&str; 5] = [
     "queue_full",
     "tenant_queue_full",
     "queue_tokens_full",
     "overloaded",
+    "stop_strings_full",
 ];
 
 /// Everything countable, at zero: a dashboard tells "nothing happened" from "not there".
@@ -383,6 +384,7 @@ pub(crate) fn refused(why: &EngineError) {
         EngineError::TenantQueueFull { .. } => "tenant_queue_full",
         EngineError::QueueTokensFull { .. } => "queue_tokens_full",
         EngineError::Overloaded { .. } => "overloaded",
+        EngineError::StopStringsFull { .. } => "stop_strings_full",
         _ => return,
     };
     counter!("maitre_requests_refused_total", "reason" => reason).increment(1);

@@ -3,11 +3,14 @@
 //! Runs on the publisher's thread, never on the compute team. Stop strings are found here, because
 //! only here is there text; the publisher then tells the step loop to stop the sequence.
 
+use std::sync::Arc;
+
 use maitre_sampling::TokenLogprobs;
 use maitre_scheduler::Time;
-use maitre_text::{Detokenizer, StopStrings, Tokenizer};
+use maitre_text::{Detokenizer, StopStrings};
 use tokio::sync::mpsc;
 
+use crate::stop_budget::StopPermit;
 use crate::{
     Delta, EngineError, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs,
     Timings, TokenLogprob, Usage,
@@ -40,18 +43,36 @@ pub(crate) enum Fate {
     Lost,
 }
 
+/// Where the text of each answer to a request begins: worked out once, and cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct TextStart {
+    /// Has read the prompt.
+    pub(crate) detokenizer: Detokenizer,
+    pub(crate) stops: Option<StopStrings>,
+    /// Memory for the stop strings; given back with the last answer.
+    #[expect(dead_code, reason = "held, never read")]
+    pub(crate) stop_permit: Option<Arc<StopPermit>>,
+    /// The prompt, where it is sent in front of an answer.
+    pub(crate) echo: Option<Arc<Echo>>,
+}
+
+/// The prompt as it is sent in front of an answer.
+#[derive(Debug)]
+pub(crate) struct Echo {
+    /// Without the bytes of a character that the prompt leaves unfinished: it comes with the answer.
+    pub(crate) text: String,
+    pub(crate) token_ids: Vec<u32>,
+}
+
 /// Everything that turns one sequence's tokens into events.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) index: u32,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) detokenizer: Detokenizer,
-    pub(crate) stops: Option<StopStrings>,
-    pub(crate) stop_texts: Vec<String>,
+    pub(crate) text: TextStart,
     pub(crate) min_tokens: u32,
+    /// Bytes of text still to come that belong to the first `min_tokens` tokens.
+    pub(crate) exempt_bytes: usize,
     pub(crate) include_stop: bool,
-    /// The prompt to send in front of the answer.
-    pub(crate) echo: Option<Delta>,
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_prompt_tokens: u32,
     pub(crate) events: mpsc::Sender<Result<Event, EngineError>>,
@@ -86,9 +107,7 @@ impl Output {
 
     /// Adds one token; the text it completes goes out, and perhaps the end of the sequence.
     pub(crate) fn token(&mut self, committed: CommittedToken) -> Fate {
-        if let Some(echo) = self.echo.take()
-            && self.send(Ok(Event::Delta(echo))) != Fate::Open
-        {
+        if self.send_echo() != Fate::Open {
             return Fate::Lost;
         }
         self.generated += 1;
@@ -137,31 +156,54 @@ impl Output {
         }
     }
 
+    /// Sends the prompt, once.
+    fn send_echo(&mut self) -> Fate {
+        let Some(echo) = self.text.echo.take() else {
+            return Fate::Open;
+        };
+        self.send(Ok(Event::Delta(Delta {
+            index: self.index,
+            text: echo.text.clone(),
+            token_ids: echo.token_ids.clone(),
+            logprobs: Vec::new(),
+        })))
+    }
+
     /// The text that becomes final with this token, and the stop string it completes.
     fn text_of(&mut self, committed: &CommittedToken) -> (String, Option<String>) {
         let ends = committed.finish.is_some();
         // The token that stops the sequence is not part of the answer's text unless asked for.
         let shown = committed.finish != Some(FinishReason::Stop) || self.include_stop;
         let mut piece = if shown {
-            self.detokenizer.push(committed.token)
+            self.text.detokenizer.push(committed.token)
         } else {
             String::new()
         };
         if ends {
-            piece.push_str(&self.detokenizer.finish());
+            piece.push_str(&self.text.detokenizer.finish());
         }
-        let Some(stops) = self
-            .stops
-            .as_mut()
-            .filter(|_| self.generated > self.min_tokens)
-        else {
+        self.search(piece, ends)
+    }
+
+    /// What of the newest piece of text can be shown, and the stop string that is complete in it. One that is
+    /// complete within the first `min_tokens` tokens ends nothing; one that only begins there does.
+    fn search(&mut self, piece: String, ends: bool) -> (String, Option<String>) {
+        let Some(stops) = &mut self.text.stops else {
             return (piece, None);
         };
-        let step = stops.push(&piece);
-        let mut text = step.text;
-        let matched = step
-            .matched
-            .and_then(|which| self.stop_texts.get(which).cloned());
+        let exempt = if self.generated <= self.min_tokens {
+            self.exempt_bytes = self.text.detokenizer.held_bytes();
+            piece.len()
+        } else {
+            let exempt = piece.floor_char_boundary(self.exempt_bytes);
+            self.exempt_bytes -= exempt;
+            exempt
+        };
+        let mut text = stops.push_exempt(&piece[..exempt]);
+        let step = stops.push(&piece[exempt..]);
+        text.push_str(&step.text);
+        let matched = step.matched.and_then(|which| stops.get(which));
+        let matched = matched.map(str::to_owned);
         if ends && matched.is_none() {
             text.push_str(&stops.finish());
         }
@@ -171,21 +213,9 @@ impl Output {
     /// The request's own time limit ends the sequence between two tokens: what was held back for a
     /// stop string that never came, or half a character, is part of the answer after all.
     pub(crate) fn time_is_up(&mut self, now: Time) {
-        if let Some(echo) = self.echo.take() {
-            self.send(Ok(Event::Delta(echo)));
-        }
-        let mut text = self.detokenizer.finish();
-        let mut matched = None;
-        if let Some(stops) = self.stops.as_mut() {
-            let step = stops.push(&text);
-            text = step.text;
-            matched = step
-                .matched
-                .and_then(|which| self.stop_texts.get(which).cloned());
-            if matched.is_none() {
-                text.push_str(&stops.finish());
-            }
-        }
+        self.send_echo();
+        let rest = self.text.detokenizer.finish();
+        let (text, matched) = self.search(rest, true);
         if !text.is_empty() {
             let delta = Delta {
                 index: self.index,
@@ -264,7 +294,12 @@ impl Output {
     fn named(&self, row: &TokenLogprobs) -> TokenLogprob {
         let entry = |token_id: u32, logprob: f32| LogprobEntry {
             token_id,
-            text: self.tokenizer.token_text(token_id).unwrap_or_default(),
+            text: self
+                .text
+                .detokenizer
+                .tokenizer()
+                .token_text(token_id)
+                .unwrap_or_default(),
             logprob,
         };
         TokenLogprob {

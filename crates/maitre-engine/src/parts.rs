@@ -25,6 +25,7 @@ use crate::run::Kitchen;
 use crate::seeds::Seeds;
 use crate::settings::cores;
 use crate::step_loop::{Ended, StepLoop};
+use crate::stop_budget::StopBudget;
 use crate::tenants::Tenants;
 use crate::vitals::Vitals;
 use crate::{Engine, Executor, StartError};
@@ -140,6 +141,7 @@ impl Parts {
             admission,
             vitals,
             long_texts: Arc::new(Semaphore::new(cores())),
+            stop_budget: StopBudget::new(),
             next_key: AtomicU64::new(1),
             seeds: Seeds::from_entropy()?,
             tenants: Tenants::new(hash_key, scheduling.tenant_weights),

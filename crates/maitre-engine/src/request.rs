@@ -92,12 +92,14 @@ pub struct SamplingOptions {
     pub logit_bias: Vec<(u32, f32)>,
 }
 
-/// When an answer ends. The model's end-of-sequence tokens always end it unless `ignore_eos`.
+/// When an answer ends. The model's end-of-sequence tokens, the tokenizer's included, always end it unless
+/// `ignore_eos`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stopping {
     /// Most tokens to generate, ≥ 1; default: whatever the context still holds.
     pub max_tokens: Option<u32>,
-    /// End-of-sequence, stop tokens and stop strings are held off until this many tokens exist.
+    /// End-of-sequence, stop tokens and stop strings are held off until this many tokens exist. A stop string
+    /// that is complete within them ends nothing; one that only begins there does.
     pub min_tokens: u32,
     /// Texts that end the answer; not part of it unless `include_stop`.
     pub stop: Vec<String>,

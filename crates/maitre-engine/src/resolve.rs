@@ -289,6 +289,7 @@ impl House {
         match tokens {
             Ok(tokens) => {
                 findings.check(!tokens.is_empty(), field, || "has no tokens".into());
+                self.check_tokens(&tokens, field, findings);
                 tokens
             }
             Err(error @ TextError::ReservedTemplateArgument { .. }) => {
@@ -299,6 +300,21 @@ impl House {
                 findings.add(field, error.to_string());
                 Vec::new()
             }
+        }
+    }
+
+    /// A tokenizer may have tokens that the model has no embedding for.
+    fn check_tokens(&self, tokens: &[u32], field: &str, findings: &mut Findings) {
+        let beyond = tokens.iter().find(|&&id| id as usize >= self.vocab_size);
+        if let Some(&id) = beyond {
+            let text = self.tokenizer.token_text(id).unwrap_or_default();
+            findings.add(
+                field,
+                format!(
+                    "contains the token {text:?} with id {id}; the model's vocabulary has ids 0 to {}",
+                    self.vocab_size - 1
+                ),
+            );
         }
     }
 

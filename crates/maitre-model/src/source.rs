@@ -103,6 +103,29 @@ impl ModelSource {
         }
     }
 
+    /// The names of the files in `folder` that end in `suffix`, as [`read`](Self::read) takes them, in order;
+    /// none if the model has no such folder.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`] when the folder is there but cannot be listed.
+    pub fn files_in(&self, folder: &str, suffix: &str) -> Result<Vec<String>, ModelError> {
+        let mut files: Vec<String> = match self {
+            Self::Memory { files, .. } => files
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(|name| name.rsplit_once('/').is_some_and(|(of, _)| of == folder))
+                .map(str::to_owned)
+                .collect(),
+            Self::Directory(directory) => list(&directory.join(folder))?
+                .into_iter()
+                .map(|name| format!("{folder}/{name}"))
+                .collect(),
+        };
+        files.retain(|file| file.ends_with(suffix));
+        files.sort_unstable();
+        Ok(files)
+    }
+
     /// The content of a file the model cannot do without.
     pub(crate) fn read_required(
         &self,
@@ -179,6 +202,32 @@ impl ModelSource {
     }
 }
 
+/// The names in a folder, none if it does not exist. A name that is no text is no name of a model's file.
+fn list(folder: &Path) -> Result<Vec<String>, ModelError> {
+    let failed = |error: io::Error| ModelError::Read {
+        file: folder.display().to_string(),
+        error,
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let names: Result<Vec<_>, _> = entries.map(|entry| Ok(entry?.file_name())).collect();
+    let names = names.map_err(failed)?;
+    Ok(names
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .collect())
+}
+
 /// The path of `file` in `directory` if it exists; an error if the directory does not.
 fn existing_file(directory: &Path, file: &str) -> Result<Option<PathBuf>, ModelError> {
     if !directory.is_dir() {
@@ -210,6 +259,38 @@ impl fmt::Display for ModelSource {
         match self {
             Self::Directory(path) => write!(formatter, "model directory {}", path.display()),
             Self::Memory { name, .. } => write!(formatter, "built-in model {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_folder_are_listed_in_order() {
+        let memory = ModelSource::Memory {
+            name: "m",
+            files: &[
+                ("t/b.jinja", b""),
+                ("t/a.jinja", b""),
+                ("t/a.txt", b""),
+                ("t/deep/c.jinja", b""),
+                ("a.jinja", b""),
+            ],
+        };
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("t/deep")).unwrap();
+        if let ModelSource::Memory { files, .. } = &memory {
+            for (name, content) in *files {
+                std::fs::write(directory.path().join(name), content).unwrap();
+            }
+        }
+        let on_disk = ModelSource::Directory(directory.path().to_owned());
+        for source in [memory, on_disk] {
+            let listed = |folder| source.files_in(folder, ".jinja").unwrap();
+            assert_eq!(listed("t"), ["t/a.jinja", "t/b.jinja"]);
+            assert!(listed("absent").is_empty() && listed("a.jinja").is_empty());
         }
     }
 }

@@ -46,6 +46,15 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
             *limit,
             Some(*retry_after),
         ),
+        EngineError::StopStringsFull {
+            limit, retry_after, ..
+        } => full(
+            "STOP_STRINGS_FULL",
+            "bytes of stop strings",
+            message,
+            *limit,
+            Some(*retry_after),
+        ),
         EngineError::Overloaded {
             estimate,
             limit,
@@ -324,6 +333,20 @@ mod tests {
                     retry_after: ms(400),
                 },
                 (Code::ResourceExhausted, "OVERLOADED", false, Some(ms(400))),
+            ),
+            (
+                EngineError::StopStringsFull {
+                    bytes: 65536,
+                    free: 7,
+                    limit: 1 << 21,
+                    retry_after: ms(1000),
+                },
+                (
+                    Code::ResourceExhausted,
+                    "STOP_STRINGS_FULL",
+                    false,
+                    Some(ms(1000)),
+                ),
             ),
             (
                 EngineError::QueueTimeout,

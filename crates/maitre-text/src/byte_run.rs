@@ -94,6 +94,32 @@ impl ByteRun {
         };
     }
 
+    /// Bytes of the complete characters that are held back.
+    pub(crate) fn complete_bytes(&self) -> usize {
+        match self {
+            Self::Held(held) => match std::str::from_utf8(held) {
+                Ok(text) => text.len(),
+                Err(error) => error.valid_up_to(),
+            },
+            Self::Outside | Self::Broken | Self::Believed(_) => 0,
+        }
+    }
+
+    /// Shows the complete characters that are held back, though a bad byte may still follow. What is left
+    /// of an unfinished character goes on as a run of its own.
+    pub(crate) fn show_complete(&mut self, out: &mut String) {
+        let complete = self.complete_bytes();
+        if let Self::Held(held) = self {
+            let rest = held.split_off(complete);
+            out.push_str(std::str::from_utf8(held).unwrap_or_default());
+            *self = if rest.is_empty() {
+                Self::Outside
+            } else {
+                Self::Held(rest)
+            };
+        }
+    }
+
     /// The run is over.
     pub(crate) fn finish(&mut self, out: &mut String) {
         match std::mem::take(self) {
@@ -206,5 +232,23 @@ mod tests {
             stream.finish(&mut out);
             assert_eq!(out, String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn complete_characters_can_be_shown_early_and_the_rest_goes_on() {
+        let mut run = ByteRun::default();
+        let mut out = String::new();
+        for &byte in "é世".as_bytes().iter().chain(&[0xe7]) {
+            run.push(byte, &mut out);
+        }
+        assert_eq!((out.as_str(), run.complete_bytes()), ("", 5));
+        run.show_complete(&mut out);
+        assert_eq!((out.as_str(), run.complete_bytes()), ("é世", 0));
+        run.show_complete(&mut out);
+        for &byte in &"界".as_bytes()[1..] {
+            run.push(byte, &mut out);
+        }
+        run.finish(&mut out);
+        assert_eq!(out, "é世界");
     }
 }

@@ -39,9 +39,9 @@ impl Detokenizer {
         }
     }
 
-    /// Goes on after `prompt`, whose own text is not returned. This matters at the seam: tokenizers
-    /// in SentencePiece's manner drop the space before the first word of a text, and a completion's
-    /// first word is not the first of its text.
+    /// Goes on after `prompt`, without the text that is certain after its last token. This matters at the
+    /// seam: tokenizers in SentencePiece's manner drop the space before the first word of a text, and a
+    /// completion's first word is not the first of its text.
     pub fn after_prompt(tokenizer: Tokenizer, skip_special: bool, prompt: &[u32]) -> Self {
         let mut detokenizer = Self::new(tokenizer, skip_special);
         let mut shown = String::new();
@@ -50,6 +50,37 @@ impl Detokenizer {
             shown.clear();
         }
         detokenizer
+    }
+
+    /// Goes on after `prompt`, whose own text is returned beside it: each of its characters, once. A
+    /// character that the prompt leaves unfinished is not part of that text; it comes with what follows.
+    ///
+    /// Unlike after [`after_prompt`](Self::after_prompt), no complete character of the prompt is held back:
+    /// not the line break that a tokenizer with byte fallback writes as a byte token, which the next byte
+    /// token could still make invalid.
+    ///
+    /// One pass over the prompt; clones of what is returned serve all answers to it.
+    pub fn with_prompt(tokenizer: Tokenizer, skip_special: bool, prompt: &[u32]) -> (Self, String) {
+        let mut detokenizer = Self::new(tokenizer, skip_special);
+        let mut text = String::new();
+        for &id in prompt {
+            detokenizer.push_into(id, &mut text);
+        }
+        detokenizer.show_complete(&mut text);
+        (detokenizer, text)
+    }
+
+    /// Bytes of text that are held back though its characters are complete: with byte fallback, a byte token
+    /// that follows may still make them invalid; and some decoders cut characters off the end of a text.
+    pub fn held_bytes(&self) -> usize {
+        let mut held = String::new();
+        self.clone().show_complete(&mut held);
+        held.len()
+    }
+
+    /// The tokenizer whose ids it takes.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
     /// Takes the next token and returns the text that is certain now, often empty.
@@ -124,6 +155,16 @@ impl Detokenizer {
         self.show_run(shown, text);
     }
 
+    /// Shows every complete character that is held back.
+    fn show_complete(&mut self, out: &mut String) {
+        let mut shown = String::new();
+        self.run.show_complete(&mut shown);
+        let mut text = String::new();
+        self.show_run(shown, &mut text);
+        self.ends.push(&text, out);
+        self.ends.show_held(out);
+    }
+
     fn show_run(&self, shown: String, text: &mut String) {
         if !shown.is_empty() {
             text.push_str(&self.tokenizer.decoding().after_bytes(shown, false));
@@ -166,15 +207,20 @@ impl StripEnds {
         let kept = text.trim_end_matches(self.content);
         let trailing = text[kept.len()..].chars().count();
         if !kept.is_empty() {
-            out.extend(std::iter::repeat_n(
-                self.content,
-                std::mem::take(&mut self.held),
-            ));
+            self.show_held(out);
             out.push_str(kept);
         }
         let waiting = self.held + trailing;
         self.held = waiting.min(self.behind);
         out.extend(std::iter::repeat_n(self.content, waiting - self.held));
+    }
+
+    /// What is held back is followed by more text.
+    fn show_held(&mut self, out: &mut String) {
+        out.extend(std::iter::repeat_n(
+            self.content,
+            std::mem::take(&mut self.held),
+        ));
     }
 }
 

@@ -13,9 +13,11 @@ pub enum TextError {
         /// What the reader stumbled over.
         reason: String,
     },
-    /// `tokenizer_config.json` is not a JSON object, or a field has the wrong type.
-    #[error("tokenizer_config.json cannot be used: {reason}")]
+    /// A file beside `tokenizer.json` is not a JSON object, or a field has the wrong type.
+    #[error("{file} cannot be used: {reason}")]
     InvalidConfig {
+        /// The file: `tokenizer_config.json`, `special_tokens_map.json` or `chat_template.json`.
+        file: &'static str,
         /// The field or the parser's position, and what was expected there.
         reason: String,
     },
@@ -28,13 +30,15 @@ pub enum TextError {
         /// The decoder's type, or the type that stands where it cannot be streamed.
         decoder: String,
     },
-    /// A special token is named in `tokenizer_config.json` but absent from the vocabulary.
+    /// A special token that a prompt begins with is absent from the vocabulary.
     #[error(
-        "{name} is {content:?} in tokenizer_config.json, but tokenizer.json has no such token; the two files must come from the same model"
+        "{name} is {content:?} in {file}, but tokenizer.json has no such token; the two files must come from the same model"
     )]
     UnknownSpecialToken {
         /// The configuration's field, such as `bos_token`.
         name: &'static str,
+        /// The file that has it.
+        file: &'static str,
         /// The token's text.
         content: String,
     },

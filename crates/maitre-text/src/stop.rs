@@ -4,6 +4,9 @@
 //! the text: the match that is *complete first* wins, and among those complete at the same byte the
 //! one that starts first (the longest). Everything before it is released, nothing after it. What is
 //! held back meanwhile is the longest suffix that may still become a stop string, not a byte more.
+//!
+//! Part of a text may be exempt: no stop string that is complete in it ends the text. One that begins
+//! in it and is complete after it does, so the exempt part is searched and held back like any other.
 
 use std::sync::Arc;
 
@@ -18,8 +21,8 @@ pub struct StopStep {
     pub matched: Option<usize>,
 }
 
-/// Streaming search for stop strings. Cloning shares the search automaton, so the choices of one
-/// request build it once.
+/// Streaming search for stop strings. Cloning shares the strings and the search automaton, so the
+/// answers to one request build them once: at most 18 bytes for each byte of all stop strings.
 ///
 /// ```
 /// use maitre_text::StopStrings;
@@ -32,7 +35,7 @@ pub struct StopStep {
 /// ```
 #[derive(Debug, Clone)]
 pub struct StopStrings {
-    automaton: Arc<Automaton>,
+    search: Arc<Search>,
     include_stop: bool,
     state: State,
     /// The suffix of the text that may still become a stop string.
@@ -40,11 +43,19 @@ pub struct StopStrings {
     matched: Option<usize>,
 }
 
+/// What the answers to one request share.
+#[derive(Debug)]
+struct Search {
+    stops: Vec<String>,
+    automaton: Automaton,
+}
+
 impl StopStrings {
     /// Searches for any of `stops`. An empty string never matches.
     pub fn new(stops: Vec<String>) -> Self {
+        let automaton = Automaton::new(stops.iter().map(String::as_str));
         Self {
-            automaton: Arc::new(Automaton::new(stops.iter().map(String::as_str))),
+            search: Arc::new(Search { stops, automaton }),
             include_stop: false,
             state: Automaton::START,
             held: String::new(),
@@ -64,6 +75,17 @@ impl StopStrings {
         self.matched
     }
 
+    /// The stop string of this index.
+    pub fn get(&self, index: usize) -> Option<&str> {
+        self.search.stops.get(index).map(String::as_str)
+    }
+
+    /// Bytes of memory that all clones share.
+    pub fn shared_bytes(&self) -> usize {
+        let strings = self.search.stops.iter().map(String::capacity);
+        self.search.automaton.size_in_bytes() + strings.sum::<usize>()
+    }
+
     /// Takes the next piece. Once a stop string was found, later pieces are swallowed and every
     /// step repeats `matched`.
     pub fn push(&mut self, piece: &str) -> StopStep {
@@ -76,24 +98,52 @@ impl StopStrings {
         let held_before = self.held.len();
         self.held.push_str(piece);
         for at in held_before..self.held.len() {
-            self.state = self.automaton.step(self.state, self.held.as_bytes()[at]);
-            let found = self.automaton.matches(self.state).next();
+            let automaton = &self.search.automaton;
+            self.state = automaton.step(self.state, self.held.as_bytes()[at]);
+            let found = automaton.matches(self.state).next();
             if let Some((pattern, length)) = found {
                 return self.stop_at(pattern, at + 1 - length..at + 1);
             }
         }
-        let release = self.held.len() - self.automaton.depth(self.state);
-        let text = self.held.drain(..release).collect();
         StopStep {
-            text,
+            text: self.release(),
             matched: None,
         }
+    }
+
+    /// Takes the next piece of a text's exempt part, whatever stop strings are complete in it; returns
+    /// what can be shown.
+    ///
+    /// ```
+    /// use maitre_text::StopStrings;
+    ///
+    /// let mut stop = StopStrings::new(vec!["END".into()]);
+    /// assert_eq!(stop.push_exempt("END. E"), "END. ");
+    /// assert_eq!(stop.push("ND").matched, Some(0));
+    /// ```
+    pub fn push_exempt(&mut self, piece: &str) -> String {
+        if self.matched.is_some() {
+            return String::new();
+        }
+        let automaton = &self.search.automaton;
+        self.state = piece
+            .bytes()
+            .fold(self.state, |state, byte| automaton.step(state, byte));
+        self.held.push_str(piece);
+        self.release()
     }
 
     /// The text is complete: releases what was held back.
     pub fn finish(&mut self) -> String {
         self.state = Automaton::START;
         std::mem::take(&mut self.held)
+    }
+
+    /// What can no longer become part of a stop string.
+    fn release(&mut self) -> String {
+        let open = self.search.automaton.open_depth(self.state);
+        let release = self.held.len() - open;
+        self.held.drain(..release).collect()
     }
 
     fn stop_at(&mut self, pattern: usize, span: std::ops::Range<usize>) -> StopStep {

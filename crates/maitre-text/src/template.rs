@@ -58,16 +58,18 @@ impl Default for TemplateLimits {
 const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
 
 /// The template that applies when no other does, and the one for requests with tools.
-const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
 /// A model's chat template, parsed once; or several, of which `tool_use` renders requests with tools
-/// and `default` all others.
+/// and `default` all others. Of several, one that cannot be used fails the chats that need it, and no other.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     /// The sources as the model has them, under their names.
     sources: BTreeMap<String, String>,
+    /// What is wrong with the templates that cannot be used, by name.
+    broken: BTreeMap<String, String>,
     limits: TemplateLimits,
 }
 
@@ -77,40 +79,79 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::InvalidTemplate`] with the line.
     pub fn new(source: &str) -> Result<Self, TextError> {
-        Self::from_named(&[(DEFAULT.to_owned(), source.to_owned())])
+        let template = Self::from_members(vec![(DEFAULT.to_owned(), Ok(source.to_owned()))]);
+        match template.problems().into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(template),
+        }
     }
 
-    /// Parses several templates, given as (name, source).
+    /// Parses several templates, given as (name, source). One that does not parse, or that none is called
+    /// `default`, is no error here: it fails the chats that need it, and [`problems`](Self::problems) tells.
     ///
     /// # Errors
-    /// [`TextError::InvalidTemplate`] if one does not parse or none is called `default`.
+    /// [`TextError::InvalidTemplate`] if there is no template at all.
     pub fn from_named(templates: &[(String, String)]) -> Result<Self, TextError> {
-        let limits = TemplateLimits::default();
-        let mut environment = runtime::environment(limits);
-        let mut sources = BTreeMap::new();
-        for (name, source) in templates {
-            let invalid = |reason| TextError::InvalidTemplate {
-                name: name.clone(),
-                reason,
-            };
-            let translated =
-                translate::translate(source).map_err(|error| invalid(error.describe(name)))?;
-            environment
-                .add_template_owned(name.clone(), translated)
-                .map_err(|error| invalid(describe(&error)))?;
-            sources.insert(name.clone(), source.clone());
-        }
-        if environment.get_template(DEFAULT).is_err() {
-            let reason = "the model names its templates, but none is called \"default\"".to_owned();
+        if templates.is_empty() {
             return Err(TextError::InvalidTemplate {
                 name: DEFAULT.into(),
-                reason,
+                reason: "there is no template".into(),
             });
         }
-        Ok(Self {
+        let members = templates.iter().cloned();
+        let members = members.map(|(name, source)| (name, Ok(source)));
+        Ok(Self::from_members(members.collect()))
+    }
+
+    /// Parses what could be read of several templates, given as (name, source or what is wrong with it).
+    pub(crate) fn from_members(members: Vec<(String, Result<String, String>)>) -> Self {
+        let limits = TemplateLimits::default();
+        let mut environment = runtime::environment(limits);
+        let (mut sources, mut broken) = (BTreeMap::new(), BTreeMap::new());
+        for (name, source) in members {
+            // Of two with one name, the later one counts, whether it can be used or not.
+            environment.remove_template(&name);
+            broken.remove(&name);
+            let added = source.and_then(|source| {
+                let translated =
+                    translate::translate(&source).map_err(|error| error.describe(&name))?;
+                sources.insert(name.clone(), source);
+                environment
+                    .add_template_owned(name.clone(), translated)
+                    .map_err(|error| describe(&error))
+            });
+            if let Err(reason) = added {
+                broken.insert(name, reason);
+            }
+        }
+        if environment.get_template(DEFAULT).is_err() && !broken.contains_key(DEFAULT) {
+            let usable = environment.templates().map(|(name, _)| name);
+            let names: Vec<&str> = usable.chain(broken.keys().map(String::as_str)).collect();
+            let reason = format!(
+                "the model names its templates, but none is called \"default\" (there is {})",
+                names.join(", ")
+            );
+            broken.insert(DEFAULT.into(), reason);
+        }
+        Self {
             environment,
             sources,
+            broken,
             limits,
+        }
+    }
+
+    /// What is wrong with the templates that cannot be used: what chats that need them are answered.
+    pub fn problems(&self) -> Vec<TextError> {
+        let problem = |name: &String| self.problem(name);
+        self.broken.keys().filter_map(problem).collect()
+    }
+
+    fn problem(&self, name: &str) -> Option<TextError> {
+        let reason = self.broken.get(name)?;
+        Some(TextError::InvalidTemplate {
+            name: name.to_owned(),
+            reason: reason.clone(),
         })
     }
 
@@ -142,9 +183,7 @@ impl ChatTemplate {
             bytes: Vec::new(),
             limit: self.limits.output_bytes,
         };
-        let template = self
-            .template_for(request)
-            .map_err(|error| self.failure(&error))?;
+        let template = self.template_for(request)?;
         template
             .render_captured_to(&variables, &mut output)
             .map_err(|error| self.failure(&error))?;
@@ -161,13 +200,23 @@ impl ChatTemplate {
             .is_some_and(|source| source.contains(text))
     }
 
-    fn template_for(&self, request: &ChatRequest) -> Result<minijinja::Template<'_, '_>, Error> {
-        if !request.tools.is_empty()
-            && let Ok(template) = self.environment.get_template(TOOL_USE)
-        {
-            return Ok(template);
+    fn template_for(
+        &self,
+        request: &ChatRequest,
+    ) -> Result<minijinja::Template<'_, '_>, TextError> {
+        let has = |name: &str| {
+            self.broken.contains_key(name) || self.environment.get_template(name).is_ok()
+        };
+        let name = if !request.tools.is_empty() && has(TOOL_USE) {
+            TOOL_USE
+        } else {
+            DEFAULT
+        };
+        if let Some(problem) = self.problem(name) {
+            return Err(problem);
         }
-        self.environment.get_template(DEFAULT)
+        let template = self.environment.get_template(name);
+        template.map_err(|error| self.failure(&error))
     }
 
     fn failure(&self, error: &Error) -> TextError {

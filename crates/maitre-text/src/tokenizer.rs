@@ -15,6 +15,7 @@ use crate::chat::ChatRequest;
 use crate::config::{SpecialTokens, TokenizerConfig};
 use crate::decoding::{Decoding, Piece};
 use crate::detokenizer::Detokenizer;
+use crate::files::TokenizerFiles;
 use crate::mask::{ControlTokens, Mask};
 use crate::template::{ChatTemplate, TemplateLimits};
 use crate::vocabulary::{Entry, Vocabulary};
@@ -38,34 +39,41 @@ struct Shared {
 }
 
 impl Tokenizer {
-    /// Builds a tokenizer from the contents of `tokenizer.json` and, where the model has them,
-    /// `tokenizer_config.json` and `chat_template.jinja` (which wins over the configuration's template).
-    ///
-    /// Truncation and padding that a `tokenizer.json` asks for are ignored: how much fits is the
-    /// engine's business.
+    /// [`from_files`](Self::from_files) with the contents of `tokenizer.json` and, where the model has
+    /// them, `tokenizer_config.json` and `chat_template.jinja`.
     ///
     /// # Errors
-    /// A file that cannot be read as what it should be, a decoder that cannot be streamed, a template
-    /// that does not parse: see [`TextError`].
+    /// As [`from_files`](Self::from_files).
     pub fn from_bytes(
         tokenizer_json: &[u8],
         tokenizer_config: Option<&[u8]>,
         chat_template_file: Option<&[u8]>,
     ) -> Result<Self, TextError> {
-        let mut library = Library::from_bytes(tokenizer_json).map_err(invalid)?;
+        Self::from_files(&TokenizerFiles {
+            tokenizer: tokenizer_json,
+            config: tokenizer_config,
+            chat_template: chat_template_file,
+            ..TokenizerFiles::default()
+        })
+    }
+
+    /// Builds a tokenizer from a model's files.
+    ///
+    /// Truncation and padding that a `tokenizer.json` asks for are ignored: how much fits is the
+    /// engine's business. Of several chat templates one may be unusable, which
+    /// [`template_problems`](Self::template_problems) tells.
+    ///
+    /// # Errors
+    /// A file that cannot be read as what it should be, a decoder that cannot be streamed, a chat template
+    /// that is the only one and does not parse: see [`TextError`].
+    pub fn from_files(files: &TokenizerFiles<'_>) -> Result<Self, TextError> {
+        let mut library = Library::from_bytes(files.tokenizer).map_err(invalid)?;
         library
             .with_truncation(None)
             .map_err(invalid)?
             .with_padding(None);
-        let config = tokenizer_config
-            .map(TokenizerConfig::from_json)
-            .transpose()?
-            .unwrap_or_default();
-        let template = match chat_template_file {
-            Some(bytes) => Some(ChatTemplate::new(&template_source(bytes)?)?),
-            None if config.chat_templates.is_empty() => None,
-            None => Some(ChatTemplate::from_named(&config.chat_templates)?),
-        };
+        let config = files.read_config()?;
+        let template = files.chat_templates(&config)?;
         let decoding = Decoding::new(library.get_decoder())?;
         let shared = Shared {
             vocabulary: Vocabulary::new(&library, &decoding)?,
@@ -157,6 +165,12 @@ impl Tokenizer {
         self.template.is_some()
     }
 
+    /// What is wrong with chat templates that cannot be used: what chats that need them are answered.
+    pub fn template_problems(&self) -> Vec<TextError> {
+        let template = self.template.as_deref();
+        template.map_or_else(Vec::new, ChatTemplate::problems)
+    }
+
     /// The text of `ids`; ids outside the vocabulary stand for nothing. `skip_special` leaves out special
     /// tokens. Bytes that are no UTF-8 become U+FFFD.
     ///
@@ -199,7 +213,14 @@ impl Tokenizer {
         self.shared.library.token_to_id(token)
     }
 
-    /// The special tokens that `tokenizer_config.json` names.
+    /// Whether `id` was added to the vocabulary that the tokenizer was trained with: no ordinary text has it.
+    pub fn is_added(&self, id: u32) -> bool {
+        let added = self.shared.library.get_added_vocabulary();
+        added.get_added_tokens_decoder().contains_key(&id)
+    }
+
+    /// The special tokens that `tokenizer_config.json` names, and where it does not,
+    /// `special_tokens_map.json`.
     pub fn special_tokens(&self) -> &SpecialTokens {
         &self.shared.special_tokens
     }
@@ -267,18 +288,12 @@ fn added_bos(library: &Library, config: &TokenizerConfig) -> Result<Option<u32>,
     };
     let unknown = || TextError::UnknownSpecialToken {
         name: "bos_token",
+        file: config.file_of("bos_token"),
         content: bos.clone(),
     };
     let id = library.token_to_id(bos).ok_or_else(unknown)?;
     let of_nothing = library.encode_fast("", true).map_err(encode_failure)?;
     Ok((!of_nothing.get_ids().contains(&id)).then_some(id))
-}
-
-fn template_source(bytes: &[u8]) -> Result<String, TextError> {
-    String::from_utf8(bytes.to_vec()).map_err(|error| TextError::InvalidTemplate {
-        name: "chat_template.jinja".into(),
-        reason: format!("it is not UTF-8 ({error})"),
-    })
 }
 
 fn invalid(error: tokenizers::Error) -> TextError {

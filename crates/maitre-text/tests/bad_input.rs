@@ -7,7 +7,7 @@ mod data;
 use expect_test::expect;
 use maitre_text::{
     ChatMessage, ChatRequest, ChatTemplate, Role, SpecialTokens, TemplateLimits, TextError,
-    Tokenizer,
+    Tokenizer, TokenizerFiles,
 };
 
 fn one_message() -> ChatRequest {
@@ -79,7 +79,6 @@ fn configurations_and_templates_that_cannot_be_read() {
         tokenizer_config.json cannot be used: eos_token is neither a string nor an object with a string `content`
         bos_token is "<s>" in tokenizer_config.json, but tokenizer.json has no such token; the two files must come from the same model
         tokenizer_config.json cannot be used: chat_template is neither a string nor a list of {name, template}
-        the chat template "default" cannot be used: the model names its templates, but none is called "default"
         the chat template "default" cannot be used: syntax error: expected an expression, got end of statement block (in default:1)
         the chat template "default" cannot be used: syntax error: expected end of print statement, got end of template (in default:2)
         the chat template "chat_template.jinja" cannot be used: it is not UTF-8 (invalid utf-8 sequence of 1 bytes from index 0)
@@ -88,10 +87,6 @@ fn configurations_and_templates_that_cannot_be_read() {
         build(r#"{"eos_token": 2}"#, None),
         build(r#"{"add_bos_token": true, "bos_token": "<s>"}"#, None),
         build(r#"{"chat_template": ["x"]}"#, None),
-        build(
-            r#"{"chat_template": [{"name": "rag", "template": "x"}]}"#,
-            None,
-        ),
         build(r#"{"chat_template": "{% for x in %}"}"#, None),
         build("{}", Some(b"line 1\n{{ unclosed")),
         build("{}", Some(b"\xff")),
@@ -259,6 +254,148 @@ fn a_template_file_wins_and_tools_choose_theirs() {
     assert_eq!(build(None).render_chat(&one_message()).unwrap(), "D");
     assert_eq!(build(None).render_chat(&with_tools).unwrap(), "T");
     assert_eq!(build(Some(b"F")).render_chat(&with_tools).unwrap(), "F");
+}
+
+fn with_tools() -> ChatRequest {
+    let mut request = one_message();
+    request.tools = vec![serde_json::json!({})];
+    request
+}
+
+/// Which template renders a plain chat, and which a chat with tools.
+fn rendered(files: &TokenizerFiles<'_>) -> (String, String) {
+    let tokenizer = Tokenizer::from_files(files).unwrap();
+    let render = |request: &ChatRequest| match tokenizer.render_chat(request) {
+        Ok(text) => text,
+        Err(error @ TextError::InvalidTemplate { .. }) => error.to_string(),
+        Err(other) => panic!("{other:?}"),
+    };
+    (render(&one_message()), render(&with_tools()))
+}
+
+fn bundled_with(config: Option<&[u8]>) -> TokenizerFiles<'_> {
+    TokenizerFiles {
+        tokenizer: data::BUNDLED_TOKENIZER,
+        config,
+        ..TokenizerFiles::default()
+    }
+}
+
+#[test]
+fn template_files_win_as_in_transformers() {
+    let list = br#"{"chat_template": [{"name": "default", "template": "D"}, {"name": "tool_use", "template": "T"}]}"#;
+    let named = |name: &str, source: &str| (name.to_owned(), source.as_bytes().to_vec());
+    let tool_use = [named("rag", "R"), named("tool_use", "A")];
+    let default = [named("default", "B")];
+    let files = bundled_with(Some(list));
+    let is = |files: TokenizerFiles<'_>, plain: &str, tools: &str| {
+        assert_eq!(rendered(&files), (plain.to_owned(), tools.to_owned()));
+    };
+    is(files, "D", "T");
+    is(
+        TokenizerFiles {
+            chat_template: Some(b"F"),
+            additional_chat_templates: &tool_use,
+            ..files
+        },
+        "F",
+        "A",
+    );
+    // A file called default.jinja is the default.
+    is(
+        TokenizerFiles {
+            chat_template: Some(b"F"),
+            additional_chat_templates: &default,
+            ..files
+        },
+        "B",
+        "B",
+    );
+    // chat_template.json counts where nothing else does.
+    let json = Some(&br#"{"chat_template": "J"}"#[..]);
+    is(
+        TokenizerFiles {
+            chat_template_json: json,
+            ..files
+        },
+        "D",
+        "T",
+    );
+    is(
+        TokenizerFiles {
+            chat_template_json: json,
+            ..bundled_with(Some(b"{}"))
+        },
+        "J",
+        "J",
+    );
+}
+
+#[test]
+fn one_bad_template_of_several_fails_the_chats_that_need_it() {
+    let bad = [("tool_use".to_owned(), b"{% for x in %}".to_vec())];
+    let binary = [("tool_use".to_owned(), b"\xff".to_vec())];
+    let rag = [("rag".to_owned(), b"R".to_vec())];
+    let good = [("tool_use".to_owned(), b"T".to_vec())];
+    let file = |default, additional| TokenizerFiles {
+        chat_template: default,
+        additional_chat_templates: additional,
+        ..bundled_with(None)
+    };
+    let list = |list: &str| format!(r#"{{"chat_template": {list}}}"#);
+    let no_default = list(r#"[{"name": "rag", "template": "R"}]"#);
+    let bad_default = list(r#"{"default": "{% endfor %}", "tool_use": "T"}"#);
+    let cases = [
+        file(Some(b"D"), &bad),
+        file(Some(b"D"), &binary),
+        file(None, &rag),
+        file(None, &good),
+        file(Some(b"{{ unclosed"), &good),
+        bundled_with(Some(no_default.as_bytes())),
+        bundled_with(Some(bad_default.as_bytes())),
+    ];
+    for files in &cases {
+        let problems = Tokenizer::from_files(files).unwrap().template_problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+    expect![[r#"
+        plain: D
+        tools: the chat template "tool_use" cannot be used: syntax error: unexpected end of block (in tool_use:1)
+        plain: D
+        tools: the chat template "tool_use" cannot be used: it is not UTF-8 (invalid utf-8 sequence of 1 bytes from index 0)
+        plain: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
+        tools: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
+        plain: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is tool_use)
+        tools: T
+        plain: the chat template "default" cannot be used: syntax error: unexpected end of input, expected end of variable block (in default:1)
+        tools: T
+        plain: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
+        tools: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
+        plain: the chat template "default" cannot be used: syntax error: unknown statement endfor (in default:1)
+        tools: T
+    "#]]
+    .assert_eq(&messages(cases.iter().map(|files| {
+        let (plain, tools) = rendered(files);
+        format!("plain: {plain}\ntools: {tools}")
+    })));
+}
+
+#[test]
+fn special_tokens_are_filled_from_their_map() {
+    let files = TokenizerFiles {
+        special_tokens_map: Some(
+            br#"{"eos_token": {"content": "<|im_end|>"}, "bos_token": "<|im_start|>", "image_token": "<img>"}"#,
+        ),
+        chat_template: Some(b"{{ bos_token }}{{ eos_token }}{{ image_token }}"),
+        ..bundled_with(Some(br#"{"bos_token": "<|endoftext|>", "eos_token": null}"#))
+    };
+    assert_eq!(rendered(&files).0, "<|endoftext|><|im_end|><img>");
+    let unknown = Tokenizer::from_files(&TokenizerFiles {
+        special_tokens_map: Some(br#"{"bos_token": "<s>"}"#),
+        ..bundled_with(Some(br#"{"add_bos_token": true}"#))
+    });
+    let said = unknown.unwrap_err().to_string();
+    assert!(said.contains("special_tokens_map.json"), "{said}");
 }
 
 #[test]

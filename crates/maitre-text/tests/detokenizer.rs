@@ -186,6 +186,91 @@ fn long_texts_are_not_decoded_again_and_again() {
     );
 }
 
+/// The prompt's text and the answer's, end to end, are the text of both: each character once, a finished one
+/// with the prompt, an unfinished one with the answer.
+fn check_seam(tokenizer: &Tokenizer, prompt: &[u32], answer: &[u32], expected: (&str, &str)) {
+    let (mut detokenizer, shown) = Detokenizer::with_prompt(tokenizer.clone(), true, prompt);
+    let mut text: String = answer.iter().map(|&id| detokenizer.push(id)).collect();
+    text.push_str(&detokenizer.finish());
+    assert_eq!(
+        (shown.as_str(), text.as_str()),
+        expected,
+        "{prompt:?} {answer:?}"
+    );
+}
+
+/// Ids 0 to 2 are words, id 10 + b is byte b, as SentencePiece's vocabularies have them.
+fn byte_fallback() -> Tokenizer {
+    let bytes: Vec<String> = (0..=255)
+        .map(|byte| format!(r#""<0x{byte:02X}>": {}"#, byte + 10))
+        .collect();
+    let decoder = sequence(
+        r#"{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
+           {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}"#,
+    );
+    let json = format!(
+        r#"{{"decoder": {decoder}, "added_tokens": [], "model": {{"type": "BPE", "merges": [], "byte_fallback": true,
+            "vocab": {{"▁a": 0, "▁": 1, "b": 2, {}}}}}}}"#,
+        bytes.join(", ")
+    );
+    Tokenizer::from_bytes(json.as_bytes(), None, None).unwrap()
+}
+
+#[test]
+fn a_prompt_that_ends_inside_a_character_shows_it_once_with_the_answer() {
+    let bytes = |text: &str, first: u32| -> Vec<u32> {
+        text.bytes().map(|byte| first + u32::from(byte)).collect()
+    };
+    let of_bytes = Tokenizer::of_bytes().unwrap();
+    let fallback = byte_fallback();
+    for (tokenizer, first) in [(&of_bytes, 0), (&fallback, 10)] {
+        let ids = bytes("é世😀", first);
+        for cut in 0..=ids.len() {
+            let (prompt, answer) = ids.split_at(cut);
+            let whole = [0, 2, 5, 9].into_iter().rev().find(|&at| at <= cut);
+            check_seam(tokenizer, prompt, answer, "é世😀".split_at(whole.unwrap()));
+        }
+        // Nothing finishes it: one replacement character for it, with the answer.
+        check_seam(tokenizer, &bytes("é", first)[..1], &[], ("", "\u{fffd}"));
+    }
+}
+
+/// Llama's tokenizers write a line break as a byte token. It is the prompt's, whatever follows.
+#[test]
+fn a_line_break_that_ends_the_prompt_is_not_the_answers() {
+    let tokenizer = byte_fallback();
+    let line_break = 10 + u32::from(b'\n');
+    check_seam(&tokenizer, &[0, line_break], &[0, 2], ("a\n", " ab"));
+    check_seam(
+        &tokenizer,
+        &[0, line_break],
+        &[line_break, 2],
+        ("a\n", "\nb"),
+    );
+    check_seam(&tokenizer, &[0, line_break], &[], ("a\n", ""));
+    // A byte that can't follow is replaced alone; what was shown stays.
+    check_seam(
+        &tokenizer,
+        &[0, line_break],
+        &[10 + 0xff, 2],
+        ("a\n", "\u{fffd}b"),
+    );
+}
+
+#[test]
+fn what_is_held_back_though_complete_is_counted() {
+    let mut detokenizer = Detokenizer::new(byte_fallback(), true);
+    let held = |byte: u8, detokenizer: &mut Detokenizer| {
+        let shown = detokenizer.push(10 + u32::from(byte));
+        (shown, detokenizer.held_bytes())
+    };
+    for (byte, expected) in [(b'x', 1), (0xc3, 1), (0xa9, 3)] {
+        assert_eq!(held(byte, &mut detokenizer), (String::new(), expected));
+    }
+    assert_eq!(detokenizer.push(2), "xéb");
+    assert_eq!(detokenizer.held_bytes(), 0);
+}
+
 /// A completion's first word keeps the space that the first word of a text would lose.
 #[test]
 fn a_completion_goes_on_where_its_prompt_ended() {

@@ -99,6 +99,41 @@ async fn the_first_call_downloads_what_serving_needs_and_the_second_nothing() {
 }
 
 #[tokio::test]
+async fn templates_for_special_uses_come_along_in_their_folder() {
+    let mut fixture = Fixture::new().await;
+    let template = "additional_chat_templates/tool_use.jinja";
+    fixture.server = FakeHub::start(&[
+        ("config.json", b"{\"model_type\":\"tiny\"}".to_vec()),
+        (WEIGHTS, vec![1; 10]),
+        (template, b"{{ tools }}".to_vec()),
+        ("additional_chat_templates/notes.txt", b"no".to_vec()),
+        (
+            "special_tokens_map.json",
+            b"{\"eos_token\": \"</s>\"}".to_vec(),
+        ),
+    ])
+    .await;
+    let directory = fixture.resolve().await.unwrap();
+    for name in [template, "special_tokens_map.json"] {
+        assert_eq!(
+            std::fs::read(directory.join(name)).unwrap(),
+            fixture.server.file(name),
+            "{name}"
+        );
+    }
+    assert!(
+        !directory
+            .join("additional_chat_templates/notes.txt")
+            .exists()
+    );
+    // Nothing is downloaded twice, and nothing is missed without a network.
+    fixture.server.forget_requests();
+    assert_eq!(fixture.resolve().await.unwrap(), directory);
+    assert_eq!(fixture.server.downloads(), Vec::<String>::new());
+    assert_eq!(fixture.resolve_offline().await.unwrap(), directory);
+}
+
+#[tokio::test]
 async fn a_broken_download_goes_on_at_the_byte_where_it_stopped() {
     let fixture = Fixture::new().await;
     fixture.server.set_fault(Fault::EndsAt(1234));

@@ -19,4 +19,6 @@ mod policies;
 mod requests;
 mod sharing;
 mod speculation;
+mod text;
+mod text_files;
 mod toy;

@@ -82,7 +82,10 @@ impl RepositoryCache {
             }
             // Relative, so that the cache may be moved: snapshots/COMMIT/FILE -> blobs/ID.
             #[cfg(unix)]
-            return std::os::unix::fs::symlink(Path::new("../../blobs").join(id), path);
+            {
+                let up = "../".repeat(2 + file.matches('/').count());
+                return std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(id), path);
+            }
             #[cfg(not(unix))]
             return fs::rename(self.blob(id), path);
         })

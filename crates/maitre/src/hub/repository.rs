@@ -14,10 +14,13 @@ use super::transfer::Transfer;
 /// Shards that are downloaded at once.
 const PARALLEL_FILES: usize = 4;
 
+/// The one folder that serving reads files of, beside the top level.
+const ADDITIONAL_TEMPLATES: &str = "additional_chat_templates/";
+
 /// A file of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RemoteFile {
-    /// Name in the repository; always at its top level.
+    /// Name in the repository, with its folder if that is not the top level.
     pub(super) name: String,
     /// Git object id: changes with the content, and names the blob in the cache.
     pub(super) id: String,
@@ -104,6 +107,7 @@ impl<'a> Repository<'a> {
             .remote
             .list_tree()
             .revision(commit.as_str())
+            .recursive(true)
             .send()
             .map_err(failed)?;
         let entries: Vec<RepoTreeEntry> = tree.try_collect().await.map_err(failed)?;
@@ -210,22 +214,25 @@ fn is_word(part: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// The files that serving reads. Only top-level ones: subfolders hold the same model in other
-/// formats. And of several sets of weights only `model*.safetensors`, the one transformers reads;
+/// The files that serving reads. Only top-level ones and chat templates: subfolders hold the same model in
+/// other formats. And of several sets of weights only `model*.safetensors`, the one transformers reads;
 /// some repositories carry a second, `consolidated*.safetensors`.
 fn needed(files: Vec<RemoteFile>) -> Vec<RemoteFile> {
     let standard_weights = |name: &str| name.starts_with("model") && name.ends_with(".safetensors");
     let has_standard_weights = files.iter().any(|file| standard_weights(&file.name));
     let wanted = |name: &str| match name {
-        "config.json" | "generation_config.json" | "chat_template.jinja" => true,
-        "model.safetensors.index.json" => true,
+        "config.json" | "generation_config.json" | "special_tokens_map.json" => true,
+        "chat_template.jinja" | "chat_template.json" | "model.safetensors.index.json" => true,
         _ if name.starts_with("tokenizer") => name.ends_with(".json"),
         _ if has_standard_weights => standard_weights(name),
         _ => name.ends_with(".safetensors"),
     };
     files
         .into_iter()
-        .filter(|file| is_word(&file.name) && wanted(&file.name))
+        .filter(|file| match file.name.strip_prefix(ADDITIONAL_TEMPLATES) {
+            Some(template) => is_word(template) && template.ends_with(".jinja"),
+            None => is_word(&file.name) && wanted(&file.name),
+        })
         .collect()
 }
 
@@ -250,6 +257,12 @@ mod tests {
         let listed = [
             ".gitattributes",
             "README.md",
+            "additional_chat_templates/../x.jinja",
+            "additional_chat_templates/README.md",
+            "additional_chat_templates/deep/x.jinja",
+            "additional_chat_templates/tool_use.jinja",
+            "chat_template.jinja",
+            "chat_template.json",
             "config.json",
             "consolidated.safetensors",
             "generation_config.json",
@@ -258,16 +271,21 @@ mod tests {
             "model.safetensors.index.json",
             "original/model.safetensors",
             "pytorch_model.bin",
+            "special_tokens_map.json",
             "tokenizer.json",
             "tokenizer.model",
             "tokenizer_config.json",
         ];
         let expected = [
+            "additional_chat_templates/tool_use.jinja",
+            "chat_template.jinja",
+            "chat_template.json",
             "config.json",
             "generation_config.json",
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",
             "model.safetensors.index.json",
+            "special_tokens_map.json",
             "tokenizer.json",
             "tokenizer_config.json",
         ];

@@ -14,6 +14,7 @@ mod model_files;
 mod pages;
 mod settings;
 mod speculation;
+mod text_files;
 
 use std::fs;
 use std::path::Path;

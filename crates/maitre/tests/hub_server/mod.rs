@@ -64,7 +64,7 @@ impl FakeHub {
             )
             .route("/api/models/{org}/{name}/tree/{revision}", get(tree))
             .route(
-                "/{org}/{name}/resolve/{revision}/{file}",
+                "/{org}/{name}/resolve/{revision}/{*file}",
                 get(resolve).head(resolve),
             )
             .with_state(hub.clone());
