@@ -7,22 +7,20 @@ use std::time::{Duration, Instant};
 use maitre_model::ModelSource;
 use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::admission::{Admission, Queued};
 use crate::cache_events::{self, CacheEventBatch, CacheEvents};
 use crate::command::Submission;
 use crate::info::EngineInfo;
-use crate::limits::MAX_UNREAD_EVENTS;
-use crate::output::{Output, Times};
+use crate::limits::MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER;
+use crate::offload::Offload;
+use crate::output::{Events, Output, Times};
 use crate::resolve::{House, Resolved};
 use crate::seeds::Seeds;
 use crate::tenants::Tenants;
 use crate::vitals::Vitals;
 use crate::{Delta, EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
-
-/// Texts longer than this are tokenized away from the async workers.
-const TOKENIZE_INLINE_BYTES: usize = 16 * 1024;
 
 /// A running engine. Clones are handles to the same one; when the last is dropped, the engine
 /// stops at the next step boundary and what is still in flight ends in [`EngineError::Stopped`].
@@ -37,8 +35,7 @@ pub(crate) struct Shared {
     pub(crate) info: EngineInfo,
     pub(crate) admission: Arc<Admission>,
     pub(crate) vitals: Arc<Vitals>,
-    /// Permits to tokenize a long text on a blocking thread.
-    pub(crate) long_texts: Arc<Semaphore>,
+    pub(crate) offload: Offload,
     pub(crate) next_key: AtomicU64,
     pub(crate) seeds: Seeds,
     pub(crate) tenants: Tenants,
@@ -104,33 +101,26 @@ impl Engine {
         self.resolve(request).await.map(drop)
     }
 
-    /// Checks and tokenizes, a long text away from the async workers.
+    /// Checks and tokenizes, away from the async workers where that may take long.
     async fn resolve(
         &self,
         request: GenerateRequest,
     ) -> Result<(GenerateRequest, Resolved), EngineError> {
         let seed = self.shared.seeds.next();
-        if text_bytes(&request.input) <= TOKENIZE_INLINE_BYTES {
-            let resolved = self.shared.house.resolve(&request, seed)?;
-            return Ok((request, resolved));
-        }
-        // One at a time per core: more would only compete with the steps.
-        let permit = Arc::clone(&self.shared.long_texts)
-            .acquire_owned()
-            .await
-            .map_err(|_| EngineError::Stopped)?;
+        let offload = self.shared.offload.clone();
+        let bytes = work_bytes(&request);
+        let runs_a_template = matches!(request.input, Input::Chat(_));
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || {
-            let resolved = shared.house.resolve(&request, seed);
-            drop(permit);
-            Ok((request, resolved?))
-        })
-        .await
-        .unwrap_or_else(|panic| {
-            Err(EngineError::Failed {
-                message: panic.to_string(),
-            })
-        })
+        // What is refused is dropped there too: taking a large request apart is work as well.
+        let work = move || {
+            let resolved = shared.house.resolve(&request, seed)?;
+            Ok((request, resolved))
+        };
+        if runs_a_template {
+            offload.away(bytes, work).await?
+        } else {
+            offload.run(bytes, work).await?
+        }
     }
 
     fn submit(
@@ -147,7 +137,9 @@ impl Engine {
             .request_id
             .clone()
             .unwrap_or_else(|| shared.seeds.request_id(first));
-        let (events, receiver) = mpsc::channel(MAX_UNREAD_EVENTS);
+        let (events, receiver) = mpsc::channel(MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER);
+        let events = Events::new(events);
+        let waits = events.waits();
         let submissions = (0..request.n)
             .map(|index| {
                 let id = RequestId(first + u64::from(index));
@@ -156,7 +148,9 @@ impl Engine {
             .collect();
         let patience = request.service.queue_timeout;
         let ticket = shared.admission.enter(&request_id, submissions, patience)?;
-        Ok(Generation::new(request_id, request.n, receiver, ticket))
+        Ok(Generation::new(
+            request_id, request.n, receiver, ticket, waits,
+        ))
     }
 
     /// One of a request's `n` answers.
@@ -167,7 +161,7 @@ impl Engine {
         id: RequestId,
         index: u32,
         submitted: Time,
-        events: mpsc::Sender<Result<crate::Event, EngineError>>,
+        events: Events,
     ) -> Submission {
         let mut choice = resolved.choice.clone();
         choice.params.seed = Seeds::of_answer(choice.params.seed, index);
@@ -204,7 +198,7 @@ impl Engine {
         prompt: &[u32],
         index: u32,
         submitted: Time,
-        events: mpsc::Sender<Result<crate::Event, EngineError>>,
+        events: Events,
     ) -> Output {
         let tokenizer = &self.shared.house.tokenizer;
         let stopping = &request.stopping;
@@ -244,8 +238,9 @@ impl Engine {
         }
     }
 
-    /// Ends the request of this id; its receiver gets [`EngineError::Cancelled`]. False when no
-    /// such request is in flight.
+    /// Ends the request of this id. True means that its receiver's last event is
+    /// [`EngineError::Cancelled`], even if the answer was complete but for being read; false that no such
+    /// request is in flight, or that its receiver has the end already.
     #[must_use]
     pub fn abort(&self, request_id: &str) -> bool {
         self.shared.admission.abort(request_id)
@@ -343,6 +338,13 @@ impl Engine {
         &self.shared.house.tokenizer
     }
 
+    /// Where work on requests is done that must not keep an async worker, with the bound that the engine's own
+    /// work keeps to.
+    #[must_use]
+    pub fn offload(&self) -> &Offload {
+        &self.shared.offload
+    }
+
     /// How long the engine has been up.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -350,10 +352,13 @@ impl Engine {
     }
 }
 
-fn text_bytes(input: &Input) -> usize {
-    match input {
-        Input::Tokens(_) => 0,
+/// What a request has to be gone through, in bytes.
+fn work_bytes(request: &GenerateRequest) -> usize {
+    let prompt = match &request.input {
+        Input::Tokens(ids) => size_of_val(ids.as_slice()),
         Input::Text(text) => text.len(),
         Input::Chat(chat) => chat.size_in_bytes(),
-    }
+    };
+    let stops = request.stopping.stop.iter().map(String::len);
+    stops.fold(prompt, usize::saturating_add)
 }

@@ -46,6 +46,7 @@ mod info;
 pub mod limits;
 mod load_draft;
 mod metrics;
+mod offload;
 mod output;
 mod pace;
 mod parts;
@@ -77,6 +78,7 @@ pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
+pub use offload::Offload;
 pub use parts::Parts;
 pub use request::{
     CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role,

@@ -69,7 +69,18 @@ pub(crate) async fn accept<F>(
 }
 
 /// Serves gRPC on one connection.
-pub(crate) async fn serve_grpc(stream: TcpStream, calls: Calls, closing: Closing) {
+///
+/// One that is open when a drain begins is told so at once (GOAWAY): its calls end as they would, and
+/// its client takes further ones to another server. One that is opened later serves health checks and
+/// refusals until `closing`.
+pub(crate) async fn serve_grpc(
+    stream: TcpStream,
+    calls: Calls,
+    draining: Closing,
+    closing: Closing,
+) {
+    let drains_already = *draining.borrow();
+    let closing = if drains_already { closing } else { draining };
     if let Err(error) = ready_to_read(&stream).await {
         tracing::debug!(%error, "a connection was given up before its first byte");
         return;
