@@ -369,8 +369,8 @@ async fn templates_and_long_requests_never_run_on_the_async_worker() {
     use std::task::Poll;
     let (engine, _gate) = Setup::default().start();
     let chat = |content: &str| {
-        let message = maitre_engine::ChatMessage::new(maitre_engine::Role::User, content);
-        Input::Chat(maitre_engine::ChatRequest::new(vec![message]))
+        let message = ChatMessage::new(Role::User, content);
+        Input::Chat(ChatRequest::new(vec![message]))
     };
     let table = [
         ("a short text", Input::Text("Hello".into()), true),
