@@ -70,17 +70,17 @@ pub(crate) async fn accept<F>(
 
 /// Serves gRPC on one connection.
 ///
-/// One that is open when a drain begins is told so at once (GOAWAY): its calls end as they would, and
-/// its client takes further ones to another server. One that is opened later serves health checks and
-/// refusals until `closing`.
+/// One that is open when clients are asked to leave, as a drain begins, is told so at once (GOAWAY): its
+/// calls end as they would, and its client takes further ones to another server. One that is opened later
+/// serves health checks and refusals until `closing`.
 pub(crate) async fn serve_grpc(
     stream: TcpStream,
     calls: Calls,
-    draining: Closing,
+    leaving: Closing,
     closing: Closing,
 ) {
-    let drains_already = *draining.borrow();
-    let closing = if drains_already { closing } else { draining };
+    let came_late = *leaving.borrow();
+    let closing = if came_late { closing } else { leaving };
     if let Err(error) = ready_to_read(&stream).await {
         tracing::debug!(%error, "a connection was given up before its first byte");
         return;

@@ -24,6 +24,11 @@ use crate::{Listeners, ServerError, Startup, health, http, metrics};
 /// After the last call has ended, connections have this long to pass on what they still hold.
 const FLUSH: Duration = Duration::from_millis(500);
 
+/// Clients that watch health leave by themselves when a drain begins, and calls that come are told why they
+/// are refused. After this time open connections get GOAWAY, which some clients take for a failure of the
+/// call that they are just about to make.
+const BEFORE_GOAWAY: Duration = Duration::from_millis(250);
+
 /// Longer than any restart may take, and short enough to be added to a clock.
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -135,19 +140,16 @@ impl Server {
         crate::install_crypto_provider();
         metrics::install_recorder();
         let (draining, is_draining) = watch::channel(false);
+        let (leaving, is_leaving) = watch::channel(false);
         let (closing, is_closing) = watch::channel(false);
         let reporter = HealthReporter::new();
         health::set(&reporter, self.startup.health().ready).await;
         let calls = self.calls(&reporter)?;
 
         let mut background = JoinSet::new();
-        background.spawn(health::report(
-            self.startup.clone(),
-            reporter,
-            is_draining.clone(),
-        ));
+        background.spawn(health::report(self.startup.clone(), reporter, is_draining));
         background.spawn(metrics::upkeep());
-        let mut fronts = self.listen(listeners, &calls, &is_draining, &is_closing);
+        let mut fronts = self.listen(listeners, &calls, &is_leaving, &is_closing);
 
         tokio::select! {
             () = shutdown => {}
@@ -158,7 +160,13 @@ impl Server {
         }
 
         draining.send_replace(true);
+        let goaway = leaving.clone();
+        background.spawn(async move {
+            tokio::time::sleep(BEFORE_GOAWAY).await;
+            goaway.send_replace(true);
+        });
         self.drain(&calls).await;
+        leaving.send_replace(true);
         closing.send_replace(true);
         let all_closed = async { while fronts.join_next().await.is_some() {} };
         if tokio::time::timeout(FLUSH, all_closed).await.is_err() {
@@ -199,25 +207,18 @@ impl Server {
         &self,
         listeners: Listeners,
         calls: &Calls,
-        draining: &watch::Receiver<bool>,
+        leaving: &watch::Receiver<bool>,
         closing: &watch::Receiver<bool>,
     ) -> JoinSet<()> {
         let mut fronts = JoinSet::new();
         let limit = self.max_connections;
         let calls = calls.clone();
-        let (draining, closing_grpc) = (draining.clone(), closing.clone());
+        let (leaving, closing_grpc) = (leaving.clone(), closing.clone());
         fronts.spawn(accept(
             listeners.grpc,
             limit,
             closing.clone(),
-            move |stream| {
-                serve_grpc(
-                    stream,
-                    calls.clone(),
-                    draining.clone(),
-                    closing_grpc.clone(),
-                )
-            },
+            move |stream| serve_grpc(stream, calls.clone(), leaving.clone(), closing_grpc.clone()),
         ));
         if let Some(listener) = listeners.http {
             let (router, closing_http) = (http::router(self.startup.clone()), closing.clone());
