@@ -70,6 +70,8 @@ pub(crate) struct Events {
     sender: mpsc::Sender<Result<Event, EngineError>>,
     /// Written by the receiver: it has read all there was, and waits to be woken.
     waits: Arc<AtomicBool>,
+    /// It fell behind while it waited, and has not caught up yet.
+    excused: Arc<AtomicBool>,
 }
 
 impl Events {
@@ -77,6 +79,7 @@ impl Events {
         Self {
             sender,
             waits: Arc::default(),
+            excused: Arc::default(),
         }
     }
 
@@ -85,17 +88,18 @@ impl Events {
     }
 
     /// How many events the receiver has left unread, if these are too many. One that could read and does not
-    /// is slow. One that was woken and has not run since is a victim of what else the machine does.
+    /// is slow. One that was woken and has not run since is a victim of what else the machine does, until it
+    /// has caught up.
     fn too_many_unread(&self) -> Option<usize> {
         // `n` sequences share the channel, and each needs one place for its end.
         let ends = crate::limits::MAX_N as usize;
-        let unread = self.sender.max_capacity() - self.sender.capacity();
-        let most = if self.waits.load(Ordering::SeqCst) {
-            self.sender.max_capacity()
-        } else {
-            crate::limits::MAX_UNREAD_EVENTS
-        };
-        (unread >= most.saturating_sub(ends)).then_some(unread)
+        let most = self.sender.max_capacity();
+        let unread = most - self.sender.capacity();
+        let is_behind = unread >= crate::limits::MAX_UNREAD_EVENTS - ends;
+        let excused =
+            is_behind && (self.waits.load(Ordering::SeqCst) || self.excused.load(Ordering::SeqCst));
+        self.excused.store(excused, Ordering::SeqCst);
+        (is_behind && (!excused || unread >= most - ends)).then_some(unread)
     }
 }
 

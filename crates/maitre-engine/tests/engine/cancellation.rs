@@ -238,12 +238,12 @@ async fn dropping_the_engine_tells_whoever_still_waits() {
 /// The answer is complete and only waits to be read: an abort that says it ended the request must be right.
 #[tokio::test]
 async fn an_abort_and_the_end_agree_whichever_comes_first() {
-    let (engine, _gate) = Setup::default().start();
+    let (engine, gate) = Setup::default().start();
     let mut request = tokens_request(&[9, 10, 11], 20);
     request.request_id = Some("mine".into());
     let mut generation = engine.generate(request.clone()).await.unwrap();
     crate::toy::until("the last step is over", || {
-        engine.load().kv_used_blocks == 0
+        gate.computed() >= 3 + 19 && engine.load().kv_used_blocks == 0
     })
     .await;
     assert!(engine.abort("mine"));
@@ -321,6 +321,9 @@ async fn a_receiver_that_waits_for_its_turn_is_not_slow() {
     });
     assert!(first.await, "nothing is there yet");
     gate.open();
-    crate::toy::until("all tokens are there", || engine.load().kv_used_blocks == 0).await;
+    crate::toy::until("all tokens are there", || {
+        gate.computed() > 6000 && engine.load().kv_used_blocks == 0
+    })
+    .await;
     assert_eq!(answer(generation).await.unwrap().token_ids.len(), 6000);
 }
