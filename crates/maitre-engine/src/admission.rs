@@ -6,14 +6,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use maitre_scheduler::{RequestId, Time};
 use tokio::sync::{Notify, oneshot};
 
 use crate::EngineError;
-use crate::command::{CancelledBy, Command, Submission};
+use crate::command::{CancelledBy, Command, Mail, Submission};
+use crate::metrics;
 use crate::queue::Queue;
 pub(crate) use crate::queue::{Queued, Rules};
 
@@ -33,6 +34,10 @@ pub(crate) struct Admission {
 struct Book {
     in_flight: HashMap<RequestName, Entry>,
     commands: Sender<Command>,
+    /// Submissions that were taken back and whose places are free again, though their empty covers still lie
+    /// in the loop's mailbox. Bounded like the queue, so that submitting and leaving can't fill the mailbox.
+    taken_back: usize,
+    most_taken_back: usize,
 }
 
 /// What a request is known by. A tenant chooses the ids of its own requests and reaches no other tenant's:
@@ -48,6 +53,9 @@ pub(crate) struct RequestName {
 #[derive(Debug)]
 struct Entry {
     keys: Vec<RequestId>,
+    queued: Vec<Queued>,
+    /// The submissions as long as the loop has not read them; its mailbox owns them.
+    mail: Vec<Weak<Mutex<Mail>>>,
     /// The loop has been told; telling it again would only grow its mailbox.
     cancelled: bool,
 }
@@ -57,6 +65,8 @@ impl Admission {
         let book = Book {
             in_flight: HashMap::new(),
             commands,
+            taken_back: 0,
+            most_taken_back: rules.max_queue,
         };
         Self {
             draining: AtomicBool::new(false),
@@ -87,54 +97,103 @@ impl Admission {
         }
         let mut queued: Vec<Queued> = submissions.iter().map(|one| one.queued).collect();
         let entered = lock(&self.queue).enter(&mut queued, patience);
-        entered.inspect_err(crate::metrics::refused)?;
-        for (one, queued) in submissions.iter_mut().zip(queued) {
-            one.queued = queued;
+        entered.inspect_err(metrics::refused)?;
+        for (one, queued) in submissions.iter_mut().zip(&queued) {
+            one.queued = *queued;
         }
         let keys = submissions.iter().map(|one| one.schedule.id).collect();
+        let sealed = |one| Arc::new(Mutex::new(Mail::Sealed(Box::new(one))));
+        let mail: Vec<Arc<Mutex<Mail>>> = submissions.into_iter().map(sealed).collect();
         let entry = Entry {
             keys,
+            queued,
+            mail: mail.iter().map(Arc::downgrade).collect(),
             cancelled: false,
         };
         book.in_flight.insert(name.clone(), entry);
         let ticket = Ticket {
             admission: Arc::clone(self),
             name,
-            completed: false,
+            has_left: false,
         };
-        let told = submissions
+        let told = mail
             .into_iter()
-            .try_for_each(|one| book.commands.send(Command::Submit(Box::new(one))));
+            .try_for_each(|one| book.commands.send(Command::Submit(one)));
         // The ticket's drop opens the book itself.
         drop(book);
         told.map(|()| ticket).map_err(|_| EngineError::Stopped)
     }
 
-    /// Has the loop end the request; false when no such request is in flight.
+    /// Ends the request; false when no such request is in flight. After true, [`Ticket::leave`] says so too.
     pub(crate) fn abort(&self, name: &RequestName) -> bool {
         let mut book = lock(&self.book);
-        let Book {
-            in_flight,
-            commands,
-        } = &mut *book;
+        let Book { in_flight, .. } = &mut *book;
         let Some(entry) = in_flight.get_mut(name) else {
             return false;
         };
-        entry.abort(commands);
+        let ending = entry.end();
+        self.end(book, ending.into_iter().collect(), CancelledBy::Caller);
         true
     }
 
-    /// Has the loop end everything in flight; returns how many requests that is.
+    /// Ends everything in flight; returns how many requests that is.
     pub(crate) fn abort_all(&self) -> usize {
         let mut book = lock(&self.book);
-        let Book {
-            in_flight,
-            commands,
-        } = &mut *book;
-        for entry in in_flight.values_mut() {
-            entry.abort(commands);
+        let ending = book.in_flight.values_mut().filter_map(Entry::end).collect();
+        let requests = book.in_flight.len();
+        self.end(book, ending, CancelledBy::Caller);
+        requests
+    }
+
+    /// Gives back the places of these requests at once, and tells the loop of those that it knows.
+    fn end(&self, mut book: MutexGuard<'_, Book>, ending: Vec<Ending>, why: CancelledBy) {
+        let mut taken = Vec::new();
+        for Ending { keys, queued, mail } in ending {
+            let before = taken.len();
+            // The newest first: an answer that shares its prompt's blocks must not be read without the first.
+            for (mail, queued) in mail.iter().zip(&queued).rev() {
+                let returned = book.taken_back < book.most_taken_back;
+                if let Some(submission) = take_back(mail, (!returned).then_some(*queued)) {
+                    book.taken_back += usize::from(returned);
+                    taken.push(submission);
+                    if !returned {
+                        continue;
+                    }
+                }
+                lock(&self.queue).leave(*queued, None);
+            }
+            if taken.len() - before < keys.len() {
+                // An error means that the loop is gone, and the requests with it.
+                let _ = book.commands.send(Command::Cancel { keys, why });
+            }
         }
-        in_flight.len()
+        drop(book);
+        for mut submission in taken {
+            metrics::cancelled();
+            if why == CancelledBy::Caller {
+                submission.output.fail(EngineError::Cancelled);
+            }
+        }
+    }
+
+    /// Opens a submission that the loop found in its mailbox; `None` if it was taken back.
+    pub(crate) fn open(&self, mail: &Mutex<Mail>) -> Option<Box<Submission>> {
+        // Read first, as the senders hold the book's lock while they take the mail's.
+        let found = std::mem::replace(&mut *lock(mail), Mail::Read);
+        match found {
+            Mail::Sealed(submission) => Some(submission),
+            Mail::TakenBack {
+                place: Some(queued),
+            } => {
+                self.leave_queue(queued, None);
+                None
+            }
+            Mail::TakenBack { place: None } => {
+                lock(&self.book).taken_back -= 1;
+                None
+            }
+            Mail::Read => None,
+        }
     }
 
     /// Ends the loop itself.
@@ -216,53 +275,82 @@ impl Admission {
     }
 }
 
+/// What is needed to end a request.
+struct Ending {
+    keys: Vec<RequestId>,
+    queued: Vec<Queued>,
+    mail: Vec<Weak<Mutex<Mail>>>,
+}
+
 impl Entry {
-    fn abort(&mut self, commands: &Sender<Command>) {
-        if !std::mem::replace(&mut self.cancelled, true) {
-            // An error means that the loop is gone, and the request with it.
-            let _ = commands.send(Command::Cancel {
-                keys: self.keys.clone(),
-                why: CancelledBy::Caller,
-            });
+    /// Marks the request as ended from outside; `None` if it was marked before.
+    fn end(&mut self) -> Option<Ending> {
+        let before = std::mem::replace(&mut self.cancelled, true);
+        (!before).then(|| Ending {
+            keys: self.keys.clone(),
+            queued: std::mem::take(&mut self.queued),
+            mail: std::mem::take(&mut self.mail),
+        })
+    }
+}
+
+/// The submission, if the loop has not read it yet. `place` is what the loop still has to give back for it.
+fn take_back(mail: &Weak<Mutex<Mail>>, place: Option<Queued>) -> Option<Box<Submission>> {
+    let mail = mail.upgrade()?;
+    let mut mail = lock(&mail);
+    match std::mem::replace(&mut *mail, Mail::Read) {
+        Mail::Sealed(submission) => {
+            *mail = Mail::TakenBack { place };
+            Some(submission)
+        }
+        other => {
+            *mail = other;
+            None
         }
     }
 }
 
-/// A request's presence in the house. Dropping it frees the request's name and, unless the request
+/// A request's presence among those in flight. Dropping it frees the request's name and, unless the request
 /// is complete, cancels what still runs of it.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     admission: Arc<Admission>,
     name: RequestName,
-    completed: bool,
+    has_left: bool,
 }
 
 impl Ticket {
-    /// The request ended by itself: there is nothing left to cancel.
-    pub(crate) fn complete(mut self) {
-        self.completed = true;
+    /// The receiver is about to get its last event. If the request was `complete`, there is nothing left to
+    /// cancel. True if it was aborted before, whose caller was told that it ends in
+    /// [`EngineError::Cancelled`].
+    pub(crate) fn leave(mut self, complete: bool) -> bool {
+        self.forget(complete)
     }
-}
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
+    fn forget(&mut self, complete: bool) -> bool {
+        if std::mem::replace(&mut self.has_left, true) {
+            return false;
+        }
         let mut book = lock(&self.admission.book);
         let entry = book.in_flight.remove(&self.name);
         if book.in_flight.is_empty() {
             self.admission.emptied.notify_waiters();
         }
-        if let Some(Entry {
-            keys,
-            cancelled: false,
-        }) = entry
-            && !self.completed
-        {
-            // An error means that the loop is gone, and with it everything there was to cancel.
-            let _ = book.commands.send(Command::Cancel {
-                keys,
-                why: CancelledBy::Departure,
-            });
+        let Some(mut entry) = entry else {
+            return false;
+        };
+        let aborted = entry.cancelled;
+        if let Some(ending) = entry.end().filter(|_| !complete) {
+            let why = CancelledBy::Departure;
+            self.admission.end(book, vec![ending], why);
         }
+        aborted
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.forget(false);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the outside says to the step loop; read between two steps.
 
+use std::sync::{Arc, Mutex};
+
 use maitre_sampling::SamplingParams;
 use maitre_scheduler::{NewRequest, RequestId};
 use tokio::sync::oneshot;
@@ -11,7 +13,7 @@ use crate::output::Output;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Start this sequence when its turn comes.
-    Submit(Box<Submission>),
+    Submit(Arc<Mutex<Mail>>),
     /// Stop these sequences and free what they hold.
     Cancel {
         /// Sequences to stop; those already gone are ignored.
@@ -23,6 +25,21 @@ pub(crate) enum Command {
     ResetPrefixCache(oneshot::Sender<usize>),
     /// End the loop.
     Stop,
+}
+
+/// A submission on its way to the step loop. Its sender can take it back as long as the loop has not read it:
+/// a long step must not keep the memory, or the place in the queue, of a request that is over.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// On its way.
+    Sealed(Box<Submission>),
+    /// Its request ended first. The loop gives back its place in the queue, where that was not done already.
+    TakenBack {
+        /// The place to give back.
+        place: Option<Queued>,
+    },
+    /// The loop has it.
+    Read,
 }
 
 /// On whose behalf a sequence is stopped.

@@ -7,23 +7,21 @@ use std::time::{Duration, Instant};
 use maitre_model::ModelSource;
 use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::admission::{Admission, Queued, RequestName};
 use crate::cache_events::{self, CacheEventBatch, CacheEvents};
 use crate::command::Submission;
 use crate::info::EngineInfo;
-use crate::limits::MAX_UNREAD_EVENTS;
-use crate::output::{Echo, Output, TextStart, Times};
+use crate::limits::MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER;
+use crate::offload::Offload;
+use crate::output::{Echo, Events, Output, TextStart, Times};
 use crate::resolve::{House, Resolved};
 use crate::seeds::Seeds;
 use crate::stop_budget::StopBudget;
 use crate::tenants::Tenants;
 use crate::vitals::Vitals;
 use crate::{EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
-
-/// Requests with more than this to tokenize, detokenize or build are prepared away from the async workers.
-const PREPARE_INLINE_BYTES: usize = 16 * 1024;
 
 /// A running engine. Clones are handles to the same one; when the last is dropped, the engine
 /// stops at the next step boundary and what is still in flight ends in [`EngineError::Stopped`].
@@ -38,8 +36,7 @@ pub(crate) struct Shared {
     pub(crate) info: EngineInfo,
     pub(crate) admission: Arc<Admission>,
     pub(crate) vitals: Arc<Vitals>,
-    /// Permits to prepare a long request on a blocking thread.
-    pub(crate) long_texts: Arc<Semaphore>,
+    pub(crate) offload: Offload,
     pub(crate) stop_budget: StopBudget,
     pub(crate) next_key: AtomicU64,
     pub(crate) seeds: Seeds,
@@ -117,33 +114,26 @@ impl Engine {
         self.prepare(request, prepare).await.map(drop)
     }
 
-    /// Does `work` on a request, that of a long one away from the async workers.
+    /// Does `work` on a request, away from the async workers where that may take long.
     async fn prepare<T: Send + 'static>(
         &self,
         request: GenerateRequest,
         work: impl FnOnce(&Shared, &GenerateRequest) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<(GenerateRequest, T), EngineError> {
-        if work_bytes(&request) <= PREPARE_INLINE_BYTES {
-            let prepared = work(&self.shared, &request)?;
-            return Ok((request, prepared));
-        }
-        // One at a time per core: more would only compete with the steps.
-        let permit = Arc::clone(&self.shared.long_texts)
-            .acquire_owned()
-            .await
-            .map_err(|_| EngineError::Stopped)?;
+        let offload = self.shared.offload.clone();
+        let bytes = work_bytes(&request);
+        let runs_a_template = matches!(request.input, Input::Chat(_));
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || {
-            let prepared = work(&shared, &request);
-            drop(permit);
-            Ok((request, prepared?))
-        })
-        .await
-        .unwrap_or_else(|panic| {
-            Err(EngineError::Failed {
-                message: panic.to_string(),
-            })
-        })
+        // What is refused is dropped there too: taking a large request apart is work as well.
+        let work = move || {
+            let prepared = work(&shared, &request)?;
+            Ok((request, prepared))
+        };
+        if runs_a_template {
+            offload.away(bytes, work).await?
+        } else {
+            offload.run(bytes, work).await?
+        }
     }
 
     fn submit(
@@ -161,7 +151,9 @@ impl Engine {
             .request_id
             .clone()
             .unwrap_or_else(|| shared.seeds.request_id(first));
-        let (events, receiver) = mpsc::channel(MAX_UNREAD_EVENTS);
+        let (events, receiver) = mpsc::channel(MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER);
+        let events = Events::new(events);
+        let waits = events.waits();
         let submissions = (0..request.n)
             .map(|index| {
                 let id = RequestId(first + u64::from(index));
@@ -175,7 +167,9 @@ impl Engine {
             id: request_id.clone(),
         };
         let ticket = shared.admission.enter(name, submissions, patience)?;
-        Ok(Generation::new(request_id, request.n, receiver, ticket))
+        Ok(Generation::new(
+            request_id, request.n, receiver, ticket, waits,
+        ))
     }
 
     /// One of a request's `n` answers.
@@ -217,8 +211,9 @@ impl Engine {
         }
     }
 
-    /// Ends the request of this id; its receiver gets [`EngineError::Cancelled`]. False when no
-    /// such request of this tenant (empty: of no tenant) is in flight; another tenant's request of the
+    /// Ends the request of this id of this tenant (empty: of no tenant). True means that its receiver's last
+    /// event is [`EngineError::Cancelled`], even if the answer was complete but for being read; false that no
+    /// such request is in flight, or that its receiver has the end already. Another tenant's request of the
     /// same id is neither ended nor told of.
     #[must_use]
     pub fn abort(&self, tenant: &str, request_id: &str) -> bool {
@@ -320,6 +315,13 @@ impl Engine {
         &self.shared.house.tokenizer
     }
 
+    /// Where work on requests is done that must not keep an async worker, with the bound that the engine's own
+    /// work keeps to.
+    #[must_use]
+    pub fn offload(&self) -> &Offload {
+        &self.shared.offload
+    }
+
     /// How long the engine has been up.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -363,7 +365,7 @@ fn output(
     text: &TextStart,
     index: u32,
     submitted: Time,
-    events: &mpsc::Sender<Result<crate::Event, EngineError>>,
+    events: &Events,
 ) -> Output {
     Output {
         index,

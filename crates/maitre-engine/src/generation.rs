@@ -1,6 +1,8 @@
 //! The receiving end of one request.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -24,6 +26,9 @@ pub struct Generation {
     /// Held while the request is in flight; its drop cancels whatever still runs.
     ticket: Option<Ticket>,
     unfinished: u32,
+    /// Whether the receiver has read all there was and been promised to be woken: if it then reads nothing, it
+    /// is the machine that is slow.
+    waits: Arc<AtomicBool>,
 }
 
 impl Generation {
@@ -32,12 +37,14 @@ impl Generation {
         n: u32,
         events: mpsc::Receiver<Result<Event, EngineError>>,
         ticket: Ticket,
+        waits: Arc<AtomicBool>,
     ) -> Self {
         Self {
             request_id,
             events,
             ticket: Some(ticket),
             unfinished: n,
+            waits,
         }
     }
 
@@ -60,14 +67,15 @@ impl Generation {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    /// All answers are complete, or one failed: then dropping the ticket cancels its siblings.
-    fn end(&mut self, complete: bool) {
-        if let Some(ticket) = self.ticket.take()
-            && complete
-        {
-            ticket.complete();
-        }
+    /// All answers are complete, or one failed: then its siblings are cancelled. True if the request was
+    /// aborted before.
+    fn end(&mut self, complete: bool) -> bool {
+        let aborted = self
+            .ticket
+            .take()
+            .is_some_and(|ticket| ticket.leave(complete));
         self.events.close();
+        aborted
     }
 }
 
@@ -78,16 +86,20 @@ impl Stream for Generation {
         if self.ticket.is_none() {
             return Poll::Ready(None);
         }
+        // Said before the events are looked at: from then on a sender may find that it is waited for.
+        self.waits.store(true, Ordering::SeqCst);
         let item = std::task::ready!(self.events.poll_recv(context));
+        self.waits.store(false, Ordering::SeqCst);
         // The publisher never hangs up silently unless its thread has died.
-        let item = item.unwrap_or(Err(EngineError::Stopped));
+        let mut item = item.unwrap_or(Err(EngineError::Stopped));
         match &item {
             Ok(Event::Finished(_)) => self.unfinished = self.unfinished.saturating_sub(1),
             Ok(_) => {}
             Err(_) => self.unfinished = 0,
         }
-        if self.unfinished == 0 {
-            self.end(item.is_ok());
+        // Whether an abort came first is decided here, so that it and the end agree.
+        if self.unfinished == 0 && self.end(item.is_ok()) {
+            item = Err(EngineError::Cancelled);
         }
         Poll::Ready(Some(item))
     }

@@ -50,6 +50,7 @@ pub mod limits;
 mod load_draft;
 mod load_tokenizer;
 mod metrics;
+mod offload;
 mod output;
 mod pace;
 mod parts;
@@ -86,6 +87,7 @@ pub use maitre_scheduler::{
 };
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
+pub use offload::Offload;
 pub use parts::Parts;
 pub use request::{
     CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role,

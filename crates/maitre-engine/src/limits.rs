@@ -23,5 +23,8 @@ pub const MAX_TENANT_BYTES: usize = 256;
 pub const MAX_PROMPT_BYTES_PER_TOKEN: usize = 64;
 /// Events a receiver may leave unread before its request is ended.
 pub const MAX_UNREAD_EVENTS: usize = 4096;
+/// Events that may be unread while the receiver waits for its turn to run, having read all there was before: a
+/// machine that is busy with other work is not held against it.
+pub const MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER: usize = 4 * MAX_UNREAD_EVENTS;
 /// The largest time limit a request may set, in seconds (one week).
 pub const MAX_TIME_LIMIT_S: u64 = 7 * 24 * 3600;

@@ -11,7 +11,6 @@ use maitre_model::GenerationDefaults;
 use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
 use maitre_speculative::{Drafter, Speculator};
 use maitre_text::Tokenizer;
-use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, Rules};
 use crate::build::narrow;
@@ -19,11 +18,11 @@ use crate::cache_events::CacheFeed;
 use crate::engine::Shared;
 use crate::info::EngineInfo;
 use crate::metrics::SpeculationMetrics;
+use crate::offload::Offload;
 use crate::publisher::{MAX_PENDING_STEPS, publish};
 use crate::resolve::House;
 use crate::run::Kitchen;
 use crate::seeds::Seeds;
-use crate::settings::cores;
 use crate::step_loop::{Ended, StepLoop};
 use crate::stop_budget::StopBudget;
 use crate::tenants::Tenants;
@@ -140,7 +139,7 @@ impl Parts {
             info,
             admission,
             vitals,
-            long_texts: Arc::new(Semaphore::new(cores())),
+            offload: Offload::new(),
             stop_budget: StopBudget::new(),
             next_key: AtomicU64::new(1),
             seeds: Seeds::from_entropy()?,

@@ -129,7 +129,11 @@ impl StepLoop {
             };
             self.vitals.work();
             match command {
-                Ok(Command::Submit(submission)) => self.submit(*submission),
+                Ok(Command::Submit(mail)) => {
+                    if let Some(submission) = self.admission.open(&mail) {
+                        self.submit(*submission);
+                    }
+                }
                 Ok(Command::Cancel { keys, why }) => self.cancel(&keys, why),
                 Ok(Command::ResetPrefixCache(answer)) => resets.push(answer),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,

@@ -1,12 +1,14 @@
 //! What happens to every gRPC call before and after the service that answers it: its deadline is
 //! read and enforced, the number of calls in progress is bounded and known, its outcome is counted,
-//! and failures that the gRPC library itself reports get the details that ours have.
+//! and failures that the gRPC library itself reports get the details that ours have. A call that comes
+//! before there is an engine is refused here, whatever its message says.
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use axum::body::Bytes;
@@ -14,6 +16,7 @@ use axum::http::{HeaderMap, Request, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use maitre_engine::Engine;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -22,25 +25,79 @@ use tonic::{Code, Status};
 
 use crate::deadline::{Deadline, take_timeout};
 use crate::methods::{Method, Methods};
-use crate::{metrics, status};
+use crate::{Startup, metrics, status};
 
 /// The service of a connection: cheap to clone, one per connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Calls {
-    routes: TowerToHyperService<Routes>,
+    /// Health and reflection, which answer from the beginning.
+    surroundings: TowerToHyperService<Routes>,
+    api: Arc<ApiWhenReady>,
     methods: Arc<Methods>,
-    max_in_progress: usize,
     in_progress: Arc<watch::Sender<usize>>,
 }
 
-impl Calls {
+/// What serves the calls of the API's own services.
+#[derive(Debug)]
+pub(crate) struct Api {
+    routes: TowerToHyperService<Routes>,
+    max_in_progress: usize,
+}
+
+impl Api {
     /// `max_in_progress`: calls of the API's own services at once; past it RESOURCE_EXHAUSTED.
     /// Health checks and reflection are outside this bound, so a full server still says that it is well.
-    pub(crate) fn new(routes: Routes, methods: Methods, max_in_progress: usize) -> Self {
+    pub(crate) fn new(routes: Routes, max_in_progress: usize) -> Self {
         Self {
             routes: TowerToHyperService::new(routes.prepare()),
-            methods: Arc::new(methods),
             max_in_progress,
+        }
+    }
+}
+
+/// The API, made by the first call after there is an engine.
+pub(crate) struct ApiWhenReady {
+    made: OnceLock<Api>,
+    startup: Startup,
+    make: Box<dyn Fn(Engine) -> Api + Send + Sync>,
+}
+
+impl ApiWhenReady {
+    pub(crate) fn new(
+        startup: Startup,
+        make: impl Fn(Engine) -> Api + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            made: OnceLock::new(),
+            startup,
+            make: Box::new(make),
+        }
+    }
+
+    fn get(&self) -> Option<&Api> {
+        if let Some(made) = self.made.get() {
+            return Some(made);
+        }
+        let engine = self.startup.engine()?;
+        Some(self.made.get_or_init(|| (self.make)(engine)))
+    }
+}
+
+impl fmt::Debug for ApiWhenReady {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ApiWhenReady")
+            .field("startup", &self.startup)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Calls {
+    pub(crate) fn new(surroundings: Routes, methods: Methods, api: ApiWhenReady) -> Self {
+        Self {
+            surroundings: TowerToHyperService::new(surroundings.prepare()),
+            api: Arc::new(api),
+            methods: Arc::new(methods),
             in_progress: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -55,27 +112,37 @@ impl Calls {
             .await;
     }
 
-    fn begin(&self, method: Method) -> Result<Record, Status> {
+    /// Opens the call's record, and says which routes answer it.
+    fn begin(&self, method: Method) -> Result<(Record, &TowerToHyperService<Routes>), Box<Status>> {
         let mut record = Record {
             method,
             started: Instant::now(),
             code: Code::Cancelled,
             in_progress: None,
         };
-        if record.method.counts {
-            let entered = self.in_progress.send_if_modified(|calls| {
-                let free = *calls < self.max_in_progress;
-                *calls += usize::from(free);
-                free
-            });
-            if !entered {
-                record.code = Code::ResourceExhausted;
-                return Err(status::too_many_calls(self.max_in_progress));
-            }
-            metrics::call_began();
-            record.in_progress = Some(Arc::clone(&self.in_progress));
+        if !record.method.counts {
+            return Ok((record, &self.surroundings));
         }
-        Ok(record)
+        let Some(api) = self.api.get() else {
+            if !record.method.is_known {
+                return Ok((record, &self.surroundings));
+            }
+            record.code = Code::Unavailable;
+            let health = self.api.startup.health();
+            return Err(Box::new(status::loading(&health.reason)));
+        };
+        let entered = self.in_progress.send_if_modified(|calls| {
+            let free = *calls < api.max_in_progress;
+            *calls += usize::from(free);
+            free
+        });
+        if !entered {
+            record.code = Code::ResourceExhausted;
+            return Err(Box::new(status::too_many_calls(api.max_in_progress)));
+        }
+        metrics::call_began();
+        record.in_progress = Some(Arc::clone(&self.in_progress));
+        Ok((record, &api.routes))
     }
 }
 
@@ -90,8 +157,8 @@ where
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let arrival = Instant::now();
-        let record = match self.begin(self.methods.of(request.uri().path())) {
-            Ok(record) => record,
+        let (record, routes) = match self.begin(self.methods.of(request.uri().path())) {
+            Ok(begun) => begun,
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
         let deadline = match take_timeout(request.headers_mut()) {
@@ -103,7 +170,7 @@ where
             }
         };
         let Some(deadline) = deadline else {
-            let answer = self.routes.call(request);
+            let answer = routes.call(request);
             return Box::pin(async move {
                 let Ok(response) = answer.await;
                 Ok(record.finish(response))
@@ -115,7 +182,7 @@ where
             );
         }
         request.extensions_mut().insert(Deadline(deadline));
-        let answer = self.routes.call(request);
+        let answer = routes.call(request);
         Box::pin(async move {
             let response = match tokio::time::timeout_at(deadline, answer).await {
                 Ok(Ok(response)) => response,
@@ -218,7 +285,12 @@ mod tests {
     /// Calls of one unknown method, all answered by `router`.
     fn calls(router: axum::Router) -> Calls {
         let methods = Methods::from_descriptors(&[]).unwrap();
-        Calls::new(Routes::from(router), methods, 2)
+        let api = ApiWhenReady {
+            made: OnceLock::from(Api::new(Routes::from(router), 2)),
+            startup: Startup::new("a test"),
+            make: Box::new(|_engine| panic!("it is made already")),
+        };
+        Calls::new(Routes::default(), methods, api)
     }
 
     fn request(timeout: Option<&str>) -> Request<Body> {

@@ -69,7 +69,18 @@ pub(crate) async fn accept<F>(
 }
 
 /// Serves gRPC on one connection.
-pub(crate) async fn serve_grpc(stream: TcpStream, calls: Calls, closing: Closing) {
+///
+/// One that is open when clients are asked to leave, as a drain begins, is told so at once (GOAWAY): its
+/// calls end as they would, and its client takes further ones to another server. One that is opened later
+/// serves health checks and refusals until `closing`.
+pub(crate) async fn serve_grpc(
+    stream: TcpStream,
+    calls: Calls,
+    leaving: Closing,
+    closing: Closing,
+) {
+    let came_late = *leaving.borrow();
+    let closing = if came_late { closing } else { leaving };
     if let Err(error) = ready_to_read(&stream).await {
         tracing::debug!(%error, "a connection was given up before its first byte");
         return;

@@ -3,17 +3,14 @@
 //! A call owns its [`Generation`]: when the client goes away, the transport drops the call's
 //! future or its response stream, the generation with it, and the engine frees what it held.
 
-use std::num::NonZero;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::thread;
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use maitre_engine::{Engine, Event, Generation};
 use maitre_proto::v1;
 use maitre_proto::v1::generation_service_server::GenerationService;
-use tokio::sync::Semaphore;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use crate::convert::request::{self, Converted};
@@ -28,17 +25,11 @@ type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Debug)]
 pub(crate) struct Generations {
     engine: Engine,
-    /// Tokenizing is work for a core; more at once than there are cores would only take turns.
-    tokenizing: Arc<Semaphore>,
 }
 
 impl Generations {
     pub(crate) fn new(engine: Engine) -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        Self {
-            engine,
-            tokenizing: Arc::new(Semaphore::new(cores)),
-        }
+        Self { engine }
     }
 
     fn served(&self) -> &str {
@@ -46,15 +37,24 @@ impl Generations {
     }
 
     fn check_model(&self, asked: &str) -> Result<(), Status> {
-        if asked.is_empty() || asked == self.served() {
-            return Ok(());
-        }
-        Err(status::unknown_model(asked, self.served()))
+        check_model(&self.engine, asked)
     }
 
-    /// Submits what can run; of what can't, says everything that is wrong.
-    async fn start(&self, converted: Converted) -> Result<Running, Status> {
-        self.check_model(&converted.model)?;
+    /// Submits what can run; of what can't, says everything that is wrong. A large message is taken apart
+    /// away from the threads that serve the network.
+    async fn start<M: Message + 'static>(
+        &self,
+        request: Request<M>,
+        convert: fn(M, Option<Deadline>) -> Converted,
+    ) -> Result<Running, Status> {
+        let deadline = deadline_of(&request);
+        let converted = self
+            .away(request.into_inner(), move |engine, message| {
+                let converted = convert(message, deadline);
+                check_model(engine, &converted.model)?;
+                Ok(converted)
+            })
+            .await?;
         if !converted.violations.is_empty() {
             let refusal = self.engine.check(converted.request).await.err();
             return Err(status::invalid(
@@ -88,24 +88,26 @@ impl Generations {
         }
     }
 
-    /// Runs `work`, which may take a core for a while, away from the threads that serve the network.
-    async fn tokenizing<T: Send + 'static>(
+    /// Works on a message; on a large one away from the threads that serve the network.
+    async fn away<M: Message + 'static, T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Engine) -> Result<T, Status> + Send + 'static,
+        message: M,
+        work: impl FnOnce(&Engine, M) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        let permit = Arc::clone(&self.tokenizing)
-            .acquire_owned()
-            .await
-            .map_err(|closed| status::internal(closed.to_string()))?;
         let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || {
-            let result = work(&engine);
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|panic| status::internal(panic.to_string()))?
+        let bytes = message.encoded_len();
+        let work = move || work(&engine, message);
+        let worked = self.engine.offload().run(bytes, work).await;
+        worked.map_err(|error| status::internal(error.to_string()))?
     }
+}
+
+fn check_model(engine: &Engine, asked: &str) -> Result<(), Status> {
+    let served = &engine.info().model;
+    if asked.is_empty() || asked == served {
+        return Ok(());
+    }
+    Err(status::unknown_model(asked, served))
 }
 
 /// A request in flight and how its caller wants the answer.
@@ -166,10 +168,7 @@ impl GenerationService for Generations {
         &self,
         request: Request<v1::GenerateRequest>,
     ) -> Result<Response<v1::GenerateResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let running = self
-            .start(request::generate(request.into_inner(), deadline))
-            .await?;
+        let running = self.start(request, request::generate).await?;
         let request_id = running.request_id();
         let answers = running.answers().await?;
         let model = self.served().to_owned();
@@ -186,10 +185,7 @@ impl GenerationService for Generations {
         &self,
         request: Request<v1::StreamGenerateRequest>,
     ) -> Result<Response<Self::StreamGenerateStream>, Status> {
-        let deadline = deadline_of(&request);
-        let running = self
-            .start(request::stream_generate(request.into_inner(), deadline))
-            .await?;
+        let running = self.start(request, request::stream_generate).await?;
         let stream = running
             .stream(|request_id, event| v1::StreamGenerateResponse {
                 request_id,
@@ -203,10 +199,7 @@ impl GenerationService for Generations {
         &self,
         request: Request<v1::ChatRequest>,
     ) -> Result<Response<v1::ChatResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let running = self
-            .start(request::chat(request.into_inner(), deadline))
-            .await?;
+        let running = self.start(request, request::chat).await?;
         let request_id = running.request_id();
         let answers = running.answers().await?;
         let model = self.served().to_owned();
@@ -223,10 +216,7 @@ impl GenerationService for Generations {
         &self,
         request: Request<v1::StreamChatRequest>,
     ) -> Result<Response<Self::StreamChatStream>, Status> {
-        let deadline = deadline_of(&request);
-        let running = self
-            .start(request::stream_chat(request.into_inner(), deadline))
-            .await?;
+        let running = self.start(request, request::stream_chat).await?;
         let stream = running
             .stream(|request_id, event| v1::StreamChatResponse {
                 request_id,
@@ -240,27 +230,10 @@ impl GenerationService for Generations {
         &self,
         request: Request<v1::TokenizeRequest>,
     ) -> Result<Response<v1::TokenizeResponse>, Status> {
-        let request = request.into_inner();
-        self.check_model(&request.model)?;
         let response = self
-            .tokenizing(move |engine| {
-                let tokenizer = engine.tokenizer();
-                let token_ids = if request.special_tokens.unwrap_or(true) {
-                    tokenizer.encode(&request.text)
-                } else {
-                    tokenizer.encode_plain(&request.text)
-                }
-                .map_err(|error| unusable("text", error.to_string()))?;
-                let text_of = |id: &u32| tokenizer.token_text(*id).unwrap_or_default();
-                let token_texts = if request.return_token_texts {
-                    token_ids.iter().map(text_of).collect()
-                } else {
-                    Vec::new()
-                };
-                Ok(v1::TokenizeResponse {
-                    token_ids,
-                    token_texts,
-                })
+            .away(request.into_inner(), |engine, request| {
+                check_model(engine, &request.model)?;
+                tokenized(engine, &request)
             })
             .await?;
         Ok(Response::new(response))
@@ -270,24 +243,10 @@ impl GenerationService for Generations {
         &self,
         request: Request<v1::DetokenizeRequest>,
     ) -> Result<Response<v1::DetokenizeResponse>, Status> {
-        let request = request.into_inner();
-        self.check_model(&request.model)?;
-        let vocab_size = self.engine.info().vocab_size;
-        let outside = |id: &u32| usize::try_from(*id).is_ok_and(|id| id >= vocab_size);
-        if let Some(index) = request.token_ids.iter().position(outside) {
-            let id = request.token_ids[index];
-            let largest = vocab_size.saturating_sub(1);
-            let description = format!("is {id}; the vocabulary has ids 0 to {largest}");
-            return Err(unusable(&format!("token_ids[{index}]"), description));
-        }
         let response = self
-            .tokenizing(move |engine| {
-                let skip_special = request.skip_special_tokens.unwrap_or(true);
-                engine
-                    .tokenizer()
-                    .decode(&request.token_ids, skip_special)
-                    .map(|text| v1::DetokenizeResponse { text })
-                    .map_err(|error| unusable("token_ids", error.to_string()))
+            .away(request.into_inner(), |engine, request| {
+                check_model(engine, &request.model)?;
+                detokenized(engine, &request)
             })
             .await?;
         Ok(Response::new(response))
@@ -325,6 +284,49 @@ impl GenerationService for Generations {
             model: Some(self.model()),
         }))
     }
+}
+
+fn tokenized(
+    engine: &Engine,
+    request: &v1::TokenizeRequest,
+) -> Result<v1::TokenizeResponse, Status> {
+    let tokenizer = engine.tokenizer();
+    let token_ids = if request.special_tokens.unwrap_or(true) {
+        tokenizer.encode(&request.text)
+    } else {
+        tokenizer.encode_plain(&request.text)
+    }
+    .map_err(|error| unusable("text", error.to_string()))?;
+    let text_of = |id: &u32| tokenizer.token_text(*id).unwrap_or_default();
+    let token_texts = if request.return_token_texts {
+        token_ids.iter().map(text_of).collect()
+    } else {
+        Vec::new()
+    };
+    Ok(v1::TokenizeResponse {
+        token_ids,
+        token_texts,
+    })
+}
+
+fn detokenized(
+    engine: &Engine,
+    request: &v1::DetokenizeRequest,
+) -> Result<v1::DetokenizeResponse, Status> {
+    let vocab_size = engine.info().vocab_size;
+    let outside = |id: &u32| usize::try_from(*id).is_ok_and(|id| id >= vocab_size);
+    if let Some(index) = request.token_ids.iter().position(outside) {
+        let id = request.token_ids[index];
+        let largest = vocab_size.saturating_sub(1);
+        let description = format!("is {id}; the vocabulary has ids 0 to {largest}");
+        return Err(unusable(&format!("token_ids[{index}]"), description));
+    }
+    let skip_special = request.skip_special_tokens.unwrap_or(true);
+    engine
+        .tokenizer()
+        .decode(&request.token_ids, skip_special)
+        .map(|text| v1::DetokenizeResponse { text })
+        .map_err(|error| unusable("token_ids", error.to_string()))
 }
 
 fn unusable(field: &str, description: String) -> Status {

@@ -8,7 +8,7 @@
 //!
 //! *Architecture invariant:* this crate translates and guards; it decides nothing about scheduling
 //! and knows neither kernels nor block tables. Protobuf and HTTP end here: below it are the
-//! engine's own types.
+//! engine's own types. What all protocols share lives in `service/` and knows neither.
 //!
 //! # Example
 //!
@@ -57,12 +57,14 @@ mod listeners;
 mod methods;
 mod metrics;
 mod server;
+mod service;
 mod status;
 
 pub use error::ServerError;
 pub use listeners::Listeners;
 pub use metrics::install_recorder;
 pub use server::Server;
+pub use service::startup::Startup;
 
 /// Makes ring the process's TLS provider, if it has none yet; call it first thing in `main`.
 ///

@@ -20,6 +20,8 @@ pub(crate) struct Method {
     /// Whether it counts as a call in progress. Health watches and reflection streams, which
     /// last as long as their clients like, do not.
     pub(crate) counts: bool,
+    /// Whether there is such a method.
+    pub(crate) is_known: bool,
 }
 
 /// Every method by its path, `/package.Service/Method`.
@@ -49,6 +51,7 @@ impl Methods {
                             Method {
                                 name: Arc::from(name),
                                 counts,
+                                is_known: true,
                             },
                         );
                     }
@@ -58,6 +61,7 @@ impl Methods {
         let unknown = Method {
             name: Arc::from("unknown"),
             counts: true,
+            is_known: false,
         };
         Ok(Self { by_path, unknown })
     }

@@ -15,16 +15,21 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::Admin;
-use crate::calls::Calls;
+use crate::calls::{Api, ApiWhenReady, Calls};
 use crate::connections::{accept, serve_grpc, serve_http};
 use crate::generation::Generations;
 use crate::methods::Methods;
-use crate::{Listeners, ServerError, health, http, metrics};
+use crate::{Listeners, ServerError, Startup, health, http, metrics};
 
 /// After the last call has ended, connections have this long to pass on what they still hold.
 const FLUSH: Duration = Duration::from_millis(500);
 
-/// Longer than anybody waits for a restart, and short enough to be added to a clock.
+/// Clients that watch health leave by themselves when a drain begins, and calls that come are told why they
+/// are refused. After this time open connections get GOAWAY, which some clients take for a failure of the
+/// call that they are just about to make.
+const BEFORE_GOAWAY: Duration = Duration::from_millis(250);
+
+/// Longer than any restart may take, and short enough to be added to a clock.
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A server: an engine and the bounds within which it may be used.
@@ -41,9 +46,9 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Server {
-    engine: Engine,
+    startup: Startup,
     max_message_bytes: usize,
-    max_calls: usize,
+    max_calls: Option<usize>,
     max_connections: usize,
     drain_timeout: Duration,
 }
@@ -52,15 +57,35 @@ impl Server {
     /// A server of `engine` with the default bounds.
     #[must_use]
     pub fn builder(engine: Engine) -> Self {
-        let bounds = engine.info().limits;
+        Self::starting(&Startup::of(engine))
+    }
+
+    /// A server whose engine comes later, through `startup`. Until then it answers probes: HTTP says that
+    /// it is alive and, with 503, what it waits for; `grpc.health.v1` says NOT_SERVING; `/metrics` and
+    /// reflection work; every other call gets UNAVAILABLE with the reason MODEL_LOADING.
+    ///
+    /// ```
+    /// # async fn run(listeners: maitre_server::Listeners) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use maitre_engine::{Engine, ModelSource};
+    /// use maitre_server::{Server, Startup};
+    ///
+    /// let startup = Startup::new("loading my-model");
+    /// let server = Server::starting(&startup).serve(listeners, std::future::pending());
+    /// let served = tokio::spawn(server);
+    /// let source = ModelSource::Directory("my-model".into());
+    /// // Reading weights blocks, which the threads that answer probes must not.
+    /// let engine = tokio::task::spawn_blocking(|| Engine::builder(source).build()).await??;
+    /// startup.ready(engine);
+    /// served.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn starting(startup: &Startup) -> Self {
         Self {
-            engine,
+            startup: startup.clone(),
             max_message_bytes: 4 << 20,
-            // Above what the engine takes, so that a full queue is reported as what it is.
-            max_calls: bounds
-                .max_seqs
-                .saturating_add(bounds.max_queue)
-                .saturating_add(256),
+            max_calls: None,
             max_connections: 4096,
             drain_timeout: Duration::from_secs(30),
         }
@@ -77,7 +102,7 @@ impl Server {
     /// queues, and 256 more.
     #[must_use]
     pub fn max_calls(mut self, calls: usize) -> Self {
-        self.max_calls = calls;
+        self.max_calls = Some(calls);
         self
     }
 
@@ -97,8 +122,8 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves, then drains: new requests are refused with UNAVAILABLE,
-    /// health says NOT_SERVING, requests in flight finish within the drain timeout, and what is
-    /// left then is cancelled.
+    /// health says NOT_SERVING, open gRPC connections get GOAWAY, requests in flight finish within the
+    /// drain timeout, and what is left then is cancelled. Without an engine there is nothing to drain.
     ///
     /// # Errors
     ///
@@ -115,15 +140,16 @@ impl Server {
         crate::install_crypto_provider();
         metrics::install_recorder();
         let (draining, is_draining) = watch::channel(false);
+        let (leaving, is_leaving) = watch::channel(false);
         let (closing, is_closing) = watch::channel(false);
         let reporter = HealthReporter::new();
-        health::set(&reporter, self.engine.health().ready).await;
+        health::set(&reporter, self.startup.health().ready).await;
         let calls = self.calls(&reporter)?;
 
         let mut background = JoinSet::new();
-        background.spawn(health::report(self.engine.clone(), reporter, is_draining));
+        background.spawn(health::report(self.startup.clone(), reporter, is_draining));
         background.spawn(metrics::upkeep());
-        let mut fronts = self.listen(listeners, &calls, &is_closing);
+        let mut fronts = self.listen(listeners, &calls, &is_leaving, &is_closing);
 
         tokio::select! {
             () = shutdown => {}
@@ -134,7 +160,13 @@ impl Server {
         }
 
         draining.send_replace(true);
+        let goaway = leaving.clone();
+        background.spawn(async move {
+            tokio::time::sleep(BEFORE_GOAWAY).await;
+            goaway.send_replace(true);
+        });
         self.drain(&calls).await;
+        leaving.send_replace(true);
         closing.send_replace(true);
         let all_closed = async { while fronts.join_next().await.is_some() {} };
         if tokio::time::timeout(FLUSH, all_closed).await.is_err() {
@@ -145,14 +177,6 @@ impl Server {
 
     /// Everything a gRPC call can reach.
     fn calls(&self, reporter: &HealthReporter) -> Result<Calls, ServerError> {
-        let generation = GenerationServiceServer::new(Generations::new(self.engine.clone()))
-            .max_decoding_message_size(self.max_message_bytes);
-        let admin = AdminServiceServer::new(Admin {
-            engine: self.engine.clone(),
-            max_message_bytes: self.max_message_bytes,
-            max_calls: self.max_calls,
-        })
-        .max_decoding_message_size(self.max_message_bytes);
         let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         let described = || {
             tonic_reflection::server::Builder::configure()
@@ -162,9 +186,7 @@ impl Server {
         let unusable = |error: tonic_reflection::server::Error| ServerError::Descriptors {
             message: error.to_string(),
         };
-        let routes = Routes::new(generation)
-            .add_service(admin)
-            .add_service(health)
+        let surroundings = Routes::new(health)
             .add_service(described().build_v1().map_err(unusable)?)
             .add_service(described().build_v1alpha().map_err(unusable)?);
         let methods = Methods::from_descriptors(&[
@@ -173,7 +195,11 @@ impl Server {
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ])?;
-        Ok(Calls::new(routes, methods, self.max_calls))
+        let (max_message_bytes, max_calls) = (self.max_message_bytes, self.max_calls);
+        let api = ApiWhenReady::new(self.startup.clone(), move |engine| {
+            api(engine, max_message_bytes, max_calls)
+        });
+        Ok(Calls::new(surroundings, methods, api))
     }
 
     /// Accepts on every listener; dropping the set cuts all connections.
@@ -181,19 +207,21 @@ impl Server {
         &self,
         listeners: Listeners,
         calls: &Calls,
+        leaving: &watch::Receiver<bool>,
         closing: &watch::Receiver<bool>,
     ) -> JoinSet<()> {
         let mut fronts = JoinSet::new();
         let limit = self.max_connections;
-        let (calls, closing_grpc) = (calls.clone(), closing.clone());
+        let calls = calls.clone();
+        let (leaving, closing_grpc) = (leaving.clone(), closing.clone());
         fronts.spawn(accept(
             listeners.grpc,
             limit,
             closing.clone(),
-            move |stream| serve_grpc(stream, calls.clone(), closing_grpc.clone()),
+            move |stream| serve_grpc(stream, calls.clone(), leaving.clone(), closing_grpc.clone()),
         ));
         if let Some(listener) = listeners.http {
-            let (router, closing_http) = (http::router(self.engine.clone()), closing.clone());
+            let (router, closing_http) = (http::router(self.startup.clone()), closing.clone());
             fronts.spawn(accept(listener, limit, closing.clone(), move |stream| {
                 serve_http(stream, router.clone(), closing_http.clone())
             }));
@@ -203,9 +231,12 @@ impl Server {
 
     /// Lets what is in flight finish, in the engine and on its way to the clients.
     async fn drain(&self, calls: &Calls) {
+        let Some(engine) = self.startup.engine() else {
+            return;
+        };
         let deadline = Instant::now() + self.drain_timeout;
         tracing::info!(timeout = ?self.drain_timeout, "draining");
-        let cancelled = self.engine.drain(self.drain_timeout).await;
+        let cancelled = engine.drain(self.drain_timeout).await;
         if cancelled > 0 {
             tracing::warn!(
                 cancelled,
@@ -218,4 +249,24 @@ impl Server {
             tracing::warn!("calls whose clients do not read were cut");
         }
     }
+}
+
+/// The services that need an engine.
+fn api(engine: Engine, max_message_bytes: usize, max_calls: Option<usize>) -> Api {
+    let bounds = engine.info().limits;
+    // Above what the engine takes, so that a full queue is reported as what it is.
+    let all_and_more = bounds
+        .max_seqs
+        .saturating_add(bounds.max_queue)
+        .saturating_add(256);
+    let max_calls = max_calls.unwrap_or(all_and_more);
+    let generation = GenerationServiceServer::new(Generations::new(engine.clone()))
+        .max_decoding_message_size(max_message_bytes);
+    let admin = AdminServiceServer::new(Admin {
+        engine,
+        max_message_bytes,
+        max_calls,
+    })
+    .max_decoding_message_size(max_message_bytes);
+    Api::new(Routes::new(generation).add_service(admin), max_calls)
 }

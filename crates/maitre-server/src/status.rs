@@ -89,15 +89,19 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
 
 /// INVALID_ARGUMENT with all that is wrong.
 pub(crate) fn invalid(violations: &[Violation]) -> Status {
-    let listed: Vec<String> = violations
-        .iter()
-        .map(|v| format!("{}: {}", v.field, v.description))
-        .collect();
+    let mut listed = String::new();
+    for violation in violations {
+        if listed.len() > MAX_MESSAGE_BYTES {
+            break;
+        }
+        let separator = if listed.is_empty() { "" } else { "; " };
+        listed += &format!("{separator}{}: {}", violation.field, violation.description);
+    }
     let mut details = info("INVALID_REQUEST", &[]);
     details.set_bad_request(fitting(violations));
     with(
         Code::InvalidArgument,
-        format!("invalid request: {}", listed.join("; ")),
+        format!("invalid request: {listed}"),
         details,
     )
 }
@@ -128,6 +132,14 @@ pub(crate) fn malformed_header(name: &str, message: String) -> Status {
         message,
         info("MALFORMED_HEADER", &[("header", name)]),
     )
+}
+
+/// UNAVAILABLE for a call that comes before there is a model to serve it.
+pub(crate) fn loading(doing: &str) -> Status {
+    let message = format!("this server is not ready yet: {doing}; try again");
+    let mut details = info("MODEL_LOADING", &[("doing", doing)]);
+    details.set_retry_info(Some(Duration::from_secs(1)));
+    with(Code::Unavailable, message, details)
 }
 
 /// RESOURCE_EXHAUSTED for a call beyond the calls this server holds at once.

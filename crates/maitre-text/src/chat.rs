@@ -103,8 +103,15 @@ impl ChatRequest {
     }
 }
 
+/// Charged for a message or a tool beside its text: what a template makes of one is never shorter than a
+/// token or two, and looking at one costs as much as some dozens of bytes of text.
+const ITEM_BYTES: usize = 64;
+/// Charged for a JSON value beside its text. Even `[]` is a token in a prompt, and larger in memory than most.
+const JSON_NODE_BYTES: usize = 16;
+
 impl ChatRequest {
-    /// Bytes of everything a caller brings into the template: what bounds the work of rendering it.
+    /// Bytes of everything a caller brings into the template, with a charge for each message, tool and JSON
+    /// value: what bounds the work of rendering it. A million empty messages are not nothing.
     pub fn size_in_bytes(&self) -> usize {
         let message = |message: &ChatMessage| {
             let texts = [
@@ -113,26 +120,34 @@ impl ChatRequest {
                 &message.name,
                 &message.tool_call_id,
             ];
-            texts.into_iter().flatten().map(String::len).sum::<usize>()
-                + message.tool_calls.iter().map(json_bytes).sum::<usize>()
+            ITEM_BYTES
+                + texts.into_iter().flatten().map(String::len).sum::<usize>()
+                + message.tool_calls.iter().map(item_bytes).sum::<usize>()
         };
         self.messages.iter().map(message).sum::<usize>()
-            + self.tools.iter().map(json_bytes).sum::<usize>()
-            + self.template_kwargs.values().map(json_bytes).sum::<usize>()
+            + self.tools.iter().map(item_bytes).sum::<usize>()
+            + object_bytes(&self.template_kwargs)
     }
 }
 
-/// Bytes of the strings in a JSON value; numbers and the like count as a few.
+fn item_bytes(value: &Value) -> usize {
+    ITEM_BYTES + json_bytes(value)
+}
+
+/// Bytes of the strings in a JSON value, and a charge for it and each value in it.
 fn json_bytes(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(json_bytes).sum(),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| key.len() + json_bytes(value))
-            .sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => size_of::<f64>(),
-    }
+    JSON_NODE_BYTES
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(json_bytes).sum(),
+            Value::Object(fields) => object_bytes(fields),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
+fn object_bytes(fields: &Map<String, Value>) -> usize {
+    let field = |(key, value): (&String, &Value)| key.len() + json_bytes(value);
+    fields.iter().map(field).sum()
 }
 
 impl Default for ChatRequest {
@@ -154,13 +169,27 @@ mod tests {
     #[test]
     fn every_string_of_a_conversation_counts() {
         let mut chat = ChatRequest::new(vec![ChatMessage::new(Role::User, "1234")]);
-        assert_eq!(chat.size_in_bytes(), 4);
+        assert_eq!(chat.size_in_bytes(), ITEM_BYTES + 4);
         chat.messages[0].name = Some("12".into());
         chat.messages[0].reasoning_content = Some("123".into());
+        chat.messages[0].tool_call_id = Some("12345".into());
+        assert_eq!(chat.size_in_bytes(), ITEM_BYTES + 4 + 2 + 3 + 5);
+    }
+
+    #[test]
+    fn every_message_tool_and_json_value_is_charged_for() {
+        let node = JSON_NODE_BYTES;
+        let empty = vec![ChatMessage::new(Role::User, ""); 1000];
+        assert_eq!(ChatRequest::new(empty).size_in_bytes(), 1000 * ITEM_BYTES);
+        let mut chat = ChatRequest::new(vec![ChatMessage::new(Role::Assistant, "")]);
         chat.messages[0].tool_calls = vec![serde_json::json!({"id": ["1", "2"]})];
-        chat.tools = vec![serde_json::json!("1234567")];
-        chat.template_kwargs
-            .insert("k".into(), serde_json::json!(true));
-        assert_eq!(chat.size_in_bytes(), 4 + 2 + 3 + 4 + 7 + 8);
+        let call = ITEM_BYTES + 4 * node + 4;
+        assert_eq!(chat.size_in_bytes(), ITEM_BYTES + call);
+        chat.tools = vec![serde_json::json!([[], {}, null, true, 7, 1.5])];
+        let tool = ITEM_BYTES + 7 * node;
+        assert_eq!(chat.size_in_bytes(), ITEM_BYTES + call + tool);
+        chat.template_kwargs = serde_json::from_str(r#"{"key": {"a": ""}}"#).unwrap();
+        let kwargs = 3 + node + 1 + node;
+        assert_eq!(chat.size_in_bytes(), ITEM_BYTES + call + tool + kwargs);
     }
 }

@@ -1,6 +1,7 @@
 //! The `maitre` binary: parse, dispatch, map the outcome to an exit code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 bad usage. Logs go to stderr, results to stdout.
+//! Exit codes: 0 done, 1 failed, 2 bad usage, 130 and 143 stopped by SIGINT and SIGTERM before it was done.
+//! Logs go to stderr, results to stdout.
 
 mod cli;
 
@@ -8,7 +9,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::signals::Signals;
 use cli::{Cli, Command};
+use maitre::server::Startup;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -44,6 +47,9 @@ fn is_bad_usage(error: &anyhow::Error) -> bool {
 }
 
 fn run() -> anyhow::Result<()> {
+    let startup = Startup::new("starting");
+    // Before any work: a process with the id 1 hears no signal that it has not asked for.
+    let signals = Signals::install(&startup)?;
     let arguments = cli::config_file::expand(std::env::args_os().collect())?;
     // Bad usage ends the process here, with exit code 2.
     let cli = Cli::parse_from(arguments);
@@ -52,11 +58,14 @@ fn run() -> anyhow::Result<()> {
         .build()?;
     let outcome = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => cli::serve::run(args).await,
-            Command::Generate(args) => cli::generate::run(args).await,
-            Command::Bench(args) => cli::bench::run(args).await,
-            Command::Inspect(args) => cli::inspect::run(args).await,
-            Command::GpuCheck(args) => cli::gpu_check::run(args).await,
+            Command::Serve(args) => cli::serve::run(args, &startup, &signals).await,
+            Command::Generate(args) => cli::generate::run(args, &startup).await,
+            Command::Bench(args) => cli::bench::run(args, &startup).await,
+            Command::Inspect(args) => cli::inspect::run(args, &startup).await,
+            Command::GpuCheck(args) => {
+                startup.doing("checking the GPU");
+                cli::gpu_check::run(args).await
+            }
         }
     });
     // A blocking task that still loads a model must not hold up the exit.

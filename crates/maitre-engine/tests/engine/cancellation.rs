@@ -265,3 +265,99 @@ async fn dropping_the_engine_tells_whoever_still_waits() {
     gate.open();
     assert_eq!(answer(waiting).await.unwrap_err(), EngineError::Stopped);
 }
+
+/// The answer is complete and only waits to be read: an abort that says it ended the request must be right.
+#[tokio::test]
+async fn an_abort_and_the_end_agree_whichever_comes_first() {
+    let (engine, gate) = Setup::default().start();
+    let mut request = tokens_request(&[9, 10, 11], 20);
+    request.request_id = Some("mine".into());
+    let mut generation = engine.generate(request.clone()).await.unwrap();
+    crate::toy::until("the last step is over", || {
+        gate.computed() >= 3 + 19 && engine.load().kv_used_blocks == 0
+    })
+    .await;
+    assert!(engine.abort("", "mine"));
+    let mut last = None;
+    while let Some(event) = generation.next().await {
+        last = Some(event);
+    }
+    assert_eq!(last, Some(Err(EngineError::Cancelled)));
+
+    let mut generation = engine.generate(request).await.unwrap();
+    let mut last = None;
+    while let Some(event) = generation.next().await {
+        last = Some(event);
+    }
+    assert!(matches!(last, Some(Ok(Event::Finished(_)))), "{last:?}");
+    assert!(
+        !engine.abort("", "mine"),
+        "its receiver has the whole answer"
+    );
+    idle(&engine).await;
+}
+
+/// The step loop is in a step that does not end, so nothing is given back by it.
+#[tokio::test]
+async fn a_place_in_the_queue_is_free_at_once_when_its_request_ends() {
+    let (engine, gate) = Setup {
+        max_seqs: 1,
+        max_queue: 2,
+        ..Setup::default()
+    }
+    .start();
+    gate.shut();
+    let running = engine.generate(tokens_request(&[7, 8], 2)).await.unwrap();
+    let at_gate = std::sync::Arc::clone(&gate);
+    tokio::task::spawn_blocking(move || at_gate.wait_for_step())
+        .await
+        .unwrap();
+    let submit = |n: u32, id: &str| {
+        let mut request = tokens_request(&[9, 10], 4);
+        request.n = n;
+        request.request_id = Some(id.into());
+        engine.generate(request)
+    };
+    let left = submit(2, "left").await.unwrap();
+    assert_eq!(engine.load().waiting, 2);
+    assert!(submit(1, "refused").await.is_err(), "the queue is full");
+    drop(left);
+    assert_eq!(engine.load().waiting, 0);
+
+    // What lies in the loop's mailbox is bounded too: these places are free when the loop has looked.
+    let mut aborted = submit(2, "aborted").await.unwrap();
+    assert!(engine.abort("", "aborted"));
+    assert_eq!(aborted.next().await, Some(Err(EngineError::Cancelled)));
+    assert_eq!(engine.load().waiting, 2);
+    assert!(submit(1, "refused").await.is_err());
+    gate.open();
+    answer(running).await.unwrap();
+    idle(&engine).await;
+    answer(submit(1, "served").await.unwrap()).await.unwrap();
+    idle(&engine).await;
+}
+
+/// It has read all there was and waits; that its thread does other work meanwhile is not its fault.
+#[tokio::test]
+async fn a_receiver_that_waits_for_its_turn_is_not_slow() {
+    let setup = Setup {
+        max_model_len: 8192,
+        num_blocks: 8192,
+        ..Setup::default()
+    };
+    let (engine, gate) = setup.start();
+    gate.shut();
+    let generation = engine.generate(tokens_request(&[9, 10], 6000)).await;
+    let mut generation = generation.unwrap();
+    let first = std::future::poll_fn(|context| {
+        let next = std::pin::pin!(generation.next());
+        std::task::Poll::Ready(next.poll(context).is_pending())
+    });
+    assert!(first.await, "nothing is there yet");
+    gate.open();
+    crate::toy::until("all tokens are there", || {
+        gate.computed() > 6000 && engine.load().kv_used_blocks == 0
+    })
+    .await;
+    assert_eq!(answer(generation).await.unwrap().token_ids.len(), 6000);
+}

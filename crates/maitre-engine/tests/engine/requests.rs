@@ -360,3 +360,35 @@ async fn a_model_that_does_not_sample_by_default_is_greedy() {
     let greedy = run(tokens_request(&PROMPT, 8)).await;
     assert_eq!(silent.token_ids, greedy.token_ids);
 }
+
+/// The first look at a request does not do its work: whatever runs a template and whatever is long is
+/// worked on elsewhere, so the thread that asks stays free.
+#[tokio::test]
+async fn templates_and_long_requests_never_run_on_the_async_worker() {
+    use std::future::Future;
+    use std::task::Poll;
+    let (engine, _gate) = Setup::default().start();
+    let chat = |content: &str| {
+        let message = ChatMessage::new(Role::User, content);
+        Input::Chat(ChatRequest::new(vec![message]))
+    };
+    let table = [
+        ("a short text", Input::Text("Hello".into()), true),
+        ("a long text", Input::Text("Hello ".repeat(1000)), false),
+        ("few tokens", Input::Tokens(vec![9, 10]), true),
+        ("many tokens", Input::Tokens(vec![9; 2000]), false),
+        ("the shortest chat", chat(""), false),
+        ("a long chat", chat(&"Hello ".repeat(1000)), false),
+    ];
+    for (what, input, at_once) in table {
+        let mut request = GenerateRequest::new(input);
+        request.stopping.max_tokens = Some(1);
+        let mut submitting = Box::pin(engine.generate(request.clone()));
+        let mut checking = Box::pin(engine.check(request));
+        let looked = std::future::poll_fn(|context| {
+            let submitted = submitting.as_mut().poll(context).is_ready();
+            Poll::Ready((submitted, checking.as_mut().poll(context).is_ready()))
+        });
+        assert_eq!(looked.await, (at_once, at_once), "{what}");
+    }
+}

@@ -5,21 +5,33 @@ use maitre_engine::{EngineError, Violation};
 
 /// What this crate found wrong before the engine has looked.
 #[derive(Debug, Default)]
-pub(crate) struct Violations(Vec<Violation>);
+pub(crate) struct Violations {
+    found: Vec<Violation>,
+    /// How many more there are.
+    omitted: usize,
+}
+
+/// Violations that are kept; a status carries some dozens of them. A message of a few MiB can have a million
+/// things wrong with it.
+const MAX_FOUND: usize = 1000;
 
 impl Violations {
     pub(crate) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation::new(field, description));
+        if self.found.len() < MAX_FOUND {
+            self.found.push(Violation::new(field, description));
+        } else {
+            self.omitted += 1;
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
     }
 
     /// The fields, in the order in which they were found.
     #[cfg(test)]
     pub(crate) fn fields(&self) -> Vec<&str> {
-        self.0
+        self.found
             .iter()
             .map(|violation| violation.field.as_str())
             .collect()
@@ -28,17 +40,21 @@ impl Violations {
     /// What is wrong in all, when the engine has been asked as well.
     pub(crate) fn with_those_of(mut self, refusal: Option<&EngineError>) -> Vec<Violation> {
         if let Some(EngineError::Invalid { violations }) = refusal {
-            let found_here = self.0.len();
+            let found_here = self.found.len();
             for violation in violations {
-                let known = self.0[..found_here]
+                let known = self.found[..found_here]
                     .iter()
                     .any(|v| overlap(&v.field, &violation.field));
                 if !known {
-                    self.0.push(in_message(violation));
+                    self.found.push(in_message(violation));
                 }
             }
         }
-        self.0
+        if self.omitted > 0 {
+            let more = format!("and {} more violations", self.omitted);
+            self.found.push(Violation::new("", more));
+        }
+        self.found
     }
 
     /// The engine's refusal with its paths turned into those of the message.

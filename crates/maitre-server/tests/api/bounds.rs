@@ -117,3 +117,81 @@ async fn calls_past_the_bound_are_refused_but_health_is_not() {
     drop(stream);
     house.until_empty().await;
 }
+
+/// Two bytes a message: as text they are nothing, as messages they would be a million tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_of_many_empty_messages_is_refused_for_what_it_holds() {
+    let house = House::open().await;
+    let user = v1::ChatMessage {
+        role: "user".into(),
+        ..Default::default()
+    };
+    let with = |count: usize| v1::ChatRequest {
+        messages: vec![user.clone(); count],
+        ..Default::default()
+    };
+    let invalid = |status: tonic::Status, text: &str| {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().contains(text), "{status:?}");
+        assert!(status.message().contains("messages"), "{status:?}");
+    };
+    let mut client = house.generation();
+    invalid(client.chat(with(100_000)).await.unwrap_err(), "far more");
+    let mut tools = with(1);
+    tools.tools = vec![v1::Tool {
+        name: "tool".into(),
+        parameters_json: format!("{{\"a\":[{}[]]}}", "[],".repeat(100_000)),
+        ..Default::default()
+    }];
+    invalid(client.chat(tools).await.unwrap_err(), "far more");
+    let mut roles = with(100_000);
+    for message in &mut roles.messages {
+        message.role = "robot".into();
+    }
+    let status = client.chat(roles).await.unwrap_err();
+    let fields = crate::house::fields(&status);
+    assert!(
+        fields.contains(&"messages[0].role".to_owned()),
+        "{fields:?}"
+    );
+}
+
+/// An abort says true exactly for the calls that end CANCELLED, however close it comes to their end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_and_its_call_agree() {
+    let house = House::open().await;
+    for race in 0..30_u32 {
+        let mut request = crate::house::stream_of(short_request("Once upon a time"));
+        request.request_id = format!("race {race}");
+        let abort = v1::AbortRequest {
+            request_id: request.request_id.clone(),
+            ..Default::default()
+        };
+        let mut client = house.generation();
+        let mut stream = client.stream_generate(request).await.unwrap().into_inner();
+        let mut end = Ok(());
+        for _ in 0..race % 10 {
+            if !matches!(stream.message().await, Ok(Some(_))) {
+                break;
+            }
+        }
+        let aborted = client.abort(abort).await.unwrap().into_inner().aborted;
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(status) => {
+                    end = Err(status.code());
+                    break;
+                }
+            }
+        }
+        let expected = if aborted {
+            Err(Code::Cancelled)
+        } else {
+            Ok(())
+        };
+        assert_eq!(end, expected, "race {race}");
+    }
+    house.until_empty().await;
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use maitre_proto::v1;
+use maitre_proto::v1::generation_service_client::GenerationServiceClient;
 use tonic::Code;
 
 use crate::house::{House, engine, long_request, reason, refused, short_request, soon};
@@ -11,7 +12,6 @@ use crate::house::{House, engine, long_request, reason, refused, short_request, 
 async fn what_runs_is_finished_and_what_comes_is_refused() {
     let house = House::open().await;
     let mut stream = house.busy("last guest").await;
-    let mut client = house.generation();
     let http = house.http;
     house.stop.send(()).unwrap();
     soon(async {
@@ -20,6 +20,8 @@ async fn what_runs_is_finished_and_what_comes_is_refused() {
         }
     })
     .await;
+    // On a connection of its own: the first one gets GOAWAY, which may come while this call is made.
+    let mut client = GenerationServiceClient::new(crate::house::connect(house.grpc).await);
     refused(
         client.generate(short_request("Hello")).await,
         Code::Unavailable,
@@ -103,4 +105,42 @@ async fn a_server_that_is_dropped_takes_its_calls_along() {
     while let Ok(message) = stream.message().await {
         assert!(message.is_some(), "ended well");
     }
+}
+
+/// A connection that is open when the drain begins is told at once, while others' calls still run; its
+/// client goes elsewhere then instead of bringing more calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_get_goaway_at_the_beginning_of_the_drain() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const GOAWAY: u8 = 7;
+    let house = House::open().await;
+    let mut idle = tokio::net::TcpStream::connect(house.grpc).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    idle.write_all(preface).await.unwrap();
+    idle.write_all(&empty_settings).await.unwrap();
+    let mut head = [0; 9];
+    idle.read_exact(&mut head).await.unwrap();
+    let stream = house.busy("last one").await;
+    house.stop.send(()).unwrap();
+    let goaway = async {
+        loop {
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            let mut payload = vec![0; length];
+            idle.read_exact(&mut payload).await.unwrap();
+            if head[3] == GOAWAY {
+                return;
+            }
+            idle.read_exact(&mut head).await.unwrap();
+        }
+    };
+    soon(goaway).await;
+    assert_eq!(house.engine.load().in_flight, 1, "its answer goes on");
+    // A probe may still connect.
+    let mut health =
+        tonic_health::pb::health_client::HealthClient::new(crate::house::connect(house.grpc).await);
+    let check = health.check(tonic_health::pb::HealthCheckRequest::default());
+    assert!(check.await.is_ok());
+    drop((stream, idle));
+    soon(house.served).await.unwrap().unwrap();
 }

@@ -14,4 +14,5 @@ mod raw;
 mod round_trip;
 mod sharing;
 mod speculation;
+mod starting;
 mod surroundings;

@@ -12,6 +12,8 @@ use maitre::bench::{
     measure, parse_concurrency,
 };
 
+use maitre::server::Startup;
+
 use super::model::ModelArgs;
 
 #[derive(Debug, Args)]
@@ -67,13 +69,14 @@ fn list(text: &str) -> Result<List, String> {
         .map_err(|error| error.to_string())
 }
 
-pub(crate) async fn run(args: BenchArgs) -> Result<()> {
+pub(crate) async fn run(args: BenchArgs, startup: &Startup) -> Result<()> {
+    startup.doing("");
     // A file of no use is told before a model is loaded.
     let prompts = args.prompts.as_deref();
     let prompts = prompts.map(PromptFile::read).transpose()?;
     let target: Box<dyn Target> = match &args.target {
         Address::Grpc(authority) => Box::new(GrpcTarget::connect(authority).await?),
-        Address::InProcess => Box::new(InProcessTarget::new(args.model.engine().await?)),
+        Address::InProcess => Box::new(InProcessTarget::new(args.model.engine(startup).await?)),
     };
     let prompts = match &prompts {
         None => None,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use maitre::server::Startup;
 use maitre::{ChatMessage, ChatRequest, Event, Finished, GenerateRequest, Generation, Input, Role};
 use serde_json::json;
 
@@ -47,8 +48,8 @@ pub(crate) struct GenerateArgs {
     config: Option<PathBuf>,
 }
 
-pub(crate) async fn run(args: GenerateArgs) -> Result<()> {
-    let engine = args.model.engine().await?;
+pub(crate) async fn run(args: GenerateArgs, startup: &Startup) -> Result<()> {
+    let engine = args.model.engine(startup).await?;
     let mut generation = engine.generate(args.request()).await?;
     let mut out = std::io::stdout().lock();
     if args.json {

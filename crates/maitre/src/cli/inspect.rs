@@ -5,6 +5,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
+use maitre::server::Startup;
 use maitre::{KvFormat, WeightFormat};
 use maitre_model::ModelConfig;
 use serde_json::json;
@@ -48,13 +49,13 @@ struct Inspected {
     available: Option<u64>,
 }
 
-pub(crate) async fn run(args: InspectArgs) -> Result<()> {
-    let target = source::target(&args.model).await?;
+pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
+    let target = source::target(&args.model, startup).await?;
     let default = (args.model == source::BUNDLED).then_some(source::BUNDLED);
     let draft = match args.draft_model.as_deref().or(default) {
         None | Some("none") => None,
         Some(name) => {
-            let draft = source::draft(name).await?;
+            let draft = source::draft(name, startup).await?;
             Some((draft.to_string(), maitre::check_draft_files(&draft)?))
         }
     };

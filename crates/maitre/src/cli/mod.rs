@@ -7,6 +7,7 @@ pub(crate) mod gpu_check;
 pub(crate) mod inspect;
 pub(crate) mod model;
 pub(crate) mod serve;
+pub(crate) mod signals;
 pub(crate) mod source;
 pub(crate) mod speculation;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use maitre::server::Startup;
 use maitre::{DeviceName, EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
 
 use super::source::{is_from_hub, target};
@@ -198,8 +199,8 @@ enum LoadFormatArg {
 
 impl ModelArgs {
     /// Finds the model, downloading it if it is a name on the Hub, and prepares the engine.
-    pub(crate) async fn builder(&self) -> Result<EngineBuilder> {
-        let mut builder = maitre::Engine::builder(target(&self.model).await?)
+    pub(crate) async fn builder(&self, startup: &Startup) -> Result<EngineBuilder> {
+        let mut builder = maitre::Engine::builder(target(&self.model, startup).await?)
             .dtype(self.dtype.0)
             .kv_dtype(self.kv_dtype.format())
             .load_format(match self.load_format {
@@ -223,7 +224,10 @@ impl ModelArgs {
             builder = builder.max_batched_tokens(tokens);
         }
         builder = self.scheduling.apply(builder);
-        builder = self.speculation.apply(builder, &self.model).await?;
+        builder = self
+            .speculation
+            .apply(builder, &self.model, startup)
+            .await?;
         // A model from the Hub lies in a directory named after its commit; nobody asks for it by that.
         let from_hub = is_from_hub(&self.model).then_some(&self.model);
         if let Some(name) = self.served_model_name.as_ref().or(from_hub) {
@@ -238,13 +242,17 @@ impl ModelArgs {
         self.threads.unwrap_or_else(cores)
     }
 
-    /// Builds the engine, on a thread where blocking is allowed.
-    pub(crate) async fn engine(&self) -> Result<maitre::Engine> {
-        let builder = self.builder().await?;
+    /// Builds the engine, on a thread where blocking is allowed. `startup` is told what is being done.
+    pub(crate) async fn engine(&self, startup: &Startup) -> Result<maitre::Engine> {
+        let builder = self.builder(startup).await?;
+        let doing = format!("loading {}", self.model);
+        tracing::info!("{doing}");
+        startup.doing(doing);
         let engine = tokio::task::spawn_blocking(move || builder.build()).await??;
         for line in engine.info().to_string().lines() {
             tracing::info!("{line}");
         }
+        startup.doing("");
         Ok(engine)
     }
 }

@@ -1,15 +1,17 @@
-//! `maitre serve`: bind, load, serve, drain.
+//! `maitre serve`: bind, answer probes, load, serve, drain.
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use maitre::server::{Listeners, Server};
+use maitre::server::{Listeners, Server, Startup};
 
 use super::model::ModelArgs;
+use super::signals::Signals;
 
 const WEEK_S: f64 = 604_800.0;
 
@@ -43,54 +45,33 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     Ok(seconds)
 }
 
-pub(crate) async fn run(args: ServeArgs) -> Result<()> {
+pub(crate) async fn run(args: ServeArgs, startup: &Startup, signals: &Signals) -> Result<()> {
     let began = Instant::now();
     // A taken port should be known before a model is loaded, metrics before anything is counted.
     let listeners = Listeners::bind(args.grpc_addr, Some(args.http_addr)).await?;
     maitre::server::install_recorder();
-    tracing::info!("loading {}", args.model.model);
-    let engine = args.model.engine().await?;
     let http = listeners.http_address().unwrap_or(args.http_addr);
-    let ready = format!("ready grpc={} http={http}", listeners.grpc_address());
-    tracing::info!("ready after {:.2} s", began.elapsed().as_secs_f64());
+    let addresses = format!("grpc={} http={http}", listeners.grpc_address());
+    let drain_timeout = Duration::from_secs_f64(args.drain_timeout);
+    let server = Server::starting(startup)
+        .drain_timeout(drain_timeout)
+        .serve(listeners, signals.stop());
+    let mut server = pin!(server);
+    tracing::info!("answering probes at {addresses}");
 
-    let server = Server::builder(engine)
-        .drain_timeout(Duration::from_secs_f64(args.drain_timeout))
-        .serve(listeners, stop_signal()?);
-    // The sockets listen already: whoever reads this line may connect.
-    writeln!(std::io::stdout(), "{ready}").context("printing the ready line")?;
+    let start = async {
+        startup.ready(args.model.engine(startup).await?);
+        startup.announced().await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        started = start => started?,
+        ended = &mut server => return ended.context("the server ended before it was ready"),
+    }
+    signals.drain_within(drain_timeout);
+    tracing::info!("ready after {:.2} s", began.elapsed().as_secs_f64());
+    writeln!(std::io::stdout(), "ready {addresses}").context("printing the ready line")?;
     server.await?;
     tracing::info!("drained; good night");
     Ok(())
-}
-
-/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.
-#[cfg(unix)]
-fn stop_signal() -> Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-            _ = interrupt.recv() => tracing::info!("interrupted: draining; again to stop at once"),
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::warn!("stopped before the drain was over");
-            std::process::exit(1);
-        });
-    })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> Result<impl Future<Output = ()>> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            tracing::info!("interrupted: draining");
-        }
-    })
 }

@@ -7,30 +7,35 @@ use anyhow::Context;
 use anyhow::Result;
 #[cfg(not(all(feature = "bundled", feature = "hub")))]
 use anyhow::bail;
+#[cfg(feature = "hub")]
+use indicatif::HumanBytes;
 use maitre::ModelSource;
+use maitre::server::Startup;
 
 /// The name of the bundled pair; as `--draft-model` it is the smaller of the two.
 pub(crate) const BUNDLED: &str = "bundled";
 
 /// What `--model` means.
-pub(crate) async fn target(model: &str) -> Result<ModelSource> {
+pub(crate) async fn target(model: &str, startup: &Startup) -> Result<ModelSource> {
     if model == BUNDLED {
         return bundled();
     }
-    elsewhere("--model", model).await
+    elsewhere("--model", model, startup).await
 }
 
 /// What `--draft-model` means.
-pub(crate) async fn draft(model: &str) -> Result<ModelSource> {
+pub(crate) async fn draft(model: &str, startup: &Startup) -> Result<ModelSource> {
     if model == BUNDLED {
         return bundled_draft();
     }
-    elsewhere("--draft-model", model).await
+    elsewhere("--draft-model", model, startup).await
 }
 
-async fn elsewhere(flag: &str, model: &str) -> Result<ModelSource> {
+async fn elsewhere(flag: &str, model: &str, startup: &Startup) -> Result<ModelSource> {
     if is_from_hub(model) {
-        return download(flag, model).await.map(ModelSource::Directory);
+        return download(flag, model, startup)
+            .await
+            .map(ModelSource::Directory);
     }
     Ok(ModelSource::Directory(model.into()))
 }
@@ -73,8 +78,17 @@ pub(crate) fn bundled_draft() -> Result<ModelSource> {
 }
 
 #[cfg(feature = "hub")]
-async fn download(flag: &str, model: &str) -> Result<PathBuf> {
+async fn download(flag: &str, model: &str, startup: &Startup) -> Result<PathBuf> {
     let bar = maitre::hub::progress_bar();
+    let (seen, name) = (bar.clone(), model.to_owned());
+    startup.doing_live(move || match seen.length() {
+        None | Some(0) => format!("asking the Hub for {name}"),
+        Some(total) => format!(
+            "downloading {name}: {} of {}",
+            HumanBytes(seen.position()),
+            HumanBytes(total)
+        ),
+    });
     maitre::hub::resolve(model, None, &bar)
         .await
         .with_context(|| {
@@ -83,7 +97,7 @@ async fn download(flag: &str, model: &str) -> Result<PathBuf> {
 }
 
 #[cfg(not(feature = "hub"))]
-async fn download(flag: &str, model: &str) -> Result<PathBuf> {
+async fn download(flag: &str, model: &str, _startup: &Startup) -> Result<PathBuf> {
     bail!("{flag} {model} is no directory here, and this build can't download models")
 }
 

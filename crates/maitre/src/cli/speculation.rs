@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use maitre::server::Startup;
 use maitre::{Acceptance, EngineBuilder, Speculate};
 
 use super::source::{self, BUNDLED};
@@ -54,7 +55,12 @@ enum AcceptArg {
 
 impl SpeculationArgs {
     /// Applies the flags, finding the draft model (downloading it if it is a name on the Hub) where one is wanted.
-    pub(crate) async fn apply(&self, builder: EngineBuilder, model: &str) -> Result<EngineBuilder> {
+    pub(crate) async fn apply(
+        &self,
+        builder: EngineBuilder,
+        model: &str,
+        startup: &Startup,
+    ) -> Result<EngineBuilder> {
         let speculate = match self.speculate {
             SpeculateArg::Off => Speculate::Off,
             SpeculateArg::Ngram => Speculate::Ngram,
@@ -63,7 +69,7 @@ impl SpeculationArgs {
             SpeculateArg::Auto => Speculate::Auto,
         };
         let draft = match self.draft_model(model) {
-            Some(name) => Some(source::draft(name).await?),
+            Some(name) => Some(source::draft(name, startup).await?),
             None => None,
         };
         Ok(builder
