@@ -47,6 +47,7 @@ mod generation;
 mod info;
 pub mod limits;
 mod load_draft;
+mod machine;
 mod metrics;
 mod output;
 mod pace;
@@ -64,7 +65,6 @@ mod tasting;
 mod tenants;
 mod vitals;
 
-pub use budget::available_memory;
 pub use builder::EngineBuilder;
 pub use cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use check_files::{check_draft_files, check_files};
@@ -76,6 +76,9 @@ pub use event::{
 };
 pub use generation::Generation;
 pub use info::{DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Speculation};
+pub use machine::{
+    AvailableMemory, MemoryLimit, ThreadLimit, UsableCores, available_memory, require_threads, usable_cores,
+};
 pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};

@@ -3,10 +3,8 @@
 //! A call owns its [`Generation`]: when the client goes away, the transport drops the call's
 //! future or its response stream, the generation with it, and the engine frees what it held.
 
-use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::thread;
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
@@ -34,7 +32,7 @@ pub(crate) struct Generations {
 
 impl Generations {
     pub(crate) fn new(engine: Engine) -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = maitre_engine::usable_cores().count;
         Self {
             engine,
             tokenizing: Arc::new(Semaphore::new(cores)),

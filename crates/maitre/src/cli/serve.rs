@@ -1,7 +1,6 @@
 //! `maitre serve`: bind, load, serve, drain.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use maitre::server::{Listeners, Server};
 
+use super::listen::ListenAddr;
 use super::model::ModelArgs;
 
 const WEEK_S: f64 = 604_800.0;
@@ -17,12 +17,12 @@ const WEEK_S: f64 = 604_800.0;
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Where gRPC is answered; port 0 picks a free port.
+    /// Where gRPC is answered: an address or a host's name, and a port; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:50051", value_name = "ADDR")]
-    grpc_addr: SocketAddr,
+    grpc_addr: ListenAddr,
     /// Where /metrics and /health are answered; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    http_addr: SocketAddr,
+    http_addr: ListenAddr,
     /// Seconds that requests in flight may take to finish after SIGTERM.
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS", value_parser = seconds)]
     drain_timeout: f64,
@@ -46,11 +46,12 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let began = Instant::now();
     // A taken port should be known before a model is loaded, metrics before anything is counted.
-    let listeners = Listeners::bind(args.grpc_addr, Some(args.http_addr)).await?;
+    let (grpc, http) = (args.grpc_addr.resolve().await?, args.http_addr.resolve().await?);
+    let listeners = Listeners::bind(grpc, Some(http)).await?;
     maitre::server::install_recorder();
     tracing::info!("loading {}", args.model.model);
     let engine = args.model.engine().await?;
-    let http = listeners.http_address().unwrap_or(args.http_addr);
+    let http = listeners.http_address().unwrap_or(http);
     let ready = format!("ready grpc={} http={http}", listeners.grpc_address());
     tracing::info!("ready after {:.2} s", began.elapsed().as_secs_f64());
 

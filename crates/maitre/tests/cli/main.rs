@@ -9,10 +9,12 @@
 )]
 
 mod bench;
+mod generate;
 mod gpu_check;
 mod model_files;
 mod settings;
 mod speculation;
+mod surroundings;
 
 use std::fs;
 use std::path::Path;
@@ -53,6 +55,7 @@ pub(crate) fn fails(arguments: &[&str], code: i32) -> String {
 fn generate_prints_one_json_object() {
     let output = maitre(&[
         "generate",
+        "--raw",
         "--prompt",
         "Once upon a time",
         "--max-tokens",
