@@ -62,7 +62,8 @@ fn no_error_quotes_its_source() {
 
 #[test]
 fn a_message_that_quotes_its_source_is_found() {
-    let quoting = "#[error(\"no: {source}\")]\nA { source: E },\n#[error(\"b {0}\")]\nB(#[source] E),";
+    let quoting =
+        "#[error(\"no: {source}\")]\nA { source: E },\n#[error(\"b {0}\")]\nB(#[source] E),";
     assert_eq!(quoted_twice(quoting), ["\"no: {source}\"", "\"b {0}\""]);
     let plain = "#[error(transparent)]\nA(#[from] E),\n#[error(\"b {error}\")]\nB { error: E },\n#[error(\"c {0}\")]\nC(u8),";
     assert!(quoted_twice(plain).is_empty());

@@ -16,7 +16,6 @@ use crate::builder::StepSize;
 use crate::defaults::check_defaults;
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
-use crate::room::Room;
 use crate::machine::usable_cores;
 use crate::{Engine, EngineBuilder, Parts, StartError};
 
@@ -191,7 +190,9 @@ impl EngineBuilder {
         self.threads.unwrap_or_else(|| {
             let usable = usable_cores();
             if usable.limit.is_some() {
-                tracing::info!("the compute team has as many threads as it may keep busy: {usable}");
+                tracing::info!(
+                    "the compute team has as many threads as it may keep busy: {usable}"
+                );
             }
             usable.count
         })
@@ -346,7 +347,9 @@ pub(crate) fn short_name(source: &ModelSource) -> String {
 /// The name of the model whose snapshot in a Hub cache this is: `models--ORG--NAME/snapshots/COMMIT` is named after
 /// a commit, which is no name to ask for.
 fn hub_name(path: &Path) -> Option<String> {
-    let snapshots = path.parent().filter(|parent| parent.ends_with("snapshots"))?;
+    let snapshots = path
+        .parent()
+        .filter(|parent| parent.ends_with("snapshots"))?;
     let repository = snapshots.parent()?.file_name()?.to_str()?;
     Some(repository.strip_prefix("models--")?.replacen("--", "/", 1))
 }

@@ -77,7 +77,8 @@ pub use event::{
 pub use generation::Generation;
 pub use info::{DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Speculation};
 pub use machine::{
-    AvailableMemory, MemoryLimit, ThreadLimit, UsableCores, available_memory, require_threads, usable_cores,
+    AvailableMemory, MemoryLimit, ThreadLimit, UsableCores, available_memory, require_threads,
+    usable_cores,
 };
 pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{BlockHash, CacheEvent, PolicyKind};

@@ -34,8 +34,8 @@ use hf_hub::HFClient;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use environment::Token;
-pub use error::HubError;
 use error::Asked;
+pub use error::HubError;
 use repository::Repository;
 
 /// The revision meant when none is named.
@@ -212,9 +212,7 @@ mod tests {
             endpoint: Some("not a url".into()),
             ..HubOptions::default()
         };
-        let error = Hub::with_token(options, None)
-            .unwrap_err()
-            .to_string();
+        let error = Hub::with_token(options, None).unwrap_err().to_string();
         assert!(
             error.contains("HF_ENDPOINT") && error.contains("not a url"),
             "{error}"

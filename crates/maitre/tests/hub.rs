@@ -328,26 +328,30 @@ async fn a_complete_cache_is_used_whatever_the_hub_answers() {
     let fixture = Fixture::new().await;
     let impatient = |token: Option<Token>| {
         let hub = hub_with(fixture.server.address(), fixture.cache.path(), false, token);
-        hub.patience(Duration::from_millis(500))
+        let hub = hub.patience(Duration::from_millis(500));
+        async move { hub.resolve(NAME, None, &ProgressBar::hidden()).await }
     };
     for outage in OUTAGES {
         fixture.server.set_outage(outage);
-        let resolved = impatient(None).resolve(NAME, None, &ProgressBar::hidden());
-        assert!(resolved.await.is_err(), "{outage:?} without a cache");
+        assert!(impatient(None).await.is_err(), "{outage:?} without a cache");
     }
     fixture.server.set_outage(Outage::None);
     let directory = fixture.resolve().await.unwrap();
     for outage in OUTAGES {
         fixture.server.set_outage(outage);
         for token in [None, Token::new("hf_x", "HF_TOKEN")] {
-            let resolved = impatient(token).resolve(NAME, None, &ProgressBar::hidden());
-            assert_eq!(resolved.await.unwrap(), directory, "{outage:?}");
+            assert_eq!(impatient(token).await.unwrap(), directory, "{outage:?}");
         }
     }
     // This one is an answer: there is no such revision any more.
-    fixture.server.set_outage(Outage::Refuses(404, "RevisionNotFound"));
+    fixture
+        .server
+        .set_outage(Outage::Refuses(404, "RevisionNotFound"));
     let error = fixture.resolve().await.unwrap_err();
-    assert!(matches!(error, HubError::RevisionNotFound { .. }), "{error}");
+    assert!(
+        matches!(error, HubError::RevisionNotFound { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -358,7 +362,9 @@ async fn a_newer_commit_that_cannot_be_had_leaves_the_older_one() {
         .server
         .commit("config.json", b"{\"model_type\":\"tiny2\"}".to_vec());
     for (status, code) in [(401, "GatedRepo"), (403, "GatedRepo"), (404, ""), (500, "")] {
-        fixture.server.set_outage(Outage::RefusesFiles(status, code));
+        fixture
+            .server
+            .set_outage(Outage::RefusesFiles(status, code));
         assert_eq!(fixture.resolve().await.unwrap(), before, "{status}");
     }
     fixture.server.set_outage(Outage::None);
@@ -368,7 +374,9 @@ async fn a_newer_commit_that_cannot_be_had_leaves_the_older_one() {
 #[tokio::test]
 async fn files_that_are_listed_and_refused_are_told_as_a_refusal() {
     let fixture = Fixture::new().await;
-    fixture.server.set_outage(Outage::RefusesFiles(403, "GatedRepo"));
+    fixture
+        .server
+        .set_outage(Outage::RefusesFiles(403, "GatedRepo"));
     let error = fixture.resolve().await.unwrap_err().to_string();
     assert!(error.contains("accept its terms on"), "{error}");
 }
@@ -405,18 +413,41 @@ async fn a_token_is_sent_as_it_is_meant_and_its_refusal_is_told_apart() {
     let token = || Token::new(" hf_x\n", "the file /t");
     asked(token(), NAME).await.unwrap();
     let sent = fixture.server.authorizations();
-    assert!(sent.iter().all(|sent| sent.as_deref() == Some("Bearer hf_x")), "{sent:?}");
+    assert!(
+        sent.iter()
+            .all(|sent| sent.as_deref() == Some("Bearer hf_x")),
+        "{sent:?}"
+    );
 
     let count = sent.len();
     let none = asked(None, "tiny/private").await.unwrap_err().to_string();
-    assert_eq!(fixture.server.authorizations()[count..], [None], "no token, none is sent");
-    assert!(none.contains("set HF_TOKEN") && !none.contains("refuses"), "{none}");
+    assert_eq!(
+        fixture.server.authorizations()[count..],
+        [None],
+        "no token, none is sent"
+    );
+    assert!(
+        none.contains("set HF_TOKEN") && !none.contains("refuses"),
+        "{none}"
+    );
 
-    let refused = asked(token(), "tiny/private").await.unwrap_err().to_string();
+    let refused = asked(token(), "tiny/private")
+        .await
+        .unwrap_err()
+        .to_string();
     let expected = "refuses the token of the file /t (refused)";
-    assert!(refused.contains(expected) && refused.contains("expired"), "{refused}");
+    assert!(
+        refused.contains(expected) && refused.contains("expired"),
+        "{refused}"
+    );
     let unseen = asked(token(), "no/such").await.unwrap_err().to_string();
-    assert!(unseen.contains("the token of the file /t may not see it"), "{unseen}");
+    assert!(
+        unseen.contains("the token of the file /t may not see it"),
+        "{unseen}"
+    );
     let gated = asked(token(), "tiny/gated").await.unwrap_err().to_string();
-    assert!(gated.contains("make sure that the token of the file /t"), "{gated}");
+    assert!(
+        gated.contains("make sure that the token of the file /t"),
+        "{gated}"
+    );
 }

@@ -26,7 +26,8 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let files = maitre_bundled::DRAFT.files.iter();
-        let files: Vec<(&str, Vec<u8>)> = files.map(|(name, bytes)| (*name, bytes.to_vec())).collect();
+        let files: Vec<(&str, Vec<u8>)> =
+            files.map(|(name, bytes)| (*name, bytes.to_vec())).collect();
         Self {
             server: FakeHub::start(&files).await,
             home: TempDir::new().unwrap(),
@@ -36,7 +37,13 @@ impl Fixture {
     /// A command that sees this Hub and this home only.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH", "XDG_CACHE_HOME"] {
+        for name in [
+            "HF_HUB_CACHE",
+            "HF_HUB_OFFLINE",
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "XDG_CACHE_HOME",
+        ] {
             command.env_remove(name);
         }
         command
@@ -72,12 +79,18 @@ fn text(bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_address_of_a_models_page_is_taken_for_its_name() {
     let fixture = Fixture::new().await;
-    for model in ["tiny/model".to_owned(), format!("{}/tiny/model/tree/main", fixture.server.address())] {
+    for model in [
+        "tiny/model".to_owned(),
+        format!("{}/tiny/model/tree/main", fixture.server.address()),
+    ] {
         let output = fixture.inspect(&model).await;
         assert!(output.status.success(), "{model}: {}", text(&output.stderr));
         assert!(text(&output.stdout).contains("Qwen3ForCausalLM"));
     }
-    assert!(fixture.snapshot().join("config.json").exists(), "HF_HOME is expanded");
+    assert!(
+        fixture.snapshot().join("config.json").exists(),
+        "HF_HOME is expanded"
+    );
     let output = fixture.inspect("https://example.org/tiny/model").await;
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("ORG/NAME"));
@@ -91,16 +104,29 @@ async fn a_refused_question_is_a_warning_where_the_cache_is_complete() {
     let output = fixture.inspect("tiny/model").await;
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("WARN using ") && said.contains("accept its terms"), "{said}");
+    assert!(
+        said.contains("WARN using ") && said.contains("accept its terms"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_given_by_its_path_is_served_under_the_models_name() {
     let fixture = Fixture::new().await;
     assert!(fixture.inspect("tiny/model").await.status.success());
-    for (folder, model) in [(Path::new("/"), fixture.snapshot()), (&fixture.snapshot(), ".".into())] {
+    for (folder, model) in [
+        (Path::new("/"), fixture.snapshot()),
+        (&fixture.snapshot(), ".".into()),
+    ] {
         let mut command = fixture.command(env!("CARGO_BIN_EXE_maitre"));
-        command.current_dir(folder).args(["generate", "--prompt", "x", "--max-tokens", "1", "--model"]);
+        command.current_dir(folder).args([
+            "generate",
+            "--prompt",
+            "x",
+            "--max-tokens",
+            "1",
+            "--model",
+        ]);
         command.arg(model);
         let output = fixture.run(command).await;
         let said = text(&output.stderr);
@@ -112,7 +138,8 @@ async fn a_snapshot_given_by_its_path_is_served_under_the_models_name() {
 async fn a_cache_on_a_read_only_file_system_is_used() {
     let fixture = Fixture::new().await;
     assert!(fixture.inspect("tiny/model").await.status.success());
-    let script = "mount --bind \"$CACHE\" \"$CACHE\" && mount -o remount,bind,ro \"$CACHE\" && exec \"$@\"";
+    let script =
+        "mount --bind \"$CACHE\" \"$CACHE\" && mount -o remount,bind,ro \"$CACHE\" && exec \"$@\"";
     let in_namespace = |arguments: &[&str]| {
         let mut command = fixture.command("unshare");
         command
@@ -126,15 +153,27 @@ async fn a_cache_on_a_read_only_file_system_is_used() {
         eprintln!("skipped: a read-only mount needs the superuser and `unshare`");
         return;
     }
-    let maitre = [env!("CARGO_BIN_EXE_maitre"), "inspect", "--model", "tiny/model"];
+    let maitre = [
+        env!("CARGO_BIN_EXE_maitre"),
+        "inspect",
+        "--model",
+        "tiny/model",
+    ];
     let output = fixture.run(in_namespace(&maitre)).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(!text(&output.stderr).contains("WARN"), "{}", text(&output.stderr));
+    assert!(
+        !text(&output.stderr).contains("WARN"),
+        "{}",
+        text(&output.stderr)
+    );
     // A newer commit, which cannot be written.
     fixture.server.commit("README.md", Vec::new());
     fixture.server.commit("config.json", b"{}".to_vec());
     let output = fixture.run(in_namespace(&maitre)).await;
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("WARN using ") && said.contains("Read-only file system"), "{said}");
+    assert!(
+        said.contains("WARN using ") && said.contains("Read-only file system"),
+        "{said}"
+    );
 }

@@ -136,9 +136,16 @@ impl Mount {
 
 /// Spaces, tabs, line ends and backslashes are octal numbers in `mountinfo`.
 fn unescaped(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, sign)| text.replace(code, sign))
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (code, sign)| {
+        text.replace(code, sign)
+    })
 }
 
 #[cfg(test)]
@@ -196,7 +203,7 @@ pub(super) mod tests {
                 "/sys/fs/cgroup/a.slice/a-b.slice/x.service",
                 "/sys/fs/cgroup/a.slice/a-b.slice",
                 "/sys/fs/cgroup/a.slice",
-                "/sys/fs/cgroup/",
+                "/sys/fs/cgroup",
             ]
         );
     }
@@ -224,7 +231,7 @@ pub(super) mod tests {
                 ("sys/fs/cgroup/memory.max", "1"),
             ]);
             let found = tree.groups("memory");
-            assert_eq!(found, ["/sys/fs/cgroup/"], "{path} in {mounted}");
+            assert_eq!(found, ["/sys/fs/cgroup"], "{path} in {mounted}");
         }
     }
 
@@ -241,7 +248,7 @@ pub(super) mod tests {
             ("proc/self/mountinfo", &TWO.replace(" / ", " /.. ")),
             ("sys/fs/cgroup/sibling/memory.max", "1"),
         ]);
-        let expected = ["/sys/fs/cgroup/sibling", "/sys/fs/cgroup/"];
+        let expected = ["/sys/fs/cgroup/sibling", "/sys/fs/cgroup"];
         assert_eq!(tree.groups("memory"), expected);
     }
 
@@ -265,7 +272,7 @@ pub(super) mod tests {
             [
                 "/sys/fs/cgroup/memory/inner",
                 "/sys/fs/cgroup/memory",
-                "/sys/fs/cgroup/unified/",
+                "/sys/fs/cgroup/unified",
             ]
         );
         assert_eq!(
@@ -274,7 +281,7 @@ pub(super) mod tests {
                 "/sys/fs/cgroup/cpu,cpuacct/docker/ID",
                 "/sys/fs/cgroup/cpu,cpuacct/docker",
                 "/sys/fs/cgroup/cpu,cpuacct",
-                "/sys/fs/cgroup/unified/",
+                "/sys/fs/cgroup/unified",
             ]
         );
     }
@@ -287,7 +294,7 @@ pub(super) mod tests {
             ("proc/self/mountinfo", mounts),
             ("mnt/c g/c:d/memory.max", "1"),
         ]);
-        assert_eq!(tree.groups("memory"), ["/mnt/c g/c:d", "/mnt/c g/"]);
+        assert_eq!(tree.groups("memory"), ["/mnt/c g/c:d", "/mnt/c g"]);
     }
 
     #[test]
@@ -295,7 +302,10 @@ pub(super) mod tests {
         assert!(Tree::new(&[]).groups("memory").is_empty());
         let tree = Tree::new(&[
             ("proc/self/cgroup", "garbage\n0::/x\n"),
-            ("proc/self/mountinfo", "22 1 0:20 / / rw - ext4 /dev/sda rw\n"),
+            (
+                "proc/self/mountinfo",
+                "22 1 0:20 / / rw - ext4 /dev/sda rw\n",
+            ),
         ]);
         assert!(tree.groups("memory").is_empty());
     }

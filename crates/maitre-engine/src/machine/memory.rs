@@ -128,7 +128,9 @@ mod tests {
     /// What is left, and the file that bounds it.
     fn left(tree: &Tree) -> (u64, Option<String>) {
         let available = available(tree.root()).unwrap();
-        let file = available.limit.map(|limit| limit.file.display().to_string());
+        let file = available
+            .limit
+            .map(|limit| limit.file.display().to_string());
         (available.bytes, file)
     }
 

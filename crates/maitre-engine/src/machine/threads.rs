@@ -73,7 +73,9 @@ pub fn require_threads(needed: usize) -> Result<(), ThreadLimit> {
             }
         }
     }
-    let limit = refused.as_ref().and_then(|_| nearest_limit(Path::new(ROOT)));
+    let limit = refused
+        .as_ref()
+        .and_then(|_| nearest_limit(Path::new(ROOT)));
     drop(keep);
     let started = threads.len();
     for thread in threads {

@@ -166,16 +166,26 @@ impl Answer {
         let count = self.end.usage.completion_tokens;
         let what = match (self.text.is_empty(), count) {
             (true, 0 | 1) => "the answer is empty".to_owned(),
-            (true, _) => format!("the answer is empty: its {count} tokens are control tokens or no whole character"),
+            (true, _) => format!(
+                "the answer is empty: its {count} tokens are control tokens or no whole character"
+            ),
             (false, _) => "the answer is nothing but white space".to_owned(),
         };
         let end = match (self.end.reason, &self.end.matched) {
             (FinishReason::Stop, Some(Matched::Token(id))) => {
                 let text = engine.tokenizer().token_text(*id).unwrap_or_default();
-                let how = if count <= 1 { "its first token is" } else { "it ended with" };
+                let how = if count <= 1 {
+                    "its first token is"
+                } else {
+                    "it ended with"
+                };
                 let advice = match is_chat {
-                    true => "ask in other words, try another --seed, or go on past it with --ignore-eos",
-                    false => "if the prompt is a message, leave out --raw; or go on past it with --ignore-eos",
+                    true => {
+                        "ask in other words, try another --seed, or go on past it with --ignore-eos"
+                    }
+                    false => {
+                        "if the prompt is a message, leave out --raw; or go on past it with --ignore-eos"
+                    }
                 };
                 format!("{how} token {id} ({text:?}), which ends an answer: {advice}")
             }

@@ -105,7 +105,11 @@ fn address<'a>(text: &'a str, mirror: Option<&str>) -> Option<&'a str> {
         .find_map(|host| {
             let (start, path) = rest.split_at_checked(host.len())?;
             let is_host = start.eq_ignore_ascii_case(host);
-            if is_host { path.strip_prefix('/') } else { None }
+            if is_host {
+                path.strip_prefix('/')
+            } else {
+                None
+            }
         })
 }
 
@@ -175,7 +179,10 @@ mod tests {
             ("https://huggingface.co/Qwen/Qwen3-0.6B.git", None),
             ("http://mirror:81/hf/Qwen/Qwen3-0.6B", None),
             ("https://huggingface.co/Qwen/Qwen3-0.6B/discussions", None),
-            ("https://huggingface.co/Qwen/Qwen3-0.6B/tree/main", Some("main")),
+            (
+                "https://huggingface.co/Qwen/Qwen3-0.6B/tree/main",
+                Some("main"),
+            ),
             (
                 "https://huggingface.co/Qwen/Qwen3-0.6B/tree/refs%2Fpr%2F3",
                 Some("refs/pr/3"),

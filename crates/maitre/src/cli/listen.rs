@@ -10,7 +10,10 @@ use anyhow::{Context, Result, bail};
 pub(crate) enum ListenAddr {
     Socket(SocketAddr),
     /// A host's name, looked up when the socket is bound.
-    Host { name: String, port: u16 },
+    Host {
+        name: String,
+        port: u16,
+    },
 }
 
 impl FromStr for ListenAddr {
@@ -33,7 +36,9 @@ impl FromStr for ListenAddr {
             return expected("there is no port");
         };
         let Ok(port) = port.parse() else {
-            return expected(&format!("{port:?} is no port, which are the numbers 0 to 65535"));
+            return expected(&format!(
+                "{port:?} is no port, which are the numbers 0 to 65535"
+            ));
         };
         if host.is_empty() {
             return expected("there is no address");
@@ -43,7 +48,11 @@ impl FromStr for ListenAddr {
             host.chars().all(is_part) && !host.starts_with('-')
         };
         // Digits and dots alone would be an IPv4 address, and a wrong one.
-        if !is_name(host) || host.chars().all(|sign| sign.is_ascii_digit() || sign == '.') {
+        if !is_name(host)
+            || host
+                .chars()
+                .all(|sign| sign.is_ascii_digit() || sign == '.')
+        {
             return expected(&format!("{host:?} is neither an address nor a host's name"));
         }
         Ok(Self::Host {
@@ -61,15 +70,18 @@ impl ListenAddr {
             Self::Host { name, port } => (name.clone(), *port),
         };
         let asked = name.clone();
-        let lookup =
-            tokio::task::spawn_blocking(move || (asked.as_str(), port).to_socket_addrs());
+        let lookup = tokio::task::spawn_blocking(move || (asked.as_str(), port).to_socket_addrs());
         let found: Vec<SocketAddr> = lookup
             .await?
             .with_context(|| {
                 format!("cannot find the address of host {name:?}; give an address, such as 127.0.0.1:{port}")
             })?
             .collect();
-        match found.iter().find(|address| address.is_ipv4()).or(found.first()) {
+        match found
+            .iter()
+            .find(|address| address.is_ipv4())
+            .or(found.first())
+        {
             Some(address) => Ok(*address),
             None => bail!("host {name:?} has no address; give one, such as 127.0.0.1:{port}"),
         }

@@ -231,8 +231,7 @@ impl ModelArgs {
 
     /// Threads of the compute team.
     pub(crate) fn threads(&self) -> usize {
-        self.threads
-            .unwrap_or_else(|| maitre::usable_cores().count)
+        self.threads.unwrap_or_else(|| maitre::usable_cores().count)
     }
 
     /// Builds the engine, on a thread where blocking is allowed.

@@ -34,11 +34,16 @@ mod tests {
     fn a_cause_is_told_once() {
         let in_use = || io::Error::from(io::ErrorKind::AddrInUse);
         let quotes = anyhow::Error::from(Quotes { source: in_use() });
-        let expected = format!("cannot listen on 127.0.0.1:1: {}; choose another port", in_use());
+        let expected = format!(
+            "cannot listen on 127.0.0.1:1: {}; choose another port",
+            in_use()
+        );
         assert_eq!(report(&quotes), expected);
         let around = quotes.context("starting");
         assert_eq!(report(&around), format!("starting: {expected}"));
-        let plain = anyhow::Error::from(in_use()).context("binding").context("starting");
+        let plain = anyhow::Error::from(in_use())
+            .context("binding")
+            .context("starting");
         assert_eq!(report(&plain), format!("starting: binding: {}", in_use()));
         assert_eq!(report(&anyhow::anyhow!("alone")), "alone");
     }

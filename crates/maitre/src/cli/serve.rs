@@ -46,7 +46,10 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let began = Instant::now();
     // A taken port should be known before a model is loaded, metrics before anything is counted.
-    let (grpc, http) = (args.grpc_addr.resolve().await?, args.http_addr.resolve().await?);
+    let (grpc, http) = (
+        args.grpc_addr.resolve().await?,
+        args.http_addr.resolve().await?,
+    );
     let listeners = Listeners::bind(grpc, Some(http)).await?;
     maitre::server::install_recorder();
     tracing::info!("loading {}", args.model.model);

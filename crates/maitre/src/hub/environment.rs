@@ -54,7 +54,10 @@ impl Token {
             Ok(text) => Self::new(&text, format!("the file {}", file.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!("no token is sent: {} cannot be read: {error}", file.display());
+                tracing::warn!(
+                    "no token is sent: {} cannot be read: {error}",
+                    file.display()
+                );
                 None
             }
         }
@@ -192,10 +195,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
 
 /// The name at the beginning of `text`, as `NAME` or `{NAME}`, and what follows it.
 fn variable_name(text: &str) -> (Option<&str>, &str) {
-    if let Some((name, rest)) = text
-        .strip_prefix('{')
-        .and_then(|text| text.split_once('}'))
-    {
+    if let Some((name, rest)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) {
         return (Some(name), rest);
     }
     let is_part = |sign: char| sign.is_ascii_alphanumeric() || sign == '_';
@@ -258,26 +258,38 @@ mod tests {
         let home = ("HOME", "/home/me");
         for (vars, expected) in [
             (&[home][..], "/home/me/.cache/huggingface/hub"),
-            (
-                &[home, ("XDG_CACHE_HOME", "/x")][..],
-                "/x/huggingface/hub",
-            ),
+            (&[home, ("XDG_CACHE_HOME", "/x")][..], "/x/huggingface/hub"),
             (
                 &[home, ("XDG_CACHE_HOME", "~/x")],
                 "/home/me/x/huggingface/hub",
             ),
-            (&[home, ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")], "/h/hub"),
+            (
+                &[home, ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")],
+                "/h/hub",
+            ),
             (&[home, ("HF_HOME", "~/h")], "/home/me/h/hub"),
             (&[home, ("HF_HOME", "~")], "/home/me/hub"),
             (&[home, ("HF_HOME", "$HOME/h")], "/home/me/h/hub"),
-            (&[home, ("HF_HOME", "/d/${HOME}x/$NO/$")], "/d//home/mex/$NO/$/hub"),
+            (
+                &[home, ("HF_HOME", "/d/${HOME}x/$NO/$")],
+                "/d//home/mex/$NO/$/hub",
+            ),
             (&[home, ("HF_HOME", "/a$b/${NO}/${")], "/a$b/${NO}/${/hub"),
             (&[home, ("HF_HOME", "/a~/b")], "/a~/b/hub"),
             (&[home, ("HF_HOME", "~nosuchuser/h")], "~nosuchuser/h/hub"),
-            (&[home, ("HF_HOME", "/h"), ("HF_HUB_CACHE", "~/c")], "/home/me/c"),
-            (&[home, ("HF_HUB_CACHE", " ")], "/home/me/.cache/huggingface/hub"),
+            (
+                &[home, ("HF_HOME", "/h"), ("HF_HUB_CACHE", "~/c")],
+                "/home/me/c",
+            ),
+            (
+                &[home, ("HF_HUB_CACHE", " ")],
+                "/home/me/.cache/huggingface/hub",
+            ),
             (&[("HUGGINGFACE_HUB_CACHE", "/o")], "/o"),
-            (&[("HUGGINGFACE_HUB_CACHE", "/o"), ("HF_HUB_CACHE", "/c")], "/c"),
+            (
+                &[("HUGGINGFACE_HUB_CACHE", "/o"), ("HF_HUB_CACHE", "/c")],
+                "/c",
+            ),
             (&[("HF_HUB_CACHE", "$D/c"), ("D", "/ü")], "/ü/c"),
         ] {
             let found = from(vars).cache_dir;

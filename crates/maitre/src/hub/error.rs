@@ -234,12 +234,14 @@ impl Asked<'_> {
                     revision: self.revision.to_string(),
                 }
             }
-            HFError::AuthRequired { context } if let Some(token) = &token => HubError::TokenRefused {
-                name,
-                endpoint,
-                token: token.clone(),
-                reason: context.server_message.clone(),
-            },
+            HFError::AuthRequired { context } if let Some(token) = &token => {
+                HubError::TokenRefused {
+                    name,
+                    endpoint,
+                    token: token.clone(),
+                    reason: context.server_message.clone(),
+                }
+            }
             HFError::AuthRequired { context } | HFError::Forbidden { context }
                 if context.error_code.as_deref() == Some("GatedRepo") =>
             {

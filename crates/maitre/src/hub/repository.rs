@@ -82,7 +82,9 @@ impl<'a> Repository<'a> {
 
     /// Asks the Hub what the revision holds.
     pub(super) async fn list(&self) -> Result<Listing, HubError> {
-        let Asked { revision, endpoint, .. } = self.asked;
+        let Asked {
+            revision, endpoint, ..
+        } = self.asked;
         let failed = |error| self.asked.failed(&error);
         let garbled = |reason: String| HubError::Protocol {
             endpoint: endpoint.to_string(),
@@ -162,7 +164,10 @@ impl<'a> Repository<'a> {
             .buffer_unordered(PARALLEL_FILES)
             .try_collect()
             .await?;
-        if let Err(error) = self.cache.name_snapshot(self.asked.revision, &listing.commit) {
+        if let Err(error) = self
+            .cache
+            .name_snapshot(self.asked.revision, &listing.commit)
+        {
             // The files are there; only a start without the Hub would not find them.
             tracing::warn!("without the Hub, {name} will not be found by its name: {error}");
         }

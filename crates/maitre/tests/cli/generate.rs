@@ -14,7 +14,10 @@ fn generate(arguments: &[&str]) -> (String, String) {
 
 #[test]
 fn a_plain_sentence_is_a_users_message() {
-    let prompt = ["--prompt", "I would like to order a large latte with oat milk."];
+    let prompt = [
+        "--prompt",
+        "I would like to order a large latte with oat milk.",
+    ];
     let (answer, said) = generate(&prompt);
     assert!(!answer.trim().is_empty(), "{said}");
     assert!(!said.contains("WARN"), "{said}");
@@ -31,13 +34,16 @@ fn an_empty_answer_says_why_it_is() {
     let story = ["--raw", "--prompt", "Once upon a time"];
     let (answer, said) = generate(&[&story[..], &["--stop", ","]].concat());
     assert_eq!(answer, "\n");
-    assert!(said.contains("WARN the answer is empty; the stop string \",\" came before"), "{said}");
+    assert!(
+        said.contains("WARN the answer is empty; the stop string \",\" came before"),
+        "{said}"
+    );
     let (answer, said) = generate(&[&story[..], &["--stop", ",", "--json"]].concat());
     assert!(answer.contains("\"text\":\"\""), "{answer}");
     assert!(said.contains("the answer is empty"), "{said}");
-    // A complete answer has nothing more to come.
-    let done = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.";
-    let (answer, said) = generate(&["--raw", "--prompt", done]);
+    // The bundled chat model takes a bare sentence for a whole text.
+    let sentence = "I would like to order a large latte with oat milk.";
+    let (answer, said) = generate(&["--raw", "--prompt", sentence]);
     assert_eq!(answer, "\n");
     let expected = "its first token is token 2 (\"<|im_end|>\"), which ends an answer: if the prompt is a message, leave out --raw";
     assert!(said.contains(expected), "{said}");
@@ -56,9 +62,17 @@ fn without_template(model: &Path) {
 fn a_model_without_a_template_goes_on_from_the_prompt_and_says_so() {
     let folder = model_directory(&maitre_bundled::DRAFT);
     without_template(folder.path());
-    let model = ["--prompt", "Once upon a time", "--model", folder.path().to_str().unwrap()];
+    let model = [
+        "--prompt",
+        "Once upon a time",
+        "--model",
+        folder.path().to_str().unwrap(),
+    ];
     let (answer, said) = generate(&model);
-    assert!(said.contains("WARN the model has no chat template"), "{said}");
+    assert!(
+        said.contains("WARN the model has no chat template"),
+        "{said}"
+    );
     let (raw, said) = generate(&[&model[..], &["--raw"]].concat());
     assert_eq!(raw, answer);
     assert!(!said.contains("no chat template"), "{said}");

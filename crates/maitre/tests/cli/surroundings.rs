@@ -24,10 +24,19 @@ fn a_taken_port_is_told_once() {
 #[test]
 fn a_host_that_is_not_found_is_named() {
     let said = fails(
-        &["serve", "--grpc-addr", "no-such-host.invalid:0", "--http-addr", "127.0.0.1:0"],
+        &[
+            "serve",
+            "--grpc-addr",
+            "no-such-host.invalid:0",
+            "--http-addr",
+            "127.0.0.1:0",
+        ],
         1,
     );
-    assert!(said.contains("\"no-such-host.invalid\"") && said.contains("127.0.0.1:0"), "{said}");
+    assert!(
+        said.contains("\"no-such-host.invalid\"") && said.contains("127.0.0.1:0"),
+        "{said}"
+    );
 }
 
 #[cfg(unix)]
@@ -37,16 +46,23 @@ fn a_limit_of_threads_is_an_error_and_no_panic() {
 
     let limited = |arguments: &[&str]| {
         let mut command = Command::new("prlimit");
-        command.arg("--nproc=1").arg(env!("CARGO_BIN_EXE_maitre")).args(arguments);
+        command
+            .arg("--nproc=1")
+            .arg(env!("CARGO_BIN_EXE_maitre"))
+            .args(arguments);
         command.env_remove("RUST_BACKTRACE");
         // The superuser has no such limit.
-        if std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
+        if std::fs::metadata("/proc/self")
+            .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+        {
             command.uid(65_534).gid(65_534);
         }
         command.output()
     };
     let output = match limited(&["generate", "--prompt", "x", "--max-tokens", "1"]) {
-        Ok(output) if output.status.code() != Some(126) && output.status.code() != Some(127) => output,
+        Ok(output) if output.status.code() != Some(126) && output.status.code() != Some(127) => {
+            output
+        }
         _ => {
             println!("skipped: needs `prlimit`, and a build that other users may run");
             return;
@@ -58,6 +74,9 @@ fn a_limit_of_threads_is_an_error_and_no_panic() {
         return;
     }
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("start only 0 of the") && said.contains("ulimit -u"), "{said}");
+    assert!(
+        said.contains("start only 0 of the") && said.contains("ulimit -u"),
+        "{said}"
+    );
     assert!(!said.contains("panicked"), "{said}");
 }

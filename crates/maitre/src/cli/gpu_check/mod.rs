@@ -92,8 +92,7 @@ impl GpuCheckArgs {
     }
 
     fn threads(&self) -> usize {
-        self.threads
-            .unwrap_or_else(|| maitre::usable_cores().count)
+        self.threads.unwrap_or_else(|| maitre::usable_cores().count)
     }
 }
 
