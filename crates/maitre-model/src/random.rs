@@ -62,7 +62,7 @@ impl RandomWeights {
         thread::scope(|scope| {
             for _ in 1..self.threads {
                 // A thread that the system refuses leaves its part to the others.
-                let _ = thread::Builder::new().spawn_scoped(scope, &work);
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });
