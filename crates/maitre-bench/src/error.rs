@@ -61,12 +61,12 @@ pub enum BenchError {
         reason: String,
     },
     /// The report cannot be written.
-    #[error("cannot write {path} ({source}): choose another output folder", path = .path.display())]
+    #[error("cannot write {path} ({error}): choose another output folder", path = .path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The plot cannot be drawn.
     #[error("cannot draw the plot: {reason}")]

@@ -115,7 +115,7 @@ impl Report {
     /// # Errors
     /// If the folder cannot be made or written to.
     pub fn write(&self, directory: &Path) -> Result<(), BenchError> {
-        let failed = |path: PathBuf| move |source| BenchError::Write { path, source };
+        let failed = |path: PathBuf| move |error| BenchError::Write { path, error };
         fs::create_dir_all(directory).map_err(failed(directory.to_path_buf()))?;
         for (name, text) in [
             ("report.json", self.to_json() + "\n"),

@@ -1,6 +1,4 @@
-//! How much memory there is and how it is split; decided once, before anything is allocated.
-
-use std::fs;
+//! How the memory there is is split; decided once, before anything is allocated.
 
 use crate::StartError;
 
@@ -87,37 +85,6 @@ impl KvDemand {
     }
 }
 
-/// Memory this process may still take: what the system has available, or what its container still
-/// allows, whichever is less. `None` where neither can be read.
-#[must_use]
-pub fn available_memory() -> Option<u64> {
-    let system = fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| meminfo_available(&text));
-    let container = container_limit("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
-        .or_else(|| {
-            container_limit(
-                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-                "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-            )
-        });
-    [system, container].into_iter().flatten().min()
-}
-
-fn meminfo_available(text: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// What a control group's limit leaves; `max` (no limit) does not parse, and reads as `None`.
-fn container_limit(limit: &str, usage: &str) -> Option<u64> {
-    let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    Some(number(limit)?.saturating_sub(number(usage)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,12 +137,5 @@ mod tests {
         };
         assert_eq!(holds_tokens, 96);
         assert_eq!(demand(Some(at_least), None).num_blocks().unwrap(), 7);
-    }
-
-    #[test]
-    fn meminfo_is_read_in_kibibytes() {
-        let text = "MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable:   42 kB\n";
-        assert_eq!(meminfo_available(text), Some(42 * 1024));
-        assert_eq!(meminfo_available("MemTotal: 100 kB\n"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! From settings to the pieces of an engine: check, load, budget.
 
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -14,8 +15,8 @@ use crate::builder::StepSize;
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
 use crate::load_tokenizer::ModelText;
+use crate::machine::usable_cores;
 use crate::room::Room;
-use crate::settings::cores;
 use crate::stop_budget::StopBudget;
 use crate::{Engine, EngineBuilder, Parts, StartError};
 
@@ -35,13 +36,14 @@ impl EngineBuilder {
         }
         let (tokenizer, model) = thread::scope(|scope| {
             // Parsing a large vocabulary takes half a second, which the weights need not wait for.
-            let tokenizer = scope.spawn(|| self.tokenizer());
+            let beside = thread::Builder::new().spawn_scoped(scope, || self.tokenizer());
             let model = Model::load(&self.source, &self.load, &backend);
-            let tokenizer = tokenizer.join();
-            (
-                tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
-                model,
-            )
+            let tokenizer = match beside {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // The system has no thread left for it.
+                Err(_) => self.tokenizer(),
+            };
+            (tokenizer, model)
         });
         let (tokenizer, model) = (tokenizer?, Arc::new(model?));
         let text = ModelText::new(tokenizer, &model)?;
@@ -67,6 +69,9 @@ impl EngineBuilder {
             available: room.device,
             is_on_gpu,
         };
+        if let Some(limit) = &room.limit {
+            tracing::info!("memory is limited to {limit}");
+        }
         room.check(&memory)?;
         let config = RunnerConfig {
             num_host_blocks: narrow(limits.num_host_blocks),
@@ -173,7 +178,15 @@ impl EngineBuilder {
     }
 
     fn team_size(&self) -> usize {
-        self.threads.unwrap_or_else(cores)
+        self.threads.unwrap_or_else(|| {
+            let usable = usable_cores();
+            if usable.limit.is_some() {
+                tracing::info!(
+                    "the compute team has as many threads as it may keep busy: {usable}"
+                );
+            }
+            usable.count
+        })
     }
 
     fn limits(
@@ -289,7 +302,11 @@ pub(crate) fn short_name(source: &ModelSource) -> String {
     match source {
         ModelSource::Memory { name, .. } => (*name).to_owned(),
         ModelSource::Directory(path) => {
+            let given = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+            if let Some(name) = hub_name(&given).or_else(|| hub_name(&path)) {
+                return name;
+            }
             path.file_name().map_or_else(
                 || "model".into(),
                 |name| name.to_string_lossy().into_owned(),
@@ -298,7 +315,51 @@ pub(crate) fn short_name(source: &ModelSource) -> String {
     }
 }
 
+/// The name of the model whose snapshot in a Hub cache this is: `models--ORG--NAME/snapshots/COMMIT` is named after
+/// a commit, which is no name to ask for.
+fn hub_name(path: &Path) -> Option<String> {
+    let snapshots = path
+        .parent()
+        .filter(|parent| parent.ends_with("snapshots"))?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?;
+    Some(repository.strip_prefix("models--")?.replacen("--", "/", 1))
+}
+
 /// Sizes that `limits` has bounded to 32 bits.
 pub(crate) fn narrow(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_a_hub_cache_is_named_after_its_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        for (repository, name) in [
+            ("models--org--name", "org/name"),
+            ("models--org--na--me", "org/na--me"),
+            ("models--gpt2", "gpt2"),
+            ("datasets--org--name", "0123abcd"),
+        ] {
+            let snapshot = folder.path().join(repository).join("snapshots/0123abcd");
+            std::fs::create_dir_all(snapshot.join("inner")).unwrap();
+            let given = |path: &Path| short_name(&ModelSource::Directory(path.to_owned()));
+            assert_eq!(given(&snapshot), name);
+            assert_eq!(given(&snapshot.join("")), name, "a slash at the end");
+            assert_eq!(given(&snapshot.join("inner/..")), name);
+            assert_eq!(given(&snapshot.join("inner")), "inner");
+        }
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link");
+            let snapshot = "models--org--name/snapshots/0123abcd";
+            std::os::unix::fs::symlink(snapshot, &link).unwrap();
+            assert_eq!(short_name(&ModelSource::Directory(link)), "org/name");
+        }
+        let plain = folder.path().join("snapshots/x");
+        std::fs::create_dir_all(&plain).unwrap();
+        assert_eq!(short_name(&ModelSource::Directory(plain)), "x");
+    }
 }

@@ -247,8 +247,8 @@ pub enum StartError {
         workspace: u64,
         /// Bytes available, a container's limit included.
         available: u64,
-        /// Which memory that is.
-        place: &'static str,
+        /// Which memory that is, and what limits it.
+        place: String,
     },
     /// The model's own sampling defaults are not ones that a request could ask for.
     #[error("{file}: {key} {problem}; correct the file")]
@@ -271,12 +271,15 @@ pub enum StartError {
         expected: String,
     },
     /// A thread could not be started.
-    #[error("could not start the {name} thread: {source}")]
+    #[error(
+        "could not start the {name} thread: {error}; raise the limit of processes (ulimit -u, a container's \
+         pids limit), or ask for fewer --threads"
+    )]
     Thread {
         /// Which one.
         name: &'static str,
         /// The operating system's answer.
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }
 

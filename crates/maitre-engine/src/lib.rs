@@ -49,6 +49,7 @@ mod info;
 pub mod limits;
 mod load_draft;
 mod load_tokenizer;
+mod machine;
 mod metrics;
 mod offload;
 mod output;
@@ -68,7 +69,6 @@ mod tasting;
 mod tenants;
 mod vitals;
 
-pub use budget::available_memory;
 pub use builder::EngineBuilder;
 pub use cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use check_files::{check_draft_files, check_files};
@@ -81,6 +81,10 @@ pub use event::{
 };
 pub use generation::Generation;
 pub use info::{DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Speculation};
+pub use machine::{
+    AvailableMemory, MemoryLimit, ThreadLimit, UsableCores, available_memory, require_threads,
+    usable_cores,
+};
 pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{
     BlockHash, CacheEvent, Place, Policy, PolicyKind, Service, TenantId, Waiting,

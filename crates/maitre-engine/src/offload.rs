@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::EngineError;
-use crate::settings::cores;
+use crate::machine::usable_cores;
 
 /// Bytes up to which work on a request is done where it arrives.
 const INLINE_BYTES: usize = 4 << 10;
@@ -26,7 +26,7 @@ pub struct Offload {
 
 impl Offload {
     pub(crate) fn new() -> Self {
-        Self::at_once(cores())
+        Self::at_once(usable_cores().count)
     }
 
     fn at_once(limit: usize) -> Self {

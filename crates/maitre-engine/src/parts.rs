@@ -155,5 +155,5 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(),
         .name(name.into())
         .spawn(body)
         .map(drop)
-        .map_err(|source| StartError::Thread { name, source })
+        .map_err(|error| StartError::Thread { name, error })
 }

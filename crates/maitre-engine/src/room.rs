@@ -9,8 +9,9 @@
 use maitre_tensor::{Backend, GpuMemory};
 
 use crate::StartError;
-use crate::budget::{Left, available_memory};
+use crate::budget::Left;
 use crate::info::MemoryBudget;
+use crate::machine::{MemoryLimit, available_memory};
 
 /// Hundredths of a GPU's free memory that may be spent: the driver and recorded steps need the rest.
 const GPU_SHARE: u64 = 92;
@@ -18,13 +19,15 @@ const GPU_SHARE: u64 = 92;
 const UNIFIED_SHARE: u64 = 60;
 
 /// What is left once the weights are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Room {
     kind: Kind,
     /// Bytes where weights and KV pool lie; `None` where it can't be read.
     pub(crate) device: Option<u64>,
     /// Bytes of the host; as above.
     host: Option<u64>,
+    /// The control group's limit that leaves the host no more.
+    pub(crate) limit: Option<MemoryLimit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +40,20 @@ enum Kind {
 impl Room {
     /// The room of `backend`. Somebody who has said how large the KV pool is to be may spend all there is.
     pub(crate) fn of(backend: &Backend, is_pool_given: bool) -> Result<Self, StartError> {
-        let host = available_memory();
+        let (host, limit) = match available_memory() {
+            Some(available) => (Some(available.bytes), available.limit),
+            None => (None, None),
+        };
         let (Some(memory), Some(info)) = (backend.gpu_memory()?, backend.gpu_info()) else {
             return Ok(Self {
                 kind: Kind::Processor,
                 device: host,
                 host,
+                limit,
             });
         };
-        Ok(Self::on_gpu(memory, info.is_unified, host, is_pool_given))
+        let room = Self::on_gpu(memory, info.is_unified, host, is_pool_given);
+        Ok(Self { limit, ..room })
     }
 
     fn on_gpu(memory: GpuMemory, is_unified: bool, host: Option<u64>, is_pool_given: bool) -> Self {
@@ -67,6 +75,7 @@ impl Room {
             kind,
             device: Some(spendable),
             host,
+            limit: None,
         }
     }
 
@@ -117,16 +126,22 @@ impl Room {
     }
 
     /// Which memory is meant, in an error message.
-    fn place(&self) -> &'static str {
-        match self.kind {
-            Kind::Processor => "are available",
+    fn place(&self) -> String {
+        let place = match self.kind {
+            Kind::Processor => {
+                return match &self.limit {
+                    Some(limit) => format!("are available (limited to {limit})"),
+                    None => "are available".to_owned(),
+                };
+            }
             Kind::Gpu => {
                 "may be spent on the GPU (92 % of what is free, unless --kv-cache-bytes is given)"
             }
             Kind::Unified => {
                 "may be spent of the memory that GPU and host share (60 % of what is free, unless --kv-cache-bytes is given)"
             }
-        }
+        };
+        place.to_owned()
     }
 }
 
@@ -189,8 +204,14 @@ mod tests {
             kind: Kind::Processor,
             device: Some(100),
             host: Some(100),
+            limit: Some(MemoryLimit {
+                bytes: 1 << 20,
+                file: "/cg/memory.max".into(),
+            }),
         };
         assert!(room.check(&memory(50, 20, 25)).is_ok());
-        assert!(room.check(&memory(50, 21, 25)).is_err());
+        let refused = room.check(&memory(50, 21, 25)).unwrap_err().to_string();
+        let expected = "100 bytes are available (limited to 1.0 MiB by /cg/memory.max);";
+        assert!(refused.contains(expected), "{refused}");
     }
 }

@@ -1,11 +1,10 @@
 //! Settings that can't work, each refused by the flag's name with what was expected.
 
-use std::thread;
-
 use maitre_scheduler::PolicyKind;
 use maitre_speculative::Speculate;
 
 use crate::builder::StepSize;
+use crate::machine::usable_cores;
 use crate::{EngineBuilder, StartError};
 
 /// Largest `--block-size`: past it a block is a whole sequence of most models.
@@ -55,14 +54,12 @@ impl EngineBuilder {
         self.check_times()?;
         self.check_scheduling()?;
         // More threads than cores would wait for each other at every operator.
-        if let Some(threads) = self.threads.filter(|n| !(1..=cores()).contains(n)) {
+        let usable = usable_cores();
+        if let Some(threads) = self.threads.filter(|n| !(1..=usable.count).contains(n)) {
             return Err(StartError::Setting {
                 setting: "--threads",
                 found: threads.to_string(),
-                expected: format!(
-                    "at least 1 and at most {}, the cores this process may use",
-                    cores()
-                ),
+                expected: format!("at least 1 and at most {usable}"),
             });
         }
         if tokens < seqs {
@@ -138,9 +135,4 @@ impl EngineBuilder {
         }
         Ok(())
     }
-}
-
-/// Cores that this process may use: what its affinity and its container's quota leave it.
-pub(crate) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }

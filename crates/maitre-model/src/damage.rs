@@ -24,10 +24,7 @@ const HEAD: u64 = 512;
 pub(crate) fn explain_file(path: &Path, error: TensorError) -> ModelError {
     let file = path.display().to_string();
     match error {
-        TensorError::File { source, .. } => ModelError::Read {
-            file,
-            error: source,
-        },
+        TensorError::File { error, .. } => ModelError::Read { file, error },
         TensorError::InvalidFile { reason, .. } => match beginning(path) {
             Ok((head, size)) => ModelError::UnusableFile {
                 file,

@@ -4,6 +4,9 @@
 //! gives the same model on any number of threads. Matrices are made one at a time in their final
 //! type; the model never exists in f32.
 
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
 use half::{bf16, f16};
 use maitre_tensor::DType;
 
@@ -48,11 +51,20 @@ impl RandomWeights {
             .div_ceil(self.threads.max(1))
             .next_multiple_of(PER_DRAW)
             .max(PER_DRAW);
-        std::thread::scope(|scope| {
-            for (index, part) in bytes.chunks_mut(per_thread * width).enumerate() {
+        let parts = Mutex::new(bytes.chunks_mut(per_thread * width).enumerate());
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((index, part)) = next() {
                 let first_draw = index * per_thread / PER_DRAW;
-                scope.spawn(move || fill(part, dtype, key, first_draw as u64));
+                fill(part, dtype, key, first_draw as u64);
             }
+        };
+        thread::scope(|scope| {
+            for _ in 1..self.threads {
+                // A thread that the system refuses leaves its part to the others.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
         });
         Ok(bytes)
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// An address could not be listened on.
-    #[error("cannot listen on {address} for {purpose}: {source}; {advice}")]
+    #[error("cannot listen on {address} for {purpose}: {error}; {advice}")]
     Bind {
         /// `"gRPC"` or `"HTTP"`.
         purpose: &'static str,
@@ -16,15 +16,15 @@ pub enum ServerError {
         /// What to do.
         advice: &'static str,
         /// The operating system's answer.
-        source: io::Error,
+        error: io::Error,
     },
     /// A listener's own address could not be read.
-    #[error("cannot read the address of the {purpose} listener: {source}")]
+    #[error("cannot read the address of the {purpose} listener: {error}")]
     Address {
         /// `"gRPC"` or `"HTTP"`.
         purpose: &'static str,
         /// The operating system's answer.
-        source: io::Error,
+        error: io::Error,
     },
     /// The API's descriptors, compiled in, could not be read back.
     #[error("the compiled-in API description is unusable: {message}; this build is broken")]
@@ -43,8 +43,8 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    pub(crate) fn bind(purpose: &'static str, address: SocketAddr, source: io::Error) -> Self {
-        let advice = match source.kind() {
+    pub(crate) fn bind(purpose: &'static str, address: SocketAddr, error: io::Error) -> Self {
+        let advice = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 "another process uses the port: stop it, or choose another port (0 picks a free one)"
             }
@@ -56,7 +56,7 @@ impl ServerError {
             purpose,
             address,
             advice,
-            source,
+            error,
         }
     }
 }

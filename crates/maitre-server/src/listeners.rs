@@ -58,10 +58,10 @@ async fn bind(
 ) -> Result<(TcpListener, SocketAddr), ServerError> {
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|source| ServerError::bind(purpose, address, source))?;
+        .map_err(|error| ServerError::bind(purpose, address, error))?;
     let bound = listener
         .local_addr()
-        .map_err(|source| ServerError::Address { purpose, source })?;
+        .map_err(|error| ServerError::Address { purpose, error })?;
     Ok((listener, bound))
 }
 

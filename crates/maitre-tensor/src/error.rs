@@ -13,14 +13,17 @@ pub enum TensorError {
     #[error("a CPU backend was asked to run on 0 threads; it needs at least 1")]
     NoThreads,
     /// The operating system refused to start a thread of the compute team.
-    #[error("cannot start compute thread {index} of {threads}: {source}; ask for fewer threads")]
+    #[error(
+        "cannot start compute thread {index} of {threads}: {error}; ask for fewer threads, or raise the limit of \
+         processes (ulimit -u, a container's pids limit)"
+    )]
     Spawn {
         /// Which member of the team, counted from 1 (0 is the calling thread).
         index: usize,
         /// Size of the team that was asked for.
         threads: usize,
         /// What the operating system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Memory for a buffer could not be reserved.
     #[error("cannot reserve a buffer of {len} {dtype} elements: out of memory")]
@@ -141,12 +144,12 @@ pub enum TensorError {
         reason: &'static str,
     },
     /// A file could not be opened or mapped.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// A file is not a complete safetensors file.
     #[error(

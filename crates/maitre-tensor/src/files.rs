@@ -213,9 +213,9 @@ fn forget_pages(bytes: &[u8]) {
 fn forget_pages(_: &[u8]) {}
 
 fn map_one(path: &Path) -> Result<Part, TensorError> {
-    let unreadable = |source| TensorError::File {
+    let unreadable = |error| TensorError::File {
         path: path.to_owned(),
-        source,
+        error,
     };
     // Opened here first, so that "no such file" is not reported as a damaged one.
     let metadata = File::open(path)

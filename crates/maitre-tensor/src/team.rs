@@ -69,10 +69,10 @@ impl Team {
                     drop(started);
                     gate.work(&scratch);
                 })
-                .map_err(|source| TensorError::Spawn {
+                .map_err(|error| TensorError::Spawn {
                     index,
                     threads,
-                    source,
+                    error,
                 })?;
             team.workers.push(worker);
         }

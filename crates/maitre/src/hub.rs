@@ -17,11 +17,12 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `HF_ENDPOINT` | the Hub, or a mirror of it |
-//! | `HF_HUB_CACHE`, else `HF_HOME` (+ `/hub`) | where downloads are kept |
+//! | `HF_HUB_CACHE`, else `HF_HOME` (+ `/hub`), else `XDG_CACHE_HOME` (+ `/huggingface/hub`) | where downloads are kept |
 //! | `HF_HUB_OFFLINE` | `1`: never use the network |
-//! | `HF_TOKEN`, else `$HF_HOME/token` | access to private and gated repositories |
+//! | `HF_TOKEN`, else the file `HF_TOKEN_PATH` or `$HF_HOME/token` | access to private and gated repositories |
 
 mod cache;
+mod environment;
 mod error;
 mod repository;
 mod transfer;
@@ -32,11 +33,22 @@ use std::time::Duration;
 use hf_hub::HFClient;
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub use environment::Token;
+use error::Asked;
 pub use error::HubError;
 use repository::Repository;
 
 /// The revision meant when none is named.
 const DEFAULT_REVISION: &str = "main";
+
+/// How long the Hub may take to say what a revision holds, where the cache would do.
+const PATIENCE_WITH_CACHE: Duration = Duration::from_secs(10);
+/// The same where only the Hub can tell.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The client looks for a token in the environment unless it is given one, and sends none that cannot stand in a
+/// header. This is such a one.
+const NO_TOKEN: &str = "\n";
 
 /// Downloads what serving the model needs, or finds it in the cache; returns its directory.
 ///
@@ -44,8 +56,8 @@ const DEFAULT_REVISION: &str = "main";
 /// environment, as in the table above.
 ///
 /// # Errors
-/// A [`HubError`] that says what to do. If the Hub cannot be reached but the revision is complete
-/// in the cache, that is used and a warning logged.
+/// A [`HubError`] that says what to do. If the Hub does not answer, refuses, or a download fails, but the revision
+/// is complete in the cache, that is used and a warning logged.
 ///
 /// # Cancel safety
 /// Dropping the future stops the download; the next call goes on where it stopped.
@@ -83,48 +95,29 @@ pub struct HubOptions {
     pub retry_delay: Option<Duration>,
 }
 
-impl HubOptions {
-    /// The options which the process environment describes.
-    #[must_use]
-    pub fn from_env() -> Self {
-        Self::from_vars(|name| std::env::var(name).ok())
-    }
-
-    /// The options which these variables describe. Empty values count as unset.
-    pub fn from_vars(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let cache_dir = set("HF_HUB_CACHE")
-            .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
-            .map(PathBuf::from)
-            .or_else(|| set("HF_HOME").map(|home| PathBuf::from(home).join("hub")));
-        let offline = set("HF_HUB_OFFLINE").is_some_and(|value| {
-            matches!(
-                value.to_ascii_lowercase().as_str(),
-                "1" | "true" | "yes" | "on"
-            )
-        });
-        Self {
-            endpoint: set("HF_ENDPOINT"),
-            cache_dir,
-            offline,
-            retry_delay: None,
-        }
-    }
-}
-
 /// A Hub and the local cache in front of it.
 #[derive(Debug)]
 pub struct Hub {
     client: HFClient,
+    token: Option<Token>,
     offline: bool,
+    patience: Option<Duration>,
 }
 
 impl Hub {
-    /// Connects lazily: nothing is sent before [`Hub::resolve`].
+    /// Connects lazily: nothing is sent before [`Hub::resolve`]. The token is the environment's.
     ///
     /// # Errors
-    /// [`HubError::Endpoint`] if the address is not a URL.
+    /// [`HubError::Endpoint`] if the address is not a URL, [`HubError::BadToken`].
     pub fn new(options: HubOptions) -> Result<Self, HubError> {
+        Self::with_token(options, Token::from_env())
+    }
+
+    /// As [`Hub::new`], with this token or none.
+    ///
+    /// # Errors
+    /// As [`Hub::new`].
+    pub fn with_token(options: HubOptions, token: Option<Token>) -> Result<Self, HubError> {
         let mut builder =
             HFClient::builder().user_agent(concat!("maitre/", env!("CARGO_PKG_VERSION")));
         let endpoint = options.endpoint.clone().unwrap_or_default();
@@ -137,14 +130,25 @@ impl Hub {
         if let Some(delay) = options.retry_delay {
             builder = builder.retry_base_delay(delay);
         }
+        let value = token.as_ref().map_or(Ok(NO_TOKEN), Token::value)?;
+        builder = builder.token(value);
         let client = builder.build().map_err(|source| HubError::Endpoint {
             endpoint,
             reason: source.to_string(),
         })?;
         Ok(Self {
             client,
+            token,
             offline: options.offline,
+            patience: None,
         })
+    }
+
+    /// How long the Hub may take to say what a revision holds; default: 60 s, and 10 s where the cache would do.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// [`resolve`], on this Hub and cache.
@@ -158,20 +162,42 @@ impl Hub {
         progress: &ProgressBar,
     ) -> Result<PathBuf, HubError> {
         let revision = revision.unwrap_or(DEFAULT_REVISION);
-        let repository = Repository::new(&self.client, name, revision)?;
+        let asked = Asked {
+            name,
+            revision,
+            endpoint: self.client.endpoint(),
+            token: self.token.as_ref(),
+        };
+        let repository = Repository::new(&self.client, asked)?;
+        let cached = repository.cached();
         if self.offline {
-            return repository.cached().ok_or_else(|| repository.not_cached());
+            return cached.ok_or_else(|| repository.not_cached());
         }
-        match repository.list().await {
-            Ok(listing) => repository.download(&listing, progress).await,
-            Err(unreachable @ HubError::Unreachable { .. }) => match repository.cached() {
-                Some(directory) => {
-                    tracing::warn!("{unreachable}; using {}", directory.display());
-                    Ok(directory)
-                }
-                None => Err(unreachable),
-            },
-            Err(error) => Err(error),
+        let patience = self.patience.unwrap_or(match cached {
+            Some(_) => PATIENCE_WITH_CACHE,
+            None => PATIENCE,
+        });
+        let listing = match tokio::time::timeout(patience, repository.list()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(asked.no_answer(patience)),
+        };
+        let (cached, outcome) = match listing {
+            Ok(listing) => {
+                let outcome = repository.download(&listing, progress).await;
+                (repository.cached_as_listed(&listing).or(cached), outcome)
+            }
+            Err(error) => (cached, Err(error)),
+        };
+        match (outcome, cached) {
+            (Err(error), Some(directory)) if error.is_no_answer_about_the_model() => {
+                progress.finish_and_clear();
+                tracing::warn!(
+                    "using {}, which may not be the latest {revision} of {name}: {error}",
+                    directory.display()
+                );
+                Ok(directory)
+            }
+            (outcome, _) => outcome,
         }
     }
 }
@@ -180,46 +206,13 @@ impl Hub {
 mod tests {
     use super::*;
 
-    fn from(vars: &[(&str, &str)]) -> HubOptions {
-        HubOptions::from_vars(|name| {
-            vars.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_string())
-        })
-    }
-
-    #[test]
-    fn the_environment_is_read_as_other_hub_clients_read_it() {
-        assert_eq!(from(&[]), HubOptions::default());
-        assert_eq!(from(&[("HF_ENDPOINT", "")]), HubOptions::default());
-        assert_eq!(
-            from(&[("HF_ENDPOINT", "http://127.0.0.1:9")])
-                .endpoint
-                .as_deref(),
-            Some("http://127.0.0.1:9")
-        );
-        assert_eq!(
-            from(&[("HF_HOME", "/h")]).cache_dir,
-            Some(PathBuf::from("/h/hub"))
-        );
-        assert_eq!(
-            from(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]).cache_dir,
-            Some(PathBuf::from("/c"))
-        );
-        for (value, offline) in [("1", true), ("TRUE", true), ("on", true), ("0", false)] {
-            assert_eq!(
-                from(&[("HF_HUB_OFFLINE", value)]).offline,
-                offline,
-                "{value}"
-            );
-        }
-    }
-
     #[test]
     fn an_endpoint_that_is_no_url_is_named() {
-        let error = Hub::new(from(&[("HF_ENDPOINT", "not a url")]))
-            .unwrap_err()
-            .to_string();
+        let options = HubOptions {
+            endpoint: Some("not a url".into()),
+            ..HubOptions::default()
+        };
+        let error = Hub::with_token(options, None).unwrap_err().to_string();
         assert!(
             error.contains("HF_ENDPOINT") && error.contains("not a url"),
             "{error}"

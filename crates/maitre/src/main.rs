@@ -14,6 +14,9 @@ use cli::{Cli, Command};
 use maitre::server::Startup;
 use tracing_subscriber::EnvFilter;
 
+/// The step loop, the publisher, the one that loads, the tokenizer's, and some that wait for files and names.
+const OTHER_THREADS: usize = 8;
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", cli::report::report(&error));
             if is_bad_usage(&error) {
                 ExitCode::from(2)
             } else {
@@ -53,7 +56,11 @@ fn run() -> anyhow::Result<()> {
     let arguments = cli::config_file::expand(std::env::args_os().collect())?;
     // Bad usage ends the process here, with exit code 2.
     let cli = Cli::parse_from(arguments);
+    let cores = maitre::usable_cores().count;
+    // The workers, the rest of the compute team, and what there are a few of.
+    maitre::require_threads(cores + cores - 1 + OTHER_THREADS)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {

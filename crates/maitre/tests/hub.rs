@@ -7,9 +7,9 @@ mod hub_server;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hub_server::{COMMIT, FakeHub, Fault};
+use hub_server::{COMMIT, FakeHub, Fault, Outage};
 use indicatif::ProgressBar;
-use maitre::hub::{Hub, HubError, HubOptions};
+use maitre::hub::{Hub, HubError, HubOptions, Token};
 use tempfile::TempDir;
 
 const NAME: &str = "tiny/model";
@@ -64,13 +64,17 @@ impl Fixture {
 }
 
 fn hub_at(endpoint: &str, cache: &Path, offline: bool) -> Hub {
-    Hub::new(HubOptions {
+    hub_with(endpoint, cache, offline, None)
+}
+
+fn hub_with(endpoint: &str, cache: &Path, offline: bool, token: Option<Token>) -> Hub {
+    let options = HubOptions {
         endpoint: Some(endpoint.to_string()),
         cache_dir: Some(cache.to_path_buf()),
         offline,
         retry_delay: Some(Duration::from_millis(1)),
-    })
-    .unwrap()
+    };
+    Hub::with_token(options, token).unwrap()
 }
 
 #[tokio::test]
@@ -339,4 +343,146 @@ async fn two_at_once_download_once() {
     let mut downloads = fixture.server.downloads();
     downloads.sort();
     assert_eq!(downloads, ["config.json", WEIGHTS, "tokenizer.json"]);
+}
+
+/// Every way of a Hub to say nothing about what a revision holds.
+const OUTAGES: [Outage; 9] = [
+    Outage::Refuses(401, "RepoNotFound"),
+    Outage::Refuses(401, ""),
+    Outage::Refuses(403, "GatedRepo"),
+    Outage::Refuses(404, "RepoNotFound"),
+    Outage::Refuses(429, ""),
+    Outage::Refuses(500, ""),
+    Outage::Refuses(503, ""),
+    Outage::Page,
+    Outage::Silent,
+];
+
+#[tokio::test]
+async fn a_complete_cache_is_used_whatever_the_hub_answers() {
+    let fixture = Fixture::new().await;
+    let impatient = |token: Option<Token>| {
+        let hub = hub_with(fixture.server.address(), fixture.cache.path(), false, token);
+        let hub = hub.patience(Duration::from_millis(500));
+        async move { hub.resolve(NAME, None, &ProgressBar::hidden()).await }
+    };
+    for outage in OUTAGES {
+        fixture.server.set_outage(outage);
+        assert!(impatient(None).await.is_err(), "{outage:?} without a cache");
+    }
+    fixture.server.set_outage(Outage::None);
+    let directory = fixture.resolve().await.unwrap();
+    for outage in OUTAGES {
+        fixture.server.set_outage(outage);
+        for token in [None, Token::new("hf_x", "HF_TOKEN")] {
+            assert_eq!(impatient(token).await.unwrap(), directory, "{outage:?}");
+        }
+    }
+    // This one is an answer: there is no such revision any more.
+    fixture
+        .server
+        .set_outage(Outage::Refuses(404, "RevisionNotFound"));
+    let error = fixture.resolve().await.unwrap_err();
+    assert!(
+        matches!(error, HubError::RevisionNotFound { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_newer_commit_that_cannot_be_had_leaves_the_older_one() {
+    let fixture = Fixture::new().await;
+    let before = fixture.resolve().await.unwrap();
+    fixture
+        .server
+        .commit("config.json", b"{\"model_type\":\"tiny2\"}".to_vec());
+    for (status, code) in [(401, "GatedRepo"), (403, "GatedRepo"), (404, ""), (500, "")] {
+        fixture
+            .server
+            .set_outage(Outage::RefusesFiles(status, code));
+        assert_eq!(fixture.resolve().await.unwrap(), before, "{status}");
+    }
+    fixture.server.set_outage(Outage::None);
+    assert_ne!(fixture.resolve().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn files_that_are_listed_and_refused_are_told_as_a_refusal() {
+    let fixture = Fixture::new().await;
+    fixture
+        .server
+        .set_outage(Outage::RefusesFiles(403, "GatedRepo"));
+    let error = fixture.resolve().await.unwrap_err().to_string();
+    assert!(error.contains("accept its terms on"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cache_that_has_everything_is_not_written() {
+    let fixture = Fixture::new().await;
+    let directory = fixture.resolve().await.unwrap();
+    let name = directory.join("../../refs/main");
+    let file = std::fs::File::options().append(true).open(&name).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    // Neither can the lock of a download be had.
+    std::fs::remove_dir_all(fixture.cache.path().join(".locks")).unwrap();
+    std::fs::write(fixture.cache.path().join(".locks"), "").unwrap();
+    assert_eq!(fixture.resolve().await.unwrap(), directory);
+    let modified = name.metadata().unwrap().modified().unwrap();
+    assert_eq!(modified, std::time::UNIX_EPOCH, "written again");
+
+    // Not even a snapshot that lacks an optional file, or whose name is out of date.
+    std::fs::remove_file(directory.join("tokenizer.json")).unwrap();
+    assert_eq!(fixture.resolve().await.unwrap(), directory);
+    std::fs::remove_dir_all(directory.join("../../refs")).unwrap();
+    std::fs::write(directory.join("../../refs"), "").unwrap();
+    assert_eq!(fixture.resolve().await.unwrap(), directory);
+}
+
+#[tokio::test]
+async fn a_token_is_sent_as_it_is_meant_and_its_refusal_is_told_apart() {
+    let fixture = Fixture::new().await;
+    let asked = |token: Option<Token>, name: &'static str| {
+        let hub = hub_with(fixture.server.address(), fixture.cache.path(), false, token);
+        async move { hub.resolve(name, None, &ProgressBar::hidden()).await }
+    };
+    let token = || Token::new(" hf_x\n", "the file /t");
+    asked(token(), NAME).await.unwrap();
+    let sent = fixture.server.authorizations();
+    assert!(
+        sent.iter()
+            .all(|sent| sent.as_deref() == Some("Bearer hf_x")),
+        "{sent:?}"
+    );
+
+    let count = sent.len();
+    let none = asked(None, "tiny/private").await.unwrap_err().to_string();
+    assert_eq!(
+        fixture.server.authorizations()[count..],
+        [None],
+        "no token, none is sent"
+    );
+    assert!(
+        none.contains("set HF_TOKEN") && !none.contains("refuses"),
+        "{none}"
+    );
+
+    let refused = asked(token(), "tiny/private")
+        .await
+        .unwrap_err()
+        .to_string();
+    let expected = "refuses the token of the file /t (refused)";
+    assert!(
+        refused.contains(expected) && refused.contains("expired"),
+        "{refused}"
+    );
+    let unseen = asked(token(), "no/such").await.unwrap_err().to_string();
+    assert!(
+        unseen.contains("the token of the file /t may not see it"),
+        "{unseen}"
+    );
+    let gated = asked(token(), "tiny/gated").await.unwrap_err().to_string();
+    assert!(
+        gated.contains("make sure that the token of the file /t"),
+        "{gated}"
+    );
 }

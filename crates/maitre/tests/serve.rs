@@ -15,14 +15,12 @@ struct Served {
 
 impl Served {
     fn start() -> Self {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    fn start_at(address: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_maitre"))
-            .args([
-                "serve",
-                "--grpc-addr",
-                "127.0.0.1:0",
-                "--http-addr",
-                "127.0.0.1:0",
-            ])
+            .args(["serve", "--grpc-addr", address, "--http-addr", address])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -68,6 +66,19 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_hosts_name_stands_for_its_address() {
+    let served = Served::start_at("localhost:0");
+    for address in [&served.grpc, &served.http] {
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        assert!(
+            address.ip().is_loopback() && address.port() > 0,
+            "{address}"
+        );
+        assert!(TcpStream::connect(address).is_ok());
     }
 }
 

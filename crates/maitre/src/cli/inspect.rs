@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 use maitre::server::Startup;
-use maitre::{KvFormat, WeightFormat};
+use maitre::{AvailableMemory, KvFormat, WeightFormat};
 use maitre_model::ModelConfig;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ struct Inspected {
     config: ModelConfig,
     draft: Option<(String, ModelConfig)>,
     dtypes: [(WeightFormat, KvFormat); 5],
-    available: Option<u64>,
+    available: Option<AvailableMemory>,
 }
 
 pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
@@ -83,7 +83,8 @@ impl Inspected {
         let held = self.config.weight_bytes(weights) + draft.map_or(0, |d| d.weight_bytes(weights));
         let per_token =
             self.config.kv_bytes_per_token(kv) + draft.map_or(0, |d| d.kv_bytes_per_token(kv));
-        Some(self.available?.saturating_sub(held) / per_token)
+        let available = self.available.as_ref()?.bytes;
+        Some(available.saturating_sub(held) / per_token)
     }
 
     fn as_text(&self) -> String {
@@ -129,7 +130,14 @@ impl Inspected {
         }
         text += &format!(
             "memory available    {}\n\n",
-            self.available.map_or_else(|| "unknown".into(), mib)
+            match &self.available {
+                None => "unknown".into(),
+                Some(AvailableMemory { bytes, limit: None }) => mib(*bytes),
+                Some(AvailableMemory {
+                    bytes,
+                    limit: Some(limit),
+                }) => format!("{} (limited to {limit})", mib(*bytes)),
+            }
         );
         text + &self.table()
     }
@@ -220,7 +228,11 @@ impl Inspected {
             "context": config.max_position_embeddings,
             "sliding_window": config.sliding_window,
             "draft": draft,
-            "available_bytes": self.available,
+            "available_bytes": self.available.as_ref().map(|available| available.bytes),
+            "memory_limit": self.available.as_ref().and_then(|available| {
+                let limit = available.limit.as_ref()?;
+                Some(json!({ "bytes": limit.bytes, "file": limit.file }))
+            }),
             "dtypes": dtypes,
         })
     }

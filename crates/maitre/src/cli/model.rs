@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use maitre::server::Startup;
 use maitre::{DeviceName, EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
 
-use super::source::{is_from_hub, target};
+use super::source::{on_hub, target};
 use super::speculation::SpeculationArgs;
 
 /// Which model, how it is held, and the bounds of the engine.
@@ -228,9 +228,8 @@ impl ModelArgs {
             .speculation
             .apply(builder, &self.model, startup)
             .await?;
-        // A model from the Hub lies in a directory named after its commit; nobody asks for it by that.
-        let from_hub = is_from_hub(&self.model).then_some(&self.model);
-        if let Some(name) = self.served_model_name.as_ref().or(from_hub) {
+        let from_hub = on_hub("--model", &self.model)?.map(|model| model.name);
+        if let Some(name) = self.served_model_name.clone().or(from_hub) {
             builder = builder.served_name(name);
         }
         Ok(builder)
@@ -238,8 +237,7 @@ impl ModelArgs {
 
     /// Threads of the compute team.
     pub(crate) fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.unwrap_or_else(cores)
+        self.threads.unwrap_or_else(|| maitre::usable_cores().count)
     }
 
     /// Builds the engine, on a thread where blocking is allowed. `startup` is told what is being done.

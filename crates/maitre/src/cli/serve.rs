@@ -1,7 +1,6 @@
 //! `maitre serve`: bind, answer probes, load, serve, drain.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use maitre::server::{Listeners, Server, Startup};
 
+use super::listen::ListenAddr;
 use super::model::ModelArgs;
 use super::signals::Signals;
 
@@ -19,12 +19,12 @@ const WEEK_S: f64 = 604_800.0;
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Where gRPC is answered; port 0 picks a free port.
+    /// Where gRPC is answered: an address or a host's name, and a port; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:50051", value_name = "ADDR")]
-    grpc_addr: SocketAddr,
+    grpc_addr: ListenAddr,
     /// Where /metrics and /health are answered; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    http_addr: SocketAddr,
+    http_addr: ListenAddr,
     /// Seconds that requests in flight may take to finish after SIGTERM.
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS", value_parser = seconds)]
     drain_timeout: f64,
@@ -48,9 +48,13 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) async fn run(args: ServeArgs, startup: &Startup, signals: &Signals) -> Result<()> {
     let began = Instant::now();
     // A taken port should be known before a model is loaded, metrics before anything is counted.
-    let listeners = Listeners::bind(args.grpc_addr, Some(args.http_addr)).await?;
+    let (grpc, http) = (
+        args.grpc_addr.resolve().await?,
+        args.http_addr.resolve().await?,
+    );
+    let listeners = Listeners::bind(grpc, Some(http)).await?;
     maitre::server::install_recorder();
-    let http = listeners.http_address().unwrap_or(args.http_addr);
+    let http = listeners.http_address().unwrap_or(http);
     let addresses = format!("grpc={} http={http}", listeners.grpc_address());
     let drain_timeout = Duration::from_secs_f64(args.drain_timeout);
     let server = Server::starting(startup)

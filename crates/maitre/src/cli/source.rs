@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "hub")]
 use anyhow::Context;
-use anyhow::Result;
-#[cfg(not(all(feature = "bundled", feature = "hub")))]
-use anyhow::bail;
+use anyhow::{Result, bail};
 #[cfg(feature = "hub")]
 use indicatif::HumanBytes;
 use maitre::ModelSource;
 use maitre::server::Startup;
+
+use super::hub_name::HubName;
 
 /// The name of the bundled pair; as `--draft-model` it is the smaller of the two.
 pub(crate) const BUNDLED: &str = "bundled";
@@ -31,30 +31,37 @@ pub(crate) async fn draft(model: &str, startup: &Startup) -> Result<ModelSource>
     elsewhere("--draft-model", model, startup).await
 }
 
-async fn elsewhere(flag: &str, model: &str, startup: &Startup) -> Result<ModelSource> {
-    if is_from_hub(model) {
-        return download(flag, model, startup)
+async fn elsewhere(flag: &'static str, model: &str, startup: &Startup) -> Result<ModelSource> {
+    if let Some(name) = on_hub(flag, model)? {
+        return download(flag, &name, startup)
             .await
             .map(ModelSource::Directory);
     }
-    Ok(ModelSource::Directory(model.into()))
-}
-
-/// Whether the name is one on the Hub: what is here already is taken from here.
-pub(crate) fn is_from_hub(model: &str) -> bool {
-    is_hub_name(model) && !Path::new(model).exists()
-}
-
-/// ORG/NAME: two parts of the characters the Hub allows, and not a path written as one.
-fn is_hub_name(model: &str) -> bool {
-    let part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    let path = PathBuf::from(model);
+    if path.is_dir() {
+        return Ok(ModelSource::Directory(path));
+    }
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let found = match ending {
+        _ if !path.exists() => "does not exist",
+        Some("gguf") => "is a GGUF file, which is not supported",
+        Some("safetensors" | "json") => "is not a directory but one file of a model",
+        _ => "is not a directory",
     };
-    matches!(model.split_once('/'), Some((org, name)) if part(org) && part(name))
+    bail!(
+        "{flag}: model directory {model} {found}; expected a directory with config.json and model.safetensors, \
+         ORG/NAME on the Hub, or {BUNDLED}"
+    )
+}
+
+/// The model's name on the Hub, if that is what is meant: what is here already is taken from here.
+pub(crate) fn on_hub(flag: &'static str, model: &str) -> Result<Option<HubName>> {
+    if model == BUNDLED || Path::new(model).exists() {
+        return Ok(None);
+    }
+    let mirror = std::env::var("HF_ENDPOINT").ok();
+    let mirror = mirror.as_deref().map(str::trim).filter(|at| !at.is_empty());
+    Ok(HubName::parse(flag, model, mirror)?)
 }
 
 #[cfg(feature = "bundled")]
@@ -78,49 +85,25 @@ pub(crate) fn bundled_draft() -> Result<ModelSource> {
 }
 
 #[cfg(feature = "hub")]
-async fn download(flag: &str, model: &str, startup: &Startup) -> Result<PathBuf> {
+async fn download(flag: &str, model: &HubName, startup: &Startup) -> Result<PathBuf> {
     let bar = maitre::hub::progress_bar();
-    let (seen, name) = (bar.clone(), model.to_owned());
+    let HubName { name, revision } = model;
+    let (seen, shown) = (bar.clone(), name.clone());
     startup.doing_live(move || match seen.length() {
-        None | Some(0) => format!("asking the Hub for {name}"),
+        None | Some(0) => format!("asking the Hub for {shown}"),
         Some(total) => format!(
-            "downloading {name}: {} of {}",
+            "downloading {shown}: {} of {}",
             HumanBytes(seen.position()),
             HumanBytes(total)
         ),
     });
-    maitre::hub::resolve(model, None, &bar)
+    maitre::hub::resolve(name, revision.as_deref(), &bar)
         .await
-        .with_context(|| {
-            format!("{flag} {model} is no directory here, so the Hub was asked for it")
-        })
+        .with_context(|| format!("{flag} {name} is no directory here, so the Hub was asked for it"))
 }
 
 #[cfg(not(feature = "hub"))]
-async fn download(flag: &str, model: &str, _startup: &Startup) -> Result<PathBuf> {
-    bail!("{flag} {model} is no directory here, and this build can't download models")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_hub_name;
-
-    #[test]
-    fn hub_names_are_told_from_paths() {
-        for name in ["Qwen/Qwen3-0.6B", "org/a.b_c"] {
-            assert!(is_hub_name(name), "{name}");
-        }
-        for path in [
-            "./model",
-            "../model",
-            "/abs/model",
-            "model",
-            "a/b/c",
-            "a/",
-            "/b",
-            "a b/c",
-        ] {
-            assert!(!is_hub_name(path), "{path}");
-        }
-    }
+async fn download(flag: &str, model: &HubName, _startup: &Startup) -> Result<PathBuf> {
+    let HubName { name, .. } = model;
+    bail!("{flag} {name} is no directory here, and this build can't download models")
 }

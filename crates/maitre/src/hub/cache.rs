@@ -69,6 +69,10 @@ impl RepositoryCache {
             return Ok(());
         }
         let path = self.repository().join("refs").join(revision);
+        // A cache that says so already may be on a read-only file system.
+        if fs::read_to_string(&path).is_ok_and(|named| named.trim() == commit) {
+            return Ok(());
+        }
         in_parent(&path, |path| fs::write(path, commit))
     }
 
@@ -98,9 +102,9 @@ impl RepositoryCache {
             .join(".locks")
             .join(&self.folder)
             .join(format!("{id}.lock"));
-        let failed = |source| HubError::Cache {
+        let failed = |error| HubError::Cache {
             path: path.clone(),
-            source,
+            error,
         };
         let locked = path.clone();
         let task = tokio::task::spawn_blocking(move || {
@@ -125,9 +129,9 @@ pub(super) fn in_parent<T>(
     path.parent()
         .map_or(Ok(()), fs::create_dir_all)
         .and_then(|()| write(path))
-        .map_err(|source| HubError::Cache {
+        .map_err(|error| HubError::Cache {
             path: path.to_path_buf(),
-            source,
+            error,
         })
 }
 
@@ -146,11 +150,14 @@ fn holds_model(directory: &Path) -> bool {
                 .all(|file| file.as_str().is_some_and(|f| directory.join(f).is_file()))
         }),
         Some(Err(_)) => false,
+        // A shard (`model-00001-of-00002`) without the index is a part of a model.
         None => fs::read_dir(directory).is_ok_and(|mut entries| {
             entries.any(|entry| {
                 entry.is_ok_and(|entry| {
-                    let path = entry.path();
-                    path.extension().is_some_and(|ext| ext == "safetensors") && path.is_file()
+                    let (path, name) = (entry.path(), entry.file_name());
+                    let is_shard = name.to_string_lossy().contains("-of-");
+                    let is_weights = path.extension().is_some_and(|ext| ext == "safetensors");
+                    is_weights && !is_shard && path.is_file()
                 })
             })
         }),
@@ -169,6 +176,8 @@ mod tests {
         assert!(!holds_model(directory.path()));
         write("config.json", "{}");
         assert!(!holds_model(directory.path()));
+        write("model-00001-of-00002.safetensors", "");
+        assert!(!holds_model(directory.path()), "a shard without its index");
         write(
             "model.safetensors.index.json",
             r#"{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#,

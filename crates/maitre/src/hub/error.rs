@@ -2,8 +2,11 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hf_hub::HFError;
+
+use super::environment::Token;
 
 /// Why a model is not on this machine. Every message says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +34,39 @@ pub enum HubError {
         reason: String,
     },
     /// No such repository, or none that this token may see: the Hub does not tell them apart.
-    #[error(
-        "no repository `{name}` at {endpoint}, or it is private: \
-         check the name; for a private one set HF_TOKEN"
-    )]
+    #[error("no repository `{name}` at {endpoint}, or {}", hidden(token.as_deref()))]
     NotFound {
         /// `ORG/NAME`.
         name: String,
         /// The Hub that was asked.
         endpoint: String,
+        /// Where the token that was sent came from.
+        token: Option<String>,
+    },
+    /// The Hub does not know the token that was sent.
+    #[error(
+        "the Hub at {endpoint} refuses the token of {token}{}: it may be mistyped, expired or revoked; make a \
+         new one at {endpoint}/settings/tokens, or send none if `{name}` is public",
+        said(reason.as_deref())
+    )]
+    TokenRefused {
+        /// `ORG/NAME`.
+        name: String,
+        /// The Hub that was asked.
+        endpoint: String,
+        /// Where the token came from.
+        token: String,
+        /// What the Hub said about it.
+        reason: Option<String>,
+    },
+    /// The token cannot stand in a request.
+    #[error(
+        "the token of {origin} cannot be sent: it contains spaces, control characters or others than ASCII; \
+         expected one such as hf_AbC123"
+    )]
+    BadToken {
+        /// Where it was found.
+        origin: String,
     },
     /// The repository exists, the revision does not.
     #[error(
@@ -51,15 +78,21 @@ pub enum HubError {
         /// What was asked for.
         revision: String,
     },
-    /// The repository is gated.
+    /// The repository is gated, or the token may not read it.
     #[error(
-        "access to `{name}` is refused: accept its terms on {endpoint}/{name} and set HF_TOKEN"
+        "access to `{name}` is refused{}: accept its terms on {endpoint}/{name} and {}",
+        said(reason.as_deref()),
+        allowed(token.as_deref())
     )]
     Denied {
         /// `ORG/NAME`.
         name: String,
         /// The Hub that was asked.
         endpoint: String,
+        /// Where the token that was sent came from.
+        token: Option<String>,
+        /// What the Hub said, where a token was sent.
+        reason: Option<String>,
     },
     /// No usable answer from the Hub.
     #[error(
@@ -113,13 +146,13 @@ pub enum HubError {
         reason: String,
     },
     /// The cache cannot be read or written.
-    #[error("the cache at {path} failed ({source}): check space and permissions, or set HF_HUB_CACHE",
+    #[error("the cache at {path} failed ({error}): check space and permissions, or set HF_HUB_CACHE",
         path = .path.display())]
     Cache {
         /// The file or directory.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// An answer of the Hub that makes no sense.
     #[error("the Hub at {endpoint} answered unexpectedly: {reason}")]
@@ -131,40 +164,134 @@ pub enum HubError {
     },
 }
 
+fn hidden(token: Option<&str>) -> String {
+    match token {
+        None => "it is private: check the name; for a private one set HF_TOKEN".to_owned(),
+        Some(origin) => format!(
+            "it is private and the token of {origin} may not see it: check the name, and whose token it is"
+        ),
+    }
+}
+
+fn allowed(token: Option<&str>) -> String {
+    match token {
+        None => "set HF_TOKEN".to_owned(),
+        Some(origin) => format!(
+            "make sure that the token of {origin} belongs to the account that did, and may read gated repositories"
+        ),
+    }
+}
+
+fn said(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(" ({reason})"))
+}
+
 impl HubError {
-    /// What an answer to a question about the repository `name` means.
-    pub(super) fn from_listing(error: HFError, name: &str, revision: &str, endpoint: &str) -> Self {
-        let (name, endpoint) = (name.to_string(), endpoint.to_string());
+    /// Whether it leaves open what the revision holds now, so that what was downloaded of it earlier is the best
+    /// that can be had.
+    pub(super) fn is_no_answer_about_the_model(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::TokenRefused { .. }
+            | Self::Denied { .. }
+            | Self::Unreachable { .. }
+            | Self::Interrupted { .. }
+            | Self::Cache { .. }
+            | Self::Protocol { .. } => true,
+            Self::BadName { .. }
+            | Self::BadRevision { .. }
+            | Self::BadToken { .. }
+            | Self::Endpoint { .. }
+            | Self::RevisionNotFound { .. }
+            | Self::NotCached { .. }
+            | Self::NotAModel { .. } => false,
+        }
+    }
+}
+
+/// A question to the Hub: about what, and on whose behalf.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// `ORG/NAME`.
+    pub(super) name: &'a str,
+    pub(super) revision: &'a str,
+    pub(super) endpoint: &'a str,
+    pub(super) token: Option<&'a Token>,
+}
+
+impl Asked<'_> {
+    /// What an answer to it means.
+    pub(super) fn failed(&self, error: &HFError) -> HubError {
+        let (name, endpoint) = (self.name.to_string(), self.endpoint.to_string());
+        let token = self.token.map(|token| token.origin().to_owned());
         match error {
             HFError::RevisionNotFound {
                 context: Some(context),
                 ..
             } if context.error_code.as_deref() == Some("RevisionNotFound") => {
-                Self::RevisionNotFound {
+                HubError::RevisionNotFound {
                     name,
-                    revision: revision.to_string(),
+                    revision: self.revision.to_string(),
                 }
             }
-            HFError::RevisionNotFound { .. } | HFError::RepoNotFound { .. } => {
-                Self::NotFound { name, endpoint }
-            }
-            HFError::AuthRequired { context } | HFError::Forbidden { context } => {
-                if context.error_code.as_deref() == Some("GatedRepo") {
-                    Self::Denied { name, endpoint }
-                } else {
-                    Self::NotFound { name, endpoint }
+            HFError::AuthRequired { context } if let Some(token) = &token => {
+                HubError::TokenRefused {
+                    name,
+                    endpoint,
+                    token: token.clone(),
+                    reason: context.server_message.clone(),
                 }
             }
-            error if is_transport(&error) => Self::Unreachable {
+            HFError::AuthRequired { context } | HFError::Forbidden { context }
+                if context.error_code.as_deref() == Some("GatedRepo") =>
+            {
+                HubError::Denied {
+                    name,
+                    endpoint,
+                    reason: token.as_ref().and(context.server_message.clone()),
+                    token,
+                }
+            }
+            HFError::Forbidden { context } if token.is_some() => HubError::Denied {
+                name,
                 endpoint,
-                reason: chain(&error),
+                token,
+                reason: context.server_message.clone(),
             },
-            error => Self::Protocol {
+            HFError::RevisionNotFound { .. }
+            | HFError::RepoNotFound { .. }
+            | HFError::AuthRequired { .. }
+            | HFError::Forbidden { .. } => HubError::NotFound {
+                name,
                 endpoint,
-                reason: chain(&error),
+                token,
+            },
+            error if is_transport(error) => HubError::Unreachable {
+                endpoint,
+                reason: chain(error),
+            },
+            error => HubError::Protocol {
+                endpoint,
+                reason: chain(error),
             },
         }
     }
+
+    /// That nothing came for so long.
+    pub(super) fn no_answer(&self, patience: Duration) -> HubError {
+        HubError::Unreachable {
+            endpoint: self.endpoint.to_string(),
+            reason: format!("no answer within {patience:?}"),
+        }
+    }
+}
+
+/// Whether the Hub does not give this to the one who asks.
+pub(super) fn is_refusal(error: &HFError) -> bool {
+    matches!(
+        error,
+        HFError::AuthRequired { .. } | HFError::Forbidden { .. }
+    )
 }
 
 /// Whether the network or the server failed, rather than the question.

@@ -8,7 +8,7 @@ use hf_hub::{HFClient, HFRepository, RepoTypeModel};
 use indicatif::ProgressBar;
 
 use super::cache::{RepositoryCache, is_commit};
-use super::error::HubError;
+use super::error::{Asked, HubError};
 use super::transfer::Transfer;
 
 /// Shards that are downloaded at once.
@@ -38,19 +38,14 @@ pub(super) struct Listing {
 /// One revision of one repository, remote and cached.
 #[derive(Debug)]
 pub(super) struct Repository<'a> {
-    client: &'a HFClient,
     remote: HFRepository<RepoTypeModel>,
     cache: RepositoryCache,
-    name: &'a str,
-    revision: &'a str,
+    asked: Asked<'a>,
 }
 
 impl<'a> Repository<'a> {
-    pub(super) fn new(
-        client: &'a HFClient,
-        name: &'a str,
-        revision: &'a str,
-    ) -> Result<Self, HubError> {
+    pub(super) fn new(client: &HFClient, asked: Asked<'a>) -> Result<Self, HubError> {
+        let Asked { name, revision, .. } = asked;
         let parts = name
             .split_once('/')
             .filter(|(owner, model)| is_word(owner) && is_word(model));
@@ -65,30 +60,35 @@ impl<'a> Repository<'a> {
             });
         }
         Ok(Self {
-            client,
             remote: client.model(owner, model),
             cache: RepositoryCache::new(client.cache_dir(), owner, model),
-            name,
-            revision,
+            asked,
         })
     }
 
     pub(super) fn cached(&self) -> Option<PathBuf> {
-        self.cache.complete_snapshot(self.revision)
+        self.cache.complete_snapshot(self.asked.revision)
+    }
+
+    /// The cached snapshot of the commit that the Hub has listed, if it is complete without what could not be had.
+    pub(super) fn cached_as_listed(&self, listing: &Listing) -> Option<PathBuf> {
+        self.cache.complete_snapshot(&listing.commit)
     }
 
     pub(super) fn not_cached(&self) -> HubError {
         HubError::NotCached {
-            name: self.name.to_string(),
-            revision: self.revision.to_string(),
+            name: self.asked.name.to_string(),
+            revision: self.asked.revision.to_string(),
             cache_dir: self.cache.root().to_path_buf(),
         }
     }
 
     /// Asks the Hub what the revision holds.
     pub(super) async fn list(&self) -> Result<Listing, HubError> {
-        let endpoint = self.client.endpoint();
-        let failed = |error| HubError::from_listing(error, self.name, self.revision, endpoint);
+        let Asked {
+            revision, endpoint, ..
+        } = self.asked;
+        let failed = |error| self.asked.failed(&error);
         let garbled = |reason: String| HubError::Protocol {
             endpoint: endpoint.to_string(),
             reason,
@@ -97,12 +97,12 @@ impl<'a> Repository<'a> {
         let info = self
             .remote
             .info()
-            .revision(self.revision)
+            .revision(revision)
             .send()
             .await
             .map_err(failed)?;
         let commit = info.sha.filter(|sha| is_commit(sha));
-        let commit = commit.ok_or_else(|| garbled(format!("no commit for {}", self.revision)))?;
+        let commit = commit.ok_or_else(|| garbled(format!("no commit for {revision}")))?;
         let tree = self
             .remote
             .list_tree()
@@ -134,7 +134,7 @@ impl<'a> Repository<'a> {
         ] {
             if !files.iter().any(|file| file.name.ends_with(pattern)) {
                 return Err(HubError::NotAModel {
-                    name: self.name.to_string(),
+                    name: self.asked.name.to_string(),
                     missing,
                 });
             }
@@ -150,11 +150,11 @@ impl<'a> Repository<'a> {
     ) -> Result<PathBuf, HubError> {
         let directory = self.cache.snapshot(&listing.commit);
         let total: u64 = listing.files.iter().map(|file| file.size).sum();
-        progress.set_message(self.name.to_string());
+        let name = self.asked.name;
+        progress.set_message(name.to_string());
         progress.set_length(total);
         tracing::info!(
-            "model {}: {} files, {total} bytes, in {}",
-            self.name,
+            "model {name}: {} files, {total} bytes, in {}",
             listing.files.len(),
             directory.display()
         );
@@ -168,7 +168,13 @@ impl<'a> Repository<'a> {
             .buffer_unordered(PARALLEL_FILES)
             .try_collect()
             .await?;
-        self.cache.name_snapshot(self.revision, &listing.commit)?;
+        if let Err(error) = self
+            .cache
+            .name_snapshot(self.asked.revision, &listing.commit)
+        {
+            // The files are there; only a start without the Hub would not find them.
+            tracing::warn!("without the Hub, {name} will not be found by its name: {error}");
+        }
         progress.finish_and_clear();
         Ok(directory)
     }
@@ -195,10 +201,11 @@ impl<'a> Repository<'a> {
                 file,
                 commit,
                 partial: &partial,
+                asked: self.asked,
             };
             transfer.run(progress).await?;
             std::fs::rename(&partial, &blob)
-                .map_err(|source| HubError::Cache { path: blob, source })?;
+                .map_err(|error| HubError::Cache { path: blob, error })?;
         }
         self.cache.link(&file.id, commit, &file.name)
     }
@@ -299,19 +306,25 @@ mod tests {
             .endpoint("http://127.0.0.1:9")
             .build()
             .unwrap();
+        let asked = |name, revision| Asked {
+            name,
+            revision,
+            endpoint: "",
+            token: None,
+        };
         for name in [
             "", "model", "a/b/c", "/b", "a/", "../b", "a/..", "a b/c", "a/b?c",
         ] {
-            let error = Repository::new(&client, name, "main").unwrap_err();
+            let error = Repository::new(&client, asked(name, "main")).unwrap_err();
             assert!(matches!(error, HubError::BadName { .. }), "{name}: {error}");
         }
         for revision in ["", "..", "refs/../../x", "a b"] {
-            let error = Repository::new(&client, "a/b", revision).unwrap_err();
+            let error = Repository::new(&client, asked("a/b", revision)).unwrap_err();
             assert!(
                 matches!(error, HubError::BadRevision { .. }),
                 "{revision}: {error}"
             );
         }
-        assert!(Repository::new(&client, "a/b", "refs/pr/1").is_ok());
+        assert!(Repository::new(&client, asked("a/b", "refs/pr/1")).is_ok());
     }
 }

@@ -7,17 +7,26 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use hf_hub::{HFRepository, RepoTypeModel};
 use indicatif::ProgressBar;
+use tokio::time::timeout;
 
 use super::cache::in_parent;
-use super::error::{HubError, chain};
+use super::error::{Asked, HubError, chain, is_refusal};
 use super::repository::RemoteFile;
 
 /// Attempts in a row that get no further than those before, after which a download is broken.
 const FRUITLESS_ATTEMPTS: u32 = 3;
+
+/// A connection without a byte for so long counts as broken.
+const SILENCE: Duration = Duration::from_secs(60);
+
+fn silent() -> String {
+    format!("nothing came for {} s", SILENCE.as_secs())
+}
 
 /// The download of one file into its partial file.
 #[derive(Debug)]
@@ -26,6 +35,7 @@ pub(super) struct Transfer<'a> {
     pub(super) file: &'a RemoteFile,
     pub(super) commit: &'a str,
     pub(super) partial: &'a Path,
+    pub(super) asked: Asked<'a>,
 }
 
 impl Transfer<'_> {
@@ -79,9 +89,13 @@ impl Transfer<'_> {
             .filename(self.file.name.as_str())
             .revision(self.commit);
         let range = (*have > 0).then_some(*have..size);
-        let (length, mut bytes) = match request.maybe_range(range).send().await {
-            Ok(answer) => answer,
-            Err(error) => return Ok(Err(chain(&error))),
+        let answer = timeout(SILENCE, request.maybe_range(range).send()).await;
+        let (length, mut bytes) = match answer {
+            Ok(Ok(answer)) => answer,
+            // The files of a gated repository are listed for all, and given to some.
+            Ok(Err(error)) if is_refusal(&error) => return Err(self.asked.failed(&error)),
+            Ok(Err(error)) => return Ok(Err(chain(&error))),
+            Err(_) => return Ok(Err(silent())),
         };
         if *have > 0 && length != Some(size - *have) {
             // The server sends the whole file whatever was asked for: begin again, without a range.
@@ -92,10 +106,12 @@ impl Transfer<'_> {
             )));
         }
         let mut part = in_parent(self.partial, |path| File::options().append(true).open(path))?;
-        while let Some(chunk) = bytes.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(error) => return Ok(Err(chain(&error))),
+        loop {
+            let chunk = match timeout(SILENCE, bytes.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(Some(Err(error))) => return Ok(Err(chain(&error))),
+                Err(_) => return Ok(Err(silent())),
             };
             if *have + chunk.len() as u64 > size {
                 self.start_over(have, progress)?;

@@ -9,11 +9,13 @@
 )]
 
 mod bench;
+mod generate;
 mod gpu_check;
 mod model_files;
 mod pages;
 mod settings;
 mod speculation;
+mod surroundings;
 mod text_files;
 
 use std::fs;
@@ -63,6 +65,7 @@ pub(crate) fn fails(arguments: &[&str], code: i32) -> String {
 fn generate_prints_one_json_object() {
     let output = maitre(&[
         "generate",
+        "--raw",
         "--prompt",
         "Once upon a time",
         "--max-tokens",

@@ -124,7 +124,9 @@ fn flags_may_come_from_a_file_and_are_checked_alike() {
     let file = folder.path().join("maitre.toml");
     fs::write(&file, "max-tokens = 2\ntemperature = 0.0\n").unwrap();
     let config = file.to_str().unwrap();
-    let output = maitre(&["generate", "--prompt", "Once", "--json", "--config", config]);
+    let output = maitre(&[
+        "generate", "--raw", "--prompt", "Once", "--json", "--config", config,
+    ]);
     let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(
         answer["usage"]["completion_tokens"],
@@ -141,6 +143,7 @@ fn flags_may_come_from_a_file_and_are_checked_alike() {
 fn banner_on_the_emulator(arguments: &[&str]) -> Option<String> {
     let common = [
         "generate",
+        "--raw",
         "--device",
         "emulator",
         "--prompt",

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{edit, fails, maitre, model_directory, stderr, stdout};
 
-const GENERATE: [&str; 3] = ["generate", "--prompt", "Once upon a time"];
+const GENERATE: [&str; 4] = ["generate", "--raw", "--prompt", "Once upon a time"];
 
 /// One answer of 48 tokens as JSON.
 fn answer(arguments: &[&str]) -> Value {

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream;
@@ -36,7 +37,23 @@ struct Hub {
     files: BTreeMap<String, Vec<u8>>,
     commit: String,
     fault: Fault,
+    outage: Outage,
     requests: Vec<String>,
+    authorizations: Vec<Option<String>>,
+}
+
+/// What goes wrong with every request of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outage {
+    None,
+    /// No question is answered but with this status and error code.
+    Refuses(u16, &'static str),
+    /// Questions are answered, files are not.
+    RefusesFiles(u16, &'static str),
+    /// A page of something between here and the Hub.
+    Page,
+    /// Connections are taken, and nothing comes.
+    Silent,
 }
 
 type Shared = Arc<Mutex<Hub>>;
@@ -55,7 +72,9 @@ impl FakeHub {
             files: files.collect(),
             commit: COMMIT.to_string(),
             fault: Fault::None,
+            outage: Outage::None,
             requests: Vec::new(),
+            authorizations: Vec::new(),
         }));
         let router = Router::new()
             .route(
@@ -67,6 +86,7 @@ impl FakeHub {
                 "/{org}/{name}/resolve/{revision}/{*file}",
                 get(resolve).head(resolve),
             )
+            .layer(middleware::from_fn_with_state(hub.clone(), outage))
             .with_state(hub.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -84,6 +104,15 @@ impl FakeHub {
 
     pub(crate) fn set_fault(&self, fault: Fault) {
         self.hub.lock().unwrap().fault = fault;
+    }
+
+    pub(crate) fn set_outage(&self, outage: Outage) {
+        self.hub.lock().unwrap().outage = outage;
+    }
+
+    /// The `Authorization` header of every request.
+    pub(crate) fn authorizations(&self) -> Vec<Option<String>> {
+        self.hub.lock().unwrap().authorizations.clone()
     }
 
     pub(crate) fn remove(&self, name: &str) {
@@ -112,6 +141,25 @@ impl FakeHub {
         requests
             .filter_map(|line| line.strip_prefix("GET ").map(str::to_string))
             .collect()
+    }
+}
+
+async fn outage(State(hub): State<Shared>, request: Request, next: Next) -> Response {
+    let is_file = request.uri().path().contains("/resolve/");
+    let outage = {
+        let mut hub = hub.lock().unwrap();
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let authorization = authorization.map(|value| value.to_str().unwrap().to_owned());
+        hub.authorizations.push(authorization);
+        hub.outage
+    };
+    let status = |status| StatusCode::from_u16(status).unwrap();
+    match outage {
+        Outage::RefusesFiles(code, reason) if is_file => refusal(status(code), reason),
+        Outage::None | Outage::RefusesFiles(..) => next.run(request).await,
+        Outage::Refuses(code, reason) => refusal(status(code), reason),
+        Outage::Page => "<html>log in first</html>".into_response(),
+        Outage::Silent => std::future::pending().await,
     }
 }
 

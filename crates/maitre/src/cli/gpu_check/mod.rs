@@ -92,8 +92,7 @@ impl GpuCheckArgs {
     }
 
     fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.unwrap_or_else(cores)
+        self.threads.unwrap_or_else(|| maitre::usable_cores().count)
     }
 }
 

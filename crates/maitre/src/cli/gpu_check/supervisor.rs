@@ -127,13 +127,17 @@ impl Worker {
         let (lines, messages) = channel();
         if let Some(out) = child.stdout.take() {
             // Ends with the worker's output.
-            thread::spawn(move || {
+            let reader = thread::Builder::new().spawn(move || {
                 for line in BufReader::new(out).lines().map_while(Result::ok) {
                     if lines.send(line).is_err() {
                         return;
                     }
                 }
             });
+            if let Err(error) = reader {
+                let _ = child.kill();
+                return Err(error).context("starting the thread that reads a worker's rows");
+            }
         }
         Ok(Self { child, messages })
     }

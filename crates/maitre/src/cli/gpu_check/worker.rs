@@ -78,7 +78,7 @@ fn attempt(item: &Item, place: &mut Place) -> Outcome {
     let failed = |message| Outcome::Failed { message };
     match result {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => failed(format!("{error:#}")),
+        Ok(Err(error)) => failed(crate::cli::report::report(&error)),
         Err(panic) => failed(format!("panicked: {}", message_of(panic.as_ref()))),
     }
 }
