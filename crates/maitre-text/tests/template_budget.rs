@@ -147,7 +147,7 @@ fn lists_and_loops_are_charged() {
         "{% for i in range(900) %}{% set x = ('%s' * 1000) | format(*items) %}{% endfor %}",
         "{% macro m() %}{{ varargs | length }}{% endmacro %}{% for i in range(900) %}{{ m(*items) }}{% endfor %}",
         "{% set x = (text * 900) | wordwrap(1) %}",
-        "{% set x = [{}] | map(attribute='a.' * 9000 ~ 'a', default={'a': 1}) | list %}",
+        "{% set x = [{}] | map(attribute='a.' * 20000 ~ 'a', default={'a': 1}) | list %}",
         "{% set d = dict(items | map('string') | batch(2)) %}{% for i in range(900) %}{% set x = d.keys() == d.keys() %}{% endfor %}",
     ] {
         let error = failure(source);

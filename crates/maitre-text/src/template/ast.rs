@@ -280,3 +280,33 @@ pub(super) fn walk(statements: &[Statement], visit: &mut dyn FnMut(&ExprKind)) {
         }
     }
 }
+
+/// How a target takes a value apart: nothing for a name, a list for a tuple.
+pub(super) fn shape(target: &Target) -> String {
+    match target {
+        Target::Tuple(items) => {
+            let inner: Vec<String> = items
+                .iter()
+                .map(|item| match item {
+                    Target::Tuple(_) => shape(item),
+                    _ => "0".to_owned(),
+                })
+                .collect();
+            format!("[{}]", inner.join(","))
+        }
+        _ => String::new(),
+    }
+}
+
+/// Whether a loop's body breaks or continues that loop.
+pub(super) fn jumps(body: &[Statement]) -> bool {
+    body.iter().any(|statement| match &statement.kind {
+        StatementKind::Break | StatementKind::Continue => true,
+        StatementKind::If {
+            branches,
+            otherwise,
+        } => branches.iter().any(|(_, body)| jumps(body)) || jumps(otherwise),
+        StatementKind::For { otherwise, .. } => jumps(otherwise),
+        _ => false,
+    })
+}
