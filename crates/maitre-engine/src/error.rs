@@ -93,7 +93,7 @@ pub enum EngineError {
         free: usize,
         /// Bytes that all requests in flight may have together.
         limit: usize,
-        /// When there may be room.
+        /// When enough may be free.
         retry_after: Duration,
     },
     /// The request would wait too long, so it is told at once.

@@ -2,8 +2,8 @@
 //!
 //! The search takes many bytes for each byte of a stop string, and a request may bring 64 KiB of them. So a
 //! request with many takes its share of a pool, which the memory budget counts whole, and is refused when the
-//! pool is empty. A request with as few as nearly all have takes nothing from it: whoever empties the pool
-//! keeps out only others with as many.
+//! pool is empty. A request with few, as nearly all have, takes nothing from the pool, so it is served
+//! even when others have emptied it.
 
 use std::sync::Arc;
 use std::time::Duration;

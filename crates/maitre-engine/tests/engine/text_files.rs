@@ -8,17 +8,20 @@ use maitre_engine::{
 };
 use serde_json::{Value, json};
 
+/// A file's name and content.
+type File = (&'static str, String);
+
 const END_OF_TEXT: u32 = 0;
 const IM_END: u32 = 2;
 /// One more than the embedding's last row.
 const BEYOND: u32 = 4096;
 
 /// The bundled model with these files in place of its own; an empty one is left out.
-fn start(changes: &[(&'static str, String)]) -> Result<Engine, StartError> {
+fn start(changes: &[File]) -> Result<Engine, StartError> {
     builder(changes).build()
 }
 
-fn builder(changes: &[(&'static str, String)]) -> EngineBuilder {
+fn builder(changes: &[File]) -> EngineBuilder {
     let kept = maitre_bundled::TARGET.files.iter().copied();
     let mut files: Vec<(&'static str, &'static [u8])> = kept
         .filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name))
@@ -37,7 +40,7 @@ fn bundled(file: &str) -> Value {
 }
 
 /// A bundled JSON file with these fields.
-fn with(file: &'static str, fields: Value) -> (&'static str, String) {
+fn with(file: &'static str, fields: Value) -> File {
     let mut json = bundled(file);
     json.as_object_mut()
         .unwrap()
@@ -46,7 +49,7 @@ fn with(file: &'static str, fields: Value) -> (&'static str, String) {
 }
 
 /// The bundled tokenizer with an added token for each of these ids.
-fn with_added_tokens(ids: impl IntoIterator<Item = u32>) -> (&'static str, String) {
+fn with_added_tokens(ids: impl IntoIterator<Item = u32>) -> File {
     let mut json = bundled("tokenizer.json");
     let added = json["added_tokens"].as_array_mut().unwrap();
     added.extend(ids.into_iter().map(|id| {
@@ -56,7 +59,7 @@ fn with_added_tokens(ids: impl IntoIterator<Item = u32>) -> (&'static str, Strin
     ("tokenizer.json", json.to_string())
 }
 
-fn eos(generation: Value, config: Value, tokenizer: Value) -> Vec<(&'static str, String)> {
+fn eos(generation: Value, config: Value, tokenizer: Value) -> Vec<File> {
     vec![
         with(
             "generation_config.json",
@@ -76,7 +79,7 @@ fn the_tokenizers_end_of_sequence_ends_an_answer_too() {
             json!({"eos_token": token}).to_string(),
         )
     };
-    let mut cases: Vec<(Vec<(&'static str, String)>, &[u32])> = vec![
+    let mut cases: Vec<(Vec<File>, &[u32])> = vec![
         (eos(json!(0), json!(0), json!(end)), &[END_OF_TEXT, IM_END]),
         (
             eos(json!([0]), json!(0), json!({"content": end})),
@@ -182,7 +185,7 @@ async fn a_bad_template_of_several_never_stops_the_start() {
     let bad = "{% for x in %}";
     let tool_use = "additional_chat_templates/tool_use.jinja";
     // Files, then whether a plain chat and one with tools are served.
-    let cases: Vec<(Vec<(&'static str, String)>, bool, bool)> = vec![
+    let cases: Vec<(Vec<File>, bool, bool)> = vec![
         (
             vec![list(json!([{"name": "tool_use", "template": good}]))],
             false,

@@ -88,10 +88,12 @@ impl RepositoryCache {
             #[cfg(unix)]
             {
                 let up = "../".repeat(2 + file.matches('/').count());
-                return std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(id), path);
+                std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(id), path)
             }
             #[cfg(not(unix))]
-            return fs::rename(self.blob(id), path);
+            {
+                fs::rename(self.blob(id), path)
+            }
         })
     }
 
