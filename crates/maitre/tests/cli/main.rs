@@ -230,7 +230,7 @@ fn a_model_that_cannot_be_used_is_refused_by_name() {
                 let bytes = fs::read(m.join("model.safetensors")).unwrap();
                 fs::write(m.join("model.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
             },
-            &["model.safetensors", "complete"],
+            &["model.safetensors", "truncated"],
         ),
         (
             |m| {
