@@ -39,7 +39,7 @@ enum Command {
     Bench(bench::Arguments),
     /// Drive the scheduler and the KV manager through random lives, with all invariants checked.
     SimulateFaults(simulate_faults::Arguments),
-    /// Send a server thousands of requests and see that its memory does not grow (Linux).
+    /// Send a server thousands of requests and see that its memory does not grow; or attack it (Linux).
     Soak(soak::Arguments),
 }
 
