@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use maitre_benches::hostile::{Settings, Target, all, measure};
+use maitre_benches::hostile::{Conduct, Settings, Target, all, measure};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -38,6 +39,9 @@ enum Command {
     /// Make one attack on a server that runs, from this process, and print what it got.
     Attack {
         name: String,
+        /// The same work without malice.
+        #[arg(long)]
+        legal: bool,
         #[arg(long)]
         grpc: SocketAddr,
         #[arg(long)]
@@ -49,13 +53,13 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::List => {
             for attack in all() {
                 println!("{:<24} {}", attack.name, attack.what);
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::Measure {
             maitre,
@@ -71,6 +75,7 @@ fn main() -> Result<()> {
         }),
         Command::Attack {
             name,
+            legal,
             grpc,
             http,
             neighbours,
@@ -87,23 +92,32 @@ fn main() -> Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let gains = runtime.block_on(attack.run(target, Duration::from_secs_f64(seconds)))?;
+            let conduct = if legal {
+                Conduct::Legal
+            } else {
+                Conduct::Hostile
+            };
+            let length = Duration::from_secs_f64(seconds);
+            let gains = runtime.block_on(attack.run(target, conduct, length))?;
             println!("{}", serde_json::to_string(&gains)?);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn judge(settings: &Settings) -> Result<()> {
+/// Prints the table; a bound that did not hold makes this program fail.
+fn judge(settings: &Settings) -> Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     let started = Instant::now();
     let progress = |what: &str| eprintln!("{:>6.0} s  {what}", started.elapsed().as_secs_f64());
     let report = runtime.block_on(measure(settings, progress))?;
     println!("{}", report.table());
-    let (failed, made) = (report.failures().len(), report.rows.len());
+    let failed = report.failures().len();
+    let made = report.rows.len() + usize::from(report.recovery.is_some());
     if failed > 0 {
-        bail!("the bounds did not hold in {failed} of {made} attacks");
+        println!("\nbounds did not hold in {failed} of {made} rows");
+        return Ok(ExitCode::FAILURE);
     }
-    println!("\nall bounds held in {made} attacks");
-    Ok(())
+    println!("\nall bounds held in {made} rows");
+    Ok(ExitCode::SUCCESS)
 }

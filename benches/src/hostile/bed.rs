@@ -10,7 +10,7 @@ use maitre_proto::v1::admin_service_client::AdminServiceClient;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::attacks::Attack;
+use super::attacks::{Attack, Conduct};
 use super::honest::Neighbours;
 use super::probes::Probes;
 use super::process::{self, Server, Usage};
@@ -21,7 +21,10 @@ use super::tally::Gains;
 /// Before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// An attacker that has not left by itself this long after its time is ended.
-const OVERTIME: Duration = Duration::from_secs(5);
+const OVERTIME: Duration = Duration::from_secs(10);
+/// Of 20, the lowest priority. At this one a process gets a tenth of a core that the server wants, too: enough to
+/// send bytes made beforehand, and little enough for the neighbours not to notice (the attack `control` tells).
+const NICENESS: &str = "10";
 /// Between two looks at what is still held.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// A small KV cache: a budget of which most is never touched would hide what an attack takes.
@@ -97,34 +100,73 @@ impl Bed {
         pace: Pace,
         bounds: &Bounds,
     ) -> Result<Row> {
-        let quiet = self.quiet(pace.quiet).await;
+        let mut quiet = self.quiet(pace.quiet).await;
+        if attack.has_legal_load() {
+            self.attackers(attack, Conduct::Legal, pace.quiet).await?;
+            quiet = self.recorder.next_phase();
+        }
         self.server.reset_peak()?;
-        let gains = self.attackers(attack, pace.attack).await?;
+        let gains = self
+            .attackers(attack, Conduct::Hostile, pace.attack)
+            .await?;
         let attacked = self.recorder.next_phase();
+        let row = Row {
+            attack: attack.name,
+            quiet,
+            attacked,
+            gains,
+            ..Row::default()
+        };
+        self.finish(row, bounds).await
+    }
+
+    /// The neighbours by themselves once more, beside what they were in `quiet`.
+    pub(crate) async fn recovery(
+        &mut self,
+        quiet: Phase,
+        pace: Pace,
+        bounds: &Bounds,
+    ) -> Result<Row> {
+        // What is left of a peak counts: it was to be given back.
+        let _ = self.server.reset_peak();
+        let row = Row {
+            attack: "recovery",
+            quiet,
+            attacked: self.quiet(pace.attack).await,
+            ..Row::default()
+        };
+        self.finish(row, bounds).await
+    }
+
+    /// Adds what the server took, what it still holds, and whether it lives.
+    async fn finish(&mut self, row: Row, bounds: &Bounds) -> Result<Row> {
         let peak_rss = self.server.usage().unwrap_or_default().peak_rss;
         let (free_after, still_held) = self.freed(bounds).await;
         let death = self.server.ended()?;
         let death = death.map(|status| format!("{status}\n{}", self.server.last_lines()));
         Ok(Row {
-            attack: attack.name,
-            quiet,
-            attacked,
             peak_rss,
             budget: self.server.budget,
-            gains,
             free_after,
             still_held,
             death,
+            ..row
         })
     }
 
-    /// Attacks from a process of its own, of the lowest priority: what it takes of the machine is not the server's
-    /// fault.
-    async fn attackers(&self, attack: &Attack, length: Duration) -> Result<Gains> {
-        let mut command: Command = process::with_many_files(&["nice", "-n", "19"]).into();
+    /// Attacks from a process of its own, of low priority: what it takes of the machine is not the server's fault.
+    async fn attackers(
+        &self,
+        attack: &Attack,
+        conduct: Conduct,
+        length: Duration,
+    ) -> Result<Gains> {
+        let mut command: Command = process::with_many_files(&["nice", "-n", NICENESS]).into();
+        command.arg(&self.attacker).args(["attack", attack.name]);
+        if conduct == Conduct::Legal {
+            command.arg("--legal");
+        }
         let attacker = command
-            .arg(&self.attacker)
-            .args(["attack", attack.name])
             .args(["--grpc", &self.server.grpc.to_string()])
             .args(["--http", &self.server.http.to_string()])
             .args(["--neighbours", &self.count.to_string()])
@@ -135,17 +177,16 @@ impl Bed {
             .spawn()
             .context("starting the attacker")?;
         let output = timeout(length + OVERTIME, attacker.wait_with_output()).await;
-        let Ok(output) = output else {
-            return Ok(Gains {
-                notes: vec!["the attacker had to be ended".to_owned()],
-                ..Gains::default()
-            });
+        let gains = match output {
+            Ok(output) => serde_json::from_slice(&output?.stdout)
+                .map_err(|_| "the attack could not be made; its process failed"),
+            Err(_elapsed) => Err("the attacker did not end by itself"),
         };
-        let output = output?.stdout;
-        serde_json::from_slice(&output).with_context(|| {
-            let output = String::from_utf8_lossy(&output);
-            format!("the attack {} said {output:?}", attack.name)
-        })
+        // Nothing can be said of a server that was not attacked as it should have been.
+        Ok(gains.unwrap_or_else(|fault| Gains {
+            faults: vec![fault.to_owned()],
+            ..Gains::default()
+        }))
     }
 
     /// Lets the neighbours finish and looks until nothing is held.

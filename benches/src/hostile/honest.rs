@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt;
 
 use super::door::name_of;
 use super::samples::{Recorder, Wait};
@@ -82,6 +83,13 @@ pub(crate) fn request_names(clients: usize) -> impl Iterator<Item = String> {
     (0..clients).flat_map(|client| (0..NAMES).map(move |turn| request_name(client, turn)))
 }
 
+/// Code and reason, which are the same for all failures of a kind; the message if there is no reason.
+fn failure(status: &Status) -> String {
+    let info = status.get_details_error_info();
+    let reason = info.map_or_else(|| status.message().to_owned(), |info| info.reason);
+    format!("{}: {reason}", name_of(status.code()))
+}
+
 struct Client {
     number: usize,
     endpoint: Endpoint,
@@ -107,9 +115,7 @@ impl Client {
                 continue;
             }
             if let Err(status) = self.ask(kept.clone(), turn).await {
-                let reason = status.message().lines().next().unwrap_or_default();
-                self.recorder
-                    .fail(format!("{}: {reason}", name_of(status.code())));
+                self.recorder.fail(failure(&status));
                 sleep(THINKING * 5).await;
             }
             gate.send_modify(|gate| gate.busy -= 1);
@@ -156,11 +162,13 @@ impl Client {
         } else {
             SHORT_TOKENS
         };
-        let names_requests = self.number % 4 < 2;
+        let request_id = if self.number % 4 < 2 {
+            request_name(self.number, turn)
+        } else {
+            String::new()
+        };
         StreamGenerateRequest {
-            request_id: names_requests
-                .then(|| request_name(self.number, turn))
-                .unwrap_or_default(),
+            request_id,
             input: Some(Input::Text(format!(
                 "Neighbour {} asks question {turn}: what is the weather like?",
                 self.number

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-pub use attacks::{Attack, Target, all};
+pub use attacks::{Attack, Conduct, Target, all};
 pub use process::Usage;
 pub use report::{Bounds, Held, Report, Row};
 pub use samples::{Phase, Wait};
@@ -35,8 +35,8 @@ use bed::{Bed, Pace};
 pub struct Settings {
     /// The server's program.
     pub maitre: PathBuf,
-    /// The attackers' program; it is called with `attack NAME --grpc ADDR --http ADDR --neighbours N --seconds S` and
-    /// prints [`Gains`] as JSON.
+    /// The attackers' program; it is called with `attack NAME [--legal] --grpc ADDR --http ADDR --neighbours N
+    /// --seconds S` and prints [`Gains`] as JSON.
     pub attacker: PathBuf,
     /// Honest clients.
     pub clients: usize,
@@ -59,41 +59,34 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
     let attacks = chosen(&settings.only)?;
     let pace = pace(settings.length, attacks.len());
     let mut report = Report::default();
-    let mut bed: Option<Bed> = None;
-    let mut first_quiet = Phase::default();
+    // A server and whether it has held so far.
+    let mut bed: Option<(Bed, bool)> = None;
     for attack in &attacks {
         progress(&format!("{}: {}", attack.name, attack.what));
-        let mut current = match bed.take().filter(|bed| bed.suits(attack)) {
-            Some(bed) => bed,
+        let kept = bed
+            .take()
+            .filter(|(bed, holds)| *holds && bed.suits(attack));
+        let mut current = match kept {
+            Some((bed, _)) => bed,
             None => {
                 let (maitre, attacker) = (&settings.maitre, &settings.attacker);
                 Bed::start(maitre, attacker, settings.clients, attack.flags).await?
             }
         };
         let row = current.attack(attack, pace, &report.bounds).await?;
-        if report.rows.is_empty() {
-            first_quiet = row.quiet.clone();
-        }
         let violations = row.violations(&report.bounds);
         for violation in &violations {
             progress(&format!("  {violation}"));
         }
-        if violations.is_empty() {
-            bed = Some(current);
-        }
+        bed = Some((current, violations.is_empty()));
         report.rows.push(row);
     }
-    if let Some(bed) = &bed {
-        progress("recovery: the neighbours by themselves again");
-        report.recovery = report.rows.last().map(|last| Row {
-            attack: "recovery",
-            gains: Gains::default(),
-            quiet: first_quiet,
-            ..last.clone()
-        });
-        if let Some(row) = &mut report.recovery {
-            row.attacked = bed.quiet(pace.quiet).await;
-        }
+    if let (Some((mut bed, _)), Some(first)) = (bed, report.rows.first()) {
+        progress(
+            "recovery: the neighbours by themselves again, beside those before the first attack",
+        );
+        let quiet = first.quiet.clone();
+        report.recovery = Some(bed.recovery(quiet, pace, &report.bounds).await?);
     }
     Ok(report)
 }

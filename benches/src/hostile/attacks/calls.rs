@@ -18,66 +18,42 @@ pub(super) const ATTACKS: [Attack; 4] = [
         "headers-only",
         "1,408 calls over 2 connections: headers, but no message",
         |arena| {
-            occupy(
-                arena,
-                Plan {
-                    connections: 2,
-                    calls: ALL_CALLS,
-                    window: READS,
-                    message: Bytes::new(),
-                    is_complete: false,
-                },
-            )
+            let plan = Plan {
+                connections: 2,
+                calls: ALL_CALLS,
+                window: READS,
+                message: Bytes::new(),
+                is_complete: false,
+            };
+            occupy(arena, plan)
         },
     ),
     Attack::new(
         "unread-answers",
         "1,408 calls over 2 connections: short answers, never read (window 0)",
-        |arena| {
-            occupy(
-                arena,
-                Plan {
-                    connections: 2,
-                    calls: ALL_CALLS,
-                    window: NEVER_READS,
-                    message: short_answer(),
-                    is_complete: true,
-                },
-            )
-        },
-    ),
+        |arena| occupy(arena, Plan::of_answers(NEVER_READS)),
+    )
+    .beside(|arena| occupy(arena, Plan::of_answers(READS))),
     Attack::new(
         "trickled-bodies",
         "192 calls over 8 connections: messages of 4 MiB that lack their last byte",
         |arena| {
-            occupy(
-                arena,
-                Plan {
-                    connections: 8,
-                    calls: 192,
-                    window: READS,
-                    message: all_but_the_end(),
-                    is_complete: false,
-                },
-            )
+            let plan = Plan {
+                connections: 8,
+                calls: 192,
+                window: READS,
+                message: all_but_the_end(),
+                is_complete: false,
+            };
+            occupy(arena, plan)
         },
     ),
     Attack::new(
         "unread-prompt-scores",
         "128 calls over 2 connections: scores of 2,000 prompt tokens, never read (window 0)",
-        |arena| {
-            occupy(
-                arena,
-                Plan {
-                    connections: 2,
-                    calls: 128,
-                    window: NEVER_READS,
-                    message: prompt_scores(),
-                    is_complete: true,
-                },
-            )
-        },
-    ),
+        |arena| occupy(arena, Plan::of_scores(NEVER_READS)),
+    )
+    .beside(|arena| occupy(arena, Plan::of_scores(READS))),
 ];
 
 struct Plan {
@@ -86,6 +62,28 @@ struct Plan {
     window: u32,
     message: Bytes,
     is_complete: bool,
+}
+
+impl Plan {
+    fn of_answers(window: u32) -> Self {
+        Self {
+            connections: 2,
+            calls: ALL_CALLS,
+            window,
+            message: short_answer(),
+            is_complete: true,
+        }
+    }
+
+    fn of_scores(window: u32) -> Self {
+        Self {
+            connections: 2,
+            calls: 128,
+            window,
+            message: prompt_scores(),
+            is_complete: true,
+        }
+    }
 }
 
 /// Keeps so many calls under way; one that the server ends begins again.

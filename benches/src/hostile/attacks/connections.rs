@@ -1,6 +1,7 @@
 //! Connections that say nothing, or not enough to be served.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +14,11 @@ use super::{Arena, Attack, Attacking};
 
 /// As many as a door of the server lets in.
 const CONNECTIONS: usize = 4096;
+
+/// So many are opened at the same time: more than a listener's backlog would make the system drop other clients'
+/// first packets, and those wait a second before they try again.
+const AT_ONCE: usize = 256;
+const SPACING: Duration = Duration::from_millis(50);
 
 pub(super) const ATTACKS: [Attack; 5] = [
     Attack::new(
@@ -46,9 +52,11 @@ pub(super) const ATTACKS: [Attack; 5] = [
 fn hold(server: SocketAddr, arena: Arena, said: &'static [u8]) -> Attacking {
     Box::pin(async move {
         let count = arena.connections(CONNECTIONS);
-        join_all((0..count).map(|_| async {
+        let arena = &arena;
+        join_all((0..count).map(|number| async move {
+            sleep(SPACING * (number / AT_ONCE) as u32).await;
             loop {
-                if hold_one(server, &arena, said).await.is_err() {
+                if hold_one(server, arena, said).await.is_err() {
                     arena.tally.count("connection lost");
                 }
                 sleep(RETRY * 10).await;

@@ -205,12 +205,10 @@ fn settings() -> Flood {
 }
 
 fn continuation() -> Flood {
+    let filler = frames::header("x-filler", &"x".repeat(LARGEST_PAYLOAD - 100));
+    let mut flood = repeated(&frame(CONTINUATION, 0, stream(0), &filler));
     let headers = frames::call_headers(GENERATE);
-    let mut flood = repeated(&[]);
     flood.opening.extend(frame(HEADERS, 0, stream(0), &headers));
-    let mut block = frames::header("x-filler", &"x".repeat(LARGEST_PAYLOAD - 100));
-    block.truncate(LARGEST_PAYLOAD);
-    flood.chunk = frame(CONTINUATION, 0, stream(0), &block);
     flood
 }
 
@@ -230,5 +228,43 @@ fn huge_headers() -> Flood {
         chunk: (0..200).flat_map(one).collect(),
         is_whole: true,
         reads: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kinds of all frames in some bytes, which must end where a frame does.
+    fn kinds(mut bytes: &[u8]) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        while !bytes.is_empty() {
+            let header = bytes[..HEADER_BYTES].try_into().unwrap();
+            let (kind, length) = frames::kind_and_length(header);
+            assert!(length <= LARGEST_PAYLOAD, "{length}");
+            kinds.push(kind);
+            bytes = &bytes[HEADER_BYTES + length..];
+        }
+        kinds
+    }
+
+    #[test]
+    fn floods_are_whole_frames_of_the_kinds_they_are_named_for() {
+        for (flood, expected) in [
+            (rapid_reset(), vec![HEADERS, RST_STREAM]),
+            (settings(), vec![SETTINGS]),
+            (continuation(), vec![CONTINUATION]),
+            (huge_headers(), vec![HEADERS, CONTINUATION]),
+            (on_one_call(&frame(DATA, 0, stream(0), &[])), vec![DATA]),
+        ] {
+            let opening = flood.opening.strip_prefix(frames::PREFACE).unwrap();
+            assert_eq!(kinds(opening)[0], SETTINGS);
+            let mut found = kinds(&flood.chunk);
+            found.sort_unstable();
+            found.dedup();
+            let mut expected = expected;
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        }
     }
 }

@@ -38,8 +38,9 @@ pub(super) const ATTACKS: [Attack; 5] = [
     Attack::new(
         "stop-strings",
         "32 calls: 64 stop strings of 1,024 bytes, 16 answers each",
-        |arena| send(arena, GENERATE, 32, stop_strings()),
-    ),
+        |arena| send(arena, GENERATE, 32, stop_strings(64)),
+    )
+    .beside(|arena| send(arena, GENERATE, 32, stop_strings(0))),
 ];
 
 /// `senders` connections that send the same message again and again, one call at a time each.
@@ -125,10 +126,11 @@ fn long_prompt() -> Bytes {
     )
 }
 
-fn stop_strings() -> Bytes {
+/// A request of 16 answers with `count` stop strings of the greatest length.
+fn stop_strings(count: usize) -> Bytes {
     let mut bits = texts::random(13);
     let mut letters = move || (b'a' + bits.next().unwrap_or_default() as u8 % 26) as char;
-    let stop = (0..64).map(|_| (0..1024).map(|_| letters()).collect());
+    let stop = (0..count).map(|_| (0..1024).map(|_| letters()).collect());
     framed(
         &StreamGenerateRequest {
             input: Some(Input::Text("Once".to_owned())),
@@ -164,6 +166,6 @@ mod tests {
             assert!((3_800_000..4 << 20).contains(&message.len()));
         }
         assert_eq!(empty_messages().len(), 5 + 8 * 500_000);
-        assert!(stop_strings().len() > 64 << 10);
+        assert!(stop_strings(64).len() > 64 << 10);
     }
 }

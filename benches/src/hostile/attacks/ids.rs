@@ -13,36 +13,43 @@ use tokio::time::sleep;
 use super::super::door::{ABORT, Door, GENERATE, READS, RETRY, framed};
 use super::super::honest::request_names;
 use super::predicted::Sequence;
-use super::{Arena, Attack};
+use super::{Arena, Attack, Attacking};
 
 pub(super) const ATTACK: Attack = Attack::new(
     "id-guessing",
     "aborts of guessed and predicted ids, and requests under another tenant's id",
-    |arena| {
-        Box::pin(async move {
-            loop {
-                let door = arena.door(READS).await;
-                if let Err(error) = guess(&arena, &door).await {
-                    arena.tally.count(format!("broken off: {error:#}"));
-                }
-                sleep(RETRY).await;
+    |arena| attack(arena, true),
+)
+.beside(|arena| attack(arena, false));
+
+/// Without `guesses`, the same number of requests under names of its own.
+fn attack(arena: Arena, guesses: bool) -> Attacking {
+    Box::pin(async move {
+        loop {
+            let door = arena.door(READS).await;
+            if let Err(error) = guess(&arena, &door, guesses).await {
+                arena.tally.count(format!("broken off: {error:#}"));
             }
-        })
-    },
-);
+            sleep(RETRY).await;
+        }
+    })
+}
 
 const TENANT: &str = "attacker";
 /// Requests before and after the newest own one whose ids are tried.
 const AROUND: u64 = 32;
 
 /// Guesses until the connection fails.
-async fn guess(arena: &Arena, door: &Door) -> Result<()> {
-    let likely: Vec<String> = request_names(arena.target.neighbours).collect();
+async fn guess(arena: &Arena, door: &Door, guesses: bool) -> Result<()> {
+    let mut likely: Vec<String> = request_names(arena.target.neighbours).collect();
+    if !guesses {
+        likely.iter_mut().for_each(|name| name.insert_str(0, "my-"));
+    }
     let mut last: Option<u64> = None;
     loop {
         let newest = own_id(door).await?;
         let predicted = match (last, newest) {
-            (Some(before), Some(after)) => Sequence::from_two(before, after),
+            (Some(before), Some(after)) if guesses => Sequence::from_two(before, after),
             _ => None,
         };
         if predicted.is_some() {

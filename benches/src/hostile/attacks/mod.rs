@@ -38,6 +38,9 @@ pub struct Attack {
     /// Flags that the server needs for it.
     pub(crate) flags: &'static [&'static str],
     run: fn(Arena) -> Attacking,
+    /// The same work as well-behaved clients ask for it, where the attack is work that any client may ask for: the
+    /// neighbours are compared with themselves beside that.
+    legal: Option<fn(Arena) -> Attacking>,
 }
 
 /// An attack under way.
@@ -50,6 +53,14 @@ impl Attack {
             what,
             flags: &[],
             run,
+            legal: None,
+        }
+    }
+
+    const fn beside(self, legal: fn(Arena) -> Attacking) -> Self {
+        Self {
+            legal: Some(legal),
+            ..self
         }
     }
 
@@ -57,19 +68,29 @@ impl Attack {
         Self { flags, ..self }
     }
 
+    /// Whether [`Conduct::Legal`] differs from no attack.
+    #[must_use]
+    pub fn has_legal_load(&self) -> bool {
+        self.legal.is_some()
+    }
+
     /// Attacks for so long, from this process, and returns what it got.
     ///
     /// # Errors
     ///
     /// If the attack could not be made at all.
-    pub async fn run(&self, target: Target, length: Duration) -> Result<Gains> {
+    pub async fn run(&self, target: Target, conduct: Conduct, length: Duration) -> Result<Gains> {
+        let run = match conduct {
+            Conduct::Hostile => self.run,
+            Conduct::Legal => self.legal.context("this attack has no legal load")?,
+        };
         let arena = Arena {
             target,
             length,
             tally: Tally::default(),
         };
         let tally = arena.tally.clone();
-        if let Ok(ended) = timeout(length, (self.run)(arena)).await {
+        if let Ok(ended) = timeout(length, run(arena)).await {
             ended.with_context(|| format!("attacking with {}", self.name))?;
         }
         tenants::judge(&tally);
@@ -77,6 +98,15 @@ impl Attack {
         gains.cpu_s = process::cpu_seconds();
         Ok(gains)
     }
+}
+
+/// Whether a load is the attack or what well-behaved clients would do in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conduct {
+    /// The attack.
+    Hostile,
+    /// The same work, asked for and read as usual.
+    Legal,
 }
 
 /// Where a server answers.

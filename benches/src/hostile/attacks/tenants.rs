@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::super::door::{GENERATE, READS, RETRY, framed};
 use super::super::tally::Tally;
-use super::Attack;
+use super::{Arena, Attack, Attacking};
 
 const USERS: usize = 30;
 /// Times the median that the slowest of a hundred requests may take; those who come first are served first.
@@ -21,30 +21,35 @@ const FAST: Duration = Duration::from_secs(1);
 pub(super) const ATTACK: Attack = Attack::new(
     "one-request-tenants",
     "30 users under --policy fair, each request from a new tenant",
-    |arena| {
-        Box::pin(async move {
-            join_all((0..USERS).map(|user| {
-                let arena = &arena;
-                async move {
-                    let door = arena.door(READS).await;
-                    for turn in 0.. {
-                        let message = framed(&request(user, turn).encode_to_vec());
-                        let waits = Waits(Instant::now(), &arena.tally);
-                        let Ok(call) = door.call(GENERATE, message).await else {
-                            return arena.tally.count("connection lost");
-                        };
-                        arena.tally.count(&call.answer().await.status);
-                        drop(waits);
-                        sleep(RETRY / 10).await;
-                    }
-                }
-            }))
-            .await;
-            Ok(())
-        })
-    },
+    |arena| ask(arena, |user, turn| format!("user-{user}-{turn}")),
 )
+.beside(|arena| ask(arena, |_, _| String::new()))
 .with_flags(&["--policy", "fair", "--max-seqs", "8"]);
+
+/// All users ask one request after another, each on the account of the tenant that `tenant_of` user and turn gives.
+fn ask(arena: Arena, tenant_of: fn(usize, usize) -> String) -> Attacking {
+    Box::pin(async move {
+        join_all((0..USERS).map(|user| {
+            let arena = &arena;
+            async move {
+                let door = arena.door(READS).await;
+                for turn in 0.. {
+                    let request = request(user, turn, tenant_of(user, turn));
+                    let message = framed(&request.encode_to_vec());
+                    let waits = Waits(Instant::now(), &arena.tally);
+                    let Ok(call) = door.call(GENERATE, message).await else {
+                        return arena.tally.count("connection lost");
+                    };
+                    arena.tally.count(&call.answer().await.status);
+                    drop(waits);
+                    sleep(RETRY / 10).await;
+                }
+            }
+        }))
+        .await;
+        Ok(())
+    })
+}
 
 /// Writes down how long a user waited, also one who still does when the attack is cut.
 struct Waits<'a>(Instant, &'a Tally);
@@ -55,7 +60,7 @@ impl Drop for Waits<'_> {
     }
 }
 
-fn request(user: usize, turn: usize) -> StreamGenerateRequest {
+fn request(user: usize, turn: usize, tenant: String) -> StreamGenerateRequest {
     StreamGenerateRequest {
         input: Some(Input::Text(format!("User {user}, question {turn}"))),
         stopping: Some(StoppingParams {
@@ -64,7 +69,7 @@ fn request(user: usize, turn: usize) -> StreamGenerateRequest {
             ..Default::default()
         }),
         service: Some(ServiceOptions {
-            tenant: format!("user-{user}-{turn}"),
+            tenant,
             ..Default::default()
         }),
         ..Default::default()
