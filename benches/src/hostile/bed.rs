@@ -48,6 +48,8 @@ pub(crate) struct Bed {
     _probes: Probes,
     /// What the server holds when it has nothing to do.
     idle: Usage,
+    /// The neighbours before the first attack.
+    first_quiet: Option<Phase>,
     attacker: PathBuf,
 }
 
@@ -76,6 +78,7 @@ impl Bed {
             recorder,
             _probes: probes,
             idle,
+            first_quiet: None,
             attacker: attacker.to_owned(),
         })
     }
@@ -101,6 +104,7 @@ impl Bed {
         bounds: &Bounds,
     ) -> Result<Row> {
         let mut quiet = self.quiet(pace.quiet).await;
+        self.first_quiet.get_or_insert_with(|| quiet.clone());
         if attack.has_legal_load() {
             self.attackers(attack, Conduct::Legal, pace.quiet).await?;
             quiet = self.recorder.next_phase();
@@ -120,18 +124,13 @@ impl Bed {
         self.finish(row, bounds).await
     }
 
-    /// The neighbours by themselves once more, beside what they were in `quiet`.
-    pub(crate) async fn recovery(
-        &mut self,
-        quiet: Phase,
-        pace: Pace,
-        bounds: &Bounds,
-    ) -> Result<Row> {
-        // What is left of a peak counts: it was to be given back.
+    /// The neighbours by themselves once more, beside what they were before this server's first attack.
+    pub(crate) async fn recovery(&mut self, pace: Pace, bounds: &Bounds) -> Result<Row> {
+        // A server that is gone has no peak; the row says that it is gone.
         let _ = self.server.reset_peak();
         let row = Row {
             attack: "recovery",
-            quiet,
+            quiet: self.first_quiet.clone().unwrap_or_default(),
             attacked: self.quiet(pace.attack).await,
             ..Row::default()
         };

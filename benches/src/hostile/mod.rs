@@ -81,12 +81,11 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
         bed = Some((current, violations.is_empty()));
         report.rows.push(row);
     }
-    if let (Some((mut bed, _)), Some(first)) = (bed, report.rows.first()) {
+    if let Some((mut bed, _)) = bed {
         progress(
             "recovery: the neighbours by themselves again, beside those before the first attack",
         );
-        let quiet = first.quiet.clone();
-        report.recovery = Some(bed.recovery(quiet, pace, &report.bounds).await?);
+        report.recovery = Some(bed.recovery(pace, &report.bounds).await?);
     }
     Ok(report)
 }
