@@ -145,7 +145,7 @@ impl Bed {
         let death = death.map(|status| format!("{status}\n{}", self.server.last_lines()));
         Ok(Row {
             peak_rss,
-            budget: self.server.budget,
+            budget: self.server.budget()?,
             free_after,
             still_held,
             death,

@@ -6,11 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::budget;
 
@@ -21,11 +20,19 @@ const KEPT_LINES: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    log: Arc<Mutex<VecDeque<String>>>,
+    log: Arc<Mutex<Log>>,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
+}
+
+/// What the server has said so far.
+#[derive(Debug, Default)]
+struct Log {
+    last_lines: VecDeque<String>,
     /// What its banner promised, in bytes.
-    pub(crate) budget: u64,
+    budget: u64,
+    /// Why a part of that could not be read.
+    unreadable: Option<String>,
 }
 
 impl Server {
@@ -43,13 +50,8 @@ impl Server {
             .spawn()
             .with_context(|| format!("starting {}", maitre.display()))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (banner, budget) = channel();
         let log = Arc::default();
-        read_log(
-            stderr.context("the server's log")?,
-            Arc::clone(&log),
-            banner,
-        );
+        read_log(stderr.context("the server's log")?, Arc::clone(&log));
         let mut ready = String::new();
         BufReader::new(stdout.context("the server's output")?).read_line(&mut ready)?;
         let address = |key: &str| {
@@ -64,11 +66,9 @@ impl Server {
             log,
             grpc: ([127, 0, 0, 1], 0).into(),
             http: ([127, 0, 0, 1], 0).into(),
-            budget: 0,
         };
         (server.grpc, server.http) = addresses
             .with_context(|| format!("the server did not start:\n{}", server.last_lines()))?;
-        server.budget = first_budget(&budget)?;
         Ok(server)
     }
 
@@ -79,7 +79,18 @@ impl Server {
 
     pub(crate) fn last_lines(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.iter().cloned().collect::<Vec<_>>().join("\n")
+        let lines: Vec<&str> = log.last_lines.iter().map(String::as_str).collect();
+        lines.join("\n")
+    }
+
+    /// Bytes that its banner promised to stay within, as far as it has been printed.
+    pub(crate) fn budget(&self) -> Result<u64> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unreadable) = &log.unreadable {
+            bail!("{unreadable}");
+        }
+        ensure!(log.budget > 0, "the server printed no memory budget");
+        Ok(log.budget)
     }
 
     /// What it holds of the system now.
@@ -135,29 +146,20 @@ fn field(status: &str, name: &str) -> Result<u64> {
     number.with_context(|| format!("no {name} in the process's status"))
 }
 
-fn first_budget(lines: &Receiver<String>) -> Result<u64> {
-    match lines.recv() {
-        Ok(line) => budget::bytes_of_banner(&line),
-        Err(_closed) => bail!("the server printed no memory budget"),
-    }
-}
-
 /// Reads the log to its end, so that the server never waits for a reader.
-fn read_log(log: ChildStderr, kept: Arc<Mutex<VecDeque<String>>>, banner: Sender<String>) {
+fn read_log(stderr: ChildStderr, log: Arc<Mutex<Log>>) {
     thread::spawn(move || {
-        let mut banner = Some(banner);
-        for line in BufReader::new(log).lines().map_while(Result::ok) {
-            if line.contains(" memory: ")
-                && let Some(banner) = banner.take()
-            {
-                // The receiver takes one line and may be gone.
-                let _ = banner.send(line.clone());
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let bytes = budget::bytes_in_line(&line);
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            match bytes {
+                Ok(bytes) => log.budget += bytes,
+                Err(error) => log.unreadable = Some(format!("{error:#}")),
             }
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() == KEPT_LINES {
-                kept.pop_front();
+            if log.last_lines.len() == KEPT_LINES {
+                log.last_lines.pop_front();
             }
-            kept.push_back(line);
+            log.last_lines.push_back(line);
         }
     });
 }
