@@ -100,7 +100,7 @@ impl Server {
         Ok(Usage {
             open_files,
             threads: field(&status, "Threads:")?,
-            peak_rss: field(&status, "VmHWM:")? << 10,
+            peak_rss: peak_rss(&status)?,
         })
     }
 
@@ -136,8 +136,15 @@ pub struct Usage {
     pub open_files: usize,
     /// Threads.
     pub threads: u64,
-    /// The most resident memory since the peak was reset, in bytes.
+    /// The most resident memory since the peak was reset, in bytes, without the pages of the program's own file:
+    /// those are no part of a budget, and the system takes them back when it needs them.
     pub peak_rss: u64,
+}
+
+/// From `/proc/PID/status`, which counts in KiB.
+fn peak_rss(status: &str) -> Result<u64> {
+    let peak = field(status, "VmHWM:")?;
+    Ok(peak.saturating_sub(field(status, "RssFile:")?) << 10)
 }
 
 fn field(status: &str, name: &str) -> Result<u64> {
@@ -193,4 +200,18 @@ pub(crate) fn open_files_limit() -> usize {
         .find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     soft.unwrap_or(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_leaves_the_programs_file_out() {
+        let status =
+            "VmHWM:\t  118000 kB\nVmRSS:\t   99000 kB\nRssAnon:\t 70000 kB\nRssFile:\t  18000 kB\n";
+        assert_eq!(peak_rss(status).unwrap(), 100_000 << 10);
+        let error = peak_rss("VmRSS:\t 1 kB\n").unwrap_err().to_string();
+        assert!(error.contains("VmHWM"), "{error}");
+    }
 }

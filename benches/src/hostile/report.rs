@@ -172,7 +172,7 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = format!(
             "| attack | ITL p99, ms | × quiet | longest gap, ms | TTFT p99, ms | tokens/s | health gRPC, ms | \
-             health HTTP, ms | peak RSS / budget, MiB | free after, s | attacker's CPU, % | what it got | holds |\n{}|\n",
+             health HTTP, ms | peak memory / budget, MiB | free after, s | attacker's CPU, % | what it got | holds |\n{}|\n",
             "|---".repeat(13)
         );
         for row in self.rows.iter().chain(&self.recovery) {
