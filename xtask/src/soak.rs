@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 4096)]
     allowed_kib: u64,
     #[command(flatten)]
-    hostile: hostile::Arguments,
+    hostile: hostile::HostileArguments,
 }
 
 const CLIENTS: usize = 200;

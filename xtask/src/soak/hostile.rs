@@ -10,7 +10,7 @@ use crate::cargo::{cargo, finish};
 const CLIENTS: usize = 8;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct HostileArguments {
     /// Attack the server beside honest clients, and fail if those notice too much.
     #[arg(long, conflicts_with_all = ["requests", "allowed_kib"])]
     pub(super) hostile: bool,
@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 }
 
 /// `clients`: how many honest ones there are.
-pub(super) fn run(arguments: &Arguments, clients: Option<usize>) -> Result<()> {
+pub(super) fn run(arguments: &HostileArguments, clients: Option<usize>) -> Result<()> {
     let mut attack = cargo(&["run", "--locked", "--release", "--package"]);
     attack.args(["maitre-benches", "--example", "hostile", "--"]);
     if arguments.list {
