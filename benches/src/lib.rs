@@ -2,6 +2,7 @@
 //! is shown beside the limit of the machine.
 
 mod bench;
+pub mod hostile;
 pub mod repeats;
 pub mod speculation;
 pub mod texts;

@@ -39,7 +39,7 @@ enum Command {
     Bench(bench::Arguments),
     /// Drive the scheduler and the KV manager through random lives, with all invariants checked.
     SimulateFaults(simulate_faults::Arguments),
-    /// Send a server thousands of requests and see that its memory does not grow (Linux).
+    /// Send a server thousands of requests and see that its memory does not grow; or attack it (Linux).
     Soak(soak::Arguments),
 }
 
@@ -59,6 +59,31 @@ fn main() -> ExitCode {
         Err(error) => {
             println!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_options_of_an_attack_need_the_attack() {
+        let parses = |line: &str| Arguments::try_parse_from(line.split_whitespace()).is_ok();
+        assert!(parses(
+            "xtask soak --hostile --minutes 10 --only cancels --only control"
+        ));
+        assert!(parses("xtask soak --hostile --list"));
+        assert!(parses("xtask soak --requests 1000 --clients 10"));
+        for line in ["--minutes 10", "--list", "--hostile --requests 1000"] {
+            assert!(!parses(&format!("xtask soak {line}")), "{line}");
         }
     }
 }

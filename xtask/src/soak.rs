@@ -1,11 +1,14 @@
 //! `cargo xtask soak`: nothing grows with load.
 //!
 //! Serves the bundled model in a process of its own, sends it requests over gRPC, and compares the
-//! server's anonymous resident memory after the first tenth of them with that after the last.
+//! server's anonymous resident memory after the first tenth of them with that after the last. With `--hostile`,
+//! attacks it instead.
+
+mod hostile;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,34 +20,35 @@ pub(crate) struct Arguments {
     /// Requests in all.
     #[arg(long, default_value_t = 10_000)]
     requests: usize,
-    /// Clients that stream at the same time.
-    #[arg(long, default_value_t = 200)]
-    clients: usize,
+    /// Clients that stream at the same time [default: 200, with --hostile 8].
+    #[arg(long, value_name = "N")]
+    clients: Option<usize>,
     /// KiB by which the server may grow after the first tenth.
     #[arg(long, default_value_t = 4096)]
     allowed_kib: u64,
+    #[command(flatten)]
+    hostile: hostile::HostileArguments,
 }
 
+const CLIENTS: usize = 200;
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    finish(&mut cargo(&[
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "maitre",
-    ]))?;
-    let maitre = target_directory().join("release").join("maitre");
+    if arguments.hostile.hostile {
+        return hostile::run(&arguments.hostile, arguments.clients);
+    }
+    let clients = arguments.clients.unwrap_or(CLIENTS);
+    let maitre = build_server()?;
     let server = Server::start(&maitre)?;
     let warm = arguments.requests / 10;
     ensure!(
-        warm >= arguments.clients,
+        warm >= clients,
         "--requests must be at least ten times --clients"
     );
 
-    server.load(&maitre, arguments.clients, warm)?;
+    server.load(&maitre, clients, warm)?;
     let before = server.anonymous_kib()?;
     println!("after {warm} requests: {before} KiB of anonymous memory");
-    server.load(&maitre, arguments.clients, arguments.requests - warm)?;
+    server.load(&maitre, clients, arguments.requests - warm)?;
     let after = server.anonymous_kib()?;
     println!("after {} requests: {after} KiB", arguments.requests);
 
@@ -56,6 +60,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "the server grew by {grown} KiB"
     );
     Ok(())
+}
+
+/// Builds what users run; returns its program.
+fn build_server() -> Result<PathBuf> {
+    finish(&mut cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "maitre",
+    ]))?;
+    Ok(target_directory().join("release").join("maitre"))
 }
 
 /// A server process; killed with this value if it was not stopped.

@@ -1,0 +1,134 @@
+//! Hostile clients beside honest ones: what the neighbours of an attacker notice.
+//!
+//! A server of the bundled model, in a process of its own, streams answers to honest clients while both of its
+//! doors are asked for their health. Each [`Attack`] comes from another process: a quiet phase, the attack, the
+//! time until everything it took is free. A [`Report`] has one row for each, and says which bounds did not hold.
+//! A server that failed an attack is replaced, so that the next row speaks of its own attack.
+
+mod attacks;
+mod bed;
+mod budget;
+mod door;
+mod frames;
+mod honest;
+mod probes;
+mod process;
+mod report;
+mod samples;
+mod tally;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+pub use attacks::{Attack, Conduct, Target, all};
+pub use process::Usage;
+pub use report::{Bounds, Held, Report, Row};
+pub use samples::{Phase, Wait};
+pub use tally::Gains;
+
+use bed::{Bed, Pace};
+
+/// What to measure, and with what.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The server's program.
+    pub maitre: PathBuf,
+    /// The attackers' program; it is called with `attack NAME [--legal] --grpc ADDR --http ADDR --neighbours N
+    /// --seconds S` and prints [`Gains`] as JSON.
+    pub attacker: PathBuf,
+    /// Honest clients.
+    pub clients: usize,
+    /// How long all of it may take, if everything is free at once after each attack.
+    pub length: Duration,
+    /// Names of the attacks to make; empty = all.
+    pub only: Vec<String>,
+}
+
+/// Attacks that are shorter show nothing.
+const SHORTEST_ATTACK: Duration = Duration::from_secs(2);
+
+/// Makes all attacks in turn; `progress` hears of each.
+///
+/// # Errors
+///
+/// If a name is unknown, or server or attackers can't be started. A bound that does not hold is no error, but a
+/// part of the report.
+pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Report> {
+    let attacks = chosen(&settings.only)?;
+    let pace = pace(settings.length, attacks.len());
+    let mut report = Report::default();
+    // A server and whether it has held so far.
+    let mut bed: Option<(Bed, bool)> = None;
+    for attack in &attacks {
+        progress(&format!("{}: {}", attack.name, attack.what));
+        let kept = bed
+            .take()
+            .filter(|(bed, holds)| *holds && bed.suits(attack));
+        let mut current = match kept {
+            Some((bed, _)) => bed,
+            None => {
+                let (maitre, attacker) = (&settings.maitre, &settings.attacker);
+                Bed::start(maitre, attacker, settings.clients, attack.flags).await?
+            }
+        };
+        let row = current.attack(attack, pace, &report.bounds).await?;
+        let violations = row.violations(&report.bounds);
+        for violation in &violations {
+            progress(&format!("  {violation}"));
+        }
+        bed = Some((current, violations.is_empty()));
+        report.rows.push(row);
+    }
+    if let Some((mut bed, _)) = bed {
+        progress(
+            "recovery: the neighbours by themselves again, beside those before the first attack",
+        );
+        report.recovery = Some(bed.recovery(pace, &report.bounds).await?);
+    }
+    Ok(report)
+}
+
+fn chosen(only: &[String]) -> Result<Vec<Attack>> {
+    let all = all();
+    for name in only {
+        let is_known = all.iter().any(|attack| attack.name == name);
+        ensure!(is_known, "no attack `{name}`; --list shows all");
+    }
+    let is_chosen = |attack: &Attack| only.is_empty() || only.iter().any(|it| it == attack.name);
+    Ok(all.into_iter().filter(is_chosen).collect())
+}
+
+/// Each attack's share of the time: a third for the quiet phase, half for the attack, the rest for freeing.
+fn pace(length: Duration, attacks: usize) -> Pace {
+    let share = length / u32::try_from(attacks.max(1)).unwrap_or(u32::MAX);
+    Pace {
+        quiet: (share / 3).max(SHORTEST_ATTACK / 2),
+        attack: (share / 2).max(SHORTEST_ATTACK),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attacks_are_chosen_by_name() {
+        assert_eq!(chosen(&[]).unwrap().len(), all().len());
+        let two = chosen(&["cancels".into(), "control".into()]).unwrap();
+        assert_eq!(two.len(), 2);
+        let error = chosen(&["tea".into()]).unwrap_err().to_string();
+        assert!(
+            error.contains("`tea`") && error.contains("--list"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_time_is_shared_among_the_attacks() {
+        let pace = pace(Duration::from_secs(600), 30);
+        assert_eq!(pace.attack, Duration::from_secs(10));
+        assert!(pace.quiet + pace.attack <= Duration::from_secs(20));
+    }
+}
