@@ -362,12 +362,18 @@ async fn a_model_that_does_not_sample_by_default_is_greedy() {
 }
 
 /// The first look at a request does not do its work: whatever runs a template and whatever is long is
-/// worked on elsewhere, so the thread that asks stays free.
-#[tokio::test]
-async fn templates_and_long_requests_never_run_on_the_async_worker() {
-    use std::future::Future;
+/// worked on elsewhere, so the thread that asks stays free. Here the only other thread is occupied, so the
+/// work can't be over by chance.
+#[test]
+fn templates_and_long_requests_never_run_on_the_async_worker() {
     use std::task::Poll;
     let (engine, _gate) = Setup::default().start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || released.recv());
     let chat = |content: &str| {
         let message = ChatMessage::new(Role::User, content);
         Input::Chat(ChatRequest::new(vec![message]))
@@ -389,6 +395,8 @@ async fn templates_and_long_requests_never_run_on_the_async_worker() {
             let submitted = submitting.as_mut().poll(context).is_ready();
             Poll::Ready((submitted, checking.as_mut().poll(context).is_ready()))
         });
-        assert_eq!(looked.await, (at_once, at_once), "{what}");
+        let looked = runtime.block_on(looked);
+        assert_eq!(looked, (at_once, at_once), "{what}");
     }
+    release.send(()).unwrap();
 }
