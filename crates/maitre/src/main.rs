@@ -14,8 +14,9 @@ use cli::{Cli, Command};
 use maitre::server::Startup;
 use tracing_subscriber::EnvFilter;
 
-/// The step loop, the publisher, the one that loads, the tokenizer's, and some that wait for files and names.
-const OTHER_THREADS: usize = 8;
+/// The step loop, the publisher, the ones that wait for signals, the one that loads, the tokenizer's, and some that
+/// wait for files and names.
+const OTHER_THREADS: usize = 10;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -50,15 +51,15 @@ fn is_bad_usage(error: &anyhow::Error) -> bool {
 }
 
 fn run() -> anyhow::Result<()> {
+    let cores = maitre::usable_cores().count;
+    // The workers, the rest of the compute team, and what there are a few of.
+    maitre::require_threads(cores + cores - 1 + OTHER_THREADS)?;
     let startup = Startup::new("starting");
     // Before any work: a process with the id 1 hears no signal that it has not asked for.
     let signals = Signals::install(&startup)?;
     let arguments = cli::config_file::expand(std::env::args_os().collect())?;
     // Bad usage ends the process here, with exit code 2.
     let cli = Cli::parse_from(arguments);
-    let cores = maitre::usable_cores().count;
-    // The workers, the rest of the compute team, and what there are a few of.
-    maitre::require_threads(cores + cores - 1 + OTHER_THREADS)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)
         .enable_all()

@@ -121,6 +121,7 @@ fn a_padding_token_beyond_the_embedding_is_a_warning_and_refused_in_a_prompt() {
     let said = fails(
         &[
             "generate",
+            "--raw",
             "--model",
             model,
             "--prompt",
