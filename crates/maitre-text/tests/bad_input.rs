@@ -360,18 +360,18 @@ fn one_bad_template_of_several_fails_the_chats_that_need_it() {
     }
     expect![[r#"
         plain: D
-        tools: the chat template "tool_use" cannot be used: syntax error: unexpected end of block (in tool_use:1)
+        tools: the chat template "tool_use" cannot be used: syntax error: expected an expression, got end of statement block (in tool_use:1)
         plain: D
         tools: the chat template "tool_use" cannot be used: it is not UTF-8 (invalid utf-8 sequence of 1 bytes from index 0)
         plain: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
         tools: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
         plain: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is tool_use)
         tools: T
-        plain: the chat template "default" cannot be used: syntax error: unexpected end of input, expected end of variable block (in default:1)
+        plain: the chat template "default" cannot be used: syntax error: expected end of print statement, got end of template (in default:1)
         tools: T
         plain: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
         tools: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
-        plain: the chat template "default" cannot be used: syntax error: unknown statement endfor (in default:1)
+        plain: the chat template "default" cannot be used: syntax error: unknown tag 'endfor' (in default:1)
         tools: T
     "#]]
     .assert_eq(&messages(cases.iter().map(|files| {
