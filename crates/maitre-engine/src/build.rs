@@ -46,7 +46,11 @@ impl EngineBuilder {
             (tokenizer, model)
         });
         let (tokenizer, model) = (tokenizer?, Arc::new(model?));
-        let text = ModelText::new(tokenizer, &model)?;
+        let text = ModelText::new(
+            tokenizer,
+            model.config().vocab_size,
+            model.generation_defaults().clone(),
+        )?;
         let draft = self.load_draft(&model, &text, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
         let room = Room::of(&backend, self.kv_cache_bytes.is_some())?;

@@ -2,7 +2,7 @@
 
 use maitre_model::{GenerationDefaults, Model, ModelConfig, ModelError};
 
-use crate::defaults::check_defaults;
+use crate::load_tokenizer::ModelText;
 use crate::{Engine, ModelSource, StartError};
 
 /// Checks a model's files as a start does, apart from the numbers in its weights. Weights and
@@ -12,11 +12,11 @@ use crate::{Engine, ModelSource, StartError};
 /// The error that a start would end with.
 pub fn check_files(source: &ModelSource) -> Result<ModelConfig, StartError> {
     let config = ModelConfig::load(source)?;
-    let mut defaults = GenerationDefaults::load(source)?;
+    let defaults = GenerationDefaults::load(source)?;
     Model::check_weights(source, &config)?;
     if source.read("tokenizer.json")?.is_some() {
         let tokenizer = Engine::builder(source.clone()).tokenizer()?;
-        check_defaults(&mut defaults, tokenizer.num_tokens())?;
+        ModelText::new(tokenizer, config.vocab_size, defaults)?;
     }
     Ok(config)
 }

@@ -1,6 +1,6 @@
 //! The tokenizer's files, and what they say about the model: which ids it can use, and which end an answer.
 
-use maitre_model::{GenerationDefaults, LoadFormat, Model, ModelSource};
+use maitre_model::{GenerationDefaults, LoadFormat, ModelSource};
 use maitre_text::{Tokenizer, TokenizerFiles};
 
 use crate::defaults::check_defaults;
@@ -20,11 +20,16 @@ pub(crate) struct ModelText {
 }
 
 impl ModelText {
+    /// Puts together a tokenizer, a model's defaults and the `rows` of its embedding.
+    ///
     /// # Errors
     /// A tokenizer that is another model's, or defaults that no request could ask for.
-    pub(crate) fn new(tokenizer: Tokenizer, model: &Model) -> Result<Self, StartError> {
-        let usable_ids = usable_ids(&tokenizer, model.config().vocab_size)?;
-        let mut defaults = model.generation_defaults().clone();
+    pub(crate) fn new(
+        tokenizer: Tokenizer,
+        rows: usize,
+        mut defaults: GenerationDefaults,
+    ) -> Result<Self, StartError> {
+        let usable_ids = usable_ids(&tokenizer, rows)?;
         check_defaults(&mut defaults, usable_ids)?;
         defaults.eos_token_ids = end_of_sequence(&tokenizer, &defaults.eos_token_ids, usable_ids);
         Ok(Self {

@@ -4,7 +4,7 @@
 use crate::toy::{answer, tokens_request};
 use maitre_engine::{
     ChatMessage, ChatRequest, Engine, EngineBuilder, EngineError, FinishReason, GenerateRequest,
-    Input, Matched, ModelSource, Role, Speculate, StartError,
+    Input, Matched, ModelSource, Role, Speculate, StartError, check_files,
 };
 use serde_json::{Value, json};
 
@@ -22,6 +22,10 @@ fn start(changes: &[File]) -> Result<Engine, StartError> {
 }
 
 fn builder(changes: &[File]) -> EngineBuilder {
+    Engine::builder(source(changes))
+}
+
+fn source(changes: &[File]) -> ModelSource {
     let kept = maitre_bundled::TARGET.files.iter().copied();
     let mut files: Vec<(&'static str, &'static [u8])> = kept
         .filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name))
@@ -29,10 +33,10 @@ fn builder(changes: &[File]) -> EngineBuilder {
     for (name, content) in changes.iter().filter(|(_, content)| !content.is_empty()) {
         files.push((name, content.clone().leak().as_bytes()));
     }
-    Engine::builder(ModelSource::Memory {
+    ModelSource::Memory {
         name: "changed",
         files: files.leak(),
-    })
+    }
 }
 
 fn bundled(file: &str) -> Value {
@@ -313,19 +317,23 @@ fn a_tokenizer_with_anything_else_beyond_the_embedding_is_another_models() {
         ("tokenizer.json", json.to_string())
     };
     for tokenizer in [with_added_tokens(BEYOND..BEYOND + 5), listed(BEYOND)] {
+        assert!(check_files(&source(std::slice::from_ref(&tokenizer))).is_ok());
         assert!(start(&[tokenizer]).is_ok());
     }
     // A gap is not, nor is a word of the vocabulary.
     let mut word = bundled("tokenizer.json");
     word["model"]["vocab"]["Ġunheard"] = json!(BEYOND);
     for tokenizer in [listed(BEYOND + 7), ("tokenizer.json", word.to_string())] {
-        assert!(matches!(
-            start(&[tokenizer]),
-            Err(StartError::TokenizerBeyondVocabulary {
-                vocab_size: 4096,
-                ..
-            })
-        ));
+        let checked = check_files(&source(std::slice::from_ref(&tokenizer))).map(drop);
+        for refused in [checked, start(&[tokenizer]).map(drop)] {
+            assert!(matches!(
+                refused,
+                Err(StartError::TokenizerBeyondVocabulary {
+                    vocab_size: 4096,
+                    ..
+                })
+            ));
+        }
     }
 }
 
