@@ -218,7 +218,8 @@ fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader, Write};
