@@ -84,6 +84,7 @@ fn failure(error: EngineError) -> RequestError {
         | EngineError::TenantQueueFull { .. }
         | EngineError::QueueTokensFull { .. }
         | EngineError::Overloaded { .. }
+        | EngineError::UnreadBytesFull { .. }
         | EngineError::StopStringsFull { .. }
         | EngineError::SlowReceiver { .. } => "RESOURCE_EXHAUSTED",
         EngineError::QueueTimeout | EngineError::DeadlineExceeded => "DEADLINE_EXCEEDED",

@@ -18,6 +18,7 @@ use crate::load_tokenizer::ModelText;
 use crate::machine::usable_cores;
 use crate::room::Room;
 use crate::stop_budget::StopBudget;
+use crate::unread;
 use crate::{Engine, EngineBuilder, Parts, StartError};
 
 impl EngineBuilder {
@@ -70,6 +71,9 @@ impl EngineBuilder {
             host_kv: target_kv * (limits.num_host_blocks * limits.block_size) as u64,
             workspace: 0,
             bookkeeping: self.bookkeeping(&limits),
+            unread_answers: self
+                .unread_bytes
+                .unwrap_or_else(|| unread::default_bytes(limits.max_model_len)),
             available: room.device,
             is_on_gpu,
         };

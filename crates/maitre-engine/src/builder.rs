@@ -28,6 +28,7 @@ pub struct EngineBuilder {
     pub(crate) max_queue: usize,
     pub(crate) max_queued_tokens: usize,
     pub(crate) host_kv_bytes: u64,
+    pub(crate) unread_bytes: Option<u64>,
     pub(crate) scheduling: Scheduling,
     pub(crate) speculation: Speculation,
     pub(crate) draft: Option<ModelSource>,
@@ -70,6 +71,7 @@ impl EngineBuilder {
             max_queue: 1024,
             max_queued_tokens: 1 << 20,
             host_kv_bytes: 0,
+            unread_bytes: None,
             scheduling: Scheduling::default(),
             speculation: Speculation::default(),
             draft: None,
@@ -88,6 +90,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn dtype(mut self, dtype: Option<WeightFormat>) -> Self {
         self.load.dtype = dtype;
+        self
+    }
+
+    /// Memory for events that receivers have not read, all requests together; one request may take 27 % of it, less if
+    /// others have some. Default: what the scores of five prompts of the longest length take, within 64 and 256 MiB.
+    #[must_use]
+    pub fn unread_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.unread_bytes = bytes;
         self
     }
 

@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 use maitre_model::ModelSource;
 use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, oneshot};
 
 use crate::admission::{Admission, Queued, RequestName};
+use crate::byte_budget::ByteBudget;
 use crate::cache_events::{self, CacheEventBatch, CacheEvents};
 use crate::command::Submission;
 use crate::info::EngineInfo;
-use crate::limits::MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER;
 use crate::offload::Offload;
-use crate::output::{Echo, Events, Output, TextStart, Times};
+use crate::output::{Echo, Output, TextStart, Times};
 use crate::resolve::{House, Resolved};
 use crate::seeds::Seeds;
 use crate::stop_budget::StopBudget;
 use crate::tenants::Tenants;
+use crate::unread::{self, EventSender};
 use crate::vitals::Vitals;
 use crate::{EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
 
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) offload: Offload,
     pub(crate) stop_budget: StopBudget,
     pub(crate) next_key: AtomicU64,
+    /// Memory for events that are not read.
+    pub(crate) unread: ByteBudget,
     pub(crate) seeds: Seeds,
     pub(crate) tenants: Tenants,
     pub(crate) cache_events: broadcast::WeakSender<CacheEventBatch>,
@@ -151,9 +154,12 @@ impl Engine {
             .request_id
             .clone()
             .unwrap_or_else(|| shared.seeds.request_id(first));
-        let (events, receiver) = mpsc::channel(MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER);
-        let events = Events::new(events);
-        let waits = events.waits();
+        let (mut events, receiver) = unread::channel(&shared.unread);
+        if let Some(top) = resolved.choice.prompt_logprobs {
+            events
+                .reserve_scores(request.n, resolved.prompt.len(), top)
+                .inspect_err(crate::metrics::refused)?;
+        }
         let submissions = (0..request.n)
             .map(|index| {
                 let id = RequestId(first + u64::from(index));
@@ -167,9 +173,7 @@ impl Engine {
             id: request_id.clone(),
         };
         let ticket = shared.admission.enter(name, submissions, patience)?;
-        Ok(Generation::new(
-            request_id, request.n, receiver, ticket, waits,
-        ))
+        Ok(Generation::new(request_id, request.n, receiver, ticket))
     }
 
     /// One of a request's `n` answers.
@@ -365,7 +369,7 @@ fn output(
     text: &TextStart,
     index: u32,
     submitted: Time,
-    events: &Events,
+    events: &EventSender,
 ) -> Output {
     Output {
         index,

@@ -113,6 +113,18 @@ pub enum EngineError {
         /// When the wait should be short enough.
         retry_after: Duration,
     },
+    /// There is no memory for the scores of its prompt beside what others have left unread.
+    #[error(
+        "the scores of the prompt take {needed} bytes beside unread answers, of which {free} are free; try again later, or ask for fewer alternatives"
+    )]
+    UnreadBytesFull {
+        /// Bytes it would take.
+        needed: u64,
+        /// Bytes that are free; one request may take a part of them.
+        free: u64,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The request waited longer than its `queue_timeout`.
     #[error("the request waited longer than its queue_timeout allows")]
     QueueTimeout,
@@ -126,7 +138,9 @@ pub enum EngineError {
     #[error("the engine is draining and accepts no new requests")]
     Draining,
     /// The receiver fell too far behind; see [`limits::MAX_UNREAD_EVENTS`](crate::limits::MAX_UNREAD_EVENTS).
-    #[error("the receiver left {unread} events unread, so the request was ended")]
+    #[error(
+        "the receiver left {unread} events unread, more than the server keeps for it, so the request was ended"
+    )]
     SlowReceiver {
         /// Events in the full buffer.
         unread: usize,

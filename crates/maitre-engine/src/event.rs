@@ -13,6 +13,36 @@ pub enum Event {
     Finished(Finished),
 }
 
+impl Event {
+    /// Memory that the event takes, about: what it is charged while it is unread.
+    #[must_use]
+    pub fn size_in_bytes(&self) -> u64 {
+        let size = match self {
+            Self::PromptLogprobs(scores) => sizes_of(&scores.tokens),
+            Self::Delta(delta) => {
+                delta.text.len()
+                    + size_of_val(delta.token_ids.as_slice())
+                    + sizes_of(&delta.logprobs)
+            }
+            Self::Finished(finished) => match &finished.matched {
+                Some(Matched::Text(text)) => text.len(),
+                Some(Matched::Token(_)) | None => 0,
+            },
+        };
+        u64::try_from(size_of::<Self>() + size).unwrap_or(u64::MAX)
+    }
+}
+
+fn sizes_of(rows: &[TokenLogprob]) -> usize {
+    let entry = |entry: &LogprobEntry| size_of::<LogprobEntry>() + entry.text.capacity();
+    let row = |row: &TokenLogprob| {
+        size_of::<TokenLogprob>()
+            + row.token.text.capacity()
+            + row.top.iter().map(entry).sum::<usize>()
+    };
+    rows.iter().map(row).sum()
+}
+
 /// More of an answer. The concatenated `text` of all deltas is the answer; a delta may carry
 /// token ids whose text is still held back (half a character, half a stop string).
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,14 +1,12 @@
 //! The receiving end of one request.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use tokio::sync::mpsc;
 
 use crate::admission::Ticket;
+use crate::unread::EventReceiver;
 use crate::{EngineError, Event};
 
 /// The answer(s) to one request, as a stream of [`Event`]s.
@@ -22,29 +20,19 @@ use crate::{EngineError, Event};
 #[derive(Debug)]
 pub struct Generation {
     request_id: String,
-    events: mpsc::Receiver<Result<Event, EngineError>>,
+    events: EventReceiver,
     /// Held while the request is in flight; its drop cancels whatever still runs.
     ticket: Option<Ticket>,
     unfinished: u32,
-    /// Whether the receiver has read all there was and been promised to be woken: if it then reads nothing, it
-    /// is the machine that is slow.
-    waits: Arc<AtomicBool>,
 }
 
 impl Generation {
-    pub(crate) fn new(
-        request_id: String,
-        n: u32,
-        events: mpsc::Receiver<Result<Event, EngineError>>,
-        ticket: Ticket,
-        waits: Arc<AtomicBool>,
-    ) -> Self {
+    pub(crate) fn new(request_id: String, n: u32, events: EventReceiver, ticket: Ticket) -> Self {
         Self {
             request_id,
             events,
             ticket: Some(ticket),
             unfinished: n,
-            waits,
         }
     }
 
@@ -86,10 +74,7 @@ impl Stream for Generation {
         if self.ticket.is_none() {
             return Poll::Ready(None);
         }
-        // Said before the events are looked at: from then on a sender may find that it is waited for.
-        self.waits.store(true, Ordering::SeqCst);
         let item = std::task::ready!(self.events.poll_recv(context));
-        self.waits.store(false, Ordering::SeqCst);
         // The publisher never hangs up silently unless its thread has died.
         let mut item = item.unwrap_or(Err(EngineError::Stopped));
         match &item {

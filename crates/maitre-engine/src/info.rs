@@ -204,6 +204,8 @@ pub struct MemoryBudget {
     pub workspace: u64,
     /// Who holds which KV block, which prefixes they hold, and what running sequences have said, at most.
     pub bookkeeping: u64,
+    /// Events that receivers have not read, at most.
+    pub unread_answers: u64,
     /// What was available at start, a container's limit included; of a GPU's free memory, what may be spent.
     /// `None` where it can't be read.
     pub available: Option<u64>,
@@ -233,7 +235,7 @@ impl fmt::Display for EngineInfo {
         )?;
         writeln!(
             f,
-            "memory: weights {}, draft {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), host KV {}, workspace {}, bookkeeping {}, available {}",
+            "memory: weights {}, draft {}, KV cache {} ({} blocks of {} tokens, {} bytes a token), host KV {}, workspace {}, bookkeeping {}, unread answers {}, available {}",
             mib(memory.weights),
             mib(memory.draft_weights),
             mib(memory.kv_cache),
@@ -243,6 +245,7 @@ impl fmt::Display for EngineInfo {
             mib(memory.host_kv),
             mib(memory.workspace),
             mib(memory.bookkeeping),
+            mib(memory.unread_answers),
             memory.available.map_or_else(|| "unknown".into(), mib),
         )?;
         writeln!(

@@ -35,6 +35,7 @@ mod admission;
 mod budget;
 mod build;
 mod builder;
+pub mod byte_budget;
 mod cache_events;
 mod check_files;
 mod command;
@@ -67,6 +68,7 @@ mod step_loop;
 mod stop_budget;
 mod tasting;
 mod tenants;
+mod unread;
 mod vitals;
 
 pub use builder::EngineBuilder;

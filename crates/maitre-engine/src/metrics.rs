@@ -17,12 +17,13 @@ use crate::vitals::House;
 use crate::{EngineError, FinishReason, Timings};
 
 /// Why the front door sends requests away.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 6] = [
     "queue_full",
     "tenant_queue_full",
     "queue_tokens_full",
     "overloaded",
     "stop_strings_full",
+    "unread_bytes_full",
 ];
 
 /// Everything countable, at zero: a dashboard tells "nothing happened" from "not there".
@@ -384,6 +385,7 @@ pub(crate) fn refused(why: &EngineError) {
         EngineError::TenantQueueFull { .. } => "tenant_queue_full",
         EngineError::QueueTokensFull { .. } => "queue_tokens_full",
         EngineError::Overloaded { .. } => "overloaded",
+        EngineError::UnreadBytesFull { .. } => "unread_bytes_full",
         EngineError::StopStringsFull { .. } => "stop_strings_full",
         _ => return,
     };

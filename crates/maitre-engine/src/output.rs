@@ -4,14 +4,13 @@
 //! only here is there text; the publisher then tells the step loop to stop the sequence.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use maitre_sampling::TokenLogprobs;
 use maitre_scheduler::Time;
 use maitre_text::{Detokenizer, StopStrings};
-use tokio::sync::mpsc;
 
 use crate::stop_budget::StopPermit;
+use crate::unread::{EventSender, NotSent};
 use crate::{
     Delta, EngineError, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs,
     Timings, TokenLogprob, Usage,
@@ -76,50 +75,11 @@ pub(crate) struct Output {
     pub(crate) include_stop: bool,
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_prompt_tokens: u32,
-    pub(crate) events: Events,
+    pub(crate) events: EventSender,
     pub(crate) times: Times,
     pub(crate) generated: u32,
     pub(crate) drafted: u32,
     pub(crate) accepted: u32,
-}
-
-/// The way to a request's receiver, shared by its answers.
-#[derive(Debug, Clone)]
-pub(crate) struct Events {
-    sender: mpsc::Sender<Result<Event, EngineError>>,
-    /// Written by the receiver: it has read all there was, and waits to be woken.
-    waits: Arc<AtomicBool>,
-    /// It fell behind while it waited, and has not caught up yet.
-    excused: Arc<AtomicBool>,
-}
-
-impl Events {
-    pub(crate) fn new(sender: mpsc::Sender<Result<Event, EngineError>>) -> Self {
-        Self {
-            sender,
-            waits: Arc::default(),
-            excused: Arc::default(),
-        }
-    }
-
-    pub(crate) fn waits(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.waits)
-    }
-
-    /// How many events the receiver has left unread, if these are too many. One that could read and does not
-    /// is slow. One that was woken and has not run since is a victim of what else the machine does, until it
-    /// has caught up.
-    fn too_many_unread(&self) -> Option<usize> {
-        // `n` sequences share the channel, and each needs one place for its end.
-        let ends = crate::limits::MAX_N as usize;
-        let most = self.sender.max_capacity();
-        let unread = most - self.sender.capacity();
-        let is_behind = unread >= crate::limits::MAX_UNREAD_EVENTS - ends;
-        let excused =
-            is_behind && (self.waits.load(Ordering::SeqCst) || self.excused.load(Ordering::SeqCst));
-        self.excused.store(excused, Ordering::SeqCst);
-        (is_behind && (!excused || unread >= most - ends)).then_some(unread)
-    }
 }
 
 /// When things happened, on the engine's clock.
@@ -311,22 +271,18 @@ impl Output {
 
     /// Sends an event, leaving one place free for [`send_last`](Self::send_last).
     fn send(&mut self, event: Result<Event, EngineError>) -> Fate {
-        if self.events.sender.is_closed() {
-            return Fate::Lost;
-        }
-        if let Some(unread) = self.events.too_many_unread() {
-            self.send_last(Err(EngineError::SlowReceiver { unread }));
-            return Fate::Lost;
-        }
-        match self.events.sender.try_send(event) {
+        match self.events.send(event) {
             Ok(()) => Fate::Open,
-            Err(_) => Fate::Lost,
+            Err(NotSent::Gone) => Fate::Lost,
+            Err(NotSent::Slow { unread }) => {
+                self.send_last(Err(EngineError::SlowReceiver { unread }));
+                Fate::Lost
+            }
         }
     }
 
     fn send_last(&mut self, event: Result<Event, EngineError>) {
-        // Fails only when the receiver is gone, and then the event is not missed.
-        let _ = self.events.sender.try_send(event);
+        self.events.send_last(event);
     }
 
     fn named(&self, row: &TokenLogprobs) -> TokenLogprob {

@@ -14,6 +14,7 @@ use maitre_text::Tokenizer;
 
 use crate::admission::{Admission, Rules};
 use crate::build::narrow;
+use crate::byte_budget::ByteBudget;
 use crate::cache_events::CacheFeed;
 use crate::engine::Shared;
 use crate::info::EngineInfo;
@@ -26,6 +27,7 @@ use crate::seeds::Seeds;
 use crate::step_loop::{Ended, StepLoop};
 use crate::stop_budget::StopBudget;
 use crate::tenants::Tenants;
+use crate::unread;
 use crate::vitals::Vitals;
 use crate::{Engine, Executor, StartError};
 
@@ -61,6 +63,10 @@ impl Parts {
             stall_after,
         } = self;
         let limits = info.limits;
+        let unread_answers = match info.memory.unread_answers {
+            0 => unread::default_bytes(limits.max_model_len),
+            bytes => bytes,
+        };
         let scheduling = info.scheduling.clone();
         crate::metrics::start(limits.num_blocks);
         crate::metrics::device(&info);
@@ -142,6 +148,7 @@ impl Parts {
             offload: Offload::new(),
             stop_budget: StopBudget::new(),
             next_key: AtomicU64::new(1),
+            unread: ByteBudget::new(unread_answers),
             seeds: Seeds::from_entropy()?,
             tenants: Tenants::new(hash_key, scheduling.tenant_weights),
             cache_events: listeners,

@@ -91,7 +91,8 @@ impl Room {
 
     /// What is reserved at start must fit into what the weights left.
     pub(crate) fn check(&self, memory: &MemoryBudget) -> Result<(), StartError> {
-        let on_host = memory.host_kv.saturating_add(memory.bookkeeping);
+        let beside_host_kv = memory.bookkeeping.saturating_add(memory.unread_answers);
+        let on_host = memory.host_kv.saturating_add(beside_host_kv);
         let beside_kv = memory.workspace.saturating_add(match self.kind {
             Kind::Processor => on_host,
             Kind::Gpu => 0,
@@ -118,7 +119,7 @@ impl Room {
                 found: memory.host_kv.to_string(),
                 expected: format!(
                     "at most {}, which the host has left",
-                    host.saturating_sub(memory.bookkeeping)
+                    host.saturating_sub(beside_host_kv)
                 ),
             }),
             _ => Ok(()),

@@ -2,61 +2,81 @@
 //!
 //! The HTTP/2 settings are ours rather than a framework's: how many streams a connection may have,
 //! how much a slow reader's stream may buffer, when a silent peer counts as gone. Pings from
-//! clients, idle or not, are answered and never held against them.
+//! clients, idle or not, are answered and never held against them. Floods of resets and of
+//! CONTINUATION frames are ended by the library's own limits.
 
+use std::convert::Infallible;
 use std::future::Future;
-use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::calls::Calls;
+use crate::service::limits::Limits;
+use guarded_io::GuardedIo;
+use registry::{ConnectionState, Member, Registry};
+
+mod guarded_io;
+pub(crate) mod registry;
+pub(crate) mod streams;
+#[cfg(test)]
+mod tests;
 
 /// Streams (calls) one connection may have open.
 const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
 /// Bytes of a request stream, and of a connection, that may be under way unread.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes that may wait for a slow reader before its stream is no longer polled.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// Bytes of a request's headers, uncompressed.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// Bytes of a plain HTTP connection that may wait to be understood, or to be read by the client.
+const HTTP_BUFFER_BYTES: usize = 16 << 10;
+/// Streams that a client may reset before the server has looked at them.
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that the server may reset because of the client's errors.
+const MAX_ERROR_RESETS: usize = 1024;
 /// A peer that has been silent this long is asked whether it is still there ...
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// ... and has this long to answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A new connection has this long to say something.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A pause after `accept` itself fails, as it does when file descriptors run out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// A connection that has to make way has this long to say so to its client.
+const LEAVING: Duration = Duration::from_millis(500);
 
 /// Becomes true when connections should finish what they do and close.
 pub(crate) type Closing = watch::Receiver<bool>;
 
-/// Accepts until `closing`, then waits for the connections. At most `limit` are open; further
-/// ones wait in the listener's backlog. Dropping the future cuts them all.
+/// Accepts until `closing`, then waits for the connections. When `limit` are open, the idlest makes way for a new
+/// one. Dropping the future cuts them all.
 pub(crate) async fn accept<F>(
     listener: TcpListener,
     limit: usize,
     mut closing: Closing,
-    mut serve: impl FnMut(TcpStream) -> F,
+    mut serve: impl FnMut(TcpStream, Arc<ConnectionState>) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let registry = Arc::new(Registry::new(limit));
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             () = told(&mut closing) => break,
             Some(_ended) = open.join_next() => {}
-            accepted = listener.accept(), if open.len() < limit => match accepted {
-                Ok((stream, _peer)) => {
-                    open.spawn(serve(stream));
-                }
+            accepted = listener.accept(), if registry.accepts() => match accepted {
+                Ok((stream, peer)) => admit(&mut open, &registry, stream, peer, &mut serve),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -68,65 +88,130 @@ pub(crate) async fn accept<F>(
     while open.join_next().await.is_some() {}
 }
 
+fn admit<F>(
+    open: &mut JoinSet<()>,
+    registry: &Arc<Registry>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    serve: &mut impl FnMut(TcpStream, Arc<ConnectionState>) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // A token is a small frame that must not wait for the acknowledgement of the one before.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let member = registry.enter(peer);
+    let serving = serve(stream, Arc::clone(&member.state));
+    open.spawn(async move {
+        let _member: Member = member;
+        serving.await;
+    });
+}
+
+/// When the connections of a server end.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    /// Clients are asked to leave.
+    pub(crate) leaving: Closing,
+    /// Connections close as soon as nothing is in progress.
+    pub(crate) closing: Closing,
+}
+
 /// Serves gRPC on one connection.
 ///
 /// One that is open when clients are asked to leave, as a drain begins, is told so at once (GOAWAY): its
 /// calls end as they would, and its client takes further ones to another server. One that is opened later
 /// serves health checks and refusals until `closing`.
-pub(crate) async fn serve_grpc(
-    stream: TcpStream,
+pub(crate) async fn serve_grpc<S>(
+    stream: S,
+    state: Arc<ConnectionState>,
     calls: Calls,
-    leaving: Closing,
-    closing: Closing,
-) {
-    let came_late = *leaving.borrow();
-    let closing = if came_late { closing } else { leaving };
-    if let Err(error) = ready_to_read(&stream).await {
-        tracing::debug!(%error, "a connection was given up before its first byte");
-        return;
-    }
-    let mut settings = http2::Builder::new(TokioExecutor::new());
+    limits: Limits,
+    ending: Ending,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let came_late = *ending.leaving.borrow();
+    let closing = if came_late {
+        ending.closing
+    } else {
+        ending.leaving
+    };
+    let (service, streams) = calls.on_connection(Arc::clone(&state));
+    let io = GuardedIo::http2(
+        stream,
+        Arc::clone(&state),
+        limits.handshake_timeout,
+        limits.stall_timeout,
+    );
+    let mut settings = http2::Builder::new(streams);
     settings
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .max_header_list_size(MAX_HEADER_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    let connection = pin!(settings.serve_connection(TokioIo::new(stream), calls));
-    until_closing(
-        connection,
-        |connection| connection.graceful_shutdown(),
-        closing,
-    )
-    .await;
+    let connection = pin!(settings.serve_connection(TokioIo::new(io), service));
+    let finish = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+    let served = until_closing(connection, finish, &state, closing);
+    within_reserve(&state, &limits, served).await;
 }
 
 /// Serves plain HTTP on one connection.
-pub(crate) async fn serve_http(stream: TcpStream, router: Router, closing: Closing) {
-    if let Err(error) = ready_to_read(&stream).await {
-        tracing::debug!(%error, "a connection was given up before its first byte");
-        return;
-    }
+pub(crate) async fn serve_http<S>(
+    stream: S,
+    state: Arc<ConnectionState>,
+    router: Router,
+    limits: Limits,
+    closing: Closing,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let io = GuardedIo::http1(stream, Arc::clone(&state), limits.stall_timeout);
     let mut settings = http1::Builder::new();
     settings
         .timer(TokioTimer::new())
-        .header_read_timeout(FIRST_BYTE_TIMEOUT);
-    let service = TowerToHyperService::new(router);
-    let connection = pin!(settings.serve_connection(TokioIo::new(stream), service));
-    until_closing(
-        connection,
-        |connection| connection.graceful_shutdown(),
-        closing,
-    )
-    .await;
+        .max_buf_size(HTTP_BUFFER_BYTES)
+        // Also bounds the time between two requests.
+        .header_read_timeout(limits.handshake_timeout);
+    let router = TowerToHyperService::new(router);
+    let asked = Arc::clone(&state);
+    let service = hyper::service::service_fn(move |request| {
+        asked.opened();
+        let answer = hyper::service::Service::call(&router, request);
+        async move { answer.await.map_err(|never: Infallible| never) }
+    });
+    let connection = pin!(settings.serve_connection(TokioIo::new(io), service));
+    let finish = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
+    let served = until_closing(connection, finish, &state, closing);
+    within_reserve(&state, &limits, served).await;
 }
 
-/// Drives a connection to its end; once `closing`, to an end without further requests.
+/// Bounds the life of a connection that was let in for a health check.
+async fn within_reserve(
+    state: &ConnectionState,
+    limits: &Limits,
+    served: impl Future<Output = ()>,
+) {
+    if !state.is_reserve {
+        return served.await;
+    }
+    let _elapsed = tokio::time::timeout(limits.handshake_timeout, served).await;
+}
+
+/// Drives a connection to its end; once `closing`, to an end without further requests; once it has to leave, to an
+/// end that comes soon.
 async fn until_closing<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
-    finish: impl FnOnce(Pin<&mut C>),
+    finish: impl Fn(Pin<&mut C>),
+    state: &ConnectionState,
     mut closing: Closing,
 ) {
     let ended = tokio::select! {
@@ -134,6 +219,16 @@ async fn until_closing<C: Future<Output = hyper::Result<()>>>(
         () = told(&mut closing) => {
             finish(connection.as_mut());
             connection.await
+        }
+        () = state.has_to_leave() => {
+            if !state.is_open() {
+                return;
+            }
+            finish(connection.as_mut());
+            match tokio::time::timeout(LEAVING, connection).await {
+                Ok(ended) => ended,
+                Err(_elapsed) => return,
+            }
         }
     };
     if let Err(error) = ended {
@@ -145,13 +240,4 @@ async fn until_closing<C: Future<Output = hyper::Result<()>>>(
 /// Resolves when it is time to close; a server that is gone says the same.
 async fn told(closing: &mut Closing) {
     let _ = closing.wait_for(|closing| *closing).await;
-}
-
-/// Waits for the first byte: an open connection that says nothing holds one of few places.
-async fn ready_to_read(stream: &TcpStream) -> io::Result<()> {
-    // A token is a small frame that must not wait for the acknowledgement of the one before.
-    stream.set_nodelay(true)?;
-    tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.readable())
-        .await
-        .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
 }

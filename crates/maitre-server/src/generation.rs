@@ -7,6 +7,7 @@ use std::pin::Pin;
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
+use maitre_engine::byte_budget::{ByteAccount, ByteBudget, ByteCharge};
 use maitre_engine::{Engine, Event, Generation};
 use maitre_proto::v1;
 use maitre_proto::v1::generation_service_server::GenerationService;
@@ -25,11 +26,16 @@ type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Debug)]
 pub(crate) struct Generations {
     engine: Engine,
+    /// Memory for whole answers until they are complete.
+    answer_bytes: ByteBudget,
 }
 
 impl Generations {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(crate) fn new(engine: Engine, answer_bytes: ByteBudget) -> Self {
+        Self {
+            engine,
+            answer_bytes,
+        }
     }
 
     fn served(&self) -> &str {
@@ -67,6 +73,7 @@ impl Generations {
             .map_err(|error| status::from_engine(&Violations::in_terms_of_the_message(error)))?;
         Ok(Running {
             generation,
+            answer_bytes: self.answer_bytes.account(),
             n,
             token_ids: converted.return_token_ids,
         })
@@ -114,6 +121,7 @@ fn check_model(engine: &Engine, asked: &str) -> Result<(), Status> {
 #[derive(Debug)]
 struct Running {
     generation: Generation,
+    answer_bytes: ByteAccount,
     n: u32,
     token_ids: bool,
 }
@@ -126,8 +134,18 @@ impl Running {
     /// All answers, once the last is complete.
     async fn answers(mut self) -> Result<Vec<v1::Answer>, Status> {
         let mut answers = Answers::new(self.n);
+        let mut charge: Option<ByteCharge> = None;
         while let Some(event) = self.generation.next().await {
             let event = event.map_err(|error| status::from_engine(&error))?;
+            let bytes = event.size_in_bytes();
+            let charged = match &mut charge {
+                Some(charge) => charge.grow(bytes),
+                None => self
+                    .answer_bytes
+                    .charge(bytes)
+                    .map(|new| charge = Some(new)),
+            };
+            charged.map_err(|spent| status::answer_bytes_spent(&spent))?;
             answers.add(response::event(event, self.token_ids));
         }
         Ok(answers.into_inner())

@@ -5,23 +5,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 
 use crate::ServerError;
+use crate::service::call_pools::Class;
 
-/// The package whose calls do work, as opposed to watching and describing.
+/// The package whose methods need an engine.
 const OWN_PACKAGE: &str = "maitre.v1";
+/// The service whose calls do work, as opposed to asking, watching and describing ...
+const WORKING_SERVICE: &str = "maitre.v1.GenerationService";
+/// ... apart from these, which answer from what is known.
+const ASKING_METHODS: [&str; 3] = ["Abort", "ListModels", "GetModel"];
+const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 
 /// One method, as metrics and limits see it.
 #[derive(Debug, Clone)]
 pub(crate) struct Method {
     /// `package.Service/Method`, or `unknown`.
     pub(crate) name: Arc<str>,
-    /// Whether it counts as a call in progress. Health watches and reflection streams, which
-    /// last as long as their clients like, do not.
-    pub(crate) counts: bool,
-    /// Whether there is such a method.
-    pub(crate) is_known: bool,
+    /// What its calls are for.
+    pub(crate) class: Class,
+    /// Whether it needs an engine, as opposed to what answers from the beginning.
+    pub(crate) needs_engine: bool,
 }
 
 /// Every method by its path, `/package.Service/Method`.
@@ -43,15 +48,14 @@ impl Methods {
             for file in &set.file {
                 for service in &file.service {
                     for method in &service.method {
-                        let name =
-                            format!("{}.{}/{}", file.package(), service.name(), method.name());
-                        let counts = file.package() == OWN_PACKAGE;
+                        let service = format!("{}.{}", file.package(), service.name());
+                        let name = format!("{service}/{}", method.name());
                         by_path.insert(
                             format!("/{name}"),
                             Method {
                                 name: Arc::from(name),
-                                counts,
-                                is_known: true,
+                                class: class_of(&service, method),
+                                needs_engine: file.package() == OWN_PACKAGE,
                             },
                         );
                     }
@@ -60,8 +64,8 @@ impl Methods {
         }
         let unknown = Method {
             name: Arc::from("unknown"),
-            counts: true,
-            is_known: false,
+            class: Class::Control,
+            needs_engine: false,
         };
         Ok(Self { by_path, unknown })
     }
@@ -71,29 +75,64 @@ impl Methods {
     }
 }
 
+fn class_of(service: &str, method: &MethodDescriptorProto) -> Class {
+    if method.client_streaming() {
+        return Class::Reflection;
+    }
+    if service == WORKING_SERVICE && !ASKING_METHODS.contains(&method.name()) {
+        return Class::Work;
+    }
+    match (method.server_streaming(), service) {
+        (true, _) => Class::Watch,
+        (false, HEALTH_SERVICE) => Class::Health,
+        (false, _) => Class::Control,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_real_methods_have_names_and_only_our_own_count() {
+    fn only_real_methods_have_names_and_each_has_its_class() {
         let sets = [
             maitre_proto::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
         let methods = Methods::from_descriptors(&sets).unwrap();
-        let of = |path: &str| {
-            let method = methods.of(path);
-            (method.name.to_string(), method.counts)
-        };
-        let chat = "maitre.v1.GenerationService/StreamChat";
-        assert_eq!(of(&format!("/{chat}")), (chat.to_owned(), true));
-        let watch = "grpc.health.v1.Health/Watch";
-        assert_eq!(of(&format!("/{watch}")), (watch.to_owned(), false));
-        assert_eq!(
-            of("/maitre.v1.GenerationService/MadeUp"),
-            ("unknown".to_owned(), true)
-        );
-        assert_eq!(of(""), ("unknown".to_owned(), true));
+        let classes = [
+            ("maitre.v1.GenerationService/Generate", Class::Work),
+            ("maitre.v1.GenerationService/StreamGenerate", Class::Work),
+            ("maitre.v1.GenerationService/Chat", Class::Work),
+            ("maitre.v1.GenerationService/StreamChat", Class::Work),
+            ("maitre.v1.GenerationService/Tokenize", Class::Work),
+            ("maitre.v1.GenerationService/Detokenize", Class::Work),
+            ("maitre.v1.GenerationService/Abort", Class::Control),
+            ("maitre.v1.GenerationService/ListModels", Class::Control),
+            ("maitre.v1.GenerationService/GetModel", Class::Control),
+            ("maitre.v1.AdminService/GetLoad", Class::Control),
+            ("maitre.v1.AdminService/GetServerInfo", Class::Control),
+            ("maitre.v1.AdminService/ResetPrefixCache", Class::Control),
+            ("maitre.v1.AdminService/WatchCacheEvents", Class::Watch),
+            ("grpc.health.v1.Health/Check", Class::Health),
+            ("grpc.health.v1.Health/Watch", Class::Watch),
+            (
+                "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                Class::Reflection,
+            ),
+            (
+                "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                Class::Reflection,
+            ),
+        ];
+        for (name, class) in classes {
+            let method = methods.of(&format!("/{name}"));
+            assert_eq!((&*method.name, method.class), (name, class));
+        }
+        for unknown in ["/maitre.v1.GenerationService/MadeUp", ""] {
+            assert_eq!(&*methods.of(unknown).name, "unknown");
+        }
     }
 }

@@ -7,15 +7,21 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use maitre_engine::byte_budget::ByteBudget;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tonic::Code;
 
 use crate::methods::Method;
+use crate::service::call_control::Cut;
 
 const CALLS: &str = "maitre_grpc_requests_total";
 const CALL_SECONDS: &str = "maitre_grpc_request_seconds";
 const CALLS_IN_PROGRESS: &str = "maitre_grpc_requests_in_progress";
+const CALLS_CUT: &str = "maitre_grpc_requests_cut_total";
+const CONNECTIONS_CLOSED: &str = "maitre_connections_closed_total";
+const REQUEST_BYTES: &str = "maitre_request_bytes";
+const ANSWER_BYTES: &str = "maitre_answer_bytes";
 
 /// Upper bounds of latency histograms, in seconds: from one fast decode step to a long answer.
 const SECONDS: [f64; 16] = [
@@ -64,8 +70,21 @@ fn describe() {
     describe_histogram!(CALL_SECONDS, "Duration of a gRPC call, by method");
     describe_gauge!(
         CALLS_IN_PROGRESS,
-        "gRPC calls in progress, health checks and reflection aside"
+        "gRPC calls in progress, health checks, watches and reflection aside"
     );
+    describe_counter!(
+        CALLS_CUT,
+        "gRPC calls that were ended because their clients did not read, by why: stalled or deadline"
+    );
+    describe_counter!(
+        CONNECTIONS_CLOSED,
+        "Connections that the server closed, by why: handshake, stalled or full"
+    );
+    describe_gauge!(
+        REQUEST_BYTES,
+        "Bytes of requests held until their answers begin"
+    );
+    describe_gauge!(ANSWER_BYTES, "Bytes of answers held until they are written");
 }
 
 /// Everything counted so far, as text; `None` without a recorder of ours.
@@ -73,11 +92,24 @@ pub(crate) fn render() -> Option<String> {
     RECORDER.get().map(PrometheusHandle::render)
 }
 
-/// Keeps the recorder's memory bounded until dropped.
-pub(crate) async fn upkeep() {
+/// A call was ended because its client does not read.
+pub(crate) fn call_cut(why: Cut) {
+    counter!(CALLS_CUT, "why" => why.name()).increment(1);
+}
+
+/// The server closed a connection: its client was silent (`handshake`), did not read (`stalled`), or had to make way
+/// (`full`).
+pub(crate) fn connection_closed(why: &'static str) {
+    counter!(CONNECTIONS_CLOSED, "why" => why).increment(1);
+}
+
+/// Keeps the recorder's memory bounded, and shows how much is held for clients, until dropped.
+pub(crate) async fn upkeep(requests: ByteBudget, answers: ByteBudget) {
     let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         ticks.tick().await;
+        gauge!(REQUEST_BYTES).set(requests.used() as f64);
+        gauge!(ANSWER_BYTES).set(answers.used() as f64);
         if let Some(recorder) = RECORDER.get() {
             recorder.run_upkeep();
         }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use maitre_engine::Engine;
+use maitre_engine::byte_budget::ByteBudget;
 use maitre_proto::FILE_DESCRIPTOR_SET;
 use maitre_proto::v1::admin_service_server::AdminServiceServer;
 use maitre_proto::v1::generation_service_server::GenerationServiceServer;
@@ -16,9 +17,10 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin::Admin;
 use crate::calls::{Api, ApiWhenReady, Calls};
-use crate::connections::{accept, serve_grpc, serve_http};
+use crate::connections::{Ending, accept, serve_grpc, serve_http};
 use crate::generation::Generations;
 use crate::methods::Methods;
+use crate::service::limits::Limits;
 use crate::{Listeners, ServerError, Startup, health, http, metrics};
 
 /// After the last call has ended, connections have this long to pass on what they still hold.
@@ -47,9 +49,7 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Debug, Clone)]
 pub struct Server {
     startup: Startup,
-    max_message_bytes: usize,
-    max_calls: Option<usize>,
-    max_connections: usize,
+    limits: Limits,
     drain_timeout: Duration,
 }
 
@@ -84,9 +84,7 @@ impl Server {
     pub fn starting(startup: &Startup) -> Self {
         Self {
             startup: startup.clone(),
-            max_message_bytes: 4 << 20,
-            max_calls: None,
-            max_connections: 4096,
+            limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -94,22 +92,61 @@ impl Server {
     /// Largest request message in bytes; past it RESOURCE_EXHAUSTED. Default: 4 MiB.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
-        self.max_message_bytes = bytes;
+        self.limits.max_message_bytes = bytes;
         self
     }
 
-    /// Calls in progress at once; past it RESOURCE_EXHAUSTED. Default: what the engine runs and
-    /// queues, and 256 more.
+    /// Calls in progress at once, those that only ask or steer aside; past it RESOURCE_EXHAUSTED. One connection gets
+    /// 38 % of them, less if others have some. Default: what the engine runs and queues, and 256 more.
     #[must_use]
     pub fn max_calls(mut self, calls: usize) -> Self {
-        self.max_calls = Some(calls);
+        self.limits.max_calls = Some(calls);
         self
     }
 
-    /// Open connections per listener; further ones wait until one closes. Default: 4096.
+    /// Open connections per listener; a further one takes the place of the idlest. Default: 4096.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
+        self.limits.max_connections = connections;
+        self
+    }
+
+    /// How long a new connection may take to say what it speaks, and a connection of the HTTP side port to send a
+    /// request. Default: 10 s.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long a request's message may take to arrive; past it DEADLINE_EXCEEDED. Default: 30 s.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.request_timeout = timeout;
+        self
+    }
+
+    /// How long a client may take to read a piece (16 KiB, or less if there is less) of an answer; past it the call is
+    /// reset, and a connection that takes nothing at all is closed. Default: 30 s.
+    #[must_use]
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.stall_timeout = timeout;
+        self
+    }
+
+    /// Memory for requests under way, all clients together; past it RESOURCE_EXHAUSTED. One request may take
+    /// 27 % of it, less if others have some. Default: eight of the largest messages, at least 128 MiB.
+    #[must_use]
+    pub fn request_bytes(mut self, bytes: u64) -> Self {
+        self.limits.request_bytes = Some(bytes);
+        self
+    }
+
+    /// Memory for answers that are not yet written, all clients together; past it RESOURCE_EXHAUSTED. One answer may
+    /// take 27 % of it, less if others have some. Default: 256 MiB.
+    #[must_use]
+    pub fn answer_bytes(mut self, bytes: u64) -> Self {
+        self.limits.answer_bytes = bytes;
         self
     }
 
@@ -148,8 +185,14 @@ impl Server {
 
         let mut background = JoinSet::new();
         background.spawn(health::report(self.startup.clone(), reporter, is_draining));
-        background.spawn(metrics::upkeep());
-        let mut fronts = self.listen(listeners, &calls, &is_leaving, &is_closing);
+        tracing::info!("{}", self.limits);
+        let (requests, answers) = calls.held();
+        background.spawn(metrics::upkeep(requests, answers));
+        let ending = Ending {
+            leaving: is_leaving,
+            closing: is_closing,
+        };
+        let mut fronts = self.listen(listeners, &calls, &ending);
 
         tokio::select! {
             () = shutdown => {}
@@ -195,36 +238,35 @@ impl Server {
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ])?;
-        let (max_message_bytes, max_calls) = (self.max_message_bytes, self.max_calls);
+        let answer_bytes = ByteBudget::new(self.limits.answer_bytes);
+        let (limits, whole_answers) = (self.limits, answer_bytes.clone());
         let api = ApiWhenReady::new(self.startup.clone(), move |engine| {
-            api(engine, max_message_bytes, max_calls)
+            api(engine, &limits, whole_answers.clone())
         });
-        Ok(Calls::new(surroundings, methods, api))
+        Ok(Calls::new(surroundings, methods, api, limits, answer_bytes))
     }
 
     /// Accepts on every listener; dropping the set cuts all connections.
-    fn listen(
-        &self,
-        listeners: Listeners,
-        calls: &Calls,
-        leaving: &watch::Receiver<bool>,
-        closing: &watch::Receiver<bool>,
-    ) -> JoinSet<()> {
+    fn listen(&self, listeners: Listeners, calls: &Calls, ending: &Ending) -> JoinSet<()> {
         let mut fronts = JoinSet::new();
-        let limit = self.max_connections;
-        let calls = calls.clone();
-        let (leaving, closing_grpc) = (leaving.clone(), closing.clone());
+        let (limits, closing) = (self.limits, ending.closing.clone());
+        let (calls, ending) = (calls.clone(), ending.clone());
         fronts.spawn(accept(
             listeners.grpc,
-            limit,
+            limits.max_connections,
             closing.clone(),
-            move |stream| serve_grpc(stream, calls.clone(), leaving.clone(), closing_grpc.clone()),
+            move |stream, state| serve_grpc(stream, state, calls.clone(), limits, ending.clone()),
         ));
         if let Some(listener) = listeners.http {
             let (router, closing_http) = (http::router(self.startup.clone()), closing.clone());
-            fronts.spawn(accept(listener, limit, closing.clone(), move |stream| {
-                serve_http(stream, router.clone(), closing_http.clone())
-            }));
+            fronts.spawn(accept(
+                listener,
+                limits.max_connections,
+                closing,
+                move |stream, state| {
+                    serve_http(stream, state, router.clone(), limits, closing_http.clone())
+                },
+            ));
         }
         fronts
     }
@@ -252,16 +294,12 @@ impl Server {
 }
 
 /// The services that need an engine.
-fn api(engine: Engine, max_message_bytes: usize, max_calls: Option<usize>) -> Api {
-    let bounds = engine.info().limits;
-    // Above what the engine takes, so that a full queue is reported as what it is.
-    let all_and_more = bounds
-        .max_seqs
-        .saturating_add(bounds.max_queue)
-        .saturating_add(256);
-    let max_calls = max_calls.unwrap_or(all_and_more);
-    let generation = GenerationServiceServer::new(Generations::new(engine.clone()))
-        .max_decoding_message_size(max_message_bytes);
+fn api(engine: Engine, limits: &Limits, answer_bytes: ByteBudget) -> Api {
+    let max_message_bytes = limits.max_message_bytes;
+    let max_calls = limits.max_calls(&engine.info().limits);
+    let generations = Generations::new(engine.clone(), answer_bytes);
+    let generation =
+        GenerationServiceServer::new(generations).max_decoding_message_size(max_message_bytes);
     let admin = AdminServiceServer::new(Admin {
         engine,
         max_message_bytes,

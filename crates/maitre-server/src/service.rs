@@ -1,3 +1,9 @@
-//! What every protocol of this server shares. Nothing here knows protobuf or HTTP.
+//! What every protocol of this server shares: whether there is an engine, and who may take how much of what all
+//! clients share. Nothing here knows protobuf or HTTP.
+//!
+//! A refusal is a value here; the protocol's own module turns it into a status.
 
+pub(crate) mod call_control;
+pub(crate) mod call_pools;
+pub(crate) mod limits;
 pub(crate) mod startup;

@@ -11,6 +11,13 @@ use maitre_engine::{EngineError, MissedEvents, Violation};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+pub(crate) use bounds::{
+    answer_bytes_spent, displaced, refused_call, request_bytes_spent, request_timeout,
+    stream_too_long, too_many_connections,
+};
+
+mod bounds;
+
 /// The `domain` of every `ErrorInfo`.
 pub(crate) const DOMAIN: &str = "maitre.dev";
 
@@ -73,6 +80,15 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
             details.set_retry_info(Some(*retry_after));
             with(Code::ResourceExhausted, message, details)
         }
+        EngineError::UnreadBytesFull {
+            free, retry_after, ..
+        } => full(
+            "UNREAD_BYTES_FULL",
+            "bytes of unread answers",
+            message,
+            usize::try_from(*free).unwrap_or(usize::MAX),
+            Some(*retry_after),
+        ),
         EngineError::QueueTimeout => {
             with(Code::DeadlineExceeded, message, info("QUEUE_TIMEOUT", &[]))
         }
@@ -140,18 +156,6 @@ pub(crate) fn loading(doing: &str) -> Status {
     let mut details = info("MODEL_LOADING", &[("doing", doing)]);
     details.set_retry_info(Some(Duration::from_secs(1)));
     with(Code::Unavailable, message, details)
-}
-
-/// RESOURCE_EXHAUSTED for a call beyond the calls this server holds at once.
-pub(crate) fn too_many_calls(limit: usize) -> Status {
-    let message = format!("{limit} calls are in progress, as many as this server holds; try again");
-    full(
-        "TOO_MANY_CALLS",
-        "calls in progress",
-        message,
-        limit,
-        Some(Duration::from_secs(1)),
-    )
 }
 
 /// FAILED_PRECONDITION for a listener to cache events that nobody records.
@@ -358,6 +362,19 @@ mod tests {
                     "STOP_STRINGS_FULL",
                     false,
                     Some(ms(1000)),
+                ),
+            ),
+            (
+                EngineError::UnreadBytesFull {
+                    needed: 9,
+                    free: 8,
+                    retry_after: ms(60),
+                },
+                (
+                    Code::ResourceExhausted,
+                    "UNREAD_BYTES_FULL",
+                    false,
+                    Some(ms(60)),
                 ),
             ),
             (

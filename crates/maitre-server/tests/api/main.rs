@@ -8,6 +8,7 @@ mod bounds;
 mod deadline;
 mod drain;
 mod full_house;
+mod hostile;
 mod house;
 mod leaving;
 mod raw;

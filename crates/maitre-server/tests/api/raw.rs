@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Request};
-use hyper::body::Body as _;
+use axum::http::{HeaderMap, Request, Response};
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tonic::Status;
@@ -54,18 +54,34 @@ pub(crate) async fn send(
         .send_request(request.body(Body::from(body)).unwrap())
         .await
         .unwrap();
+    let (data, status) = read(response).await;
+    connection.abort();
+    (data, status.expect("a response without a status"))
+}
+
+/// The status of a response, wherever in it it stands.
+pub(crate) async fn status_of(response: Response<Incoming>) -> Status {
+    let (_, status) = read(response).await;
+    status.expect("a response without a status")
+}
+
+/// As [`status_of`]; `None` if the response was cut off.
+pub(crate) async fn try_status_of(response: Response<Incoming>) -> Option<Status> {
+    read(response).await.1
+}
+
+async fn read(response: Response<Incoming>) -> (Vec<u8>, Option<Status>) {
     let (head, mut body) = response.into_parts();
     let mut data = Vec::new();
     let mut trailers = HeaderMap::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        match frame.unwrap().into_data() {
+        let Ok(frame) = frame else { break };
+        match frame.into_data() {
             Ok(bytes) => data.extend(bytes),
             Err(frame) => trailers = frame.into_trailers().unwrap(),
         }
     }
-    connection.abort();
-    let status = Status::from_header_map(&head.headers)
-        .or_else(|| Status::from_header_map(&trailers))
-        .expect("a response without a status");
+    let status =
+        Status::from_header_map(&head.headers).or_else(|| Status::from_header_map(&trailers));
     (data, status)
 }

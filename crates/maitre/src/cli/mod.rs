@@ -1,6 +1,7 @@
 //! The command line: one file per command, and what several of them share.
 
 pub(crate) mod bench;
+pub(crate) mod clients;
 pub(crate) mod config_file;
 pub(crate) mod generate;
 pub(crate) mod gpu_check;

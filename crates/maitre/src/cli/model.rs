@@ -89,6 +89,10 @@ struct SchedulingArgs {
     /// --kv-cache-bytes does the same at less cost.
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     host_kv_bytes: u64,
+    /// Bytes of memory for what receivers have not read of their answers
+    /// [default: the scores of five prompts of the longest length, from 67108864 to 268435456].
+    #[arg(long, value_name = "BYTES")]
+    unread_bytes: Option<u64>,
     /// How long a step may take while somebody's next token waits for it: prompts enter in chunks as
     /// small as that takes [default: no limit but --max-batched-tokens].
     #[arg(long, value_name = "MS")]
@@ -112,6 +116,7 @@ impl SchedulingArgs {
             .policy(self.policy)
             .prefix_cache(!self.no_prefix_cache)
             .host_kv_bytes(self.host_kv_bytes)
+            .unread_bytes(self.unread_bytes)
             .itl_target(self.itl_target_ms.map(Duration::from_millis))
             .max_queue_wait(self.max_queue_wait_ms.map(Duration::from_millis))
             .reorder_within(Duration::from_millis(self.reorder_within_ms))

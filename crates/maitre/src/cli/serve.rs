@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use maitre::server::{Listeners, Server, Startup};
 
+use super::clients::ClientArgs;
 use super::listen::ListenAddr;
 use super::model::ModelArgs;
 use super::signals::Signals;
@@ -28,6 +29,8 @@ pub(crate) struct ServeArgs {
     /// Seconds that requests in flight may take to finish after SIGTERM.
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS", value_parser = seconds)]
     drain_timeout: f64,
+    #[command(flatten)]
+    clients: ClientArgs,
     /// A TOML file of flags, such as `max-seqs = 64`; flags given by hand override it.
     #[arg(long, value_name = "FILE")]
     #[allow(dead_code, reason = "read before parsing, see config_file")]
@@ -57,7 +60,9 @@ pub(crate) async fn run(args: ServeArgs, startup: &Startup, signals: &Signals) -
     let http = listeners.http_address().unwrap_or(http);
     let addresses = format!("grpc={} http={http}", listeners.grpc_address());
     let drain_timeout = Duration::from_secs_f64(args.drain_timeout);
-    let server = Server::starting(startup)
+    let server = args
+        .clients
+        .bound(Server::starting(startup))
         .drain_timeout(drain_timeout)
         .serve(listeners, signals.stop());
     let mut server = pin!(server);
