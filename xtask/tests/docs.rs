@@ -28,7 +28,8 @@ const MADE: [&str; 9] = [
 ];
 
 /// Files of a model's directory.
-const OF_MODELS: [&str; 6] = [
+const OF_MODELS: [&str; 7] = [
+    "chat_template.json",
     "config.json",
     "generation_config.json",
     "special_tokens_map.json",

@@ -9,7 +9,7 @@ use maitre::PolicyKind;
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 23] = [
+const OF_OTHERS: [&str; 24] = [
     // cargo
     "--example",
     "--features",
@@ -29,6 +29,7 @@ const OF_OTHERS: [&str; 23] = [
     "--against",
     "--full",
     "--gguf",
+    "--hostile",
     "--llama-batched-bench",
     "--pairs",
     "--prefill-tokens",
