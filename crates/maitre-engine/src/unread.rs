@@ -2,7 +2,7 @@
 //!
 //! What a receiver leaves unread is memory that the engine holds for it, and one event may be large: the scores of a
 //! long prompt take megabytes. So each event is charged to a budget that all requests share until it is read; see
-//! [`ByteBudget`](crate::byte_budget::ByteBudget) for who gets how much of it.
+//! [`ByteBudget`] for who gets how much of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
