@@ -6,11 +6,11 @@
 //! are printed or captured, may be longer than [`TemplateLimits::output_bytes`]. Sizes are charged
 //! before memory is taken, so both bound time and memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::Object;
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, ErrorKind, State, Value};
 
 use crate::template::TemplateLimits;
 
@@ -25,6 +25,8 @@ const UNITS_PER_ITEM: u64 = 2;
 struct Spent {
     units: AtomicU64,
     written: AtomicUsize,
+    /// The middle of a chained comparison, between its two uses.
+    kept: Mutex<Option<Value>>,
 }
 
 impl Object for Spent {}
@@ -43,6 +45,25 @@ impl<'a, 'b, 'c> Context<'a, 'b, 'c> {
             spent: state.get_or_set_temp_object("spent", Spent::default),
             limits,
         }
+    }
+
+    /// Keeps a value for the instruction after the next one.
+    pub(crate) fn keep(&self, value: Value) {
+        *self
+            .spent
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    /// Takes the value that was kept.
+    pub(crate) fn take_kept(&self) -> Value {
+        let mut kept = self
+            .spent
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        kept.take().unwrap_or_default()
     }
 
     /// Charges units of work.

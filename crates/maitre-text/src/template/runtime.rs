@@ -77,7 +77,7 @@ fn write_value(
 /// An operand and the arguments behind it.
 type Operation = fn(&Context<'_, '_, '_>, &Value, &[Value]) -> Result<Value, Error>;
 
-const OPERATIONS: [(&str, Operation); 25] = [
+const OPERATIONS: [(&str, Operation); 27] = [
     ("list", |context, items, _| build_list(context, items)),
     ("tuple", |context, items, _| {
         let items: Vec<Value> = items.try_iter()?.collect();
@@ -110,14 +110,26 @@ const OPERATIONS: [(&str, Operation); 25] = [
     ("cmp", |context, left, rest| {
         compare_named(context, name(rest), left, argument(rest, 1)).map(Value::from)
     }),
+    ("cmp_keep", |context, left, rest| {
+        let right = argument(rest, 1);
+        context.keep(right.clone());
+        compare_named(context, name(rest), left, right).map(Value::from)
+    }),
+    ("kept", |context, _, _| Ok(context.take_kept())),
     ("attr", |_, object, rest| attribute(object, name(rest))),
     ("item", |context, object, rest| {
         item(context, object, argument(rest, 0))
     }),
     ("slice", slice),
-    // Of a literal, Jinja2 takes the TypeError for an absent item.
+    // Of a literal, Jinja2 takes the TypeError for an absent item, and no other error.
     ("literal_slice", |context, object, rest| {
-        Ok(slice(context, object, rest).unwrap_or_default())
+        let is_type_error = |error: &Error| {
+            error.kind() == ErrorKind::InvalidOperation && argument(rest, 2).as_i64() != Some(0)
+        };
+        match slice(context, object, rest) {
+            Err(error) if is_type_error(&error) => Ok(Value::UNDEFINED),
+            sliced => sliced,
+        }
     }),
     ("same", |_, value, _| Ok(value.clone())),
     ("call", |context, function, rest| {

@@ -132,19 +132,23 @@ impl Translator {
         Ok(())
     }
 
-    /// `a < b < c` holds if `a < b and b < c` does.
+    /// `a < b < c` holds if `a < b and b < c` does, with `b` computed once: the first comparison keeps it, and
+    /// the second, which begins right after, takes it.
     fn compare(&mut self, first: &Expr, rest: &[(&'static str, Expr)]) -> Parsed<()> {
-        let mut left = first;
-        self.push(if rest.len() > 1 { "(" } else { "" });
+        let last = rest.len().saturating_sub(1);
+        self.push(if last > 0 { "(" } else { "" });
         for (index, (operator, right)) in rest.iter().enumerate() {
-            self.push(if index > 0 { " and " } else { "" });
-            self.expr(left)?;
-            let _ = write!(self.out, "|__jj_cmp(\"{operator}\",");
+            if index == 0 {
+                self.expr(first)?;
+            } else {
+                self.push(" and none|__jj_kept");
+            }
+            let compare = if index < last { "cmp_keep" } else { "cmp" };
+            let _ = write!(self.out, "|__jj_{compare}(\"{operator}\",");
             self.expr(right)?;
             self.push(")");
-            left = right;
         }
-        self.push(if rest.len() > 1 { ")" } else { "" });
+        self.push(if last > 0 { ")" } else { "" });
         Ok(())
     }
 
