@@ -43,8 +43,8 @@ pub(crate) struct TokenizerConfig {
 pub(crate) enum TemplateSource {
     /// The only one.
     One(String),
-    /// (name, source) of several.
-    Named(Vec<(String, String)>),
+    /// (name, source or what is wrong with it) of several.
+    Named(Vec<(String, Result<String, String>)>),
 }
 
 impl TokenizerConfig {
@@ -139,7 +139,8 @@ impl TemplateSource {
         Self::from_field(CHAT_TEMPLATE_JSON, &object(CHAT_TEMPLATE_JSON, json)?)
     }
 
-    /// One template as a string, several as a list of `{name, template}` or as an object.
+    /// One template as a string, several as a list of `{name, template}` or as an object. A member without a
+    /// text fails the chats that need it, as one does that cannot be parsed.
     fn from_field(
         file: &'static str,
         fields: &Map<String, Value>,
@@ -148,23 +149,25 @@ impl TemplateSource {
             let reason = "chat_template is neither a string nor a list of {name, template}";
             invalid(file, reason.into())
         };
-        let named: Result<Vec<(String, String)>, TextError> = match fields.get("chat_template") {
+        let text = |source: Option<&Value>| {
+            let text = source.and_then(Value::as_str).map(str::to_owned);
+            text.ok_or_else(|| format!("{file} gives no text for it"))
+        };
+        let named: Result<Vec<_>, TextError> = match fields.get("chat_template") {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::String(source)) => return Ok(Some(Self::One(source.clone()))),
             Some(Value::Array(list)) => list
                 .iter()
                 .map(|entry| {
-                    let field = |key: &str| entry.get(key)?.as_str().map(str::to_owned);
-                    field("name").zip(field("template")).ok_or_else(expected)
+                    let name = entry.get("name").and_then(Value::as_str);
+                    let name = name.ok_or_else(expected)?;
+                    Ok((name.to_owned(), text(entry.get("template"))))
                 })
                 .collect(),
-            Some(Value::Object(named)) => named
+            Some(Value::Object(named)) => Ok(named
                 .iter()
-                .map(|(name, source)| {
-                    let source = source.as_str().ok_or_else(expected)?;
-                    Ok((name.clone(), source.to_owned()))
-                })
-                .collect(),
+                .map(|(name, source)| (name.clone(), text(Some(source))))
+                .collect()),
             Some(_) => Err(expected()),
         };
         Ok(Some(named?)
@@ -205,8 +208,8 @@ mod tests {
         assert_eq!(
             config.chat_template,
             Some(TemplateSource::Named(vec![
-                ("default".into(), "A".into()),
-                ("tool_use".into(), "B".into())
+                ("default".into(), Ok("A".into())),
+                ("tool_use".into(), Ok("B".into()))
             ]))
         );
         let one = TemplateSource::from_json(br#"{"chat_template": "A"}"#).unwrap();
@@ -262,11 +265,7 @@ mod tests {
             (r#"{"eos_token": {"text": "x"}}"#, "eos_token"),
             (r#"{"add_bos_token": "yes"}"#, "add_bos_token"),
             (r#"{"chat_template": 3}"#, "chat_template"),
-            (
-                r#"{"chat_template": [{"name": "default"}]}"#,
-                "chat_template",
-            ),
-            (r#"{"chat_template": {"default": 1}}"#, "chat_template"),
+            (r#"{"chat_template": [{"template": "x"}]}"#, "chat_template"),
         ] {
             let message = read(json, "{}").unwrap_err().to_string();
             assert!(message.contains(word), "{json}: {message}");

@@ -54,7 +54,9 @@ impl TokenizerFiles<'_> {
         match source {
             None => Ok(None),
             Some(TemplateSource::One(source)) => ChatTemplate::new(source).map(Some),
-            Some(TemplateSource::Named(named)) => ChatTemplate::from_named(named).map(Some),
+            Some(TemplateSource::Named(named)) => {
+                Ok(Some(ChatTemplate::from_members(named.clone())))
+            }
         }
     }
 

@@ -86,24 +86,9 @@ impl ChatTemplate {
         }
     }
 
-    /// Parses several templates, given as (name, source). One that does not parse, or that none is called
-    /// `default`, is no error here: it fails the chats that need it, and [`problems`](Self::problems) tells.
-    ///
-    /// # Errors
-    /// [`TextError::InvalidTemplate`] if there is no template at all.
-    pub fn from_named(templates: &[(String, String)]) -> Result<Self, TextError> {
-        if templates.is_empty() {
-            return Err(TextError::InvalidTemplate {
-                name: DEFAULT.into(),
-                reason: "there is no template".into(),
-            });
-        }
-        let members = templates.iter().cloned();
-        let members = members.map(|(name, source)| (name, Ok(source)));
-        Ok(Self::from_members(members.collect()))
-    }
-
-    /// Parses what could be read of several templates, given as (name, source or what is wrong with it).
+    /// Parses what could be read of several templates, given as (name, source or what is wrong with it). One
+    /// that cannot be used, or that none is called `default`, is no error here: it fails the chats that need
+    /// it, and [`problems`](Self::problems) tells.
     pub(crate) fn from_members(members: Vec<(String, Result<String, String>)>) -> Self {
         let limits = TemplateLimits::default();
         let mut environment = runtime::environment(limits);

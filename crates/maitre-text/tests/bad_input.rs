@@ -344,6 +344,7 @@ fn one_bad_template_of_several_fails_the_chats_that_need_it() {
     };
     let list = |list: &str| format!(r#"{{"chat_template": {list}}}"#);
     let no_default = list(r#"[{"name": "rag", "template": "R"}]"#);
+    let no_text = list(r#"[{"name": "default", "template": "D"}, {"name": "tool_use"}]"#);
     let bad_default = list(r#"{"default": "{% endfor %}", "tool_use": "T"}"#);
     let cases = [
         file(Some(b"D"), &bad),
@@ -353,6 +354,7 @@ fn one_bad_template_of_several_fails_the_chats_that_need_it() {
         file(Some(b"{{ unclosed"), &good),
         bundled_with(Some(no_default.as_bytes())),
         bundled_with(Some(bad_default.as_bytes())),
+        bundled_with(Some(no_text.as_bytes())),
     ];
     for files in &cases {
         let problems = Tokenizer::from_files(files).unwrap().template_problems();
@@ -373,6 +375,8 @@ fn one_bad_template_of_several_fails_the_chats_that_need_it() {
         tools: the chat template "default" cannot be used: the model names its templates, but none is called "default" (there is rag)
         plain: the chat template "default" cannot be used: syntax error: unknown tag 'endfor' (in default:1)
         tools: T
+        plain: D
+        tools: the chat template "tool_use" cannot be used: tokenizer_config.json gives no text for it
     "#]]
     .assert_eq(&messages(cases.iter().map(|files| {
         let (plain, tools) = rendered(files);
