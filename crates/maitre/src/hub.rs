@@ -169,9 +169,13 @@ impl Hub {
             token: self.token.as_ref(),
         };
         let repository = Repository::new(&self.client, asked)?;
-        let cached = repository.cached();
+        let (cached, incomplete) = match repository.cached() {
+            Some(snapshot) if !snapshot.lacks.is_empty() => (None, Some(snapshot)),
+            snapshot => (snapshot.map(|snapshot| snapshot.directory), None),
+        };
         if self.offline {
-            return cached.ok_or_else(|| repository.not_cached());
+            let lacks = incomplete.map_or_else(Vec::new, |snapshot| snapshot.lacks);
+            return cached.ok_or_else(|| repository.not_cached(lacks));
         }
         let patience = self.patience.unwrap_or(match cached {
             Some(_) => PATIENCE_WITH_CACHE,
@@ -186,7 +190,7 @@ impl Hub {
                 let outcome = repository.download(&listing, progress).await;
                 (repository.cached_as_listed(&listing).or(cached), outcome)
             }
-            Err(error) => (cached, Err(error)),
+            Err(error) => (cached, Err(error.with_incomplete(incomplete))),
         };
         match (outcome, cached) {
             (Err(error), Some(directory)) if error.is_no_answer_about_the_model() => {

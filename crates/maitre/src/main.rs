@@ -22,9 +22,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-        )
+        .with_env_filter(log_filter(std::env::var(EnvFilter::DEFAULT_ENV).ok()))
         .with_target(false)
         .init();
     match run() {
@@ -37,6 +35,22 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+/// What `RUST_LOG` says, else `info`. The Hub's client also logs what it returns as an error, which is then told in
+/// full; that line is for those who ask for it (`RUST_LOG=hf_hub=debug`).
+fn log_filter(wanted: Option<String>) -> EnvFilter {
+    let wanted = wanted.and_then(|wanted| {
+        wanted
+            .parse::<EnvFilter>()
+            .ok()
+            .map(|filter| (wanted, filter))
+    });
+    let (wanted, filter) = wanted.unwrap_or_else(|| (String::new(), EnvFilter::new("info")));
+    match "hf_hub::retry=off".parse() {
+        Ok(quiet) if !wanted.contains("hf_hub") => filter.add_directive(quiet),
+        _ => filter,
     }
 }
 

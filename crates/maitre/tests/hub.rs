@@ -283,7 +283,7 @@ async fn what_the_hub_refuses_is_told_in_its_own_words() {
         (
             "tiny/broken",
             None,
-            format!("cannot reach the Hub at {server} (HTTP error: 503"),
+            format!("the Hub at {server} answered 503 Service Unavailable: try again later"),
         ),
         ("just-a-name", None, "expected ORG/NAME".to_string()),
     ];
@@ -407,6 +407,74 @@ async fn a_newer_commit_that_cannot_be_had_leaves_the_older_one() {
 }
 
 #[tokio::test]
+async fn an_answer_that_the_hub_is_failing_is_no_matter_of_the_network() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server.address();
+    let cases = [
+        (429, format!("the Hub at {server} is rate limiting (429)")),
+        (
+            500,
+            format!("the Hub at {server} answered 500 Internal Server Error (refused)"),
+        ),
+        (
+            503,
+            format!("the Hub at {server} answered 503 Service Unavailable (refused)"),
+        ),
+    ];
+    for (status, expected) in cases {
+        fixture.server.set_outage(Outage::Refuses(status, ""));
+        let error = fixture.resolve().await.unwrap_err().to_string();
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(error.matches(server).count(), 1, "{error}");
+        assert!(!error.contains("network"), "{error}");
+        // Of a file it is said with what has come of it.
+        fixture.server.set_outage(Outage::RefusesFiles(status, ""));
+        let error = fixture.resolve().await.unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("the Hub answered {status}")),
+            "{error}"
+        );
+        assert!(!error.contains("url="), "{error}");
+    }
+    fixture.server.set_outage(Outage::Refuses(429, ""));
+    let error = fixture.resolve().await.unwrap_err().to_string();
+    assert!(error.contains("set HF_TOKEN"), "{error}");
+    let token = Token::new("hf_x", "the file /t");
+    let hub = hub_with(server, fixture.cache.path(), false, token);
+    let error = hub.resolve(NAME, None, &ProgressBar::hidden()).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("the token of the file /t"), "{error}");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_lacks_a_needed_file_is_not_used_without_the_hub() {
+    for lost in ["config.json", "tokenizer.json", WEIGHTS] {
+        let fixture = Fixture::new().await;
+        let directory = fixture.resolve().await.unwrap();
+        std::fs::remove_file(directory.join(lost)).unwrap();
+        let named = if lost == WEIGHTS {
+            "*.safetensors"
+        } else {
+            lost
+        };
+        let lacks = format!("lacks {named}");
+        let offline = fixture.resolve_offline().await.unwrap_err().to_string();
+        assert!(offline.contains(&lacks), "{offline}");
+        for outage in OUTAGES {
+            fixture.server.set_outage(outage);
+            let hub = fixture.hub(false).patience(Duration::from_millis(500));
+            let error = hub.resolve(NAME, None, &ProgressBar::hidden()).await;
+            let error = error.unwrap_err();
+            assert!(matches!(error, HubError::Incomplete { .. }), "{error}");
+            assert!(error.to_string().contains(&lacks), "{error}");
+        }
+        fixture.server.set_outage(Outage::None);
+        let directory = fixture.resolve().await.unwrap();
+        fixture.assert_whole(&directory);
+    }
+}
+
+#[tokio::test]
 async fn files_that_are_listed_and_refused_are_told_as_a_refusal() {
     let fixture = Fixture::new().await;
     fixture
@@ -419,6 +487,9 @@ async fn files_that_are_listed_and_refused_are_told_as_a_refusal() {
 #[tokio::test]
 async fn a_cache_that_has_everything_is_not_written() {
     let fixture = Fixture::new().await;
+    fixture
+        .server
+        .commit("generation_config.json", b"{}".to_vec());
     let directory = fixture.resolve().await.unwrap();
     let name = directory.join("../../refs/main");
     let file = std::fs::File::options().append(true).open(&name).unwrap();
@@ -431,7 +502,7 @@ async fn a_cache_that_has_everything_is_not_written() {
     assert_eq!(modified, std::time::UNIX_EPOCH, "written again");
 
     // Not even a snapshot that lacks an optional file, or whose name is out of date.
-    std::fs::remove_file(directory.join("tokenizer.json")).unwrap();
+    std::fs::remove_file(directory.join("generation_config.json")).unwrap();
     assert_eq!(fixture.resolve().await.unwrap(), directory);
     std::fs::remove_dir_all(directory.join("../../refs")).unwrap();
     std::fs::write(directory.join("../../refs"), "").unwrap();

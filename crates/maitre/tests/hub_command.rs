@@ -111,6 +111,52 @@ async fn a_refused_question_is_a_warning_where_the_cache_is_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_incomplete_cache_and_no_hub_are_told_together() {
+    let fixture = Fixture::new().await;
+    assert!(fixture.inspect("tiny/model").await.status.success());
+    std::fs::remove_file(fixture.snapshot().join("tokenizer.json")).unwrap();
+    let mut command = fixture.command(env!("CARGO_BIN_EXE_maitre"));
+    // Port 1 is privileged and closed: nothing listens there.
+    command
+        .env("HF_ENDPOINT", "http://127.0.0.1:1")
+        .args(["inspect", "--model", "tiny/model"]);
+    let output = fixture.run(command).await;
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in [
+        "is not complete",
+        "it lacks tokenizer.json",
+        "cannot reach the Hub",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains("WARN"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_hub_is_told_once() {
+    let fixture = Fixture::new().await;
+    fixture.server.set_outage(Outage::Refuses(503, ""));
+    let inspect = |log: Option<&str>| {
+        let mut command = fixture.command(env!("CARGO_BIN_EXE_maitre"));
+        command.args(["inspect", "--model", "tiny/model"]);
+        match log {
+            Some(log) => command.env("RUST_LOG", log),
+            None => command.env_remove("RUST_LOG"),
+        };
+        fixture.run(command)
+    };
+    for log in [None, Some("warn"), Some("info,maitre=debug")] {
+        let said = text(&inspect(log).await.stderr);
+        let lines = said.lines().filter(|line| line.contains("ERROR")).count();
+        assert_eq!(lines, 1, "{said}");
+        assert_eq!(said.matches(fixture.server.address()).count(), 1, "{said}");
+    }
+    let said = text(&inspect(Some("hf_hub=error")).await.stderr);
+    assert!(said.contains("retry exhausted"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_given_by_its_path_is_served_under_the_models_name() {
     let fixture = Fixture::new().await;
     assert!(fixture.inspect("tiny/model").await.status.success());

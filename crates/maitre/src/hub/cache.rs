@@ -5,14 +5,32 @@
 //!                        /blobs/ID.incomplete     the first part of them
 //!                        /snapshots/COMMIT/FILE   a link to the blob
 //!                        /refs/REVISION           the commit, once the snapshot is complete
+//!                        /.no_exist/COMMIT/FILE   empty: the Hub has said that there is no such file
 //! CACHE/.locks/models--ORG--NAME/ID.lock          held by whoever downloads that blob
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::HubError;
+
+/// What text cannot be read without. Some repositories have none.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+
+/// A snapshot in the cache, and what it lacks of what a model needs.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) directory: PathBuf,
+    pub(super) lacks: Vec<String>,
+}
+
+impl Snapshot {
+    pub(super) fn complete(self) -> Option<PathBuf> {
+        self.lacks.is_empty().then_some(self.directory)
+    }
+}
 
 /// Paths and states of one repository in the cache.
 #[derive(Debug)]
@@ -51,8 +69,22 @@ impl RepositoryCache {
         self.repository().join("snapshots").join(commit)
     }
 
-    /// The directory of `revision` if everything that a model needs is in it.
-    pub(super) fn complete_snapshot(&self, revision: &str) -> Option<PathBuf> {
+    /// Where it is kept that the commit has no such file, as other Hub clients keep it.
+    fn absence(&self, commit: &str, file: &str) -> PathBuf {
+        self.repository().join(".no_exist").join(commit).join(file)
+    }
+
+    /// Keeps that the commit has no such file.
+    pub(super) fn note_absence(&self, commit: &str, file: &str) -> Result<(), HubError> {
+        let path = self.absence(commit, file);
+        if path.is_file() {
+            return Ok(());
+        }
+        in_parent(&path, |path| fs::write(path, []))
+    }
+
+    /// The snapshot of `revision`, complete or not.
+    pub(super) fn find_snapshot(&self, revision: &str) -> Option<Snapshot> {
         let commit = if is_commit(revision) {
             revision.to_string()
         } else {
@@ -60,7 +92,14 @@ impl RepositoryCache {
             fs::read_to_string(name).ok()?.trim().to_string()
         };
         let directory = self.snapshot(&commit);
-        (is_commit(&commit) && holds_model(&directory)).then_some(directory)
+        if !is_commit(&commit) || !directory.is_dir() {
+            return None;
+        }
+        let mut lacks = lacks_of_model(&directory);
+        if !directory.join(TOKENIZER).is_file() && !self.absence(&commit, TOKENIZER).is_file() {
+            lacks.push(TOKENIZER.to_owned());
+        }
+        Some(Snapshot { directory, lacks })
     }
 
     /// Gives the snapshot of `commit` its name. Done last, it says that the snapshot is complete.
@@ -142,29 +181,46 @@ pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether the directory has a config and all its weights: every shard of the index, or, without
+/// What the directory lacks of a config and all its weights: every shard of the index, or, without
 /// one, any weights file. Other clients name a snapshot before it is complete.
-fn holds_model(directory: &Path) -> bool {
-    let index = fs::read(directory.join("model.safetensors.index.json")).ok();
-    let weights = match index.map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes)) {
-        Some(Ok(index)) => index["weight_map"].as_object().is_some_and(|map| {
-            map.values()
-                .all(|file| file.as_str().is_some_and(|f| directory.join(f).is_file()))
-        }),
-        Some(Err(_)) => false,
-        // A shard (`model-00001-of-00002`) without the index is a part of a model.
-        None => fs::read_dir(directory).is_ok_and(|mut entries| {
-            entries.any(|entry| {
-                entry.is_ok_and(|entry| {
-                    let (path, name) = (entry.path(), entry.file_name());
-                    let is_shard = name.to_string_lossy().contains("-of-");
-                    let is_weights = path.extension().is_some_and(|ext| ext == "safetensors");
-                    is_weights && !is_shard && path.is_file()
-                })
+fn lacks_of_model(directory: &Path) -> Vec<String> {
+    const CONFIG: &str = "config.json";
+    const INDEX: &str = "model.safetensors.index.json";
+    let mut lacks = Vec::new();
+    if !directory.join(CONFIG).is_file() {
+        lacks.push(CONFIG.to_owned());
+    }
+    let index = fs::read(directory.join(INDEX)).ok();
+    match index.map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes)) {
+        Some(index) => match index.as_ref().map(|index| index["weight_map"].as_object()) {
+            Ok(Some(map)) => {
+                let shards: BTreeSet<&str> =
+                    map.values().filter_map(|file| file.as_str()).collect();
+                let absent = shards
+                    .into_iter()
+                    .filter(|file| !directory.join(file).is_file());
+                lacks.extend(absent.map(str::to_owned));
+            }
+            _ => lacks.push(format!("a readable {INDEX}")),
+        },
+        None if !has_weights_file(directory) => lacks.push("*.safetensors".to_owned()),
+        None => {}
+    }
+    lacks
+}
+
+/// A shard (`model-00001-of-00002`) without the index is a part of a model.
+fn has_weights_file(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| {
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| {
+                let (path, name) = (entry.path(), entry.file_name());
+                let is_shard = name.to_string_lossy().contains("-of-");
+                let is_weights = path.extension().is_some_and(|ext| ext == "safetensors");
+                is_weights && !is_shard && path.is_file()
             })
-        }),
-    };
-    weights && directory.join("config.json").is_file()
+        })
+    })
 }
 
 #[cfg(test)]
@@ -175,18 +231,22 @@ mod tests {
     fn a_sharded_model_is_complete_when_every_shard_is_there() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        assert!(!holds_model(directory.path()));
+        assert!(!lacks_of_model(directory.path()).is_empty());
         write("config.json", "{}");
-        assert!(!holds_model(directory.path()));
+        assert!(!lacks_of_model(directory.path()).is_empty());
         write("model-00001-of-00002.safetensors", "");
-        assert!(!holds_model(directory.path()), "a shard without its index");
+        assert!(
+            !lacks_of_model(directory.path()).is_empty(),
+            "a shard without its index"
+        );
         write(
             "model.safetensors.index.json",
             r#"{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#,
         );
         write("one.safetensors", "");
-        assert!(!holds_model(directory.path()));
+        assert!(!lacks_of_model(directory.path()).is_empty());
+        assert_eq!(lacks_of_model(directory.path()), ["two.safetensors"]);
         write("two.safetensors", "");
-        assert!(holds_model(directory.path()));
+        assert!(lacks_of_model(directory.path()).is_empty());
     }
 }

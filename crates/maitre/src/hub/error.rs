@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hf_hub::HFError;
 
+use super::cache::Snapshot;
 use super::environment::Token;
 
 /// Why a model is not on this machine. Every message says what to do next.
@@ -105,11 +106,44 @@ pub enum HubError {
         /// The innermost causes, outermost first.
         reason: String,
     },
+    /// The Hub answers, and says that it is in trouble.
+    #[error(
+        "the Hub at {endpoint} answered {status}{}: try again later; a model that is already downloaded is \
+         served with HF_HUB_OFFLINE=1",
+        said(reason.as_deref())
+    )]
+    Failing {
+        /// The Hub that was asked.
+        endpoint: String,
+        /// The HTTP status, with its name.
+        status: String,
+        /// What the Hub said about it.
+        reason: Option<String>,
+    },
+    /// Too many requests, from this address or with this token.
+    #[error("the Hub at {endpoint} is rate limiting (429): {}", slower(token.as_deref()))]
+    RateLimited {
+        /// The Hub that was asked.
+        endpoint: String,
+        /// Where the token that was sent came from.
+        token: Option<String>,
+    },
+    /// The cache has a part of the model, and the Hub has not said how to get the rest.
+    #[error("the model in {directory} is not complete (it lacks {lacks}), and the Hub gives no more: {cause}",
+        directory = .directory.display(), lacks = .lacks.join(", "))]
+    Incomplete {
+        /// The snapshot.
+        directory: PathBuf,
+        /// The files that are not there.
+        lacks: Vec<String>,
+        /// Why the Hub was of no use.
+        cause: Box<HubError>,
+    },
     /// Offline, and the cache has no complete snapshot.
     #[error(
         "HF_HUB_OFFLINE is set and `{name}` (revision {revision}) is not completely in the cache \
-         {cache}: unset HF_HUB_OFFLINE once, or point HF_HOME or HF_HUB_CACHE to the cache that has it",
-        cache = .cache_dir.display()
+         {cache}{lacking}: unset HF_HUB_OFFLINE once, or point HF_HOME or HF_HUB_CACHE to the cache that has it",
+        cache = .cache_dir.display(), lacking = lacking(lacks)
     )]
     NotCached {
         /// `ORG/NAME`.
@@ -118,6 +152,8 @@ pub enum HubError {
         revision: String,
         /// Where it was looked for.
         cache_dir: PathBuf,
+        /// What the snapshot lacks, if a part of it is there.
+        lacks: Vec<String>,
     },
     /// The repository holds no model of a kind Maitre loads.
     #[error(
@@ -182,6 +218,22 @@ fn allowed(token: Option<&str>) -> String {
     }
 }
 
+fn slower(token: Option<&str>) -> String {
+    match token {
+        None => "wait, or set HF_TOKEN, which raises the limit".to_owned(),
+        Some(origin) => {
+            format!("wait; the limit is that of the account of the token of {origin}")
+        }
+    }
+}
+
+fn lacking(lacks: &[String]) -> String {
+    match lacks {
+        [] => String::new(),
+        lacks => format!(" (it lacks {})", lacks.join(", ")),
+    }
+}
+
 fn said(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!(" ({reason})"))
 }
@@ -195,6 +247,8 @@ impl HubError {
             | Self::TokenRefused { .. }
             | Self::Denied { .. }
             | Self::Unreachable { .. }
+            | Self::Failing { .. }
+            | Self::RateLimited { .. }
             | Self::Interrupted { .. }
             | Self::Cache { .. }
             | Self::Protocol { .. } => true,
@@ -204,7 +258,22 @@ impl HubError {
             | Self::Endpoint { .. }
             | Self::RevisionNotFound { .. }
             | Self::NotCached { .. }
+            | Self::Incomplete { .. }
             | Self::NotAModel { .. } => false,
+        }
+    }
+
+    /// The same, with what the cache lacks, where the Hub would have had to give it.
+    pub(super) fn with_incomplete(self, cached: Option<Snapshot>) -> Self {
+        match cached {
+            Some(Snapshot { directory, lacks }) if self.is_no_answer_about_the_model() => {
+                Self::Incomplete {
+                    directory,
+                    lacks,
+                    cause: Box::new(self),
+                }
+            }
+            _ => self,
         }
     }
 }
@@ -266,7 +335,13 @@ impl Asked<'_> {
                 endpoint,
                 token,
             },
-            error if is_transport(error) => HubError::Unreachable {
+            HFError::RateLimited { .. } => HubError::RateLimited { endpoint, token },
+            HFError::Http { context } if context.status.is_server_error() => HubError::Failing {
+                endpoint,
+                status: context.status.to_string(),
+                reason: context.server_message.clone(),
+            },
+            HFError::Request { .. } => HubError::Unreachable {
                 endpoint,
                 reason: chain(error),
             },
@@ -294,19 +369,14 @@ pub(super) fn is_refusal(error: &HFError) -> bool {
     )
 }
 
-/// Whether the network or the server failed, rather than the question.
-pub(super) fn is_transport(error: &HFError) -> bool {
-    match error {
-        HFError::Request { .. } | HFError::RateLimited { .. } => true,
-        HFError::Http { context } => context.status.is_server_error(),
-        _ => false,
-    }
-}
-
 /// An error and its causes in one line. Of a failed request only the causes: its own text repeats
-/// the address, which the message around it names already.
+/// the address, which the message around it names already; for the same reason only the status of an answer.
 pub(super) fn chain(error: &HFError) -> String {
     let first: &dyn Error = match error {
+        HFError::Http { context } | HFError::RateLimited { context, .. } => {
+            let reason = said(context.server_message.as_deref());
+            return format!("the Hub answered {}{reason}", context.status);
+        }
         HFError::Request { source, .. } => source.source().unwrap_or(source),
         other => other,
     };

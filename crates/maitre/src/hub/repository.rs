@@ -7,7 +7,7 @@ use hf_hub::repository::RepoTreeEntry;
 use hf_hub::{HFClient, HFRepository, RepoTypeModel};
 use indicatif::ProgressBar;
 
-use super::cache::{RepositoryCache, is_commit};
+use super::cache::{RepositoryCache, Snapshot, TOKENIZER, is_commit};
 use super::error::{Asked, HubError};
 use super::transfer::Transfer;
 
@@ -66,20 +66,21 @@ impl<'a> Repository<'a> {
         })
     }
 
-    pub(super) fn cached(&self) -> Option<PathBuf> {
-        self.cache.complete_snapshot(self.asked.revision)
+    pub(super) fn cached(&self) -> Option<Snapshot> {
+        self.cache.find_snapshot(self.asked.revision)
     }
 
     /// The cached snapshot of the commit that the Hub has listed, if it is complete without what could not be had.
     pub(super) fn cached_as_listed(&self, listing: &Listing) -> Option<PathBuf> {
-        self.cache.complete_snapshot(&listing.commit)
+        self.cache.find_snapshot(&listing.commit)?.complete()
     }
 
-    pub(super) fn not_cached(&self) -> HubError {
+    pub(super) fn not_cached(&self, lacks: Vec<String>) -> HubError {
         HubError::NotCached {
             name: self.asked.name.to_string(),
             revision: self.asked.revision.to_string(),
             cache_dir: self.cache.root().to_path_buf(),
+            lacks,
         }
     }
 
@@ -158,6 +159,11 @@ impl<'a> Repository<'a> {
             listing.files.len(),
             directory.display()
         );
+        if !listing.files.iter().any(|file| file.name == TOKENIZER)
+            && let Err(error) = self.cache.note_absence(&listing.commit, TOKENIZER)
+        {
+            tracing::debug!("without the Hub, {name} will count as incomplete: {error}");
+        }
         let transfers = listing
             .files
             .iter()
