@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tempfile::TempDir;
 
-/// A Hub that takes connections and says nothing: whoever asks it for a model waits.
+/// A Hub that takes connections and says nothing: a process that asks it for a model waits.
 struct SilentHub {
     address: String,
     asked: Receiver<TcpStream>,

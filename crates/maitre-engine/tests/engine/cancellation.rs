@@ -73,7 +73,7 @@ async fn an_aborted_request_ends_in_cancelled_and_its_name_is_free() {
     idle(&engine).await;
     assert!(
         !engine.abort("", "mine"),
-        "nobody of that name is in flight"
+        "no request of that name is in flight"
     );
     assert!(engine.generate(request).await.is_ok());
 }
