@@ -9,7 +9,7 @@ use maitre::PolicyKind;
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 24] = [
+const OF_OTHERS: [&str; 26] = [
     // cargo
     "--example",
     "--features",
@@ -30,7 +30,9 @@ const OF_OTHERS: [&str; 24] = [
     "--full",
     "--gguf",
     "--hostile",
+    "--list",
     "--llama-batched-bench",
+    "--minutes",
     "--pairs",
     "--prefill-tokens",
     "--quick",
