@@ -68,7 +68,7 @@ fn build_server() -> Result<PathBuf> {
         "build",
         "--locked",
         "--release",
-        "--package",
+        "--bin",
         "maitre",
     ]))?;
     Ok(target_directory().join("release").join("maitre"))

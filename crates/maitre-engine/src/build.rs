@@ -12,6 +12,7 @@ use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
 
 use crate::budget::{KvDemand, Left};
 use crate::builder::StepSize;
+use crate::cache_events::FEED_BYTES;
 use crate::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
 use crate::load_draft::LoadedDraft;
 use crate::load_tokenizer::ModelText;
@@ -237,8 +238,8 @@ impl EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Host memory for who holds what, for stop strings, and for what sequences have said, where that is
-    /// looked up.
+    /// Host memory for who holds what, for stop strings, for what sequences have said, where that is looked up,
+    /// and for changes of the prefix cache, where they are published.
     fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
         let blocks = KvConfig {
             prefix_cache: self.scheduling.prefix_cache,
@@ -249,7 +250,11 @@ impl EngineBuilder {
             Speculate::Off => 0,
             _ => Speculator::bytes_per_sequence(limits.max_model_len) * limits.max_seqs as u64,
         };
-        blocks.bookkeeping_bytes() + StopBudget::size_in_bytes(limits) + texts
+        let events = match self.scheduling.cache_events {
+            true => FEED_BYTES as u64,
+            false => 0,
+        };
+        blocks.bookkeeping_bytes() + StopBudget::size_in_bytes(limits) + texts + events
     }
 
     /// Bytes on a GPU beside weights and KV pool: activations, index lists, what operators work in; the draft

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use maitre_model::ModelSource;
 use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use crate::admission::{Admission, Queued, RequestName};
 use crate::byte_budget::ByteBudget;
-use crate::cache_events::{self, CacheEventBatch, CacheEvents};
+use crate::cache_events::{CacheEvents, CacheFeedSource};
 use crate::command::Submission;
 use crate::info::EngineInfo;
 use crate::offload::Offload;
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) unread: ByteBudget,
     pub(crate) seeds: Seeds,
     pub(crate) tenants: Tenants,
-    pub(crate) cache_events: broadcast::WeakSender<CacheEventBatch>,
+    pub(crate) cache_events: CacheFeedSource,
     pub(crate) started: Instant,
 }
 
@@ -304,7 +304,7 @@ impl Engine {
     /// [`EngineBuilder::cache_events`] asks for it.
     #[must_use]
     pub fn cache_events(&self) -> CacheEvents {
-        cache_events::listen(&self.shared.cache_events)
+        self.shared.cache_events.listen()
     }
 
     /// What was built: model, limits, memory.

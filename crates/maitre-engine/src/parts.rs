@@ -15,7 +15,7 @@ use maitre_text::Tokenizer;
 use crate::admission::{Admission, Rules};
 use crate::build::narrow;
 use crate::byte_budget::ByteBudget;
-use crate::cache_events::CacheFeed;
+use crate::cache_events::{CacheFeed, FEED_BYTES};
 use crate::engine::Shared;
 use crate::info::EngineInfo;
 use crate::metrics::SpeculationMetrics;
@@ -86,7 +86,7 @@ impl Parts {
         };
         let admission = Arc::new(Admission::new(rules, commands.clone()));
         let hash_key = Seeds::hash_key()?;
-        let cache_events = CacheFeed::new();
+        let cache_events = CacheFeed::new(FEED_BYTES);
         let listeners = cache_events.source();
         let speculator = Speculator::new(info.speculation.speculator(vocab_size), drafter);
         let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);

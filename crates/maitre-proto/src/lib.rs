@@ -23,12 +23,15 @@
 //!
 //! A client is `v1::generation_service_client::GenerationServiceClient::connect(url)`.
 
+pub mod codec;
+
 /// Package `maitre.v1`: `GenerationService`, `AdminService` and their messages.
 // The comments of the generated items are those of the proto files; what the code generator adds
 // beside them is outside our hands.
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("maitre.v1");
+    include!(concat!(env!("OUT_DIR"), "/servers/maitre.v1.rs"));
 }
 
 /// The encoded `google.protobuf.FileDescriptorSet` of `maitre.v1` and all it imports, for gRPC

@@ -1,6 +1,7 @@
 //! `AdminService`: what the server is and how busy it is.
 
 use maitre_engine::{Acceptance, Engine, Scheduling, Speculate, Speculation, limits};
+use maitre_proto::codec::Encoded;
 use maitre_proto::v1;
 use maitre_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
@@ -8,6 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::cache_events::{self, CacheEventStream};
 use crate::convert::response::duration;
 use crate::convert::{saturating_u32, saturating_u64};
+use crate::generation::decoded;
 use crate::status;
 
 /// The service; one per server.
@@ -22,8 +24,9 @@ pub(crate) struct Admin {
 impl AdminService for Admin {
     async fn get_server_info(
         &self,
-        _request: Request<v1::GetServerInfoRequest>,
+        request: Request<Encoded<v1::GetServerInfoRequest>>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        decoded(request.into_inner())?;
         let info = self.engine.info();
         let (bounds, memory) = (&info.limits, &info.memory);
         Ok(Response::new(v1::GetServerInfoResponse {
@@ -66,8 +69,9 @@ impl AdminService for Admin {
 
     async fn get_load(
         &self,
-        _request: Request<v1::GetLoadRequest>,
+        request: Request<Encoded<v1::GetLoadRequest>>,
     ) -> Result<Response<v1::GetLoadResponse>, Status> {
+        decoded(request.into_inner())?;
         let load = self.engine.load();
         Ok(Response::new(v1::GetLoadResponse {
             running: saturating_u32(load.running),
@@ -89,8 +93,9 @@ impl AdminService for Admin {
 
     async fn reset_prefix_cache(
         &self,
-        _request: Request<v1::ResetPrefixCacheRequest>,
+        request: Request<Encoded<v1::ResetPrefixCacheRequest>>,
     ) -> Result<Response<v1::ResetPrefixCacheResponse>, Status> {
+        decoded(request.into_inner())?;
         let forgotten = self.engine.reset_prefix_cache().await;
         let forgotten = forgotten.map_err(|error| status::from_engine(&error))?;
         Ok(Response::new(v1::ResetPrefixCacheResponse {
@@ -102,8 +107,9 @@ impl AdminService for Admin {
 
     async fn watch_cache_events(
         &self,
-        _request: Request<v1::WatchCacheEventsRequest>,
+        request: Request<Encoded<v1::WatchCacheEventsRequest>>,
     ) -> Result<Response<CacheEventStream>, Status> {
+        decoded(request.into_inner())?;
         if !self.engine.info().scheduling.cache_events {
             return Err(status::no_cache_events());
         }

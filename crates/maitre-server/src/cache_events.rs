@@ -35,7 +35,7 @@ pub(crate) fn stream(engine: &Engine) -> CacheEventStream {
 fn message(batch: CacheEventBatch) -> v1::WatchCacheEventsResponse {
     v1::WatchCacheEventsResponse {
         sequence: batch.sequence,
-        events: batch.events.into_iter().map(event).collect(),
+        events: batch.events.iter().cloned().map(event).collect(),
     }
 }
 

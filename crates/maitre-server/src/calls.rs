@@ -393,7 +393,9 @@ mod tests {
     fn calls(router: axum::Router) -> ConnectionCalls {
         let methods = Methods::from_descriptors(&[]).unwrap();
         let calls = Calls::for_tests(Routes::from(router), methods);
-        calls.on_connection(Arc::new(ConnectionState::new(false))).0
+        calls
+            .on_connection(Arc::new(ConnectionState::new(false, Arc::default())))
+            .0
     }
 
     fn request(timeout: Option<&str>) -> Request<Body> {

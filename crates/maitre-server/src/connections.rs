@@ -3,7 +3,7 @@
 //! The HTTP/2 settings are ours rather than a framework's: how many streams a connection may have,
 //! how much a slow reader's stream may buffer, when a silent peer counts as gone. Pings from
 //! clients, idle or not, are answered and never held against them. Floods of resets and of
-//! CONTINUATION frames are ended by the library's own limits.
+//! CONTINUATION frames are ended by the library's own limits; floods of other frames are read slowly.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,6 +26,7 @@ use crate::service::limits::Limits;
 use guarded_io::GuardedIo;
 use registry::{ConnectionState, Member, Registry};
 
+mod frame_pace;
 mod guarded_io;
 pub(crate) mod registry;
 pub(crate) mod streams;

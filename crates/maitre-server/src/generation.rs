@@ -9,6 +9,7 @@ use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use maitre_engine::byte_budget::{ByteAccount, ByteBudget, ByteCharge};
 use maitre_engine::{Engine, Event, Generation};
+use maitre_proto::codec::Encoded;
 use maitre_proto::v1;
 use maitre_proto::v1::generation_service_server::GenerationService;
 use prost::Message;
@@ -48,9 +49,9 @@ impl Generations {
 
     /// Submits what can run; of what can't, says everything that is wrong. A large message is taken apart
     /// away from the threads that serve the network.
-    async fn start<M: Message + 'static>(
+    async fn start<M: Message + Default + 'static>(
         &self,
-        request: Request<M>,
+        request: Request<Encoded<M>>,
         convert: fn(M, Option<Deadline>) -> Converted,
     ) -> Result<Running, Status> {
         let deadline = deadline_of(&request);
@@ -95,18 +96,24 @@ impl Generations {
         }
     }
 
-    /// Works on a message; on a large one away from the threads that serve the network.
-    async fn away<M: Message + 'static, T: Send + 'static>(
+    /// Decodes a message and works on it; on a large one away from the threads that serve the network.
+    async fn away<M: Message + Default + 'static, T: Send + 'static>(
         &self,
-        message: M,
+        message: Encoded<M>,
         work: impl FnOnce(&Engine, M) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
         let engine = self.engine.clone();
-        let bytes = message.encoded_len();
-        let work = move || work(&engine, message);
+        let bytes = message.len();
+        let work = move || work(&engine, decoded(message)?);
         let worked = self.engine.offload().run(bytes, work).await;
         worked.map_err(|error| status::internal(error.to_string()))?
     }
+}
+
+/// A message; what is none gets the status that the library gives it.
+pub(crate) fn decoded<M: Message + Default>(message: Encoded<M>) -> Result<M, Status> {
+    let message = message.decode();
+    message.map_err(|error| status::from_library(Status::internal(error.to_string())))
 }
 
 fn check_model(engine: &Engine, asked: &str) -> Result<(), Status> {
@@ -184,7 +191,7 @@ fn deadline_of<T>(request: &Request<T>) -> Option<Deadline> {
 impl GenerationService for Generations {
     async fn generate(
         &self,
-        request: Request<v1::GenerateRequest>,
+        request: Request<Encoded<v1::GenerateRequest>>,
     ) -> Result<Response<v1::GenerateResponse>, Status> {
         let running = self.start(request, request::generate).await?;
         let request_id = running.request_id();
@@ -201,7 +208,7 @@ impl GenerationService for Generations {
 
     async fn stream_generate(
         &self,
-        request: Request<v1::StreamGenerateRequest>,
+        request: Request<Encoded<v1::StreamGenerateRequest>>,
     ) -> Result<Response<Self::StreamGenerateStream>, Status> {
         let running = self.start(request, request::stream_generate).await?;
         let stream = running
@@ -215,7 +222,7 @@ impl GenerationService for Generations {
 
     async fn chat(
         &self,
-        request: Request<v1::ChatRequest>,
+        request: Request<Encoded<v1::ChatRequest>>,
     ) -> Result<Response<v1::ChatResponse>, Status> {
         let running = self.start(request, request::chat).await?;
         let request_id = running.request_id();
@@ -232,7 +239,7 @@ impl GenerationService for Generations {
 
     async fn stream_chat(
         &self,
-        request: Request<v1::StreamChatRequest>,
+        request: Request<Encoded<v1::StreamChatRequest>>,
     ) -> Result<Response<Self::StreamChatStream>, Status> {
         let running = self.start(request, request::stream_chat).await?;
         let stream = running
@@ -246,7 +253,7 @@ impl GenerationService for Generations {
 
     async fn tokenize(
         &self,
-        request: Request<v1::TokenizeRequest>,
+        request: Request<Encoded<v1::TokenizeRequest>>,
     ) -> Result<Response<v1::TokenizeResponse>, Status> {
         let response = self
             .away(request.into_inner(), |engine, request| {
@@ -259,7 +266,7 @@ impl GenerationService for Generations {
 
     async fn detokenize(
         &self,
-        request: Request<v1::DetokenizeRequest>,
+        request: Request<Encoded<v1::DetokenizeRequest>>,
     ) -> Result<Response<v1::DetokenizeResponse>, Status> {
         let response = self
             .away(request.into_inner(), |engine, request| {
@@ -272,9 +279,9 @@ impl GenerationService for Generations {
 
     async fn abort(
         &self,
-        request: Request<v1::AbortRequest>,
+        request: Request<Encoded<v1::AbortRequest>>,
     ) -> Result<Response<v1::AbortResponse>, Status> {
-        let v1::AbortRequest { request_id, tenant } = request.into_inner();
+        let v1::AbortRequest { request_id, tenant } = decoded(request.into_inner())?;
         if request_id.is_empty() {
             let description = "is empty; name the request to end".to_owned();
             return Err(unusable("request_id", description));
@@ -286,8 +293,9 @@ impl GenerationService for Generations {
 
     async fn list_models(
         &self,
-        _request: Request<v1::ListModelsRequest>,
+        request: Request<Encoded<v1::ListModelsRequest>>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
+        decoded(request.into_inner())?;
         Ok(Response::new(v1::ListModelsResponse {
             models: vec![self.model()],
         }))
@@ -295,9 +303,9 @@ impl GenerationService for Generations {
 
     async fn get_model(
         &self,
-        request: Request<v1::GetModelRequest>,
+        request: Request<Encoded<v1::GetModelRequest>>,
     ) -> Result<Response<v1::GetModelResponse>, Status> {
-        self.check_model(&request.into_inner().model)?;
+        self.check_model(&decoded(request.into_inner())?.model)?;
         Ok(Response::new(v1::GetModelResponse {
             model: Some(self.model()),
         }))

@@ -1,15 +1,36 @@
 //! The HTTP side port: what monitoring systems and orchestrators ask.
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::{FromRef, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
 use axum::routing::get;
 
+use crate::scrapes::Scrapes;
 use crate::{Startup, metrics};
 
 /// Content type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the handlers answer from.
+#[derive(Debug, Clone)]
+struct Sources {
+    startup: Startup,
+    scrapes: Scrapes,
+}
+
+impl FromRef<Sources> for Startup {
+    fn from_ref(sources: &Sources) -> Self {
+        sources.startup.clone()
+    }
+}
+
+impl FromRef<Sources> for Scrapes {
+    fn from_ref(sources: &Sources) -> Self {
+        sources.scrapes.clone()
+    }
+}
 
 /// `/metrics`, `/health/live`, `/health/ready` and `/health`, which is vLLM's name for readiness.
 pub(crate) fn router(startup: Startup) -> Router {
@@ -18,12 +39,16 @@ pub(crate) fn router(startup: Startup) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/health", get(ready))
-        .with_state(startup)
+        .with_state(Sources {
+            startup,
+            scrapes: Scrapes::new(metrics::render),
+        })
 }
 
-async fn show_metrics()
--> Result<([(HeaderName, &'static str); 1], String), (StatusCode, &'static str)> {
-    match metrics::render() {
+async fn show_metrics(
+    State(scrapes): State<Scrapes>,
+) -> Result<([(HeaderName, &'static str); 1], Bytes), (StatusCode, &'static str)> {
+    match scrapes.text().await {
         Some(text) => Ok(([(CONTENT_TYPE, PROMETHEUS_TEXT)], text)),
         None => Err((
             StatusCode::NOT_FOUND,

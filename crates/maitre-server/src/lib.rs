@@ -56,6 +56,7 @@ mod http;
 mod listeners;
 mod methods;
 mod metrics;
+mod scrapes;
 mod server;
 mod service;
 mod status;

@@ -1,11 +1,20 @@
 //! The sockets a server answers on, bound before anything else so that a taken port is known
 //! before a model is loaded, and so that port 0 can be reported as the port it became.
 
+use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::ServerError;
+
+/// Connections that may wait to be accepted. Beyond it the system drops a client's first packet, and the client tries
+/// again a second later. Linux takes the smaller of this and `net.core.somaxconn` (4,096 by default).
+const BACKLOG: u32 = 4096;
+
+/// Bytes of answers that the system may hold for a client of the HTTP side port. Left to itself, Linux grows this to
+/// megabytes, which clients that do not read would have the server fill.
+const HTTP_SEND_BUFFER_BYTES: u32 = 64 << 10;
 
 /// A bound gRPC socket and, if wanted, a bound HTTP side socket.
 #[derive(Debug)]
@@ -23,10 +32,10 @@ impl Listeners {
     ///
     /// [`ServerError::Bind`] says which address could not be had, why, and what to do.
     pub async fn bind(grpc: SocketAddr, http: Option<SocketAddr>) -> Result<Self, ServerError> {
-        let (grpc, grpc_address) = bind("gRPC", grpc).await?;
+        let (grpc, grpc_address) = bind("gRPC", grpc, None)?;
         let (http, http_address) = match http {
             Some(address) => {
-                let (listener, address) = bind("HTTP", address).await?;
+                let (listener, address) = bind("HTTP", address, Some(HTTP_SEND_BUFFER_BYTES))?;
                 (Some(listener), Some(address))
             }
             None => (None, None),
@@ -52,17 +61,33 @@ impl Listeners {
     }
 }
 
-async fn bind(
+fn bind(
     purpose: &'static str,
     address: SocketAddr,
+    send_buffer: Option<u32>,
 ) -> Result<(TcpListener, SocketAddr), ServerError> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| ServerError::bind(purpose, address, error))?;
+    let listener =
+        listen(address, send_buffer).map_err(|error| ServerError::bind(purpose, address, error))?;
     let bound = listener
         .local_addr()
         .map_err(|error| ServerError::Address { purpose, error })?;
     Ok((listener, bound))
+}
+
+/// Accepted connections inherit the listener's buffers.
+fn listen(address: SocketAddr, send_buffer: Option<u32>) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // On Windows this would let two servers share a port.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    if let Some(bytes) = send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]

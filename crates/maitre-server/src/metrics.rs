@@ -20,6 +20,7 @@ const CALL_SECONDS: &str = "maitre_grpc_request_seconds";
 const CALLS_IN_PROGRESS: &str = "maitre_grpc_requests_in_progress";
 const CALLS_CUT: &str = "maitre_grpc_requests_cut_total";
 const CONNECTIONS_CLOSED: &str = "maitre_connections_closed_total";
+const FRAMES_PACED: &str = "maitre_connections_paced_total";
 const REQUEST_BYTES: &str = "maitre_request_bytes";
 const ANSWER_BYTES: &str = "maitre_answer_bytes";
 
@@ -80,6 +81,10 @@ fn describe() {
         CONNECTIONS_CLOSED,
         "Connections that the server closed, by why: handshake, stalled or full"
     );
+    describe_counter!(
+        FRAMES_PACED,
+        "Pauses in reading from connections whose clients send more HTTP/2 frames than their calls need"
+    );
     describe_gauge!(
         REQUEST_BYTES,
         "Bytes of requests held until their answers begin"
@@ -101,6 +106,11 @@ pub(crate) fn call_cut(why: Cut) {
 /// (`full`).
 pub(crate) fn connection_closed(why: &'static str) {
     counter!(CONNECTIONS_CLOSED, "why" => why).increment(1);
+}
+
+/// Reading from a connection pauses: its client floods it with frames.
+pub(crate) fn frames_paced() {
+    counter!(FRAMES_PACED).increment(1);
 }
 
 /// Keeps the recorder's memory bounded, and shows how much is held for clients, until dropped.

@@ -1,5 +1,5 @@
 //! The bytes of one connection under two deadlines: until the client has said what it speaks, and until it takes what
-//! is written to it.
+//! is written to it. What an HTTP/2 client sends is read at a bounded pace ([`FramePace`]).
 //!
 //! An accepted connection is writable and, as far as `readable()` tells, often readable before its client has said
 //! anything, so only bytes count. The deadlines are looked at where the connection's own task reads and writes: no
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::connections::frame_pace::FramePace;
 use crate::connections::registry::ConnectionState;
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,8 +41,8 @@ impl Opening {
         }
     }
 
-    /// Whether the opening is complete with `bytes`.
-    fn learn(&mut self, mut bytes: &[u8]) -> io::Result<bool> {
+    /// What follows the opening in `bytes`, if it is complete with them.
+    fn learn<'a>(&mut self, mut bytes: &'a [u8]) -> io::Result<Option<&'a [u8]>> {
         let wanted = PREFACE.len() + FRAME_HEADER;
         if self.first.len() < wanted {
             let (taken, rest) = bytes.split_at(bytes.len().min(wanted - self.first.len()));
@@ -52,7 +53,7 @@ impl Opening {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
             }
             if self.first.len() < wanted {
-                return Ok(false);
+                return Ok(None);
             }
             let header = &self.first[PREFACE.len()..];
             if header[3] != SETTINGS {
@@ -65,8 +66,9 @@ impl Opening {
                 .iter()
                 .fold(0, |length, byte| length << 8 | usize::from(*byte));
         }
+        let rest = bytes.split_at_checked(self.payload).map(|(_, rest)| rest);
         self.payload = self.payload.saturating_sub(bytes.len());
-        Ok(self.payload == 0)
+        Ok(rest)
     }
 }
 
@@ -76,6 +78,8 @@ pub(crate) struct GuardedIo<S> {
     stream: S,
     state: Arc<ConnectionState>,
     opening: Option<Opening>,
+    /// HTTP/2 only, from the end of the opening.
+    pace: Option<FramePace>,
     stall_timeout: Duration,
     /// Since the client stopped taking what is written.
     blocked: Option<Pin<Box<Sleep>>>,
@@ -101,9 +105,22 @@ impl<S> GuardedIo<S> {
             stream,
             state,
             opening: None,
+            pace: None,
             stall_timeout,
             blocked: None,
         }
+    }
+
+    /// Passes on how many bytes were written, and credits them.
+    fn wrote(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let (Some(pace), Poll::Ready(Ok(bytes))) = (&mut self.pace, &written) {
+            pace.wrote(*bytes);
+        }
+        self.in_time(context, written)
     }
 
     /// Passes on what a write came to; one that makes no progress for too long fails.
@@ -134,8 +151,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
+        if let Some(pace) = &mut me.pace {
+            ready!(pace.poll_ready(context));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut me.stream).poll_read(context, buffer);
+        if let (Some(pace), true) = (&mut me.pace, read.is_ready()) {
+            pace.read(&buffer.filled()[before..], me.state.crowd());
+        }
         let Some(opening) = &mut me.opening else {
             return read;
         };
@@ -148,7 +171,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
             )));
         }
         ready!(read)?;
-        if opening.learn(&buffer.filled()[before..])? {
+        if let Some(frames) = opening.learn(&buffer.filled()[before..])? {
+            let mut pace = FramePace::new();
+            pace.read(frames, me.state.crowd());
+            me.pace = Some(pace);
             me.opening = None;
             me.state.opened();
         }
@@ -163,7 +189,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.in_time(context, written)
+        self.wrote(context, written)
     }
 
     fn poll_write_vectored(
@@ -172,7 +198,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.in_time(context, written)
+        self.wrote(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,6 +5,7 @@
 //! what it speaks before one that has, and the one that has been idle longest. If every connection has a call, a few
 //! places are left for clients that only ask whether the server is well.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,6 +21,8 @@ use crate::service::limits::RESERVED_CONNECTIONS;
 pub(crate) struct ConnectionState {
     /// Accepted though the listener was full: for health checks only.
     pub(crate) is_reserve: bool,
+    /// How many connections its listener has.
+    crowd: Arc<AtomicUsize>,
     is_open: AtomicBool,
     calls: AtomicUsize,
     idle_since: Mutex<Instant>,
@@ -28,9 +31,10 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(is_reserve: bool) -> Self {
+    pub(crate) fn new(is_reserve: bool, crowd: Arc<AtomicUsize>) -> Self {
         Self {
             is_reserve,
+            crowd,
             is_open: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
@@ -62,6 +66,11 @@ impl ConnectionState {
         self.leave.notified().await;
     }
 
+    /// How many connections its listener has.
+    pub(crate) fn crowd(&self) -> usize {
+        self.crowd.load(Ordering::Relaxed)
+    }
+
     /// Whether its client has said what it speaks.
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
@@ -73,6 +82,8 @@ impl ConnectionState {
 pub(crate) struct Registry {
     limit: usize,
     open: Mutex<Open>,
+    /// The entries of `open`.
+    count: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +129,14 @@ impl Registry {
         Self {
             limit,
             open: Mutex::default(),
+            count: Arc::default(),
         }
+    }
+
+    /// How many leave a full listener at a time: finding one takes as long as finding several, and a flood of new
+    /// connections must not pay for a search each.
+    fn batch(&self) -> usize {
+        (self.limit / 256).clamp(1, RESERVED_CONNECTIONS / 4)
     }
 
     /// Whether to accept another one now: those that have to leave may need a moment.
@@ -126,19 +144,19 @@ impl Registry {
         lock(&self.open).leaving < RESERVED_CONNECTIONS
     }
 
-    /// Enters a connection. If the listener is full, another one is told to leave; without one that can, this one
-    /// is of the reserve.
+    /// Enters a connection. If the listener is full, another one is told to leave, or a few; without one that can,
+    /// this one is of the reserve.
     pub(crate) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Member {
         let mut open = lock(&self.open);
         let regular = open.entries.len() - open.leaving - open.reserved;
-        let is_reserve = regular >= self.limit && !open.dismiss(Entry::has_no_call);
+        let is_reserve = regular >= self.limit && !open.dismiss(self.batch(), Entry::has_no_call);
         if is_reserve {
             if open.reserved >= RESERVED_CONNECTIONS {
-                open.dismiss(Entry::is_of_the_reserve);
+                open.dismiss(1, Entry::is_of_the_reserve);
             }
             open.reserved += 1;
         }
-        let state = Arc::new(ConnectionState::new(is_reserve));
+        let state = Arc::new(ConnectionState::new(is_reserve, Arc::clone(&self.count)));
         let number = open.next;
         open.next += 1;
         let entry = Entry {
@@ -146,6 +164,7 @@ impl Registry {
             state: Arc::clone(&state),
         };
         open.entries.insert(number, entry);
+        self.count.store(open.entries.len(), Ordering::Relaxed);
         Member {
             registry: Arc::clone(self),
             number,
@@ -155,6 +174,13 @@ impl Registry {
 }
 
 impl Entry {
+    /// How much its connection would be missed; the least goes first.
+    fn merit(&self, of_client: &HashMap<IpAddr, usize>) -> (Reverse<usize>, bool, Instant) {
+        let siblings = of_client.get(&self.peer).copied().unwrap_or_default();
+        let idle_since = *lock(&self.state.idle_since);
+        (Reverse(siblings), self.state.is_open(), idle_since)
+    }
+
     fn has_no_call(&self) -> bool {
         !self.state.is_reserve && self.state.calls.load(Ordering::Relaxed) == 0
     }
@@ -165,34 +191,34 @@ impl Entry {
 }
 
 impl Open {
-    /// Tells the connection to leave that is least missed among those that `may_go`; false if there is none.
-    fn dismiss(&mut self, may_go: impl Fn(&Entry) -> bool) -> bool {
+    /// Tells the `count` connections to leave that are least missed among those that `may_go`; false if there are none.
+    fn dismiss(&mut self, count: usize, may_go: impl Fn(&Entry) -> bool) -> bool {
         let mut of_client: HashMap<IpAddr, usize> = HashMap::new();
         for entry in self.entries.values() {
             *of_client.entry(entry.peer).or_default() += 1;
         }
         let is_staying = |entry: &&Entry| !entry.state.is_leaving.load(Ordering::Relaxed);
-        let least_missed = self
+        let mut candidates: Vec<_> = self
             .entries
             .values()
             .filter(is_staying)
             .filter(|entry| may_go(entry))
-            .min_by_key(|entry| {
-                let siblings = of_client.get(&entry.peer).copied().unwrap_or_default();
-                let idle_since = *lock(&entry.state.idle_since);
-                (usize::MAX - siblings, entry.state.is_open(), idle_since)
-            });
-        let Some(entry) = least_missed else {
-            return false;
-        };
-        entry.state.is_leaving.store(true, Ordering::Relaxed);
-        entry.state.leave.notify_one();
-        if entry.state.is_reserve {
-            self.reserved -= 1;
+            .map(|entry| (entry.merit(&of_client), &entry.state))
+            .collect();
+        if candidates.len() > count {
+            candidates.select_nth_unstable_by_key(count, |(merit, _)| *merit);
+            candidates.truncate(count);
         }
-        self.leaving += 1;
-        crate::metrics::connection_closed("full");
-        true
+        for (_, state) in &candidates {
+            state.is_leaving.store(true, Ordering::Relaxed);
+            state.leave.notify_one();
+            if state.is_reserve {
+                self.reserved -= 1;
+            }
+            self.leaving += 1;
+            crate::metrics::connection_closed("full");
+        }
+        !candidates.is_empty()
     }
 }
 
@@ -200,6 +226,8 @@ impl Drop for Member {
     fn drop(&mut self) {
         let mut open = lock(&self.registry.open);
         open.entries.remove(&self.number);
+        let count = &self.registry.count;
+        count.store(open.entries.len(), Ordering::Relaxed);
         if self.state.is_leaving.load(Ordering::Relaxed) {
             open.leaving -= 1;
         } else if self.state.is_reserve {
@@ -281,6 +309,28 @@ mod tests {
         assert_eq!(lock(&registry.open).entries.len(), 0);
         assert_eq!(lock(&registry.open).reserved, 0);
         assert_eq!(lock(&registry.open).leaving, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_leave_a_large_listener_at_a_time() {
+        let registry = Arc::new(Registry::new(1024));
+        let mut members = Vec::new();
+        for _ in 0..1024 {
+            members.push(opened(&registry, "10.0.0.1").await);
+        }
+        let newcomer = registry.enter(client("10.0.0.2"));
+        let leaving: Vec<_> = members.iter().map(is_told_to_leave).collect();
+        assert!(leaving[..4].iter().all(|told| *told), "the idlest four");
+        assert!(!leaving[4..].iter().any(|told| *told));
+        members.drain(..4);
+        for _ in 0..3 {
+            members.push(registry.enter(client("10.0.0.2")));
+        }
+        assert!(
+            !members.iter().any(is_told_to_leave),
+            "places are free again"
+        );
+        assert!(!newcomer.state.is_reserve);
     }
 
     #[tokio::test(start_paused = true)]

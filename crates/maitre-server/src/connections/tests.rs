@@ -56,7 +56,7 @@ impl Door {
     /// A connection with `buffer` bytes between client and server.
     fn grpc(&self, buffer: usize, is_reserve: bool) -> (DuplexStream, JoinHandle<Duration>) {
         let (client, server) = duplex(buffer);
-        let state = Arc::new(ConnectionState::new(is_reserve));
+        let state = Arc::new(ConnectionState::new(is_reserve, Arc::default()));
         let serving = serve_grpc(
             server,
             state,
@@ -72,7 +72,7 @@ impl Door {
 
     fn http(&self, router: Router, buffer: usize) -> (DuplexStream, JoinHandle<Duration>) {
         let (client, server) = duplex(buffer);
-        let state = Arc::new(ConnectionState::new(false));
+        let state = Arc::new(ConnectionState::new(false, Arc::default()));
         let serving = serve_http(server, state, router, self.limits, self.closing.clone());
         (client, timed(serving))
     }

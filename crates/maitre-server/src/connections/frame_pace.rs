@@ -1,0 +1,205 @@
+//! How fast a client's HTTP/2 frames are read.
+//!
+//! A frame of a few bytes costs its sender nothing and the server a microsecond or several: SETTINGS, PING, PRIORITY,
+//! WINDOW_UPDATE, DATA of one byte. What a client needs of them follows what it gets: it acknowledges and opens windows
+//! for what the server writes. So each connection has credit for frames, which grows with time and with the bytes
+//! written to it. A client without credit is not refused anything: its frames are read later, and its system stops
+//! sending.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Credit that a connection begins with, and the most that it can save.
+const BURST: f64 = 2048.0;
+/// Frames a second that all connections may send without being written to.
+const FRAMES_PER_SECOND: f64 = 65_536.0;
+/// The share of one connection among few, and among very many.
+const MOST_PER_CONNECTION: f64 = 1024.0;
+const LEAST_PER_CONNECTION: f64 = 16.0;
+/// Bytes written that earn credit for a frame: less than a token takes on its way out, more than the acknowledgement of
+/// a SETTINGS or a PING frame.
+const BYTES_THAT_EARN_ONE: f64 = 32.0;
+/// Bytes of headers that cost as much as a frame: they have to be decoded.
+const HEADER_BYTES_THAT_COST_ONE: f64 = 512.0;
+
+/// Three bytes of length, one of type, one of flags, four of stream.
+const FRAME_HEADER: usize = 9;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+
+/// The credit of one connection, and where in a frame it is.
+#[derive(Debug)]
+pub(super) struct FramePace {
+    credit: f64,
+    as_of: Instant,
+    /// The header of the frame that is coming in, as far as it has come.
+    header: [u8; FRAME_HEADER],
+    known: usize,
+    /// Bytes of its payload that are to come.
+    payload: usize,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl FramePace {
+    /// Of a connection whose next byte is the first of a frame.
+    pub(super) fn new() -> Self {
+        Self {
+            credit: BURST,
+            as_of: Instant::now(),
+            header: [0; FRAME_HEADER],
+            known: 0,
+            payload: 0,
+            pause: None,
+        }
+    }
+
+    /// Charges the frames that begin in `bytes`, which have been read. `connections`: how many are open.
+    pub(super) fn read(&mut self, mut bytes: &[u8], connections: usize) {
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                let passed = self.payload.min(bytes.len());
+                self.payload -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            let taken = bytes.len().min(FRAME_HEADER - self.known);
+            let (header, rest) = bytes.split_at(taken);
+            self.header[self.known..self.known + taken].copy_from_slice(header);
+            self.known += taken;
+            bytes = rest;
+            if self.known == FRAME_HEADER {
+                self.begin_frame();
+            }
+        }
+        self.settle(connections);
+    }
+
+    fn begin_frame(&mut self) {
+        let [a, b, c, kind, ..] = self.header;
+        self.known = 0;
+        self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.credit -= 1.0;
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.credit -= self.payload as f64 / HEADER_BYTES_THAT_COST_ONE;
+        }
+    }
+
+    /// Adds what time has earned, and begins a pause if that is not enough.
+    fn settle(&mut self, connections: usize) {
+        let rate = (FRAMES_PER_SECOND / connections.max(1) as f64)
+            .clamp(LEAST_PER_CONNECTION, MOST_PER_CONNECTION);
+        let now = Instant::now();
+        let earned = (now - self.as_of).as_secs_f64() * rate;
+        self.credit = (self.credit + earned).min(BURST);
+        self.as_of = now;
+        if self.credit < 0.0 {
+            let until = now + Duration::from_secs_f64(-self.credit / rate);
+            self.pause = Some(Box::pin(sleep_until(until)));
+            crate::metrics::frames_paced();
+        }
+    }
+
+    /// Credits what was written.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.credit = (self.credit + bytes as f64 / BYTES_THAT_EARN_ONE).min(BURST);
+    }
+
+    /// Ready when the connection may be read from.
+    pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, payload: usize) -> Vec<u8> {
+        let [.., a, b, c] = payload.to_be_bytes();
+        let mut frame = vec![a, b, c, kind, 0, 0, 0, 0, 0];
+        frame.resize(FRAME_HEADER + payload, 0);
+        frame
+    }
+
+    /// How long reading pauses now.
+    async fn pause(pace: &mut FramePace) -> Duration {
+        let began = Instant::now();
+        poll_fn(|context| pace.poll_ready(context)).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_are_counted_however_they_are_cut() {
+        let bytes = [frame(PING, 8), frame(0, 300), frame(0, 0)].concat();
+        for piece in 1..=bytes.len() {
+            let mut pace = FramePace::new();
+            for piece in bytes.chunks(piece) {
+                pace.read(piece, 1);
+            }
+            assert_eq!(pace.credit, BURST - 3.0, "in pieces of {piece}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_read_at_its_rate() {
+        let mut pace = FramePace::new();
+        let began = Instant::now();
+        let flood = frame(PING, 8).repeat(512);
+        for _ in 0..40 {
+            pause(&mut pace).await;
+            pace.read(&flood, 1);
+        }
+        pause(&mut pace).await;
+        let expected = (40.0 * 512.0 - BURST) / MOST_PER_CONNECTION;
+        let took = began.elapsed().as_secs_f64();
+        assert!((took - expected).abs() < 0.1, "{took} s, not {expected}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_connections_share_a_rate() {
+        for (connections, rate) in [(1, 1024.0), (64, 1024.0), (512, 128.0), (100_000, 16.0)] {
+            let mut pace = FramePace::new();
+            pace.credit = 0.0;
+            pace.read(&frame(PING, 8).repeat(160), connections);
+            let took = pause(&mut pace).await.as_secs_f64();
+            assert!((took - 160.0 / rate).abs() < 0.01, "{connections}: {took}");
+        }
+    }
+
+    /// A client that opens a window for each token that it gets never waits.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_pays_for_the_frames_that_answer_it() {
+        let mut pace = FramePace::new();
+        for _ in 0..100_000 {
+            pace.wrote(40);
+            pace.read(&frame(8, 4), 4096);
+        }
+        assert_eq!(pause(&mut pace).await, Duration::ZERO);
+        // The acknowledgement of a PING does not pay for the PING.
+        for _ in 0..10_000 {
+            pace.wrote(17);
+            pace.read(&frame(PING, 8), 1);
+        }
+        assert!(pause(&mut pace).await > Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_cost_by_their_length_and_data_does_not() {
+        let mut pace = FramePace::new();
+        pace.read(&frame(0, 16 << 10), 1);
+        assert_eq!(pace.credit, BURST - 1.0);
+        pace.read(&frame(CONTINUATION, 16 << 10), 1);
+        assert_eq!(pace.credit, BURST - 34.0);
+    }
+}
