@@ -149,7 +149,7 @@ impl Scheduler {
         })
     }
 
-    /// Blocks belong to running requests and to those that leave with a step in flight, to nobody else.
+    /// Only running requests, and requests that leave with a step in flight, hold blocks.
     fn check_block_owners(&self) -> Result<(), InvariantViolation> {
         let leaving = self
             .in_flight

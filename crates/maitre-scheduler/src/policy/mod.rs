@@ -1,8 +1,8 @@
 //! Who is next: the order in which waiting requests are admitted.
 //!
-//! A policy only orders. It is told who waits and who was served, and names the requests it would admit next;
-//! whether they fit is decided elsewhere, and a request that does not fit is not overtaken by one of a later
-//! rank. Preempted requests wait again under their old place.
+//! A policy only orders. The scheduler tells it which requests wait and which were served, and asks which it
+//! would admit next. The scheduler then decides whether they fit; a request that does not fit is not overtaken
+//! by one of a later rank. Preempted requests wait again under their old place.
 
 mod fair;
 mod ranked;
@@ -117,7 +117,7 @@ pub struct Service {
 ///
 /// # Examples
 ///
-/// The shortest job first: who needs the fewest tokens to the end of its answer. A long one may wait for ever.
+/// The shortest job first: the request that needs the fewest tokens to the end of its answer. A long one may wait for ever.
 ///
 /// ```
 /// use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! The inter-token latency target: whoever streams does not notice how long the prompts of others are.
+//! The inter-token latency target: long prompts of other requests do not slow a request that streams.
 
 use maitre_scheduler::{KvConfig, NewRequest, RequestId, SchedulerConfig, StepPlan, Time};
 
