@@ -23,7 +23,7 @@ const MOST_DRAFTS: usize = 8;
 /// Tokens of an answer, unless it ends before.
 const MOST_TOKENS: u64 = 48;
 
-/// Room for a prompt, an answer and the guesses behind it.
+/// Space for a prompt, an answer and the guesses behind it.
 const LONGEST: usize = 512;
 
 /// How often each time is measured.

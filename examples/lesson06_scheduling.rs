@@ -96,7 +96,7 @@ async fn play(engine: &Engine, name: &str, budget: usize) -> Result<Scene> {
         let settled = settled.clone();
         let tell = move |tokens| {
             if tokens == SETTLED {
-                // Room for everybody's word; nobody to hear it only if the lesson has failed.
+                // Space for everybody's word; nobody to hear it only if the lesson has failed.
                 let _ = settled.try_send(());
             }
         };

@@ -80,7 +80,7 @@ pub fn draw(name: &str, title: &str, owners: &[&str], frames: &[Frame]) -> Resul
             .margin(14)
             .x_label_area_size(40)
             .y_label_area_size(64)
-            // To the right of the blocks is room for the legend.
+            // To the right of the blocks is space for the legend.
             .build_cartesian_2d(0..blocks * 5 / 4, (0..rows).into_segmented())?;
         let label = |row: &SegmentValue<i32>| match row {
             SegmentValue::CenterOf(row) => frames

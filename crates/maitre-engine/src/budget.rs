@@ -55,7 +55,7 @@ impl Left {
 impl KvDemand {
     /// Blocks in the pool.
     ///
-    /// Ours: room for `max_seqs` whole sequences, but no more than a quarter of the memory that is
+    /// Ours: space for `max_seqs` whole sequences, but no more than a quarter of the memory that is
     /// left and no more than 4 GiB (on a GPU: eight times as many, but no more than is left), and never less
     /// than one whole sequence.
     pub(crate) fn num_blocks(&self) -> Result<u32, StartError> {

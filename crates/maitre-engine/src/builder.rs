@@ -270,7 +270,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Bytes of ordinary memory for KV blocks that the pool has no room for; default 0. On a CPU the
+    /// Bytes of ordinary memory for KV blocks that the pool has no space for; default 0. On a CPU the
     /// pool is ordinary memory itself, and a larger pool does the same at less cost.
     #[must_use]
     pub fn host_kv_bytes(mut self, bytes: u64) -> Self {

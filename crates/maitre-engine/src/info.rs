@@ -63,7 +63,7 @@ pub struct EngineLimits {
     pub block_size: usize,
     /// KV blocks in the pool.
     pub num_blocks: usize,
-    /// KV blocks of the host tier, where blocks go that the pool has no room for.
+    /// KV blocks of the host tier, where blocks go that the pool has no space for.
     pub num_host_blocks: usize,
 }
 

@@ -61,7 +61,7 @@ impl Room {
             true => (Kind::Unified, UNIFIED_SHARE),
             false => (Kind::Gpu, GPU_SHARE),
         };
-        // Files that the system has cached make room for whoever asks, but do not count as the GPU's free memory.
+        // Files that the system has cached make space for whoever asks, but do not count as the GPU's free memory.
         let free = match is_unified {
             true => memory.free_bytes.max(host.unwrap_or(0)),
             false => memory.free_bytes,

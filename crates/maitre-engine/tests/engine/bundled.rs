@@ -203,7 +203,7 @@ async fn shared_prefixes_change_no_bit_in_any_format() {
 }
 
 /// Mistral's window on a random model: an answer several times as long as the whole pool, the same bits as with
-/// room for everything, and prefixes found again by what the window still reads.
+/// space for everything, and prefixes found again by what the window still reads.
 #[tokio::test]
 async fn blocks_behind_a_window_are_given_back() {
     let config = br#"{"architectures":["MistralForCausalLM"],"model_type":"mistral","hidden_size":64,

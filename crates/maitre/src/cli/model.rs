@@ -85,7 +85,7 @@ struct SchedulingArgs {
     /// Do not share KV blocks between requests that begin alike.
     #[arg(long)]
     no_prefix_cache: bool,
-    /// Bytes of ordinary memory for KV blocks that the KV cache has no room for. On a CPU a larger
+    /// Bytes of ordinary memory for KV blocks that the KV cache has no space for. On a CPU a larger
     /// --kv-cache-bytes does the same at less cost.
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     host_kv_bytes: u64,

@@ -148,7 +148,7 @@ impl Place {
         {
             return Ok(Arc::clone(model));
         }
-        // There may be no room for two.
+        // There may be no space for two.
         (self.loaded, self.packed) = (None, None);
         let options = LoadOptions {
             dtype: Some(format),
