@@ -137,7 +137,7 @@ impl EngineBuilder {
         match Backend::open(DeviceName::Cuda(0), self.team_size(), self.gpu) {
             Ok(backend) => Ok(backend),
             Err(TensorError::NoDevice { reason, .. }) => {
-                // Without support for GPUs nobody expects one.
+                // A build without support for GPUs cannot find one, so this is no news.
                 if Backend::cuda_architectures().is_some() {
                     tracing::info!(%reason, "no GPU; running on the processor");
                 }
@@ -237,7 +237,7 @@ impl EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Host memory for who holds what, for stop strings, and for what sequences have said, where that is
+    /// Host memory for the block tables, for stop strings, and for the texts of sequences, where these are
     /// looked up.
     fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
         let blocks = KvConfig {

@@ -1,4 +1,4 @@
-//! The settings of an engine, as whoever embeds it gives them.
+//! The settings of an engine, as the program that embeds it gives them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -278,8 +278,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How long a step may take while somebody's next token waits for it: prompts enter in chunks
-    /// as small as that takes. Default: no limit but the token budget.
+    /// How long a step may take while a streaming request waits for its next token. Prompts enter in chunks
+    /// small enough for that. Default: no limit but the token budget.
     #[must_use]
     pub fn itl_target(mut self, target: Option<Duration>) -> Self {
         self.scheduling.itl_target = target;
@@ -294,7 +294,7 @@ impl EngineBuilder {
         self
     }
 
-    /// A tenant's share of the service relative to others', who have 1; counts under
+    /// A tenant's share of the service, where 1 is the share of all other tenants; counts under
     /// [`PolicyKind::Fair`], and where a [custom policy](Self::custom_policy) looks at it.
     #[must_use]
     pub fn tenant_weight(mut self, tenant: impl Into<String>, weight: u32) -> Self {

@@ -78,7 +78,7 @@ impl CacheFeed {
         }
         let sequence = self.sequence;
         self.sequence += 1;
-        // An error means that nobody listens.
+        // An error means that there is no listener.
         let _ = self.sender.send(CacheEventBatch { sequence, events });
     }
 }

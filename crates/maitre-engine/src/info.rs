@@ -75,7 +75,7 @@ impl EngineLimits {
     }
 }
 
-/// How requests are served: who goes first, what is remembered, what is promised.
+/// How requests are served: their order, the prefix cache, and the limits on waiting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scheduling {
     /// Who is admitted first.
@@ -86,7 +86,7 @@ pub struct Scheduling {
     pub prefix_cache: bool,
     /// Positions that a token attends to; `None` = all before it.
     pub window: Option<usize>,
-    /// How long a step may take while somebody's next token waits for it.
+    /// How long a step may take while a streaming request waits for its next token.
     pub itl_target: Option<Duration>,
     /// Requests that would wait longer than this are refused at once.
     pub max_queue_wait: Option<Duration>,
@@ -95,7 +95,7 @@ pub struct Scheduling {
     /// Whether changes of the prefix cache are published; see
     /// [`Engine::cache_events`](crate::Engine::cache_events).
     pub cache_events: bool,
-    /// Tenants' shares relative to 1, which everybody else has.
+    /// Tenants' shares relative to 1, the share of every tenant that is not listed.
     pub tenant_weights: HashMap<String, u32>,
 }
 

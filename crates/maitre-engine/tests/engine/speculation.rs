@@ -150,7 +150,7 @@ async fn drafts_change_no_bit_of_any_answer() {
             drafted += tokens;
             println!("{speculate:?}: {accepted} of {tokens} drafted tokens accepted");
         }
-        // In a crowd the controller may well decide against it; a single guest is another matter.
+        // With many requests the controller may well decide against it; a single one is another matter.
         let alone = &requests[..requests.len().min(30)];
         let found = one_by_one(&crowded, alone).await;
         assert_same(&found, &expected, &format!("{speculate:?}, alone"));
