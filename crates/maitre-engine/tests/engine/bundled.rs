@@ -1,5 +1,5 @@
 //! The whole engine on the bundled model: golden answers, batch invariance on a real network, and
-//! a full house.
+//! full load.
 
 use crate::toy::{Answer, answer, idle};
 use maitre_engine::{

@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(
             idle.call(&pools, Class::Work).unwrap_err(),
             full,
-            "who works stays"
+            "a call that works stays"
         );
         drop((place, working));
         assert_eq!(pools.taken(Class::Work), 0);

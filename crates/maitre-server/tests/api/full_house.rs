@@ -1,5 +1,4 @@
-//! A full house over gRPC: 200 guests stream at once, and every one gets the text that a guest alone
-//! gets.
+//! Full load over gRPC: 200 clients stream at once, and each gets the text that a client alone gets.
 
 use maitre_engine::{Engine, ModelSource};
 use maitre_proto::v1::stream_generate_response::Event;

@@ -93,8 +93,8 @@ struct SchedulingArgs {
     /// [default: the scores of five prompts of the longest length, from 67108864 to 268435456].
     #[arg(long, value_name = "BYTES")]
     unread_bytes: Option<u64>,
-    /// How long a step may take while somebody's next token waits for it: prompts enter in chunks as
-    /// small as that takes [default: no limit but --max-batched-tokens].
+    /// How long a step may take while a streaming request waits for its next token: prompts enter in chunks
+    /// small enough for that [default: no limit but --max-batched-tokens].
     #[arg(long, value_name = "MS")]
     itl_target_ms: Option<u64>,
     /// Refuse at once what would wait longer for its first step (--policy fcfs only) [default:
@@ -105,7 +105,7 @@ struct SchedulingArgs {
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     reorder_within_ms: u64,
     /// Publish what the prefix cache gains and loses, for routers (AdminService.WatchCacheEvents). The
-    /// events carry the tokens of all tenants' prompts to whoever can reach the gRPC port.
+    /// events carry the tokens of all tenants' prompts to every client that can reach the gRPC port.
     #[arg(long)]
     cache_events: bool,
 }
