@@ -22,7 +22,7 @@ const SYSTEM_PROMPT: &str = "You are the host of a small restaurant and help gue
     There are tables for two, four and six. If somebody asks for something else than a table, say that you are \
     sorry and that you cannot help with it.";
 
-/// What guests say, turn by turn.
+/// What users say, turn by turn.
 const CONVERSATIONS: [[&str; 3]; 6] = [
     [
         "I need a table for four people tonight.",
