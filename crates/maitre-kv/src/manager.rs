@@ -248,7 +248,7 @@ impl KvManager {
     /// Drops `sequence`'s table and returns how many blocks became free. Unknown sequences hold none.
     ///
     /// Named blocks stay idle for later sequences. The last block of a sequence is evicted before the first,
-    /// because a lookup reaches the last block only through the first.
+    /// because a block is found only as long as all blocks before it are.
     pub fn release(&mut self, sequence: SeqId) -> usize {
         let free_before = self.pool.num_free();
         if let Some(table) = self.tables.remove(&sequence) {
