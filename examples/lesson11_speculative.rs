@@ -1,7 +1,7 @@
 //! Lesson 11: whose guesses, judged how, and when to stop guessing.
 //!
 //! Compares the two rules by which a guess stands, on small distributions and on the bundled pair, and shows by a
-//! chi-square test which rules change the answers; compares those who guess, on chats, stories and quotations; and lets
+//! chi-square test which rules change the answers; compares the drafters, on chats, stories and quotations; and lets
 //! the controller choose, from one user to sixty-four. Run it with `cargo run --release --example
 //! lesson11_speculative`; the page is `docs/src/lessons/lesson11_speculative.md`.
 
@@ -249,7 +249,7 @@ fn on_text(target: &mut Reader, draft: &mut Reader) -> Result<()> {
     Ok(())
 }
 
-// ---- Those who guess.
+// ---- The drafters.
 
 /// A prompt and its answer.
 type Case = (Vec<u32>, Vec<u32>);

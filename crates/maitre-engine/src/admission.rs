@@ -222,7 +222,7 @@ impl Admission {
         lock(&self.queue).size()
     }
 
-    /// How long a newcomer would wait at the pace of late, if there is one.
+    /// How long a new request would wait at the recent pace, if that is known.
     pub(crate) fn estimated_wait(&self, now: Time) -> Option<Duration> {
         lock(&self.queue).estimated_wait(now)
     }

@@ -198,7 +198,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Who is admitted first; default: first come, first served.
+    /// Which request is admitted first; default: first come, first served.
     #[must_use]
     pub fn policy(mut self, policy: PolicyKind) -> Self {
         self.scheduling.policy = policy;
@@ -206,7 +206,7 @@ impl EngineBuilder {
         self
     }
 
-    /// A policy of your own that says who is admitted first. `make` makes a new one for each engine; banners and
+    /// A policy of your own that says which request is admitted first. `make` makes a new one for each engine; banners and
     /// [`EngineInfo`](crate::EngineInfo) call it `name`. Whether a request may join the queue is decided before,
     /// as under [`PolicyKind::Priority`]: nothing is said of how long a wait will be, and a tenant's share of the
     /// queue is not bounded.

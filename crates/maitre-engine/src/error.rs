@@ -104,7 +104,7 @@ pub enum EngineError {
         retry_after.as_millis()
     )]
     Overloaded {
-        /// How long it would wait at the pace of late.
+        /// How long it would wait at the recent pace.
         estimate: Duration,
         /// How long it may wait.
         limit: Duration,

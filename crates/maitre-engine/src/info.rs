@@ -78,7 +78,7 @@ impl EngineLimits {
 /// How requests are served: their order, the prefix cache, and the limits on waiting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scheduling {
-    /// Who is admitted first.
+    /// Which request is admitted first.
     pub policy: PolicyKind,
     /// A policy of the embedding program's, which replaces `policy`.
     pub custom_policy: Option<CustomPolicy>,
@@ -202,7 +202,7 @@ pub struct MemoryBudget {
     pub kv_per_token: u64,
     /// Activations of the largest step, the draft model's included.
     pub workspace: u64,
-    /// Who holds which KV block, which prefixes they hold, and what running sequences have said, at most.
+    /// The block tables, the index of prefixes, and the texts of running sequences, at most.
     pub bookkeeping: u64,
     /// Events that receivers have not read, at most.
     pub unread_answers: u64,

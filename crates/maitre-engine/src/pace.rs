@@ -34,7 +34,7 @@ impl Pace {
         self.last_start = self.last_start.max(now);
     }
 
-    /// How long a newcomer waits behind `ahead` others, the oldest of whom came at `oldest`.
+    /// How long a new request waits behind `ahead` others, the oldest of which came at `oldest`.
     pub(crate) fn wait(&self, now: Time, oldest: Time, ahead: usize) -> Option<Duration> {
         let known = (self.starts >= ENOUGH).then_some(self.mean)?;
         let standing = now.saturating_sub(self.last_start.max(oldest));

@@ -31,7 +31,7 @@ use crate::unread;
 use crate::vitals::Vitals;
 use crate::{Engine, Executor, StartError};
 
-/// The pieces of an engine, for those who bring their own: an [`Executor`] above all.
+/// The pieces of an engine, for programs that bring their own: an [`Executor`] above all.
 pub struct Parts {
     /// Runs the batches.
     pub executor: Box<dyn Executor>,

@@ -27,7 +27,7 @@ struct Taken {
 /// An admission that failed for want of blocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Blocked {
-    /// Who was first.
+    /// The request that was first.
     place: Place,
     free_blocks: usize,
     running: usize,

@@ -45,7 +45,7 @@ pub struct SchedulerCounts {
     pub kv: KvCounts,
 }
 
-/// Decides who runs in the next step. See the [crate root](crate) for the cycle of its calls.
+/// Decides which requests run in the next step. See the [crate root](crate) for the cycle of its calls.
 #[derive(Debug)]
 pub struct Scheduler {
     pub(crate) config: SchedulerConfig,
@@ -173,7 +173,7 @@ impl Scheduler {
         parent.is_some_and(|parent| parent.committed >= parent.prompt_len)
     }
 
-    /// Those who waited for `parent`'s prompt are in the queue from now on.
+    /// Forks that waited for `parent`'s prompt are in the queue from now on.
     pub(crate) fn release_forks(&mut self, parent: Place) {
         for place in self.forks.take(parent) {
             if let Some(request) = self.waiting.get(&place) {
@@ -306,8 +306,8 @@ impl Scheduler {
         }
     }
 
-    /// Of the block positions that running requests hold, those whose tokens are known: the rest is what
-    /// paging wastes. A block that several hold counts for each.
+    /// The block positions of running requests that have a token, and all that they hold: the difference is what
+    /// paging wastes. A block that several requests hold counts for each.
     pub fn filled_positions(&self) -> (usize, usize) {
         let block_size = self.config.kv.block_size as usize;
         let (mut filled, mut positions) = (0, 0);

@@ -118,7 +118,7 @@ impl Speculator {
         Some(plan)
     }
 
-    /// Lets the draft model run, round by round, for those who have nothing better. Returns the seconds
+    /// Lets the draft model run, round by round, for sequences without a better guess. Returns the seconds
     /// it is reckoned to have taken.
     fn run_drafter(
         &mut self,
@@ -224,7 +224,7 @@ impl Speculator {
     fn catch_up_pays(&self, plan: &Plan<'_>, behind: usize, gain: f64, shape: Shape) -> bool {
         let rules = plan.drafting.seat.rules;
         let most = rules.max_tokens.saturating_sub(rules.generated) as f64;
-        // Who has said much is likely to say as much again.
+        // An answer that is long already is likely to grow by as much again.
         let left = most.min(self.usual_answer.max(rules.generated as f64));
         let Some(step) = self.controller.step_seconds(shape, shape.rows()) else {
             return false;

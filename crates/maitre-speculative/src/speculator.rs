@@ -1,8 +1,8 @@
-//! One face for all of it: which tokens to draft for whom, and learning from what became of them.
+//! The crate's main type: it says which tokens to draft for which sequence, and learns which were accepted.
 //!
-//! Each step goes through here twice. [`Speculator::propose`] is told who decodes and drafts tokens for them,
-//! from what each has said before, with the draft model, or not at all;
-//! [`Speculator::verified`], [`Speculator::written`] and [`Speculator::ran`] say what the step made of them.
+//! Each step goes through here twice. [`Speculator::propose`] is told which sequences decode, and drafts tokens for
+//! them from their own text, with the draft model, or not at all. [`Speculator::verified`],
+//! [`Speculator::written`] and [`Speculator::ran`] are told what the step made of them.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! Speculation on the bundled pair: whatever is drafted by whom, an answer is the same, bit for bit.
+//! Speculation on the bundled pair: whatever is drafted, and by which drafter, an answer is the same, bit for bit.
 
 use std::fs;
 use std::path::PathBuf;

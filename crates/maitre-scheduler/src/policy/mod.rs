@@ -1,4 +1,4 @@
-//! Who is next: the order in which waiting requests are admitted.
+//! Policies: the order in which waiting requests are admitted.
 //!
 //! A policy only orders. The scheduler tells it which requests wait and which were served, and asks which it
 //! would admit next. The scheduler then decides whether they fit; a request that does not fit is not overtaken
@@ -108,7 +108,7 @@ pub struct Service {
 /// Orders waiting requests. Implementations are deterministic: the same calls give the same order.
 ///
 /// The scheduler tells a policy of each request when it begins to wait and when it no longer does; one that is
-/// preempted begins to wait again, under its old place. Each time it may admit a request it asks who is next.
+/// preempted begins to wait again, under its old place. Each time it may admit a request it asks which is next.
 ///
 /// A policy need not look for cached prefixes. Among the requests that it names as equals, the scheduler
 /// admits the one with the longest cached prefix first, within

@@ -226,7 +226,7 @@ impl World {
         (same && !parent.has_computed_prompt()).then_some(parent.order)
     }
 
-    /// Those who waited for the prompt of `parent` do not any more.
+    /// Forks that waited for the prompt of `parent` do not any more.
     pub(crate) fn unpark(&mut self, parent: (Time, u64)) {
         for entry in self.live.values_mut() {
             if entry.parked_by == Some(parent) {

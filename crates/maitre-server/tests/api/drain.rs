@@ -11,7 +11,7 @@ use crate::house::{House, engine, long_request, reason, refused, short_request, 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_finished_and_what_comes_is_refused() {
     let house = House::open().await;
-    let mut stream = house.busy("last guest").await;
+    let mut stream = house.busy("last request").await;
     let http = house.http;
     house.stop.send(()).unwrap();
     soon(async {

@@ -74,8 +74,8 @@ pub(crate) struct ModelArgs {
 /// Who goes first, what is remembered, what is promised.
 #[derive(Debug, Clone, Args)]
 struct SchedulingArgs {
-    /// Who is admitted first. Under `fair` no tenant may have more places in the queue than are left to
-    /// all others.
+    /// Which request is admitted first. Under `fair` no tenant may have more places in the queue than are
+    /// left to all others.
     #[arg(long, default_value = "fcfs", value_name = "POLICY", value_parser = policies())]
     policy: PolicyKind,
     /// A tenant's share of the service under --policy fair, such as acme=3; others have 1. May be
