@@ -121,7 +121,7 @@ mod tests {
             ..demand(None, None)
         };
         assert_eq!(gpu(10 * 16 * 1024).num_blocks().unwrap(), 10);
-        assert_eq!(gpu(1 << 40).num_blocks().unwrap(), 8 * 28, "no more than is useful");
+        assert_eq!(gpu(1 << 40).num_blocks().unwrap(), 8 * 28, "enough");
     }
 
     #[test]

@@ -97,8 +97,7 @@ impl EngineBuilder {
         if let Some(wait) = scheduling.max_queue_wait
             && scheduling.kind() != Some(PolicyKind::Fcfs)
         {
-            let expected =
-                "none, or --policy fcfs: under others the wait cannot be estimated";
+            let expected = "none, or --policy fcfs: under others the wait cannot be estimated";
             return refused(
                 "--max-queue-wait-ms",
                 wait.as_millis().to_string(),

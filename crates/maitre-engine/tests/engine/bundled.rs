@@ -276,7 +276,11 @@ async fn two_hundred_guests_all_get_the_right_text() {
         .map(|guest| greedy(&goldens[guest % goldens.len()]))
         .collect();
     for (guest, found) in crowd(&engine, requests).await.iter().enumerate() {
-        assert_eq!(found.text, expected[guest % goldens.len()], "request {guest}");
+        assert_eq!(
+            found.text,
+            expected[guest % goldens.len()],
+            "request {guest}"
+        );
     }
     idle(&engine).await;
 }

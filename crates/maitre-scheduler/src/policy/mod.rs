@@ -117,7 +117,8 @@ pub struct Service {
 ///
 /// # Examples
 ///
-/// The shortest job first: the request that needs the fewest tokens to the end of its answer. A long one may wait for ever.
+/// The shortest job first: the request that needs the fewest tokens to the end of its answer. A long one may wait
+/// for ever.
 ///
 /// ```
 /// use std::collections::BTreeSet;

@@ -242,7 +242,10 @@ impl World {
             admitted.cached_tokens == 0 || shares,
             "a hit without asking"
         );
-        assert!(admitted.forked_tokens == 0 || forks, "tokens forked without a parent");
+        assert!(
+            admitted.forked_tokens == 0 || forks,
+            "a fork without a parent"
+        );
         self.tally.hits += u64::from(found > 0);
         self.tally.forked += u64::from(admitted.forked_tokens > 0);
         entry.running = true;
