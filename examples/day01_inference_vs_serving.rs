@@ -39,7 +39,7 @@ async fn main() -> Result<()> {
     let engine = Engine::builder(maitre::bundled()).max_seqs(4).build()?;
     ask(&engine, question("Hello!")).await?;
 
-    println!("\nInference: one question, nobody else in the room\n");
+    println!("\nInference: one question, alone in the room\n");
     let alone = ask(&engine, question(QUESTIONS[0])).await?;
     println!("  > {}\n  < {}\n", QUESTIONS[0], alone.text.trim());
 

@@ -1,6 +1,6 @@
 //! Day 2: time to first token, time between tokens, throughput.
 //!
-//! Serves more and more guests at once and plots how the three numbers move against each other.
+//! Serves more and more users at once and plots how the three numbers move against each other.
 //! Run it with `cargo run --release --example day02_three_numbers`; the page is
 //! `docs/src/lessons/day02_three_numbers.md`.
 
@@ -12,7 +12,7 @@ use maitre_examples::picture::{self, Line};
 use maitre_examples::timed::{ask, ask_all, ms, quantile};
 use maitre_examples::{quick, table};
 
-/// The three numbers at one number of guests.
+/// The three numbers at one number of users.
 struct Point {
     guests: usize,
     ttft: Duration,
@@ -65,7 +65,7 @@ async fn main() -> Result<()> {
     for &guests in crowds {
         points.push(measure(&engine, guests, max_tokens).await?);
     }
-    println!("\n64-token prompts, {max_tokens} tokens each, all guests at once\n");
+    println!("\n64-token prompts, {max_tokens} tokens each, all users at once\n");
     let rows: Vec<Vec<String>> = points
         .iter()
         .map(|p| {
@@ -81,12 +81,12 @@ async fn main() -> Result<()> {
         .collect();
     table::print(
         &[
-            "guests",
+            "users",
             "TTFT p50 (ms)",
             "ITL p50 (ms)",
             "ITL p99 (ms)",
             "tokens/s",
-            "per guest",
+            "per user",
         ],
         &rows,
     );
@@ -97,8 +97,8 @@ async fn main() -> Result<()> {
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
     let latency = picture::lines(
         "day02_latency",
-        "What each guest feels",
-        "guests at once",
+        "What each user sees",
+        "users at once",
         "milliseconds",
         &[
             line("time to first token, median", &|p| millis(p.ttft)),
@@ -108,10 +108,10 @@ async fn main() -> Result<()> {
     )?;
     let throughput = picture::lines(
         "day02_throughput",
-        "What the house makes",
-        "guests at once",
+        "What the server makes",
+        "users at once",
         "tokens per second",
-        &[line("all guests together", &|p| p.tokens_per_second)],
+        &[line("all users together", &|p| p.tokens_per_second)],
     )?;
     println!("pictures: {}, {}", latency.display(), throughput.display());
     Ok(())

@@ -1,8 +1,8 @@
 //! Day 3: continuous batching.
 //!
 //! Serves the same requests three times: one after the other, in batches that begin and end together, and
-//! in a batch that anybody may join and leave at any step. Run it with `cargo run --release --example
-//! day03_continuous_batching`, with ` -- DIR 32` for another model and 32 seats; the page is
+//! in a batch that requests join and leave at any step. Run it with `cargo run --release --example
+//! day03_continuous_batching`, with ` -- DIR 32` for another model and batches of 32; the page is
 //! `docs/src/lessons/day03_continuous_batching.md`.
 
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use maitre_examples::picture::{self, Bar};
 use maitre_examples::timed::{TimedAnswer, ask, ask_in_order, ms, quantile};
 use maitre_examples::{quick, table};
 
-/// Sequences in a step, unless the second argument says otherwise.
+/// Most sequences in a step (the batch size), unless the second argument says otherwise.
 const SEATS: usize = 8;
 
-/// What the guests want, in tokens, again and again: most want little, some want much.
+/// The lengths of the answers in tokens, again and again: most are short, some are long.
 const OUTPUTS: [u32; 8] = [12, 96, 16, 24, 8, 64, 32, 12];
 
 const PROMPT: u32 = 32;
@@ -27,7 +27,7 @@ struct Served {
     seats: usize,
     began: Instant,
     answers: Vec<TimedAnswer>,
-    /// When each request's batch was over: nobody else could have its seat before.
+    /// When each request's batch was over: no other request could have its place before.
     released: Vec<Instant>,
     took: Duration,
 }
@@ -57,7 +57,7 @@ impl Served {
         self.answers.iter().map(|answer| answer.ids.len()).sum()
     }
 
-    /// From the moment at which everybody came to the end of the answer: the time in the queue is in it.
+    /// From the moment at which all requests came to the end of the answer: the time in the queue is in it.
     fn latencies(&self) -> Vec<Duration> {
         let answers = self.answers.iter();
         answers
@@ -65,7 +65,7 @@ impl Served {
             .collect()
     }
 
-    /// The share of all seats' time in which somebody sat there and was served.
+    /// The share of the batch's places that requests filled, over the whole time.
     fn seats_busy(&self) -> f64 {
         let served = self.answers.iter().map(|a| finished(a) - started(a));
         let busy: Duration = served.sum();
@@ -82,7 +82,7 @@ fn finished(answer: &TimedAnswer) -> Instant {
     answer.asked + answer.end.timings.e2e
 }
 
-/// Made-up prompts of one length; guest `i` always says the same.
+/// Made-up prompts of one length; request `i` is always the same.
 fn requests(count: usize) -> Vec<GenerateRequest> {
     let request = |guest: usize| {
         let ids = (0..PROMPT).map(|i| 300 + (guest as u32 * 97 + i * 7) % 3000);
@@ -126,7 +126,7 @@ async fn together(
     Ok(Served::new(name, seats, began, batches))
 }
 
-/// All requests at once, to an engine that gives a seat to the next as soon as somebody leaves.
+/// All requests at once, to an engine that admits the next as soon as one leaves.
 async fn continuous(engine: &Engine, requests: Vec<GenerateRequest>) -> Result<Served> {
     let began = Instant::now();
     let answers = ask_in_order(engine, requests).await?;
@@ -163,8 +163,8 @@ async fn main() -> Result<()> {
         }
     }
     println!(
-        "\n{guests} guests at once, {seats} seats, prompts of {PROMPT} tokens, answers of 8 to 96; the fastest \
-         of {rounds} round(s)\n"
+        "\n{guests} requests at once, a batch of {seats}, prompts of {PROMPT} tokens, answers of 8 to 96; the \
+         fastest of {rounds} round(s)\n"
     );
     print(&best);
     arithmetic(guests);
@@ -178,7 +178,7 @@ fn check(ways: &[Served; 3]) -> Result<()> {
         for (guest, (one, other)) in alone.answers.iter().zip(&served.answers).enumerate() {
             ensure!(
                 one.ids == other.ids,
-                "guest {guest} must get the same answer alone and in {}",
+                "request {guest} must get the same answer alone and in {}",
                 served.name
             );
         }
@@ -188,17 +188,17 @@ fn check(ways: &[Served; 3]) -> Result<()> {
         fixed.answers[seats()..]
             .iter()
             .all(|answer| started(answer) >= first_end),
-        "in static batches nobody begins before the first batch is over"
+        "in static batches no further request begins before the first batch is over"
     );
     let (first, others) = continuous.answers.split_at(seats());
-    // Unless this program was kept from asking until somebody had left.
+    // Unless this program was kept from asking until a request had left.
     let all_were_waiting = others.iter().all(|other| {
         let mut ends = first.iter().map(finished);
         ends.all(|end| other.asked < end)
     });
     ensure!(
         !all_were_waiting || others.iter().map(started).min() < first.iter().map(finished).max(),
-        "in continuous batching the next guest begins before the longest of the first answers ends"
+        "in continuous batching the next request begins before the longest of the first answers ends"
     );
     Ok(())
 }
@@ -228,13 +228,13 @@ fn print(ways: &[Served]) {
             "times as fast",
             "answer p50 (ms)",
             "answer p90 (ms)",
-            "seats busy",
+            "batch used",
         ],
         &rows,
     );
 }
 
-/// What can be said without running anything: a step gives each guest who has a seat one token.
+/// What can be said without running anything: a step gives each request in the batch one token.
 fn arithmetic(guests: usize) {
     let wanted: Vec<u32> = (0..guests).map(|i| OUTPUTS[i % OUTPUTS.len()]).collect();
     let total: u32 = wanted.iter().sum();
@@ -244,7 +244,7 @@ fn arithmetic(guests: usize) {
         .sum();
     println!(
         "  {total} tokens are {total} steps one at a time, {fixed} in static batches (the longest answer of each), \
-         and at least {} with {} seats that are never empty.\n",
+         and at least {} in a batch of {} that is always full.\n",
         total.div_ceil(seats() as u32),
         seats()
     );
@@ -267,14 +267,14 @@ fn draw(ways: &[Served]) -> Result<()> {
                     ends.push(at(released));
                 }
                 Bar {
-                    name: format!("guest {}", guest + 1),
+                    name: format!("request {}", guest + 1),
                     begin: 0.0,
                     ends,
                 }
             })
             .collect();
-        let title = format!("{}: the first {} guests", served.name, bars.len());
-        let phases = ["waiting", "prefill", "decode", "done, seat kept empty"];
+        let title = format!("{}: the first {} requests", served.name, bars.len());
+        let phases = ["waiting", "prefill", "decode", "done, place kept empty"];
         files.push(
             picture::gantt(name, &title, &phases, &bars)?
                 .display()

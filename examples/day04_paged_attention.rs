@@ -1,7 +1,7 @@
 //! Day 4: memory in blocks.
 //!
-//! Draws who holds which block of a small KV pool, step by step, with a prefix that several share; then
-//! measures what paging wastes, and what it would cost to reserve the longest sequence for everybody.
+//! Draws which request holds which block of a small KV pool, step by step, with a prefix that several share;
+//! then measures what paging wastes, and what it would cost to reserve the longest sequence for each request.
 //! There is no model in it: the scheduler and its block tables are enough. Run it with `cargo run --release
 //! --example day04_paged_attention`; the page is `docs/src/lessons/day04_paged_attention.md`.
 
@@ -77,11 +77,11 @@ const GUESTS: [Guest; 5] = [
     guest("E", 14, false, 46, 9),
 ];
 
-/// Who holds what, as the plans tell it.
+/// The blocks that each request holds, as the plans tell it.
 #[derive(Default)]
 struct Tables {
     of: BTreeMap<RequestId, (Vec<u32>, usize)>,
-    /// Full blocks of those who are gone.
+    /// Full blocks of requests that are gone.
     kept: BTreeSet<u32>,
 }
 
@@ -95,7 +95,7 @@ impl Tables {
         }
     }
 
-    /// Lets go of those who have left.
+    /// Removes the tables of requests that have left.
     fn leave(&mut self, gone: impl Fn(RequestId) -> bool) {
         let leaving: Vec<RequestId> = self.of.keys().copied().filter(|id| gone(*id)).collect();
         for request in leaving {
@@ -177,14 +177,14 @@ fn small_pool() -> Result<()> {
     );
     ensure!(
         house.scheduler.counts().kv.evicted > 0,
-        "the last guest takes blocks that were kept"
+        "the last request takes blocks that were kept"
     );
     println!(
-        "\n{BLOCKS} blocks of {BLOCK_SIZE} positions. A letter: its holder. #: several hold it. -: kept.\n"
+        "\n{BLOCKS} blocks of {BLOCK_SIZE} positions. A letter: its holder. #: held by several. -: kept.\n"
     );
-    table::print(&["", "blocks", "tokens", "seated", "found"], &rows);
+    table::print(&["", "blocks", "tokens", "admitted", "found"], &rows);
     let names: Vec<&str> = GUESTS.iter().map(|guest| guest.name).collect();
-    let title = format!("{BLOCKS} blocks of {BLOCK_SIZE} positions, and who holds them");
+    let title = format!("{BLOCKS} blocks of {BLOCK_SIZE} positions, and their holders");
     let path = block_map::draw("day04_blocks", &title, &names, &frames)?;
     println!("picture: {}\n", path.display());
     Ok(())
@@ -335,15 +335,15 @@ fn waste(load: &Load) -> Result<Line> {
         rows.push(row(format!("blocks of {block_size}"), &served));
         points.push((block_size as f64, 100.0 * served.waste));
     }
-    // A reservation of the longest sequence is a block of that length. Twice as many blocks as seats, because
-    // the scheduler keeps one free for everybody who runs, and here nobody ever needs a second one.
+    // A reservation of the longest sequence is a block of that length. Twice as many blocks as requests at a
+    // time, because the scheduler keeps one free for each that runs, and here no request needs a second one.
     let seats = load.pool / load.longest;
     let contiguous = serve(load, load.longest, 2 * seats, seats)?;
     ensure!(
         contiguous.waste > 0.5,
         "contiguous reservation wastes most of what it holds"
     );
-    rows.push(row(format!("{} for everybody", load.longest), &contiguous));
+    rows.push(row(format!("{} for each", load.longest), &contiguous));
     table::print(
         &[
             "held in",

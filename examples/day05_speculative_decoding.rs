@@ -23,7 +23,7 @@ const MOST_DRAFTS: usize = 8;
 /// Tokens of an answer, unless it ends before.
 const MOST_TOKENS: u64 = 48;
 
-/// Room for a prompt, an answer and the guesses behind it.
+/// Space for a prompt, an answer and the guesses behind it.
 const LONGEST: usize = 512;
 
 /// How often each time is measured.
@@ -169,7 +169,8 @@ impl Pair {
         }
         let verified = verifier.finish();
         text.extend(verified.tokens.iter().map(|sampled| sampled.token));
-        // What was read of guesses that fell, and the last token, of which nobody has read the keys and values.
+        // Drops the positions of rejected guesses, and that of the last token, whose keys and values are not
+        // computed yet.
         for reader in [&mut self.target, &mut self.draft] {
             reader.keep(text.len() - 1);
         }

@@ -144,7 +144,7 @@ impl Sharing {
     }
 }
 
-/// A layer with room for all sequences of the longest context, and for more bytes than a cache has.
+/// A layer with space for all sequences of the longest context, and for more bytes than a cache has.
 fn fill(
     backend: &Backend,
     kv_heads: usize,

@@ -180,7 +180,7 @@ fn request(guest: usize) -> GenerateRequest {
     request
 }
 
-/// An engine whose pool has room for [`FIT`] whole sequences and not a block more.
+/// An engine whose pool has space for [`FIT`] whole sequences and not a block more.
 fn small_engine() -> Result<Engine> {
     let standard = Engine::builder(maitre::bundled()).build()?;
     let bytes = standard.info().memory.kv_per_token * (FIT * BLOCKS_EACH * BLOCK_SIZE) as u64;

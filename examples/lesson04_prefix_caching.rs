@@ -1,7 +1,7 @@
 //! Lesson 4: what was computed once need not be computed again.
 //!
 //! Leads conversations that share a system prompt, with a prefix cache and without; measures how the time
-//! to the first token grows with a document that is cached or not; and shows who shares with whom. Run it
+//! to the first token grows with a document that is cached or not; and shows which requests share. Run it
 //! with `cargo run --release --example lesson04_prefix_caching`; the page is
 //! `docs/src/lessons/lesson04_prefix_caching.md`.
 
@@ -22,7 +22,7 @@ const SYSTEM_PROMPT: &str = "You are the host of a small restaurant and help gue
     There are tables for two, four and six. If somebody asks for something else than a table, say that you are \
     sorry and that you cannot help with it.";
 
-/// What guests say, turn by turn.
+/// What users say, turn by turn.
 const CONVERSATIONS: [[&str; 3]; 6] = [
     [
         "I need a table for four people tonight.",
@@ -328,7 +328,7 @@ async fn documents(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-// ---- Who shares with whom.
+// ---- Which requests share.
 
 async fn sharing(engine: &Engine) -> Result<()> {
     const LENGTH: usize = 6 * BLOCK_SIZE;

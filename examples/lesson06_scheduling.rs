@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
 const USERS: usize = 8;
 const LONG_PROMPT: usize = 1536;
 
-/// Tokens that everybody has when the long prompt comes.
+/// Tokens that every user has when the long prompt comes.
 const SETTLED: usize = 24;
 
 /// A budget that takes the whole prompt in one step.
@@ -96,7 +96,7 @@ async fn play(engine: &Engine, name: &str, budget: usize) -> Result<Scene> {
         let settled = settled.clone();
         let tell = move |tokens| {
             if tokens == SETTLED {
-                // Room for everybody's word; nobody to hear it only if the lesson has failed.
+                // The channel has space for all users; it is closed only if the lesson has failed.
                 let _ = settled.try_send(());
             }
         };
@@ -216,7 +216,7 @@ fn draw(scenes: &[Scene], with_budget: usize) -> Result<()> {
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let line = |name: &str, value: &dyn Fn(&Scene) -> Duration| {
         let scenes = scenes.iter().take(with_budget);
-        // The whole prompt and everybody's token are what the largest step is made of.
+        // The largest step computes the whole prompt and one token of each user.
         let tokens = |scene: &Scene| scene.budget.min(LONG_PROMPT + USERS) as f64;
         Line {
             name: name.into(),
@@ -294,7 +294,7 @@ const LOAD: [Group; 3] = [
         patience: None,
     },
     Group {
-        name: "guest",
+        name: "light",
         tenant: 2,
         priority: 0,
         count: 6,
@@ -331,7 +331,7 @@ impl Service {
     }
 }
 
-/// Serves the load with four seats and 64 tokens a step.
+/// Serves the load with at most four requests at a time and 64 tokens a step.
 fn serve(policy: PolicyKind) -> Result<BTreeMap<&'static str, Service>> {
     let config = SchedulerConfig {
         policy,
@@ -402,13 +402,13 @@ fn policies() -> Result<()> {
         all.insert(policy.to_string(), services);
     }
     println!(
-        "{} requests of one tenant at once (four of them urgent, later), {} of another now and then; four seats: \
+        "{} requests of one tenant at once (four of them urgent, later), {} of another now and then; at most four run: \
          steps in the queue, mean (longest)\n",
         LOAD[0].count + LOAD[2].count,
         LOAD[1].count
     );
     table::print(
-        &["policy", "bulk", "guest", "urgent", "deadlines missed"],
+        &["policy", "bulk", "light", "urgent", "deadlines missed"],
         &rows,
     );
     let wait = |policy: PolicyKind, group: &str| {
@@ -424,8 +424,8 @@ fn policies() -> Result<()> {
             .map_or(0, |service| service.missed)
     };
     ensure!(
-        wait(PolicyKind::Fair, "guest") * 4.0 < wait(PolicyKind::Fcfs, "guest"),
-        "fair service shortens the wait of who asks for little"
+        wait(PolicyKind::Fair, "light") * 4.0 < wait(PolicyKind::Fcfs, "light"),
+        "fair service shortens the wait of the tenant that asks for little"
     );
     ensure!(
         missed(PolicyKind::Fcfs) == 4

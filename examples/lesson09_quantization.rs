@@ -108,13 +108,13 @@ fn bundled_model(backend: &Backend) -> Result<Vec<Quality>> {
         "MiB",
         "perplexity",
         "against bf16",
-        "tokens/s, 16 guests",
+        "tokens/s, 16 users",
     ];
     table::print(&header, &rows);
     Ok(qualities)
 }
 
-/// Sixteen guests at once at the whole engine, the second time.
+/// Sixteen users at once at the whole engine, the second time.
 async fn tokens_per_second(format: WeightFormat, new_tokens: u32) -> Result<f64> {
     let engine = Engine::builder(maitre::bundled())
         .dtype(Some(format))

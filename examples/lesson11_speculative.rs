@@ -1,7 +1,7 @@
 //! Lesson 11: whose guesses, judged how, and when to stop guessing.
 //!
 //! Compares the two rules by which a guess stands, on small distributions and on the bundled pair, and shows by a
-//! chi-square test which rules change the answers; compares those who guess, on chats, stories and quotations; and lets
+//! chi-square test which rules change the answers; compares the drafters, on chats, stories and quotations; and lets
 //! the controller choose, from one user to sixty-four. Run it with `cargo run --release --example
 //! lesson11_speculative`; the page is `docs/src/lessons/lesson11_speculative.md`.
 
@@ -180,7 +180,7 @@ fn distributions_kept() -> Result<()> {
     let mut rows = Vec::new();
     for (name, rule, is_sound) in cases {
         let found = toy.chi_square(rule, draws)?;
-        // Seeds are fixed, so it is the same each time. A few draws need not convict anybody.
+        // Seeds are fixed, so it is the same each time. A few draws are too few to find the wrong rules.
         ensure!(
             (found < CRITICAL) == is_sound || quick(),
             "{name}: chi-square {found:.1}"
@@ -249,7 +249,7 @@ fn on_text(target: &mut Reader, draft: &mut Reader) -> Result<()> {
     Ok(())
 }
 
-// ---- Those who guess.
+// ---- The drafters.
 
 /// A prompt and its answer.
 type Case = (Vec<u32>, Vec<u32>);
@@ -410,8 +410,8 @@ fn request(prompt: &[u32], tokens: u32, temperature: f32) -> GenerateRequest {
 
 // ---- When to stop guessing.
 
-/// Tokens per second as users grow, with nobody guessing, the draft model guessing always as many, and the
-/// controller's choice.
+/// Tokens per second as users grow: without guesses, with a fixed number of the draft model's guesses, and with
+/// the controller's choice.
 async fn users(tokenizer: &Tokenizer) -> Result<()> {
     let (crowds, passes, tokens): (&[usize], usize, u32) = if quick() {
         (&[1, 3], 1, 8)

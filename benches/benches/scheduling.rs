@@ -18,7 +18,7 @@ const MILLION: u32 = 1 << 20;
 /// Tokens of the prompts of which 1024 fill a million blocks.
 const SHARE: u32 = (MILLION >> 10) * BLOCK_SIZE;
 
-/// Tokens that nobody else begins with.
+/// A prompt with a beginning that no other request has.
 fn prompt(id: u64, len: u32) -> Vec<u32> {
     (0..len)
         .map(|i| i ^ (id as u32).wrapping_mul(0x9e37_79b9))
@@ -126,7 +126,7 @@ fn remember(kv: &mut KvManager, sequence: SeqId, tokens: &[u32]) -> Result<HashC
     Ok(chain)
 }
 
-/// A pool of a million idle blocks: whoever takes one evicts another.
+/// A pool of a million idle blocks: each new block evicts one.
 fn full_of_idle_blocks() -> Result<KvManager> {
     let mut kv = KvManager::new(KvConfig::new(MILLION, BLOCK_SIZE))?;
     for id in 0..1 << 10 {

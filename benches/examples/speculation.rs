@@ -1,6 +1,6 @@
 //! What speculation gains, in raw pairs of measurements as JSON; `cargo xtask bench speculation` runs this and
 //! makes tables of it.
-#![allow(clippy::print_stderr, reason = "progress, for whoever waits")]
+#![allow(clippy::print_stderr, reason = "progress, for the user who waits")]
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -31,8 +31,8 @@ pub fn random_tokens(count: usize, vocab: u32) -> Vec<u32> {
     tokens.take(count).collect()
 }
 
-/// `tokens` as somebody repeats them who changes one in `every`: by turns another one stands there, one
-/// is missing, one is added.
+/// `tokens`, repeated with a change to one in `every`: by turns one token is replaced, one is left out, and one
+/// is added.
 #[must_use]
 pub fn edited(tokens: &[u32], every: u64) -> Vec<u32> {
     let mut edited = Vec::with_capacity(tokens.len());

@@ -1,4 +1,4 @@
-//! The blocks of a KV pool over time, coloured by who holds them.
+//! The blocks of a KV pool over time, coloured by their holders.
 
 use std::path::PathBuf;
 
@@ -7,21 +7,21 @@ use plotters::prelude::*;
 
 use crate::picture::{COLOURS, file};
 
-/// Blocks that several hold.
+/// Blocks that several requests hold.
 const SHARED: RGBColor = RGBColor(60, 60, 60);
-/// Blocks that nobody holds, kept for their contents.
+/// Blocks that no request holds, kept for their contents.
 const KEPT: RGBColor = RGBColor(205, 205, 205);
 
 /// What is in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
-    /// Nothing that anybody could want.
+    /// Nothing that a later request could use.
     Empty,
-    /// Something that a later request may begin with; nobody holds it now.
+    /// Something that a later request may begin with; no request holds it now.
     Kept,
     /// Something that only this owner holds, by its number.
     Held(usize),
-    /// Something that several hold.
+    /// Something that several requests hold.
     Shared,
 }
 
@@ -69,7 +69,7 @@ pub fn draw(name: &str, title: &str, owners: &[&str], frames: &[Frame]) -> Resul
         .iter()
         .enumerate()
         .map(|(owner, name)| (*name, Cell::Held(owner)))
-        .chain([("several hold it", Cell::Shared), ("kept", Cell::Kept)])
+        .chain([("held by several", Cell::Shared), ("kept", Cell::Kept)])
         .collect();
     let draw = || -> Result<(), Box<dyn std::error::Error>> {
         let area =
@@ -80,7 +80,7 @@ pub fn draw(name: &str, title: &str, owners: &[&str], frames: &[Frame]) -> Resul
             .margin(14)
             .x_label_area_size(40)
             .y_label_area_size(64)
-            // To the right of the blocks is room for the legend.
+            // To the right of the blocks is space for the legend.
             .build_cartesian_2d(0..blocks * 5 / 4, (0..rows).into_segmented())?;
         let label = |row: &SegmentValue<i32>| match row {
             SegmentValue::CenterOf(row) => frames

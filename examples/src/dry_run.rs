@@ -1,6 +1,6 @@
 //! The scheduler at work without a model: every token is made up, and a step is all the time there is.
 //!
-//! Who runs when, who waits, and which blocks are held does not depend on what the model says. So it can
+//! Which requests run, which wait, and which blocks are held does not depend on the model's tokens. So it can
 //! be watched in milliseconds, and comes out the same on every machine.
 
 use anyhow::Result;
@@ -46,7 +46,7 @@ impl DryRun {
         plan
     }
 
-    /// Answers a plan: a new token for everybody who samples.
+    /// Answers a plan: a new token for each request that samples.
     ///
     /// # Errors
     ///

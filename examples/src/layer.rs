@@ -54,7 +54,7 @@ impl Layer {
         Ok(Self { heads, cache })
     }
 
-    /// Positions there is room for.
+    /// Positions there is space for.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.cache.slots()

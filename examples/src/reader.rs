@@ -87,7 +87,7 @@ impl Reader {
         let end = text.len();
         ensure!(
             (1..=end).contains(&rows) && end <= self.longest,
-            "{rows} rows of {end} tokens, with room for {}",
+            "{rows} rows of {end} tokens, with space for {}",
             self.longest
         );
         let start = self.known.min(end - rows);

@@ -1,7 +1,7 @@
 //! `cargo xtask golden`: the fixtures that independent implementations compute, made again.
 //!
 //! Each `xtask/golden/*.py` writes its own files into the crate that tests against them; its head
-//! says which Python packages it needs. The files are committed, so nobody else needs Python.
+//! says which Python packages it needs. The files are committed, so the tests need no Python.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! What stands in `deploy/` fits the program: a dashboard that asks for numbers nobody exports shows
-//! empty panels, and no error.
+//! The files in `deploy/` fit the program: a dashboard that asks for numbers that the server does not export
+//! shows empty panels, and no error.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;

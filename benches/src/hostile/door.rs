@@ -191,7 +191,7 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
     framed.into()
 }
 
-/// A pause between tries, so that a door that stays shut is not stormed by a busy loop.
+/// A pause between tries, so that a busy loop does not flood a listener that refuses.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

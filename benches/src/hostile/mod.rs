@@ -1,7 +1,7 @@
 //! Hostile clients beside honest ones: what the neighbours of an attacker notice.
 //!
 //! A server of the bundled model, in a process of its own, streams answers to honest clients while both of its
-//! doors are asked for their health. Each [`Attack`] comes from another process: a quiet phase, the attack, the
+//! listeners are asked for their health. Each [`Attack`] comes from another process: a quiet phase, the attack, the
 //! time until everything it took is free. A [`Report`] has one row for each, and says which bounds did not hold.
 //! A server that failed an attack is replaced, so that the next row speaks of its own attack.
 

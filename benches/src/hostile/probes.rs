@@ -1,4 +1,4 @@
-//! Asking both doors whether the server is well, as an orchestrator does: with a new connection each time.
+//! Asking both listeners whether the server is healthy, as an orchestrator does: with a new connection each time.
 
 use std::net::SocketAddr;
 use std::time::Duration;

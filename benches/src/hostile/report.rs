@@ -12,7 +12,7 @@ use super::tally::Gains;
 pub struct Bounds {
     /// How many times its quiet value the neighbours' ITL p99 may be.
     pub itl_ratio: f64,
-    /// The slowest answer to a health probe, on either door.
+    /// The slowest answer to a health probe, on either listener.
     pub health: Duration,
     /// By when everything is free after an attack.
     pub free_within: Duration,

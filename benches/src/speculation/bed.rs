@@ -28,7 +28,7 @@ const LARGE: &str = r#"{
     "attention_bias": false
 }"#;
 
-/// Next to nothing, with a vocabulary that has room for the tokenizer's.
+/// Next to nothing, with a vocabulary that has space for the tokenizer's.
 const TINY: &str = r#"{
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "torch_dtype": "bfloat16",
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,

@@ -93,7 +93,7 @@ impl Settings {
     }
 }
 
-/// What was measured: raw pairs, of which somebody else takes medians and bounds.
+/// What was measured: raw pairs, of which `xtask` takes medians and bounds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Record {
     /// Names this form.

@@ -70,7 +70,7 @@ pub(super) fn measure(
     for (source, passages) in sources {
         for repeat in Repeat::ALL {
             progress(&format!("{source}, {}", repeat.name()));
-            // The first one is not counted: everybody warms up, and controllers learn.
+            // The first passage is not counted: caches warm up, and controllers learn.
             for (round, passage) in passages.iter().take(1 + settings.passages).enumerate() {
                 let text = Text::new(bed, settings, repeat, passage)?;
                 let measured = text.measure(&off, &subjects, round % 2 == 0)?;

@@ -62,7 +62,7 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// `inner`, who says what `script` says.
+    /// `inner`, which says what `script` says.
     #[must_use]
     pub fn new(inner: Box<dyn Executor>, script: Arc<Mutex<Script>>) -> Self {
         let (tile, width) = (inner.logits_tile(), inner.vocab_size());

@@ -52,7 +52,7 @@ pub enum BenchError {
         /// What is wrong, with the number of the line.
         reason: String,
     },
-    /// Nobody answers, or not as Maitre does.
+    /// No server answers there, or it does not answer as Maitre does.
     #[error("cannot use {address} as a target ({reason}): is `maitre serve` running there?")]
     Connect {
         /// The target's address.

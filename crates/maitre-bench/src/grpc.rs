@@ -35,7 +35,7 @@ impl GrpcTarget {
     /// Connects to `HOST:PORT` and asks what model is served there.
     ///
     /// # Errors
-    /// [`BenchError::Connect`] if nobody answers within five seconds, or not as Maitre does.
+    /// [`BenchError::Connect`] if no server answers within five seconds, or not as Maitre does.
     pub async fn connect(authority: &str) -> Result<Self, BenchError> {
         let address = format!("grpc://{authority}");
         let failed = |reason: String| BenchError::Connect {

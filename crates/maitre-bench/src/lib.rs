@@ -1,4 +1,5 @@
-//! Load generation and latency statistics: how many tokens a second, and how long people wait.
+//! This crate sends load to a server or an engine, and measures how many tokens per second it makes and how long
+//! users wait.
 //!
 //! A *closed loop* of N users asks a [`Target`] — a server over gRPC, or an engine in this process —
 //! for answers of exactly known length; each user sends the next request when the last is answered.

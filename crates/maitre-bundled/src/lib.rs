@@ -1,4 +1,4 @@
-//! The bundled chat model and its draft, as bytes.
+//! This crate contains the bundled chat model and its draft model, as bytes.
 //!
 //! A Qwen3-architecture model of 5.8 M parameters ([`TARGET`]) and a draft a sixth its size
 //! ([`DRAFT`]), compiled into whatever binary refers to them, so that `maitre serve` answers from

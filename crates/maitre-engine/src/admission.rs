@@ -1,4 +1,4 @@
-//! The front door: who may join the queue, who is in flight, and when the house is empty.
+//! Admission to the queue: which requests may join it, which are in flight, and when none is left.
 //!
 //! Everything here is decided in the caller's own thread, without waiting for the step loop, so a
 //! full queue refuses at once even while a long step runs.
@@ -28,8 +28,8 @@ pub(crate) struct Admission {
     queue: Mutex<Queue>,
 }
 
-/// Who is in flight, and the way to the step loop. Commands are sent while the book is open, so
-/// that the loop hears of a request's submission before it hears of its end, whoever ends it.
+/// The requests in flight, and the channel to the step loop. Commands are sent while the book is locked, so
+/// that the loop hears of a request's submission before it hears of its end.
 #[derive(Debug)]
 struct Book {
     in_flight: HashMap<RequestName, Entry>,
@@ -86,7 +86,7 @@ impl Admission {
         patience: Option<Duration>,
     ) -> Result<Ticket, EngineError> {
         let mut book = lock(&self.book);
-        // Read with the book open: after `refuse_new` returns, nobody enters any more.
+        // Read with the book locked: after `refuse_new` returns, no request enters any more.
         if self.draining.load(Ordering::SeqCst) {
             return Err(EngineError::Draining);
         }
@@ -222,7 +222,7 @@ impl Admission {
         lock(&self.queue).size()
     }
 
-    /// How long a newcomer would wait at the pace of late, if there is one.
+    /// How long a new request would wait at the recent pace, if that is known.
     pub(crate) fn estimated_wait(&self, now: Time) -> Option<Duration> {
         lock(&self.queue).estimated_wait(now)
     }

@@ -7,7 +7,7 @@ const MIB: u64 = 1024 * 1024;
 /// model, and modest beside whatever else runs on the machine.
 const DEFAULT_KV_CEILING: u64 = 4096 * MIB;
 
-/// Whole houses of sequences that a GPU's pool holds at most.
+/// A GPU's pool holds at most this many times `max_seqs` whole sequences.
 const GPU_HOUSES: u64 = 8;
 
 /// What the KV pool's size depends on.
@@ -42,8 +42,8 @@ impl Left {
         }
     }
 
-    /// How many whole houses of sequences the pool holds if there is memory for it. A GPU has nothing else to
-    /// spend memory on, so there are blocks to remember prefixes by.
+    /// How many times `max_seqs` whole sequences the pool holds if there is memory for it. A GPU has nothing else
+    /// to spend memory on, so the further blocks keep prefixes.
     fn houses(self) -> u64 {
         match self {
             Self::Host(_) => 1,
@@ -55,7 +55,7 @@ impl Left {
 impl KvDemand {
     /// Blocks in the pool.
     ///
-    /// Ours: room for `max_seqs` whole sequences, but no more than a quarter of the memory that is
+    /// Ours: space for `max_seqs` whole sequences, but no more than a quarter of the memory that is
     /// left and no more than 4 GiB (on a GPU: eight times as many, but no more than is left), and never less
     /// than one whole sequence.
     pub(crate) fn num_blocks(&self) -> Result<u32, StartError> {
@@ -121,7 +121,7 @@ mod tests {
             ..demand(None, None)
         };
         assert_eq!(gpu(10 * 16 * 1024).num_blocks().unwrap(), 10);
-        assert_eq!(gpu(1 << 40).num_blocks().unwrap(), 8 * 28, "houses enough");
+        assert_eq!(gpu(1 << 40).num_blocks().unwrap(), 8 * 28, "enough");
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl EngineBuilder {
         match Backend::open(DeviceName::Cuda(0), self.team_size(), self.gpu) {
             Ok(backend) => Ok(backend),
             Err(TensorError::NoDevice { reason, .. }) => {
-                // Without support for GPUs nobody expects one.
+                // A build without support for GPUs cannot find one, so this is no news.
                 if Backend::cuda_architectures().is_some() {
                     tracing::info!(%reason, "no GPU; running on the processor");
                 }
@@ -238,8 +238,8 @@ impl EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Host memory for who holds what, for stop strings, for what sequences have said, where that is looked up,
-    /// and for changes of the prefix cache, where they are published.
+    /// Host memory for the block tables, for stop strings, for the texts of sequences, where these are looked up, and
+    /// for changes of the prefix cache, where they are published.
     fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
         let blocks = KvConfig {
             prefix_cache: self.scheduling.prefix_cache,

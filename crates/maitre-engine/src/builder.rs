@@ -1,4 +1,4 @@
-//! The settings of an engine, as whoever embeds it gives them.
+//! The settings of an engine, as the program that embeds it gives them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,7 +198,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Who is admitted first; default: first come, first served.
+    /// Which request is admitted first; default: first come, first served.
     #[must_use]
     pub fn policy(mut self, policy: PolicyKind) -> Self {
         self.scheduling.policy = policy;
@@ -206,7 +206,7 @@ impl EngineBuilder {
         self
     }
 
-    /// A policy of your own that says who is admitted first. `make` makes a new one for each engine; banners and
+    /// A policy of your own that says which request is admitted first. `make` makes a new one for each engine; banners and
     /// [`EngineInfo`](crate::EngineInfo) call it `name`. Whether a request may join the queue is decided before,
     /// as under [`PolicyKind::Priority`]: nothing is said of how long a wait will be, and a tenant's share of the
     /// queue is not bounded.
@@ -270,7 +270,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Bytes of ordinary memory for KV blocks that the pool has no room for; default 0. On a CPU the
+    /// Bytes of ordinary memory for KV blocks that the pool has no space for; default 0. On a CPU the
     /// pool is ordinary memory itself, and a larger pool does the same at less cost.
     #[must_use]
     pub fn host_kv_bytes(mut self, bytes: u64) -> Self {
@@ -278,8 +278,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How long a step may take while somebody's next token waits for it: prompts enter in chunks
-    /// as small as that takes. Default: no limit but the token budget.
+    /// How long a step may take while a streaming request waits for its next token. Prompts enter in chunks
+    /// small enough for that. Default: no limit but the token budget.
     #[must_use]
     pub fn itl_target(mut self, target: Option<Duration>) -> Self {
         self.scheduling.itl_target = target;
@@ -294,7 +294,7 @@ impl EngineBuilder {
         self
     }
 
-    /// A tenant's share of the service relative to others', who have 1; counts under
+    /// A tenant's share of the service, where 1 is the share of all other tenants; counts under
     /// [`PolicyKind::Fair`], and where a [custom policy](Self::custom_policy) looks at it.
     #[must_use]
     pub fn tenant_weight(mut self, tenant: impl Into<String>, weight: u32) -> Self {

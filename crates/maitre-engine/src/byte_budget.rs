@@ -79,7 +79,7 @@ impl ByteBudget {
         (self.0.total as f64 * LONE_SHARE) as u64
     }
 
-    /// A new holder, who has nothing yet.
+    /// A new holder, which has nothing yet.
     #[must_use]
     pub fn account(&self) -> ByteAccount {
         ByteAccount {

@@ -1,5 +1,5 @@
-//! Speculation in the step: before the model runs, tokens are drafted for those who decode; afterwards the
-//! speculator learns what became of them.
+//! Speculation in the step: before the model runs, tokens are drafted for the sequences that decode; afterwards
+//! the speculator learns which of them were accepted.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

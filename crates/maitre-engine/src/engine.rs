@@ -270,7 +270,7 @@ impl Engine {
         self.shared.vitals.is_alive()
     }
 
-    /// How full the house is, as of the last step.
+    /// How busy the engine is, as of the last step.
     #[must_use]
     pub fn load(&self) -> Load {
         let admission = &self.shared.admission;

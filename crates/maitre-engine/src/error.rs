@@ -62,7 +62,7 @@ pub enum EngineError {
         free: usize,
         /// Of what: sequences or prompt tokens.
         unit: &'static str,
-        /// When there should be room, from the pace at which waiting requests start.
+        /// When there should be space, from the pace at which waiting requests start.
         retry_after: Duration,
     },
     /// Too many prompt tokens are waiting.
@@ -78,7 +78,7 @@ pub enum EngineError {
         new_tokens: usize,
         /// Prompt tokens that may wait.
         limit: usize,
-        /// When there should be room, from the pace at which waiting requests start.
+        /// When there should be space, from the pace at which waiting requests start.
         retry_after: Duration,
     },
     /// The stop strings of the requests in flight leave too little memory for this request's.
@@ -104,7 +104,7 @@ pub enum EngineError {
         retry_after.as_millis()
     )]
     Overloaded {
-        /// How long it would wait at the pace of late.
+        /// How long it would wait at the recent pace.
         estimate: Duration,
         /// How long it may wait.
         limit: Duration,
@@ -247,7 +247,7 @@ pub enum StartError {
          --max-model-len of at most that, a smaller --kv-cache-bytes, --host-kv-bytes or --max-batched-tokens, or a smaller model"
     )]
     OutOfMemory {
-        /// Tokens of KV cache for which there is room.
+        /// Tokens of KV cache for which there is space.
         kv_tokens_that_fit: u64,
         /// Bytes needed in all.
         needed: u64,

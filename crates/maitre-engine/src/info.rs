@@ -63,7 +63,7 @@ pub struct EngineLimits {
     pub block_size: usize,
     /// KV blocks in the pool.
     pub num_blocks: usize,
-    /// KV blocks of the host tier, where blocks go that the pool has no room for.
+    /// KV blocks of the host tier, where blocks go that the pool has no space for.
     pub num_host_blocks: usize,
 }
 
@@ -75,10 +75,10 @@ impl EngineLimits {
     }
 }
 
-/// How requests are served: who goes first, what is remembered, what is promised.
+/// How requests are served: their order, the prefix cache, and the limits on waiting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scheduling {
-    /// Who is admitted first.
+    /// Which request is admitted first.
     pub policy: PolicyKind,
     /// A policy of the embedding program's, which replaces `policy`.
     pub custom_policy: Option<CustomPolicy>,
@@ -86,7 +86,7 @@ pub struct Scheduling {
     pub prefix_cache: bool,
     /// Positions that a token attends to; `None` = all before it.
     pub window: Option<usize>,
-    /// How long a step may take while somebody's next token waits for it.
+    /// How long a step may take while a streaming request waits for its next token.
     pub itl_target: Option<Duration>,
     /// Requests that would wait longer than this are refused at once.
     pub max_queue_wait: Option<Duration>,
@@ -95,7 +95,7 @@ pub struct Scheduling {
     /// Whether changes of the prefix cache are published; see
     /// [`Engine::cache_events`](crate::Engine::cache_events).
     pub cache_events: bool,
-    /// Tenants' shares relative to 1, which everybody else has.
+    /// Tenants' shares relative to 1, the share of every tenant that is not listed.
     pub tenant_weights: HashMap<String, u32>,
 }
 
@@ -202,7 +202,7 @@ pub struct MemoryBudget {
     pub kv_per_token: u64,
     /// Activations of the largest step, the draft model's included.
     pub workspace: u64,
-    /// Who holds which KV block, which prefixes they hold, and what running sequences have said, at most.
+    /// The block tables, the index of prefixes, and the texts of running sequences, at most.
     pub bookkeeping: u64,
     /// Events that receivers have not read, at most.
     pub unread_answers: u64,

@@ -1,8 +1,9 @@
-//! The step loop that binds model, scheduler, sampling and text, and the async handle to it.
+//! This crate is the engine that other Rust programs embed: a caller submits requests to an async handle and
+//! receives tokens and text as a stream. It binds model, scheduler, sampling and text.
 //!
-//! This is the crate that other Rust programs embed. It runs on two threads of its own, beside the
-//! model's compute team: the *step loop* plans, runs, samples and commits; the *publisher* turns
-//! committed tokens into text and sends it to whoever asked.
+//! It runs on two threads of its own, beside the model's compute team: the *step loop* plans, runs,
+//! samples and commits; the *publisher* turns committed tokens into text and sends it to the request's
+//! receiver.
 //!
 //! *Architecture invariant:* the engine knows nothing of protobuf or HTTP. It is the lowest layer
 //! with a clock and with randomness; below it both are arguments.

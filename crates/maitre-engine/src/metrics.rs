@@ -16,7 +16,7 @@ use crate::info::EngineInfo;
 use crate::vitals::House;
 use crate::{EngineError, FinishReason, Timings};
 
-/// Why the front door sends requests away.
+/// Why requests are refused at admission.
 const REFUSALS: [&str; 6] = [
     "queue_full",
     "tenant_queue_full",
@@ -105,7 +105,7 @@ fn describe() {
     describe_gauge!("maitre_kv_blocks_used", "KV blocks held by sequences");
     describe_gauge!(
         "maitre_kv_blocks_cached",
-        "KV blocks that nobody holds, kept because later prompts may begin with them"
+        "KV blocks that no sequence holds, kept because later prompts may begin with them"
     );
     describe_gauge!("maitre_kv_blocks_host", "KV blocks in the host tier");
     describe_counter!(
@@ -223,7 +223,7 @@ fn describe() {
     describe_histogram!("maitre_e2e_latency_seconds", "From submission to the end");
 }
 
-/// How full the house is, after a step or when it has emptied, and what has been done since the start.
+/// The load after a step, or when the last request has left, and the counts since the start.
 pub(crate) fn house(house: &House, queue: (usize, usize), counts: &SchedulerCounts) {
     let (waiting, waiting_tokens) = queue;
     let kv = house.kv;
@@ -378,7 +378,7 @@ pub(crate) fn expired(why: &'static str) {
     counter!("maitre_requests_expired_total", "why" => why).increment(1);
 }
 
-/// A request that the front door sent away, to come again later.
+/// A request that was refused at admission and may be tried again later.
 pub(crate) fn refused(why: &EngineError) {
     let reason = match why {
         EngineError::QueueFull { .. } => "queue_full",

@@ -1,8 +1,8 @@
-//! How fast the queue moves, learnt from those who started.
+//! How fast the queue moves, learnt from the requests that have started.
 //!
-//! Everyone who starts tells how long each place in the queue took: its wait, divided by the number it had. That is
-//! learnt whether or not others wait, so a slow spell is forgotten as soon as it is over; and a queue that has not
-//! moved for a while is at least as slow as that, whatever was learnt before.
+//! Each request that starts shows how long a place in the queue took: its wait, divided by the number of its place.
+//! That is learnt whether or not others wait, so a slow spell is forgotten as soon as it is over. A queue that has
+//! not moved for a while is taken to be at least as slow as that, whatever was learnt before.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Pace {
         self.last_start = self.last_start.max(now);
     }
 
-    /// How long a newcomer waits behind `ahead` others, the oldest of whom came at `oldest`.
+    /// How long a new request waits behind `ahead` others, the oldest of which came at `oldest`.
     pub(crate) fn wait(&self, now: Time, oldest: Time, ahead: usize) -> Option<Duration> {
         let known = (self.starts >= ENOUGH).then_some(self.mean)?;
         let standing = now.saturating_sub(self.last_start.max(oldest));

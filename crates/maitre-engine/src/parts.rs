@@ -31,7 +31,7 @@ use crate::unread;
 use crate::vitals::Vitals;
 use crate::{Engine, Executor, StartError};
 
-/// The pieces of an engine, for those who bring their own: an [`Executor`] above all.
+/// The pieces of an engine, for programs that bring their own: an [`Executor`] above all.
 pub struct Parts {
     /// Runs the batches.
     pub executor: Box<dyn Executor>,
@@ -95,7 +95,7 @@ impl Parts {
                 SchedulerConfig {
                     max_seqs: limits.max_seqs,
                     max_batched_tokens: limits.max_batched_tokens,
-                    // The front door bounds the queue: a request that it let in is not refused here.
+                    // `Admission` bounds the queue: a request that it let in is not refused here.
                     max_queue: usize::MAX,
                     max_queued_tokens: usize::MAX,
                     max_model_len: limits.max_model_len,

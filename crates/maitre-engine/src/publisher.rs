@@ -1,4 +1,4 @@
-//! The pass between kitchen and guests: a thread that turns committed tokens into text events.
+//! The publisher: a thread that turns committed tokens into text events for the requests' receivers.
 //!
 //! It exists so that detokenizing and matching stop strings never delay a step. The step loop hands
 //! it one list per step over a bounded channel; it hands stop-string matches and lost receivers
@@ -40,7 +40,7 @@ pub(crate) enum Publication {
     TimeIsUp(RequestId, Time),
     /// It failed.
     Failed(RequestId, EngineError),
-    /// Nobody is left to tell.
+    /// The sequence has no receiver any more.
     Forget(RequestId),
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn publish(publications: &Receiver<Vec<Publication>>, commands: &Send
             }
         }
     }
-    // The step loop is gone: whoever still waits learns it, rather than waiting for ever.
+    // The step loop is gone: requests that still wait are told, rather than left waiting for ever.
     for output in outputs.values_mut() {
         output.fail(EngineError::Stopped);
     }

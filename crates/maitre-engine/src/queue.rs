@@ -1,8 +1,8 @@
 //! How long the queue may get, and how long the wait in it.
 //!
-//! Refusing in time is a service: whoever is told at once can go elsewhere, and whoever is let in is served
-//! within what was promised. So the queue is bounded in sequences, in prompt tokens and, where the operator or
-//! the request says so, in the time that the wait would take at the pace of late.
+//! Refusing at once is a service: a client that is refused can try another server, and a request that is let in
+//! is served within the promised time. So the queue is bounded in sequences, in prompt tokens and, where the
+//! operator or the request says so, in the wait that is expected at the recent pace.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Queued {
     }
 }
 
-/// What a tenant, or everybody, has in the queue.
+/// What one tenant, or all tenants together, have in the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Share {
     places: usize,
@@ -147,7 +147,7 @@ impl Queue {
         }
     }
 
-    /// How long a newcomer would wait at `now`, at the pace of late; `None` where nobody can tell: there is
+    /// How long a new request would wait at `now`, at the recent pace; `None` where that is unknown: there is
     /// no history yet, or turns do not follow arrival.
     pub(crate) fn estimated_wait(&self, now: Time) -> Option<Duration> {
         if self.rules.policy != Some(PolicyKind::Fcfs) {
@@ -161,7 +161,7 @@ impl Queue {
     }
 
     /// Under a fair policy a tenant may have no more places than are left to all others together, so
-    /// that whoever floods the queue cannot close it to the rest (Choudhury and Hahne 1998, "Dynamic
+    /// that a tenant that floods the queue cannot close it to the rest (Choudhury and Hahne 1998, "Dynamic
     /// queue length thresholds for shared-memory packet switches").
     fn check_places(&self, new: Share, tenant: TenantId) -> Result<(), EngineError> {
         let limit = self.rules.max_queue;
@@ -181,7 +181,7 @@ impl Queue {
         }
     }
 
-    /// The same for prompt tokens. A single request may be longer than the limit, and a tenant who has
+    /// The same for prompt tokens. A single request may be longer than the limit, and a tenant that has
     /// nothing in a fair queue may bring one in any case: it must be able to run some time.
     fn check_tokens(&self, new: Share, tenant: TenantId) -> Result<(), EngineError> {
         let limit = self.rules.max_queued_tokens;
@@ -216,9 +216,9 @@ impl Queue {
         self.by_tenant.get(&tenant).copied().filter(|_| fair)
     }
 
-    /// Where turns follow arrival, the wait can be told beforehand. Under other policies a newcomer may
-    /// overtake everybody, so nothing is said. Whoever finds nobody waiting is always let in: it shows
-    /// what the pace is by now.
+    /// Where turns follow arrival, the wait can be estimated. Under other policies a new request may
+    /// overtake all others, so there is no estimate. A request that finds the queue empty is always let in: it
+    /// shows what the pace is by now.
     fn check_wait(&self, now: Time, patience: Option<Duration>) -> Result<(), EngineError> {
         let Some(estimate) = self
             .estimated_wait(now)
@@ -334,8 +334,8 @@ mod tests {
         enter(&mut queue, of(1, 1, 10_000), own).unwrap();
     }
 
-    /// A slow hour must not be held against the house for ever: whoever finds nobody waiting is let in, and
-    /// soon the estimate is right again, without anybody else waiting.
+    /// A slow hour must not spoil the estimate for ever: a request that finds the queue empty is let in, and
+    /// soon the estimate is right again, without another request waiting.
     #[test]
     fn a_slow_spell_is_forgotten_and_a_stall_is_seen() {
         let strict = Rules {

@@ -147,8 +147,8 @@ pub struct CacheOptions {
 /// Priority and time limits of one request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServiceOptions {
-    /// On whose account it runs: fair policies divide service between tenants, and prefixes are
-    /// never shared across them. Empty = nobody's in particular, which is an account too.
+    /// The tenant whose account it runs on: fair policies divide service between tenants, and prefixes are
+    /// never shared across them. All requests without a name share one account, the empty one.
     pub tenant: String,
     /// Larger is preempted later, and runs earlier where the policy looks at it.
     pub priority: i32,

@@ -347,7 +347,7 @@ impl House {
         };
         let fits = prompt < context;
         findings.check(fits, field, || {
-            format!("has {prompt} tokens, which leaves no room for an answer in {limit}")
+            format!("has {prompt} tokens, which leaves no space for an answer in {limit}")
         });
         let room = context.saturating_sub(prompt);
         let stopping = &request.stopping;
@@ -364,7 +364,7 @@ impl House {
             "stopping.max_tokens",
             || {
                 format!(
-                    "is {max_tokens}; after a prompt of {prompt} tokens {limit} has room for {room}"
+                    "is {max_tokens}; after a prompt of {prompt} tokens {limit} has space for {room}"
                 )
             },
         );

@@ -38,7 +38,7 @@ enum Kind {
 }
 
 impl Room {
-    /// The room of `backend`. Somebody who has said how large the KV pool is to be may spend all there is.
+    /// The memory of `backend`. An operator who has set the size of the KV pool may spend all there is.
     pub(crate) fn of(backend: &Backend, is_pool_given: bool) -> Result<Self, StartError> {
         let (host, limit) = match available_memory() {
             Some(available) => (Some(available.bytes), available.limit),
@@ -61,7 +61,7 @@ impl Room {
             true => (Kind::Unified, UNIFIED_SHARE),
             false => (Kind::Gpu, GPU_SHARE),
         };
-        // Files that the system has cached make room for whoever asks, but do not count as the GPU's free memory.
+        // The system drops cached files when memory is asked for, but the GPU's free memory does not count them.
         let free = match is_unified {
             true => memory.free_bytes.max(host.unwrap_or(0)),
             false => memory.free_bytes,
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(device(false, true), Some(1000));
         assert_eq!(device(true, false), Some(600));
         let cached = Room::on_gpu(GPU, true, Some(1500), true).device;
-        assert_eq!(cached, Some(1500), "cached files make room");
+        assert_eq!(cached, Some(1500), "cached files count as free");
         let beyond = Room::on_gpu(GPU, true, Some(9000), true).device;
         assert_eq!(beyond, Some(2000), "not more than there is");
     }

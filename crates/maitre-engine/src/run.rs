@@ -36,7 +36,7 @@ pub(crate) struct Sequence {
     pub(crate) scored_prompt: Vec<u32>,
     pub(crate) prompt_logprobs: Vec<TokenLogprobs>,
     pub(crate) started: bool,
-    /// What it counted for at the front door while it had not started.
+    /// What it counted for in the bounds of the queue while it had not started.
     pub(crate) queued: Queued,
     /// Its block table, kept up to date by the deltas of the plans.
     pub(crate) table: Vec<u32>,
@@ -197,7 +197,7 @@ impl Kitchen {
     }
 
     /// Runs a planned step: its copies, then its spans with what is drafted for them. One result per span.
-    /// If the copies fail, nobody knows what the blocks hold, and every span has failed.
+    /// If the copies fail, the contents of the blocks are unknown, and every span has failed.
     pub(crate) fn run_plan(
         &mut self,
         plan: &StepPlan,
@@ -308,7 +308,7 @@ impl Kitchen {
                 failed(&message)
             }
             [only] if !only.drafts.is_empty() => {
-                // Whatever it was, it shall not be for a guess that somebody fails.
+                // The drafts may be the cause, and a draft must not fail a request.
                 tracing::warn!(request = only.span.request.0, %message, "running it without drafts");
                 let bare = Work {
                     drafts: &[],

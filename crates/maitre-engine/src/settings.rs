@@ -9,7 +9,7 @@ use crate::{EngineBuilder, StartError};
 
 /// Largest `--block-size`: past it a block is a whole sequence of most models.
 const MAX_BLOCK_SIZE: usize = 65_536;
-/// Largest of the other settings: far above any real house, far below what overflows.
+/// Largest of the other settings: far above any real service, far below what overflows.
 const MAX_COUNT: usize = 1 << 24;
 /// Largest `--draft-tokens`: past it not even a verbatim repetition gains.
 const MAX_DRAFT_TOKENS: usize = 64;
@@ -97,8 +97,7 @@ impl EngineBuilder {
         if let Some(wait) = scheduling.max_queue_wait
             && scheduling.kind() != Some(PolicyKind::Fcfs)
         {
-            let expected =
-                "none, or --policy fcfs: under others nobody can tell how long a wait will be";
+            let expected = "none, or --policy fcfs: under others the wait cannot be estimated";
             return refused(
                 "--max-queue-wait-ms",
                 wait.as_millis().to_string(),

@@ -68,7 +68,7 @@ impl Cost {
 /// Why the loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It was told to, or nobody can speak to it any more.
+    /// It was told to, or the last sender of commands is gone.
     Asked,
     /// Its own bookkeeping broke; nothing it would say could be trusted.
     Broken(String),
@@ -113,7 +113,7 @@ impl StepLoop {
         let mut resets = Vec::new();
         loop {
             let command = if !self.scheduler.has_work() {
-                // A cancellation may have emptied the house since the last step.
+                // A cancellation may have ended the last request since the last step.
                 self.show_house(0, 0);
                 self.vitals.rest();
                 self.commands.recv().map_err(|_| TryRecvError::Disconnected)
@@ -152,7 +152,7 @@ impl StepLoop {
         }
     }
 
-    /// Forgets all prefixes, once for everybody who asked since the last step.
+    /// Forgets all prefixes, once for all callers that asked since the last step.
     fn reset_prefix_cache(&mut self, answers: Vec<oneshot::Sender<usize>>) {
         if answers.is_empty() {
             return;
@@ -160,7 +160,7 @@ impl StepLoop {
         let forgotten = self.scheduler.reset_prefix_cache();
         self.publish_cache_events();
         for answer in answers {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = answer.send(forgotten);
         }
     }
@@ -321,8 +321,8 @@ impl StepLoop {
         outcome
     }
 
-    /// Fails everybody that is left, with the reason that the step's own requests were given, and says so to those who
-    /// ask how the engine is. Those who come now are told that the engine has stopped.
+    /// Fails all requests that are left, with the reason that the step's own requests were given, and reports that
+    /// reason as the engine's health. Requests that come now are told that the engine has stopped.
     fn give_up(&mut self, why: &str) {
         self.vitals.give_up(why);
         let left: Vec<RequestId> = self.sequences.keys().copied().collect();
@@ -335,7 +335,7 @@ impl StepLoop {
                 EngineError::Failed { message },
             ));
         }
-        // Without a publisher there is nobody to tell.
+        // Without a publisher there is no receiver to tell.
         self.publish();
     }
 
@@ -374,7 +374,7 @@ impl StepLoop {
         self.cache_events.publish(events);
     }
 
-    /// How full the house is now, for [`Load`](crate::Load) and the gauges.
+    /// Publishes the current load, for [`Load`](crate::Load) and the gauges.
     fn show_house(&self, preempted: usize, generated: usize) {
         let counts = self.scheduler.counts();
         let house = House {

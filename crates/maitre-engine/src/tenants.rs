@@ -1,10 +1,10 @@
-//! Who is asking, as the scheduler knows them: a number, a share, and a namespace of prefixes.
+//! A tenant as the scheduler knows it: a number, a share, and a namespace of prefixes.
 
 use std::collections::HashMap;
 
 use maitre_scheduler::{HashKey, Namespace, TenantId};
 
-/// Turns tenants' names into what the scheduler works with. It remembers nobody, so any number of names
+/// Turns tenants' names into what the scheduler works with. It stores no names, so any number of them
 /// takes no memory.
 #[derive(Debug)]
 pub(crate) struct Tenants {
@@ -17,7 +17,7 @@ impl Tenants {
         Self { key, weights }
     }
 
-    /// The tenant's account: a keyed hash of the name, so that nobody can choose to share another's.
+    /// The tenant's account: a keyed hash of the name, so that a client cannot pick a name that shares another's.
     pub(crate) fn id(&self, tenant: &str) -> TenantId {
         let hash = Namespace::new(&self.key, &[b"account", tenant.as_bytes()]);
         TenantId(hash.root().0 as u64)
@@ -28,7 +28,7 @@ impl Tenants {
         self.weights.get(tenant).copied().unwrap_or(1)
     }
 
-    /// Whose prefixes a request may find, and who may find its own.
+    /// The namespace in which a request finds prefixes and leaves its own.
     pub(crate) fn namespace(&self, tenant: &str, salt: &str) -> Namespace {
         Namespace::new(&self.key, &[b"prefix", tenant.as_bytes(), salt.as_bytes()])
     }

@@ -2,7 +2,7 @@
 //!
 //! What a receiver leaves unread is memory that the engine holds for it, and one event may be large: the scores of a
 //! long prompt take megabytes. So each event is charged to a budget that all requests share until it is read; see
-//! [`ByteBudget`] for who gets how much of it.
+//! [`ByteBudget`] for how it is divided.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -171,7 +171,7 @@ impl EventSender {
 
     /// Sends what ends a sequence; it is small, and not charged.
     pub(crate) fn send_last(&self, event: Result<Event, EngineError>) {
-        // Fails only when the receiver is gone, and then it is missed by no one.
+        // Fails only when the receiver is gone, which then does not need it.
         let _ = self.events.try_send((event, None));
     }
 }

@@ -1,7 +1,7 @@
-//! Is the engine alive? Shared numbers that the step loop writes and anybody may read.
+//! Is the engine alive? Shared numbers that the step loop writes and any thread may read.
 //!
-//! A long step is not a hang: every operator beats the heartbeat, so a loop that works but whose
-//! heart has not beaten for a while is stuck, however long its steps are.
+//! A long step is not a hang: every operator advances the heartbeat. So a loop that works but whose
+//! heartbeat has not advanced for a while is stuck, however long its steps are.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -37,7 +37,7 @@ impl Health {
     }
 }
 
-/// How full the house is.
+/// How busy the engine is.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Load {
     /// Sequences that take part in steps.
@@ -52,7 +52,7 @@ pub struct Load {
     pub waiting_tokens: usize,
     /// KV blocks held by sequences.
     pub kv_used_blocks: usize,
-    /// KV blocks that nobody holds, kept because later prompts may begin with them.
+    /// KV blocks that no sequence holds, kept because later prompts may begin with them.
     pub kv_cached_blocks: usize,
     /// KV blocks in the host tier.
     pub kv_host_blocks: usize,
@@ -66,12 +66,12 @@ pub struct Load {
     pub prefix_queries: u64,
     /// Of them, tokens that were there.
     pub prefix_hits: u64,
-    /// How long a request submitted now would wait for its first step, at the pace of late; `None`
-    /// where nobody can tell, as there is no history or turns do not follow arrival.
+    /// How long a request submitted now would wait for its first step, at the recent pace; `None`
+    /// where that is unknown, as there is no history or turns do not follow arrival.
     pub estimated_wait: Option<Duration>,
 }
 
-/// The house after a step.
+/// The engine's load after a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct House {
     pub(crate) running: usize,
@@ -93,7 +93,7 @@ pub(crate) struct Vitals {
     given_up: OnceLock<String>,
     /// The last count seen to be new, and when.
     last_beat: Mutex<(u64, Instant)>,
-    /// What the loop said last, but for what only the front door knows.
+    /// What the loop said last, without the numbers that only [`Admission`](crate::admission::Admission) knows.
     house: Mutex<Load>,
     pace: Mutex<Pace>,
 }
@@ -185,7 +185,7 @@ impl Vitals {
         lock(&self.pace).count(house.generated, now);
     }
 
-    /// What the loop said last; the front door adds what it knows.
+    /// What the loop said last; the handle adds the numbers that `Admission` knows.
     pub(crate) fn load(&self) -> Load {
         let output_tokens_per_second = if self.working.load(Ordering::SeqCst) {
             lock(&self.pace).per_second

@@ -116,7 +116,7 @@ pub enum InvariantViolation {
         /// Whether its contents have a name.
         named: bool,
     },
-    /// A sequence keeps an entry without blocks, which nobody would ever remove.
+    /// A sequence keeps an entry without blocks. No call would ever remove it.
     #[error("{sequence:?} has an empty block table")]
     EmptyTable {
         /// The sequence.

@@ -2,12 +2,12 @@
 //!
 //! The one idea: a block's hash covers its own tokens *and its parent's hash*, so two blocks with one hash
 //! hold the same tokens after the same prefix, under the same [`Namespace`]. The hash is keyed (BLAKE3's
-//! keyed mode, cut to 128 bits): who does not know the key cannot look for two prefixes that collide, and so
-//! cannot have another tenant served from planted blocks.
+//! keyed mode, cut to 128 bits). A client that does not know the key cannot search for two prefixes that
+//! collide, so it cannot plant blocks that another tenant would be served from.
 
 use std::fmt;
 
-/// The secret of the hashes. Whoever owns a manager draws it once; tests and simulations use the default.
+/// The secret of the hashes. The engine draws it once at start; tests and simulations use the default.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct HashKey(pub [u8; 32]);
 

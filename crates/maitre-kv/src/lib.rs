@@ -1,5 +1,6 @@
-//! Which sequence owns which KV block, and what outlives the sequences: the block pool, the block tables,
-//! the reference counts, the prefix index, the host tier.
+//! This crate records which sequence holds which block of KV memory. It hands out blocks, counts how many
+//! sequences share each one, finds blocks whose contents a new sequence can reuse, and decides which block to
+//! evict first. It holds the block pool, the block tables, the prefix index and the host tier.
 //!
 //! The KV memory of the model is cut into blocks of [`KvConfig::block_size`] token positions
 //! (PagedAttention: Kwon et al. 2023, section 4). A sequence owns a *block table*: its `i`-th entry is
@@ -8,12 +9,12 @@
 //!
 //! A full block gets a *name* when the step that filled it is committed: a hash over its tokens and the
 //! name of the block before it. Later sequences find their longest kept prefix by these names
-//! ([`KvManager::find_prefix`]) and hold the same blocks; nobody writes to a named block. A block whose last
-//! holder has gone is *idle*: kept for its contents, and the first to be taken when blocks run out.
+//! ([`KvManager::find_prefix`]) and hold the same blocks; a named block is never written again. A block whose
+//! last holder has gone is *idle*: it is kept for its contents, and reused only when no empty block is left.
 //!
 //! **Architecture invariant:** pure bookkeeping. This crate knows nothing of tensors, devices, clocks,
-//! I/O, requests or text, and the same calls always give the same blocks. What has to be copied is handed
-//! out as [`BlockMoves`]; somebody else copies.
+//! I/O, requests or text, and the same calls always give the same blocks. Copies are handed out as
+//! [`BlockMoves`]; the executor makes them.
 //!
 //! # Examples
 //!

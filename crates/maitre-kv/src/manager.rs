@@ -1,8 +1,8 @@
 //! The KV manager: block tables over the pool.
 //!
 //! The one idea: a table grows and shrinks at its end only, by whole blocks, and a call that cannot be served
-//! in full changes nothing. Whoever decides what to do when blocks run out sits above. What is shared between
-//! sequences, and what outlives them, is in `prefix.rs` and `naming.rs`.
+//! in full changes nothing. What to do when blocks run out is the scheduler's decision. Sharing between
+//! sequences, and the blocks that outlive them, are in `prefix.rs` and `naming.rs`.
 
 use std::ops::Range;
 
@@ -95,7 +95,7 @@ impl KvManager {
         self.pool.num_free()
     }
 
-    /// Idle blocks: nobody holds them, and a later sequence may share them.
+    /// Idle blocks: no sequence holds them, and a later sequence may share them.
     pub fn idle_blocks(&self) -> usize {
         self.pool.idle.len()
     }
@@ -201,7 +201,7 @@ impl KvManager {
     }
 
     /// What changed in the first `blocks_for(tokens)` entries of `sequence`'s table since this was last
-    /// asked. Whoever follows has exactly these entries afterwards, even if it had more before.
+    /// asked. A copy that applies each delta has exactly these entries afterwards, even if it had more before.
     pub fn take_delta(&mut self, sequence: SeqId, tokens: usize) -> TableDelta {
         let reach = self.blocks_for(tokens);
         match self.tables.get_mut(&sequence) {
@@ -247,8 +247,8 @@ impl KvManager {
 
     /// Drops `sequence`'s table and returns how many blocks became free. Unknown sequences hold none.
     ///
-    /// Named blocks stay idle for whoever asks for them; the last block of a sequence is forgotten
-    /// before the first, because without the first nobody could reach the last.
+    /// Named blocks stay idle for later sequences. The last block of a sequence is evicted before the first,
+    /// because a block is found only as long as all blocks before it are.
     pub fn release(&mut self, sequence: SeqId) -> usize {
         let free_before = self.pool.num_free();
         if let Some(table) = self.tables.remove(&sequence) {

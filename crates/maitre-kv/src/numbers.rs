@@ -1,6 +1,6 @@
 //! Maps whose keys need no hashing: numbers we gave out ourselves, and names, which are keyed hashes already.
-//! Nobody outside can choose keys that collide, which is what the slower hash of the standard library guards
-//! against.
+//! A client cannot choose keys that collide, so the slower hash of the standard library, which guards against
+//! that, is not needed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

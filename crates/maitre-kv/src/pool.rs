@@ -1,7 +1,6 @@
-//! The block pool: which blocks are empty, which are kept though nobody holds them, and how many holders
-//! each of the others has.
+//! The block pool: which blocks are empty, which are idle, and how many holders each of the others has.
 //!
-//! A block is *held* (its reference count is not zero), *empty*, or *idle*: nobody holds it, but its
+//! A block is *held* (its reference count is not zero), *empty*, or *idle*: no sequence holds it, but its
 //! contents have a name and may be asked for again. Empty blocks are handed out first, then the idle block
 //! that was used least recently. Every operation is O(1), and nothing is allocated after the start.
 
@@ -22,7 +21,7 @@ impl BlockId {
 pub(crate) enum Allocated {
     /// It was empty.
     Empty(BlockId),
-    /// It was idle: its contents are lost, and whoever knows their name must forget it.
+    /// It was idle: its contents are lost, and the index must forget their name.
     Evicted(BlockId),
 }
 
@@ -94,7 +93,7 @@ impl BlockPool {
         }
     }
 
-    /// The contents of `block` lost their name: if nobody holds it, it is empty.
+    /// The contents of `block` lost their name: if no sequence holds it, it is empty.
     pub(crate) fn unname(&mut self, block: BlockId) {
         if self.is_idle(block) {
             self.idle.remove(block.0);

@@ -1,6 +1,6 @@
 //! Sharing: how a new sequence starts from what others have computed.
 //!
-//! Three sources, in this order: blocks of the pool (held by whoever else holds them), blocks of the host
+//! Three sources, in this order: blocks of the pool (which other sequences may hold too), blocks of the host
 //! tier (copied back), and the beginning of one more block, which is copied so that the sequence can go on
 //! writing behind it. A shared block is never written again: if even the last token's keys and values are
 //! there, the token is computed again for its logits, but not stored.
@@ -12,7 +12,7 @@ use crate::{BlockHash, BlockId, HashChain, KvError, KvManager, SeqId};
 /// What a sequence would find, were it admitted now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PrefixHit {
-    /// Leading blocks that are in the pool. Under a window the first of them may be gone; nobody
+    /// Leading blocks that are in the pool. Under a window the first of them may be gone; no step
     /// would read them.
     pub pool_blocks: usize,
     /// Leading blocks not needed, being behind the window.

@@ -22,8 +22,8 @@ pub(crate) struct Table {
     pub(crate) named: usize,
     /// The cache was reset since the sequence began: its contents are not to be named any more.
     pub(crate) outdated: bool,
-    /// It moved over to another block while somebody else held the same as itself: who shares its further
-    /// blocks may not hold those before them.
+    /// The sequence replaced a block by another of the same name while a second sequence held the replaced one.
+    /// From then on the two may share later blocks although they hold different blocks before those.
     pub(crate) has_left_others: bool,
     /// Entries that were told and have not changed since.
     pub(crate) told: usize,

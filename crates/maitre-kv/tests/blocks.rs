@@ -20,7 +20,7 @@ enum Call {
     Release {
         sequence: u64,
     },
-    /// Somebody follows the first so many positions.
+    /// A mirror of the table asks for the changes in the first so many positions.
     Tell {
         sequence: u64,
         tokens: usize,

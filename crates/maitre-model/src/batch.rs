@@ -7,7 +7,7 @@
 //! output_rows         [L]   which of the T rows need logits
 //! ```
 //!
-//! A batch is plain data built by someone else; [`Batch::validate`] is what stands between a mistake
+//! A batch is plain data built by the caller; [`Batch::validate`] is what stands between a mistake
 //! there and another sequence's cache.
 
 use maitre_tensor::{BlockTables, NO_SLOT, Span};

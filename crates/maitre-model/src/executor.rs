@@ -1,4 +1,4 @@
-//! What whoever runs steps needs of a model, and nothing more: run a batch, hand out logits.
+//! What the step loop needs of a model, and nothing more: run a batch, hand out logits.
 
 use std::ops::Range;
 
@@ -70,12 +70,12 @@ pub trait Executor: Send {
     /// operator that failed.
     fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError>;
 
-    /// Chooses tokens from output rows `first_row..` of the last `forward` where their logits are, so that these need
-    /// not travel: for each of `draws` a token below `choosable`, or `None` where the row was not to be drawn from
-    /// or something about it is wrong, which the [`logits`](Self::logits) will tell. At most
-    /// [`logits_tile`](Self::logits_tile) of them.
+    /// Chooses tokens from output rows `first_row..` of the last `forward`, at most
+    /// [`logits_tile`](Self::logits_tile) of them. It does so on the device, so that the logits need not be copied
+    /// to the host. The answer has a token below `choosable` for each of `draws`. It has `None` where the row was
+    /// not to be drawn from, and where the row is faulty, which [`logits`](Self::logits) will report.
     ///
-    /// Whoever has the logits at hand anyway chooses nothing here.
+    /// An executor whose logits are in host memory anyway returns `None` for each row.
     ///
     /// # Errors
     ///

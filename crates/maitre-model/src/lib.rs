@@ -1,4 +1,5 @@
-//! Config to weights to forward: Llama, Mistral and Qwen3 on ragged paged batches.
+//! This crate loads a language model (Llama, Mistral or Qwen3) and runs it: it reads the configuration and the
+//! weights, and computes logits for ragged paged batches.
 //!
 //! A [`ModelSource`] names a Hugging Face directory (or the same files in memory); [`Model::load`]
 //! reads its configuration and weights; a [`Runner`] adds a paged KV cache and the activations, and

@@ -5,7 +5,7 @@
 //! context  256 512 1024 ..                          powers of two, up to the longest there may be
 //! ```
 //!
-//! A row that fills up has no span's tokens, reads position 0 and writes no slot; what it computes is nobody's.
+//! A row that fills up belongs to no span, reads position 0 and writes no slot. Its result is not used.
 
 use maitre_tensor::{BlockTables, NO_SLOT, Span, StepShape};
 
@@ -66,7 +66,7 @@ impl Padding {
         })
     }
 
-    /// `batch` with rows of nobody behind its own.
+    /// `batch` with filling rows behind its own.
     pub(crate) fn fill(&mut self, batch: &Batch, shape: StepShape) -> Result<&Batch, ModelError> {
         let from = batch.group()?;
         let Batch {

@@ -1,5 +1,5 @@
-//! Generated gRPC types, clients and servers of Maitre's API; the only place where protobuf is
-//! compiled.
+//! This crate holds the generated gRPC types, clients and servers of Maitre's API; it is the only place where
+//! protobuf is compiled.
 //!
 //! The contract itself, with the meaning, unit, default and range of every field, is in
 //! `proto/maitre/v1/*.proto`; the build script compiles it without `protoc`. Conversions between

@@ -1,4 +1,4 @@
-//! The meaning of sampling parameters: a row of logits becomes a token.
+//! This crate turns a row of logits into a token: it defines what each sampling parameter means.
 //!
 //! ```
 //! use maitre_sampling::{Sampler, SamplingParams, TokenCounts};

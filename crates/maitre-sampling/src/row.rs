@@ -18,8 +18,8 @@ pub struct Logits<'a> {
     /// The logits.
     pub values: &'a [f32],
     /// The largest logit of each [`BLOCK`], as far as they are known; NaN for a block with a logit
-    /// that is NaN or +inf. Whoever computes logits has them at hand, and spares the sampler reading
-    /// the whole row again. Peaks of blocks that are not whole within `values` are not used.
+    /// that is NaN or +inf. The operator that computes the logits has them at hand, which spares the sampler
+    /// reading the whole row again. Peaks of blocks that are not whole within `values` are not used.
     pub peaks: &'a [f32],
 }
 
@@ -124,7 +124,7 @@ impl<'a> Row<'a> {
         let RowScratch { peaks, selection } = scratch;
         peaks.clear();
         let (blocks, rest) = logits.as_chunks::<BLOCK>();
-        // What whoever knows the peaks takes for a block may go beyond the end of this row.
+        // The last block of the known peaks may go beyond the end of this row.
         let known = &known[..known.len().min(blocks.len())];
         peaks.extend_from_slice(known);
         let mut sound = [true; LANES];

@@ -1,8 +1,8 @@
-//! Admission: who leaves the queue, with what it finds of its beginning.
+//! Admission: which request leaves the queue next, and what it finds of its prompt in the cache.
 //!
-//! The policy names the next requests that are equals to it. Among them, one whose prefix is cached goes
-//! first: it costs less, and its prefix may be gone later. But none is overtaken in that way for longer than
-//! [`SchedulerConfig::reorder_within`](crate::SchedulerConfig::reorder_within).
+//! The policy names the next requests, those that it ranks alike. Among them, one whose prefix is cached goes
+//! first: it costs less, and its prefix may be gone later. But no request is overtaken in that way for longer
+//! than [`SchedulerConfig::reorder_within`](crate::SchedulerConfig::reorder_within).
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ struct Taken {
 /// An admission that failed for want of blocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Blocked {
-    /// Who was first.
+    /// The request that was first.
     place: Place,
     free_blocks: usize,
     running: usize,
@@ -37,8 +37,9 @@ pub(crate) struct Blocked {
 type Found = HashMap<Place, usize>;
 
 impl Scheduler {
-    /// Admits while budget, seats and blocks last. Nobody overtakes a request that has to wait for blocks,
-    /// and it is not tried again before there are more of them, or fewer who need one in reserve.
+    /// Admits while budget, `max_seqs` and blocks last. No request overtakes one that has to wait for blocks.
+    /// That one is tried again only when more blocks are free, or when fewer running requests need one in
+    /// reserve.
     pub(crate) fn admit(&mut self, now: Time, sketch: &mut Sketch) {
         let mut found = Found::new();
         while sketch.budget > 0 && self.running.len() < self.config.max_seqs {
@@ -153,7 +154,7 @@ impl Scheduler {
         let sequence = place.sequence();
         let reserve = request.reserve(request.tokens.len(), self.config.kv.block_size as usize);
         let headroom = self.running.len();
-        // A parent that is leaving still has a table, but what is in it is nobody's business any more.
+        // A parent that is leaving still has a table, but its contents must not be shared any more.
         if let Some(parent) = request.fork_of
             && self.has_computed_prompt(parent)
             && self.kv.can_fork(parent.sequence(), request.prompt_len)

@@ -18,7 +18,7 @@ pub struct SchedulerConfig {
     pub max_queued_tokens: usize,
     /// Longest sequence, prompt and output together, in tokens.
     pub max_model_len: usize,
-    /// Who is admitted first.
+    /// Which request is admitted first.
     pub policy: PolicyKind,
     /// Among equals, those with the longest cached prefix are admitted first, until one of them has
     /// waited this long; zero leaves them in the order of their arrival.

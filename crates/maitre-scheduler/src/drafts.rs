@@ -1,18 +1,18 @@
-//! Granting drafts: places behind a decode's token for tokens that somebody guesses and the same step verifies
-//! (speculative decoding: Leviathan et al. 2023).
+//! Granting drafts: how many drafted tokens a decode may verify in the same step as its own token (speculative
+//! decoding: Leviathan et al. 2023).
 //!
-//! The scheduler knows no draft. Each outcome says how many tokens the request's next step may draft, and when
-//! everything else is planned, decodes, prompts and admissions, the decodes share what is left:
+//! The scheduler never sees a drafted token. Each outcome says how many tokens the request's next step may
+//! draft. When decodes, prompts and admissions are planned, the decodes share what is left:
 //!
 //! - **Tokens** of the budget, also under the latency target, and no request more than it may still generate
 //!   beside the token that it gets in any case.
-//! - **Blocks** that are free. Nobody is preempted for a draft. A grant takes a block only if one stays free for
-//!   each *other* running request, which is as many as their next tokens can need while this step is in flight.
-//! - **Evenly**: one place to each, then a second one to each, by arrival, until nothing is left. Who needs a
-//!   block and gets none drops out; the others go on with what their blocks hold.
+//! - **Blocks** that are free. No request is preempted for a draft. A grant takes a block only if one stays free
+//!   for each *other* running request: their next tokens cannot need more while this step is in flight.
+//! - **Evenly**: one place to each, then a second one to each, by arrival, until nothing is left. A request that
+//!   needs a block and gets none drops out; the others go on with what their blocks hold.
 //!
-//! The commit gives back the blocks that only rejected drafts needed. So between two steps everybody holds what
-//! it would hold without drafts, and neither admission nor preemption ever notices them.
+//! The commit gives back the blocks that only rejected drafts needed. So between two steps each request holds
+//! the blocks it would hold without drafts, and drafts change neither admission nor preemption.
 
 use maitre_kv::KvManager;
 
@@ -70,7 +70,7 @@ impl Scheduler {
     }
 }
 
-/// Deals `budget` places out, one to each in turn. Whoever has no room for one more takes a block of
+/// Deals `budget` places out, one to each in turn. A request whose blocks are full takes a new block of
 /// `block_size` places, as long as there are `spare` ones.
 fn share(wishes: &mut [Wish], mut budget: usize, mut spare: usize, block_size: usize) {
     let mut goes_on = true;

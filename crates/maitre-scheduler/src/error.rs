@@ -30,7 +30,7 @@ pub enum Refusal {
     },
     /// The KV pool could not hold the request even if it were alone.
     #[error(
-        "the request may need KV room for {needed_tokens} tokens (prompt and max_tokens), but the whole \
+        "the request may need KV space for {needed_tokens} tokens (prompt and max_tokens), but the whole \
          pool holds {capacity_tokens}; shorten the prompt, lower max_tokens or enlarge the KV pool"
     )]
     NeverFits {
@@ -244,7 +244,7 @@ pub enum InvariantViolation {
         /// What its next token, its drafts in flight and its reservation need.
         expected: usize,
     },
-    /// Somebody else than running requests and requests that leave with a step in flight holds blocks.
+    /// Blocks are held by a sequence that is neither running nor leaving with a step in flight.
     #[error("{holding} sequences hold KV blocks, expected {expected}")]
     BlocksLeaked {
         /// Sequences with a block table.
@@ -258,7 +258,7 @@ pub enum InvariantViolation {
         /// The request.
         request: RequestId,
     },
-    /// A fork waits for a prompt that nobody computes, or that is there.
+    /// A fork waits for a prompt that no running request computes, or that is computed already.
     #[error("{} waits for a prompt that will not come", name(.request))]
     WronglyParked {
         /// The fork; `None` if it is gone.
@@ -272,7 +272,7 @@ pub enum InvariantViolation {
         /// The sum over waiting requests.
         expected: usize,
     },
-    /// A deadline is watched for nobody, or somebody's is not watched.
+    /// A deadline is watched for a request that is gone, or the deadline of a live request is not watched.
     #[error("{watched} deadlines are watched, expected {expected}")]
     WrongTimers {
         /// Timers that exist.

@@ -1,8 +1,8 @@
 //! Forks that wait for the prompt they share (parallel sampling).
 //!
 //! A fork costs nearly nothing once its parent's prompt is computed, so until then it is not in the queue:
-//! there it would be in the way of everybody behind it. If the parent leaves early, its forks queue like
-//! anybody else.
+//! there it would block the requests behind it. If the parent leaves early, its forks enter the queue like
+//! other requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 

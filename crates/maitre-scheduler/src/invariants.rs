@@ -85,7 +85,7 @@ impl Scheduler {
         })
     }
 
-    /// Who waits for a parent's prompt waits for a live one that has not computed it yet.
+    /// A fork that waits for its parent's prompt has a live parent that has not computed it yet.
     fn check_forks(&self) -> Result<(), InvariantViolation> {
         for (&parent, forks) in self.forks.iter() {
             let live = self.running.contains_key(&parent) || self.waiting.contains_key(&parent);
@@ -149,7 +149,7 @@ impl Scheduler {
         })
     }
 
-    /// Blocks belong to running requests and to those that leave with a step in flight, to nobody else.
+    /// Only running requests, and requests that leave with a step in flight, hold blocks.
     fn check_block_owners(&self) -> Result<(), InvariantViolation> {
         let leaving = self
             .in_flight

@@ -1,18 +1,18 @@
-//! Who runs in the next step, and with how many tokens.
+//! This crate decides which requests run in the next step, and how many tokens each of them gets.
 //!
-//! [`Scheduler::schedule`] decides and returns a [`StepPlan`]; somebody computes it;
-//! [`Scheduler::commit`] learns what came of it. In between, requests may be added and cancelled.
+//! [`Scheduler::schedule`] decides and returns a [`StepPlan`]. The caller computes the plan and reports the
+//! results to [`Scheduler::commit`]. In between, requests may be added and cancelled.
 //!
 //! - *Continuous batching* (Orca: Yu et al. 2022, section 3): requests join and leave between steps.
 //! - *Chunked prefill under one token budget* (Sarathi-Serve: Agrawal et al. 2024, section 4): decodes
-//!   first, so that nobody who streams waits for somebody else's prompt; the rest of the budget goes
+//!   first, so that a request that streams does not wait for the prompt of another; the rest of the budget goes
 //!   to prompts, cut wherever the budget ends.
-//! - *Preemption* (PagedAttention: Kwon et al. 2023, section 4.5): when blocks run out, whoever has least
-//!   to lose gives its own back; what it had computed is found again if it is still there, on either tier.
-//! - *Speculation* (Leviathan et al. 2023): a decode may verify tokens that somebody drafted for it, in places
-//!   that it is granted out of what everything else leaves.
+//! - *Preemption* (PagedAttention: Kwon et al. 2023, section 4.5): when blocks run out, the request that has
+//!   least work to lose gives its blocks back. Its next admission finds those that either tier still holds.
+//! - *Speculation* (Leviathan et al. 2023): a decode may verify drafted tokens in the same step. Drafts get the
+//!   tokens and blocks that decodes, prompts and admissions leave.
 //! - *Prefix sharing and forks*: a request starts from what others with the same beginning have computed.
-//! - A [`Policy`] says whose turn it is; a bounded queue and deadlines say who has to go.
+//! - A [`Policy`] says which waiting request is next. A bounded queue refuses requests, deadlines end them.
 //!
 //! **Architecture invariant:** pure and deterministic. This crate knows nothing of tensors, text, tokio,
 //! I/O or the wall clock: time is an argument, and the same calls give the same plans, byte for byte.

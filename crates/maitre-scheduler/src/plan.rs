@@ -1,4 +1,4 @@
-//! Plans and outcomes: plain data between the scheduler and whoever runs the steps.
+//! Plans and outcomes: plain data between the scheduler and the step loop.
 //!
 //! A plan is complete: with it and the weights, the step can be computed. Its [`Display`](fmt::Display)
 //! form shows every field, is stable, and is what logs, replays and snapshot tests compare.

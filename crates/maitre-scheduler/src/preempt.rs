@@ -1,14 +1,16 @@
-//! Preemption: when blocks run out, somebody gives its own back and waits again (PagedAttention: Kwon et al.
-//! 2023, section 4.5).
+//! Preemption: when blocks run out, one running request gives its blocks back and waits again (PagedAttention:
+//! Kwon et al. 2023, section 4.5).
 //!
 //! The victim is, among the running requests of the lowest priority, the one with the least work to lose. What
 //! it had computed is not thrown away: its named blocks stay idle until they are needed, go to the host tier
 //! if there is one, and are found again at its next admission; only the rest is computed again.
 //!
-//! Nobody is preempted for ever: the second time earns a reservation. The next admission takes some blocks
-//! beyond those that are needed at once, twice as many after each further time until they are all that it may
-//! ever need. The victim is somebody without a reservation as long as anybody is, and never one who has all: whoever
-//! asks for a block has not. So a request is preempted at most `3 + log2(blocks of its full length)` times.
+//! No request is preempted for ever, because the second preemption earns it a reservation: its next admission
+//! takes some blocks beyond those it needs at once. Each further preemption doubles them, until the request holds
+//! all blocks it may ever need. The victim is chosen among requests without a reservation as long as one of them
+//! runs. A request that has reserved all its blocks is never preempted: it never asks for a block, and the
+//! request that asks has not reserved all of its own, so it can be the victim itself. So a request is preempted
+//! at most `3 + log2(blocks of its full length)` times.
 
 use std::cmp::Reverse;
 

@@ -1,10 +1,10 @@
 //! Planning a step: expire, decode, go on with prefills, admit, and let the decodes draft with what is left.
 //!
-//! Who needs blocks is kept simple by one rule: **admission reserves blocks for all tokens known by
+//! One rule keeps the need for blocks simple: **admission reserves blocks for all tokens known by
 //! then**. A prefill therefore never stops halfway for want of blocks, and only a decode that enters a
 //! new block can run out. Admission also leaves one free block for every request that already runs, so
-//! each of them can decode `block_size` more tokens before anybody has to be preempted; without
-//! it, a newcomer would take the last blocks and lose them, with all its work, a step later.
+//! each of them can decode `block_size` more tokens before a request has to be preempted. Without
+//! it, a new request would take the last blocks and lose them, with all its work, a step later.
 
 use maitre_kv::{BlockMoves, KvManager};
 
@@ -92,9 +92,9 @@ impl Scheduler {
     /// Plans the next step at time `now`.
     ///
     /// A plan with spans is in flight until [`Scheduler::commit`]. A second step may be planned
-    /// meanwhile: it goes on with prefills and with requests that are not in the first one, but nobody
-    /// is preempted while a step is in flight; it is empty if somebody would have to be. With [`MAX_STEPS_IN_FLIGHT`] steps in flight, the plan
-    /// only says who expired.
+    /// meanwhile: it goes on with prefills and with requests that are not in the first one. No request is
+    /// preempted while a step is in flight: if one would have to be, the second plan is empty. With
+    /// [`MAX_STEPS_IN_FLIGHT`] steps in flight, the plan only says which requests expired.
     pub fn schedule(&mut self, now: Time) -> StepPlan {
         let budget = self.config.max_batched_tokens;
         let mut sketch = Sketch::new(self.next_step_id(), budget, self.running.len());
@@ -130,12 +130,12 @@ impl Scheduler {
         }
     }
 
-    /// One token for every decoding request, by arrival. All find their blocks before any is planned:
-    /// whoever is preempted for one of them is not in the plan.
+    /// One token for every decoding request, by arrival. All find their blocks before any is planned, so a
+    /// request that is preempted for one of them is not in the plan.
     ///
-    /// Returns whether the step may go on. If one of them finds no block while a step is in flight, it may
-    /// take a preemption, which takes an empty pipeline, and that would never come if others went on: then
-    /// the step stays empty.
+    /// Returns whether the step may go on. If a request finds no block while a step is in flight, another may
+    /// have to be preempted, which needs an empty pipeline. The pipeline would never be empty if the other
+    /// requests went on, so the step stays empty.
     fn plan_decodes(&mut self, sketch: &mut Sketch) -> bool {
         let kv = &mut self.kv;
         let mut ready = self.running.iter().filter(|(_, request)| is_ready(request));
@@ -166,8 +166,8 @@ impl Scheduler {
         }
     }
 
-    /// Cuts the budget of a step that somebody's next token waits for to what the latency target allows.
-    /// A request whose token is being sampled by the step in flight waits for this one too.
+    /// Cuts the budget of a step that computes some request's next token to what the latency target allows.
+    /// A request whose token is being sampled by the step in flight waits for this step too.
     fn limit_latency(&self, sketch: &mut Sketch) {
         let Some(target) = self.config.itl_target else {
             return;
@@ -200,7 +200,7 @@ fn is_ready(request: &Request) -> bool {
     request.is_decoding() && request.unscheduled() > 0
 }
 
-/// The offsets in the request's next span whose logits somebody still waits for.
+/// The offsets in the request's next span whose logits are still needed.
 fn output_positions(request: &Request, num_tokens: usize, samples: bool) -> std::ops::Range<usize> {
     if request.prompt_logits {
         let undelivered = request.delivered.saturating_sub(request.scheduled);

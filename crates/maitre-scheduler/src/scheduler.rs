@@ -1,8 +1,8 @@
 //! The scheduler's state, and how requests enter and leave it.
 //!
-//! A live request is in exactly one of two maps, waiting or running, under its place by arrival. Who waits is
-//! also known to the policy, which says whose turn it is, or, as a fork, waits for the prompt it shares; a
-//! preempted request goes back to its old place, and every move is O(log n).
+//! A live request is in exactly one of two maps, waiting or running, under its place by arrival. The policy
+//! knows the waiting requests and says which is next; only a fork that waits for the prompt it shares is kept
+//! apart. A preempted request goes back to its old place. Every move is O(log n).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,7 +22,7 @@ use crate::{NewRequest, Refusal, RequestId, SchedulerConfig, SchedulerError, Ste
 pub struct KvUsage {
     /// Blocks that requests hold.
     pub used: usize,
-    /// Blocks that nobody holds, kept for whoever begins with the same tokens.
+    /// Blocks that no request holds, kept for later requests that begin with the same tokens.
     pub cached: usize,
     /// Blocks in the pool.
     pub total: usize,
@@ -45,7 +45,7 @@ pub struct SchedulerCounts {
     pub kv: KvCounts,
 }
 
-/// Decides who runs in the next step. See the [crate root](crate) for the cycle of its calls.
+/// Decides which requests run in the next step. See the [crate root](crate) for the cycle of its calls.
 #[derive(Debug)]
 pub struct Scheduler {
     pub(crate) config: SchedulerConfig,
@@ -81,7 +81,7 @@ impl Scheduler {
         Self::with_policy(config, config.policy.build())
     }
 
-    /// An idle scheduler with a policy of the caller's, which must not know anybody yet.
+    /// An idle scheduler with the caller's policy, which must not know a request yet.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Scheduler {
         parent.is_some_and(|parent| parent.committed >= parent.prompt_len)
     }
 
-    /// Those who waited for `parent`'s prompt are in the queue from now on.
+    /// Forks that waited for `parent`'s prompt are in the queue from now on.
     pub(crate) fn release_forks(&mut self, parent: Place) {
         for place in self.forks.take(parent) {
             if let Some(request) = self.waiting.get(&place) {
@@ -208,7 +208,7 @@ impl Scheduler {
                 max_model_len,
             });
         }
-        // Under a window too: who is preempted late comes back with all its tokens at once.
+        // Under a window too: a request that is preempted late comes back with all its tokens at once.
         if self.kv.blocks_for(needed_tokens) > self.config.kv.num_blocks as usize {
             return Err(Refusal::NeverFits {
                 needed_tokens,
@@ -306,8 +306,8 @@ impl Scheduler {
         }
     }
 
-    /// Of the block positions that running requests hold, those whose tokens are known: the rest is what
-    /// paging wastes. A block that several hold counts for each.
+    /// The block positions of running requests that have a token, and all that they hold: the difference is what
+    /// paging wastes. A block that several requests hold counts for each.
     pub fn filled_positions(&self) -> (usize, usize) {
         let block_size = self.config.kv.block_size as usize;
         let (mut filled, mut positions) = (0, 0);
@@ -340,7 +340,7 @@ impl Scheduler {
         self.timers.next()
     }
 
-    /// Forgets all prefixes. Live requests go on with what they have, but nobody will share it. Returns
+    /// Forgets all prefixes. Live requests keep their blocks, but later requests cannot share them. Returns
     /// how many blocks were forgotten.
     pub fn reset_prefix_cache(&mut self) -> usize {
         self.kv.reset_prefix_cache()

@@ -32,7 +32,7 @@ pub enum ServerError {
         /// What the reader says.
         message: String,
     },
-    /// A part of the server ended though nobody asked it to.
+    /// A part of the server ended without having been told to.
     #[error("the {part} task ended unexpectedly: {message}")]
     TaskEnded {
         /// Which part.

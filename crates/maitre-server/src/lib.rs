@@ -1,4 +1,4 @@
-//! gRPC and HTTP front ends of the engine.
+//! This crate is the server: it answers gRPC and HTTP requests with the help of an engine.
 //!
 //! [`Server`] answers `maitre.v1` (`proto/maitre/v1`), `grpc.health.v1`, and reflection v1 and v1alpha
 //! on one port, and `/metrics` and `/health` over HTTP on another. What a caller can get wrong is

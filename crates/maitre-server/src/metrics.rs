@@ -35,7 +35,7 @@ const COUNTS: [f64; 15] = [
 ];
 
 /// How often the recorder folds what it has collected into its histograms. Without this it would
-/// keep every sample until somebody asks for `/metrics`.
+/// keep every sample until a client asks for `/metrics`.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();

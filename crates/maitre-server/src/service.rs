@@ -1,5 +1,5 @@
-//! What every protocol of this server shares: whether there is an engine, and who may take how much of what all
-//! clients share. Nothing here knows protobuf or HTTP.
+//! What every protocol of this server shares: whether there is an engine, and how much of the shared resources
+//! one client may take. Nothing here knows protobuf or HTTP.
 //!
 //! A refusal is a value here; the protocol's own module turns it into a status.
 

@@ -158,7 +158,7 @@ pub(crate) fn loading(doing: &str) -> Status {
     with(Code::Unavailable, message, details)
 }
 
-/// FAILED_PRECONDITION for a listener to cache events that nobody records.
+/// FAILED_PRECONDITION for a listener to cache events that the engine does not record.
 pub(crate) fn no_cache_events() -> Status {
     let message = "this server does not publish cache events; start it with --cache-events";
     with(

@@ -5,7 +5,7 @@
 //! it in the same draft were. A request may be easier or harder than others; by how much is one number, the
 //! accepted over the expected.
 
-/// How sure whoever proposed a token was of it.
+/// How sure the proposer of a token, the draft model or the history, was of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Class(u8);
 
@@ -37,7 +37,7 @@ impl Class {
     /// A token of this probability in the draft model's eyes.
     pub(crate) fn of_probability(probability: f32) -> Self {
         let index = PROBABILITIES.iter().position(|&end| probability < end);
-        // Where nobody knows, neither sure nor unsure.
+        // A probability that is NaN says nothing: the class in the middle.
         Self(index.unwrap_or(PROBABILITIES.len() / 2) as u8)
     }
 

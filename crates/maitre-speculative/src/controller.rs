@@ -2,10 +2,10 @@
 //!
 //! A step that verifies `r` rows takes `V(r)`, a round of drafting takes `D(s)` for `s` sequences, both as
 //! measured. If drafts survive with the probabilities `p`, the step yields `tokens + Σ p` in
-//! `rounds · D + V(rows + drafted)`. What maximises the quotient is looked for twice: before each
+//! `rounds · D + V(rows + drafted)`. The quotient is maximised twice: before each
 //! round of the draft model, looking ahead over the rounds that could follow, and at the end over all
 //! tokens on offer, the likeliest first. Prompt tokens in the same step count as progress too: where the step
-//! is bound by arithmetic already, a row for a guess is a row less for somebody's prompt.
+//! is bound by arithmetic already, a row for a draft is a row less for another request's prompt.
 
 use std::time::Duration;
 
@@ -155,9 +155,9 @@ impl Controller {
         each * tokens as f64
     }
 
-    /// How probably a drafted token must be accepted for drafting to pay in a step of `decodes` sequences: for
-    /// all of them or for one, up to `most` tokens each; above 1 if it never does. Below that nobody need ask
-    /// for places.
+    /// The least probability of acceptance at which drafting pays in a step of `decodes` sequences: for
+    /// all of them or for one, up to `most` tokens each; above 1 if it never does. Below that probability no
+    /// sequence need ask for places.
     pub(crate) fn least_acceptance(&self, decodes: usize, most: usize, with_model: bool) -> f64 {
         let shape = Shape {
             decodes,
@@ -216,7 +216,7 @@ impl Controller {
     }
 
     /// The growth of tokens per second by as many further rounds for these sequences as pay; `None` as long
-    /// as nobody knows what a step costs.
+    /// as the time of a step is unknown.
     fn best_gain(&self, shape: Shape, offer: Offer, chains: &[Chain], round: f64) -> Option<f64> {
         let now = offer.tokens / (offer.sunk + self.step_seconds(shape, offer.rows)?);
         let mut survivals: Vec<f64> = chains.iter().map(|chain| chain.survival).collect();

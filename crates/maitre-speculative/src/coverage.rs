@@ -3,8 +3,8 @@
 //! Both caches have the same blocks: the draft's keys and values of a token lie under the slot of the
 //! target's. But the draft is run only where it pays, so it may be behind, in any block. For each block one
 //! number says how many of its leading positions the draft has computed, for the tokens that are there.
-//! Whatever writes other tokens to a block cuts the number; whoever shares a block finds what is there,
-//! prefix hits and forks included, and no sequence need be told when others come and go.
+//! A write of other tokens to a block cuts the number. A sequence that shares a block, through a prefix hit or as
+//! a fork, finds what the draft has computed there. No sequence need be told when others come and go.
 
 /// Leading positions of each block that the draft has computed.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Coverage {
         }
     }
 
-    /// The tokens of `table` from position `kept` to `end` are others now, or nobody's.
+    /// The tokens of `table` from position `kept` to `end` have changed, or are no longer part of a sequence.
     pub(crate) fn cut(&mut self, table: &[u32], kept: usize, end: usize) {
         for index in kept / self.block_size..end.div_ceil(self.block_size) {
             let left = kept.saturating_sub(index * self.block_size);

@@ -80,8 +80,8 @@ impl DraftModel {
         }
     }
 
-    /// Who feeds what: first those that are one token behind, then the others as far as there is room.
-    /// Nobody writes a block that another one writes too: they share it, and one of them is enough.
+    /// Which sequence feeds which tokens: first sequences that are one token behind, then the others while the
+    /// batch has space. If two sequences share a block that is to be written, only one of them feeds it.
     fn choose_feeds(&mut self, draftings: &[&mut Drafting<'_>]) {
         self.feeds.clear();
         let mut room = self
@@ -108,7 +108,7 @@ impl DraftModel {
                 self.feeds.push(feed);
             }
         }
-        // Those who can draft in this round come before those with a long way to go.
+        // Sequences that can draft in this round come before those that are far behind.
         late.sort_by_key(|feed| feed.end - feed.start);
         let mut claimed: Vec<u32> = Vec::new();
         for feed in late {
@@ -240,8 +240,8 @@ impl DraftModel {
     }
 }
 
-/// Adds the token that `row` yields. A row that yields none, because its numbers are broken or nothing is
-/// left to choose, ends this sequence's draft and harms nobody.
+/// Adds the token that `row` yields. A row may yield none, because its numbers are broken or nothing is
+/// left to choose: that ends this sequence's draft and no other.
 fn choose(
     sampler: &mut Sampler,
     row: Logits<'_>,

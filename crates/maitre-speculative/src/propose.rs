@@ -1,4 +1,4 @@
-//! Drafting for one step: who gets tokens from where, and how many of them are worth their rows.
+//! Drafting for one step: which sequence gets tokens from which source, and how many are worth their rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -37,9 +37,9 @@ struct Plan<'a> {
 
 impl Speculator {
     /// Drafts tokens for the decoding sequences of a step that also computes `prompt_tokens` of prompts and
-    /// has `other_decodes` that are not to be speculated for. One list per seat, each of at most
-    /// [`Seat::most`] tokens. `clock` tells the time since some moment that stays the same: what drafting costs
-    /// is measured by it.
+    /// has `other_decodes` that are not to be speculated for. One list per sequence, each of at most
+    /// [`Seat::most`] tokens. `clock` tells the time since a fixed moment; the cost of drafting is measured
+    /// by it.
     pub fn propose(
         &mut self,
         seats: &[Seat<'_>],
@@ -118,7 +118,7 @@ impl Speculator {
         Some(plan)
     }
 
-    /// Lets the draft model run, round by round, for those who have nothing better. Returns the seconds
+    /// Lets the draft model run, round by round, for sequences without a better guess. Returns the seconds
     /// it is reckoned to have taken.
     fn run_drafter(
         &mut self,
@@ -224,7 +224,7 @@ impl Speculator {
     fn catch_up_pays(&self, plan: &Plan<'_>, behind: usize, gain: f64, shape: Shape) -> bool {
         let rules = plan.drafting.seat.rules;
         let most = rules.max_tokens.saturating_sub(rules.generated) as f64;
-        // Who has said much is likely to say as much again.
+        // An answer that is long already is likely to grow by as much again.
         let left = most.min(self.usual_answer.max(rules.generated as f64));
         let Some(step) = self.controller.step_seconds(shape, shape.rows()) else {
             return false;
@@ -233,8 +233,8 @@ impl Speculator {
         saved > CATCH_UP_MARGIN * self.controller.catch_up_seconds(behind)
     }
 
-    /// Keeps those of `active` for whom one more token from the model pays: the likeliest, as many as gain the
-    /// most, or nobody. Returns by how much tokens per second grow.
+    /// Keeps the sequences of `active` for which one more token from the model pays: the likeliest, as many as
+    /// gain the most, or none. Returns by how much tokens per second grow.
     fn keep_worthwhile(
         &self,
         plans: &[Option<Plan<'_>>],
@@ -344,7 +344,7 @@ fn drafted(plans: &[Option<Plan<'_>>], index: usize) -> usize {
         .map_or(0, |plan| plan.drafting.drafts.len())
 }
 
-/// One round for `active`, who are in the order of `plans`. A panic is an error like any other.
+/// One round for `active`, which is in the order of `plans`. A panic is an error like any other.
 fn draft_once(
     drafter: &mut dyn Drafter,
     plans: &mut [Option<Plan<'_>>],

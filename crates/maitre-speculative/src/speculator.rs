@@ -1,8 +1,8 @@
-//! One face for all of it: which tokens to draft for whom, and learning from what became of them.
+//! The crate's main type: it says which tokens to draft for which sequence, and learns which were accepted.
 //!
-//! Each step goes through here twice. [`Speculator::propose`] is told who decodes and drafts tokens for them,
-//! from what each has said before, with the draft model, or not at all;
-//! [`Speculator::verified`], [`Speculator::written`] and [`Speculator::ran`] say what the step made of them.
+//! Each step goes through here twice. [`Speculator::propose`] is told which sequences decode, and drafts tokens for
+//! them from their own text, with the draft model, or not at all. [`Speculator::verified`],
+//! [`Speculator::written`] and [`Speculator::ran`] are told what the step made of them.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -186,7 +186,7 @@ impl Speculator {
         tracing::warn!(%error, given_up, "drafting failed");
     }
 
-    /// From now on nobody drafts but a sequence's own text.
+    /// From now on drafts come from a sequence's own text only.
     fn give_up(&mut self, error: &DraftError) {
         self.failures = MOST_FAILURES - 1;
         self.report(error);
@@ -201,7 +201,7 @@ impl Speculator {
         // Unwind safety: as below, what a panic leaves behind is not used.
         let moved = catch_unwind(AssertUnwindSafe(|| drafter.moved(moves)));
         if let Err(error) = moved.unwrap_or_else(|panic| Err(DraftError::from_panic(&*panic))) {
-            // Nobody knows what its blocks hold now.
+            // What its blocks hold now is unknown.
             self.give_up(&error);
         }
     }
@@ -253,7 +253,7 @@ impl Speculator {
             }
             sequence.history.extend(tokens);
         }
-        // Whatever the model drafted beyond is nobody's.
+        // Past `kept`, the draft model has computed nothing that belongs to the text.
         self.written(seat.table, kept, known + self.config.draft_tokens + 1);
         if drafted > 0 {
             self.counts.verified(drafted, accepted);

@@ -103,7 +103,7 @@ struct Guest {
     table: Vec<u32>,
 }
 
-/// The target's side: who holds which block, and what is in it.
+/// The target's side: which sequence holds which block, and what is in it.
 struct World {
     speculator: Speculator,
     guests: Vec<Guest>,
@@ -167,7 +167,7 @@ impl World {
         true
     }
 
-    /// A guest that shares the first `shared` tokens of another, whole blocks as they are and the rest of
+    /// A sequence that shares the first `shared` tokens of another, whole blocks as they are and the rest of
     /// a block as a copy, and goes on with tokens of its own.
     fn arrive(&mut self, like: usize, shared: usize, own: &[u32]) {
         let base = match self.guests.is_empty() {
@@ -176,7 +176,7 @@ impl World {
         };
         let (mut tokens, mut table, mut copy) = (Vec::new(), Vec::new(), None);
         if let Some(base) = base {
-            // What the last token of a guest leaves behind is not computed yet.
+            // The keys and values of a sequence's last token are not computed yet.
             let shared = shared.min(base.tokens.len() - 1);
             tokens.extend_from_slice(&base.tokens[..shared]);
             table.extend_from_slice(&base.table[..shared / BLOCK]);
@@ -225,7 +225,7 @@ impl World {
         }
     }
 
-    /// A block that nobody holds comes back from elsewhere as somebody's, with tokens the draft has not seen.
+    /// A sequence gets a free block, copied in from elsewhere, with tokens that the draft has not seen.
     fn swap(&mut self, which: usize) {
         let Some(index) = which.checked_rem(self.guests.len()) else {
             return;
@@ -371,7 +371,7 @@ fn a_late_draft_catches_up_and_then_drafts() {
     }
     assert!(world.drafted >= 3, "{}", world.drafted);
     let before = world.drafted;
-    // Somebody who begins alike finds that the draft has seen it.
+    // A sequence with the same beginning finds that the draft has seen it.
     world.arrive(0, 9, &[5]);
     world.step(&[false, true], 3, 1);
     assert_eq!(world.drafted, before + 3);

@@ -1,5 +1,5 @@
 //! The kernels for the processor, together with the emulator that runs them. Without a C++ compiler there
-//! is none (`emulator_built` is not set), and whoever makes one is told so.
+//! is no emulator (`emulator_built` is not set), and opening one is an error that says so.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

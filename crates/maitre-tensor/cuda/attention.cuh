@@ -1,13 +1,13 @@
-// What the attention kernels agree on: which positions a row sees, and in which order what it learns from
-// them is added up.
+// What the attention kernels agree on: which positions a row sees, and in which order its sums over them are
+// added up.
 //
 //   positions   0 .. 31 | 32 .. 63 | 64 .. 95 | 96 .. 127 | 128 ..        tiles of 32
 //               [         chunk 0: one running softmax         ][ chunk 1 ...
 //
 // Tiles and chunks start at absolute multiples of 32 and 128 positions. Within a chunk the tiles are merged
 // in order into one running softmax (FlashAttention-2, arXiv 2307.08691, section 3.1), which starts afresh at
-// each chunk; the chunks' results are merged in order by `merge` alone, whoever computed them. A tile or a
-// chunk of which a row sees nothing leaves that row's numbers as they are. So the bits of a row depend on
+// each chunk; the chunks' results are merged in order by `merge` alone, whichever block computed them. A tile
+// or a chunk of which a row sees nothing leaves that row's numbers as they are. So the bits of a row depend on
 // its query and on the keys and values that it sees, not on the rows, blocks or launches around it.
 #pragma once
 
@@ -31,7 +31,7 @@ struct Arguments {
     const u32* tables;   // block numbers, a span's from its table_offset on
     float* out;          // [rows, heads * head_dim]
     float* records;      // what chunks leave behind (`Records`), or null: each block walks all chunks
-    u32 most_chunks;     // chunks per item that `records` has room for
+    u32 most_chunks;     // chunks per item that `records` has space for
     u32 num_spans;
     u32 per_span;        // items per span of a launch for all spans, or 0
     u32 above_rows;      // spans of more rows than these
@@ -104,8 +104,8 @@ DEVICE Item item_of(const Arguments& args, u32 index, u32 part, u32 size) {
 }
 
 // The block's item, of at most `size` rows. Where spans differ, it is found by counting those before it, a
-// span per lane: so nobody has to write a list of items for each step, and a recorded launch serves
-// whatever spans it meets. The last item comes first: of a prompt it sees the most, and blocks that are
+// span per lane. So the host need not write a list of items for each step, and a recorded launch serves
+// all spans. The last item comes first: of a prompt it sees the most, and blocks that are
 // started last should end soon.
 DEVICE Item find_item(const Arguments& args, u32 size) {
     const u32 index = gridDim.x - 1 - blockIdx.x;

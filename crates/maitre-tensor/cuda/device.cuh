@@ -7,7 +7,7 @@
 //   KERNEL name(...) { ... }     a kernel; EXPORT(name) behind it makes it known to the emulator
 //   SHARED(bytes);               the block's dynamic shared memory, an array of bytes; there is no other kind
 //   KERNEL MOST_THREADS(n) name: blocks of at most n threads. Without it a compiler may give a thread more
-//                                registers than a large block has room for, and the launch fails.
+//                                registers than a large block has space for, and the launch fails.
 //   threadIdx.x, blockIdx.{x,y,z}, blockDim.x, gridDim.{x,y,z}: blocks of threads have one dimension,
 //                                a multiple of 32 threads
 //   __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __ballot_sync, atomicAdd (on u32), __popc, __clz,
@@ -154,7 +154,7 @@ DEVICE float warp_max(float value) {
     return value;
 }
 
-// The sum over a block, in every thread. `scratch` has room for a float per warp; it may be used again after
+// The sum over a block, in every thread. `scratch` has space for a float per warp; it may be used again after
 // the next `__syncthreads`.
 DEVICE float block_sum(float value, float* scratch) {
     value = warp_sum(value);

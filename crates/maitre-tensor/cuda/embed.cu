@@ -1,7 +1,7 @@
 // out[i] = table[tokens[i]], widened to f32: rows of a matrix as the products read it (linear_weights.cuh).
 //
 // Grid: one block per token, any number of threads. Reads a row of the table, 4 to 1/2 byte a number, and
-// writes 4. Tokens are below the number of rows: whoever launches has looked.
+// writes 4. Tokens are below the number of rows: the host checks them before the launch.
 #include "linear_weights.cuh"
 
 namespace {

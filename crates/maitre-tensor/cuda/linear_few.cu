@@ -5,7 +5,7 @@
 //   x    the same columns of each row, from the first-level cache
 //
 // Each lane adds its columns up in order, f32, fused; then a tree over the lanes. That is another order than
-// that of linear_tile.cuh, so these kernels serve where nobody asked for bits that do not depend on m.
+// that of linear_tile.cuh, so these kernels serve only where the bits may depend on m.
 //
 // Cost: n·k·(2, 1 or 1/2 + 4/group) bytes of w, 2·m·n·k operations. A lane starts 4 rounds of 16 bytes
 // (int4: 8) for both features before it uses one: 4 KiB (2) under way per warp, and with 15 warps of
@@ -195,8 +195,8 @@ DEVICE void multiply_few(const Few& o) {
 
 }  // namespace
 
-// Four blocks a multiprocessor: room for 128 registers. Without a word on it the compiler saves registers by
-// moving each load to where its numbers are used, and one round is under way instead of four; with less room
+// Four blocks a multiprocessor: space for 128 registers. Without a word on it the compiler saves registers by
+// moving each load to where its numbers are used, and one round is under way instead of four; with less space
 // the kernels for four rows spill.
 #ifdef MAITRE_EMULATOR
 #define FEW_BOUNDS

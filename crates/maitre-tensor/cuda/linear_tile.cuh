@@ -236,7 +236,7 @@ DEVICE void multiply_tile(const Operands& o, u8* shared) {
     }
     for (u32 step = 0; step < steps; step++) {
         copy_wait<T::STAGES - 2>();
-        // What this step reads has come, and nobody reads what the next copies overwrite.
+        // What this step reads has come, and no thread reads what the next copies overwrite.
         __syncthreads();
         const u32 ahead = step + T::STAGES - 1;
         if (ahead < steps) {

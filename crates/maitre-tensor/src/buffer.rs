@@ -108,7 +108,7 @@ impl Buffer {
         self.elements_mut()
     }
 
-    /// A buffer in memory that somebody else reserved, of `len` elements.
+    /// A buffer of `len` elements in memory that is reserved already.
     pub(crate) fn from_memory(memory: Memory, dtype: DType, len: usize) -> Self {
         Self { memory, dtype, len }
     }

@@ -166,7 +166,7 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
-    /// Reserves room for at least `slots` tokens of `kv_heads` heads of `head_dim` elements;
+    /// Reserves space for at least `slots` tokens of `kv_heads` heads of `head_dim` elements;
     /// the number of slots is rounded up to a multiple of 16. All keys and values are zero.
     ///
     /// # Errors

@@ -243,7 +243,7 @@ pub enum TensorError {
     DeviceMemory {
         /// Bytes asked for.
         bytes: usize,
-        /// Bytes that nobody uses.
+        /// Bytes that no process uses.
         free_bytes: u64,
         /// Bytes there are.
         total_bytes: u64,

@@ -110,7 +110,7 @@ pub(crate) struct InputRows<'a> {
 }
 
 impl LinearInput {
-    /// Room for `rows` rows of `cols` features. The memory is reserved, not touched.
+    /// Space for `rows` rows of `cols` features. The memory is reserved, not touched.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl LinearInput {
         self.shape.cols
     }
 
-    /// Rows there is room for.
+    /// Rows there is space for.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows

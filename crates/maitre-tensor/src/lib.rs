@@ -1,5 +1,6 @@
-//! Buffers, packed weights, mapped files, and the operators that a transformer needs on a *ragged
-//! paged batch*: the tokens of any number of sequences, decoding or prefilling, in one call.
+//! This crate computes: it holds buffers, packed weights, mapped files, and the operators that a transformer
+//! needs on a *ragged paged batch*, which is the tokens of any number of sequences, decoding or prefilling, in
+//! one call. Its kernels run on CPUs and on NVIDIA GPUs.
 //!
 //! This crate must never know about models, requests or text. It is the only crate with `unsafe`
 //! code and the only one with code for particular instruction sets.

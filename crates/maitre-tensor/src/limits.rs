@@ -74,7 +74,7 @@ impl Limits {
     /// # Errors
     ///
     /// [`TensorError::NoThreads`] for 0 threads, [`TensorError::Spawn`] if the system refuses one,
-    /// [`TensorError::Reserve`] if it has no room for the 512 MiB that are read.
+    /// [`TensorError::Reserve`] if it has no space for the 512 MiB that are read.
     pub fn measure(threads: usize, budget: Duration) -> Result<Self, TensorError> {
         let team = Team::start(threads)?;
         let loops = loops();

@@ -64,7 +64,7 @@ impl Team {
             let worker = thread::Builder::new()
                 .name(format!("maitre-compute-{index}"))
                 .spawn(move || {
-                    // Whoever started the team may have given up on it.
+                    // The thread that starts the team may have given up on it.
                     let _ = started.send(());
                     drop(started);
                     gate.work(&scratch);

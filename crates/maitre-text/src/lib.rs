@@ -1,4 +1,4 @@
-//! Text in, token ids out, and back again: a model's tokenizer, its chat template, incremental
+//! This crate turns text into token ids and back: it holds a model's tokenizer, its chat template, incremental
 //! detokenizing, and stop strings.
 //!
 //! This crate must never know about tensors, scheduling, or requests in flight; it reads no file, no

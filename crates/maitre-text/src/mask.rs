@@ -9,9 +9,9 @@
 //!
 //! Replacing one character (rather than inserting one) keeps lengths, slices and trimming as they were.
 //!
-//! **What is masked:** everything a request brings, whoever speaks: contents, names, tool calls, tools,
-//! template arguments. A caller that assembles a system prompt out of documents is as exposed as a user's
-//! message. Masked is an imitation of any added token, special or not, and its unfinished beginning at
+//! **What is masked:** everything a request brings, in every role: contents, names, tool calls, tools,
+//! template arguments. A system prompt that a caller assembles out of documents needs this as much as a user's
+//! message. An imitation of any added token is masked, special or not. So is the unfinished beginning of one at
 //! the end of a string, which the template's next character could complete.
 //!
 //! **What is not:** an assistant's message may begin with a block of reasoning, and templates like

@@ -242,8 +242,8 @@ fn added_white_space_stays_one_token() {
     assert_eq!((ids[..3].to_vec(), count(&ids, 4)), (vec![0, 3, 0], 1));
 }
 
-/// Qwen3's template splits an assistant's message at `</think>`; it still can, and nobody else's
-/// message can pretend to think.
+/// Qwen3's template splits an assistant's message at `</think>`. It still can, and a message of another role
+/// cannot imitate reasoning.
 #[test]
 fn reasoning_in_the_history_is_the_templates_business() {
     let Some(tokenizer) = qwen3() else { return };

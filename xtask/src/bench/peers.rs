@@ -107,7 +107,7 @@ fn positive(text: &str) -> Result<usize, String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Workload {
     pub(super) users: usize,
-    /// Tokens of each prompt; 0: those of a file, which nobody here has counted.
+    /// Tokens of each prompt; 0: those of a file, which are not counted.
     pub(super) input: usize,
     /// Tokens of each answer.
     pub(super) output: usize,

@@ -12,7 +12,7 @@ use super::super::door::RETRY;
 use super::super::frames::PREFACE;
 use super::{Arena, Attack, Attacking};
 
-/// As many as a door of the server lets in.
+/// As many as a listener of the server accepts.
 const CONNECTIONS: usize = 4096;
 
 /// So many are opened at the same time: more than a listener's backlog would make the system drop other clients'

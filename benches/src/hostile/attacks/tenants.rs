@@ -13,7 +13,7 @@ use super::super::tally::Tally;
 use super::{Arena, Attack, Attacking};
 
 const USERS: usize = 30;
-/// Times the median that the slowest of a hundred requests may take; those who come first are served first.
+/// Times the median that the slowest of a hundred requests may take; requests that come first are served first.
 const MOST_TIMES_THE_MEDIAN: u32 = 5;
 /// Below this, a request is fast whatever the median.
 const FAST: Duration = Duration::from_secs(1);

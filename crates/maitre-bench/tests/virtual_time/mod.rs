@@ -1,4 +1,4 @@
-//! Virtual time: a clock that moves only when everybody waits, and then to the next appointment.
+//! Virtual time: a clock that moves only when all tasks wait, and then to the next appointment.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -47,7 +47,7 @@ impl VirtualClock {
             let due = {
                 let mut time = self.0.lock().unwrap();
                 let next = time.appointments.iter().map(|(at, _)| *at).min();
-                let next = next.expect("everybody waits and nobody has an appointment");
+                let next = next.expect("all tasks wait and none has an appointment");
                 time.now = next;
                 let (due, later) = time.appointments.drain(..).partition(|(at, _)| *at <= next);
                 time.appointments = later;

@@ -1,5 +1,5 @@
 //! The whole engine on the bundled model: golden answers, batch invariance on a real network, and
-//! a full house.
+//! full load.
 
 use crate::toy::{Answer, answer, idle};
 use maitre_engine::{
@@ -203,7 +203,7 @@ async fn shared_prefixes_change_no_bit_in_any_format() {
 }
 
 /// Mistral's window on a random model: an answer several times as long as the whole pool, the same bits as with
-/// room for everything, and prefixes found again by what the window still reads.
+/// space for everything, and prefixes found again by what the window still reads.
 #[tokio::test]
 async fn blocks_behind_a_window_are_given_back() {
     let config = br#"{"architectures":["MistralForCausalLM"],"model_type":"mistral","hidden_size":64,
@@ -276,7 +276,11 @@ async fn two_hundred_guests_all_get_the_right_text() {
         .map(|guest| greedy(&goldens[guest % goldens.len()]))
         .collect();
     for (guest, found) in crowd(&engine, requests).await.iter().enumerate() {
-        assert_eq!(found.text, expected[guest % goldens.len()], "guest {guest}");
+        assert_eq!(
+            found.text,
+            expected[guest % goldens.len()],
+            "request {guest}"
+        );
     }
     idle(&engine).await;
 }

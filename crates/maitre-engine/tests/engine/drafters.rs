@@ -71,7 +71,7 @@ impl Drafter for Odd {
     fn written(&mut self, _table: &[u32], _kept: usize, _end: usize) {}
 }
 
-/// A crowd in a pool so small that somebody is preempted.
+/// Many requests in a pool so small that one is preempted.
 async fn crowd(habit: Option<Habit>) -> Vec<Answer> {
     let setup = Setup {
         num_blocks: 70,

@@ -1,4 +1,4 @@
-//! Who is admitted first, as the program that embeds the engine says.
+//! Which request is admitted first, as the program that embeds the engine says.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! What requests share: prefixes, prompts of parallel answers, blocks on the way through the host tier. Every
-//! answer is compared with that of a house that shares nothing.
+//! answer is compared with that of an engine that shares nothing.
 
 use maitre_engine::{CacheEvent, GenerateRequest};
 
@@ -202,7 +202,7 @@ async fn blocks_come_back_from_the_host_tier_as_they_were() {
     );
 }
 
-/// When copies fail, nobody knows what the blocks hold: the step's requests fail, and what was cached is gone.
+/// When copies fail, the contents of the blocks are unknown: the step's requests fail, and what was cached is gone.
 #[tokio::test]
 async fn failed_copies_fail_their_step_and_poison_nothing() {
     let (engine, _gate) = Setup {

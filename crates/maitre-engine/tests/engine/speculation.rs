@@ -1,4 +1,4 @@
-//! Speculation on the bundled pair: whatever is drafted by whom, an answer is the same, bit for bit.
+//! Speculation on the bundled pair: whatever is drafted, and by which drafter, an answer is the same, bit for bit.
 
 use std::fs;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ fn requests(prompts: &[String], max_tokens: u32) -> Vec<GenerateRequest> {
         .collect()
 }
 
-/// Every prompt of the test data, cut to what leaves room for an answer: all turns of the conversations and
+/// Every prompt of the test data, cut to what leaves space for an answer: all turns of the conversations and
 /// pieces of the verse; without it those of the golden answers.
 fn prompts() -> Vec<String> {
     let own = || goldens().iter().map(|it| it.prompt.clone()).collect();
@@ -63,7 +63,7 @@ fn prompts() -> Vec<String> {
     let verse = fs::read_to_string(data.join("prompts/sonnet.txt")).unwrap();
     let lines: Vec<&str> = verse.lines().collect();
     let verses = lines.chunks(8).take(40).map(|lines| lines.join("\n"));
-    // Room for an answer in a short context.
+    // Space for an answer in a short context.
     let short = |text: String| text.chars().take(300).collect::<String>();
     let mut all: Vec<String> = own();
     all.extend(turns.chain(verses).map(short));
@@ -150,7 +150,7 @@ async fn drafts_change_no_bit_of_any_answer() {
             drafted += tokens;
             println!("{speculate:?}: {accepted} of {tokens} drafted tokens accepted");
         }
-        // In a crowd the controller may well decide against it; a single guest is another matter.
+        // With many requests the controller may well decide against it; a single one is another matter.
         let alone = &requests[..requests.len().min(30)];
         let found = one_by_one(&crowded, alone).await;
         assert_same(&found, &expected, &format!("{speculate:?}, alone"));

@@ -33,7 +33,7 @@ pub(crate) enum Fault {
 pub(crate) const MARKED: u32 = 4000;
 pub(crate) const EOS: u32 = 2;
 
-/// A door that a step waits at until the test opens it.
+/// A gate that a step waits at until the test opens it.
 #[derive(Default)]
 pub(crate) struct Gate {
     heartbeat: Heartbeat,
@@ -59,7 +59,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Blocks until a step stands at the door.
+    /// Blocks until a step waits at the gate.
     pub(crate) fn wait_for_step(&self) {
         let mut state = self.state.lock().unwrap();
         while !state.waiting {
@@ -72,7 +72,7 @@ impl Gate {
         self.computed.load(Ordering::SeqCst)
     }
 
-    /// An operator of the step at the door finishes.
+    /// An operator of the step at the gate finishes.
     pub(crate) fn beat(&self) {
         self.heartbeat.beat();
     }
@@ -262,7 +262,7 @@ pub(crate) fn tokenizer() -> Tokenizer {
     .unwrap()
 }
 
-/// Settings of a toy house.
+/// Settings of a toy engine.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) max_model_len: usize,
@@ -307,7 +307,7 @@ impl Setup {
         self.start_with(stall_after, None)
     }
 
-    /// With somebody who drafts three tokens in every step.
+    /// With a drafter that drafts three tokens in every step.
     pub(crate) fn start_with_drafter(self, drafter: Box<dyn Drafter>) -> (Engine, Arc<Gate>) {
         self.start_with(Duration::from_secs(5), Some(drafter))
     }
@@ -338,7 +338,7 @@ impl Setup {
         (engine, gate)
     }
 
-    /// With somebody else to run the batches.
+    /// With another executor to run the batches.
     pub(crate) fn start_executor(
         self,
         executor: Box<dyn Executor>,

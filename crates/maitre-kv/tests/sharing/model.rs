@@ -32,7 +32,7 @@ pub(crate) struct Model {
     pub(crate) num_host_blocks: usize,
     pub(crate) offload: bool,
     blocks: BTreeMap<usize, Block>,
-    /// Named blocks that nobody holds, least recently used first.
+    /// Named blocks that no sequence holds, least recently used first.
     idle: Vec<usize>,
     sequences: BTreeMap<u64, Sequence>,
     /// Names in the host tier, least recently used first.
@@ -174,7 +174,7 @@ impl Model {
         self.blocks.get_mut(&id).unwrap().name = Some((name, self.namings));
     }
 
-    /// Returns the tokens it starts with, unless there is no room.
+    /// Returns the tokens it starts with, or nothing if there are too few blocks.
     pub(crate) fn admit(
         &mut self,
         sequence: u64,

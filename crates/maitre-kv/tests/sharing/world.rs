@@ -54,7 +54,7 @@ impl World {
         chain
     }
 
-    /// Returns the tokens that a sequence of `tokens` starts with, unless there is no room for it.
+    /// Returns the tokens that a sequence of `tokens` starts with, or nothing if there are too few blocks.
     pub(crate) fn admit(
         &mut self,
         sequence: u64,
@@ -144,8 +144,8 @@ impl World {
         true
     }
 
-    /// Appends `new` tokens and computes all that are not computed, unless there is no room. What is in a
-    /// block that others hold or that has a name is never written.
+    /// Appends `new` tokens and computes all that are not computed, if there are enough blocks. A block that
+    /// other sequences hold or that has a name is never written.
     pub(crate) fn compute(&mut self, sequence: u64, new: &[u32], commit: bool) -> bool {
         let Some(live) = self.live.get(&sequence) else {
             return false;

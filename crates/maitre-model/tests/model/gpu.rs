@@ -214,7 +214,7 @@ fn blocks_come_back_from_the_host_as_they_were() {
             ..BlockMoves::default()
         };
         runner.move_blocks(&moves).unwrap();
-        // Somebody else writes where they were.
+        // Another sequence overwrites the blocks they were copied from.
         let other = tokens(7, 39);
         let part = Part {
             tokens: &other,

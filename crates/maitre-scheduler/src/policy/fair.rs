@@ -8,9 +8,9 @@
 //!
 //! **Where a tenant begins** that had nothing waiting: at the *round*, unless its counter is larger. Absence
 //! earns no credit. The round is what a tenant that waited all the time would have been served by now (the
-//! virtual time of fair queueing: Parekh and Gallager 1993): service divides among the weights of those who
-//! wait, and the round goes up by each one's part. It stays between the smallest and the largest counter of
-//! those who wait; while none waits, nothing is scarce, and it is the largest counter that anything was charged
+//! virtual time of fair queueing: Parekh and Gallager 1993): service divides among the weights of the tenants
+//! that wait, and the round goes up by each one's part. It stays between the smallest and the largest counter
+//! of the waiting tenants; while none waits, nothing is scarce, and it is the largest counter that anything was charged
 //! to. Sheng et al. begin at the smallest counter instead. It does not go up while new tenants keep coming
 //! with one request each, and then every tenant that was served before waits for as long as they come.
 //!

@@ -1,8 +1,8 @@
-//! Who is next: the order in which waiting requests are admitted.
+//! Policies: the order in which waiting requests are admitted.
 //!
-//! A policy only orders. It is told who waits and who was served, and names the requests it would admit next;
-//! whether they fit is decided elsewhere, and a request that does not fit is not overtaken by one of a later
-//! rank. Preempted requests wait again under their old place.
+//! A policy only orders. The scheduler tells it which requests wait and which were served, and asks which it
+//! would admit next. The scheduler then decides whether they fit; a request that does not fit is not overtaken
+//! by one of a later rank. Preempted requests wait again under their old place.
 
 mod fair;
 mod ranked;
@@ -108,7 +108,7 @@ pub struct Service {
 /// Orders waiting requests. Implementations are deterministic: the same calls give the same order.
 ///
 /// The scheduler tells a policy of each request when it begins to wait and when it no longer does; one that is
-/// preempted begins to wait again, under its old place. Each time it may admit a request it asks who is next.
+/// preempted begins to wait again, under its old place. Each time it may admit a request it asks which is next.
 ///
 /// A policy need not look for cached prefixes. Among the requests that it names as equals, the scheduler
 /// admits the one with the longest cached prefix first, within
@@ -117,7 +117,8 @@ pub struct Service {
 ///
 /// # Examples
 ///
-/// The shortest job first: who needs the fewest tokens to the end of its answer. A long one may wait for ever.
+/// The shortest job first: the request that needs the fewest tokens to the end of its answer. A long one may wait
+/// for ever.
 ///
 /// ```
 /// use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
-//! Somebody who drafts, in the toy model: how many tokens each request wants to draft next, and how many of
-//! those turn out right. Both depend on a seed, the request and how far it is, so that they stay as they are
-//! when a failing life is made shorter.
+//! The drafter of the toy model: how many tokens each request wants to draft next, and how many of those turn
+//! out right. Both depend on a seed, the request and how far it is, so that they stay the same when a failing
+//! random run is made shorter.
 
 use maitre_scheduler::RequestId;
 

@@ -10,7 +10,7 @@ use crate::drafting::Drafting;
 use crate::life::{Case, Event};
 use crate::world::{World, request};
 
-/// Seats, a budget, and a pool of blocks of four tokens.
+/// A configuration of `max_seqs`, a token budget, and a pool of blocks of four tokens.
 fn config(max_seqs: usize, budget: usize, num_blocks: u32) -> SchedulerConfig {
     SchedulerConfig::new(
         max_seqs,
@@ -20,7 +20,8 @@ fn config(max_seqs: usize, budget: usize, num_blocks: u32) -> SchedulerConfig {
     )
 }
 
-/// Commits the oldest step: whoever samples accepts up to `accepted` drafts, and wants `wish` next time.
+/// Commits the oldest step: each request that samples accepts up to `accepted` drafts, and wants `wish` next
+/// time.
 fn commit(world: &mut World, accepted: usize, wish: impl Fn(RequestId) -> usize) {
     let plan = world.in_flight.front().unwrap().plan.clone();
     let outcomes = plan.spans.iter().map(|span| Outcome {
@@ -255,8 +256,8 @@ fn an_outcome_brings_one_token_and_at_most_one_more_for_each_draft() {
     }
 }
 
-/// Without a prefix cache, in which drafts may displace what nobody holds, and with one step in flight, whose
-/// drafts may hold what a newcomer in the next one would take.
+/// Without a prefix cache, because drafts may evict idle blocks from one. With one step in flight, because the
+/// drafts of that step may hold blocks that a new request in the next step would take.
 #[test]
 fn drafts_that_are_all_rejected_change_nothing_else() {
     let mut drafted = 0;

@@ -123,7 +123,7 @@ fn a_hundred_times_the_requests_get_no_more_than_the_bound() {
     }
 }
 
-/// Who was away does not come back with the share it did not use.
+/// A tenant that was away does not come back with the share it did not use.
 #[test]
 fn absence_is_not_saved_up() {
     let config = config(4, 100);
@@ -188,7 +188,7 @@ impl Users {
         }
     }
 
-    /// Who is admitted in so many steps, in this order, and how many of their milliseconds each waited.
+    /// The tenants admitted in so many steps, in this order, and how many of their milliseconds each waited.
     fn serve(mut self, steps: usize) -> Vec<(usize, u64)> {
         let mut admitted = Vec::new();
         let mut asked_at: BTreeMap<RequestId, Time> = BTreeMap::new();

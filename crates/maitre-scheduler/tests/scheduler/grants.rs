@@ -1,7 +1,7 @@
 //! The oracle for drafts: how many each decode of a plan may verify, said independently of how they are dealt.
 //!
-//! Of a plan that is there one can tell, for each decode that got less than it wanted, that nothing was left for
-//! it, and that nobody else got ahead of it.
+//! For each decode that got fewer drafts than it wanted, a finished plan shows that nothing was left for it, and
+//! that no other decode got ahead of it.
 
 use maitre_scheduler::{PlannedSpan, StepPlan};
 
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// Where anybody drafts, everybody who runs computes all that it knows.
+    /// If a request of the plan drafts, each running request computes all tokens that it knows.
     fn check_prompts_come_first(&self, plan: &StepPlan) {
         let running = self.live.values().filter(|entry| entry.running);
         for entry in running.filter(|_| plan.num_drafts() > 0) {

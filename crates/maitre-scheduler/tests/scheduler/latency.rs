@@ -1,4 +1,4 @@
-//! The inter-token latency target: whoever streams does not notice how long the prompts of others are.
+//! The inter-token latency target: long prompts of other requests do not slow a request that streams.
 
 use maitre_scheduler::{KvConfig, NewRequest, RequestId, SchedulerConfig, StepPlan, Time};
 
@@ -82,6 +82,6 @@ fn steps_with_decodes_keep_the_target_and_prompts_get_on() {
 fn an_impossible_target_still_lets_prompts_through() {
     let (steps, _) = stream(config(Some(Time::from_micros(10))), 1);
     let longest = steps.iter().copied().max().unwrap();
-    // Those who stream, and the owner of the prompt before.
+    // The streaming requests, and the owner of the prompt before.
     assert!((10..=9 + LEAST_CHUNK).contains(&longest), "{longest}");
 }

@@ -1,6 +1,6 @@
 //! Random lives of a scheduler, drawn from a seed: a configuration, then events. [`World`] checks every plan.
 //!
-//! Prompts begin like others, pools are tiny or roomy, tenants are greedy, and everything that can happen at a
+//! Prompts begin like others, pools are tiny or large, tenants are greedy, and everything that can happen at a
 //! time happens at every time: cancels, deadlines, failures, cache resets, a second step in flight, drafts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -283,7 +283,7 @@ fn happen(world: &mut World, id: u64, event: &Event) {
     }
 }
 
-/// Pools that barely hold the longest request, so that blocks run out all the time, and roomy ones.
+/// Pools that barely hold the longest request, so that blocks run out all the time, and large pools.
 fn random_config(random: &mut Random) -> SchedulerConfig {
     let max_seqs = 1 + random.below(6);
     let max_model_len = 8 + random.below(40);

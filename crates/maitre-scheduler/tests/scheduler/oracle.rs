@@ -55,8 +55,8 @@ impl World {
         }
     }
 
-    /// Victims have the lowest priority and, within it, least to lose; who has a reservation stays as long as
-    /// others have none, and who has all it may need stays.
+    /// Victims have the lowest priority and, within it, least to lose. A request with a reservation stays as
+    /// long as others have none. A request that holds all blocks it may need always stays.
     fn check_preempted(&mut self, plan: &StepPlan) {
         assert!(
             plan.preempted.is_empty() || self.in_flight.is_empty(),
@@ -128,7 +128,7 @@ impl World {
         assert_eq!(requests.len(), plan.spans.len(), "one span per request");
         assert!(
             !plan.is_empty() || plan.moves.is_empty(),
-            "moves that nobody makes"
+            "an empty plan has moves, which no step makes"
         );
     }
 
@@ -242,7 +242,10 @@ impl World {
             admitted.cached_tokens == 0 || shares,
             "a hit without asking"
         );
-        assert!(admitted.forked_tokens == 0 || forks, "a fork of nobody");
+        assert!(
+            admitted.forked_tokens == 0 || forks,
+            "a fork without a parent"
+        );
         self.tally.hits += u64::from(found > 0);
         self.tally.forked += u64::from(admitted.forked_tokens > 0);
         entry.running = true;
@@ -305,8 +308,8 @@ impl World {
         entry.in_flight += span.tokens.len();
     }
 
-    /// A block that is written, by a span or a copy, is in one table only: nobody else reads it, no step in
-    /// flight either.
+    /// A block that is written, by a span or a copy, is in one table only: no other request reads it, and no
+    /// step in flight.
     fn check_writes(&self, plan: &StepPlan) {
         let block_size = self.scheduler.config().kv.block_size;
         // Behind the window a table may name blocks that were given back.

@@ -27,8 +27,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     /// No crowd, chunking, preemption, shared prefix, fork or draft changes an answer. [`World`] compares each
-    /// token with the undisturbed answer; here everybody completes, in worlds as different as a request
-    /// alone with room for everything and a crowd in a pool that barely holds one.
+    /// token with the undisturbed answer. Here all requests complete, in runs as different as one request alone
+    /// in a large pool and many requests in a pool that barely holds one.
     #[test]
     fn answers_depend_on_the_request_alone(
         prompts in prop::collection::vec((0..3usize, 0..12usize, prop::collection::vec(0..3u32, 1..8), 1..12usize), 1..12),

@@ -244,7 +244,7 @@ fn messages_say_what_to_do() {
     expect![[r#"
         2 requests are already waiting, which is the limit; try again later
         9 tokens are already waiting and the request brings 12, but the limit is 20; try again later
-        the request may need KV room for 21 tokens (prompt and max_tokens), but the whole pool holds 20; shorten the prompt, lower max_tokens or enlarge the KV pool
+        the request may need KV space for 21 tokens (prompt and max_tokens), but the whole pool holds 20; shorten the prompt, lower max_tokens or enlarge the KV pool
         the request may grow to 25 tokens (prompt and max_tokens), but sequences end at 24; shorten the prompt or lower max_tokens
         the prompt is empty; it needs at least one token
         max_tokens is 0; it must allow at least one token

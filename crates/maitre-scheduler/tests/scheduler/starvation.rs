@@ -1,9 +1,9 @@
-//! Whoever waits is served in the end, under each policy that promises so.
+//! A waiting request is served in the end, under each policy that promises so.
 //!
 //! One request, `X`, has nothing that a policy likes; an endless stream of others has. Requests last three
 //! steps of a millisecond and run one at a time, so the bounds are exact: under FCFS and fair service `X` may
 //! be overtaken for `reorder_within`, then those who came before it go, then it goes. Under deadlines, a
-//! request without one counts as having a minute, and only who must be done earlier goes before it.
+//! request without one counts as having a minute, and only requests with an earlier deadline go before it.
 
 use maitre_scheduler::{
     KvConfig, NewRequest, PolicyKind, RequestId, SchedulerConfig, TenantId, Time,
@@ -77,7 +77,7 @@ fn cached_prefixes_go_first_only_for_a_while() {
         wait_of_x(PolicyKind::Fcfs, reorder_within, STEP, patience, |_| {})
     };
     let waited = wait(within).unwrap();
-    assert!(waited >= within, "nobody overtook it: {waited:?}");
+    assert!(waited >= within, "no request overtook it: {waited:?}");
     assert!(waited <= within + turns_ahead(), "{waited:?}");
     assert!(wait(Time::ZERO).unwrap() <= turns_ahead());
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_request_without_a_deadline_is_served_after_a_minute() {
     let waited = waited.unwrap();
     assert!(
         waited >= Time::from_secs(50),
-        "nobody was more urgent: {waited:?}"
+        "no request was more urgent: {waited:?}"
     );
     assert!(waited <= Time::from_secs(60) + step * LIFE * (DEPTH as u32 + 1));
 }

@@ -144,7 +144,7 @@ pub(crate) struct World {
     pub(crate) ended_otherwise: BTreeSet<RequestId>,
     pub(crate) in_flight: VecDeque<StepInFlight>,
     pub(crate) memory: Memory,
-    /// Nobody drafts if there is none.
+    /// Without it, no request drafts.
     pub(crate) drafting: Option<Drafting>,
     /// The names in the prefix cache, by its events.
     mirror: HashSet<BlockHash>,
@@ -226,7 +226,7 @@ impl World {
         (same && !parent.has_computed_prompt()).then_some(parent.order)
     }
 
-    /// Those who waited for the prompt of `parent` do not any more.
+    /// Forks that waited for the prompt of `parent` do not any more.
     pub(crate) fn unpark(&mut self, parent: (Time, u64)) {
         for entry in self.live.values_mut() {
             if entry.parked_by == Some(parent) {
@@ -361,7 +361,7 @@ impl World {
             failed: false,
         };
         let Some(entry) = self.live.get(&span.request) else {
-            // Nobody asks what a cancelled request would have said.
+            // The outcome of a cancelled request is not compared.
             outcome.tokens.extend(span.samples.then_some(0));
             return outcome;
         };

@@ -1,4 +1,4 @@
-//! Who is connected to a listener, and who has to leave when it is full.
+//! The connections of a listener, and which of them is closed when it is full.
 //!
 //! An idle connection is legal, and a full listener must stay reachable. So when a client comes to a full listener, a
 //! connection without a call in progress leaves: of the address that has most connections, one that has not yet said

@@ -41,8 +41,8 @@ pub(super) fn service(
     found: &mut Violations,
 ) -> ServiceOptions {
     let own = duration(given.deadline, "service.deadline", found);
-    // A call deadline beyond the longest limit is as good as none: whoever is still there then
-    // is cut off by the deadline of the call itself.
+    // A call deadline beyond the longest limit is as good as none: a call that lasts so long
+    // is ended by its own deadline.
     let longest = Duration::from_secs(MAX_TIME_LIMIT_S);
     let of_call = call_deadline
         .map(Deadline::remaining)
@@ -56,8 +56,8 @@ pub(super) fn service(
     }
 }
 
-/// Whether tokens may be drafted. An engine that drafts none does so for nobody, so leaving it to the server's
-/// setting and allowing it are the same.
+/// Whether tokens may be drafted. A request cannot make an engine draft that never does, so leaving it to the
+/// server's setting and allowing it are the same.
 pub(super) fn speculate(given: v1::SpeculationOptions, found: &mut Violations) -> bool {
     match v1::SpeculationMode::try_from(given.mode) {
         Ok(v1::SpeculationMode::Unspecified | v1::SpeculationMode::Auto) => true,

@@ -65,7 +65,7 @@ impl From<StreamEvent> for v1::stream_chat_response::Event {
 pub(crate) struct Answers(Vec<v1::Answer>);
 
 impl Answers {
-    /// Room for `n` answers; the engine has checked that there are not too many.
+    /// Space for `n` answers; the engine has checked that there are not too many.
     pub(crate) fn new(n: u32) -> Self {
         Self(
             (0..n)

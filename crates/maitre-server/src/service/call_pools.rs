@@ -209,7 +209,7 @@ impl Pool {
     }
 
     /// Frees the place of the call that has waited longest for its message, of those that have waited long enough
-    /// and whose connection has more calls than `own`, the newcomer's.
+    /// and whose connection has more calls than `own`, the number of the new call's connection.
     fn displace_one(&mut self, class: Class, own: usize) -> Result<(), Refusal> {
         let number = self
             .receiving
@@ -376,12 +376,12 @@ mod tests {
         assert!(control.is_displaced(std::task::Waker::noop()));
         assert_eq!(pools.taken(Class::Work), 2);
         drop(waiting);
-        assert_eq!(pools.taken(Class::Work), 2, "its place is the newcomer's");
+        assert_eq!(pools.taken(Class::Work), 2, "the new call has its place");
         tokio::time::advance(PATIENCE_WHEN_FULL).await;
         assert_eq!(
             idle.call(&pools, Class::Work).unwrap_err(),
             full,
-            "who works stays"
+            "a call that works stays"
         );
         drop((place, working));
         assert_eq!(pools.taken(Class::Work), 0);

@@ -77,7 +77,7 @@ impl Limits {
         })
     }
 
-    /// Bytes of requests under way: what was set, or room for several of the largest messages.
+    /// Bytes of requests under way: what was set, or space for several of the largest messages.
     pub(crate) fn request_bytes(&self) -> u64 {
         let several = u64::try_from(self.max_message_bytes).unwrap_or(u64::MAX);
         self.request_bytes

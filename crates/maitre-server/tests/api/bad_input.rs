@@ -66,7 +66,7 @@ fn table(vocab_size: u32, context: u32) -> Vec<(&'static str, Change, Vec<&'stat
             vec!["text"],
         ),
         (
-            "no room",
+            "no space",
             stopping(move |s| s.max_tokens = Some(context)),
             vec!["stopping.max_tokens"],
         ),

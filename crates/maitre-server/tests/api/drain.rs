@@ -11,7 +11,7 @@ use crate::house::{House, engine, long_request, reason, refused, short_request, 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_finished_and_what_comes_is_refused() {
     let house = House::open().await;
-    let mut stream = house.busy("last guest").await;
+    let mut stream = house.busy("last request").await;
     let http = house.http;
     house.stop.send(()).unwrap();
     soon(async {
@@ -41,11 +41,11 @@ async fn what_runs_is_finished_and_what_comes_is_refused() {
             v1::stream_generate_response::Event::Finished(_)
         ));
     }
-    assert_eq!(finished, 1, "the last guest was served to the end");
+    assert_eq!(finished, 1, "the running request was served to the end");
     soon(house.served).await.unwrap().unwrap();
     assert!(
         tokio::net::TcpStream::connect(house.grpc).await.is_err(),
-        "the door is closed"
+        "the listener is closed"
     );
 }
 

@@ -1,5 +1,4 @@
-//! A full house over gRPC: 200 guests stream at once, and every one gets the text that a guest alone
-//! gets.
+//! Full load over gRPC: 200 clients stream at once, and each gets the text that a client alone gets.
 
 use maitre_engine::{Engine, ModelSource};
 use maitre_proto::v1::stream_generate_response::Event;
@@ -52,8 +51,8 @@ async fn two_hundred_streams_at_once_bring_the_right_text() {
     let mut served = 0;
     while let Some(told) = guests.join_next().await {
         let (guest, text, finished) = told.unwrap();
-        assert_eq!(text, alone[guest % PROMPTS.len()], "guest {guest}");
-        assert_eq!(finished, 1, "guest {guest}");
+        assert_eq!(text, alone[guest % PROMPTS.len()], "request {guest}");
+        assert_eq!(finished, 1, "request {guest}");
         served += 1;
     }
     assert_eq!(served, GUESTS);

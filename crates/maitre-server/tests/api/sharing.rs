@@ -1,4 +1,4 @@
-//! What requests share and who is kept apart, over the wire.
+//! What requests share and which are kept apart, over the wire.
 
 use maitre_engine::{Engine, ModelSource, PolicyKind};
 use maitre_proto::v1;

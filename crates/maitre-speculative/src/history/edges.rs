@@ -2,7 +2,7 @@
 //! nearly every token may follow.
 //!
 //! All edges lie in one array, linked by state. The first [`WALKED`] of a state are found by walking; each
-//! further one also stands in the table, and in the list behind the walked ones, for whoever wants them all.
+//! further one also stands in the table, and in the list behind the walked ones, for callers that visit all.
 //!
 //! ```text
 //! head → e → e → … → e (8th) → newest → … → oldest of the rest

@@ -1,4 +1,4 @@
-//! A house in simulated time: so many guests decode, each step costs what the machine says, and a drafter
+//! A service in simulated time: so many users decode, each step costs what the machine says, and a drafter
 //! is right as often as it is told to be.
 
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Dice {
     }
 }
 
-/// Time that passes when somebody says so.
+/// Time that passes only when [`Clock::pass`] is called.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Arc<AtomicU64>);
 
@@ -109,7 +109,7 @@ impl Drafter for Synthetic {
 /// How often the drafter is right, by sequence.
 pub type Alpha = fn(u64) -> f64;
 
-/// How a house is run.
+/// What one simulation runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub machine: Machine,
@@ -169,7 +169,7 @@ pub fn run(plan: &Plan) -> (f64, f64) {
     (tokens as f64 / seconds, drafted as f64 / plan.steps as f64)
 }
 
-/// Lets everybody decode once: tokens that came, tokens drafted, rows verified.
+/// Lets every sequence decode once: tokens that came, tokens drafted, rows verified.
 fn step(
     speculator: &mut Speculator,
     texts: &mut [Vec<u32>],

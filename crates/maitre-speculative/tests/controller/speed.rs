@@ -39,7 +39,7 @@ fn plan(machine: Machine, users: usize, alpha: Alpha) -> Plan {
     }
 }
 
-/// The mean of what a step takes over what it should take, in these houses.
+/// The mean of what a step takes over what it should take, in these simulations.
 const DISTURBANCE: f64 = 0.99 + 0.01 * 5.0;
 
 /// The rate of a fixed number of tokens, as it is on average (Leviathan et al. 2023, theorem 3.8).

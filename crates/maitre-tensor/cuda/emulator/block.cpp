@@ -252,7 +252,7 @@ void Machine::fail_parted(u32 warp, const char* operation, Site site) {
     fail("the warp has parted: it calls %s at %s:%d, while %s", operation, site.file, site.line, other);
 }
 
-// Nobody can go on: names a thread that waits and one that it waits for.
+// No thread can go on: names a thread that waits and one that it waits for.
 void Machine::fail_stuck() {
     char missing_text[256];
     for (u32 index = 0; index < num_threads_ / WARP; index++) {

@@ -1,4 +1,4 @@
-// One block of threads at work: who runs next, and who waits for whom.
+// One block of threads at work: which thread runs next, and which threads wait for which.
 #pragma once
 
 #include <memory>
@@ -75,7 +75,7 @@ class Machine {
     void run_block();
     void begin_block();
     void check_shared();
-    // Lets others run until somebody makes the running thread ready.
+    // Lets other threads run until one of them makes this thread ready.
     void wait(Thread::State state, const char* operation, Site site);
     u32 pick();
     void make_ready_warp(u32 warp);

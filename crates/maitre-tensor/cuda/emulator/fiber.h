@@ -12,7 +12,7 @@ struct Place {
     jmp_buf registers;
 };
 
-// Goes on at `to`; returns when somebody goes on at `from`. Two jumps within the process: no system call.
+// Goes on at `to`; returns when another fiber goes on at `from`. Two jumps within the process: no system call.
 void switch_to(Place& from, Place& to);
 
 // Goes on at `to` and never comes back.
@@ -21,7 +21,7 @@ void switch_to(Place& from, Place& to);
 // Memory for the stacks of so many fibers, touched where they use it.
 class Stacks {
    public:
-    // Null in `valid` if the system has no room for them.
+    // Null in `valid` if the system has no space for them.
     explicit Stacks(std::size_t count);
     ~Stacks();
     Stacks(const Stacks&) = delete;

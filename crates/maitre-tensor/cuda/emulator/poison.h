@@ -1,4 +1,4 @@
-// What memory without a value holds, and memory that nobody may write.
+// What memory without a value holds, and memory that no kernel may write.
 //
 // Every word is NaN, read as an f32 or as two bf16, and far outside of any array, read as an index. Words
 // differ from place to place: a NaN that was read in one place and written to another is noticed there.

@@ -99,8 +99,8 @@ impl Backend {
 
     /// As [`Backend::linear`] without a bias, for an output layer: beside the logits it writes the
     /// largest of every [`PEAK_BLOCK`] of them while they are at hand, `[rows.len(),
-    /// w.rows() / PEAK_BLOCK]` rounded up. Whoever looks for large logits then need not read the
-    /// others. The peak of a block with a logit that is NaN or +inf is NaN.
+    /// w.rows() / PEAK_BLOCK]` rounded up. A caller that looks for large logits then need not read
+    /// the others. The peak of a block with a logit that is NaN or +inf is NaN.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Backend {
         let bytes = w.layout.panel_bytes() * (FEATURES / LANES);
         let wanted = self.threads() * TILES_PER_THREAD;
         // Many features per tile while reading them is most of the work, as long as there are
-        // tiles enough for everybody.
+        // tiles enough for all threads.
         let groups = w.layout.panels().div_ceil(FEATURES / LANES);
         let per_tile = (TILE_BYTES / bytes).clamp(1, (groups / wanted).max(1));
         let tiles = groups.div_ceil(per_tile);

@@ -90,7 +90,7 @@ impl Backend {
         }
     }
 
-    /// Room for `rows` rows of `cols` features, in a form that this backend's weights read:
+    /// Space for `rows` rows of `cols` features, in a form that this backend's weights read:
     /// [`PackedWeight::input`](crate::PackedWeight::input).
     ///
     /// # Errors

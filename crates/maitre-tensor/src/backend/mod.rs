@@ -127,7 +127,7 @@ impl Backend {
             return Some(match info.driver_version {
                 0 => "the emulator is for tests: it is some thousand times slower than a GPU",
                 _ => {
-                    "nobody has run these GPU kernels on a GPU yet; let `maitre gpu-check` verify them before \
+                    "no GPU has run these kernels yet; let `maitre gpu-check` verify them before \
                      anything depends on them, or use --device cpu"
                 }
             });

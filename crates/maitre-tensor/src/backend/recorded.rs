@@ -101,9 +101,9 @@ impl Backend {
     /// Runs `f`, or plays again what it queued when a step of this shape was recorded: the first such step
     /// runs as it is, the second is recorded. On the processor as [`Backend::step_on`].
     ///
-    /// The contract: what `f` queues depends on nothing but `shape` and the *contents* of buffers and lists, which are
-    /// the same buffers each time for one `recorded`, and `f` calls operators of this backend alone. When a step is
-    /// played `f` is not called, and so nobody checks indices: those in `lists` must be within the bounds that
+    /// The contract: what `f` queues depends only on `shape` and on the *contents* of buffers and lists. The buffers
+    /// are the same each time for one `recorded`, and `f` calls only operators of this backend. When a step is
+    /// played, `f` is not called and no operator checks indices: those in `lists` must be within the bounds that
     /// operators would hold them to (tokens, positions and slots below their limits, tables as long as contexts).
     ///
     /// # Errors

@@ -209,8 +209,8 @@ impl DeviceTurn<'_> {
         self.device
     }
 
-    /// Room for lists of so many words in all, and so many bytes to work in; addresses stay as long as
-    /// nobody asks for more.
+    /// Space for lists of so many words in all, and so many bytes to work in. Addresses stay the same until a
+    /// later call asks for more.
     pub(crate) fn reserve(
         &mut self,
         list_words: usize,

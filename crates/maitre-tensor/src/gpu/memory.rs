@@ -13,7 +13,7 @@ pub(crate) struct DeviceBytes {
     len: usize,
 }
 
-/// What is freed when nobody has it any more: its owner, and recorded steps that read or write it.
+/// Memory that is freed when neither its owner nor a recorded step that reads or writes it is left.
 pub(crate) struct Allocation {
     gpu: Arc<dyn Gpu>,
     address: Address,

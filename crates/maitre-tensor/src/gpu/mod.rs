@@ -71,7 +71,7 @@ pub struct GpuInfo {
 /// Memory of a device at some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// Bytes that nobody uses.
+    /// Bytes that no process uses.
     pub free_bytes: u64,
     /// Bytes there are.
     pub total_bytes: u64,
@@ -124,12 +124,13 @@ pub(crate) struct GraphId(pub(crate) u64);
 ///
 /// # Safety
 ///
-/// The methods that take addresses are `unsafe`: whoever calls them guarantees that what is read or
+/// The methods that take addresses are `unsafe`: the caller guarantees that what is read or
 /// written, a kernel's own accesses included, lies within live allocations of this device.
 pub(crate) trait Gpu: Send + Sync + fmt::Debug {
     fn info(&self) -> &GpuInfo;
 
-    /// Who uses it now. Whoever queues something, allocates or waits holds it, as another thread may be recording.
+    /// The lock on the device. A thread that queues, allocates or waits holds it, because another thread may be
+    /// recording.
     fn turns(&self) -> &Turns;
 
     fn memory(&self) -> Result<GpuMemory, TensorError>;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Address, DeviceBytes, Gpu, Launch, MatrixProduct, RawArg};
 use crate::TensorError;
 
-/// One argument of a kernel. Memory is named by who owns it, so that it lives while the launch is queued.
+/// One argument of a kernel. Memory is named by its owner, so that it lives while the launch is queued.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Arg<'a> {
     /// The first byte of an allocation and so many beyond.

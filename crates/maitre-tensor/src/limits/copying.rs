@@ -16,7 +16,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`TensorError::DeviceMemory`] or [`TensorError::Reserve`] if there is no room for twice `bytes`;
+    /// [`TensorError::DeviceMemory`] or [`TensorError::Reserve`] if there is no space for twice `bytes`;
     /// [`TensorError::Device`].
     pub fn measure_copy(&self, bytes: usize, budget: Duration) -> Result<f64, TensorError> {
         let fastest = match self.device() {

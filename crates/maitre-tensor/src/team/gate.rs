@@ -1,8 +1,8 @@
 //! How a job reaches the workers of a team, and how its leader knows that they are done with it.
 //!
 //! A worker must go in through the gate before it may look at the job. The leader opens the gate
-//! when the job is there and shuts it when no tile is left; from then on nobody goes in, and when
-//! the last one inside has left, the job's closure may end. A worker that never went in, because
+//! when the job is there and shuts it when no tile is left; from then on no worker goes in, and
+//! when the last one inside has left, the job's closure may end. A worker that never went in, because
 //! it slept or was descheduled, is not waited for.
 
 use std::any::Any;
@@ -29,7 +29,7 @@ const INSIDE: u64 = OPEN - 1;
 pub(super) struct Gate {
     /// Generation of the job (upper half), [`OPEN`], and the number of members [`INSIDE`].
     state: AtomicU64,
-    /// Written by the leader while the gate is shut and nobody is inside; read by members inside.
+    /// Written by the leader while the gate is shut and no member is inside; read by members inside.
     job: UnsafeCell<Option<Job>>,
     /// The next tile to claim.
     next: OwnLine,
@@ -122,7 +122,7 @@ impl Gate {
     /// Every `open` is followed by [`Gate::shut`], before the next one and before the end of the
     /// job's closure.
     unsafe fn open(&self, job: Job) {
-        // SAFETY: the gate is shut and nobody is inside, so nobody else looks at the cell.
+        // SAFETY: the gate is shut and no member is inside, so no other thread looks at the cell.
         unsafe { *self.job.get() = Some(job) };
         let generation = (self.state.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         // Sequentially consistent, as is the read of `sleepers` that follows: either the leader
@@ -131,7 +131,7 @@ impl Gate {
             .store((generation << 32) | OPEN, Ordering::SeqCst);
     }
 
-    /// Shuts the gate and waits until everyone inside has left.
+    /// Shuts the gate and waits until every member inside has left.
     fn shut(&self) {
         self.state.fetch_and(!OPEN, Ordering::SeqCst);
         let empty = || (self.state.load(Ordering::Acquire) & INSIDE == 0).then_some(());
@@ -175,7 +175,7 @@ impl Gate {
             // SAFETY: this worker is inside, so the leader does not write the cell.
             let job = unsafe { &*self.job.get() }.clone();
             if let Some(job) = &job {
-                // Uncontended: only between jobs does anyone else reach for it.
+                // Uncontended: other threads take this lock only between jobs.
                 let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
                 self.claim_tiles(job, &mut scratch);
             }

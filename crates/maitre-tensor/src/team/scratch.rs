@@ -22,7 +22,7 @@ pub(crate) struct Need {
 }
 
 impl Scratch {
-    /// Makes room for `need`, so that what stays within it allocates nothing. The memory is
+    /// Makes space for `need`, so that what stays within it allocates nothing. The memory is
     /// reserved, not touched.
     pub(super) fn reserve(&mut self, need: Need) -> Result<(), TensorError> {
         reserve(&mut self.floats, need.floats)?;
@@ -79,7 +79,7 @@ impl Scratch {
     }
 }
 
-/// Room for `len` elements that start at a cache line.
+/// Space for `len` elements that start at a cache line.
 fn reserve<T>(list: &mut Vec<T>, len: usize) -> Result<(), TensorError> {
     let most = len.saturating_add(ALIGNMENT / size_of::<T>());
     list.try_reserve_exact(most.saturating_sub(list.len()))

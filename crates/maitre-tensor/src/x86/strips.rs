@@ -305,7 +305,7 @@ impl Strip<'_> {
     }
 }
 
-/// Writes the first lanes, as many as there is room for.
+/// Writes the first lanes, as many as there is space for.
 #[inline(always)]
 fn store(sums: [f32; LANES], place: &mut [f32]) {
     match place.first_chunk_mut() {

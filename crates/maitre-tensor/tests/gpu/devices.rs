@@ -118,7 +118,7 @@ fn memory_of_what_was_recorded_lives_as_long() {
     let sums = Sums::new(&gpu);
     (0..2).for_each(|_| sums.step(&mut recorded, 1).unwrap());
     drop(sums);
-    // It is played though nobody has its buffers any more.
+    // It is played although its buffers have no other owner any more.
     let other = Sums::new(&gpu);
     other.step(&mut recorded, 1).unwrap();
     assert_eq!(other.sum(), 0.0);

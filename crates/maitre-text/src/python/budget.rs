@@ -1,4 +1,4 @@
-//! What one rendering may consume, and who has consumed it.
+//! What one rendering may consume, and what it has consumed so far.
 //!
 //! A unit is an instruction of the virtual machine (its fuel), an item of a list that is touched, or
 //! [`BYTES_PER_UNIT`] bytes of text that are read or built. All of them count against

@@ -251,7 +251,7 @@ fn number_text(
                 digits.insert_str(0, &"0".repeat(zeros));
             }
             Some(_) => {
-                // So many digits that they and their separators fill the room.
+                // So many digits that they and their separators fill the width.
                 let mut wanted = (room * group / (group + 1)).max(digits.len());
                 while wanted + (wanted - 1) / group < room {
                     wanted += 1;

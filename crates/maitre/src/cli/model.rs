@@ -74,8 +74,8 @@ pub(crate) struct ModelArgs {
 /// Who goes first, what is remembered, what is promised.
 #[derive(Debug, Clone, Args)]
 struct SchedulingArgs {
-    /// Who is admitted first. Under `fair` no tenant may have more places in the queue than are left to
-    /// all others.
+    /// Which request is admitted first. Under `fair` no tenant may have more places in the queue than are
+    /// left to all others.
     #[arg(long, default_value = "fcfs", value_name = "POLICY", value_parser = policies())]
     policy: PolicyKind,
     /// A tenant's share of the service under --policy fair, such as acme=3; others have 1. May be
@@ -85,7 +85,7 @@ struct SchedulingArgs {
     /// Do not share KV blocks between requests that begin alike.
     #[arg(long)]
     no_prefix_cache: bool,
-    /// Bytes of ordinary memory for KV blocks that the KV cache has no room for. On a CPU a larger
+    /// Bytes of ordinary memory for KV blocks that the KV cache has no space for. On a CPU a larger
     /// --kv-cache-bytes does the same at less cost.
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     host_kv_bytes: u64,
@@ -93,8 +93,8 @@ struct SchedulingArgs {
     /// [default: the scores of five prompts of the longest length, from 67108864 to 268435456].
     #[arg(long, value_name = "BYTES")]
     unread_bytes: Option<u64>,
-    /// How long a step may take while somebody's next token waits for it: prompts enter in chunks as
-    /// small as that takes [default: no limit but --max-batched-tokens].
+    /// How long a step may take while a streaming request waits for its next token: prompts enter in chunks
+    /// small enough for that [default: no limit but --max-batched-tokens].
     #[arg(long, value_name = "MS")]
     itl_target_ms: Option<u64>,
     /// Refuse at once what would wait longer for its first step (--policy fcfs only) [default:
@@ -105,7 +105,7 @@ struct SchedulingArgs {
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     reorder_within_ms: u64,
     /// Publish what the prefix cache gains and loses, for routers (AdminService.WatchCacheEvents). The
-    /// events carry the tokens of all tenants' prompts to whoever can reach the gRPC port.
+    /// events carry the tokens of all tenants' prompts to every client that can reach the gRPC port.
     #[arg(long)]
     cache_events: bool,
 }

@@ -1,4 +1,4 @@
-//! The flags of speculation: who drafts tokens, how many, and when one is accepted.
+//! The flags of speculation: what drafts tokens, how many, and when one is accepted.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -10,7 +10,7 @@ use super::source::{self, BUNDLED};
 /// How several tokens of an answer come from one step.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SpeculationArgs {
-    /// Who drafts tokens that the model verifies several at a time. Answers are the same whatever is chosen
+    /// What drafts the tokens that the model verifies several at a time. Answers are the same whatever is chosen
     /// (unless --accept says otherwise).
     #[arg(long, default_value = "auto", value_name = "WHO")]
     speculate: SpeculateArg,
@@ -29,7 +29,7 @@ pub(crate) struct SpeculationArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum SpeculateArg {
-    /// Nobody: one token a step. To compare with, or where memory for the draft model is short.
+    /// Nothing: one token a step. To compare with, or where memory for the draft model is short.
     Off,
     /// The answer's own text, by its last 2 to 4 tokens, always as many as allowed. For a few users whose
     /// answers quote their prompts.
@@ -38,8 +38,8 @@ enum SpeculateArg {
     Suffix,
     /// The draft model, always as many as allowed. For a few users and a draft that is known to be good.
     Draft,
-    /// Whoever is likelier to be right, and only as many tokens as make more tokens per second at the moment:
-    /// none when the batch is full.
+    /// For each sequence its own text or the draft model, whichever is likelier to be right. Only as many tokens
+    /// as make more tokens per second at the moment: none when the batch is full.
     Auto,
 }
 

@@ -6,7 +6,7 @@
 //!                        /snapshots/COMMIT/FILE   a link to the blob
 //!                        /refs/REVISION           the commit, once the snapshot is complete
 //!                        /.no_exist/COMMIT/FILE   empty: the Hub has said that there is no such file
-//! CACHE/.locks/models--ORG--NAME/ID.lock          held by whoever downloads that blob
+//! CACHE/.locks/models--ORG--NAME/ID.lock          held by the process that downloads that blob
 //! ```
 
 use std::collections::BTreeSet;

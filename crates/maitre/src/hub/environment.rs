@@ -1,4 +1,4 @@
-//! The environment as every Hub client reads it: where the Hub and the cache are, and who asks.
+//! The environment as every Hub client reads it: where the Hub and the cache are, and the user's token.
 //!
 //! The rules are those of `huggingface_hub` (its `constants.py` and `utils/_auth.py`): paths are expanded (`~`,
 //! `~user`, `$VAR`, `${VAR}`), line ends within a token and white space around it are no part of it, and an empty

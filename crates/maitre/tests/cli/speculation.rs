@@ -102,7 +102,7 @@ fn the_banner_says_who_drafts() {
             &[&elsewhere[..], &["--draft-model", "bundled"]].concat(),
             "draft model bundled-draft",
         ),
-        // One that nobody asks to draft is not loaded.
+        // A draft model that does not draft is not loaded.
         (
             &["--speculate", "off", "--draft-model", "no/such"],
             "draft 0.0 MiB",

@@ -105,7 +105,7 @@ impl Heap {
             )
         };
         said(failed, &message)?;
-        // SAFETY: the heap is live, and the message has that room.
+        // SAFETY: the heap is live, and the message has that size.
         let failed =
             unsafe { sys::emulator_check(self.0.as_ptr(), message.as_mut_ptr(), MESSAGE_BYTES) };
         said(failed, &message)

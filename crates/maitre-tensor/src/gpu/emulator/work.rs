@@ -87,8 +87,8 @@ fn copy(from: Address, to: Address, bytes: usize, heap: &mut Heap) -> Result<(),
     Ok(())
 }
 
-/// What stands for a vendor's library. As there, the order of sums depends on the number of rows, so that
-/// whoever relies on it being the same is found out.
+/// Stands for a vendor's library. As there, the order of sums depends on the number of rows, so that tests find
+/// code that relies on one order.
 fn multiply(product: &MatrixProduct, heap: &mut Heap) -> Result<(), String> {
     let &MatrixProduct { x, w, out, m, n, k } = product;
     let operands = [(x, m, k, 2, "x"), (w, n, k, 2, "w"), (out, m, n, 4, "out")];

@@ -54,13 +54,13 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // An error could not be told to anybody, nor would it change anything.
+        // `drop` cannot return an error, and an error here would change nothing.
         // SAFETY: retained in `open`; nothing of this crate uses it any more.
         let _ = unsafe { primary_ctx::release(self.device) };
     }
 }
 
-/// The one queue of a device. It does not wait for the default stream, which nobody here uses.
+/// The one queue of a device. It does not wait for the default stream, which this crate does not use.
 pub(super) struct Stream(CUstream);
 
 impl Stream {

@@ -162,7 +162,7 @@ impl Gpu for Hardware {
         let zeroed = unsafe { result::memset_d8_async(address, 0, bytes, self.stream.raw()) }
             .during("allocate");
         if let Err(error) = zeroed {
-            // SAFETY: just allocated, and told to nobody.
+            // SAFETY: just allocated, and no other code knows the address.
             unsafe { self.release(address) };
             return Err(error);
         }
@@ -232,7 +232,7 @@ impl Gpu for Hardware {
         let mut state = self.enter()?;
         let ended = state.graphs.end(&self.stream);
         for address in state.graphs.take_unfreed() {
-            // SAFETY: whoever freed it while recording promised not to use it again.
+            // SAFETY: the caller that freed it while recording promised not to use it again.
             unsafe { self.release(address) };
         }
         ended

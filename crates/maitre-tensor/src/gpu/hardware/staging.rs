@@ -63,7 +63,7 @@ impl Staging {
             }
             let (now, later) = bytes.split_at(bytes.len().min(PAGE_BYTES - self.filled));
             let page = &self.outgoing[self.page].memory;
-            // SAFETY: the page has room for `now` behind what was filled, and no queued copy reads that
+            // SAFETY: the page has space for `now` behind what was filled, and no queued copy reads that
             // part: the page was waited for when it was entered. The caller vouches for `to`.
             unsafe {
                 let from = page.bytes.add(self.filled);

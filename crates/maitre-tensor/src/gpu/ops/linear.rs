@@ -269,7 +269,7 @@ impl<'a> Product<'a> {
         queue.launch("add_bias", grid, &args)
     }
 
-    /// Piece by piece, so that gates and what they gate need not have room for all rows.
+    /// Piece by piece, so that gates and what they gate need not have space for all rows.
     fn queue_library_gated(
         &self,
         turn: &mut DeviceTurn<'_>,

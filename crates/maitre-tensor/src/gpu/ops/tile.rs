@@ -100,7 +100,7 @@ pub(super) const TILES: [Tile; 5] = [
 impl Tile {
     /// Number of the tile for `m` token rows and `n` numbers per row of the result: as large as leaves each
     /// multiprocessor some work, one and a half or two blocks where reading the weights is all of it. Of the
-    /// narrowest, which has no room for gates, a multiprocessor holds three blocks, no more than this leaves it.
+    /// narrowest, which has no space for gates, a multiprocessor holds three blocks, no more than this leaves it.
     pub(super) fn of(m: usize, n: usize, gated: bool, multiprocessors: usize) -> usize {
         let blocks = |tile: usize| {
             let [x, y, _] = TILES[tile].blocks(m, n, gated);

@@ -225,9 +225,9 @@ impl Dot for Int8 {
     }
 }
 
-/// Eight unsigned 4-bit weights to a word, and two quads of signed activations as they come. Four
-/// bits leave the instruction for bytes room: two products sum to 2 * 15 * 127 at most, and those
-/// of both quads to 7,620, of 32,767.
+/// Eight unsigned 4-bit weights to a word, and two quads of signed activations as they come. The sums of
+/// four-bit weights cannot overflow: two products sum to 2 * 15 * 127 at most, and those of both quads to
+/// 7,620, of 32,767.
 pub(super) struct Int4;
 
 impl Dot for Int4 {

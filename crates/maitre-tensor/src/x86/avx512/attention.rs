@@ -143,7 +143,7 @@ impl Work<'_> {
     ///
     /// # Safety
     ///
-    /// `ROWS_HERE` rows from `row` on exist, and `scores` has room for them.
+    /// `ROWS_HERE` rows from `row` on exist, and `scores` has space for them.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
     unsafe fn scores<const FORMAT: u8, const ROWS_HERE: usize>(
         &self,

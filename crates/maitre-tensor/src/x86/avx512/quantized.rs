@@ -71,7 +71,7 @@ impl Product for Int8Groups {
 pub(super) struct Int4Groups;
 
 impl Product for Int4Groups {
-    /// Four panels of bytes and four of expanded weights leave room for sixteen sums.
+    /// Four panels of bytes and four of expanded weights leave space for sixteen sums.
     const TOKENS: usize = 4;
 
     type Sums = __m512;

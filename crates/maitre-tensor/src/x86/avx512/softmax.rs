@@ -126,7 +126,7 @@ impl Work<'_> {
     ///
     /// # Safety
     ///
-    /// `words` has room for the weights of a query.
+    /// `words` has space for the weights of a query.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
     unsafe fn fixed_point(

@@ -148,7 +148,7 @@ impl Place {
         {
             return Ok(Arc::clone(model));
         }
-        // There may be no room for two.
+        // There may be no space for two.
         (self.loaded, self.packed) = (None, None);
         let options = LoadOptions {
             dtype: Some(format),
@@ -189,7 +189,7 @@ impl Place {
         (self.loaded, self.packed) = (None, None);
     }
 
-    /// Bytes of the GPU that nobody uses; no number on the processor.
+    /// Bytes of the GPU that no process uses; no number on the processor.
     pub(super) fn free_bytes(&self) -> Result<f64> {
         let memory = self.strict.gpu_memory()?;
         Ok(memory.map_or(f64::NAN, |it| it.free_bytes as f64))

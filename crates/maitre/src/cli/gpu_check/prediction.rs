@@ -116,7 +116,7 @@ pub(super) fn step_seconds(model: &Model, size: StepSize, rates: Rates) -> f64 {
     layers * (products + attention + small) + head
 }
 
-/// Operations of the matrices for one token whose logits nobody wants.
+/// Operations of the matrices for one token whose logits are not needed.
 pub(super) fn matrix_flop_per_token(model: &Model) -> f64 {
     let config = model.config();
     let vectors = (config.hidden_size * config.vocab_size) as f64;

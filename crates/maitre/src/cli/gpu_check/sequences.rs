@@ -117,7 +117,7 @@ impl Sequences {
         Ok(())
     }
 
-    /// Computes tokens of a sequence whose next is known to nobody: the middle of a prompt.
+    /// Computes tokens of a sequence without choosing the next one, as in the middle of a prompt.
     pub(super) fn prefill(&mut self, s: usize, tokens: &[u32]) -> Result<()> {
         let mut batch = self.batch(&[(s, tokens)]);
         batch.output_rows.clear();

@@ -109,7 +109,7 @@ impl Executor for Timed {
 }
 
 impl Service {
-    /// Starts an engine for `model` on `backend`. Its text is bytes: nobody reads it.
+    /// Starts an engine for `model` on `backend`. Its text is bytes, which the check does not read.
     pub(super) fn start(self, model: Arc<Model>, backend: &Backend) -> Result<(Engine, Arc<Busy>)> {
         let num_blocks = self.kv_tokens.div_ceil(BLOCK_SIZE);
         let config = RunnerConfig {
@@ -207,7 +207,7 @@ pub(super) async fn answer(
     Ok(tokens)
 }
 
-/// Waits until nobody holds a block any more: what was cancelled gives its blocks back at the next step.
+/// Waits until no sequence holds a block any more: a cancelled one gives its blocks back at the next step.
 pub(super) async fn idle(engine: &Engine) -> Result<()> {
     for _ in 0..1000 {
         let load = engine.load();

@@ -40,7 +40,7 @@ type Answer = Result<Vec<u32>, EngineError>;
 /// Answers that are compared.
 const ANSWERS: usize = 6;
 
-/// An engine with room for all of a check.
+/// An engine with space for all of a check.
 fn service(sizes: &Sizes) -> Service {
     let max_model_len = 2 * sizes.prompt_tokens + sizes.greedy_tokens;
     Service {

@@ -130,7 +130,7 @@ fn soak_model(place: &mut Place) -> Result<Arc<Model>> {
     Ok(Arc::new(model))
 }
 
-/// Free bytes of the GPU; 0 on the processor, where nobody counts them.
+/// Free bytes of the GPU; 0 on the processor, where they are not counted.
 fn free_bytes(backend: &Backend) -> Result<f64> {
     Ok(backend.gpu_memory()?.map_or(0.0, |it| it.free_bytes as f64))
 }

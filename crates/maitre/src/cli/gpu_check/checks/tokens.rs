@@ -203,7 +203,7 @@ fn random_prompts(model: &Model, sizes: &Sizes, lengths: &[usize]) -> Vec<Vec<u3
 }
 
 /// Sequences of the check of recorded steps, and how many of them are left out while the first steps run: the shape
-/// for four is recorded with one row of nobody and played without it.
+/// for four is recorded with one filling row and played without it.
 const RECORDED: (usize, usize) = (4, 1);
 
 /// Steps before the last sequence joins: the first runs, the second is recorded, the third is played.
