@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use maitre_model::BlockMoves;
-use maitre_speculative::{Acceptance, DraftError, Drafted, Drafter, Drafting, Seat};
+use maitre_speculative::{Acceptance, DraftError, DraftRequest, Drafted, Drafter, Drafting};
 
 use super::Script;
 
@@ -63,7 +63,7 @@ fn run_of(chance: f64, acceptance: f64) -> usize {
 }
 
 impl Drafter for Synthetic {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+    fn behind(&self, _request: &DraftRequest<'_>, _text: &[u32]) -> Option<usize> {
         Some(0)
     }
 

@@ -9,19 +9,19 @@ use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
 use tokio::sync::oneshot;
 
-use crate::admission::{Admission, Queued, RequestName};
-use crate::byte_budget::ByteBudget;
-use crate::cache_events::{CacheEvents, CacheFeedSource};
-use crate::command::Submission;
-use crate::info::EngineInfo;
-use crate::offload::Offload;
-use crate::output::{Echo, Output, TextStart, Times};
-use crate::resolve::{House, Resolved};
-use crate::seeds::Seeds;
-use crate::stop_budget::StopBudget;
-use crate::tenants::Tenants;
-use crate::unread::{self, EventSender};
-use crate::vitals::Vitals;
+use crate::admission::command::Submission;
+use crate::admission::front::{Admission, Queued, RequestName};
+use crate::observe::cache_events::{CacheEvents, CacheFeedSource};
+use crate::observe::health::LoopHealth;
+use crate::observe::info::EngineInfo;
+use crate::output::byte_budget::ByteBudget;
+use crate::output::text::{Echo, Output, TextStart, Times};
+use crate::output::unread::{self, EventSender};
+use crate::request::offload::Offload;
+use crate::request::resolve::{Resolved, Resolver};
+use crate::request::seeds::Seeds;
+use crate::request::stop_budget::StopBudget;
+use crate::request::tenants::Tenants;
 use crate::{EngineBuilder, EngineError, GenerateRequest, Generation, Health, Input, Load};
 
 /// A running engine. Clones are handles to the same one; when the last is dropped, the engine
@@ -33,10 +33,10 @@ pub struct Engine {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) house: House,
+    pub(crate) resolver: Resolver,
     pub(crate) info: EngineInfo,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) health: Arc<LoopHealth>,
     pub(crate) offload: Offload,
     pub(crate) stop_budget: StopBudget,
     pub(crate) next_key: AtomicU64,
@@ -91,9 +91,9 @@ impl Engine {
         }
         let seed = self.shared.seeds.next();
         let prepare = move |shared: &Shared, request: &GenerateRequest| {
-            let resolved = shared.house.resolve(request, seed)?;
+            let resolved = shared.resolver.resolve(request, seed)?;
             let text = shared.text_start(request, &resolved.prompt);
-            let text = text.inspect_err(crate::metrics::refused)?;
+            let text = text.inspect_err(crate::observe::metrics::refused)?;
             Ok((resolved, text))
         };
         let (request, (resolved, text)) = self.prepare(request, prepare).await?;
@@ -112,7 +112,7 @@ impl Engine {
     pub async fn check(&self, request: GenerateRequest) -> Result<(), EngineError> {
         let seed = self.shared.seeds.next();
         let prepare = move |shared: &Shared, request: &GenerateRequest| {
-            shared.house.resolve(request, seed).map(drop)
+            shared.resolver.resolve(request, seed).map(drop)
         };
         self.prepare(request, prepare).await.map(drop)
     }
@@ -158,7 +158,7 @@ impl Engine {
         if let Some(top) = resolved.choice.prompt_logprobs {
             events
                 .reserve_scores(request.n, resolved.prompt.len(), top)
-                .inspect_err(crate::metrics::refused)?;
+                .inspect_err(crate::observe::metrics::refused)?;
         }
         let submissions = (0..request.n)
             .map(|index| {
@@ -261,13 +261,13 @@ impl Engine {
         if self.shared.admission.is_draining() {
             return Health::not_ready("the engine is draining");
         }
-        self.shared.vitals.health(Instant::now())
+        self.shared.health.health(Instant::now())
     }
 
     /// Whether the step loop still runs at all; a draining engine is alive.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.shared.vitals.is_alive()
+        self.shared.health.is_alive()
     }
 
     /// How busy the engine is, as of the last step.
@@ -280,7 +280,7 @@ impl Engine {
             waiting_tokens,
             in_flight: admission.in_flight(),
             estimated_wait: admission.estimated_wait(self.shared.started.elapsed()),
-            ..self.shared.vitals.load()
+            ..self.shared.health.load()
         }
     }
 
@@ -316,7 +316,7 @@ impl Engine {
     /// The model's tokenizer and chat template.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.shared.house.tokenizer
+        &self.shared.resolver.tokenizer
     }
 
     /// Where work on requests is done that must not keep an async worker, with the bound that the engine's own
@@ -345,7 +345,7 @@ impl Shared {
         let stops = (!stopping.stop.is_empty())
             .then(|| StopStrings::new(stopping.stop.clone()).include_stop(stopping.include_stop));
         let skip_special = request.output.skip_special_tokens;
-        let tokenizer = self.house.tokenizer.clone();
+        let tokenizer = self.resolver.tokenizer.clone();
         let (detokenizer, text) = Detokenizer::with_prompt(tokenizer, skip_special, prompt);
         let echo = request.output.echo.then(|| {
             Arc::new(Echo {

@@ -137,7 +137,7 @@ pub enum EngineError {
     /// The engine accepts no new requests because it is shutting down.
     #[error("the engine is draining and accepts no new requests")]
     Draining,
-    /// The receiver fell too far behind; see [`limits::MAX_UNREAD_EVENTS`](crate::limits::MAX_UNREAD_EVENTS).
+    /// The receiver fell too far behind; see [`limits::MAX_UNREAD_EVENTS`](crate::request::limits::MAX_UNREAD_EVENTS).
     #[error(
         "the receiver left {unread} events unread, more than the server keeps for it, so the request was ended"
     )]

@@ -33,71 +33,44 @@
 //! ```
 
 mod admission;
-mod budget;
-mod build;
-mod builder;
-pub mod byte_budget;
-mod cache_events;
-mod check_files;
-mod command;
-mod custom_policy;
-mod defaults;
-mod draft;
 mod engine;
 mod error;
-mod event;
-mod generation;
-mod info;
-pub mod limits;
-mod load_draft;
-mod load_tokenizer;
-mod machine;
-mod metrics;
-mod offload;
+mod observe;
 mod output;
-mod pace;
-mod parts;
-mod publisher;
-mod queue;
 mod request;
-mod resolve;
-mod room;
-mod run;
-mod seeds;
-mod settings;
-mod step_loop;
-mod stop_budget;
-mod tasting;
-mod tenants;
-mod unread;
-mod vitals;
+mod start;
+mod step;
 
-pub use builder::EngineBuilder;
-pub use cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
-pub use check_files::{check_draft_files, check_files};
-pub use custom_policy::CustomPolicy;
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
-pub use event::{
-    Delta, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs, Timings,
-    TokenLogprob, Usage,
-};
-pub use generation::Generation;
-pub use info::{DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Speculation};
-pub use machine::{
-    AvailableMemory, MemoryLimit, ThreadLimit, UsableCores, available_memory, require_threads,
-    usable_cores,
-};
 pub use maitre_model::{Executor, LoadFormat, ModelSource};
 pub use maitre_scheduler::{
     BlockHash, CacheEvent, Place, Policy, PolicyKind, Service, TenantId, Waiting,
 };
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
-pub use offload::Offload;
-pub use parts::Parts;
-pub use request::{
+pub use observe::cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
+pub use observe::health::{Health, Load};
+pub use observe::info::{
+    DraftInfo, EngineInfo, EngineLimits, MemoryBudget, Scheduling, Speculation,
+};
+pub use output::byte_budget;
+pub use output::event::{
+    Delta, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs, Timings,
+    TokenLogprob, Usage,
+};
+pub use output::generation::Generation;
+pub use request::limits;
+pub use request::offload::Offload;
+pub use request::options::{
     CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role,
     SamplingOptions, ServiceOptions, Stopping,
 };
-pub use vitals::{Health, Load};
+pub use start::builder::EngineBuilder;
+pub use start::check_files::{check_draft_files, check_files};
+pub use start::custom_policy::CustomPolicy;
+pub use start::machine::{
+    AvailableMemory, MemoryLimit, ThreadLimit, UsableCores, available_memory, require_threads,
+    usable_cores,
+};
+pub use start::parts::Parts;

@@ -130,7 +130,7 @@ impl KvManager {
             .collect();
         let needed = self.blocks_for(admission.reserve).max(found) - hit.pool_blocks;
         let mut partial = hit.partial;
-        self.check_room(sequence, needed + admission.headroom, &shared, &mut partial)?;
+        self.check_space(sequence, needed + admission.headroom, &shared, &mut partial)?;
 
         // Everything found is taken before new blocks are, or these might evict it.
         shared.iter().for_each(|&block| self.pool.hold(block));
@@ -220,7 +220,7 @@ impl KvManager {
             })
             .flatten();
         let needed = self.blocks_for(reserve.max(tokens)) - whole;
-        self.check_room(child, needed + headroom, &[], &mut partial)?;
+        self.check_space(child, needed + headroom, &[], &mut partial)?;
         for &block in table.held() {
             self.pool.hold(block);
         }
@@ -237,7 +237,7 @@ impl KvManager {
 
     /// Whether `needed` blocks can be taken while `shared` become held. A partial block that would have
     /// to stay for its copy and is one too many is given up.
-    fn check_room(
+    fn check_space(
         &self,
         sequence: SeqId,
         needed: usize,

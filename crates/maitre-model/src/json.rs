@@ -35,7 +35,7 @@ pub(crate) fn strict<'a>(file: &str, text: &'a [u8]) -> Result<Cow<'a, [u8]>, Mo
 }
 
 /// The error with the position in the file as it was, before something was put in quotes.
-fn malformed(file: &str, error: &serde_json::Error, places: &[Place]) -> ModelError {
+fn malformed(file: &str, error: &serde_json::Error, places: &[AddedQuotes]) -> ModelError {
     let (line, column) = (error.line(), error.column());
     let message = error.to_string();
     let position = format!(" at line {line} column {column}");
@@ -52,7 +52,7 @@ fn malformed(file: &str, error: &serde_json::Error, places: &[Place]) -> ModelEr
 }
 
 /// Where quotes were added: counted as the parser counts, in the text with the quotes.
-struct Place {
+struct AddedQuotes {
     line: usize,
     begin: usize,
     end: usize,
@@ -60,7 +60,7 @@ struct Place {
 
 struct Quoted {
     text: Vec<u8>,
-    places: Vec<Place>,
+    places: Vec<AddedQuotes>,
 }
 
 /// Puts quotes around every token outside strings that is a number to Python and not to JSON.
@@ -84,7 +84,7 @@ fn quote_non_finite(text: &[u8]) -> Quoted {
             quoted.text.extend_from_slice(token);
             quoted.text.push(b'"');
             let end = quoted.text.len() - line_start;
-            quoted.places.push(Place { line, begin, end });
+            quoted.places.push(AddedQuotes { line, begin, end });
         } else {
             quoted.text.extend_from_slice(token);
         }

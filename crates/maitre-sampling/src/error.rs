@@ -1,4 +1,4 @@
-//! What can be wrong with a row of logits. Wrong parameters are [`Violation`](crate::Violation)s,
+//! What can be wrong with a row of logits. Wrong parameters are [`InvalidParam`](crate::InvalidParam)s,
 //! found before a request is queued; these errors come from the model and fail one row only.
 
 /// Why no token could be drawn from a row, or no log-probability read off it.

@@ -57,8 +57,8 @@ pub use distribution::Distribution;
 pub use error::SamplingError;
 pub use logprobs::TokenLogprobs;
 pub use params::{
-    GREEDY_BELOW, MAX_ABS_LOGIT_BIAS, MAX_ABS_PENALTY, MAX_LOGIT_BIAS, MAX_LOGPROBS,
-    SamplingParams, Violation,
+    GREEDY_BELOW, InvalidParam, MAX_ABS_LOGIT_BIAS, MAX_ABS_PENALTY, MAX_LOGIT_BIAS, MAX_LOGPROBS,
+    SamplingParams,
 };
 pub use row::{BLOCK, Logits};
 pub use sampler::{Sampled, Sampler};

@@ -66,14 +66,14 @@ impl Default for SamplingParams {
 
 /// One thing that is wrong with a request's parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct InvalidParam {
     /// The field of [`SamplingParams`].
     pub field: &'static str,
     /// What was found and what was expected.
     pub description: String,
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for InvalidParam {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.description)
     }
@@ -97,7 +97,7 @@ impl SamplingParams {
     /// Everything that is wrong with these parameters for a model of `vocab_size` tokens; empty if
     /// they can be used. The number of violations is bounded whatever the request holds.
     #[must_use]
-    pub fn validate(&self, vocab_size: usize) -> Vec<Violation> {
+    pub fn validate(&self, vocab_size: usize) -> Vec<InvalidParam> {
         let mut found = Violations::default();
         let finite_and_at_least_0 = |x: f32| x.is_finite() && x >= 0.0;
         let penalty = |x: f32| x.abs() <= MAX_ABS_PENALTY;
@@ -188,11 +188,11 @@ impl SamplingParams {
 }
 
 #[derive(Default)]
-struct Violations(Vec<Violation>);
+struct Violations(Vec<InvalidParam>);
 
 impl Violations {
     fn add(&mut self, field: &'static str, description: String) {
-        self.0.push(Violation { field, description });
+        self.0.push(InvalidParam { field, description });
     }
 
     fn check(&mut self, field: &'static str, value: f32, ok: impl Fn(f32) -> bool, expected: &str) {

@@ -57,7 +57,7 @@ impl Scheduler {
                 .choose(now, &mut found)
                 .into_iter()
                 .flatten()
-                .any(|place| self.seat(place, sketch));
+                .any(|place| self.start(place, sketch));
             self.blocked = (!admitted).then_some(Blocked {
                 place,
                 free_blocks,
@@ -106,7 +106,7 @@ impl Scheduler {
     }
 
     /// Admits one request if its blocks fit, and plans its first span.
-    fn seat(&mut self, place: Place, sketch: &mut Sketch) -> bool {
+    fn start(&mut self, place: Place, sketch: &mut Sketch) -> bool {
         let Some(Taken { cached, forked }) = self.take_blocks(place) else {
             return false;
         };

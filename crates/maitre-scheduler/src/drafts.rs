@@ -31,7 +31,7 @@ pub(crate) struct Wish {
     /// Those that are granted.
     granted: usize,
     /// Those that its blocks hold, the ones it is about to get among them.
-    room: usize,
+    space: usize,
 }
 
 impl Wish {
@@ -44,7 +44,7 @@ impl Wish {
             place,
             most,
             granted: 0,
-            room: 0,
+            space: 0,
         })
     }
 }
@@ -59,7 +59,7 @@ impl Scheduler {
         let block_size = self.config.kv.block_size as usize;
         for wish in &mut wishes {
             let held = self.kv.block_table(wish.place.sequence()).len() * block_size;
-            wish.room = held.saturating_sub(sketch.plan.spans[wish.span].context_len);
+            wish.space = held.saturating_sub(sketch.plan.spans[wish.span].context_len);
         }
         let others = self.running.len() - 1;
         let spare = self.kv.free_blocks().saturating_sub(others);
@@ -80,12 +80,12 @@ fn share(wishes: &mut [Wish], mut budget: usize, mut spare: usize, block_size: u
             if budget == 0 {
                 return;
             }
-            if wish.granted == wish.room {
+            if wish.granted == wish.space {
                 if spare == 0 {
                     continue;
                 }
                 spare -= 1;
-                wish.room += block_size;
+                wish.space += block_size;
             }
             wish.granted += 1;
             budget -= 1;

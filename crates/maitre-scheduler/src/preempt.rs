@@ -21,7 +21,7 @@ use crate::{Preemption, RequestId, Scheduler};
 impl Scheduler {
     /// Extends the table of a decoding request by its next token, at the cost of others if need be, unless
     /// it turns out to be the victim itself, now or earlier in this round. No step is in flight.
-    pub(crate) fn make_room(&mut self, place: Place, sketch: &mut Sketch) {
+    pub(crate) fn make_space(&mut self, place: Place, sketch: &mut Sketch) {
         let Some(request) = self.running.get(&place) else {
             return;
         };

@@ -139,13 +139,13 @@ impl Scheduler {
     fn plan_decodes(&mut self, sketch: &mut Sketch) -> bool {
         let kv = &mut self.kv;
         let mut ready = self.running.iter().filter(|(_, request)| is_ready(request));
-        let all_have_room =
+        let all_have_space =
             ready.all(|(place, request)| kv.grow(place.sequence(), request.scheduled + 1).is_ok());
-        if !all_have_room {
+        if !all_have_space {
             if !self.in_flight.is_empty() {
                 return false;
             }
-            self.make_room_for_all(sketch);
+            self.make_space_for_all(sketch);
         }
         self.limit_latency(sketch);
         let ready = self.running.iter_mut();
@@ -158,11 +158,11 @@ impl Scheduler {
     }
 
     /// Afterwards every request that runs and is ready to decode has its block.
-    fn make_room_for_all(&mut self, sketch: &mut Sketch) {
+    fn make_space_for_all(&mut self, sketch: &mut Sketch) {
         let ready = self.running.iter().filter(|(_, request)| is_ready(request));
         let places: Vec<Place> = ready.map(|(&place, _)| place).collect();
         for place in places {
-            self.make_room(place, sketch);
+            self.make_space(place, sketch);
         }
     }
 

@@ -31,7 +31,7 @@ use crate::service::call_pools::{CallPools, Class, ConnectionShare};
 use crate::service::limits::Limits;
 use crate::{Startup, metrics, status};
 use answer_body::AnswerBody;
-use request_body::{RequestBody, RequestBytes, SharedPlace};
+use request_body::{RequestBody, RequestBytes, SharedSlot};
 
 mod answer_body;
 mod request_body;
@@ -175,7 +175,7 @@ impl ConnectionCalls {
             code: Code::Cancelled,
             control: Arc::clone(&control),
             connection: Arc::clone(&self.connection),
-            place: SharedPlace::default(),
+            place: SharedSlot::default(),
         };
         self.connection.call_began();
         let refused = |record: &mut Record, status: Status| {
@@ -313,7 +313,7 @@ struct Record {
     code: Code,
     control: Arc<CallControl>,
     connection: Arc<ConnectionState>,
-    place: SharedPlace,
+    place: SharedSlot,
 }
 
 impl Record {

@@ -54,7 +54,7 @@ pub(crate) struct Chain {
     /// The probability that the next one is, if these are.
     pub(crate) next: f64,
     /// Tokens that may still be drafted for it.
-    pub(crate) room: usize,
+    pub(crate) space: usize,
 }
 
 impl Chain {
@@ -221,10 +221,10 @@ impl Controller {
         let now = offer.tokens / (offer.sunk + self.step_seconds(shape, offer.rows)?);
         let mut survivals: Vec<f64> = chains.iter().map(|chain| chain.survival).collect();
         let (mut tokens, mut rows, mut best) = (offer.tokens, offer.rows, 1.0_f64);
-        let most = chains.iter().map(|chain| chain.room).max().unwrap_or(0);
+        let most = chains.iter().map(|chain| chain.space).max().unwrap_or(0);
         for rounds in 1..=most {
             for (chain, survival) in chains.iter().zip(&mut survivals) {
-                if chain.room >= rounds {
+                if chain.space >= rounds {
                     *survival *= chain.next;
                     tokens += *survival;
                     rows += 1;
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_house_gets_none() {
+    fn a_full_batch_gets_none() {
         let controller = taught();
         assert_eq!(controller.worth_verifying(decodes(64), 0.0, &[0.9; 64]), 0);
         assert!(controller.least_acceptance(64, 8, false) > 1.0);
@@ -338,7 +338,7 @@ mod tests {
             let chain = Chain {
                 survival: 1.0,
                 next,
-                room: 8,
+                space: 8,
             };
             controller.worth_drafting(decodes(1), offer, &[chain])
         };
@@ -360,7 +360,7 @@ mod tests {
         let chain = |next| Chain {
             survival: 1.0,
             next,
-            room: 4,
+            space: 4,
         };
         let chains = [chain(0.95), chain(0.9), chain(0.02), chain(0.01)];
         assert_eq!(controller.worth_drafting(decodes(4), offer, &chains).0, 2);

@@ -9,7 +9,7 @@ use maitre_model::{Batch, BlockMoves, BlockTables, Executor, KvGroup, Span};
 use maitre_sampling::{Logits, Sampler};
 
 use crate::coverage::Coverage;
-use crate::drafter::{DraftError, Drafter, Drafting, Seat};
+use crate::drafter::{DraftError, DraftRequest, Drafter, Drafting};
 use crate::{Acceptance, Drafted};
 
 /// What a draft model is run with.
@@ -84,7 +84,7 @@ impl DraftModel {
     /// batch has space. If two sequences share a block that is to be written, only one of them feeds it.
     fn choose_feeds(&mut self, draftings: &[&mut Drafting<'_>]) {
         self.feeds.clear();
-        let mut room = self
+        let mut space = self
             .config
             .max_batched_tokens
             .max(Self::LEAST_BATCHED_TOKENS);
@@ -94,7 +94,10 @@ impl DraftModel {
             if end > self.config.max_context_len || end == 0 {
                 continue;
             }
-            let start = self.coverage.reach(drafting.seat.table, end).min(end - 1);
+            let start = self
+                .coverage
+                .reach(drafting.request.table, end)
+                .min(end - 1);
             let feed = Feed {
                 index,
                 start,
@@ -103,8 +106,8 @@ impl DraftModel {
             };
             if end - start > 1 {
                 late.push(feed);
-            } else if room > 0 {
-                room -= 1;
+            } else if space > 0 {
+                space -= 1;
                 self.feeds.push(feed);
             }
         }
@@ -112,14 +115,14 @@ impl DraftModel {
         late.sort_by_key(|feed| feed.end - feed.start);
         let mut claimed: Vec<u32> = Vec::new();
         for feed in late {
-            let end = feed.end.min(feed.start + room);
-            let table = draftings[feed.index].seat.table;
+            let end = feed.end.min(feed.start + space);
+            let table = draftings[feed.index].request.table;
             let blocks = self.blocks(table, feed.start, end);
             if blocks.is_empty() || blocks.iter().any(|block| claimed.contains(block)) {
                 continue;
             }
             claimed.extend_from_slice(blocks);
-            room -= end - feed.start;
+            space -= end - feed.start;
             self.feeds.push(Feed {
                 end,
                 arrives: end == feed.end,
@@ -150,7 +153,7 @@ impl DraftModel {
         tables.resize_with(self.feeds.len(), Vec::new);
         for (feed, copy) in self.feeds.iter().zip(tables) {
             let drafting = &draftings[feed.index];
-            let table = drafting.seat.table;
+            let table = drafting.request.table;
             copy.clear();
             copy.extend_from_slice(&table[..feed.end.div_ceil(size).min(table.len())]);
             batch.spans.push(Span {
@@ -184,7 +187,7 @@ impl DraftModel {
     ) -> Result<bool, DraftError> {
         let draw = |&index: &usize| {
             let drafting = &draftings[index];
-            let rules = drafting.seat.rules;
+            let rules = drafting.request.rules;
             (acceptance == Acceptance::Coupling)
                 .then(|| rules.draw(drafting.position()))
                 .flatten()
@@ -248,7 +251,7 @@ fn choose(
     drafting: &mut Drafting<'_>,
     acceptance: Acceptance,
 ) {
-    let rules = drafting.seat.rules;
+    let rules = drafting.request.rules;
     let counts = drafting.counts.as_ref().unwrap_or(rules.counts);
     let position = drafting.position();
     let drafted = rules.draft(sampler, row, counts, position, acceptance);
@@ -261,10 +264,10 @@ fn choose(
 }
 
 impl Drafter for DraftModel {
-    fn behind(&self, seat: &Seat<'_>, text: &[u32]) -> Option<usize> {
+    fn behind(&self, request: &DraftRequest<'_>, text: &[u32]) -> Option<usize> {
         let known = text.len().checked_sub(1)?;
         let has_room = text.len() < self.config.max_context_len;
-        has_room.then(|| known - self.coverage.reach(seat.table, known))
+        has_room.then(|| known - self.coverage.reach(request.table, known))
     }
 
     fn draft(
@@ -279,13 +282,13 @@ impl Drafter for DraftModel {
         self.fill_batch(draftings);
         for feed in &self.feeds {
             // Until it is known to have succeeded, the forward has destroyed what it was to write.
-            let table = draftings[feed.index].seat.table;
+            let table = draftings[feed.index].request.table;
             self.coverage.cut(table, feed.start, feed.end);
         }
         let computed = self.executor.forward(&self.batch);
         computed.map_err(|error| failed(&error))?;
         for feed in &self.feeds {
-            let table = draftings[feed.index].seat.table;
+            let table = draftings[feed.index].request.table;
             self.coverage.gain(table, feed.end);
         }
         self.choose_tokens(draftings, acceptance)

@@ -9,7 +9,7 @@ use crate::{Acceptance, Drafted, Rules};
 
 /// A decoding sequence for which tokens may be drafted.
 #[derive(Debug, Clone, Copy)]
-pub struct Seat<'a> {
+pub struct DraftRequest<'a> {
     /// Who it is, in the caller's numbers.
     pub id: u64,
     /// Tokens that may be drafted for it in this step.
@@ -26,7 +26,7 @@ pub struct Seat<'a> {
 #[derive(Debug)]
 pub struct Drafting<'a> {
     /// Whose.
-    pub seat: Seat<'a>,
+    pub request: DraftRequest<'a>,
     /// Its known tokens, prompt and answer.
     pub text: &'a [u32],
     /// What was drafted so far, in order.
@@ -38,20 +38,20 @@ pub struct Drafting<'a> {
 }
 
 impl<'a> Drafting<'a> {
-    pub(crate) fn new(seat: Seat<'a>, text: &'a [u32]) -> Self {
-        let counts = seat.rules.params.uses_counts();
+    pub(crate) fn new(request: DraftRequest<'a>, text: &'a [u32]) -> Self {
+        let counts = request.rules.params.uses_counts();
         Self {
-            seat,
+            request,
             text,
-            drafts: Vec::with_capacity(seat.most),
+            drafts: Vec::with_capacity(request.most),
             probability: f32::NAN,
-            counts: counts.then(|| seat.rules.counts.clone()),
+            counts: counts.then(|| request.rules.counts.clone()),
         }
     }
 
     /// The output position of the next token to be drafted.
     pub fn position(&self) -> u64 {
-        self.seat.rules.generated + self.drafts.len() as u64
+        self.request.rules.generated + self.drafts.len() as u64
     }
 
     /// Adds a token.
@@ -89,7 +89,7 @@ impl DraftError {
 pub trait Drafter: Send {
     /// Tokens that have to be computed before anything can be drafted for this sequence, beyond its
     /// newest one: what the drafter has not seen yet. `None` if nothing can be drafted for it at all.
-    fn behind(&self, seat: &Seat<'_>, text: &[u32]) -> Option<usize>;
+    fn behind(&self, request: &DraftRequest<'_>, text: &[u32]) -> Option<usize>;
 
     /// Adds one token to each of `draftings`, at the same time. To those that it can't serve now, being
     /// too far behind or without a token that is possible, it adds none.

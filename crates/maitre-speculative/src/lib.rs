@@ -34,7 +34,7 @@ mod verify;
 
 pub use counts::SpeculationCounts;
 pub use draft_model::{DraftModel, DraftModelConfig};
-pub use drafter::{DraftError, Drafter, Drafting, Seat};
+pub use drafter::{DraftError, DraftRequest, Drafter, Drafting};
 pub use history::{Guess, History, HistoryKind, Replay, ReplayStep};
 pub use rules::Rules;
 pub use speculator::{Speculate, Speculator, SpeculatorConfig};

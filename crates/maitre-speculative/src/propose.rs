@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::calibration::{Class, Habit};
 use crate::controller::{Chain, Offer, Shape};
-use crate::drafter::{DraftError, Drafter, Drafting, Seat};
+use crate::drafter::{DraftError, DraftRequest, Drafter, Drafting};
 use crate::speculator::{MOST_FAILURES, Sequence};
 use crate::{Acceptance, Drafted, Speculate, Speculator};
 
@@ -38,31 +38,31 @@ struct Plan<'a> {
 impl Speculator {
     /// Drafts tokens for the decoding sequences of a step that also computes `prompt_tokens` of prompts and
     /// has `other_decodes` that are not to be speculated for. One list per sequence, each of at most
-    /// [`Seat::most`] tokens. `clock` tells the time since a fixed moment; the cost of drafting is measured
+    /// [`DraftRequest::most`] tokens. `clock` tells the time since a fixed moment; the cost of drafting is measured
     /// by it.
     pub fn propose(
         &mut self,
-        seats: &[Seat<'_>],
+        requests: &[DraftRequest<'_>],
         other_decodes: usize,
         prompt_tokens: usize,
         clock: &dyn Fn() -> Duration,
     ) -> Vec<Vec<Drafted>> {
         let shape = Shape {
-            decodes: seats.len() + other_decodes,
+            decodes: requests.len() + other_decodes,
             prompt_tokens,
         };
-        for seat in seats {
+        for request in requests {
             // Without a place to verify it, a guess is only compared with what comes, which need not be in every
             // step.
-            let is_due = seat.most > 0 || (self.steps + seat.id).is_multiple_of(SHADOWED);
-            if let Some(sequence) = self.sequences.get_mut(&seat.id).filter(|_| is_due) {
-                sequence.look_back(seat, self.config.speculate);
+            let is_due = request.most > 0 || (self.steps + request.id).is_multiple_of(SHADOWED);
+            if let Some(sequence) = self.sequences.get_mut(&request.id).filter(|_| is_due) {
+                sequence.look_back(request, self.config.speculate);
             }
         }
         let sequences = std::mem::take(&mut self.sequences);
-        let mut plans: Vec<Option<Plan<'_>>> = seats
+        let mut plans: Vec<Option<Plan<'_>>> = requests
             .iter()
-            .map(|seat| self.begin(seat, sequences.get(&seat.id)?))
+            .map(|request| self.begin(request, sequences.get(&request.id)?))
             .collect();
         let sunk = self.run_drafter(&mut plans, shape, clock);
         if self.config.speculate == Speculate::Auto {
@@ -73,8 +73,8 @@ impl Speculator {
             .map(|plan| plan.map_or_else(Default::default, |it| (it.drafting.drafts, it.model)))
             .unzip();
         self.sequences = sequences;
-        for (seat, model) in seats.iter().zip(models) {
-            if let Some(sequence) = self.sequences.get_mut(&seat.id) {
+        for (request, model) in requests.iter().zip(models) {
+            if let Some(sequence) = self.sequences.get_mut(&request.id) {
                 sequence.pending.model = model;
             }
         }
@@ -82,13 +82,13 @@ impl Speculator {
     }
 
     /// What a sequence's own text offers, or an empty draft for the model to fill.
-    fn begin<'a>(&self, seat: &Seat<'a>, sequence: &'a Sequence) -> Option<Plan<'a>> {
-        if seat.most == 0 {
+    fn begin<'a>(&self, request: &DraftRequest<'a>, sequence: &'a Sequence) -> Option<Plan<'a>> {
+        if request.most == 0 {
             return None;
         }
         let habit = sequence.habit;
         let mut plan = Plan {
-            drafting: Drafting::new(*seat, sequence.history.tokens()),
+            drafting: Drafting::new(*request, sequence.history.tokens()),
             survival: Vec::new(),
             habit,
             source: Source::Model,
@@ -106,7 +106,7 @@ impl Speculator {
         if is_better {
             plan.source = Source::History;
             let mut survival = 1.0;
-            for (index, &token) in guess.tokens.iter().enumerate().take(seat.most) {
+            for (index, &token) in guess.tokens.iter().enumerate().take(request.most) {
                 survival *= acceptance(index);
                 plan.survival.push(survival);
                 plan.drafting.drafts.push(Drafted {
@@ -222,7 +222,7 @@ impl Speculator {
     /// Whether what the sequence is expected to gain to its end is worth letting the draft model read what
     /// it has not seen.
     fn catch_up_pays(&self, plan: &Plan<'_>, behind: usize, gain: f64, shape: Shape) -> bool {
-        let rules = plan.drafting.seat.rules;
+        let rules = plan.drafting.request.rules;
         let most = rules.max_tokens.saturating_sub(rules.generated) as f64;
         // An answer that is long already is likely to grow by as much again.
         let left = most.min(self.usual_answer.max(rules.generated as f64));
@@ -268,9 +268,9 @@ impl Speculator {
         Chain {
             survival: plan.survival.last().copied().unwrap_or(1.0),
             next: self.controller.calibration.of_model(plan.habit),
-            room: plan
+            space: plan
                 .drafting
-                .seat
+                .request
                 .most
                 .saturating_sub(plan.drafting.drafts.len()),
         }
@@ -285,7 +285,7 @@ impl Speculator {
         // model does not have.
         let drafts = &mut plan.drafting.drafts;
         drafts.truncate(before + 1);
-        drafts.truncate(plan.drafting.seat.most);
+        drafts.truncate(plan.drafting.request.most);
         let exists = |draft: &Drafted| (draft.token as usize) < self.config.vocab_size;
         if drafts.len() <= before || !drafts.last().is_some_and(exists) {
             drafts.truncate(before);
@@ -306,10 +306,10 @@ impl Speculator {
         }
         plan.survival
             .push(plan.survival.last().unwrap_or(&1.0) * next);
-        let rules = plan.drafting.seat.rules;
+        let rules = plan.drafting.request.rules;
         let newest = plan.drafting.drafts.last();
         let ends = newest.is_some_and(|it| rules.ends(plan.drafting.position() - 1, it.token));
-        !ends && plan.drafting.drafts.len() < plan.drafting.seat.most
+        !ends && plan.drafting.drafts.len() < plan.drafting.request.most
     }
 
     /// Keeps the likeliest tokens on offer, as many as are worth their rows.
@@ -384,7 +384,7 @@ fn late_tokens(
 
 /// What the drafter has still to read of a sequence; `None` if it can't draft for it. A panic means that too.
 fn behind(drafter: &dyn Drafter, plan: &Plan<'_>) -> Option<usize> {
-    let Drafting { seat, text, .. } = &plan.drafting;
+    let Drafting { request, text, .. } = &plan.drafting;
     // Unwind safety: the drafter is only looked at.
-    catch_unwind(AssertUnwindSafe(|| drafter.behind(seat, text))).unwrap_or(None)
+    catch_unwind(AssertUnwindSafe(|| drafter.behind(request, text))).unwrap_or(None)
 }

@@ -12,7 +12,7 @@ use maitre_model::BlockMoves;
 
 use crate::calibration::{Class, Habit};
 use crate::controller::{Controller, Shape};
-use crate::drafter::{DraftError, Drafter, Seat};
+use crate::drafter::{DraftError, DraftRequest, Drafter};
 use crate::{Acceptance, Guess, History, HistoryKind, SpeculationCounts};
 
 /// Tokens of a sequence that are indexed in one step at most: a long prompt must not hold up the others.
@@ -223,14 +223,14 @@ impl Speculator {
     /// drafted, among `drafted`.
     pub fn verified(
         &mut self,
-        seat: &Seat<'_>,
+        request: &DraftRequest<'_>,
         known: usize,
         drafted: usize,
         tokens: &[u32],
         accepted: usize,
     ) {
         let mut kept = known.saturating_sub(1);
-        if let Some(sequence) = self.sequences.get_mut(&seat.id) {
+        if let Some(sequence) = self.sequences.get_mut(&request.id) {
             let pending = std::mem::take(&mut sequence.pending);
             if let Some(last) = pending.model.len().checked_sub(1) {
                 // It has not seen the last token it drafted, even if that was accepted.
@@ -254,7 +254,7 @@ impl Speculator {
             sequence.history.extend(tokens);
         }
         // Past `kept`, the draft model has computed nothing that belongs to the text.
-        self.written(seat.table, kept, known + self.config.draft_tokens + 1);
+        self.written(request.table, kept, known + self.config.draft_tokens + 1);
         if drafted > 0 {
             self.counts.verified(drafted, accepted);
         }
@@ -311,12 +311,12 @@ impl Speculator {
 
 impl Sequence {
     /// Looks for what may come next in what was said before.
-    pub(crate) fn look_back(&mut self, seat: &Seat<'_>, speculate: Speculate) {
+    pub(crate) fn look_back(&mut self, request: &DraftRequest<'_>, speculate: Speculate) {
         self.pending = Pending::default();
         if speculate == Speculate::Draft || !self.history.absorb(ABSORBED_PER_STEP) {
             return;
         }
-        self.pending.guess = self.history.propose(seat.most.max(1));
+        self.pending.guess = self.history.propose(request.most.max(1));
     }
 
     /// Compares a guess with what came, whether it was verified or not: it costs nothing to know.

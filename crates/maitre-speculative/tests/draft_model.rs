@@ -12,7 +12,7 @@ use std::time::Duration;
 use maitre_model::{Batch, BlockMove, BlockMoves, Executor, Heartbeat, Logits, ModelError};
 use maitre_sampling::{SamplingParams, TokenCounts};
 use maitre_speculative::{
-    Acceptance, DraftModel, DraftModelConfig, Drafted, Rules, Seat, Speculate, Speculator,
+    Acceptance, DraftModel, DraftModelConfig, DraftRequest, Drafted, Rules, Speculate, Speculator,
     SpeculatorConfig,
 };
 use proptest::prelude::*;
@@ -97,7 +97,7 @@ impl Executor for Toy {
 
 /// One sequence of the target.
 #[derive(Debug, Clone)]
-struct Guest {
+struct Sequence {
     id: u64,
     tokens: Vec<u32>,
     table: Vec<u32>,
@@ -106,7 +106,7 @@ struct Guest {
 /// The target's side: which sequence holds which block, and what is in it.
 struct World {
     speculator: Speculator,
-    guests: Vec<Guest>,
+    sequences: Vec<Sequence>,
     holders: Vec<usize>,
     next_id: u64,
     drafted: usize,
@@ -139,7 +139,7 @@ impl World {
         );
         Self {
             speculator: Speculator::new(config.1, Some(Box::new(config.0))),
-            guests: Vec::new(),
+            sequences: Vec::new(),
             holders: vec![0; BLOCKS],
             next_id: 0,
             drafted: 0,
@@ -170,9 +170,9 @@ impl World {
     /// A sequence that shares the first `shared` tokens of another, whole blocks as they are and the rest of
     /// a block as a copy, and goes on with tokens of its own.
     fn arrive(&mut self, like: usize, shared: usize, own: &[u32]) {
-        let base = match self.guests.is_empty() {
+        let base = match self.sequences.is_empty() {
             true => None,
-            false => Some(self.guests[like % self.guests.len()].clone()),
+            false => Some(self.sequences[like % self.sequences.len()].clone()),
         };
         let (mut tokens, mut table, mut copy) = (Vec::new(), Vec::new(), None);
         if let Some(base) = base {
@@ -211,31 +211,31 @@ impl World {
         let first = after(tokens.iter().copied());
         self.speculator.said(id, &[first]);
         tokens.push(first);
-        self.guests.push(Guest { id, tokens, table });
+        self.sequences.push(Sequence { id, tokens, table });
     }
 
     fn leave(&mut self, which: usize) {
-        if !self.guests.is_empty() {
-            let guest = self.guests.remove(which % self.guests.len());
-            guest
+        if !self.sequences.is_empty() {
+            let sequence = self.sequences.remove(which % self.sequences.len());
+            sequence
                 .table
                 .iter()
                 .for_each(|&block| self.holders[block as usize] -= 1);
-            self.speculator.close(guest.id);
+            self.speculator.close(sequence.id);
         }
     }
 
     /// A sequence gets a free block, copied in from elsewhere, with tokens that the draft has not seen.
     fn swap(&mut self, which: usize) {
-        let Some(index) = which.checked_rem(self.guests.len()) else {
+        let Some(index) = which.checked_rem(self.sequences.len()) else {
             return;
         };
-        let old = self.guests[index].table[0];
+        let old = self.sequences[index].table[0];
         let free = (0..BLOCKS as u32).find(|&block| self.holders[block as usize] == 0);
         if let Some(to) = free.filter(|_| self.holders[old as usize] == 1) {
             self.holders[old as usize] = 0;
             self.holders[to as usize] = 1;
-            self.guests[index].table[0] = to;
+            self.sequences[index].table[0] = to;
             let moved = [BlockMove { from: 0, to }];
             self.speculator.moved(&BlockMoves {
                 swap_in: &moved,
@@ -247,22 +247,22 @@ impl World {
     /// One step: those chosen decode with drafts, and the target disagrees with the draft after `agree`
     /// tokens.
     fn step(&mut self, chosen: &[bool], most: usize, agree: usize) {
-        let mut guests: Vec<Guest> = Vec::new();
-        for (index, guest) in self.guests.clone().into_iter().enumerate() {
-            let mut guest = guest;
+        let mut sequences: Vec<Sequence> = Vec::new();
+        for (index, sequence) in self.sequences.clone().into_iter().enumerate() {
+            let mut sequence = sequence;
             let wanted = chosen.get(index).copied().unwrap_or(false);
-            if wanted && self.allocate(&mut guest.table, guest.tokens.len() + most) {
-                self.guests[index].table.clone_from(&guest.table);
-                guests.push(guest);
+            if wanted && self.allocate(&mut sequence.table, sequence.tokens.len() + most) {
+                self.sequences[index].table.clone_from(&sequence.table);
+                sequences.push(sequence);
             }
         }
         let counts = TokenCounts::default();
         let params = self.params.clone();
         let slots = vec![0; 1 + most];
-        let seats: Vec<Seat<'_>> = guests
+        let requests: Vec<DraftRequest<'_>> = sequences
             .iter()
-            .map(|guest| Seat {
-                id: guest.id,
+            .map(|sequence| DraftRequest {
+                id: sequence.id,
                 most,
                 rules: Rules {
                     params: &params,
@@ -272,27 +272,31 @@ impl World {
                     min_tokens: 0,
                     max_tokens: 1000,
                 },
-                table: &guest.table,
+                table: &sequence.table,
                 slots: &slots,
             })
             .collect();
-        let drafts = self.speculator.propose(&seats, 0, 0, &|| Duration::ZERO);
-        for (seat, drafts) in seats.iter().zip(&drafts) {
-            let guest = self.guests.iter_mut().find(|it| it.id == seat.id).unwrap();
-            let known = guest.tokens.len();
-            check(&guest.tokens, drafts);
+        let drafts = self.speculator.propose(&requests, 0, 0, &|| Duration::ZERO);
+        for (request, drafts) in requests.iter().zip(&drafts) {
+            let sequence = self
+                .sequences
+                .iter_mut()
+                .find(|it| it.id == request.id)
+                .unwrap();
+            let known = sequence.tokens.len();
+            check(&sequence.tokens, drafts);
             self.drafted += drafts.len();
             let accepted = agree.min(drafts.len());
             let mut came: Vec<u32> = drafts[..accepted].iter().map(|it| it.token).collect();
-            let right = after(guest.tokens.iter().chain(&came).copied());
+            let right = after(sequence.tokens.iter().chain(&came).copied());
             // The target's own token: the draft's if all were accepted, another if not.
             came.push((right + u32::from(accepted < drafts.len())) % VOCAB as u32);
-            guest.tokens.extend_from_slice(&came);
+            sequence.tokens.extend_from_slice(&came);
             self.speculator
-                .verified(seat, known, drafts.len(), &came, accepted);
+                .verified(request, known, drafts.len(), &came, accepted);
         }
         self.speculator
-            .ran(seats.len(), 0, seats.len(), Duration::from_micros(1));
+            .ran(requests.len(), 0, requests.len(), Duration::from_micros(1));
     }
 }
 

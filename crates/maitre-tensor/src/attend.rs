@@ -105,7 +105,7 @@ impl Seen {
 }
 
 /// Memory for one tile's scores and weights; contents mean nothing between tiles.
-pub(crate) struct Room<'a> {
+pub(crate) struct TileBuffers<'a> {
     /// `[queries, parts, TILE]`; 32-bit integers for int8.
     pub(crate) scores: &'a mut [f32],
     /// Weights as they meet the values, `[queries, parts, TILE / per_word]`.

@@ -5,7 +5,7 @@
 //! of its tile is. The portable kernels are the specification; a path for a newer instruction set
 //! is one more table of the same shape, chosen by [`CpuPath`](crate::CpuPath).
 
-use crate::attend::{Queries, Room, Seen, States, Tile};
+use crate::attend::{Queries, Seen, States, Tile, TileBuffers};
 use crate::cache::CellShape;
 use crate::input::{Group, InputRows, InputShape};
 use crate::team::Scratch;
@@ -45,7 +45,7 @@ pub(crate) struct Kernels {
     /// Rounds a query to meet keys of a format; returns the factor of its scores, less the scale.
     pub(crate) load_query: fn(CellShape, query: &[f32], words: &mut [u32], sums: &mut [i32]) -> f32,
     /// Merges a tile of the cache into what queries know.
-    pub(crate) attend: fn(&Tile<'_>, &Queries<'_>, Seen, &mut Room<'_>, &mut States<'_>),
+    pub(crate) attend: fn(&Tile<'_>, &Queries<'_>, Seen, &mut TileBuffers<'_>, &mut States<'_>),
 }
 
 /// What [`Kernels::linear`] reads. The tile's columns start at a multiple of

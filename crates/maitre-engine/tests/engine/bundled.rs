@@ -265,7 +265,7 @@ async fn blocks_behind_a_window_are_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_guests_all_get_the_right_text() {
+async fn two_hundred_requests_all_get_the_right_text() {
     let goldens = goldens();
     let engine = builder().dtype(Some(WeightFormat::F32)).build().unwrap();
     let expected: Vec<String> = goldens
@@ -273,13 +273,13 @@ async fn two_hundred_guests_all_get_the_right_text() {
         .map(|golden| engine.tokenizer().decode(&golden.greedy_ids, true).unwrap())
         .collect();
     let requests = (0..200)
-        .map(|guest| greedy(&goldens[guest % goldens.len()]))
+        .map(|index| greedy(&goldens[index % goldens.len()]))
         .collect();
-    for (guest, found) in crowd(&engine, requests).await.iter().enumerate() {
+    for (index, found) in crowd(&engine, requests).await.iter().enumerate() {
         assert_eq!(
             found.text,
-            expected[guest % goldens.len()],
-            "request {guest}"
+            expected[index % goldens.len()],
+            "request {index}"
         );
     }
     idle(&engine).await;

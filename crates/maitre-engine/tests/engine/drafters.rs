@@ -1,7 +1,7 @@
 //! Drafters that fail, panic or lie: requests get the answers they get without one.
 
 use maitre_model::BlockMoves;
-use maitre_speculative::{Acceptance, DraftError, Drafted, Drafter, Drafting, Seat};
+use maitre_speculative::{Acceptance, DraftError, DraftRequest, Drafted, Drafter, Drafting};
 
 use crate::toy::{Answer, EOS, Setup, answer, idle, tokens_request};
 
@@ -25,7 +25,7 @@ struct Odd {
 }
 
 impl Drafter for Odd {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+    fn behind(&self, _request: &DraftRequest<'_>, _text: &[u32]) -> Option<usize> {
         Some(0)
     }
 

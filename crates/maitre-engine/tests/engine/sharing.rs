@@ -156,7 +156,7 @@ async fn a_reset_forgets_and_tells_how_much() {
     let mut heard = Vec::new();
     while heard.last() != Some(&CacheEvent::Cleared) {
         let batch = events.next().await.unwrap().unwrap();
-        heard.extend(batch.events);
+        heard.extend(batch.events.iter().cloned());
     }
     let stored = heard
         .iter()

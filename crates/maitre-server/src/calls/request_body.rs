@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
 use crate::service::call_control::CallControl;
-use crate::service::call_pools::Place;
+use crate::service::call_pools::CallSlot;
 use crate::service::limits::MAX_STREAMED_REQUEST_BYTES;
 use crate::status;
 
@@ -39,7 +39,7 @@ impl RequestBytes {
 }
 
 /// The place of a call, which its request's body and its record share.
-pub(crate) type SharedPlace = Arc<Mutex<Option<Place>>>;
+pub(crate) type SharedSlot = Arc<Mutex<Option<CallSlot>>>;
 
 /// The body.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(crate) struct RequestBody<B> {
     inner: B,
     bytes: RequestBytes,
     control: Arc<CallControl>,
-    place: SharedPlace,
+    place: SharedSlot,
     due: Due,
 }
 
@@ -68,7 +68,7 @@ impl<B> RequestBody<B> {
         inner: B,
         bytes: RequestBytes,
         control: Arc<CallControl>,
-        place: SharedPlace,
+        place: SharedSlot,
         due: Option<Instant>,
     ) -> Self {
         Self {

@@ -95,7 +95,7 @@ pub(crate) struct ConnectionShare(Mutex<[usize; CLASSES]>);
 
 /// A place of a call; free again when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct CallSlot {
     pools: Arc<CallPools>,
     share: Arc<ConnectionShare>,
     class: Class,
@@ -146,7 +146,7 @@ impl CallPools {
         class: Class,
         share: &Arc<ConnectionShare>,
         control: &Arc<CallControl>,
-    ) -> Result<Place, Refusal> {
+    ) -> Result<CallSlot, Refusal> {
         let mut pool = lock(&self.pools[class as usize]);
         let own = lock(&share.0)[class as usize];
         let refused = Refusal::Share {
@@ -177,7 +177,7 @@ impl CallPools {
         if class.counts() {
             self.in_progress.send_modify(|calls| *calls += 1);
         }
-        Ok(Place {
+        Ok(CallSlot {
             pools: Arc::clone(self),
             share: Arc::clone(share),
             class,
@@ -231,7 +231,7 @@ impl Pool {
     }
 }
 
-impl Place {
+impl CallSlot {
     /// The call has its whole message: it keeps its place from now on.
     pub(crate) fn received(&mut self) {
         if self.is_receiving {
@@ -242,7 +242,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CallSlot {
     fn drop(&mut self) {
         let mut pool = lock(&self.pools.pools[self.class as usize]);
         let was_given_away = self.is_receiving && pool.receiving.remove(&self.number).is_none();
@@ -280,14 +280,14 @@ mod tests {
             &self,
             pools: &Arc<CallPools>,
             class: Class,
-        ) -> Result<(Place, Arc<CallControl>), Refusal> {
+        ) -> Result<(CallSlot, Arc<CallControl>), Refusal> {
             let control = Arc::new(CallControl::new(Duration::from_secs(30)));
             let place = pools.enter(class, &self.0, &control)?;
             Ok((place, control))
         }
 
         /// As many as it gets, all with their messages.
-        fn fill(&self, pools: &Arc<CallPools>, class: Class) -> Vec<Place> {
+        fn fill(&self, pools: &Arc<CallPools>, class: Class) -> Vec<CallSlot> {
             std::iter::from_fn(|| self.call(pools, class).ok())
                 .map(|(mut place, _)| {
                     place.received();

@@ -3,7 +3,7 @@
 use maitre_proto::v1;
 use tonic::Code;
 
-use crate::house::{House, refused, short_request};
+use crate::test_server::{TestServer, refused, short_request};
 
 type Change = Box<dyn Fn(&mut v1::GenerateRequest)>;
 
@@ -214,26 +214,26 @@ fn table(vocab_size: u32, context: u32) -> Vec<(&'static str, Change, Vec<&'stat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_mistake_is_named_by_its_field() {
-    let house = House::open().await;
-    let info = house.engine.info();
+    let served = TestServer::open().await;
+    let info = served.engine.info();
     let (vocab_size, context) = (info.vocab_size as u32, info.limits.max_model_len as u32);
     for (what, change, fields) in table(vocab_size, context) {
         let mut request = short_request("Hello");
         change(&mut request);
         println!("{what}");
-        let result = house.generation().generate(request).await;
+        let result = served.generation().generate(request).await;
         refused(result, Code::InvalidArgument, "INVALID_REQUEST", &fields);
     }
-    house.until_empty().await;
-    let answer = house.generation().generate(short_request("Hello")).await;
+    served.until_empty().await;
+    let answer = served.generation().generate(short_request("Hello")).await;
     assert!(answer.is_ok(), "{answer:?}");
 }
 
 /// Every mistake of the table that does not exclude another, in one request.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_mistakes_are_named_at_once() {
-    let house = House::open().await;
-    let vocab_size = house.engine.info().vocab_size as u32;
+    let served = TestServer::open().await;
+    let vocab_size = served.engine.info().vocab_size as u32;
     let request = v1::GenerateRequest {
         request_id: "x".repeat(257),
         input: ids(vec![vocab_size]),
@@ -274,7 +274,7 @@ async fn all_mistakes_are_named_at_once() {
         ..Default::default()
     };
     refused(
-        house.generation().generate(request).await,
+        served.generation().generate(request).await,
         Code::InvalidArgument,
         "INVALID_REQUEST",
         &[
@@ -304,13 +304,13 @@ async fn all_mistakes_are_named_at_once() {
             "token_ids.ids[0]",
         ],
     );
-    house.until_empty().await;
+    served.until_empty().await;
 }
 
 /// A refused stream is refused by the call, before any message.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_are_refused_like_whole_answers() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let request = v1::StreamGenerateRequest {
         stopping: Some(v1::StoppingParams {
             max_tokens: Some(0),
@@ -318,7 +318,7 @@ async fn streams_are_refused_like_whole_answers() {
         }),
         ..Default::default()
     };
-    let result = house.generation().stream_generate(request).await;
+    let result = served.generation().stream_generate(request).await;
     refused(
         result,
         Code::InvalidArgument,
@@ -329,7 +329,7 @@ async fn streams_are_refused_like_whole_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conversations_are_checked_too() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let message = |role: &str| v1::ChatMessage {
         role: role.into(),
         content: "Hello".into(),
@@ -370,15 +370,15 @@ async fn conversations_are_checked_too() {
             ],
         ),
     ] {
-        let result = house.generation().chat(request).await;
+        let result = served.generation().chat(request).await;
         refused(result, Code::InvalidArgument, "INVALID_REQUEST", &fields);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_model_is_not_found_in_every_call_that_names_one() {
-    let house = House::open().await;
-    let mut client = house.generation();
+    let served = TestServer::open().await;
+    let mut client = served.generation();
     let model = || "gpt-7".to_owned();
     let not_found = (Code::NotFound, "MODEL_NOT_FOUND", ["model"]);
     let (code, reason, fields) = not_found;
@@ -424,20 +424,20 @@ async fn an_unknown_model_is_not_found_in_every_call_that_names_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_small_calls_check_their_fields() {
-    let house = House::open().await;
-    let vocab_size = house.engine.info().vocab_size as u32;
+    let served = TestServer::open().await;
+    let vocab_size = served.engine.info().vocab_size as u32;
     let detokenize = v1::DetokenizeRequest {
         token_ids: vec![0, 1, vocab_size],
         ..Default::default()
     };
     refused(
-        house.generation().detokenize(detokenize).await,
+        served.generation().detokenize(detokenize).await,
         Code::InvalidArgument,
         "INVALID_REQUEST",
         &["token_ids[2]"],
     );
     refused(
-        house.generation().abort(v1::AbortRequest::default()).await,
+        served.generation().abort(v1::AbortRequest::default()).await,
         Code::InvalidArgument,
         "INVALID_REQUEST",
         &["request_id"],
@@ -446,19 +446,19 @@ async fn the_small_calls_check_their_fields() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_in_flight_cannot_be_used_again_until_it_is_free() {
-    let house = House::open().await;
-    let stream = house.busy("mine").await;
+    let served = TestServer::open().await;
+    let stream = served.busy("mine").await;
     let again = || v1::GenerateRequest {
         request_id: "mine".into(),
         ..short_request("Hello")
     };
     refused(
-        house.generation().generate(again()).await,
+        served.generation().generate(again()).await,
         Code::AlreadyExists,
         "DUPLICATE_REQUEST_ID",
         &["request_id"],
     );
     drop(stream);
-    house.until_empty().await;
-    assert!(house.generation().generate(again()).await.is_ok());
+    served.until_empty().await;
+    assert!(served.generation().generate(again()).await.is_ok());
 }

@@ -4,7 +4,7 @@ use maitre_engine::ModelSource;
 use maitre_proto::v1;
 use tonic::Code;
 
-use crate::house::{House, engine_of, refused, short_request};
+use crate::test_server::{TestServer, engine_of, refused, short_request};
 
 /// The bundled model with another chat template. The files of a model in memory live as long as
 /// the program, so this test's do too.
@@ -24,7 +24,7 @@ fn with_template(template: &'static str) -> ModelSource {
 }
 
 async fn chat_is_refused(template: &'static str) {
-    let house = House::with(engine_of(with_template(template)), |server| server).await;
+    let served = TestServer::with(engine_of(with_template(template)), |server| server).await;
     let request = v1::ChatRequest {
         messages: vec![v1::ChatMessage {
             role: "user".into(),
@@ -33,7 +33,7 @@ async fn chat_is_refused(template: &'static str) {
         }],
         ..Default::default()
     };
-    let result = house.generation().chat(request).await;
+    let result = served.generation().chat(request).await;
     refused(
         result,
         Code::InvalidArgument,
@@ -41,7 +41,7 @@ async fn chat_is_refused(template: &'static str) {
         &["messages"],
     );
     assert!(
-        house
+        served
             .generation()
             .generate(short_request("Hello"))
             .await

@@ -6,19 +6,19 @@ use maitre_proto::v1;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::house::{House, engine, long_request, reason, refused, short_request};
 use crate::raw::send;
+use crate::test_server::{TestServer, engine, long_request, reason, refused, short_request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_10_mb_fails_alone() {
-    let house = House::open().await;
-    let mut neighbour = house.busy("neighbour").await;
+    let served = TestServer::open().await;
+    let mut neighbour = served.busy("neighbour").await;
     let big = v1::GenerateRequest {
-        input: crate::house::prompt(&"a".repeat(10 << 20)),
+        input: crate::test_server::prompt(&"a".repeat(10 << 20)),
         ..Default::default()
     };
     refused(
-        house.generation().generate(big).await,
+        served.generation().generate(big).await,
         Code::ResourceExhausted,
         "MESSAGE_TOO_LARGE",
         &[],
@@ -26,7 +26,7 @@ async fn a_message_of_10_mb_fails_alone() {
     // On the same connection.
     assert!(neighbour.message().await.unwrap().is_some());
     assert!(
-        house
+        served
             .generation()
             .generate(short_request("Hello"))
             .await
@@ -36,15 +36,15 @@ async fn a_message_of_10_mb_fails_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_message_are_the_callers_mistake() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let path = "/maitre.v1.GenerationService/Generate";
     let garbage = crate::raw::framed(&[0xff; 40]);
-    let (_, status) = send(house.grpc, path, garbage, &[]).await;
+    let (_, status) = send(served.grpc, path, garbage, &[]).await;
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     assert_eq!(reason(&status), "MALFORMED_MESSAGE");
 
     let (_, status) = send(
-        house.grpc,
+        served.grpc,
         "/maitre.v1.GenerationService/Embed",
         vec![],
         &[],
@@ -56,8 +56,8 @@ async fn bytes_that_are_no_message_are_the_callers_mistake() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_says_when_to_come_back() {
-    let house = House::open().await;
-    let client = house.generation();
+    let served = TestServer::open().await;
+    let client = served.generation();
     let submit = |count: usize| -> Vec<_> {
         let one = || {
             let mut client = client.clone();
@@ -66,10 +66,10 @@ async fn a_full_queue_says_when_to_come_back() {
         (0..count).map(|_| one()).collect()
     };
     let running = submit(8);
-    house.until(|load| load.running == 8).await;
+    served.until(|load| load.running == 8).await;
     let waiting = submit(16);
-    house.until(|load| load.waiting == 16).await;
-    let status = house
+    served.until(|load| load.waiting == 16).await;
+    let status = served
         .generation()
         .generate(short_request("Hello"))
         .await
@@ -86,9 +86,9 @@ async fn a_full_queue_says_when_to_come_back() {
         call.abort();
     }
     drop((running, waiting));
-    house.until_empty().await;
+    served.until_empty().await;
     assert!(
-        house
+        served
             .generation()
             .generate(short_request("Hello"))
             .await
@@ -98,16 +98,16 @@ async fn a_full_queue_says_when_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_past_the_bound_are_refused_but_health_is_not() {
-    let house = House::with(engine(), |server| server.max_calls(1)).await;
-    let stream = house.busy("only").await;
-    let refused = house
+    let served = TestServer::with(engine(), |server| server.max_calls(1)).await;
+    let stream = served.busy("only").await;
+    let refused = served
         .generation()
         .generate(short_request("Hello"))
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert_eq!(reason(&refused), "TOO_MANY_CALLS");
-    let mut health = tonic_health::pb::health_client::HealthClient::new(house.channel.clone());
+    let mut health = tonic_health::pb::health_client::HealthClient::new(served.channel.clone());
     assert!(
         health
             .check(tonic_health::pb::HealthCheckRequest::default())
@@ -115,13 +115,13 @@ async fn calls_past_the_bound_are_refused_but_health_is_not() {
             .is_ok()
     );
     drop(stream);
-    house.until_empty().await;
+    served.until_empty().await;
 }
 
 /// Two bytes a message: as text they are nothing, as messages they would be a million tokens.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_of_many_empty_messages_is_refused_for_what_it_holds() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let user = v1::ChatMessage {
         role: "user".into(),
         ..Default::default()
@@ -135,7 +135,7 @@ async fn a_chat_of_many_empty_messages_is_refused_for_what_it_holds() {
         assert!(status.message().contains(text), "{status:?}");
         assert!(status.message().contains("messages"), "{status:?}");
     };
-    let mut client = house.generation();
+    let mut client = served.generation();
     invalid(client.chat(with(100_000)).await.unwrap_err(), "far more");
     let mut tools = with(1);
     tools.tools = vec![v1::Tool {
@@ -149,7 +149,7 @@ async fn a_chat_of_many_empty_messages_is_refused_for_what_it_holds() {
         message.role = "robot".into();
     }
     let status = client.chat(roles).await.unwrap_err();
-    let fields = crate::house::fields(&status);
+    let fields = crate::test_server::fields(&status);
     assert!(
         fields.contains(&"messages[0].role".to_owned()),
         "{fields:?}"
@@ -159,15 +159,15 @@ async fn a_chat_of_many_empty_messages_is_refused_for_what_it_holds() {
 /// An abort says true exactly for the calls that end CANCELLED, however close it comes to their end.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_and_its_call_agree() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     for race in 0..30_u32 {
-        let mut request = crate::house::stream_of(short_request("Once upon a time"));
+        let mut request = crate::test_server::stream_of(short_request("Once upon a time"));
         request.request_id = format!("race {race}");
         let abort = v1::AbortRequest {
             request_id: request.request_id.clone(),
             ..Default::default()
         };
-        let mut client = house.generation();
+        let mut client = served.generation();
         let mut stream = client.stream_generate(request).await.unwrap().into_inner();
         let mut end = Ok(());
         for _ in 0..race % 10 {
@@ -193,5 +193,5 @@ async fn an_abort_and_its_call_agree() {
         };
         assert_eq!(end, expected, "race {race}");
     }
-    house.until_empty().await;
+    served.until_empty().await;
 }

@@ -3,15 +3,15 @@
 use maitre_proto::v1;
 use tonic::Code;
 
-use crate::house::{House, long_request, reason, short_request};
 use crate::raw::call;
+use crate::test_server::{TestServer, long_request, reason, short_request};
 
 const GENERATE: &str = "/maitre.v1.GenerationService/Generate";
 const STREAM: &str = "/maitre.v1.GenerationService/StreamGenerate";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_timeout_is_refused_rather_than_ignored() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     for value in [
         &b""[..],
         b"5",
@@ -24,7 +24,7 @@ async fn a_malformed_timeout_is_refused_rather_than_ignored() {
         b"\xff",
     ] {
         let header = [("grpc-timeout", value)];
-        let (_, status) = call(house.grpc, GENERATE, &short_request("Hello"), &header).await;
+        let (_, status) = call(served.grpc, GENERATE, &short_request("Hello"), &header).await;
         assert_eq!(
             status.code(),
             Code::InvalidArgument,
@@ -33,20 +33,20 @@ async fn a_malformed_timeout_is_refused_rather_than_ignored() {
         assert_eq!(reason(&status), "MALFORMED_HEADER");
     }
     let twice = [("grpc-timeout", &b"1S"[..]), ("grpc-timeout", &b"2S"[..])];
-    let (_, status) = call(house.grpc, GENERATE, &short_request("Hello"), &twice).await;
+    let (_, status) = call(served.grpc, GENERATE, &short_request("Hello"), &twice).await;
     assert_eq!(status.code(), Code::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_deadline_ends_the_call_before_it_begins() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     for path in [
         GENERATE,
         "/maitre.v1.GenerationService/Tokenize",
         "/maitre.v1.AdminService/GetLoad",
     ] {
         let message = v1::GenerateRequest::default();
-        let (_, status) = call(house.grpc, path, &message, &[("grpc-timeout", b"0n")]).await;
+        let (_, status) = call(served.grpc, path, &message, &[("grpc-timeout", b"0n")]).await;
         assert_eq!(status.code(), Code::DeadlineExceeded, "{path}: {status:?}");
         assert_eq!(reason(&status), "DEADLINE_EXCEEDED");
     }
@@ -54,36 +54,36 @@ async fn an_expired_deadline_ends_the_call_before_it_begins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_a_whole_answer_and_a_stream_alike() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let long = long_request("");
     let whole = v1::GenerateRequest {
-        input: crate::house::prompt("Once upon a time"),
+        input: crate::test_server::prompt("Once upon a time"),
         stopping: long.stopping.clone(),
         ..Default::default()
     };
     let header = [("grpc-timeout", &b"150m"[..])];
-    let (data, status) = call(house.grpc, GENERATE, &whole, &header).await;
+    let (data, status) = call(served.grpc, GENERATE, &whole, &header).await;
     assert_eq!(
         (status.code(), data.len()),
         (Code::DeadlineExceeded, 0),
         "{status:?}"
     );
     assert_eq!(reason(&status), "DEADLINE_EXCEEDED");
-    house.until_empty().await;
+    served.until_empty().await;
 
-    let (data, status) = call(house.grpc, STREAM, &long, &header).await;
+    let (data, status) = call(served.grpc, STREAM, &long, &header).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert_eq!(reason(&status), "DEADLINE_EXCEEDED");
     assert!(!data.is_empty(), "what was generated in time has arrived");
-    house.until_empty().await;
+    served.until_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_distant_deadline_is_no_trouble() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     for value in [&b"1M"[..], b"99999999H"] {
         let header = [("grpc-timeout", value)];
-        let (data, status) = call(house.grpc, GENERATE, &short_request("Hello"), &header).await;
+        let (data, status) = call(served.grpc, GENERATE, &short_request("Hello"), &header).await;
         assert_eq!(status.code(), Code::Ok, "{status:?}");
         assert!(!data.is_empty());
     }
@@ -91,7 +91,7 @@ async fn a_distant_deadline_is_no_trouble() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_requests_own_deadline_ends_it_the_same_way() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let mut request = long_request("");
     request.service = Some(v1::ServiceOptions {
         deadline: Some(prost_types::Duration {
@@ -100,7 +100,7 @@ async fn the_requests_own_deadline_ends_it_the_same_way() {
         }),
         ..Default::default()
     });
-    let (_, status) = call(house.grpc, STREAM, &request, &[]).await;
+    let (_, status) = call(served.grpc, STREAM, &request, &[]).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    house.until_empty().await;
+    served.until_empty().await;
 }

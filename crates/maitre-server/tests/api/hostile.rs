@@ -19,8 +19,10 @@ use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::house::{House, connect, engine, long_request, reason, refused, short_request, soon};
 use crate::raw::{framed, status_of};
+use crate::test_server::{
+    TestServer, connect, engine, long_request, reason, refused, short_request, soon,
+};
 
 const GENERATE: &str = "/maitre.v1.GenerationService/Generate";
 const STREAM: &str = "/maitre.v1.GenerationService/StreamGenerate";
@@ -75,12 +77,12 @@ async fn answered(held: &mut JoinSet<hyper::Result<Response<Incoming>>>) -> Stat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_without_a_message_leave_places_to_others() {
-    let house = House::with(engine(), |server| server.max_calls(16)).await;
+    let served = TestServer::with(engine(), |server| server.max_calls(16)).await;
     let mut held = JoinSet::new();
     let mut attackers = Vec::new();
     for path in [GENERATE, ABORT, LOAD, CHECK] {
         for _ in 0..2 {
-            let mut one = attacker(house.grpc, 65_535).await;
+            let mut one = attacker(served.grpc, 65_535).await;
             idle_calls(&mut one, path, 300, &mut held);
             attackers.push(one);
         }
@@ -92,7 +94,7 @@ async fn calls_without_a_message_leave_places_to_others() {
         let reason = reason(&status);
         assert!(reason.starts_with("TOO_MANY_CALLS"), "{reason}");
     }
-    let honest = connect(house.grpc).await;
+    let honest = connect(served.grpc).await;
     let mut generation =
         v1::generation_service_client::GenerationServiceClient::new(honest.clone());
     generation.generate(short_request("Hello")).await.unwrap();
@@ -114,11 +116,11 @@ async fn calls_without_a_message_leave_places_to_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_does_not_come_ends_its_call() {
-    let house = House::with(engine(), |server| {
+    let served = TestServer::with(engine(), |server| {
         server.request_timeout(Duration::from_millis(50))
     })
     .await;
-    let mut one = attacker(house.grpc, 65_535).await;
+    let mut one = attacker(served.grpc, 65_535).await;
     let half = framed(&short_request("Hello").encode_to_vec());
     let half = half[..half.len() - 1].to_vec();
     for (path, body) in [
@@ -146,8 +148,8 @@ async fn a_message_that_does_not_come_ends_its_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_messages_share_a_budget() {
-    let house = House::with(engine(), |server| server.request_bytes(1_000_000)).await;
-    let mut one = attacker(house.grpc, 65_535).await;
+    let served = TestServer::with(engine(), |server| server.request_bytes(1_000_000)).await;
+    let mut one = attacker(served.grpc, 65_535).await;
     let mut held = JoinSet::new();
     let mut message = vec![0, 0, 4, 0, 0];
     message.extend([0; 60_000]);
@@ -157,17 +159,17 @@ async fn unfinished_messages_share_a_budget() {
     let status = answered(&mut held).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     assert_eq!(reason(&status), "REQUEST_BYTES_FULL");
-    let honest = house.generation().generate(short_request("Hello")).await;
+    let honest = served.generation().generate(short_request("Hello")).await;
     assert!(honest.is_ok(), "{honest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_read_is_ended_and_freed() {
-    let house = House::with(engine(), |server| {
+    let served = TestServer::with(engine(), |server| {
         server.stall_timeout(Duration::from_millis(100))
     })
     .await;
-    let mut one = attacker(house.grpc, 0).await;
+    let mut one = attacker(served.grpc, 0).await;
     let mut answers = Vec::new();
     for path in [STREAM, GENERATE] {
         let mut request = long_request("");
@@ -178,7 +180,7 @@ async fn what_is_not_read_is_ended_and_freed() {
         let body = Body::from(framed(&request.encode_to_vec()));
         answers.push(soon(one.send_request(call(path, body))).await.unwrap());
     }
-    house.until_empty().await;
+    served.until_empty().await;
     let mut gone = 0;
     for answer in answers {
         gone += usize::from(crate::raw::try_status_of(answer).await.is_none());
@@ -188,8 +190,8 @@ async fn what_is_not_read_is_ended_and_freed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_port_stays_reachable() {
-    let house = House::with(engine(), |server| server.max_connections(4)).await;
-    for address in [house.grpc, house.http] {
+    let served = TestServer::with(engine(), |server| server.max_connections(4)).await;
+    for address in [served.grpc, served.http] {
         let mut silent = Vec::new();
         for _ in 0..8 {
             silent.push(TcpStream::connect(address).await.unwrap());
@@ -198,12 +200,15 @@ async fn a_full_port_stays_reachable() {
         let closed = soon(silent[0].read_u8()).await;
         // HTTP/2 says its settings first.
         assert!(closed.is_err() || soon(silent[0].read_to_end(&mut Vec::new())).await.is_ok());
-        let idle = [attacker(house.grpc, 0).await, attacker(house.grpc, 0).await];
-        let mut health = HealthClient::new(connect(house.grpc).await);
+        let idle = [
+            attacker(served.grpc, 0).await,
+            attacker(served.grpc, 0).await,
+        ];
+        let mut health = HealthClient::new(connect(served.grpc).await);
         soon(health.check(HealthCheckRequest::default()))
             .await
             .unwrap();
-        let answer = soon(crate::surroundings::get(house.http, "/health")).await;
+        let answer = soon(crate::surroundings::get(served.http, "/health")).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         drop(idle);
     }
@@ -211,8 +216,8 @@ async fn a_full_port_stays_reachable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_may_watch_few_things() {
-    let house = House::open().await;
-    let channel = connect(house.grpc).await;
+    let served = TestServer::open().await;
+    let channel = connect(served.grpc).await;
     let mut health = HealthClient::new(channel.clone());
     let mut watches = Vec::new();
     for _ in 0..16 {
@@ -231,7 +236,7 @@ async fn a_connection_may_watch_few_things() {
         &[],
     );
     health.check(HealthCheckRequest::default()).await.unwrap();
-    let mut other = HealthClient::new(connect(house.grpc).await);
+    let mut other = HealthClient::new(connect(served.grpc).await);
     assert!(other.watch(HealthCheckRequest::default()).await.is_ok());
     drop(watches);
     let again = async {
@@ -254,7 +259,7 @@ async fn scores_of_a_prompt_need_memory_before_they_are_worked_out() {
         .unread_bytes(Some(100_000))
         .build()
         .unwrap();
-    let house = House::with(engine, |server| server).await;
+    let served = TestServer::with(engine, |server| server).await;
     let scored = |words: usize| {
         let mut request = short_request(&"word ".repeat(words));
         request.output = Some(v1::OutputOptions {
@@ -264,30 +269,30 @@ async fn scores_of_a_prompt_need_memory_before_they_are_worked_out() {
         request
     };
     refused(
-        house.generation().generate(scored(100)).await,
+        served.generation().generate(scored(100)).await,
         Code::InvalidArgument,
         "INVALID_REQUEST",
         &["output.prompt_logprobs"],
     );
-    let answer = house.generation().generate(scored(2)).await.unwrap();
+    let answer = served.generation().generate(scored(2)).await.unwrap();
     assert!(answer.into_inner().answers[0].prompt_logprobs.len() > 1);
-    house.until_empty().await;
+    served.until_empty().await;
 }
 
 /// A whole answer is in memory until it is complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_answer_needs_memory_while_it_grows() {
-    let house = House::with(engine(), |server| server.answer_bytes(5000)).await;
+    let served = TestServer::with(engine(), |server| server.answer_bytes(5000)).await;
     let mut long = short_request("Once upon a time");
     long.stopping = long_request("").stopping;
     refused(
-        house.generation().generate(long).await,
+        served.generation().generate(long).await,
         Code::ResourceExhausted,
         "ANSWER_BYTES_FULL",
         &[],
     );
-    house.until_empty().await;
-    let mut stream = house.busy("read as it comes").await;
+    served.until_empty().await;
+    let mut stream = served.busy("read as it comes").await;
     for _ in 0..100 {
         stream.message().await.unwrap().unwrap();
     }

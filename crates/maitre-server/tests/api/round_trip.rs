@@ -4,7 +4,7 @@ use maitre_proto::v1;
 use maitre_proto::v1::FinishReason;
 use tokio_stream::StreamExt as _;
 
-use crate::house::{House, long_request, short_request};
+use crate::test_server::{TestServer, long_request, short_request};
 
 fn user(content: &str) -> v1::ChatMessage {
     v1::ChatMessage {
@@ -43,12 +43,12 @@ async fn told(mut stream: tonic::Streaming<v1::StreamGenerateResponse>) -> Told 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_the_same_whole_and_streamed() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let request = v1::GenerateRequest {
         request_id: "whole".into(),
         ..short_request("Once upon a time")
     };
-    let whole = house
+    let whole = served
         .generation()
         .generate(request.clone())
         .await
@@ -75,7 +75,7 @@ async fn an_answer_is_the_same_whole_and_streamed() {
         stopping: request.stopping.clone(),
         ..Default::default()
     };
-    let stream = house
+    let stream = served
         .generation()
         .stream_generate(streamed)
         .await
@@ -100,12 +100,12 @@ async fn an_answer_is_the_same_whole_and_streamed() {
         but_for_drafts(told.finished[0].usage),
         but_for_drafts(answer.usage)
     );
-    house.until_empty().await;
+    served.until_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_can_be_asked_for_comes_back() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let mut request = short_request("The cat sat on the mat.");
     request.sampling.as_mut().unwrap().n = Some(2);
     request.stopping = Some(v1::StoppingParams {
@@ -118,7 +118,7 @@ async fn everything_that_can_be_asked_for_comes_back() {
         prompt_logprobs: Some(1),
         ..Default::default()
     });
-    let answers = house
+    let answers = served
         .generation()
         .generate(request.clone())
         .await
@@ -154,7 +154,7 @@ async fn everything_that_can_be_asked_for_comes_back() {
         return_token_ids: Some(false),
         ..Default::default()
     });
-    let echoed = house
+    let echoed = served
         .generation()
         .generate(request)
         .await
@@ -167,8 +167,8 @@ async fn everything_that_can_be_asked_for_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_string_ends_the_answer_and_is_named() {
-    let house = House::open().await;
-    let free = house
+    let served = TestServer::open().await;
+    let free = served
         .generation()
         .generate(short_request("Once upon a time"))
         .await
@@ -177,7 +177,7 @@ async fn a_stop_string_ends_the_answer_and_is_named() {
     let stop: String = text.chars().skip(2).take(3).collect();
     let mut request = short_request("Once upon a time");
     request.stopping.as_mut().unwrap().stop = vec![stop.clone()];
-    let answers = house
+    let answers = served
         .generation()
         .generate(request)
         .await
@@ -192,7 +192,7 @@ async fn a_stop_string_ends_the_answer_and_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_is_answered_whole_and_streamed() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let sampling = Some(v1::SamplingParams {
         temperature: Some(0.0),
         ..Default::default()
@@ -201,7 +201,7 @@ async fn a_conversation_is_answered_whole_and_streamed() {
         max_tokens: Some(8),
         ..Default::default()
     });
-    let whole = house
+    let whole = served
         .generation()
         .chat(v1::ChatRequest {
             messages: vec![user("Hello!")],
@@ -215,7 +215,7 @@ async fn a_conversation_is_answered_whole_and_streamed() {
     assert!(!whole.request_id.is_empty(), "an id is made up");
     assert!(!whole.answers[0].text.is_empty());
 
-    let mut stream = house
+    let mut stream = served
         .generation()
         .stream_chat(v1::StreamChatRequest {
             messages: vec![user("Hello!")],
@@ -240,8 +240,8 @@ async fn a_conversation_is_answered_whole_and_streamed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn text_and_tokens_go_both_ways() {
-    let house = House::open().await;
-    let mut client = house.generation();
+    let served = TestServer::open().await;
+    let mut client = served.generation();
     let text = "Hello, wörld! 你好";
     let tokens = client
         .tokenize(v1::TokenizeRequest {
@@ -301,13 +301,13 @@ async fn text_and_tokens_go_both_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_request_ends_in_cancelled_and_leaves_nothing() {
-    let house = House::open().await;
-    let mut stream = house.busy("doomed").await;
+    let served = TestServer::open().await;
+    let mut stream = served.busy("doomed").await;
     let abort = |id: &str| v1::AbortRequest {
         request_id: id.into(),
         ..Default::default()
     };
-    let mut client = house.generation();
+    let mut client = served.generation();
     let of_a_stranger = v1::AbortRequest {
         tenant: "stranger".into(),
         ..abort("doomed")
@@ -335,8 +335,8 @@ async fn an_aborted_request_ends_in_cancelled_and_leaves_nothing() {
         }
     };
     assert_eq!(status.code(), tonic::Code::Cancelled);
-    assert_eq!(crate::house::reason(&status), "CANCELLED");
-    house.until_empty().await;
+    assert_eq!(crate::test_server::reason(&status), "CANCELLED");
+    served.until_empty().await;
     assert!(
         !client
             .abort(abort("doomed"))
@@ -349,8 +349,8 @@ async fn an_aborted_request_ends_in_cancelled_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_model_and_the_server_describe_themselves() {
-    let house = House::open().await;
-    let models = house
+    let served = TestServer::open().await;
+    let models = served
         .generation()
         .list_models(v1::ListModelsRequest {})
         .await
@@ -366,7 +366,7 @@ async fn the_model_and_the_server_describe_themselves() {
     assert!(model.has_chat_template && model.num_parameters > 5_000_000);
     for name in ["", "bundled"] {
         let request = v1::GetModelRequest { model: name.into() };
-        let found = house
+        let found = served
             .generation()
             .get_model(request)
             .await
@@ -375,7 +375,7 @@ async fn the_model_and_the_server_describe_themselves() {
         assert_eq!(found.model.as_ref(), Some(model));
     }
 
-    let info = house
+    let info = served
         .admin()
         .get_server_info(v1::GetServerInfoRequest {})
         .await
@@ -395,8 +395,8 @@ async fn the_model_and_the_server_describe_themselves() {
     assert!(info.memory.unwrap().kv_bytes > 0);
     assert!(info.uptime.is_some());
 
-    let stream = house.busy("one").await;
-    let load = house
+    let stream = served.busy("one").await;
+    let load = served
         .admin()
         .get_load(v1::GetLoadRequest {})
         .await
@@ -405,12 +405,12 @@ async fn the_model_and_the_server_describe_themselves() {
     assert_eq!((load.running, load.waiting, load.in_flight), (1, 0, 1));
     assert!(load.kv_used_blocks > 0 && load.kv_used_blocks < load.kv_total_blocks);
     drop(stream);
-    house.until_empty().await;
+    served.until_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_limit_ends_an_answer_well() {
-    let house = House::open().await;
+    let served = TestServer::open().await;
     let mut request = long_request("patient");
     request.service = Some(v1::ServiceOptions {
         time_limit: Some(prost_types::Duration {
@@ -419,7 +419,7 @@ async fn a_time_limit_ends_an_answer_well() {
         }),
         ..Default::default()
     });
-    let stream = house
+    let stream = served
         .generation()
         .stream_generate(request)
         .await
@@ -431,5 +431,5 @@ async fn a_time_limit_ends_an_answer_well() {
         told.finished[0].usage.unwrap().completion_tokens as usize,
         told.token_ids.len()
     );
-    house.until_empty().await;
+    served.until_empty().await;
 }

@@ -5,7 +5,7 @@ use maitre_proto::v1;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::house::{House, short_request, soon};
+use crate::test_server::{TestServer, short_request, soon};
 
 const PROMPT: &str = "A waiter brings the menu, the water and the bread, and asks whether the guests have \
                       already decided what they would like to eat and drink this evening. They have not.";
@@ -23,7 +23,7 @@ fn engine(
         .unwrap()
 }
 
-async fn usage(house: &House, tenant: &str, salt: &str, bypass: bool) -> v1::Usage {
+async fn usage(served: &TestServer, tenant: &str, salt: &str, bypass: bool) -> v1::Usage {
     let mut request = short_request(PROMPT);
     request.service = Some(v1::ServiceOptions {
         tenant: tenant.into(),
@@ -33,31 +33,31 @@ async fn usage(house: &House, tenant: &str, salt: &str, bypass: bool) -> v1::Usa
         salt: salt.into(),
         bypass,
     });
-    let answer = house.generation().generate(request).await.unwrap();
+    let answer = served.generation().generate(request).await.unwrap();
     answer.into_inner().answers[0].usage.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_is_found_again_by_its_own_tenant_and_salt_until_it_is_reset() {
-    let house = House::open().await;
-    assert_eq!(usage(&house, "", "", false).await.cached_prompt_tokens, 0);
-    let again = usage(&house, "", "", false).await;
+    let served = TestServer::open().await;
+    assert_eq!(usage(&served, "", "", false).await.cached_prompt_tokens, 0);
+    let again = usage(&served, "", "", false).await;
     assert!(again.cached_prompt_tokens >= 16, "{again:?}");
     assert!(again.cached_prompt_tokens < again.prompt_tokens);
     assert_eq!(
-        usage(&house, "acme", "", false).await.cached_prompt_tokens,
+        usage(&served, "acme", "", false).await.cached_prompt_tokens,
         0
     );
     assert_eq!(
-        usage(&house, "", "pepper", false)
+        usage(&served, "", "pepper", false)
             .await
             .cached_prompt_tokens,
         0
     );
-    assert_eq!(usage(&house, "", "", true).await.cached_prompt_tokens, 0);
+    assert_eq!(usage(&served, "", "", true).await.cached_prompt_tokens, 0);
 
-    house.until_empty().await;
-    let load = house
+    served.until_empty().await;
+    let load = served
         .admin()
         .get_load(v1::GetLoadRequest {})
         .await
@@ -65,7 +65,7 @@ async fn a_prefix_is_found_again_by_its_own_tenant_and_salt_until_it_is_reset() 
         .into_inner();
     assert_eq!(load.prefix_hits, u64::from(again.cached_prompt_tokens));
     assert!(load.prefix_queries > load.prefix_hits && load.kv_cached_blocks > 0);
-    let reset = house
+    let reset = served
         .admin()
         .reset_prefix_cache(v1::ResetPrefixCacheRequest {})
         .await
@@ -74,18 +74,18 @@ async fn a_prefix_is_found_again_by_its_own_tenant_and_salt_until_it_is_reset() 
         reset.into_inner().forgotten_blocks,
         u64::from(load.kv_cached_blocks)
     );
-    assert_eq!(usage(&house, "", "", false).await.cached_prompt_tokens, 0);
+    assert_eq!(usage(&served, "", "", false).await.cached_prompt_tokens, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_hears_what_is_cached_and_is_told_when_nobody_speaks() {
-    let house = House::with(engine(|it| it.cache_events(true)), |server| server).await;
-    let watch = house
+    let served = TestServer::with(engine(|it| it.cache_events(true)), |server| server).await;
+    let watch = served
         .admin()
         .watch_cache_events(v1::WatchCacheEventsRequest {})
         .await;
     let mut events = watch.unwrap().into_inner();
-    let prompt_tokens = usage(&house, "", "", false).await.prompt_tokens as usize;
+    let prompt_tokens = usage(&served, "", "", false).await.prompt_tokens as usize;
     let first = soon(events.message()).await.unwrap().unwrap();
     assert_eq!(first.sequence, 0);
     let mut parent = Vec::new();
@@ -98,7 +98,7 @@ async fn a_router_hears_what_is_cached_and_is_told_when_nobody_speaks() {
         parent = stored.hash.clone();
     }
     assert_eq!(first.events.len(), prompt_tokens / 16);
-    house
+    served
         .admin()
         .reset_prefix_cache(v1::ResetPrefixCacheRequest {})
         .await
@@ -119,13 +119,13 @@ async fn a_router_hears_what_is_cached_and_is_told_when_nobody_speaks() {
     }
 
     // A listener that stays does not hold up the end.
-    house.stop.send(()).unwrap();
+    served.stop.send(()).unwrap();
     let end = soon(events.message()).await.unwrap_err();
     assert_eq!(end.code(), Code::Unavailable);
     assert_eq!(end.get_details_error_info().unwrap().reason, "DRAINING");
-    soon(house.served).await.unwrap().unwrap();
+    soon(served.served).await.unwrap().unwrap();
 
-    let silent = House::open().await;
+    let silent = TestServer::open().await;
     let watch = silent
         .admin()
         .watch_cache_events(v1::WatchCacheEventsRequest {})
@@ -141,14 +141,14 @@ async fn a_router_hears_what_is_cached_and_is_told_when_nobody_speaks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_waiting_tokens_are_refused_with_a_delay() {
     let engine = engine(|it| it.max_seqs(1).max_queued_tokens(8));
-    let house = House::with(engine, |server| server).await;
-    let running = house.busy("first").await;
+    let served = TestServer::with(engine, |server| server).await;
+    let running = served.busy("first").await;
     let waits = {
-        let mut generation = house.generation();
+        let mut generation = served.generation();
         tokio::spawn(async move { generation.generate(short_request(PROMPT)).await })
     };
-    house.until(|load| load.waiting == 1).await;
-    let refused = house
+    served.until(|load| load.waiting == 1).await;
+    let refused = served
         .generation()
         .generate(short_request(PROMPT))
         .await
@@ -168,8 +168,8 @@ async fn the_server_says_how_it_serves() {
             .prefix_cache(false)
             .itl_target(Some(std::time::Duration::from_millis(50)))
     });
-    let house = House::with(engine, |server| server).await;
-    let info = house
+    let served = TestServer::with(engine, |server| server).await;
+    let info = served
         .admin()
         .get_server_info(v1::GetServerInfoRequest {})
         .await;

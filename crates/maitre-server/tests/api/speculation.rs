@@ -4,8 +4,8 @@ use maitre_engine::{Acceptance, Engine, EngineBuilder, ModelSource, Speculate};
 use maitre_proto::v1;
 use tokio_stream::StreamExt as _;
 
-use crate::house::{House, prompt, stream_of};
 use crate::surroundings::get;
+use crate::test_server::{TestServer, prompt, stream_of};
 
 fn source(model: &maitre_bundled::BundledModel) -> ModelSource {
     ModelSource::Memory {
@@ -49,15 +49,15 @@ fn request(seed: Option<u64>, mode: v1::SpeculationMode) -> v1::GenerateRequest 
     }
 }
 
-async fn whole(house: &House, request: v1::GenerateRequest) -> v1::Answer {
-    let response = house.generation().generate(request).await.unwrap();
+async fn whole(served: &TestServer, request: v1::GenerateRequest) -> v1::Answer {
+    let response = served.generation().generate(request).await.unwrap();
     response.into_inner().answers.remove(0)
 }
 
 /// The same request as a stream, put together.
-async fn streamed(house: &House, request: v1::GenerateRequest) -> v1::Answer {
+async fn streamed(served: &TestServer, request: v1::GenerateRequest) -> v1::Answer {
     use v1::stream_generate_response::Event;
-    let stream = house
+    let stream = served
         .generation()
         .stream_generate(stream_of(request))
         .await
@@ -87,16 +87,16 @@ fn same(one: &v1::Answer, other: &v1::Answer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_the_same_with_and_without_drafts() {
-    let house = House::with(engine(|it| it), |server| server).await;
+    let served = TestServer::with(engine(|it| it), |server| server).await;
     for seed in [None, Some(7)] {
-        let plain = whole(&house, request(seed, v1::SpeculationMode::Off)).await;
+        let plain = whole(&served, request(seed, v1::SpeculationMode::Off)).await;
         let usage = plain.usage.unwrap();
         assert_eq!((usage.drafted_tokens, usage.accepted_tokens), (0, 0));
         assert_eq!((plain.token_ids.len(), plain.logprobs.len()), (40, 40));
         for mode in [v1::SpeculationMode::Unspecified, v1::SpeculationMode::Auto] {
-            let drafted = whole(&house, request(seed, mode)).await;
+            let drafted = whole(&served, request(seed, mode)).await;
             same(&drafted, &plain);
-            let in_pieces = streamed(&house, request(seed, mode)).await;
+            let in_pieces = streamed(&served, request(seed, mode)).await;
             same(&in_pieces, &plain);
             for usage in [drafted.usage.unwrap(), in_pieces.usage.unwrap()] {
                 assert!(usage.accepted_tokens > 0, "{usage:?}");
@@ -104,18 +104,18 @@ async fn an_answer_is_the_same_with_and_without_drafts() {
                 assert!(usage.accepted_tokens < usage.completion_tokens, "{usage:?}");
             }
         }
-        let plain_stream = streamed(&house, request(seed, v1::SpeculationMode::Off)).await;
+        let plain_stream = streamed(&served, request(seed, v1::SpeculationMode::Off)).await;
         same(&plain_stream, &plain);
         assert_eq!(plain_stream.usage.unwrap().drafted_tokens, 0);
     }
-    house.until_empty().await;
+    served.until_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_says_who_drafts() {
     let info = async |settings: fn(EngineBuilder) -> EngineBuilder| {
-        let house = House::with(engine(settings), |server| server).await;
-        let mut admin = house.admin();
+        let served = TestServer::with(engine(settings), |server| server).await;
+        let mut admin = served.admin();
         let info = admin.get_server_info(v1::GetServerInfoRequest {}).await;
         let info = info.unwrap().into_inner();
         (info.speculation.unwrap(), info.memory.unwrap())
@@ -163,10 +163,10 @@ async fn the_server_says_who_drafts() {
 /// the zeros themselves are looked for in a process of its own: the `serve` test of the binary.
 #[tokio::test(flavor = "multi_thread")]
 async fn drafts_are_counted_by_place() {
-    let house = House::with(engine(|it| it.draft_tokens(2)), |server| server).await;
-    whole(&house, request(None, v1::SpeculationMode::Auto)).await;
-    house.until_empty().await;
-    let text = get(house.http, "/metrics").await;
+    let served = TestServer::with(engine(|it| it.draft_tokens(2)), |server| server).await;
+    whole(&served, request(None, v1::SpeculationMode::Auto)).await;
+    served.until_empty().await;
+    let text = get(served.http, "/metrics").await;
     for name in [
         "maitre_drafts_total",
         "maitre_drafted_tokens_total",

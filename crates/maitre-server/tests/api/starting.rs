@@ -14,9 +14,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
-use crate::house::{connect, engine, reason, short_request, soon};
 use crate::raw::{framed, send};
 use crate::surroundings::get;
+use crate::test_server::{connect, engine, reason, short_request, soon};
 
 struct Starting {
     startup: Startup,

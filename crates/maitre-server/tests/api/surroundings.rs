@@ -8,7 +8,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::house::{House, short_request, soon};
+use crate::test_server::{TestServer, short_request, soon};
 
 const GENERATION: &str = "maitre.v1.GenerationService";
 const ADMIN: &str = "maitre.v1.AdminService";
@@ -25,8 +25,8 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_service_is_healthy_and_an_unknown_one_is_not_found() {
-    let house = House::open().await;
-    let mut health = HealthClient::new(house.channel.clone());
+    let served = TestServer::open().await;
+    let mut health = HealthClient::new(served.channel.clone());
     for service in ["", GENERATION, ADMIN] {
         let request = HealthCheckRequest {
             service: service.into(),
@@ -42,11 +42,11 @@ async fn every_service_is_healthy_and_an_unknown_one_is_not_found() {
         tonic::Code::NotFound
     );
     for path in ["/health", "/health/live", "/health/ready"] {
-        let answer = get(house.http, path).await;
+        let answer = get(served.http, path).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
     assert!(
-        get(house.http, "/nothing")
+        get(served.http, "/nothing")
             .await
             .starts_with("HTTP/1.1 404")
     );
@@ -55,15 +55,15 @@ async fn every_service_is_healthy_and_an_unknown_one_is_not_found() {
 /// The server itself is up; it is the engine that says it can't serve.
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_is_the_engines() {
-    let house = House::open().await;
-    let mut health = HealthClient::new(house.channel.clone());
+    let served = TestServer::open().await;
+    let mut health = HealthClient::new(served.channel.clone());
     let service = || HealthCheckRequest {
         service: GENERATION.into(),
     };
     let mut watch = health.watch(service()).await.unwrap().into_inner();
     let seen = watch.message().await.unwrap().unwrap();
     assert_eq!(seen.status(), ServingStatus::Serving);
-    house.engine.drain(std::time::Duration::ZERO).await;
+    served.engine.drain(std::time::Duration::ZERO).await;
     let seen = soon(watch.message()).await.unwrap().unwrap();
     assert_eq!(seen.status(), ServingStatus::NotServing);
     for (path, status) in [
@@ -71,7 +71,7 @@ async fn readiness_is_the_engines() {
         ("/health/ready", 503),
         ("/health/live", 200),
     ] {
-        let answer = get(house.http, path).await;
+        let answer = get(served.http, path).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status}")),
             "{path}: {answer}"
@@ -88,7 +88,7 @@ macro_rules! reflection_test {
             use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
             use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
             use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
-            let house = House::open().await;
+            let served = TestServer::open().await;
             let ask = |request| ServerReflectionRequest {
                 host: String::new(),
                 message_request: Some(request),
@@ -99,7 +99,7 @@ macro_rules! reflection_test {
                     "maitre.v1.GenerateRequest".into(),
                 )),
             ]);
-            let mut client = ServerReflectionClient::new(house.channel.clone());
+            let mut client = ServerReflectionClient::new(served.channel.clone());
             let mut answers = client
                 .server_reflection_info(questions)
                 .await
@@ -143,8 +143,8 @@ reflection_test!(reflection_v1alpha_describes_the_services, v1alpha);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_and_tokens_are_counted() {
-    let house = House::open().await;
-    let answer = house
+    let served = TestServer::open().await;
+    let answer = served
         .generation()
         .generate(short_request("Hello"))
         .await
@@ -154,13 +154,13 @@ async fn calls_and_tokens_are_counted() {
     let unknown = maitre_proto::v1::GetModelRequest {
         model: "gpt-7".into(),
     };
-    assert!(house.generation().get_model(unknown).await.is_err());
-    house.until_empty().await;
+    assert!(served.generation().get_model(unknown).await.is_err());
+    served.until_empty().await;
     // The end of a call is counted when its last frame has been handed over, which the client
     // may see first.
     let counted = async {
         loop {
-            let text = get(house.http, "/metrics").await;
+            let text = get(served.http, "/metrics").await;
             if text.contains(r#"method="maitre.v1.GenerationService/GetModel",code="NOT_FOUND""#) {
                 return text;
             }

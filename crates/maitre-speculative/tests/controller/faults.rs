@@ -5,7 +5,7 @@ use std::time::Duration;
 use maitre_model::BlockMoves;
 use maitre_sampling::{SamplingParams, TokenCounts};
 use maitre_speculative::{
-    Acceptance, DraftError, Drafted, Drafter, Drafting, Rules, Seat, Speculate, Speculator,
+    Acceptance, DraftError, DraftRequest, Drafted, Drafter, Drafting, Rules, Speculate, Speculator,
     SpeculatorConfig,
 };
 
@@ -17,7 +17,7 @@ struct Unreliable {
 }
 
 impl Drafter for Unreliable {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+    fn behind(&self, _request: &DraftRequest<'_>, _text: &[u32]) -> Option<usize> {
         Some(0)
     }
 
@@ -57,7 +57,7 @@ impl Drafter for Unreliable {
 struct Silent;
 
 impl Drafter for Silent {
-    fn behind(&self, _seat: &Seat<'_>, _text: &[u32]) -> Option<usize> {
+    fn behind(&self, _request: &DraftRequest<'_>, _text: &[u32]) -> Option<usize> {
         Some(0)
     }
 
@@ -100,7 +100,7 @@ fn speculator_with(drafter: Box<dyn Drafter>) -> Speculator {
 
 fn drafted(speculator: &mut Speculator) -> usize {
     let (params, counts) = (SamplingParams::default(), TokenCounts::default());
-    let seat = Seat {
+    let request = DraftRequest {
         id: 1,
         most: 3,
         rules: Rules {
@@ -114,7 +114,7 @@ fn drafted(speculator: &mut Speculator) -> usize {
         table: &[0],
         slots: &[0; 4],
     };
-    let drafts = speculator.propose(&[seat], 0, 0, &|| Duration::ZERO);
+    let drafts = speculator.propose(&[request], 0, 0, &|| Duration::ZERO);
     drafts[0].len()
 }
 

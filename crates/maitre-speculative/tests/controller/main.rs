@@ -10,6 +10,6 @@
     reason = "tests"
 )]
 
+mod batch;
 mod faults;
-mod house;
 mod speed;

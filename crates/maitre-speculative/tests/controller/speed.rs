@@ -2,7 +2,7 @@
 
 use maitre_speculative::Speculate;
 
-use crate::house::{Alpha, Machine, Plan, run};
+use crate::batch::{Alpha, Machine, Plan, run};
 
 /// Reads weights for 20 ms; arithmetic is the greater from 8 rows on.
 const CPU: Machine = Machine {

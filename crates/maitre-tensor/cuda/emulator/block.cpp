@@ -116,7 +116,7 @@ void Machine::begin_block() {
     at_barrier_ = 0;
     returned_ = 0;
     num_ready_ = 0;
-    current_ = NOBODY;
+    current_ = NO_THREAD;
     newest_first_ = random(2) == 0;
     make_ready_block();
 }
@@ -148,7 +148,7 @@ void Machine::wait(Thread::State state, const char* operation, Site site) {
     if (next == current_) {
         return;
     }
-    if (next == NOBODY) {
+    if (next == NO_THREAD) {
         if (returned_ < num_threads_) {
             fail_stuck();
         }
@@ -162,7 +162,7 @@ void Machine::wait(Thread::State state, const char* operation, Site site) {
 
 u32 Machine::pick() {
     if (num_ready_ == 0) {
-        return NOBODY;
+        return NO_THREAD;
     }
     num_ready_--;
     if (!newest_first_) {

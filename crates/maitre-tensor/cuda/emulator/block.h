@@ -67,7 +67,7 @@ class Machine {
 
    private:
     static constexpr u32 SHARED_GUARD = 256;
-    static constexpr u32 NOBODY = ~0u;
+    static constexpr u32 NO_THREAD = ~0u;
 
     Machine();
     static void fiber_body();
@@ -96,7 +96,7 @@ class Machine {
     Warp warps_[MAX_THREADS / WARP];
     Place host_;
 
-    u32 current_ = NOBODY;
+    u32 current_ = NO_THREAD;
     u32 ready_[MAX_THREADS];
     u32 num_ready_ = 0;
     u32 at_barrier_ = 0;

@@ -20,7 +20,7 @@ impl Check {
         rows: usize,
         cols: usize,
     ) -> Result<&'b [f32], TensorError> {
-        let needed = self.room(argument, buffer, rows, cols)?;
+        let needed = self.space(argument, buffer, rows, cols)?;
         Ok(&buffer.f32s()?[..needed])
     }
 
@@ -32,7 +32,7 @@ impl Check {
         rows: usize,
         cols: usize,
     ) -> Result<&'b mut [f32], TensorError> {
-        let needed = self.room(argument, buffer, rows, cols)?;
+        let needed = self.space(argument, buffer, rows, cols)?;
         Ok(&mut buffer.f32s_mut()?[..needed])
     }
 
@@ -127,7 +127,7 @@ impl Check {
         }
     }
 
-    fn room(
+    fn space(
         self,
         argument: &'static str,
         buffer: &Buffer,

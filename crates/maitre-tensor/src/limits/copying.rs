@@ -33,13 +33,13 @@ impl Backend {
                 })?
             }
             None => {
-                let room = || {
+                let buffer = || {
                     AlignedBytes::zeroed(bytes).ok_or(TensorError::Reserve {
                         what: "a copy",
                         bytes,
                     })
                 };
-                let (source, mut target) = (room()?, room()?);
+                let (source, mut target) = (buffer()?, buffer()?);
                 best_round(budget, || {
                     for _ in 0..COPIES {
                         let target: &mut [u8] = target.as_mut_slice();

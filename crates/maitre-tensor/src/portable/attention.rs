@@ -21,7 +21,7 @@ use std::ops::Range;
 
 use super::exp::exp;
 use super::query::{LARGEST_WEIGHT, Magnitude, quantize};
-use crate::attend::{Queries, Room, Seen, States, TILE, Tile};
+use crate::attend::{Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{CellShape, GROUP, KvFormat};
 use crate::element::Element;
 
@@ -37,7 +37,7 @@ pub(crate) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
-    _room: &mut Room<'_>,
+    _room: &mut TileBuffers<'_>,
     states: &mut States<'_>,
 ) {
     let (words, stride) = (tile.shape.query_words(), tile.shape.value_stride());

@@ -45,8 +45,8 @@ fn row_operators_refuse_wrong_shapes() {
         b.gather_rows(&zeros(11), 4, &[1, 2], out),
         "gather_rows: `rows`[1] is 2, but must be below 2",
     );
-    let mut room = LinearInput::new(InputFormat::Bf16, 4, 3).unwrap();
-    let input = &mut room;
+    let mut memory = LinearInput::new(InputFormat::Bf16, 4, 3).unwrap();
+    let input = &mut memory;
     refused(
         b.rms_norm(&zeros(8), &zeros(4), 0.0, input, 3),
         "rms_norm: `x` must be at least [3, 4] f32 elements, but is 8 f32 elements",
@@ -84,7 +84,7 @@ fn row_operators_refuse_wrong_shapes() {
         "encode: `out` must be at least [4, 4] bf16 activations, but is [3, 4] bf16 activations",
     );
     assert_eq!(out.f32s().unwrap(), [7.0; 12]);
-    assert_eq!(room.decode(3).unwrap().f32s().unwrap(), [0.0; 12]);
+    assert_eq!(memory.decode(3).unwrap().f32s().unwrap(), [0.0; 12]);
 }
 
 /// Calls `rope_and_store` with two rows and sane arguments, apart from what `change` does to them.

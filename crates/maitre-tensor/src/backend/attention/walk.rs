@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::Span;
-use crate::attend::{Attend, CELLS, Queries, Room, Seen, States, TILE, Tile};
+use crate::attend::{Attend, CELLS, Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{CellShape, GROUP, KvFormat};
 use crate::kernels::Kernels;
 use crate::portable::exp::exp;
@@ -105,8 +105,8 @@ impl Walk<'_> {
             for start in (first_tile..all.end.min(bounds.end)).step_by(TILE) {
                 let seen = self.seen_of_tile(start);
                 let tile = self.tile(start, &all, memory.gathered);
-                let (room, states) = (&mut memory.room, &mut memory.states);
-                (self.kernels.attend)(&tile, &queries, seen, room, states);
+                let (buffers, states) = (&mut memory.buffers, &mut memory.states);
+                (self.kernels.attend)(&tile, &queries, seen, buffers, states);
             }
             for token in self.tokens_to_see(bounds) {
                 let is_first = self.seen_by(token).start / CHUNK == chunk;
@@ -136,9 +136,9 @@ impl Walk<'_> {
         }
     }
 
-    /// The cells of the tile that starts at a position, in place or gathered into `room`. Of blocks
+    /// The cells of the tile that starts at a position, in place or gathered into `buffers`. Of blocks
     /// without a position that is `seen`, the table's entry is not read.
-    fn tile<'a>(&'a self, start: usize, seen: &Range<usize>, room: &'a mut [u32]) -> Tile<'a> {
+    fn tile<'a>(&'a self, start: usize, seen: &Range<usize>, buffers: &'a mut [u32]) -> Tile<'a> {
         let (cache, tables) = (self.args.cache, self.args.tables);
         let positions = seen.start.max(start)..seen.end.min(start + TILE);
         let (shape, block_size) = (cache.shape(), tables.block_size);
@@ -165,11 +165,11 @@ impl Walk<'_> {
         }
         for position in positions {
             let (i, slot) = (position - start, slot(position));
-            let target = &mut room[i / GROUP * shape.words()..][..shape.words()];
+            let target = &mut buffers[i / GROUP * shape.words()..][..shape.words()];
             shape.copy_slot((cell(slot), slot % GROUP), (target, i % GROUP));
         }
-        let room = &*room;
-        let cells = std::array::from_fn(|i| &room[i * shape.words()..][..shape.words()]);
+        let buffers = &*buffers;
+        let cells = std::array::from_fn(|i| &buffers[i * shape.words()..][..shape.words()]);
         let ahead = [&[][..]; CELLS];
         Tile {
             shape,
@@ -208,7 +208,7 @@ struct Memory<'a> {
     query_sums: &'a [i32],
     factors: &'a [f32],
     gathered: &'a mut [u32],
-    room: Room<'a>,
+    buffers: TileBuffers<'a>,
     states: States<'a>,
 }
 
@@ -236,7 +236,7 @@ impl<'a> Memory<'a> {
             query_sums: integers,
             factors,
             gathered,
-            room: Room {
+            buffers: TileBuffers {
                 scores,
                 weights,
                 units,

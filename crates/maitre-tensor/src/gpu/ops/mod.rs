@@ -59,7 +59,7 @@ impl Operands<'_> {
         rows: usize,
         cols: usize,
     ) -> Result<&'b DeviceBytes, TensorError> {
-        self.room(argument, buffer, rows, cols)?;
+        self.space(argument, buffer, rows, cols)?;
         self.bytes(argument, buffer.memory())
     }
 
@@ -71,7 +71,7 @@ impl Operands<'_> {
         rows: usize,
         cols: usize,
     ) -> Result<&'b mut DeviceBytes, TensorError> {
-        self.room(argument, buffer, rows, cols)?;
+        self.space(argument, buffer, rows, cols)?;
         self.bytes_mut(argument, buffer.memory_mut())
     }
 
@@ -95,12 +95,12 @@ impl Operands<'_> {
         cols: usize,
         rows: usize,
     ) -> Result<&'b mut DeviceBytes, TensorError> {
-        self.input_room(argument, input, cols, rows)?;
+        self.input_space(argument, input, cols, rows)?;
         self.bytes_mut(argument, input.memory_mut())
     }
 
     /// That activations are at least `rows` rows of `cols` features.
-    pub(super) fn input_room(
+    pub(super) fn input_space(
         self,
         argument: &'static str,
         input: &LinearInput,
@@ -119,7 +119,7 @@ impl Operands<'_> {
         })
     }
 
-    fn room(
+    fn space(
         self,
         argument: &'static str,
         buffer: &Buffer,

@@ -2,7 +2,7 @@
 //! eight numbers. They fuse no multiplication with an addition there either, so the bits are those
 //! of the portable path.
 
-use crate::attend::{Queries, Room, Seen, States, Tile};
+use crate::attend::{Queries, Seen, States, Tile, TileBuffers};
 use crate::cache::CellShape;
 use crate::kernels::RopeHead;
 use crate::portable::{attention, query, rope, store};
@@ -12,7 +12,7 @@ pub(super) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
-    room: &mut Room<'_>,
+    buffers: &mut TileBuffers<'_>,
     states: &mut States<'_>,
 ) {
     #[target_feature(enable = "avx2")]
@@ -20,14 +20,14 @@ pub(super) fn attend(
         tile: &Tile<'_>,
         queries: &Queries<'_>,
         seen: Seen,
-        room: &mut Room<'_>,
+        buffers: &mut TileBuffers<'_>,
         states: &mut States<'_>,
     ) {
-        attention::attend(tile, queries, seen, room, states);
+        attention::attend(tile, queries, seen, buffers, states);
     }
     // SAFETY: reached through a table that is handed out only where the processor has the
     // instructions.
-    unsafe { wide(tile, queries, seen, room, states) }
+    unsafe { wide(tile, queries, seen, buffers, states) }
 }
 
 /// See [`Kernels::load_query`](crate::kernels::Kernels::load_query).

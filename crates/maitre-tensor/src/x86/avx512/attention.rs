@@ -24,7 +24,7 @@ use std::arch::x86_64::*;
 use std::mem::transmute;
 use std::ops::Range;
 
-use crate::attend::{CELLS, Queries, Room, Seen, States, TILE, Tile};
+use crate::attend::{CELLS, Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{CellShape, GROUP, KvFormat};
 
 /// Rows of queries or weights whose sums fit the registers.
@@ -45,7 +45,7 @@ pub(super) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
-    room: &mut Room<'_>,
+    buffers: &mut TileBuffers<'_>,
     states: &mut States<'_>,
 ) {
     let (shape, count) = (tile.shape, queries.factors.len());
@@ -54,9 +54,9 @@ pub(super) fn attend(
     assert!(tile.cells.iter().all(|cell| cell.len() >= shape.words()));
     assert!(queries.words.len() >= count * shape.query_words());
     assert!(queries.sums.len() >= count * two_parts);
-    assert!(room.scores.len() >= count * shape.parts() * TILE);
-    assert!(room.weights.len() >= count * shape.weight_words());
-    assert!(room.units.len() >= count && room.decays.len() >= count);
+    assert!(buffers.scores.len() >= count * shape.parts() * TILE);
+    assert!(buffers.weights.len() >= count * shape.weight_words());
+    assert!(buffers.units.len() >= count && buffers.decays.len() >= count);
     assert!(states.max.len() >= count && states.sums.len() >= count * GROUP);
     assert!(states.values.len() >= count * shape.value_stride());
     if count <= FEW_QUERIES {
@@ -72,9 +72,9 @@ pub(super) fn attend(
     // as the kernels read and write: asserted above.
     unsafe {
         match shape.format {
-            KvFormat::F32 => work.attend::<F32>(room, states),
-            KvFormat::Bf16 => work.attend::<BF16>(room, states),
-            KvFormat::Int8 => work.attend::<INT8>(room, states),
+            KvFormat::F32 => work.attend::<F32>(buffers, states),
+            KvFormat::Bf16 => work.attend::<BF16>(buffers, states),
+            KvFormat::Int8 => work.attend::<INT8>(buffers, states),
         }
     }
 }
@@ -114,17 +114,21 @@ impl Work<'_> {
     ///
     /// As asserted in [`attend`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-    unsafe fn attend<const FORMAT: u8>(&self, room: &mut Room<'_>, states: &mut States<'_>) {
+    unsafe fn attend<const FORMAT: u8>(
+        &self,
+        buffers: &mut TileBuffers<'_>,
+        states: &mut States<'_>,
+    ) {
         let (parts, seen) = (self.shape.parts(), self.seen);
         let rows = seen.end * parts;
         for row in (seen.first * parts..rows).step_by(ROWS) {
-            let scores = room.scores.as_mut_ptr();
+            let scores = buffers.scores.as_mut_ptr();
             // SAFETY: rows below the number there are.
             unsafe { by_rows!(rows - row, self.scores::<FORMAT, _>(row, scores)) };
         }
         for query in seen.first..seen.end {
             // SAFETY: a query below the number there are.
-            unsafe { self.weights::<FORMAT>(query, room, states) };
+            unsafe { self.weights::<FORMAT>(query, buffers, states) };
         }
         // Tokens that see a part of the tile have their own ends each; the others are blocked.
         let full = seen.full();
@@ -132,11 +136,11 @@ impl Work<'_> {
             for token in partial.step_by(seen.group) {
                 let queries = token..token + seen.group;
                 // SAFETY: queries below the number there are, which see this much.
-                unsafe { self.weigh_all::<FORMAT>(queries, seen.by(token), room, states) };
+                unsafe { self.weigh_all::<FORMAT>(queries, seen.by(token), buffers, states) };
             }
         }
         // SAFETY: as above.
-        unsafe { self.weigh_all::<FORMAT>(full, 0..TILE, room, states) };
+        unsafe { self.weigh_all::<FORMAT>(full, 0..TILE, buffers, states) };
     }
 
     /// The products of some rows of queries with all keys of the tile.
@@ -189,7 +193,7 @@ impl Work<'_> {
         &self,
         queries: Range<usize>,
         seen: Range<usize>,
-        room: &Room<'_>,
+        buffers: &TileBuffers<'_>,
         states: &mut States<'_>,
     ) {
         let (parts, stride) = (self.shape.parts(), self.shape.value_stride());
@@ -202,14 +206,14 @@ impl Work<'_> {
                     let place = (row, column);
                     by_rows!(
                         rows - row,
-                        self.weigh::<FORMAT, _, 4>(place, seen.clone(), room, states)
+                        self.weigh::<FORMAT, _, 4>(place, seen.clone(), buffers, states)
                     );
                 }
                 for column in (wide..stride).step_by(GROUP) {
                     let place = (row, column);
                     by_rows!(
                         rows - row,
-                        self.weigh::<FORMAT, _, 1>(place, seen.clone(), room, states)
+                        self.weigh::<FORMAT, _, 1>(place, seen.clone(), buffers, states)
                     );
                 }
             }
@@ -226,7 +230,7 @@ impl Work<'_> {
         &self,
         (row, column): (usize, usize),
         seen: Range<usize>,
-        room: &Room<'_>,
+        buffers: &TileBuffers<'_>,
         states: &mut States<'_>,
     ) {
         let (stride, per_word) = (self.shape.value_stride(), self.shape.format.per_word());
@@ -235,11 +239,11 @@ impl Work<'_> {
         // SAFETY: rows of weights and states, and rows of values in each cell, as promised. A word
         // of which a part is seen exists whole.
         unsafe {
-            let weights = room.weights.as_ptr().add(row * words);
+            let weights = buffers.weights.as_ptr().add(row * words);
             let states = states.values.as_mut_ptr().add(query * stride + column);
             if FORMAT != INT8 {
                 for (i, sums) in sums.iter_mut().enumerate() {
-                    let decay = _mm512_set1_ps(room.decays[query + i]);
+                    let decay = _mm512_set1_ps(buffers.decays[query + i]);
                     for (j, sum) in sums.iter_mut().enumerate() {
                         let before = _mm512_loadu_ps(states.add(i * stride + j * GROUP));
                         *sum = _mm512_mul_ps(before, decay);
@@ -298,8 +302,8 @@ impl Work<'_> {
                 return;
             }
             for i in 0..ROWS_HERE / 2 {
-                let decay = _mm512_set1_ps(room.decays[query + i]);
-                let unit = _mm512_set1_ps(room.units[query + i]);
+                let decay = _mm512_set1_ps(buffers.decays[query + i]);
+                let unit = _mm512_set1_ps(buffers.units[query + i]);
                 for (j, (high, low)) in sums[2 * i].iter().zip(&sums[2 * i + 1]).enumerate() {
                     let [high, low] = [*high, *low].map(|sum| _mm512_castps_si512(sum));
                     let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low);

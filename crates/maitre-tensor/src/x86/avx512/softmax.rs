@@ -8,7 +8,7 @@ use std::mem::transmute;
 
 use super::attention::{BF16, F32, INT8, Work, dot};
 use super::exp::exp;
-use crate::attend::{CELLS, Room, States, TILE};
+use crate::attend::{CELLS, States, TILE, TileBuffers};
 use crate::cache::GROUP;
 use crate::portable::query::{LARGEST_WEIGHT, Magnitude};
 
@@ -22,7 +22,7 @@ impl Work<'_> {
     pub(super) unsafe fn weights<const FORMAT: u8>(
         &self,
         query: usize,
-        room: &mut Room<'_>,
+        buffers: &mut TileBuffers<'_>,
         states: &mut States<'_>,
     ) {
         let seen = self.seen.by(query);
@@ -32,7 +32,7 @@ impl Work<'_> {
         let mut scores = [_mm512_setzero_ps(); CELLS];
         for (cell, score) in scores.iter_mut().enumerate() {
             // SAFETY: the query and the cell exist.
-            let product = unsafe { self.product::<FORMAT>(query, cell, room) };
+            let product = unsafe { self.product::<FORMAT>(query, cell, buffers) };
             let hidden = _mm512_set1_ps(f32::NEG_INFINITY);
             *score = _mm512_mask_mul_ps(hidden, masks[cell], product, factor);
         }
@@ -49,13 +49,13 @@ impl Work<'_> {
             _mm512_cvtss_f32(exp(_mm512_set1_ps(before - max)))
         };
         states.max[query] = max;
-        room.decays[query] = decay;
+        buffers.decays[query] = decay;
         let weights = scores.map(|score| exp(_mm512_sub_ps(score, _mm512_set1_ps(max))));
 
         // SAFETY: the query's places in arrays that have one for each query.
         unsafe {
             let lanes = states.sums.as_mut_ptr().add(query * GROUP);
-            let words = room
+            let words = buffers
                 .weights
                 .as_mut_ptr()
                 .add(query * self.shape.weight_words());
@@ -83,7 +83,7 @@ impl Work<'_> {
                         _mm512_storeu_ps(words.add(cell * GROUP).cast(), *weight);
                     }
                 }
-                INT8 => room.units[query] = self.fixed_point(weights, masks, words),
+                INT8 => buffers.units[query] = self.fixed_point(weights, masks, words),
                 _ => {}
             }
         }
@@ -100,11 +100,11 @@ impl Work<'_> {
         &self,
         query: usize,
         cell: usize,
-        room: &Room<'_>,
+        buffers: &TileBuffers<'_>,
     ) -> __m512 {
         // SAFETY: `parts * TILE` scores per query, and the scales of a cell.
         unsafe {
-            let scores = room
+            let scores = buffers
                 .scores
                 .as_ptr()
                 .add(query * self.shape.parts() * TILE + cell * GROUP);

@@ -23,7 +23,7 @@ pub(super) struct Sequences {
 
 /// What a runner is sized for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct Capacity {
     pub(super) sequences: usize,
     /// Positions of each.
     pub(super) positions: usize,
@@ -34,27 +34,29 @@ pub(super) struct Room {
 }
 
 impl Sequences {
-    pub(super) fn new(model: Arc<Model>, backend: &Backend, room: Room) -> Result<Self> {
-        let blocks = room.positions.div_ceil(BLOCK_SIZE);
+    pub(super) fn new(model: Arc<Model>, backend: &Backend, capacity: Capacity) -> Result<Self> {
+        let blocks = capacity.positions.div_ceil(BLOCK_SIZE);
         let narrow = |size: usize| u32::try_from(size);
-        let rows = room.step_tokens.max(room.sequences);
+        let rows = capacity.step_tokens.max(capacity.sequences);
         let config = RunnerConfig {
-            max_output_rows_per_step: room.sequences.max(1),
-            record_steps: room.record_steps,
+            max_output_rows_per_step: capacity.sequences.max(1),
+            record_steps: capacity.record_steps,
             ..RunnerConfig::new(
-                narrow(blocks * room.sequences)?,
+                narrow(blocks * capacity.sequences)?,
                 narrow(BLOCK_SIZE)?,
                 rows,
-                room.sequences,
+                capacity.sequences,
             )
         };
         let runner = Runner::new(model, backend.clone(), config)?;
-        let table = |s: usize| (0..blocks).map(move |b| (b * room.sequences + s) as u32);
+        let table = |s: usize| (0..blocks).map(move |b| (b * capacity.sequences + s) as u32);
         Ok(Self {
             runner,
-            tables: (0..room.sequences).map(|s| table(s).collect()).collect(),
-            lengths: vec![0; room.sequences],
-            next: vec![0; room.sequences],
+            tables: (0..capacity.sequences)
+                .map(|s| table(s).collect())
+                .collect(),
+            lengths: vec![0; capacity.sequences],
+            next: vec![0; capacity.sequences],
         })
     }
 

@@ -128,8 +128,8 @@ fn told(f: &mut Formatter<'_>, row: &Row) -> fmt::Result {
     };
     let said = format!("{}: {}", row.result(), why.replace('\n', " "));
     let title = cut(&row.title, 44);
-    let room = WIDTH - 45;
-    if said.chars().count() <= room {
+    let capacity = WIDTH - 45;
+    if said.chars().count() <= capacity {
         return writeln!(f, "{title:<44} {said}");
     }
     writeln!(f, "{title:<44} {}", row.result())?;

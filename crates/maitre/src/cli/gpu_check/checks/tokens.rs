@@ -12,7 +12,7 @@ use maitre_text::Tokenizer;
 use super::super::item::{Checked, Item, Outcome, figures};
 use super::super::numbers::Dice;
 use super::super::place::{Place, Sizes};
-use super::super::sequences::{Room, Sequences};
+use super::super::sequences::{Capacity, Sequences};
 use super::super::{GpuCheckArgs, ShapeArg};
 use super::identical;
 use crate::cli::source;
@@ -168,13 +168,13 @@ fn continue_all(
     count: usize,
 ) -> Result<Vec<Vec<Chosen>>> {
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let room = Room {
+    let capacity = Capacity {
         sequences: prompts.len(),
         positions: longest + count,
         step_tokens: prompts.iter().map(Vec::len).sum(),
         record_steps: true,
     };
-    let mut sequences = Sequences::new(Arc::clone(model), backend, room)?;
+    let mut sequences = Sequences::new(Arc::clone(model), backend, capacity)?;
     let work: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     sequences.extend(&work)?;
     let mut tokens: Vec<Vec<Chosen>> = vec![Vec::new(); prompts.len()];
@@ -231,13 +231,13 @@ fn decoded(place: &Place, model: &Arc<Model>, record_steps: bool) -> Result<(Vec
     let (sizes, (count, absent)) = (place.sizes, RECORDED);
     let prompts = random_prompts(model, sizes, &[1, 2, 1, 2]);
     let chunk = sizes.recorded_context.min(CHUNK);
-    let room = Room {
+    let capacity = Capacity {
         sequences: count,
         positions: sizes.recorded_context + 2 * sizes.prompt_tokens + 4 * RECORDED_STEPS,
         step_tokens: chunk.max(count * 2 * sizes.prompt_tokens),
         record_steps,
     };
-    let mut sequences = Sequences::new(Arc::clone(model), &place.strict, room)?;
+    let mut sequences = Sequences::new(Arc::clone(model), &place.strict, capacity)?;
     let work: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     sequences.extend(&work)?;
     let mut logits = Vec::new();
@@ -267,17 +267,17 @@ fn crowd(place: &mut Place) -> Result<Outcome> {
     let sizes = place.sizes;
     let lengths = [3, 1, 2, 1, 2, 1];
     let prompts = random_prompts(&model, sizes, &lengths);
-    let room = Room {
+    let capacity = Capacity {
         sequences: prompts.len(),
         positions: 4 * sizes.prompt_tokens,
         step_tokens: 12 * sizes.prompt_tokens,
         record_steps: true,
     };
     let first = prompts[0].as_slice();
-    let mut alone = Sequences::new(Arc::clone(&model), &place.strict, room)?;
+    let mut alone = Sequences::new(Arc::clone(&model), &place.strict, capacity)?;
     let expected = alone.logits(&[(0, first)])?.concat();
     drop(alone);
-    let mut sequences = Sequences::new(model, &place.strict, room)?;
+    let mut sequences = Sequences::new(model, &place.strict, capacity)?;
     let (head, tail) = first.split_at(first.len() * 2 / 5);
     let mut work: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     work[0].1 = head;

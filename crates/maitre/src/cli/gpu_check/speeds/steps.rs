@@ -10,7 +10,7 @@ use super::super::item::{Item, Outcome, Timed, Unit, figures};
 use super::super::numbers::Dice;
 use super::super::place::Place;
 use super::super::prediction::{StepSize, matrix_flop_per_token, step_seconds};
-use super::super::sequences::{Room, Sequences};
+use super::super::sequences::{Capacity, Sequences};
 use super::{Mode, Programme, goals, of_users};
 
 /// Decodes before the clock starts: the second is recorded.
@@ -112,14 +112,14 @@ fn time_decode(
 ) -> Result<Outcome> {
     let model = place.model(programme.shape, format)?;
     let (context, steps) = (programme.context, programme.steps);
-    let room = Room {
+    let capacity = Capacity {
         sequences: users,
         positions: context + WARM_UP + steps + 1,
         step_tokens: CHUNK.min(context).max(users),
         record_steps,
     };
     let backend = place.backend(mode.is_deterministic());
-    let mut sequences = Sequences::new(Arc::clone(&model), backend, room)?;
+    let mut sequences = Sequences::new(Arc::clone(&model), backend, capacity)?;
     let prompt = prompt(model.config().vocab_size, context);
     for chunk in prompt.chunks(CHUNK) {
         sequences.prefill(0, chunk)?;
@@ -173,14 +173,14 @@ fn time_prefill(
     mode: Mode,
 ) -> Result<Outcome> {
     let model = place.model(programme.shape, WeightFormat::Bf16)?;
-    let room = Room {
+    let capacity = Capacity {
         sequences: 1,
         positions: tokens,
         step_tokens: tokens,
         record_steps: false,
     };
     let backend = place.backend(mode.is_deterministic());
-    let mut sequences = Sequences::new(Arc::clone(&model), backend, room)?;
+    let mut sequences = Sequences::new(Arc::clone(&model), backend, capacity)?;
     let prompt = prompt(model.config().vocab_size, tokens);
     let mut began = Instant::now();
     for round in 0..=PROMPTS {

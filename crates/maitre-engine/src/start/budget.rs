@@ -1,0 +1,141 @@
+//! How the memory there is is split; decided once, before anything is allocated.
+
+use crate::StartError;
+
+const MIB: u64 = 1024 * 1024;
+/// The KV pool takes at most this unless the operator says otherwise: enough for a busy small
+/// model, and modest beside whatever else runs on the machine.
+const DEFAULT_KV_CEILING: u64 = 4096 * MIB;
+
+/// A GPU's pool holds at most this many times `max_seqs` whole sequences.
+const GPU_HOUSES: u64 = 8;
+
+/// What the KV pool's size depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KvDemand {
+    pub(crate) bytes_per_token: u64,
+    pub(crate) block_size: usize,
+    pub(crate) max_model_len: usize,
+    pub(crate) max_seqs: usize,
+    /// The operator's choice; `None` = ours.
+    pub(crate) given_bytes: Option<u64>,
+    /// What is left once the weights are loaded.
+    pub(crate) left: Left,
+}
+
+/// Memory that is left where the KV pool goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Left {
+    /// Of the host; `None` where it can't be read.
+    Host(Option<u64>),
+    /// Of a GPU: what may be spent, less what activations will take.
+    Gpu(u64),
+}
+
+impl Left {
+    /// The pool takes at most this unless the operator says otherwise.
+    fn ceiling(self) -> u64 {
+        match self {
+            Self::Host(None) => DEFAULT_KV_CEILING,
+            Self::Host(Some(left)) => (left / 4).min(DEFAULT_KV_CEILING),
+            Self::Gpu(left) => left,
+        }
+    }
+
+    /// How many times `max_seqs` whole sequences the pool holds if there is memory for it. A GPU has nothing else
+    /// to spend memory on, so the further blocks keep prefixes.
+    fn holds(self) -> u64 {
+        match self {
+            Self::Host(_) => 1,
+            Self::Gpu(_) => GPU_HOUSES,
+        }
+    }
+}
+
+impl KvDemand {
+    /// Blocks in the pool.
+    ///
+    /// Ours: space for `max_seqs` whole sequences, but no more than a quarter of the memory that is
+    /// left and no more than 4 GiB (on a GPU: eight times as many, but no more than is left), and never less
+    /// than one whole sequence.
+    pub(crate) fn num_blocks(&self) -> Result<u32, StartError> {
+        let block_bytes = self.bytes_per_token * self.block_size as u64;
+        let per_sequence = self.max_model_len.div_ceil(self.block_size) as u64;
+        let blocks = if let Some(bytes) = self.given_bytes {
+            bytes / block_bytes
+        } else {
+            let wanted = per_sequence.saturating_mul(self.max_seqs as u64);
+            let wanted = wanted.saturating_mul(self.left.holds());
+            wanted
+                .min(self.left.ceiling() / block_bytes)
+                .max(per_sequence)
+        };
+        if blocks < per_sequence {
+            return Err(StartError::KvBudgetTooSmall {
+                flag: "--kv-cache-bytes",
+                given: self.given_bytes.unwrap_or_default(),
+                holds_tokens: blocks as usize * self.block_size,
+                needed_tokens: self.max_model_len,
+                at_least: per_sequence * block_bytes,
+            });
+        }
+        // Slots are numbered in 32 bits, and the largest number means "no slot".
+        let most = u64::from(u32::MAX - 1) / self.block_size as u64;
+        Ok(u32::try_from(blocks.min(most)).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand(given_bytes: Option<u64>, available: Option<u64>) -> KvDemand {
+        KvDemand {
+            bytes_per_token: 1024,
+            block_size: 16,
+            max_model_len: 100,
+            max_seqs: 4,
+            given_bytes,
+            left: Left::Host(available),
+        }
+    }
+
+    #[test]
+    fn the_default_pool_holds_every_sequence_unless_memory_is_short() {
+        assert_eq!(demand(None, None).num_blocks().unwrap(), 28);
+        assert_eq!(
+            demand(None, Some(4 * 10 * 16 * 1024)).num_blocks().unwrap(),
+            10
+        );
+        assert_eq!(
+            demand(None, Some(0)).num_blocks().unwrap(),
+            7,
+            "one sequence always fits"
+        );
+    }
+
+    #[test]
+    fn a_gpu_spends_what_it_has() {
+        let gpu = |left| KvDemand {
+            left: Left::Gpu(left),
+            ..demand(None, None)
+        };
+        assert_eq!(gpu(10 * 16 * 1024).num_blocks().unwrap(), 10);
+        assert_eq!(gpu(1 << 40).num_blocks().unwrap(), 8 * 28, "enough");
+    }
+
+    #[test]
+    fn a_pool_too_small_for_one_sequence_is_refused_with_a_value_that_works() {
+        let refused = demand(Some(6 * 16 * 1024), None).num_blocks().unwrap_err();
+        let StartError::KvBudgetTooSmall {
+            at_least,
+            holds_tokens,
+            ..
+        } = refused
+        else {
+            panic!("{refused}")
+        };
+        assert_eq!(holds_tokens, 96);
+        assert_eq!(demand(Some(at_least), None).num_blocks().unwrap(), 7);
+    }
+}

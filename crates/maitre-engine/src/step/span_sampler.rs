@@ -1,0 +1,100 @@
+//! What a span's rows of logits amount to: prompt scores, and the next tokens.
+
+use maitre_model::Draw;
+use maitre_sampling::{Logits, Sampler, SamplingError};
+use maitre_speculative::{Acceptance, Verified, Verifier};
+
+use crate::step::runner::{Sequence, SpanResult, Work};
+
+/// One span while its rows come in, in order.
+pub(crate) struct SpanSampler<'a> {
+    work: &'a Work<'a>,
+    sequence: Option<&'a Sequence>,
+    verifier: Option<Verifier<'a>>,
+    result: SpanResult,
+}
+
+impl<'a> SpanSampler<'a> {
+    pub(crate) fn new(
+        work: &'a Work<'a>,
+        sequence: Option<&'a Sequence>,
+        acceptance: Acceptance,
+    ) -> Self {
+        let verifier = sequence
+            .filter(|_| work.span.samples)
+            .map(|sequence| Verifier::new(sequence.rules(), work.drafts, acceptance));
+        Self {
+            work,
+            sequence,
+            verifier,
+            result: SpanResult::empty(work.span.request),
+        }
+    }
+
+    /// Whether further rows change nothing.
+    pub(crate) fn is_done(&self) -> bool {
+        self.sequence.is_none()
+            || self.result.failure.is_some()
+            || self.verifier.as_ref().is_some_and(Verifier::is_done)
+    }
+
+    /// Turns the row of the token at `offset` into what its position asks for: a next token, or the score
+    /// of the prompt token that is known to come next. A row that can't be used fails its span alone.
+    pub(crate) fn row(&mut self, sampler: &mut Sampler, row: Logits<'_>, offset: usize) {
+        if !self.is_done()
+            && let Err(error) = self.sample(sampler, row, offset)
+        {
+            self.result = SpanResult::failed(self.work.span.request, error.to_string());
+        }
+    }
+
+    fn sample(
+        &mut self,
+        sampler: &mut Sampler,
+        row: Logits<'_>,
+        offset: usize,
+    ) -> Result<(), SamplingError> {
+        let span = self.work.span;
+        if let Some(verifier) = &mut self.verifier
+            && offset + 1 >= span.tokens.len()
+        {
+            return verifier.row(sampler, row);
+        }
+        if let Some(sequence) = self.sequence
+            && let Some(k) = sequence.choice.prompt_logprobs
+            && let Some(&next) = sequence.scored_prompt.get(span.first_position + offset + 1)
+        {
+            let scored = sampler.token_logprobs(row, next, k)?;
+            self.result.prompt_logprobs.push(scored);
+        }
+        Ok(())
+    }
+
+    /// How a device may turn the row of the token at `offset` into a token by itself.
+    pub(crate) fn draw(&self, offset: usize) -> Option<Draw> {
+        let index = (offset + 1).checked_sub(self.work.span.tokens.len())?;
+        self.verifier.as_ref()?.draw(index)
+    }
+
+    /// The row of the token at `offset` has become `token`, as [`draw`](Self::draw) said.
+    pub(crate) fn token(&mut self, token: u32) {
+        if !self.is_done()
+            && let Some(verifier) = &mut self.verifier
+        {
+            verifier.token(token);
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> SpanResult {
+        if self.result.failure.is_some() {
+            return self.result;
+        }
+        if let Some(verifier) = self.verifier {
+            let Verified { tokens, accepted } = verifier.finish();
+            self.result.tokens = tokens;
+            self.result.accepted = accepted;
+            self.result.drafted = self.work.drafts.len();
+        }
+        self.result
+    }
+}

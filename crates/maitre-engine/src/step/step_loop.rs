@@ -1,0 +1,404 @@
+//! The step loop: plan, run, commit, publish, for ever.
+//!
+//! It owns the scheduler, the model and every sequence's sampling state, on a thread of its own;
+//! nothing else touches them, so nothing in it is locked. The outside speaks to it by commands,
+//! read between two steps, and hears from it by publications.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use maitre_sampling::TokenCounts;
+use maitre_scheduler::{Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time};
+
+use tokio::sync::oneshot;
+
+use crate::EngineError;
+use crate::admission::command::{CancelledBy, Command, Submission};
+use crate::admission::front::Admission;
+use crate::observe::cache_events::CacheFeed;
+use crate::observe::health::{LoopHealth, StepLoad};
+use crate::observe::metrics::{self, SpeculationMetrics};
+use crate::output::publisher::Publication;
+use crate::output::text::CommittedToken;
+use crate::step::runner::{Sequence, SpanResult, StepResult, StepRunner};
+
+/// How long the loop waits for news when a plan was empty though work is left; only a request
+/// whose turn can't come yet brings that about.
+const RECHECK: Duration = Duration::from_millis(20);
+
+pub(crate) struct StepLoop {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) runner: StepRunner,
+    pub(crate) sequences: HashMap<RequestId, Sequence>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) publisher: SyncSender<Vec<Publication>>,
+    /// What the current step has to tell.
+    pub(crate) news: Vec<Publication>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) health: Arc<LoopHealth>,
+    pub(crate) cache_events: CacheFeed,
+    pub(crate) speculation: SpeculationMetrics,
+    /// Zero of the engine's clock.
+    pub(crate) started: Instant,
+}
+
+/// What a step came to, in numbers.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Rows computed, drafted tokens included.
+    rows: usize,
+    /// Tokens generated.
+    generated: usize,
+    /// Time spent copying blocks.
+    moving: Duration,
+}
+
+impl Cost {
+    fn of(result: &StepResult) -> Self {
+        Self {
+            rows: result.rows,
+            generated: result.spans.iter().map(|span| span.tokens.len()).sum(),
+            moving: result.moving,
+        }
+    }
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to, or the last sender of commands is gone.
+    Asked,
+    /// Its own bookkeeping broke; nothing it would say could be trusted.
+    Broken(String),
+    /// No step can succeed before the process is restarted.
+    Fatal(String),
+}
+
+impl StepLoop {
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) -> Ended {
+        let mut idle = false;
+        while self.listen(idle) {
+            let began = self.now();
+            let plan = self.scheduler.schedule(began);
+            self.record_admissions(&plan, began);
+            let result = self.runner.run_plan(&plan, &mut self.sequences);
+            let cost = Cost::of(&result);
+            let outcomes = self.resolve_outcomes(result.spans);
+            if !plan.is_empty()
+                && let Err(broken) = self.scheduler.commit(plan.step_id, &outcomes)
+            {
+                return Ended::Broken(broken.to_string());
+            }
+            if result.cache_is_lost {
+                self.scheduler.reset_prefix_cache();
+            }
+            self.observe(&plan, began, &cost);
+            if let Some(why) = result.fatal {
+                self.give_up(&why);
+                return Ended::Fatal(why);
+            }
+            if !self.publish() {
+                return Ended::Broken("the publisher is gone".into());
+            }
+            idle = plan.is_empty() && plan.expired.is_empty();
+        }
+        Ended::Asked
+    }
+
+    /// Takes what the outside has to say. Waits only when there is nothing to run.
+    fn listen(&mut self, idle: bool) -> bool {
+        let mut resets = Vec::new();
+        loop {
+            let command = if !self.scheduler.has_work() {
+                // A cancellation may have ended the last request since the last step.
+                self.report_load(0, 0);
+                self.health.rest();
+                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
+            } else if idle {
+                self.commands
+                    .recv_timeout(RECHECK)
+                    .map_err(|error| match error {
+                        RecvTimeoutError::Timeout => TryRecvError::Empty,
+                        RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                    })
+            } else {
+                self.commands.try_recv()
+            };
+            self.health.work();
+            match command {
+                Ok(Command::Submit(mail)) => {
+                    if let Some(submission) = self.admission.open(&mail) {
+                        self.submit(*submission);
+                    }
+                }
+                Ok(Command::Cancel { keys, why }) => self.cancel(&keys, why),
+                Ok(Command::ResetPrefixCache(answer)) => resets.push(answer),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => {
+                    self.reset_prefix_cache(resets);
+                    return true;
+                }
+            }
+            if !self.scheduler.has_work() {
+                self.reset_prefix_cache(std::mem::take(&mut resets));
+            }
+            // A refusal or a cancellation must not wait for a step that may never come.
+            if !self.scheduler.has_work() && !self.publish() {
+                return false;
+            }
+        }
+    }
+
+    /// Forgets all prefixes, once for all callers that asked since the last step.
+    fn reset_prefix_cache(&mut self, answers: Vec<oneshot::Sender<usize>>) {
+        if answers.is_empty() {
+            return;
+        }
+        let forgotten = self.scheduler.reset_prefix_cache();
+        self.publish_cache_events();
+        for answer in answers {
+            // The caller may have stopped waiting.
+            let _ = answer.send(forgotten);
+        }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let Submission {
+            schedule,
+            choice,
+            output,
+            queued,
+        } = submission;
+        let key = schedule.id;
+        let scored_prompt = if choice.prompt_logprobs.is_some() {
+            schedule.prompt.clone()
+        } else {
+            Vec::new()
+        };
+        let counts = TokenCounts::new(&schedule.prompt);
+        if choice.speculate {
+            self.runner.speculator.open(key.0, &schedule.prompt);
+        }
+        self.news.push(Publication::Open(key, Box::new(output)));
+        if let Err(refusal) = self.scheduler.add(schedule) {
+            self.admission.leave_queue(queued, None);
+            self.runner.speculator.close(key.0);
+            let message = refusal.to_string();
+            self.news
+                .push(Publication::Failed(key, EngineError::Failed { message }));
+            return;
+        }
+        let sequence = Sequence {
+            choice,
+            counts,
+            generated: 0,
+            scored_prompt,
+            prompt_logprobs: Vec::new(),
+            started: false,
+            table: Vec::new(),
+            queued,
+        };
+        self.sequences.insert(key, sequence);
+    }
+
+    fn cancel(&mut self, keys: &[RequestId], why: CancelledBy) {
+        for &key in keys {
+            if !self.scheduler.cancel(key) {
+                continue;
+            }
+            self.forget(key);
+            if why != CancelledBy::StopString {
+                metrics::cancelled();
+            }
+            self.news.push(if why == CancelledBy::Caller {
+                Publication::Failed(key, EngineError::Cancelled)
+            } else {
+                Publication::Forget(key)
+            });
+        }
+    }
+
+    /// Notes whose first step this is, and sends away whose time has passed.
+    fn record_admissions(&mut self, plan: &StepPlan, now: Time) {
+        for admitted in &plan.admitted {
+            if let Some(sequence) = self.sequences.get_mut(&admitted.request)
+                && !sequence.started
+            {
+                sequence.started = true;
+                self.admission.leave_queue(sequence.queued, Some(now));
+                self.news.push(Publication::Started {
+                    request: admitted.request,
+                    at: now,
+                    cached_tokens: admitted.cached_tokens,
+                });
+            }
+        }
+        for &Expired { request, why } in &plan.expired {
+            let ends_well = self
+                .sequences
+                .get(&request)
+                .is_some_and(|s| s.choice.ends_well_at_deadline);
+            self.forget(request);
+            self.news.push(match why {
+                ExpiredWhy::Deadline if ends_well => Publication::TimeIsUp(request, now),
+                ExpiredWhy::Deadline => {
+                    metrics::expired("deadline");
+                    Publication::Failed(request, EngineError::DeadlineExceeded)
+                }
+                ExpiredWhy::QueueTimeout => {
+                    metrics::expired("queue_timeout");
+                    Publication::Failed(request, EngineError::QueueTimeout)
+                }
+            });
+        }
+    }
+
+    /// Decides which sequences end with this step, and what the scheduler is told.
+    fn resolve_outcomes(&mut self, results: Vec<SpanResult>) -> Vec<Outcome> {
+        let now = self.now();
+        results
+            .into_iter()
+            .map(|result| self.resolve_outcome(result, now))
+            .collect()
+    }
+
+    fn resolve_outcome(&mut self, result: SpanResult, now: Time) -> Outcome {
+        let request = result.request;
+        let mut outcome = Outcome {
+            request,
+            tokens: Vec::with_capacity(result.tokens.len()),
+            next_drafts: 0,
+            finished: false,
+            failed: false,
+        };
+        let Some(sequence) = self.sequences.get_mut(&request) else {
+            return outcome;
+        };
+        if let Some(message) = result.failure {
+            outcome.failed = true;
+            self.forget(request);
+            metrics::failed();
+            self.news.push(Publication::Failed(
+                request,
+                EngineError::Failed { message },
+            ));
+            return outcome;
+        }
+        sequence.prompt_logprobs.extend(result.prompt_logprobs);
+        if result.tokens.is_empty() {
+            return outcome;
+        }
+        if !sequence.scored_prompt.is_empty() {
+            sequence.scored_prompt = Vec::new();
+            let rows = std::mem::take(&mut sequence.prompt_logprobs);
+            self.news.push(Publication::PromptLogprobs(request, rows));
+        }
+        let mut drafted = result.drafted;
+        for (index, sampled) in result.tokens.into_iter().enumerate() {
+            sequence.counts.record(sampled.token);
+            sequence.generated += 1;
+            let finish = sequence.finish_of(sampled.token);
+            outcome.tokens.push(sampled.token);
+            outcome.finished = finish.is_some();
+            let committed = CommittedToken {
+                token: sampled.token,
+                logprobs: sampled.logprobs,
+                drafted: std::mem::take(&mut drafted),
+                accepted: index < result.accepted,
+                finish,
+                at: now,
+            };
+            self.news.push(Publication::Token(request, committed));
+        }
+        if outcome.finished {
+            self.forget(request);
+        } else {
+            outcome.next_drafts = self.runner.speculator.wish(request.0);
+        }
+        outcome
+    }
+
+    /// Fails all requests that are left, with the reason that the step's own requests were given, and reports that
+    /// reason as the engine's health. Requests that come now are told that the engine has stopped.
+    fn give_up(&mut self, why: &str) {
+        self.health.give_up(why);
+        let left: Vec<RequestId> = self.sequences.keys().copied().collect();
+        for request in left {
+            self.forget(request);
+            metrics::failed();
+            let message = why.to_owned();
+            self.news.push(Publication::Failed(
+                request,
+                EngineError::Failed { message },
+            ));
+        }
+        // Without a publisher there is no receiver to tell.
+        self.publish();
+    }
+
+    /// Hands this step's news to the publisher; false when it is gone.
+    fn publish(&mut self) -> bool {
+        self.news.is_empty() || self.publisher.send(std::mem::take(&mut self.news)).is_ok()
+    }
+
+    fn forget(&mut self, request: RequestId) {
+        self.runner.speculator.close(request.0);
+        if let Some(sequence) = self.sequences.remove(&request)
+            && !sequence.started
+        {
+            self.admission.leave_queue(sequence.queued, None);
+        }
+    }
+
+    /// What the scheduler learns from the step just run, and what the outside may know of it.
+    fn observe(&mut self, plan: &StepPlan, began: Time, cost: &Cost) {
+        self.report_load(plan.preempted.len(), cost.generated);
+        self.publish_cache_events();
+        for preemption in &plan.preempted {
+            tracing::debug!(%preemption, "preempted");
+        }
+        if !plan.is_empty() {
+            let took = self.now().saturating_sub(began);
+            self.scheduler
+                .observe(cost.rows, took, plan.moves.len(), cost.moving);
+            metrics::step(took, plan.spans.len(), cost.rows);
+            self.speculation.show(self.runner.speculator.counts());
+        }
+    }
+
+    fn publish_cache_events(&mut self) {
+        let events = self.scheduler.take_cache_events();
+        self.cache_events.publish(events);
+    }
+
+    /// Publishes the current load, for [`Load`](crate::Load) and the gauges.
+    fn report_load(&self, preempted: usize, generated: usize) {
+        let counts = self.scheduler.counts();
+        let load = StepLoad {
+            running: self.scheduler.num_running(),
+            preempted_waiting: self.scheduler.num_preempted(),
+            kv: self.scheduler.kv_usage(),
+            prefix_queries: counts.prefix_queries,
+            prefix_hits: counts.prefix_hits,
+            preempted,
+            generated,
+        };
+        self.admission.set_preempted(load.preempted_waiting);
+        self.health.set_load(&load, Instant::now());
+        metrics::load(&load, self.admission.queue(), &counts);
+    }
+
+    fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for StepLoop {
+    /// However the loop ends, a panic included, readiness must say so.
+    fn drop(&mut self) {
+        self.health.died();
+    }
+}
