@@ -14,17 +14,17 @@ use maitre_examples::{quick, table};
 
 /// The three numbers at one number of users.
 struct Point {
-    guests: usize,
+    users: usize,
     ttft: Duration,
     itl_median: Duration,
     itl_p99: Duration,
     tokens_per_second: f64,
 }
 
-fn request(guest: usize, prompt_tokens: u32, max_tokens: u32) -> GenerateRequest {
+fn request(user: usize, prompt_tokens: u32, max_tokens: u32) -> GenerateRequest {
     // Any ids will do: what is measured is time, and the lengths must be equal.
     let prompt = (0..prompt_tokens)
-        .map(|i| 300 + (guest as u32 * 31 + i * 7) % 3000)
+        .map(|i| 300 + (user as u32 * 31 + i * 7) % 3000)
         .collect();
     let mut request = GenerateRequest::new(Input::Tokens(prompt));
     request.sampling.temperature = Some(0.0);
@@ -33,17 +33,17 @@ fn request(guest: usize, prompt_tokens: u32, max_tokens: u32) -> GenerateRequest
     request
 }
 
-async fn measure(engine: &Engine, guests: usize, max_tokens: u32) -> Result<Point> {
+async fn measure(engine: &Engine, users: usize, max_tokens: u32) -> Result<Point> {
     let began = Instant::now();
-    let requests = (0..guests)
-        .map(|guest| request(guest, 64, max_tokens))
+    let requests = (0..users)
+        .map(|user| request(user, 64, max_tokens))
         .collect();
     let answers = ask_all(engine, requests).await?;
     let took = began.elapsed();
     let gaps: Vec<Duration> = answers.iter().flat_map(|answer| answer.gaps()).collect();
     let tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
     Ok(Point {
-        guests,
+        users,
         ttft: quantile(answers.iter().map(|answer| answer.ttft()).collect(), 0.5),
         itl_median: quantile(gaps.clone(), 0.5),
         itl_p99: quantile(gaps, 0.99),
@@ -62,20 +62,20 @@ async fn main() -> Result<()> {
     ask(&engine, request(0, 64, 8)).await?;
 
     let mut points = Vec::new();
-    for &guests in crowds {
-        points.push(measure(&engine, guests, max_tokens).await?);
+    for &users in crowds {
+        points.push(measure(&engine, users, max_tokens).await?);
     }
     println!("\n64-token prompts, {max_tokens} tokens each, all users at once\n");
     let rows: Vec<Vec<String>> = points
         .iter()
         .map(|p| {
             vec![
-                p.guests.to_string(),
+                p.users.to_string(),
                 ms(p.ttft),
                 ms(p.itl_median),
                 ms(p.itl_p99),
                 format!("{:.0}", p.tokens_per_second),
-                format!("{:.1}", p.tokens_per_second / p.guests as f64),
+                format!("{:.1}", p.tokens_per_second / p.users as f64),
             ]
         })
         .collect();
@@ -92,7 +92,7 @@ async fn main() -> Result<()> {
     );
     let line = |name: &str, value: &dyn Fn(&Point) -> f64| Line {
         name: name.into(),
-        points: points.iter().map(|p| (p.guests as f64, value(p))).collect(),
+        points: points.iter().map(|p| (p.users as f64, value(p))).collect(),
     };
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
     let latency = picture::lines(

@@ -14,7 +14,7 @@ use maitre_examples::timed::{TimedAnswer, ask, ask_in_order, ms, quantile};
 use maitre_examples::{quick, table};
 
 /// Most sequences in a step (the batch size), unless the second argument says otherwise.
-const SEATS: usize = 8;
+const SLOTS: usize = 8;
 
 /// The lengths of the answers in tokens, again and again: most are short, some are long.
 const OUTPUTS: [u32; 8] = [12, 96, 16, 24, 8, 64, 32, 12];
@@ -24,7 +24,7 @@ const PROMPT: u32 = 32;
 /// All requests served in one way.
 struct Served {
     name: &'static str,
-    seats: usize,
+    slots: usize,
     began: Instant,
     answers: Vec<TimedAnswer>,
     /// When each request's batch was over: no other request could have its place before.
@@ -35,14 +35,14 @@ struct Served {
 impl Served {
     fn new(
         name: &'static str,
-        seats: usize,
+        slots: usize,
         began: Instant,
         batches: Vec<Vec<TimedAnswer>>,
     ) -> Self {
         let end = |batch: &Vec<TimedAnswer>| batch.iter().map(finished).max().unwrap_or(began);
         Self {
             name,
-            seats,
+            slots,
             began,
             released: batches
                 .iter()
@@ -66,10 +66,10 @@ impl Served {
     }
 
     /// The share of the batch's places that requests filled, over the whole time.
-    fn seats_busy(&self) -> f64 {
+    fn slots_busy(&self) -> f64 {
         let served = self.answers.iter().map(|a| finished(a) - started(a));
         let busy: Duration = served.sum();
-        busy.as_secs_f64() / (self.took.as_secs_f64() * self.seats as f64)
+        busy.as_secs_f64() / (self.took.as_secs_f64() * self.slots as f64)
     }
 }
 
@@ -84,46 +84,46 @@ fn finished(answer: &TimedAnswer) -> Instant {
 
 /// Made-up prompts of one length; request `i` is always the same.
 fn requests(count: usize) -> Vec<GenerateRequest> {
-    let request = |guest: usize| {
-        let ids = (0..PROMPT).map(|i| 300 + (guest as u32 * 97 + i * 7) % 3000);
+    let request = |user: usize| {
+        let ids = (0..PROMPT).map(|i| 300 + (user as u32 * 97 + i * 7) % 3000);
         let mut request = GenerateRequest::new(Input::Tokens(ids.collect()));
         request.sampling.temperature = Some(0.0);
-        request.stopping.max_tokens = Some(OUTPUTS[guest % OUTPUTS.len()]);
+        request.stopping.max_tokens = Some(OUTPUTS[user % OUTPUTS.len()]);
         request.stopping.ignore_eos = true;
         request
     };
     (0..count).map(request).collect()
 }
 
-fn seats() -> usize {
-    let given = std::env::args().nth(2).and_then(|seats| seats.parse().ok());
-    given.unwrap_or(SEATS)
+fn slots() -> usize {
+    let given = std::env::args().nth(2).and_then(|slots| slots.parse().ok());
+    given.unwrap_or(SLOTS)
 }
 
 /// The bundled model, or the one in the directory that the first argument names.
-fn engine(seats: usize) -> Result<Engine> {
+fn build_engine(slots: usize) -> Result<Engine> {
     let source = match std::env::args().nth(1) {
         Some(directory) => ModelSource::Directory(directory.into()),
         None => maitre::bundled(),
     };
     // No two prompts begin alike, so that there is nothing for a cache to do here.
     let builder = Engine::builder(source).prefix_cache(false);
-    Ok(builder.max_seqs(seats).build()?)
+    Ok(builder.max_seqs(slots).build()?)
 }
 
-/// `seats` requests at a time, the next ones when all of these are done.
+/// `slots` requests at a time, the next ones when all of these are done.
 async fn together(
     name: &'static str,
     engine: &Engine,
-    seats: usize,
+    slots: usize,
     requests: Vec<GenerateRequest>,
 ) -> Result<Served> {
     let began = Instant::now();
     let mut batches = Vec::new();
-    for batch in requests.chunks(seats) {
+    for batch in requests.chunks(slots) {
         batches.push(ask_in_order(engine, batch.to_vec()).await?);
     }
-    Ok(Served::new(name, seats, began, batches))
+    Ok(Served::new(name, slots, began, batches))
 }
 
 /// All requests at once, to an engine that admits the next as soon as one leaves.
@@ -131,27 +131,27 @@ async fn continuous(engine: &Engine, requests: Vec<GenerateRequest>) -> Result<S
     let began = Instant::now();
     let answers = ask_in_order(engine, requests).await?;
     let single = answers.into_iter().map(|answer| vec![answer]).collect();
-    Ok(Served::new("continuous", seats(), began, single))
+    Ok(Served::new("continuous", slots(), began, single))
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let seats = seats();
-    let (guests, rounds) = if quick() {
-        (seats + 2, 1)
+    let slots = slots();
+    let (users, rounds) = if quick() {
+        (slots + 2, 1)
     } else {
-        (4 * seats, 3)
+        (4 * slots, 3)
     };
-    let house = engine(seats)?;
+    let engine = build_engine(slots)?;
     for request in requests(2) {
-        ask(&house, request).await?;
+        ask(&engine, request).await?;
     }
     let mut best: Vec<Served> = Vec::new();
     for round in 0..rounds {
         let ways = [
-            together("one at a time", &house, 1, requests(guests)).await?,
-            together("static batches", &house, seats, requests(guests)).await?,
-            continuous(&house, requests(guests)).await?,
+            together("one at a time", &engine, 1, requests(users)).await?,
+            together("static batches", &engine, slots, requests(users)).await?,
+            continuous(&engine, requests(users)).await?,
         ];
         check(&ways)?;
         for (index, served) in ways.into_iter().enumerate() {
@@ -163,11 +163,11 @@ async fn main() -> Result<()> {
         }
     }
     println!(
-        "\n{guests} requests at once, a batch of {seats}, prompts of {PROMPT} tokens, answers of 8 to 96; the \
+        "\n{users} requests at once, a batch of {slots}, prompts of {PROMPT} tokens, answers of 8 to 96; the \
          fastest of {rounds} round(s)\n"
     );
     print(&best);
-    arithmetic(guests);
+    arithmetic(users);
     draw(&best[1..])
 }
 
@@ -175,22 +175,22 @@ async fn main() -> Result<()> {
 fn check(ways: &[Served; 3]) -> Result<()> {
     let [alone, fixed, continuous] = ways;
     for served in [fixed, continuous] {
-        for (guest, (one, other)) in alone.answers.iter().zip(&served.answers).enumerate() {
+        for (user, (one, other)) in alone.answers.iter().zip(&served.answers).enumerate() {
             ensure!(
                 one.ids == other.ids,
-                "request {guest} must get the same answer alone and in {}",
+                "request {user} must get the same answer alone and in {}",
                 served.name
             );
         }
     }
     let first_end = fixed.released[0];
     ensure!(
-        fixed.answers[seats()..]
+        fixed.answers[slots()..]
             .iter()
             .all(|answer| started(answer) >= first_end),
         "in static batches no further request begins before the first batch is over"
     );
-    let (first, others) = continuous.answers.split_at(seats());
+    let (first, others) = continuous.answers.split_at(slots());
     // Unless this program was kept from asking until a request had left.
     let all_were_waiting = others.iter().all(|other| {
         let mut ends = first.iter().map(finished);
@@ -216,7 +216,7 @@ fn print(ways: &[Served]) {
                 format!("{:.2}", slowest.as_secs_f64() / took),
                 ms(quantile(served.latencies(), 0.5)),
                 ms(quantile(served.latencies(), 0.9)),
-                format!("{:.0} %", 100.0 * served.seats_busy()),
+                format!("{:.0} %", 100.0 * served.slots_busy()),
             ]
         })
         .collect();
@@ -235,18 +235,18 @@ fn print(ways: &[Served]) {
 }
 
 /// What can be said without running anything: a step gives each request in the batch one token.
-fn arithmetic(guests: usize) {
-    let wanted: Vec<u32> = (0..guests).map(|i| OUTPUTS[i % OUTPUTS.len()]).collect();
+fn arithmetic(users: usize) {
+    let wanted: Vec<u32> = (0..users).map(|i| OUTPUTS[i % OUTPUTS.len()]).collect();
     let total: u32 = wanted.iter().sum();
     let fixed: u32 = wanted
-        .chunks(seats())
+        .chunks(slots())
         .filter_map(|batch| batch.iter().max())
         .sum();
     println!(
         "  {total} tokens are {total} steps one at a time, {fixed} in static batches (the longest answer of each), \
          and at least {} in a batch of {} that is always full.\n",
-        total.div_ceil(seats() as u32),
-        seats()
+        total.div_ceil(slots() as u32),
+        slots()
     );
 }
 
@@ -258,16 +258,16 @@ fn draw(ways: &[Served]) -> Result<()> {
             .answers
             .iter()
             .zip(&served.released)
-            .take(2 * seats())
+            .take(2 * slots())
             .enumerate()
-            .map(|(guest, (answer, &released))| {
+            .map(|(user, (answer, &released))| {
                 let first = answer.asked + answer.end.timings.ttft;
                 let mut ends = vec![at(started(answer)), at(first), at(finished(answer))];
                 if released > finished(answer) {
                     ends.push(at(released));
                 }
                 Bar {
-                    name: format!("request {}", guest + 1),
+                    name: format!("request {}", user + 1),
                     begin: 0.0,
                     ends,
                 }

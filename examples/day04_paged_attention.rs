@@ -49,7 +49,7 @@ const BLOCK_SIZE: u32 = 4;
 /// Tokens that several requests begin with.
 const SYSTEM_PROMPT: u32 = 8;
 
-struct Guest {
+struct Arrival {
     name: &'static str,
     /// The step before which it comes.
     comes: u64,
@@ -59,8 +59,8 @@ struct Guest {
     wants: usize,
 }
 
-const fn guest(name: &'static str, comes: u64, system: bool, own: u32, wants: usize) -> Guest {
-    Guest {
+const fn arrival(name: &'static str, comes: u64, system: bool, own: u32, wants: usize) -> Arrival {
+    Arrival {
         name,
         comes,
         knows_system_prompt: system,
@@ -69,12 +69,12 @@ const fn guest(name: &'static str, comes: u64, system: bool, own: u32, wants: us
     }
 }
 
-const GUESTS: [Guest; 5] = [
-    guest("A", 0, true, 5, 7),
-    guest("B", 2, true, 3, 9),
-    guest("C", 3, false, 10, 9),
-    guest("D", 5, true, 6, 8),
-    guest("E", 14, false, 46, 9),
+const ARRIVALS: [Arrival; 5] = [
+    arrival("A", 0, true, 5, 7),
+    arrival("B", 2, true, 3, 9),
+    arrival("C", 3, false, 10, 9),
+    arrival("D", 5, true, 6, 8),
+    arrival("E", 14, false, 46, 9),
 ];
 
 /// The blocks that each request holds, as the plans tell it.
@@ -130,20 +130,20 @@ impl Tables {
 
 fn small_pool() -> Result<()> {
     let kv = KvConfig::new(BLOCKS, BLOCK_SIZE);
-    let mut house = DryRun::new(SchedulerConfig::new(8, 64, 96, kv))?;
+    let mut run = DryRun::new(SchedulerConfig::new(8, 64, 96, kv))?;
     let (mut tables, mut frames, mut rows) = (Tables::default(), Vec::new(), Vec::new());
     let mut shared = false;
-    while house.steps() == 0 || house.scheduler.has_work() || house.steps() <= GUESTS[4].comes {
-        for (id, guest) in GUESTS.iter().enumerate() {
-            if guest.comes == house.steps() {
-                house.scheduler.add(guest.request(id as u64))?;
+    while run.steps() == 0 || run.scheduler.has_work() || run.steps() <= ARRIVALS[4].comes {
+        for (id, arrival) in ARRIVALS.iter().enumerate() {
+            if arrival.comes == run.steps() {
+                run.scheduler.add(arrival.request(id as u64))?;
             }
         }
-        let name = format!("step {}", house.steps());
-        let plan = house.plan();
+        let name = format!("step {}", run.steps());
+        let plan = run.plan();
         tables.follow(&plan);
         let cells = tables.cells();
-        let usage = house.scheduler.kv_usage();
+        let usage = run.scheduler.kv_usage();
         let count = |kind: fn(&Cell) -> bool| cells.iter().filter(|cell| kind(cell)).count();
         let held = count(|cell| matches!(cell, Cell::Held(_) | Cell::Shared));
         let kept = count(|cell| *cell == Cell::Kept);
@@ -158,7 +158,7 @@ fn small_pool() -> Result<()> {
             plan.num_tokens().to_string(),
             plan.admitted
                 .iter()
-                .map(|who| GUESTS[who.request.0 as usize].name)
+                .map(|who| ARRIVALS[who.request.0 as usize].name)
                 .collect(),
             plan.admitted
                 .iter()
@@ -167,8 +167,8 @@ fn small_pool() -> Result<()> {
                 .to_string(),
         ]);
         frames.push(Frame { name, cells });
-        house.commit(&plan)?;
-        let scheduler = &house.scheduler;
+        run.commit(&plan)?;
+        let scheduler = &run.scheduler;
         tables.leave(|request| scheduler.tokens(request).is_none());
     }
     ensure!(
@@ -176,21 +176,21 @@ fn small_pool() -> Result<()> {
         "the blocks of the system prompt are held by several at some step"
     );
     ensure!(
-        house.scheduler.counts().kv.evicted > 0,
+        run.scheduler.counts().kv.evicted > 0,
         "the last request takes blocks that were kept"
     );
     println!(
         "\n{BLOCKS} blocks of {BLOCK_SIZE} positions. A letter: its holder. #: held by several. -: kept.\n"
     );
     table::print(&["", "blocks", "tokens", "admitted", "found"], &rows);
-    let names: Vec<&str> = GUESTS.iter().map(|guest| guest.name).collect();
+    let names: Vec<&str> = ARRIVALS.iter().map(|arrival| arrival.name).collect();
     let title = format!("{BLOCKS} blocks of {BLOCK_SIZE} positions, and their holders");
     let path = block_map::draw("day04_blocks", &title, &names, &frames)?;
     println!("picture: {}\n", path.display());
     Ok(())
 }
 
-impl Guest {
+impl Arrival {
     fn request(&self, id: u64) -> NewRequest {
         let system = if self.knows_system_prompt {
             SYSTEM_PROMPT
@@ -267,34 +267,33 @@ struct Served {
     preemptions: u64,
 }
 
-/// Serves a load from blocks of `block_size`, with at most `seats` requests at a time.
-fn serve(load: &Load, block_size: usize, num_blocks: usize, seats: usize) -> Result<Served> {
+/// Serves a load from blocks of `block_size`, with at most `slots` requests at a time.
+fn serve(load: &Load, block_size: usize, num_blocks: usize, slots: usize) -> Result<Served> {
     let kv = KvConfig {
         // Nothing is shared here: what one request wastes is to be seen.
         prefix_cache: false,
         ..KvConfig::new(num_blocks as u32, block_size as u32)
     };
-    let mut house = DryRun::new(SchedulerConfig::new(seats, 2048, load.longest, kv))?;
+    let mut run = DryRun::new(SchedulerConfig::new(slots, 2048, load.longest, kv))?;
     for (id, &(prompt, output)) in load.lengths.iter().enumerate() {
         let prompt = vec![id as u32; prompt];
-        house
-            .scheduler
+        run.scheduler
             .add(NewRequest::new(id as u64, prompt, output.max(1)))?;
     }
     let (mut filled, mut held, mut running) = (0, 0, 0);
-    while house.scheduler.has_work() {
-        let plan = house.plan();
-        let positions = house.scheduler.filled_positions();
+    while run.scheduler.has_work() {
+        let plan = run.plan();
+        let positions = run.scheduler.filled_positions();
         filled += positions.0;
         held += positions.1;
-        running += house.scheduler.num_running();
-        house.commit(&plan)?;
+        running += run.scheduler.num_running();
+        run.commit(&plan)?;
     }
     Ok(Served {
         waste: 1.0 - filled as f64 / held as f64,
-        running: running as f64 / house.steps() as f64,
-        steps: house.steps(),
-        preemptions: house.scheduler.counts().preemptions,
+        running: running as f64 / run.steps() as f64,
+        steps: run.steps(),
+        preemptions: run.scheduler.counts().preemptions,
     })
 }
 
@@ -337,8 +336,8 @@ fn waste(load: &Load) -> Result<Line> {
     }
     // A reservation of the longest sequence is a block of that length. Twice as many blocks as requests at a
     // time, because the scheduler keeps one free for each that runs, and here no request needs a second one.
-    let seats = load.pool / load.longest;
-    let contiguous = serve(load, load.longest, 2 * seats, seats)?;
+    let slots = load.pool / load.longest;
+    let contiguous = serve(load, load.longest, 2 * slots, slots)?;
     ensure!(
         contiguous.waste > 0.5,
         "contiguous reservation wastes most of what it holds"

@@ -141,17 +141,17 @@ fn first_preemption() -> Result<usize> {
             prefix_cache: false,
             ..KvConfig::new((FIT * BLOCKS_EACH) as u32, BLOCK_SIZE as u32)
         };
-        let mut house = DryRun::new(SchedulerConfig::new(64, 4096, PROMPT + OUTPUT, kv))?;
+        let mut dry_run = DryRun::new(SchedulerConfig::new(64, 4096, PROMPT + OUTPUT, kv))?;
         for id in 0..sequences {
             let prompt = vec![id as u32; PROMPT];
-            house
+            dry_run
                 .scheduler
                 .add(NewRequest::new(id as u64, prompt, OUTPUT))?;
         }
-        while house.scheduler.has_work() {
-            house.step()?;
+        while dry_run.scheduler.has_work() {
+            dry_run.step()?;
         }
-        if house.scheduler.counts().preemptions > 0 {
+        if dry_run.scheduler.counts().preemptions > 0 {
             ensure!(
                 sequences == FIT + 1,
                 "the first preemption comes with {sequences} sequences, the formula says {}",
@@ -171,8 +171,8 @@ struct Crowd {
     answers: Vec<TimedAnswer>,
 }
 
-fn request(guest: usize) -> GenerateRequest {
-    let ids = (0..PROMPT).map(|i| 300 + ((guest * 131 + i * 7) % 3000) as u32);
+fn request(user: usize) -> GenerateRequest {
+    let ids = (0..PROMPT).map(|i| 300 + ((user * 131 + i * 7) % 3000) as u32);
     let mut request = GenerateRequest::new(Input::Tokens(ids.collect()));
     request.sampling.temperature = Some(0.0);
     request.stopping.max_tokens = Some(OUTPUT as u32);

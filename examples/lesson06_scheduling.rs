@@ -80,7 +80,7 @@ fn request(seed: u32, prompt: usize, output: u32) -> GenerateRequest {
     request
 }
 
-fn house(budget: usize) -> EngineBuilder {
+fn builder(budget: usize) -> EngineBuilder {
     // The same prompts come again and again; a cache would take the long one away.
     let builder = Engine::builder(maitre::bundled()).prefix_cache(false);
     builder.max_seqs(16).max_batched_tokens(budget)
@@ -139,7 +139,7 @@ async fn long_prompt() -> Result<()> {
     };
     let mut scenes = Vec::new();
     for &budget in budgets {
-        let engine = house(budget).build()?;
+        let engine = builder(budget).build()?;
         let name = if budget == WHOLE {
             "whole".into()
         } else {
@@ -155,7 +155,7 @@ async fn long_prompt() -> Result<()> {
         .unwrap_or_default();
     for times in if quick() { &[4][..] } else { &[3, 6, 12] } {
         let target = alone * *times;
-        let engine = house(WHOLE).itl_target(Some(target)).build()?;
+        let engine = builder(WHOLE).itl_target(Some(target)).build()?;
         let name = format!("target {} ms", ms(target));
         scenes.push(measure(&engine, &name, WHOLE, rounds).await?);
     }
@@ -337,7 +337,7 @@ fn serve(policy: PolicyKind) -> Result<BTreeMap<&'static str, Service>> {
         policy,
         ..SchedulerConfig::new(4, 64, 128, KvConfig::new(256, 16))
     };
-    let mut house = DryRun::new(config)?;
+    let mut dry_run = DryRun::new(config)?;
     let mut coming: Vec<(u64, &Group)> = LOAD
         .iter()
         .flat_map(|group| (0..group.count).map(move |n| (group.comes + n * group.every, group)))
@@ -346,21 +346,21 @@ fn serve(policy: PolicyKind) -> Result<BTreeMap<&'static str, Service>> {
     let mut coming = coming.into_iter().enumerate().peekable();
     let mut known: BTreeMap<RequestId, (u64, &str)> = BTreeMap::new();
     let mut services: BTreeMap<&str, Service> = BTreeMap::new();
-    while coming.peek().is_some() || house.scheduler.has_work() {
-        let now = house.steps();
+    while coming.peek().is_some() || dry_run.scheduler.has_work() {
+        let now = dry_run.steps();
         while let Some((id, (_, group))) = coming.next_if(|(_, (step, _))| *step <= now) {
             let mut request =
                 NewRequest::new(id as u64, vec![id as u32; group.prompt], group.output);
             request.tenant = TenantId(group.tenant.into());
             request.priority = group.priority;
-            request.arrival = house.now();
+            request.arrival = dry_run.now();
             request.deadline = group
                 .patience
-                .map(|steps| house.now() + Time::from_millis(steps));
+                .map(|steps| dry_run.now() + Time::from_millis(steps));
             known.insert(request.id, (now, group.name));
-            house.scheduler.add(request)?;
+            dry_run.scheduler.add(request)?;
         }
-        let plan = house.step()?;
+        let plan = dry_run.step()?;
         for who in plan.admitted.iter().filter(|who| !who.again) {
             if let Some((came, group)) = known.get(&who.request) {
                 services.entry(group).or_default().waits.push(now - came);

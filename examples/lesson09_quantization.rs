@@ -22,7 +22,7 @@ use maitre_tensor::{
 const FORMATS: [&str; 6] = ["bf16", "int8", "int8-g64", "int4-g32", "int4", "int4-g128"];
 
 /// Sequences that decode together when the small model's speed is measured.
-const GUESTS: usize = 16;
+const USERS: usize = 16;
 
 /// Input and output features of one layer of a model of 0.6 billion parameters: query, key and
 /// value; attention's output; gate and up; down.
@@ -120,15 +120,15 @@ async fn tokens_per_second(format: WeightFormat, new_tokens: u32) -> Result<f64>
         .dtype(Some(format))
         .build()?;
     let requests = || -> Vec<GenerateRequest> {
-        let prompt = |guest: u32| (0..16).map(|i| 300 + (guest * 31 + i * 7) % 3000).collect();
-        let request = |guest| {
-            let mut request = GenerateRequest::new(Input::Tokens(prompt(guest)));
+        let prompt = |user: u32| (0..16).map(|i| 300 + (user * 31 + i * 7) % 3000).collect();
+        let request = |user| {
+            let mut request = GenerateRequest::new(Input::Tokens(prompt(user)));
             request.sampling.temperature = Some(0.0);
             request.stopping.max_tokens = Some(new_tokens);
             request.stopping.ignore_eos = true;
             request
         };
-        (0..GUESTS as u32).map(request).collect()
+        (0..USERS as u32).map(request).collect()
     };
     ask_all(&engine, requests()).await?;
     let began = Instant::now();

@@ -429,7 +429,7 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
             .kv_cache_bytes(Some(128 << 20))
             .build()
     };
-    let houses = [
+    let engines = [
         ("off", engine(Speculate::Off, 1)?),
         ("2 guesses", engine(Speculate::Draft, 2)?),
         ("4 guesses", engine(Speculate::Draft, 4)?),
@@ -449,8 +449,8 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
                 })
                 .collect();
             for pass in 0..=passes {
-                for ((_, house), rate) in houses.iter().zip(rates.iter_mut()) {
-                    let found = tokens_per_second(house, &requests).await?;
+                for ((_, engine), rate) in engines.iter().zip(rates.iter_mut()) {
+                    let found = tokens_per_second(engine, &requests).await?;
                     // The first time they get to know their questions.
                     if pass > 0 {
                         *rate = rate.max(found);
@@ -459,7 +459,7 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
             }
         }
         report_users(
-            &houses.each_ref().map(|(name, _)| *name),
+            &engines.each_ref().map(|(name, _)| *name),
             crowds,
             &rates,
             temperature,
@@ -469,7 +469,7 @@ async fn users(tokenizer: &Tokenizer) -> Result<()> {
 }
 
 /// All of them at once; few users come again until sixteen answers were given.
-async fn tokens_per_second(house: &Engine, requests: &[GenerateRequest]) -> Result<f64> {
+async fn tokens_per_second(engine: &Engine, requests: &[GenerateRequest]) -> Result<f64> {
     let rounds = if quick() {
         1
     } else {
@@ -481,7 +481,7 @@ async fn tokens_per_second(house: &Engine, requests: &[GenerateRequest]) -> Resu
         for request in &mut requests {
             request.sampling.seed = Some(round as u64);
         }
-        let answers = ask_all(house, requests).await?;
+        let answers = ask_all(engine, requests).await?;
         tokens += answers.iter().map(|answer| answer.ids.len()).sum::<usize>();
     }
     Ok(tokens as f64 / began.elapsed().as_secs_f64())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use maitre_kv::{Admission, HashChain, KvConfig, KvManager, SeqId};
+use maitre_kv::{HashChain, KvConfig, KvManager, SeqId, SequenceStart};
 use maitre_scheduler::{NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, Time};
 
 const RUNNING: u64 = 256;
@@ -156,14 +156,14 @@ fn pool(criterion: &mut Criterion) -> Result<()> {
     group.bench_function("find, hold and release", |bencher| {
         bencher.iter(|| {
             let hit = kv.find_prefix(&chain, &shared, false);
-            let admission = Admission {
+            let start = SequenceStart {
                 tokens: &shared,
                 chain: &chain,
                 hit,
                 reserve: tokens,
                 headroom: 0,
             };
-            let admitted = kv.admit(SeqId(0), &admission);
+            let admitted = kv.admit(SeqId(0), &start);
             kv.release(SeqId(0));
             admitted
         });

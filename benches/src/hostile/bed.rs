@@ -32,7 +32,7 @@ const SERVER_FLAGS: [&str; 2] = ["--kv-cache-bytes", "134217728"];
 
 /// How long the phases of an attack are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct Phases {
     pub(crate) quiet: Duration,
     pub(crate) attack: Duration,
 }
@@ -100,18 +100,18 @@ impl Bed {
     pub(crate) async fn attack(
         &mut self,
         attack: &Attack,
-        pace: Pace,
+        phases: Phases,
         bounds: &Bounds,
     ) -> Result<Row> {
-        let mut quiet = self.quiet(pace.quiet).await;
+        let mut quiet = self.quiet(phases.quiet).await;
         self.first_quiet.get_or_insert_with(|| quiet.clone());
         if attack.has_legal_load() {
-            self.attackers(attack, Conduct::Legal, pace.quiet).await?;
+            self.attackers(attack, Conduct::Legal, phases.quiet).await?;
             quiet = self.recorder.next_phase();
         }
         self.server.reset_peak()?;
         let gains = self
-            .attackers(attack, Conduct::Hostile, pace.attack)
+            .attackers(attack, Conduct::Hostile, phases.attack)
             .await?;
         let attacked = self.recorder.next_phase();
         let row = Row {
@@ -125,13 +125,13 @@ impl Bed {
     }
 
     /// The neighbours by themselves once more, beside what they were before this server's first attack.
-    pub(crate) async fn recovery(&mut self, pace: Pace, bounds: &Bounds) -> Result<Row> {
+    pub(crate) async fn recovery(&mut self, phases: Phases, bounds: &Bounds) -> Result<Row> {
         // A server that is gone has no peak; the row says that it is gone.
         let _ = self.server.reset_peak();
         let row = Row {
             attack: "recovery",
             quiet: self.first_quiet.clone().unwrap_or_default(),
-            attacked: self.quiet(pace.attack).await,
+            attacked: self.quiet(phases.attack).await,
             ..Row::default()
         };
         self.finish(row, bounds).await

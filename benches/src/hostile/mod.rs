@@ -28,7 +28,7 @@ pub use report::{Bounds, Held, Report, Row};
 pub use samples::{Phase, Wait};
 pub use tally::Gains;
 
-use bed::{Bed, Pace};
+use bed::{Bed, Phases};
 
 /// What to measure, and with what.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ const SHORTEST_ATTACK: Duration = Duration::from_secs(2);
 /// part of the report.
 pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Report> {
     let attacks = chosen(&settings.only)?;
-    let pace = pace(settings.length, attacks.len());
+    let phases = phases(settings.length, attacks.len());
     let mut report = Report::default();
     // A server and whether it has held so far.
     let mut bed: Option<(Bed, bool)> = None;
@@ -73,7 +73,7 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
                 Bed::start(maitre, attacker, settings.clients, attack.flags).await?
             }
         };
-        let row = current.attack(attack, pace, &report.bounds).await?;
+        let row = current.attack(attack, phases, &report.bounds).await?;
         let violations = row.violations(&report.bounds);
         for violation in &violations {
             progress(&format!("  {violation}"));
@@ -85,7 +85,7 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
         progress(
             "recovery: the neighbours by themselves again, beside those before the first attack",
         );
-        report.recovery = Some(bed.recovery(pace, &report.bounds).await?);
+        report.recovery = Some(bed.recovery(phases, &report.bounds).await?);
     }
     Ok(report)
 }
@@ -101,9 +101,9 @@ fn chosen(only: &[String]) -> Result<Vec<Attack>> {
 }
 
 /// Each attack's share of the time: a third for the quiet phase, half for the attack, the rest for freeing.
-fn pace(length: Duration, attacks: usize) -> Pace {
+fn phases(length: Duration, attacks: usize) -> Phases {
     let share = length / u32::try_from(attacks.max(1)).unwrap_or(u32::MAX);
-    Pace {
+    Phases {
         quiet: (share / 3).max(SHORTEST_ATTACK / 2),
         attack: (share / 2).max(SHORTEST_ATTACK),
     }
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn the_time_is_shared_among_the_attacks() {
-        let pace = pace(Duration::from_secs(600), 30);
-        assert_eq!(pace.attack, Duration::from_secs(10));
-        assert!(pace.quiet + pace.attack <= Duration::from_secs(20));
+        let phases = phases(Duration::from_secs(600), 30);
+        assert_eq!(phases.attack, Duration::from_secs(10));
+        assert!(phases.quiet + phases.attack <= Duration::from_secs(20));
     }
 }

@@ -284,7 +284,7 @@ impl Subject {
     /// Seconds per token over the first `tokens` tokens after the first, from the start of one step to the start of
     /// another. The answer goes on a little longer, so that no step among them drafts less because the
     /// end is near.
-    pub(super) fn pace(&self, prompt: &[u32], answer: &[u32], tokens: usize) -> Result<Pace> {
+    pub(super) fn pace(&self, prompt: &[u32], answer: &[u32], tokens: usize) -> Result<TokenTime> {
         let longer = tokens + self.draft_tokens + 2;
         let answer = answer
             .get(..longer)
@@ -299,7 +299,7 @@ impl Subject {
         let last = last.context("the answer ended too soon")?;
         let between = decodes().take_while(|step| step.position < last.position);
         let gained = last.position - first.position;
-        Ok(Pace {
+        Ok(TokenTime {
             seconds: (last.began - first.began).as_secs_f64() / gained as f64,
             tokens_per_step: gained as f64 / between.count() as f64,
             steps: decodes().count(),
@@ -309,7 +309,7 @@ impl Subject {
 
 /// How fast an answer came.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct TokenTime {
     /// Seconds per token.
     pub(super) seconds: f64,
     /// Tokens that a step yielded.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use maitre_model::{Batch, BlockMoves, Executor, Logits, ModelError};
+use maitre_model::{Batch, CacheMoves, Executor, Logits, ModelError};
 use maitre_tensor::{Heartbeat, PEAK_BLOCK};
 
 /// The only sequence there is, and what became of it.
@@ -100,7 +100,7 @@ impl Executor for Scripted {
         self.inner.heartbeat()
     }
 
-    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
         self.inner.move_blocks(moves)
     }
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use maitre_engine::Speculate;
 use serde::Serialize;
 
-use super::bed::Pace;
+use super::bed::TokenTime;
 use super::{Settings, Subject, TestBed};
 use crate::texts;
 
@@ -82,7 +82,7 @@ impl Texts {
         Self { prompt, answer }
     }
 
-    fn pace(&self, subject: &Subject, tokens: usize) -> Result<Pace> {
+    fn pace(&self, subject: &Subject, tokens: usize) -> Result<TokenTime> {
         subject.pace(&self.prompt, &self.answer, tokens)
     }
 

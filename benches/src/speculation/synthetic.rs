@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use maitre_model::BlockMoves;
+use maitre_model::CacheMoves;
 use maitre_speculative::{Acceptance, DraftError, DraftRequest, Drafted, Drafter, Drafting};
 
 use super::Script;
@@ -100,7 +100,7 @@ impl Drafter for Synthetic {
         Ok(())
     }
 
-    fn moved(&mut self, _moves: &BlockMoves<'_>) -> Result<(), DraftError> {
+    fn moved(&mut self, _moves: &CacheMoves<'_>) -> Result<(), DraftError> {
         Ok(())
     }
 

@@ -19,7 +19,7 @@
 //! # Examples
 //!
 //! ```
-//! use maitre_kv::{Admission, HashChain, KvConfig, KvError, KvManager, SeqId};
+//! use maitre_kv::{SequenceStart, HashChain, KvConfig, KvError, KvManager, SeqId};
 //!
 //! let mut kv = KvManager::new(KvConfig::new(8, 16))?;
 //! let tokens: Vec<u32> = (0..40).collect();
@@ -34,8 +34,8 @@
 //!
 //! // The second one begins with the same tokens and finds 32 of them.
 //! let hit = kv.find_prefix(&chain, &tokens, false);
-//! let admission = Admission { tokens: &tokens, chain: &chain, hit, reserve: 41, headroom: 0 };
-//! assert_eq!(kv.admit(SeqId(2), &admission)?, 32);
+//! let start = SequenceStart { tokens: &tokens, chain: &chain, hit, reserve: 41, headroom: 0 };
+//! assert_eq!(kv.admit(SeqId(2), &start)?, 32);
 //! let second = kv.block_table(SeqId(2))[1];
 //! assert_eq!(kv.slot(SeqId(2), 17), Some(second.0 * 16 + 1));
 //!
@@ -66,5 +66,5 @@ pub use hash::{BlockHash, HashChain, HashKey, Namespace};
 pub use manager::{KvCounts, KvManager, SeqId};
 pub use moves::{BlockMove, BlockMoves};
 pub use pool::BlockId;
-pub use prefix::{Admission, PrefixHit};
+pub use prefix::{PrefixHit, SequenceStart};
 pub use table::TableDelta;

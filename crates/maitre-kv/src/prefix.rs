@@ -32,7 +32,7 @@ impl PrefixHit {
 
 /// What a new sequence starts from and how far it may go at once.
 #[derive(Debug, Clone, Copy)]
-pub struct Admission<'a> {
+pub struct SequenceStart<'a> {
     /// Its tokens, from the first.
     pub tokens: &'a [u32],
     /// The hashes of their full blocks.
@@ -122,15 +122,15 @@ impl KvManager {
     /// # Errors
     ///
     /// [`KvError::OutOfBlocks`] or [`KvError::AlreadyHolds`]; nothing has changed then.
-    pub fn admit(&mut self, sequence: SeqId, admission: &Admission) -> Result<usize, KvError> {
-        let Admission { chain, hit, .. } = *admission;
+    pub fn admit(&mut self, sequence: SeqId, start: &SequenceStart) -> Result<usize, KvError> {
+        let SequenceStart { chain, hit, .. } = *start;
         let found = hit.pool_blocks + hit.host_blocks;
         let shared: Vec<BlockId> = (hit.skipped..hit.pool_blocks)
             .filter_map(|index| self.index.find(chain.hashes()[index]))
             .collect();
-        let needed = self.blocks_for(admission.reserve).max(found) - hit.pool_blocks;
+        let needed = self.blocks_for(start.reserve).max(found) - hit.pool_blocks;
         let mut partial = hit.partial;
-        self.check_space(sequence, needed + admission.headroom, &shared, &mut partial)?;
+        self.check_space(sequence, needed + start.headroom, &shared, &mut partial)?;
 
         // Everything found is taken before new blocks are, or these might evict it.
         shared.iter().for_each(|&block| self.pool.hold(block));
@@ -152,7 +152,7 @@ impl KvManager {
             .extend((0..needed).map_while(|_| self.allocate()));
         for (index, place) in (hit.pool_blocks..).zip(places) {
             self.plan_swap_in(place, table.blocks[index]);
-            self.name(table.blocks[index], chain, index, admission.tokens);
+            self.name(table.blocks[index], chain, index, start.tokens);
         }
         if let (Some((from, _)), Some(&to)) = (partial, table.blocks.get(found)) {
             self.plan_copy(from, to);

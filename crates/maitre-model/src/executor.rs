@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use maitre_tensor::Heartbeat;
 
-use crate::{Batch, BlockMoves, Logits, ModelError, Runner};
+use crate::{Batch, CacheMoves, Logits, ModelError, Runner};
 
 /// How one output row becomes a token where nothing but the row decides: no penalties, biases, bans or
 /// log-probabilities. The fields mean what `maitre_sampling::SamplingParams` says.
@@ -52,7 +52,7 @@ pub trait Executor: Send {
     /// # Errors
     ///
     /// Blocks that do not exist, or an operator that failed; what the blocks hold is not known then.
-    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError>;
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError>;
 
     /// Computes one step: hidden states of the batch's output rows, keys and values into its slots.
     ///
@@ -104,7 +104,7 @@ impl Executor for Runner {
         Runner::heartbeat(self).clone()
     }
 
-    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
         Runner::move_blocks(self, moves)
     }
 

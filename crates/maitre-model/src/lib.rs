@@ -78,7 +78,7 @@ pub use error::ModelError;
 pub use executor::{Draw, Drawn, Executor};
 pub use generation::GenerationDefaults;
 pub use model::{LoadFormat, LoadOptions, Model};
-pub use moves::{BlockMove, BlockMoves};
+pub use moves::{CacheMove, CacheMoves};
 pub use rope::{Llama3Scaling, RopeConfig, RopeScaling};
 pub use runner::{Logits, Runner, RunnerConfig};
 pub use source::ModelSource;

@@ -16,25 +16,25 @@ use crate::error::ModelError;
 
 /// Block moves that come before a step's forward, in this order: out, in, copies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BlockMoves<'a> {
+pub struct CacheMoves<'a> {
     /// From device to host blocks.
-    pub swap_out: &'a [BlockMove],
+    pub swap_out: &'a [CacheMove],
     /// From host to device blocks.
-    pub swap_in: &'a [BlockMove],
+    pub swap_in: &'a [CacheMove],
     /// From device to device blocks.
-    pub copies: &'a [BlockMove],
+    pub copies: &'a [CacheMove],
 }
 
 /// One block that is copied to another, whole; the first keeps what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlockMove {
+pub struct CacheMove {
     /// The block that is read.
     pub from: u32,
     /// The block that is written.
     pub to: u32,
 }
 
-impl BlockMoves<'_> {
+impl CacheMoves<'_> {
     /// That every block exists.
     pub(crate) fn validate(&self, limits: &BatchLimits) -> Result<(), ModelError> {
         let device = ("device", limits.num_blocks);
@@ -50,7 +50,7 @@ impl BlockMoves<'_> {
         ] {
             for (
                 index,
-                BlockMove {
+                CacheMove {
                     from: read,
                     to: written,
                 },
@@ -88,7 +88,7 @@ pub(crate) struct Pools<'a> {
 }
 
 impl Pools<'_> {
-    pub(crate) fn carry_out(&mut self, moves: &BlockMoves<'_>) -> Result<(), TensorError> {
+    pub(crate) fn carry_out(&mut self, moves: &CacheMoves<'_>) -> Result<(), TensorError> {
         let (backend, block_size) = (self.backend, self.block_size);
         self.list(moves.swap_out);
         for (device, host) in self.device.iter().zip(&mut *self.host) {
@@ -106,9 +106,9 @@ impl Pools<'_> {
     }
 
     /// Puts whole blocks on the list.
-    fn list(&mut self, moves: &[BlockMove]) {
+    fn list(&mut self, moves: &[CacheMove]) {
         let positions = self.block_size;
-        let whole = |&BlockMove { from, to }: &BlockMove| BlockCopy {
+        let whole = |&CacheMove { from, to }: &CacheMove| BlockCopy {
             from,
             to,
             positions,

@@ -16,7 +16,7 @@ use crate::batch::{Batch, BatchLimits};
 use crate::error::ModelError;
 use crate::executor::{Draw, Drawn};
 use crate::model::Model;
-use crate::moves::{BlockMoves, Pools};
+use crate::moves::{CacheMoves, Pools};
 use crate::padding::Padding;
 use crate::rope::RopeTables;
 use crate::workspace::{Outputs, Workspace};
@@ -216,7 +216,7 @@ impl Runner {
     /// # Errors
     /// [`ModelError::MoveOutOfRange`] and [`ModelError::NoHostPool`] before anything has moved; a
     /// failed or panicked operator, after which the blocks written to hold nothing to rely on.
-    pub fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+    pub fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
         moves.validate(&self.limits)?;
         let mut pools = Pools {
             backend: &self.backend,

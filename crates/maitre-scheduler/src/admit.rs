@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use maitre_kv::{Admission, PrefixHit};
+use maitre_kv::{PrefixHit, SequenceStart};
 
 use crate::policy::Service;
 use crate::request::{Place, Request};
@@ -172,14 +172,14 @@ impl Scheduler {
         } else {
             PrefixHit::default()
         };
-        let admission = Admission {
+        let start = SequenceStart {
             tokens: &request.tokens,
             chain: &request.chain,
             hit,
             reserve,
             headroom,
         };
-        let cached = self.kv.admit(sequence, &admission).ok()?;
+        let cached = self.kv.admit(sequence, &start).ok()?;
         Some(Taken {
             cached,
             forked: false,

@@ -5,7 +5,7 @@
 //! known block by block; the rest it computes when it is asked for a token, as many tokens as
 //! one forward takes, all sequences together.
 
-use maitre_model::{Batch, BlockMoves, BlockTables, Executor, KvGroup, Span};
+use maitre_model::{Batch, BlockTables, CacheMoves, Executor, KvGroup, Span};
 use maitre_sampling::{Logits, Sampler};
 
 use crate::coverage::Coverage;
@@ -294,16 +294,16 @@ impl Drafter for DraftModel {
         self.choose_tokens(draftings, acceptance)
     }
 
-    fn moved(&mut self, moves: &BlockMoves<'_>) -> Result<(), DraftError> {
+    fn moved(&mut self, moves: &CacheMoves<'_>) -> Result<(), DraftError> {
         for moved in moves.swap_in {
             self.coverage.forget(moved.to);
         }
         for moved in moves.copies {
             self.coverage.copied(moved.from, moved.to);
         }
-        let copies = BlockMoves {
+        let copies = CacheMoves {
             copies: moves.copies,
-            ..BlockMoves::default()
+            ..CacheMoves::default()
         };
         let moved = match moves.copies {
             [] => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use maitre_model::BlockMoves;
+use maitre_model::CacheMoves;
 use maitre_sampling::TokenCounts;
 
 use crate::{Acceptance, Drafted, Rules};
@@ -108,7 +108,7 @@ pub trait Drafter: Send {
     /// # Errors
     ///
     /// A copy that failed.
-    fn moved(&mut self, moves: &BlockMoves<'_>) -> Result<(), DraftError>;
+    fn moved(&mut self, moves: &CacheMoves<'_>) -> Result<(), DraftError>;
 
     /// The target has written the positions `kept..end` of this table with tokens that the drafter has
     /// not seen there.

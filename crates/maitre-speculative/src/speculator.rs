@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use maitre_model::BlockMoves;
+use maitre_model::CacheMoves;
 
 use crate::calibration::{Class, Habit};
 use crate::controller::{Controller, Shape};
@@ -194,7 +194,7 @@ impl Speculator {
     }
 
     /// Blocks are moved before the step.
-    pub fn moved(&mut self, moves: &BlockMoves<'_>) {
+    pub fn moved(&mut self, moves: &CacheMoves<'_>) {
         let Some(drafter) = &mut self.drafter else {
             return;
         };

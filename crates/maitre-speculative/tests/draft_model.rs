@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use maitre_model::{Batch, BlockMove, BlockMoves, Executor, Heartbeat, Logits, ModelError};
+use maitre_model::{Batch, CacheMove, CacheMoves, Executor, Heartbeat, Logits, ModelError};
 use maitre_sampling::{SamplingParams, TokenCounts};
 use maitre_speculative::{
     Acceptance, DraftModel, DraftModelConfig, DraftRequest, Drafted, Rules, Speculate, Speculator,
@@ -49,7 +49,7 @@ impl Executor for Toy {
         Heartbeat::default()
     }
 
-    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
         assert!(moves.swap_out.is_empty() && moves.swap_in.is_empty());
         for moved in moves.copies {
             let from = moved.from as usize * BLOCK;
@@ -194,13 +194,13 @@ impl World {
             return;
         }
         if let Some(from) = copy {
-            let moved = [BlockMove {
+            let moved = [CacheMove {
                 from,
                 to: table[whole],
             }];
-            self.speculator.moved(&BlockMoves {
+            self.speculator.moved(&CacheMoves {
                 copies: &moved,
-                ..BlockMoves::default()
+                ..CacheMoves::default()
             });
         }
         let id = self.next_id;
@@ -236,10 +236,10 @@ impl World {
             self.holders[old as usize] = 0;
             self.holders[to as usize] = 1;
             self.sequences[index].table[0] = to;
-            let moved = [BlockMove { from: 0, to }];
-            self.speculator.moved(&BlockMoves {
+            let moved = [CacheMove { from: 0, to }];
+            self.speculator.moved(&CacheMoves {
                 swap_in: &moved,
-                ..BlockMoves::default()
+                ..CacheMoves::default()
             });
         }
     }

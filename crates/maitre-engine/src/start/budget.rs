@@ -8,7 +8,7 @@ const MIB: u64 = 1024 * 1024;
 const DEFAULT_KV_CEILING: u64 = 4096 * MIB;
 
 /// A GPU's pool holds at most this many times `max_seqs` whole sequences.
-const GPU_HOUSES: u64 = 8;
+const GPU_SEQUENCE_SETS: u64 = 8;
 
 /// What the KV pool's size depends on.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ impl Left {
     fn holds(self) -> u64 {
         match self {
             Self::Host(_) => 1,
-            Self::Gpu(_) => GPU_HOUSES,
+            Self::Gpu(_) => GPU_SEQUENCE_SETS,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use maitre_model::{Batch, BlockMove, BlockMoves, Draw, KvGroup, ModelError};
+use maitre_model::{Batch, CacheMove, CacheMoves, Draw, KvGroup, ModelError};
 use maitre_sampling::{BLOCK, Logits, Sampled, Sampler, TokenCounts, TokenLogprobs};
 use maitre_scheduler::{PlannedSpan, RequestId, StepPlan, TableDelta};
 use maitre_speculative::{Drafted, Rules, Speculator};
@@ -255,17 +255,17 @@ impl StepRunner {
         if moves.is_empty() {
             return Ok(());
         }
-        let list = |moves: &[maitre_scheduler::BlockMove]| -> Vec<BlockMove> {
+        let list = |moves: &[maitre_scheduler::BlockMove]| -> Vec<CacheMove> {
             moves
                 .iter()
-                .map(|moved| BlockMove {
+                .map(|moved| CacheMove {
                     from: moved.from,
                     to: moved.to,
                 })
                 .collect()
         };
         let (swap_out, swap_in) = (list(&moves.swap_out), list(&moves.swap_in));
-        let moves = BlockMoves {
+        let moves = CacheMoves {
             swap_out: &swap_out,
             swap_in: &swap_in,
             copies: &list(&moves.copies),

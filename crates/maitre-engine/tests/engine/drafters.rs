@@ -1,6 +1,6 @@
 //! Drafters that fail, panic or lie: requests get the answers they get without one.
 
-use maitre_model::BlockMoves;
+use maitre_model::CacheMoves;
 use maitre_speculative::{Acceptance, DraftError, DraftRequest, Drafted, Drafter, Drafting};
 
 use crate::toy::{Answer, EOS, Setup, answer, idle, tokens_request};
@@ -64,7 +64,7 @@ impl Drafter for Odd {
         }
     }
 
-    fn moved(&mut self, _moves: &BlockMoves<'_>) -> Result<(), DraftError> {
+    fn moved(&mut self, _moves: &CacheMoves<'_>) -> Result<(), DraftError> {
         Ok(())
     }
 

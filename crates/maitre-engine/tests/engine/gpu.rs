@@ -12,7 +12,7 @@ use maitre_engine::{
     Speculate, StartError, WeightFormat,
 };
 use maitre_model::{
-    Batch, BlockMoves, LoadOptions, Logits, Model, ModelError, Runner, RunnerConfig,
+    Batch, CacheMoves, LoadOptions, Logits, Model, ModelError, Runner, RunnerConfig,
 };
 
 use maitre_sampling::{Sampler, SamplingParams, TokenCounts, noise};
@@ -234,7 +234,7 @@ impl Executor for Losing {
         Executor::heartbeat(&self.runner)
     }
 
-    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
         self.runner.move_blocks(moves)
     }
 

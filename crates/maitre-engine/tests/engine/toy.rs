@@ -13,7 +13,7 @@ use maitre_engine::{
     FinishReason, GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling,
     Speculate, Speculation,
 };
-use maitre_model::{Batch, BlockMoves, GenerationDefaults, Logits, ModelError};
+use maitre_model::{Batch, CacheMoves, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
 use maitre_text::Tokenizer;
 
@@ -149,7 +149,7 @@ impl Executor for Toy {
         self.gate.heartbeat.clone()
     }
 
-    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
         if self.fault == Some(Fault::Moves) {
             panic!("injected panic");
         }

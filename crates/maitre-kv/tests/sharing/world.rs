@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use maitre_kv::{
-    Admission, BlockHash, BlockMoves, CacheEvent, HashChain, KvConfig, KvError, KvManager, SeqId,
+    BlockHash, BlockMoves, CacheEvent, HashChain, KvConfig, KvError, KvManager, SeqId,
+    SequenceStart,
 };
 
 use crate::memory::{Memory, cells};
@@ -77,7 +78,7 @@ impl World {
                 "the longest"
             );
         }
-        let admission = Admission {
+        let start = SequenceStart {
             tokens,
             chain: &chain,
             hit,
@@ -85,7 +86,7 @@ impl World {
             headroom,
         };
         let free = self.kv.free_blocks();
-        let admitted = self.kv.admit(SeqId(sequence), &admission);
+        let admitted = self.kv.admit(SeqId(sequence), &start);
         if self.is_modelled() {
             let expected = self
                 .model

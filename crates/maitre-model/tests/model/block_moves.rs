@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::support::{Part, all_logits, batch, bits, fixture};
 use maitre_model::{
-    BlockMove, BlockMoves, LoadOptions, Model, ModelError, ModelSource, Runner, RunnerConfig,
+    CacheMove, CacheMoves, LoadOptions, Model, ModelError, ModelSource, Runner, RunnerConfig,
 };
 use maitre_tensor::{Backend, KvFormat};
 
@@ -98,9 +98,9 @@ impl Case {
 }
 
 /// Moves of one table's blocks to those of another, from the last to the first.
-fn moves(from: &[u32], to: &[u32]) -> Vec<BlockMove> {
+fn moves(from: &[u32], to: &[u32]) -> Vec<CacheMove> {
     let pairs = from.iter().zip(to).rev();
-    pairs.map(|(&from, &to)| BlockMove { from, to }).collect()
+    pairs.map(|(&from, &to)| CacheMove { from, to }).collect()
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn copied_blocks_continue_as_the_original() {
         let (mut runner, [one, two]) = (case.runner(), [0, 11].map(|first| case.table(first)));
         case.before(&mut runner, &one);
         let copies = moves(&one, &two);
-        let moves = BlockMoves {
+        let moves = CacheMoves {
             copies: &copies,
-            ..BlockMoves::default()
+            ..CacheMoves::default()
         };
         runner.move_blocks(&moves).unwrap();
         assert_eq!(case.after(&mut runner, &one), case.expected());
@@ -127,16 +127,16 @@ fn blocks_come_back_from_the_host_as_they_went() {
         let host: Vec<u32> = (0..HOST_BLOCKS).rev().take(one.len()).collect();
         case.before(&mut runner, &one);
         let (out, back) = (moves(&one, &host), moves(&host, &two));
-        let go = BlockMoves {
+        let go = CacheMoves {
             swap_out: &out,
-            ..BlockMoves::default()
+            ..CacheMoves::default()
         };
         runner.move_blocks(&go).unwrap();
         case.overwrite(&mut runner, &one);
         case.overwrite(&mut runner, &two);
-        let come = BlockMoves {
+        let come = CacheMoves {
             swap_in: &back,
-            ..BlockMoves::default()
+            ..CacheMoves::default()
         };
         runner.move_blocks(&come).unwrap();
         assert_eq!(case.after(&mut runner, &two), case.expected());
@@ -156,7 +156,7 @@ fn one_call_moves_out_then_in_then_copies() {
             moves(&host, &two),
             moves(&two, &shifted),
         );
-        let all = BlockMoves {
+        let all = CacheMoves {
             swap_out: &out,
             swap_in: &back,
             copies: &copies,
@@ -172,10 +172,10 @@ fn impossible_moves_are_named_and_move_nothing() {
         let (mut runner, table) = (case.runner(), case.table(0));
         case.before(&mut runner, &table);
         // Good moves come first, and would spoil the sequence.
-        let good = BlockMove { from: 20, to: 0 };
-        let step = |from, to| [good, BlockMove { from, to }];
-        let [none, good]: [&[BlockMove]; 2] = [&[], &[good]];
-        let lists = |swap_out, swap_in, copies| BlockMoves {
+        let good = CacheMove { from: 20, to: 0 };
+        let step = |from, to| [good, CacheMove { from, to }];
+        let [none, good]: [&[CacheMove]; 2] = [&[], &[good]];
+        let lists = |swap_out, swap_in, copies| CacheMoves {
             swap_out,
             swap_in,
             copies,
@@ -183,7 +183,7 @@ fn impossible_moves_are_named_and_move_nothing() {
         let [far, near] = [step(NUM_BLOCKS, 0), step(0, NUM_BLOCKS)];
         let [to_host, from_host] = [
             step(0, HOST_BLOCKS),
-            [BlockMove {
+            [CacheMove {
                 from: HOST_BLOCKS,
                 to: 0,
             }; 2],
@@ -232,22 +232,22 @@ fn without_a_host_pool_nothing_can_move_there() {
         (0, 0)
     );
     let (swap_in, copies) = (
-        [BlockMove { from: 0, to: 0 }; 2],
-        [BlockMove { from: 0, to: 1 }],
+        [CacheMove { from: 0, to: 0 }; 2],
+        [CacheMove { from: 0, to: 1 }],
     );
-    let moves = BlockMoves {
+    let moves = CacheMoves {
         swap_in: &swap_in,
         copies: &copies,
-        ..BlockMoves::default()
+        ..CacheMoves::default()
     };
     let error = runner.move_blocks(&moves).unwrap_err();
     assert!(matches!(error, ModelError::NoHostPool { count: 2 }));
-    let moves = BlockMoves {
+    let moves = CacheMoves {
         copies: &copies,
-        ..BlockMoves::default()
+        ..CacheMoves::default()
     };
     runner.move_blocks(&moves).unwrap();
-    runner.move_blocks(&BlockMoves::default()).unwrap();
+    runner.move_blocks(&CacheMoves::default()).unwrap();
 }
 
 #[test]

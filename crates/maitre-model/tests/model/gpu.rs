@@ -6,7 +6,7 @@ use crate::support::{
     Host, Part, all_logits, batch, bits, bundled, fixture, greedy, in_dtype, prefill, test_data,
     whole_cache,
 };
-use maitre_model::{BlockMove, BlockMoves, Draw, LoadOptions, ModelSource, Runner, RunnerConfig};
+use maitre_model::{CacheMove, CacheMoves, Draw, LoadOptions, ModelSource, Runner, RunnerConfig};
 use maitre_tensor::{KvFormat, WeightFormat};
 
 /// Enough to see that attention reads what was stored; the emulator takes its time.
@@ -206,12 +206,12 @@ fn blocks_come_back_from_the_host_as_they_were() {
             table,
         };
         runner.forward(&batch(&[part(&[0, 1, 2])], 16)).unwrap();
-        let to = |pairs: [(u32, u32); 3]| pairs.map(|(from, to)| BlockMove { from, to });
+        let to = |pairs: [(u32, u32); 3]| pairs.map(|(from, to)| CacheMove { from, to });
         let (out, back) = (to([(0, 3), (1, 1), (2, 0)]), to([(3, 9), (1, 4), (0, 0)]));
-        let copies = [BlockMove { from: 4, to: 5 }];
-        let moves = BlockMoves {
+        let copies = [CacheMove { from: 4, to: 5 }];
+        let moves = CacheMoves {
             swap_out: &out,
-            ..BlockMoves::default()
+            ..CacheMoves::default()
         };
         runner.move_blocks(&moves).unwrap();
         // Another sequence overwrites the blocks they were copied from.
@@ -222,10 +222,10 @@ fn blocks_come_back_from_the_host_as_they_were() {
             table: &[0, 1, 2],
         };
         runner.forward(&batch(&[part], 16)).unwrap();
-        let moves = BlockMoves {
+        let moves = CacheMoves {
             swap_in: &back,
             copies: &copies,
-            ..BlockMoves::default()
+            ..CacheMoves::default()
         };
         runner.move_blocks(&moves).unwrap();
         let found = decode(&mut runner, &[(&text, &[9, 5, 0])]);

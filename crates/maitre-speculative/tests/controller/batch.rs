@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use maitre_model::BlockMoves;
+use maitre_model::CacheMoves;
 use maitre_sampling::{SamplingParams, TokenCounts};
 use maitre_speculative::{
     Acceptance, DraftError, DraftRequest, Drafted, Drafter, Drafting, Rules, Speculate, Speculator,
@@ -99,7 +99,7 @@ impl Drafter for Synthetic {
         Ok(())
     }
 
-    fn moved(&mut self, _moves: &BlockMoves<'_>) -> Result<(), DraftError> {
+    fn moved(&mut self, _moves: &CacheMoves<'_>) -> Result<(), DraftError> {
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maitre_model::BlockMoves;
+use maitre_model::CacheMoves;
 use maitre_sampling::{SamplingParams, TokenCounts};
 use maitre_speculative::{
     Acceptance, DraftError, DraftRequest, Drafted, Drafter, Drafting, Rules, Speculate, Speculator,
@@ -43,7 +43,7 @@ impl Drafter for Unreliable {
         }
     }
 
-    fn moved(&mut self, _moves: &BlockMoves<'_>) -> Result<(), DraftError> {
+    fn moved(&mut self, _moves: &CacheMoves<'_>) -> Result<(), DraftError> {
         match self.panics {
             true => panic!("injected"),
             false => Ok(()),
@@ -69,7 +69,7 @@ impl Drafter for Silent {
         Ok(())
     }
 
-    fn moved(&mut self, _moves: &BlockMoves<'_>) -> Result<(), DraftError> {
+    fn moved(&mut self, _moves: &CacheMoves<'_>) -> Result<(), DraftError> {
         Ok(())
     }
 
@@ -157,7 +157,7 @@ fn a_drafter_that_says_nothing_is_given_up() {
 fn a_drafter_whose_cache_is_lost_is_given_up_at_once() {
     let mut speculator = speculator(|_| false, true);
     assert_eq!(drafted(&mut speculator), 3);
-    speculator.moved(&BlockMoves::default());
+    speculator.moved(&CacheMoves::default());
     assert!(!speculator.has_drafter());
     assert_eq!(drafted(&mut speculator), 0);
 }

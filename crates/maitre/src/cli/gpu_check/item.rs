@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
+use super::site::Site;
 use super::{GpuCheckArgs, Half, checks, speeds};
 
 /// One check or one measurement.
@@ -20,7 +20,7 @@ pub(super) struct Item {
     pub(super) work: Work,
 }
 
-pub(super) type Work = Box<dyn Fn(&mut Place) -> Result<Outcome>>;
+pub(super) type Work = Box<dyn Fn(&mut Site) -> Result<Outcome>>;
 
 /// What became of an item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -172,7 +172,7 @@ impl Item {
     pub(super) fn check(
         id: impl Into<String>,
         title: impl Into<String>,
-        work: impl Fn(&mut Place) -> Result<Outcome> + 'static,
+        work: impl Fn(&mut Site) -> Result<Outcome> + 'static,
     ) -> Self {
         Self {
             id: id.into(),
@@ -186,7 +186,7 @@ impl Item {
     pub(super) fn speed(
         id: impl Into<String>,
         title: impl Into<String>,
-        work: impl Fn(&mut Place) -> Result<Outcome> + 'static,
+        work: impl Fn(&mut Site) -> Result<Outcome> + 'static,
     ) -> Self {
         Self {
             half: Half::Speeds,
@@ -213,7 +213,7 @@ pub(super) fn figures<const N: usize>(pairs: [(&str, f64); N]) -> Figures {
 }
 
 /// Everything that is to be done, what matters most first: operators before the models made of them, and last what
-/// takes long and says little that is new. Each takes its place only if there is time for it.
+/// takes long and says little that is new. Each takes its site only if there is time for it.
 pub(super) fn items(args: &GpuCheckArgs) -> Vec<Item> {
     let mut items = Vec::new();
     speeds::rates::list(&mut items);

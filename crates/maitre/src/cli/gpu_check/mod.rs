@@ -13,12 +13,12 @@
 mod checks;
 mod item;
 mod numbers;
-mod place;
 mod prediction;
 mod report;
 mod sequences;
 mod service;
 mod shape;
+mod site;
 mod sizes;
 mod speeds;
 mod supervisor;

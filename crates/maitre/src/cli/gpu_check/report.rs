@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::Half;
 use super::item::{Checked, Item, Outcome, Timed};
-use super::place::Facts;
+use super::site::Facts;
 use super::speeds::derived;
 
 /// Everything that is known.

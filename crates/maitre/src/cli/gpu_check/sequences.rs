@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use maitre_model::{
-    Batch, BlockMove, BlockMoves, BlockTables, Draw, KvGroup, Model, Runner, RunnerConfig, Span,
+    Batch, BlockTables, CacheMove, CacheMoves, Draw, KvGroup, Model, Runner, RunnerConfig, Span,
 };
 use maitre_tensor::Backend;
 
@@ -178,9 +178,9 @@ impl Sequences {
         let mut copies = Vec::new();
         for table in &self.tables[1..] {
             let pairs = first.iter().zip(table);
-            copies.extend(pairs.map(|(&from, &to)| BlockMove { from, to }));
+            copies.extend(pairs.map(|(&from, &to)| CacheMove { from, to }));
         }
-        self.runner.move_blocks(&BlockMoves {
+        self.runner.move_blocks(&CacheMoves {
             swap_out: &[],
             swap_in: &[],
             copies: &copies,

@@ -12,7 +12,7 @@ use maitre::{
     Parts, Scheduling, Speculate, Speculation,
 };
 use maitre_model::{
-    Batch, BlockMoves, Draw, Drawn, Executor, Heartbeat, Logits, Model, ModelError, Runner,
+    Batch, CacheMoves, Draw, Drawn, Executor, Heartbeat, Logits, Model, ModelError, Runner,
     RunnerConfig,
 };
 use maitre_tensor::Backend;
@@ -80,7 +80,7 @@ impl Executor for Timed {
         self.runner.heartbeat().clone()
     }
 
-    fn move_blocks(&mut self, moves: &BlockMoves<'_>) -> Result<(), ModelError> {
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
         self.busy.during(|| self.runner.move_blocks(moves))
     }
 

@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use super::Half;
 use super::item::{Outcome, Timed};
-use super::place::Facts;
 use super::report::{Report, Row};
+use super::site::Facts;
 
 /// Columns of a line.
 const WIDTH: usize = 100;

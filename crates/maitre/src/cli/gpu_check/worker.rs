@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::GpuCheckArgs;
 use super::item::{Item, Outcome, items};
-use super::place::{Facts, Place};
+use super::site::{Facts, Site};
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,8 +37,8 @@ pub(super) enum Message {
 
 /// Works off the list from `first` on.
 pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<()> {
-    let mut place = match Place::open(args, handle) {
-        Ok(place) => place,
+    let mut site = match Site::open(args, handle) {
+        Ok(site) => site,
         Err(TensorError::NoDevice { device, reason }) => {
             return say(&Message::Refused { device, reason });
         }
@@ -47,18 +47,18 @@ pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<(
             return say(&Message::GaveUp { why });
         }
     };
-    say(&Message::Facts(place.facts.clone()))?;
+    say(&Message::Facts(site.facts.clone()))?;
     for (item, work) in items(args).iter().enumerate().skip(first) {
         say(&Message::Begun { item })?;
         let began = Instant::now();
-        let outcome = attempt(work, &mut place);
+        let outcome = attempt(work, &mut site);
         let has_failed = matches!(outcome, Outcome::Failed { .. });
         say(&Message::Ended {
             item,
             took_s: began.elapsed().as_secs_f64(),
             outcome,
         })?;
-        if has_failed && !place.answers() {
+        if has_failed && !site.answers() {
             let why = "the device no longer answers".to_owned();
             return say(&Message::GaveUp { why });
         }
@@ -67,14 +67,14 @@ pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<(
 }
 
 /// Does one item, whatever comes of it.
-fn attempt(item: &Item, place: &mut Place) -> Outcome {
-    if Instant::now() + Duration::from_secs_f64(item.most_s) > place.deadline {
+fn attempt(item: &Item, site: &mut Site) -> Outcome {
+    if Instant::now() + Duration::from_secs_f64(item.most_s) > site.deadline {
         return Outcome::NotRun {
             reason: "out of time".to_owned(),
         };
     }
     // Unwind safety: a panic leaves a model or less behind, and each item makes its buffers anew.
-    let result = catch_unwind(AssertUnwindSafe(|| (item.work)(place)));
+    let result = catch_unwind(AssertUnwindSafe(|| (item.work)(site)));
     let failed = |message| Outcome::Failed { message };
     match result {
         Ok(Ok(outcome)) => outcome,

@@ -6,7 +6,7 @@ use maitre_tensor::{Backend, BlockCopy, BlockTables, DType, RopeStore, Span};
 
 use super::super::item::{Item, Outcome};
 use super::super::numbers::{Dice, random};
-use super::super::place::{Place, Sizes};
+use super::super::site::{Site, Sizes};
 use super::attention_case::{BLOCK_SIZE, Case, Heads, same_blocks};
 use super::{BF16_LIMIT, F32_LIMIT, compare, identical, read};
 
@@ -37,10 +37,10 @@ pub(super) fn list(items: &mut Vec<Item>) {
             items.push(Item::check(
                 format!("rope_and_store_{format}{name}"),
                 format!("rope_and_store, {format} cache{said}"),
-                move |place| {
-                    let sizes = place.sizes;
+                move |site| {
+                    let sizes = site.sizes;
                     let rows = sizes.rows.last().copied().unwrap_or(1);
-                    compare(place, limit(format), |it| {
+                    compare(site, limit(format), |it| {
                         stored(it, rows, of(sizes), format)
                     })
                 },
@@ -48,9 +48,9 @@ pub(super) fn list(items: &mut Vec<Item>) {
             items.push(Item::check(
                 format!("paged_attention_{format}{name}"),
                 format!("paged_attention, {format} cache{said}"),
-                move |place| {
-                    let sizes = place.sizes;
-                    compare(place, limit(format), |it| {
+                move |site| {
+                    let sizes = site.sizes;
+                    compare(site, limit(format), |it| {
                         Case::new(it, of(sizes), format, sizes.sequences)?.attend(it)
                     })
                 },
@@ -59,22 +59,22 @@ pub(super) fn list(items: &mut Vec<Item>) {
         items.push(Item::check(
             format!("invariant_chunks_{format}"),
             format!("attention, {format}: whole = in chunks"),
-            move |place| chunks(place, format),
+            move |site| chunks(site, format),
         ));
         items.push(Item::check(
             format!("invariant_splits_{format}"),
             format!("attention, {format}: alone = in a crowd"),
-            move |place| crowd(place, format),
+            move |site| crowd(site, format),
         ));
         items.push(Item::check(
             format!("copy_blocks_{format}"),
             format!("copies of blocks, {format}: same attention"),
-            move |place| copied(place, format, false),
+            move |site| copied(site, format, false),
         ));
         items.push(Item::check(
             format!("host_swaps_{format}"),
             format!("blocks to the host and back, {format}: same"),
-            move |place| copied(place, format, true),
+            move |site| copied(site, format, true),
         ));
     }
 }
@@ -135,11 +135,11 @@ fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result
 }
 
 /// A prompt at once, and the same in pieces, each an operator of its own.
-fn chunks(place: &mut Place, format: KvFormat) -> Result<Outcome> {
-    let backend = &place.strict;
-    let longest = place.sizes.sequences.iter().copied().max_by_key(|it| it.1);
+fn chunks(site: &mut Site, format: KvFormat) -> Result<Outcome> {
+    let backend = &site.strict;
+    let longest = site.sizes.sequences.iter().copied().max_by_key(|it| it.1);
     let (before, now) = longest.unwrap_or((0, 1));
-    let case = Case::new(backend, Heads::usual(place.sizes), format, &[(before, now)])?;
+    let case = Case::new(backend, Heads::usual(site.sizes), format, &[(before, now)])?;
     let whole = case.attend(backend)?;
     let mut pieces = vec![0.0; whole.len()];
     let mut dice = Dice::new(31);
@@ -160,8 +160,8 @@ fn chunks(place: &mut Place, format: KvFormat) -> Result<Outcome> {
 }
 
 /// A token with a long context alone, where its context is shared among many, and before a crowd, where it is not.
-fn crowd(place: &mut Place, format: KvFormat) -> Result<Outcome> {
-    let (backend, sizes) = (&place.strict, place.sizes);
+fn crowd(site: &mut Site, format: KvFormat) -> Result<Outcome> {
+    let (backend, sizes) = (&site.strict, site.sizes);
     let long = (sizes.long_context, 1);
     let short = (sizes.long_context / 10, 1);
     let width = sizes.heads * sizes.head_dim;
@@ -174,8 +174,8 @@ fn crowd(place: &mut Place, format: KvFormat) -> Result<Outcome> {
 }
 
 /// Attention before and after all blocks have moved elsewhere, within the cache or by way of the host.
-fn copied(place: &mut Place, format: KvFormat, by_host: bool) -> Result<Outcome> {
-    let (backend, sizes) = (&place.strict, place.sizes);
+fn copied(site: &mut Site, format: KvFormat, by_host: bool) -> Result<Outcome> {
+    let (backend, sizes) = (&site.strict, site.sizes);
     let mut case = Case::new(backend, Heads::usual(sizes), format, sizes.sequences)?;
     let before = case.attend(backend)?;
     let half = (case.cache.slots() / BLOCK_SIZE / 2) as u32;

@@ -5,7 +5,7 @@ use maitre::KvFormat;
 use maitre_tensor::{Attention, Backend, BlockCopy, BlockTables, Buffer, DType, LayerCache, Span};
 
 use super::super::numbers::random;
-use super::super::place::Sizes;
+use super::super::site::Sizes;
 use super::read;
 
 pub(super) const BLOCK_SIZE: usize = 16;
@@ -47,7 +47,7 @@ impl Heads {
     }
 }
 
-/// Sequences in the memory of a backend. What a sequence holds depends on its place in the list.
+/// Sequences in the memory of a backend. What a sequence holds depends on its site in the list.
 pub(super) struct Case {
     pub(super) of: Heads,
     pub(super) q: Buffer,

@@ -10,8 +10,8 @@ use maitre_model::LoadFormat;
 
 use super::super::item::{Checked, Item, Outcome, figures};
 use super::super::numbers::Dice;
-use super::super::place::{Place, Sizes};
 use super::super::service::{Service, answer, idle, request};
+use super::super::site::{Site, Sizes};
 
 pub(super) fn list(items: &mut Vec<Item>) {
     items.push(Item::check(
@@ -65,10 +65,10 @@ fn sampled(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
     Ok(request)
 }
 
-fn crowd(place: &mut Place) -> Result<Outcome> {
-    let (model, sizes) = (place.check_model()?, place.sizes);
-    let (engine, _) = service(sizes).start(model, &place.strict)?;
-    place.handle.block_on(async {
+fn crowd(site: &mut Site) -> Result<Outcome> {
+    let (model, sizes) = (site.check_model()?, site.sizes);
+    let (engine, _) = service(sizes).start(model, &site.strict)?;
+    site.handle.block_on(async {
         let mut alone = Vec::new();
         for which in 0..ANSWERS {
             alone.push(answer(&engine, sampled(sizes, which)?).await?);
@@ -92,15 +92,15 @@ fn crowd(place: &mut Place) -> Result<Outcome> {
 /// most (the first of a crowd may begin before the others are there), and the last, which is alone, fails it.
 const FAILING: [(usize, u64); 4] = [(ANSWERS, 0), (ANSWERS, 5), (ANSWERS, 14), (1, 5)];
 
-fn injected(place: &mut Place) -> Result<Outcome> {
-    if !place.is_on_gpu() {
+fn injected(site: &mut Site) -> Result<Outcome> {
+    if !site.is_on_gpu() {
         let reason = "the processor launches nothing that could fail".to_owned();
         return Ok(Outcome::NotRun { reason });
     }
-    let (model, sizes) = (place.check_model()?, place.sizes);
-    let backend = place.strict.clone();
+    let (model, sizes) = (site.check_model()?, site.sizes);
+    let backend = site.strict.clone();
     let (engine, busy) = service(sizes).start(model, &backend)?;
-    place.handle.block_on(async {
+    site.handle.block_on(async {
         let right = together(&engine, sizes, ANSWERS).await?;
         ensure!(
             right.iter().all(Result::is_ok) && busy.failures() == 0,
@@ -166,25 +166,25 @@ fn is_failure(answer: &Answer) -> bool {
 
 /// An engine as `maitre serve` has it, with the limits and the budget it finds, for a model whose keys and values
 /// could fill more memory than there is: what is reserved must fit nevertheless.
-fn by_default(place: &mut Place) -> Result<Outcome> {
-    place.forget_model();
-    let before = place.free_bytes()?;
+fn by_default(site: &mut Site) -> Result<Outcome> {
+    site.forget_model();
+    let before = site.free_bytes()?;
     let began = Instant::now();
-    let engine = Engine::builder(place.sizes.long_model.source())
+    let engine = Engine::builder(site.sizes.long_model.source())
         .load_format(LoadFormat::Random { seed: 1 })
-        .device(place.device)
-        .threads(Some(place.facts.host_threads))
+        .device(site.device)
+        .threads(Some(site.facts.host_threads))
         .build()?;
     let ready_s = began.elapsed().as_secs_f64();
-    let request = request(vec![1, 2, 3], place.sizes.greedy_tokens)?;
-    let tokens = place.handle.block_on(answer(&engine, request))?;
+    let request = request(vec![1, 2, 3], site.sizes.greedy_tokens)?;
+    let tokens = site.handle.block_on(answer(&engine, request))?;
     let (memory, limits) = (engine.info().memory, engine.info().limits);
     let kv_tokens = limits.kv_tokens();
-    let free = place.free_bytes()?;
+    let free = site.free_bytes()?;
     let all_fit = kv_tokens >= limits.max_seqs * limits.max_model_len;
     Ok(Checked {
         // A pool that holds all there can ever be would not have been cut to the memory.
-        passed: tokens.len() == place.sizes.greedy_tokens && !(place.is_on_gpu() && all_fit),
+        passed: tokens.len() == site.sizes.greedy_tokens && !(site.is_on_gpu() && all_fit),
         measured: format!("ready in {ready_s:.1} s"),
         limit: format!("KV of {kv_tokens} tokens"),
         figures: figures([

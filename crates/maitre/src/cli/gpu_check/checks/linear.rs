@@ -10,7 +10,7 @@ use maitre_tensor::{Backend, DType, LinearInput, PEAK_BLOCK, PackedWeight, Weigh
 
 use super::super::item::{Checked, Item, Outcome};
 use super::super::numbers::{Dice, bytes_of, random, relative_error};
-use super::super::place::Place;
+use super::super::site::Site;
 use super::{F32_LIMIT, RELATIVE_ERROR, compare, identical, read};
 
 const FORMATS: [WeightFormat; 4] = [
@@ -53,30 +53,30 @@ pub(super) fn list(items: &mut Vec<Item>) {
         items.push(Item::check(
             format!("embed_{format}"),
             format!("embed {format}"),
-            move |place| {
-                let sizes = place.sizes;
+            move |site| {
+                let sizes = site.sizes;
                 let [rows, n, k] = [last(sizes.rows), last(sizes.outputs), sizes.inputs];
-                compare(place, 0.0, |it| embedded(it, format, [rows, n, k]))
+                compare(site, 0.0, |it| embedded(it, format, [rows, n, k]))
             },
         ));
         for kind in Kind::ALL {
             items.push(Item::check(
                 format!("{}_{format}", kind.id()),
                 format!("{} {format}", kind.title()),
-                move |place| product_check(place, format, kind),
+                move |site| product_check(site, format, kind),
             ));
             if format != WeightFormat::F32 {
                 items.push(Item::check(
                     format!("{}_fast_{format}", kind.id()),
                     format!("{} {format}, in fast mode", kind.title()),
-                    move |place| fast_product(place, format, kind),
+                    move |site| fast_product(site, format, kind),
                 ));
             }
         }
         items.push(Item::check(
             format!("invariant_linear_{format}"),
             format!("a row's product, {format}: alone = in a crowd"),
-            move |place| invariance(place, format),
+            move |site| invariance(site, format),
         ));
     }
 }
@@ -164,8 +164,8 @@ fn product(
     Ok(numbers)
 }
 
-fn product_check(place: &mut Place, format: WeightFormat, kind: Kind) -> Result<Outcome> {
-    let (cpu, device, sizes) = (&place.cpu, &place.strict, place.sizes);
+fn product_check(site: &mut Site, format: WeightFormat, kind: Kind) -> Result<Outcome> {
+    let (cpu, device, sizes) = (&site.cpu, &site.strict, site.sizes);
     let (k, is_gated) = (sizes.inputs, kind == Kind::Gated);
     let mut worst = 0.0_f64;
     for &n in sizes.outputs {
@@ -210,8 +210,8 @@ fn embedded(backend: &Backend, format: WeightFormat, [rows, n, k]: [usize; 3]) -
 }
 
 /// The first row's numbers, whatever comes behind it: plain ones, and gated.
-fn invariance(place: &mut Place, format: WeightFormat) -> Result<Outcome> {
-    let (device, sizes) = (&place.strict, place.sizes);
+fn invariance(site: &mut Site, format: WeightFormat) -> Result<Outcome> {
+    let (device, sizes) = (&site.strict, site.sizes);
     let (mut expected, mut actual) = (Vec::new(), Vec::new());
     for (&n, kind) in sizes
         .outputs
@@ -231,14 +231,14 @@ fn invariance(place: &mut Place, format: WeightFormat) -> Result<Outcome> {
 }
 
 /// Fast mode beside deterministic mode, which is held against the processor.
-fn fast_product(place: &mut Place, format: WeightFormat, kind: Kind) -> Result<Outcome> {
-    let (device, sizes) = (&place.fast, place.sizes);
+fn fast_product(site: &mut Site, format: WeightFormat, kind: Kind) -> Result<Outcome> {
+    let (device, sizes) = (&site.fast, site.sizes);
     let mut worst = 0.0_f64;
     for &n in sizes.outputs {
         let w = matrix(device, format, (n, sizes.inputs), kind == Kind::Gated)?;
         for &rows in sizes.fast_rows {
             let x = input(device, &w, rows)?;
-            let expected = product(&place.strict, &x, &w, kind, rows)?;
+            let expected = product(&site.strict, &x, &w, kind, rows)?;
             let actual = product(device, &x, &w, kind, rows)?;
             worst = worst.max(relative_error(&expected, &actual));
         }

@@ -16,7 +16,7 @@ use maitre_tensor::{Backend, Buffer};
 use super::GpuCheckArgs;
 use super::item::{Checked, Item, Outcome};
 use super::numbers::{equal_bits, relative_error};
-use super::place::Place;
+use super::site::Site;
 
 /// Adds the checks of operators, which are quick.
 pub(super) fn operators(items: &mut Vec<Item>) {
@@ -48,11 +48,11 @@ const BF16_LIMIT: f64 = 1.0 / 128.0;
 
 /// Computes the same on the device and on the processor.
 fn compare(
-    place: &Place,
+    site: &Site,
     limit: f64,
     compute: impl Fn(&Backend) -> Result<Vec<f32>>,
 ) -> Result<Outcome> {
-    let (expected, actual) = (compute(&place.cpu)?, compute(&place.strict)?);
+    let (expected, actual) = (compute(&site.cpu)?, compute(&site.strict)?);
     let error = relative_error(&expected, &actual);
     Ok(Checked::at_most(RELATIVE_ERROR, error, limit).into())
 }

@@ -17,41 +17,41 @@ pub(super) fn list(items: &mut Vec<Item>) {
         items.push(Item::check(
             format!("rms_norm_{format}"),
             format!("rms_norm to {format}"),
-            move |place| {
-                let (rows, dim) = (last(place.sizes.rows), place.sizes.inputs);
-                compare(place, limit, |it| norm(it, format, rows, dim))
+            move |site| {
+                let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+                compare(site, limit, |it| norm(it, format, rows, dim))
             },
         ));
         items.push(Item::check(
             format!("add_rms_norm_{format}"),
             format!("add_rms_norm to {format}"),
-            move |place| {
-                let (rows, dim) = (last(place.sizes.rows), place.sizes.inputs);
-                compare(place, limit, |it| added(it, format, rows, dim))
+            move |site| {
+                let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+                compare(site, limit, |it| added(it, format, rows, dim))
             },
         ));
         items.push(Item::check(
             format!("encode_{format}"),
             format!("encode to {format}"),
-            move |place| {
-                let (rows, dim) = (last(place.sizes.rows), place.sizes.inputs);
+            move |site| {
+                let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
                 // Nothing is computed: a rounding is right or wrong.
-                compare(place, 0.0, |it| encoded(it, format, rows, dim))
+                compare(site, 0.0, |it| encoded(it, format, rows, dim))
             },
         ));
     }
-    items.push(Item::check("gather_rows", "gather_rows", |place| {
-        let (rows, dim) = (last(place.sizes.rows), place.sizes.inputs);
-        compare(place, 0.0, |it| gathered(it, rows, dim))
+    items.push(Item::check("gather_rows", "gather_rows", |site| {
+        let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+        compare(site, 0.0, |it| gathered(it, rows, dim))
     }));
     items.push(Item::check(
         "invariant_norm",
         "a normalised row: alone = in a crowd",
-        |place| {
-            let (rows, dim) = (last(place.sizes.rows), place.sizes.inputs);
+        |site| {
+            let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
             let format = InputFormat::Bf16;
-            let crowd = norm(&place.strict, format, rows, dim)?;
-            let alone = norm(&place.strict, format, 1, dim)?;
+            let crowd = norm(&site.strict, format, rows, dim)?;
+            let alone = norm(&site.strict, format, 1, dim)?;
             Ok(identical(&alone, &crowd[..dim]))
         },
     ));

@@ -5,7 +5,7 @@ use maitre_tensor::{Backend, SampleRow, SampleRows, SampledRow};
 
 use super::super::item::{Checked, Item, Outcome, figures};
 use super::super::numbers::{Dice, random};
-use super::super::place::{Place, Sizes};
+use super::super::site::{Site, Sizes};
 
 pub(super) fn list(items: &mut Vec<Item>) {
     items.push(Item::check(
@@ -67,11 +67,11 @@ fn sample(
     Ok(out)
 }
 
-fn agreement(place: &mut Place) -> Result<Outcome> {
-    let sizes = place.sizes;
+fn agreement(site: &mut Site) -> Result<Outcome> {
+    let sizes = site.sizes;
     let (logits, rows) = (logits(sizes), requests(sizes.sampled_rows));
-    let expected = sample(&place.cpu, sizes, &logits, &rows)?;
-    let actual = sample(&place.strict, sizes, &logits, &rows)?;
+    let expected = sample(&site.cpu, sizes, &logits, &rows)?;
+    let actual = sample(&site.strict, sizes, &logits, &rows)?;
     let (mut tokens, mut error) = (0, 0.0_f64);
     for pair in expected.iter().zip(&actual) {
         if let (
@@ -107,14 +107,14 @@ fn agreement(place: &mut Place) -> Result<Outcome> {
     .into())
 }
 
-fn invariance(place: &mut Place) -> Result<Outcome> {
-    let sizes = place.sizes;
+fn invariance(site: &mut Site) -> Result<Outcome> {
+    let sizes = site.sizes;
     let (logits, rows) = (logits(sizes), requests(sizes.sampled_rows));
-    let crowd = sample(&place.strict, sizes, &logits, &rows)?;
+    let crowd = sample(&site.strict, sizes, &logits, &rows)?;
     let mut equal = 0;
     for (row, expected) in crowd.iter().enumerate() {
         let own = &logits[row * sizes.vocab..][..sizes.vocab];
-        let alone = sample(&place.strict, sizes, own, &rows[row..=row])?;
+        let alone = sample(&site.strict, sizes, own, &rows[row..=row])?;
         equal += usize::from(alone.first() == Some(expected));
     }
     Ok(Checked::all("rows", equal, crowd.len()).into())

@@ -13,8 +13,8 @@ use maitre_tensor::Backend;
 
 use super::super::item::{Checked, Item, Outcome, figures};
 use super::super::numbers::Dice;
-use super::super::place::{Place, Sizes};
 use super::super::service::{Service, idle, request};
+use super::super::site::{Site, Sizes};
 use crate::cli::source;
 
 /// What free memory may shrink by: steps of sizes that came late are recorded late.
@@ -49,13 +49,13 @@ fn count(cell: &Cell<usize>) {
     cell.set(cell.get() + 1);
 }
 
-fn soak(place: &mut Place) -> Result<Outcome> {
-    let (model, sizes) = (soak_model(place)?, place.sizes);
-    place.forget_model();
-    let backend = place.strict.clone();
+fn soak(site: &mut Site) -> Result<Outcome> {
+    let (model, sizes) = (soak_model(site)?, site.sizes);
+    site.forget_model();
+    let backend = site.strict.clone();
     let at_first = free_bytes(&backend)?;
     let (engine, _) = service(sizes).start(model, &backend)?;
-    let handle = place.handle.clone();
+    let handle = site.handle.clone();
     // Steps of all sizes are recorded, and lists have grown, before memory is looked at.
     let warm_up = Tally::default();
     let count = sizes.soak_requests / WARM_UP as usize;
@@ -121,12 +121,12 @@ fn longest(sizes: &Sizes) -> (usize, usize) {
 }
 
 /// The bundled model where the device is one: a step of it is short, so that much happens in little time.
-fn soak_model(place: &mut Place) -> Result<Arc<Model>> {
-    if place.sizes.are_small || cfg!(not(feature = "bundled")) {
-        return place.check_model();
+fn soak_model(site: &mut Site) -> Result<Arc<Model>> {
+    if site.sizes.are_small || cfg!(not(feature = "bundled")) {
+        return site.check_model();
     }
     let options = LoadOptions::default();
-    let model = Model::load(&source::bundled()?, &options, &place.strict)?;
+    let model = Model::load(&source::bundled()?, &options, &site.strict)?;
     Ok(Arc::new(model))
 }
 

@@ -11,8 +11,8 @@ use maitre_text::Tokenizer;
 
 use super::super::item::{Checked, Item, Outcome, figures};
 use super::super::numbers::Dice;
-use super::super::place::{Place, Sizes};
 use super::super::sequences::{Capacity, Sequences};
+use super::super::site::{Site, Sizes};
 use super::super::{GpuCheckArgs, ShapeArg};
 use super::identical;
 use crate::cli::source;
@@ -45,7 +45,7 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
                 Item::check(
                     format!("greedy_{format}_{name}").replace(' ', "_"),
                     format!("greedy tokens, {format}: {name}"),
-                    move |place| greedy(place, &model, format),
+                    move |site| greedy(site, &model, format),
                 )
                 .within(most_s),
             );
@@ -103,12 +103,12 @@ fn prompts(source: &ModelSource, sizes: &Sizes) -> Result<Vec<Vec<u32>>> {
         .collect()
 }
 
-fn greedy(place: &mut Place, model: &Named, format: WeightFormat) -> Result<Outcome> {
+fn greedy(site: &mut Site, model: &Named, format: WeightFormat) -> Result<Outcome> {
     // Its memory may be needed.
-    place.forget_model();
+    site.forget_model();
     let source = model.source()?;
-    let prompts = prompts(&source, place.sizes)?;
-    let count = place.sizes.greedy_tokens;
+    let prompts = prompts(&source, site.sizes)?;
+    let count = site.sizes.greedy_tokens;
     let continued = |backend: &Backend| {
         let options = LoadOptions {
             dtype: Some(format),
@@ -117,8 +117,8 @@ fn greedy(place: &mut Place, model: &Named, format: WeightFormat) -> Result<Outc
         let model = Arc::new(Model::load(&source, &options, backend)?);
         continue_all(&model, backend, &prompts, count)
     };
-    let (expected, before) = (continued(&place.cpu)?, place.free_bytes()?);
-    let (actual, after) = (continued(&place.strict)?, place.free_bytes()?);
+    let (expected, before) = (continued(&site.cpu)?, site.free_bytes()?);
+    let (actual, after) = (continued(&site.strict)?, site.free_bytes()?);
     let pairs = || {
         let (right, found) = (expected.iter().flatten(), actual.iter().flatten());
         right.zip(found)
@@ -211,12 +211,12 @@ const RECORDED_STEPS: usize = 3;
 
 /// The same tokens twice, decoded by steps that are recorded and by steps that never are. First contexts are short;
 /// then one is so long that it is shared among blocks of threads whose results are joined: another kind of step.
-fn recorded(place: &mut Place) -> Result<Outcome> {
-    let model = place.check_model()?;
-    let sizes = place.sizes;
-    let (queued, none) = decoded(place, &model, false)?;
-    let (played, kinds) = decoded(place, &model, true)?;
-    if place.is_on_gpu() && (kinds != 2 || none != 0) {
+fn recorded(site: &mut Site) -> Result<Outcome> {
+    let model = site.check_model()?;
+    let sizes = site.sizes;
+    let (queued, none) = decoded(site, &model, false)?;
+    let (played, kinds) = decoded(site, &model, true)?;
+    if site.is_on_gpu() && (kinds != 2 || none != 0) {
         let message = format!(
             "{kinds} kinds of steps were recorded where 2 were to be, {none} where none; contexts of {} positions",
             sizes.recorded_context
@@ -227,8 +227,8 @@ fn recorded(place: &mut Place) -> Result<Outcome> {
 }
 
 /// The logits after each stretch of decodes, and how many kinds of steps were recorded.
-fn decoded(place: &Place, model: &Arc<Model>, record_steps: bool) -> Result<(Vec<f32>, usize)> {
-    let (sizes, (count, absent)) = (place.sizes, RECORDED);
+fn decoded(site: &Site, model: &Arc<Model>, record_steps: bool) -> Result<(Vec<f32>, usize)> {
+    let (sizes, (count, absent)) = (site.sizes, RECORDED);
     let prompts = random_prompts(model, sizes, &[1, 2, 1, 2]);
     let chunk = sizes.recorded_context.min(CHUNK);
     let capacity = Capacity {
@@ -237,7 +237,7 @@ fn decoded(place: &Place, model: &Arc<Model>, record_steps: bool) -> Result<(Vec
         step_tokens: chunk.max(count * 2 * sizes.prompt_tokens),
         record_steps,
     };
-    let mut sequences = Sequences::new(Arc::clone(model), &place.strict, capacity)?;
+    let mut sequences = Sequences::new(Arc::clone(model), &site.strict, capacity)?;
     let work: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     sequences.extend(&work)?;
     let mut logits = Vec::new();
@@ -262,9 +262,9 @@ fn decoded(place: &Place, model: &Arc<Model>, record_steps: bool) -> Result<(Vec
 }
 
 /// A prompt's logits when it comes alone and whole, and when it comes in chunks, beside others.
-fn crowd(place: &mut Place) -> Result<Outcome> {
-    let model = place.check_model()?;
-    let sizes = place.sizes;
+fn crowd(site: &mut Site) -> Result<Outcome> {
+    let model = site.check_model()?;
+    let sizes = site.sizes;
     let lengths = [3, 1, 2, 1, 2, 1];
     let prompts = random_prompts(&model, sizes, &lengths);
     let capacity = Capacity {
@@ -274,10 +274,10 @@ fn crowd(place: &mut Place) -> Result<Outcome> {
         record_steps: true,
     };
     let first = prompts[0].as_slice();
-    let mut alone = Sequences::new(Arc::clone(&model), &place.strict, capacity)?;
+    let mut alone = Sequences::new(Arc::clone(&model), &site.strict, capacity)?;
     let expected = alone.logits(&[(0, first)])?.concat();
     drop(alone);
-    let mut sequences = Sequences::new(model, &place.strict, capacity)?;
+    let mut sequences = Sequences::new(model, &site.strict, capacity)?;
     let (head, tail) = first.split_at(first.len() * 2 / 5);
     let mut work: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     work[0].1 = head;

@@ -11,7 +11,7 @@ use maitre_tensor::{
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
 use super::super::numbers::random;
-use super::super::place::{Place, time_each};
+use super::super::site::{Site, time_each};
 use super::super::{GpuCheckArgs, ShapeArg};
 use super::{Mode, goals};
 
@@ -31,7 +31,7 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
             items.push(Item::speed(
                 format!("attention_{sequences}x{context}_{}", mode.name()),
                 format!("attention, {sequences} x {context}, bf16, {}", mode.name()),
-                move |place| attention(place, sequences, context, mode),
+                move |site| attention(site, sequences, context, mode),
             ));
         }
     }
@@ -40,19 +40,19 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
         items.push(Item::speed(
             format!("sampling_{}", name.replace([' ', '-', '.'], "_")),
             format!("sampling, {rows} rows of logits, {name}"),
-            move |place| sampling(place, rows, temperature, top_p),
+            move |site| sampling(site, rows, temperature, top_p),
         ));
     }
 }
 
 /// Decodes of sequences with equal contexts. Bytes are those of keys and values alone.
-fn attention(place: &mut Place, sequences: usize, context: usize, mode: Mode) -> Result<Outcome> {
-    let sizes = place.sizes;
+fn attention(site: &mut Site, sequences: usize, context: usize, mode: Mode) -> Result<Outcome> {
+    let sizes = site.sizes;
     let (heads, kv_heads, dim) = (sizes.heads, sizes.kv_heads, sizes.head_dim);
-    let backend = place.backend(mode.is_deterministic());
+    let backend = site.backend(mode.is_deterministic());
     let per_sequence = context.div_ceil(BLOCK_SIZE);
     let blocks = per_sequence * sequences;
-    let cache = filled_cache(place, blocks, mode)?;
+    let cache = filled_cache(site, blocks, mode)?;
     let width = heads * dim;
     let q = backend.vector(&random(91, sequences * width))?;
     let mut out = backend.zeros(DType::F32, sequences * width)?;
@@ -93,17 +93,17 @@ fn attention(place: &mut Place, sequences: usize, context: usize, mode: Mode) ->
     let per_token = backend.kv_bytes_per_token(kv_heads, dim, KvFormat::Bf16);
     let bytes = (sequences * context * per_token) as f64;
     let mut timed = Timed::new(Unit::GigabytesPerS, bytes / seconds / 1e9);
-    timed.predicted = place.copy_bytes_per_s.map(|rate| rate / 1e9);
+    timed.predicted = site.copy_bytes_per_s.map(|rate| rate / 1e9);
     timed.goal = timed.predicted.map(|rate| rate * goals::ATTENTION_SHARE);
     timed.figures = figures([("operator_us", seconds * 1e6), ("kv_bytes", bytes)]);
     Ok(timed.into())
 }
 
 /// Blocks of random keys and values, the same again and again.
-fn filled_cache(place: &Place, blocks: usize, mode: Mode) -> Result<maitre_tensor::LayerCache> {
-    let sizes = place.sizes;
+fn filled_cache(site: &Site, blocks: usize, mode: Mode) -> Result<maitre_tensor::LayerCache> {
+    let sizes = site.sizes;
     let (kv_heads, dim) = (sizes.kv_heads, sizes.head_dim);
-    let backend = place.backend(mode.is_deterministic());
+    let backend = site.backend(mode.is_deterministic());
     let some = blocks.min(64);
     let mut host = backend.host_cache(some * BLOCK_SIZE, kv_heads, dim, KvFormat::Bf16)?;
     for slot in 0..some * BLOCK_SIZE {
@@ -126,8 +126,8 @@ fn filled_cache(place: &Place, blocks: usize, mode: Mode) -> Result<maitre_tenso
 }
 
 /// From logits on the device to tokens on the host.
-fn sampling(place: &mut Place, rows: usize, temperature: f32, top_p: f32) -> Result<Outcome> {
-    let (backend, vocab) = (&place.strict, place.sizes.vocab);
+fn sampling(site: &mut Site, rows: usize, temperature: f32, top_p: f32) -> Result<Outcome> {
+    let (backend, vocab) = (&site.strict, site.sizes.vocab);
     let mut logits = random(92, rows * vocab);
     logits.iter_mut().for_each(|it| *it *= 8.0);
     let logits = backend.vector(&logits)?;
@@ -155,7 +155,7 @@ fn sampling(place: &mut Place, rows: usize, temperature: f32, top_p: f32) -> Res
     }
     let bytes = (rows * vocab * size_of::<f32>()) as f64;
     let mut timed = Timed::new(Unit::Microseconds, best * 1e6);
-    timed.predicted = place.copy_bytes_per_s.map(|rate| bytes / rate * 1e6);
+    timed.predicted = site.copy_bytes_per_s.map(|rate| bytes / rate * 1e6);
     timed.figures = figures([("logit_bytes", bytes)]);
     Ok(timed.into())
 }

@@ -12,7 +12,7 @@ use maitre_tensor::{
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
 use super::super::numbers::random;
-use super::super::place::{Place, settle};
+use super::super::site::{Site, settle};
 use super::super::{GpuCheckArgs, ShapeArg};
 
 /// Launches that are timed together.
@@ -59,7 +59,7 @@ fn small(
     name: String,
     rows: usize,
     items: &mut Vec<Item>,
-    work: impl Fn(&mut Place) -> Result<Outcome> + 'static,
+    work: impl Fn(&mut Site) -> Result<Outcome> + 'static,
 ) {
     let id = format!("{}_{rows}r", name.replace(' ', "_"));
     let title = format!("{name}, {}", of_rows(rows));
@@ -67,10 +67,10 @@ fn small(
 }
 
 /// What a kernel between products takes, of which only the bytes matter.
-fn timed_small(place: &Place, seconds: f64, bytes: usize) -> Outcome {
+fn timed_small(site: &Site, seconds: f64, bytes: usize) -> Outcome {
     let seconds = seconds / TIMES as f64;
     let mut timed = Timed::new(Unit::Microseconds, seconds * 1e6);
-    timed.predicted = place
+    timed.predicted = site
         .rates()
         .map(|rates| rates.of_kernel(bytes as f64, 0.0) * 1e6);
     timed.figures = figures([
@@ -81,8 +81,8 @@ fn timed_small(place: &Place, seconds: f64, bytes: usize) -> Outcome {
     timed.into()
 }
 
-fn norm(place: &mut Place, rows: usize, dim: usize) -> Result<Outcome> {
-    let backend = &place.strict;
+fn norm(site: &mut Site, rows: usize, dim: usize) -> Result<Outcome> {
+    let backend = &site.strict;
     let mut residual = backend.vector(&random(95, rows * dim))?;
     let delta = backend.vector(&random(96, rows * dim))?;
     let weight = backend.vector(&random(97, dim))?;
@@ -93,21 +93,21 @@ fn norm(place: &mut Place, rows: usize, dim: usize) -> Result<Outcome> {
         })
     })?;
     // Two sums are read, one is written, and what is normalised.
-    Ok(timed_small(place, seconds, rows * dim * 14))
+    Ok(timed_small(site, seconds, rows * dim * 14))
 }
 
-fn encode(place: &mut Place, rows: usize, dim: usize) -> Result<Outcome> {
-    let backend = &place.strict;
+fn encode(site: &mut Site, rows: usize, dim: usize) -> Result<Outcome> {
+    let backend = &site.strict;
     let x = backend.vector(&random(98, rows * dim))?;
     let mut out = backend.linear_input(InputFormat::Bf16, dim, rows)?;
     let seconds = time_together(backend, StepLists::default(), || {
         (0..TIMES).try_for_each(|_| backend.encode(&x, &mut out, rows))
     })?;
-    Ok(timed_small(place, seconds, rows * dim * 6))
+    Ok(timed_small(site, seconds, rows * dim * 6))
 }
 
-fn rope(place: &mut Place, rows: usize) -> Result<Outcome> {
-    let (backend, sizes) = (&place.strict, place.sizes);
+fn rope(site: &mut Site, rows: usize) -> Result<Outcome> {
+    let (backend, sizes) = (&site.strict, site.sizes);
     let (heads, kv_heads, dim) = (sizes.heads, sizes.kv_heads, sizes.head_dim);
     let slots = rows.next_multiple_of(16);
     let mut cache = backend.cache(slots, kv_heads, dim, KvFormat::Bf16)?;
@@ -142,13 +142,13 @@ fn rope(place: &mut Place, rows: usize) -> Result<Outcome> {
     })?;
     // Read in f32 with the angles; queries are written in f32, keys and values in bf16.
     let per_row = dim * (4 * all_heads + 4 + 4 * heads + 4 * kv_heads);
-    Ok(timed_small(place, seconds, rows * per_row))
+    Ok(timed_small(site, seconds, rows * per_row))
 }
 
 /// What each of many launches costs that do next to nothing.
-fn launch(place: &mut Place) -> Result<Outcome> {
+fn launch(site: &mut Site) -> Result<Outcome> {
     const DIM: usize = 16;
-    let backend = &place.strict;
+    let backend = &site.strict;
     let x = backend.vector(&random(102, DIM))?;
     let mut out = backend.linear_input(InputFormat::Bf16, DIM, 1)?;
     let seconds = time_together(backend, StepLists::default(), || {
@@ -156,7 +156,7 @@ fn launch(place: &mut Place) -> Result<Outcome> {
     })? / LAUNCHES as f64;
     let mut timed = Timed::new(Unit::Microseconds, seconds * 1e6);
     let bytes = (DIM * 6) as f64;
-    timed.predicted = place.rates().map(|rates| rates.of_kernel(bytes, 0.0) * 1e6);
+    timed.predicted = site.rates().map(|rates| rates.of_kernel(bytes, 0.0) * 1e6);
     timed.figures = figures([("launches", LAUNCHES as f64)]);
     Ok(timed.into())
 }

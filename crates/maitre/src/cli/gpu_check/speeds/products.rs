@@ -9,7 +9,7 @@ use maitre_tensor::{Backend, DType, InputFormat, PackedWeight, StepLists, Weight
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
 use super::super::numbers::random;
-use super::super::place::Place;
+use super::super::site::Site;
 use super::super::{GpuCheckArgs, ShapeArg};
 use super::Mode;
 use super::operators::{MOST_S, TIMES, of_rows, time_together};
@@ -90,14 +90,14 @@ fn product(matrix: Matrix, format: WeightFormat, rows: usize, mode: Mode, items:
         Item::speed(
             format!("{name}_{outputs}x{inputs}_{format}_{rows}r_{mode_name}"),
             format!("{name} {outputs} x {inputs} {format}, {said}, {mode_name}"),
-            move |place| time_product(place, matrix, format, rows, mode),
+            move |site| time_product(site, matrix, format, rows, mode),
         )
         .within(MOST_S),
     );
 }
 
 fn time_product(
-    place: &mut Place,
+    site: &mut Site,
     matrix: Matrix,
     format: WeightFormat,
     rows: usize,
@@ -110,14 +110,14 @@ fn time_product(
     } = matrix;
     let features = if is_gated { 2 * n } else { n };
     let bytes = (features * k) as f64 * format.bits_per_weight() / 8.0;
-    let count = match place.sizes.are_small {
+    let count = match site.sizes.are_small {
         true => 2,
         false => (BEYOND_CACHE / bytes).ceil() as usize,
     };
-    let weights = place.matrices((n, k, is_gated, format), |backend| {
+    let weights = site.matrices((n, k, is_gated, format), |backend| {
         (0..count).map(|_| pack(backend, matrix, format)).collect()
     })?;
-    let backend = place.backend(mode.is_deterministic());
+    let backend = site.backend(mode.is_deterministic());
     let first = weights
         .first()
         .map_or(InputFormat::Bf16, PackedWeight::input);
@@ -136,9 +136,7 @@ fn time_product(
     let moved = bytes + (rows * (2 * k + 4 * n)) as f64;
     let flop = 2.0 * (rows * features * k) as f64;
     let mut timed = Timed::new(Unit::Microseconds, seconds * 1e6);
-    timed.predicted = place
-        .rates()
-        .map(|rates| rates.of_kernel(moved, flop) * 1e6);
+    timed.predicted = site.rates().map(|rates| rates.of_kernel(moved, flop) * 1e6);
     timed.figures = figures([
         ("matrices_in_turn", count as f64),
         ("matrix_bytes", bytes),
@@ -146,7 +144,7 @@ fn time_product(
         ("gigabytes_per_s", moved / seconds / 1e9),
         ("teraflops_per_s", flop / seconds / 1e12),
     ]);
-    if rows == 1 && mode == Mode::Strict && !place.sizes.are_small {
+    if rows == 1 && mode == Mode::Strict && !site.sizes.are_small {
         let megabytes = count as f64 * bytes / 1e6;
         timed.note = Some(format!("{count} matrices in turn, {megabytes:.0} MB"));
     }

@@ -9,7 +9,7 @@ use maitre_tensor::{DType, WeightView};
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
 use super::super::numbers;
-use super::super::place::{Place, settle};
+use super::super::site::{Site, settle};
 
 /// Where the supervisor finds the rates.
 pub(in super::super) const COPY_RATE: &str = "copy_rate";
@@ -34,17 +34,17 @@ pub(in super::super) fn list(items: &mut Vec<Item>) {
     ));
 }
 
-fn copies(place: &mut Place) -> Result<Outcome> {
-    let bytes = place.sizes.copied_bytes;
-    let rate = place.strict.measure_copy(bytes, BUDGET)?;
-    place.copy_bytes_per_s = Some(rate);
+fn copies(site: &mut Site) -> Result<Outcome> {
+    let bytes = site.sizes.copied_bytes;
+    let rate = site.strict.measure_copy(bytes, BUDGET)?;
+    site.copy_bytes_per_s = Some(rate);
     let mut timed = Timed::new(Unit::GigabytesPerS, rate / 1e9);
     timed.figures = figures([("copied_bytes", bytes as f64)]);
     Ok(timed.into())
 }
 
-fn products(place: &mut Place) -> Result<Outcome> {
-    let (backend, size) = (&place.fast, place.sizes.product);
+fn products(site: &mut Site) -> Result<Outcome> {
+    let (backend, size) = (&site.fast, site.sizes.product);
     let rows = numbers::random(1, size * ROWS);
     let halves = rows.iter().flat_map(|it| {
         // The upper half of an f32 is a bf16.
@@ -77,7 +77,7 @@ fn products(place: &mut Place) -> Result<Outcome> {
         }
     }
     let rate = 2.0 * (size as f64).powi(3) / best;
-    place.matmul_flop_per_s = Some(rate);
+    site.matmul_flop_per_s = Some(rate);
     let mut timed = Timed::new(Unit::TeraflopsPerS, rate / 1e12);
     timed.figures = figures([("matrix_size", size as f64)]);
     Ok(timed.into())

@@ -10,9 +10,9 @@ use maitre::bench::{InProcessTarget, MonotonicClock, Run, Settings, Workload, me
 use maitre_model::Model;
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
-use super::super::place::Place;
 use super::super::prediction::{Rates, StepSize, step_seconds};
 use super::super::service::{Service, answer, request};
+use super::super::site::Site;
 use super::{Mode, Programme, goals, of_users};
 
 /// Tokens of a step while prompts come in.
@@ -41,7 +41,7 @@ pub(super) fn list(programme: &Programme, items: &mut Vec<Item>) {
                         of_users(users),
                         mode.name()
                     ),
-                    move |place| time_engine(place, &programme, users, mode),
+                    move |site| time_engine(site, &programme, users, mode),
                 )
                 .within(MOST_S),
             );
@@ -50,22 +50,22 @@ pub(super) fn list(programme: &Programme, items: &mut Vec<Item>) {
 }
 
 fn time_engine(
-    place: &mut Place,
+    site: &mut Site,
     programme: &Programme,
     users: usize,
     mode: Mode,
 ) -> Result<Outcome> {
-    let model = place.model(programme.shape, WeightFormat::Bf16)?;
+    let model = site.model(programme.shape, WeightFormat::Bf16)?;
     let (input, output) = programme.request;
-    let rates = place.rates();
+    let rates = site.rates();
     let predicted_s = rates.map(|it| predicted_seconds(&model, it, users, programme.request));
     let needed = predicted_s.unwrap_or(UNKNOWN_S) * ALLOWANCE;
-    let fits = Instant::now() + Duration::from_secs_f64(needed) <= place.deadline;
-    if place.is_on_gpu() && (!fits || needed > MOST_S) {
+    let fits = Instant::now() + Duration::from_secs_f64(needed) <= site.deadline;
+    if site.is_on_gpu() && (!fits || needed > MOST_S) {
         let reason = format!("out of time: it takes some {needed:.0} s");
         return Ok(Outcome::NotRun { reason });
     }
-    let served = serve(place, model, programme.request, users, mode)?;
+    let served = serve(site, model, programme.request, users, mode)?;
     let run = &served.run;
     let host_percent = (1.0 - served.device_s / run.duration_s) * 100.0;
     let mut timed = Timed::new(Unit::TokensPerS, run.output_tokens_per_second);
@@ -96,7 +96,7 @@ struct Served {
 }
 
 fn serve(
-    place: &Place,
+    site: &Site,
     model: Arc<Model>,
     (input, output): (usize, usize),
     users: usize,
@@ -110,7 +110,7 @@ fn serve(
         kv_tokens: (users + 1) * max_model_len,
         host_blocks: 0,
     };
-    let (engine, busy) = service.start(model, place.backend(mode.is_deterministic()))?;
+    let (engine, busy) = service.start(model, site.backend(mode.is_deterministic()))?;
     let settings = Settings {
         workload: Workload {
             input_tokens: input,
@@ -122,7 +122,7 @@ fn serve(
         concurrency: vec![users],
         warmup_requests: 0,
     };
-    place.handle.block_on(async {
+    site.handle.block_on(async {
         // Steps of this many users are recorded before the clock starts.
         let prompt = |user: usize| vec![user as u32 % 256; 2];
         let requests = (0..users).map(|user| request(prompt(user), 4.min(output)));

@@ -8,9 +8,9 @@ use maitre::WeightFormat;
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
 use super::super::numbers::Dice;
-use super::super::place::Place;
 use super::super::prediction::{StepSize, matrix_flop_per_token, step_seconds};
 use super::super::sequences::{Capacity, Sequences};
+use super::super::site::Site;
 use super::{Mode, Programme, goals, of_users};
 
 /// Decodes before the clock starts: the second is recorded.
@@ -28,20 +28,20 @@ pub(super) fn load(programme: &Programme, format: WeightFormat, items: &mut Vec<
         Item::speed(
             format!("load_{}_{format}", shape.id),
             format!("{} {format}, weights made and loaded", shape.name),
-            move |place| {
-                place.forget_model();
-                let before = place.free_bytes()?;
+            move |site| {
+                site.forget_model();
+                let before = site.free_bytes()?;
                 let began = Instant::now();
-                let model = place.model(shape, format)?;
+                let model = site.model(shape, format)?;
                 let mut timed = Timed::new(Unit::Seconds, began.elapsed().as_secs_f64());
-                let after = place.free_bytes()?;
+                let after = site.free_bytes()?;
                 timed.figures = figures([
                     ("weight_bytes", model.weight_bytes() as f64),
                     ("parameters", model.config().num_parameters() as f64),
                     ("memory_free_before_bytes", before),
                     ("memory_free_after_bytes", after),
                 ]);
-                if place.facts.has_real_speeds() {
+                if site.facts.has_real_speeds() {
                     timed.note = Some(format!(
                         "{:.2} GB free before, {:.2} GB after; {:.2} GB are weights",
                         before / 1e9,
@@ -98,19 +98,19 @@ pub(super) fn decode(
                 of_users(users),
                 mode.name()
             ),
-            move |place| time_decode(place, &programme, format, (users, mode, record)),
+            move |site| time_decode(site, &programme, format, (users, mode, record)),
         )
         .within(programme.loading_s),
     );
 }
 
 fn time_decode(
-    place: &mut Place,
+    site: &mut Site,
     programme: &Programme,
     format: WeightFormat,
     (users, mode, record_steps): (usize, Mode, bool),
 ) -> Result<Outcome> {
-    let model = place.model(programme.shape, format)?;
+    let model = site.model(programme.shape, format)?;
     let (context, steps) = (programme.context, programme.steps);
     let capacity = Capacity {
         sequences: users,
@@ -118,7 +118,7 @@ fn time_decode(
         step_tokens: CHUNK.min(context).max(users),
         record_steps,
     };
-    let backend = place.backend(mode.is_deterministic());
+    let backend = site.backend(mode.is_deterministic());
     let mut sequences = Sequences::new(Arc::clone(&model), backend, capacity)?;
     let prompt = prompt(model.config().vocab_size, context);
     for chunk in prompt.chunks(CHUNK) {
@@ -135,7 +135,7 @@ fn time_decode(
     let step_s = began.elapsed().as_secs_f64() / steps as f64;
     let mean = context + WARM_UP + steps.div_ceil(2);
     let size = StepSize::decode(users, mean);
-    let predicted_s = place.rates().map(|rates| step_seconds(&model, size, rates));
+    let predicted_s = site.rates().map(|rates| step_seconds(&model, size, rates));
     let mut timed = Timed::new(Unit::TokensPerS, users as f64 / step_s);
     timed.predicted = predicted_s.map(|seconds| users as f64 / seconds);
     let goals::Goal { reference, goal } = goals::decode(programme.shape, format, users);
@@ -160,26 +160,26 @@ fn prefill(programme: &Programme, tokens: usize, mode: Mode, items: &mut Vec<Ite
         Item::speed(
             format!("prefill_{}_bf16_{tokens}t_{}", shape.id, mode.name()),
             format!("{} bf16, prefill of {tokens}, {}", shape.name, mode.name()),
-            move |place| time_prefill(place, &programme, tokens, mode),
+            move |site| time_prefill(site, &programme, tokens, mode),
         )
         .within(programme.loading_s),
     );
 }
 
 fn time_prefill(
-    place: &mut Place,
+    site: &mut Site,
     programme: &Programme,
     tokens: usize,
     mode: Mode,
 ) -> Result<Outcome> {
-    let model = place.model(programme.shape, WeightFormat::Bf16)?;
+    let model = site.model(programme.shape, WeightFormat::Bf16)?;
     let capacity = Capacity {
         sequences: 1,
         positions: tokens,
         step_tokens: tokens,
         record_steps: false,
     };
-    let backend = place.backend(mode.is_deterministic());
+    let backend = site.backend(mode.is_deterministic());
     let mut sequences = Sequences::new(Arc::clone(&model), backend, capacity)?;
     let prompt = prompt(model.config().vocab_size, tokens);
     let mut began = Instant::now();
@@ -195,7 +195,7 @@ fn time_prefill(
     let rate = tokens as f64 / prompt_s;
     let mut timed = Timed::new(Unit::TokensPerS, rate);
     timed.figures = figures([("prompt_ms", prompt_s * 1e3)]);
-    if let Some(rates) = place.rates() {
+    if let Some(rates) = site.rates() {
         let predicted_s = step_seconds(&model, StepSize::prefill(tokens), rates);
         let share = rate * flop_per_token / rates.flop_per_s;
         timed.predicted = Some(tokens as f64 / predicted_s);

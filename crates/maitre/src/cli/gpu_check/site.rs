@@ -18,7 +18,7 @@ use super::sizes::{FULL, SMALL};
 use super::{GpuCheckArgs, ShapeArg};
 
 /// Where items work.
-pub(super) struct Place {
+pub(super) struct Site {
     /// Knows what is right.
     pub(super) cpu: Backend,
     /// The device, deterministic.
@@ -75,7 +75,7 @@ pub(super) struct GpuFacts {
     pub(super) built_for: String,
 }
 
-impl Place {
+impl Site {
     /// Opens the device.
     ///
     /// # Errors
