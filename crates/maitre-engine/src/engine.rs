@@ -391,13 +391,16 @@ fn output(
 }
 
 /// What preparing a request has to go through, in bytes: the prompt, which is tokenized or read for the text
-/// that it ends in, and the stop strings, of which a search is built.
+/// that it ends in, the stop strings, of which a search is built, and the lists, which are checked.
 fn work_bytes(request: &GenerateRequest) -> usize {
     let prompt = match &request.input {
         Input::Tokens(ids) => size_of_val(ids.as_slice()),
         Input::Text(text) => text.len(),
         Input::Chat(chat) => chat.size_in_bytes(),
     };
-    let stops = request.stopping.stop.iter().map(String::len);
-    stops.fold(prompt, usize::saturating_add)
+    let stops = request.stopping.stop.iter();
+    let stops = stops.map(|stop| size_of::<String>() + stop.len());
+    let lists = size_of_val(request.sampling.logit_bias.as_slice())
+        + size_of_val(request.stopping.stop_token_ids.as_slice());
+    stops.fold(prompt + lists, usize::saturating_add)
 }

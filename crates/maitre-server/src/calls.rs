@@ -29,6 +29,7 @@ use crate::methods::{Method, Methods};
 use crate::service::call_control::{CallControl, Cut};
 use crate::service::call_pools::{CallPools, Class, ConnectionShare};
 use crate::service::limits::Limits;
+use crate::service::turns::Turns;
 use crate::{Startup, metrics, status};
 use answer_body::AnswerBody;
 use request_body::{RequestBody, RequestBytes, SharedSlot};
@@ -115,6 +116,7 @@ pub(crate) struct ConnectionCalls {
     calls: Calls,
     connection: Arc<ConnectionState>,
     share: Arc<ConnectionShare>,
+    turns: Turns,
     streams: Streams,
 }
 
@@ -148,6 +150,7 @@ impl Calls {
             calls: self.clone(),
             connection,
             share: Arc::default(),
+            turns: Turns::default(),
             streams: streams.clone(),
         };
         (calls, streams)
@@ -177,7 +180,9 @@ impl ConnectionCalls {
             connection: Arc::clone(&self.connection),
             place: SharedSlot::default(),
         };
-        self.connection.call_began();
+        if !class.stays() {
+            self.connection.call_began();
+        }
         let refused = |record: &mut Record, status: Status| {
             record.code = status.code();
             Box::new(status)
@@ -279,6 +284,7 @@ where
             .has_one_message()
             .then(|| arrival.checked_add(self.calls.limits.request_timeout))
             .flatten();
+        request.extensions_mut().insert(self.turns.clone());
         let held = bytes.clone();
         let place = Arc::clone(&record.place);
         let request = request.map(|body| RequestBody::new(body, bytes, control, place, due));
@@ -292,6 +298,11 @@ where
             };
             // Until now the request may have been in memory as it came.
             drop(held);
+            if class.is_answered_at_once()
+                && let Some(place) = lock(&record.place).as_mut()
+            {
+                place.answered();
+            }
             Ok(record.finish(response, deadline, account))
         })
     }
@@ -342,10 +353,12 @@ impl Drop for Record {
         if lock(&self.place).take().is_some() && self.method.class.counts() {
             metrics::call_left();
         }
-        self.connection.call_ended();
+        if !self.method.class.stays() {
+            self.connection.call_ended();
+        }
         let code = match self.control.cut() {
             None => self.code,
-            Some(Cut::Stalled) => Code::ResourceExhausted,
+            Some(Cut::Stalled | Cut::Displaced) => Code::ResourceExhausted,
             Some(Cut::Deadline) => Code::DeadlineExceeded,
         };
         metrics::call_ended(&self.method, code, self.started.elapsed());

@@ -8,6 +8,7 @@ mod conversation;
 mod parameters;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod size;
 mod violations;
 
 pub(crate) use violations::Violations;

@@ -17,8 +17,11 @@ use tonic::{Request, Response, Status};
 
 use crate::convert::request::{self, Converted};
 use crate::convert::response::{self, Answers, StreamEvent};
+use crate::convert::size::RequestSize;
 use crate::convert::{Violations, saturating_u32};
 use crate::deadline::Deadline;
+use crate::service::limits::{MAX_DETOKENIZED_IDS, MAX_TOKENIZED_BYTES};
+use crate::service::turns::Turns;
 use crate::status;
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -49,14 +52,21 @@ impl Generations {
 
     /// Submits what can run; of what can't, says everything that is wrong. A large message is taken apart
     /// away from the threads that serve the network.
-    async fn start<M: Message + Default + 'static>(
+    async fn start<M: Message + RequestSize + Default + 'static>(
         &self,
         request: Request<Encoded<M>>,
         convert: fn(M, Option<Deadline>) -> Converted,
     ) -> Result<Running, Status> {
         let deadline = deadline_of(&request);
+        let turns = turns_of(&request);
+        // Held until the engine has the request: it works on it, too.
+        let _turn = turns.turn().await;
         let converted = self
             .away(request.into_inner(), move |engine, message| {
+                let oversize = message.oversize(engine.info().limits.max_model_len);
+                if !oversize.is_empty() {
+                    return Err(status::invalid(&oversize.with_those_of(None)));
+                }
                 let converted = convert(message, deadline);
                 check_model(engine, &converted.model)?;
                 Ok(converted)
@@ -183,6 +193,20 @@ impl Running {
     }
 }
 
+/// Whose turn it is among the calls of the request's connection.
+fn turns_of<T>(request: &Request<T>) -> Turns {
+    let turns = request.extensions().get::<Turns>();
+    turns.cloned().unwrap_or_default()
+}
+
+fn check_length(field: &str, what: &str, length: usize, most: usize) -> Result<(), Status> {
+    if length <= most {
+        return Ok(());
+    }
+    let description = format!("has {length} {what}; at most {most} are taken in one call");
+    Err(unusable(field, description))
+}
+
 fn deadline_of<T>(request: &Request<T>) -> Option<Deadline> {
     request.extensions().get::<Deadline>().copied()
 }
@@ -255,9 +279,12 @@ impl GenerationService for Generations {
         &self,
         request: Request<Encoded<v1::TokenizeRequest>>,
     ) -> Result<Response<v1::TokenizeResponse>, Status> {
+        let turns = turns_of(&request);
+        let _turn = turns.turn().await;
         let response = self
             .away(request.into_inner(), |engine, request| {
                 check_model(engine, &request.model)?;
+                check_length("text", "bytes", request.text.len(), MAX_TOKENIZED_BYTES)?;
                 tokenized(engine, &request)
             })
             .await?;
@@ -268,9 +295,13 @@ impl GenerationService for Generations {
         &self,
         request: Request<Encoded<v1::DetokenizeRequest>>,
     ) -> Result<Response<v1::DetokenizeResponse>, Status> {
+        let turns = turns_of(&request);
+        let _turn = turns.turn().await;
         let response = self
             .away(request.into_inner(), |engine, request| {
                 check_model(engine, &request.model)?;
+                let ids = request.token_ids.len();
+                check_length("token_ids", "ids", ids, MAX_DETOKENIZED_IDS)?;
                 detokenized(engine, &request)
             })
             .await?;

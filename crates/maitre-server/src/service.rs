@@ -7,3 +7,4 @@ pub(crate) mod call_control;
 pub(crate) mod call_pools;
 pub(crate) mod limits;
 pub(crate) mod startup;
+pub(crate) mod turns;

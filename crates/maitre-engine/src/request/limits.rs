@@ -1,6 +1,8 @@
 //! The bounds that hold for every engine, in one place, so that they can be documented and tested.
 //! Bounds that an operator sets are fields of [`EngineBuilder`](crate::EngineBuilder).
 
+pub use maitre_sampling::MAX_LOGIT_BIAS;
+
 /// Answers per request.
 pub const MAX_N: u32 = 16;
 /// Stop strings per request.

@@ -2,49 +2,79 @@
 //! chat template, tokenizing, reading a long prompt for the text that it ends in.
 //!
 //! The async workers carry every stream and answer every probe, so a request must not keep one for longer
-//! than it takes to look at it. Work on a few KiB is done where it arrives. Anything larger, and whatever
-//! runs a template (a program that the model brings along), is done on another thread. Each of three lanes has
-//! a bounded number of them, so that small requests do not wait for large ones. The threads of the large lanes
-//! have a lower priority than those that compute answers, where the system has priorities of threads: a
-//! large request waits longer for its own answer, and the answers of others go on.
+//! than it takes to look at it. Work on a few hundred bytes is done where it arrives. Anything larger, and whatever
+//! runs a template (a program that the model brings along), is done in one of three lanes, by its size, so that
+//! small requests do not wait for large ones. A lane has threads of its own, a bounded number, with a lower
+//! priority than those that compute answers, where the system has priorities of threads: a large request waits longer
+//! for its own answer, and the answers of others go on.
 
 use std::sync::Arc;
-use std::thread;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::EngineError;
 use crate::start::machine::usable_cores;
 
-/// Bytes up to which work on a request is done where it arrives, and the most of the small lane.
-const INLINE_BYTES: usize = 4 << 10;
-/// The most of the large lane: about 30 ms of tokenizing. More than a long context takes is usually refused.
+/// Bytes up to which work on a request is done where it arrives: at most about 0.1 ms of tokenizing.
+const INLINE_BYTES: usize = 512;
+/// The most of the small lane: about a millisecond.
+const SMALL_BYTES: usize = 8 << 10;
+/// The most of the large lane: about 30 ms. More than a long context takes is usually refused.
 const LARGE_BYTES: usize = 256 << 10;
-/// How far the priority of the large lanes' threads lies below the usual one (`nice`). Linux gives a thread at 5 a
-/// third of what one at 0 gets, and one at 10 a tenth.
-const LARGE_NICENESS: i32 = 5;
+/// Threads of the huge lane: a message of 4 MiB may take 300 MiB while it is taken apart.
+const MOST_HUGE: usize = 4;
+/// How far the priority of the lanes' threads lies below the usual one (`nice`). Linux gives a thread at 5 a third of
+/// what one at 0 gets, and one at 10 a tenth.
+const NICENESS: i32 = 5;
 const HUGE_NICENESS: i32 = 10;
 
 /// Runs work away from the async workers, a bounded number at once. Clones share the bounds.
 #[derive(Debug, Clone)]
 pub struct Offload {
-    small: Arc<Semaphore>,
-    large: Arc<Semaphore>,
-    huge: Arc<Semaphore>,
+    small: Lane,
+    large: Lane,
+    huge: Lane,
+}
+
+/// Some threads, and as many permits: what waits, waits as a future, which can be dropped.
+#[derive(Debug, Clone)]
+struct Lane {
+    turns: Arc<Semaphore>,
+    /// Of the threads that could be had; `None` where none could.
+    threads: Option<Arc<ThreadPool>>,
+}
+
+impl Lane {
+    fn new(name: &'static str, threads: usize, niceness: i32) -> Self {
+        let built = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(move |number| format!("maitre-{name}-{number}"))
+            .start_handler(move |_| lower_priority(niceness))
+            // The caller hears of a panic by the end of its channel.
+            .panic_handler(|_| {})
+            .build();
+        if let Err(error) = &built {
+            tracing::warn!(%error, "no threads for {name} requests; they are worked on by others");
+        }
+        Self {
+            turns: Arc::new(Semaphore::new(threads)),
+            threads: built.ok().map(Arc::new),
+        }
+    }
 }
 
 impl Offload {
     pub(crate) fn new() -> Self {
-        Self::at_once(usable_cores().count)
+        Self::at_once(usable_cores().count.div_ceil(2))
     }
 
-    /// `limit` small ones, and half as many large and huge ones.
+    /// So many at once in each lane.
     fn at_once(limit: usize) -> Self {
-        let half = limit.div_ceil(2);
         Self {
-            small: Arc::new(Semaphore::new(limit)),
-            large: Arc::new(Semaphore::new(half)),
-            huge: Arc::new(Semaphore::new(half)),
+            small: Lane::new("small", limit, NICENESS),
+            large: Lane::new("large", limit, NICENESS),
+            huge: Lane::new("huge", limit.min(MOST_HUGE), HUGE_NICENESS),
         }
     }
 
@@ -52,7 +82,7 @@ impl Offload {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Failed`] if the work panicked or no thread could be had.
+    /// [`EngineError::Failed`] if the work panicked.
     ///
     /// # Cancel safety
     ///
@@ -74,32 +104,23 @@ impl Offload {
         bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        if bytes <= INLINE_BYTES {
-            let permit = turn(&self.small).await?;
-            let work = move || done(permit, work);
-            return tokio::task::spawn_blocking(work).await.map_err(failed);
-        }
-        let (lane, niceness) = match bytes {
-            ..=LARGE_BYTES => (&self.large, LARGE_NICENESS),
-            _ => (&self.huge, HUGE_NICENESS),
+        let lane = match bytes {
+            ..=SMALL_BYTES => &self.small,
+            ..=LARGE_BYTES => &self.large,
+            _ => &self.huge,
         };
-        let permit = turn(lane).await?;
+        let turn = Arc::clone(&lane.turns).acquire_owned().await;
+        let turn = turn.map_err(|_| EngineError::Stopped)?;
+        let Some(threads) = &lane.threads else {
+            let done = tokio::task::spawn_blocking(move || done(turn, work)).await;
+            return done.map_err(failed);
+        };
         let (answer, answered) = oneshot::channel();
-        // A thread that has lowered its priority may not raise it again, so it is not used for anything else.
-        let thread = thread::Builder::new().name("maitre-offload".to_owned());
-        let spawned = thread.spawn(move || {
-            lower_priority(niceness);
-            let _ = answer.send(done(permit, work));
+        threads.spawn_fifo(move || {
+            let _ = answer.send(done(turn, work));
         });
-        spawned.map_err(failed)?;
         answered.await.map_err(|_| failed("the work panicked"))
     }
-}
-
-/// Waits for a place in a lane.
-async fn turn(lane: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, EngineError> {
-    let turn = Arc::clone(lane).acquire_owned().await;
-    turn.map_err(|_| EngineError::Stopped)
 }
 
 /// Does the work. The permit is given back after it, also by a panic.
@@ -153,10 +174,9 @@ mod tests {
         let offload = Offload::at_once(1);
         let niceness = || getpriority_process(None).unwrap();
         for (bytes, expected) in [
-            (1, usual),
-            (LARGE_BYTES, (usual + LARGE_NICENESS).min(19)),
+            (1, (usual + NICENESS).min(19)),
+            (LARGE_BYTES, (usual + NICENESS).min(19)),
             (LARGE_BYTES + 1, (usual + HUGE_NICENESS).min(19)),
-            (INLINE_BYTES, usual),
         ] {
             let found = offload.away(bytes, niceness).await.unwrap();
             assert_eq!(found, expected, "{bytes}");
@@ -179,7 +199,7 @@ mod tests {
             other.run(usize::MAX, work).await
         });
         has_begun.await.unwrap();
-        assert_eq!(offload.huge.available_permits(), 0);
+        assert_eq!(offload.huge.turns.available_permits(), 0);
         let second = tokio::spawn({
             let offload = offload.clone();
             async move { offload.run(usize::MAX, || 2).await }

@@ -157,7 +157,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut me.stream).poll_read(context, buffer);
         if let (Some(pace), true) = (&mut me.pace, read.is_ready()) {
-            pace.read(&buffer.filled()[before..], me.state.crowd());
+            pace.read(&buffer.filled()[before..]);
         }
         let Some(opening) = &mut me.opening else {
             return read;
@@ -172,8 +172,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
         }
         ready!(read)?;
         if let Some(frames) = opening.learn(&buffer.filled()[before..])? {
-            let mut pace = FramePace::new();
-            pace.read(frames, me.state.crowd());
+            let mut pace = FramePace::new(Arc::clone(&me.state));
+            pace.read(frames);
             me.pace = Some(pace);
             me.opening = None;
             me.state.opened();

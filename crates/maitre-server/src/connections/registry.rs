@@ -21,8 +21,9 @@ use crate::service::limits::RESERVED_CONNECTIONS;
 pub(crate) struct ConnectionState {
     /// Accepted though the listener was full: for health checks only.
     pub(crate) is_reserve: bool,
-    /// How many connections its listener has.
-    crowd: Arc<AtomicUsize>,
+    /// How many connections of its listener send more frames than they earn credit for.
+    pub(crate) floods: Arc<AtomicUsize>,
+    answered: AtomicUsize,
     is_open: AtomicBool,
     calls: AtomicUsize,
     idle_since: Mutex<Instant>,
@@ -31,10 +32,11 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(is_reserve: bool, crowd: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(is_reserve: bool, floods: Arc<AtomicUsize>) -> Self {
         Self {
             is_reserve,
-            crowd,
+            floods,
+            answered: AtomicUsize::new(0),
             is_open: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
@@ -56,6 +58,7 @@ impl ConnectionState {
 
     /// A call is over.
     pub(crate) fn call_ended(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
         if self.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
             *lock(&self.idle_since) = Instant::now();
         }
@@ -66,9 +69,9 @@ impl ConnectionState {
         self.leave.notified().await;
     }
 
-    /// How many connections its listener has.
-    pub(crate) fn crowd(&self) -> usize {
-        self.crowd.load(Ordering::Relaxed)
+    /// How many calls have ended, of all that ever began.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Whether its client has said what it speaks.
@@ -82,8 +85,8 @@ impl ConnectionState {
 pub(crate) struct Registry {
     limit: usize,
     open: Mutex<Open>,
-    /// The entries of `open`.
-    count: Arc<AtomicUsize>,
+    /// See [`ConnectionState::floods`].
+    floods: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +132,7 @@ impl Registry {
         Self {
             limit,
             open: Mutex::default(),
-            count: Arc::default(),
+            floods: Arc::default(),
         }
     }
 
@@ -156,7 +159,7 @@ impl Registry {
             }
             open.reserved += 1;
         }
-        let state = Arc::new(ConnectionState::new(is_reserve, Arc::clone(&self.count)));
+        let state = Arc::new(ConnectionState::new(is_reserve, Arc::clone(&self.floods)));
         let number = open.next;
         open.next += 1;
         let entry = Entry {
@@ -164,7 +167,6 @@ impl Registry {
             state: Arc::clone(&state),
         };
         open.entries.insert(number, entry);
-        self.count.store(open.entries.len(), Ordering::Relaxed);
         Member {
             registry: Arc::clone(self),
             number,
@@ -226,8 +228,6 @@ impl Drop for Member {
     fn drop(&mut self) {
         let mut open = lock(&self.registry.open);
         open.entries.remove(&self.number);
-        let count = &self.registry.count;
-        count.store(open.entries.len(), Ordering::Relaxed);
         if self.state.is_leaving.load(Ordering::Relaxed) {
             open.leaving -= 1;
         } else if self.state.is_reserve {

@@ -69,6 +69,9 @@ async fn until_overdue(task: impl Future<Output = ()>, control: Arc<CallControl>
         if task.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
+        if let Some(cut) = control.cut_if_evicted(context.waker()) {
+            return Poll::Ready(Some(cut));
+        }
         overdue(context).map(Some)
     })
     .await;
@@ -132,6 +135,19 @@ mod tests {
             Duration::from_secs(35),
             "a stall before the deadline"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_place_is_needed_is_cut_at_once() {
+        let control = Arc::new(CallControl::new(STALL));
+        let evicting = Arc::clone(&control);
+        let needed = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            evicting.evict();
+        });
+        assert_eq!(runs_for(&control).await, Duration::from_secs(3));
+        assert_eq!(control.cut(), Some(Cut::Displaced));
+        needed.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,8 @@ pub(crate) enum Cut {
     Stalled,
     /// Its deadline passed, and its status could not be passed on.
     Deadline,
+    /// Its answer was there and not read, and another call needed its place.
+    Displaced,
 }
 
 impl Cut {
@@ -26,6 +28,7 @@ impl Cut {
         match self {
             Self::Stalled => "stalled",
             Self::Deadline => "deadline",
+            Self::Displaced => "displaced",
         }
     }
 }
@@ -51,6 +54,9 @@ struct State {
     /// Waits for the request's message.
     receiving: Option<Waker>,
     cut: Option<Cut>,
+    /// Whether it has to make way though it is answered, and who has to know.
+    evicted: bool,
+    driving: Option<Waker>,
 }
 
 impl CallControl {
@@ -118,6 +124,28 @@ impl CallControl {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Ends a call whose answer is not read, in favour of another.
+    pub(crate) fn evict(&self) {
+        let mut state = self.state();
+        state.evicted = true;
+        let waker = state.driving.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Why a call that is answered has to make way, if it has to; if not, `waker` is woken when it has to.
+    pub(crate) fn cut_if_evicted(&self, waker: &Waker) -> Option<Cut> {
+        let mut state = self.state();
+        if state.evicted {
+            state.cut = Some(Cut::Displaced);
+        } else if !state.driving.as_ref().is_some_and(|it| it.will_wake(waker)) {
+            state.driving = Some(waker.clone());
+        }
+        state.cut.filter(|_| state.evicted)
     }
 
     /// Whether the call has to make way; if not, `waker` is woken when it has to.

@@ -5,7 +5,8 @@
 //! them, and always one if one is free (a rule like that of
 //! [`ByteBudget`](maitre_engine::byte_budget::ByteBudget)): a lone connection gets 38 % of the places, and `k` greedy
 //! ones, one after the other, leave about `1 / (k + 1)` of them. When a class is full, the call that has waited longest
-//! for its own message makes way.
+//! for its own message makes way; where answers are short and there at once, the one that has waited longest for its client
+//! to read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -40,6 +41,16 @@ impl Class {
     /// Whether a drain waits for it: a watch never ends by itself.
     pub(crate) fn counts(self) -> bool {
         matches!(self, Self::Work | Self::Control)
+    }
+
+    /// Whether it stays for as long as its client likes: a connection that has no other calls may have to make way.
+    pub(crate) fn stays(self) -> bool {
+        matches!(self, Self::Watch | Self::Reflection)
+    }
+
+    /// Whether its answer is short and there at once, so that only a client that does not read keeps its place.
+    pub(crate) fn is_answered_at_once(self) -> bool {
+        matches!(self, Self::Control | Self::Health)
     }
 
     /// Whether its request is one message.
@@ -79,11 +90,14 @@ struct Pool {
     taken: usize,
     next: u64,
     /// Calls that wait for their message, the oldest first.
-    receiving: BTreeMap<u64, Receiving>,
+    receiving: BTreeMap<u64, Waiting>,
+    /// Calls that wait for their answer to be read, of the classes that are answered at once; the oldest first.
+    answered: BTreeMap<u64, Waiting>,
 }
 
+/// A call that waits for its client.
 #[derive(Debug)]
-struct Receiving {
+struct Waiting {
     since: Instant,
     control: Weak<CallControl>,
     share: Arc<ConnectionShare>,
@@ -100,8 +114,18 @@ pub(crate) struct CallSlot {
     share: Arc<ConnectionShare>,
     class: Class,
     number: u64,
-    /// Not yet known to have its whole message, so that its place may have been given to another.
-    is_receiving: bool,
+    /// It waits for its client, so that its place may have been given to another.
+    waits: Option<For>,
+    control: Weak<CallControl>,
+}
+
+/// What a call waits for its client to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Send its message.
+    Message,
+    /// Read its answer.
+    Reading,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -118,6 +142,7 @@ impl CallPools {
                 taken: 0,
                 next: 0,
                 receiving: BTreeMap::new(),
+                answered: BTreeMap::new(),
             })
         };
         Self {
@@ -166,7 +191,7 @@ impl CallPools {
         pool.taken += 1;
         pool.receiving.insert(
             number,
-            Receiving {
+            Waiting {
                 since: Instant::now(),
                 control: Arc::downgrade(control),
                 share: Arc::clone(share),
@@ -182,7 +207,8 @@ impl CallPools {
             share: Arc::clone(share),
             class,
             number,
-            is_receiving: true,
+            waits: Some(For::Message),
+            control: Arc::downgrade(control),
         })
     }
 
@@ -208,9 +234,17 @@ impl Pool {
         usize::try_from(share).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Frees the place of the call that has waited longest for its message, of those that have waited long enough
-    /// and whose connection has more calls than `own`, the number of the new call's connection.
+    /// Frees a place: of the call that has waited longest for its answer to be read; else of the one that has waited
+    /// longest for its message, of those that have waited long enough and whose connection has more calls than `own`,
+    /// the number of the new call's connection.
     fn displace_one(&mut self, class: Class, own: usize) -> Result<(), Refusal> {
+        if let Some((_, displaced)) = self.answered.pop_first() {
+            self.free(class, &displaced.share);
+            if let Some(control) = displaced.control.upgrade() {
+                control.evict();
+            }
+            return Ok(());
+        }
         let number = self
             .receiving
             .iter()
@@ -220,24 +254,51 @@ impl Pool {
         let Some(displaced) = number.and_then(|number| self.receiving.remove(&number)) else {
             return Err(Refusal::Full { limit: self.limit });
         };
-        self.taken = self.taken.saturating_sub(1);
-        let mut its = lock(&displaced.share.0);
-        its[class as usize] = its[class as usize].saturating_sub(1);
-        drop(its);
+        self.free(class, &displaced.share);
         if let Some(control) = displaced.control.upgrade() {
             control.displace();
         }
         Ok(())
+    }
+
+    fn free(&mut self, class: Class, share: &ConnectionShare) {
+        self.taken = self.taken.saturating_sub(1);
+        let mut own = lock(&share.0);
+        own[class as usize] = own[class as usize].saturating_sub(1);
+    }
+
+    fn waiting(&mut self, what: For) -> &mut BTreeMap<u64, Waiting> {
+        match what {
+            For::Message => &mut self.receiving,
+            For::Reading => &mut self.answered,
+        }
     }
 }
 
 impl CallSlot {
     /// The call has its whole message: it keeps its place from now on.
     pub(crate) fn received(&mut self) {
-        if self.is_receiving {
+        if self.waits == Some(For::Message) {
             let mut pool = lock(&self.pools.pools[self.class as usize]);
             // If it is not there, its place has been given away, and its drop must not free another.
-            self.is_receiving = pool.receiving.remove(&self.number).is_none();
+            if pool.receiving.remove(&self.number).is_some() {
+                self.waits = None;
+            }
+        }
+    }
+
+    /// The call's answer is there, and short: another call may have its place before it is read.
+    pub(crate) fn answered(&mut self) {
+        self.received();
+        if self.waits.is_none() {
+            let waiting = Waiting {
+                since: Instant::now(),
+                control: Weak::clone(&self.control),
+                share: Arc::clone(&self.share),
+            };
+            let mut pool = lock(&self.pools.pools[self.class as usize]);
+            pool.answered.insert(self.number, waiting);
+            self.waits = Some(For::Reading);
         }
     }
 }
@@ -245,11 +306,11 @@ impl CallSlot {
 impl Drop for CallSlot {
     fn drop(&mut self) {
         let mut pool = lock(&self.pools.pools[self.class as usize]);
-        let was_given_away = self.is_receiving && pool.receiving.remove(&self.number).is_none();
+        let was_given_away = self
+            .waits
+            .is_some_and(|what| pool.waiting(what).remove(&self.number).is_none());
         if !was_given_away {
-            pool.taken = pool.taken.saturating_sub(1);
-            let mut own = lock(&self.share.0);
-            own[self.class as usize] = own[self.class as usize].saturating_sub(1);
+            pool.free(self.class, &self.share);
         }
         drop(pool);
         if self.class.counts() {
@@ -386,5 +447,32 @@ mod tests {
         drop((place, working));
         assert_eq!(pools.taken(Class::Work), 0);
         pools.idle().await;
+    }
+
+    /// Many clients that do not read their answers keep no other client from asking.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_read_makes_way_at_once() {
+        for class in [Class::Health, Class::Control] {
+            let pools = pools(8, 8);
+            let clients: Vec<Client> = (0..256).map(|_| Client::new()).collect();
+            let mut held = Vec::new();
+            for client in &clients {
+                let (mut place, control) = client.call(&pools, class).unwrap();
+                place.answered();
+                held.push((place, control));
+            }
+            assert_eq!(pools.taken(class), 256);
+            let (newcomer, _) = Client::new().call(&pools, class).unwrap();
+            let cut = |control: &CallControl| control.cut_if_evicted(std::task::Waker::noop());
+            assert!(cut(&held[0].1).is_some(), "the oldest");
+            assert!(cut(&held[1].1).is_none());
+            assert_eq!(pools.taken(class), 256);
+            // The one that made way does not free a place twice.
+            drop(held);
+            assert_eq!(pools.taken(class), 1);
+            drop(newcomer);
+            assert_eq!(pools.taken(class), 0);
+            assert!(lock(&pools.pools[class as usize]).answered.is_empty());
+        }
     }
 }

@@ -22,6 +22,13 @@ pub(crate) const MAX_REFLECTION_STREAMS_PER_CONNECTION: usize = 4;
 pub(crate) const MAX_STREAMED_REQUEST_BYTES: u64 = 1 << 20;
 /// A call that has waited this long for its message may have to make way for a new one.
 pub(crate) const PATIENCE_WHEN_FULL: Duration = Duration::from_secs(1);
+/// Bytes of a text, and ids, that are turned into the other in one call: an answer with all its parts takes some tens of
+/// bytes for each.
+pub(crate) const MAX_TOKENIZED_BYTES: usize = 1 << 20;
+pub(crate) const MAX_DETOKENIZED_IDS: usize = 256 << 10;
+/// Requests of one connection that are taken apart at a time; further ones wait behind them, and not in front of those of
+/// other connections.
+pub(crate) const TURNS_PER_CONNECTION: usize = 2;
 /// After its deadline a call has this long to pass on its status.
 pub(crate) const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// Bytes of an answer that are handed to a connection in one piece: what a client must take within the stall timeout.
