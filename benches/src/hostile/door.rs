@@ -16,6 +16,8 @@ use tonic::Code;
 
 pub(crate) const GENERATE: &str = "/maitre.v1.GenerationService/StreamGenerate";
 pub(crate) const CHAT: &str = "/maitre.v1.GenerationService/StreamChat";
+pub(crate) const TOKENIZE: &str = "/maitre.v1.GenerationService/Tokenize";
+pub(crate) const SERVER_INFO: &str = "/maitre.v1.AdminService/GetServerInfo";
 pub(crate) const ABORT: &str = "/maitre.v1.GenerationService/Abort";
 pub(crate) const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 

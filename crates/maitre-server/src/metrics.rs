@@ -75,7 +75,7 @@ fn describe() {
     );
     describe_counter!(
         CALLS_CUT,
-        "gRPC calls that were ended because their clients did not read, by why: stalled or deadline"
+        "gRPC calls that were ended because their clients did not read, by why: stalled, deadline or displaced"
     );
     describe_counter!(
         CONNECTIONS_CLOSED,

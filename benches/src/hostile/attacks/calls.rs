@@ -7,13 +7,15 @@ use maitre_proto::v1::{OutputOptions, StoppingParams, StreamGenerateRequest, Tok
 use prost::Message;
 use tokio::time::sleep;
 
-use super::super::door::{Door, GENERATE, NEVER_READS, READS, RETRY, framed};
+use super::super::door::{
+    Door, GENERATE, HEALTH_CHECK, NEVER_READS, READS, RETRY, SERVER_INFO, framed,
+};
 use super::{Arena, Attack, Attacking};
 
 /// What the server lets in at all: 128 that run, 1,024 that wait, 256 others.
 const ALL_CALLS: usize = 1408;
 
-pub(super) const ATTACKS: [Attack; 4] = [
+pub(super) const ATTACKS: [Attack; 6] = [
     Attack::new(
         "headers-only",
         "1,408 calls over 2 connections: headers, but no message",
@@ -21,6 +23,7 @@ pub(super) const ATTACKS: [Attack; 4] = [
             let plan = Plan {
                 connections: 2,
                 calls: ALL_CALLS,
+                path: GENERATE,
                 window: READS,
                 message: Bytes::new(),
                 is_complete: false,
@@ -41,6 +44,7 @@ pub(super) const ATTACKS: [Attack; 4] = [
             let plan = Plan {
                 connections: 8,
                 calls: 192,
+                path: GENERATE,
                 window: READS,
                 message: all_but_the_end(),
                 is_complete: false,
@@ -54,11 +58,22 @@ pub(super) const ATTACKS: [Attack; 4] = [
         |arena| occupy(arena, Plan::of_scores(NEVER_READS)),
     )
     .beside(|arena| occupy(arena, Plan::of_scores(READS))),
+    Attack::new(
+        "unread-health-checks",
+        "400 connections with a health check each, never read (window 0)",
+        |arena| occupy(arena, Plan::of_questions(HEALTH_CHECK)),
+    ),
+    Attack::new(
+        "unread-server-info",
+        "400 connections with a GetServerInfo each, never read (window 0)",
+        |arena| occupy(arena, Plan::of_questions(SERVER_INFO)),
+    ),
 ];
 
 struct Plan {
     connections: usize,
     calls: usize,
+    path: &'static str,
     window: u32,
     message: Bytes,
     is_complete: bool,
@@ -69,8 +84,21 @@ impl Plan {
         Self {
             connections: 2,
             calls: ALL_CALLS,
+            path: GENERATE,
             window,
             message: short_answer(),
+            is_complete: true,
+        }
+    }
+
+    /// Calls whose answers are short and there at once.
+    fn of_questions(path: &'static str) -> Self {
+        Self {
+            connections: 400,
+            calls: 400,
+            path,
+            window: NEVER_READS,
+            message: framed(&[]),
             is_complete: true,
         }
     }
@@ -79,6 +107,7 @@ impl Plan {
         Self {
             connections: 2,
             calls: 128,
+            path: GENERATE,
             window,
             message: prompt_scores(),
             is_complete: true,
@@ -110,9 +139,9 @@ async fn keep_one(arena: &Arena, plan: &Plan, door: &Door) {
     loop {
         let message = plan.message.clone();
         let call = if plan.is_complete {
-            door.call(GENERATE, message).await
+            door.call(plan.path, message).await
         } else {
-            door.call_unfinished(GENERATE, message).await
+            door.call_unfinished(plan.path, message).await
         };
         let Ok(call) = call else { return };
         arena.tally.count("begun");

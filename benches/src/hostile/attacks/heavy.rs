@@ -4,21 +4,27 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use maitre_proto::v1::stream_generate_request::Input;
 use maitre_proto::v1::{
-    ChatMessage, SamplingParams, StoppingParams, StreamChatRequest, StreamGenerateRequest, Tool,
+    ChatMessage, SamplingParams, StoppingParams, StreamChatRequest, StreamGenerateRequest,
+    TokenizeRequest, Tool, ToolCall,
 };
 use prost::Message;
 use tokio::time::sleep;
 
 use crate::texts;
 
-use super::super::door::{CHAT, GENERATE, READS, RETRY, framed};
+use super::super::door::{CHAT, GENERATE, READS, RETRY, TOKENIZE, framed};
 use super::{Arena, Attack, Attacking};
 
-pub(super) const ATTACKS: [Attack; 5] = [
+pub(super) const ATTACKS: [Attack; 8] = [
     Attack::new(
         "empty-messages",
         "3 senders: chats of 500,000 empty messages, 4 MB each",
         |arena| send(arena, CHAT, 3, empty_messages()),
+    ),
+    Attack::new(
+        "tool-calls",
+        "8 senders: a message with 2,000,000 empty tool calls, 4 MB each",
+        |arena| send(arena, CHAT, 8, tool_calls()),
     ),
     Attack::new(
         "tool-schema",
@@ -34,6 +40,16 @@ pub(super) const ATTACKS: [Attack; 5] = [
         "long-prompts",
         "8 senders: 4 MB of text to tokenize, far above the context",
         |arena| send(arena, GENERATE, 8, long_prompt()),
+    ),
+    Attack::new(
+        "small-texts",
+        "one connection: 400 texts of 4 KB to tokenize at a time",
+        |arena| send_at_once(arena, TOKENIZE, 400, text(4050)),
+    ),
+    Attack::new(
+        "large-texts",
+        "one connection: 400 texts of 250 KB to tokenize at a time",
+        |arena| send_at_once(arena, TOKENIZE, 400, text(250_000)),
     ),
     Attack::new(
         "stop-strings",
@@ -65,6 +81,27 @@ fn send(arena: Arena, path: &'static str, senders: usize, message: Bytes) -> Att
     })
 }
 
+/// One connection that keeps so many calls with the same message under way.
+fn send_at_once(arena: Arena, path: &'static str, calls: usize, message: Bytes) -> Attacking {
+    Box::pin(async move {
+        loop {
+            let door = arena.door(READS).await;
+            join_all((0..calls).map(|_| async {
+                while let Ok(call) = door.call(path, message.clone()).await {
+                    let answer = call.answer().await;
+                    arena.tally.count(&answer.status);
+                    if answer.status == "RESOURCE_EXHAUSTED" {
+                        sleep(RETRY).await;
+                    }
+                }
+            }))
+            .await;
+            arena.tally.count("connection lost");
+            sleep(RETRY).await;
+        }
+    })
+}
+
 fn user(content: &str) -> ChatMessage {
     ChatMessage {
         role: "user".to_owned(),
@@ -81,6 +118,26 @@ fn empty_messages() -> Bytes {
         }
         .encode_to_vec(),
     )
+}
+
+fn tool_calls() -> Bytes {
+    let message = ChatMessage {
+        tool_calls: vec![ToolCall::default(); 2_000_000],
+        ..user("hello")
+    };
+    let request = StreamChatRequest {
+        messages: vec![message],
+        ..Default::default()
+    };
+    framed(&request.encode_to_vec())
+}
+
+fn text(bytes: usize) -> Bytes {
+    let request = TokenizeRequest {
+        text: "once upon a time ".repeat(bytes / 17),
+        ..Default::default()
+    };
+    framed(&request.encode_to_vec())
 }
 
 /// `{"a":[[],[],…]}`.
