@@ -24,8 +24,8 @@ fn metrics_in(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_dashboard_asks_for_metrics_that_are_exported() {
-    let sources =
-        read("crates/maitre-engine/src/metrics.rs") + &read("crates/maitre-server/src/metrics.rs");
+    let sources = read("crates/maitre-engine/src/observe/metrics.rs")
+        + &read("crates/maitre-server/src/metrics.rs");
     let exported = metrics_in(&sources);
     let dashboard = read("deploy/grafana/maitre.json");
     serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();

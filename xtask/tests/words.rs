@@ -15,6 +15,9 @@ const NOT_IN_IDENTIFIERS: [&str; 15] = [
 /// Words that stand where a sentence should name its subject.
 const NOT_IN_PROSE: [&str; 5] = ["anybody", "everybody", "nobody", "somebody", "whoever"];
 
+/// Its text is a prompt, on whose length the lesson's figures depend.
+const A_PROMPT: &str = "examples/lesson04_prefix_caching.rs";
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

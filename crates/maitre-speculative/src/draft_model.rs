@@ -266,8 +266,8 @@ fn choose(
 impl Drafter for DraftModel {
     fn behind(&self, request: &DraftRequest<'_>, text: &[u32]) -> Option<usize> {
         let known = text.len().checked_sub(1)?;
-        let has_room = text.len() < self.config.max_context_len;
-        has_room.then(|| known - self.coverage.reach(request.table, known))
+        let has_space = text.len() < self.config.max_context_len;
+        has_space.then(|| known - self.coverage.reach(request.table, known))
     }
 
     fn draft(

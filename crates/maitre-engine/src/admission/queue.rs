@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_tokens_are_bounded_and_the_delay_says_when_there_is_room() {
+    fn places_and_tokens_are_bounded_and_the_delay_says_when_there_is_space() {
         let mut queue = moving(rules(), 7);
         let retry_after = AT(200);
         assert_eq!(
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_leaves_room_for_others_where_service_is_fair() {
+    fn a_flood_leaves_places_for_others_where_service_is_fair() {
         let fair = QueueBounds {
             policy: Some(PolicyKind::Fair),
             ..rules()

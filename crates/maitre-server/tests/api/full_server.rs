@@ -7,7 +7,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::test_server::{TestServer, short_request, stream_of};
 
-const GUESTS: usize = 200;
+const USERS: usize = 200;
 const PROMPTS: [&str; 5] = [
     "Once upon a time",
     "I would like to order",
@@ -31,11 +31,11 @@ async fn two_hundred_streams_at_once_bring_the_right_text() {
         let answer = served.generation().generate(short_request(prompt)).await;
         alone.push(answer.unwrap().into_inner().answers.remove(0).text);
     }
-    let mut guests = JoinSet::new();
-    for guest in 0..GUESTS {
+    let mut users = JoinSet::new();
+    for user in 0..USERS {
         let mut client = served.generation();
-        guests.spawn(async move {
-            let request = stream_of(short_request(PROMPTS[guest % PROMPTS.len()]));
+        users.spawn(async move {
+            let request = stream_of(short_request(PROMPTS[user % PROMPTS.len()]));
             let mut stream = client.stream_generate(request).await.unwrap().into_inner();
             let (mut text, mut finished) = (String::new(), 0);
             while let Some(message) = stream.next().await {
@@ -45,15 +45,15 @@ async fn two_hundred_streams_at_once_bring_the_right_text() {
                     Event::PromptLogprobs(_) => {}
                 }
             }
-            (guest, text, finished)
+            (user, text, finished)
         });
     }
     let mut served = 0;
-    while let Some(told) = guests.join_next().await {
-        let (guest, text, finished) = told.unwrap();
-        assert_eq!(text, alone[guest % PROMPTS.len()], "request {guest}");
-        assert_eq!(finished, 1, "request {guest}");
+    while let Some(told) = users.join_next().await {
+        let (user, text, finished) = told.unwrap();
+        assert_eq!(text, alone[user % PROMPTS.len()], "request {user}");
+        assert_eq!(finished, 1, "request {user}");
         served += 1;
     }
-    assert_eq!(served, GUESTS);
+    assert_eq!(served, USERS);
 }

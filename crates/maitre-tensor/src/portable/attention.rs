@@ -37,7 +37,7 @@ pub(crate) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
-    _room: &mut TileBuffers<'_>,
+    _buffers: &mut TileBuffers<'_>,
     states: &mut States<'_>,
 ) {
     let (words, stride) = (tile.shape.query_words(), tile.shape.value_stride());

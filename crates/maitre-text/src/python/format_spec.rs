@@ -243,17 +243,17 @@ fn number_text(
         || spec.align == Some('=') && (spec.fill == Some('0') || spec.zero && spec.fill.is_none());
     let mut digits = digits.to_owned();
     let is_number = digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !digits.is_empty();
-    let room = spec.width.saturating_sub(before.len() + after.len());
+    let space = spec.width.saturating_sub(before.len() + after.len());
     if zero_padded && is_number {
         match spec.grouping {
             None => {
-                let zeros = room.saturating_sub(digits.len());
+                let zeros = space.saturating_sub(digits.len());
                 digits.insert_str(0, &"0".repeat(zeros));
             }
             Some(_) => {
                 // So many digits that they and their separators fill the width.
-                let mut wanted = (room * group / (group + 1)).max(digits.len());
-                while wanted + (wanted - 1) / group < room {
+                let mut wanted = (space * group / (group + 1)).max(digits.len());
+                while wanted + (wanted - 1) / group < space {
                     wanted += 1;
                 }
                 digits.insert_str(0, &"0".repeat(wanted - digits.len()));

@@ -95,8 +95,8 @@ fn wrap(
             && char_count(chunk) > width
         {
             if break_long_words {
-                let room = width.saturating_sub(length).max(1);
-                let (fits, rest) = chunk.split_at(byte_of(chunk, room));
+                let space = width.saturating_sub(length).max(1);
+                let (fits, rest) = chunk.split_at(byte_of(chunk, space));
                 current.push(fits);
                 *chunk = rest;
             } else if current.is_empty() {
