@@ -361,6 +361,8 @@ impl Drop for Record {
             Some(Cut::Stalled | Cut::Displaced) => Code::ResourceExhausted,
             Some(Cut::Deadline) => Code::DeadlineExceeded,
         };
+        let is_refused = code == Code::ResourceExhausted;
+        self.connection.call_over(is_refused);
         metrics::call_ended(&self.method, code, self.started.elapsed());
     }
 }

@@ -3,7 +3,7 @@
 //! A frame of a few bytes costs its sender nothing and the server a microsecond or several: SETTINGS, PING, PRIORITY,
 //! WINDOW_UPDATE, DATA of one byte. What a client needs of them follows what it gets: it acknowledges and opens windows
 //! for what the server writes. So each connection has credit for frames, which grows with time, with the calls that
-//! are answered and with the bytes written to it. A client without credit is not refused anything: its frames are read
+//! are answered and with the bytes written to it; calls that are refused for lack of places or memory use it up. A client without credit is not refused anything: its frames are read
 //! later, and its system stops sending.
 
 use std::pin::Pin;
@@ -26,13 +26,17 @@ const LEAST_PER_CONNECTION: f64 = 16.0;
 /// Bytes written that earn credit for a frame: less than a token takes on its way out, more than the acknowledgement of
 /// a SETTINGS or a PING frame.
 const BYTES_THAT_EARN_ONE: f64 = 32.0;
-/// Frames of a call that its end pays for: headers, a message, windows, a PING to measure the way.
+/// Frames of a call that its answer pays for: headers, a message, windows, a PING to measure the way. A call that is
+/// refused because its client asks for too much costs as much.
 const FRAMES_OF_A_CALL: f64 = 8.0;
 /// Bytes of headers that cost as much as a frame: they have to be decoded.
 const HEADER_BYTES_THAT_COST_ONE: f64 = 512.0;
+/// The same of data, which is copied and kept: 8 MiB a second, as much as the prompts of a million tokens.
+const DATA_BYTES_THAT_COST_ONE: f64 = 8192.0;
 
 /// Three bytes of length, one of type, one of flags, four of stream.
 const FRAME_HEADER: usize = 9;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 
@@ -42,8 +46,8 @@ pub(super) struct FramePace {
     state: Arc<ConnectionState>,
     credit: f64,
     as_of: Instant,
-    /// Calls that have paid.
-    answered: usize,
+    /// Calls that were answered and that were refused, as far as they are counted in the credit.
+    calls: (usize, usize),
     /// Whether it has used up half of what can be saved, and counts among those that flood.
     floods: bool,
     /// The header of the frame that is coming in, as far as it has come.
@@ -60,7 +64,7 @@ impl FramePace {
         Self {
             credit: BURST,
             as_of: Instant::now(),
-            answered: state.answered(),
+            calls: state.calls_over(),
             floods: false,
             state,
             header: [0; FRAME_HEADER],
@@ -95,10 +99,13 @@ impl FramePace {
         let [a, b, c, kind, ..] = self.header;
         self.known = 0;
         self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        self.credit -= 1.0;
-        if matches!(kind, HEADERS | CONTINUATION) {
-            self.credit -= self.payload as f64 / HEADER_BYTES_THAT_COST_ONE;
-        }
+        let bytes = self.payload as f64;
+        self.credit -= 1.0
+            + match kind {
+                HEADERS | CONTINUATION => bytes / HEADER_BYTES_THAT_COST_ONE,
+                DATA => bytes / DATA_BYTES_THAT_COST_ONE,
+                _ => 0.0,
+            };
     }
 
     /// Adds what time and answered calls have earned, and begins a pause if that is not enough.
@@ -106,11 +113,13 @@ impl FramePace {
         let floods = self.state.floods.load(Ordering::Relaxed).max(1);
         let rate =
             (FRAMES_PER_SECOND / floods as f64).clamp(LEAST_PER_CONNECTION, MOST_PER_CONNECTION);
-        let (now, answered) = (Instant::now(), self.state.answered());
-        let calls = answered.wrapping_sub(self.answered) as f64;
-        let earned = (now - self.as_of).as_secs_f64() * rate + calls * FRAMES_OF_A_CALL;
+        let (now, calls) = (Instant::now(), self.state.calls_over());
+        let answered = calls.0.wrapping_sub(self.calls.0) as f64;
+        let refused = calls.1.wrapping_sub(self.calls.1) as f64;
+        let earned = (now - self.as_of).as_secs_f64() * rate;
+        let earned = earned + (answered - refused) * FRAMES_OF_A_CALL;
         self.credit = (self.credit + earned).min(BURST);
-        (self.as_of, self.answered) = (now, answered);
+        (self.as_of, self.calls) = (now, calls);
         self.count_among_floods(self.credit < BURST / 2.0);
         if self.credit < 0.0 {
             let until = now + Duration::from_secs_f64(-self.credit / rate);
@@ -179,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn frames_are_counted_however_they_are_cut() {
-        let bytes = [frame(PING, 8), frame(0, 300), frame(0, 0)].concat();
+        let bytes = [frame(PING, 8), frame(8, 300), frame(DATA, 0)].concat();
         for piece in 1..=bytes.len() {
             let mut pace = pace(0);
             for piece in bytes.chunks(piece) {
@@ -238,10 +247,9 @@ mod tests {
         let mut pace = pace(4096);
         let header = frame(HEADERS, 200);
         for _ in 0..100_000 {
-            pace.state.call_began();
             pace.read(&[header.clone(), frame(0, 40), frame(PING, 8), frame(8, 4)].concat());
             pace.wrote(50);
-            pace.state.call_ended();
+            pace.state.call_over(false);
         }
         assert_eq!(pause(&mut pace).await, Duration::ZERO);
         assert_eq!(pace.state.floods.load(Ordering::Relaxed), 4096);
@@ -253,11 +261,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn headers_cost_by_their_length_and_data_does_not() {
+    async fn refused_calls_slow_their_client_down() {
         let mut pace = pace(0);
-        pace.read(&frame(0, 16 << 10));
-        assert_eq!(pace.credit, BURST - 1.0);
+        let began = Instant::now();
+        for _ in 0..2000 {
+            pause(&mut pace).await;
+            pace.read(&[frame(HEADERS, 0), frame(0, 0)].concat());
+            pace.state.call_over(true);
+        }
+        let expected = (2000.0 * (2.0 + FRAMES_OF_A_CALL) - BURST) / MOST_PER_CONNECTION;
+        let took = began.elapsed().as_secs_f64();
+        assert!((took - expected).abs() < 0.1, "{took} s, not {expected}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_cost_by_their_length_and_data_less() {
+        let mut pace = pace(0);
+        pace.read(&frame(DATA, 16 << 10));
+        assert_eq!(pace.credit, BURST - 3.0);
         pace.read(&frame(CONTINUATION, 16 << 10));
-        assert_eq!(pace.credit, BURST - 34.0);
+        assert_eq!(pace.credit, BURST - 36.0);
+        // The largest message does not wait.
+        pace.read(&frame(DATA, 16 << 10).repeat(256));
+        assert_eq!(pause(&mut pace).await, Duration::ZERO);
     }
 }

@@ -24,6 +24,7 @@ pub(crate) struct ConnectionState {
     /// How many connections of its listener send more frames than they earn credit for.
     pub(crate) floods: Arc<AtomicUsize>,
     answered: AtomicUsize,
+    refused: AtomicUsize,
     is_open: AtomicBool,
     calls: AtomicUsize,
     idle_since: Mutex<Instant>,
@@ -37,6 +38,7 @@ impl ConnectionState {
             is_reserve,
             floods,
             answered: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             is_open: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
@@ -58,7 +60,6 @@ impl ConnectionState {
 
     /// A call is over.
     pub(crate) fn call_ended(&self) {
-        self.answered.fetch_add(1, Ordering::Relaxed);
         if self.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
             *lock(&self.idle_since) = Instant::now();
         }
@@ -69,9 +70,20 @@ impl ConnectionState {
         self.leave.notified().await;
     }
 
-    /// How many calls have ended, of all that ever began.
-    pub(crate) fn answered(&self) -> usize {
-        self.answered.load(Ordering::Relaxed)
+    /// How many calls were answered, and how many refused for lack of places or memory, since it was opened.
+    pub(crate) fn calls_over(&self) -> (usize, usize) {
+        let count = |calls: &AtomicUsize| calls.load(Ordering::Relaxed);
+        (count(&self.answered), count(&self.refused))
+    }
+
+    /// Counts a call that is over.
+    pub(crate) fn call_over(&self, is_refused: bool) {
+        let calls = if is_refused {
+            &self.refused
+        } else {
+            &self.answered
+        };
+        calls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether its client has said what it speaks.
