@@ -28,11 +28,14 @@ fn texts(endings: &[&str]) -> Vec<(String, String)> {
         .arg("ls-files")
         .current_dir(root())
         .output();
-    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    let listed = listed.map(|it| it.stdout).unwrap_or_default();
+    let listed = String::from_utf8_lossy(&listed);
     let is_ours = |name: &&str| {
+        let is_a_prompt = *name == A_PROMPT;
         let is_text = endings.iter().any(|ending| name.ends_with(ending));
         // The changelog tells of what was, and this file names the words.
         is_text
+            && !is_a_prompt
             && !name.contains("day01")
             && *name != "CHANGELOG.md"
             && !name.ends_with("tests/words.rs")
@@ -52,7 +55,7 @@ fn code(text: &str) -> String {
         let skipped = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("r#\"") {
-            rest[3..].find("\"#").map_or(rest.len(), |end| 3 + end + 2)
+            rest.find("\"#").map_or(rest.len(), |end| end + 2)
         } else if first == '"' {
             literal(rest)
         } else if rest.starts_with("'\"'") || rest.starts_with("b'\"'") {

@@ -104,10 +104,12 @@ impl Offload {
         bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        let lane = match bytes {
-            ..=SMALL_BYTES => &self.small,
-            ..=LARGE_BYTES => &self.large,
-            _ => &self.huge,
+        let lane = if bytes <= SMALL_BYTES {
+            &self.small
+        } else if bytes <= LARGE_BYTES {
+            &self.large
+        } else {
+            &self.huge
         };
         let turn = Arc::clone(&lane.turns).acquire_owned().await;
         let turn = turn.map_err(|_| EngineError::Stopped)?;
