@@ -98,13 +98,15 @@ fn the_emulator_passes_and_the_report_has_every_row() {
         assert_eq!(row(&report, "checks", id)["result"], "passed", "{id}");
     }
     let injected = row(&report, "checks", "injected_failure");
-    for (name, count) in [
-        ("failures_injected", 4.0),
-        ("requests_failed", 1.0),
-        ("answers_wrong", 0.0),
-    ] {
+    for (name, count) in [("failures_injected", 4.0), ("answers_wrong", 0.0)] {
         assert_eq!(injected["figures"][name], count, "{injected}");
     }
+    // How many requests are alone in a step that fails depends on when they come.
+    let failed = injected["figures"]["requests_failed"].as_f64();
+    assert!(
+        failed.is_some_and(|it| (1.0..=4.0).contains(&it)),
+        "{injected}"
+    );
     for id in SPEEDS {
         assert_eq!(row(&report, "speeds", id)["result"], "measured", "{id}");
     }
