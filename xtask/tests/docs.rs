@@ -11,8 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use tree::{files, root};
+
+mod tree;
 
 /// Files that pages name and that are made, not kept.
 const MADE: [&str; 9] = [
@@ -37,33 +41,6 @@ const OF_MODELS: [&str; 7] = [
     "tokenizer_config.json",
     "model.safetensors.index.json",
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
-}
-
-/// Every file of the repository, but for what is built and what is hidden.
-fn files() -> Vec<PathBuf> {
-    let mut folders = vec![root()];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
-                    folders.push(path);
-                }
-            } else {
-                files.push(path);
-            }
-        }
-    }
-    files
-}
 
 /// A page: where it is, what it says outside of fenced blocks, and these, each under its language.
 struct Page {

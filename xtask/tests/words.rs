@@ -3,8 +3,9 @@
 //! Identifiers are made of the field's terms, so that a reader who knows other engines finds the way. Prose names its
 //! subjects. The restaurant of the course stays in the first paragraph of the README and in day 1.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use tree::{files, root};
+
+mod tree;
 
 /// Parts of identifiers that say nothing to a reader who has not taken the course.
 const NOT_IN_IDENTIFIERS: [&str; 15] = [
@@ -18,33 +19,27 @@ const NOT_IN_PROSE: [&str; 5] = ["anybody", "everybody", "nobody", "somebody", "
 /// Its text is a prompt, on whose length the lesson's figures depend.
 const A_PROMPT: &str = "examples/lesson04_prefix_caching.rs";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The files that git knows with one of these endings, and their texts; day 1, and what is data, left out.
+/// The files with one of these endings, and their texts; day 1, and what is data, left out.
 fn texts(endings: &[&str]) -> Vec<(String, String)> {
-    let listed = Command::new("git")
-        .arg("ls-files")
-        .current_dir(root())
-        .output();
-    let listed = listed.map(|it| it.stdout).unwrap_or_default();
-    let listed = String::from_utf8_lossy(&listed);
-    let is_ours = |name: &&str| {
-        let is_a_prompt = *name == A_PROMPT;
+    let mut texts = Vec::new();
+    for path in files() {
+        let name = path.strip_prefix(root()).unwrap_or(&path);
+        let name = name.to_string_lossy().into_owned();
         let is_text = endings.iter().any(|ending| name.ends_with(ending));
         // The changelog tells of what was, and this file names the words.
-        is_text
-            && !is_a_prompt
-            && !name.contains("day01")
-            && *name != "CHANGELOG.md"
-            && !name.ends_with("tests/words.rs")
-    };
-    let read = |name: &str| std::fs::read_to_string(root().join(name)).ok();
-    let texts = listed.lines().filter(is_ours);
+        let is_left_out = name.contains("day01")
+            || name == A_PROMPT
+            || name == "CHANGELOG.md"
+            || name.ends_with("tests/words.rs");
+        if is_text
+            && !is_left_out
+            && let Ok(text) = std::fs::read_to_string(&path)
+        {
+            texts.push((name, text));
+        }
+    }
+    assert!(texts.len() > 100, "{} files were found", texts.len());
     texts
-        .filter_map(|name| Some((name.to_owned(), read(name)?)))
-        .collect()
 }
 
 /// Rust without its comments and string literals.

@@ -404,3 +404,29 @@ fn work_bytes(request: &GenerateRequest) -> usize {
         + size_of_val(request.stopping.stop_token_ids.as_slice());
     stops.fold(prompt + lists, usize::saturating_add)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two bytes of a message may be a stop string or an id: none of them is free.
+    #[test]
+    fn every_part_of_a_request_counts_as_work() {
+        let empty = GenerateRequest::new(Input::Text(String::new()));
+        assert_eq!(work_bytes(&empty), 0);
+        let with = |change: fn(&mut GenerateRequest)| {
+            let mut request = empty.clone();
+            change(&mut request);
+            work_bytes(&request)
+        };
+        for bytes in [
+            with(|it| it.input = Input::Text("a".repeat(4000))),
+            with(|it| it.input = Input::Tokens(vec![0; 1000])),
+            with(|it| it.stopping.stop = vec![String::new(); 1000]),
+            with(|it| it.stopping.stop_token_ids = vec![0; 1000]),
+            with(|it| it.sampling.logit_bias = vec![(0, 0.0); 1000]),
+        ] {
+            assert!(bytes >= 4000, "{bytes}");
+        }
+    }
+}

@@ -401,7 +401,10 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::registry::Registry;
+    use futures_util::FutureExt as _;
     use std::future::{pending, poll_fn, ready};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     /// Calls of one unknown method on one connection, all answered by `router`.
@@ -462,6 +465,56 @@ mod tests {
         drop((first, second));
         calls.calls.idle().await;
         assert_eq!(calls.calls.pools.taken(Class::Control), 0);
+    }
+
+    /// Two requests of a connection are worked on, the third waits; those of another connection do not wait for it.
+    #[tokio::test(start_paused = true)]
+    async fn the_calls_of_a_connection_share_its_turns() {
+        let working = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&working);
+        let router = axum::Router::new().fallback(move |request: axum::extract::Request| {
+            let (turns, working) = (
+                request.extensions().get::<Turns>().cloned(),
+                Arc::clone(&seen),
+            );
+            async move {
+                let _turn = turns.unwrap().turn().await;
+                working.fetch_add(1, Ordering::SeqCst);
+                pending::<()>().await;
+            }
+        });
+        let one = calls(router);
+        let state = Arc::new(ConnectionState::new(false, Arc::default()));
+        let (other, _) = one.calls.on_connection(state);
+        let mut held = Vec::new();
+        for (connection, expected) in [(&one, 2), (&other, 4)] {
+            for _ in 0..3 {
+                held.push(tokio::spawn(connection.call(request(None))));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(working.load(Ordering::SeqCst), expected);
+        }
+    }
+
+    /// A watch is told of changes for as long as its client likes; it does not keep a place of a full listener.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_only_watches_may_have_to_leave() {
+        let descriptors = [tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let methods = || Methods::from_descriptors(&descriptors).unwrap();
+        let router = axum::Router::new().fallback(|| ready("body"));
+        for (method, leaves) in [("Watch", true), ("Check", false)] {
+            let registry = Arc::new(Registry::new(1));
+            let member = registry.enter(([10, 0, 0, 1], 1).into());
+            member.state.opened();
+            let calls = Calls::for_tests(Routes::from(router.clone()), methods());
+            let (calls, _) = calls.on_connection(Arc::clone(&member.state));
+            let path = format!("/grpc.health.v1.Health/{method}");
+            let call = calls.call(Request::post(path).body(Body::empty()).unwrap());
+            let Ok(_answer) = call.await;
+            let _newcomer = registry.enter(([10, 0, 0, 2], 1).into());
+            let told = member.state.has_to_leave().now_or_never();
+            assert_eq!(told.is_some(), leaves, "{method}");
+        }
     }
 
     #[tokio::test]

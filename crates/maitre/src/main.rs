@@ -66,8 +66,8 @@ fn is_bad_usage(error: &anyhow::Error) -> bool {
 
 fn run() -> anyhow::Result<()> {
     let cores = maitre::usable_cores().count;
-    // The workers, the rest of the compute team, and what there are a few of.
-    maitre::require_threads(cores + cores - 1 + OTHER_THREADS)?;
+    // The workers, the rest of the compute team, those for requests in the making, and what there are a few of.
+    maitre::require_threads(cores + cores - 1 + maitre::Offload::threads() + OTHER_THREADS)?;
     let startup = Startup::new("starting");
     // Before any work: a process with the id 1 hears no signal that it has not asked for.
     let signals = Signals::install(&startup)?;

@@ -66,7 +66,13 @@ impl Lane {
 
 impl Offload {
     pub(crate) fn new() -> Self {
-        Self::at_once(usable_cores().count.div_ceil(2))
+        Self::at_once(limit())
+    }
+
+    /// Threads that the lanes of one engine have on this machine.
+    #[must_use]
+    pub fn threads() -> usize {
+        2 * limit() + limit().min(MOST_HUGE)
     }
 
     /// So many at once in each lane.
@@ -123,6 +129,11 @@ impl Offload {
         });
         answered.await.map_err(|_| failed("the work panicked"))
     }
+}
+
+/// Requests that a lane works on at a time.
+fn limit() -> usize {
+    usable_cores().count.div_ceil(2)
 }
 
 /// Does the work. The permit is given back after it, also by a panic.
@@ -184,6 +195,16 @@ mod tests {
             assert_eq!(found, expected, "{bytes}");
         }
         assert_eq!(getpriority_process(None).unwrap(), usual);
+    }
+
+    #[test]
+    fn the_threads_of_all_lanes_are_counted() {
+        let offload = Offload::new();
+        let lanes = [&offload.small, &offload.large, &offload.huge];
+        let started = lanes.map(|lane| lane.threads.as_ref().unwrap().current_num_threads());
+        assert_eq!(started.iter().sum::<usize>(), Offload::threads());
+        let turns = lanes.map(|lane| lane.turns.available_permits());
+        assert_eq!(turns, started);
     }
 
     /// The one thread of this runtime goes on while large work blocks; more of it waits, small work does not.

@@ -19,6 +19,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::methods::Methods;
 use crate::service::call_pools::Class;
+use crate::service::limits::MAX_HEALTH_CHECKS;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
@@ -417,6 +418,26 @@ async fn a_reserved_connection_checks_health_and_goes() {
     let status = status_of(health.await.unwrap()).await.unwrap();
     assert_eq!(status.code(), Code::Ok, "{status:?}");
     assert_eq!(client.served.await.unwrap(), Duration::from_secs(10));
+}
+
+/// Many clients that do not read what they are told keep no other client from asking.
+#[tokio::test(start_paused = true)]
+async fn health_checks_whose_answers_are_not_read_make_way() {
+    let door = Door::new(endless(vec![vec![0; 10]]));
+    let check = "/grpc.health.v1.Health/Check";
+    let mut held = Vec::new();
+    for _ in 0..MAX_HEALTH_CHECKS {
+        let mut client = door.client(0).await;
+        let answer = client.call(check, Body::empty(), None).await.unwrap();
+        assert!(Status::from_header_map(answer.headers()).is_none());
+        held.push((client, answer));
+    }
+    let mut other = door.client(65_535).await;
+    let answer = other.call(check, Body::empty(), None).await.unwrap();
+    assert!(Status::from_header_map(answer.headers()).is_none());
+    let (_client, oldest) = held.swap_remove(0);
+    status_of(oldest).await.unwrap_err();
+    assert_eq!(door.calls.pools.taken(Class::Health), MAX_HEALTH_CHECKS);
 }
 
 fn site() -> Router {

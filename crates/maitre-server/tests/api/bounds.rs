@@ -157,6 +157,44 @@ async fn a_chat_of_many_empty_messages_is_refused_for_what_it_holds() {
     );
 }
 
+/// What is far too large is refused before anything is made of it: what else is wrong with it is not looked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_far_too_large_is_not_converted() {
+    let served = TestServer::open().await;
+    let robot = v1::ChatMessage {
+        role: "robot".into(),
+        ..Default::default()
+    };
+    let request = v1::ChatRequest {
+        messages: vec![robot; 100_000],
+        ..Default::default()
+    };
+    let status = served.generation().chat(request).await.unwrap_err();
+    assert_eq!(crate::test_server::fields(&status), ["messages"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_and_ids_are_turned_into_each_other_in_bounded_pieces() {
+    let served = TestServer::open().await;
+    let mut client = served.generation();
+    let text = |bytes| v1::TokenizeRequest {
+        text: "a".repeat(bytes),
+        ..Default::default()
+    };
+    client.tokenize(text(1 << 20)).await.unwrap();
+    let status = client.tokenize(text((1 << 20) + 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(crate::test_server::fields(&status), ["text"]);
+    let ids = |count| v1::DetokenizeRequest {
+        token_ids: vec![300; count],
+        ..Default::default()
+    };
+    client.detokenize(ids(262_144)).await.unwrap();
+    let status = client.detokenize(ids(262_145)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(crate::test_server::fields(&status), ["token_ids"]);
+}
+
 /// An abort says true exactly for the calls that end CANCELLED, however close it comes to their end.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_and_its_call_agree() {
