@@ -12,6 +12,9 @@
 //! PTX of the lowest          for what lies between: 100, 103, 110
 //! PTX of the highest         for what comes after
 //! ```
+//!
+//! Files whose names end with `_hopper` use instructions that Hopper alone has: machine code of 9.0a and nothing else,
+//! if 90 is asked for; otherwise they are left out.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +27,9 @@ const ARCHITECTURES: &str = "80,90,120";
 const OLDEST: u32 = 80;
 /// Contraction is off so that the same expression has the same bits in every kernel.
 const FLAGS: [&str; 4] = ["-std=c++17", "-O3", "--fmad=false", "--fatbin"];
+
+/// What files for Hopper alone are compiled for.
+const HOPPER: [&str; 2] = ["-gencode", "arch=compute_90a,code=sm_90a"];
 
 /// Compiles every kernel file and writes the list of them.
 pub(crate) fn compile() -> Result<(), String> {
@@ -48,7 +54,8 @@ pub(crate) fn compile() -> Result<(), String> {
             .join(", ")
     );
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let sources = sources(Path::new("cuda"))?;
+    let mut sources = sources(Path::new("cuda"))?;
+    sources.retain(|source| !is_for_hopper(source) || architectures.contains(&90));
     compile_all(&nvcc, &architectures, &sources, &out)?;
     write(&out.join("kernels.rs"), &list(&sources)?)
 }
@@ -141,7 +148,11 @@ fn compile_all(
             let next = waiting.lock().map_err(|_| "another file failed")?.next();
             let Some(source) = next else { return Ok(()) };
             let mut command = Command::new(nvcc);
-            command.args(FLAGS).args(targets(architectures));
+            command.args(FLAGS).args(if is_for_hopper(source) {
+                HOPPER.map(String::from).to_vec()
+            } else {
+                targets(architectures)
+            });
             command
                 .arg("-o")
                 .arg(out.join(name(source)).with_extension("fatbin"));
@@ -175,6 +186,10 @@ fn targets(architectures: &[u32]) -> Vec<String> {
         ));
     }
     targets
+}
+
+fn is_for_hopper(source: &Path) -> bool {
+    name(source).ends_with("_hopper")
 }
 
 /// The source of a Rust array of file names, fatbins and names of kernels.

@@ -449,6 +449,7 @@ DEVICE void paged_attention(const Arguments& args, u8* shared) {
 // Threads: 32 (`_narrow`, items of 16 rows) or 128 (`_wide`, of 64 rows).
 #define PAGED_ATTENTION(name, format, dim, warps)                                                           \
     KERNEL name(ATTENTION_PARAMETERS) {                                                                     \
+        take_turn();                                                                                        \
         SHARED(shared);                                                                                     \
         paged_attention<format, dim, warps>(ATTENTION_ARGUMENTS, shared);                                   \
     }                                                                                                       \

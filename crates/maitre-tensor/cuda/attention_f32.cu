@@ -135,6 +135,7 @@ DEVICE void walk(Row& row, u32 number, Range chunks, u32 item_start, const Recor
 
 // Threads: 128. Shared memory: a query per warp, 4·4·head_dim bytes.
 KERNEL attention_f32(ATTENTION_PARAMETERS) {
+    take_turn();
     SHARED(shared);
     const Arguments args = ATTENTION_ARGUMENTS;
     const Item item = find_item(args, WARPS);

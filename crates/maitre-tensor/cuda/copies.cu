@@ -17,6 +17,7 @@ constexpr u32 GROUP = 16;
 // Grid: copies, key heads, positions of a block by warps of a thread block.
 KERNEL copy_slots(const u32* source, u32* target, const u32* copies, u32 block_size, u32 kv_heads,
                   u32 row_words, u32 has_scales) {
+    take_turn();
     const u32* copy = copies + 3 * blockIdx.x;
     const u32 position = blockIdx.z * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (position >= copy[2]) {

@@ -6,6 +6,7 @@
 //
 //   KERNEL name(...) { ... }     a kernel; EXPORT(name) behind it makes it known to the emulator
 //   SHARED(bytes);               the block's dynamic shared memory, an array of bytes; there is no other kind
+//   take_turn();                 the first thing that a kernel does, see below
 //   KERNEL MOST_THREADS(n) name: blocks of at most n threads. Without it a compiler may give a thread more
 //                                registers than a large block has space for, and the launch fails.
 //   threadIdx.x, blockIdx.{x,y,z}, blockDim.x, gridDim.{x,y,z}: blocks of threads have one dimension,
@@ -116,6 +117,21 @@ DEVICE void copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
+// Kernels are launched before the one before them has ended, as soon as all of its blocks have said `let_next_begin`
+// or have ended, so that a launch costs less and what depends on no kernel (weights) can be read early
+// (CUDA programming guide, "Programmatic Dependent Launch"). Here a block waits until that kernel has ended.
+DEVICE void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+DEVICE void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // 2^x with the GPU's own approximation: 2 units in the last place.
 DEVICE float fast_exp2(float x) {
     float y;
@@ -124,6 +140,13 @@ DEVICE float fast_exp2(float x) {
 }
 
 #endif
+
+// Lets the kernel behind this one be launched, and waits for the one before. All that earlier kernels wrote can be
+// read from here on, and what they read can be overwritten.
+DEVICE void take_turn() {
+    let_next_begin();
+    wait_for_previous();
+}
 
 // Four numbers that one instruction loads or stores, and two words; addresses are multiples of their size.
 struct alignas(16) Floats4 {

@@ -13,6 +13,7 @@ DEVICE const u8* table_row(const u8* table, const u32* tokens, u32 row_bytes) {
 }  // namespace
 
 KERNEL embed_f32(const u8* table, const u32* tokens, float* out, u32 dim, u32 row_bytes) {
+    take_turn();
     const float* row = reinterpret_cast<const float*>(table_row(table, tokens, row_bytes));
     for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
         out[static_cast<u64>(blockIdx.x) * dim + col] = row[col];
@@ -21,6 +22,7 @@ KERNEL embed_f32(const u8* table, const u32* tokens, float* out, u32 dim, u32 ro
 EXPORT(embed_f32);
 
 KERNEL embed_bf16(const u8* table, const u32* tokens, float* out, u32 dim, u32 row_bytes) {
+    take_turn();
     const u16* row = reinterpret_cast<const u16*>(table_row(table, tokens, row_bytes));
     for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
         out[static_cast<u64>(blockIdx.x) * dim + col] = widen_bf16(row[col]);
@@ -29,6 +31,7 @@ KERNEL embed_bf16(const u8* table, const u32* tokens, float* out, u32 dim, u32 r
 EXPORT(embed_bf16);
 
 KERNEL embed_int8(const u8* table, const float* scales, const u32* tokens, float* out, u32 dim, u32 row_bytes) {
+    take_turn();
     const u8* row = table_row(table, tokens, row_bytes);
     const float scale = scales[tokens[blockIdx.x]];
     for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
@@ -39,6 +42,7 @@ EXPORT(embed_int8);
 
 KERNEL embed_int4(const u8* table, const u32* scales, const u32* tokens, float* out, u32 dim, u32 row_bytes,
                   u32 scale_stride, u32 group_shift) {
+    take_turn();
     const u32* row = reinterpret_cast<const u32*>(table_row(table, tokens, row_bytes));
     const u32* words = scales + static_cast<u64>(tokens[blockIdx.x]) * scale_stride;
     for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {

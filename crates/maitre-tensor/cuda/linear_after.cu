@@ -4,6 +4,7 @@
 // out[row, col] += bias[col] in rows of `n` numbers. Grid: a thread per number, 256 a block.
 // Reads and writes 4 bytes a number.
 KERNEL add_bias(float* out, const float* bias, u32 n, u32 rows) {
+    take_turn();
     const u64 at = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at < static_cast<u64>(rows) * n) {
         out[at] = out[at] + bias[at % n];
@@ -14,6 +15,7 @@ EXPORT(add_bias);
 // out[row, col] = silu(gate) · up, where a row of `both` is n gates and n features that they gate; `bias`
 // [2n] is added to both first. Grid: a thread per output, 256 a block. Reads 8 bytes an output, writes 4.
 KERNEL silu_mul_halves(const float* both, const float* bias, float* out, u32 n, u32 rows) {
+    take_turn();
     const u64 at = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at < static_cast<u64>(rows) * n) {
         const u64 row = at / n;
@@ -33,6 +35,7 @@ EXPORT(silu_mul_halves);
 // are not below +inf. Grid: a warp per peak, 8 a block. Reads 4 bytes a logit, mostly from the second-level
 // cache, where the product has just left them.
 KERNEL logit_peaks(const float* logits, float* peaks, u32 n, u32 rows) {
+    take_turn();
     constexpr u32 BLOCK = 64;
     const u32 blocks = (n + BLOCK - 1) / BLOCK;
     const u64 peak = static_cast<u64>(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP;

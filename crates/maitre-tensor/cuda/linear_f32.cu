@@ -31,6 +31,7 @@ DEVICE void load_rows(float* to, const float* from, u32 first, u32 rows, u32 lim
 // Grid: x = rows / 16, y = outputs / 64, rounded up; 256 threads; (16 + 64 (gated: 128)) · 33 · 4 bytes of
 // shared memory. `n` is the number of outputs.
 KERNEL linear_f32(const float* x, const float* w, const float* bias, float* out, u32 m, u32 n, u32 k, u32 gated) {
+    take_turn();
     SHARED(shared);
     float* x_rows = reinterpret_cast<float*>(shared);
     float* w_rows = x_rows + ROWS * PITCH;

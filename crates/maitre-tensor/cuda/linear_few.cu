@@ -209,6 +209,7 @@ DEVICE void multiply_few(const Few& o) {
     KERNEL FEW_BOUNDS name(const u16* x, const u8* w, const void* scales, const float* bias, float* out,    \
                            u32 m, u32 n, u32 x_stride, u32 w_bytes, u32 scale_stride, u32 group_shift,      \
                            u32 gated) {                                                                     \
+        take_turn();                                                                                        \
         multiply_few<weights, rows>({x, w, scales, bias, out, m, n, x_stride, w_bytes, scale_stride,        \
                                      group_shift, gated != 0});                                             \
     }                                                                                                       \

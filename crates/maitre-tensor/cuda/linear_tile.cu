@@ -63,6 +63,7 @@ using Tile128x128 = Tile<W, 128, 128, 64, 2, 2, 4>;
     KERNEL AT_LEAST(blocks, tile<weights>)                                                                  \
     name(const u16* x, const u8* w, const void* scales, const float* bias, float* out, u32 m, u32 n,        \
          u32 x_stride, u32 w_bytes, u32 scale_stride, u32 group_shift, u32 gated) {                         \
+        take_turn();                                                                                        \
         SHARED(shared);                                                                                     \
         const Operands operands{x,        w,       scales,       bias,        out,       m, n,              \
                                 x_stride, w_bytes, scale_stride, group_shift, gated != 0};                  \

@@ -200,6 +200,7 @@ DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k
     KERNEL name(const float* qkv, const float* q_norm, const float* k_norm, float eps, const float* cos, \
                 const float* sin, const u32* positions, const u32* slots, u32 heads, u32 kv_heads,       \
                 u32 dim, float* q_out, u8* cache) {                                                      \
+        take_turn();                                                                                     \
         SHARED(shared);                                                                                  \
         rope_store_row<Number>(qkv, q_norm, k_norm, eps, cos, sin, positions, slots, heads, kv_heads,    \
                                dim, q_out, cache, reinterpret_cast<u32*>(shared));                       \

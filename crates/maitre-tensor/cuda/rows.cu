@@ -112,6 +112,7 @@ DEVICE void norm_row(float* x, const float* delta, const float* weight, float ep
 // Grid: one block per row. Reads 4·dim bytes of x and of delta, writes 4·dim of x and 2 or 4·dim of out.
 KERNEL MOST_THREADS(1024)
     rms_norm_bf16(float* x, const float* delta, const float* weight, float eps, u16* out, u32 dim, u32 stride) {
+    take_turn();
     SHARED(shared);
     norm_row(x, delta, weight, eps, out, dim, stride, reinterpret_cast<float*>(shared));
 }
@@ -119,6 +120,7 @@ EXPORT(rms_norm_bf16);
 
 KERNEL MOST_THREADS(1024)
     rms_norm_f32(float* x, const float* delta, const float* weight, float eps, float* out, u32 dim, u32 stride) {
+    take_turn();
     SHARED(shared);
     norm_row(x, delta, weight, eps, out, dim, stride, reinterpret_cast<float*>(shared));
 }
@@ -159,17 +161,20 @@ DEVICE void copy_row(const float* __restrict__ row, Out* __restrict__ out, u32 c
 // out[row] = x[row]. Grid: rows by blocks of a row, of four numbers a thread. Reads 4·cols bytes a row, writes
 // 2 or 4·cols, in one round trip to memory whatever the width.
 KERNEL encode_bf16(const float* x, u16* out, u32 cols, u32 stride) {
+    take_turn();
     copy_row(x + static_cast<u64>(blockIdx.x) * cols, out + static_cast<u64>(blockIdx.x) * stride, cols);
 }
 EXPORT(encode_bf16);
 
 KERNEL encode_f32(const float* x, float* out, u32 cols, u32 stride) {
+    take_turn();
     copy_row(x + static_cast<u64>(blockIdx.x) * cols, out + static_cast<u64>(blockIdx.x) * stride, cols);
 }
 EXPORT(encode_f32);
 
 // out[i] = x[rows[i]]. The same grid. Reads 4·dim bytes a row and writes as many.
 KERNEL gather_rows(const float* x, const u32* rows, float* out, u32 dim) {
+    take_turn();
     copy_row(x + static_cast<u64>(rows[blockIdx.x]) * dim, out + static_cast<u64>(blockIdx.x) * dim, dim);
 }
 EXPORT(gather_rows);

@@ -486,6 +486,7 @@ DEVICE u32 choose(const float* row, u32 count, const Request& request, Best<floa
 // Grid: rows. Threads: a power of two, at most 1,024. Shared memory: SEGMENTS_AT + 8 · SEGMENTS bytes.
 KERNEL MOST_THREADS(1024)
     sample_rows(const float* logits, const u32* requests, u32* chosen, u32 vocab, u32 choosable) {
+    take_turn();
     SHARED(shared);
     const Request request = request_of(requests + static_cast<u64>(blockIdx.x) * REQUEST_WORDS);
     const float* row = logits + static_cast<u64>(blockIdx.x) * vocab;

@@ -84,6 +84,9 @@ void Machine::fiber_body() {
     Machine& machine = get();
     for (;;) {
         machine.kernel_->call(machine.kernel_->function, machine.args_);
+        if (!machine.thread().has_waited) {
+            machine.fail("it ended without `wait_for_previous`");
+        }
         machine.returned_++;
         machine.wait(Thread::State::Returned, "the end", Site{"", 0});
     }
@@ -109,7 +112,11 @@ void Machine::begin_block() {
     for (u32 thread = 0; thread < num_threads_; thread++) {
         threads_[thread].copies.clear();
         threads_[thread].commits = 0;
+        threads_[thread].multiplications.clear();
+        threads_[thread].multiply_commits = 0;
+        threads_[thread].has_waited = false;
     }
+    boxes_.clear();
     for (Warp& warp : warps_) {
         warp.arrived = 0;
     }
@@ -144,7 +151,10 @@ void Machine::wait(Thread::State state, const char* operation, Site site) {
     self.state = state;
     self.operation = operation;
     self.site = site;
-    const u32 next = pick();
+    u32 next = pick();
+    while (next == NO_THREAD && returned_ < num_threads_ && land_box()) {
+        next = pick();
+    }
     if (next == current_) {
         return;
     }
@@ -169,6 +179,53 @@ u32 Machine::pick() {
         std::swap(ready_[random(num_ready_ + 1)], ready_[num_ready_]);
     }
     return ready_[num_ready_];
+}
+
+void Machine::make_ready(u32 thread) {
+    threads_[thread].state = Thread::State::Ready;
+    ready_[num_ready_] = thread;
+    num_ready_++;
+}
+
+void Machine::wait_on(Barrier* barrier, u32 parity, Site site) {
+    // The phase of that parity has ended once the other goes on.
+    if ((barrier->arrivals >> 15 & 1u) == parity) {
+        thread().barrier = barrier;
+        wait(Thread::State::OnBarrier, "barrier_wait", site);
+    }
+}
+
+void Machine::settle(Barrier* barrier) {
+    if (barrier->pending != 0 || barrier->bytes != 0) {
+        return;
+    }
+    barrier->arrivals ^= 0x8000u;
+    barrier->pending = barrier->arrivals & 0x7fffu;
+    for (u32 thread = 0; thread < num_threads_; thread++) {
+        if (threads_[thread].state == Thread::State::OnBarrier && threads_[thread].barrier == barrier) {
+            make_ready(thread);
+        }
+    }
+}
+
+bool Machine::land_box() {
+    if (boxes_.empty()) {
+        return false;
+    }
+    std::swap(boxes_[random(static_cast<u32>(boxes_.size()))], boxes_.back());
+    const Box box = boxes_.back();
+    boxes_.pop_back();
+    const u32 bytes = land(box);
+    box.barrier->bytes -= static_cast<i32>(bytes);
+    settle(box.barrier);
+    return true;
+}
+
+void Machine::start(const Box& box) {
+    boxes_.push_back(box);
+    if (random(2) == 0) {
+        land_box();
+    }
 }
 
 void Machine::make_ready_warp(u32 warp) {
@@ -269,8 +326,15 @@ void Machine::fail_stuck() {
              thread().site.line, missing_text);
     }
     u32 waiting = 0;
-    while (threads_[waiting].state != Thread::State::AtBarrier) {
+    while (waiting < num_threads_ && threads_[waiting].state != Thread::State::AtBarrier) {
         waiting++;
+    }
+    if (waiting == num_threads_) {
+        current_ = 0;
+        while (threads_[current_].state != Thread::State::OnBarrier) {
+            current_++;
+        }
+        fail("nothing ends the phase that barrier_wait at %s:%d waits for", thread().site.file, thread().site.line);
     }
     u32 missing = 0;
     while (threads_[missing].state == Thread::State::AtBarrier) {

@@ -21,8 +21,26 @@ struct Copy {
     u32 group;
 };
 
+// A box that has not landed yet.
+struct Box {
+    unsigned char* to;
+    Matrix matrix;
+    BoxAt at;
+    Barrier* barrier;
+};
+
+// A multiplication that has not been done yet.
+struct Multiplication {
+    float* sums;
+    u64 a;
+    u64 b;
+    u32 columns;
+    // The number of commits before it.
+    u32 group;
+};
+
 struct Thread {
-    enum class State { Ready, InWarp, AtBarrier, Returned };
+    enum class State { Ready, InWarp, AtBarrier, OnBarrier, Returned };
     Place place;
     bool prepared = false;
     State state = State::Ready;
@@ -31,6 +49,12 @@ struct Thread {
     Site site{};
     std::vector<Copy> copies;
     u32 commits = 0;
+    std::vector<Multiplication> multiplications;
+    u32 multiply_commits = 0;
+    // The barrier in shared memory that it waits on.
+    const Barrier* barrier = nullptr;
+    // Whether it has waited for the kernel before.
+    bool has_waited = false;
 };
 
 // What the lanes of a warp have brought to the operation that they are to do together.
@@ -39,6 +63,9 @@ struct Warp {
     u32 first = 0;
     void* lanes[WARP];
 };
+
+// Brings a box to shared memory, each row turned as the copy engine turns it; the bytes that it counts.
+u32 land(const Box& box);
 
 // All that one host thread needs to run blocks one after the other.
 class Machine {
@@ -54,6 +81,11 @@ class Machine {
 
     // What fibers call.
     void barrier(Site site);
+    void wait_on(Barrier* barrier, u32 parity, Site site);
+    // One arrival or so many bytes less to wait for; those who wait go on if that was all.
+    void settle(Barrier* barrier);
+    // Starts to copy a box: it lands at once, or when no thread can go on without it.
+    void start(const Box& box);
     // Brings `mine` to an operation of the warp. The last lane to come calls `combine` with what all of them
     // brought; then all go on.
     void meet(const char* operation, u32 mask, Site site, void* mine, void (*combine)(void* const* lanes));
@@ -80,6 +112,9 @@ class Machine {
     u32 pick();
     void make_ready_warp(u32 warp);
     void make_ready_block();
+    void make_ready(u32 thread);
+    // Lets one box land; false if none is under way.
+    bool land_box();
     [[noreturn]] void fail_parted(u32 warp, const char* operation, Site site);
     [[noreturn]] void fail_stuck();
     void describe(u32 thread, char* text, std::size_t len) const;
@@ -93,6 +128,7 @@ class Machine {
     std::unique_ptr<Stacks> stacks_;
     std::unique_ptr<Thread[]> threads_;
     std::unique_ptr<unsigned char[]> shared_;
+    std::vector<Box> boxes_;
     Warp warps_[MAX_THREADS / WARP];
     Place host_;
 

@@ -11,10 +11,32 @@
 #include <type_traits>
 #include <utility>
 
+// A matrix of bf16 as `Gpu::launch` describes it: sizes and strides (in bytes, of all but the first dimension) and the
+// extents of a box.
+struct Matrix {
+    const unsigned char* base;
+    u64 sizes[4];
+    u64 strides[3];
+    u32 box[4];
+    u32 unused[12];
+};
+static_assert(sizeof(Matrix) == 128, "as the Rust side writes it");
+
 namespace emulator {
 
 struct Index {
     u32 x, y, z;
+};
+
+// A barrier in shared memory; the highest bit of `arrivals` is the parity of the phase that goes on.
+struct alignas(8) Barrier {
+    u16 arrivals;
+    u16 pending;
+    i32 bytes;
+};
+
+struct BoxAt {
+    u32 at[4];
 };
 
 struct Site {
@@ -35,6 +57,14 @@ void load_matrices(u32* words, const void* row, bool transposed, Site site);
 void copy_start(void* to, const void* from, bool valid, Site site);
 void copy_commit();
 void copy_wait(int pending);
+void barrier_init(Barrier* barrier, u32 arrivals, Site site);
+void barrier_arrive(Barrier* barrier, u32 bytes, Site site);
+void barrier_wait(Barrier* barrier, u32 parity, Site site);
+void load_box(void* to, const Matrix* matrix, const BoxAt& at, Barrier* barrier, Site site);
+void multiply_async(float* sums, u64 a, u64 b, u32 columns, Site site);
+void multiply_commit();
+void multiply_wait(int pending);
+void wait_for_previous();
 
 // A kernel without its parameter types.
 struct Kernel {
@@ -53,6 +83,7 @@ constexpr char letter() {
            : std::is_same_v<Param, u32>   ? 'u'
            : std::is_same_v<Param, i32>   ? 'i'
            : std::is_same_v<Param, float> ? 'f'
+           : std::is_same_v<Param, Matrix> ? 'm'
                                           : '?';
 }
 
@@ -197,6 +228,10 @@ template <int Pending>
 DEVICE void copy_wait() {
     emulator::copy_wait(Pending);
 }
+
+// Kernels run one after the other here, but one that does not say this would not be safe on a GPU.
+DEVICE void wait_for_previous() { emulator::wait_for_previous(); }
+DEVICE void let_next_begin() {}
 
 // Numbers too small for a normal f32 are zero, as on a GPU.
 DEVICE float fast_exp2(float x) {

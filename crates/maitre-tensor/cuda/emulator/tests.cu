@@ -3,6 +3,7 @@
 
 // Any grid: which thread it is, counted from 1 over all blocks.
 KERNEL test_indices(u32* out) {
+    take_turn();
     const u32 block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     out[block * blockDim.x + threadIdx.x] = block * blockDim.x + threadIdx.x + 1;
 }
@@ -10,6 +11,7 @@ EXPORT(test_indices);
 
 // One warp: out[0..5][lane].
 KERNEL test_warp(u32* out, i32 offset) {
+    take_turn();
     const u32 lane = threadIdx.x;
     out[lane] = __shfl_sync(ALL_LANES, lane * 3, lane + 5);
     out[WARP + lane] = static_cast<u32>(__shfl_xor_sync(ALL_LANES, static_cast<i32>(lane) + offset, 9));
@@ -22,6 +24,7 @@ EXPORT(test_warp);
 
 // One thread of one warp: numbers that the caller knows.
 KERNEL test_words(u32* out, float x, u32 y) {
+    take_turn();
     if (threadIdx.x == 0) {
         out[0] = static_cast<u32>(__popc(y));
         out[1] = static_cast<u32>(__clz(y));
@@ -40,11 +43,12 @@ KERNEL test_words(u32* out, float x, u32 y) {
 EXPORT(test_words);
 
 // Any grid: counts the threads whose number has each remainder.
-KERNEL test_atomics(u32* counts, u32 remainders) { atomicAdd(&counts[threadIdx.x % remainders], 1); }
+KERNEL test_atomics(u32* counts, u32 remainders) { take_turn(); atomicAdd(&counts[threadIdx.x % remainders], 1); }
 EXPORT(test_atomics);
 
 // One block: the sum of its numbers, from each thread.
 KERNEL test_block_sum(const float* x, float* out) {
+    take_turn();
     SHARED(shared);
     out[threadIdx.x] = block_sum(x[threadIdx.x], reinterpret_cast<float*>(shared));
 }
@@ -52,6 +56,7 @@ EXPORT(test_block_sum);
 
 // One warp: d[16, 8] += a[16, 16] · b[8, 16]^T, fragments dealt by hand.
 KERNEL test_mma(const u32* a, const u32* b, float* d) {
+    take_turn();
     const u32 g = threadIdx.x / 4, t = threadIdx.x % 4;
     const u32 rows[4] = {a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4], a[(g + 8) * 8 + t + 4]};
     const u32 cols[2] = {b[g * 8 + t], b[g * 8 + t + 4]};
@@ -66,6 +71,7 @@ EXPORT(test_mma);
 // One warp, 512 bytes: the words of four 8 x 8 matrices of u16 whose number [m][row][col] is 64 m + 8 row + col;
 // straight, then transposed. `shift` bytes from where they should be.
 KERNEL test_load_matrix(u32* out, u32 shift) {
+    take_turn();
     SHARED(shared);
     u16* const numbers = reinterpret_cast<u16*>(shared);
     for (u32 i = threadIdx.x; i < 256; i += WARP) {
@@ -87,6 +93,7 @@ EXPORT(test_load_matrix);
 // One block, 32 bytes a thread: copies `from` in two groups, or zeros if not `valid`, waits for all but
 // `pending` of them (not at all for 2), and writes what it then finds. `shift` numbers beside where it should.
 KERNEL test_copy(const float* from, float* out, u32 pending, u32 valid, u32 shift) {
+    take_turn();
     SHARED(shared);
     const u32 half = blockDim.x * 16;
     for (u32 group = 0; group < 2; group++) {
@@ -108,6 +115,7 @@ EXPORT(test_copy);
 
 // One block, 4 bytes a thread: out is x turned by `step`; without the barrier it may be anything.
 KERNEL test_turn(const u32* x, u32* out, u32 step, u32 with_barrier) {
+    take_turn();
     SHARED(shared);
     u32* const scratch = reinterpret_cast<u32*>(shared);
     scratch[threadIdx.x] = x[threadIdx.x];
@@ -123,6 +131,7 @@ EXPORT(test_turn);
 //   2  a warp leaves before the others' barrier      3  half of a warp waits for the other half at a barrier
 //   4  a shuffle that does not name all lanes
 KERNEL test_wrong(float* out, u32 way) {
+    take_turn();
     const u32 thread = threadIdx.x;
     float value = 1.0f;
     if (blockIdx.x == 1) {
@@ -150,6 +159,7 @@ EXPORT(test_wrong);
 
 // Writes number `at` of an array in memory, and of the block's shared memory.
 KERNEL test_write(u32* out, u32 at, u32 shared_at) {
+    take_turn();
     SHARED(shared);
     if (threadIdx.x == 0) {
         out[at] = 7;
@@ -160,6 +170,7 @@ EXPORT(test_write);
 
 // All types of parameters there are.
 KERNEL test_types(double* out, u32 a, i32 b, float c, const u8* none) {
+    take_turn();
     if (threadIdx.x == 0) {
         out[0] = none == nullptr ? static_cast<double>(a) + static_cast<double>(b) + static_cast<double>(c) : 0.0;
     }

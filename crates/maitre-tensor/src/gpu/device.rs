@@ -67,6 +67,7 @@ struct State {
 pub(crate) struct Device {
     queue: Queue,
     options: GpuOptions,
+    has_hopper_kernels: bool,
     state: Mutex<State>,
     /// Tells it from others, as does no other; see [`Device::identity`].
     identity: Arc<()>,
@@ -109,6 +110,7 @@ impl Device {
             words: Vec::new(),
         };
         Ok(Self {
+            has_hopper_kernels: gpu.has_hopper_kernels(),
             queue: Queue::new(gpu),
             options,
             state: Mutex::new(state),
@@ -126,6 +128,11 @@ impl Device {
 
     pub(crate) fn options(&self) -> GpuOptions {
         self.options
+    }
+
+    /// Whether it can run the kernels of `cuda/*_hopper.cu`.
+    pub(crate) fn has_hopper_kernels(&self) -> bool {
+        self.has_hopper_kernels
     }
 
     /// Zeroed memory.

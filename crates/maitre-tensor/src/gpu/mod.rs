@@ -77,10 +77,26 @@ pub struct GpuMemory {
     pub total_bytes: u64,
 }
 
+/// A matrix of bf16 of which a kernel takes boxes, by Hopper's copy engine (CUDA driver API, "Tensor Map Object
+/// Management"). Dimensions come from the one whose numbers lie together on; those that are not there have size 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BoxedMatrix {
+    /// Numbers of each dimension.
+    pub(crate) sizes: [u64; 4],
+    /// Bytes from one to the next of all dimensions but the first, multiples of 16.
+    pub(crate) strides: [u64; 3],
+    /// The extents of a box; the first is 64, a row of 128 bytes.
+    pub(crate) boxes: [u32; 4],
+    /// Dimensions there are: 2 or 4.
+    pub(crate) rank: u32,
+}
+
 /// One argument of a kernel, by value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RawArg {
     Address(u64),
+    /// Where it begins, and what it is: `Matrix` of `cuda/hopper.cuh`.
+    Matrix(u64, BoxedMatrix),
     U32(u32),
     /// What no kernel of ours takes yet, and the devices' tests do.
     #[cfg_attr(not(test), allow(dead_code, reason = "tests alone make one"))]
@@ -134,6 +150,9 @@ pub(crate) trait Gpu: Send + Sync + fmt::Debug {
     fn turns(&self) -> &Turns;
 
     fn memory(&self) -> Result<GpuMemory, TensorError>;
+
+    /// Whether it can run the kernels of `cuda/*_hopper.cu`.
+    fn has_hopper_kernels(&self) -> bool;
 
     /// Zeroed memory, aligned to 256 bytes. Never called while a graph is recorded.
     fn allocate(&self, bytes: usize) -> Result<Address, TensorError>;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Address, DeviceBytes, Gpu, Launch, MatrixProduct, RawArg};
+use super::{Address, BoxedMatrix, DeviceBytes, Gpu, Launch, MatrixProduct, RawArg};
 use crate::TensorError;
 
 /// One argument of a kernel. Memory is named by its owner, so that it lives while the launch is queued.
@@ -12,6 +12,8 @@ use crate::TensorError;
 pub(crate) enum Arg<'a> {
     /// The first byte of an allocation and so many beyond.
     At(&'a DeviceBytes, usize),
+    /// A matrix that begins there.
+    Matrix(&'a DeviceBytes, usize, BoxedMatrix),
     /// A null pointer: an optional operand that is not there.
     Nothing,
     U32(usize),
@@ -101,6 +103,10 @@ impl Queue {
                 Arg::At(bytes, offset) => {
                     self.gpu.turns().keep(bytes);
                     RawArg::Address(bytes.address().0 + offset as u64)
+                }
+                Arg::Matrix(bytes, offset, matrix) => {
+                    self.gpu.turns().keep(bytes);
+                    RawArg::Matrix(bytes.address().0 + offset as u64, matrix)
                 }
                 Arg::Nothing => RawArg::Address(0),
                 Arg::U32(value) => RawArg::U32(narrow("an argument", value)?),

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use super::OwnedLaunch;
 use crate::TensorError;
-use crate::gpu::RawArg;
+use crate::gpu::{BoxedMatrix, RawArg};
 
 mod sys {
     use std::ffi::{c_char, c_int, c_void};
@@ -122,22 +122,27 @@ impl Heap {
         let given: Vec<u8> = launch.args.iter().map(letter).collect();
         if signature != given {
             return Err(format!(
-                "kernel {} takes {:?}, but was given {:?} (p pointer, u u32, i i32, f f32)",
+                "kernel {} takes {:?}, but was given {:?} (p pointer, u u32, i i32, f f32, m matrix)",
                 launch.kernel,
                 String::from_utf8_lossy(signature),
                 String::from_utf8_lossy(&given),
             ));
         }
         for (index, arg) in launch.args.iter().enumerate() {
-            if let RawArg::Address(address) = *arg
-                && address != 0
-                && !self.holds(address, 0)
-            {
+            let lies_within = match *arg {
+                RawArg::Address(address) => address == 0 || self.holds(address, 0),
+                RawArg::Matrix(address, matrix) => self.holds(address, extent(&matrix)),
+                RawArg::U32(_) | RawArg::I32(_) | RawArg::F32(_) => true,
+            };
+            if !lies_within {
                 return Err(format!(
                     "argument {index} of kernel {} points to no live allocation",
                     launch.kernel
                 ));
             }
+            check_matrix(arg).map_err(|error| {
+                format!("argument {index} of kernel {}: {error}", launch.kernel)
+            })?;
         }
         Ok(())
     }
@@ -164,21 +169,68 @@ fn said(failed: c_int, message: &[c_char; MESSAGE_BYTES]) -> Result<(), String> 
 fn letter(arg: &RawArg) -> u8 {
     match arg {
         RawArg::Address(_) => b'p',
+        RawArg::Matrix(..) => b'm',
         RawArg::U32(_) => b'u',
         RawArg::I32(_) => b'i',
         RawArg::F32(_) => b'f',
     }
 }
 
+/// Bytes from the first number of a matrix to behind its last.
+fn extent(matrix: &BoxedMatrix) -> usize {
+    let rows = matrix.sizes[1..].iter().zip(matrix.strides);
+    let last: u64 = rows
+        .map(|(size, stride)| size.saturating_sub(1) * stride)
+        .sum();
+    usize::try_from(last + matrix.sizes[0] * 2).unwrap_or(usize::MAX)
+}
+
+/// What the driver refuses (CUDA driver API, `cuTensorMapEncodeTiled`).
+fn check_matrix(arg: &RawArg) -> Result<(), String> {
+    let RawArg::Matrix(address, matrix) = arg else {
+        return Ok(());
+    };
+    let rank = matrix.rank as usize;
+    let are_rows = address % 16 == 0 && matrix.strides.iter().all(|stride| stride % 16 == 0);
+    let are_sizes = matrix.sizes[..rank]
+        .iter()
+        .all(|size| (1..=1 << 32).contains(size));
+    let are_boxes = matrix.boxes[..rank]
+        .iter()
+        .all(|side| (1..=256).contains(side));
+    let is_padded = matrix.sizes[rank..].iter().all(|size| *size == 1)
+        && matrix.boxes[rank..].iter().all(|side| *side == 1);
+    if are_rows && are_sizes && are_boxes && is_padded {
+        return Ok(());
+    }
+    Err(format!(
+        "no matrix to take boxes of: {matrix:?} at {address:#x}"
+    ))
+}
+
 /// An argument as it lies in memory, from the first byte on.
-#[repr(align(8))]
-struct Value([u8; 8]);
+#[repr(align(128))]
+struct Value([u8; 128]);
 
 impl Value {
     fn of(arg: &RawArg) -> Self {
-        let mut bytes = [0; 8];
+        let mut bytes = [0; 128];
         match *arg {
-            RawArg::Address(address) => bytes = address.to_ne_bytes(),
+            RawArg::Matrix(address, matrix) => {
+                // `Matrix` of cuda/emulator/device.h.
+                let words = [address]
+                    .into_iter()
+                    .chain(matrix.sizes)
+                    .chain(matrix.strides);
+                for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+                    *place = word.to_ne_bytes();
+                }
+                let places = bytes[64..].as_chunks_mut().0.iter_mut();
+                for (place, side) in places.zip(matrix.boxes) {
+                    *place = side.to_ne_bytes();
+                }
+            }
+            RawArg::Address(address) => bytes[..8].copy_from_slice(&address.to_ne_bytes()),
             RawArg::U32(value) => bytes[..4].copy_from_slice(&value.to_ne_bytes()),
             RawArg::I32(value) => bytes[..4].copy_from_slice(&value.to_ne_bytes()),
             RawArg::F32(value) => bytes[..4].copy_from_slice(&value.to_ne_bytes()),

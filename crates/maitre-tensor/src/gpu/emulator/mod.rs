@@ -190,6 +190,10 @@ impl Gpu for Emulator {
         &self.turns
     }
 
+    fn has_hopper_kernels(&self) -> bool {
+        self.info.capability == (9, 0)
+    }
+
     fn memory(&self) -> Result<GpuMemory, TensorError> {
         let state = self.state();
         state.not_lost("memory")?;

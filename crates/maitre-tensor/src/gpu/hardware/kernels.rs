@@ -7,7 +7,12 @@ use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 
 use cudarc::driver::result::{function, module};
-use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute_enum as Attribute, CUmodule};
+use cudarc::driver::sys::{
+    self, CUfunction, CUfunction_attribute_enum as Attribute, CUlaunchAttribute,
+    CUlaunchAttributeID, CUlaunchAttributeValue, CUlaunchConfig, CUmodule, CUtensorMap,
+    CUtensorMapDataType, CUtensorMapFloatOOBfill, CUtensorMapInterleave, CUtensorMapL2promotion,
+    CUtensorMapSwizzle,
+};
 
 use super::context::{Stream, dotted};
 use super::failure::{During, describe, failed, failed_by};
@@ -24,6 +29,23 @@ const DRIVER_WITH_PARAMETERS: u32 = 12_040;
 const SHARED_BYTES_OF_NOTE: u32 = 8 << 10;
 /// All of what can be shared memory, in percent.
 const WHOLE_CARVEOUT: c_int = 100;
+
+/// The compute capability of Hopper; its own instructions run on no other.
+const HOPPER: (u32, u32) = (9, 0);
+
+/// Lets a kernel be launched before the one before it has ended.
+const EARLY: CUlaunchAttribute = CUlaunchAttribute {
+    id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+    pad: [0; 4],
+    value: CUlaunchAttributeValue {
+        programmaticStreamSerializationAllowed: 1,
+    },
+};
+
+/// Whether a kernel file is compiled for Hopper alone.
+fn is_for_hopper(file: &str) -> bool {
+    file.ends_with("_hopper.cu")
+}
 
 /// The driver reads headers in it as words.
 #[repr(C, align(64))]
@@ -42,12 +64,15 @@ pub(super) static FILES: &[(&str, &[u8], &[&str])] =
 
 /// All kernels of a device.
 pub(super) struct Kernels {
-    /// One per file, in their order.
-    modules: Vec<Module>,
+    /// One per file, in their order; none for a file that this GPU has no use for.
+    modules: Vec<Option<Module>>,
     /// Those that were launched, by name.
     functions: HashMap<&'static str, Function>,
     shared_bytes_per_block: u32,
     driver_version: u32,
+    /// Whether kernels are launched before the one before them has ended, which all of them expect: they call
+    /// `take_turn` or `wait_for_previous` (`cuda/device.cuh`).
+    begins_early: bool,
 }
 
 /// One kernel.
@@ -64,15 +89,25 @@ struct Function {
 impl Kernels {
     /// Loads every kernel file for the GPU whose context is current.
     pub(super) fn load(info: &GpuInfo) -> Result<Self, TensorError> {
-        let modules = FILES
-            .iter()
-            .map(|(file, image, _)| Module::load(file, image, info));
+        let modules = FILES.iter().map(|(file, image, _)| {
+            let is_of_use = !is_for_hopper(file) || info.capability == HOPPER;
+            is_of_use
+                .then(|| Module::load(file, image, info))
+                .transpose()
+        });
         Ok(Self {
             modules: modules.collect::<Result<_, _>>()?,
             functions: HashMap::new(),
             shared_bytes_per_block: info.shared_bytes_per_block,
             driver_version: info.driver_version,
+            begins_early: info.capability >= HOPPER,
         })
+    }
+
+    /// Whether those of Hopper were compiled in and loaded.
+    pub(super) fn has_hopper(&self) -> bool {
+        let mut files = FILES.iter().zip(&self.modules);
+        files.any(|((file, ..), module)| is_for_hopper(file) && module.is_some())
     }
 
     /// Queues a launch.
@@ -91,23 +126,35 @@ impl Kernels {
             shared_bytes,
             args,
         } = launch;
+        let begins_early = self.begins_early;
         let function = self.prepare(kernel, shared_bytes, args)?;
+        let matrices = args.iter().map(|arg| encode(kernel, arg));
+        let matrices: Vec<Option<CUtensorMap>> = matrices.collect::<Result<_, _>>()?;
         // The driver wants the address of each argument, and only reads there.
-        let mut addresses: Vec<*mut c_void> = args.iter().map(address).collect();
+        let places = args.iter().zip(&matrices);
+        let mut addresses: Vec<*mut c_void> = places
+            .map(|(arg, matrix)| matrix.as_ref().map_or_else(|| address(arg), |it| place(it)))
+            .collect();
+        let mut attributes = [EARLY];
+        let config = CUlaunchConfig {
+            gridDimX: x,
+            gridDimY: y,
+            gridDimZ: z,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared_bytes,
+            hStream: stream.raw(),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: u32::from(begins_early),
+        };
         // SAFETY: the function belongs to a loaded module; the arguments have the sizes of its parameters
         // (checked where the driver tells them) and live until the call returns, by when it has copied
         // them. The caller vouches for what the kernel does with them.
         unsafe {
-            sys::cuLaunchKernel(
+            sys::cuLaunchKernelEx(
+                &raw const config,
                 function.raw,
-                x,
-                y,
-                z,
-                threads,
-                1,
-                1,
-                shared_bytes,
-                stream.raw(),
                 addresses.as_mut_ptr(),
                 ptr::null_mut(),
             )
@@ -165,7 +212,7 @@ impl Kernels {
 
 /// A kernel that is to be given so many arguments, in the module of its file.
 fn find(
-    modules: &[Module],
+    modules: &[Option<Module>],
     kernel: &'static str,
     args: usize,
     driver_version: u32,
@@ -174,7 +221,7 @@ fn find(
         .iter()
         .position(|(_, _, kernels)| kernels.contains(&kernel));
     let loaded = file
-        .and_then(|file| modules.get(file))
+        .and_then(|file| modules.get(file)?.as_ref())
         .ok_or_else(|| missing(kernel))?;
     let name = CString::new(kernel).map_err(|_| missing(kernel))?;
     // SAFETY: the module is loaded.
@@ -232,6 +279,7 @@ impl Function {
         };
         let given = args.iter().map(|arg| match arg {
             RawArg::Address(_) => size_of::<u64>(),
+            RawArg::Matrix(..) => size_of::<CUtensorMap>(),
             RawArg::U32(_) | RawArg::I32(_) | RawArg::F32(_) => size_of::<u32>(),
         });
         if given.clone().eq(declared.iter().copied()) {
@@ -247,14 +295,54 @@ impl Function {
     }
 }
 
-/// Where the value of an argument lies.
+/// Where the value of an argument lies; of a matrix that is what [`encode`] makes of it.
 pub(super) fn address(arg: &RawArg) -> *mut c_void {
     match arg {
-        RawArg::Address(value) => ptr::from_ref(value).cast_mut().cast(),
-        RawArg::U32(value) => ptr::from_ref(value).cast_mut().cast(),
-        RawArg::I32(value) => ptr::from_ref(value).cast_mut().cast(),
-        RawArg::F32(value) => ptr::from_ref(value).cast_mut().cast(),
+        RawArg::Address(value) => place(value),
+        RawArg::Matrix(value, _) => place(value),
+        RawArg::U32(value) => place(value),
+        RawArg::I32(value) => place(value),
+        RawArg::F32(value) => place(value),
     }
+}
+
+fn place<T>(value: &T) -> *mut c_void {
+    ptr::from_ref(value).cast_mut().cast()
+}
+
+/// A matrix as the copy engine reads it: bf16, rows of a box turned as `cuda/hopper.cuh` says, zeros beyond it.
+fn encode(kernel: &'static str, arg: &RawArg) -> Result<Option<CUtensorMap>, TensorError> {
+    let &RawArg::Matrix(begin, matrix) = arg else {
+        return Ok(None);
+    };
+    let steps = [1; 4];
+    let mut encoded = CUtensorMap { opaque: [0; 16] };
+    // SAFETY: the driver reads `rank` (2 or 4) numbers of each list, one less of the strides, and writes the map.
+    unsafe {
+        sys::cuTensorMapEncodeTiled(
+            &raw mut encoded,
+            CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            matrix.rank,
+            begin as *mut c_void,
+            matrix.sizes.as_ptr(),
+            matrix.strides.as_ptr(),
+            matrix.boxes.as_ptr(),
+            steps.as_ptr(),
+            CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+            CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+    }
+    .result()
+    .map_err(|error| {
+        failed_by(
+            kernel,
+            error,
+            &format!(" (describing {matrix:?} at {begin:#x})"),
+        )
+    })?;
+    Ok(Some(encoded))
 }
 
 fn missing(kernel: &'static str) -> TensorError {

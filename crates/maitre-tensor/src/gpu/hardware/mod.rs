@@ -143,6 +143,10 @@ impl Gpu for Hardware {
         &self.turns
     }
 
+    fn has_hopper_kernels(&self) -> bool {
+        self.enter().is_ok_and(|state| state.kernels.has_hopper())
+    }
+
     fn memory(&self) -> Result<GpuMemory, TensorError> {
         let _state = self.enter()?;
         let (free, total) = result::mem_get_info().during("memory")?;

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! f32 weights                      linear_f32      one chain of fused multiplications per output
+//! bf16 on Hopper                   linear_hopper_* its own tensor cores and copies; in either mode, except
+//!            many rows, not gated  the vendor's library, outside of deterministic mode
 //! deterministic mode               linear_*_RxF    tensor cores; the tile's size changes no bit
 //! otherwise  up to 4 rows          linear_*_fewM   a warp per two features: reading the weights is the work
 //!            many rows of bf16     the vendor's library, then bias and gates
@@ -10,6 +12,7 @@
 
 use std::ops::Range;
 
+use super::linear_hopper::{self, HopperTile};
 use super::tile::{TILES, Tile};
 use super::{Device, Operands, at};
 use crate::backend::PEAK_BLOCK;
@@ -25,6 +28,9 @@ const FEW_ROWS: usize = 4;
 /// Fewest rows of bf16 for which the vendor's library is asked. To be tuned on hardware: below it reading the
 /// weights is the work, and the tiles here read them as fast as any.
 const LIBRARY_ROWS: usize = 65;
+
+/// The same beside the kernels of Hopper.
+const LIBRARY_ROWS_ON_HOPPER: usize = 256;
 
 /// Memory for gates and what they gate between the vendor's library and the kernel that joins them: about what
 /// the second-level cache of a large GPU holds.
@@ -164,6 +170,8 @@ impl<'a> Product<'a> {
             Ok(())
         } else if self.format == WeightFormat::F32 {
             self.queue_f32(turn, out)
+        } else if self.is_for_hopper(turn.device(), deterministic) {
+            self.queue_hopper(turn, multiprocessors, out)
         } else if !deterministic && self.m <= FEW_ROWS {
             self.queue_few(turn, out)
         } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 && self.gated {
@@ -185,6 +193,41 @@ impl<'a> Product<'a> {
         let grid = tile.grid(self.m, self.n, self.gated, self.format);
         let kernel = tile.kernel(self.format);
         turn.queue().launch(kernel, grid, &self.args(out))
+    }
+
+    fn is_for_hopper(&self, device: &Device, deterministic: bool) -> bool {
+        let is_for_library = !deterministic && !self.gated && self.m >= LIBRARY_ROWS_ON_HOPPER;
+        self.format == WeightFormat::Bf16
+            && device.has_hopper_kernels()
+            && linear_hopper::takes(self.w_rows(), self.gated)
+            && !is_for_library
+    }
+
+    /// Rows of w.
+    fn w_rows(&self) -> usize {
+        if self.gated { 2 * self.n } else { self.n }
+    }
+
+    fn queue_hopper(
+        &self,
+        turn: &DeviceTurn<'_>,
+        multiprocessors: usize,
+        out: &DeviceBytes,
+    ) -> Result<(), TensorError> {
+        let (w_rows, k) = (self.w_rows(), self.x_bytes / 2);
+        let tile = HopperTile::of(self.m, w_rows, multiprocessors);
+        let args = [
+            Arg::Matrix(self.w, 0, tile.weights(w_rows, k, self.gated)),
+            Arg::Matrix(self.x.0, self.x.1, tile.tokens(self.m, k)),
+            self.bias.map_or(Arg::Nothing, at),
+            at(out),
+            Arg::U32(self.m),
+            Arg::U32(self.n),
+            Arg::U32(k),
+            Arg::U32(usize::from(self.gated)),
+        ];
+        let grid = tile.grid(self.m, w_rows);
+        turn.queue().launch(tile.kernel, grid, &args)
     }
 
     fn queue_few(&self, turn: &DeviceTurn<'_>, out: &DeviceBytes) -> Result<(), TensorError> {

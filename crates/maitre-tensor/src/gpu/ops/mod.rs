@@ -5,6 +5,7 @@ pub(crate) mod attention;
 mod copies;
 mod embed;
 pub(crate) mod linear;
+mod linear_hopper;
 mod rope;
 mod rows;
 mod sampling;

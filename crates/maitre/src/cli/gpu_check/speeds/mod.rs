@@ -53,14 +53,14 @@ const LARGE: Programme = Programme {
     steps: 124,
     prompt: Some(2048),
     request: (128, 1024),
-    loading_s: 100.0,
+    loading_s: 45.0,
 };
 
 const SMALL: Programme = Programme {
     shape: QWEN3_06B,
     users: &[1, 256],
     served: &[1, 256],
-    loading_s: 40.0,
+    loading_s: 20.0,
     ..LARGE
 };
 
@@ -72,7 +72,7 @@ const TINIEST: Programme = Programme {
     steps: 2,
     prompt: Some(16),
     request: (6, 4),
-    loading_s: 40.0,
+    loading_s: 20.0,
 };
 
 /// How the device computes.

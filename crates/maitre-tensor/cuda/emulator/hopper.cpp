@@ -1,0 +1,143 @@
+// The words of `hopper.cuh`.
+#include "block.h"
+
+namespace emulator {
+namespace {
+
+// The pieces of a row of 128 bytes change places with the number of the row, which the address tells.
+unsigned char* turned(unsigned char* byte) {
+    const auto address = reinterpret_cast<std::uintptr_t>(byte);
+    return reinterpret_cast<unsigned char*>(address ^ (address >> 7 & 7u) << 4);
+}
+
+// Number `col` of row `row` of rows of 128 bytes at a multiple of 1,024, from 16-number step to step as operands go.
+float number(u64 operand, u32 row, u32 col) {
+    unsigned char* const byte = reinterpret_cast<unsigned char*>(operand) + row * 128 + col * 2;
+    u16 bits;
+    std::memcpy(&bits, turned(byte), 2);
+    return __uint_as_float(static_cast<u32>(bits) << 16);
+}
+
+// What one thread has of the product: sums begin with what is there and add products in the order of k.
+void multiply(const Multiplication& it, u32 thread) {
+    const u32 row = thread / WARP % 4 * 16 + thread % WARP / 4, t = thread % 4;
+    float a[2][16];
+    for (u32 k = 0; k < 16; k++) {
+        a[0][k] = number(it.a, row, k);
+        a[1][k] = number(it.a, row + 8, k);
+    }
+    for (u32 part = 0; part < it.columns / 2; part++) {
+        const u32 col = part / 4 * 8 + t * 2 + part % 2;
+        for (u32 k = 0; k < 16; k++) {
+            it.sums[part] += a[part / 2 % 2][k] * number(it.b, col, k);
+        }
+    }
+}
+
+void check_barrier(Barrier* barrier, const char* operation, Site site) {
+    Machine& machine = Machine::get();
+    if (reinterpret_cast<std::uintptr_t>(barrier) % 8 != 0 || !machine.in_shared(barrier, sizeof(Barrier))) {
+        machine.fail("%s at %s:%d needs a barrier in shared memory at a multiple of 8", operation, site.file,
+                     site.line);
+    }
+}
+
+}  // namespace
+
+u32 land(const Box& box) {
+    const Matrix& m = box.matrix;
+    unsigned char* to = box.to;
+    u32 at[4];
+    for (at[3] = 0; at[3] < m.box[3]; at[3]++) {
+        for (at[2] = 0; at[2] < m.box[2]; at[2]++) {
+            for (at[1] = 0; at[1] < m.box[1]; at[1]++) {
+                u64 first = 0;
+                bool inside = true;
+                for (u32 i = 1; i < 4; i++) {
+                    const u64 index = static_cast<u64>(box.at.at[i]) + at[i];
+                    inside = inside && index < m.sizes[i];
+                    first += index * m.strides[i - 1];
+                }
+                for (u32 col = 0; col < m.box[0]; col++) {
+                    const u64 number = static_cast<u64>(box.at.at[0]) + col;
+                    u16 bits = 0;
+                    if (inside && number < m.sizes[0]) {
+                        std::memcpy(&bits, m.base + first + number * 2, 2);
+                    }
+                    std::memcpy(turned(to), &bits, 2);
+                    to += 2;
+                }
+            }
+        }
+    }
+    return static_cast<u32>(to - box.to);
+}
+
+void barrier_init(Barrier* barrier, u32 arrivals, Site site) {
+    check_barrier(barrier, "barrier_init", site);
+    *barrier = {static_cast<u16>(arrivals), static_cast<u16>(arrivals), 0};
+}
+
+void barrier_arrive(Barrier* barrier, u32 bytes, Site site) {
+    check_barrier(barrier, "barrier_arrive", site);
+    if (barrier->pending == 0) {
+        Machine::get().fail("barrier_arrive at %s:%d is one arrival more than the phase has", site.file, site.line);
+    }
+    barrier->bytes += static_cast<i32>(bytes);
+    barrier->pending--;
+    Machine::get().settle(barrier);
+}
+
+void barrier_wait(Barrier* barrier, u32 parity, Site site) {
+    check_barrier(barrier, "barrier_wait", site);
+    Machine::get().wait_on(barrier, parity, site);
+}
+
+void load_box(void* to, const Matrix* matrix, const BoxAt& at, Barrier* barrier, Site site) {
+    Machine& machine = Machine::get();
+    check_barrier(barrier, "load_box", site);
+    const u64 bytes = static_cast<u64>(matrix->box[0]) * matrix->box[1] * matrix->box[2] * matrix->box[3] * 2;
+    const bool is_aligned = reinterpret_cast<std::uintptr_t>(to) % 1024 == 0;
+    if (!is_aligned || matrix->box[0] != 64 || !machine.in_shared(to, bytes)) {
+        machine.fail("load_box at %s:%d writes %llu bytes of shared memory, rows of 128 bytes at a multiple of 1024, "
+                     "but was given byte %lld",
+                     site.file, site.line, static_cast<unsigned long long>(bytes),
+                     static_cast<long long>(static_cast<unsigned char*>(to) - machine.shared()));
+    }
+    machine.start(Box{static_cast<unsigned char*>(to), *matrix, at, barrier});
+}
+
+// Done at once, or when it is waited for: the seed decides for every thread and multiplication.
+void multiply_async(float* sums, u64 a, u64 b, u32 columns, Site site) {
+    Machine& machine = Machine::get();
+    Thread& thread = machine.thread();
+    const auto rows = [](u64 operand) { return reinterpret_cast<unsigned char*>(operand / 128 * 128); };
+    if (!machine.in_shared(rows(a), 64 * 128) || !machine.in_shared(rows(b), columns * 128)) {
+        machine.fail("multiply_async at %s:%d reads beyond shared memory", site.file, site.line);
+    }
+    const Multiplication it{sums, a, b, columns, thread.multiply_commits};
+    // Sums that wait for earlier products wait behind them.
+    if (thread.multiplications.empty() && machine.random(2) == 0) {
+        multiply(it, threadIdx.x);
+    } else {
+        thread.multiplications.push_back(it);
+    }
+}
+
+void multiply_commit() { Machine::get().thread().multiply_commits++; }
+
+void multiply_wait(int pending) {
+    Thread& thread = Machine::get().thread();
+    std::size_t done = 0;
+    while (done < thread.multiplications.size() &&
+           thread.multiplications[done].group + static_cast<u32>(pending) < thread.multiply_commits) {
+        multiply(thread.multiplications[done], threadIdx.x);
+        done++;
+    }
+    thread.multiplications.erase(thread.multiplications.begin(),
+                                 thread.multiplications.begin() + static_cast<std::ptrdiff_t>(done));
+}
+
+void wait_for_previous() { Machine::get().thread().has_waited = true; }
+
+}  // namespace emulator
