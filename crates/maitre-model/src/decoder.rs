@@ -167,8 +167,8 @@ impl Layer {
         let (residual, norm) = (&mut *acts.residual, &self.mlp_norm);
         backend.add_rms_norm(residual, acts.delta, norm, eps, acts.normed, rows)?;
         let Linear { weight, bias } = &self.gate_up;
-        backend.linear_silu_mul(acts.normed, weight, bias.as_ref(), acts.gated, 0..rows)?;
-        backend.encode(acts.gated, acts.activated, rows)?;
+        let out = (&mut *acts.gated, &mut *acts.activated);
+        backend.linear_silu_mul_encoded(acts.normed, weight, bias.as_ref(), out, 0..rows)?;
         self.down.apply(step, acts.activated, acts.delta, rows)?;
         let next = if is_last {
             &mut *acts.hidden

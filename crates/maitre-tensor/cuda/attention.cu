@@ -1,7 +1,8 @@
 // Attention over a paged cache of bf16 or int8, on tensor cores.
 //
 // A block of threads works on one item and one key head: 16 rows per warp, the warps sharing the tiles that
-// stream through shared memory (two stages: one is loaded while the other is used).
+// stream through shared memory (two stages: one is loaded while the other is used; `_deep` kernels, for so few blocks
+// that a multiprocessor has one, have a stage for each tile of a chunk).
 //
 //   scores   [16 rows, 32 positions] = queries [16, DIM] · keys [32, DIM]^T     mma m16n8k16, sums in f32
 //   weights  2^(score · factor - largest score so far), rounded to bf16
@@ -22,7 +23,6 @@
 
 namespace {
 
-constexpr u32 STAGES = 2;
 constexpr u32 WARP_ROWS = 16;
 
 // The warp's queries, as the tensor cores take them: in registers, or where they would fill them in shared
@@ -367,19 +367,38 @@ DEVICE void synchronize() {
 }
 
 // Shared memory: stages, then per warp a `Keeper`'s, where the queries pass through, or beside it their own.
-template <typename Format, u32 DIM, u32 WARPS>
+//
+// Lists of a step are there before its first kernel: what they say is looked up while the kernel before may run.
+template <typename Format, u32 DIM, u32 WARPS, u32 STAGES>
 DEVICE void paged_attention(const Arguments& args, u8* shared) {
     using Shelf = Stage<Format, DIM>;
     const u32 kv_head = blockIdx.y;
     const Item item = find_item(args, WARPS * WARP_ROWS);
     if (item.rows == 0) {
+        wait_for_previous();
         return;
     }
     const Range seen = item.seen_by_any(0, item.rows);
     const Range chunks = chunks_of(seen);
     const Range part = part_of(chunks, blockIdx.z, gridDim.z);
     if (part.start >= part.end) {
+        wait_for_previous();
         return;
+    }
+    const u32 all_tiles_end = (seen.end + TILE - 1) / TILE;
+    const u32 part_start = part.start * TILES_PER_CHUNK;
+    const u32 part_end = part.end * TILES_PER_CHUNK;
+    const u32 tiles_start = seen.start / TILE > part_start ? seen.start / TILE : part_start;
+    const u32 tiles_end = all_tiles_end < part_end ? all_tiles_end : part_end;
+    const auto stage = [&](u32 tile) { return Shelf{shared + tile % STAGES * Shelf::BYTES}; };
+
+    Loader<Format, DIM, WARPS * WARP> loader(args, item, kv_head, seen, tiles_start);
+    wait_for_previous();
+    for (u32 ahead = 0; ahead + 1 < STAGES; ahead++) {
+        if (tiles_start + ahead < tiles_end) {
+            loader.load(tiles_start + ahead, stage(tiles_start + ahead));
+        }
+        copy_commit();
     }
     const u32 warp = threadIdx.x / WARP;
     const u32 first = warp * WARP_ROWS;
@@ -404,25 +423,15 @@ DEVICE void paged_attention(const Arguments& args, u8* shared) {
         lane_seen[half] = row < end ? item.seen_by(row) : Range{0, 0};
     }
 
-    const u32 all_tiles_end = (seen.end + TILE - 1) / TILE;
-    const u32 part_start = part.start * TILES_PER_CHUNK;
-    const u32 part_end = part.end * TILES_PER_CHUNK;
-    const u32 tiles_start = seen.start / TILE > part_start ? seen.start / TILE : part_start;
-    const u32 tiles_end = all_tiles_end < part_end ? all_tiles_end : part_end;
-    const auto stage = [&](u32 tile) { return Shelf{shared + tile % STAGES * Shelf::BYTES}; };
-
-    Loader<Format, DIM, WARPS * WARP> loader(args, item, kv_head, seen, tiles_start);
-    loader.load(tiles_start, stage(tiles_start));
-    copy_commit();
     Learned<DIM> learned;
     learned.reset();
     for (u32 tile = tiles_start; tile < tiles_end; tile++) {
         loader.store_scales(stage(tile));
-        copy_wait<0>();
+        copy_wait<STAGES - 2>();
         // Now the tile is there for all warps, and all are done with the one before.
         synchronize<WARPS>();
-        if (tile + 1 < tiles_end) {
-            loader.load(tile + 1, stage(tile + 1));
+        if (tile + STAGES - 1 < tiles_end) {
+            loader.load(tile + STAGES - 1, stage(tile + STAGES - 1));
         }
         copy_commit();
         const u32 start = tile * TILE;
@@ -446,32 +455,37 @@ DEVICE void paged_attention(const Arguments& args, u8* shared) {
 
 }  // namespace
 
-// Threads: 32 (`_narrow`, items of 16 rows) or 128 (`_wide`, of 64 rows).
-#define PAGED_ATTENTION(name, format, dim, warps)                                                           \
+// Threads: 32 (`_narrow` and `_deep`, items of 16 rows) or 128 (`_wide`, of 64 rows).
+#define PAGED_ATTENTION(name, format, dim, warps, stages)                                                   \
     KERNEL name(ATTENTION_PARAMETERS) {                                                                     \
-        take_turn();                                                                                        \
+        let_next_begin();                                                                                   \
         SHARED(shared);                                                                                     \
-        paged_attention<format, dim, warps>(ATTENTION_ARGUMENTS, shared);                                   \
+        paged_attention<format, dim, warps, stages>(ATTENTION_ARGUMENTS, shared);                           \
     }                                                                                                       \
     EXPORT(name)
 
-PAGED_ATTENTION(attention_bf16_32_narrow, Bf16, 32, 1);
-PAGED_ATTENTION(attention_bf16_64_narrow, Bf16, 64, 1);
-PAGED_ATTENTION(attention_bf16_96_narrow, Bf16, 96, 1);
-PAGED_ATTENTION(attention_bf16_128_narrow, Bf16, 128, 1);
-PAGED_ATTENTION(attention_bf16_256_narrow, Bf16, 256, 1);
-PAGED_ATTENTION(attention_bf16_32_wide, Bf16, 32, 4);
-PAGED_ATTENTION(attention_bf16_64_wide, Bf16, 64, 4);
-PAGED_ATTENTION(attention_bf16_96_wide, Bf16, 96, 4);
-PAGED_ATTENTION(attention_bf16_128_wide, Bf16, 128, 4);
-PAGED_ATTENTION(attention_bf16_256_wide, Bf16, 256, 4);
-PAGED_ATTENTION(attention_int8_32_narrow, Int8, 32, 1);
-PAGED_ATTENTION(attention_int8_64_narrow, Int8, 64, 1);
-PAGED_ATTENTION(attention_int8_96_narrow, Int8, 96, 1);
-PAGED_ATTENTION(attention_int8_128_narrow, Int8, 128, 1);
-PAGED_ATTENTION(attention_int8_256_narrow, Int8, 256, 1);
-PAGED_ATTENTION(attention_int8_32_wide, Int8, 32, 4);
-PAGED_ATTENTION(attention_int8_64_wide, Int8, 64, 4);
-PAGED_ATTENTION(attention_int8_96_wide, Int8, 96, 4);
-PAGED_ATTENTION(attention_int8_128_wide, Int8, 128, 4);
-PAGED_ATTENTION(attention_int8_256_wide, Int8, 256, 4);
+PAGED_ATTENTION(attention_bf16_32_narrow, Bf16, 32, 1, 2);
+PAGED_ATTENTION(attention_bf16_64_narrow, Bf16, 64, 1, 2);
+PAGED_ATTENTION(attention_bf16_96_narrow, Bf16, 96, 1, 2);
+PAGED_ATTENTION(attention_bf16_128_narrow, Bf16, 128, 1, 2);
+PAGED_ATTENTION(attention_bf16_256_narrow, Bf16, 256, 1, 2);
+PAGED_ATTENTION(attention_bf16_32_deep, Bf16, 32, 1, 4);
+PAGED_ATTENTION(attention_bf16_32_wide, Bf16, 32, 4, 2);
+PAGED_ATTENTION(attention_bf16_64_deep, Bf16, 64, 1, 4);
+PAGED_ATTENTION(attention_bf16_64_wide, Bf16, 64, 4, 2);
+PAGED_ATTENTION(attention_bf16_96_deep, Bf16, 96, 1, 4);
+PAGED_ATTENTION(attention_bf16_96_wide, Bf16, 96, 4, 2);
+PAGED_ATTENTION(attention_bf16_128_deep, Bf16, 128, 1, 4);
+PAGED_ATTENTION(attention_bf16_128_wide, Bf16, 128, 4, 2);
+PAGED_ATTENTION(attention_bf16_256_deep, Bf16, 256, 1, 4);
+PAGED_ATTENTION(attention_bf16_256_wide, Bf16, 256, 4, 2);
+PAGED_ATTENTION(attention_int8_32_narrow, Int8, 32, 1, 2);
+PAGED_ATTENTION(attention_int8_64_narrow, Int8, 64, 1, 2);
+PAGED_ATTENTION(attention_int8_96_narrow, Int8, 96, 1, 2);
+PAGED_ATTENTION(attention_int8_128_narrow, Int8, 128, 1, 2);
+PAGED_ATTENTION(attention_int8_256_narrow, Int8, 256, 1, 2);
+PAGED_ATTENTION(attention_int8_32_wide, Int8, 32, 4, 2);
+PAGED_ATTENTION(attention_int8_64_wide, Int8, 64, 4, 2);
+PAGED_ATTENTION(attention_int8_96_wide, Int8, 96, 4, 2);
+PAGED_ATTENTION(attention_int8_128_wide, Int8, 128, 4, 2);
+PAGED_ATTENTION(attention_int8_256_wide, Int8, 256, 4, 2);

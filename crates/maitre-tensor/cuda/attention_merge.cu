@@ -42,9 +42,10 @@ DEVICE void merge_row(const Arguments& args, const Item& item, const Records& re
 // those of the kernel that left the records, in items of `item_rows` rows of `item_dim` numbers. Reads
 // 4·(item_dim + 2) bytes per row and chunk, writes 4·head_dim per row.
 KERNEL attention_merge(ATTENTION_PARAMETERS, u32 item_rows, u32 item_dim) {
-    take_turn();
+    let_next_begin();
     const Arguments args = ATTENTION_ARGUMENTS;
     const Item item = find_item(args, item_rows);
+    wait_for_previous();
     if (item.rows == 0) {
         return;
     }

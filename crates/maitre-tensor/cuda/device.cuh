@@ -139,6 +139,13 @@ DEVICE float fast_exp2(float x) {
     return y;
 }
 
+// 1 / x with the GPU's own approximation: 1 unit in the last place.
+DEVICE float fast_reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 #endif
 
 // Lets the kernel behind this one be launched, and waits for the one before. All that earlier kernels wrote can be

@@ -42,7 +42,9 @@ struct Product {
     const Matrix& w;
     const Matrix& x;
     const float* bias;  // [rows of w], or null
-    float* out;         // [m, n]
+    float* out;         // [m, n], or null
+    u16* encoded;       // the same rounded to bf16, a row every `stride` numbers, or null
+    u32 stride;
     u32 m;
     u32 n;  // output features: rows of w, or half of them where the first half gates the second
     u32 k;
@@ -58,7 +60,7 @@ struct Tile {
     static constexpr u32 SLICE = X_AT + TOKENS * ROW_BYTES;
     static constexpr u32 STAGE = SLICE * SLICES;
     // Sums of so many numbers a thread need registers that those who multiply nothing give.
-    static constexpr bool MANY_SUMS = GROUPS * TOKENS >= 256;
+    static constexpr bool MANY_SUMS = GROUPS < 3 && GROUPS * TOKENS >= 256;
 };
 
 // Shared memory of a block: stages, and behind them the barriers.
@@ -163,6 +165,14 @@ DEVICE float with_bias(const Product& p, float sum, u32 row) { return p.bias == 
 
 // Writes a warp's outputs: lane (g, t) has features g and g + 8 of its 16, and tokens 2t and 2t + 1 of every 8.
 // Eight lanes write 32 neighbouring bytes.
+DEVICE void put(const Product& p, u32 token, u32 feature, float value) {
+    if (p.encoded != nullptr) {
+        p.encoded[static_cast<u64>(token) * p.stride + feature] = round_bf16(value);
+    } else {
+        p.out[static_cast<u64>(token) * p.n + feature] = value;
+    }
+}
+
 template <typename T>
 DEVICE void write_out(const Product& p, const float (&sums)[T::TOKENS / 2]) {
     const u32 warp = threadIdx.x / WARP, g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
@@ -172,18 +182,17 @@ DEVICE void write_out(const Product& p, const float (&sums)[T::TOKENS / 2]) {
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
             const u32 token = blockIdx.x * T::TOKENS + j * 8 + t * 2 + i;
-            float* out = p.out + static_cast<u64>(token) * p.n;
             const float upper = sums[4 * j + i], lower = sums[4 * j + 2 + i];
             if (token >= p.m || first >= p.n) {
                 continue;
             }
             if (p.gated) {
-                out[first] = silu_mul(with_bias(p, upper, first), with_bias(p, lower, first + p.n));
+                put(p, token, first, silu_mul(with_bias(p, upper, first), with_bias(p, lower, first + p.n)));
                 continue;
             }
-            out[first] = with_bias(p, upper, first);
+            put(p, token, first, with_bias(p, upper, first));
             if (first + 8 < p.n) {
-                out[first + 8] = with_bias(p, lower, first + 8);
+                put(p, token, first + 8, with_bias(p, lower, first + 8));
             }
         }
     }
@@ -223,6 +232,7 @@ using Tile64x64 = Tile<1, 64, 2, 6>;
 using Tile64x128 = Tile<1, 128, 1, 8>;
 using Tile128x128 = Tile<2, 128, 1, 6>;
 using Tile128x256 = Tile<2, 256, 1, 4>;
+using Tile192x128 = Tile<3, 128, 1, 5>;
 
 }  // namespace
 
@@ -234,9 +244,9 @@ using Tile128x256 = Tile<2, 256, 1, 4>;
 
 #define LINEAR_HOPPER(name, tile)                                                                          \
     KERNEL ONE_BLOCK(tile) name(PARAMETER(Matrix) w, PARAMETER(Matrix) x, const float* bias, float* out,   \
-                                u32 m, u32 n, u32 k, u32 gated) {                                          \
+                                u16* encoded, u32 stride, u32 m, u32 n, u32 k, u32 gated) {                \
         SHARED(shared);                                                                                    \
-        multiply_tile<tile>({w, x, bias, out, m, n, k, gated != 0}, shared);                               \
+        multiply_tile<tile>({w, x, bias, out, encoded, stride, m, n, k, gated != 0}, shared);              \
     }                                                                                                      \
     EXPORT(name)
 
@@ -247,3 +257,4 @@ LINEAR_HOPPER(linear_hopper_64x64, Tile64x64);
 LINEAR_HOPPER(linear_hopper_64x128, Tile64x128);
 LINEAR_HOPPER(linear_hopper_128x128, Tile128x128);
 LINEAR_HOPPER(linear_hopper_128x256, Tile128x256);
+LINEAR_HOPPER(linear_hopper_192x128, Tile192x128);

@@ -97,5 +97,9 @@ struct Int4Weights {
     }
 };
 
-// silu(gate) · up, as the processor's kernels have it (SwiGLU, Shazeer 2020, arXiv 2002.05202).
-DEVICE float silu_mul(float gate, float up) { return gate / (1.0f + expf(-gate)) * up; }
+// silu(gate) · up (SwiGLU, Shazeer 2020, arXiv 2002.05202), to about 4 units in the last place. With the exact
+// exponential and quotient this took an eighth of the time of a gated product of 2,048 rows.
+DEVICE float silu_mul(float gate, float up) {
+    constexpr float LOG2_E = 1.4426950408889634f;
+    return gate * fast_reciprocal(1.0f + fast_exp2(-gate * LOG2_E)) * up;
+}

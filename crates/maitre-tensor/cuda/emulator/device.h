@@ -229,6 +229,11 @@ DEVICE void copy_wait() {
     emulator::copy_wait(Pending);
 }
 
+DEVICE float fast_reciprocal(float x) {
+    const float y = 1.0f / x;
+    return fabsf(y) < 0x1p-126f ? copysignf(0.0f, y) : y;
+}
+
 // Kernels run one after the other here, but one that does not say this would not be safe on a GPU.
 DEVICE void wait_for_previous() { emulator::wait_for_previous(); }
 DEVICE void let_next_begin() {}

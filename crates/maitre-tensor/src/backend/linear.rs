@@ -97,6 +97,32 @@ impl Backend {
         })
     }
 
+    /// As [`Backend::linear_silu_mul`] followed by [`Backend::encode`] into `out`: what goes into the next matrix, which
+    /// some devices write at once. Others leave the result in `between`, `[rows.len(), w.rows() / 2]`, on its way; what
+    /// that holds afterwards is not defined.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn linear_silu_mul_encoded(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        (between, out): (&mut Buffer, &mut LinearInput),
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        if let Some(device) = self.device()
+            && device.writes_encoded(w, out)
+        {
+            self.inner.heartbeat.beat();
+            return device.linear_silu_mul_encoded(x, w, bias, out, rows);
+        }
+        let num_rows = rows.len();
+        self.linear_silu_mul(x, w, bias, between, rows)?;
+        self.encode(between, out, num_rows)
+    }
+
     /// As [`Backend::linear`] without a bias, for an output layer: beside the logits it writes the
     /// largest of every [`PEAK_BLOCK`] of them while they are at hand, `[rows.len(),
     /// w.rows() / PEAK_BLOCK]` rounded up. A caller that looks for large logits then need not read

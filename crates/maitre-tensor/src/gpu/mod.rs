@@ -114,6 +114,13 @@ pub(crate) struct Launch<'a> {
     pub(crate) threads: u32,
     /// Dynamic shared memory per block.
     pub(crate) shared_bytes: u32,
+    /// Whether its blocks may come to the multiprocessors while the kernel before it still runs, if the device can do
+    /// that; they wait there until that has ended (`take_turn` in `cuda/device.cuh`).
+    #[cfg_attr(
+        not(feature = "cuda"),
+        allow(dead_code, reason = "the emulator runs one after the other")
+    )]
+    pub(crate) early: bool,
     pub(crate) args: &'a [RawArg],
 }
 

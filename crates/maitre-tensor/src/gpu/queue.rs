@@ -83,6 +83,28 @@ impl Queue {
         grid: Grid,
         args: &[Arg<'_>],
     ) -> Result<(), TensorError> {
+        self.launch_when(false, kernel, grid, args)
+    }
+
+    /// The same for a kernel whose blocks take their places while the one before it still runs. That saves a launch,
+    /// but places are then given as they become free: a kernel of few long blocks would have several on one
+    /// multiprocessor and none on others.
+    pub(crate) fn launch_early(
+        &self,
+        kernel: &'static str,
+        grid: Grid,
+        args: &[Arg<'_>],
+    ) -> Result<(), TensorError> {
+        self.launch_when(true, kernel, grid, args)
+    }
+
+    fn launch_when(
+        &self,
+        early: bool,
+        kernel: &'static str,
+        grid: Grid,
+        args: &[Arg<'_>],
+    ) -> Result<(), TensorError> {
         if grid.blocks.contains(&0) {
             return Ok(());
         }
@@ -122,6 +144,7 @@ impl Queue {
             grid: blocks,
             threads: narrow("a block", grid.threads)?,
             shared_bytes: narrow("shared memory", grid.shared_bytes)?,
+            early,
             args: &raw,
         };
         // SAFETY: operators check extents and indices before they come here, and pass what the kernel

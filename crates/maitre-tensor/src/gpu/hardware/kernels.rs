@@ -70,9 +70,8 @@ pub(super) struct Kernels {
     functions: HashMap<&'static str, Function>,
     shared_bytes_per_block: u32,
     driver_version: u32,
-    /// Whether kernels are launched before the one before them has ended, which all of them expect: they call
-    /// `take_turn` or `wait_for_previous` (`cuda/device.cuh`).
-    begins_early: bool,
+    /// Whether kernels can be launched before the one before them has ended.
+    can_be_early: bool,
 }
 
 /// One kernel.
@@ -100,7 +99,7 @@ impl Kernels {
             functions: HashMap::new(),
             shared_bytes_per_block: info.shared_bytes_per_block,
             driver_version: info.driver_version,
-            begins_early: info.capability >= HOPPER,
+            can_be_early: info.capability >= HOPPER,
         })
     }
 
@@ -124,9 +123,10 @@ impl Kernels {
             grid: [x, y, z],
             threads,
             shared_bytes,
+            early,
             args,
         } = launch;
-        let begins_early = self.begins_early;
+        let early = early && self.can_be_early;
         let function = self.prepare(kernel, shared_bytes, args)?;
         let matrices = args.iter().map(|arg| encode(kernel, arg));
         let matrices: Vec<Option<CUtensorMap>> = matrices.collect::<Result<_, _>>()?;
@@ -146,7 +146,7 @@ impl Kernels {
             sharedMemBytes: shared_bytes,
             hStream: stream.raw(),
             attrs: attributes.as_mut_ptr(),
-            numAttrs: u32::from(begins_early),
+            numAttrs: u32::from(early),
         };
         // SAFETY: the function belongs to a loaded module; the arguments have the sizes of its parameters
         // (checked where the driver tells them) and live until the call returns, by when it has copied

@@ -31,6 +31,9 @@ const MOST_NARROW_ROWS: usize = 32;
 /// Blocks per multiprocessor that contexts are cut for: what hides the latency of memory.
 const BLOCKS_PER_MULTIPROCESSOR: usize = 4;
 
+/// Blocks per multiprocessor of the kernels that have more stages.
+const MOST_DEEP_BLOCKS: usize = 2;
+
 /// Bytes that the chunks of cut contexts may leave behind: one sequence of 128 Ki positions and 8 key heads of
 /// 128 elements takes half. Steps that would leave more do not cut contexts.
 const MOST_RECORDED: usize = 128 << 20;
@@ -284,12 +287,29 @@ impl Launch {
             Arg::U32(shared.window),
             Arg::F32(shared.factor),
         ];
+        let info = turn.device().info();
+        let blocks = self.items * shared.kv_heads * self.parts;
+        let is_few = blocks <= MOST_DEEP_BLOCKS * info.multiprocessors as usize;
+        let most_bytes = info.shared_bytes_per_block as usize;
+        let deep = kernel
+            .deep
+            .filter(|(_, bytes)| is_few && *bytes <= most_bytes);
+        let (name, shared_bytes) = deep.unwrap_or((kernel.name, kernel.shared_bytes));
         let grid = Grid {
             blocks: [self.items, shared.kv_heads, self.parts],
             threads: kernel.threads,
-            shared_bytes: kernel.shared_bytes,
+            shared_bytes,
         };
-        turn.queue().launch(kernel.name, grid, &args)?;
+        let early = match std::env::var("MAITRE_EARLY").as_deref() {
+            Ok("0") => false,
+            Ok("2") => true,
+            _ => deep.is_some(),
+        };
+        if early {
+            turn.queue().launch_early(name, grid, &args)?;
+        } else {
+            turn.queue().launch(name, grid, &args)?;
+        }
         if !is_split {
             return Ok(());
         }
@@ -298,6 +318,6 @@ impl Launch {
             blocks: [self.items, shared.kv_heads, self.item_rows],
             ..Grid::of(1, MERGE_THREADS)
         };
-        turn.queue().launch("attention_merge", grid, &args)
+        turn.queue().launch_early("attention_merge", grid, &args)
     }
 }

@@ -20,7 +20,7 @@ use crate::backend::check::Check;
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::weight::RowLayout;
 use crate::gpu::{Arg, DeviceBytes, Grid};
-use crate::{Buffer, LinearInput, PackedWeight, TensorError, WeightFormat};
+use crate::{Buffer, InputFormat, LinearInput, PackedWeight, TensorError, WeightFormat};
 
 /// Most rows for which the kernels that read weights once per two features are the fastest.
 const FEW_ROWS: usize = 4;
@@ -102,6 +102,45 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Whether a product of `w` can leave its result rounded, in the form of `out`.
+    pub(crate) fn writes_encoded(&self, w: &PackedWeight, out: &LinearInput) -> bool {
+        self.has_hopper_kernels()
+            && w.format() == WeightFormat::Bf16
+            && out.format() == InputFormat::Bf16
+            && linear_hopper::takes(w.rows(), w.is_gated())
+    }
+
+    /// [`Backend::linear_silu_mul_encoded`](crate::Backend::linear_silu_mul_encoded) where
+    /// [`writes_encoded`](Self::writes_encoded) says so.
+    pub(crate) fn linear_silu_mul_encoded(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        out: &mut LinearInput,
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        let operands = self.operands("linear_silu_mul_encoded");
+        let product = Product::checked(operands, x, w, bias, rows, &Epilogue::SiluMul)?;
+        let stride = out.shape().words * 2;
+        let out = operands.input_mut("out", out, product.n, product.m)?;
+        if product.m == 0 || product.n == 0 {
+            return Ok(());
+        }
+        product.queue_hopper(&self.turn(), Output::Encoded { out, stride })
+    }
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+enum Output<'a> {
+    /// `[m, n]` of f32.
+    Floats(&'a DeviceBytes),
+    /// `[m, n]` of bf16, a row every so many numbers.
+    Encoded { out: &'a DeviceBytes, stride: usize },
+}
+
 /// Checked arguments of a product.
 struct Product<'a> {
     /// Where the first of the rows begins, in bytes.
@@ -171,7 +210,7 @@ impl<'a> Product<'a> {
         } else if self.format == WeightFormat::F32 {
             self.queue_f32(turn, out)
         } else if self.is_for_hopper(turn.device(), deterministic) {
-            self.queue_hopper(turn, multiprocessors, out)
+            self.queue_hopper(turn, Output::Floats(out))
         } else if !deterministic && self.m <= FEW_ROWS {
             self.queue_few(turn, out)
         } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 && self.gated {
@@ -208,26 +247,28 @@ impl<'a> Product<'a> {
         if self.gated { 2 * self.n } else { self.n }
     }
 
-    fn queue_hopper(
-        &self,
-        turn: &DeviceTurn<'_>,
-        multiprocessors: usize,
-        out: &DeviceBytes,
-    ) -> Result<(), TensorError> {
+    fn queue_hopper(&self, turn: &DeviceTurn<'_>, out: Output<'_>) -> Result<(), TensorError> {
+        let multiprocessors = turn.device().info().multiprocessors as usize;
         let (w_rows, k) = (self.w_rows(), self.x_bytes / 2);
         let tile = HopperTile::of(self.m, w_rows, multiprocessors);
+        let (floats, encoded, stride) = match out {
+            Output::Floats(out) => (at(out), Arg::Nothing, 0),
+            Output::Encoded { out, stride } => (Arg::Nothing, at(out), stride),
+        };
         let args = [
             Arg::Matrix(self.w, 0, tile.weights(w_rows, k, self.gated)),
             Arg::Matrix(self.x.0, self.x.1, tile.tokens(self.m, k)),
             self.bias.map_or(Arg::Nothing, at),
-            at(out),
+            floats,
+            encoded,
+            Arg::U32(stride),
             Arg::U32(self.m),
             Arg::U32(self.n),
             Arg::U32(k),
             Arg::U32(usize::from(self.gated)),
         ];
         let grid = tile.grid(self.m, w_rows);
-        turn.queue().launch(tile.kernel, grid, &args)
+        turn.queue().launch_early(tile.kernel, grid, &args)
     }
 
     fn queue_few(&self, turn: &DeviceTurn<'_>, out: &DeviceBytes) -> Result<(), TensorError> {

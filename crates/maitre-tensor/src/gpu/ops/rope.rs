@@ -57,6 +57,6 @@ impl Device {
             at(q_out),
             at(cache),
         ];
-        turn.queue().launch(kernel, grid, &args)
+        turn.queue().launch_early(kernel, grid, &args)
     }
 }

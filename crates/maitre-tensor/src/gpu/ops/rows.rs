@@ -75,7 +75,7 @@ impl Device {
             Arg::U32(dim),
             Arg::U32(stride),
         ];
-        self.turn().queue().launch(kernel, grid, &args)
+        self.turn().queue().launch_early(kernel, grid, &args)
     }
 
     /// [`Backend::gather_rows`](crate::Backend::gather_rows).
@@ -96,7 +96,7 @@ impl Device {
         let list = turn.list(rows)?;
         let args = [at(x), turn.list_arg(list), at(out), Arg::U32(dim)];
         let grid = copy_grid(rows.len(), dim);
-        turn.queue().launch("gather_rows", grid, &args)
+        turn.queue().launch_early("gather_rows", grid, &args)
     }
 
     /// [`Backend::encode`](crate::Backend::encode).
@@ -117,7 +117,7 @@ impl Device {
         let out = operands.input_mut("out", out, cols, rows)?;
         let args = [at(x), at(out), Arg::U32(cols), Arg::U32(stride)];
         let grid = copy_grid(rows, cols);
-        self.turn().queue().launch(kernel, grid, &args)
+        self.turn().queue().launch_early(kernel, grid, &args)
     }
 }
 

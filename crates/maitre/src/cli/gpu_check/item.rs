@@ -223,6 +223,6 @@ pub(super) fn items(args: &GpuCheckArgs) -> Vec<Item> {
     speeds::other_models(args, &mut items);
     checks::soak(&mut items);
     let is_rate = |id: &str| [speeds::rates::COPY_RATE, speeds::rates::MATMUL_RATE].contains(&id);
-    items.retain(|item| args.wants(item.half) || is_rate(&item.id));
+    items.retain(|item| (args.wants(item.half) && args.wants_row(&item.id)) || is_rate(&item.id));
     items
 }

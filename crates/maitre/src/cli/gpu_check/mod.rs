@@ -40,6 +40,9 @@ pub(crate) struct GpuCheckArgs {
     /// Do one half of the work.
     #[arg(long)]
     only: Option<Half>,
+    /// Do only rows whose name in the JSON contains this, such as `decode_8b` or `attention`; may be given several times.
+    #[arg(long, value_name = "PART")]
+    row: Vec<String>,
     /// What might take longer than is left of these is listed as not run.
     #[arg(long, default_value_t = 460.0, value_name = "SECONDS", value_parser = super::serve::seconds)]
     time_limit: f64,
@@ -89,6 +92,10 @@ enum ShapeArg {
 impl GpuCheckArgs {
     fn wants(&self, half: Half) -> bool {
         self.only.is_none_or(|only| only == half)
+    }
+
+    fn wants_row(&self, id: &str) -> bool {
+        self.row.is_empty() || self.row.iter().any(|part| id.contains(part.as_str()))
     }
 
     fn threads(&self) -> usize {

@@ -3,9 +3,12 @@
 use crate::gpu::GpuInfo;
 use crate::{KvFormat, TensorError};
 
-/// Positions per tile, and how many tiles a block holds in shared memory.
+/// Positions per tile.
 const TILE: usize = 32;
+
+/// Tiles that a block holds in shared memory, and that one of a `_deep` kernel does.
 const STAGES: usize = 2;
+const DEEP_STAGES: usize = 4;
 
 /// One kernel of `cuda/attention*.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,9 @@ pub(super) struct Kernel {
     pub(super) shared_bytes: usize,
     /// Numbers of a row in what a chunk leaves behind.
     pub(super) dim: usize,
+    /// The same kernel with more stages, and its shared memory: for launches of few blocks, whose time is that of the
+    /// reads that follow one another.
+    pub(super) deep: Option<(&'static str, usize)>,
 }
 
 impl Kernel {
@@ -48,22 +54,43 @@ impl Kernel {
                     threads: 128,
                     shared_bytes: 4 * head_dim * size_of::<f32>(),
                     dim: head_dim,
+                    deep: None,
                 };
                 return Ok([kernel; 2]);
             }
             KvFormat::Bf16 => [
-                ["attention_bf16_32_narrow", "attention_bf16_32_wide"],
-                ["attention_bf16_64_narrow", "attention_bf16_64_wide"],
-                ["attention_bf16_96_narrow", "attention_bf16_96_wide"],
-                ["attention_bf16_128_narrow", "attention_bf16_128_wide"],
-                ["attention_bf16_256_narrow", "attention_bf16_256_wide"],
+                [
+                    "attention_bf16_32_narrow",
+                    "attention_bf16_32_wide",
+                    "attention_bf16_32_deep",
+                ],
+                [
+                    "attention_bf16_64_narrow",
+                    "attention_bf16_64_wide",
+                    "attention_bf16_64_deep",
+                ],
+                [
+                    "attention_bf16_96_narrow",
+                    "attention_bf16_96_wide",
+                    "attention_bf16_96_deep",
+                ],
+                [
+                    "attention_bf16_128_narrow",
+                    "attention_bf16_128_wide",
+                    "attention_bf16_128_deep",
+                ],
+                [
+                    "attention_bf16_256_narrow",
+                    "attention_bf16_256_wide",
+                    "attention_bf16_256_deep",
+                ],
             ],
             KvFormat::Int8 => [
-                ["attention_int8_32_narrow", "attention_int8_32_wide"],
-                ["attention_int8_64_narrow", "attention_int8_64_wide"],
-                ["attention_int8_96_narrow", "attention_int8_96_wide"],
-                ["attention_int8_128_narrow", "attention_int8_128_wide"],
-                ["attention_int8_256_narrow", "attention_int8_256_wide"],
+                ["attention_int8_32_narrow", "attention_int8_32_wide", ""],
+                ["attention_int8_64_narrow", "attention_int8_64_wide", ""],
+                ["attention_int8_96_narrow", "attention_int8_96_wide", ""],
+                ["attention_int8_128_narrow", "attention_int8_128_wide", ""],
+                ["attention_int8_256_narrow", "attention_int8_256_wide", ""],
             ],
         };
         let kernel = |wide: usize| {
@@ -72,8 +99,14 @@ impl Kernel {
                 name: names[at][wide],
                 rows: 16 * warps,
                 threads: 32 * warps,
-                shared_bytes: shared_bytes(format, dims[at], warps),
+                shared_bytes: shared_bytes(format, dims[at], warps, STAGES),
                 dim: dims[at],
+                deep: (wide == 0 && format == KvFormat::Bf16).then(|| {
+                    (
+                        names[at][2],
+                        shared_bytes(format, dims[at], warps, DEEP_STAGES),
+                    )
+                }),
             }
         };
         let [narrow, wide] = [kernel(0), kernel(1)];
@@ -91,7 +124,7 @@ impl Kernel {
 
 /// Shared memory of `attention_<format>_<dim>`: stages, what each warp knows, and queries too large for
 /// registers.
-fn shared_bytes(format: KvFormat, dim: usize, warps: usize) -> usize {
+fn shared_bytes(format: KvFormat, dim: usize, warps: usize, stages: usize) -> usize {
     let (row, scales) = match format {
         KvFormat::Int8 => (dim, 2 * size_of::<f32>()),
         _ => (2 * dim, 0),
@@ -99,5 +132,5 @@ fn shared_bytes(format: KvFormat, dim: usize, warps: usize) -> usize {
     let stage = TILE * (2 * (row + 16) + scales);
     let known = 16 * dim * size_of::<f32>();
     let queries = if dim > 128 { 16 * (2 * dim + 16) } else { 0 };
-    STAGES * stage + warps * (known + queries)
+    stages * stage + warps * (known + queries)
 }

@@ -23,17 +23,23 @@ const TIMES: usize = 30;
 pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
     let is_tiny = args.shape == ShapeArg::Tiny;
     let sizes = match is_tiny {
-        true => [(2, 40), (1, 100)],
-        false => [(64, 1024), (8, 16_384)],
+        true => [(2, 40), (1, 100), (1, 3), (3, 7)],
+        false => [(64, 1024), (8, 16_384), (1, 640), (256, 640)],
     };
     for mode in Mode::BOTH {
         for (sequences, context) in sizes {
             items.push(Item::speed(
                 format!("attention_{sequences}x{context}_{}", mode.name()),
                 format!("attention, {sequences} x {context}, bf16, {}", mode.name()),
-                move |site| attention(site, sequences, context, mode),
+                move |site| attention(site, (sequences, 1), context, mode),
             ));
         }
+        let tokens = if is_tiny { 18 } else { 2048 };
+        items.push(Item::speed(
+            format!("attention_of_prompt_{tokens}_{}", mode.name()),
+            format!("attention, a prompt of {tokens}, bf16, {}", mode.name()),
+            move |site| attention(site, (1, tokens), tokens, mode),
+        ));
     }
     let rows = if is_tiny { 3 } else { 256 };
     for (name, temperature, top_p) in [("greedy", 0.0, 1.0), ("top-p 0.9", 0.8, 0.9)] {
@@ -45,8 +51,14 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
     }
 }
 
-/// Decodes of sequences with equal contexts. Bytes are those of keys and values alone.
-fn attention(site: &mut Site, sequences: usize, context: usize, mode: Mode) -> Result<Outcome> {
+/// The last tokens of sequences with equal contexts. Decodes, one token each, are told in bytes of keys and values, prompts
+/// in operations.
+fn attention(
+    site: &mut Site,
+    (sequences, tokens): (usize, usize),
+    context: usize,
+    mode: Mode,
+) -> Result<Outcome> {
     let sizes = site.sizes;
     let (heads, kv_heads, dim) = (sizes.heads, sizes.kv_heads, sizes.head_dim);
     let backend = site.backend(mode.is_deterministic());
@@ -54,12 +66,12 @@ fn attention(site: &mut Site, sequences: usize, context: usize, mode: Mode) -> R
     let blocks = per_sequence * sequences;
     let cache = filled_cache(site, blocks, mode)?;
     let width = heads * dim;
-    let q = backend.vector(&random(91, sequences * width))?;
-    let mut out = backend.zeros(DType::F32, sequences * width)?;
+    let q = backend.vector(&random(91, sequences * tokens * width))?;
+    let mut out = backend.zeros(DType::F32, sequences * tokens * width)?;
     let spans: Vec<Span> = (0..sequences)
-        .map(|first_token| Span {
-            first_token,
-            num_tokens: 1,
+        .map(|sequence| Span {
+            first_token: sequence * tokens,
+            num_tokens: tokens,
             context_len: context,
         })
         .collect();
@@ -90,6 +102,14 @@ fn attention(site: &mut Site, sequences: usize, context: usize, mode: Mode) -> R
             })?)
         })
     })??;
+    if tokens > 1 {
+        let seen = sequences * (tokens * context - tokens * (tokens - 1) / 2);
+        let flop = (4 * width * seen) as f64;
+        let mut timed = Timed::new(Unit::TeraflopsPerS, flop / seconds / 1e12);
+        timed.predicted = site.matmul_flop_per_s.map(|rate| rate / 1e12);
+        timed.figures = figures([("operator_us", seconds * 1e6), ("flop", flop)]);
+        return Ok(timed.into());
+    }
     let per_token = backend.kv_bytes_per_token(kv_heads, dim, KvFormat::Bf16);
     let bytes = (sequences * context * per_token) as f64;
     let mut timed = Timed::new(Unit::GigabytesPerS, bytes / seconds / 1e9);
