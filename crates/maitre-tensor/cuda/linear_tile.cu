@@ -75,14 +75,10 @@ LINEAR(linear_bf16_16x64, Bf16Weights, Tile16x64, 3);
 LINEAR(linear_bf16_64x32, Bf16Weights, Tile64x32, 2);
 LINEAR(linear_bf16_64x64, Bf16Weights, Tile64x64, 3);
 LINEAR(linear_bf16_128x128, Bf16Weights, Tile128x128, 2);
-LINEAR(linear_int8_16x32, Int8Weights, Tile16x32, 4);
-LINEAR(linear_int8_16x64, Int8Weights, Tile16x64, 4);
 LINEAR(linear_int8_64x32, Int8Weights, Tile64x32, 2);
 LINEAR(linear_int8_64x64, Int8Weights, Tile64x64, 4);
-LINEAR(linear_int8_128x128, Int8Weights, Tile128x128, 2);
-LINEAR(linear_int4_16x32, Int4Weights, Tile16x32, 4);
-LINEAR(linear_int4_16x64, Int4Weights, Tile16x64, 4);
+// Sums of parts, and of groups, beside sums: 128 registers would not do.
+LINEAR(linear_int8_128x128, Int8Weights, Tile128x128, 1);
 LINEAR(linear_int4_64x32, Int4Weights, Tile64x32, 2);
 LINEAR(linear_int4_64x64, Int4Weights, Tile64x64, 4);
-// Sums of groups beside sums: 128 registers would not do.
 LINEAR(linear_int4_128x128, Int4Weights, Tile128x128, 1);

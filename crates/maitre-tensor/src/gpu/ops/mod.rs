@@ -8,6 +8,7 @@ pub(crate) mod linear;
 mod rope;
 mod rows;
 mod sampling;
+mod split;
 mod tile;
 
 use std::sync::Arc;
