@@ -40,11 +40,13 @@ struct SplitInt4 {
     // A lane's words of a span of a row.
     static constexpr u32 WORDS = 4;
 
-    // The words of the lane's row among `first` to `first + 7`: numbers 8t to 8t + 7 of each chunk.
-    DEVICE static void load(const u8* stage, u32 first, u32 (&words)[WORDS]) {
+    // Where in 8 rows this lane reads, and what it finds there: numbers 8t to 8t + 7 of each chunk of row g.
+    DEVICE static u32 place_of_lane() {
         const u32 lane = threadIdx.x % WARP;
-        load_matrix_x4(words, stage + place<SPAN_CHUNKS * Weights::WINDOW, Weights::WINDOW>(first + lane % 8, lane / 8));
+        return place<SPAN_CHUNKS * Weights::WINDOW, Weights::WINDOW>(lane % 8, lane / 8);
     }
+
+    DEVICE static void load(const u8* rows, u32 at, u32 (&words)[WORDS]) { load_matrix_x4(words, rows + at); }
 
     DEVICE static void unpack(const u32 (&words)[WORDS], u32 chunk, u32 origin, u32 (&pairs)[4]) {
 #pragma unroll
@@ -59,13 +61,16 @@ struct SplitInt8 {
     static constexpr u32 UNIT = PART_CHUNKS / SPAN_CHUNKS;
     static constexpr u32 WORDS = 8;
 
-    DEVICE static void load(const u8* stage, u32 first, u32 (&words)[WORDS]) {
-        const u32 row = first + threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+    DEVICE static u32 place_of_lane() {
+        const u32 row = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+        return place<SPAN_CHUNKS * Weights::WINDOW, Weights::WINDOW>(row, t / 2) + t % 2 * 8;
+    }
+
+    // A row turns its chunks by an exclusive or.
+    DEVICE static void load(const u8* rows, u32 at, u32 (&words)[WORDS]) {
 #pragma unroll
         for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
-            const u32 byte = chunk * Weights::WINDOW + t * 8;
-            const Words2 pair = *reinterpret_cast<const Words2*>(
-                stage + place<SPAN_CHUNKS * Weights::WINDOW, Weights::WINDOW>(row, byte / 16) + byte % 16);
+            const Words2 pair = *reinterpret_cast<const Words2*>(rows + (at ^ chunk * Weights::WINDOW));
             words[chunk * 2] = pair.word[0];
             words[chunk * 2 + 1] = pair.word[1];
         }
@@ -116,14 +121,13 @@ DEVICE u32 scale_pitch(u32 words) { return (words / 4 | 1) * 4; }
 // Copies the scales of a stretch of k from word `first` on.
 template <typename T>
 DEVICE void fetch_scales(const Operands& o, u32* scales, u32 first, u32 words, u32 pitch) {
-    const u32 pieces = words / 4;
-    for (u32 at = threadIdx.x; at < T::ROWS * pieces; at += T::THREADS) {
-        const u32 row = at / pieces, word = at % pieces * 4;
-        bool valid;
-        const u32 from = weight_row<T::ROWS>(o, blockIdx.x, row, valid);
-        copy_async_16(scales + row * pitch + word,
-                      static_cast<const u32*>(o.scales) + (static_cast<u64>(from) * o.scale_stride + first + word),
-                      valid);
+    constexpr u32 THREADS_OF_ROW = T::THREADS / T::ROWS;
+    const u32 row = threadIdx.x / THREADS_OF_ROW;
+    bool valid;
+    const u32 feature = weight_row<T::ROWS>(o, blockIdx.x, row, valid);
+    const u32* from = static_cast<const u32*>(o.scales) + (static_cast<u64>(feature) * o.scale_stride + first);
+    for (u32 word = threadIdx.x % THREADS_OF_ROW * 4; word < words; word += THREADS_OF_ROW * 4) {
+        copy_async_16(scales + row * pitch + word, from + word, valid);
     }
 }
 
@@ -134,12 +138,14 @@ struct Source {
     u32 at[T::PIECES];
     // Pieces of the row from this lane's first on; none of a row that is not there.
     u32 left[T::PIECES];
+    // Where in the stage the first one goes. The others go to rows that are turned alike.
+    u32 to;
 
     DEVICE explicit Source(const Operands& o) {
-        const u32 lane = threadIdx.x % WARP, w_pieces = o.w_bytes / 16;
+        const u32 lane = threadIdx.x % WARP, w_pieces = o.w_bytes / 16, piece = lane % ROW_PIECES;
+        to = place<T::PITCH, T::W::WINDOW>(lane / ROW_PIECES, piece);
 #pragma unroll
         for (u32 i = 0; i < T::PIECES; i++) {
-            const u32 piece = (i * WARP + lane) % ROW_PIECES;
             bool valid;
             // Pieces of 16 bytes are counted in 32 bits: enough for 64 GiB.
             at[i] = weight_row<T::ROWS>(o, blockIdx.x, (i * WARP + lane) / ROW_PIECES, valid) * w_pieces + piece;
@@ -149,35 +155,47 @@ struct Source {
 
     DEVICE void fetch(const Operands& o, u8* stage, u32 span) const {
         const Words4* w = reinterpret_cast<const Words4*>(o.w);
+        const u32 passed = span * ROW_PIECES;
 #pragma unroll
         for (u32 i = 0; i < T::PIECES; i++) {
-            const u32 row = (i * WARP + threadIdx.x % WARP) / ROW_PIECES;
-            const u32 piece = (i * WARP + threadIdx.x % WARP) % ROW_PIECES;
-            copy_async_16(stage + place<T::PITCH, T::W::WINDOW>(row, piece), w + (at[i] + span * ROW_PIECES),
-                          span * ROW_PIECES < left[i]);
+            copy_async_16(stage + to + i * (WARP * 16), w + (at[i] + passed), passed < left[i]);
         }
     }
 };
 
-// The numbers of a span that a lane multiplies: 8t to 8t + 7 of each chunk, of tokens g and g + 8.
+// The numbers that a lane multiplies: 8t to 8t + 7 of each chunk, of tokens g and g + 8.
 template <typename T>
-DEVICE void load_tokens(const Operands& o, u32 span, Words4 (&x)[T::NT][SPAN_CHUNKS]) {
-    const u32 g = threadIdx.x % WARP / 4, t = threadIdx.x % 4, x_pieces = o.x_stride / 8;
+struct Tokens {
+    const Words4* row[T::NT];
+    // Pieces of 8 numbers from the lane's first on; none of a token that is not there.
+    u32 left[T::NT];
+
+    DEVICE explicit Tokens(const Operands& o) {
+        const u32 g = threadIdx.x % WARP / 4, t = threadIdx.x % 4, pieces = o.x_stride / 8;
 #pragma unroll
-    for (u32 i = 0; i < T::NT; i++) {
-        const u32 token = i * 8 + g;
-        const Words4* row = reinterpret_cast<const Words4*>(o.x) + token * x_pieces;
-        const u32 pieces = token < o.m ? x_pieces : 0;
+        for (u32 i = 0; i < T::NT; i++) {
+            const u32 token = i * 8 + g;
+            const bool valid = token < o.m;
+            row[i] = reinterpret_cast<const Words4*>(o.x) + ((valid ? token : 0) * pieces + t);
+            left[i] = valid && t < pieces ? pieces - t : 0;
+        }
+    }
+
+    DEVICE void load(u32 span, Words4 (&x)[T::NT][SPAN_CHUNKS]) const {
+        const u32 passed = span * (SPAN_CHUNKS * 4);
 #pragma unroll
-        for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
-            const u32 piece = (span * SPAN_CHUNKS + chunk) * 4 + t;
-            x[i][chunk] = Words4{};
-            if (piece < pieces) {
-                x[i][chunk] = row[piece];
+        for (u32 i = 0; i < T::NT; i++) {
+            const Words4* from = row[i] + passed;
+#pragma unroll
+            for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
+                x[i][chunk] = Words4{};
+                if (passed + chunk * 4 < left[i]) {
+                    x[i][chunk] = from[chunk * 4];
+                }
             }
         }
     }
-}
+};
 
 // Multiplies a chunk of the span in `words` and `x` into `sums`.
 template <typename How, typename T>
@@ -201,19 +219,19 @@ DEVICE void multiply_split_chunk(const u32 (&words)[T::MT * 2][How::WORDS], cons
 }
 
 // Stores what a group has come to: lane (g, t) has rows g and g + 8, tokens 2t and 2t + 1 of each 16 x 8 tile.
+// `slot` is where it has its first.
 template <typename T>
-DEVICE void store_sums(const Operands& o, float* slot, const float (&sums)[T::MT][T::NT][4]) {
-    const u32 g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+DEVICE void store_sums(u32 m, float* slot, const float (&sums)[T::MT][T::NT][4]) {
+    const u32 t = threadIdx.x % 4;
 #pragma unroll
     for (u32 j = 0; j < T::NT; j++) {
 #pragma unroll
         for (u32 part = 0; part < 2; part++) {
-            const u32 token = j * 8 + t * 2 + part;
-            if (token < o.m) {
+            if (j * 8 + t * 2 + part < m) {
 #pragma unroll
                 for (u32 i = 0; i < T::MT; i++) {
-                    slot[token * T::SLOT_PITCH + i * 16 + g] = sums[i][j][part];
-                    slot[token * T::SLOT_PITCH + i * 16 + g + 8] = sums[i][j][2 + part];
+                    slot[(j * 8 + part) * T::SLOT_PITCH + i * 16] = sums[i][j][part];
+                    slot[(j * 8 + part) * T::SLOT_PITCH + i * 16 + 8] = sums[i][j][2 + part];
                 }
             }
         }
@@ -230,7 +248,7 @@ DEVICE void fold(const Operands& o, const float* slots, const u32* scales, u32 p
         // Of few tokens there are sums for so many only, of 8 a thread may have none.
         if (token < o.m) {
             const float* sum = slots + token * T::SLOT_PITCH + row;
-#pragma unroll 8
+#pragma unroll 16
             for (u32 slot = 0; slot < count; slot++) {
                 if constexpr (T::W::GROUPED) {
                     totals[i] = fmaf(int4_scale(scales[row * pitch + slot]), sum[slot * T::SLOT], totals[i]);
@@ -271,7 +289,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
     constexpr u32 UNIT_GROUPS = UNIT_CHUNKS / GROUP;
     constexpr u32 PIECE_ROUNDS = T::SLOTS / (T::WARPS * UNIT_GROUPS);
     static_assert(PIECE_ROUNDS > 0, "slots for what the warps multiply in one round");
-    const u32 warp = threadIdx.x / WARP, g = threadIdx.x % WARP / 4;
+    const u32 warp = threadIdx.x / WARP, g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
     u8* const stages = shared + warp * (T::STAGES * T::STAGE);
     float* const slots = reinterpret_cast<float*>(shared + T::SLOTS_AT);
     u32* const scales = reinterpret_cast<u32*>(shared + T::SCALES_AT);
@@ -280,6 +298,9 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
     const u32 stretch = W::GROUPED ? SCALE_WORDS * GROUP / SPAN_CHUNKS : spans;
     const u32 pitch = scale_pitch(o.scale_stride < SCALE_WORDS ? o.scale_stride : SCALE_WORDS);
     const Source<T> source(o);
+    const Tokens<T> tokens(o);
+    const u32 place_of_lane = How::place_of_lane();
+    float* const own = slots + warp * (UNIT_GROUPS * T::SLOT) + t * 2 * T::SLOT_PITCH + g;
     float totals[T::OUTPUTS] = {};
     for (u32 first = 0; first < spans; first += stretch) {
         const u32 end = spans - first < stretch ? spans : first + stretch;
@@ -307,7 +328,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
         }
         for (u32 round = 0; round < rounds; round++) {
             const u32 unit = round * T::WARPS + warp;
-            float* const own = slots + (round % PIECE_ROUNDS * T::WARPS + warp) * UNIT_GROUPS * T::SLOT;
+            float* const slot = own + round % PIECE_ROUNDS * (T::WARPS * UNIT_GROUPS * T::SLOT);
             float sums[T::MT][T::NT][4];
             u32 origins[T::MT * 2] = {};
 #pragma unroll
@@ -316,7 +337,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                 const bool is_there = span < end;
                 Words4 x[T::NT][SPAN_CHUNKS];
                 if (is_there) {
-                    load_tokens<T>(o, span, x);
+                    tokens.load(span, x);
                 }
                 copy_wait<T::STAGES - 2>();
                 // The span has come, and no lane reads what the next copies overwrite.
@@ -328,7 +349,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                 u32 words[T::MT * 2][How::WORDS];
 #pragma unroll
                 for (u32 i = 0; i < T::MT * 2; i++) {
-                    How::load(stages + step % T::STAGES * T::STAGE, i * 8, words[i]);
+                    How::load(stages + step % T::STAGES * T::STAGE + i * 8 * T::PITCH, place_of_lane, words[i]);
                 }
 #pragma unroll
                 for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
@@ -348,12 +369,12 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                     }
                     multiply_split_chunk<How, T>(words, x, chunk, origins, sums);
                     if (GROUP < UNIT_CHUNKS && (passed + 1) % GROUP == 0) {
-                        store_sums<T>(o, own + passed / GROUP * T::SLOT, sums);
+                        store_sums<T>(o.m, slot + passed / GROUP * T::SLOT, sums);
                     }
                 }
             }
             if (GROUP == UNIT_CHUNKS && unit < units) {
-                store_sums<T>(o, own, sums);
+                store_sums<T>(o.m, slot, sums);
             }
             if ((round + 1) % PIECE_ROUNDS == 0 || round + 1 == rounds) {
                 const u32 passed = round / PIECE_ROUNDS * PIECE_ROUNDS * T::WARPS;
