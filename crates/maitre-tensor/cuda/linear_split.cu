@@ -136,62 +136,76 @@ template <typename T>
 struct Source {
     static constexpr u32 ROW_PIECES = T::PITCH / 16;
     u32 at[T::PIECES];
-    // Pieces of the row from this lane's first on; none of a row that is not there.
-    u32 left[T::PIECES];
-    // Where in the stage the first one goes. The others go to rows that are turned alike.
+    // Pieces of a row from this lane's first on.
+    u32 left;
+    // Where in shared memory the first one of stage 0 goes. The others go to rows that are turned alike.
     u32 to;
 
-    DEVICE explicit Source(const Operands& o) {
+    DEVICE Source(const Operands& o, u32 stages) {
         const u32 lane = threadIdx.x % WARP, w_pieces = o.w_bytes / 16, piece = lane % ROW_PIECES;
-        to = place<T::PITCH, T::W::WINDOW>(lane / ROW_PIECES, piece);
+        left = piece < w_pieces ? w_pieces - piece : 0;
+        keep(left);
+        to = stages + place<T::PITCH, T::W::WINDOW>(lane / ROW_PIECES, piece);
+        keep(to);
 #pragma unroll
         for (u32 i = 0; i < T::PIECES; i++) {
             bool valid;
-            // Pieces of 16 bytes are counted in 32 bits: enough for 64 GiB.
-            at[i] = weight_row<T::ROWS>(o, blockIdx.x, (i * WARP + lane) / ROW_PIECES, valid) * w_pieces + piece;
-            left[i] = valid && piece < w_pieces ? w_pieces - piece : 0;
+            const u32 row = weight_row<T::ROWS>(o, blockIdx.x, (i * WARP + lane) / ROW_PIECES, valid);
+            // For a row that is not there the first one, whose outputs are not written. Pieces of 16 bytes are
+            // counted in 32 bits: enough for 64 GiB.
+            at[i] = (valid ? row : 0) * w_pieces + piece;
+            keep(at[i]);
         }
     }
 
-    DEVICE void fetch(const Operands& o, u8* stage, u32 span) const {
+    DEVICE void fetch(const Operands& o, u8* shared, u32 stage, u32 span) const {
         const Words4* w = reinterpret_cast<const Words4*>(o.w);
         const u32 passed = span * ROW_PIECES;
 #pragma unroll
         for (u32 i = 0; i < T::PIECES; i++) {
-            copy_async_16(stage + to + i * (WARP * 16), w + (at[i] + passed), passed < left[i]);
+            copy_async_16(shared + (to + stage * T::STAGE) + i * (WARP * 16), w + (at[i] + passed), passed < left);
         }
     }
 };
 
-// The numbers that a lane multiplies: 8t to 8t + 7 of each chunk, of tokens g and g + 8.
+// The numbers that a lane multiplies: 8t to 8t + 7 of each chunk, of tokens g and g + 8; for a token that is not
+// there those of the first one, whose sums are not stored.
 template <typename T>
 struct Tokens {
-    const Words4* row[T::NT];
-    // Pieces of 8 numbers from the lane's first on; none of a token that is not there.
-    u32 left[T::NT];
+    static constexpr u32 SPAN_PIECES = SPAN_CHUNKS * 4;
+    // Of 8 numbers: the lane's first piece of each token.
+    u32 at[T::NT];
 
     DEVICE explicit Tokens(const Operands& o) {
-        const u32 g = threadIdx.x % WARP / 4, t = threadIdx.x % 4, pieces = o.x_stride / 8;
+        const u32 g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
 #pragma unroll
         for (u32 i = 0; i < T::NT; i++) {
             const u32 token = i * 8 + g;
-            const bool valid = token < o.m;
-            row[i] = reinterpret_cast<const Words4*>(o.x) + ((valid ? token : 0) * pieces + t);
-            left[i] = valid && t < pieces ? pieces - t : 0;
+            at[i] = (token < o.m ? token : 0) * (o.x_stride / 8) + t;
+            keep(at[i]);
         }
     }
 
-    DEVICE void load(u32 span, Words4 (&x)[T::NT][SPAN_CHUNKS]) const {
-        const u32 passed = span * (SPAN_CHUNKS * 4);
+    DEVICE void load(const Operands& o, u32 span, Words4 (&x)[T::NT][SPAN_CHUNKS]) const {
+        const u32 passed = span * SPAN_PIECES, pieces = o.x_stride / 8;
+        if (passed + SPAN_PIECES <= pieces) {
 #pragma unroll
-        for (u32 i = 0; i < T::NT; i++) {
-            const Words4* from = row[i] + passed;
+            for (u32 i = 0; i < T::NT; i++) {
+                const Words4* from = reinterpret_cast<const Words4*>(o.x) + (at[i] + passed);
 #pragma unroll
-            for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
-                x[i][chunk] = Words4{};
-                if (passed + chunk * 4 < left[i]) {
+                for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
                     x[i][chunk] = from[chunk * 4];
                 }
+            }
+            return;
+        }
+        const u32 left = pieces - passed, t = threadIdx.x % 4;
+#pragma unroll
+        for (u32 i = 0; i < T::NT; i++) {
+            const Words4* from = reinterpret_cast<const Words4*>(o.x) + (at[i] + passed);
+#pragma unroll
+            for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
+                x[i][chunk] = chunk * 4 + t < left ? from[chunk * 4] : Words4{};
             }
         }
     }
@@ -287,20 +301,28 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
     using W = typename T::W;
     constexpr u32 UNIT_CHUNKS = How::UNIT * SPAN_CHUNKS;
     constexpr u32 UNIT_GROUPS = UNIT_CHUNKS / GROUP;
-    constexpr u32 PIECE_ROUNDS = T::SLOTS / (T::WARPS * UNIT_GROUPS);
+    constexpr u32 ROUND_SLOTS = T::WARPS * UNIT_GROUPS;
+    // With space for two rounds one half of the slots is folded while warps store to the other.
+    constexpr u32 HALVES = T::SLOTS < 2 * ROUND_SLOTS ? 1 : 2;
+    constexpr u32 PIECE_ROUNDS = T::SLOTS / HALVES / ROUND_SLOTS;
     static_assert(PIECE_ROUNDS > 0, "slots for what the warps multiply in one round");
     const u32 warp = threadIdx.x / WARP, g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
-    u8* const stages = shared + warp * (T::STAGES * T::STAGE);
+    const u32 stages = warp * (T::STAGES * T::STAGE);
     float* const slots = reinterpret_cast<float*>(shared + T::SLOTS_AT);
     u32* const scales = reinterpret_cast<u32*>(shared + T::SCALES_AT);
     const u32 spans = (o.w_bytes + T::PITCH - 1) / T::PITCH;
     // Spans whose scales shared memory holds.
     const u32 stretch = W::GROUPED ? SCALE_WORDS * GROUP / SPAN_CHUNKS : spans;
     const u32 pitch = scale_pitch(o.scale_stride < SCALE_WORDS ? o.scale_stride : SCALE_WORDS);
-    const Source<T> source(o);
+    const Source<T> source(o, stages);
     const Tokens<T> tokens(o);
-    const u32 place_of_lane = How::place_of_lane();
-    float* const own = slots + warp * (UNIT_GROUPS * T::SLOT) + t * 2 * T::SLOT_PITCH + g;
+    // Where the lane reads stage 0, and where in the slots and scales its first are.
+    u32 words_at = stages + How::place_of_lane();
+    u32 own = warp * (UNIT_GROUPS * T::SLOT) + t * 2 * T::SLOT_PITCH + g;
+    u32 own_scales = g * pitch;
+    keep(words_at);
+    keep(own);
+    keep(own_scales);
     float totals[T::OUTPUTS] = {};
     for (u32 first = 0; first < spans; first += stretch) {
         const u32 end = spans - first < stretch ? spans : first + stretch;
@@ -309,7 +331,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
         const auto fetch = [&](u32 step) {
             const u32 span = first + (step / How::UNIT * T::WARPS + warp) * How::UNIT + step % How::UNIT;
             if (span < end) {
-                source.fetch(o, stages + step % T::STAGES * T::STAGE, span);
+                source.fetch(o, shared, step % T::STAGES, span);
             }
             copy_commit();
         };
@@ -328,7 +350,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
         }
         for (u32 round = 0; round < rounds; round++) {
             const u32 unit = round * T::WARPS + warp;
-            float* const slot = own + round % PIECE_ROUNDS * (T::WARPS * UNIT_GROUPS * T::SLOT);
+            float* const slot = slots + (own + round % (HALVES * PIECE_ROUNDS) * (ROUND_SLOTS * T::SLOT));
             float sums[T::MT][T::NT][4];
             u32 origins[T::MT * 2] = {};
 #pragma unroll
@@ -337,7 +359,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                 const bool is_there = span < end;
                 Words4 x[T::NT][SPAN_CHUNKS];
                 if (is_there) {
-                    tokens.load(span, x);
+                    tokens.load(o, span, x);
                 }
                 copy_wait<T::STAGES - 2>();
                 // The span has come, and no lane reads what the next copies overwrite.
@@ -349,7 +371,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                 u32 words[T::MT * 2][How::WORDS];
 #pragma unroll
                 for (u32 i = 0; i < T::MT * 2; i++) {
-                    How::load(stages + step % T::STAGES * T::STAGE + i * 8 * T::PITCH, place_of_lane, words[i]);
+                    How::load(shared + i * 8 * T::PITCH, words_at + step % T::STAGES * T::STAGE, words[i]);
                 }
 #pragma unroll
                 for (u32 chunk = 0; chunk < SPAN_CHUNKS; chunk++) {
@@ -363,7 +385,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                             const u32 group = unit * UNIT_GROUPS + passed / GROUP;
 #pragma unroll
                             for (u32 i = 0; i < T::MT * 2; i++) {
-                                origins[i] = int4_origin(scales[(i * 8 + g) * pitch + group]);
+                                origins[i] = int4_origin(scales[own_scales + i * 8 * pitch + group]);
                             }
                         }
                     }
@@ -380,10 +402,17 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                 const u32 passed = round / PIECE_ROUNDS * PIECE_ROUNDS * T::WARPS;
                 const u32 left = units - passed;
                 const u32 count = left < PIECE_ROUNDS * T::WARPS ? left : PIECE_ROUNDS * T::WARPS;
+                const u32 half = round / PIECE_ROUNDS % HALVES * PIECE_ROUNDS;
                 __syncthreads();
-                fold<T>(o, slots, scales + passed * UNIT_GROUPS, pitch, count * UNIT_GROUPS, totals);
-                __syncthreads();
+                fold<T>(o, slots + half * (ROUND_SLOTS * T::SLOT), scales + passed * UNIT_GROUPS, pitch,
+                        count * UNIT_GROUPS, totals);
+                if (HALVES == 1) {
+                    __syncthreads();
+                }
             }
+        }
+        if (end < spans) {
+            __syncthreads();
         }
     }
     write_split<T>(o, totals);

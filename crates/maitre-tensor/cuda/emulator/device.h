@@ -198,6 +198,8 @@ DEVICE void copy_wait() {
     emulator::copy_wait(Pending);
 }
 
+DEVICE void keep(u32&) {}
+
 // Numbers too small for a normal f32 are zero, as on a GPU.
 DEVICE float fast_exp2(float x) {
     const float y = exp2f(x);
