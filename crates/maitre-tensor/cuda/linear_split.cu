@@ -16,15 +16,23 @@
 //
 // Weights are the first operand of `mma_bf16`, which has 16 rows, and tokens the second, which has 8: a product has
 // the same bits either way. Each warp brings its own weights, `STAGES - 1` spans ahead, into shared memory that no
-// other warp reads, so that warps wait for each other only where slots are folded. Scales of int4 come first,
-// those of a whole stretch of k (`STRETCH`): their sectors hold more of k than a span. A warp has its tokens'
-// numbers from the first or second-level cache, in registers.
+// other warp reads, so that warps wait for each other only where slots are folded. Scales of int4 come with the
+// first span, those of a whole stretch of k (`SCALE_WORDS`): their sectors hold more of k than a span. A warp has its
+// tokens' numbers from the first or second-level cache, in registers.
 //
 // Grid: x = rows of w / rows of a block, rounded up; dynamic shared memory as `Split` says. Cost: w once, x once per
-// block, from the second-level cache. A multiprocessor holds at least two blocks (n = 4096, 16 rows each, is about
-// two for each of 132), and 8 warps of 3 spans each have 24 KiB of int4 or 48 of int8 under way in each: 16
-// are enough for 3 TB/s at 700 ns a read. Per 2048 weights a warp issues about 150 instructions (int4) or 200
-// (int8): at n = k = 4096 1.2 us (int4) of a reading that takes 3.1.
+// block, from the second-level cache: therefore the blocks of 32 rows for many rows of w and more than one token.
+//
+//   block    warps  shared bytes int8 / int4 (k = 4096, groups of 64)  blocks a multiprocessor
+//   8 x 16   8      75,776 / 57,600                                    3
+//   16 x 16  8      86,016 / 78,080                                    2
+//   8 x 32   4      74,752 / 59,904                                    3
+//   16 x 32  4      83,968 / 78,336                                    2
+//
+// n = 4096 is 256 blocks, about two for each of 132 multiprocessors. 8 warps of 3 stages each, or 4 of twice as
+// much, have 24 KiB of int4 or 48 of int8 under way per block, where 16 KiB a multiprocessor are enough for 3 TB/s
+// at 700 ns a read. By its machine code a warp issues some 190 instructions per 2048 weights of int4 and 250 of int8,
+// at n = k = 4096 1.6 and 2.1 us at one instruction a cycle, beside readings of 3.1 and 5.6 us.
 #include "linear_tile.cuh"
 
 namespace {
@@ -126,6 +134,7 @@ DEVICE void fetch_scales(const Operands& o, u32* scales, u32 first, u32 words, u
     bool valid;
     const u32 feature = weight_row<T::ROWS>(o, blockIdx.x, row, valid);
     const u32* from = static_cast<const u32*>(o.scales) + (static_cast<u64>(feature) * o.scale_stride + first);
+#pragma unroll 1
     for (u32 word = threadIdx.x % THREADS_OF_ROW * 4; word < words; word += THREADS_OF_ROW * 4) {
         copy_async_16(scales + row * pitch + word, from + word, valid);
     }
@@ -315,14 +324,6 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
     const u32 stretch = W::GROUPED ? SCALE_WORDS * GROUP / SPAN_CHUNKS : spans;
     const u32 pitch = scale_pitch(o.scale_stride < SCALE_WORDS ? o.scale_stride : SCALE_WORDS);
     const Source<T> source(o, stages);
-    const Tokens<T> tokens(o);
-    // Where the lane reads stage 0, and where in the slots and scales its first are.
-    u32 words_at = stages + How::place_of_lane();
-    u32 own = warp * (UNIT_GROUPS * T::SLOT) + t * 2 * T::SLOT_PITCH + g;
-    u32 own_scales = g * pitch;
-    keep(words_at);
-    keep(own);
-    keep(own_scales);
     float totals[T::OUTPUTS] = {};
     for (u32 first = 0; first < spans; first += stretch) {
         const u32 end = spans - first < stretch ? spans : first + stretch;
@@ -333,19 +334,29 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
             if (span < end) {
                 source.fetch(o, shared, step % T::STAGES, span);
             }
-            copy_commit();
         };
+        fetch(0);
         if constexpr (W::GROUPED) {
             const u32 word = first * SPAN_CHUNKS / GROUP, left = o.scale_stride - word;
             fetch_scales<T>(o, scales, word, left < SCALE_WORDS ? left : SCALE_WORDS, pitch);
+        }
+        copy_commit();
+        for (u32 step = 1; step + 1 < T::STAGES; step++) {
+            fetch(step);
             copy_commit();
         }
-        for (u32 step = 0; step + 1 < T::STAGES; step++) {
-            fetch(step);
-        }
+        const Tokens<T> tokens(o);
+        // Where the lane reads stage 0, and where in the slots and scales its first are.
+        u32 words_at = stages + How::place_of_lane();
+        u32 own = warp * (UNIT_GROUPS * T::SLOT) + t * 2 * T::SLOT_PITCH + g;
+        u32 own_scales = g * pitch;
+        keep(words_at);
+        keep(own);
+        keep(own_scales);
         // Weights and scales depend on no other kernel. What follows reads x.
         if constexpr (W::GROUPED) {
-            copy_wait<T::STAGES - 1>();
+            // What all threads have copied together with their first span are the scales.
+            copy_wait<T::STAGES - 2>();
             __syncthreads();
         }
         for (u32 round = 0; round < rounds; round++) {
@@ -365,6 +376,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
                 // The span has come, and no lane reads what the next copies overwrite.
                 __syncwarp();
                 fetch(step + T::STAGES - 1);
+                copy_commit();
                 if (!is_there) {
                     continue;
                 }
