@@ -96,7 +96,7 @@ impl Split {
     /// bytes per row.
     fn shared_bytes(&self, format: WeightFormat, scale_words: usize) -> usize {
         let (span_bytes, scales) = if is_int4(format) {
-            let pieces = scale_words.min(SCALE_WORDS) / 4 | 1;
+            let pieces = (scale_words.min(SCALE_WORDS) / 4) | 1;
             (SPAN / 2, self.rows * pieces * 16)
         } else {
             (SPAN, 0)
