@@ -132,6 +132,9 @@ DEVICE void let_next_begin() {
 #endif
 }
 
+// Makes a compiler keep a number in a register that it would make anew in each round of a loop.
+DEVICE void keep(u32& word) { asm volatile("" : "+r"(word)); }
+
 // 2^x with the GPU's own approximation: 2 units in the last place.
 DEVICE float fast_exp2(float x) {
     float y;

@@ -5,21 +5,17 @@
 // column of tiles (from the second-level cache all but once), 4·m·n bytes of output.
 //
 //   tile       threads  depth x stages  shared bytes bf16/int8/int4  for
-//   16 x 32    128      128 x 6         73,728 / 49,152 / 39,936     up to 16 rows, few features
-//   16 x 64    128      128 x 3         61,440 / 36,864 / 27,648     up to 16 rows, many features
+//   16 x 32    128      128 x 6         73,728 (bf16 alone)          up to 16 rows, few features
+//   16 x 64    128      128 x 3         61,440 (bf16 alone)          up to 16 rows, many features
 //   64 x 32    128      128 x 4         98,304 / 81,920 / 75,776     up to 64 rows, few features
 //   64 x 64    128       64 x 4         65,536 / 49,152 / 45,056     up to some hundred rows
 //   128 x 128  256       64 x 3         98,304 / 73,728 / 67,584     as many rows as fill the device
 //
 // Up to 16 rows reading w is the work: 16 x 32 at n = 4096 is 128 blocks, about one per multiprocessor of
-// an H200, each with 5 stages of 8 KiB of w under way (int8: 4, int4: 2.5), less the one that is waited for.
-// 23 KiB is what a multiprocessor's share of 4.3 TB/s asks for at 700 ns a read. The chain of k / 16 dependent
-// multiplications, some 33 cycles each, is a second floor: 5 us at k = 4096, below the reading of bf16
-// (7.8 us), above that of int8 and int4 at n = 4096 (3.9 and 2.2 us). There it is one chain per warp and one
-// warp per scheduler, so what a warp issues per step of 128 comes on top as far as it does not overlap: 140
-// instructions (bf16), 206 (int8), 281 (int4) beside 264 cycles of multiplying. Hardware is to tell how far
-// it does, and whether gated products of few features, 16 x 64 with 16 KiB of int8 or 10 of int4 under way,
-// want a fourth stage.
+// an H200, each with 5 stages of 8 KiB of w under way, less the one that is waited for. 23 KiB is what a
+// multiprocessor's share of 4.3 TB/s asks for at 700 ns a read. The chain of k / 16 dependent multiplications, some
+// 33 cycles each, is a second floor: 5 us at k = 4096, below the reading of bf16 (7.8 us). It would be above that of
+// integers, which linear_split.cu therefore multiplies another way.
 //
 // From 17 to 64 rows 64 x 32 keeps twice as many multiprocessors busy as 64 x 64 where n is small, and reads
 // x twice as often, from the second-level cache. At many rows each warp of 128 x 128 multiplies 64 x 32
@@ -33,8 +29,6 @@
 //   64        12           60      reading w; x from the second-level cache
 //   256       25          130      multiplying, at 60 %
 //   2048     145          870      multiplying, at 60 %
-//
-// and of int8 and int4 at m = 1, n = 4096 6 to 8, bound by the chain.
 #include "linear_tile.cuh"
 
 namespace {
@@ -76,14 +70,10 @@ LINEAR(linear_bf16_16x64, Bf16Weights, Tile16x64, 3);
 LINEAR(linear_bf16_64x32, Bf16Weights, Tile64x32, 2);
 LINEAR(linear_bf16_64x64, Bf16Weights, Tile64x64, 3);
 LINEAR(linear_bf16_128x128, Bf16Weights, Tile128x128, 2);
-LINEAR(linear_int8_16x32, Int8Weights, Tile16x32, 4);
-LINEAR(linear_int8_16x64, Int8Weights, Tile16x64, 4);
 LINEAR(linear_int8_64x32, Int8Weights, Tile64x32, 2);
 LINEAR(linear_int8_64x64, Int8Weights, Tile64x64, 4);
-LINEAR(linear_int8_128x128, Int8Weights, Tile128x128, 2);
-LINEAR(linear_int4_16x32, Int4Weights, Tile16x32, 4);
-LINEAR(linear_int4_16x64, Int4Weights, Tile16x64, 4);
+// Sums of parts, and of groups, beside sums: 128 registers would not do.
+LINEAR(linear_int8_128x128, Int8Weights, Tile128x128, 1);
 LINEAR(linear_int4_64x32, Int4Weights, Tile64x32, 2);
 LINEAR(linear_int4_64x64, Int4Weights, Tile64x64, 4);
-// Sums of groups beside sums: 128 registers would not do.
 LINEAR(linear_int4_128x128, Int4Weights, Tile128x128, 1);

@@ -6,8 +6,9 @@
 //         +---------+
 //            k ->                     One f32 accumulator per output meets all of k, chunk after chunk;
 //      w  +---------+                 neither warps nor blocks share a sum. (int4: an accumulator per group
-//   BN    | BK|BK|..|  -> out         of k that starts at zero, then sum = fmaf(scale, group, sum).)
-//         +---------+
+//   BN    | BK|BK|..|  -> out         of k that starts at zero, then sum = fmaf(scale, group, sum). int8: one per
+//         +---------+                 part of 256 numbers, then sum = sum + part. linear_split.cu multiplies groups
+//                                     and parts side by side.)
 //
 // So an output's bits depend on its row of x and its row of w alone: not on m, not on the other rows, not
 // on the tile's size. All tiles may be mixed freely.
@@ -24,6 +25,8 @@
 
 // Numbers of k in a chunk.
 constexpr u32 CHUNK = 32;
+// Chunks in a part of an int8 sum.
+constexpr u32 PART_CHUNKS = 8;
 
 struct Operands {
     const u16* x;       // [m, x_stride]
@@ -68,16 +71,16 @@ DEVICE u32 place(u32 row, u32 piece) {
     return row * PITCH + (piece ^ turn * (WINDOW / 16)) * 16;
 }
 
-// The row of w behind row `row` of a block's tile. Gated: 8 gates, the 8 features that they gate, and so on,
+// The row of w behind row `row` of the tile of block `block`. Gated: 8 gates, the 8 features that they gate, and so on,
 // so that one lane holds both. Beyond the matrix: `valid` is false.
 template <u32 BN>
-DEVICE u32 weight_row(const Operands& o, u32 row, bool& valid) {
+DEVICE u32 weight_row(const Operands& o, u32 block, u32 row, bool& valid) {
     if (!o.gated) {
-        const u32 feature = blockIdx.y * BN + row;
+        const u32 feature = block * BN + row;
         valid = feature < o.n;
         return feature;
     }
-    const u32 feature = blockIdx.y * (BN / 2) + row / 16 * 8 + row % 8;
+    const u32 feature = block * (BN / 2) + row / 16 * 8 + row % 8;
     valid = feature < o.n;
     return feature + row / 8 % 2 * o.n;
 }
@@ -105,7 +108,7 @@ DEVICE void fetch(const Operands& o, u8* stage, u32 step) {
         const u32 row = (first + threadIdx.x) / W_PIECES;
         const u32 piece = (first + threadIdx.x) % W_PIECES;
         bool valid;
-        const u32 from = weight_row<T::BN>(o, row, valid);
+        const u32 from = weight_row<T::BN>(o, blockIdx.y, row, valid);
         const u32 at = step * W_PIECES + piece;
         copy_async_16(stage + T::W_AT + place<T::W_PITCH, W::WINDOW>(row, piece), w + (from * w_pieces + at),
                       valid && at < w_pieces);
@@ -115,7 +118,7 @@ DEVICE void fetch(const Operands& o, u8* stage, u32 step) {
         const u32 word = (step * (T::BK / CHUNK) >> o.group_shift) & ~3u;
         if (threadIdx.x < T::BN) {
             bool valid;
-            const u32 from = weight_row<T::BN>(o, threadIdx.x, valid);
+            const u32 from = weight_row<T::BN>(o, blockIdx.y, threadIdx.x, valid);
             copy_async_16(stage + T::SCALES_AT + threadIdx.x * 16,
                           static_cast<const u32*>(o.scales) + static_cast<u64>(from) * o.scale_stride + word,
                           valid && word < o.scale_stride);
@@ -157,20 +160,28 @@ DEVICE void multiply_chunk(const u8* stage, u32 chunk, u32 group, float (&sums)[
     }
 }
 
-// int4: scales what a group has come to, adds it, and begins the next group at zero.
-template <typename T>
+// Adds what a group (int8: a part) has come to, scaled if int4, and begins the next at zero.
+template <typename W, typename T>
 DEVICE void fold_group(const u8* stage, u32 group, float (&group_sums)[T::MT][T::NT][4],
                        float (&sums)[T::MT][T::NT][4]) {
     const u32 first = threadIdx.x / WARP % T::COLUMNS * T::NT * 8 + threadIdx.x % 4 * 2;
 #pragma unroll
     for (u32 j = 0; j < T::NT; j++) {
-        const u32* words = reinterpret_cast<const u32*>(stage + T::SCALES_AT + (first + j * 8) * 16);
-        const float scales[2] = {int4_scale(words[group % 4]), int4_scale(words[4 + group % 4])};
+        float scales[2] = {};
+        if constexpr (W::GROUPED) {
+            const u32* words = reinterpret_cast<const u32*>(stage + T::SCALES_AT + (first + j * 8) * 16);
+            scales[0] = int4_scale(words[group % 4]);
+            scales[1] = int4_scale(words[4 + group % 4]);
+        }
 #pragma unroll
         for (u32 i = 0; i < T::MT; i++) {
 #pragma unroll
             for (u32 part = 0; part < 4; part++) {
-                sums[i][j][part] = fmaf(scales[part % 2], group_sums[i][j][part], sums[i][j][part]);
+                if constexpr (W::GROUPED) {
+                    sums[i][j][part] = fmaf(scales[part % 2], group_sums[i][j][part], sums[i][j][part]);
+                } else {
+                    sums[i][j][part] = sums[i][j][part] + group_sums[i][j][part];
+                }
                 group_sums[i][j][part] = 0.0f;
             }
         }
@@ -247,15 +258,25 @@ DEVICE void multiply_tile(const Operands& o, u8* shared) {
 #pragma unroll
         for (u32 chunk = 0; chunk < T::BK / CHUNK; chunk++) {
             const u32 passed = step * (T::BK / CHUNK) + chunk;
-            const u32 group = passed >> o.group_shift;
             if constexpr (W::GROUPED) {
+                const u32 group = passed >> o.group_shift;
                 multiply_chunk<W, T>(stage, chunk, group, group_sums);
                 if ((passed + 1) >> o.group_shift != group) {
-                    fold_group<T>(stage, group, group_sums, sums);
+                    fold_group<W, T>(stage, group, group_sums, sums);
+                }
+            } else if constexpr (W::SCALED) {
+                multiply_chunk<W, T>(stage, chunk, 0, group_sums);
+                if ((passed + 1) % PART_CHUNKS == 0) {
+                    fold_group<W, T>(stage, 0, group_sums, sums);
                 }
             } else {
-                multiply_chunk<W, T>(stage, chunk, group, sums);
+                multiply_chunk<W, T>(stage, chunk, 0, sums);
             }
+        }
+    }
+    if constexpr (W::SCALED) {
+        if (steps * (T::BK / CHUNK) % PART_CHUNKS != 0) {
+            fold_group<W, T>(shared, 0, group_sums, sums);
         }
     }
     write_out<W, T>(o, sums);

@@ -238,6 +238,8 @@ DEVICE float fast_reciprocal(float x) {
 DEVICE void wait_for_previous() { emulator::wait_for_previous(); }
 DEVICE void let_next_begin() {}
 
+DEVICE void keep(u32&) {}
+
 // Numbers too small for a normal f32 are zero, as on a GPU.
 DEVICE float fast_exp2(float x) {
     const float y = exp2f(x);

@@ -5,6 +5,7 @@
 //! bf16 on Hopper                   linear_hopper_* its own tensor cores and copies; in either mode, except
 //!            many rows, not gated  the vendor's library, outside of deterministic mode
 //! deterministic mode               linear_*_RxF    tensor cores; the tile's size changes no bit
+//!            up to 16 rows of ints linear_*_split_RxF  the same bits, k split over the warps of a block
 //! otherwise  up to 4 rows          linear_*_fewM   a warp per two features: reading the weights is the work
 //!            many rows of bf16     the vendor's library, then bias and gates
 //!            what is between       linear_*_RxF
@@ -13,6 +14,7 @@
 use std::ops::Range;
 
 use super::linear_hopper::{self, HopperTile};
+use super::split::{SPLIT_ROWS, Split};
 use super::tile::{TILES, Tile};
 use super::{Device, Operands, at};
 use crate::backend::PEAK_BLOCK;
@@ -205,6 +207,10 @@ impl<'a> Product<'a> {
     ) -> Result<(), TensorError> {
         let multiprocessors = turn.device().info().multiprocessors as usize;
         let is_bf16 = self.format == WeightFormat::Bf16;
+        let is_integer = matches!(
+            self.format,
+            WeightFormat::Int8 { .. } | WeightFormat::Int4 { .. }
+        );
         if self.m == 0 || self.n == 0 {
             Ok(())
         } else if self.format == WeightFormat::F32 {
@@ -217,6 +223,8 @@ impl<'a> Product<'a> {
             self.queue_library_gated(turn, out)
         } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 {
             self.queue_library(turn, out)
+        } else if self.m <= SPLIT_ROWS && is_integer {
+            self.queue_split(turn, multiprocessors, out)
         } else {
             let tile = Tile::of(self.m, self.n, self.gated, multiprocessors);
             self.queue_tile(turn, &TILES[tile], out)
@@ -269,6 +277,22 @@ impl<'a> Product<'a> {
         ];
         let grid = tile.grid(self.m, w_rows);
         turn.queue().launch_early(tile.kernel, grid, &args)
+    }
+
+    fn queue_split(
+        &self,
+        turn: &DeviceTurn<'_>,
+        multiprocessors: usize,
+        out: &DeviceBytes,
+    ) -> Result<(), TensorError> {
+        let rows = if self.gated { 2 * self.n } else { self.n };
+        let split = Split::of(self.m, rows, multiprocessors);
+        let grid = split.grid(rows, self.format, &self.place);
+        let kernel = split.kernel(self.format);
+        if std::env::var_os("MAITRE_LATE_SPLIT").is_some() {
+            return turn.queue().launch(kernel, grid, &self.args(out));
+        }
+        turn.queue().launch_early(kernel, grid, &self.args(out))
     }
 
     fn queue_few(&self, turn: &DeviceTurn<'_>, out: &DeviceBytes) -> Result<(), TensorError> {

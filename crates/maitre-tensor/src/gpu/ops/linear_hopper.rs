@@ -61,7 +61,7 @@ const WIDE: [HopperTile; 5] = [
     tile("linear_hopper_64x128", [1, 128, 1, 8], 17),
     tile("linear_hopper_128x128", [2, 128, 1, 6], 24),
     tile("linear_hopper_128x256", [2, 256, 1, 4], 46),
-    tile("linear_hopper_192x128", [3, 128, 1, 5], 32),
+    tile("linear_hopper_192x128", [3, 128, 1, 5], 35),
 ];
 
 impl HopperTile {
@@ -153,10 +153,10 @@ mod tests {
             (256, 4096, "64x128"),
             (256, 6144, "128x128"),
             (256, 24_576, "192x128"),
-            (256, 151_936, "192x128"),
+            (256, 151_936, "128x256"),
             (512, 6144, "192x128"),
             (2048, 4096, "128x256"),
-            (2048, 24_576, "192x128"),
+            (2048, 24_576, "128x256"),
         ] {
             let tile = HopperTile::of(m, w_rows, 132).kernel;
             assert_eq!(

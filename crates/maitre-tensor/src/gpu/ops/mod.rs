@@ -9,6 +9,7 @@ mod linear_hopper;
 mod rope;
 mod rows;
 mod sampling;
+mod split;
 mod tile;
 
 use std::sync::Arc;

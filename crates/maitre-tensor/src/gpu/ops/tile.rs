@@ -23,8 +23,8 @@ pub(super) struct Tile {
     /// Steps in shared memory.
     stages: usize,
     threads: usize,
-    /// For bf16, int8 and int4.
-    kernels: [&'static str; 3],
+    /// For bf16; where there are more than 16 rows for int8 and int4 too.
+    kernels: &'static [&'static str],
 }
 
 const NARROW: usize = 0;
@@ -41,11 +41,7 @@ pub(super) const TILES: [Tile; 5] = [
         depth: 128,
         stages: 6,
         threads: 128,
-        kernels: [
-            "linear_bf16_16x32",
-            "linear_int8_16x32",
-            "linear_int4_16x32",
-        ],
+        kernels: &["linear_bf16_16x32"],
     },
     Tile {
         rows: 16,
@@ -53,11 +49,7 @@ pub(super) const TILES: [Tile; 5] = [
         depth: 128,
         stages: 3,
         threads: 128,
-        kernels: [
-            "linear_bf16_16x64",
-            "linear_int8_16x64",
-            "linear_int4_16x64",
-        ],
+        kernels: &["linear_bf16_16x64"],
     },
     Tile {
         rows: 64,
@@ -65,7 +57,7 @@ pub(super) const TILES: [Tile; 5] = [
         depth: 128,
         stages: 4,
         threads: 128,
-        kernels: [
+        kernels: &[
             "linear_bf16_64x32",
             "linear_int8_64x32",
             "linear_int4_64x32",
@@ -77,7 +69,7 @@ pub(super) const TILES: [Tile; 5] = [
         depth: 64,
         stages: 4,
         threads: 128,
-        kernels: [
+        kernels: &[
             "linear_bf16_64x64",
             "linear_int8_64x64",
             "linear_int4_64x64",
@@ -89,7 +81,7 @@ pub(super) const TILES: [Tile; 5] = [
         depth: 64,
         stages: 3,
         threads: 256,
-        kernels: [
+        kernels: &[
             "linear_bf16_128x128",
             "linear_int8_128x128",
             "linear_int4_128x128",
@@ -101,6 +93,7 @@ impl Tile {
     /// Number of the tile for `m` token rows and `n` numbers per row of the result: as large as leaves each
     /// multiprocessor some work, one and a half or two blocks where reading the weights is all of it. Of the
     /// narrowest, which has no space for gates, a multiprocessor holds three blocks, no more than this leaves it.
+    /// Up to 16 rows of integers are for `split.rs`.
     pub(super) fn of(m: usize, n: usize, gated: bool, multiprocessors: usize) -> usize {
         let blocks = |tile: usize| {
             let [x, y, _] = TILES[tile].blocks(m, n, gated);

@@ -53,7 +53,7 @@ const LARGE: Programme = Programme {
     steps: 124,
     prompt: Some(2048),
     request: (128, 1024),
-    loading_s: 45.0,
+    loading_s: 30.0,
 };
 
 const SMALL: Programme = Programme {
