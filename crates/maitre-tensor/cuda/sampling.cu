@@ -38,6 +38,19 @@ DEVICE float joined_blocks(const float (&values)[4], Join join) {
     return join(value, __shfl_xor_sync(ALL_LANES, value, 1u));
 }
 
+// Sums of 2^((logit - from) · scale) over each four logits. As a tree, so that a large one is rounded seldom.
+DEVICE void sum_each(float (&sums)[4], const Floats4 (&logits)[4], float from, float scale) {
+#pragma unroll
+    for (u32 r = 0; r < 4; r++) {
+        float powers[4];
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            powers[i] = fast_exp2((logits[r].number[i] - from) * scale);
+        }
+        sums[r] = (powers[0] + powers[1]) + (powers[2] + powers[3]);
+    }
+}
+
 }  // namespace
 
 // Grid: ceil(strips / warps of a block), rows.
@@ -51,12 +64,8 @@ KERNEL MOST_THREADS(256)
         return;
     }
     const float* row = logits + static_cast<u64>(blockIdx.y) * vocab;
-    const bool together = is_aligned(row) && (strip + 1) * STRIP <= choosable;
     Floats4 loaded[4];
-#pragma unroll
-    for (u32 r = 0; r < 4; r++) {
-        loaded[r] = load_four(row, strip * STRIP + r * 128 + lane * 4, 1, choosable, together);
-    }
+    load_strip(loaded, row, strip * STRIP, choosable, 0xff);
     float highest[4];
 #pragma unroll
     for (u32 r = 0; r < 4; r++) {
@@ -67,15 +76,9 @@ KERNEL MOST_THREADS(256)
     // Where nothing is possible, sums are zero; a difference of infinities is no number, and neither is its sum.
     const float from = max == -infinity() ? 0.0f : max;
     const float log2e = 1.44269504f;
-    float mass = 0.0f;
-#pragma unroll
-    for (u32 r = 0; r < 4; r++) {
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            mass += fast_exp2((loaded[r].number[i] - from) * log2e);
-        }
-    }
-    mass = warp_sum(mass);
+    float parts[4];
+    sum_each(parts, loaded, from, log2e);
+    const float mass = warp_sum((parts[0] + parts[1]) + (parts[2] + parts[3]));
     const auto larger = [](float a, float b) { return fmaxf(a, b); };
     const float peak = joined_blocks(highest, larger);
     // Lane 16 h + 4 r holds block 2 r + h.
@@ -91,16 +94,8 @@ KERNEL MOST_THREADS(256)
         return;
     }
     const float scale = 1.0f / request.temperature * log2e;
-    float sums[4];
-#pragma unroll
-    for (u32 r = 0; r < 4; r++) {
-        sums[r] = 0.0f;
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            sums[r] += fast_exp2((loaded[r].number[i] - from) * scale);
-        }
-    }
-    const float tail = joined_blocks(sums, [](float a, float b) { return a + b; });
+    sum_each(parts, loaded, from, scale);
+    const float tail = joined_blocks(parts, [](float a, float b) { return a + b; });
     if (lane % 4 == 0) {
         tails[block] = tail;
     }

@@ -49,7 +49,7 @@ constexpr float NATS = 31.0f;
 constexpr float WIDER = 1.00001f;
 
 // Above the error of tails: 31 · 2^-24 for each rounding of a logit's distance, its scale and their product, on
-// both sides, and that of a sum of 16.
+// both sides, and that of sums.
 constexpr u32 TAIL_ERROR_BITS = 15;
 
 constexpr u32 UNDECIDED = 0xffffffffu;
@@ -112,7 +112,6 @@ template <bool Unrolled, typename Wants, typename Use>
 DEVICE void each_wanted(const Row& row, Wants wants, Use use) {
     const u32 warps = blockDim.x / WARP;
     const u32 lane = threadIdx.x % WARP;
-    const bool aligned = is_aligned(row.logits);
     for (u32 first = threadIdx.x / WARP; first < row.strips; first += 4 * warps) {
         // Eight lanes ask for the peaks of one of the warp's next four strips.
         const u32 asked = first + lane / STRIP_BLOCKS * warps;
@@ -124,30 +123,23 @@ DEVICE void each_wanted(const Row& row, Wants wants, Use use) {
             if (blocks == 0) {
                 continue;
             }
-            const u32 start = (first + i * warps) * STRIP + 4 * lane;
-            u32 mine = 0;
+            const u32 strip = (first + i * warps) * STRIP;
+            const u32 start = strip + 4 * lane;
+            // Bit 2 r: whether the lane's four of load r are wanted.
+            const u32 mine = blocks >> lane / 16;
             Floats4 loaded[4];
-#pragma unroll
-            for (u32 r = 0; r < 4; r++) {
-                const u32 token = start + r * 128;
-                if ((blocks >> (2 * r + lane / 16) & 1u) != 0) {
-                    mine |= 1u << r;
-                    loaded[r] = load_four(row.logits, token, 1, row.count, aligned && token + 4 <= row.count);
-                } else {
-                    loaded[r] = {{0.0f, 0.0f, 0.0f, 0.0f}};
-                }
-            }
+            load_strip(loaded, row.logits, strip, row.count, blocks);
             if (Unrolled) {
 #pragma unroll
                 for (u32 r = 0; r < 4; r++) {
-                    if ((mine >> r & 1u) != 0) {
+                    if ((mine >> 2 * r & 1u) != 0) {
                         use(start + r * 128, loaded[r]);
                     }
                 }
             } else {
 #pragma unroll 1
                 for (u32 r = 0; r < 4; r++) {
-                    if ((mine >> r & 1u) != 0) {
+                    if ((mine >> 2 * r & 1u) != 0) {
                         use(start + r * 128, loaded[0]);
                     }
                     loaded[0] = loaded[1];
