@@ -64,8 +64,19 @@ KERNEL MOST_THREADS(256)
         return;
     }
     const float* row = logits + static_cast<u64>(blockIdx.y) * vocab;
+    const u32 start = strip * STRIP + lane * 4;
     Floats4 loaded[4];
-    load_strip(loaded, row, strip * STRIP, choosable, 0xff);
+    if (is_aligned(row) && (strip + 1) * STRIP <= choosable) {
+#pragma unroll
+        for (u32 r = 0; r < 4; r++) {
+            loaded[r] = *reinterpret_cast<const Floats4*>(row + start + r * 128);
+        }
+    } else {
+#pragma unroll
+        for (u32 r = 0; r < 4; r++) {
+            loaded[r] = load_four(row, start + r * 128, 1, choosable, false);
+        }
+    }
     float highest[4];
 #pragma unroll
     for (u32 r = 0; r < 4; r++) {
@@ -121,7 +132,7 @@ DEVICE Best<float> highest_block(const Row& row, unsigned char* shared) {
 // The first token of a block with this logit; every warp finds it.
 DEVICE u32 first_token(const Row& row, u32 block, float logit) {
     const u32 lane = threadIdx.x % WARP;
-    u32 token = block * (STRIP / STRIP_BLOCKS);
+    u32 token = block * BLOCK;
     for (u32 half = 0; half < 2; half++) {
         const bool is_it = token + lane < row.count && row.logits[token + lane] == logit;
         const u32 mask = __ballot_sync(ALL_LANES, is_it);

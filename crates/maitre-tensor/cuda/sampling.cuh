@@ -117,26 +117,6 @@ DEVICE u64 sum_of(const u32* sums, u32 bin) {
     return static_cast<u64>(sums[BINS + bin]) << 32 | sums[bin];
 }
 
-// Of a strip, 512 tokens from `first` on, what a lane has of the blocks of 64 in `blocks`: four tokens of each of four
-// loads (`sampling_bins.cuh`). All are asked for before one is used. What was not asked for is zero.
-DEVICE void load_strip(Floats4 (&loaded)[4], const float* row, u32 first, u32 count, u32 blocks) {
-    const u32 lane = threadIdx.x % WARP;
-    const bool together = is_aligned(row) && first + 512 <= count;
-#pragma unroll
-    for (u32 r = 0; r < 4; r++) {
-        loaded[r] = {{0.0f, 0.0f, 0.0f, 0.0f}};
-        if (together && (blocks >> (2 * r + lane / 16) & 1u) != 0) {
-            loaded[r] = *reinterpret_cast<const Floats4*>(row + first + r * 128 + lane * 4);
-        }
-    }
-    if (!together) {
-#pragma unroll
-        for (u32 r = 0; r < 4; r++) {
-            loaded[r] = load_four(row, first + r * 128 + lane * 4, 1, count, false);
-        }
-    }
-}
-
 // A sum over all threads.
 struct Sum {
     u64 value;

@@ -30,14 +30,19 @@ namespace {
 
 constexpr u32 STRIP = 512;
 constexpr u32 STRIP_BLOCKS = 8;
+constexpr u32 BLOCK = STRIP / STRIP_BLOCKS;
 
 // Tokens that a list has space for.
 constexpr u32 LIST = 1024;
 
+// Blocks that are listed at once to be read.
+constexpr u32 WANTED = 4096;
+
 // Shared memory: a histogram or values to join; token ids and logits of the list or values to join, of at most
-// 512 threads; sums of warps; what `reaching` finds; counters.
+// 512 threads; blocks to be read; sums of warps; what `reaching` finds; counters.
 constexpr u32 LIST_AT = BINS * 8;
-constexpr u32 TOTALS_AT = LIST_AT + LIST * 8;
+constexpr u32 WANTED_AT = LIST_AT + LIST * 8;
+constexpr u32 TOTALS_AT = WANTED_AT + WANTED * 2;
 constexpr u32 FOUND_AT = TOTALS_AT + 32 * 8;
 constexpr u32 COUNTERS_AT = FOUND_AT + 4 * 8;
 
@@ -80,6 +85,7 @@ DEVICE bool needs_tails(const Request& request, u32 count) {
 }
 
 struct Counters {
+    u32 wanted;
     u32 listed;
     u32 is_doubtful;
     u32 key;
@@ -106,45 +112,89 @@ DEVICE float end_of(float range, u32 bin) {
     return static_cast<float>(bin + 1) * (range / static_cast<float>(BINS)) * WIDER;
 }
 
-// Calls `use(token, logits)` for the thread's share, four tokens a time, of all blocks whose peak it `wants`.
-// `Unrolled` makes a copy of `use` for each of four loads; otherwise they take turns in one.
-template <bool Unrolled, typename Wants, typename Use>
-DEVICE void each_wanted(const Row& row, Wants wants, Use use) {
-    const u32 warps = blockDim.x / WARP;
-    const u32 lane = threadIdx.x % WARP;
-    for (u32 first = threadIdx.x / WARP; first < row.strips; first += 4 * warps) {
-        // Eight lanes ask for the peaks of one of the warp's next four strips.
-        const u32 asked = first + lane / STRIP_BLOCKS * warps;
-        const bool is_wanted =
-            asked < row.strips && wants(row.peaks[asked * STRIP_BLOCKS + lane % STRIP_BLOCKS]);
-        const u32 mask = __ballot_sync(ALL_LANES, is_wanted);
-        for (u32 i = 0; i < 4; i++) {
-            const u32 blocks = mask >> STRIP_BLOCKS * i & 0xffu;
-            if (blocks == 0) {
-                continue;
+// Four logits from each of four tokens on, as far as a bit of `present` says so; zeros for the others. All are asked for before one is used.
+DEVICE void load_blocks(Floats4 (&loaded)[4], const Row& row, const u32 (&tokens)[4], u32 present) {
+    const bool aligned = is_aligned(row.logits);
+    bool is_ragged = false;
+#pragma unroll
+    for (u32 r = 0; r < 4; r++) {
+        const bool is_there = (present >> r & 1u) != 0;
+        const bool together = aligned && tokens[r] + 4 <= row.count;
+        loaded[r] = {{0.0f, 0.0f, 0.0f, 0.0f}};
+        if (is_there && together) {
+            loaded[r] = *reinterpret_cast<const Floats4*>(row.logits + tokens[r]);
+        }
+        is_ragged = is_ragged || (is_there && !together);
+    }
+    if (is_ragged) {
+#pragma unroll
+        for (u32 r = 0; r < 4; r++) {
+            if ((present >> r & 1u) != 0) {
+                loaded[r] = load_four(row.logits, tokens[r], 1, row.count, false);
             }
-            const u32 strip = (first + i * warps) * STRIP;
-            const u32 start = strip + 4 * lane;
-            // Bit 2 r: whether the lane's four of load r are wanted.
-            const u32 mine = blocks >> lane / 16;
+        }
+    }
+}
+
+// Calls `use(token, logits)` for the thread's share, four tokens a time, of all blocks whose peak it `wants`. They are
+// listed first and then dealt to warps eight at a time: few blocks are read in one go, however they lie. `Unrolled`
+// makes a copy of `use` for each of four loads; otherwise they take turns in one.
+template <bool Unrolled, typename Wants, typename Use>
+DEVICE void each_wanted(const Row& row, unsigned char* shared, Wants wants, Use use) {
+    u16* wanted = reinterpret_cast<u16*>(shared + WANTED_AT);
+    u32* count = &counters_of(shared)->wanted;
+    const u32 lane = threadIdx.x % WARP;
+    const u32 first_of_warp = threadIdx.x - lane;
+    const u32 blocks = row.strips * STRIP_BLOCKS;
+    for (u32 first = 0; first < blocks; first += WANTED) {
+        const u32 end = first + WANTED < blocks ? first + WANTED : blocks;
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            *count = 0;
+        }
+        __syncthreads();
+        for (u32 start = first + first_of_warp; start < end; start += blockDim.x) {
+            const u32 block = start + lane;
+            const bool is_wanted = block < end && wants(row.peaks[block]);
+            const u32 mask = __ballot_sync(ALL_LANES, is_wanted);
+            u32 at = 0;
+            if (lane == 0 && mask != 0) {
+                at = atomicAdd(count, static_cast<u32>(__popc(mask)));
+            }
+            at = __shfl_sync(ALL_LANES, at, 0);
+            if (is_wanted) {
+                wanted[at + static_cast<u32>(__popc(mask & ((1u << lane) - 1)))] = static_cast<u16>(block - first);
+            }
+        }
+        __syncthreads();
+        const u32 listed = *count;
+        for (u32 at = first_of_warp / WARP * 8; at < listed; at += blockDim.x / WARP * 8) {
+            u32 tokens[4];
+            u32 present = 0;
+#pragma unroll
+            for (u32 r = 0; r < 4; r++) {
+                const u32 entry = at + 2 * r + lane / 16;
+                present |= entry < listed ? 1u << r : 0;
+                tokens[r] = (first + (entry < listed ? wanted[entry] : 0)) * BLOCK + 4 * (lane % 16);
+            }
             Floats4 loaded[4];
-            load_strip(loaded, row.logits, strip, row.count, blocks);
+            load_blocks(loaded, row, tokens, present);
             if (Unrolled) {
 #pragma unroll
                 for (u32 r = 0; r < 4; r++) {
-                    if ((mine >> 2 * r & 1u) != 0) {
-                        use(start + r * 128, loaded[r]);
+                    if ((present >> r & 1u) != 0) {
+                        use(tokens[r], loaded[r]);
                     }
                 }
             } else {
 #pragma unroll 1
-                for (u32 r = 0; r < 4; r++) {
-                    if ((mine >> 2 * r & 1u) != 0) {
-                        use(start + r * 128, loaded[0]);
+                for (; present != 0; present >>= 1) {
+                    use(tokens[0], loaded[0]);
+#pragma unroll
+                    for (u32 r = 0; r < 3; r++) {
+                        loaded[r] = loaded[r + 1];
+                        tokens[r] = tokens[r + 1];
                     }
-                    loaded[0] = loaded[1];
-                    loaded[1] = loaded[2];
-                    loaded[2] = loaded[3];
                 }
             }
         }
@@ -249,7 +299,7 @@ DEVICE List new_list(unsigned char* shared) {
     Counters* counters = counters_of(shared);
     __syncthreads();
     if (threadIdx.x == 0) {
-        *counters = {0, 0, 0};
+        *counters = {0, 0, 0, 0};
     }
     u32* tokens = reinterpret_cast<u32*>(shared + LIST_AT);
     return {tokens, reinterpret_cast<float*>(tokens + LIST), &counters->listed};
@@ -277,7 +327,7 @@ DEVICE bool raise_to_top_k(const Row& row, const Request& request, float max, un
     const Bins bins = bins_over(max, range);
     const List list = new_list(shared);
     clear_histogram(shared);
-    each_wanted<true>(row, [&](float peak) { return bins.has(peak); }, [&](u32, const Floats4& four) {
+    each_wanted<true>(row, shared, [&](float peak) { return bins.has(peak); }, [&](u32, const Floats4& four) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             if (bins.has(four.number[i])) {
@@ -292,7 +342,7 @@ DEVICE bool raise_to_top_k(const Row& row, const Request& request, float max, un
     }
     const float begin = static_cast<float>(last.bin);
     const float end = begin + 1.0f;
-    each_wanted<true>(row, [&](float peak) { return bins.position(peak) < end; },
+    each_wanted<true>(row, shared, [&](float peak) { return bins.position(peak) < end; },
                       [&](u32 token, const Floats4& four) {
 #pragma unroll
                           for (u32 i = 0; i < 4; i++) {
@@ -394,7 +444,7 @@ DEVICE u32 draw_from_nucleus(const Row& row, const Draw& draw, Best<double> best
 
     clear_histogram(shared);
     Weights weights = {0, 0};
-    each_wanted<true>(row, is_read, [&](u32, const Floats4& four) {
+    each_wanted<true>(row, shared, is_read, [&](u32, const Floats4& four) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             const float logit = four.number[i];
@@ -426,7 +476,7 @@ DEVICE u32 draw_from_nucleus(const Row& row, const Draw& draw, Best<double> best
     const float begin = static_cast<float>(places.at[0].bin);
     const float end = static_cast<float>(places.at[1].bin + 1);
     each_wanted<false>(
-        row, [&](float peak) { return key_of(peak) >= floor && bins.position(peak) < end; },
+        row, shared, [&](float peak) { return key_of(peak) >= floor && bins.position(peak) < end; },
         [&](u32 token, const Floats4& four) {
             draw_four(
                 draw, token, four,
@@ -489,7 +539,7 @@ DEVICE u32 choose_by_bins(const Row& row, const Request& request, Best<float> mo
         return draw_from_nucleus(row, draw, best, floor, total, shared);
     }
     each_wanted<false>(
-        row, [&](float peak) { return peak >= draw.least && key_of(peak) >= floor; },
+        row, shared, [&](float peak) { return peak >= draw.least && key_of(peak) >= floor; },
         [&](u32 token, const Floats4& four) {
             draw_four(draw, token, four, [&](u32, float logit) { return key_of(logit) >= floor; }, best);
         });
