@@ -3,7 +3,7 @@
 //   logits     [rows][vocab] f32, of which the first `choosable` of each row count
 //   requests   [rows][REQUEST_WORDS] u32: mode, top_k, temperature, top_p, min_p, seed (low, high word),
 //              position (low, high word)
-//   peaks      [rows][8 · strips] f32, of each 64 tokens; -inf for what is not there (`sampling_bins.cuh`)
+//   peaks      [rows][8 · strips] f32, of each 64 tokens; -inf for what is not there (`sampling_blocks.cuh`)
 //   tails      [rows][8 · strips] f32, of each 64 tokens, where all count for `top_p`
 //   masses     [rows][strips] f32, of each 512 tokens; NaN where a logit is NaN or +inf
 //   chosen     [rows][3] u32: outcome, token, bits of its log-probability

@@ -1,11 +1,5 @@
 // A choice that reads few logits of a row, from what `sample_scan` found out about its blocks.
 //
-//   strip    512 tokens, which a warp reads at once: lane l has tokens 128 r + 4 l and the next three, r = 0 to 3
-//   block    64 tokens: lanes 0 to 15 or 16 to 31 of one r
-//   peak     the largest logit of a block
-//   mass     the sum of e^(logit - m) over a strip, whose largest logit is m; by the GPU's own exponential
-//   tail     the same over a block, with logits divided by the temperature
-//
 // All blocks with a token above some logit are known by their peaks, and only they are read. Tokens fall into
 // bins by their distance from the largest logit; equal logits share a bin, and a larger logit is in no later bin,
 // however distances are rounded. One read makes a histogram of weights, whose running sum tells the bin in which
@@ -16,7 +10,7 @@
 // choice is left to `sampling_exact.cuh`. `top_p` needs the weight of all tokens; those that are read are weighed
 // exactly, the others' tails are known to 2^-15. So the cut is known to lie between two tokens, in most rows the
 // same. A winner above the upper of them is the winner wherever the cut is. If it is below, the choice is undecided
-// too: about one row in a million.
+// too: one row in some hundred thousand.
 //
 // Time: a row with a nucleus of some hundred tokens is read once in all, by `sample_scan`. What is left are steps
 // that depend on each other, 0.5 to 2 µs each: some 12 µs, for all rows of a step together. A flat row, of whose
@@ -24,286 +18,19 @@
 // token, 60 µs for 256 rows of 151,936 tokens, the third is 40 (noise).
 #pragma once
 
-#include "sampling.cuh"
+#include "sampling_blocks.cuh"
 
 namespace {
-
-constexpr u32 STRIP = 512;
-constexpr u32 STRIP_BLOCKS = 8;
-constexpr u32 BLOCK = STRIP / STRIP_BLOCKS;
-
-// Tokens that a list has space for.
-constexpr u32 LIST = 1024;
-
-// Blocks that are listed at once to be read.
-constexpr u32 WANTED = 4096;
-
-// Shared memory: a histogram or values to join; token ids and logits of the list or values to join, of at most
-// 512 threads; blocks to be read; sums of warps; what `reaching` finds; counters.
-constexpr u32 LIST_AT = BINS * 8;
-constexpr u32 WANTED_AT = LIST_AT + LIST * 8;
-constexpr u32 TOTALS_AT = WANTED_AT + WANTED * 2;
-constexpr u32 FOUND_AT = TOTALS_AT + 32 * 8;
-constexpr u32 COUNTERS_AT = FOUND_AT + 4 * 8;
 
 // So many times the temperature below the largest logit a token weighs nothing and cannot win: the fixed point
 // ends at 29.8, and noise from -3.2 to 22.9 spans 26.1.
 constexpr float NATS = 31.0f;
-
-// Above all rounding of distances.
-constexpr float WIDER = 1.00001f;
 
 // Above the error of tails: 31 · 2^-24 for each rounding of a logit's distance, its scale and their product, on
 // both sides, and that of sums.
 constexpr u32 TAIL_ERROR_BITS = 15;
 
 constexpr u32 UNDECIDED = 0xffffffffu;
-
-struct Row {
-    const float* logits;
-    const float* peaks;
-    const float* tails;
-    const float* masses;
-    u32 count;
-    u32 strips;
-
-    // The largest logit of a strip.
-    DEVICE float strip_max(u32 strip) const {
-        float max = -infinity();
-        for (u32 i = 0; i < STRIP_BLOCKS; i++) {
-            max = fmaxf(max, peaks[strip * STRIP_BLOCKS + i]);
-        }
-        return max;
-    }
-};
-
-DEVICE bool has_top_k(const Request& request, u32 count) { return request.top_k != 0 && request.top_k < count; }
-
-// Whether all tokens count for `top_p`, so that tails are needed.
-DEVICE bool needs_tails(const Request& request, u32 count) {
-    return request.mode != LARGEST && request.top_p < 1.0f && request.min_p == 0.0f && !has_top_k(request, count);
-}
-
-struct Counters {
-    u32 wanted;
-    u32 listed;
-    u32 is_doubtful;
-    u32 key;
-};
-
-DEVICE Counters* counters_of(unsigned char* shared) { return reinterpret_cast<Counters*>(shared + COUNTERS_AT); }
-
-// What lies within some distance of the largest logit, cut into bins.
-struct Bins {
-    float max;
-    float per_unit;
-
-    DEVICE float position(float logit) const { return (max - logit) * per_unit; }
-    // Also false for what is infinitely far, or no number.
-    DEVICE bool has(float logit) const { return position(logit) < static_cast<float>(BINS); }
-};
-
-DEVICE Bins bins_over(float max, float range) {
-    return {max, static_cast<float>(BINS) / fmaxf(range, 1e-30f)};
-}
-
-// The distance at which a bin ends.
-DEVICE float end_of(float range, u32 bin) {
-    return static_cast<float>(bin + 1) * (range / static_cast<float>(BINS)) * WIDER;
-}
-
-// Four logits from each of four tokens on, as far as a bit of `present` says so; zeros for the others. All are asked for before one is used.
-DEVICE void load_blocks(Floats4 (&loaded)[4], const Row& row, const u32 (&tokens)[4], u32 present) {
-    const bool aligned = is_aligned(row.logits);
-    bool is_ragged = false;
-#pragma unroll
-    for (u32 r = 0; r < 4; r++) {
-        const bool is_there = (present >> r & 1u) != 0;
-        const bool together = aligned && tokens[r] + 4 <= row.count;
-        loaded[r] = {{0.0f, 0.0f, 0.0f, 0.0f}};
-        if (is_there && together) {
-            loaded[r] = *reinterpret_cast<const Floats4*>(row.logits + tokens[r]);
-        }
-        is_ragged = is_ragged || (is_there && !together);
-    }
-    if (is_ragged) {
-#pragma unroll
-        for (u32 r = 0; r < 4; r++) {
-            if ((present >> r & 1u) != 0) {
-                loaded[r] = load_four(row.logits, tokens[r], 1, row.count, false);
-            }
-        }
-    }
-}
-
-// Calls `use(token, logits)` for the thread's share, four tokens a time, of all blocks whose peak it `wants`. They are
-// listed first and then dealt to warps eight at a time: few blocks are read in one go, however they lie. `Unrolled`
-// makes a copy of `use` for each of four loads; otherwise they take turns in one.
-template <bool Unrolled, typename Wants, typename Use>
-DEVICE void each_wanted(const Row& row, unsigned char* shared, Wants wants, Use use) {
-    u16* wanted = reinterpret_cast<u16*>(shared + WANTED_AT);
-    u32* count = &counters_of(shared)->wanted;
-    const u32 lane = threadIdx.x % WARP;
-    const u32 first_of_warp = threadIdx.x - lane;
-    const u32 blocks = row.strips * STRIP_BLOCKS;
-    for (u32 first = 0; first < blocks; first += WANTED) {
-        const u32 end = first + WANTED < blocks ? first + WANTED : blocks;
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            *count = 0;
-        }
-        __syncthreads();
-        for (u32 start = first + first_of_warp; start < end; start += blockDim.x) {
-            const u32 block = start + lane;
-            const bool is_wanted = block < end && wants(row.peaks[block]);
-            const u32 mask = __ballot_sync(ALL_LANES, is_wanted);
-            u32 at = 0;
-            if (lane == 0 && mask != 0) {
-                at = atomicAdd(count, static_cast<u32>(__popc(mask)));
-            }
-            at = __shfl_sync(ALL_LANES, at, 0);
-            if (is_wanted) {
-                wanted[at + static_cast<u32>(__popc(mask & ((1u << lane) - 1)))] = static_cast<u16>(block - first);
-            }
-        }
-        __syncthreads();
-        const u32 listed = *count;
-        for (u32 at = first_of_warp / WARP * 8; at < listed; at += blockDim.x / WARP * 8) {
-            u32 tokens[4];
-            u32 present = 0;
-#pragma unroll
-            for (u32 r = 0; r < 4; r++) {
-                const u32 entry = at + 2 * r + lane / 16;
-                present |= entry < listed ? 1u << r : 0;
-                tokens[r] = (first + (entry < listed ? wanted[entry] : 0)) * BLOCK + 4 * (lane % 16);
-            }
-            Floats4 loaded[4];
-            load_blocks(loaded, row, tokens, present);
-            if (Unrolled) {
-#pragma unroll
-                for (u32 r = 0; r < 4; r++) {
-                    if ((present >> r & 1u) != 0) {
-                        use(tokens[r], loaded[r]);
-                    }
-                }
-            } else {
-#pragma unroll 1
-                for (; present != 0; present >>= 1) {
-                    use(tokens[0], loaded[0]);
-#pragma unroll
-                    for (u32 r = 0; r < 3; r++) {
-                        loaded[r] = loaded[r + 1];
-                        tokens[r] = tokens[r + 1];
-                    }
-                }
-            }
-        }
-    }
-}
-
-DEVICE void clear_histogram(unsigned char* shared) {
-    u32* sums = reinterpret_cast<u32*>(shared);
-    __syncthreads();
-    for (u32 word = threadIdx.x; word < 2 * BINS; word += blockDim.x) {
-        sums[word] = 0;
-    }
-    __syncthreads();
-}
-
-DEVICE u64 shuffled(u64 value, u32 lane) {
-    const u32 low = __shfl_sync(ALL_LANES, static_cast<u32>(value), lane);
-    const u32 high = __shfl_sync(ALL_LANES, static_cast<u32>(value >> 32), lane);
-    return static_cast<u64>(high) << 32 | low;
-}
-
-// In which bin of a histogram the running sum reaches a target, or BINS, and what the bins before hold.
-struct Place {
-    u64 bin;
-    u64 before;
-};
-
-struct Places {
-    Place at[2];
-};
-
-// The places of two targets, at least 1, in the histogram to which all threads have added.
-DEVICE Places reaching(unsigned char* shared, u64 target, u64 other_target) {
-    const u32* sums = reinterpret_cast<const u32*>(shared);
-    u64* totals = reinterpret_cast<u64*>(shared + TOTALS_AT);
-    Place* found = reinterpret_cast<Place*>(shared + FOUND_AT);
-    const u32 lane = threadIdx.x % WARP;
-    const u32 warp = threadIdx.x / WARP;
-    const u32 share = BINS / blockDim.x;
-    const u32 first = threadIdx.x * share;
-    __syncthreads();
-    u64 mine = 0;
-    for (u32 i = 0; i < share; i++) {
-        mine += sum_of(sums, first + i);
-    }
-    u64 up_to = mine;
-    for (u32 step = 1; step < WARP; step *= 2) {
-        const u64 more = shuffled(up_to, (lane + WARP - step) % WARP);
-        up_to += lane >= step ? more : 0;
-    }
-    if (lane == WARP - 1) {
-        totals[warp] = up_to;
-    }
-    if (threadIdx.x < 2) {
-        found[threadIdx.x] = {BINS, 0};
-    }
-    __syncthreads();
-    u64 before = up_to - mine;
-    for (u32 i = 0; i < warp; i++) {
-        before += totals[i];
-    }
-    const u64 targets[2] = {target, other_target};
-#pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        if (before < targets[i] && targets[i] <= before + mine) {
-            u32 bin = first;
-            u64 sum = before;
-            while (sum + sum_of(sums, bin) < targets[i]) {
-                sum += sum_of(sums, bin);
-                bin++;
-            }
-            found[i] = {bin, sum};
-        }
-    }
-    __syncthreads();
-    return {{found[0], found[1]}};
-}
-
-// Tokens and their logits, in no order.
-struct List {
-    u32* tokens;
-    float* logits;
-    u32* listed;
-
-    DEVICE void put(u32 token, float logit) const {
-        const u32 at = atomicAdd(listed, 1);
-        if (at < LIST) {
-            tokens[at] = token;
-            logits[at] = logit;
-        }
-    }
-
-    // Whether an entry comes before another where logits fall and ids rise.
-    DEVICE bool precedes(u32 entry, u32 other) const {
-        return logits[entry] > logits[other] ||
-               (logits[entry] == logits[other] && tokens[entry] < tokens[other]);
-    }
-};
-
-// An empty list, which threads may use after the next barrier.
-DEVICE List new_list(unsigned char* shared) {
-    Counters* counters = counters_of(shared);
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        *counters = {0, 0, 0, 0};
-    }
-    u32* tokens = reinterpret_cast<u32*>(shared + LIST_AT);
-    return {tokens, reinterpret_cast<float*>(tokens + LIST), &counters->listed};
-}
 
 // Raises `floor` to the least logit that `top_k` keeps, or to one below which no token matters. False: undecided.
 DEVICE bool raise_to_top_k(const Row& row, const Request& request, float max, unsigned char* shared, u32& floor) {

@@ -21,7 +21,7 @@ const REQUEST_WORDS: usize = 9;
 const ANSWER_WORDS: usize = 3;
 
 /// Shared memory of a block: a histogram, a list of tokens, one of blocks, sums of warps, what a search finds, counters
-/// (`cuda/sampling_bins.cuh`).
+/// (`cuda/sampling_blocks.cuh`).
 const SHARED_BYTES: usize = 2048 * 8 + 1024 * 8 + 4096 * 2 + 32 * 8 + 4 * 8 + 32;
 
 /// Tokens that a warp scans at once.
