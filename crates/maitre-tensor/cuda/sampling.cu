@@ -178,8 +178,8 @@ DEVICE Masses masses_of(const Row& row, const Request& request, float max, unsig
 
 }  // namespace
 
-// Grid: rows. Threads: a power of two from 64 to 512. Shared memory: COUNTERS_AT + 32 bytes. 1,024 threads of
-// registers make two blocks of 512 fit a multiprocessor, so that 256 rows run at once on 132.
+// Grid: rows. Threads: a power of two from 64 to 512. Shared memory: QUEUES_AT + 16 queues of 256 bytes. Registers
+// for 1,024 threads make two blocks of 512 fit a multiprocessor, so that 256 rows run at once on 132.
 KERNEL MOST_THREADS(1024)
     sample_rows(const float* logits, const u32* requests, const float* peaks, const float* tails,
                 const float* masses, u32* chosen, u32 vocab, u32 choosable, u32 strips) {

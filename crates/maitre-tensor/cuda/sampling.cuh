@@ -204,29 +204,35 @@ struct Draw {
     }
 };
 
+// No token with a lesser logit scores as much.
+DEVICE float least_for(const Draw& draw, double score) {
+    const double reach = (score - MAX_NOISE) * static_cast<double>(draw.request.temperature);
+    return static_cast<float>(static_cast<double>(draw.mode.score) + reach);
+}
+
 // The draw of a row; `best` becomes the most probable token, which is always kept, and its score rules out most
 // others.
 DEVICE Draw draw_of(const Request& request, Best<float> mode, Best<double>& best) {
     Draw draw = {request, mode, 1.0f / request.temperature, 1.0 / static_cast<double>(request.temperature), 0.0f};
     best = {static_cast<double>(gumbel(draw.bits(mode.token))), mode.token};
-    const double reach = (best.score - MAX_NOISE) * static_cast<double>(request.temperature);
-    draw.least = static_cast<float>(static_cast<double>(mode.score) + reach);
+    draw.least = least_for(draw, best.score);
     return draw;
 }
 
-// Joins into `best` what a thread's four tokens from `token` on, a multiple of four, score, as far as
-// `keeps(token, logit)`.
+// A bit for each of four tokens that may win, as far as `keeps(token, logit)`.
 template <typename Keeps>
-DEVICE void draw_four(const Draw& draw, u32 token, const Floats4& four, Keeps keeps, Best<double>& best) {
-    const float(&logits)[4] = four.number;
+DEVICE u32 possible_of(const Draw& draw, u32 token, const Floats4& four, Keeps keeps) {
     u32 possible = 0;
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
-        possible |= logits[i] >= draw.least && keeps(token + i, logits[i]) ? 1u << i : 0;
+        possible |= four.number[i] >= draw.least && keeps(token + i, four.number[i]) ? 1u << i : 0;
     }
-    if (possible == 0) {
-        return;
-    }
+    return possible;
+}
+
+// Joins into `best` what the `possible` of a thread's four tokens from `token` on, a multiple of four, score.
+DEVICE void draw_four(const Draw& draw, u32 token, const Floats4& four, u32 possible, Best<double>& best) {
+    const float(&logits)[4] = four.number;
     u32 words[4];
     philox(draw.request, token / 4, words);
     const float reached = static_cast<float>(best.score);

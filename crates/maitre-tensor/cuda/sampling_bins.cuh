@@ -15,7 +15,7 @@
 // Time: a row with a nucleus of some hundred tokens is read once in all, by `sample_scan`. What is left are steps
 // that depend on each other, 0.5 to 2 µs each: some 12 µs, for all rows of a step together. A flat row, of whose
 // blocks each has a token in the nucleus, is read three times. The second read, of exact weights, is 45 operations a
-// token, 60 µs for 256 rows of 151,936 tokens, the third is 40 (noise).
+// token, 60 µs for 256 rows of 151,936 tokens; the third is 15, and 35 more for each token that may win (noise).
 #pragma once
 
 #include "sampling_blocks.cuh"
@@ -25,6 +25,9 @@ namespace {
 // So many times the temperature below the largest logit a token weighs nothing and cannot win: the fixed point
 // ends at 29.8, and noise from -3.2 to 22.9 spans 26.1.
 constexpr float NATS = 31.0f;
+
+// Tokens within so many temperatures of the largest logit are drawn first.
+constexpr float LIKELY_NATS = 4.0f;
 
 // Above the error of tails: 31 · 2^-24 for each rounding of a logit's distance, its scale and their product, on
 // both sides, and that of sums.
@@ -54,14 +57,15 @@ DEVICE bool raise_to_top_k(const Row& row, const Request& request, float max, un
     const Bins bins = bins_over(max, range);
     const List list = new_list(shared);
     clear_histogram(shared);
-    each_wanted<true>(row, shared, [&](float peak) { return bins.has(peak); }, [&](u32, const Floats4& four) {
+    const auto count_four = [&](u32, const Floats4& four, bool is_there) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            if (bins.has(four.number[i])) {
+            if (is_there && bins.has(four.number[i])) {
                 add(sums, static_cast<u32>(bins.position(four.number[i])), 1);
             }
         }
-    });
+    };
+    each_wanted<true>(row, shared, [&](float peak) { return bins.has(peak); }, count_four);
     const Place last = reaching(shared, wanted, wanted).at[0];
     if (last.bin >= BINS) {
         floor = lowest > floor ? lowest : floor;
@@ -70,11 +74,11 @@ DEVICE bool raise_to_top_k(const Row& row, const Request& request, float max, un
     const float begin = static_cast<float>(last.bin);
     const float end = begin + 1.0f;
     each_wanted<true>(row, shared, [&](float peak) { return bins.position(peak) < end; },
-                      [&](u32 token, const Floats4& four) {
+                      [&](u32 token, const Floats4& four, bool is_there) {
 #pragma unroll
                           for (u32 i = 0; i < 4; i++) {
                               const float position = bins.position(four.number[i]);
-                              if (position >= begin && position < end) {
+                              if (is_there && position >= begin && position < end) {
                                   list.put(token + i, four.number[i]);
                               }
                           }
@@ -171,7 +175,10 @@ DEVICE u32 draw_from_nucleus(const Row& row, const Draw& draw, Best<double> best
 
     clear_histogram(shared);
     Weights weights = {0, 0};
-    each_wanted<true>(row, shared, is_read, [&](u32, const Floats4& four) {
+    each_wanted<true>(row, shared, is_read, [&](u32, const Floats4& four, bool is_there) {
+        if (!is_there) {
+            return;
+        }
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
             const float logit = four.number[i];
@@ -200,22 +207,25 @@ DEVICE u32 draw_from_nucleus(const Row& row, const Draw& draw, Best<double> best
 
     const List list = new_list(shared);
     __syncthreads();
+    Queue queue = queue_of(shared);
     const float begin = static_cast<float>(places.at[0].bin);
     const float end = static_cast<float>(places.at[1].bin + 1);
     each_wanted<false>(
         row, shared, [&](float peak) { return key_of(peak) >= floor && bins.position(peak) < end; },
-        [&](u32 token, const Floats4& four) {
-            draw_four(
-                draw, token, four,
-                [&](u32, float logit) { return key_of(logit) >= floor && bins.position(logit) < begin; }, best);
+        [&](u32 token, const Floats4& four, bool is_there) {
+            const u32 possible = possible_of(draw, token, four, [&](u32, float logit) {
+                return is_there && key_of(logit) >= floor && bins.position(logit) < begin;
+            });
+            queue.put(row, draw, token, possible, best);
 #pragma unroll
             for (u32 i = 0; i < 4; i++) {
                 const float position = bins.position(four.number[i]);
-                if (position >= begin && position < end && key_of(four.number[i]) >= floor) {
+                if (is_there && position >= begin && position < end && key_of(four.number[i]) >= floor) {
                     list.put(token + i, four.number[i]);
                 }
             }
         });
+    queue.finish(row, draw, best);
     __syncthreads();
     const u32 listed = *list.listed;
     if (listed > LIST) {
@@ -261,16 +271,30 @@ DEVICE u32 choose_by_bins(const Row& row, const Request& request, Best<float> mo
         return UNDECIDED;
     }
     Best<double> best;
-    const Draw draw = draw_of(request, mode, best);
+    Draw draw = draw_of(request, mode, best);
     if (request.top_p < 1.0f) {
         return draw_from_nucleus(row, draw, best, floor, total, shared);
     }
-    each_wanted<false>(
-        row, shared, [&](float peak) { return peak >= draw.least && key_of(peak) >= floor; },
-        [&](u32 token, const Floats4& four) {
-            draw_four(draw, token, four, [&](u32, float logit) { return key_of(logit) >= floor; }, best);
-        });
-    return joined(best, shared).token;
+    // First the blocks with likely tokens, whose best score rules out many others: it is above that of the most
+    // probable token by the logarithm of how many there are.
+    const float likely = mode.score - LIKELY_NATS * request.temperature;
+    Queue queue = queue_of(shared);
+    for (u32 part = 0; part < 2; part++) {
+        each_wanted<false>(
+            row, shared,
+            [&](float peak) {
+                return (peak >= likely) == (part == 0) && peak >= draw.least && key_of(peak) >= floor;
+            },
+            [&](u32 token, const Floats4& four, bool is_there) {
+                const u32 possible = possible_of(
+                    draw, token, four, [&](u32, float logit) { return is_there && key_of(logit) >= floor; });
+                queue.put(row, draw, token, possible, best);
+            });
+        queue.finish(row, draw, best);
+        best = joined(best, shared);
+        draw.least = least_for(draw, best.score);
+    }
+    return best.token;
 }
 
 }  // namespace

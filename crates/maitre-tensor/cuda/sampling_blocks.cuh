@@ -22,12 +22,13 @@ constexpr u32 LIST = 1024;
 constexpr u32 WANTED = 4096;
 
 // Shared memory: a histogram or values to join; token ids and logits of the list or values to join, of at most
-// 512 threads; blocks to be read; sums of warps; what `reaching` finds; counters.
+// 512 threads; blocks to be read; sums of warps; what `reaching` finds; counters; queues of warps.
 constexpr u32 LIST_AT = BINS * 8;
 constexpr u32 WANTED_AT = LIST_AT + LIST * 8;
 constexpr u32 TOTALS_AT = WANTED_AT + WANTED * 2;
 constexpr u32 FOUND_AT = TOTALS_AT + 32 * 8;
 constexpr u32 COUNTERS_AT = FOUND_AT + 4 * 8;
+constexpr u32 QUEUES_AT = COUNTERS_AT + 32;
 
 // Above all rounding of distances.
 constexpr float WIDER = 1.00001f;
@@ -110,9 +111,10 @@ DEVICE void load_blocks(Floats4 (&loaded)[4], const Row& row, const u32 (&tokens
     }
 }
 
-// Calls `use(token, logits)` for the thread's share, four tokens a time, of all blocks whose peak it `wants`. They are
-// listed first and then dealt to warps eight at a time: few blocks are read in one go, however they lie. `Unrolled`
-// makes a copy of `use` for each of four loads; otherwise they take turns in one.
+// Calls `use(token, logits, is_there)` for the thread's share, four tokens a time, of all blocks whose peak it `wants`.
+// They are listed first and then dealt to warps eight at a time: few blocks are read in one go, however they lie. All
+// lanes of a warp call together, also those for which nothing is there. `Unrolled` makes a copy of `use` for each of
+// four loads; otherwise they take turns in one.
 template <bool Unrolled, typename Wants, typename Use>
 DEVICE void each_wanted(const Row& row, unsigned char* shared, Wants wants, Use use) {
     u16* wanted = reinterpret_cast<u16*>(shared + WANTED_AT);
@@ -156,18 +158,16 @@ DEVICE void each_wanted(const Row& row, unsigned char* shared, Wants wants, Use 
             if (Unrolled) {
 #pragma unroll
                 for (u32 r = 0; r < 4; r++) {
-                    if ((present >> r & 1u) != 0) {
-                        use(tokens[r], loaded[r]);
-                    }
+                    use(tokens[r], loaded[r], (present >> r & 1u) != 0);
                 }
             } else {
 #pragma unroll 1
-                for (; present != 0; present >>= 1) {
-                    use(tokens[0], loaded[0]);
+                for (u32 r = 0; r < 4; r++) {
+                    use(tokens[0], loaded[0], (present >> r & 1u) != 0);
 #pragma unroll
-                    for (u32 r = 0; r < 3; r++) {
-                        loaded[r] = loaded[r + 1];
-                        tokens[r] = tokens[r + 1];
+                    for (u32 i = 0; i < 3; i++) {
+                        loaded[i] = loaded[i + 1];
+                        tokens[i] = tokens[i + 1];
                     }
                 }
             }
@@ -277,6 +277,54 @@ DEVICE List new_list(unsigned char* shared) {
     }
     u32* tokens = reinterpret_cast<u32*>(shared + LIST_AT);
     return {tokens, reinterpret_cast<float*>(tokens + LIST), &counters->listed};
+}
+
+// Fours of tokens of which some may win, until a warp has one for each lane: noise costs 100 operations for four
+// tokens, whether a lane needs it or not.
+struct Queue {
+    static constexpr u32 SPACE = 2 * WARP;
+
+    // An entry is a token / 4, and above that the bits of those that are possible.
+    u32* entries;
+    // The same in all lanes, and less than WARP between calls.
+    u32 used;
+
+    // All lanes of a warp call it.
+    DEVICE void put(const Row& row, const Draw& draw, u32 token, u32 possible, Best<double>& best) {
+        const u32 lane = threadIdx.x % WARP;
+        const u32 mask = __ballot_sync(ALL_LANES, possible != 0);
+        if (mask == 0) {
+            return;
+        }
+        if (possible != 0) {
+            entries[used + static_cast<u32>(__popc(mask & ((1u << lane) - 1)))] = token / 4 | possible << 28;
+        }
+        used += static_cast<u32>(__popc(mask));
+        if (used >= WARP) {
+            finish(row, draw, best);
+        }
+    }
+
+    // Draws the first of the entries, one per lane.
+    DEVICE void finish(const Row& row, const Draw& draw, Best<double>& best) {
+        const u32 lane = threadIdx.x % WARP;
+        __syncwarp();
+        const u32 entry = lane < used ? entries[lane] : 0;
+        const u32 moved = lane + WARP < used ? entries[lane + WARP] : 0;
+        __syncwarp();
+        entries[lane] = moved;
+        used = used > WARP ? used - WARP : 0;
+        __syncwarp();
+        const u32 token = (entry & 0x0fffffffu) * 4;
+        if (entry != 0) {
+            const bool together = is_aligned(row.logits) && token + 4 <= row.count;
+            draw_four(draw, token, load_four(row.logits, token, 1, row.count, together), entry >> 28, best);
+        }
+    }
+};
+
+DEVICE Queue queue_of(unsigned char* shared) {
+    return {reinterpret_cast<u32*>(shared + QUEUES_AT) + threadIdx.x / WARP * Queue::SPACE, 0};
 }
 
 }  // namespace

@@ -234,7 +234,11 @@ DEVICE u32 choose_by_keys(const float* row, u32 count, const Request& request, B
     const auto keeps = [&](u32 token, float logit) { return cut.keeps(token, key_of(logit)); };
     for (u32 token = 4 * threadIdx.x; token < count; token += 4 * blockDim.x) {
         const bool together = is_aligned(row) && token + 4 <= count;
-        draw_four(draw, token, load_four(row, token, 1, count, together), keeps, best);
+        const Floats4 four = load_four(row, token, 1, count, together);
+        const u32 possible = possible_of(draw, token, four, keeps);
+        if (possible != 0) {
+            draw_four(draw, token, four, possible, best);
+        }
     }
     return joined(best, shared).token;
 }

@@ -20,9 +20,9 @@ const REQUEST_WORDS: usize = 9;
 /// What it tells of a row, in words.
 const ANSWER_WORDS: usize = 3;
 
-/// Shared memory of a block: a histogram, a list of tokens, one of blocks, sums of warps, what a search finds, counters
-/// (`cuda/sampling_blocks.cuh`).
-const SHARED_BYTES: usize = 2048 * 8 + 1024 * 8 + 4096 * 2 + 32 * 8 + 4 * 8 + 32;
+/// Shared memory of a block: a histogram, a list of tokens, one of blocks, sums of warps, what a search finds,
+/// counters, queues of warps (`cuda/sampling_blocks.cuh`).
+const SHARED_BYTES: usize = 2048 * 8 + 1024 * 8 + 4096 * 2 + 32 * 8 + 4 * 8 + 32 + 16 * 64 * 4;
 
 /// Tokens that a warp scans at once.
 const STRIP: usize = 512;
