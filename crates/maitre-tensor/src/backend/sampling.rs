@@ -13,9 +13,9 @@ impl Backend {
     /// Chooses a token for each row of logits and tells how probable it was ([`SampleRow`]), so that of a GPU's
     /// logits nothing else need be read. Waits for the result.
     ///
-    /// Both devices weigh probabilities in the same fixed point, and their logarithms agree to the last bit or
-    /// nearly; so the tokens are the same but for scores that are equal to seven digits, log-probabilities within
-    /// 10⁻⁶.
+    /// Both devices weigh what decides about tokens in the same fixed point, and their logarithms agree to the last
+    /// bit or nearly; so the tokens are the same but for scores that are equal to seven digits. Log-probabilities are
+    /// the same within 10⁻⁶ or their last bit.
     ///
     /// # Errors
     ///

@@ -383,13 +383,13 @@ fn what_is_reserved_is_enough_for_every_step() {
     let free = |gpu: &Backend| gpu.gpu_memory().unwrap().unwrap().free_bytes;
     for format in FORMATS {
         let (kv_heads, group, dim) = (2, 2, 24);
-        let reserve = |gpu: &Backend, context_len| {
+        let reserve = |gpu: &Backend, rows, context_len| {
             let largest = LargestAttention {
                 format,
                 heads: kv_heads * group,
                 kv_heads,
                 head_dim: dim,
-                rows: 80,
+                rows,
                 context_len,
             };
             let before = free(gpu);
@@ -414,7 +414,7 @@ fn what_is_reserved_is_enough_for_every_step() {
             Case::new((kv_heads, group, dim), format, sequences).run(gpu);
         };
         let Some((_, gpu)) = backends() else { return };
-        let reserved = reserve(&gpu, 1_000);
+        let reserved = reserve(&gpu, 80, 1_000);
         let steps: [&[_]; 5] = [
             &[(0, 999, 1)],
             &[(0, 920, 80)],
@@ -430,8 +430,8 @@ fn what_is_reserved_is_enough_for_every_step() {
         assert_eq!(free(&gpu), reserved, "{format}");
         // A step beyond what was reserved takes more.
         let Some((_, gpu)) = backends() else { return };
-        let reserved = reserve(&gpu, 16);
-        run(&gpu, &[(0, 12_000, 1)]);
+        let reserved = reserve(&gpu, 1, 16);
+        run(&gpu, &[(0, 60_000, 1)]);
         assert!(free(&gpu) < reserved, "{format}");
     }
 }

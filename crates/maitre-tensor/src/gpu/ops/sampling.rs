@@ -1,9 +1,18 @@
 //! The choice of tokens where their logits are.
+//!
+//! Scratch memory holds the answers of all rows, and behind them what `sample_scan` leaves of a group of rows:
+//!
+//! ```text
+//! answers [rows][3] | peaks [group][8 strips] | tails [group][8 strips] | masses [group][strips]
+//! ```
 
-use super::{Device, at};
+use super::Device;
 use crate::gpu::{Arg, Grid};
 use crate::sampling::GREEDY_BELOW;
-use crate::{LargestAttention, SampleRow, SampleRows, SampledRow, TensorError};
+use crate::{LargestAttention, MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow, TensorError};
+
+/// Threads of a warp.
+const WARP: usize = 32;
 
 /// What the kernel is told of a row, in words.
 const REQUEST_WORDS: usize = 9;
@@ -11,13 +20,33 @@ const REQUEST_WORDS: usize = 9;
 /// What it tells of a row, in words.
 const ANSWER_WORDS: usize = 3;
 
-/// Shared memory of a block: a histogram, and the sums of its segments (`cuda/sampling.cu`).
-const SHARED_BYTES: usize = 2048 * 8 + 32 * 8;
+/// Shared memory of a block: a histogram, a list of tokens, one of blocks, sums of warps, what a search finds,
+/// counters, queues of warps (`cuda/sampling_blocks.cuh`).
+const SHARED_BYTES: usize = 2048 * 8 + 1024 * 8 + 4096 * 2 + 32 * 8 + 4 * 8 + 32 + 16 * 64 * 4;
+
+/// Tokens that a warp scans at once.
+const STRIP: usize = 512;
+
+/// Peaks of a strip, and tails.
+const STRIP_BLOCKS: usize = 8;
+
+/// What is known of a strip.
+const STRIP_BYTES: usize = (2 * STRIP_BLOCKS + 1) * size_of::<u32>();
+
+/// Warps of a block that scans.
+const SCANNING_WARPS: usize = 8;
+
+/// Scratch memory for what is known of strips; more rows than it has space for are chosen from one group after the
+/// other. A row of 2^20 logits needs 136 KiB.
+const MOST_STRIP_BYTES: usize = 8 << 20;
 
 impl Device {
     /// Bytes of scratch memory that no operator of a step within `largest` needs more of.
     pub(crate) fn most_scratch(&self, largest: &LargestAttention) -> usize {
-        self.most_recorded(largest).max(answer_bytes(largest.rows))
+        let strips = largest.rows * MOST_CHOOSABLE.div_ceil(STRIP);
+        let strip_bytes = (strips * STRIP_BYTES).min(MOST_STRIP_BYTES);
+        let sampling = answer_bytes(largest.rows) + strip_bytes;
+        self.most_recorded(largest).max(sampling)
     }
 
     /// Words of the index list of an operator that is no part of a step.
@@ -32,23 +61,55 @@ impl Device {
             self.operands("sample_rows")
                 .matrix("logits", args.logits, count, args.vocab)?;
         let requests: Vec<u32> = args.rows.iter().flat_map(request_words).collect();
-        let mut answers = vec![0; answer_bytes(count)];
+        let mut answers = vec![0; count * ANSWER_WORDS * size_of::<u32>()];
+        let strips = args.choosable.div_ceil(STRIP);
+        let group = (MOST_STRIP_BYTES / (strips * STRIP_BYTES).max(1)).min(count);
 
         let mut turn = self.turn();
-        turn.reserve_scratch(answers.len())?;
+        turn.reserve_scratch(answer_bytes(count) + group * strips * STRIP_BYTES)?;
         let requests = turn.list(&requests)?;
-        let grid = Grid {
-            shared_bytes: SHARED_BYTES,
-            ..Grid::of(count, threads(args.choosable))
-        };
-        let kernel_args = [
-            at(logits),
-            turn.list_arg(requests),
-            at(turn.scratch()),
-            Arg::U32(args.vocab),
-            Arg::U32(args.choosable),
-        ];
-        turn.queue().launch("sample_rows", grid, &kernel_args)?;
+        for first in (0..count).step_by(group.max(1)) {
+            let rows = group.min(count - first);
+            let peaks = answer_bytes(count);
+            let tails = peaks + group * strips * STRIP_BLOCKS * size_of::<f32>();
+            let masses = tails + group * strips * STRIP_BLOCKS * size_of::<f32>();
+            let logits = Arg::At(logits, first * args.vocab * size_of::<f32>());
+            let requests = turn.list_arg(requests + first * REQUEST_WORDS * size_of::<u32>());
+            let [peaks, tails, masses] =
+                [peaks, tails, masses].map(|offset| Arg::At(turn.scratch(), offset));
+            let [vocab, choosable, strips_arg] = [args.vocab, args.choosable, strips].map(Arg::U32);
+            let scan = Grid {
+                blocks: [strips.div_ceil(SCANNING_WARPS), rows, 1],
+                ..Grid::of(0, SCANNING_WARPS * WARP)
+            };
+            turn.queue().launch(
+                "sample_scan",
+                scan,
+                &[
+                    logits, requests, peaks, tails, masses, vocab, choosable, strips_arg,
+                ],
+            )?;
+            let choice = Grid {
+                shared_bytes: SHARED_BYTES,
+                ..Grid::of(rows, threads(strips))
+            };
+            let answers = first * ANSWER_WORDS * size_of::<u32>();
+            turn.queue().launch(
+                "sample_rows",
+                choice,
+                &[
+                    logits,
+                    requests,
+                    peaks,
+                    tails,
+                    masses,
+                    Arg::At(turn.scratch(), answers),
+                    vocab,
+                    choosable,
+                    strips_arg,
+                ],
+            )?;
+        }
         turn.scratch().download(0, &mut answers)?;
         let (words, _) = answers.as_chunks();
         let words: Vec<u32> = words.iter().copied().map(u32::from_le_bytes).collect();
@@ -59,13 +120,15 @@ impl Device {
     }
 }
 
+/// Bytes of the rows' answers, up to where floats may begin that are loaded four at once.
 fn answer_bytes(rows: usize) -> usize {
-    rows * ANSWER_WORDS * size_of::<u32>()
+    (rows * ANSWER_WORDS * size_of::<u32>()).next_multiple_of(256)
 }
 
-/// Threads of a block, a power of two: one per 32 tokens, as far as that goes. The result does not depend on it.
-fn threads(choosable: usize) -> usize {
-    (choosable / 32).next_power_of_two().clamp(64, 1024)
+/// Threads of a block that chooses, a power of two: a warp per strip, as far as that goes. The result does not depend
+/// on it.
+fn threads(strips: usize) -> usize {
+    (strips * WARP).next_power_of_two().clamp(64, 512)
 }
 
 fn request_words(request: &Option<SampleRow>) -> [u32; REQUEST_WORDS] {

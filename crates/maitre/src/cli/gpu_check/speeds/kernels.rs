@@ -41,14 +41,54 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
             move |site| attention(site, (1, tokens), tokens, mode),
         ));
     }
-    let rows = if is_tiny { 3 } else { 256 };
-    for (name, temperature, top_p) in [("greedy", 0.0, 1.0), ("top-p 0.9", 0.8, 0.9)] {
-        items.push(Item::speed(
-            format!("sampling_{}", name.replace([' ', '-', '.'], "_")),
-            format!("sampling, {rows} rows of logits, {name}"),
-            move |site| sampling(site, rows, temperature, top_p),
-        ));
+    let many = if is_tiny { 3 } else { 256 };
+    let times = if is_tiny { 3 } else { TIMES };
+    for (id, rows, how, few_likely, request) in samplings(many) {
+        let title = match rows {
+            1 => format!("sampling, 1 row of logits, {how}"),
+            _ => format!("sampling, {rows} rows of logits, {how}"),
+        };
+        items.push(Item::speed(format!("sampling_{id}"), title, move |site| {
+            sampling(site, (rows, times), few_likely, request)
+        }));
     }
+}
+
+/// Name, rows, description, whether few tokens are likely, and what is asked. Where few are, 125 of 151,936 tokens have
+/// 0.9 of the probability, which is much for a model; otherwise one in nine.
+fn samplings(many: usize) -> [(&'static str, usize, &'static str, bool, SampleRow); 7] {
+    let greedy = SampleRow {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed: 0,
+        position: 7,
+    };
+    let top_p = SampleRow {
+        temperature: 0.8,
+        top_p: 0.9,
+        ..greedy
+    };
+    let top_k = SampleRow {
+        temperature: 0.6,
+        top_k: 20,
+        top_p: 0.95,
+        ..greedy
+    };
+    let plain = SampleRow {
+        temperature: 1.0,
+        ..greedy
+    };
+    [
+        ("greedy", many, "greedy", false, greedy),
+        ("top_p_0_9", many, "top-p 0.9", false, top_p),
+        ("few_likely", many, "top-p 0.9, few likely", true, top_p),
+        ("top_k", many, "top-k 20, top-p 0.95", true, top_k),
+        ("plain", many, "no truncation", true, plain),
+        ("one_greedy", 1, "greedy", false, greedy),
+        ("one_top_p", 1, "top-p 0.9, few likely", true, top_p),
+    ]
 }
 
 /// The last tokens of sequences with equal contexts. Decodes, one token each, are told in bytes of keys and values, prompts
@@ -145,24 +185,29 @@ fn filled_cache(site: &Site, blocks: usize, mode: Mode) -> Result<maitre_tensor:
     Ok(cache)
 }
 
-/// From logits on the device to tokens on the host.
-fn sampling(site: &mut Site, rows: usize, temperature: f32, top_p: f32) -> Result<Outcome> {
+/// From logits on the device to tokens on the host, with the launches' and copies' time on the host.
+fn sampling(
+    site: &mut Site,
+    (rows, times): (usize, usize),
+    few_likely: bool,
+    request: SampleRow,
+) -> Result<Outcome> {
     let (backend, vocab) = (&site.strict, site.sizes.vocab);
     let mut logits = random(92, rows * vocab);
-    logits.iter_mut().for_each(|it| *it *= 8.0);
+    logits.iter_mut().for_each(|it| {
+        *it = match few_likely {
+            // One in 300 is above 16, one in 90 above 8.
+            true => 18.0 * it.powi(65) + 4.0 * *it,
+            false => 8.0 * *it,
+        }
+    });
     let logits = backend.vector(&logits)?;
-    let request = |row: usize| SampleRow {
-        temperature,
-        top_k: 0,
-        top_p,
-        min_p: 0.0,
-        seed: row as u64,
-        position: 7,
-    };
-    let requests: Vec<Option<SampleRow>> = (0..rows).map(|row| Some(request(row))).collect();
+    let requests: Vec<Option<SampleRow>> = (0..rows as u64)
+        .map(|seed| Some(SampleRow { seed, ..request }))
+        .collect();
     let mut out = vec![SampledRow::Skipped; rows];
     let mut best = f64::INFINITY;
-    for _ in 0..TIMES.min(rows) {
+    for _ in 0..times {
         let began = Instant::now();
         backend.sample_rows(SampleRows {
             logits: &logits,
