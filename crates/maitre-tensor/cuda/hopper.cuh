@@ -97,8 +97,8 @@ DEVICE void barrier_wait(Barrier* barrier, u32 parity) {
         ".reg .pred ended;\n"
         "WAIT:\n"
         "mbarrier.try_wait.parity.shared::cta.b64 ended, [%0], %1;\n"
-        "@ended bra.uni ENDED;\n"
-        "bra.uni WAIT;\n"
+        "@ended bra ENDED;\n"
+        "bra WAIT;\n"
         "ENDED:\n"
         "}" ::"r"(shared_address(barrier)),
         "r"(parity)

@@ -294,7 +294,15 @@ impl Launch {
         let deep = kernel
             .deep
             .filter(|(_, bytes)| is_few && *bytes <= most_bytes);
-        let (name, shared_bytes) = deep.unwrap_or((kernel.name, kernel.shared_bytes));
+        let stages = std::env::var("MAITRE_STAGES").unwrap_or_default();
+        let deep = if stages == "4" { kernel.deep } else { deep };
+        let (name, shared_bytes) = match deep {
+            Some(deep) => deep,
+            None if stages == "3" && kernel.name == "attention_bf16_128_narrow" => {
+                ("attention_bf16_128_mid", 3 * 17_408 + 8192)
+            }
+            None => (kernel.name, kernel.shared_bytes),
+        };
         let grid = Grid {
             blocks: [self.items, shared.kv_heads, self.parts],
             threads: kernel.threads,
@@ -303,7 +311,7 @@ impl Launch {
         let early = match std::env::var("MAITRE_EARLY").as_deref() {
             Ok("0") => false,
             Ok("2") => true,
-            _ => deep.is_some(),
+            _ => is_few && deep.is_some(),
         };
         if early {
             turn.queue().launch_early(name, grid, &args)?;

@@ -207,23 +207,6 @@ pub(super) fn settle(backend: &Backend, buffer: &Buffer) -> Result<(), TensorErr
     backend.read(buffer, 0..1, &mut [0.0])
 }
 
-/// The time of one of `times` runs of `work`, which only queues, after one that does not count.
-pub(super) fn time_each(
-    backend: &Backend,
-    times: usize,
-    mut work: impl FnMut() -> Result<()>,
-) -> Result<f64> {
-    let probe = backend.vector(&[1.0])?;
-    work()?;
-    settle(backend, &probe)?;
-    let began = Instant::now();
-    for _ in 0..times {
-        work()?;
-    }
-    settle(backend, &probe)?;
-    Ok(began.elapsed().as_secs_f64() / times as f64)
-}
-
 fn gpu_facts(backend: &Backend) -> Result<Option<GpuFacts>, TensorError> {
     let (Some(info), Some(memory)) = (backend.gpu_info(), backend.gpu_memory()?) else {
         return Ok(None);

@@ -11,8 +11,9 @@ use maitre_tensor::{
 
 use super::super::item::{Item, Outcome, Timed, Unit, figures};
 use super::super::numbers::random;
-use super::super::site::{Site, time_each};
+use super::super::site::Site;
 use super::super::{GpuCheckArgs, ShapeArg};
+use super::operators::time_together;
 use super::{Mode, goals};
 
 const BLOCK_SIZE: usize = 16;
@@ -126,9 +127,9 @@ fn attention(
         tables: Some(&tables),
         ..StepLists::default()
     };
-    let seconds = backend.step_on(lists, || {
-        time_each(backend, TIMES, || {
-            Ok(backend.paged_attention(Attention {
+    let seconds = time_together(backend, lists, || {
+        (0..TIMES).try_for_each(|_| {
+            backend.paged_attention(Attention {
                 q: &q,
                 cache: &cache,
                 spans: &spans,
@@ -139,9 +140,9 @@ fn attention(
                 scale: 1.0 / (dim as f32).sqrt(),
                 window: None,
                 out: &mut out,
-            })?)
+            })
         })
-    })??;
+    })? / TIMES as f64;
     if tokens > 1 {
         let seen = sequences * (tokens * context - tokens * (tokens - 1) / 2);
         let flop = (4 * width * seen) as f64;
