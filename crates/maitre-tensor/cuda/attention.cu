@@ -279,7 +279,7 @@ DEVICE void paged_attention(const Arguments& args, u8* shared) {
         const bool is_last = tile + 1 == tiles_end;
         if (is_last || (tile + 1) % TILES_PER_CHUNK == 0) {
             const u32 chunk = tile / TILES_PER_CHUNK;
-            learned.complete();
+            complete(learned.rows);
             if (args.records != nullptr) {
                 keeper.leave(learned, records, chunk - chunks.start);
             } else {

@@ -35,17 +35,17 @@ struct Learned {
             }
         }
     }
-
-    // The whole sums, in each of the four lanes.
-    DEVICE void complete() {
-#pragma unroll
-        for (u32 half = 0; half < 2; half++) {
-            float sum = rows[half].sum;
-            sum = sum + __shfl_xor_sync(ALL_LANES, sum, 1);
-            rows[half].sum = sum + __shfl_xor_sync(ALL_LANES, sum, 2);
-        }
-    }
 };
+
+// The whole sums of the lane's rows, in each of the four lanes.
+DEVICE void complete(Softmax (&rows)[2]) {
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        float sum = rows[half].sum;
+        sum = sum + __shfl_xor_sync(ALL_LANES, sum, 1);
+        rows[half].sum = sum + __shfl_xor_sync(ALL_LANES, sum, 2);
+    }
+}
 
 // The weights of a tile: of 16-bit pairs, those that the tensor cores take for 16·step positions are
 // words[2·step .. 2·step + 1].
