@@ -1,14 +1,8 @@
 // Attention of many rows over a cache of bf16 on Hopper: the sums of `attention.cu`, bit for bit, by its copy engine
 // and warpgroup multiplications (`hopper.cuh`).
 //
-//   a block      128 rows of a span that share a key head: 64 per warpgroup
-//   a stage      a tile's keys and values, in strips of 64 dims, which is a row of a box:
-//
-//                strip 0                   strip 1                    One warp asks the copy engine for them, 16
-//                keys   [32 positions]     keys   [32 positions]      positions and 64 dims at a time.
-//                values [32 positions]     values [32 positions]
-//
-// While all rows of a warpgroup see whole tiles, with S the scores of a tile and P its weights:
+// A block works on 128 rows of a span that share a key head, 64 per warpgroup, and on one tile after the other
+// (`attention_boxes.cuh`). While all rows of a warpgroup see whole tiles, with S the scores of one and P its weights:
 //
 //   tensor cores    S(i+1)    P(i) · values
 //   the warps                 P(i+1) of S(i+1)    fade the sums for tile i+1
@@ -19,127 +13,16 @@
 //
 // Blocks of the cache have a multiple of 16 positions. Grid: items by key heads by parts, as in `attention.cu`.
 //
-// Cost of a tile per warpgroup, dim 128: 256 cycles of the tensor cores, about 230 instructions per warp, of which 110
-// for the softmax, 48 to fade what was summed before, 32 to merge chunks; 16 KiB from the second-level cache for both
-// warpgroups.
+// Cost of a tile per warpgroup, dim 128: 256 cycles of the tensor cores and about 310 instructions per warp: 60 to start
+// multiplications, 135 for the softmax, 50 to fade what was summed before, 55 to merge chunks; 16 KiB from the
+// second-level cache for both warpgroups. Two warps share each of a multiprocessor's four schedulers, so that 620
+// cycles a tile of both are the least.
+#include "attention_boxes.cuh"
 #include "attention_softmax.cuh"
 #include "attention_tiles.cuh"
 #include "hopper.cuh"
 
 namespace {
-
-constexpr u32 GROUPS = 2;
-constexpr u32 WARPGROUP = 128;
-constexpr u32 GROUP_ROWS = 64;
-constexpr u32 ITEM_ROWS = GROUPS * GROUP_ROWS;
-constexpr u32 WARP_ROWS = 16;
-constexpr u32 THREADS = (GROUPS + 1) * WARPGROUP;
-constexpr u32 STAGES = 8;
-constexpr u32 CELLS = TILE / CELL;
-// Dims of a strip, and bytes of a row of one, of a cell's rows, of a tile's.
-constexpr u32 STRIP = 64;
-constexpr u32 ROW_BYTES = 2 * STRIP;
-constexpr u32 CELL_BYTES = CELL * ROW_BYTES;
-constexpr u32 TILE_BYTES = TILE * ROW_BYTES;
-// A row behind all cells: the copy engine makes zeros of it.
-constexpr u32 NO_ROW = 0x7fff0000u;
-
-// Shared memory of a block: stages, where queries pass through, barriers.
-template <u32 DIM>
-struct Shelves {
-    static constexpr u32 STRIPS = DIM / STRIP;
-    static constexpr u32 STAGE = 2 * STRIPS * TILE_BYTES;
-    // Of a query; with 16 bytes of padding, as in `attention_tiles.cuh`.
-    static constexpr u32 QUERY = 2 * DIM + 16;
-
-    u8* first;
-    Barrier* full;   // of a stage: its bytes
-    Barrier* empty;  // of a stage: warps that are done with it
-
-    DEVICE explicit Shelves(u8* shared) {
-        first = reinterpret_cast<u8*>((reinterpret_cast<u64>(shared) + 1023) / 1024 * 1024);
-        full = reinterpret_cast<Barrier*>(queries(GROUPS * WARPGROUP / WARP));
-        empty = full + STAGES;
-    }
-
-    DEVICE u8* keys(u32 stage) const { return first + stage * STAGE; }
-    DEVICE u8* values(u32 stage) const { return keys(stage) + STRIPS * TILE_BYTES; }
-    DEVICE u8* queries(u32 warp) const { return first + STAGES * STAGE + warp * WARP_ROWS * QUERY; }
-
-    DEVICE void set_up() const {
-        if (threadIdx.x == 0) {
-            for (u32 stage = 0; stage < STAGES; stage++) {
-                barrier_init(full + stage, 1);
-                barrier_init(empty + stage, GROUPS * WARPGROUP / WARP);
-            }
-            barriers_are_set();
-        }
-        __syncthreads();
-    }
-};
-
-// What all threads of a block know.
-template <u32 DIM>
-struct Work {
-    const Matrix& cells;
-    const Arguments& args;
-    Item item;
-    u32 kv_head;
-    Range seen;  // by any row
-    Range tiles;
-    Shelves<DIM> shelves;
-
-    DEVICE u32 stage_of(u32 tile) const { return (tile - tiles.start) % STAGES; }
-
-    // The row of `cells` where the keys of 16 positions begin; their values follow.
-    DEVICE u32 row_of(u32 cell) const {
-        const u32 start = cell * CELL;
-        if (start >= seen.end || start + CELL <= seen.start) {
-            return NO_ROW;
-        }
-        return (slot_of(args, item, start) / CELL * args.kv_heads + kv_head) * 2 * CELL;
-    }
-
-    // What the warp does that computes nothing. Its lanes look up a batch of cells ahead.
-    DEVICE void bring() const {
-        constexpr u32 BATCH = WARP / CELLS;
-        const u32 lane = threadIdx.x % WARP;
-        u32 rows = row_of(tiles.start * CELLS + lane);
-        for (u32 first = tiles.start; first < tiles.end; first += BATCH) {
-            const u32 next = row_of((first + BATCH) * CELLS + lane);
-            const u32 end = first + BATCH < tiles.end ? first + BATCH : tiles.end;
-            for (u32 tile = first; tile < end; tile++) {
-                u32 row[CELLS];
-#pragma unroll
-                for (u32 i = 0; i < CELLS; i++) {
-                    row[i] = __shfl_sync(ALL_LANES, rows, (tile - first) * CELLS + i);
-                }
-                if (lane == 0) {
-                    ask(tile, row);
-                }
-            }
-            rows = next;
-        }
-    }
-
-    DEVICE void ask(u32 tile, const u32 (&row)[CELLS]) const {
-        const u32 round = (tile - tiles.start) / STAGES, stage = stage_of(tile);
-        Barrier* full = shelves.full + stage;
-        if (round > 0) {
-            barrier_wait(shelves.empty + stage, (round - 1) % 2);
-        }
-        barrier_expect(full, Shelves<DIM>::STAGE);
-#pragma unroll
-        for (u32 strip = 0; strip < Shelves<DIM>::STRIPS; strip++) {
-#pragma unroll
-            for (u32 i = 0; i < CELLS; i++) {
-                const u32 at = strip * TILE_BYTES + i * CELL_BYTES;
-                load_box(shelves.keys(stage) + at, cells, strip * STRIP, row[i], full);
-                load_box(shelves.values(stage) + at, cells, strip * STRIP, row[i] + CELL, full);
-            }
-        }
-    }
-};
 
 // What a warp of a warpgroup does; `first` is its first row of the item.
 template <u32 DIM>
@@ -225,30 +108,36 @@ struct Walker {
         }
     }
 
-    // Starts to multiply queries and the keys of a tile.
-    DEVICE void start_scores(float (&scores)[4][4], u32 tile) const {
+    // Describes a stage. The compiler is to know that it is the same in all lanes.
+    DEVICE u64 stage_operand(u32 tile) const {
         const u64 keys = operand(work.shelves.keys(work.stage_of(tile)));
+        return keys >> 32 << 32 | __shfl_sync(ALL_LANES, static_cast<u32>(keys), 0);
+    }
+
+    // The operand that lies so many bytes, a multiple of 1,024, behind. A step is 32 bytes of a row.
+    DEVICE static u64 behind(u64 operand, u32 bytes) { return next_operand(operand, bytes / 32); }
+
+    // Starts to multiply queries and the keys of a stage.
+    DEVICE void start_scores(float (&scores)[4][4], u64 stage) const {
         auto& sums = reinterpret_cast<float(&)[TILE / 2]>(scores);
         multiply_begin();
 #pragma unroll
         for (u32 step = 0; step < STEPS; step++) {
-            // A box's rows of 32 bytes are as far as a step.
-            const u64 strip = next_operand(keys, 16 * step / STRIP * (TILE_BYTES / 32));
+            const u64 strip = behind(stage, 16 * step / STRIP * TILE_BYTES);
             multiply_held_async<TILE>(sums, queries[step], next_operand(strip, step % (STRIP / 16)), step > 0);
         }
         multiply_commit();
     }
 
-    // Starts to add the values of a tile, by their weights. Without `keep` the sums begin here.
-    DEVICE void start_values(const u32 (&weights)[2][4], u32 tile, bool keep) {
-        const u64 values = operand(work.shelves.values(work.stage_of(tile)));
+    // Starts to add the values of a stage, by their weights. Without `keep` the sums begin here.
+    DEVICE void start_values(const u32 (&weights)[2][4], u64 stage, bool keep) {
         multiply_begin();
 #pragma unroll
         for (u32 step = 0; step < 2; step++) {
 #pragma unroll
             for (u32 strip = 0; strip < STRIPS; strip++) {
                 auto& sums = reinterpret_cast<float(&)[STRIP / 2]>(learned.values[strip * (STRIP / 8)]);
-                const u64 rows = next_operand(values, (strip * TILE_BYTES + step * CELL_BYTES) / 32);
+                const u64 rows = behind(stage, (STRIPS + strip) * TILE_BYTES + step * CELL_BYTES);
                 multiply_rows_async<STRIP>(sums, weights[step], rows, step > 0 || keep);
             }
         }
@@ -272,51 +161,53 @@ struct Walker {
         u32 weights[2][4], others[2][4];
         Softmax before[2];
         float decay[2];
+        u64 stage = stage_operand(tiles.start);
         {
             float scores[4][4];
             wait_for(tiles.start);
-            start_scores(scores, tiles.start);
+            start_scores(scores, stage);
             multiply_wait<0>();
             pin_scores(scores);
             weigh_next(weights, decay, before, scores, tiles.start);
         }
         u32 tile = tiles.start;
         for (; tile + 2 < tiles.end; tile += 2) {
-            step(tile, weights, others, decay, before);
-            step(tile + 1, others, weights, decay, before);
+            step(tile, stage, weights, others, decay, before);
+            step(tile + 1, stage, others, weights, decay, before);
         }
         if (tile + 1 < tiles.end) {
-            step(tile, weights, others, decay, before);
-            last_step(tile + 1, others, decay, before);
+            step(tile, stage, weights, others, decay, before);
+            last_step(tile + 1, stage, others, decay, before);
         } else {
-            last_step(tile, weights, decay, before);
+            last_step(tile, stage, weights, decay, before);
         }
     }
 
-    // Adds the values of a tile that was weighed, and weighs the next.
-    DEVICE void step(u32 tile, const u32 (&weights)[2][4], u32 (&next)[2][4], float (&decay)[2], Softmax (&before)[2]) {
+    // Adds the values of a tile that was weighed, and weighs the next; `stage` becomes its.
+    DEVICE void step(u32 tile, u64& stage, const u32 (&weights)[2][4], u32 (&next)[2][4], float (&decay)[2],
+                     Softmax (&before)[2]) {
         float scores[4][4];
+        const u64 next_stage = stage_operand(tile + 1);
         fade_or_finish(tile, decay, before);
         wait_for(tile + 1);
         pin_values();
-        start_scores(scores, tile + 1);
-        start_values(weights, tile, tile % TILES_PER_CHUNK != 0);
+        start_scores(scores, next_stage);
+        start_values(weights, stage, tile % TILES_PER_CHUNK != 0);
         multiply_wait<1>();
         pin_scores(scores);
         weigh_next(next, decay, before, scores, tile + 1);
-        pinned(next[0]);
-        pinned(next[1]);
+        computed(reinterpret_cast<const u32(&)[8]>(next));
         multiply_wait<0>();
         pin_values();
-        pinned(weights[0]);
-        pinned(weights[1]);
         release(tile);
+        stage = next_stage;
     }
 
-    DEVICE void last_step(u32 tile, const u32 (&weights)[2][4], const float (&decay)[2], Softmax (&before)[2]) {
+    DEVICE void last_step(u32 tile, u64 stage, const u32 (&weights)[2][4], const float (&decay)[2],
+                          Softmax (&before)[2]) {
         fade_or_finish(tile, decay, before);
         pin_values();
-        start_values(weights, tile, tile % TILES_PER_CHUNK != 0);
+        start_values(weights, stage, tile % TILES_PER_CHUNK != 0);
         multiply_wait<0>();
         pin_values();
         release(tile);
@@ -355,7 +246,7 @@ struct Walker {
         wait_for(tile);
         if (meets(any_sees(group_rows()), start)) {
             float scores[4][4];
-            start_scores(scores, tile);
+            start_scores(scores, stage_operand(tile));
             multiply_wait<0>();
             pin_scores(scores);
             if (meets(any_sees(rows_of(first, WARP_ROWS)), start)) {
@@ -519,8 +410,11 @@ DEVICE void attend(const Matrix& cells, const Arguments& args, u8* shared) {
     }
     const u32 seen_end = (seen.end + TILE - 1) / TILE;
     const u32 part_start = part.start * TILES_PER_CHUNK, part_end = part.end * TILES_PER_CHUNK;
-    const Range tiles = {seen.start / TILE > part_start ? seen.start / TILE : part_start,
-                         seen_end < part_end ? seen_end : part_end};
+    // The compiler is to know that they are the same in all lanes.
+    const Range tiles = {
+        __shfl_sync(ALL_LANES, seen.start / TILE > part_start ? seen.start / TILE : part_start, 0),
+        __shfl_sync(ALL_LANES, seen_end < part_end ? seen_end : part_end, 0),
+    };
     const Work<DIM> work{cells, args, item, blockIdx.y, seen, tiles, shelves};
     if (threadIdx.x / WARPGROUP == GROUPS) {
         give_registers<24>();

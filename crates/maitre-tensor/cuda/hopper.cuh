@@ -8,8 +8,8 @@
 //                                       takes it, c 0 or 1
 //   multiply_rows_async<N>(d, a, b, c)  the same with b[16, N]: 16 rows of a box, of up to 64 numbers
 //
-// Until a multiplication was waited for, nothing may read or write its `d`, nor write its `a`: registers are to be
-// `pinned` before `multiply_begin` and after the wait.
+// Until a multiplication was waited for, nothing may read or write its `d`, nor write its `a`: sums are to be `pinned`
+// before `multiply_begin` and after the wait.
 //
 // Rows of a box have 128 bytes, 64 numbers of bf16. The copy engine turns each row's eight pieces of 16 bytes
 // (exclusive or with the number of the row), so that eight rows read side by side meet all banks; multiplications
@@ -62,7 +62,7 @@ DEVICE void multiply_rows_async(float (&d)[N / 2], const u32 (&a)[4], u64 b, u32
 template <u32 Count>
 DEVICE void pinned(float (&)[Count]) {}
 template <u32 Count>
-DEVICE void pinned(const u32 (&)[Count]) {}
+DEVICE void computed(const u32 (&)[Count]) {}
 DEVICE void multiply_begin() {}
 DEVICE void multiply_commit() { emulator::multiply_commit(); }
 template <int Pending>
@@ -149,8 +149,10 @@ DEVICE u64 operand(const void* rows) {
     return (shared_address(rows) & 0x3ffffu) >> 4 | UNUSED | EIGHT_ROWS | TURNED;
 }
 
-// The same rows, `step` times 16 numbers further on.
-DEVICE u64 next_operand(u64 operand, u32 step) { return operand + step * 2; }
+// The same rows, `step` times 16 numbers further on. The upper half stays as it is, which compilers do not know.
+DEVICE u64 next_operand(u64 operand, u32 step) {
+    return operand >> 32 << 32 | (static_cast<u32>(operand) + step * 2);
+}
 
 #include "hopper_multiply.cuh"
 
@@ -163,13 +165,22 @@ DEVICE void pinned(float (&d)[Count]) {
     }
 }
 
-// These registers have been read by now.
+// These words, whose highest bit is not set, have been computed by now. Compilers would rather wait for
+// multiplications first that can run on beside it; an instruction that never sleeps keeps them from it.
 template <u32 Count>
-DEVICE void pinned(const u32 (&a)[Count]) {
+DEVICE void computed(const u32 (&words)[Count]) {
+    u32 all = 0;
 #pragma unroll
     for (u32 i = 0; i < Count; i++) {
-        asm volatile("" ::"r"(a[i]) : "memory");
+        all |= words[i];
     }
+    asm volatile(
+        "{\n"
+        ".reg .pred never;\n"
+        "setp.lt.s32 never, %0, 0;\n"
+        "@never nanosleep.u32 0;\n"
+        "}" ::"r"(all)
+        : "memory");
 }
 
 // Before the first multiplication after other instructions wrote sums.
