@@ -4,6 +4,12 @@
 //
 //   load_box(to, matrix, at, barrier)   starts to copy the box at `at`; its bytes are counted by the barrier
 //   multiply_async<N>(d, a, b)          starts d[64, N] += a[64, 16] · b[N, 16]^T, for the four warps of a warpgroup
+//   multiply_held_async<N>(d, a, b, c)  starts d[64, N] = c · d + a[64, 16] · b[N, 16]^T, `a` in registers as `mma_bf16`
+//                                       takes it, c 0 or 1
+//   multiply_rows_async<N>(d, a, b, c)  the same with b[16, N]: 16 rows of a box, of up to 64 numbers
+//
+// Until a multiplication was waited for, nothing may read or write its `d`, nor write its `a`: sums are to be `pinned`
+// before `multiply_begin` and after the wait.
 //
 // Rows of a box have 128 bytes, 64 numbers of bf16. The copy engine turns each row's eight pieces of 16 bytes
 // (exclusive or with the number of the row), so that eight rows read side by side meet all banks; multiplications
@@ -45,6 +51,18 @@ template <u32 N>
 DEVICE void multiply_async(float (&d)[N / 2], u64 a, u64 b, emulator::Site site = HERE) {
     emulator::multiply_async(d, a, b, N, site);
 }
+template <u32 N>
+DEVICE void multiply_held_async(float (&d)[N / 2], const u32 (&a)[4], u64 b, u32 keep, emulator::Site site = HERE) {
+    emulator::multiply_held_async(d, a, b, N, keep != 0, false, site);
+}
+template <u32 N>
+DEVICE void multiply_rows_async(float (&d)[N / 2], const u32 (&a)[4], u64 b, u32 keep, emulator::Site site = HERE) {
+    emulator::multiply_held_async(d, a, b, N, keep != 0, true, site);
+}
+template <u32 Count>
+DEVICE void pinned(float (&)[Count]) {}
+template <u32 Count>
+DEVICE void computed(const u32 (&)[Count]) {}
 DEVICE void multiply_begin() {}
 DEVICE void multiply_commit() { emulator::multiply_commit(); }
 template <int Pending>
@@ -131,10 +149,39 @@ DEVICE u64 operand(const void* rows) {
     return (shared_address(rows) & 0x3ffffu) >> 4 | UNUSED | EIGHT_ROWS | TURNED;
 }
 
-// The same rows, `step` times 16 numbers further on.
-DEVICE u64 next_operand(u64 operand, u32 step) { return operand + step * 2; }
+// The same rows, `step` times 16 numbers further on. The upper half stays as it is, which compilers do not know.
+DEVICE u64 next_operand(u64 operand, u32 step) {
+    return operand >> 32 << 32 | (static_cast<u32>(operand) + step * 2);
+}
 
 #include "hopper_multiply.cuh"
+
+// Instructions that come before with these registers stay before, those behind it behind it.
+template <u32 Count>
+DEVICE void pinned(float (&d)[Count]) {
+#pragma unroll
+    for (u32 i = 0; i < Count; i++) {
+        asm volatile("" : "+f"(d[i])::"memory");
+    }
+}
+
+// These words, whose highest bit is not set, have been computed by now. Compilers would rather wait for
+// multiplications first that can run on beside it; an instruction that never sleeps keeps them from it.
+template <u32 Count>
+DEVICE void computed(const u32 (&words)[Count]) {
+    u32 all = 0;
+#pragma unroll
+    for (u32 i = 0; i < Count; i++) {
+        all |= words[i];
+    }
+    asm volatile(
+        "{\n"
+        ".reg .pred never;\n"
+        "setp.lt.s32 never, %0, 0;\n"
+        "@never nanosleep.u32 0;\n"
+        "}" ::"r"(all)
+        : "memory");
+}
 
 // Before the first multiplication after other instructions wrote sums.
 DEVICE void multiply_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

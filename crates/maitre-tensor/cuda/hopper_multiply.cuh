@@ -77,5 +77,41 @@ DEVICE void multiply_async<256>(float (&d)[128], u64 a, u64 b) {
                  : "l"(a), "l"(b));
 }
 
+// The first operand in registers.
+template <u32 N>
+DEVICE void multiply_held_async(float (&d)[N / 2], const u32 (&a)[4], u64 b, u32 keep);
+
+template <>
+DEVICE void multiply_held_async<32>(float (&d)[16], const u32 (&a)[4], u64 b, u32 keep) {
+    asm volatile("{\n"
+                 ".reg .pred keep;\n"
+                 "setp.ne.b32 keep, %21, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
+                 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+                 "}, {%16,%17,%18,%19}, %20, keep, 1, 1, 0;\n"
+                 "}"
+                 : D8(0), D8(8)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
+}
+
+// And the second 16 rows of 128 bytes, so that its columns lie apart ("N-major"): 1,024 bytes from eight rows to the
+// next, as in an operand that lies the other way.
+template <u32 N>
+DEVICE void multiply_rows_async(float (&d)[N / 2], const u32 (&a)[4], u64 b, u32 keep);
+
+template <>
+DEVICE void multiply_rows_async<64>(float (&d)[32], const u32 (&a)[4], u64 b, u32 keep) {
+    asm volatile("{\n"
+                 ".reg .pred keep;\n"
+                 "setp.ne.b32 keep, %37, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+                 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+                 "}, {%32,%33,%34,%35}, %36, keep, 1, 1, 1;\n"
+                 "}"
+                 : D8(0), D8(8), D8(16), D8(24)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
+}
+
 #undef D8
 #undef D4

@@ -35,6 +35,12 @@ struct Multiplication {
     u64 a;
     u64 b;
     u32 columns;
+    // Whether it adds to what is in the sums; whether the second operand has a row per number of k; whether the first
+    // comes from registers, and then the thread's two rows of it.
+    bool keep;
+    bool rows;
+    bool is_held;
+    float held[2][16];
     // The number of commits before it.
     u32 group;
 };

@@ -62,6 +62,7 @@ void barrier_arrive(Barrier* barrier, u32 bytes, Site site);
 void barrier_wait(Barrier* barrier, u32 parity, Site site);
 void load_box(void* to, const Matrix* matrix, const BoxAt& at, Barrier* barrier, Site site);
 void multiply_async(float* sums, u64 a, u64 b, u32 columns, Site site);
+void multiply_held_async(float* sums, const u32* a, u64 b, u32 columns, bool keep, bool rows, Site site);
 void multiply_commit();
 void multiply_wait(int pending);
 void wait_for_previous();

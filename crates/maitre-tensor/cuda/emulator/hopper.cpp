@@ -23,14 +23,46 @@ void multiply(const Multiplication& it, u32 thread) {
     const u32 row = thread / WARP % 4 * 16 + thread % WARP / 4, t = thread % 4;
     float a[2][16];
     for (u32 k = 0; k < 16; k++) {
-        a[0][k] = number(it.a, row, k);
-        a[1][k] = number(it.a, row + 8, k);
+        a[0][k] = it.is_held ? it.held[0][k] : number(it.a, row, k);
+        a[1][k] = it.is_held ? it.held[1][k] : number(it.a, row + 8, k);
     }
     for (u32 part = 0; part < it.columns / 2; part++) {
         const u32 col = part / 4 * 8 + t * 2 + part % 2;
+        float sum = it.keep ? it.sums[part] : 0.0f;
         for (u32 k = 0; k < 16; k++) {
-            it.sums[part] += a[part / 2 % 2][k] * number(it.b, col, k);
+            sum += a[part / 2 % 2][k] * (it.rows ? number(it.b, k, col) : number(it.b, col, k));
         }
+        it.sums[part] = sum;
+    }
+}
+
+// What a lane has of an operand in registers, and the rows that its quad has together.
+struct Held {
+    const u32* words;
+    float rows[2][16];
+};
+
+void combine_held(void* const* lanes) {
+    for (u32 lane = 0; lane < WARP; lane++) {
+        for (u32 k = 0; k < 16; k++) {
+            const u32* words = static_cast<Held*>(lanes[lane / 4 * 4 + k % 8 / 2])->words + k / 8 * 2;
+            for (u32 half = 0; half < 2; half++) {
+                const u32 word = words[half];
+                static_cast<Held*>(lanes[lane])->rows[half][k] = k % 2 == 0 ? bf16_low(word) : bf16_high(word);
+            }
+        }
+    }
+}
+
+// Done at once, or when it is waited for: the seed decides for every thread and multiplication. Sums that wait for
+// earlier products wait behind them.
+void start(const Multiplication& it) {
+    Machine& machine = Machine::get();
+    Thread& thread = machine.thread();
+    if (thread.multiplications.empty() && machine.random(2) == 0) {
+        multiply(it, threadIdx.x);
+    } else {
+        thread.multiplications.push_back(it);
     }
 }
 
@@ -107,21 +139,27 @@ void load_box(void* to, const Matrix* matrix, const BoxAt& at, Barrier* barrier,
     machine.start(Box{static_cast<unsigned char*>(to), *matrix, at, barrier});
 }
 
-// Done at once, or when it is waited for: the seed decides for every thread and multiplication.
 void multiply_async(float* sums, u64 a, u64 b, u32 columns, Site site) {
     Machine& machine = Machine::get();
-    Thread& thread = machine.thread();
     const auto rows = [](u64 operand) { return reinterpret_cast<unsigned char*>(operand / 128 * 128); };
     if (!machine.in_shared(rows(a), 64 * 128) || !machine.in_shared(rows(b), columns * 128)) {
         machine.fail("multiply_async at %s:%d reads beyond shared memory", site.file, site.line);
     }
-    const Multiplication it{sums, a, b, columns, thread.multiply_commits};
-    // Sums that wait for earlier products wait behind them.
-    if (thread.multiplications.empty() && machine.random(2) == 0) {
-        multiply(it, threadIdx.x);
-    } else {
-        thread.multiplications.push_back(it);
+    start({sums, a, b, columns, true, false, false, {}, machine.thread().multiply_commits});
+}
+
+void multiply_held_async(float* sums, const u32* a, u64 b, u32 columns, bool keep, bool rows, Site site) {
+    Machine& machine = Machine::get();
+    const u64 at = rows ? b : b / 128 * 128, size = (rows ? 16 : columns) * 128;
+    if (at % 1024 != 0 || (rows && columns > 64) || !machine.in_shared(reinterpret_cast<unsigned char*>(at), size)) {
+        machine.fail("a multiplication at %s:%d reads rows of 128 bytes of shared memory at a multiple of 1024",
+                     site.file, site.line);
     }
+    Held mine{a, {}};
+    machine.meet("a multiplication", ALL_LANES, site, &mine, combine_held);
+    Multiplication it{sums, 0, b, columns, keep, rows, true, {}, machine.thread().multiply_commits};
+    std::memcpy(it.held, mine.rows, sizeof it.held);
+    start(it);
 }
 
 void multiply_commit() { Machine::get().thread().multiply_commits++; }

@@ -1,13 +1,13 @@
 //! Attention over the paged cache: how it is cut into blocks of threads.
 //!
 //! ```text
-//! item    up to 16, 64 (or for f32 4) rows of a span, a row being a token and one of the query heads that
+//! item    up to 16, 64, 128 (or for f32 4) rows of a span, a row being a token and one of the query heads that
 //!         share a key head
 //! grid    items x key heads x parts of the contexts
 //! ```
 //!
-//! Spans of few rows and spans of many have launches of their own, with one warp per block and with four that
-//! share what they load. Where that leaves multiprocessors without work, contexts are cut too, at the fixed
+//! Spans of few rows, of more and of many have launches of their own, with one warp per block, with four that
+//! share what they load, and on Hopper with two warpgroups. Where that leaves multiprocessors without work, contexts are cut too, at the fixed
 //! boundaries of chunks, and a second kernel merges what the chunks left behind. No result depends on it.
 
 mod kernel;
@@ -19,7 +19,7 @@ use crate::backend::attention::{check_cache, check_heads, check_spans};
 use crate::backend::check::Check;
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::{Arg, DeviceBytes, GpuInfo, Grid};
-use crate::{Attention, LargestAttention, Span, TensorError};
+use crate::{Attention, KvFormat, LargestAttention, Span, TensorError};
 
 /// Positions per chunk, as in `cuda/attention.cuh`.
 const CHUNK: usize = 128;
@@ -28,8 +28,8 @@ const CHUNK: usize = 128;
 /// for each 16 rows.
 const MOST_NARROW_ROWS: usize = 32;
 
-/// Blocks per multiprocessor that contexts are cut for: what hides the latency of memory.
-const BLOCKS_PER_MULTIPROCESSOR: usize = 4;
+/// Spans of more rows are for Hopper's kernel, where there is one: both of its warpgroups have some.
+const MOST_WIDE_ROWS: usize = 64;
 
 /// Blocks per multiprocessor of the kernels that have more stages.
 const MOST_DEEP_BLOCKS: usize = 2;
@@ -55,7 +55,8 @@ impl Device {
         let q = operands.matrix("q", args.q, rows, width)?;
         let cache = operands.bytes("cache", args.cache.memory())?;
         let out = operands.matrix_mut("out", args.out, rows, width)?;
-        let kernels = Kernel::of(args.cache.format(), args.head_dim, self.info())?;
+        let kernels = self.attention_kernels(args.cache.format(), args.head_dim)?;
+        let kernels = kernels.within(args.tables.block_size);
 
         let mut turn = self.turn();
         let context_bound = turn.context_bound(args.spans);
@@ -77,6 +78,7 @@ impl Device {
         let lists = turn.spans(args.spans, args.tables)?;
         let shared = Shared {
             padded_dim: args.cache.padded_dim(),
+            cache_bytes: args.cache.size_in_bytes(),
             factor: args.scale * std::f32::consts::LOG2_E,
             window: step.window.min(u32::MAX as usize),
             q,
@@ -103,17 +105,17 @@ pub(crate) fn check_cells(check: Check, bytes: usize) -> Result<(), TensorError>
 impl Device {
     /// Bytes of scratch memory that no step within `largest` needs more of.
     pub(super) fn most_recorded(&self, largest: &LargestAttention) -> usize {
-        let Ok(kernels) = Kernel::of(largest.format, largest.head_dim, self.info()) else {
+        let Ok(kernels) = self.attention_kernels(largest.format, largest.head_dim) else {
             return 0;
         };
         let group = largest.heads.div_ceil(largest.kv_heads.max(1));
         let chunks = largest.context_len.div_ceil(CHUNK);
-        let recorded = kernels.iter().map(|kernel| {
+        let recorded = kernels.all().map(|kernel| {
             // As in `Class::plan`: `alike` spans have at most twice the items there are rows for, and contexts
             // are not cut unless each block becomes two.
             let items = 2 * largest.rows * group.div_ceil(kernel.rows);
             let blocks = items.saturating_mul(largest.kv_heads);
-            let blocks = blocks.min(wanted_blocks(self.info()) / 2);
+            let blocks = blocks.min(wanted_blocks(&kernel, self.info()) / 2);
             kernel.recorded_bytes(blocks, chunks)
         });
         recorded.max().unwrap_or(0).min(MOST_RECORDED)
@@ -121,8 +123,42 @@ impl Device {
 }
 
 /// Blocks that fill the device.
-fn wanted_blocks(info: &GpuInfo) -> usize {
-    info.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR
+fn wanted_blocks(kernel: &Kernel, info: &GpuInfo) -> usize {
+    info.multiprocessors as usize * kernel.blocks_per_multiprocessor
+}
+
+/// The kernels for spans of few rows, of more, and where there is one for those of many.
+#[derive(Debug, Clone, Copy)]
+struct Kernels {
+    narrow: Kernel,
+    wide: Kernel,
+    hopper: Option<Kernel>,
+}
+
+impl Kernels {
+    fn all(self) -> impl Iterator<Item = Kernel> {
+        [self.narrow, self.wide].into_iter().chain(self.hopper)
+    }
+
+    /// Those that take blocks of so many positions.
+    fn within(self, block_size: usize) -> Self {
+        let hopper = self.hopper.filter(|_| kernel::are_cells(block_size));
+        Self { hopper, ..self }
+    }
+}
+
+impl Device {
+    fn attention_kernels(&self, format: KvFormat, head_dim: usize) -> Result<Kernels, TensorError> {
+        let [narrow, wide] = Kernel::of(format, head_dim, self.info())?;
+        let hopper = Kernel::hopper(format, head_dim, self.info());
+        Ok(Kernels {
+            narrow,
+            wide,
+            hopper: hopper.filter(|_| {
+                self.has_hopper_kernels() && std::env::var_os("MAITRE_OLD_ATTENTION").is_none()
+            }),
+        })
+    }
 }
 
 /// What is to be computed, as far as plans depend on it.
@@ -143,20 +179,30 @@ struct Class {
 }
 
 /// The classes of spans, each with its kernel.
-fn classes(
-    [narrow, wide]: [Kernel; 2],
-    group: usize,
-    spans: &[Span],
-) -> impl Iterator<Item = Class> {
+fn classes(kernels: Kernels, group: usize, spans: &[Span]) -> impl Iterator<Item = Class> {
+    const ALL: usize = u32::MAX as usize;
+    let Kernels {
+        narrow,
+        wide,
+        hopper,
+    } = kernels;
     let any_wide = spans
         .iter()
         .any(|it| it.num_tokens * group > MOST_NARROW_ROWS);
-    let border = if any_wide && narrow != wide {
+    let most_narrow = if any_wide && narrow != wide {
         MOST_NARROW_ROWS
     } else {
-        u32::MAX as usize
+        ALL
     };
-    let classes = [(narrow, 0, border), (wide, border, u32::MAX as usize)];
+    let most_wide = match hopper {
+        Some(_) if any_wide => MOST_WIDE_ROWS,
+        _ => ALL,
+    };
+    let classes = [
+        (narrow, 0, most_narrow),
+        (wide, most_narrow, most_wide),
+        (hopper.unwrap_or(wide), most_wide, ALL),
+    ];
     let classes = classes.into_iter().filter(|(_, above, most)| above < most);
     classes.map(|(kernel, above_rows, most_rows)| Class {
         kernel,
@@ -194,8 +240,9 @@ impl Class {
         let chunks = step.most_chunks(spans.iter().filter(|span| mine(rows(span))));
         let blocks = items * step.kv_heads;
         let recorded = self.kernel.recorded_bytes(blocks, chunks);
-        let parts = if recorded <= MOST_RECORDED {
-            chunks.min(wanted_blocks(info) / blocks.max(1)).max(1)
+        let parts = chunks.min(wanted_blocks(&self.kernel, info) / blocks.max(1));
+        let parts = if recorded <= MOST_RECORDED && parts >= self.kernel.fewest_parts {
+            parts
         } else {
             1
         };
@@ -233,6 +280,7 @@ struct Shared<'a> {
     kv_heads: usize,
     head_dim: usize,
     padded_dim: usize,
+    cache_bytes: usize,
     block_size: usize,
     window: usize,
     factor: f32,
@@ -308,12 +356,12 @@ impl Launch {
             threads: kernel.threads,
             shared_bytes,
         };
-        let early = match std::env::var("MAITRE_EARLY").as_deref() {
-            Ok("0") => false,
-            Ok("2") => true,
-            _ => is_few && deep.is_some(),
-        };
-        if early {
+        if kernel.takes_boxes {
+            let cells = kernel::cells(shared.cache_bytes, shared.padded_dim);
+            let mut args = args.clone();
+            args.insert(0, Arg::Matrix(shared.cache, 0, cells));
+            turn.queue().launch(name, grid, &args)?;
+        } else if is_few && deep.is_some() {
             turn.queue().launch_early(name, grid, &args)?;
         } else {
             turn.queue().launch(name, grid, &args)?;

@@ -1,6 +1,6 @@
 //! The kernels of `cuda/attention*.cu` and what their blocks need.
 
-use crate::gpu::GpuInfo;
+use crate::gpu::{BoxedMatrix, GpuInfo};
 use crate::{KvFormat, TensorError};
 
 /// Positions per tile.
@@ -9,6 +9,19 @@ const TILE: usize = 32;
 /// Tiles that a block holds in shared memory, and that one of a `_deep` kernel does.
 const STAGES: usize = 2;
 const DEEP_STAGES: usize = 4;
+
+/// What kernels have in common.
+const ANY: Kernel = Kernel {
+    name: "",
+    rows: 0,
+    threads: 0,
+    shared_bytes: 0,
+    dim: 0,
+    deep: None,
+    blocks_per_multiprocessor: 4,
+    fewest_parts: 2,
+    takes_boxes: false,
+};
 
 /// One kernel of `cuda/attention*.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +36,51 @@ pub(super) struct Kernel {
     /// The same kernel with more stages, and its shared memory: for launches of few blocks, whose time is that of the
     /// reads that follow one another.
     pub(super) deep: Option<(&'static str, usize)>,
+    /// Blocks per multiprocessor that contexts are cut for: what hides the latency of memory.
+    pub(super) blocks_per_multiprocessor: usize,
+    /// Fewest parts that are worth their records.
+    pub(super) fewest_parts: usize,
+    /// Whether it takes the cache as a matrix, before all other arguments.
+    pub(super) takes_boxes: bool,
 }
+
+/// Positions of a cell, and numbers of a row of a box.
+const CELL: usize = 16;
+const STRIP: usize = 64;
 
 impl Kernel {
     /// Bytes that the chunks of cut contexts leave behind, as `cuda/attention.cuh` lays them out.
     pub(super) fn recorded_bytes(&self, blocks: usize, chunks: usize) -> usize {
         let record = self.rows * (self.dim + 2) * size_of::<f32>();
         blocks.saturating_mul(chunks).saturating_mul(record)
+    }
+
+    /// Hopper's kernel for spans of many rows, for these heads; blocks of the cache must be cells or several.
+    pub(super) fn hopper(format: KvFormat, head_dim: usize, info: &GpuInfo) -> Option<Self> {
+        const STAGES: usize = 8;
+        const ALIGNED: usize = 1024;
+        const ROWS: usize = 128;
+        const BARRIERS: usize = STAGES * 16;
+        let (name, dim) = match head_dim {
+            33..=64 => ("attention_hopper_64", 64),
+            97..=128 => ("attention_hopper_128", 128),
+            _ => return None,
+        };
+        let stages = STAGES * TILE * 2 * 2 * dim;
+        let queries = ROWS * (2 * dim + 16);
+        let kernel = Self {
+            name,
+            rows: ROWS,
+            threads: 3 * 128,
+            shared_bytes: ALIGNED + stages + queries + BARRIERS,
+            dim,
+            blocks_per_multiprocessor: 1,
+            fewest_parts: 3,
+            deep: None,
+            takes_boxes: true,
+        };
+        let fits = kernel.shared_bytes <= info.shared_bytes_per_block as usize;
+        (format == KvFormat::Bf16 && fits).then_some(kernel)
     }
 
     /// The kernels for spans of few rows and of many. The second is the first where there is no other.
@@ -54,7 +105,7 @@ impl Kernel {
                     threads: 128,
                     shared_bytes: 4 * head_dim * size_of::<f32>(),
                     dim: head_dim,
-                    deep: None,
+                    ..ANY
                 };
                 return Ok([kernel; 2]);
             }
@@ -107,6 +158,7 @@ impl Kernel {
                         shared_bytes(format, dims[at], warps, DEEP_STAGES),
                     )
                 }),
+                ..ANY
             }
         };
         let [narrow, wide] = [kernel(0), kernel(1)];
@@ -119,6 +171,22 @@ impl Kernel {
                 narrow
             },
         ])
+    }
+}
+
+/// Whether Hopper's kernel takes a cache whose blocks have so many positions.
+pub(super) fn are_cells(block_size: usize) -> bool {
+    block_size > 0 && block_size.is_multiple_of(CELL)
+}
+
+/// A cache of bf16 as a matrix: the rows of all cells, 16 of keys and 16 of values each. A box has half of a cell's.
+pub(super) fn cells(bytes: usize, padded_dim: usize) -> BoxedMatrix {
+    let row = 2 * padded_dim;
+    BoxedMatrix {
+        sizes: [padded_dim as u64, (bytes / row) as u64, 1, 1],
+        strides: [row as u64, 0, 0],
+        boxes: [STRIP as u32, CELL as u32, 1, 1],
+        rank: 2,
     }
 }
 
