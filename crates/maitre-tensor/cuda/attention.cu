@@ -322,7 +322,6 @@ PAGED_ATTENTION(attention_bf16_64_wide, Bf16, 64, 4, 2);
 PAGED_ATTENTION(attention_bf16_96_deep, Bf16, 96, 1, 4);
 PAGED_ATTENTION(attention_bf16_96_wide, Bf16, 96, 4, 2);
 PAGED_ATTENTION(attention_bf16_128_deep, Bf16, 128, 1, 4);
-PAGED_ATTENTION(attention_bf16_128_mid, Bf16, 128, 1, 3);
 PAGED_ATTENTION(attention_bf16_128_wide, Bf16, 128, 4, 2);
 PAGED_ATTENTION(attention_bf16_256_deep, Bf16, 256, 1, 4);
 PAGED_ATTENTION(attention_bf16_256_wide, Bf16, 256, 4, 2);

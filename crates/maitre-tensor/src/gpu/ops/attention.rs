@@ -154,9 +154,7 @@ impl Device {
         Ok(Kernels {
             narrow,
             wide,
-            hopper: hopper.filter(|_| {
-                self.has_hopper_kernels() && std::env::var_os("MAITRE_OLD_ATTENTION").is_none()
-            }),
+            hopper: hopper.filter(|_| self.has_hopper_kernels()),
         })
     }
 }
@@ -342,15 +340,7 @@ impl Launch {
         let deep = kernel
             .deep
             .filter(|(_, bytes)| is_few && *bytes <= most_bytes);
-        let stages = std::env::var("MAITRE_STAGES").unwrap_or_default();
-        let deep = if stages == "4" { kernel.deep } else { deep };
-        let (name, shared_bytes) = match deep {
-            Some(deep) => deep,
-            None if stages == "3" && kernel.name == "attention_bf16_128_narrow" => {
-                ("attention_bf16_128_mid", 3 * 17_408 + 8192)
-            }
-            None => (kernel.name, kernel.shared_bytes),
-        };
+        let (name, shared_bytes) = deep.unwrap_or((kernel.name, kernel.shared_bytes));
         let grid = Grid {
             blocks: [self.items, shared.kv_heads, self.parts],
             threads: kernel.threads,
@@ -361,7 +351,7 @@ impl Launch {
             let mut args = args.clone();
             args.insert(0, Arg::Matrix(shared.cache, 0, cells));
             turn.queue().launch(name, grid, &args)?;
-        } else if is_few && deep.is_some() {
+        } else if deep.is_some() {
             turn.queue().launch_early(name, grid, &args)?;
         } else {
             turn.queue().launch(name, grid, &args)?;

@@ -289,9 +289,6 @@ impl<'a> Product<'a> {
         let split = Split::of(self.m, rows, multiprocessors);
         let grid = split.grid(rows, self.format, &self.place);
         let kernel = split.kernel(self.format);
-        if std::env::var_os("MAITRE_LATE_SPLIT").is_some() {
-            return turn.queue().launch(kernel, grid, &self.args(out));
-        }
         turn.queue().launch_early(kernel, grid, &self.args(out))
     }
 

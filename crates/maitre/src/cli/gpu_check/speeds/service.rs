@@ -25,7 +25,7 @@ const ALLOWANCE: f64 = 1.6;
 const UNKNOWN_S: f64 = 60.0;
 
 /// What a run may take before it counts as hanging, with all that comes before it; none begins that needs more.
-const MOST_S: f64 = 90.0;
+const MOST_S: f64 = 45.0;
 
 pub(super) fn list(programme: &Programme, items: &mut Vec<Item>) {
     for mode in Mode::BOTH {
