@@ -52,6 +52,9 @@ pub struct Backend {
     inner: Arc<Inner>,
 }
 
+/// The compute capability of the GPUs that `maitre gpu-check` was run on.
+const VERIFIED: (u32, u32) = (9, 0);
+
 struct Inner {
     team: Team,
     kernels: &'static Kernels,
@@ -124,13 +127,14 @@ impl Backend {
     #[must_use]
     pub fn caveat(&self) -> Option<&'static str> {
         if let Some(info) = self.gpu_info() {
-            return Some(match info.driver_version {
-                0 => "the emulator is for tests: it is some thousand times slower than a GPU",
-                _ => {
-                    "no GPU has run these kernels yet; let `maitre gpu-check` verify them before \
-                     anything depends on them, or use --device cpu"
-                }
-            });
+            return match info.driver_version {
+                0 => Some("the emulator is for tests: it is some thousand times slower than a GPU"),
+                _ if info.capability == VERIFIED => None,
+                _ => Some(
+                    "these kernels were verified on an H100, and on no GPU of another generation; let \
+                     `maitre gpu-check` verify them here before anything depends on them",
+                ),
+            };
         }
         self.name().parse::<CpuPath>().ok()?.caveat()
     }
