@@ -19,13 +19,13 @@
 // Grid: x = m / TOKENS, y = rows of w / (GROUPS · 64), rounded up. Moves w once per column of tiles, x once per row of
 // tiles (all but once from the second-level cache), 4·m·n bytes of output; 2·m·n·k operations (gated: twice).
 //
-// Measured on an H100 (3.0 TB/s, 790 TFLOP/s), alone, in microseconds:
+// Measured on an H100 (3.0 TB/s, 770 TFLOP/s in that run) by gpu-check, k = 4096, in microseconds:
 //
-//   m      n = 4096, k = 4096    gated n = 12288    bound by
-//   1      12.3                  64                 reading w: 91 % and 104 % of the copy rate
-//   64     13.4                  68                 the same
-//   256    16.9                  95                 w and x from the second-level cache
-//   2048   106                   685                multiplying, 82 % and 76 % of the rate of a large product
+//   m      n = 4096    gated n = 12288    bound by
+//   1      12.9        66.4               reading w: 86 % and 101 % of the copy rate
+//   64     15.9        73.8               the same: 73 % and 92 %, with what x and the outputs move
+//   256    20.9        90.9               w and x from the second-level cache
+//   2048   98.3        641                multiplying, 91 % and 84 % of the rate of a large product
 #include "hopper.cuh"
 #include "linear_weights.cuh"
 
