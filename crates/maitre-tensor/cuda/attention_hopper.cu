@@ -17,6 +17,10 @@
 // multiplications, 135 for the softmax, 50 to fade what was summed before, 55 to merge chunks; 16 KiB from the
 // second-level cache for both warpgroups. Two warps share each of a multiprocessor's four schedulers, so that 620
 // cycles a tile of both are the least.
+//
+// Measured on an H100, 32/8 heads of 128, in microseconds, beside `attention.cu`: 186 for 361 (a prompt of 2048, 185
+// TFLOP/s), 125 for 285 (512 rows at 4096, 293), 732 for 1,682 (2048 at 6144, 329). 60 to 75 were predicted for the
+// first: what the rest of it is spent on is not known.
 #include "attention_boxes.cuh"
 #include "attention_softmax.cuh"
 #include "attention_tiles.cuh"

@@ -9,10 +9,17 @@
 //
 // Cost: n·k·(2, 1 or 1/2 + 4/group) bytes of w, 2·m·n·k operations. A lane starts 4 rounds of 16 bytes
 // (int4: 8) for both features before it uses one: 4 KiB (2) under way per warp, and with 15 warps of
-// n = 4096 on each of an H200's 132 multiprocessors 60 KiB (30), where 23 suffice for 4.3 TB/s. That the
-// loads stand so the machine code shows; times are predicted, not measured. n = k = 4096, m = 1, some 2 us of
-// launching aside: 8 us (bf16) and 4 us (int8) of reading, which hides 3.3 and 4.0 instructions per weight; 3 us (int4),
-// whose 5.0 instructions per weight take a little longer than the reading, at 4 instructions a cycle.
+// n = 4096 on each of an H100's 132 multiprocessors 60 KiB (30), where 16 suffice for 3.0 TB/s. That the
+// loads stand so the machine code shows: 3.3 instructions per weight (bf16), 4.0 (int8) and 5.0 (int4).
+//
+// Measured on an H100, m = 1, in microseconds, and what reading alone would take:
+//
+//   n x k           bf16           int8           int4
+//   4096 x 4096     13.1 (11.1)    8.6 (5.6)      6.6 (3.1)
+//   4096 x 12288    35.6 (33.3)    20.1 (16.7)    14.9 (9.4)
+//   151936 x 4096   399 (412)      201 (206)      141 (116)
+//
+// (bf16: before Hopper had kernels of its own.)
 #include "linear_weights.cuh"
 
 namespace {

@@ -19,13 +19,13 @@
 // Grid: x = m / TOKENS, y = rows of w / (GROUPS · 64), rounded up. Moves w once per column of tiles, x once per row of
 // tiles (all but once from the second-level cache), 4·m·n bytes of output; 2·m·n·k operations (gated: twice).
 //
-// Measured on an H100 (3.0 TB/s, 790 TFLOP/s), alone, in microseconds:
+// Measured on an H100 (3.0 TB/s, 770 TFLOP/s in that run) by gpu-check, k = 4096, in microseconds:
 //
-//   m      n = 4096, k = 4096    gated n = 12288    bound by
-//   1      12.3                  64                 reading w: 91 % and 104 % of the copy rate
-//   64     13.4                  68                 the same
-//   256    16.9                  95                 w and x from the second-level cache
-//   2048   106                   685                multiplying, 82 % and 76 % of the rate of a large product
+//   m      n = 4096    gated n = 12288    bound by
+//   1      12.9        66.4               reading w: 86 % and 101 % of the copy rate
+//   64     15.9        73.8               the same: 73 % and 92 %, with what x and the outputs move
+//   256    20.9        90.9               w and x from the second-level cache
+//   2048   98.3        641                multiplying, 91 % and 84 % of the rate of a large product
 #include "hopper.cuh"
 #include "linear_weights.cuh"
 
@@ -165,15 +165,16 @@ DEVICE float with_bias(const Product& p, float sum, u32 row) { return p.bias == 
 
 // Writes a warp's outputs: lane (g, t) has features g and g + 8 of its 16, and tokens 2t and 2t + 1 of every 8.
 // Eight lanes write 32 neighbouring bytes.
+template <bool ENCODED>
 DEVICE void put(const Product& p, u32 token, u32 feature, float value) {
-    if (p.encoded != nullptr) {
+    if (ENCODED) {
         p.encoded[static_cast<u64>(token) * p.stride + feature] = round_bf16(value);
     } else {
         p.out[static_cast<u64>(token) * p.n + feature] = value;
     }
 }
 
-template <typename T>
+template <typename T, bool ENCODED>
 DEVICE void write_out(const Product& p, const float (&sums)[T::TOKENS / 2]) {
     const u32 warp = threadIdx.x / WARP, g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
     const u32 first = p.gated ? blockIdx.y * (T::ROWS / 2) + warp * 8 + g : blockIdx.y * T::ROWS + warp * 16 + g;
@@ -187,12 +188,12 @@ DEVICE void write_out(const Product& p, const float (&sums)[T::TOKENS / 2]) {
                 continue;
             }
             if (p.gated) {
-                put(p, token, first, silu_mul(with_bias(p, upper, first), with_bias(p, lower, first + p.n)));
+                put<ENCODED>(p, token, first, silu_mul(with_bias(p, upper, first), with_bias(p, lower, first + p.n)));
                 continue;
             }
-            put(p, token, first, with_bias(p, upper, first));
+            put<ENCODED>(p, token, first, with_bias(p, upper, first));
             if (first + 8 < p.n) {
-                put(p, token, first + 8, with_bias(p, lower, first + 8));
+                put<ENCODED>(p, token, first + 8, with_bias(p, lower, first + 8));
             }
         }
     }
@@ -222,7 +223,11 @@ DEVICE void multiply_tile(const Product& p, u8* shared) {
     multiply<T>(stages, steps, sums);
     // What the kernel before reads may lie where this one writes.
     wait_for_previous();
-    write_out<T>(p, sums);
+    if (p.encoded != nullptr) {
+        write_out<T, true>(p, sums);
+    } else {
+        write_out<T, false>(p, sums);
+    }
 }
 
 using Tile64x8 = Tile<1, 8, 2, 8>;

@@ -11,24 +11,27 @@
 //   64 x 64    128       64 x 4         65,536 / 49,152 / 45,056     up to some hundred rows
 //   128 x 128  256       64 x 3         98,304 / 73,728 / 67,584     as many rows as fill the device
 //
-// Up to 16 rows reading w is the work: 16 x 32 at n = 4096 is 128 blocks, about one per multiprocessor of
-// an H200, each with 5 stages of 8 KiB of w under way, less the one that is waited for. 23 KiB is what a
-// multiprocessor's share of 4.3 TB/s asks for at 700 ns a read. The chain of k / 16 dependent multiplications, some
-// 33 cycles each, is a second floor: 5 us at k = 4096, below the reading of bf16 (7.8 us). It would be above that of
-// integers, which linear_split.cu therefore multiplies another way.
+// The tiles of bf16 are for GPUs other than Hopper, which has linear_hopper.cu.
+//
+// Up to 16 rows reading w is the work: 16 x 32 at n = 4096 is 128 blocks, about one for each of an H100's 132
+// multiprocessors, each with 5 stages of 8 KiB of w under way, less the one that is waited for. 16 KiB is what a
+// multiprocessor's share of 3.0 TB/s asks for at 700 ns a read. The chain of k / 16 dependent multiplications is a
+// second floor. For integers it was above the reading (17.9 us for 3.1, int4, n = k = 4096, measured), so
+// linear_split.cu multiplies them another way.
 //
 // From 17 to 64 rows 64 x 32 keeps twice as many multiprocessors busy as 64 x 64 where n is small, and reads
 // x twice as often, from the second-level cache. At many rows each warp of 128 x 128 multiplies 64 x 32
-// outputs: per chunk 6 KiB from shared memory for 32 multiplications, which at 128 bytes a cycle keeps `mma`
-// at about 60 % of what `wgmma` reaches.
+// outputs: per chunk 6 KiB from shared memory for 32 multiplications, which at 128 bytes a cycle would keep `mma`
+// at about 60 % of what `wgmma` reaches; measured were 36 %.
 //
-// Predictions for an H200 (4.3 TB/s, 790 TFLOP/s of wgmma), k = 4096, bf16, in microseconds; none measured:
+// Measured on an H100 (3.0 TB/s, 790 TFLOP/s of wgmma), which then had no other kernels; k = 4096, bf16, in
+// microseconds:
 //
-//   m       n = 4096   n = 24576   bound by
-//   1          9           50      reading w
-//   64        12           60      reading w; x from the second-level cache
-//   256       25          130      multiplying, at 60 %
-//   2048     145          870      multiplying, at 60 %
+//   m       n = 4096   gated n = 12288   bound by
+//   1         14.1         68.8          reading w: 79 % and 97 % of the copy rate
+//   64        17.5         78.7          reading w; x from the second-level cache
+//   256       41.5        186            multiplying, at 26 % and 35 %
+//   2048     246         1443            multiplying, at 36 %
 #include "linear_tile.cuh"
 
 namespace {

@@ -27,7 +27,7 @@ use crate::{Buffer, InputFormat, LinearInput, PackedWeight, TensorError, WeightF
 /// Most rows for which the kernels that read weights once per two features are the fastest.
 const FEW_ROWS: usize = 4;
 
-/// Fewest rows of bf16 for which the vendor's library is asked. To be tuned on hardware: below it reading the
+/// Fewest rows of bf16 for which the vendor's library is asked: below it reading the
 /// weights is the work, and the tiles here read them as fast as any.
 const LIBRARY_ROWS: usize = 65;
 
