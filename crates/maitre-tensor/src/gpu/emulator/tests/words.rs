@@ -31,6 +31,7 @@ fn warps_exchange_numbers() {
         grid: [1; 3],
         threads: 32,
         shared_bytes: 0,
+        early: false,
         args: &[RawArg::Address(out.address().0), RawArg::I32(-20)],
     };
     #[allow(unsafe_code)]
@@ -90,6 +91,7 @@ fn all_types_of_arguments_arrive() {
         grid: [1; 3],
         threads: 32,
         shared_bytes: 0,
+        early: false,
         args: &args,
     };
     #[allow(unsafe_code)]

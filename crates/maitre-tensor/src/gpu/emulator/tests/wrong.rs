@@ -166,6 +166,7 @@ fn launches_that_no_gpu_would_take_are_refused() {
         grid: [1; 3],
         threads: 32,
         shared_bytes: 0,
+        early: false,
         args: &[RawArg::Address(gone)],
     };
     #[allow(unsafe_code)]
