@@ -178,7 +178,8 @@ mod tests {
                 .map(|(m, w_rows)| HopperTile::of(m, w_rows, 8).kernel)
                 .collect()
         };
-        let wide = WIDE.map(|tile| tile.kernel);
+        let mut wide = WIDE.map(|tile| tile.kernel);
+        wide.swap(3, 4);
         assert_eq!(tiles(&[133], &[70, 130, 300, 570, 840]), wide);
         assert_eq!(tiles(&[133], &[40, 96, 152, 288, 424].map(|n| 2 * n)), wide);
         let narrow = NARROW.map(|tile| tile.kernel);

@@ -186,18 +186,19 @@ fn a_multiplication_reads_its_stage_until_it_is_waited_for() {
     }
     let (a, b) = (bench.halves(&a), bench.halves(&b));
     let out = bench.floats(&[0.0; 64 * 8]);
+    let run = |way| {
+        let args = [
+            Arg::Matrix(&a, 0, rows(64, 64, 64)),
+            Arg::Matrix(&b, 0, rows(64, 16, 8)),
+            Arg::At(&out, 0),
+            Arg::U32(way),
+        ];
+        bench.run("test_multiply", [1; 3], 128, 2048 + 72 * 128, &args)
+    };
     let right = [0, 1, 2].map(|way| {
         let runs = SEEDS.map(|seed| {
             bench.emulator.set_seed(seed);
-            let args = [
-                Arg::Matrix(&a, 0, rows(64, 64, 64)),
-                Arg::Matrix(&b, 0, rows(64, 16, 8)),
-                Arg::At(&out, 0),
-                Arg::U32(way),
-            ];
-            bench
-                .run("test_multiply", [1; 3], 128, 2048 + 72 * 128, &args)
-                .unwrap();
+            run(way).unwrap();
             read_floats(&out) == expected
         });
         runs.filter(|it| *it).count()
@@ -205,6 +206,10 @@ fn a_multiplication_reads_its_stage_until_it_is_waited_for() {
     let [waited, overwritten, read_early] = right;
     assert_eq!(waited, SEEDS.count());
     assert!(overwritten < waited && read_early < waited, "{right:?}");
+    assert_says(
+        run(3),
+        "not all threads of the warpgroup multiply what multiply_wait at",
+    );
 }
 
 #[test]
