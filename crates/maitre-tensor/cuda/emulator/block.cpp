@@ -4,6 +4,7 @@
 // them they find most places where a barrier is missing.
 #include "block.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -207,7 +208,7 @@ void Machine::wait_on_warpgroup(u32 commits, Site site) {
 void Machine::committed() {
     const u32 mine = ++thread().multiply_commits;
     u32 least = mine;
-    for_warpgroup([&](u32, const Thread& other) { least = other.multiply_commits < least ? other.multiply_commits : least; });
+    for_warpgroup([&](u32, const Thread& other) { least = std::min(least, other.multiply_commits); });
     if (least < mine) {
         return;
     }

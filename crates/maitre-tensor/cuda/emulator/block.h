@@ -91,8 +91,8 @@ class Machine {
     // What fibers call.
     void barrier(Site site);
     void wait_on(Barrier* barrier, u32 parity, Site site);
-    // Waits until all threads of the warpgroup have committed so many groups of multiplications, which are one operation
-    // of all of them: none is done before the last has asked for it.
+    // Waits until all threads of the warpgroup have committed so many groups of multiplications: each is one operation
+    // of all of them, not done before the last has asked for it.
     void wait_on_warpgroup(u32 commits, Site site);
     // The running thread has committed one more.
     void committed();

@@ -80,7 +80,7 @@ fn a_barrier_ends_its_phase_when_all_have_come() {
 
 /// Where the 16-bit number in column `col` of row `row` of a box lies.
 fn place(row: usize, col: usize) -> usize {
-    row * 64 + (col / 8 ^ row % 8) * 8 + col % 8
+    row * 64 + ((col / 8) ^ (row % 8)) * 8 + col % 8
 }
 
 #[test]
