@@ -66,8 +66,8 @@ DEVICE void computed(const u32 (&)[Count]) {}
 DEVICE void multiply_begin() {}
 DEVICE void multiply_commit() { emulator::multiply_commit(); }
 template <int Pending>
-DEVICE void multiply_wait() {
-    emulator::multiply_wait(Pending);
+DEVICE void multiply_wait(emulator::Site site = HERE) {
+    emulator::multiply_wait(Pending, site);
 }
 template <u32 N>
 DEVICE void take_registers() {}

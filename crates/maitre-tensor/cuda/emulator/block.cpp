@@ -4,6 +4,7 @@
 // them they find most places where a barrier is missing.
 #include "block.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -195,6 +196,29 @@ void Machine::wait_on(Barrier* barrier, u32 parity, Site site) {
     }
 }
 
+void Machine::wait_on_warpgroup(u32 commits, Site site) {
+    bool all = true;
+    for_warpgroup([&](u32, const Thread& other) { all = all && other.multiply_commits >= commits; });
+    if (!all) {
+        thread().awaited_commits = commits;
+        wait(Thread::State::OnWarpgroup, "multiply_wait", site);
+    }
+}
+
+void Machine::committed() {
+    const u32 mine = ++thread().multiply_commits;
+    u32 least = mine;
+    for_warpgroup([&](u32, const Thread& other) { least = std::min(least, other.multiply_commits); });
+    if (least < mine) {
+        return;
+    }
+    for_warpgroup([&](u32 index, const Thread& other) {
+        if (other.state == Thread::State::OnWarpgroup && other.awaited_commits <= least) {
+            make_ready(index);
+        }
+    });
+}
+
 void Machine::settle(Barrier* barrier) {
     if (barrier->pending != 0 || barrier->bytes != 0) {
         return;
@@ -331,8 +355,13 @@ void Machine::fail_stuck() {
     }
     if (waiting == num_threads_) {
         current_ = 0;
-        while (threads_[current_].state != Thread::State::OnBarrier) {
+        while (threads_[current_].state != Thread::State::OnBarrier &&
+               threads_[current_].state != Thread::State::OnWarpgroup) {
             current_++;
+        }
+        if (thread().state == Thread::State::OnWarpgroup) {
+            fail("not all threads of the warpgroup multiply what multiply_wait at %s:%d waits for", thread().site.file,
+                 thread().site.line);
         }
         fail("nothing ends the phase that barrier_wait at %s:%d waits for", thread().site.file, thread().site.line);
     }

@@ -10,6 +10,7 @@
 namespace emulator {
 
 constexpr u32 MAX_THREADS = 1024;
+constexpr u32 WARPGROUP = 128;
 constexpr u32 MAX_SHARED_BYTES = 227 << 10;
 
 // A copy of 16 bytes that has not landed yet.
@@ -46,7 +47,7 @@ struct Multiplication {
 };
 
 struct Thread {
-    enum class State { Ready, InWarp, AtBarrier, OnBarrier, Returned };
+    enum class State { Ready, InWarp, AtBarrier, OnBarrier, OnWarpgroup, Returned };
     Place place;
     bool prepared = false;
     State state = State::Ready;
@@ -57,6 +58,8 @@ struct Thread {
     u32 commits = 0;
     std::vector<Multiplication> multiplications;
     u32 multiply_commits = 0;
+    // Commits of every thread of the warpgroup that it waits for.
+    u32 awaited_commits = 0;
     // The barrier in shared memory that it waits on.
     const Barrier* barrier = nullptr;
     // Whether it has waited for the kernel before.
@@ -88,6 +91,19 @@ class Machine {
     // What fibers call.
     void barrier(Site site);
     void wait_on(Barrier* barrier, u32 parity, Site site);
+    // Waits until all threads of the warpgroup have committed so many groups of multiplications: each is one operation
+    // of all of them, not done before the last has asked for it.
+    void wait_on_warpgroup(u32 commits, Site site);
+    // The running thread has committed one more.
+    void committed();
+    // Calls `f` for the running thread's warpgroup, thread by thread.
+    template <typename F>
+    void for_warpgroup(F f) {
+        const u32 first = current_ / WARPGROUP * WARPGROUP;
+        for (u32 thread = first; thread < first + WARPGROUP && thread < num_threads_; thread++) {
+            f(thread, threads_[thread]);
+        }
+    }
     // One arrival or so many bytes less to wait for; those who wait go on if that was all.
     void settle(Barrier* barrier);
     // Starts to copy a box: it lands at once, or when no thread can go on without it.

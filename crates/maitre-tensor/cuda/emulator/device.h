@@ -64,7 +64,7 @@ void load_box(void* to, const Matrix* matrix, const BoxAt& at, Barrier* barrier,
 void multiply_async(float* sums, u64 a, u64 b, u32 columns, Site site);
 void multiply_held_async(float* sums, const u32* a, u64 b, u32 columns, bool keep, bool rows, Site site);
 void multiply_commit();
-void multiply_wait(int pending);
+void multiply_wait(int pending, Site site);
 void wait_for_previous();
 
 // A kernel without its parameter types.

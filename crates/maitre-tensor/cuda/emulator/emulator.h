@@ -8,6 +8,9 @@
 // past an allocation (they find NaN there), accesses of one word by two threads between the same two barriers
 // where their order happens not to matter under the seeds that were tried.
 //
+// A multiplication of Hopper's is taken for one operation of its warpgroup: a thread that waited for it knows that all
+// four warps have asked for it, and that it is done for them.
+//
 // Every call may come from any thread, several at once; calls for one heap come one at a time.
 #pragma once
 

@@ -162,18 +162,27 @@ void multiply_held_async(float* sums, const u32* a, u64 b, u32 columns, bool kee
     start(it);
 }
 
-void multiply_commit() { Machine::get().thread().multiply_commits++; }
+void multiply_commit() { Machine::get().committed(); }
 
-void multiply_wait(int pending) {
-    Thread& thread = Machine::get().thread();
-    std::size_t done = 0;
-    while (done < thread.multiplications.size() &&
-           thread.multiplications[done].group + static_cast<u32>(pending) < thread.multiply_commits) {
-        multiply(thread.multiplications[done], threadIdx.x);
-        done++;
+// A multiplication is one operation of a warpgroup: who has waited for it knows that it is done for all threads.
+void multiply_wait(int pending, Site site) {
+    Machine& machine = Machine::get();
+    const u32 commits = machine.thread().multiply_commits;
+    if (commits <= static_cast<u32>(pending)) {
+        return;
     }
-    thread.multiplications.erase(thread.multiplications.begin(),
-                                 thread.multiplications.begin() + static_cast<std::ptrdiff_t>(done));
+    const u32 groups = commits - static_cast<u32>(pending);
+    machine.wait_on_warpgroup(groups, site);
+    machine.for_warpgroup([&](u32 index, Thread& thread) {
+        auto& pending_ones = thread.multiplications;
+        std::ptrdiff_t done = 0;
+        while (done < static_cast<std::ptrdiff_t>(pending_ones.size()) &&
+               pending_ones[static_cast<std::size_t>(done)].group < groups) {
+            multiply(pending_ones[static_cast<std::size_t>(done)], index);
+            done++;
+        }
+        pending_ones.erase(pending_ones.begin(), pending_ones.begin() + done);
+    });
 }
 
 void wait_for_previous() { Machine::get().thread().has_waited = true; }

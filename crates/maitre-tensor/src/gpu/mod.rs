@@ -47,6 +47,9 @@ use crate::TensorError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address(pub(crate) u64);
 
+/// Compute capability of Hopper, whose kernels no other generation runs.
+pub(crate) const HOPPER: (u32, u32) = (9, 0);
+
 /// What is known of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuInfo {

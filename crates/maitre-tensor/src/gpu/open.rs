@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Device, DeviceName, Gpu, GpuInfo, GpuMemory};
+use super::{Device, DeviceName, Gpu, GpuInfo, GpuMemory, HOPPER};
 use crate::{Backend, TensorError};
 
 /// How a GPU is to compute.
@@ -36,12 +36,27 @@ impl Backend {
         match name {
             DeviceName::Cpu => Self::cpu(threads),
             DeviceName::Cuda(ordinal) => Self::on_gpu(open_cuda(ordinal)?, threads, options),
-            DeviceName::Emulator => Self::on_gpu(open_emulator()?, threads, options),
+            DeviceName::Emulator => Self::emulated(HOPPER, threads, options),
             DeviceName::Auto => match open_cuda(0) {
                 Ok(gpu) => Self::on_gpu(gpu, threads, options),
                 Err(_) => Self::cpu(threads),
             },
         }
+    }
+
+    /// The emulator as a GPU of another generation, by its compute capability: for tests of kernels that GPUs of the
+    /// generation which [`DeviceName::Emulator`] stands for, Hopper's (9, 0), do not run. `threads` as for
+    /// [`Backend::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::open`] for [`DeviceName::Emulator`].
+    pub fn emulated(
+        capability: (u32, u32),
+        threads: usize,
+        options: GpuOptions,
+    ) -> Result<Self, TensorError> {
+        Self::on_gpu(open_emulator(capability)?, threads, options)
     }
 
     pub(crate) fn on_gpu(
@@ -131,12 +146,12 @@ fn open_cuda(ordinal: usize) -> Result<Arc<dyn Gpu>, TensorError> {
 }
 
 #[cfg(feature = "cuda-emulator")]
-fn open_emulator() -> Result<Arc<dyn Gpu>, TensorError> {
-    super::emulator::open()
+fn open_emulator(capability: (u32, u32)) -> Result<Arc<dyn Gpu>, TensorError> {
+    super::emulator::open(capability)
 }
 
 #[cfg(not(feature = "cuda-emulator"))]
-fn open_emulator() -> Result<Arc<dyn Gpu>, TensorError> {
+fn open_emulator(_: (u32, u32)) -> Result<Arc<dyn Gpu>, TensorError> {
     Err(TensorError::NoDevice {
         device: DeviceName::Emulator.to_string(),
         reason: "this program was built without it; build it with --features cuda-emulator, or use --device cpu"

@@ -9,7 +9,7 @@ use maitre_tensor::{
 };
 use proptest::prelude::*;
 
-use crate::{backends, random, read};
+use crate::{backends, generations, random, read};
 
 const FORMATS: [KvFormat; 3] = [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8];
 
@@ -207,18 +207,21 @@ proptest! {
 
     #[test]
     fn ragged_batches_agree_with_the_processors(case in any_case()) {
-        let Some((cpu, gpu)) = backends() else { return Ok(()) };
-        for (expected, actual) in case.run(&cpu).iter().zip(case.run(&gpu)) {
-            let close = (expected - actual).abs() <= case.tolerance();
-            prop_assert!(close, "{actual}, but {expected} on the processor");
+        let all = case.run(&Backend::cpu(1).unwrap());
+        for gpu in generations(true) {
+            for (expected, actual) in all.iter().zip(case.run(&gpu)) {
+                let close = (expected - actual).abs() <= case.tolerance();
+                prop_assert!(close, "{actual}, but {expected} on the processor");
+            }
         }
     }
 
     #[test]
     fn blocks_and_garbage_change_no_bit(case in any_case()) {
-        let Some((_, gpu)) = backends() else { return Ok(()) };
         let other = Case { block_size: 40 - case.block_size, garbage: -1.0, ..case.clone() };
-        prop_assert!(bits(&case.run(&gpu)) == bits(&other.run(&gpu)));
+        for gpu in generations(true) {
+            prop_assert!(bits(&case.run(&gpu)) == bits(&other.run(&gpu)));
+        }
     }
 }
 
@@ -307,40 +310,45 @@ proptest! {
 
     #[test]
     fn kernels_for_many_rows_have_the_bits_of_the_others(case in any_case_of_many_rows()) {
-        let Some((_, gpu)) = backends() else { return Ok(()) };
-        let all = bits(&case.run(&gpu));
+        let gpus = generations(true);
+        let [gpu, others] = &gpus[..] else { return Ok(()) };
+        let all = bits(&case.run(gpu));
+        prop_assert!(all == bits(&case.run(others)));
         let by_others = Case { block_size: 8, garbage: 1.0, ..case.clone() };
-        prop_assert!(all == bits(&by_others.run(&gpu)));
+        prop_assert!(all == bits(&by_others.run(gpu)));
         // The last rows of the first sequence by narrow blocks, alone.
         let (kv_heads, group, dim) = case.shape;
         let (name, before, now) = case.sequences[0];
         let few = now.min(32 / group);
         let alone = Case { sequences: vec![(name, before + now - few, few)], ..case.clone() };
         let row = kv_heads * group * dim;
-        prop_assert!(bits(&alone.run(&gpu)) == all[(now - few) * row..now * row]);
+        prop_assert!(bits(&alone.run(gpu)) == all[(now - few) * row..now * row]);
     }
 }
 
 /// By a block that walks all of a context, by blocks that share it, in a crowd: always the same bits.
 #[test]
 fn many_rows_alone_and_in_a_crowd_have_the_same_bits() {
-    let Some((_, gpu)) = backends() else { return };
+    let gpus = generations(true);
+    let [gpu, others] = &gpus[..] else { return };
     for (dim, window) in [(64, None), (128, Some(700)), (128, None)] {
         let case = |sequences: &[(usize, usize, usize)]| Case {
             window,
             ..Case::new((1, 4, dim), KvFormat::Bf16, sequences)
         };
-        let alone = bits(&case(&[(0, 1_000, 40)]).run(&gpu));
+        let alone = bits(&case(&[(0, 1_000, 40)]).run(gpu));
         let crowd: Vec<_> = (0..5)
             .map(|name| (name, 1_000 - 90 * name, 40 + 17 * name))
             .collect();
-        let crowd = bits(&case(&crowd).run(&gpu));
-        assert!(crowd[..40 * 4 * dim] == alone, "{dim} {window:?}");
+        for gpu in [gpu, others] {
+            let crowd = bits(&case(&crowd).run(gpu));
+            assert!(crowd[..40 * 4 * dim] == alone, "{dim} {window:?}");
+        }
         let by_others = Case {
             block_size: 24,
             ..case(&[(0, 1_000, 40)])
         };
-        assert!(bits(&by_others.run(&gpu)) == alone, "{dim} {window:?}");
+        assert!(bits(&by_others.run(gpu)) == alone, "{dim} {window:?}");
     }
 }
 

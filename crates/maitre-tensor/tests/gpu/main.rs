@@ -13,6 +13,8 @@
 mod attention;
 mod copies;
 mod devices;
+mod hopper;
+mod integers;
 mod linear;
 mod rope;
 mod rows;
@@ -26,7 +28,23 @@ fn backends() -> Option<(Backend, Backend)> {
 }
 
 fn emulated(deterministic: bool) -> Option<Backend> {
-    match Backend::open(DeviceName::Emulator, 1, GpuOptions { deterministic }) {
+    opened(Backend::open(
+        DeviceName::Emulator,
+        1,
+        GpuOptions { deterministic },
+    ))
+}
+
+/// GPUs that run different kernels for some products and for some attention: Hopper's, and those of all others.
+fn generations(deterministic: bool) -> Vec<Backend> {
+    [(9, 0), (8, 0)]
+        .into_iter()
+        .filter_map(|it| opened(Backend::emulated(it, 1, GpuOptions { deterministic })))
+        .collect()
+}
+
+fn opened(backend: Result<Backend, TensorError>) -> Option<Backend> {
+    match backend {
         Ok(backend) => Some(backend),
         Err(error @ TensorError::NoDevice { .. }) => {
             println!("skipped: {error}");

@@ -19,19 +19,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use library::Heap;
 use work::{OwnedLaunch, Work};
 
-use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct, Turns};
+use super::{
+    Address, Gpu, GpuInfo, GpuMemory, GraphId, HOPPER, Launch, MatrixProduct, RawArg, Turns,
+};
 use crate::TensorError;
 
 /// The emulator as a device.
 ///
 /// # Errors
 /// As [`Emulator::new`].
-pub(crate) fn open() -> Result<Arc<dyn Gpu>, TensorError> {
-    Ok(Emulator::new()?)
+pub(crate) fn open(capability: (u32, u32)) -> Result<Arc<dyn Gpu>, TensorError> {
+    Ok(Emulator::with(capability, MEMORY_BYTES)?)
 }
 
 /// Memory that the emulator claims to have, unless told otherwise.
 const MEMORY_BYTES: u64 = 2 << 30;
+
+/// Shared memory that a block of a generation may ask for (CUDA C++ Programming Guide, "Technical Specifications per
+/// Compute Capability").
+fn shared_bytes(capability: (u32, u32)) -> u32 {
+    let kilobytes = match capability {
+        (8, 0 | 7) => 163,
+        (8, _) | (12, _) => 99,
+        (0..=7, _) => 64,
+        _ => 227,
+    };
+    kilobytes << 10
+}
 
 /// The emulated device.
 pub(crate) struct Emulator {
@@ -56,22 +70,26 @@ struct State {
 }
 
 impl Emulator {
-    /// A device with 2 GiB of memory, of which only what is touched is taken from the host.
+    /// A GPU of Hopper with 2 GiB of memory, of which only what is touched is taken from the host.
     ///
     /// # Errors
     /// [`TensorError::NoDevice`] if there was no C++ compiler when this crate was built.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests make one themselves"))]
     pub(crate) fn new() -> Result<Arc<Self>, TensorError> {
-        Self::with_memory(MEMORY_BYTES)
+        Self::with(HOPPER, MEMORY_BYTES)
     }
 
-    /// A device that refuses to allocate more than so many bytes.
-    pub(crate) fn with_memory(memory_bytes: u64) -> Result<Arc<Self>, TensorError> {
+    /// A GPU of some generation that refuses to allocate more than so many bytes.
+    pub(crate) fn with(
+        capability: (u32, u32),
+        memory_bytes: u64,
+    ) -> Result<Arc<Self>, TensorError> {
         Ok(Arc::new(Self {
             info: GpuInfo {
                 name: "emulator".into(),
-                capability: (9, 0),
+                capability,
                 multiprocessors: 8,
-                shared_bytes_per_block: 227 << 10,
+                shared_bytes_per_block: shared_bytes(capability),
                 memory_bytes,
                 is_unified: true,
                 driver_version: 0,
@@ -104,6 +122,27 @@ impl Emulator {
     #[cfg_attr(not(test), allow(dead_code, reason = "tests inject faults"))]
     pub(crate) fn fail_launch_after(&self, n: u64) {
         self.state().fails_after = Some(n);
+    }
+
+    /// What the generation can't do: the kernels are compiled for all of them here.
+    fn check_generation(&self, launch: &Launch<'_>) -> Result<(), String> {
+        let (name, (major, minor)) = (launch.kernel, self.info.capability);
+        let takes_boxes = launch
+            .args
+            .iter()
+            .any(|arg| matches!(arg, RawArg::Matrix(..)));
+        if takes_boxes && !self.has_hopper_kernels() {
+            return Err(format!(
+                "kernel {name} is Hopper's alone; this is a GPU of capability {major}.{minor}"
+            ));
+        }
+        let (most, asked) = (self.info.shared_bytes_per_block, launch.shared_bytes);
+        if asked > most {
+            return Err(format!(
+                "kernel {name}: a block has at most {most} bytes of shared memory, but {asked} were asked for"
+            ));
+        }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,7 +230,7 @@ impl Gpu for Emulator {
     }
 
     fn has_hopper_kernels(&self) -> bool {
-        self.info.capability == (9, 0)
+        self.info.capability == HOPPER
     }
 
     fn memory(&self) -> Result<GpuMemory, TensorError> {
@@ -260,8 +299,11 @@ impl Gpu for Emulator {
     }
 
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), TensorError> {
+        let work = Work::Launch(OwnedLaunch::of(launch));
+        self.check_generation(launch)
+            .map_err(|message| work.failed(message))?;
         // SAFETY: the caller's promise.
-        unsafe { self.state().submit(Work::Launch(OwnedLaunch::of(launch))) }
+        unsafe { self.state().submit(work) }
     }
 
     unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), TensorError> {

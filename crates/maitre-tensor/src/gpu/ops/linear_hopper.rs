@@ -168,6 +168,30 @@ mod tests {
     }
 
     #[test]
+    fn the_test_of_invariance_meets_every_tile() {
+        // The shapes of `a_row_has_the_same_bits_in_every_tile`, on the emulator's multiprocessors.
+        let tiles = |rows: &[usize], w_rows: &[usize]| -> Vec<&str> {
+            let pairs = rows
+                .iter()
+                .flat_map(|m| w_rows.iter().map(|w_rows| (*m, *w_rows)));
+            pairs
+                .map(|(m, w_rows)| HopperTile::of(m, w_rows, 8).kernel)
+                .collect()
+        };
+        let mut wide = WIDE.map(|tile| tile.kernel);
+        wide.swap(3, 4);
+        assert_eq!(tiles(&[133], &[70, 130, 300, 570, 840]), wide);
+        assert_eq!(tiles(&[133], &[40, 96, 152, 288, 424].map(|n| 2 * n)), wide);
+        let narrow = NARROW.map(|tile| tile.kernel);
+        for w_rows in [70, 80] {
+            assert_eq!(tiles(&[8, 12, 24, 51], &[w_rows]), narrow);
+        }
+        // Every stage is used a second time.
+        let steps = |tile: &HopperTile| 1_130_usize.div_ceil(tile.slices * DEPTH);
+        assert!(NARROW.iter().chain(&WIDE).all(|it| steps(it) > it.stages));
+    }
+
+    #[test]
     fn gates_lie_beside_what_they_gate() {
         let matrix = NARROW[0].weights(48, 80, true);
         assert_eq!(matrix.sizes, [80, 8, 2, 3]);

@@ -11,7 +11,7 @@ use crate::gpu::{Address, Arg, DeviceBytes, Gpu, MatrixProduct};
 
 #[test]
 fn memory_is_counted_and_ends() {
-    let gpu: Arc<dyn Gpu> = Emulator::with_memory(1000).unwrap();
+    let gpu: Arc<dyn Gpu> = Emulator::with((9, 0), 1000).unwrap();
     let first = DeviceBytes::zeroed(&gpu, 600).unwrap();
     assert_eq!(first.address().0 % 256, 0);
     assert_eq!(gpu.memory().unwrap().free_bytes, 400);

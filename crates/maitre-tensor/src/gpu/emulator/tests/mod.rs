@@ -1,6 +1,7 @@
-//! The emulator, tried with the kernels of `cuda/emulator/tests.cu`.
+//! The emulator, tried with the kernels of `cuda/emulator/tests.cu` and `cuda/emulator/hopper_tests.cu`.
 
 mod device;
+mod hopper;
 mod words;
 mod wrong;
 
