@@ -34,7 +34,7 @@ fi
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.max.sm --format=csv | tee "$out/gpu.txt"
 
 answer() {
-    timeout "$(at_most 45)" "$maitre" generate --device "$1" --dtype f32 --temperature 0 --max-tokens 24 \
+    timeout -k 5 "$(at_most 45)" "$maitre" generate --device "$1" --dtype f32 --temperature 0 --max-tokens 24 \
         --prompt "Once upon a time" >"$out/smoke-${1%:0}.txt" 2>"$out/smoke-${1%:0}.log"
 }
 if wanted smoke; then
@@ -45,13 +45,13 @@ if wanted smoke; then
 fi
 if wanted checks; then
     say checks
-    timeout "$(at_most 150)" "$maitre" gpu-check --only checks --time-limit "$(at_most 130)" --out "$out/checks" \
+    timeout -k 5 "$(at_most 150)" "$maitre" gpu-check --only checks --time-limit "$(at_most 130)" --out "$out/checks" \
         >"$out/checks.txt" 2>"$out/checks.log"
     grep -v ' passed$' "$out/checks.txt" || cat "$out/checks/gpu-check.md"
 fi
 for tool in memcheck racecheck; do
     if wanted $tool && command -v compute-sanitizer >/dev/null; then
-        timeout "$(at_most 70)" compute-sanitizer --target-processes all --tool $tool \
+        timeout -k 5 "$(at_most 70)" compute-sanitizer --target-processes all --tool $tool \
             "$maitre" gpu-check --only checks --shape tiny --time-limit "$(at_most 60)" --out "$out/$tool" \
             >"$out/$tool.txt" 2>&1 &
     fi
@@ -66,8 +66,8 @@ if wanted memcheck || wanted racecheck; then
 fi
 if wanted speeds; then
     say speeds
-    time_limit=$(($(left) - 5))
-    timeout "$((time_limit + 5))" "$maitre" gpu-check --only speeds --time-limit "$time_limit" --out "$out/speeds" \
+    time_limit=$(at_most "$(($(left) > 6 ? $(left) - 5 : 1))")
+    timeout -k 5 "$(at_most "$((time_limit + 5))")" "$maitre" gpu-check --only speeds --time-limit "$time_limit" --out "$out/speeds" \
         >"$out/speeds.txt" 2>"$out/speeds.log"
     cat "$out/speeds.txt"
     [[ -s "$out/speeds.txt" ]] || cat "$out/speeds/gpu-check.md"

@@ -94,8 +94,8 @@ DEVICE void multiply_held_async<32>(float (&d)[16], const u32 (&a)[4], u64 b, u3
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
 }
 
-// And the second 16 rows of 128 bytes, so that its columns lie apart ("N-major"): 1,024 bytes from eight rows to the
-// next, as in an operand that lies the other way.
+// The same where the second operand is 16 rows of 128 bytes, a row for each number of k ("N-major"): 1,024 bytes from
+// eight rows to the next.
 template <u32 N>
 DEVICE void multiply_rows_async(float (&d)[N / 2], const u32 (&a)[4], u64 b, u32 keep);
 

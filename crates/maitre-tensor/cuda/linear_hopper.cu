@@ -137,6 +137,7 @@ DEVICE void ask(const Product& p, const Stages<T>& stages, u32 steps) {
 template <typename T>
 DEVICE void multiply(const Stages<T>& stages, u32 steps, float (&sums)[T::TOKENS / 2]) {
     const u32 group = threadIdx.x / WARPGROUP;
+    pinned(sums);
     for (u32 step = 0; step < steps; step++) {
         const u32 stage = step % T::STAGES;
         barrier_wait(stages.full + stage, step / T::STAGES % 2);
@@ -159,12 +160,11 @@ DEVICE void multiply(const Stages<T>& stages, u32 steps, float (&sums)[T::TOKENS
         }
     }
     multiply_wait<0>();
+    pinned(sums);
 }
 
 DEVICE float with_bias(const Product& p, float sum, u32 row) { return p.bias == nullptr ? sum : sum + p.bias[row]; }
 
-// Writes a warp's outputs: lane (g, t) has features g and g + 8 of its 16, and tokens 2t and 2t + 1 of every 8.
-// Eight lanes write 32 neighbouring bytes.
 template <bool ENCODED>
 DEVICE void put(const Product& p, u32 token, u32 feature, float value) {
     if (ENCODED) {
@@ -174,6 +174,8 @@ DEVICE void put(const Product& p, u32 token, u32 feature, float value) {
     }
 }
 
+// Writes a warp's outputs: lane (g, t) has features g and g + 8 of its 16, and tokens 2t and 2t + 1 of every 8.
+// Eight lanes write 32 neighbouring bytes.
 template <typename T, bool ENCODED>
 DEVICE void write_out(const Product& p, const float (&sums)[T::TOKENS / 2]) {
     const u32 warp = threadIdx.x / WARP, g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;

@@ -436,6 +436,7 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
             __syncthreads();
         }
     }
+    wait_for_previous();
     write_split<T>(o, totals);
 }
 

@@ -52,9 +52,6 @@ pub struct Backend {
     inner: Arc<Inner>,
 }
 
-/// The compute capability of the GPUs that `maitre gpu-check` was run on.
-const VERIFIED: (u32, u32) = (9, 0);
-
 struct Inner {
     team: Team,
     kernels: &'static Kernels,
@@ -129,9 +126,9 @@ impl Backend {
         if let Some(info) = self.gpu_info() {
             return match info.driver_version {
                 0 => Some("the emulator is for tests: it is some thousand times slower than a GPU"),
-                _ if info.capability == VERIFIED => None,
+                _ if self.device().is_some_and(Device::has_hopper_kernels) => None,
                 _ => Some(
-                    "these kernels were verified on an H100, and on no GPU of another generation; let \
+                    "of these kernels those for Hopper were verified, on an H100, and no others; let \
                      `maitre gpu-check` verify them here before anything depends on them",
                 ),
             };

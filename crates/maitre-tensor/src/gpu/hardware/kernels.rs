@@ -24,6 +24,9 @@ const SHARED_BYTES_UNASKED: u32 = 48 << 10;
 /// The first driver that tells what a kernel's parameters are.
 const DRIVER_WITH_PARAMETERS: u32 = 12_040;
 
+/// The first driver that records launches that begin early (CUDA programming guide, "Programmatic Dependent Launch").
+const DRIVER_WITH_EARLY_LAUNCHES: u32 = 12_030;
+
 /// Launches that ask for less shared memory than this fit however a multiprocessor divides its memory between that
 /// and its first-level cache.
 const SHARED_BYTES_OF_NOTE: u32 = 8 << 10;
@@ -94,13 +97,18 @@ impl Kernels {
                 .then(|| Module::load(file, image, info))
                 .transpose()
         });
-        Ok(Self {
+        let mut kernels = Self {
             modules: modules.collect::<Result<_, _>>()?,
             functions: HashMap::new(),
             shared_bytes_per_block: info.shared_bytes_per_block,
             driver_version: info.driver_version,
-            can_be_early: info.capability >= HOPPER,
-        })
+            can_be_early: false,
+        };
+        // Kernels that were compiled for less than 9.0 do not wait for the one before. Where those of Hopper are there,
+        // all others were compiled for 9.0 too.
+        kernels.can_be_early =
+            kernels.has_hopper() && info.driver_version >= DRIVER_WITH_EARLY_LAUNCHES;
+        Ok(kernels)
     }
 
     /// Whether those of Hopper were compiled in and loaded.

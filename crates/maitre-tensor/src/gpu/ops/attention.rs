@@ -6,9 +6,10 @@
 //! grid    items x key heads x parts of the contexts
 //! ```
 //!
-//! Spans of few rows, of more and of many have launches of their own, with one warp per block, with four that
-//! share what they load, and on Hopper with two warpgroups. Where that leaves multiprocessors without work, contexts are cut too, at the fixed
-//! boundaries of chunks, and a second kernel merges what the chunks left behind. No result depends on it.
+//! Spans of few rows have a launch of their own, with one warp per block, and those of more, with four that share what
+//! they load. On Hopper those of more than 64 rows have a third, with two warpgroups, if the cache is bf16 in blocks of a
+//! multiple of 16. Where that leaves multiprocessors without work, contexts are cut too, at the fixed boundaries of
+//! chunks, and a second kernel merges what the chunks left behind. No result depends on it.
 
 mod kernel;
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! f32 weights                      linear_f32      one chain of fused multiplications per output
-//! bf16 on Hopper                   linear_hopper_* its own tensor cores and copies; in either mode, except
-//!            many rows, not gated  the vendor's library, outside of deterministic mode
+//! bf16 on Hopper                   linear_hopper_* its own tensor cores and copies
+//!            not deterministic, 256 rows and more, not gated: the vendor's library
 //! deterministic mode               linear_*_RxF    tensor cores; the tile's size changes no bit
 //!            up to 16 rows of ints linear_*_split_RxF  the same bits, k split over the warps of a block
 //! otherwise  up to 4 rows          linear_*_fewM   a warp per two features: reading the weights is the work

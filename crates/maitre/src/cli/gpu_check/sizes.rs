@@ -50,7 +50,7 @@ pub(super) struct Sizes {
 /// For a GPU.
 pub(super) const FULL: Sizes = Sizes {
     are_small: false,
-    rows: &[1, 16, 33, 64, 137, 300],
+    rows: &[1, 16, 17, 33, 64, 137, 300, 1100],
     outputs: &[1536, 17_024],
     inputs: 2048,
     fast_rows: &[1, 2, 4, 16, 64, 137, 300],
@@ -96,7 +96,7 @@ pub(super) const SMALL: Sizes = Sizes {
     head_dim: 16,
     other_head_dim: 64,
     window: 7,
-    sequences: &[(0, 1), (33, 1), (14, 5), (0, 18)],
+    sequences: &[(0, 1), (33, 1), (14, 5), (0, 40)],
     long_context: 300,
     recorded_context: 290,
     sampled_rows: 3,
