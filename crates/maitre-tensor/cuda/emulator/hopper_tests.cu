@@ -29,7 +29,7 @@ EXPORT(test_no_turn);
 
 // One block, 1,024 bytes: threads wait for a barrier of one arrival, in one of these ways.
 //   0  thread 0 arrives                              3  the barrier lies at no multiple of 8
-//   1  nobody arrives                                4  the barrier lies beyond shared memory
+//   1  no thread arrives                             4  the barrier lies beyond shared memory
 //   2  one arrives while bytes are still to come, and another
 KERNEL test_barrier(u32* out, u32 way) {
     take_turn();

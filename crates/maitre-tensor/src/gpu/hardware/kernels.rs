@@ -141,7 +141,7 @@ impl Kernels {
         // The driver wants the address of each argument, and only reads there.
         let places = args.iter().zip(&matrices);
         let mut addresses: Vec<*mut c_void> = places
-            .map(|(arg, matrix)| matrix.as_ref().map_or_else(|| address(arg), |it| place(it)))
+            .map(|(arg, matrix)| matrix.as_ref().map_or_else(|| address(arg), place))
             .collect();
         let mut attributes = [EARLY];
         let config = CUlaunchConfig {
