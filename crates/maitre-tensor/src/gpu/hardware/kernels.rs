@@ -17,7 +17,7 @@ use cudarc::driver::sys::{
 use super::context::{Stream, dotted};
 use super::failure::{During, describe, failed, failed_by};
 use crate::TensorError;
-use crate::gpu::{GpuInfo, Launch, RawArg};
+use crate::gpu::{GpuInfo, HOPPER, Launch, RawArg};
 
 /// What a block may have without asking (CUDA programming guide, "Shared memory").
 const SHARED_BYTES_UNASKED: u32 = 48 << 10;
@@ -32,9 +32,6 @@ const DRIVER_WITH_EARLY_LAUNCHES: u32 = 12_030;
 const SHARED_BYTES_OF_NOTE: u32 = 8 << 10;
 /// All of what can be shared memory, in percent.
 const WHOLE_CARVEOUT: c_int = 100;
-
-/// The compute capability of Hopper; its own instructions run on no other.
-const HOPPER: (u32, u32) = (9, 0);
 
 /// Lets a kernel be launched before the one before it has ended.
 const EARLY: CUlaunchAttribute = CUlaunchAttribute {
