@@ -1,6 +1,7 @@
 //! `maitre chat` as a script sees it: a conversation is piped in, answers and what commands show come out.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -118,7 +119,7 @@ fn help_and_settings_are_shown_and_exit_leaves() {
     for expected in ["/stats", "/clear, /reset", "/system [TEXT]", "Ctrl-C", "\"\"\""] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
-    assert!(!said.contains("context "), "nothing after /exit: {said}");
+    assert!(!said.contains("of 2048 tokens"), "nothing after /exit: {said}");
     let said = chat(
         &["--top-k", "3"],
         &format!("/set max-tokens 2\n/set seed 9\n/set\n{ORDER}\n/stats\n"),
@@ -314,4 +315,29 @@ fn the_flags_of_generate_are_those_of_chat() {
     let missing = run(&["--model", "./no/such/model"], "");
     assert_eq!(missing.status.code(), Some(1));
     assert!(stderr(&missing).contains("does not exist"));
+}
+
+/// The page shows a terminal; what was typed there is piped in here.
+#[test]
+fn the_chat_on_the_page_is_what_is_said() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/guide/chat.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, shown) = page.split_once("-- chat --temperature 0\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    // What is typed, and what is said to it.
+    let turns = shown.split(">>> ").skip(1).map(|turn| {
+        let quoted = turn.strip_prefix("\"\"\"\n").and_then(|rest| rest.find("\"\"\"\n"));
+        let typed = quoted.map_or_else(|| turn.find('\n').unwrap() + 1, |inner| inner + 8);
+        turn.split_at(typed)
+    });
+    let (typed, answers): (String, String) = turns.unzip();
+    let said = chat(&["--device", "cpu", "--dtype", "bf16"], &typed);
+    let lines = |text: &str| -> Vec<String> {
+        // A terminal shows more, and times are never the same.
+        let others = ["", "time to first token", "tokens per second", "taken back: "];
+        let is_other = |line: &&str| others.iter().any(|it| *line == *it || (!it.is_empty() && line.starts_with(it)));
+        text.lines().filter(|line| !is_other(line)).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&answers), lines(&said));
+    assert_eq!(lines(&said).len(), 6, "{said}");
 }

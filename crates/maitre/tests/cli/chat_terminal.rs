@@ -101,9 +101,9 @@ fn lines_are_edited_and_a_paste_is_one_message() {
     let Some(mut chat) = Terminal::start("") else {
         return;
     };
-    let hint = chat.enter(&format!("never mind{CTRL_C}"));
+    chat.send(&format!("never mind{CTRL_C}"));
+    let hint = chat.until(EDITING);
     assert!(hint.contains("Ctrl-D or /exit leaves"), "{hint}");
-    chat.until(EDITING);
     let text = "I would like\nto order a latte.";
     chat.enter(&format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r")));
     let tokens = generated(text)["usage"]["prompt_tokens"].clone();
@@ -112,6 +112,9 @@ fn lines_are_edited_and_a_paste_is_one_message() {
         let stats = chat.enter(keys);
         assert!(stats.contains(&expected), "{expected:?} is not in {stats}");
     }
+    // Lines that come faster than they are answered wait for their turn.
+    let stats = chat.enter("/stats\r/stats") + &chat.until(EDITING);
+    assert_eq!(stats.matches(&expected).count(), 2, "{stats}");
     // Enter ends no line that a quote is open in.
     chat.send("\"\"\"I would like\rto order a latte.\"\"\"");
     chat.enter("");

@@ -24,6 +24,9 @@ pub(super) enum End {
     Failed(EngineError),
 }
 
+/// Tokens that came within less time came together, and have no pace.
+const TOO_SHORT: Duration = Duration::from_millis(1);
+
 /// When its tokens came.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
@@ -47,10 +50,10 @@ impl Pace {
         self.tokens += tokens;
     }
 
-    /// While it was answered; none for an answer of one step.
+    /// After the first tokens; none for an answer of so few that they tell nothing.
     pub(super) fn tokens_per_second(&self) -> Option<f64> {
         let (tokens, took) = self.later;
-        (!took.is_zero()).then(|| tokens as f64 / took.as_secs_f64())
+        (took >= TOO_SHORT).then(|| tokens as f64 / took.as_secs_f64())
     }
 }
 
@@ -116,13 +119,14 @@ mod tests {
         pace.count(0, ms(10));
         assert_eq!((pace.ttft, pace.tokens_per_second()), (None, None));
         // Two tokens of one step, then three in half a second.
-        pace.count(2, ms(100));
+        pace.count(1, ms(100));
+        pace.count(1, ms(100));
         assert_eq!((pace.ttft, pace.tokens_per_second()), (Some(ms(100)), None));
         pace.count(1, ms(350));
         pace.count(2, ms(600));
         pace.count(0, ms(900));
         assert_eq!(pace.ttft, Some(ms(100)));
         assert_eq!(pace.tokens, 5);
-        assert_eq!(pace.tokens_per_second(), Some(6.0));
+        assert_eq!(pace.tokens_per_second(), Some(8.0));
     }
 }
