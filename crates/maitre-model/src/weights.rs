@@ -234,9 +234,7 @@ impl Loader<'_> {
     fn embedding_and_head(&self) -> Result<(PackedWeight, Option<PackedWeight>), ModelError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
         let format = vocabulary_format(self.format);
-        let load = |name: &str| {
-            self.matrix(&[(name.to_owned(), vocab)], hidden, format, false)
-        };
+        let load = |name: &str| self.matrix(&[(name.to_owned(), vocab)], hidden, format, false);
         if !self.config.tie_word_embeddings {
             return Ok((load(EMBEDDING)?, Some(load(HEAD)?)));
         }

@@ -43,7 +43,7 @@ pub(crate) fn begin(verbosity: Verbosity) {
         .with_env_filter(filter(wanted, verbosity))
         .with_target(false);
     if verbosity == Verbosity::QUIET {
-        // Who reads one warning has just seen it happen.
+        // What is warned of has just happened: a time would tell nothing.
         logs.without_time().init();
     } else {
         logs.init();

@@ -66,7 +66,10 @@ fn a_message_is_answered_as_generate_answers_it() {
     );
     let said = chat(&[], &format!("{ORDER}\n/stats\n"));
     let usage = &alone["usage"];
-    assert_eq!(figures(&said, "prompt"), [[usage["prompt_tokens"].as_u64().unwrap(), 0]]);
+    assert_eq!(
+        figures(&said, "prompt"),
+        [[usage["prompt_tokens"].as_u64().unwrap(), 0]]
+    );
     let answer = usage["completion_tokens"].as_u64().unwrap();
     assert_eq!(figures(&said, "answer"), [[answer]]);
     assert!(said.contains("ended by stop"), "{said}");
@@ -83,7 +86,10 @@ fn what_was_said_before_reaches_the_model() {
         panic!("{said}");
     };
     assert!(*second > first + answers[0][0], "{said}");
-    assert!(*cached >= 16, "the prefix cache knows the first turn: {said}");
+    assert!(
+        *cached >= 16,
+        "the prefix cache knows the first turn: {said}"
+    );
     // The answer's stop token is the template's too, so the conversation is about what its prompt and answer were.
     let context = figures(&said, "context");
     assert_eq!(context[1][1], 2048);
@@ -93,13 +99,24 @@ fn what_was_said_before_reaches_the_model() {
 #[test]
 fn the_conversation_can_be_changed() {
     let input = [
-        ORDER, "/stats", // 0
-        "/clear", ORDER, "/stats", // 1: as 0
-        "Yes, please.", "/stats", // 2
-        "/undo", "Yes, please.", "/stats", // 3: as 2
-        "/retry", "/stats", // 4: as 2
-        "/system Be brief.", "/retry", "/stats", // 5: longer than 2
-        "/system none", "/retry", "/stats", // 6: as 2
+        ORDER,
+        "/stats", // 0
+        "/clear",
+        ORDER,
+        "/stats", // 1: as 0
+        "Yes, please.",
+        "/stats", // 2
+        "/undo",
+        "Yes, please.",
+        "/stats", // 3: as 2
+        "/retry",
+        "/stats", // 4: as 2
+        "/system Be brief.",
+        "/retry",
+        "/stats", // 5: longer than 2
+        "/system none",
+        "/retry",
+        "/stats", // 6: as 2
     ];
     let said = chat(&[], &input.join("\n"));
     let prompts: Vec<u64> = figures(&said, "prompt").iter().map(|it| it[0]).collect();
@@ -108,23 +125,43 @@ fn the_conversation_can_be_changed() {
     assert_eq!(prompts[2..5], [prompts[2]; 3], "{said}");
     assert!(prompts[5] > prompts[2], "{said}");
     assert_eq!(prompts[6], prompts[2], "{said}");
-    let with_flag = chat(&["--system", "Be brief."], &format!("{ORDER}\n/stats\n/system\n"));
-    assert!(figures(&with_flag, "prompt")[0][0] > prompts[0], "{with_flag}");
+    let with_flag = chat(
+        &["--system", "Be brief."],
+        &format!("{ORDER}\n/stats\n/system\n"),
+    );
+    assert!(
+        figures(&with_flag, "prompt")[0][0] > prompts[0],
+        "{with_flag}"
+    );
     assert!(with_flag.ends_with("\nBe brief.\n"), "{with_flag}");
 }
 
 #[test]
 fn help_and_settings_are_shown_and_exit_leaves() {
     let said = chat(&[], "/help\n/exit\n/stats\n");
-    for expected in ["/stats", "/clear, /reset", "/system [TEXT]", "Ctrl-C", "\"\"\""] {
+    for expected in [
+        "/stats",
+        "/clear, /reset",
+        "/system [TEXT]",
+        "Ctrl-C",
+        "\"\"\"",
+    ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
-    assert!(!said.contains("of 2048 tokens"), "nothing after /exit: {said}");
+    assert!(
+        !said.contains("of 2048 tokens"),
+        "nothing after /exit: {said}"
+    );
     let said = chat(
         &["--top-k", "3"],
         &format!("/set max-tokens 2\n/set seed 9\n/set\n{ORDER}\n/stats\n"),
     );
-    for expected in ["temperature  0\n", "top-p        default\n", "top-k        3\n", "seed         9\n"] {
+    for expected in [
+        "temperature  0\n",
+        "top-p        default\n",
+        "top-k        3\n",
+        "seed         9\n",
+    ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
     assert_eq!(figures(&said, "answer"), [[2]]);
@@ -134,7 +171,10 @@ fn help_and_settings_are_shown_and_exit_leaves() {
 #[test]
 fn what_is_no_command_is_told_and_not_sent() {
     for (line, expected) in [
-        ("/hepl", &["error: no command /hepl", "/help", "/stats", "/exit"][..]),
+        (
+            "/hepl",
+            &["error: no command /hepl", "/help", "/stats", "/exit"][..],
+        ),
         ("/retry", &["error: /retry: there is no message"]),
         ("/undo", &["error: /undo"]),
         ("/set temperature hot", &["expected a number", "\"hot\""]),
@@ -176,23 +216,35 @@ fn a_conversation_is_saved_as_messages() {
     let output = run(&["--system", "Be brief."], &input);
     let saved: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let messages = saved["messages"].as_array().unwrap();
-    let roles: Vec<_> = messages.iter().map(|it| it["role"].as_str().unwrap()).collect();
+    let roles: Vec<_> = messages
+        .iter()
+        .map(|it| it["role"].as_str().unwrap())
+        .collect();
     assert_eq!(roles, ["system", "user", "assistant"]);
     assert_eq!(messages[1]["content"], ORDER);
     let answer = messages[2]["content"].as_str().unwrap();
     assert_eq!(stdout(&output), format!("{answer}\n"));
     let said = stderr(&output);
-    assert!(said.contains("could not be written"), "no file is overwritten: {said}");
+    assert!(
+        said.contains("could not be written"),
+        "no file is overwritten: {said}"
+    );
 }
 
 #[test]
 fn a_full_context_is_told_and_nothing_is_lost() {
     let short = ["--max-model-len", "64"];
     let long = [ORDER; 8].join(" ");
-    let output = run(&short, &format!("{ORDER}\n{long}\n/stats\n/clear\n{ORDER}\n"));
+    let output = run(
+        &short,
+        &format!("{ORDER}\n{long}\n/stats\n/clear\n{ORDER}\n"),
+    );
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("the context of 64 has no space left"), "{said}");
+    assert!(
+        said.contains("the context of 64 has no space left"),
+        "{said}"
+    );
     assert!(said.contains("/clear forgets the conversation"), "{said}");
     let out = stdout(&output);
     let lines: Vec<_> = out.lines().collect();
@@ -222,10 +274,25 @@ fn a_model_without_a_template_goes_on_from_each_line() {
     let story = "Once upon a time\n/stats\n";
     let output = run(&short, &story.repeat(2));
     let said = stderr(&output);
-    assert_eq!(said.matches("the model has no chat template").count(), 1, "{said}");
-    assert_eq!(said.matches("the answer ends here, at 8 tokens").count(), 2, "{said}");
+    assert_eq!(
+        said.matches("the model has no chat template").count(),
+        1,
+        "{said}"
+    );
+    assert_eq!(
+        said.matches("the answer ends here, at 8 tokens").count(),
+        2,
+        "{said}"
+    );
     let out = stdout(&output);
-    assert_eq!(figures(&out, "prompt").iter().map(|it| it[0]).collect::<Vec<_>>(), [4, 4], "{out}");
+    assert_eq!(
+        figures(&out, "prompt")
+            .iter()
+            .map(|it| it[0])
+            .collect::<Vec<_>>(),
+        [4, 4],
+        "{out}"
+    );
     assert_eq!(out.matches(out.lines().next().unwrap()).count(), 2, "{out}");
     let refused = run(&[&model[..], &["--system", "x"]].concat(), "");
     assert_eq!(refused.status.code(), Some(1));
@@ -233,7 +300,11 @@ fn a_model_without_a_template_goes_on_from_each_line() {
     // The same by choice.
     let raw = run(&["--raw", "--max-tokens", "8"], story);
     assert!(stdout(&raw).starts_with(','), "{}", stdout(&raw));
-    assert!(!stderr(&raw).contains("no chat template"), "{}", stderr(&raw));
+    assert!(
+        !stderr(&raw).contains("no chat template"),
+        "{}",
+        stderr(&raw)
+    );
 }
 
 #[cfg(unix)]
@@ -247,7 +318,14 @@ fn kill(signal: &str, child: &Child) {
 #[cfg(unix)]
 fn answering() -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_maitre"))
-        .args(["chat", "--temperature", "0", "--ignore-eos", "--speculate", "off"])
+        .args([
+            "chat",
+            "--temperature",
+            "0",
+            "--ignore-eos",
+            "--speculate",
+            "off",
+        ])
         .env("MAITRE_CPU", "portable")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -257,7 +335,12 @@ fn answering() -> Child {
     let stdin = child.stdin.as_mut().unwrap();
     writeln!(stdin, "{ORDER}").unwrap();
     let mut first = [0];
-    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
     child
 }
 
@@ -269,7 +352,12 @@ fn an_interrupt_stops_an_answer_and_not_the_chat() {
     let mut child = answering();
     kill("-INT", &child);
     let stdin = child.stdin.as_mut().unwrap();
-    writeln!(stdin, "/stats\n/save {}\n/set max-tokens 1\nThanks.\n/stats", file.display()).unwrap();
+    writeln!(
+        stdin,
+        "/stats\n/save {}\n/set max-tokens 1\nThanks.\n/stats",
+        file.display()
+    )
+    .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let said = stdout(&output);
@@ -281,7 +369,10 @@ fn an_interrupt_stops_an_answer_and_not_the_chat() {
     let saved: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let kept = saved["messages"][1]["content"].as_str().unwrap();
     // The test has read its first byte.
-    assert!(!kept.is_empty() && said.starts_with(&kept[1..]), "{kept:?}: {said}");
+    assert!(
+        !kept.is_empty() && said.starts_with(&kept[1..]),
+        "{kept:?}: {said}"
+    );
     let prompts = figures(&said, "prompt");
     assert!(prompts[1][0] > prompts[0][0], "{said}");
 }
@@ -298,7 +389,12 @@ fn a_signal_ends_a_chat() {
     let stdin = child.stdin.as_mut().unwrap();
     writeln!(stdin, "/stats").unwrap();
     let mut first = [0];
-    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
     kill("-INT", &child);
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
@@ -326,7 +422,9 @@ fn the_chat_on_the_page_is_what_is_said() {
     let (shown, _) = shown.split_once("```").unwrap();
     // What is typed, and what is said to it.
     let turns = shown.split(">>> ").skip(1).map(|turn| {
-        let quoted = turn.strip_prefix("\"\"\"\n").and_then(|rest| rest.find("\"\"\"\n"));
+        let quoted = turn
+            .strip_prefix("\"\"\"\n")
+            .and_then(|rest| rest.find("\"\"\"\n"));
         let typed = quoted.map_or_else(|| turn.find('\n').unwrap() + 1, |inner| inner + 8);
         turn.split_at(typed)
     });
@@ -334,9 +432,21 @@ fn the_chat_on_the_page_is_what_is_said() {
     let said = chat(&["--device", "cpu", "--dtype", "bf16"], &typed);
     let lines = |text: &str| -> Vec<String> {
         // A terminal shows more, and times are never the same.
-        let others = ["", "time to first token", "tokens per second", "taken back: "];
-        let is_other = |line: &&str| others.iter().any(|it| *line == *it || (!it.is_empty() && line.starts_with(it)));
-        text.lines().filter(|line| !is_other(line)).map(str::to_owned).collect()
+        let others = [
+            "",
+            "time to first token",
+            "tokens per second",
+            "taken back: ",
+        ];
+        let is_other = |line: &&str| {
+            others
+                .iter()
+                .any(|it| *line == *it || (!it.is_empty() && line.starts_with(it)))
+        };
+        text.lines()
+            .filter(|line| !is_other(line))
+            .map(str::to_owned)
+            .collect()
     };
     assert_eq!(lines(&answers), lines(&said));
     assert_eq!(lines(&said).len(), 6, "{said}");

@@ -85,7 +85,10 @@ impl Terminal {
         let mut rest = String::new();
         self.screen.read_to_string(&mut rest).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(code), "{rest}");
-        assert!(rest.contains(" icanon") && rest.contains(" echo "), "{rest}");
+        assert!(
+            rest.contains(" icanon") && rest.contains(" echo "),
+            "{rest}"
+        );
     }
 }
 
@@ -119,7 +122,10 @@ fn lines_are_edited_and_a_paste_is_one_message() {
     chat.send("\"\"\"I would like\rto order a latte.\"\"\"");
     chat.enter("");
     let saved = chat.enter("/undo");
-    assert!(saved.contains("taken back: I would like\r\nto order a latte."), "{saved}");
+    assert!(
+        saved.contains("taken back: I would like\r\nto order a latte."),
+        "{saved}"
+    );
     chat.send(CTRL_D);
     chat.ends_with(0);
 }
@@ -138,7 +144,9 @@ fn ctrl_c_stops_an_answer_and_a_signal_leaves_the_terminal_as_it_was() {
     chat.until(EDITING);
     let stats = chat.enter("/stats");
     assert!(stats.contains("ended by interrupted"), "{stats}");
-    let killed = Command::new("kill").args(["-TERM", &chat.chat_id()]).status();
+    let killed = Command::new("kill")
+        .args(["-TERM", &chat.chat_id()])
+        .status();
     assert!(killed.unwrap().success());
     chat.until(NO_MORE);
     chat.ends_with(143);

@@ -28,7 +28,9 @@ const GENERATE: [&str; 7] = [
 
 /// Of a processor with fast kernels.
 fn without_caveat(said: &str) -> String {
-    let lines = said.lines().filter(|line| !line.contains("portable kernels"));
+    let lines = said
+        .lines()
+        .filter(|line| !line.contains("portable kernels"));
     lines.collect()
 }
 
@@ -45,7 +47,12 @@ fn commands_that_run_once_are_quiet() {
         "--output-tokens",
         "2",
     ];
-    for arguments in [&GENERATE[..], &bench, &["inspect"], &["chat", "--device", "cpu"]] {
+    for arguments in [
+        &GENERATE[..],
+        &bench,
+        &["inspect"],
+        &["chat", "--device", "cpu"],
+    ] {
         let said = said(arguments, None);
         assert_eq!(without_caveat(&said), "", "{arguments:?}");
     }
@@ -64,6 +71,10 @@ fn more_is_logged_where_that_is_asked_for() {
     assert_eq!(without_caveat(&said(&verbose, Some("warn"))), "");
     let stopped = [&GENERATE[..], &["--raw", "--stop", ","]].concat();
     let prompt = [&stopped[..], &["--prompt", "Once upon a time"]].concat();
-    assert!(said(&prompt, None).trim_start().starts_with("WARN the answer is empty"));
+    assert!(
+        said(&prompt, None)
+            .trim_start()
+            .starts_with("WARN the answer is empty")
+    );
     assert_eq!(said(&prompt, Some("error")), "");
 }

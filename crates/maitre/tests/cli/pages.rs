@@ -41,14 +41,7 @@ const OF_OTHERS: [&str; 26] = [
     "--with",
 ];
 
-const COMMANDS: [&str; 6] = [
-    "serve",
-    "chat",
-    "generate",
-    "bench",
-    "inspect",
-    "gpu-check",
-];
+const COMMANDS: [&str; 6] = ["serve", "chat", "generate", "bench", "inspect", "gpu-check"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -162,7 +162,10 @@ mod tests {
                 "/set top-p  0.9",
                 Line::Command(Command::Set(Some(("top-p".into(), "0.9".into())))),
             ),
-            ("/save a b.json", Line::Command(Command::Save("a b.json".into()))),
+            (
+                "/save a b.json",
+                Line::Command(Command::Save("a b.json".into())),
+            ),
             ("/bye", Line::Command(Command::Exit)),
         ] {
             assert_eq!(Line::of(typed), line, "{typed:?}");

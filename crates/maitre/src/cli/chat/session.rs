@@ -190,7 +190,9 @@ impl Session {
         }
         let advice = match self.is_raw || self.conversation.is_empty() {
             true => "shorten it",
-            false => "/clear forgets the conversation, /undo its last exchange, /save keeps it in a file",
+            false => {
+                "/clear forgets the conversation, /undo its last exchange, /save keeps it in a file"
+            }
         };
         Err(format!(
             "the message was not sent: with what was said before it has {count} tokens, and the context of {context} \

@@ -46,7 +46,11 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pace.ttft {
             None => writeln!(f, "time to first token   none came")?,
-            Some(ttft) => writeln!(f, "time to first token   {:.1} ms", 1e3 * ttft.as_secs_f64())?,
+            Some(ttft) => writeln!(
+                f,
+                "time to first token   {:.1} ms",
+                1e3 * ttft.as_secs_f64()
+            )?,
         }
         match self.pace.tokens_per_second() {
             None => writeln!(f, "tokens per second     too few to tell")?,
@@ -57,7 +61,11 @@ impl fmt::Display for Stats {
             write!(f, ", {cached} of them cached")?;
         }
         let tokens = self.answer_tokens;
-        write!(f, "\nanswer                {tokens} tokens, ended by {}", self.end)
+        write!(
+            f,
+            "\nanswer                {tokens} tokens, ended by {}",
+            self.end
+        )
     }
 }
 
