@@ -43,7 +43,7 @@ mod step;
 
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
-pub use maitre_model::{Executor, LoadFormat, ModelSource};
+pub use maitre_model::{Executor, LoadFormat, LoadProgress, ModelSource};
 pub use maitre_scheduler::{
     BlockHash, CacheEvent, Place, Policy, PolicyKind, Service, TenantId, Waiting,
 };

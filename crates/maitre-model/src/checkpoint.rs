@@ -166,6 +166,12 @@ impl Checkpoint {
         }
     }
 
+    /// Bytes of the tensor `name` in its file; none if it is not there.
+    pub(crate) fn bytes_of(&self, name: &str) -> usize {
+        let tensor = self.file_with(name).and_then(|file| file.get(name).ok());
+        tensor.map_or(0, |tensor| tensor.bytes.len())
+    }
+
     /// Gives back the memory of a tensor that has been packed.
     pub(crate) fn release(&self, name: &str) {
         if let Some(file) = self.file_with(name) {

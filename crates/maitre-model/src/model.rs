@@ -10,6 +10,7 @@ use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Step};
 use crate::error::ModelError;
 use crate::generation::GenerationDefaults;
+use crate::progress::LoadProgress;
 use crate::random::RandomWeights;
 use crate::rope::RopeTables;
 use crate::source::ModelSource;
@@ -65,17 +66,31 @@ impl Model {
         options: &LoadOptions,
         backend: &Backend,
     ) -> Result<Self, ModelError> {
+        Self::load_observed(source, options, backend, &|_| {})
+    }
+
+    /// [`load`](Self::load), telling `observer` how much is packed: once before the first weight and once after each
+    /// matrix and vector.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_observed(
+        source: &ModelSource,
+        options: &LoadOptions,
+        backend: &Backend,
+        observer: &dyn Fn(LoadProgress),
+    ) -> Result<Self, ModelError> {
         // What takes no time to check comes first.
         ModelConfig::load(source)?;
         let generation = GenerationDefaults::load(source)?;
         Ok(Self {
             generation,
-            ..Self::load_drafter(source, options, backend)?
+            ..Self::load_drafter(source, options, backend, observer)?
         })
     }
 
     /// Loads a model that only drafts for another one: without generation defaults, which are the
-    /// other one's.
+    /// other one's. `observer` is told as by [`load_observed`](Self::load_observed).
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -83,6 +98,7 @@ impl Model {
         source: &ModelSource,
         options: &LoadOptions,
         backend: &Backend,
+        observer: &dyn Fn(LoadProgress),
     ) -> Result<Self, ModelError> {
         let config = ModelConfig::load(source)?;
         let weights = match options.load_format {
@@ -108,7 +124,7 @@ impl Model {
             WeightFormat::F32 => KvFormat::F32,
             _ => KvFormat::Bf16,
         });
-        let decoder = weights::load_decoder(&weights, &config, dtype, backend)?;
+        let decoder = weights::load_decoder(&weights, &config, dtype, backend, observer)?;
         let layer_bytes =
             backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, kv_dtype);
         tracing::info!(

@@ -13,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Layer, Linear};
 use crate::error::ModelError;
+use crate::progress::{LoadProgress, Progress};
 use crate::random::RandomWeights;
 
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -71,12 +72,7 @@ impl WeightSource {
                 packed
             }
             Self::Random(weights) => {
-                // What a checkpoint would hold.
-                let dtype = match format {
-                    WeightFormat::F32 => DType::F32,
-                    WeightFormat::F16 => DType::F16,
-                    _ => DType::Bf16,
-                };
+                let dtype = made_up_dtype(format);
                 let tensors = parts
                     .iter()
                     .map(|(name, rows)| weights.bytes(name, rows * cols, dtype))
@@ -116,10 +112,45 @@ impl WeightSource {
         }
         Ok(backend.vector(&values)?)
     }
+
+    /// Bytes of the tensor `name` as the files hold it, or would hold it.
+    fn bytes_of(&self, name: &str, elements: usize, format: WeightFormat) -> u64 {
+        let bytes = match self {
+            Self::Checkpoint(files) => files.bytes_of(name),
+            Self::Random(_) => elements * made_up_dtype(format).size_in_bytes(),
+        };
+        bytes as u64
+    }
+
+    /// Bytes of all tensors that are packed for `config`.
+    fn total_bytes(&self, config: &ModelConfig, format: WeightFormat) -> u64 {
+        // Of a tied pair one matrix is packed.
+        let unused = match self {
+            _ if !config.tie_word_embeddings => None,
+            Self::Checkpoint(files) if !files.contains(EMBEDDING) => Some(EMBEDDING),
+            _ => Some(HEAD),
+        };
+        let needed = config.needed_tensors();
+        let packed = needed
+            .iter()
+            .filter(|tensor| Some(tensor.name.as_str()) != unused);
+        packed
+            .map(|tensor| self.bytes_of(&tensor.name, tensor.shape.iter().product(), format))
+            .sum()
+    }
 }
 
-/// Loads every weight of `config`'s architecture with matrices in `format`. A checkpoint has been
-/// checked against `config`.
+/// The type in which a checkpoint of random weights would hold matrices for this format.
+const fn made_up_dtype(format: WeightFormat) -> DType {
+    match format {
+        WeightFormat::F32 => DType::F32,
+        WeightFormat::F16 => DType::F16,
+        _ => DType::Bf16,
+    }
+}
+
+/// Loads every weight of `config`'s architecture with matrices in `format`, and tells `observer` of each. A
+/// checkpoint has been checked against `config`.
 ///
 /// # Errors
 /// A tensor that cannot be quantized, by name; matrices that are tied and differ.
@@ -128,12 +159,14 @@ pub(crate) fn load_decoder(
     config: &ModelConfig,
     format: WeightFormat,
     backend: &Backend,
+    observer: &dyn Fn(LoadProgress),
 ) -> Result<Decoder, ModelError> {
     let loader = Loader {
         source,
         config,
         format,
         backend,
+        progress: Progress::begin(observer, source.total_bytes(config, format)),
     };
     let (embedding, head) = loader.embedding_and_head()?;
     Ok(Decoder {
@@ -165,18 +198,43 @@ struct Loader<'a> {
     config: &'a ModelConfig,
     format: WeightFormat,
     backend: &'a Backend,
+    progress: Progress<'a>,
 }
 
 impl Loader<'_> {
+    /// [`WeightSource::matrix`], counted.
+    fn matrix(
+        &self,
+        parts: &[(String, usize)],
+        cols: usize,
+        format: WeightFormat,
+        gated: bool,
+    ) -> Result<PackedWeight, ModelError> {
+        let packed = self
+            .source
+            .matrix(self.backend, parts, cols, format, gated)?;
+        for (name, rows) in parts {
+            self.progress
+                .add(self.source.bytes_of(name, rows * cols, self.format));
+        }
+        Ok(packed)
+    }
+
+    /// [`WeightSource::vector`], counted.
+    fn vector(&self, parts: &[(String, usize)]) -> Result<Buffer, ModelError> {
+        let vector = self.source.vector(self.backend, parts, self.format)?;
+        for (name, len) in parts {
+            self.progress
+                .add(self.source.bytes_of(name, *len, self.format));
+        }
+        Ok(vector)
+    }
+
     /// The embedding, and the output matrix unless that is the embedding too.
     fn embedding_and_head(&self) -> Result<(PackedWeight, Option<PackedWeight>), ModelError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
         let format = vocabulary_format(self.format);
-        let load = |name: &str| {
-            let parts = [(name.to_owned(), vocab)];
-            self.source
-                .matrix(self.backend, &parts, hidden, format, false)
-        };
+        let load = |name: &str| self.matrix(&[(name.to_owned(), vocab)], hidden, format, false);
         if !self.config.tie_word_embeddings {
             return Ok((load(EMBEDDING)?, Some(load(HEAD)?)));
         }
@@ -229,21 +287,13 @@ impl Loader<'_> {
                 .collect()
         };
         let gated = matches!(parts, [("gate_proj", _), ("up_proj", _)]);
-        let weight =
-            self.source
-                .matrix(self.backend, &named("weight"), cols, self.format, gated)?;
-        let bias = biased
-            .then(|| {
-                self.source
-                    .vector(self.backend, &named("bias"), self.format)
-            })
-            .transpose()?;
+        let weight = self.matrix(&named("weight"), cols, self.format, gated)?;
+        let bias = biased.then(|| self.vector(&named("bias"))).transpose()?;
         Ok(Linear { weight, bias })
     }
 
     fn norm(&self, name: &str) -> Result<Buffer, ModelError> {
-        let part = (name.to_owned(), self.config.hidden_size);
-        self.source.vector(self.backend, &[part], self.format)
+        self.vector(&[(name.to_owned(), self.config.hidden_size)])
     }
 
     /// The norm over each head, in the families that have one.
@@ -251,10 +301,7 @@ impl Loader<'_> {
         self.config
             .architecture
             .normalises_heads()
-            .then(|| {
-                let part = (name, self.config.head_dim);
-                self.source.vector(self.backend, &[part], self.format)
-            })
+            .then(|| self.vector(&[(name, self.config.head_dim)]))
             .transpose()
     }
 }

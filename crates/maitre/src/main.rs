@@ -5,27 +5,25 @@
 
 mod cli;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::logs::{self, Verbosity};
 use cli::signals::Signals;
 use cli::{Cli, Command};
 use maitre::server::Startup;
-use tracing_subscriber::EnvFilter;
 
 /// The step loop, the publisher, the ones that wait for signals, the one that loads, the tokenizer's, and some that
 /// wait for files and names.
 const OTHER_THREADS: usize = 10;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(log_filter(std::env::var(EnvFilter::DEFAULT_ENV).ok()))
-        .with_target(false)
-        .init();
-    match run() {
+    let cli = parse();
+    logs::begin(match &cli {
+        Ok(cli) => Verbosity::of(&cli.command, cli.verbose),
+        Err(_) => Verbosity::QUIET,
+    });
+    match cli.and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", cli::report::report(&error));
@@ -38,20 +36,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What `RUST_LOG` says, else `info`. The Hub's client also logs what it returns as an error, which is then told in
-/// full; that line is for those who ask for it (`RUST_LOG=hf_hub=debug`).
-fn log_filter(wanted: Option<String>) -> EnvFilter {
-    let wanted = wanted.and_then(|wanted| {
-        wanted
-            .parse::<EnvFilter>()
-            .ok()
-            .map(|filter| (wanted, filter))
-    });
-    let (wanted, filter) = wanted.unwrap_or_else(|| (String::new(), EnvFilter::new("info")));
-    match "hf_hub::retry=off".parse() {
-        Ok(quiet) if !wanted.contains("hf_hub") => filter.add_directive(quiet),
-        _ => filter,
-    }
+/// What is asked for. Bad usage ends the process here, with exit code 2.
+fn parse() -> anyhow::Result<Cli> {
+    let arguments = cli::config_file::expand(std::env::args_os().collect())?;
+    Ok(Cli::parse_from(arguments))
 }
 
 /// A flag whose value only the engine can judge.
@@ -64,16 +52,13 @@ fn is_bad_usage(error: &anyhow::Error) -> bool {
     })
 }
 
-fn run() -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<()> {
     let cores = maitre::usable_cores().count;
     // The workers, the rest of the compute team, those for requests in the making, and what there are a few of.
     maitre::require_threads(cores + cores - 1 + maitre::Offload::threads() + OTHER_THREADS)?;
     let startup = Startup::new("starting");
     // Before any work: a process with the id 1 hears no signal that it has not asked for.
     let signals = Signals::install(&startup)?;
-    let arguments = cli::config_file::expand(std::env::args_os().collect())?;
-    // Bad usage ends the process here, with exit code 2.
-    let cli = Cli::parse_from(arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)
         .enable_all()
@@ -81,6 +66,7 @@ fn run() -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => cli::serve::run(args, &startup, &signals).await,
+            Command::Chat(args) => cli::chat::run(args, &startup, &signals).await,
             Command::Generate(args) => cli::generate::run(args, &startup).await,
             Command::Bench(args) => cli::bench::run(args, &startup).await,
             Command::Inspect(args) => cli::inspect::run(args, &startup).await,

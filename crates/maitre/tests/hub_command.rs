@@ -167,6 +167,7 @@ async fn a_snapshot_given_by_its_path_is_served_under_the_models_name() {
         let mut command = fixture.command(env!("CARGO_BIN_EXE_maitre"));
         command.current_dir(folder).args([
             "generate",
+            "-v",
             "--prompt",
             "x",
             "--max-tokens",

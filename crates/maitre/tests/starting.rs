@@ -197,7 +197,8 @@ fn a_signal_ends_a_start_of_process_1() {
 
 #[test]
 fn a_signal_ends_the_commands_that_load_a_model_too() {
-    let commands: [&[&str]; 3] = [
+    let commands: [&[&str]; 4] = [
+        &["chat", "--model", "tiny/model"],
         &["generate", "--model", "tiny/model", "--prompt", "Hello"],
         &["bench", "--target", "in-process", "--model", "tiny/model"],
         &["inspect", "--model", "tiny/model"],

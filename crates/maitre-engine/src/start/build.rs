@@ -36,10 +36,12 @@ impl EngineBuilder {
         if let Some(caveat) = backend.caveat() {
             tracing::warn!("{caveat}");
         }
+        let name = self.model_name();
+        let observer = self.load_observer.of(&name);
         let (tokenizer, model) = thread::scope(|scope| {
             // Parsing a large vocabulary takes half a second, which the weights need not wait for.
             let beside = thread::Builder::new().spawn_scoped(scope, || self.tokenizer());
-            let model = Model::load(&self.source, &self.load, &backend);
+            let model = Model::load_observed(&self.source, &self.load, &backend, &observer);
             let tokenizer = match beside {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
                 // The system has no thread left for it.
@@ -158,10 +160,7 @@ impl EngineBuilder {
     ) -> EngineInfo {
         let config = model.config();
         EngineInfo {
-            model: self
-                .served_name
-                .clone()
-                .unwrap_or_else(|| short_name(&self.source)),
+            model: self.model_name(),
             architecture: config.architecture.to_string(),
             parameters: config.num_parameters(),
             dtype: model.dtype().to_string(),
@@ -184,6 +183,12 @@ impl EngineBuilder {
             speculation: self.speculation.clone(),
             memory,
         }
+    }
+
+    /// Name the model is served under.
+    fn model_name(&self) -> String {
+        let given = self.served_name.clone();
+        given.unwrap_or_else(|| short_name(&self.source))
     }
 
     fn team_size(&self) -> usize {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use maitre_model::{LoadFormat, LoadOptions, ModelSource};
+use maitre_model::{LoadFormat, LoadOptions, LoadProgress, ModelSource};
 use maitre_scheduler::{Policy, PolicyKind};
 use maitre_speculative::{Acceptance, Speculate};
 use maitre_tensor::{DeviceName, GpuOptions, KvFormat, WeightFormat};
 
 use crate::CustomPolicy;
 use crate::observe::info::{Scheduling, Speculation};
+use crate::start::load_progress::LoadObserver;
 
 /// Settings of an engine. Every one has a default that serves the model as it is.
 #[derive(Debug, Clone)]
@@ -33,6 +34,7 @@ pub struct EngineBuilder {
     pub(crate) speculation: Speculation,
     pub(crate) draft: Option<ModelSource>,
     pub(crate) stall_after: Duration,
+    pub(crate) load_observer: LoadObserver,
 }
 
 /// How large a step may be.
@@ -76,6 +78,7 @@ impl EngineBuilder {
             speculation: Speculation::default(),
             draft: None,
             stall_after: Duration::from_secs(5),
+            load_observer: LoadObserver::default(),
         }
     }
 
@@ -343,6 +346,18 @@ impl EngineBuilder {
     #[must_use]
     pub fn stall_after(mut self, silence: Duration) -> Self {
         self.stall_after = silence;
+        self
+    }
+
+    /// Who is told how many of the weights are loaded: the name of the model (or of the one that drafts for it), and
+    /// how far it is; default: no observer. It is called once before the first weight of each model and once after each
+    /// matrix, on the thread that loads, so it must not take long.
+    #[must_use]
+    pub fn progress(
+        mut self,
+        observer: impl Fn(&str, LoadProgress) + Send + Sync + 'static,
+    ) -> Self {
+        self.load_observer = LoadObserver::new(observer);
         self
     }
 }

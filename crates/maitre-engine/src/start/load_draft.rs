@@ -42,12 +42,13 @@ impl EngineBuilder {
                 ),
             });
         }
-        let model =
-            Model::load_drafter(source, &self.load, backend).map_err(StartError::draft_model)?;
+        let name = short_name(source);
+        let model = Model::load_drafter(source, &self.load, backend, &self.load_observer.of(&name))
+            .map_err(StartError::draft_model)?;
         check_vocabulary(source, &model, &self.source, target, text)?;
         Ok(Some(LoadedDraft {
             model: Arc::new(model),
-            name: short_name(source),
+            name,
         }))
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod builder;
 pub(crate) mod check_files;
 pub(crate) mod custom_policy;
 pub(crate) mod load_draft;
+pub(crate) mod load_progress;
 pub(crate) mod load_tokenizer;
 pub(crate) mod machine;
 pub(crate) mod memory_plan;

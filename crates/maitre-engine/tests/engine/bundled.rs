@@ -6,6 +6,7 @@ use maitre_engine::{
     Engine, EngineBuilder, GenerateRequest, Input, KvFormat, LoadFormat, ModelSource, WeightFormat,
 };
 use serde::Deserialize;
+use std::sync::{Arc, Mutex};
 
 /// Greedy continuations by an independent implementation (transformers, f32).
 #[derive(Deserialize)]
@@ -283,4 +284,27 @@ async fn two_hundred_requests_all_get_the_right_text() {
         );
     }
     idle(&engine).await;
+}
+
+#[test]
+fn a_start_tells_how_far_each_model_is_loaded() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let draft = &maitre_bundled::DRAFT;
+    let draft = ModelSource::Memory {
+        name: draft.name,
+        files: draft.files,
+    };
+    let observed = builder()
+        .served_name("chat")
+        .draft_model(Some(draft))
+        .progress(move |model, progress| seen.lock().unwrap().push((model.to_owned(), progress)));
+    drop(observed.build().unwrap());
+    let mut told = told.lock().unwrap().clone();
+    told.dedup_by(|next, last| next.0 == last.0);
+    let firsts: Vec<_> = told.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(firsts, ["chat", "bundled-draft"]);
+    for (name, progress) in &told {
+        assert_eq!(progress.done_bytes, 0, "{name}");
+    }
 }

@@ -19,6 +19,7 @@ mod configurations;
 mod file_faults;
 mod gpu;
 mod greedy;
+mod load_progress;
 mod parity_candle;
 mod parity_transformers;
 mod perplexity;

@@ -13,6 +13,7 @@ use maitre::{
 use serde_json::json;
 
 use super::model::ModelArgs;
+use super::sampling::SamplingArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -27,24 +28,8 @@ pub(crate) struct GenerateArgs {
     /// Refuse a model without a chat template instead of going on from the prompt as it stands.
     #[arg(long, conflicts_with = "raw")]
     chat: bool,
-    /// Most tokens to generate [default: what the context holds].
-    #[arg(long, value_name = "N")]
-    max_tokens: Option<u32>,
-    /// 0 = greedy [default: the model's].
-    #[arg(long, value_name = "T")]
-    temperature: Option<f32>,
-    /// Keep the smallest set of tokens with this mass [default: the model's].
-    #[arg(long, value_name = "P")]
-    top_p: Option<f32>,
-    /// Keep the K likeliest tokens; 0 = all [default: the model's].
-    #[arg(long, value_name = "K")]
-    top_k: Option<u32>,
-    /// A text that ends the answer; may be given several times.
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Go on past the model's end-of-sequence tokens.
-    #[arg(long)]
-    ignore_eos: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Print one JSON object instead of the text.
     #[arg(long)]
     json: bool,
@@ -94,13 +79,8 @@ impl GenerateArgs {
             Input::Text(self.prompt.clone())
         };
         let mut request = GenerateRequest::new(input);
-        request.sampling.temperature = self.temperature;
-        request.sampling.top_p = self.top_p;
-        request.sampling.top_k = self.top_k;
+        self.sampling.apply(&mut request);
         request.sampling.seed = self.model.seed;
-        request.stopping.max_tokens = self.max_tokens;
-        request.stopping.stop.clone_from(&self.stop);
-        request.stopping.ignore_eos = self.ignore_eos;
         request
     }
 }

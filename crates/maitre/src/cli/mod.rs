@@ -1,6 +1,7 @@
 //! The command line: one file per command, and what several of them share.
 
 pub(crate) mod bench;
+pub(crate) mod chat;
 pub(crate) mod clients;
 pub(crate) mod config_file;
 pub(crate) mod generate;
@@ -8,14 +9,17 @@ pub(crate) mod gpu_check;
 pub(crate) mod hub_name;
 pub(crate) mod inspect;
 pub(crate) mod listen;
+pub(crate) mod loading;
+pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod report;
+pub(crate) mod sampling;
 pub(crate) mod serve;
 pub(crate) mod signals;
 pub(crate) mod source;
 pub(crate) mod speculation;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 /// An LLM serving engine: one command serves a model over gRPC.
 #[derive(Debug, Parser)]
@@ -23,12 +27,17 @@ use clap::{Parser, Subcommand};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Log what is done (-v) and how (-vv), beside warnings and errors. RUST_LOG overrides it.
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 1000)]
+    pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a model over gRPC, with metrics and health over HTTP.
     Serve(serve::ServeArgs),
+    /// Talk to a model in the terminal.
+    Chat(chat::ChatArgs),
     /// Generate one answer and print it.
     Generate(generate::GenerateArgs),
     /// Measure a server, or the engine in this process.

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use maitre::server::Startup;
 use maitre::{DeviceName, EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
 
+use super::loading::Loading;
 use super::source::{on_hub, target};
 use super::speculation::SpeculationArgs;
 
@@ -40,7 +41,7 @@ pub(crate) struct ModelArgs {
     /// Read the weights, or make them up from config.json alone.
     #[arg(long, default_value = "auto")]
     load_format: LoadFormatArg,
-    /// Seed of made-up weights (and, for `generate`, of sampling).
+    /// Seed of made-up weights (and, for `chat` and `generate`, of sampling).
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Most tokens of a prompt and its answer together [default: the model's].
@@ -248,9 +249,11 @@ impl ModelArgs {
     /// Builds the engine, on a thread where blocking is allowed. `startup` is told what is being done.
     pub(crate) async fn engine(&self, startup: &Startup) -> Result<maitre::Engine> {
         let builder = self.builder(startup).await?;
-        let doing = format!("loading {}", self.model);
-        tracing::info!("{doing}");
-        startup.doing(doing);
+        let loading = Loading::new(&self.model);
+        tracing::info!("{}", loading.text());
+        let told = loading.clone();
+        startup.doing_live(move || told.text());
+        let builder = builder.progress(move |model, progress| loading.show(model, progress));
         let engine = tokio::task::spawn_blocking(move || builder.build()).await??;
         for line in engine.info().to_string().lines() {
             tracing::info!("{line}");

@@ -9,10 +9,12 @@
 //! |---|---|---|
 //! | starts, or runs one command | ends at once, with exit code 128 + the signal's number | |
 //! | serves | drains; ends when that is done, and in any case soon after the drain timeout | ends at once, with 1 |
+//! | has asked for interrupts | SIGINT is told to it, SIGTERM ends it at once | ends at once, also if it did not hear of the first SIGINT yet |
 
+use std::fmt;
 use std::future::Future;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -36,13 +38,47 @@ pub(crate) struct Signals {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     /// Set while a drain is the way to end.
     drain_timeout: Mutex<Option<Duration>>,
     stop: watch::Sender<bool>,
+    /// Set while a SIGINT is for the command to hear: whether there was one that it has not heard.
+    interrupted: Mutex<Option<watch::Sender<bool>>>,
+    /// Done before the process ends by a signal.
+    at_end: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// Says what a signal interrupts.
     startup: Startup,
+}
+
+/// While this lives, SIGINT is told to its holder.
+pub(crate) struct Interrupts {
+    shared: Arc<Shared>,
+    seen: watch::Receiver<bool>,
+}
+
+impl Interrupts {
+    /// Resolves at the next SIGINT that [`next`](Self::next) and [`forget`](Self::forget) have not seen.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no signal is lost when the future is dropped.
+    pub(crate) async fn next(&mut self) {
+        // The sender lives as long as this does, so waiting can't fail.
+        let _ = self.seen.wait_for(|interrupted| *interrupted).await;
+        self.forget();
+    }
+
+    /// Forgets a SIGINT that came before now.
+    pub(crate) fn forget(&mut self) {
+        if let Some(interrupted) = &*lock(&self.shared.interrupted) {
+            interrupted.send_replace(false);
+        }
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        *lock(&self.shared.interrupted) = None;
+    }
 }
 
 impl Signals {
@@ -51,6 +87,8 @@ impl Signals {
         let shared = Arc::new(Shared {
             drain_timeout: Mutex::new(None),
             stop: watch::Sender::new(false),
+            interrupted: Mutex::new(None),
+            at_end: Mutex::new(None),
             startup: startup.clone(),
         });
         let watched = Arc::clone(&shared);
@@ -87,7 +125,23 @@ impl Signals {
 
     /// From now on the first signal begins a drain instead of ending the process.
     pub(crate) fn drain_within(&self, timeout: Duration) {
-        *self.shared.drain_timeout() = Some(timeout);
+        *lock(&self.shared.drain_timeout) = Some(timeout);
+    }
+
+    /// From now on SIGINT is told to what is returned, until that is dropped. There is one at a time: a second takes
+    /// over from the first.
+    pub(crate) fn interrupts(&self) -> Interrupts {
+        let (sender, seen) = watch::channel(false);
+        *lock(&self.shared.interrupted) = Some(sender);
+        Interrupts {
+            shared: Arc::clone(&self.shared),
+            seen,
+        }
+    }
+
+    /// Has this done before the process ends by a signal, such as giving a terminal its settings back.
+    pub(crate) fn at_end(&self, what: impl Fn() + Send + 'static) {
+        *lock(&self.shared.at_end) = Some(Box::new(what));
     }
 
     /// Resolves when a drain is to begin.
@@ -102,18 +156,17 @@ impl Signals {
     }
 }
 
-impl Shared {
-    fn drain_timeout(&self) -> std::sync::MutexGuard<'_, Option<Duration>> {
-        self.drain_timeout
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
+impl Shared {
     async fn watch(&self, mut source: Source) {
-        let signal = source.next().await;
-        let timeout = *self.drain_timeout();
+        let signal = self.next_for_process(&mut source).await;
+        let timeout = *lock(&self.drain_timeout);
         let Some(timeout) = timeout else {
             let (startup, name) = (self.startup.clone(), signal.name);
+            self.clear_up();
             say(move || match startup.health().reason {
                 doing if doing.is_empty() => tracing::warn!("{name}: stopped"),
                 doing => tracing::warn!("{name}: stopped while {doing}"),
@@ -136,6 +189,35 @@ impl Shared {
             }
         }
         leave(1);
+    }
+
+    /// The next signal that is not for the command to hear.
+    async fn next_for_process(&self, source: &mut Source) -> Signal {
+        loop {
+            let signal = source.next().await;
+            let is_heard = signal.number == INTERRUPT.number
+                && lock(&self.interrupted)
+                    .as_ref()
+                    // One that was not heard since the last one: the command is stuck.
+                    .is_some_and(|interrupted| !interrupted.send_replace(true));
+            if !is_heard {
+                return signal;
+            }
+        }
+    }
+
+    fn clear_up(&self) {
+        if let Some(at_end) = &*lock(&self.at_end) {
+            at_end();
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("startup", &self.startup)
+            .finish_non_exhaustive()
     }
 }
 

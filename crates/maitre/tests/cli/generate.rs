@@ -49,7 +49,7 @@ fn an_empty_answer_says_why_it_is() {
     assert!(said.contains(expected), "{said}");
 }
 
-fn without_template(model: &Path) {
+pub(crate) fn without_template(model: &Path) {
     let _ = fs::remove_file(model.join("chat_template.jinja"));
     edit(&model.join("tokenizer_config.json"), |config| {
         let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();

@@ -9,8 +9,11 @@
 )]
 
 mod bench;
+mod chat;
+mod chat_terminal;
 mod generate;
 mod gpu_check;
+mod logs;
 mod model_files;
 mod pages;
 mod settings;
@@ -112,7 +115,7 @@ fn slow_kernels_are_announced_and_fast_ones_are_not() {
         if let Some(path) = path {
             command.env("MAITRE_CPU", path);
         }
-        let arguments = ["generate", "--prompt", "Once", "--max-tokens", "1"];
+        let arguments = ["generate", "-v", "--prompt", "Once", "--max-tokens", "1"];
         let output = command.args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         stderr(&output)

@@ -41,7 +41,7 @@ const OF_OTHERS: [&str; 26] = [
     "--with",
 ];
 
-const COMMANDS: [&str; 5] = ["serve", "generate", "bench", "inspect", "gpu-check"];
+const COMMANDS: [&str; 6] = ["serve", "chat", "generate", "bench", "inspect", "gpu-check"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -179,6 +179,7 @@ fn banner(text: &str) -> Vec<String> {
 fn the_banner_on_the_pages_is_the_one_of_the_program() {
     let output = maitre(&[
         "generate",
+        "--verbose",
         "--prompt",
         "Once",
         "--max-tokens",

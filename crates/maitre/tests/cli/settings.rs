@@ -143,6 +143,7 @@ fn flags_may_come_from_a_file_and_are_checked_alike() {
 fn banner_on_the_emulator(arguments: &[&str]) -> Option<String> {
     let common = [
         "generate",
+        "-v",
         "--raw",
         "--device",
         "emulator",
@@ -214,6 +215,7 @@ fn every_policy_has_its_name_on_the_command_line() {
     for policy in PolicyKind::ALL {
         let output = maitre(&[
             "generate",
+            "-v",
             "--prompt",
             "Once",
             "--max-tokens",

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{edit, fails, maitre, model_directory, stderr, stdout};
 
-const GENERATE: [&str; 4] = ["generate", "--raw", "--prompt", "Once upon a time"];
+const GENERATE: [&str; 5] = ["generate", "-v", "--raw", "--prompt", "Once upon a time"];
 
 /// One answer of 48 tokens as JSON.
 fn answer(arguments: &[&str]) -> Value {
@@ -218,6 +218,7 @@ fn flags_may_come_from_a_file() {
 fn bench_measures_with_the_flags_given() {
     let output = maitre(&[
         "bench",
+        "-v",
         "--concurrency=1",
         "--input-tokens=4",
         "--output-tokens=4",
