@@ -243,3 +243,42 @@ fn next_page(headers: &HeaderMap) -> Option<String> {
     let (_, address) = next.split_once('<')?;
     Some(address.split_once('>')?.0.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_listing_goes_on_where_its_header_says() {
+        let cases = [
+            (
+                "<https://h/prev>; rel=\"prev\", <https://h/tree?cursor=a>; rel=\"next\"",
+                Some("https://h/tree?cursor=a"),
+            ),
+            ("<https://h/prev>; rel=\"prev\"", None),
+            ("rel=\"next\"", None),
+        ];
+        for (link, expected) in cases {
+            let value = HeaderValue::from_static(link);
+            let headers = HeaderMap::from_iter([(header::LINK, value)]);
+            assert_eq!(next_page(&headers).as_deref(), expected, "{link}");
+        }
+        assert_eq!(next_page(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn pauses_double_and_never_exceed_their_share() {
+        let delay = Duration::from_millis(100);
+        for repetitions in 1..=REPETITIONS {
+            assert!(pause(delay, repetitions) <= delay * 2_u32.pow(repetitions));
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown_by_debugging() {
+        let headers = authorization(Some("hf_secret"));
+        assert_eq!(headers[header::AUTHORIZATION], "Bearer hf_secret");
+        assert!(!format!("{headers:?}").contains("hf_secret"));
+        assert!(authorization(None).is_empty());
+    }
+}
