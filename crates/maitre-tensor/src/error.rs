@@ -277,6 +277,13 @@ pub enum TensorError {
         /// What works.
         instead: String,
     },
+    /// candle does not give or take a tensor.
+    #[cfg(feature = "candle")]
+    #[error("candle refuses a tensor: {message}")]
+    Candle {
+        /// What it said.
+        message: String,
+    },
     /// A kernel panicked. The outputs of the operator are unspecified; the backend remains usable.
     #[error("{operator} panicked: {message}")]
     Panicked {

@@ -1,8 +1,8 @@
 //! [`TensorFile`]: named tensors in safetensors files, read in place.
 //!
 //! A file is mapped, not read: opening takes microseconds, and its pages are loaded while the
-//! weights are packed. The format is parsed by candle; this module adds the path to each
-//! complaint and refuses a name that two files share.
+//! weights are packed. The `safetensors` crate parses the header and checks that it describes the
+//! file exactly; this module adds the path to each complaint and refuses a name that two files share.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -11,9 +11,14 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::{DType, TensorError};
+
+/// Bytes before the header: its length, as a u64.
+const HEADER_LENGTH: usize = size_of::<u64>();
 
 /// A tensor as the file stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +42,15 @@ pub struct TensorFile {
 struct Part {
     path: PathBuf,
     source: Source,
+    /// What the header says, checked against the length of the file.
+    metadata: Metadata,
+    /// Where the tensors' bytes begin.
+    data_start: usize,
 }
 
 enum Source {
-    Mapped(MmapedSafetensors),
-    Static(SliceSafetensors<'static>),
+    Mapped(Mmap),
+    Static(&'static [u8]),
 }
 
 impl TensorFile {
@@ -70,9 +79,7 @@ impl TensorFile {
     /// [`TensorError::InvalidFile`] if the bytes are not a whole safetensors file.
     pub fn from_static(bytes: &'static [u8]) -> Result<Self, TensorError> {
         let path = PathBuf::from("<bytes in memory>");
-        let source = SliceSafetensors::new(bytes).map_err(|error| invalid(&path, &error))?;
-        let source = Source::Static(source);
-        Self::index(vec![Part { path, source }])
+        Self::index(vec![Part::new(path, Source::Static(bytes))?])
     }
 
     fn index(parts: Vec<Part>) -> Result<Self, TensorError> {
@@ -109,22 +116,17 @@ impl TensorFile {
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
         let part = &self.parts[*self.part_of.get(name)?];
-        let view = match &part.source {
-            Source::Mapped(file) => file.get(name),
-            Source::Static(file) => file.get(name),
-        };
-        view.ok().map(|view| view.shape().to_vec())
+        Some(part.metadata.info(name)?.shape.clone())
     }
 
     /// Gives the memory of a mapped tensor back to the system, for one that has been read and will
     /// hardly be again: a model then takes no more memory while it loads than afterwards. Its bytes
     /// remain valid, they would be read from the file anew. Whatever is not mapped is left alone.
     pub fn release(&self, name: &str) {
-        let part = self.part_of.get(name).map(|&number| &self.parts[number]);
-        if let Some(Source::Mapped(file)) = part.map(|part| &part.source)
-            && let Ok(view) = file.get(name)
+        if let Some((part, tensor)) = self.find(name)
+            && matches!(part.source, Source::Mapped(_))
         {
-            forget_pages(view.data());
+            forget_pages(part.bytes_of(tensor));
         }
     }
 
@@ -135,35 +137,33 @@ impl TensorFile {
     /// [`TensorError::NoSuchTensor`], or [`TensorError::UnsupportedDType`] if it is stored in a
     /// format that no operator reads.
     pub fn get(&self, name: &str) -> Result<RawTensor<'_>, TensorError> {
-        let part = self
-            .part_of
-            .get(name)
-            .map(|&number| &self.parts[number])
+        let (part, tensor) = self
+            .find(name)
             .ok_or_else(|| TensorError::NoSuchTensor {
                 name: name.to_owned(),
                 files: self.paths(),
             })?;
-        let view = match &part.source {
-            Source::Mapped(file) => file.get(name),
-            Source::Static(file) => file.get(name),
-        }
-        .map_err(|error| invalid(&part.path, &error))?;
-        let dtype = match candle_core::DType::try_from(view.dtype()) {
-            Ok(candle_core::DType::F32) => DType::F32,
-            Ok(candle_core::DType::BF16) => DType::Bf16,
-            Ok(candle_core::DType::F16) => DType::F16,
-            _ => {
+        let dtype = match tensor.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::BF16 => DType::Bf16,
+            Dtype::F16 => DType::F16,
+            other => {
                 return Err(TensorError::UnsupportedDType {
                     name: name.to_owned(),
-                    dtype: format!("{:?}", view.dtype()),
+                    dtype: format!("{other:?}"),
                 });
             }
         };
         Ok(RawTensor {
             dtype,
-            shape: view.shape().to_vec(),
-            bytes: view.data(),
+            shape: tensor.shape.clone(),
+            bytes: part.bytes_of(tensor),
         })
+    }
+
+    fn find(&self, name: &str) -> Option<(&Part, &TensorInfo)> {
+        let part = &self.parts[*self.part_of.get(name)?];
+        Some((part, part.metadata.info(name)?))
     }
 
     fn paths(&self) -> String {
@@ -177,12 +177,38 @@ impl TensorFile {
 }
 
 impl Part {
+    fn new(path: PathBuf, source: Source) -> Result<Self, TensorError> {
+        match SafeTensors::read_metadata(source.bytes()) {
+            Ok((header, metadata)) => Ok(Self {
+                path,
+                source,
+                metadata,
+                data_start: HEADER_LENGTH + header,
+            }),
+            Err(error) => Err(TensorError::InvalidFile {
+                path,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
     fn names(&self) -> Vec<String> {
-        let tensors = match &self.source {
-            Source::Mapped(file) => file.tensors(),
-            Source::Static(file) => file.tensors(),
-        };
-        tensors.into_iter().map(|(name, _)| name).collect()
+        self.metadata.offset_keys()
+    }
+
+    fn bytes_of(&self, tensor: &TensorInfo) -> &[u8] {
+        // Within the file: the parser has compared the end of the last tensor with the file's.
+        let (start, end) = tensor.data_offsets;
+        &self.source.bytes()[self.data_start..][start..end]
+    }
+}
+
+impl Source {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(file) => file,
+            Self::Static(bytes) => bytes,
+        }
     }
 }
 
@@ -217,10 +243,8 @@ fn map_one(path: &Path) -> Result<Part, TensorError> {
         path: path.to_owned(),
         error,
     };
-    // Opened here first, so that "no such file" is not reported as a damaged one.
-    let metadata = File::open(path)
-        .and_then(|file| file.metadata())
-        .map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
     if metadata.is_dir() {
         return Err(unreadable(io::ErrorKind::IsADirectory.into()));
     }
@@ -233,23 +257,6 @@ fn map_one(path: &Path) -> Result<Part, TensorError> {
     // SAFETY: the mapping is private to this process and only read. Another process that
     // truncates the file meanwhile breaks the documented rule of `TensorFile::map`, as it would
     // for every program that maps its weights.
-    let file = unsafe { MmapedSafetensors::new(path) }.map_err(|error| invalid(path, &error))?;
-    Ok(Part {
-        path: path.to_owned(),
-        source: Source::Mapped(file),
-    })
-}
-
-fn invalid(path: &Path, error: &candle_core::Error) -> TensorError {
-    let mut cause = error;
-    // The path and the backtrace that candle wraps around its errors are not part of the reason.
-    while let candle_core::Error::WithPath { inner, .. }
-    | candle_core::Error::WithBacktrace { inner, .. } = cause
-    {
-        cause = inner;
-    }
-    TensorError::InvalidFile {
-        path: path.to_owned(),
-        reason: cause.to_string(),
-    }
+    let file = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+    Part::new(path.to_owned(), Source::Mapped(file))
 }

@@ -47,6 +47,8 @@ mod backend;
 mod batch;
 mod buffer;
 mod cache;
+#[cfg(feature = "candle")]
+pub mod candle;
 mod cpu;
 mod dtype;
 mod element;

@@ -1,8 +1,8 @@
 //! Models by name: `ORG/NAME` on the Hugging Face Hub becomes a directory on this machine.
 //!
-//! `hf-hub` talks to the Hub; the cache has the layout that every Hub client shares
+//! The cache has the layout that every Hub client shares
 //! (`models--ORG--NAME/{blobs,refs,snapshots}`), so what one of them has downloaded all of them
-//! find. Two things are added to it: a broken download goes on at the byte where it stopped, and a
+//! find. Two things are added to what they do: a broken download goes on at the byte where it stopped, and a
 //! snapshot gets its name in `refs/` only when it is complete, so that "downloaded" can be trusted
 //! when there is no network.
 //!
@@ -22,6 +22,7 @@
 //! | `HF_TOKEN`, else the file `HF_TOKEN_PATH` or `$HF_HOME/token` | access to private and gated repositories |
 
 mod cache;
+mod client;
 mod environment;
 mod error;
 mod repository;
@@ -30,9 +31,9 @@ mod transfer;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hf_hub::HFClient;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use client::Client;
 pub use environment::Token;
 use error::Asked;
 pub use error::HubError;
@@ -41,14 +42,13 @@ use repository::Repository;
 /// The revision meant when none is named.
 const DEFAULT_REVISION: &str = "main";
 
+/// The cache of a process that has no home directory.
+const NO_HOME: &str = "/tmp/.cache/huggingface/hub";
+
 /// How long the Hub may take to say what a revision holds, where the cache would do.
 const PATIENCE_WITH_CACHE: Duration = Duration::from_secs(10);
 /// The same where only the Hub can tell.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The client looks for a token in the environment unless it is given one, and sends none that cannot stand in a
-/// header. This is such a one.
-const NO_TOKEN: &str = "\n";
 
 /// Downloads what serving the model needs, or finds it in the cache; returns its directory.
 ///
@@ -85,7 +85,7 @@ pub fn progress_bar() -> ProgressBar {
 /// Which Hub, which cache, and whether the network may be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HubOptions {
-    /// Base address; `None` = huggingface.co.
+    /// Base address; `None` = what `HF_ENDPOINT` says, else huggingface.co.
     pub endpoint: Option<String>,
     /// Cache directory; `None` = the one Hub clients share in the user's home.
     pub cache_dir: Option<PathBuf>,
@@ -98,7 +98,8 @@ pub struct HubOptions {
 /// A Hub and the local cache in front of it.
 #[derive(Debug)]
 pub struct Hub {
-    client: HFClient,
+    client: Client,
+    cache_dir: PathBuf,
     token: Option<Token>,
     offline: bool,
     patience: Option<Duration>,
@@ -118,26 +119,14 @@ impl Hub {
     /// # Errors
     /// As [`Hub::new`].
     pub fn with_token(options: HubOptions, token: Option<Token>) -> Result<Self, HubError> {
-        let mut builder =
-            HFClient::builder().user_agent(concat!("maitre/", env!("CARGO_PKG_VERSION")));
-        let endpoint = options.endpoint.clone().unwrap_or_default();
-        if let Some(endpoint) = options.endpoint {
-            builder = builder.endpoint(endpoint);
-        }
-        if let Some(cache_dir) = options.cache_dir {
-            builder = builder.cache_dir(cache_dir);
-        }
-        if let Some(delay) = options.retry_delay {
-            builder = builder.retry_base_delay(delay);
-        }
-        let value = token.as_ref().map_or(Ok(NO_TOKEN), Token::value)?;
-        builder = builder.token(value);
-        let client = builder.build().map_err(|source| HubError::Endpoint {
-            endpoint,
-            reason: source.to_string(),
-        })?;
+        let environment = HubOptions::from_env();
+        let endpoint = options.endpoint.or(environment.endpoint);
+        let value = token.as_ref().map(Token::value).transpose()?;
+        let client = Client::new(endpoint, value, options.retry_delay)?;
+        let cache_dir = options.cache_dir.or(environment.cache_dir);
         Ok(Self {
             client,
+            cache_dir: cache_dir.unwrap_or_else(|| NO_HOME.into()),
             token,
             offline: options.offline,
             patience: None,
@@ -168,7 +157,7 @@ impl Hub {
             endpoint: self.client.endpoint(),
             token: self.token.as_ref(),
         };
-        let repository = Repository::new(&self.client, asked)?;
+        let repository = Repository::new(&self.client, &self.cache_dir, asked)?;
         let (cached, incomplete) = match repository.cached() {
             Some(snapshot) if !snapshot.lacks.is_empty() => (None, Some(snapshot)),
             snapshot => (snapshot.map(|snapshot| snapshot.directory), None),

@@ -31,7 +31,7 @@
 //!
 //! - `bundled` (default): the bundled chat model, 14 MB, compiled in.
 //! - `hub` (default): `ORG/NAME` models from the Hugging Face Hub.
-//! - `cuda`: NVIDIA GPUs (compiled, and tested on an emulator; not yet run on one).
+//! - `cuda`: NVIDIA GPUs (run on an H100; tested on an emulator).
 //! - `cuda-emulator`: their kernels on the processor, for tests.
 
 #[cfg(feature = "hub")]

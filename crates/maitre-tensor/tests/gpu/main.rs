@@ -11,6 +11,7 @@
 )]
 
 mod attention;
+mod candle;
 mod copies;
 mod devices;
 mod hopper;

@@ -4,6 +4,7 @@
 
 mod attention;
 mod backend;
+mod candle;
 mod copies;
 mod files;
 mod gated;

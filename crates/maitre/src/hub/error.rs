@@ -4,9 +4,8 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hf_hub::HFError;
-
 use super::cache::Snapshot;
+use super::client::{Failure, Refusal};
 use super::environment::Token;
 
 /// Why a model is not on this machine. Every message says what to do next.
@@ -234,7 +233,7 @@ fn lacking(lacks: &[String]) -> String {
     }
 }
 
-fn said(reason: Option<&str>) -> String {
+pub(super) fn said(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!(" ({reason})"))
 }
 
@@ -289,67 +288,65 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// What an answer to it means.
-    pub(super) fn failed(&self, error: &HFError) -> HubError {
+    /// What it means that there is no answer to it.
+    pub(super) fn failed(&self, failure: &Failure) -> HubError {
+        let refusal = match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Request(_) => {
+                return HubError::Unreachable {
+                    endpoint: self.endpoint.to_string(),
+                    reason: chain(failure),
+                };
+            }
+        };
+        self.refused(refusal).unwrap_or_else(|| HubError::Protocol {
+            endpoint: self.endpoint.to_string(),
+            reason: chain(failure),
+        })
+    }
+
+    /// What a refusal means, if it has a meaning here.
+    fn refused(&self, refusal: &Refusal) -> Option<HubError> {
         let (name, endpoint) = (self.name.to_string(), self.endpoint.to_string());
         let token = self.token.map(|token| token.origin().to_owned());
-        match error {
-            HFError::RevisionNotFound {
-                context: Some(context),
-                ..
-            } if context.error_code.as_deref() == Some("RevisionNotFound") => {
-                HubError::RevisionNotFound {
-                    name,
-                    revision: self.revision.to_string(),
-                }
-            }
-            HFError::AuthRequired { context } if let Some(token) = &token => {
-                HubError::TokenRefused {
-                    name,
-                    endpoint,
-                    token: token.clone(),
-                    reason: context.server_message.clone(),
-                }
-            }
-            HFError::AuthRequired { context } | HFError::Forbidden { context }
-                if context.error_code.as_deref() == Some("GatedRepo") =>
-            {
-                HubError::Denied {
-                    name,
-                    endpoint,
-                    reason: token.as_ref().and(context.server_message.clone()),
-                    token,
-                }
-            }
-            HFError::Forbidden { context } if token.is_some() => HubError::Denied {
+        let reason = refusal.message.clone();
+        let code = refusal.code.as_deref().unwrap_or_default();
+        Some(match (refusal.status.as_u16(), token) {
+            (404, _) if code == "RevisionNotFound" => HubError::RevisionNotFound {
+                name,
+                revision: self.revision.to_string(),
+            },
+            (401, Some(token)) => HubError::TokenRefused {
                 name,
                 endpoint,
                 token,
-                reason: context.server_message.clone(),
+                reason,
             },
-            HFError::RevisionNotFound { .. }
-            | HFError::RepoNotFound { .. }
-            | HFError::AuthRequired { .. }
-            | HFError::Forbidden { .. } => HubError::NotFound {
+            (401 | 403, None) if code == "GatedRepo" => HubError::Denied {
+                name,
+                endpoint,
+                token: None,
+                reason: None,
+            },
+            (403, Some(token)) => HubError::Denied {
+                name,
+                endpoint,
+                token: Some(token),
+                reason,
+            },
+            (401 | 403 | 404, token) => HubError::NotFound {
                 name,
                 endpoint,
                 token,
             },
-            HFError::RateLimited { .. } => HubError::RateLimited { endpoint, token },
-            HFError::Http { context } if context.status.is_server_error() => HubError::Failing {
+            (429, token) => HubError::RateLimited { endpoint, token },
+            (500.., _) => HubError::Failing {
                 endpoint,
-                status: context.status.to_string(),
-                reason: context.server_message.clone(),
+                status: refusal.status.to_string(),
+                reason,
             },
-            HFError::Request { .. } => HubError::Unreachable {
-                endpoint,
-                reason: chain(error),
-            },
-            error => HubError::Protocol {
-                endpoint,
-                reason: chain(error),
-            },
-        }
+            _ => return None,
+        })
     }
 
     /// That nothing came for so long.
@@ -362,23 +359,19 @@ impl Asked<'_> {
 }
 
 /// Whether the Hub does not give this to the one who asks.
-pub(super) fn is_refusal(error: &HFError) -> bool {
-    matches!(
-        error,
-        HFError::AuthRequired { .. } | HFError::Forbidden { .. }
-    )
+pub(super) fn is_refusal(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused(refusal) => matches!(refusal.status.as_u16(), 401 | 403),
+        Failure::Request(_) => false,
+    }
 }
 
-/// An error and its causes in one line. Of a failed request only the causes: its own text repeats
-/// the address, which the message around it names already; for the same reason only the status of an answer.
-pub(super) fn chain(error: &HFError) -> String {
-    let first: &dyn Error = match error {
-        HFError::Http { context } | HFError::RateLimited { context, .. } => {
-            let reason = said(context.server_message.as_deref());
-            return format!("the Hub answered {}{reason}", context.status);
-        }
-        HFError::Request { source, .. } => source.source().unwrap_or(source),
-        other => other,
+/// A failure and its causes in one line. Of a failed request only the causes: its own text repeats the address, which
+/// the message around it names already.
+pub(super) fn chain(failure: &Failure) -> String {
+    let first: &dyn Error = match failure {
+        Failure::Request(error) => error.source().unwrap_or(error),
+        refused => refused,
     };
     let mut parts: Vec<String> = Vec::new();
     for cause in std::iter::successors(Some(first), |cause| (*cause).source()) {

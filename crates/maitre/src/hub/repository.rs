@@ -1,13 +1,12 @@
 //! One revision of one repository: what it lists, and which of it a model needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use hf_hub::repository::RepoTreeEntry;
-use hf_hub::{HFClient, HFRepository, RepoTypeModel};
 use indicatif::ProgressBar;
 
 use super::cache::{RepositoryCache, Snapshot, TOKENIZER, is_commit};
+use super::client::{Client, TreeEntry};
 use super::error::{Asked, HubError};
 use super::transfer::Transfer;
 
@@ -38,13 +37,17 @@ pub(super) struct Listing {
 /// One revision of one repository, remote and cached.
 #[derive(Debug)]
 pub(super) struct Repository<'a> {
-    remote: HFRepository<RepoTypeModel>,
+    client: &'a Client,
     cache: RepositoryCache,
     asked: Asked<'a>,
 }
 
 impl<'a> Repository<'a> {
-    pub(super) fn new(client: &HFClient, asked: Asked<'a>) -> Result<Self, HubError> {
+    pub(super) fn new(
+        client: &'a Client,
+        cache_dir: &Path,
+        asked: Asked<'a>,
+    ) -> Result<Self, HubError> {
         let Asked { name, revision, .. } = asked;
         let parts = name
             .split_once('/')
@@ -60,8 +63,8 @@ impl<'a> Repository<'a> {
             });
         }
         Ok(Self {
-            remote: client.model(owner, model),
-            cache: RepositoryCache::new(client.cache_dir(), owner, model),
+            client,
+            cache: RepositoryCache::new(cache_dir, owner, model),
             asked,
         })
     }
@@ -87,7 +90,10 @@ impl<'a> Repository<'a> {
     /// Asks the Hub what the revision holds.
     pub(super) async fn list(&self) -> Result<Listing, HubError> {
         let Asked {
-            revision, endpoint, ..
+            name,
+            revision,
+            endpoint,
+            ..
         } = self.asked;
         let failed = |error| self.asked.failed(&error);
         let garbled = |reason: String| HubError::Protocol {
@@ -95,32 +101,17 @@ impl<'a> Repository<'a> {
             reason,
         };
 
-        let info = self
-            .remote
-            .info()
-            .revision(revision)
-            .send()
-            .await
-            .map_err(failed)?;
-        let commit = info.sha.filter(|sha| is_commit(sha));
+        let commit = self.client.commit(name, revision).await.map_err(failed)?;
+        let commit = commit.filter(|sha| is_commit(sha));
         let commit = commit.ok_or_else(|| garbled(format!("no commit for {revision}")))?;
-        let tree = self
-            .remote
-            .list_tree()
-            .revision(commit.as_str())
-            .recursive(true)
-            .send()
-            .map_err(failed)?;
-        let entries: Vec<RepoTreeEntry> = tree.try_collect().await.map_err(failed)?;
+        let entries = self.client.tree(name, &commit).await.map_err(failed)?;
         let files = entries.into_iter().filter_map(|entry| match entry {
-            RepoTreeEntry::File {
-                oid, size, path, ..
-            } => Some(RemoteFile {
+            TreeEntry::File { oid, size, path } => Some(RemoteFile {
                 name: path,
                 id: oid,
                 size,
             }),
-            RepoTreeEntry::Directory { .. } => None,
+            TreeEntry::Other => None,
         });
         let files = needed(files.collect());
         if let Some(file) = files.iter().find(|file| !is_word(&file.id)) {
@@ -203,7 +194,7 @@ impl<'a> Repository<'a> {
         } else {
             let partial = self.cache.partial(&file.id);
             let transfer = Transfer {
-                remote: &self.remote,
+                client: self.client,
                 file,
                 commit,
                 partial: &partial,
@@ -308,10 +299,8 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_the_cache_are_refused() {
-        let client = HFClient::builder()
-            .endpoint("http://127.0.0.1:9")
-            .build()
-            .unwrap();
+        let client = Client::new(Some("http://127.0.0.1:9".into()), None, None).unwrap();
+        let repository = |asked| Repository::new(&client, Path::new("/cache"), asked);
         let asked = |name, revision| Asked {
             name,
             revision,
@@ -321,16 +310,16 @@ mod tests {
         for name in [
             "", "model", "a/b/c", "/b", "a/", "../b", "a/..", "a b/c", "a/b?c",
         ] {
-            let error = Repository::new(&client, asked(name, "main")).unwrap_err();
+            let error = repository(asked(name, "main")).unwrap_err();
             assert!(matches!(error, HubError::BadName { .. }), "{name}: {error}");
         }
         for revision in ["", "..", "refs/../../x", "a b"] {
-            let error = Repository::new(&client, asked("a/b", revision)).unwrap_err();
+            let error = repository(asked("a/b", revision)).unwrap_err();
             assert!(
                 matches!(error, HubError::BadRevision { .. }),
                 "{revision}: {error}"
             );
         }
-        assert!(Repository::new(&client, asked("a/b", "refs/pr/1")).is_ok());
+        assert!(repository(asked("a/b", "refs/pr/1")).is_ok());
     }
 }

@@ -9,12 +9,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use hf_hub::{HFRepository, RepoTypeModel};
 use indicatif::ProgressBar;
 use tokio::time::timeout;
 
 use super::cache::in_parent;
+use super::client::{Client, Failure};
 use super::error::{Asked, HubError, chain, is_refusal};
 use super::repository::RemoteFile;
 
@@ -31,7 +30,7 @@ fn silent() -> String {
 /// The download of one file into its partial file.
 #[derive(Debug)]
 pub(super) struct Transfer<'a> {
-    pub(super) remote: &'a HFRepository<RepoTypeModel>,
+    pub(super) client: &'a Client,
     pub(super) file: &'a RemoteFile,
     pub(super) commit: &'a str,
     pub(super) partial: &'a Path,
@@ -84,19 +83,16 @@ impl Transfer<'_> {
         progress: &ProgressBar,
     ) -> Result<Result<(), String>, HubError> {
         let size = self.file.size;
-        let request = self.remote.download_file_stream();
-        let request = request
-            .filename(self.file.name.as_str())
-            .revision(self.commit);
-        let range = (*have > 0).then_some(*have..size);
-        let answer = timeout(SILENCE, request.maybe_range(range).send()).await;
-        let (length, mut bytes) = match answer {
+        let file = self.file.name.as_str();
+        let request = self.client.open(self.asked.name, self.commit, file, *have, size);
+        let mut answer = match timeout(SILENCE, request).await {
             Ok(Ok(answer)) => answer,
             // The files of a gated repository are listed for all, and given to some.
             Ok(Err(error)) if is_refusal(&error) => return Err(self.asked.failed(&error)),
             Ok(Err(error)) => return Ok(Err(chain(&error))),
             Err(_) => return Ok(Err(silent())),
         };
+        let length = answer.content_length();
         if *have > 0 && length != Some(size - *have) {
             // The server sends the whole file whatever was asked for: begin again, without a range.
             self.start_over(have, progress)?;
@@ -107,10 +103,10 @@ impl Transfer<'_> {
         }
         let mut part = in_parent(self.partial, |path| File::options().append(true).open(path))?;
         loop {
-            let chunk = match timeout(SILENCE, bytes.next()).await {
-                Ok(None) => break,
-                Ok(Some(Ok(chunk))) => chunk,
-                Ok(Some(Err(error))) => return Ok(Err(chain(&error))),
+            let chunk = match timeout(SILENCE, answer.chunk()).await {
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Err(error)) => return Ok(Err(chain(&Failure::Request(error)))),
                 Err(_) => return Ok(Err(silent())),
             };
             if *have + chunk.len() as u64 > size {
