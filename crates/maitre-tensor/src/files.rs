@@ -137,12 +137,10 @@ impl TensorFile {
     /// [`TensorError::NoSuchTensor`], or [`TensorError::UnsupportedDType`] if it is stored in a
     /// format that no operator reads.
     pub fn get(&self, name: &str) -> Result<RawTensor<'_>, TensorError> {
-        let (part, tensor) = self
-            .find(name)
-            .ok_or_else(|| TensorError::NoSuchTensor {
-                name: name.to_owned(),
-                files: self.paths(),
-            })?;
+        let (part, tensor) = self.find(name).ok_or_else(|| TensorError::NoSuchTensor {
+            name: name.to_owned(),
+            files: self.paths(),
+        })?;
         let dtype = match tensor.dtype {
             Dtype::F32 => DType::F32,
             Dtype::BF16 => DType::Bf16,

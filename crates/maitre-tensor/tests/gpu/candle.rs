@@ -7,7 +7,9 @@ use crate::{emulated, random};
 
 #[test]
 fn weights_cross_and_buffers_are_read_first() {
-    let Some(backend) = emulated(true) else { return };
+    let Some(backend) = emulated(true) else {
+        return;
+    };
     let weight = Tensor::from_slice(&random(1, 20 * 32), (20, 32), &Device::Cpu).unwrap();
     let packed = backend.pack_candle(&[&weight], WeightFormat::F32).unwrap();
     let numbers = backend.unpack_candle(&packed).unwrap();

@@ -84,7 +84,9 @@ impl Transfer<'_> {
     ) -> Result<Result<(), String>, HubError> {
         let size = self.file.size;
         let file = self.file.name.as_str();
-        let request = self.client.open(self.asked.name, self.commit, file, *have, size);
+        let request = self
+            .client
+            .open(self.asked.name, self.commit, file, *have, size);
         let mut answer = match timeout(SILENCE, request).await {
             Ok(Ok(answer)) => answer,
             // The files of a gated repository are listed for all, and given to some.
