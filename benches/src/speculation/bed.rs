@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use maitre_engine::{
     DraftInfo, Engine, EngineInfo, EngineLimits, Event, Finished, GenerateRequest, Input,
-    MemoryBudget, Parts, Scheduling, Speculate, Speculation,
+    MemoryBudget, Parts, Scheduling, Speculate, Speculation, Synchronous, SystemClock,
 };
 use maitre_model::{
     GenerationDefaults, LoadFormat, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
@@ -148,12 +148,16 @@ impl TestBed {
         };
         let synthetic = || Synthetic::new(Arc::clone(&script), Arc::clone(&temper));
         let parts = Parts {
-            executor: Box::new(Scripted::new(Box::new(runner), Arc::clone(&script))),
+            executor: Box::new(Synchronous::new(Scripted::new(
+                Box::new(runner),
+                Arc::clone(&script),
+            ))),
             drafter: share.map(|_| Box::new(synthetic()) as Box<_>),
             tokenizer: self.tokenizer.clone(),
             defaults: GenerationDefaults::default(),
             info: self.info(speculation),
             stall_after: Duration::from_secs(60),
+            clock: Arc::new(SystemClock::start()),
         };
         Ok(Subject {
             engine: parts.start()?,

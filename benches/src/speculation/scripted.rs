@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use maitre_model::{Batch, CacheMoves, Executor, Logits, ModelError};
+use maitre_model::{Batch, CacheMoves, Forward, Logits, ModelError};
 use maitre_tensor::{Heartbeat, PEAK_BLOCK};
 
 /// The only sequence there is, and what became of it.
@@ -49,7 +49,7 @@ impl Script {
 
 /// An executor that is overruled.
 pub struct Scripted {
-    inner: Box<dyn Executor>,
+    inner: Box<dyn Forward>,
     script: Arc<Mutex<Script>>,
     /// What each output row of the last step has to say.
     wanted: Vec<u32>,
@@ -64,7 +64,7 @@ pub struct Scripted {
 impl Scripted {
     /// `inner`, which says what `script` says.
     #[must_use]
-    pub fn new(inner: Box<dyn Executor>, script: Arc<Mutex<Script>>) -> Self {
+    pub fn new(inner: Box<dyn Forward>, script: Arc<Mutex<Script>>) -> Self {
         let (tile, width) = (inner.logits_tile(), inner.vocab_size());
         Self {
             values: vec![0.0; tile * width],
@@ -87,7 +87,7 @@ impl Scripted {
     }
 }
 
-impl Executor for Scripted {
+impl Forward for Scripted {
     fn vocab_size(&self) -> usize {
         self.inner.vocab_size()
     }

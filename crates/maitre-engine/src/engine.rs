@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maitre_model::ModelSource;
 use maitre_scheduler::{NewRequest, RequestId, Time};
@@ -45,7 +45,9 @@ pub(crate) struct Shared {
     pub(crate) seeds: Seeds,
     pub(crate) tenants: Tenants,
     pub(crate) cache_events: CacheFeedSource,
-    pub(crate) started: Instant,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// When the engine was started, by its clock.
+    pub(crate) started: Time,
 }
 
 impl Drop for Shared {
@@ -81,7 +83,7 @@ impl Engine {
     ///
     /// Dropping this future before it resolves submits nothing. Dropping the [`Generation`] cancels.
     pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
-        let submitted = self.shared.started.elapsed();
+        let submitted = self.shared.clock.now();
         if request
             .service
             .deadline
@@ -261,7 +263,7 @@ impl Engine {
         if self.shared.admission.is_draining() {
             return Health::not_ready("the engine is draining");
         }
-        self.shared.health.health(Instant::now())
+        self.shared.health.health(self.shared.clock.now())
     }
 
     /// Whether the step loop still runs at all; a draining engine is alive.
@@ -279,7 +281,7 @@ impl Engine {
             waiting,
             waiting_tokens,
             in_flight: admission.in_flight(),
-            estimated_wait: admission.estimated_wait(self.shared.started.elapsed()),
+            estimated_wait: admission.estimated_wait(self.shared.clock.now()),
             ..self.shared.health.load()
         }
     }
@@ -329,7 +331,7 @@ impl Engine {
     /// How long the engine has been up.
     #[must_use]
     pub fn uptime(&self) -> Duration {
-        self.shared.started.elapsed()
+        self.shared.clock.now().saturating_sub(self.shared.started)
     }
 }
 

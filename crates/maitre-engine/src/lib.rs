@@ -33,6 +33,7 @@
 //! ```
 
 mod admission;
+mod clock;
 mod engine;
 mod error;
 mod observe;
@@ -41,9 +42,10 @@ mod request;
 mod start;
 mod step;
 
+pub use clock::{Clock, SystemClock};
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
-pub use maitre_model::{Executor, LoadFormat, LoadProgress, ModelSource};
+pub use maitre_model::{Executor, Forward, LoadFormat, LoadProgress, ModelSource, Synchronous};
 pub use maitre_scheduler::{
     BlockHash, CacheEvent, Place, Policy, PolicyKind, Service, TenantId, Waiting,
 };

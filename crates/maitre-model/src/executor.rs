@@ -1,127 +1,139 @@
-//! What the step loop needs of a model, and nothing more: run a batch, hand out logits.
+//! What the step loop needs of whatever runs a model: a step is submitted, waited for, or discarded.
+//!
+//! ```text
+//! submit(step 1)  submit(step 2)  wait(step 1)  submit(step 3)  wait(step 2)  ...
+//!                       |
+//!                       tokens that step 1 will know: `SampledToken`
+//! ```
+//!
+//! One shape serves a processor (one step at a time, [`Synchronous`](crate::Synchronous)), a GPU that computes a step
+//! while the host prepares the next, several ranks, and a simulator.
 
 use std::ops::Range;
 
 use maitre_tensor::Heartbeat;
 
-use crate::{Batch, CacheMoves, Logits, ModelError, Runner};
+use crate::{Batch, CacheMoves, Draw, Drawn, Logits, ModelError};
 
-/// How one output row becomes a token where nothing but the row decides: no penalties, biases, bans or
-/// log-probabilities. The fields mean what `maitre_sampling::SamplingParams` says.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Draw {
-    /// Divides the logits; 0 takes the most probable token.
-    pub temperature: f32,
-    /// Keeps so many of the most probable tokens; 0 is off.
-    pub top_k: u32,
-    /// Keeps the fewest tokens that together are this probable; 1 is off.
-    pub top_p: f32,
-    /// Keeps tokens at least this probable, as a share of the most probable one; 0 is off.
-    pub min_p: f32,
-    /// The key of the noise.
-    pub seed: u64,
-    /// How many tokens were generated before.
-    pub position: u64,
+/// A step that was submitted. An executor counts its steps, so that later steps have larger tickets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepTicket(pub u64);
+
+/// A token of a batch that a step in flight will know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampledToken {
+    /// Its row of the batch, where [`Batch::tokens`] holds some id that is not used.
+    pub row: u32,
+    /// The step that samples it.
+    pub step: StepTicket,
+    /// Which of that step's output rows it comes from: one that asked for [`RowWant::Token`].
+    pub output: u32,
 }
 
-/// A token that a device chose.
+/// What is wanted of an output row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Drawn {
-    /// Its id.
-    pub token: u32,
-    /// Its natural log-probability under the row as it is.
-    pub logprob: f32,
+pub enum RowWant {
+    /// The token it yields, drawn where the logits are. An executor that leaves drawing to its caller hands out the
+    /// logits.
+    Token(Draw),
+    /// Its logits.
+    Logits,
 }
 
-/// Runs ragged batches. The real one is [`Runner`]; tests bring doubles that fail, stall or panic.
+/// A step to be computed. The executor copies what it needs of it within [`Executor::submit`].
+#[derive(Debug, Clone, Copy)]
+pub struct StepInput<'a> {
+    /// The tokens, and where their keys and values go.
+    pub batch: &'a Batch,
+    /// Tokens of the batch that are not known yet. Empty at depth 1.
+    pub sampled: &'a [SampledToken],
+    /// What is wanted of each output row of the batch, `[L]`.
+    pub wants: &'a [RowWant],
+    /// Tokens are drawn from ids below this one: those that text has.
+    pub choosable: usize,
+}
+
+impl StepInput<'_> {
+    /// Checks what every executor relies on, for one that has `in_flight` steps and may have `depth`.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::TooManySteps`], or [`ModelError::BatchLength`] for wants that are not one per output row.
+    pub fn check(&self, in_flight: usize, depth: usize) -> Result<(), ModelError> {
+        if in_flight >= depth {
+            return Err(ModelError::TooManySteps { depth });
+        }
+        let (found, expected) = (self.wants.len(), self.batch.output_rows.len());
+        if found != expected {
+            return Err(ModelError::BatchLength {
+                what: "wants of output rows",
+                found,
+                expected,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Takes the output rows of a step, in order.
+pub trait RowSink {
+    /// Whether any of these output rows changes anything. Rows that do not need not be computed.
+    fn wants(&self, rows: Range<usize>) -> bool;
+
+    /// Output row `row` was drawn from.
+    fn token(&mut self, row: usize, drawn: Drawn);
+
+    /// Logits of output rows `rows`: at most the executor's tile, `[rows, vocab_size]`.
+    fn logits(&mut self, rows: Range<usize>, logits: Logits<'_>);
+
+    /// Output row `row` was to be drawn from and has no token: its logits are not numbers, or none of them is
+    /// possible.
+    fn faulty(&mut self, row: usize);
+}
+
+/// Runs steps of a model, in the order in which they are submitted.
 ///
-/// `forward` must be repeatable: a step that fails is run again in halves, so writing the same
-/// keys and values to the same slots twice must leave what writing them once leaves.
+/// Steps must be repeatable: one that fails is run again in halves, so writing the same keys and values to the same
+/// slots twice must leave what writing them once leaves.
 pub trait Executor: Send {
+    /// Steps that may be submitted before the oldest of them is waited for, at least 1. An executor of a larger depth
+    /// draws all rows that want a [`RowWant::Token`] itself.
+    fn depth(&self) -> usize;
+
     /// Length of a row of logits.
     fn vocab_size(&self) -> usize;
-
-    /// Most rows that one call of [`logits`](Self::logits) may ask for.
-    fn logits_tile(&self) -> usize;
 
     /// Beats once per operator, so that a long step can be told from a stuck one.
     fn heartbeat(&self) -> Heartbeat;
 
-    /// Copies blocks of the KV cache before a step: to the host tier, back from it, within the pool.
+    /// Copies blocks of the KV cache: to the host tier, back from it, within the pool. It is done behind all steps
+    /// submitted before and ahead of those submitted later.
     ///
     /// # Errors
     ///
     /// Blocks that do not exist, or an operator that failed; what the blocks hold is not known then.
     fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError>;
 
-    /// Computes one step: hidden states of the batch's output rows, keys and values into its slots.
+    /// Begins a step behind those that were submitted before. Steps behind a submitted one may also fail because that
+    /// one fails.
     ///
     /// # Errors
     ///
-    /// A batch outside the limits, or an operator that failed; nothing is lost, the step can be
-    /// repeated, unless the error [is fatal](ModelError::is_fatal).
-    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError>;
+    /// A batch outside the limits, more steps than the [`depth`](Self::depth), an operator that failed. Nothing is
+    /// submitted then, and nothing is lost: the step can be submitted again, unless the error
+    /// [is fatal](ModelError::is_fatal).
+    fn submit(&mut self, step: &StepInput<'_>) -> Result<StepTicket, ModelError>;
 
-    /// Logits of these output rows of the last `forward`; peaks may be left out.
+    /// Waits for the oldest step in flight and hands its output rows out. It is no longer in flight afterwards, in
+    /// case of an error too.
     ///
     /// # Errors
     ///
-    /// Rows outside the last batch, more than [`logits_tile`](Self::logits_tile) of them, or an
-    /// operator that failed.
-    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError>;
+    /// An operator that failed; steps behind it must be discarded. [`ModelError::NotInFlight`] for a ticket that is
+    /// not that of the oldest step.
+    fn wait(&mut self, ticket: StepTicket, sink: &mut dyn RowSink) -> Result<(), ModelError>;
 
-    /// Chooses tokens from output rows `first_row..` of the last `forward`, at most
-    /// [`logits_tile`](Self::logits_tile) of them. It does so on the device, so that the logits need not be copied
-    /// to the host. The answer has a token below `choosable` for each of `draws`. It has `None` where the row was
-    /// not to be drawn from, and where the row is faulty, which [`logits`](Self::logits) will report.
-    ///
-    /// An executor whose logits are in host memory anyway returns `None` for each row.
-    ///
-    /// # Errors
-    ///
-    /// As [`logits`](Self::logits).
-    fn draw(
-        &mut self,
-        first_row: usize,
-        draws: &[Option<Draw>],
-        choosable: usize,
-    ) -> Result<Vec<Option<Drawn>>, ModelError> {
-        let _ = (first_row, choosable);
-        Ok(vec![None; draws.len()])
-    }
-}
-
-impl Executor for Runner {
-    fn vocab_size(&self) -> usize {
-        self.model().config().vocab_size
-    }
-
-    fn logits_tile(&self) -> usize {
-        Runner::logits_tile(self)
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        Runner::heartbeat(self).clone()
-    }
-
-    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
-        Runner::move_blocks(self, moves)
-    }
-
-    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        Runner::forward(self, batch)
-    }
-
-    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
-        Runner::logits(self, rows)
-    }
-
-    fn draw(
-        &mut self,
-        first_row: usize,
-        draws: &[Option<Draw>],
-        choosable: usize,
-    ) -> Result<Vec<Option<Drawn>>, ModelError> {
-        Runner::draw(self, first_row, draws, choosable)
-    }
+    /// Gives up the newest step in flight. The slots that it was to write hold nothing to rely on. Other tickets are
+    /// ignored.
+    fn discard(&mut self, ticket: StepTicket);
 }

@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maitre_tensor::{
-    Backend, BlockCopy, Heartbeat, LargestStep, LayerCache, MOST_CHOOSABLE, PEAK_BLOCK,
+    Backend, BlockCopy, DrawRows, DrawnTokens, Draws, Heartbeat, LargestStep, LayerCache, MOST_CHOOSABLE, PEAK_BLOCK,
     RecordedSteps, SampleRow, SampleRows, SampledRow, StepLists, StepShape,
 };
 
 use crate::batch::{Batch, BatchLimits};
 use crate::error::ModelError;
-use crate::executor::{Draw, Drawn};
+use crate::forward::{Draw, Drawn};
 use crate::model::Model;
 use crate::moves::{CacheMoves, Pools};
 use crate::padding::Padding;
@@ -235,6 +235,15 @@ impl Runner {
     /// What [`Batch::validate`] finds; a failed or panicked operator. After an error there are no
     /// logits; slots of the batch hold nothing to rely on; the runner takes further steps.
     pub fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
+        self.forward_drawn(batch, None)
+    }
+
+    /// The same where an earlier step on the device has chosen some of the tokens.
+    pub(crate) fn forward_drawn(
+        &mut self,
+        batch: &Batch,
+        drawn: Option<DrawnTokens<'_>>,
+    ) -> Result<(), ModelError> {
         (self.num_outputs, self.in_workspace) = (0, 0..0);
         batch.validate(&self.limits)?;
         let shape = match self.records_steps {
@@ -242,32 +251,41 @@ impl Runner {
             false => None,
         };
         match shape {
-            None => self.compute(batch)?,
-            Some(shape) => self.play(batch, shape)?,
+            None => self.compute(batch, drawn)?,
+            Some(shape) => self.play(batch, shape, drawn)?,
         }
         self.num_outputs = batch.output_rows.len();
         Ok(())
     }
 
     /// Runs all layers over a validated batch.
-    fn compute(&mut self, batch: &Batch) -> Result<(), ModelError> {
+    fn compute(
+        &mut self,
+        batch: &Batch,
+        drawn: Option<DrawnTokens<'_>>,
+    ) -> Result<(), ModelError> {
         let step = self.model.step(&self.backend, &self.rope, batch)?;
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
         self.backend
-            .step_on(lists(batch)?, || decoder.forward(step, caches, workspace))??;
+            .step_on(lists(batch, drawn)?, || decoder.forward(step, caches, workspace))??;
         Ok(())
     }
 
     /// Runs a validated batch of decodes as one of `shape`, recorded once it came twice.
-    fn play(&mut self, batch: &Batch, shape: StepShape) -> Result<(), ModelError> {
+    fn play(
+        &mut self,
+        batch: &Batch,
+        shape: StepShape,
+        drawn: Option<DrawnTokens<'_>>,
+    ) -> Result<(), ModelError> {
         let padded = self.padding.fill(batch, shape)?;
         let step = self.model.step(&self.backend, &self.rope, padded)?;
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
         let played = self
             .backend
-            .step_recorded(shape, lists(padded)?, &mut self.recorded, || {
+            .step_recorded(shape, lists(padded, drawn)?, &mut self.recorded, || {
                 decoder.forward(step, caches, workspace)
             });
         if let Some(reason) = self.recorded.take_failure() {
@@ -337,7 +355,7 @@ impl Runner {
         Ok(())
     }
 
-    /// See [`Executor::draw`](crate::Executor::draw).
+    /// See [`Forward::draw`](crate::Forward::draw).
     ///
     /// # Errors
     /// As [`Runner::logits`].
@@ -369,6 +387,41 @@ impl Runner {
             _ => None,
         };
         Ok(out[first..].iter().map(drawn).collect())
+    }
+
+    /// Has the device choose a token from each output row of the last step, below `choosable`, and sends them to the
+    /// host. Returns at once.
+    ///
+    /// # Errors
+    /// As [`Runner::logits`]; more rows than `draws` has space for.
+    pub(crate) fn draw_all(
+        &mut self,
+        rows: &[SampleRow],
+        choosable: usize,
+        draws: &mut Draws,
+    ) -> Result<(), ModelError> {
+        let choosable = choosable.min(self.limits.vocab_size);
+        let tile = self.workspace.logits_tile().max(1);
+        for (index, rows) in rows.chunks(tile).enumerate() {
+            let first_row = index * tile;
+            self.compute_logits(first_row..first_row + rows.len())?;
+            self.backend.draw_rows(
+                &DrawRows {
+                    logits: self.workspace.outputs().logits,
+                    vocab: self.limits.vocab_size,
+                    choosable,
+                    rows,
+                    first_row,
+                },
+                draws,
+            )?;
+        }
+        Ok(self.backend.send_draws(draws, rows.len())?)
+    }
+
+    /// The device that it runs on.
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// The most rows that [`Runner::logits`] can be asked for at once.
@@ -420,7 +473,7 @@ impl Runner {
     }
 }
 
-fn sample_row(draw: &Draw) -> SampleRow {
+pub(crate) fn sample_row(draw: &Draw) -> SampleRow {
     let Draw {
         temperature,
         top_k,
@@ -440,7 +493,10 @@ fn sample_row(draw: &Draw) -> SampleRow {
 }
 
 /// What a batch tells the operators beside tensors.
-fn lists(batch: &Batch) -> Result<StepLists<'_>, ModelError> {
+fn lists<'a>(
+    batch: &'a Batch,
+    drawn: Option<DrawnTokens<'a>>,
+) -> Result<StepLists<'a>, ModelError> {
     let group = batch.group()?;
     Ok(StepLists {
         indices: [
@@ -452,6 +508,7 @@ fn lists(batch: &Batch) -> Result<StepLists<'_>, ModelError> {
         spans: &batch.spans,
         tables: Some(&group.tables),
         context_bound: 0,
+        drawn,
     })
 }
 

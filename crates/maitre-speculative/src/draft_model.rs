@@ -5,7 +5,7 @@
 //! known block by block; the rest it computes when it is asked for a token, as many tokens as
 //! one forward takes, all sequences together.
 
-use maitre_model::{Batch, BlockTables, CacheMoves, Executor, KvGroup, Span};
+use maitre_model::{Batch, BlockTables, CacheMoves, Forward, KvGroup, Span};
 use maitre_sampling::{Logits, Sampler};
 
 use crate::coverage::Coverage;
@@ -29,7 +29,7 @@ pub struct DraftModelConfig {
 
 /// Drafts with a model of its own.
 pub struct DraftModel {
-    executor: Box<dyn Executor>,
+    executor: Box<dyn Forward>,
     config: DraftModelConfig,
     sampler: Sampler,
     coverage: Coverage,
@@ -56,7 +56,7 @@ impl DraftModel {
 
     /// A draft model over `executor`, whose cache has the target's blocks.
     #[must_use]
-    pub fn new(executor: Box<dyn Executor>, config: DraftModelConfig) -> Self {
+    pub fn new(executor: Box<dyn Forward>, config: DraftModelConfig) -> Self {
         let tables = BlockTables {
             tables: Vec::new(),
             block_size: config.block_size,

@@ -68,6 +68,16 @@ impl Rules<'_> {
         })
     }
 
+    /// How a device may turn row `index` of a sequence with `drafts` drafted tokens into a token, if that can be told
+    /// before the rows in front of it are looked at: the token must be the target's own choice, and nothing but its
+    /// id be asked for.
+    pub fn draw_row(&self, index: usize, drafts: usize, acceptance: Acceptance) -> Option<Draw> {
+        let is_own = acceptance == Acceptance::Coupling || index >= drafts;
+        (is_own && self.params.logprobs.is_none())
+            .then(|| self.draw(self.generated + index as u64))
+            .flatten()
+    }
+
     /// How a draft model's row becomes the guess at output position `position`, with `counts` of everything before
     /// it, drafted tokens included.
     ///

@@ -4,7 +4,6 @@
 //! its position under the sequence's [`Rules`]; while that is the drafted token the next row counts too, and at the first
 //! difference, or where the sequence ends, the decision has fallen.
 
-use maitre_model::Draw;
 use maitre_sampling::{Distribution, Logits, Sampled, Sampler, SamplingError, TokenCounts};
 
 use crate::{Rules, rejection};
@@ -139,18 +138,7 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    /// How a device may turn row `index` into a token, if that can be told before the rows in front of it are
-    /// looked at: the token must be the target's own choice, and nothing but its id be asked for.
-    #[must_use]
-    pub fn draw(&self, index: usize) -> Option<Draw> {
-        let is_own = self.acceptance == Acceptance::Coupling || index >= self.drafts.len();
-        let draw = || self.rules.draw(self.rules.generated + index as u64);
-        (is_own && self.rules.params.logprobs.is_none())
-            .then(draw)
-            .flatten()
-    }
-
-    /// The next row has become `token` as [`draw`](Self::draw) said.
+    /// The next row has become `token` as [`Rules::draw_row`] said.
     pub fn token(&mut self, token: u32) {
         if self.is_done {
             return;

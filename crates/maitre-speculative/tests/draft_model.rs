@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use maitre_model::{Batch, CacheMove, CacheMoves, Executor, Heartbeat, Logits, ModelError};
+use maitre_model::{Batch, CacheMove, CacheMoves, Forward, Heartbeat, Logits, ModelError};
 use maitre_sampling::{SamplingParams, TokenCounts};
 use maitre_speculative::{
     Acceptance, DraftModel, DraftModelConfig, DraftRequest, Drafted, Rules, Speculate, Speculator,
@@ -36,7 +36,7 @@ struct Toy {
     logits: Vec<f32>,
 }
 
-impl Executor for Toy {
+impl Forward for Toy {
     fn vocab_size(&self) -> usize {
         VOCAB
     }

@@ -53,3 +53,15 @@ KERNEL embed_int4(const u8* table, const u32* scales, const u32* tokens, float* 
     }
 }
 EXPORT(embed_int4);
+
+// Puts tokens that an earlier step chose where this step's are: token row pairs[2i] becomes the answer of row
+// pairs[2i + 1] (`sample_rows`: outcome, id, log-probability), or 0 where none could be chosen. Any grid of one dimension.
+KERNEL place_drawn(u32* tokens, const u32* answers, const u32* pairs, u32 count) {
+    take_turn();
+    const u32 i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) {
+        const u32* answer = answers + 3 * static_cast<u64>(pairs[2 * i + 1]);
+        tokens[pairs[2 * i]] = answer[0] == 0 ? answer[1] : 0;
+    }
+}
+EXPORT(place_drawn);

@@ -80,7 +80,9 @@ pub use dtype::DType;
 pub use error::TensorError;
 pub use files::{RawTensor, TensorFile};
 pub use format::{InputFormat, WeightFormat};
-pub use gpu::{DeviceName, GpuInfo, GpuMemory, GpuOptions, StepLists};
+pub use gpu::{
+    DeviceName, DrawRows, DrawnTokens, Draws, GpuInfo, GpuMemory, GpuOptions, StepLists,
+};
 pub use heartbeat::Heartbeat;
 pub use input::LinearInput;
 pub use limits::Limits;

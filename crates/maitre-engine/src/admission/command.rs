@@ -81,3 +81,11 @@ pub(crate) struct Choice {
     /// A deadline that ends the sequence well rather than in an error comes first.
     pub(crate) ends_well_at_deadline: bool,
 }
+
+impl Choice {
+    /// Whether nothing but its logits decides each of its tokens, so that an executor can draw them all.
+    pub(crate) fn draws_every_token(&self) -> bool {
+        let banned: &[u32] = if self.min_tokens > 0 { &self.stop_tokens } else { &[] };
+        self.params.logprobs.is_none() && !self.params.adjusts_rows(banned)
+    }
+}

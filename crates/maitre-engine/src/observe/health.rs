@@ -5,9 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use maitre_scheduler::KvUsage;
+use maitre_scheduler::{KvUsage, Time};
 use maitre_tensor::Heartbeat;
 
 use crate::admission::front::lock;
@@ -92,7 +92,7 @@ pub(crate) struct LoopHealth {
     /// Why the loop gave up, if it did.
     given_up: OnceLock<String>,
     /// The last count seen to be new, and when.
-    last_beat: Mutex<(u64, Instant)>,
+    last_beat: Mutex<(u64, Time)>,
     /// What the loop said last, without the numbers that only [`Admission`](crate::admission::front::Admission) knows.
     load: Mutex<Load>,
     token_rate: Mutex<TokenRate>,
@@ -101,7 +101,7 @@ pub(crate) struct LoopHealth {
 /// Tokens counted in one-second windows of work; the last full window is the current pace.
 #[derive(Debug)]
 struct TokenRate {
-    window_began: Instant,
+    window_began: Time,
     tokens: usize,
     per_second: f64,
 }
@@ -110,7 +110,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 impl TokenRate {
     /// Work begins: time in which there was none to do must not count.
-    fn new(now: Instant) -> Self {
+    fn new(now: Time) -> Self {
         Self {
             window_began: now,
             tokens: 0,
@@ -118,9 +118,9 @@ impl TokenRate {
         }
     }
 
-    fn count(&mut self, tokens: usize, now: Instant) {
+    fn count(&mut self, tokens: usize, now: Time) {
         self.tokens += tokens;
-        let elapsed = now.saturating_duration_since(self.window_began);
+        let elapsed = now.saturating_sub(self.window_began);
         if elapsed >= WINDOW {
             self.per_second = self.tokens as f64 / elapsed.as_secs_f64();
             (self.window_began, self.tokens) = (now, 0);
@@ -131,7 +131,7 @@ impl TokenRate {
 impl LoopHealth {
     pub(crate) fn new(heartbeat: Heartbeat, stall_after: Duration, kv_total: usize) -> Self {
         Self {
-            last_beat: Mutex::new((heartbeat.count(), Instant::now())),
+            last_beat: Mutex::new((heartbeat.count(), Time::ZERO)),
             heartbeat,
             stall_after,
             alive: AtomicBool::new(true),
@@ -141,13 +141,13 @@ impl LoopHealth {
                 kv_total_blocks: kv_total,
                 ..Load::default()
             }),
-            token_rate: Mutex::new(TokenRate::new(Instant::now())),
+            token_rate: Mutex::new(TokenRate::new(Time::ZERO)),
         }
     }
 
-    pub(crate) fn work(&self) {
+    pub(crate) fn work(&self, now: Time) {
         if !self.working.swap(true, Ordering::SeqCst) {
-            *lock(&self.token_rate) = TokenRate::new(Instant::now());
+            *lock(&self.token_rate) = TokenRate::new(now);
         }
         self.heartbeat.beat();
     }
@@ -171,7 +171,7 @@ impl LoopHealth {
         self.alive.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_load(&self, step: &StepLoad, now: Instant) {
+    pub(crate) fn set_load(&self, step: &StepLoad, now: Time) {
         let mut load = lock(&self.load);
         load.running = step.running;
         load.preempted_waiting = step.preempted_waiting;
@@ -200,7 +200,7 @@ impl LoopHealth {
 
     /// What the loop's state at `now` says. Stuck means: at work, and no beat in `stall_after` of
     /// being watched; so it must be asked now and then to notice.
-    pub(crate) fn health(&self, now: Instant) -> Health {
+    pub(crate) fn health(&self, now: Time) -> Health {
         if !self.is_alive() {
             return Health::not_ready(match self.given_up.get() {
                 Some(why) => format!("the step loop has ended: {why}"),
@@ -213,7 +213,7 @@ impl LoopHealth {
             *last = (count, now);
             return Health::ready();
         }
-        let silent = now.saturating_duration_since(last.1);
+        let silent = now.saturating_sub(last.1);
         if silent <= self.stall_after {
             return Health::ready();
         }
@@ -228,19 +228,19 @@ impl LoopHealth {
 mod tests {
     use super::*;
 
-    fn health() -> (LoopHealth, Heartbeat, Instant) {
+    fn health() -> (LoopHealth, Heartbeat, Time) {
         let heartbeat = Heartbeat::default();
         (
             LoopHealth::new(heartbeat.clone(), Duration::from_secs(5), 1),
             heartbeat,
-            Instant::now(),
+            Time::ZERO,
         )
     }
 
     #[test]
     fn a_silent_loop_at_work_is_stuck_and_recovers() {
         let (health, heartbeat, now) = health();
-        health.work();
+        health.work(now);
         assert!(health.health(now).ready);
         assert!(health.health(now + Duration::from_secs(5)).ready);
         let stuck = health.health(now + Duration::from_secs(6));
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_long_step_that_beats_is_not_a_hang() {
         let (health, heartbeat, now) = health();
-        health.work();
+        health.work(now);
         for second in 0..600 {
             heartbeat.beat();
             assert!(health.health(now + Duration::from_secs(second)).ready);

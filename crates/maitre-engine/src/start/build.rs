@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use maitre_model::{Model, ModelSource, Runner, RunnerConfig};
+use maitre_model::{Executor, Model, ModelSource, Queued, Runner, RunnerConfig, Synchronous};
 use maitre_scheduler::KvConfig;
 use maitre_speculative::{Speculate, Speculator};
 use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
@@ -20,7 +20,7 @@ use crate::start::load_draft::LoadedDraft;
 use crate::start::load_tokenizer::ModelText;
 use crate::start::machine::usable_cores;
 use crate::start::memory_plan::MemoryPlan;
-use crate::{Engine, EngineBuilder, Parts, StartError};
+use crate::{Engine, EngineBuilder, Parts, StartError, SystemClock};
 
 impl EngineBuilder {
     /// Loads the model and starts the engine. Blocks while the weights are read.
@@ -95,6 +95,10 @@ impl EngineBuilder {
         };
         let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
         memory.workspace = runner.workspace_bytes() as u64;
+        let executor: Box<dyn Executor> = match is_on_gpu {
+            true => Box::new(Queued::new(runner)?),
+            false => Box::new(Synchronous::new(runner)),
+        };
         let mut speculation = self.speculation.clone();
         speculation.draft = draft.as_ref().map(|draft| draft.info(&model));
         let drafter = match draft {
@@ -110,12 +114,13 @@ impl EngineBuilder {
         info.speculation = speculation;
         let stall_after = self.stall_after;
         Parts {
-            executor: Box::new(runner),
+            executor,
             drafter,
             tokenizer: text.tokenizer,
             defaults: text.defaults,
             info,
             stall_after,
+            clock: Arc::new(SystemClock::start()),
         }
         .start()
     }

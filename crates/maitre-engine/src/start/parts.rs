@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maitre_model::GenerationDefaults;
 use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
@@ -29,11 +29,11 @@ use crate::request::tenants::Tenants;
 use crate::start::build::narrow;
 use crate::step::runner::StepRunner;
 use crate::step::step_loop::{Ended, StepLoop};
-use crate::{Engine, Executor, StartError};
+use crate::{Clock, Engine, Executor, StartError};
 
 /// The pieces of an engine, for programs that bring their own: an [`Executor`] above all.
 pub struct Parts {
-    /// Runs the batches.
+    /// Runs the steps.
     pub executor: Box<dyn Executor>,
     /// Drafts tokens, beside what sequences have said themselves.
     pub drafter: Option<Box<dyn Drafter>>,
@@ -45,6 +45,8 @@ pub struct Parts {
     pub info: EngineInfo,
     /// How long the step loop may be silent before readiness says so.
     pub stall_after: Duration,
+    /// What the step loop takes the time from.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Parts {
@@ -61,6 +63,7 @@ impl Parts {
             defaults,
             info,
             stall_after,
+            clock,
         } = self;
         let limits = info.limits;
         let unread_answers = match info.memory.unread_answers {
@@ -70,8 +73,9 @@ impl Parts {
         let scheduling = info.scheduling.clone();
         crate::observe::metrics::start(limits.num_blocks);
         crate::observe::metrics::device(&info);
-        let started = Instant::now();
+        let started = clock.now();
         let vocab_size = info.vocab_size.min(executor.vocab_size());
+        let steps_in_flight = executor.depth().max(1);
         let health = Arc::new(LoopHealth::new(
             executor.heartbeat(),
             stall_after,
@@ -95,6 +99,7 @@ impl Parts {
                 SchedulerConfig {
                     max_seqs: limits.max_seqs,
                     max_batched_tokens: limits.max_batched_tokens,
+                    steps_in_flight,
                     // `Admission` bounds the queue: a request that it let in is not refused here.
                     max_queue: usize::MAX,
                     max_queued_tokens: usize::MAX,
@@ -113,7 +118,13 @@ impl Parts {
                 },
                 scheduling.build_policy(),
             )?,
-            runner: StepRunner::new(executor, speculator, limits.block_size, vocab_size),
+            runner: StepRunner::new(
+                executor,
+                speculator,
+                Arc::clone(&clock),
+                limits.block_size,
+                vocab_size,
+            ),
             sequences: HashMap::new(),
             commands: received,
             publisher,
@@ -122,7 +133,7 @@ impl Parts {
             health: Arc::clone(&health),
             cache_events,
             speculation: SpeculationMetrics::new(info.speculation.draft_tokens),
-            started,
+            clock: Arc::clone(&clock),
         };
         spawn("maitre-publisher", move || {
             publish(&publications, &commands)
@@ -152,6 +163,7 @@ impl Parts {
             seeds: Seeds::from_entropy()?,
             tenants: Tenants::new(hash_key, scheduling.tenant_weights),
             cache_events: listeners,
+            clock,
             started,
         }))
     }

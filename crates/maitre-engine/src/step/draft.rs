@@ -2,12 +2,15 @@
 //! the speculator learns which of them were accepted.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maitre_scheduler::{NO_SLOT, PlannedSpan, RequestId, StepPlan};
 use maitre_speculative::{DraftRequest, Drafted};
 
-use crate::step::runner::{Sequence, SpanResult, StepRunner, Work};
+use crate::step::layout::Work;
+use crate::step::result::SpanResult;
+use crate::step::runner::StepRunner;
+use crate::step::sequence::Sequence;
 
 impl StepRunner {
     /// Drafts tokens for the places that the plan has for them. One list per span, mostly empty.
@@ -21,6 +24,8 @@ impl StepRunner {
             .spans
             .iter()
             .enumerate()
+            // What comes behind a token that is not known yet cannot be guessed.
+            .filter(|(_, span)| span.tokens.iter().all(|token| token.known().is_some()))
             .filter_map(|(index, span)| {
                 Some((index, request(span, sequences.get(&span.request)?)?))
             })
@@ -31,8 +36,8 @@ impl StepRunner {
         let others = plan.spans.iter().filter(|span| is_decode(span)).count() - requests.len();
         let decodes = requests.len() + others;
         let prompt_tokens = plan.num_tokens() - decodes;
-        let began = Instant::now();
-        let clock = || began.elapsed();
+        let began = self.clock.now();
+        let clock = || self.clock.now().saturating_sub(began);
         let proposed = self
             .speculator
             .propose(&requests, others, prompt_tokens, &clock);

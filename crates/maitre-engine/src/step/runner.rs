@@ -5,243 +5,213 @@
 //! have got. Logits exist for one tile of rows at a time. Where no step can succeed any more (the GPU has
 //! lost what it held), nothing is run again and everything has failed.
 
-use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use maitre_model::{Batch, CacheMove, CacheMoves, Draw, KvGroup, ModelError};
-use maitre_sampling::{BLOCK, Logits, Sampled, Sampler, TokenCounts, TokenLogprobs};
-use maitre_scheduler::{PlannedSpan, RequestId, StepPlan, TableDelta};
-use maitre_speculative::{Drafted, Rules, Speculator};
-use maitre_tensor::{BlockTables, Heartbeat, PEAK_BLOCK, Span};
+use maitre_model::{CacheMove, CacheMoves, StepInput, StepTicket};
+use maitre_sampling::{BLOCK, Sampler};
+use maitre_scheduler::{BlockMove, BlockMoves, RequestId, StepId, StepPlan, Time};
+use maitre_speculative::Speculator;
+use maitre_tensor::{Heartbeat, PEAK_BLOCK};
 
-use crate::admission::command::Choice;
-use crate::admission::front::Queued;
-use crate::observe::metrics;
-use crate::step::span_sampler::SpanSampler;
-use crate::{Executor, FinishReason};
+use crate::step::in_flight::{Stage, StepInFlight};
+use crate::step::layout::{Layout, Work};
+use crate::step::result::{Failure, SpanResult, StepResult};
+use crate::step::rows::Rows;
+use crate::step::sequence::Sequence;
+use crate::{Clock, Executor};
 
 // What the scheduler calls "do not write" is what the model does not write.
 const _: () = assert!(maitre_tensor::NO_SLOT == maitre_scheduler::NO_SLOT);
 // The peaks that the output layer computes are those that the sampler knows what to do with.
 const _: () = assert!(PEAK_BLOCK == BLOCK);
 
-/// What the step loop remembers of a sequence to choose its tokens.
-#[derive(Debug)]
-pub(crate) struct Sequence {
-    pub(crate) choice: Choice,
-    pub(crate) counts: TokenCounts,
-    pub(crate) generated: u32,
-    /// The prompt, kept where its log-probabilities are asked for; empty otherwise.
-    pub(crate) scored_prompt: Vec<u32>,
-    pub(crate) prompt_logprobs: Vec<TokenLogprobs>,
-    pub(crate) started: bool,
-    /// What it counted for in the bounds of the queue while it had not started.
-    pub(crate) queued: Queued,
-    /// Its block table, kept up to date by the deltas of the plans.
-    pub(crate) table: Vec<u32>,
-}
+/// The sequences of all live requests.
+pub(crate) type Sequences = HashMap<RequestId, Sequence>;
 
-impl Sequence {
-    /// What decides its next tokens beside the logits.
-    pub(crate) fn rules(&self) -> Rules<'_> {
-        Rules {
-            params: &self.choice.params,
-            counts: &self.counts,
-            generated: u64::from(self.generated),
-            stop_tokens: &self.choice.stop_tokens,
-            min_tokens: u64::from(self.choice.min_tokens),
-            max_tokens: u64::from(self.choice.max_tokens),
-        }
-    }
-
-    /// Whether `token`, the newest, ends it, and why.
-    pub(crate) fn finish_of(&self, token: u32) -> Option<FinishReason> {
-        if self.choice.stop_tokens.contains(&token) {
-            return Some(FinishReason::Stop);
-        }
-        (self.generated >= self.choice.max_tokens).then_some(FinishReason::Length)
-    }
-
-    /// Follows a change of the block table.
-    fn follow(&mut self, delta: &TableDelta) {
-        self.table.truncate(delta.keep);
-        self.table.extend(delta.blocks.iter().map(|block| block.0));
-    }
-}
-
-/// What a step made of one span.
-#[derive(Debug)]
-pub(crate) struct SpanResult {
-    pub(crate) request: RequestId,
-    pub(crate) prompt_logprobs: Vec<TokenLogprobs>,
-    /// Its next tokens; none for a chunk in the middle of a prompt.
-    pub(crate) tokens: Vec<Sampled>,
-    /// Tokens that had been drafted for it.
-    pub(crate) drafted: usize,
-    /// How many of them are its first next tokens.
-    pub(crate) accepted: usize,
-    pub(crate) failure: Option<String>,
-}
-
-impl SpanResult {
-    pub(crate) fn empty(request: RequestId) -> Self {
-        Self {
-            request,
-            prompt_logprobs: Vec::new(),
-            tokens: Vec::new(),
-            drafted: 0,
-            accepted: 0,
-            failure: None,
-        }
-    }
-
-    pub(crate) fn failed(request: RequestId, message: String) -> Self {
-        Self {
-            failure: Some(message),
-            ..Self::empty(request)
-        }
-    }
-}
-
-/// What came of a whole step.
-#[derive(Debug)]
-pub(crate) struct StepResult {
-    pub(crate) spans: Vec<SpanResult>,
-    /// Rows that were computed: known tokens and drafted ones.
-    pub(crate) rows: usize,
-    /// Time spent copying blocks.
-    pub(crate) moving: Duration,
-    /// Blocks that others may share have unknown contents.
-    pub(crate) cache_is_lost: bool,
-    /// Why no further step can succeed, if so.
-    pub(crate) fatal: Option<String>,
-}
-
-/// Why an attempt failed.
-#[derive(Debug)]
-struct Failure {
-    message: String,
-    /// Whether every further attempt will fail, whatever it is at.
-    is_fatal: bool,
-}
-
-impl From<ModelError> for Failure {
-    fn from(error: ModelError) -> Self {
-        Self {
-            is_fatal: error.is_fatal(),
-            message: error.to_string(),
-        }
-    }
-}
-
-impl Failure {
-    /// A panic, which says nothing about other attempts.
-    fn panicked(panic: &(dyn Any + Send)) -> Self {
-        Self {
-            message: panic_message(panic),
-            is_fatal: false,
-        }
-    }
-}
-
-/// One span of a step with what was drafted for it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Work<'a> {
-    pub(crate) span: &'a PlannedSpan,
-    pub(crate) drafts: &'a [Drafted],
-}
-
-impl Work<'_> {
-    pub(crate) fn rows(&self) -> usize {
-        self.span.tokens.len() + self.drafts.len()
-    }
-}
-
-/// The model, the sampler and the speculator, with the buffers they reuse from step to step.
+/// The executor, the sampler and the speculator, with the buffers they reuse from step to step.
 pub(crate) struct StepRunner {
-    executor: Box<dyn Executor>,
-    heartbeat: Heartbeat,
+    pub(super) executor: Box<dyn Executor>,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) clock: Arc<dyn Clock>,
     sampler: Sampler,
     pub(crate) speculator: Speculator,
+    /// Steps that have no result yet, oldest first.
+    in_flight: VecDeque<StepInFlight>,
+    /// Layouts that no step uses.
+    layouts: Vec<Layout>,
+    /// When the last step had its result.
+    finished: Time,
     block_size: usize,
-    /// Logits from here on belong to ids that no text has: padding rows of the embedding.
+    /// Ids from here on belong to no text: padding rows of the embedding.
     choosable: usize,
     /// Why no further step can succeed, once that is known.
     fatal: Option<String>,
-}
-
-/// Where one output row belongs: which span, which of its tokens.
-struct RowOwner {
-    span: usize,
-    offset: usize,
 }
 
 impl StepRunner {
     pub(crate) fn new(
         executor: Box<dyn Executor>,
         speculator: Speculator,
+        clock: Arc<dyn Clock>,
         block_size: usize,
         choosable: usize,
     ) -> Self {
-        let heartbeat = executor.heartbeat();
         Self {
+            heartbeat: executor.heartbeat(),
             executor,
-            heartbeat,
+            clock,
             sampler: Sampler::new(),
             speculator,
+            in_flight: VecDeque::new(),
+            layouts: Vec::new(),
+            finished: Time::ZERO,
             block_size,
             choosable,
             fatal: None,
         }
     }
 
-    /// Runs a planned step: its copies, then its spans with what is drafted for them. One result per span.
-    /// If the copies fail, the contents of the blocks are unknown, and every span has failed.
-    pub(crate) fn run_plan(
-        &mut self,
-        plan: &StepPlan,
-        sequences: &mut HashMap<RequestId, Sequence>,
-    ) -> StepResult {
+    /// Steps that may be in flight at once.
+    pub(crate) fn depth(&self) -> usize {
+        self.executor.depth().max(1)
+    }
+
+    /// Whether no step is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Whether another step can be submitted now.
+    pub(crate) fn has_space(&self) -> bool {
+        let may_follow = self.in_flight.back().is_none_or(StepInFlight::may_be_followed);
+        self.in_flight.len() < self.depth() && may_follow
+    }
+
+    /// Begins a planned step that is not empty: its copies, then its spans with what is drafted for them. Whatever
+    /// fails is told by [`finish_oldest`](Self::finish_oldest).
+    pub(crate) fn submit(&mut self, plan: StepPlan, sequences: &mut Sequences, began: Time) {
         for span in &plan.spans {
             if let Some(sequence) = sequences.get_mut(&span.request) {
                 sequence.follow(&span.table);
             }
         }
-        let began = Instant::now();
+        let moves_began = self.clock.now();
         let moved = self.move_blocks(&plan.moves);
-        let moving = began.elapsed();
-        if let Err(failure) = moved {
-            let message = failure.message.clone();
-            tracing::error!(%message, "the step's block copies failed");
-            self.note(failure);
-            let fail = |span: &PlannedSpan| SpanResult::failed(span.request, message.clone());
-            return StepResult {
-                spans: plan.spans.iter().map(fail).collect(),
-                rows: 0,
-                moving,
-                cache_is_lost: true,
-                fatal: self.fatal.clone(),
-            };
-        }
-        let drafts = self.draft(plan, sequences);
-        let work: Vec<Work<'_>> = plan
-            .spans
-            .iter()
-            .zip(&drafts)
-            .map(|(span, drafts)| Work { span, drafts })
-            .collect();
-        let began = Instant::now();
-        let spans = self.run(&work, sequences);
-        self.learn(&work, &spans, sequences, began.elapsed());
-        StepResult {
-            rows: work.iter().map(Work::rows).sum(),
-            spans,
+        let moving = self.clock.now().saturating_sub(moves_began);
+        let mut step = StepInFlight {
+            drafts: vec![Vec::new(); plan.spans.len()],
+            layout: self.layouts.pop().unwrap_or_else(|| Layout::new(self.block_size)),
+            // It stays so if its copies failed.
+            stage: Stage::NotMoved(Failure::default()),
+            began,
+            submitted: moves_began,
             moving,
-            cache_is_lost: false,
-            fatal: self.fatal.clone(),
+            plan,
+        };
+        match moved {
+            Err(failure) => step.stage = Stage::NotMoved(failure),
+            Ok(()) => {
+                step.drafts = self.draft(&step.plan, sequences);
+                step.submitted = self.clock.now();
+                let work = Work::of(&step.plan.spans, &step.drafts);
+                let begun = self.begin(&mut step.layout, &work, sequences);
+                step.stage = begun.map_or_else(Stage::Refused, Stage::Submitted);
+            }
         }
+        if self.depth() > 1 {
+            step.note_samples(sequences);
+        }
+        self.in_flight.push_back(step);
+    }
+
+    /// Waits for the oldest step and says what came of it; `None` if no step is in flight. If it failed, steps behind
+    /// it are given up: `retract` is called for each, the newest first.
+    pub(crate) fn finish_oldest<E>(
+        &mut self,
+        sequences: &mut Sequences,
+        mut retract: impl FnMut(StepId) -> Result<(), E>,
+    ) -> Result<Option<StepResult>, E> {
+        let Some(mut step) = self.in_flight.pop_front() else {
+            return Ok(None);
+        };
+        step.forget_samples(sequences);
+        let work = Work::of(&step.plan.spans, &step.drafts);
+        let (spans, cache_is_lost) = match self.outcome(&mut step.stage, &step.layout, &work, sequences) {
+            Ok(spans) => (spans, false),
+            Err(failed) => {
+                self.give_up_later(sequences, &mut retract)?;
+                match failed {
+                    Failed::Moves(failure) => (self.not_moved(&work, failure), true),
+                    Failed::Step(failure) => {
+                        let spans = self.run_again(&work, failure, sequences);
+                        (spans, false)
+                    }
+                }
+            }
+        };
+        let now = self.clock.now();
+        let since = |moment: Time| now.saturating_sub(moment.max(self.finished));
+        let (took, computing) = (since(step.began), since(step.submitted));
+        self.finished = now;
+        if !cache_is_lost {
+            self.learn(&work, &spans, sequences, computing);
+        }
+        let rows = if cache_is_lost { 0 } else { work.iter().map(Work::rows).sum() };
+        self.layouts.push(step.layout);
+        Ok(Some(StepResult {
+            rows,
+            spans,
+            took,
+            moving: step.moving,
+            cache_is_lost,
+            fatal: self.fatal.clone(),
+            plan: step.plan,
+        }))
+    }
+
+    /// What the executor says of the oldest step.
+    fn outcome(
+        &mut self,
+        stage: &mut Stage,
+        layout: &Layout,
+        work: &[Work<'_>],
+        sequences: &Sequences,
+    ) -> Result<Vec<SpanResult>, Failed> {
+        match stage {
+            Stage::Submitted(ticket) => self.wait(*ticket, layout, work, sequences).map_err(Failed::Step),
+            Stage::Refused(failure) => Err(Failed::Step(std::mem::take(failure))),
+            Stage::NotMoved(failure) => Err(Failed::Moves(std::mem::take(failure))),
+        }
+    }
+
+    /// Gives up the steps behind the oldest, newest first.
+    fn give_up_later<E>(
+        &mut self,
+        sequences: &mut Sequences,
+        retract: &mut impl FnMut(StepId) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while let Some(later) = self.in_flight.pop_back() {
+            if let Stage::Submitted(ticket) = later.stage {
+                // Unwind safety: the slots it was to write hold nothing to rely on in any case.
+                let discarded = catch_unwind(AssertUnwindSafe(|| self.executor.discard(ticket)));
+                if let Err(panic) = discarded {
+                    self.note(Failure::panicked(panic.as_ref()).for_good());
+                }
+            }
+            later.forget_samples(sequences);
+            retract(later.plan.step_id)?;
+            self.layouts.push(later.layout);
+        }
+        Ok(())
+    }
+
+    fn not_moved(&mut self, work: &[Work<'_>], failure: Failure) -> Vec<SpanResult> {
+        tracing::error!(message = %failure.message, "the step's block copies failed");
+        let spans = failed(work, &failure.message);
+        self.note(failure);
+        spans
     }
 
     /// Remembers a failure after which there is nothing to be tried.
@@ -251,11 +221,11 @@ impl StepRunner {
         }
     }
 
-    fn move_blocks(&mut self, moves: &maitre_scheduler::BlockMoves) -> Result<(), Failure> {
+    fn move_blocks(&mut self, moves: &BlockMoves) -> Result<(), Failure> {
         if moves.is_empty() {
             return Ok(());
         }
-        let list = |moves: &[maitre_scheduler::BlockMove]| -> Vec<CacheMove> {
+        let list = |moves: &[BlockMove]| -> Vec<CacheMove> {
             moves
                 .iter()
                 .map(|moved| CacheMove {
@@ -278,35 +248,30 @@ impl StepRunner {
         self.speculator.moved(&moves);
         moved
     }
+}
 
-    /// Runs `work`, in halves where that is needed to find a culprit. One result per span.
-    fn run(
+/// What of a step failed.
+enum Failed {
+    Moves(Failure),
+    Step(Failure),
+}
+
+/// Attempts.
+impl StepRunner {
+    /// Runs a step that failed once more, in halves where that is needed to find a culprit, while no other step is in
+    /// flight. One result per span.
+    fn run_again(
         &mut self,
         work: &[Work<'_>],
-        sequences: &HashMap<RequestId, Sequence>,
+        failure: Failure,
+        sequences: &Sequences,
     ) -> Vec<SpanResult> {
-        if work.is_empty() {
-            return Vec::new();
-        }
-        let failed = |message: &String| {
-            let spans = work.iter().map(|work| work.span.request);
-            spans
-                .map(|request| SpanResult::failed(request, message.clone()))
-                .collect()
-        };
-        if let Some(message) = &self.fatal {
-            return failed(message);
-        }
-        let failure = match self.attempt(work, sequences) {
-            Ok(results) => return results,
-            Err(failure) => failure,
-        };
         let message = failure.message.clone();
         match work {
             _ if failure.is_fatal => {
                 tracing::error!(spans = work.len(), %message, "no step can succeed any more");
                 self.note(failure);
-                failed(&message)
+                failed(work, &message)
             }
             [only] if !only.drafts.is_empty() => {
                 // The drafts may be the cause, and a draft must not fail a request.
@@ -320,7 +285,7 @@ impl StepRunner {
             [only] => {
                 let request = only.span.request;
                 tracing::warn!(request = request.0, %message, "a request failed alone");
-                failed(&message)
+                failed(work, &message)
             }
             _ => {
                 tracing::warn!(spans = work.len(), %message, "a step failed; running it in halves");
@@ -332,154 +297,135 @@ impl StepRunner {
         }
     }
 
-    /// One attempt at all of `work`; a panic becomes a message like any other failure.
-    fn attempt(
+    fn run(&mut self, work: &[Work<'_>], sequences: &Sequences) -> Vec<SpanResult> {
+        if let Some(message) = &self.fatal {
+            return failed(work, message);
+        }
+        // Requests that were cancelled meanwhile have nothing to be computed for.
+        if !work.iter().all(|it| sequences.contains_key(&it.span.request)) {
+            return self.run_living(work, sequences);
+        }
+        let mut layout = self.layouts.pop().unwrap_or_else(|| Layout::new(self.block_size));
+        let begun = self.begin(&mut layout, work, sequences);
+        let done = begun.and_then(|ticket| self.wait(ticket, &layout, work, sequences));
+        self.layouts.push(layout);
+        done.unwrap_or_else(|failure| self.run_again(work, failure, sequences))
+    }
+
+    fn run_living(&mut self, work: &[Work<'_>], sequences: &Sequences) -> Vec<SpanResult> {
+        let lives = |work: &&Work<'_>| sequences.contains_key(&work.span.request);
+        let living: Vec<Work<'_>> = work.iter().filter(lives).copied().collect();
+        let results = match living.is_empty() {
+            true => Vec::new(),
+            false => self.run(&living, sequences),
+        };
+        let mut results = results.into_iter();
+        let result = |work: &Work<'_>| match lives(&work) {
+            true => results.next(),
+            false => None,
+        };
+        let requests = work.iter().map(|work| work.span.request);
+        let results = work.iter().map(result).collect::<Vec<_>>();
+        requests
+            .zip(results)
+            .map(|(request, result)| result.unwrap_or_else(|| SpanResult::empty(request)))
+            .collect()
+    }
+
+    /// Submits `work` to the executor; a panic becomes a message like any other failure.
+    fn begin(
         &mut self,
+        layout: &mut Layout,
         work: &[Work<'_>],
-        sequences: &HashMap<RequestId, Sequence>,
-    ) -> Result<Vec<SpanResult>, Failure> {
-        // Unwind safety: the executor's and sampler's buffers are overwritten from the start by
-        // the next attempt, and `sequences` is only read.
+        sequences: &Sequences,
+    ) -> Result<StepTicket, Failure> {
+        // Unwind safety: layouts and the executor's buffers are written from the start by the next attempt, and
+        // `sequences` is only read.
         catch_unwind(AssertUnwindSafe(|| {
-            self.forward_and_sample(work, sequences)
+            layout.lay(work, sequences, self.speculator.config().acceptance);
+            let step = StepInput {
+                batch: &layout.batch,
+                sampled: &layout.sampled,
+                wants: &layout.wants,
+                choosable: self.choosable,
+            };
+            self.executor.submit(&step).map_err(Failure::from)
         }))
         .unwrap_or_else(|panic| Err(Failure::panicked(panic.as_ref())))
     }
 
-    fn forward_and_sample(
+    /// Waits for `work`, and turns its output rows into results. A panic becomes a failure.
+    fn wait(
         &mut self,
+        ticket: StepTicket,
+        layout: &Layout,
         work: &[Work<'_>],
-        sequences: &HashMap<RequestId, Sequence>,
+        sequences: &Sequences,
     ) -> Result<Vec<SpanResult>, Failure> {
-        let (batch, owners) = batch_of(work, sequences, self.block_size);
-        self.executor.forward(&batch)?;
-        let acceptance = self.speculator.config().acceptance;
-        let mut samplers: Vec<SpanSampler<'_>> = work
-            .iter()
-            .map(|work| SpanSampler::new(work, sequences.get(&work.span.request), acceptance))
-            .collect();
-        let tile = self.executor.logits_tile();
-        for (tile_index, owners) in owners.chunks(tile).enumerate() {
-            if owners.iter().any(|owner| !samplers[owner.span].is_done()) {
-                self.sample(tile_index * tile, owners, &mut samplers)?;
-            }
-        }
-        Ok(samplers.into_iter().map(SpanSampler::finish).collect())
+        // Unwind safety: as in `begin`, and for the sampler's buffers.
+        let waited = catch_unwind(AssertUnwindSafe(|| {
+            let widths = [self.executor.vocab_size(), self.choosable];
+            let acceptance = self.speculator.config().acceptance;
+            let (sampler, heartbeat) = (&mut self.sampler, &self.heartbeat);
+            let mut rows = Rows::new(
+                work,
+                &layout.owners,
+                sequences,
+                acceptance,
+                sampler,
+                heartbeat,
+                widths,
+            );
+            self.executor.wait(ticket, &mut rows)?;
+            Ok(rows.finish())
+        }));
+        waited.unwrap_or_else(|panic| {
+            // What a panic has interrupted may still be in flight.
+            let discarded = catch_unwind(AssertUnwindSafe(|| self.executor.discard(ticket)));
+            let failure = Failure::panicked(panic.as_ref());
+            Err(if discarded.is_err() { failure.for_good() } else { failure })
+        })
     }
 }
 
-impl StepRunner {
-    /// Turns output rows from `first` on into what their owners ask for: on the device that has them where that
-    /// can be, else from the logits.
-    fn sample(
-        &mut self,
-        first: usize,
-        owners: &[RowOwner],
-        samplers: &mut [SpanSampler<'_>],
-    ) -> Result<(), Failure> {
-        let draw = |owner: &RowOwner| samplers[owner.span].draw(owner.offset);
-        let draws: Vec<Option<Draw>> = owners.iter().map(draw).collect();
-        let drawn = self.executor.draw(first, &draws, self.choosable)?;
-        if drawn.iter().all(Option::is_none) {
-            return self.sample_logits(first, owners, samplers);
-        }
-        metrics::drawn_on_device(drawn.iter().flatten().count());
-        // Runs of rows that were drawn, and of rows that were not.
-        let mut at = 0;
-        for run in drawn.chunk_by(|a, b| a.is_some() == b.is_some()) {
-            let owners = &owners[at..at + run.len()];
-            match run.iter().copied().collect::<Option<Vec<_>>>() {
-                None => self.sample_logits(first + at, owners, samplers)?,
-                Some(drawn) => {
-                    for (owner, drawn) in owners.iter().zip(drawn) {
-                        self.heartbeat.beat();
-                        samplers[owner.span].token(drawn.token);
-                    }
-                }
-            }
-            at += run.len();
-        }
-        Ok(())
-    }
+fn failed(work: &[Work<'_>], message: &str) -> Vec<SpanResult> {
+    let spans = work.iter().map(|work| work.span.request);
+    spans
+        .map(|request| SpanResult::failed(request, message.to_owned()))
+        .collect()
+}
 
-    /// The same, from the logits.
-    fn sample_logits(
-        &mut self,
-        first: usize,
-        owners: &[RowOwner],
-        samplers: &mut [SpanSampler<'_>],
-    ) -> Result<(), Failure> {
-        let width = self.executor.vocab_size();
-        let logits = self.executor.logits(first..first + owners.len())?;
-        let blocks = logits.peaks.len() / owners.len();
-        for (index, owner) in owners.iter().enumerate() {
-            self.heartbeat.beat();
-            let row = &logits.values[index * width..][..self.choosable.min(width)];
-            let row = Logits {
-                values: row,
-                peaks: &logits.peaks[index * blocks..][..blocks],
+impl StepInFlight {
+    /// Notes in the sequences that the step samples for them.
+    fn note_samples(&self, sequences: &mut Sequences) {
+        let ticket = match self.stage {
+            Stage::Submitted(ticket) => Some(ticket),
+            _ => None,
+        };
+        for span in self.plan.spans.iter().filter(|span| span.samples) {
+            if let Some(sequence) = sequences.get_mut(&span.request) {
+                sequence.ahead += 1;
+                sequence.newest_row = None;
+            }
+        }
+        // The last row of a span that samples without drafts is what it samples from.
+        for (row, owner) in self.layout.owners.iter().enumerate() {
+            let Some(span) = self.plan.spans.get(owner.span).filter(|span| span.samples) else {
+                continue;
             };
-            samplers[owner.span].row(&mut self.sampler, row, owner.offset);
-        }
-        Ok(())
-    }
-}
-
-/// Lays planned spans end to end, each with its drafted tokens behind it.
-fn batch_of(
-    work: &[Work<'_>],
-    sequences: &HashMap<RequestId, Sequence>,
-    block_size: usize,
-) -> (Batch, Vec<RowOwner>) {
-    let tables = BlockTables {
-        tables: Vec::with_capacity(work.len()),
-        block_size,
-    };
-    let mut group = KvGroup {
-        tables,
-        slots: Vec::new(),
-    };
-    let mut batch = Batch {
-        tokens: Vec::new(),
-        positions: Vec::new(),
-        spans: Vec::with_capacity(work.len()),
-        groups: Vec::new(),
-        output_rows: Vec::new(),
-    };
-    let mut owners = Vec::new();
-    for (index, work) in work.iter().enumerate() {
-        let Work { span, drafts } = *work;
-        let (first_token, rows) = (batch.tokens.len(), work.rows());
-        batch.tokens.extend_from_slice(&span.tokens);
-        batch.tokens.extend(drafts.iter().map(|draft| draft.token));
-        batch
-            .positions
-            .extend((0..rows).map(|offset| (span.first_position + offset) as u32));
-        batch.spans.push(Span {
-            first_token,
-            num_tokens: rows,
-            context_len: span.context_len + drafts.len(),
-        });
-        let table = sequences.get(&span.request).map(|it| it.table.clone());
-        group.tables.tables.push(table.unwrap_or_default());
-        group.slots.extend_from_slice(&span.slots[..rows]);
-        for offset in span.output_positions.start..span.output_positions.end + drafts.len() {
-            batch.output_rows.push((first_token + offset) as u32);
-            owners.push(RowOwner {
-                span: index,
-                offset,
-            });
+            let is_last = owner.offset + 1 == span.tokens.len();
+            if let Some(sequence) = sequences.get_mut(&span.request).filter(|_| is_last) {
+                sequence.newest_row = ticket.map(|ticket| (ticket, row as u32));
+            }
         }
     }
-    batch.groups.push(group);
-    (batch, owners)
-}
 
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    format!("the step panicked: {text}")
+    /// The step is not in flight any more.
+    fn forget_samples(&self, sequences: &mut Sequences) {
+        for span in self.plan.spans.iter().filter(|span| span.samples) {
+            if let Some(sequence) = sequences.get_mut(&span.request) {
+                sequence.ahead = sequence.ahead.saturating_sub(1);
+            }
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! What a span's rows of logits amount to: prompt scores, and the next tokens.
 
-use maitre_model::Draw;
 use maitre_sampling::{Logits, Sampler, SamplingError};
 use maitre_speculative::{Acceptance, Verified, Verifier};
 
-use crate::step::runner::{Sequence, SpanResult, Work};
+use crate::step::layout::Work;
+use crate::step::result::SpanResult;
+use crate::step::sequence::Sequence;
 
 /// One span while its rows come in, in order.
 pub(crate) struct SpanSampler<'a> {
@@ -70,18 +71,21 @@ impl<'a> SpanSampler<'a> {
         Ok(())
     }
 
-    /// How a device may turn the row of the token at `offset` into a token by itself.
-    pub(crate) fn draw(&self, offset: usize) -> Option<Draw> {
-        let index = (offset + 1).checked_sub(self.work.span.tokens.len())?;
-        self.verifier.as_ref()?.draw(index)
-    }
-
-    /// The row of the token at `offset` has become `token`, as [`draw`](Self::draw) said.
+    /// The row of the token at `offset` has become `token`, as `Rules::draw_row` said.
     pub(crate) fn token(&mut self, token: u32) {
         if !self.is_done()
             && let Some(verifier) = &mut self.verifier
         {
             verifier.token(token);
+        }
+    }
+
+    /// The executor could not draw from a row of this span.
+    pub(crate) fn faulty(&mut self) {
+        if !self.is_done() {
+            let message = "no token can be drawn from the logits: they are not all numbers, or all of them are -inf; \
+                           the model's weights or activations overflowed, try a wider dtype";
+            self.result = SpanResult::failed(self.work.span.request, message.to_owned());
         }
     }
 

@@ -1,20 +1,21 @@
-//! The step loop: plan, run, commit, publish, for ever.
+//! The step loop: plan, submit, wait, commit, publish, for ever.
 //!
 //! It owns the scheduler, the model and every sequence's sampling state, on a thread of its own;
 //! nothing else touches them, so nothing in it is locked. The outside speaks to it by commands,
 //! read between two steps, and hears from it by publications.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maitre_sampling::TokenCounts;
-use maitre_scheduler::{Expired, ExpiredWhy, Outcome, RequestId, Scheduler, StepPlan, Time};
+use maitre_scheduler::{
+    Expired, ExpiredWhy, Outcome, RequestId, Scheduler, SchedulerError, StepPlan, Time,
+};
 
 use tokio::sync::oneshot;
 
-use crate::EngineError;
+use crate::{Clock, EngineError};
 use crate::admission::command::{CancelledBy, Command, Submission};
 use crate::admission::front::Admission;
 use crate::observe::cache_events::CacheFeed;
@@ -22,7 +23,9 @@ use crate::observe::health::{LoopHealth, StepLoad};
 use crate::observe::metrics::{self, SpeculationMetrics};
 use crate::output::publisher::Publication;
 use crate::output::text::CommittedToken;
-use crate::step::runner::{Sequence, SpanResult, StepResult, StepRunner};
+use crate::step::result::{SpanResult, StepResult};
+use crate::step::runner::{Sequences, StepRunner};
+use crate::step::sequence::Sequence;
 
 /// How long the loop waits for news when a plan was empty though work is left; only a request
 /// whose turn can't come yet brings that about.
@@ -31,7 +34,7 @@ const RECHECK: Duration = Duration::from_millis(20);
 pub(crate) struct StepLoop {
     pub(crate) scheduler: Scheduler,
     pub(crate) runner: StepRunner,
-    pub(crate) sequences: HashMap<RequestId, Sequence>,
+    pub(crate) sequences: Sequences,
     pub(crate) commands: Receiver<Command>,
     pub(crate) publisher: SyncSender<Vec<Publication>>,
     /// What the current step has to tell.
@@ -40,29 +43,7 @@ pub(crate) struct StepLoop {
     pub(crate) health: Arc<LoopHealth>,
     pub(crate) cache_events: CacheFeed,
     pub(crate) speculation: SpeculationMetrics,
-    /// Zero of the engine's clock.
-    pub(crate) started: Instant,
-}
-
-/// What a step came to, in numbers.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    /// Rows computed, drafted tokens included.
-    rows: usize,
-    /// Tokens generated.
-    generated: usize,
-    /// Time spent copying blocks.
-    moving: Duration,
-}
-
-impl Cost {
-    fn of(result: &StepResult) -> Self {
-        Self {
-            rows: result.rows,
-            generated: result.spans.iter().map(|span| span.tokens.len()).sum(),
-            moving: result.moving,
-        }
-    }
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Why the loop ended.
@@ -81,38 +62,71 @@ impl StepLoop {
     pub(crate) fn run(mut self) -> Ended {
         let mut idle = false;
         while self.listen(idle) {
-            let began = self.now();
-            let plan = self.scheduler.schedule(began);
-            self.record_admissions(&plan, began);
-            let result = self.runner.run_plan(&plan, &mut self.sequences);
-            let cost = Cost::of(&result);
-            let outcomes = self.resolve_outcomes(result.spans);
-            if !plan.is_empty()
-                && let Err(broken) = self.scheduler.commit(plan.step_id, &outcomes)
-            {
-                return Ended::Broken(broken.to_string());
-            }
-            if result.cache_is_lost {
-                self.scheduler.reset_prefix_cache();
-            }
-            self.observe(&plan, began, &cost);
-            if let Some(why) = result.fatal {
-                self.give_up(&why);
-                return Ended::Fatal(why);
+            let is_planned = self.submit_steps();
+            match self.finish_step() {
+                Ok(is_finished) => idle = !is_planned && !is_finished,
+                Err(ended) => return ended,
             }
             if !self.publish() {
                 return Ended::Broken("the publisher is gone".into());
             }
-            idle = plan.is_empty() && plan.expired.is_empty();
         }
         Ended::Asked
+    }
+
+    /// Plans and submits steps until the executor has as many as it takes, or there is nothing to run. Returns
+    /// whether anything was planned or has expired.
+    fn submit_steps(&mut self) -> bool {
+        let mut is_planned = false;
+        while self.runner.has_space() {
+            let began = self.now();
+            let plan = self.scheduler.schedule(began);
+            self.record_admissions(&plan, began);
+            for preemption in &plan.preempted {
+                tracing::debug!(%preemption, "preempted");
+            }
+            is_planned |= !plan.is_empty() || !plan.expired.is_empty();
+            if plan.is_empty() {
+                self.report_load(plan.preempted.len(), 0);
+                self.publish_cache_events();
+                break;
+            }
+            self.runner.submit(plan, &mut self.sequences, began);
+        }
+        is_planned
+    }
+
+    /// Waits for the oldest step in flight and commits it. Returns whether there was one.
+    fn finish_step(&mut self) -> Result<bool, Ended> {
+        let scheduler = &mut self.scheduler;
+        let retract = |step| scheduler.retract(step);
+        let finished = self.runner.finish_oldest(&mut self.sequences, retract);
+        let broken = |error: SchedulerError| Ended::Broken(error.to_string());
+        let Some(mut result) = finished.map_err(broken)? else {
+            return Ok(false);
+        };
+        let generated = result.spans.iter().map(|span| span.tokens.len()).sum();
+        let outcomes = self.resolve_outcomes(std::mem::take(&mut result.spans));
+        let step = result.plan.step_id;
+        self.scheduler.commit(step, &outcomes).map_err(broken)?;
+        if result.cache_is_lost {
+            self.scheduler.reset_prefix_cache();
+        }
+        self.observe(&result, generated);
+        match result.fatal {
+            Some(why) => {
+                self.give_up(&why);
+                Err(Ended::Fatal(why))
+            }
+            None => Ok(true),
+        }
     }
 
     /// Takes what the outside has to say. Waits only when there is nothing to run.
     fn listen(&mut self, idle: bool) -> bool {
         let mut resets = Vec::new();
         loop {
-            let command = if !self.scheduler.has_work() {
+            let command = if !self.scheduler.has_work() && self.runner.is_idle() {
                 // A cancellation may have ended the last request since the last step.
                 self.report_load(0, 0);
                 self.health.rest();
@@ -127,7 +141,7 @@ impl StepLoop {
             } else {
                 self.commands.try_recv()
             };
-            self.health.work();
+            self.health.work(self.now());
             match command {
                 Ok(Command::Submit(mail)) => {
                     if let Some(submission) = self.admission.open(&mail) {
@@ -167,11 +181,12 @@ impl StepLoop {
 
     fn submit(&mut self, submission: Submission) {
         let Submission {
-            schedule,
+            mut schedule,
             choice,
             output,
             queued,
         } = submission;
+        schedule.plan_ahead = self.runner.depth() > 1 && choice.draws_every_token();
         let key = schedule.id;
         let scored_prompt = if choice.prompt_logprobs.is_some() {
             schedule.prompt.clone()
@@ -199,6 +214,9 @@ impl StepLoop {
             prompt_logprobs: Vec::new(),
             started: false,
             table: Vec::new(),
+            newest: 0,
+            ahead: 0,
+            newest_row: None,
             queued,
         };
         self.sequences.insert(key, sequence);
@@ -299,6 +317,7 @@ impl StepLoop {
         let mut drafted = result.drafted;
         for (index, sampled) in result.tokens.into_iter().enumerate() {
             sequence.counts.record(sampled.token);
+            sequence.newest = sampled.token;
             sequence.generated += 1;
             let finish = sequence.finish_of(sampled.token);
             outcome.tokens.push(sampled.token);
@@ -354,19 +373,16 @@ impl StepLoop {
     }
 
     /// What the scheduler learns from the step just run, and what the outside may know of it.
-    fn observe(&mut self, plan: &StepPlan, began: Time, cost: &Cost) {
-        self.report_load(plan.preempted.len(), cost.generated);
+    fn observe(&mut self, result: &StepResult, generated: usize) {
+        let StepResult {
+            plan, rows, took, ..
+        } = result;
+        self.report_load(plan.preempted.len(), generated);
         self.publish_cache_events();
-        for preemption in &plan.preempted {
-            tracing::debug!(%preemption, "preempted");
-        }
-        if !plan.is_empty() {
-            let took = self.now().saturating_sub(began);
-            self.scheduler
-                .observe(cost.rows, took, plan.moves.len(), cost.moving);
-            metrics::step(took, plan.spans.len(), cost.rows);
-            self.speculation.show(self.runner.speculator.counts());
-        }
+        self.scheduler
+            .observe(*rows, *took, plan.moves.len(), result.moving);
+        metrics::step(*took, plan.spans.len(), *rows);
+        self.speculation.show(self.runner.speculator.counts());
     }
 
     fn publish_cache_events(&mut self) {
@@ -387,12 +403,12 @@ impl StepLoop {
             generated,
         };
         self.admission.set_preempted(load.preempted_waiting);
-        self.health.set_load(&load, Instant::now());
+        self.health.set_load(&load, self.now());
         metrics::load(&load, self.admission.queue(), &counts);
     }
 
     fn now(&self) -> Time {
-        self.started.elapsed()
+        self.clock.now()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use maitre_engine::{
-    DeviceName, Engine, EngineBuilder, EngineError, Executor, GenerateRequest, ModelSource,
+    DeviceName, Engine, EngineBuilder, EngineError, Forward, GenerateRequest, ModelSource, Synchronous,
     Speculate, StartError, WeightFormat,
 };
 use maitre_model::{
@@ -221,7 +221,7 @@ struct Losing {
 
 const LOST_AT: usize = 4;
 
-impl Executor for Losing {
+impl Forward for Losing {
     fn vocab_size(&self) -> usize {
         self.runner.vocab_size()
     }
@@ -231,7 +231,7 @@ impl Executor for Losing {
     }
 
     fn heartbeat(&self) -> Heartbeat {
-        Executor::heartbeat(&self.runner)
+        Forward::heartbeat(&self.runner)
     }
 
     fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
@@ -278,7 +278,7 @@ async fn a_lost_device_ends_the_engine_and_says_what_to_do() {
         steps: Arc::clone(&steps),
     };
     let stall_after = std::time::Duration::from_secs(3600);
-    let engine = setup.start_executor(Box::new(losing), limits, stall_after, None);
+    let engine = setup.start_executor(Box::new(Synchronous::new(losing)), limits, stall_after, None);
     // Two that run and one that waits for a place.
     let mut generations = Vec::new();
     for first in 10..13 {

@@ -15,6 +15,7 @@ mod health;
 mod invariance;
 mod isolation;
 mod model_files;
+mod pipelined;
 mod policies;
 mod requests;
 mod sharing;
@@ -22,3 +23,6 @@ mod speculation;
 mod text;
 mod text_files;
 mod toy;
+
+/// Steps that the toy model has in flight.
+pub(crate) const DEPTH: usize = 1;

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use maitre_engine::{
     CustomPolicy, Delta, Drafter, Engine, EngineError, EngineInfo, EngineLimits, Event, Executor,
-    FinishReason, GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind, Scheduling,
-    Speculate, Speculation,
+    FinishReason, Forward, GenerateRequest, Generation, Input, MemoryBudget, Parts, PolicyKind,
+    Scheduling, Speculate, Speculation, Synchronous, SystemClock,
 };
 use maitre_model::{Batch, CacheMoves, GenerationDefaults, Logits, ModelError};
 use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
 use maitre_text::Tokenizer;
+
+use crate::pipelined::Pipelined;
 
 /// What to do to a batch that holds a marked token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl Toy {
     }
 }
 
-impl Executor for Toy {
+impl Forward for Toy {
     fn vocab_size(&self) -> usize {
         self.vocab_size
     }
@@ -334,7 +336,11 @@ impl Setup {
         let mut toy = Toy::new(&limits, tokenizer().num_tokens());
         toy.fault = self.fault;
         let gate = Arc::clone(&toy.gate);
-        let engine = self.start_executor(Box::new(toy), limits, stall_after, drafter);
+        let executor: Box<dyn Executor> = match crate::DEPTH {
+            1 => Box::new(Synchronous::new(toy)),
+            depth => Box::new(Pipelined::new(toy, depth)),
+        };
+        let engine = self.start_executor(executor, limits, stall_after, drafter);
         (engine, gate)
     }
 
@@ -388,6 +394,7 @@ impl Setup {
             defaults,
             info,
             stall_after,
+            clock: Arc::new(SystemClock::start()),
         };
         parts.start().unwrap()
     }

@@ -7,6 +7,7 @@
 pub(crate) mod attention;
 pub(crate) mod check;
 mod copies;
+mod draws;
 mod linear;
 mod memory;
 mod recorded;

@@ -39,16 +39,8 @@ impl Backend {
 }
 
 fn check_requests(check: Check, args: &SampleRows<'_>) -> Result<(), TensorError> {
-    let (vocab, count) = (args.vocab, args.rows.len());
-    check.rule(vocab > 0, "vocab", "above 0", vocab)?;
-    let most = vocab.min(MOST_CHOOSABLE);
-    let expected = format_args!("at most {most}");
-    check.rule(
-        args.choosable <= most,
-        "choosable",
-        expected,
-        args.choosable,
-    )?;
+    let count = args.rows.len();
+    check_choosable(check, args.vocab, args.choosable)?;
     let expected = format_args!("as many as `rows` ({count})");
     check.rule(args.out.len() == count, "out", expected, args.out.len())?;
     for request in args.rows.iter().flatten() {
@@ -57,7 +49,18 @@ fn check_requests(check: Check, args: &SampleRows<'_>) -> Result<(), TensorError
     Ok(())
 }
 
-fn check_request(check: Check, request: &SampleRow) -> Result<(), TensorError> {
+pub(super) fn check_choosable(
+    check: Check,
+    vocab: usize,
+    choosable: usize,
+) -> Result<(), TensorError> {
+    check.rule(vocab > 0, "vocab", "above 0", vocab)?;
+    let most = vocab.min(MOST_CHOOSABLE);
+    let expected = format_args!("at most {most}");
+    check.rule(choosable <= most, "choosable", expected, choosable)
+}
+
+pub(super) fn check_request(check: Check, request: &SampleRow) -> Result<(), TensorError> {
     let SampleRow {
         temperature,
         top_p,

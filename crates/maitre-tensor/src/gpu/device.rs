@@ -12,7 +12,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory::Allocation;
-use super::{Arg, DeviceBytes, Gpu, GpuInfo, GpuOptions, GraphId, Hold, Queue};
+use super::{Arg, DeviceBytes, DrawnTokens, Gpu, GpuInfo, GpuOptions, GraphId, Hold, Queue};
 use crate::{BlockTables, Span, TensorError};
 
 /// Words per span on the device.
@@ -33,6 +33,8 @@ pub struct StepLists<'a> {
     /// No span has a longer context. It fixes how attention is cut up, so that what is recorded for some contexts
     /// serves others; 0 is whatever the longest is.
     pub context_bound: usize,
+    /// Tokens that an earlier step chose: `indices[0]` has others in their places, which are not used.
+    pub drawn: Option<DrawnTokens<'a>>,
 }
 
 /// A list on the device.
@@ -256,7 +258,14 @@ impl DeviceTurn<'_> {
         self.state.words = words;
         (self.state.step_words, self.state.used) = (used, used);
         self.state.context_bound = lists.context_bound;
-        result
+        result?;
+        let Some(drawn) = lists.drawn else {
+            return Ok(());
+        };
+        let placed = self.place(drawn, lists.indices[0].len());
+        // What was placed lies among the step's lists; the list of places need not stay.
+        self.state.used = used;
+        placed
     }
 
     /// The step's lists may change from now on.

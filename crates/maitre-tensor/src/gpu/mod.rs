@@ -17,6 +17,7 @@
 )]
 
 mod device;
+mod draws;
 #[cfg(feature = "cuda-emulator")]
 mod emulator;
 #[cfg(feature = "cuda")]
@@ -32,6 +33,7 @@ mod weight;
 use std::fmt;
 
 pub use device::StepLists;
+pub use draws::{DrawRows, Draws, DrawnTokens};
 pub(crate) use device::{Device, RecordedStep};
 pub(crate) use memory::DeviceBytes;
 pub use name::DeviceName;
@@ -145,6 +147,10 @@ pub(crate) struct MatrixProduct {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct GraphId(pub(crate) u64);
 
+/// Where a copy arrives that the host does not wait for at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct MailboxId(pub(crate) u64);
+
 /// A device that runs the kernels of `cuda/*.cu`. All calls are queued in order on one stream, whatever
 /// thread they come from; those that say so wait.
 ///
@@ -187,6 +193,28 @@ pub(crate) trait Gpu: Send + Sync + fmt::Debug {
     /// As the trait says.
     #[allow(unsafe_code)]
     unsafe fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), TensorError>;
+
+    /// Host memory of so many bytes to which the device copies by itself. Never called while a graph is recorded.
+    fn mailbox(&self, bytes: usize) -> Result<MailboxId, TensorError>;
+
+    /// Queues a copy into the beginning of a mailbox, behind everything queued before.
+    ///
+    /// # Safety
+    /// As the trait says.
+    #[allow(unsafe_code)]
+    unsafe fn send(
+        &self,
+        from: Address,
+        bytes: usize,
+        mailbox: MailboxId,
+    ) -> Result<(), TensorError>;
+
+    /// Waits for the copy that was sent to the mailbox last, not for what was queued behind it, and copies what has
+    /// arrived. Nothing else has arrived behind it.
+    fn receive(&self, mailbox: MailboxId, bytes: &mut [u8]) -> Result<(), TensorError>;
+
+    /// Gives a mailbox back once everything queued has run.
+    fn drop_mailbox(&self, mailbox: MailboxId);
 
     /// Copies on the device; the ranges do not overlap.
     ///

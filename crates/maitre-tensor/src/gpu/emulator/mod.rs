@@ -20,7 +20,8 @@ use library::Heap;
 use work::{OwnedLaunch, Work};
 
 use super::{
-    Address, Gpu, GpuInfo, GpuMemory, GraphId, HOPPER, Launch, MatrixProduct, RawArg, Turns,
+    Address, Gpu, GpuInfo, GpuMemory, GraphId, HOPPER, Launch, MailboxId, MatrixProduct, RawArg,
+    Turns,
 };
 use crate::TensorError;
 
@@ -67,6 +68,9 @@ struct State {
     recording: Option<Vec<Work>>,
     graphs: HashMap<GraphId, Arc<[Work]>>,
     graphs_made: u64,
+    /// What was sent to each mailbox, and how much it holds.
+    mailboxes: HashMap<MailboxId, (Vec<u8>, usize)>,
+    mailboxes_made: u64,
 }
 
 impl Emulator {
@@ -106,6 +110,8 @@ impl Emulator {
                 recording: None,
                 graphs: HashMap::new(),
                 graphs_made: 0,
+                mailboxes: HashMap::new(),
+                mailboxes_made: 0,
             }),
         }))
     }
@@ -220,6 +226,13 @@ impl State {
     }
 }
 
+fn mailbox_too_small(operation: &'static str, asked: usize, there: usize) -> TensorError {
+    TensorError::Device {
+        operation,
+        message: format!("{asked} bytes of a mailbox of {there}"),
+    }
+}
+
 impl Gpu for Emulator {
     fn info(&self) -> &GpuInfo {
         &self.info
@@ -291,6 +304,51 @@ impl Gpu for Emulator {
             std::ptr::copy_nonoverlapping(from.0 as *const u8, bytes.as_mut_ptr(), bytes.len());
         }
         Ok(())
+    }
+
+    fn mailbox(&self, bytes: usize) -> Result<MailboxId, TensorError> {
+        let mut state = self.state();
+        state.not_recording("mailbox")?;
+        let id = MailboxId(state.mailboxes_made);
+        state.mailboxes_made += 1;
+        state.mailboxes.insert(id, (Vec::new(), bytes));
+        Ok(id)
+    }
+
+    unsafe fn send(
+        &self,
+        from: Address,
+        bytes: usize,
+        mailbox: MailboxId,
+    ) -> Result<(), TensorError> {
+        let mut state = self.state();
+        state.not_recording("send")?;
+        state.holds("send", from, bytes)?;
+        let (sent, space) = state.mailboxes.entry(mailbox).or_default();
+        if bytes > *space {
+            return Err(mailbox_too_small("send", bytes, *space));
+        }
+        sent.clear();
+        // SAFETY: as in `upload`.
+        sent.extend_from_slice(unsafe {
+            std::slice::from_raw_parts(from.0 as *const u8, bytes)
+        });
+        Ok(())
+    }
+
+    fn receive(&self, mailbox: MailboxId, bytes: &mut [u8]) -> Result<(), TensorError> {
+        let state = self.state();
+        state.not_recording("receive")?;
+        let sent = state.mailboxes.get(&mailbox).map_or(&[][..], |(sent, _)| sent);
+        match sent.get(..bytes.len()) {
+            Some(sent) => bytes.copy_from_slice(sent),
+            None => return Err(mailbox_too_small("receive", bytes.len(), sent.len())),
+        }
+        Ok(())
+    }
+
+    fn drop_mailbox(&self, mailbox: MailboxId) {
+        self.state().mailboxes.remove(&mailbox);
     }
 
     unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), TensorError> {

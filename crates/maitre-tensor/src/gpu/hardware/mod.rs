@@ -18,6 +18,7 @@ mod cublas;
 mod failure;
 mod graph;
 mod kernels;
+mod mailbox;
 mod product;
 mod staging;
 #[cfg(test)]
@@ -34,9 +35,10 @@ use self::context::{Context, Stream};
 use self::failure::{During, failed_by};
 use self::graph::Graphs;
 use self::kernels::Kernels;
+use self::mailbox::Mailboxes;
 use self::product::Products;
 use self::staging::Staging;
-use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MatrixProduct, Turns};
+use super::{Address, Gpu, GpuInfo, GpuMemory, GraphId, Launch, MailboxId, MatrixProduct, Turns};
 use crate::TensorError;
 
 /// A GPU that is ready to run.
@@ -55,6 +57,7 @@ pub(crate) struct Hardware {
 struct State {
     graphs: Graphs,
     staging: Staging,
+    mailboxes: Mailboxes,
     /// Opened by the first product: where none is asked for, the library need not be installed.
     products: Option<Products>,
     kernels: Kernels,
@@ -81,6 +84,7 @@ impl Hardware {
             kernels: Kernels::load(&info)?,
             products: None,
             staging: Staging::new()?,
+            mailboxes: Mailboxes::default(),
         };
         info.library_version = cublas::library_version();
         Ok(Self {
@@ -194,6 +198,38 @@ impl Gpu for Hardware {
         state.graphs.refuse("download")?;
         // SAFETY: the caller's promise.
         unsafe { state.staging.download(&self.stream, from.0, bytes) }
+    }
+
+    fn mailbox(&self, bytes: usize) -> Result<MailboxId, TensorError> {
+        let mut state = self.enter()?;
+        state.graphs.refuse("mailbox")?;
+        state.mailboxes.add(bytes)
+    }
+
+    unsafe fn send(
+        &self,
+        from: Address,
+        bytes: usize,
+        mailbox: MailboxId,
+    ) -> Result<(), TensorError> {
+        let state = self.enter()?;
+        state.graphs.refuse("send")?;
+        // SAFETY: the caller's promise.
+        unsafe { state.mailboxes.send(&self.stream, from.0, bytes, mailbox) }
+    }
+
+    fn receive(&self, mailbox: MailboxId, bytes: &mut [u8]) -> Result<(), TensorError> {
+        let state = self.enter()?;
+        state.graphs.refuse("receive")?;
+        state.mailboxes.receive(mailbox, bytes)
+    }
+
+    fn drop_mailbox(&self, mailbox: MailboxId) {
+        // Without a context there is no memory either.
+        if let Ok(mut state) = self.enter() {
+            let _ = self.stream.wait("drop_mailbox");
+            state.mailboxes.remove(mailbox);
+        }
     }
 
     unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), TensorError> {

@@ -8,7 +8,7 @@ pub(crate) mod linear;
 mod linear_hopper;
 mod rope;
 mod rows;
-mod sampling;
+pub(super) mod sampling;
 mod split;
 mod tile;
 

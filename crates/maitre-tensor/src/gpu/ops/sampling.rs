@@ -7,9 +7,10 @@
 //! ```
 
 use super::Device;
+use crate::gpu::device::DeviceTurn;
 use crate::gpu::{Arg, Grid};
 use crate::sampling::GREEDY_BELOW;
-use crate::{LargestAttention, MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow, TensorError};
+use crate::{Buffer, LargestAttention, MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow, TensorError};
 
 /// Threads of a warp.
 const WARP: usize = 32;
@@ -19,6 +20,9 @@ const REQUEST_WORDS: usize = 9;
 
 /// What it tells of a row, in words.
 const ANSWER_WORDS: usize = 3;
+
+/// The same in bytes.
+pub(in crate::gpu) const ANSWER_BYTES: usize = ANSWER_WORDS * size_of::<u32>();
 
 /// Shared memory of a block: a histogram, a list of tokens, one of blocks, sums of warps, what a search finds,
 /// counters, queues of warps (`cuda/sampling_blocks.cuh`).
@@ -56,16 +60,38 @@ impl Device {
 
     /// [`Backend::sample_rows`](crate::Backend::sample_rows) of checked requests.
     pub(crate) fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError> {
-        let count = args.rows.len();
-        let logits =
-            self.operands("sample_rows")
-                .matrix("logits", args.logits, count, args.vocab)?;
-        let requests: Vec<u32> = args.rows.iter().flat_map(request_words).collect();
-        let mut answers = vec![0; count * ANSWER_WORDS * size_of::<u32>()];
-        let strips = args.choosable.div_ceil(STRIP);
-        let group = (MOST_STRIP_BYTES / (strips * STRIP_BYTES).max(1)).min(count);
-
+        let mut answers = vec![0; args.rows.len() * ANSWER_BYTES];
         let mut turn = self.turn();
+        self.choose(
+            &mut turn,
+            args.logits,
+            [args.vocab, args.choosable],
+            args.rows,
+        )?;
+        turn.scratch().download(0, &mut answers)?;
+        let (words, _) = answers.as_chunks();
+        let words: Vec<u32> = words.iter().copied().map(u32::from_le_bytes).collect();
+        for (out, answer) in args.out.iter_mut().zip(words.as_chunks().0) {
+            *out = outcome(*answer);
+        }
+        Ok(())
+    }
+
+    /// Queues the choice of a token from each row of `[rows, vocab]`. The answers are the first bytes of scratch memory,
+    /// as long as the turn lasts.
+    pub(in crate::gpu) fn choose(
+        &self,
+        turn: &mut DeviceTurn<'_>,
+        logits: &Buffer,
+        [vocab_size, choosable]: [usize; 2],
+        rows: &[Option<SampleRow>],
+    ) -> Result<(), TensorError> {
+        let count = rows.len();
+        let operands = self.operands("sample_rows");
+        let logits = operands.matrix("logits", logits, count, vocab_size)?;
+        let requests: Vec<u32> = rows.iter().flat_map(request_words).collect();
+        let strips = choosable.div_ceil(STRIP);
+        let group = (MOST_STRIP_BYTES / (strips * STRIP_BYTES).max(1)).min(count);
         turn.reserve_scratch(answer_bytes(count) + group * strips * STRIP_BYTES)?;
         let requests = turn.list(&requests)?;
         for first in (0..count).step_by(group.max(1)) {
@@ -73,11 +99,11 @@ impl Device {
             let peaks = answer_bytes(count);
             let tails = peaks + group * strips * STRIP_BLOCKS * size_of::<f32>();
             let masses = tails + group * strips * STRIP_BLOCKS * size_of::<f32>();
-            let logits = Arg::At(logits, first * args.vocab * size_of::<f32>());
+            let logits = Arg::At(logits, first * vocab_size * size_of::<f32>());
             let requests = turn.list_arg(requests + first * REQUEST_WORDS * size_of::<u32>());
             let [peaks, tails, masses] =
                 [peaks, tails, masses].map(|offset| Arg::At(turn.scratch(), offset));
-            let [vocab, choosable, strips_arg] = [args.vocab, args.choosable, strips].map(Arg::U32);
+            let [vocab, choosable, strips_arg] = [vocab_size, choosable, strips].map(Arg::U32);
             let scan = Grid {
                 blocks: [strips.div_ceil(SCANNING_WARPS), rows, 1],
                 ..Grid::of(0, SCANNING_WARPS * WARP)
@@ -93,7 +119,7 @@ impl Device {
                 shared_bytes: SHARED_BYTES,
                 ..Grid::of(rows, threads(strips))
             };
-            let answers = first * ANSWER_WORDS * size_of::<u32>();
+            let answers = first * ANSWER_BYTES;
             turn.queue().launch(
                 "sample_rows",
                 choice,
@@ -110,19 +136,13 @@ impl Device {
                 ],
             )?;
         }
-        turn.scratch().download(0, &mut answers)?;
-        let (words, _) = answers.as_chunks();
-        let words: Vec<u32> = words.iter().copied().map(u32::from_le_bytes).collect();
-        for (out, answer) in args.out.iter_mut().zip(words.as_chunks().0) {
-            *out = outcome(*answer);
-        }
         Ok(())
     }
 }
 
 /// Bytes of the rows' answers, up to where floats may begin that are loaded four at once.
 fn answer_bytes(rows: usize) -> usize {
-    (rows * ANSWER_WORDS * size_of::<u32>()).next_multiple_of(256)
+    (rows * ANSWER_BYTES).next_multiple_of(256)
 }
 
 /// Threads of a block that chooses, a power of two: a warp per strip, as far as that goes. The result does not depend
@@ -153,7 +173,7 @@ fn request_words(request: &Option<SampleRow>) -> [u32; REQUEST_WORDS] {
     ]
 }
 
-fn outcome([outcome, id, logprob]: [u32; ANSWER_WORDS]) -> SampledRow {
+pub(in crate::gpu) fn outcome([outcome, id, logprob]: [u32; ANSWER_WORDS]) -> SampledRow {
     match outcome {
         0 => SampledRow::Token {
             id,

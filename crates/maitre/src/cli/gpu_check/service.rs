@@ -12,8 +12,8 @@ use maitre::{
     Parts, Scheduling, Speculate, Speculation,
 };
 use maitre_model::{
-    Batch, CacheMoves, Draw, Drawn, Executor, Heartbeat, Logits, Model, ModelError, Runner,
-    RunnerConfig,
+    CacheMoves, Executor, Heartbeat, Model, ModelError, Queued, RowSink, Runner, RunnerConfig,
+    StepInput, StepTicket, Synchronous,
 };
 use maitre_tensor::Backend;
 use maitre_text::Tokenizer;
@@ -61,50 +61,53 @@ impl Busy {
     }
 }
 
-/// A runner with a watch.
+/// An executor with a watch.
 struct Timed {
-    runner: Runner,
+    executor: Box<dyn Executor>,
     busy: Arc<Busy>,
 }
 
-impl Executor for Timed {
-    fn vocab_size(&self) -> usize {
-        Executor::vocab_size(&self.runner)
-    }
-
-    fn logits_tile(&self) -> usize {
-        self.runner.logits_tile()
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        self.runner.heartbeat().clone()
-    }
-
-    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
-        self.busy.during(|| self.runner.move_blocks(moves))
-    }
-
-    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        self.busy.steps.fetch_add(1, Ordering::Relaxed);
-        let result = self.busy.during(|| self.runner.forward(batch));
+impl Timed {
+    fn watch<R>(
+        &mut self,
+        call: impl FnOnce(&mut dyn Executor) -> Result<R, ModelError>,
+    ) -> Result<R, ModelError> {
+        let result = self.busy.during(|| call(self.executor.as_mut()));
         if result.is_err() {
             self.busy.failures.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
+}
 
-    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
-        self.busy.during(|| self.runner.logits(rows))
+impl Executor for Timed {
+    fn depth(&self) -> usize {
+        self.executor.depth()
     }
 
-    fn draw(
-        &mut self,
-        first_row: usize,
-        draws: &[Option<Draw>],
-        choosable: usize,
-    ) -> Result<Vec<Option<Drawn>>, ModelError> {
-        self.busy
-            .during(|| self.runner.draw(first_row, draws, choosable))
+    fn vocab_size(&self) -> usize {
+        self.executor.vocab_size()
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        self.executor.heartbeat()
+    }
+
+    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
+        self.busy.during(|| self.executor.move_blocks(moves))
+    }
+
+    fn submit(&mut self, step: &StepInput<'_>) -> Result<StepTicket, ModelError> {
+        self.busy.steps.fetch_add(1, Ordering::Relaxed);
+        self.watch(|executor| executor.submit(step))
+    }
+
+    fn wait(&mut self, ticket: StepTicket, sink: &mut dyn RowSink) -> Result<(), ModelError> {
+        self.watch(|executor| executor.wait(ticket, sink))
+    }
+
+    fn discard(&mut self, ticket: StepTicket) {
+        self.executor.discard(ticket);
     }
 }
 
@@ -123,12 +126,16 @@ impl Service {
             )
         };
         let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
+        let executor: Box<dyn Executor> = match backend.gpu_info() {
+            Some(_) => Box::new(Queued::new(runner)?),
+            None => Box::new(Synchronous::new(runner)),
+        };
         let busy = Arc::<Busy>::default();
         let tokenizer = Tokenizer::of_bytes()?;
         let info = self.info(&model, backend, num_blocks);
         let engine = Parts {
             executor: Box::new(Timed {
-                runner,
+                executor,
                 busy: Arc::clone(&busy),
             }),
             drafter: None,
@@ -136,6 +143,7 @@ impl Service {
             defaults: model.generation_defaults().clone(),
             info,
             stall_after: Duration::from_secs(30),
+            clock: Arc::new(SystemClock::start()),
         }
         .start()?;
         Ok((engine, busy))

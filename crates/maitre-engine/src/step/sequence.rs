@@ -1,0 +1,75 @@
+//! What the step loop remembers of a sequence.
+
+use maitre_model::{SampledToken, StepTicket};
+use maitre_sampling::{TokenCounts, TokenLogprobs};
+use maitre_scheduler::TableDelta;
+use maitre_speculative::Rules;
+
+use crate::FinishReason;
+use crate::admission::command::Choice;
+use crate::admission::front::Queued;
+
+/// What decides a sequence's tokens, and where its keys and values are.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub(crate) choice: Choice,
+    pub(crate) counts: TokenCounts,
+    pub(crate) generated: u32,
+    /// The prompt, kept where its log-probabilities are asked for; empty otherwise.
+    pub(crate) scored_prompt: Vec<u32>,
+    pub(crate) prompt_logprobs: Vec<TokenLogprobs>,
+    pub(crate) started: bool,
+    /// What it counted for in the bounds of the queue while it had not started.
+    pub(crate) queued: Queued,
+    /// Its block table, kept up to date by the deltas of the plans.
+    pub(crate) table: Vec<u32>,
+    /// Its newest token: what its next step computes.
+    pub(crate) newest: u32,
+    /// Steps in flight that sample for it.
+    pub(crate) ahead: u64,
+    /// The output row that the newest of them samples from.
+    pub(crate) newest_row: Option<(StepTicket, u32)>,
+}
+
+impl Sequence {
+    /// What decides its next tokens beside the logits.
+    pub(crate) fn rules(&self) -> Rules<'_> {
+        Rules {
+            params: &self.choice.params,
+            counts: &self.counts,
+            generated: u64::from(self.generated),
+            stop_tokens: &self.choice.stop_tokens,
+            min_tokens: u64::from(self.choice.min_tokens),
+            max_tokens: u64::from(self.choice.max_tokens),
+        }
+    }
+
+    /// The same for the token behind those that steps in flight will sample.
+    pub(crate) fn rules_ahead(&self) -> Rules<'_> {
+        Rules {
+            generated: u64::from(self.generated) + self.ahead,
+            ..self.rules()
+        }
+    }
+
+    /// Where the token comes from that the newest step in flight samples, for row `row` of a batch.
+    pub(crate) fn sampled(&self, row: u32) -> Option<SampledToken> {
+        let (step, output) = self.newest_row?;
+        Some(SampledToken { row, step, output })
+    }
+
+    /// Whether `token`, the newest, ends it, and why.
+    pub(crate) fn finish_of(&self, token: u32) -> Option<FinishReason> {
+        if self.choice.stop_tokens.contains(&token) {
+            return Some(FinishReason::Stop);
+        }
+        (self.generated >= self.choice.max_tokens).then_some(FinishReason::Length)
+    }
+
+    /// Follows a change of the block table.
+    pub(crate) fn follow(&mut self, delta: &TableDelta) {
+        self.table.truncate(delta.keep);
+        self.table.extend(delta.blocks.iter().map(|block| block.0));
+    }
+}
+
