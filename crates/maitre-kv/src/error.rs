@@ -140,6 +140,12 @@ pub enum InvariantViolation {
         /// The parent; `None` if it has gone already.
         parent: Option<BlockId>,
     },
+    /// A block is to be overwritten by a copy that no sequence waits for, and may be given to another.
+    #[error("KV block {block:?} is not held, but something is to be copied there")]
+    ArrivesUnheld {
+        /// The block.
+        block: BlockId,
+    },
     /// The host tier lost a place or counts one twice.
     #[error("the host tier's places and names do not agree")]
     WrongHostTier,

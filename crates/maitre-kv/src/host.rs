@@ -81,6 +81,13 @@ impl HostTier {
         Some(place)
     }
 
+    /// A block that was taken out, and whose place still holds it, is back.
+    pub(crate) fn put_back(&mut self, hash: BlockHash, place: u32) {
+        self.names[place as usize] = Some(hash);
+        self.by_hash.insert(hash, place);
+        self.used.push(place);
+    }
+
     /// Nothing reads this place any more.
     pub(crate) fn vacate(&mut self, place: u32) {
         self.empty.push(place);

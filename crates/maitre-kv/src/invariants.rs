@@ -14,6 +14,7 @@ impl KvManager {
     /// The first violation found, in the order of block numbers.
     pub fn check_invariants(&self) -> Result<(), InvariantViolation> {
         self.check_blocks()?;
+        self.check_arriving()?;
         self.check_index()?;
         if self.config.window.is_none() {
             self.check_lineage()?;
@@ -33,7 +34,7 @@ impl KvManager {
 
     fn check_blocks(&self) -> Result<(), InvariantViolation> {
         let tables = self.tables.values().flat_map(|table| table.held());
-        let holders = self.count_occurrences(tables.chain(&self.sources).copied())?;
+        let holders = self.count_occurrences(tables.chain(&self.pinned).copied())?;
         let empty = self.count_occurrences(self.pool.empty.iter().copied())?;
         let idle = self.count_occurrences(self.pool.idle.iter().map(BlockId))?;
         for (index, &ref_count) in self.pool.ref_counts.iter().enumerate() {
@@ -62,6 +63,18 @@ impl KvManager {
             }
         }
         Ok(())
+    }
+
+    /// A block that is to be written by a copy is held.
+    fn check_arriving(&self) -> Result<(), InvariantViolation> {
+        let planned = self.moves.swap_in.iter().chain(&self.moves.copies);
+        let planned = planned.map(|moved| BlockId(moved.to));
+        let written = planned.chain(self.arriving.keys().copied());
+        let unheld = written.filter(|block| self.pool.ref_counts.get(block.0 as usize) == Some(&0));
+        match unheld.min() {
+            Some(block) => Err(InvariantViolation::ArrivesUnheld { block }),
+            None => Ok(()),
+        }
     }
 
     fn check_index(&self) -> Result<(), InvariantViolation> {
@@ -124,6 +137,7 @@ impl KvManager {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moving::Arrival;
     use crate::{HashChain, KvConfig, SeqId};
 
     /// Sequence 1 holds blocks 0..3, the first two named; sequence 2 holds block 3.
@@ -224,6 +238,12 @@ mod tests {
                 block: BlockId(1),
                 parent: Some(BlockId(0)),
             },
+        );
+        check(
+            |kv| {
+                kv.arriving.insert(BlockId(4), Arrival::Copied);
+            },
+            InvariantViolation::ArrivesUnheld { block: BlockId(4) },
         );
         check(|kv| kv.host.vacate(0), InvariantViolation::WrongHostTier);
     }

@@ -53,6 +53,7 @@ mod invariants;
 mod lru;
 mod manager;
 mod moves;
+mod moving;
 mod naming;
 mod numbers;
 mod pool;

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use crate::host::{HostTier, Stored};
 use crate::index::PrefixIndex;
-use crate::moves::{BlockMove, BlockMoves};
+use crate::moves::BlockMoves;
+use crate::moving::Arrival;
 use crate::numbers::NumberMap;
 use crate::pool::{Allocated, BlockPool};
 use crate::table::Table;
@@ -45,9 +46,12 @@ pub struct KvManager {
     /// Planned since [`KvManager::take_moves`].
     pub(crate) moves: BlockMoves,
     /// Per place of the host tier that they write, which move out does.
-    places_planned: NumberMap<u32, usize>,
-    /// Blocks that planned copies read, held until [`KvManager::settle`].
-    pub(crate) sources: Vec<BlockId>,
+    pub(crate) places_planned: NumberMap<u32, usize>,
+    /// Blocks that moves which were taken and are not settled write.
+    pub(crate) arriving: NumberMap<BlockId, Arrival>,
+    /// Blocks that no table holds them for: copies that are not settled read them, or a step in flight reads
+    /// a table of before [`KvManager::commit_in_flight`]. One entry for each time that they are held.
+    pub(crate) pinned: Vec<BlockId>,
     /// Places of the host tier that planned moves read, likewise.
     pub(crate) places_in_use: usize,
     /// Whether a block that is evicted goes to the host tier.
@@ -77,7 +81,8 @@ impl KvManager {
             tables: NumberMap::default(),
             moves: BlockMoves::default(),
             places_planned: NumberMap::default(),
-            sources: Vec::new(),
+            arriving: NumberMap::default(),
+            pinned: Vec::new(),
             places_in_use: 0,
             offload: true,
             events: Vec::new(),
@@ -235,8 +240,13 @@ impl KvManager {
     /// Blocks of `sequence` that others hold too.
     pub fn shared_blocks(&self, sequence: SeqId) -> usize {
         let held = self.held_blocks(sequence).iter();
-        held.filter(|block| self.pool.ref_counts[block.0 as usize] > 1)
-            .count()
+        held.filter(|&&block| self.num_tables(block) > 1).count()
+    }
+
+    /// Tables that hold `block`.
+    pub(crate) fn num_tables(&self, block: BlockId) -> usize {
+        let pins = self.pinned.iter().filter(|&&pinned| pinned == block);
+        self.pool.ref_counts[block.0 as usize] as usize - pins.count()
     }
 
     /// The slots of `positions` of `sequence`, in order, as far as its table reaches.
@@ -248,7 +258,8 @@ impl KvManager {
     /// Drops `sequence`'s table and returns how many blocks became free. Unknown sequences hold none.
     ///
     /// Named blocks stay idle for later sequences. The last block of a sequence is evicted before the first,
-    /// because a block is found only as long as all blocks before it are.
+    /// because a block is found only as long as all blocks before it are. Planned moves that write to a block
+    /// which no table holds any more are not made. Those that were taken must be settled before.
     pub fn release(&mut self, sequence: SeqId) -> usize {
         let free_before = self.pool.num_free();
         if let Some(table) = self.tables.remove(&sequence) {
@@ -275,31 +286,6 @@ impl KvManager {
         blocks.len()
     }
 
-    /// The copies planned since the last call: to be made once, before the step they were planned with,
-    /// and then [settled](KvManager::settle).
-    ///
-    /// What a sequence was admitted with has to be taken before the sequence is released, and settled
-    /// before too: what is still to be copied into or out of a block cannot be evicted yet.
-    pub fn take_moves(&mut self) -> BlockMoves {
-        self.places_planned.clear();
-        std::mem::take(&mut self.moves)
-    }
-
-    /// The step that made these moves is done: what they read may change.
-    pub fn settle(&mut self, moves: &BlockMoves) {
-        for moved in &moves.copies {
-            let source = BlockId(moved.from);
-            if let Some(index) = self.sources.iter().position(|&block| block == source) {
-                self.sources.swap_remove(index);
-                self.let_go(source);
-            }
-        }
-        for moved in &moves.swap_in {
-            self.host.vacate(moved.from);
-            self.places_in_use -= 1;
-        }
-    }
-
     /// Whether blocks that the pool evicts go to the host tier from now on. They do at the start.
     pub fn set_offload(&mut self, offload: bool) {
         self.offload = offload;
@@ -312,6 +298,9 @@ impl KvManager {
 
     pub(crate) fn let_go(&mut self, block: BlockId) {
         if block != BlockId::NONE {
+            if self.pool.ref_counts[block.0 as usize] == 1 {
+                self.forgo_arrival(block);
+            }
             self.pool.release(block, self.index.is_named(block));
         }
     }
@@ -349,20 +338,6 @@ impl KvManager {
         if let Some(hash) = gone {
             self.tell(|| CacheEvent::Removed { hash });
         }
-    }
-
-    fn plan_swap_out(&mut self, block: BlockId, place: u32) {
-        let moved = BlockMove {
-            from: block.0,
-            to: place,
-        };
-        let last = self.moves.swap_out.len();
-        match *self.places_planned.entry(place).or_insert(last) {
-            // A block that was to go to this place in the same step has lost it again.
-            earlier if earlier < last => self.moves.swap_out[earlier] = moved,
-            _ => self.moves.swap_out.push(moved),
-        }
-        self.counts.swapped_out += 1;
     }
 
     pub(crate) fn tell(&mut self, event: impl FnOnce() -> CacheEvent) {

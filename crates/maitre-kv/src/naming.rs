@@ -6,6 +6,10 @@
 //! belongs to one block, and a sequence holds the blocks that its named prefix leads to, from which follows
 //! that a block is evicted before the one it depends on.
 //!
+//! A step in flight reads the table that it was planned with. If a sequence moves over meanwhile, the block that
+//! it gives back stays held until that step is done. And a block that is still to be copied from the host tier is
+//! no block to move over to: if its own sequence leaves before it is copied, it loses its name again.
+//!
 //! A fork may share blocks that have no name yet. If one of the two has moved over and the other has not, the
 //! blocks they still share depend on different ones: the one that moved leaves it to the other to name them.
 
@@ -19,12 +23,50 @@ impl KvManager {
     ///
     /// No step in flight may read or write the sequence: its table may change.
     pub fn commit(&mut self, sequence: SeqId, chain: &HashChain, tokens: &[u32], computed: usize) {
+        for block in self.name_full(sequence, chain, tokens, computed) {
+            self.let_go(block);
+        }
+    }
+
+    /// As [`KvManager::commit`], while steps in flight read the table as it was; none of them writes to the
+    /// first `computed` positions. Returns the blocks that left the table. They stay as they are until
+    /// [`KvManager::let_go_replaced`], which is due when the last of these steps is done or taken back; the
+    /// sequence must not be released before.
+    #[must_use = "the blocks are held until they are let go"]
+    pub fn commit_in_flight(
+        &mut self,
+        sequence: SeqId,
+        chain: &HashChain,
+        tokens: &[u32],
+        computed: usize,
+    ) -> Vec<BlockId> {
+        let replaced = self.name_full(sequence, chain, tokens, computed);
+        self.pinned.extend(&replaced);
+        replaced
+    }
+
+    /// Lets go of blocks that [`KvManager::commit_in_flight`] returned.
+    pub fn let_go_replaced(&mut self, replaced: &[BlockId]) {
+        for &block in replaced {
+            self.unpin(block);
+        }
+    }
+
+    /// Returns the blocks that are not in the table any more, still held.
+    fn name_full(
+        &mut self,
+        sequence: SeqId,
+        chain: &HashChain,
+        tokens: &[u32],
+        computed: usize,
+    ) -> Vec<BlockId> {
+        let mut replaced = Vec::new();
         if !self.config.prefix_cache {
-            return;
+            return replaced;
         }
         let full = computed.min(tokens.len()) / self.config.block_size as usize;
         let Some(mut table) = self.tables.remove(&sequence) else {
-            return;
+            return replaced;
         };
         let end = if table.outdated {
             0
@@ -33,7 +75,7 @@ impl KvManager {
         };
         for index in table.named.max(table.behind)..end.min(table.blocks.len()) {
             let own = table.blocks[index];
-            let is_shared = self.pool.ref_counts[own.0 as usize] > 1;
+            let is_shared = self.num_tables(own) > 1;
             match self.index.find(chain.hashes()[index]) {
                 None if table.has_left_others && is_shared => break,
                 None => {
@@ -41,17 +83,19 @@ impl KvManager {
                     self.announce(chain, index, tokens);
                 }
                 Some(known) if known == own => {}
+                Some(known) if self.is_awaited_from_host(known) => break,
                 Some(known) => {
                     table.has_left_others |= is_shared;
                     self.pool.hold(known);
-                    self.let_go(own);
                     table.replace(index, known);
+                    replaced.push(own);
                     self.counts.merged += 1;
                 }
             }
             table.named = index + 1;
         }
         self.tables.insert(sequence, table);
+        replaced
     }
 
     /// Forgets all contents that idle blocks and the host tier hold, and lets no live sequence name what

@@ -5,7 +5,6 @@
 //! writing behind it. A shared block is never written again: if even the last token's keys and values are
 //! there, the token is computed again for its logits, but not stored.
 
-use crate::moves::BlockMove;
 use crate::table::Table;
 use crate::{BlockHash, BlockId, HashChain, KvError, KvManager, SeqId};
 
@@ -135,7 +134,7 @@ impl KvManager {
         // Everything found is taken before new blocks are, or these might evict it.
         shared.iter().for_each(|&block| self.pool.hold(block));
         if let Some((block, _)) = partial {
-            self.hold_source(block);
+            self.pin(block);
         }
         let places: Vec<u32> = (hit.pool_blocks..found)
             .filter_map(|index| self.host.take(chain.hashes()[index]))
@@ -174,8 +173,7 @@ impl KvManager {
         let last = table
             .blocks
             .get(tokens.saturating_sub(1) / self.config.block_size as usize);
-        let to_be_copied = |block: &BlockId| self.moves.copies.iter().any(|it| it.to == block.0);
-        table.behind <= first && last.is_some_and(|last| !to_be_copied(last))
+        table.behind <= first && last.is_some_and(|&last| !self.is_being_copied(last))
     }
 
     /// Gives `child`, which has no table yet, the first `tokens` positions of `parent`: whole blocks are
@@ -228,7 +226,7 @@ impl KvManager {
             .blocks
             .extend((0..needed).map_while(|_| self.allocate()));
         if let (Some((from, _)), Some(&to)) = (partial, table.blocks.get(whole)) {
-            self.hold_source(from);
+            self.pin(from);
             self.plan_copy(from, to);
         }
         self.tables.insert(child, table);
@@ -255,28 +253,5 @@ impl KvManager {
         }
         *partial = partial.filter(|(block, _)| needed < free || !idle(block));
         Ok(())
-    }
-
-    fn hold_source(&mut self, block: BlockId) {
-        self.pool.hold(block);
-        self.sources.push(block);
-    }
-
-    fn plan_copy(&mut self, from: BlockId, to: BlockId) {
-        self.moves.copies.push(BlockMove {
-            from: from.0,
-            to: to.0,
-        });
-        self.counts.copied += 1;
-    }
-
-    /// Plans the return of a block from the host tier.
-    fn plan_swap_in(&mut self, place: u32, to: BlockId) {
-        self.moves.swap_in.push(BlockMove {
-            from: place,
-            to: to.0,
-        });
-        self.places_in_use += 1;
-        self.counts.swapped_in += 1;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use maitre_kv::KvManager;
+use maitre_kv::{BlockId, KvManager};
 
 use crate::in_flight::{SpanInFlight, StepInFlight};
 use crate::policy::Service;
@@ -13,8 +13,9 @@ impl Scheduler {
     /// Learns what came of the oldest step in flight. Every span has one outcome, in any order;
     /// requests that were cancelled or expired since need none, and theirs are ignored.
     ///
-    /// A request that finished, failed or has its `max_tokens` is gone afterwards, and its blocks
-    /// are free, as are those of requests that were cancelled while the step was in flight.
+    /// A request that finished, failed or has its `max_tokens` is gone afterwards. Its blocks are free, as are
+    /// those of requests that were cancelled while the step was in flight, unless later steps in flight use
+    /// them: then they are free after the newest of these.
     ///
     /// # Errors
     ///
@@ -30,12 +31,15 @@ impl Scheduler {
         let done = self.in_flight.complete_oldest();
         if let Some(done) = &done {
             self.kv.settle(&done.moves);
+            for (_, block) in &done.replaced {
+                self.kv.let_go_replaced(&[*block]);
+            }
         }
         for (span, outcome) in answers {
             self.apply(span, outcome);
         }
-        for sequence in done.into_iter().flat_map(|step| step.release_after) {
-            self.kv.release(sequence);
+        for place in done.into_iter().flat_map(|step| step.release_after) {
+            self.kv.release(place.sequence());
         }
         debug_assert_eq!(self.check_invariants(), Ok(()));
         Ok(())
@@ -108,7 +112,9 @@ impl Scheduler {
             if service.output_tokens > 0 {
                 self.policy.served(service);
             }
-            remember(&mut self.kv, span.place, request);
+            let replaced = remember(&mut self.kv, span.place, request);
+            let unread = self.in_flight.keep_for(span.place, replaced);
+            self.kv.let_go_replaced(&unread);
         }
         if span.drafts > 0 {
             let kept = request.reserved(self.config.kv.block_size as usize);
@@ -125,19 +131,26 @@ impl Scheduler {
     }
 }
 
-/// Names the blocks that a request has filled, and gives back those behind its window.
-fn remember(kv: &mut KvManager, place: Place, request: &mut Request) {
-    let sequence = place.sequence();
-    let full = request.committed / kv.config().block_size as usize;
-    // A step in flight reads the table as it is; what is full now is named when it is back.
-    if request.write_cache && full > request.remembered && !request.is_in_flight() {
+/// Names the blocks that a request has filled, and gives back those behind its window: steps in flight compute
+/// positions from `committed` on, and so read none of them. Returns the blocks that were replaced by equal ones
+/// and that steps in flight still read.
+fn remember(kv: &mut KvManager, place: Place, request: &mut Request) -> Vec<BlockId> {
+    let (sequence, committed) = (place.sequence(), request.committed);
+    let full = committed / kv.config().block_size as usize;
+    let mut replaced = Vec::new();
+    if request.write_cache && full > request.remembered {
         kv.extend_chain(&mut request.chain, &request.tokens);
-        kv.commit(sequence, &request.chain, &request.tokens, request.committed);
+        if request.is_in_flight() {
+            replaced = kv.commit_in_flight(sequence, &request.chain, &request.tokens, committed);
+        } else {
+            kv.commit(sequence, &request.chain, &request.tokens, committed);
+        }
         request.remembered = full;
     }
     if kv.config().window.is_some() {
-        kv.release_behind(sequence, request.committed);
+        kv.release_behind(sequence, committed);
     }
+    replaced
 }
 
 fn check_token_count(

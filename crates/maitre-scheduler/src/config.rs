@@ -26,12 +26,16 @@ pub struct SchedulerConfig {
     /// Steps with decodes in them get only as many prompt tokens as let them end within this time, by
     /// the cost of the steps before; `None` gives them the whole budget.
     pub itl_target: Option<Time>,
+    /// Steps that may be planned and not committed, at least 1. With more than one, the next steps are planned
+    /// and prepared while one runs.
+    pub steps_in_flight: usize,
     /// Size of the KV pool.
     pub kv: KvConfig,
 }
 
 impl SchedulerConfig {
-    /// First come, first served, within these limits, with a queue as long as memory allows.
+    /// First come, first served, within these limits, with a queue as long as memory allows and two steps in
+    /// flight.
     pub const fn new(
         max_seqs: usize,
         max_batched_tokens: usize,
@@ -47,6 +51,7 @@ impl SchedulerConfig {
             policy: PolicyKind::Fcfs,
             reorder_within: Time::from_secs(1),
             itl_target: None,
+            steps_in_flight: 2,
             kv,
         }
     }
@@ -69,6 +74,9 @@ impl SchedulerConfig {
         }
         if self.itl_target == Some(Time::ZERO) {
             return Err(SchedulerError::ZeroItlTarget);
+        }
+        if self.steps_in_flight == 0 {
+            return Err(SchedulerError::ZeroStepsInFlight);
         }
         if self.max_queue == 0 || self.max_queued_tokens == 0 {
             return Err(SchedulerError::ZeroMaxQueue);

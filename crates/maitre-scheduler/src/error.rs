@@ -66,7 +66,7 @@ pub enum Refusal {
     },
 }
 
-/// A configuration that cannot work, or a commit that does not answer its plan.
+/// A configuration that cannot work, a commit that does not answer its plan, or a step that cannot be taken back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchedulerError {
     /// The KV pool cannot exist.
@@ -94,6 +94,9 @@ pub enum SchedulerError {
     /// No step could meet the target.
     #[error("itl_target is 0; give it the time that a step may take, or leave it out")]
     ZeroItlTarget,
+    /// No step could ever be planned.
+    #[error("steps_in_flight is 0; at least 1 step must be able to be planned before its commit")]
+    ZeroStepsInFlight,
     /// No prompt with an output would fit.
     #[error(
         "max_model_len is {max_model_len}; it needs at least 2, one token of prompt and one of output"
@@ -109,6 +112,14 @@ pub enum SchedulerError {
         step: StepId,
         /// The oldest step in flight, the only one that can be committed.
         expected: Option<StepId>,
+    },
+    /// The step is not in flight, or a later one must be taken back first.
+    #[error("{step} cannot be taken back now; expected {}", expected_newest(.newest))]
+    NotNewestStep {
+        /// The step that was named.
+        step: StepId,
+        /// The newest step in flight, the only one that can be taken back.
+        newest: Option<StepId>,
     },
     /// A span of the plan got no outcome, and its request was not cancelled meanwhile.
     #[error("{step} is committed without an outcome for {request}; every span needs one")]
@@ -169,8 +180,16 @@ fn expected_tokens(expected: &RangeInclusive<usize>) -> String {
 }
 
 fn expected_step(expected: &Option<StepId>) -> String {
-    match expected {
-        Some(step) => format!("{step}, the oldest step in flight"),
+    step_or_none(expected, "oldest")
+}
+
+fn expected_newest(newest: &Option<StepId>) -> String {
+    step_or_none(newest, "newest")
+}
+
+fn step_or_none(step: &Option<StepId>, which: &str) -> String {
+    match step {
+        Some(step) => format!("{step}, the {which} step in flight"),
         None => "none, as no step is in flight".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use maitre_kv::{BlockMoves, SeqId};
+use maitre_kv::{BlockId, BlockMoves};
 
 use crate::request::Place;
 use crate::{RequestId, StepId};
@@ -16,6 +16,8 @@ pub(crate) struct SpanInFlight {
     /// Places behind them that may hold drafted tokens.
     pub(crate) drafts: usize,
     pub(crate) samples: bool,
+    /// The newest step before this one that samples a token of the request.
+    pub(crate) sampled_before: Option<StepId>,
 }
 
 /// One planned step.
@@ -25,8 +27,18 @@ pub(crate) struct StepInFlight {
     pub(crate) spans: Vec<SpanInFlight>,
     /// What it copies first, and so what has to stay as it is until the commit.
     pub(crate) moves: BlockMoves,
-    /// Sequences that ended meanwhile. Their blocks are still read and written until the commit.
-    pub(crate) release_after: Vec<SeqId>,
+    /// Requests that ended meanwhile. Their blocks are still read and written until the commit.
+    pub(crate) release_after: Vec<Place>,
+    /// Blocks that were replaced by equal ones in the tables of requests, and that it or a step before it still
+    /// reads.
+    pub(crate) replaced: Vec<(Place, BlockId)>,
+}
+
+impl StepInFlight {
+    /// Whether it computes something of a request.
+    fn runs(&self, place: Place) -> bool {
+        self.spans.iter().any(|span| span.place == place)
+    }
 }
 
 /// The steps in flight, oldest first; they are committed in this order.
@@ -52,6 +64,7 @@ impl StepsInFlight {
             spans,
             moves,
             release_after: Vec::new(),
+            replaced: Vec::new(),
         });
     }
 
@@ -59,19 +72,48 @@ impl StepsInFlight {
         self.0.front()
     }
 
+    pub(crate) fn newest(&self) -> Option<&StepInFlight> {
+        self.0.back()
+    }
+
     pub(crate) fn complete_oldest(&mut self) -> Option<StepInFlight> {
         self.0.pop_front()
     }
 
-    /// Keeps `sequence`'s blocks until the newest step is committed: no later step can touch them.
+    pub(crate) fn retract_newest(&mut self) -> Option<StepInFlight> {
+        self.0.pop_back()
+    }
+
+    /// Whether a step computes something of a request.
+    pub(crate) fn runs(&self, place: Place) -> bool {
+        self.0.iter().any(|step| step.runs(place))
+    }
+
+    /// Keeps the blocks of a request until the newest step is committed: no later step can touch them.
     /// Returns whether there is a step to wait for.
-    pub(crate) fn release_after_newest(&mut self, sequence: SeqId) -> bool {
+    pub(crate) fn release_after_newest(&mut self, place: Place) -> bool {
         match self.0.back_mut() {
             Some(newest) => {
-                newest.release_after.push(sequence);
+                newest.release_after.push(place);
                 true
             }
             None => false,
+        }
+    }
+
+    /// Keeps blocks that were in the table of a request until the newest step that runs it is committed: later
+    /// ones get the table as it is now. Returns them if no step runs it.
+    pub(crate) fn keep_for(&mut self, place: Place, replaced: Vec<BlockId>) -> Vec<BlockId> {
+        if replaced.is_empty() {
+            return replaced;
+        }
+        match self.0.iter_mut().rev().find(|step| step.runs(place)) {
+            Some(newest) => {
+                let replaced = replaced.into_iter().map(|block| (place, block));
+                newest.replaced.extend(replaced);
+                Vec::new()
+            }
+            None => replaced,
         }
     }
 }

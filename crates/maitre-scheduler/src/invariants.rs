@@ -115,8 +115,14 @@ impl Scheduler {
     }
 
     fn check_running(&self, request: &Request, in_flight: usize) -> Result<(), InvariantViolation> {
+        // Only what may be planned ahead goes beyond the known tokens, and not to what would be too many.
+        let most = match request.plan_ahead {
+            true => request.full_len - 1,
+            false => request.tokens.len(),
+        };
         let consistent = request.scheduled == request.committed + in_flight
-            && request.scheduled <= request.tokens.len()
+            && request.scheduled <= most
+            && request.committed <= request.tokens.len()
             && request.tokens.len() < request.full_len;
         ensure(consistent, || wrong_counts(request, in_flight))
     }
@@ -151,16 +157,12 @@ impl Scheduler {
 
     /// Only running requests, and requests that leave with a step in flight, hold blocks.
     fn check_block_owners(&self) -> Result<(), InvariantViolation> {
-        let leaving = self
-            .in_flight
-            .iter()
-            .flat_map(|step| &step.release_after)
-            .copied();
+        let leaving = self.in_flight.iter().flat_map(|step| &step.release_after);
         let owners: HashSet<_> = self
             .running
             .keys()
-            .map(|place| place.sequence())
             .chain(leaving)
+            .map(|place| place.sequence())
             .collect();
         let holding = self.kv.num_sequences();
         let known = owners

@@ -1,7 +1,8 @@
 //! This crate decides which requests run in the next step, and how many tokens each of them gets.
 //!
 //! [`Scheduler::schedule`] decides and returns a [`StepPlan`]. The caller computes the plan and reports the
-//! results to [`Scheduler::commit`]. In between, requests may be added and cancelled.
+//! results to [`Scheduler::commit`]. In between, requests may be added and cancelled, and further steps planned,
+//! as many as [`SchedulerConfig::steps_in_flight`] says. [`Scheduler::retract`] takes the newest one back.
 //!
 //! - *Continuous batching* (Orca: Yu et al. 2022, section 3): requests join and leave between steps.
 //! - *Chunked prefill under one token budget* (Sarathi-Serve: Agrawal et al. 2024, section 4): decodes
@@ -11,6 +12,8 @@
 //!   least work to lose gives its blocks back. Its next admission finds those that either tier still holds.
 //! - *Speculation* (Leviathan et al. 2023): a decode may verify drafted tokens in the same step. Drafts get the
 //!   tokens and blocks that decodes, prompts and admissions leave.
+//! - *Planning ahead* (asynchronous scheduling, as in vLLM and SGLang): a decode may be planned while the step that
+//!   samples its token is in flight. Its span then says which step that is ([`TokenRef::Sampled`]).
 //! - *Prefix sharing and forks*: a request starts from what others with the same beginning have computed.
 //! - A [`Policy`] says which waiting request is next. A bounded queue refuses requests, deadlines end them.
 //!
@@ -60,6 +63,7 @@ mod policy;
 mod preempt;
 mod replay;
 mod request;
+mod retract;
 mod schedule;
 mod scheduler;
 mod timers;
@@ -68,6 +72,7 @@ pub use config::SchedulerConfig;
 pub use error::{InvariantViolation, Refusal, SchedulerError};
 pub use plan::{
     Admitted, Expired, ExpiredWhy, NO_SLOT, Outcome, PlannedSpan, Preemption, StepId, StepPlan,
+    TokenRef,
 };
 pub use policy::{
     OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Policy, PolicyKind, Ranked, Service, Waiting,
@@ -75,7 +80,6 @@ pub use policy::{
 };
 pub use replay::{BadCall, Call, Recorder, ReplayError, replay, replay_with};
 pub use request::{NewRequest, Place, RequestId, TenantId, Time};
-pub use schedule::MAX_STEPS_IN_FLIGHT;
 pub use scheduler::{KvUsage, Scheduler, SchedulerCounts};
 
 // What the plans and the configuration are made of.

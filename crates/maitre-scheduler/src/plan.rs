@@ -20,13 +20,45 @@ impl fmt::Display for StepId {
     }
 }
 
+/// A token of a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRef {
+    /// A token that is known.
+    Known(u32),
+    /// The token that the same request's span of this step samples. The step is in flight when the plan is made.
+    Sampled {
+        /// The step that samples it.
+        step: StepId,
+    },
+}
+
+impl TokenRef {
+    /// The token, if it is known.
+    pub fn known(self) -> Option<u32> {
+        match self {
+            Self::Known(token) => Some(token),
+            Self::Sampled { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for TokenRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(token) => write!(f, "{token}"),
+            Self::Sampled { step } => write!(f, "@{}", step.0),
+        }
+    }
+}
+
 /// What one step computes, and what was decided on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepPlan {
     /// To be named in the commit.
     pub step_id: StepId,
     /// Blocks to be copied before anything is computed: once, even if the step is computed again, and
-    /// even if all of its requests are cancelled meanwhile. None if there are no spans.
+    /// even if all of its requests are cancelled meanwhile. None if there are no spans. Those of a step that
+    /// was [taken back](crate::Scheduler::retract) come again with the next step.
     pub moves: BlockMoves,
     /// What to compute: decodes, then prefills in progress, then the newly admitted, each group by
     /// arrival. A plan without spans is not in flight and must not be committed.
@@ -45,12 +77,12 @@ impl StepPlan {
         self.spans.is_empty()
     }
 
-    /// Known tokens over all spans.
+    /// Tokens over all spans, without drafts.
     pub fn num_tokens(&self) -> usize {
         self.spans.iter().map(|span| span.tokens.len()).sum()
     }
 
-    /// Places for drafted tokens over all spans; together with the known tokens never more than the budget.
+    /// Places for drafted tokens over all spans; together with the tokens never more than the budget.
     pub fn num_drafts(&self) -> usize {
         self.spans.iter().map(|span| span.drafts).sum()
     }
@@ -63,8 +95,9 @@ pub struct PlannedSpan {
     pub request: RequestId,
     /// Position of the first token in its sequence; the others follow without a gap.
     pub first_position: usize,
-    /// `[num_tokens]`, at least one.
-    pub tokens: Vec<u32>,
+    /// `[num_tokens]`, at least one. All are known, unless the span is a decode that is planned before its token
+    /// is sampled ([`NewRequest::plan_ahead`](crate::NewRequest::plan_ahead)).
+    pub tokens: Vec<TokenRef>,
     /// Length of the sequence's KV after this step's writes: `first_position + tokens.len()`.
     pub context_len: usize,
     /// How the request's block table changed since its last span. Afterwards it has one block for
@@ -193,11 +226,11 @@ impl fmt::Display for PlannedSpan {
         let blocks: Vec<u32> = self.table.blocks.iter().map(|block| block.0).collect();
         write!(
             f,
-            "{} positions {}..{} tokens {:?} blocks {}+[{}] slots [{}] output {:?}{}",
+            "{} positions {}..{} tokens [{}] blocks {}+[{}] slots [{}] output {:?}{}",
             self.request,
             self.first_position,
             self.context_len,
-            self.tokens,
+            List(&self.tokens),
             self.table.keep,
             Runs(&blocks),
             Runs(&self.slots),
@@ -243,6 +276,20 @@ impl fmt::Display for Expired {
             ExpiredWhy::QueueTimeout => "queue timeout",
         };
         write!(f, "{}: {why}", self.request)
+    }
+}
+
+/// Tokens between commas.
+struct List<'a>(&'a [TokenRef]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for token in self.0 {
+            write!(f, "{separator}{token}")?;
+            separator = ", ";
+        }
+        Ok(())
     }
 }
 

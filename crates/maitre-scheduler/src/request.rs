@@ -4,6 +4,7 @@ use std::fmt;
 
 use maitre_kv::{HashChain, HashKey, Namespace, SeqId};
 
+use crate::StepId;
 use crate::policy::Waiting;
 
 /// Preemptions after which a request's next admission reserves blocks beyond those it needs at once.
@@ -64,6 +65,9 @@ pub struct NewRequest {
     /// A live request with the same prompt, whose prompt blocks it shares once they are computed
     /// (parallel sampling). One that is gone or has another prompt is ignored.
     pub fork_of: Option<RequestId>,
+    /// Whether its next step may be planned before the tokens of steps in flight are known, because whatever
+    /// computes the steps samples them by itself and puts them in.
+    pub plan_ahead: bool,
 }
 
 impl NewRequest {
@@ -85,6 +89,7 @@ impl NewRequest {
             read_cache: true,
             write_cache: true,
             fork_of: None,
+            plan_ahead: false,
         }
     }
 }
@@ -140,6 +145,7 @@ pub(crate) struct Request {
     pub(crate) prompt_logits: bool,
     pub(crate) read_cache: bool,
     pub(crate) write_cache: bool,
+    pub(crate) plan_ahead: bool,
     pub(crate) deadline: Option<Time>,
     /// Cleared by the first admission.
     pub(crate) queue_deadline: Option<Time>,
@@ -151,8 +157,11 @@ pub(crate) struct Request {
     pub(crate) prefill_len: usize,
     /// Positions that were there when it was last admitted. They are not written again.
     pub(crate) cached: usize,
-    /// Tokens that need no computing or that planned steps compute, since the last admission.
+    /// Tokens that need no computing or that planned steps compute, since the last admission. One step in
+    /// flight samples the token at each position from the end of `tokens` to this one, both included.
     pub(crate) scheduled: usize,
+    /// The newest planned step that samples a token of it, which only matters while that step is in flight.
+    pub(crate) sampled_in: Option<StepId>,
     /// Tokens that need no computing or that committed steps computed, since the last admission.
     pub(crate) committed: usize,
     /// Full blocks that were offered to the prefix cache, since the last admission.
@@ -180,6 +189,7 @@ impl Request {
             prompt_logits: request.prompt_logits,
             read_cache: request.read_cache && !request.prompt_logits,
             write_cache: request.write_cache,
+            plan_ahead: request.plan_ahead,
             deadline: request.deadline,
             queue_deadline: request.queue_deadline,
             chain: HashChain::new(request.namespace),
@@ -187,6 +197,7 @@ impl Request {
             prefill_len: 0,
             cached: 0,
             scheduled: 0,
+            sampled_in: None,
             committed: 0,
             remembered: 0,
             delivered: 0,
@@ -242,7 +253,22 @@ impl Request {
 
     /// Known tokens that no planned step computes yet. None while the next token is being sampled.
     pub(crate) fn unscheduled(&self) -> usize {
-        self.tokens.len() - self.scheduled
+        self.tokens.len().saturating_sub(self.scheduled)
+    }
+
+    /// Whether a decode can be planned: of a known token, or of one that a step in flight samples.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_decoding() && (self.unscheduled() > 0 || self.may_go_ahead())
+    }
+
+    /// Whether a decode may be planned whose token a step in flight samples. Only if each step in flight yields
+    /// exactly one token, so not with drafts, which `next_drafts` asked for; if the token that this decode
+    /// would sample is not one too many; and if no logits of the prompt are still to come.
+    fn may_go_ahead(&self) -> bool {
+        self.plan_ahead
+            && self.next_drafts == 0
+            && self.scheduled + 1 < self.full_len
+            && (!self.prompt_logits || self.delivered >= self.prompt_len)
     }
 
     /// Whether prefill is planned to its end, so that each further step computes one token.

@@ -11,11 +11,7 @@ use maitre_kv::{BlockMoves, KvManager};
 use crate::drafts::Wish;
 use crate::in_flight::SpanInFlight;
 use crate::request::{Place, Request};
-use crate::{Expired, NO_SLOT, PlannedSpan, Scheduler, StepId, StepPlan, Time};
-
-/// Steps that may be planned before the oldest of them is committed: while one runs, the next can be
-/// prepared.
-pub const MAX_STEPS_IN_FLIGHT: usize = 2;
+use crate::{Expired, NO_SLOT, PlannedSpan, Scheduler, StepId, StepPlan, Time, TokenRef};
 
 /// Prompt tokens that a step takes on beside its decodes whatever the latency target says: prompts have
 /// to get on.
@@ -50,7 +46,8 @@ impl Sketch {
         }
     }
 
-    /// Adds the next `num_tokens` known tokens of a running request, whose table covers them.
+    /// Adds the next `num_tokens` tokens of a running request, whose table covers them: known ones, or the one
+    /// that a step in flight samples.
     pub(crate) fn add_span(
         &mut self,
         kv: &mut KvManager,
@@ -59,7 +56,7 @@ impl Sketch {
         num_tokens: usize,
     ) {
         let positions = request.scheduled..request.scheduled + num_tokens;
-        let samples = positions.end == request.tokens.len();
+        let samples = positions.end >= request.tokens.len();
         let mut slots = Vec::with_capacity(num_tokens);
         slots.extend(kv.slots(place.sequence(), positions.clone()));
         let cached = request.cached.saturating_sub(positions.start);
@@ -68,7 +65,7 @@ impl Sketch {
         self.plan.spans.push(PlannedSpan {
             request: request.id,
             first_position: positions.start,
-            tokens: request.tokens[positions.clone()].to_vec(),
+            tokens: tokens_at(request, positions.clone()),
             context_len: positions.end,
             slots,
             table: kv.take_delta(place.sequence(), positions.end),
@@ -82,7 +79,11 @@ impl Sketch {
             num_tokens,
             drafts: 0,
             samples,
+            sampled_before: request.sampled_in,
         });
+        if samples {
+            request.sampled_in = Some(self.plan.step_id);
+        }
         self.budget -= num_tokens;
         request.scheduled = positions.end;
     }
@@ -91,15 +92,17 @@ impl Sketch {
 impl Scheduler {
     /// Plans the next step at time `now`.
     ///
-    /// A plan with spans is in flight until [`Scheduler::commit`]. A second step may be planned
-    /// meanwhile: it goes on with prefills and with requests that are not in the first one. No request is
-    /// preempted while a step is in flight: if one would have to be, the second plan is empty. With
-    /// [`MAX_STEPS_IN_FLIGHT`] steps in flight, the plan only says which requests expired.
+    /// A plan with spans is in flight until [`Scheduler::commit`]. Further steps may be planned
+    /// meanwhile: they go on with prefills, with requests whose next token is known, and with those that may be
+    /// [planned ahead](crate::NewRequest::plan_ahead) of it. No request is preempted while a step is in flight: if
+    /// one would have to be, the plan is empty, and so are all others until no step is in flight. With
+    /// [`steps_in_flight`](crate::SchedulerConfig::steps_in_flight) steps in flight, the plan only says which
+    /// requests expired.
     pub fn schedule(&mut self, now: Time) -> StepPlan {
         let budget = self.config.max_batched_tokens;
         let mut sketch = Sketch::new(self.next_step_id(), budget, self.running.len());
         self.expire(now, &mut sketch);
-        if self.in_flight.len() < MAX_STEPS_IN_FLIGHT {
+        if self.in_flight.len() < self.config.steps_in_flight {
             let nobody_stalls = self.plan_decodes(&mut sketch);
             if nobody_stalls {
                 self.plan_prefills(&mut sketch);
@@ -138,7 +141,7 @@ impl Scheduler {
     /// requests went on, so the step stays empty.
     fn plan_decodes(&mut self, sketch: &mut Sketch) -> bool {
         let kv = &mut self.kv;
-        let mut ready = self.running.iter().filter(|(_, request)| is_ready(request));
+        let mut ready = self.running.iter().filter(|(_, it)| it.is_ready());
         let all_have_space =
             ready.all(|(place, request)| kv.grow(place.sequence(), request.scheduled + 1).is_ok());
         if !all_have_space {
@@ -149,7 +152,7 @@ impl Scheduler {
         }
         self.limit_latency(sketch);
         let ready = self.running.iter_mut();
-        for (&place, request) in ready.filter(|(_, request)| is_ready(request)) {
+        for (&place, request) in ready.filter(|(_, it)| it.is_ready()) {
             let span = sketch.plan.spans.len();
             sketch.add_span(&mut self.kv, place, request, 1);
             sketch.wishes.extend(Wish::new(span, place, request));
@@ -159,7 +162,7 @@ impl Scheduler {
 
     /// Afterwards every request that runs and is ready to decode has its block.
     fn make_space_for_all(&mut self, sketch: &mut Sketch) {
-        let ready = self.running.iter().filter(|(_, request)| is_ready(request));
+        let ready = self.running.iter().filter(|(_, it)| it.is_ready());
         let places: Vec<Place> = ready.map(|(&place, _)| place).collect();
         for place in places {
             self.make_space(place, sketch);
@@ -167,7 +170,7 @@ impl Scheduler {
     }
 
     /// Cuts the budget of a step that computes some request's next token to what the latency target allows.
-    /// A request whose token is being sampled by the step in flight waits for this step too.
+    /// A request that waits for a token of a step in flight waits for this step too.
     fn limit_latency(&self, sketch: &mut Sketch) {
         let Some(target) = self.config.itl_target else {
             return;
@@ -195,9 +198,13 @@ impl Scheduler {
     }
 }
 
-/// Whether the request's next token can be computed: it decodes, and no step in flight samples it.
-fn is_ready(request: &Request) -> bool {
-    request.is_decoding() && request.unscheduled() > 0
+/// The tokens at `positions`, or the newest one that a step in flight samples if they are not known.
+fn tokens_at(request: &Request, positions: std::ops::Range<usize>) -> Vec<TokenRef> {
+    let sampled = request.sampled_in.map(|step| TokenRef::Sampled { step });
+    match request.tokens.get(positions) {
+        Some(known) => known.iter().copied().map(TokenRef::Known).collect(),
+        None => sampled.into_iter().collect(),
+    }
 }
 
 /// The offsets in the request's next span whose logits are still needed.

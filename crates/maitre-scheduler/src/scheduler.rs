@@ -233,8 +233,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Ends a request. Its blocks are free at once or, if a step in flight uses them, with that step's
-    /// commit; its outcome in that commit is ignored and may be left out.
+    /// Ends a request. Its blocks are free at once or, if steps in flight use them, with the commit of the newest
+    /// step; its outcomes in those commits are ignored and may be left out.
     ///
     /// Returns whether the request was waiting or running.
     pub fn cancel(&mut self, request: RequestId) -> bool {
@@ -254,7 +254,9 @@ impl Scheduler {
         self.timers.forget(place, &request);
         self.release_forks(place);
         let sequence = place.sequence();
-        if !(request.is_in_flight() && self.in_flight.release_after_newest(sequence)) {
+        // After a step was taken back, the next one may copy blocks for a request that it does not run.
+        let in_use = request.is_in_flight() || self.kv.awaits_moves(sequence);
+        if !(in_use && self.in_flight.release_after_newest(place)) {
             self.kv.release(sequence);
         }
         Some(request)

@@ -8,6 +8,7 @@
 //! add 7 prompt=100,101,102 max_tokens=4 tenant=2 deadline=1.500000000
 //! schedule 0.010000000
 //! commit 0 7=12
+//! retract 1
 //! cancel 7
 //! observe tokens=3 took=0.004000000 moved_blocks=0 moving=0.000000000
 //! reset
@@ -44,6 +45,11 @@ pub enum Call {
         step: StepId,
         /// What came of it.
         outcomes: Vec<Outcome>,
+    },
+    /// [`Scheduler::retract`].
+    Retract {
+        /// The step.
+        step: StepId,
     },
     /// [`Scheduler::observe`].
     Observe {
@@ -115,7 +121,8 @@ pub enum ReplayError {
         /// What is wrong with it.
         error: BadCall,
     },
-    /// A commit does not answer its plan: the recording is of another configuration or was changed.
+    /// A commit does not answer its plan, or a step cannot be taken back: the recording is of another
+    /// configuration or was changed.
     #[error(
         "line {line} of the recording: {error}; replay it with the configuration it was made with"
     )]
@@ -196,6 +203,7 @@ fn make(scheduler: &mut Scheduler, call: Call) -> Result<String, SchedulerError>
         }
         Call::Schedule { now } => return Ok(scheduler.schedule(now).to_string()),
         Call::Commit { step, outcomes } => scheduler.commit(step, &outcomes)?,
+        Call::Retract { step } => scheduler.retract(step)?,
         Call::Observe {
             tokens,
             took,

@@ -9,7 +9,7 @@ use std::str::{FromStr, SplitWhitespace};
 use maitre_kv::{BlockHash, Namespace};
 
 use crate::replay::Call;
-use crate::{NewRequest, Outcome, RequestId, StepId, TenantId, Time};
+use crate::{NewRequest, Outcome, RequestId, StepId, TenantId, Time, TokenRef};
 
 /// A line that is not a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,7 @@ impl Display for Call {
                     .iter()
                     .try_for_each(|outcome| write_outcome(f, outcome))
             }
+            Self::Retract { step } => write!(f, "retract {}", step.0),
             Self::Observe {
                 tokens,
                 took,
@@ -83,6 +84,7 @@ fn write_request(f: &mut fmt::Formatter<'_>, request: &NewRequest) -> fmt::Resul
         (request.prompt_logits, " prompt_logits"),
         (!request.read_cache, " no_cache_reads"),
         (!request.write_cache, " no_cache_writes"),
+        (request.plan_ahead, " plan_ahead"),
     ];
     let set = flags.into_iter().filter(|(set, _)| *set);
     set.map(|(_, flag)| flag)
@@ -122,6 +124,9 @@ impl Display for Seconds {
     }
 }
 
+/// How calls begin.
+const VERBS: &str = "add, cancel, schedule, commit, retract, observe or reset";
+
 impl FromStr for Call {
     type Err = BadCall;
 
@@ -137,13 +142,30 @@ impl FromStr for Call {
                 step: StepId(next(&mut words, "a step's number")?),
                 outcomes: words.by_ref().map(read_outcome).collect::<Result<_, _>>()?,
             },
+            "retract" => Self::Retract {
+                step: StepId(next(&mut words, "a step's number")?),
+            },
             "observe" => read_observation(&mut words)?,
             "reset" => Self::ResetPrefixCache,
-            other => return bad("add, cancel, schedule, commit, observe or reset", other),
+            other => return bad(VERBS, other),
         };
         match words.next() {
             None => Ok(call),
             Some(further) => bad("the end of the line", further),
+        }
+    }
+}
+
+impl FromStr for TokenRef {
+    type Err = BadCall;
+
+    /// Reads a token as a plan shows it: a number, or `@` and the number of the step that samples it.
+    fn from_str(word: &str) -> Result<Self, BadCall> {
+        match word.strip_prefix('@') {
+            Some(step) => {
+                number(step, "a step's number").map(|step| Self::Sampled { step: StepId(step) })
+            }
+            None => number(word, "a token").map(Self::Known),
         }
     }
 }
@@ -176,6 +198,7 @@ fn read_request(words: &mut SplitWhitespace) -> Result<NewRequest, BadCall> {
             "prompt_logits" => request.prompt_logits = true,
             "no_cache_reads" => request.read_cache = false,
             "no_cache_writes" => request.write_cache = false,
+            "plan_ahead" => request.plan_ahead = true,
             _ => return bad("a property of a request", word),
         }
     }
@@ -273,7 +296,7 @@ mod tests {
     #[test]
     fn a_line_that_is_not_a_call_says_what_was_expected() {
         let cases = [
-            ("", "add, cancel, schedule, commit, observe or reset"),
+            ("", VERBS),
             ("add", "a request's number"),
             ("add 1 max_tokens=3", "prompt=TOKENS"),
             ("add 1 prompt=3", "max_tokens=NUMBER"),
@@ -311,6 +334,8 @@ mod tests {
                 "commit 1 7=8,drafts=many",
                 "REQUEST=TOKENS, then drafts=NUMBER, finished or failed",
             ),
+            ("retract", "a step's number"),
+            ("retract 1 2", "the end of the line"),
             (
                 "observe took=1.000000000",
                 "tokens=, took=, moved_blocks= and moving=",
@@ -323,6 +348,21 @@ mod tests {
         }
         let long = format!("add {}", "x".repeat(1000));
         assert_eq!(long.parse::<Call>().unwrap_err().found.len(), 43);
+    }
+
+    #[test]
+    fn every_token_reads_as_it_was_written() {
+        let step = StepId(12);
+        for (token, text) in [
+            (TokenRef::Known(12), "12"),
+            (TokenRef::Sampled { step }, "@12"),
+        ] {
+            assert_eq!(token.to_string(), text);
+            assert_eq!(text.parse(), Ok(token));
+        }
+        assert_eq!("".parse::<TokenRef>().unwrap_err().expected, "a token");
+        let error = "@".parse::<TokenRef>().unwrap_err();
+        assert_eq!(error.expected, "a step's number");
     }
 
     #[test]
@@ -339,6 +379,7 @@ mod tests {
             read_cache: false,
             write_cache: false,
             fork_of: Some(RequestId(8)),
+            plan_ahead: true,
             ..NewRequest::new(u64::MAX, vec![0, u32::MAX], usize::MAX)
         };
         let outcome = |request, tokens: &[u32], next_drafts, finished, failed| Outcome {
@@ -369,6 +410,7 @@ mod tests {
                     outcome(9, &[], usize::MAX, true, false),
                 ],
             },
+            Call::Retract { step: StepId(6) },
             Call::Observe {
                 tokens: 1,
                 took: Time::new(2, 3),

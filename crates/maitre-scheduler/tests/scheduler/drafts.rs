@@ -264,6 +264,7 @@ fn drafts_that_are_all_rejected_change_nothing_else() {
     for seed in 0..200 {
         let mut case = Case::random(seed, 100);
         case.config.itl_target = None;
+        case.config.steps_in_flight = 1;
         case.config.kv = KvConfig {
             prefix_cache: false,
             num_host_blocks: 0,

@@ -78,7 +78,7 @@ impl World {
             let id = entry.request.id;
             let span = plan.spans.iter().find(|span| span.request == id);
             let end = span.map_or(entry.scheduled, |span| span.context_len);
-            assert_eq!(end, entry.known, "drafts take tokens from {id}");
+            assert!(end >= entry.known, "drafts take tokens from {id}");
         }
     }
 

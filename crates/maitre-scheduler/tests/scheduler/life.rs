@@ -1,7 +1,8 @@
 //! Random lives of a scheduler, drawn from a seed: a configuration, then events. [`World`] checks every plan.
 //!
 //! Prompts begin like others, pools are tiny or large, tenants are greedy, and everything that can happen at a
-//! time happens at every time: cancels, deadlines, failures, cache resets, a second step in flight, drafts.
+//! time happens at every time: cancels, deadlines, failures, cache resets, further steps in flight, steps taken back,
+//! drafts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -48,6 +49,12 @@ pub(crate) enum Event {
     Commit(Mishaps),
     /// So many plans and commits in turn; a step that was in flight before stays one step ahead.
     Rounds(usize),
+    /// So many commits, each with as many steps in flight as there may be.
+    Pipeline(usize),
+    /// So many of the newest steps are taken back, and perhaps what the newest one admitted is cancelled.
+    Retract(usize, bool),
+    /// The oldest step is run again, after all later ones are taken back.
+    RunAgain(Mishaps),
     Wait(u64),
     Reset,
     /// Nanoseconds per token, and per moved block.
@@ -87,6 +94,7 @@ impl Shape {
             namespace,
             read_cache: !random.chance(10),
             write_cache: !random.chance(10),
+            plan_ahead: random.chance(60),
             ..NewRequest::new(0, prompt, random.below(32))
         };
         Self {
@@ -123,6 +131,17 @@ impl Shape {
     }
 }
 
+impl Mishaps {
+    fn random(random: &mut Random) -> Self {
+        Self {
+            fail: random.perhaps(10, 8),
+            fail_all: random.chance(2),
+            finish: random.perhaps(10, 24),
+            reversed: random.chance(50),
+        }
+    }
+}
+
 /// What happens how often, out of the sum.
 struct Mix {
     add: usize,
@@ -132,7 +151,7 @@ struct Mix {
 
 impl Event {
     fn random(random: &mut Random, mix: &Mix) -> Self {
-        let kinds = [mix.add, mix.cancel, mix.reset, 4, 3, 3, 2, 1];
+        let kinds = [mix.add, mix.cancel, mix.reset, 4, 3, 3, 2, 3, 3, 2, 1];
         let mut left = random.below(kinds.iter().sum());
         let kind = kinds.iter().position(|&weight| {
             let here = left < weight;
@@ -144,14 +163,12 @@ impl Event {
             Some(1) => Self::Cancel(random.below(16)),
             Some(2) => Self::Reset,
             Some(3) => Self::Schedule,
-            Some(4) => Self::Commit(Mishaps {
-                fail: random.perhaps(10, 8),
-                fail_all: random.chance(2),
-                finish: random.perhaps(10, 24),
-                reversed: random.chance(50),
-            }),
+            Some(4) => Self::Commit(Mishaps::random(random)),
             Some(5) => Self::Rounds(1 + random.below(8)),
             Some(6) => Self::Wait(1 + random.below(10) as u64),
+            Some(7) => Self::Pipeline(1 + random.below(8)),
+            Some(8) => Self::Retract(1 + random.below(3), random.chance(40)),
+            Some(9) => Self::RunAgain(Mishaps::random(random)),
             _ => Self::Observe(
                 random.below(2_000_000) as u64,
                 random.below(4_000_000) as u64,
@@ -165,6 +182,7 @@ impl Event {
 pub(crate) struct Case {
     pub(crate) config: SchedulerConfig,
     pub(crate) drafting: Option<Drafting>,
+    pub(crate) eager: bool,
     pub(crate) events: Vec<Event>,
 }
 
@@ -183,6 +201,7 @@ impl Case {
         Self {
             config,
             events: events.collect(),
+            eager: seed.is_multiple_of(2),
             drafting: (!seed.is_multiple_of(4)).then_some(Drafting { seed, lucky: true }),
         }
     }
@@ -194,9 +213,11 @@ impl Case {
         world
     }
 
-    fn world(&self) -> World {
+    pub(crate) fn world(&self) -> World {
         let mut world = World::new(self.config);
         world.drafting = self.drafting;
+        world.eager = self.eager;
+        world.pipelined = true;
         world
     }
 
@@ -272,6 +293,23 @@ fn happen(world: &mut World, id: u64, event: &Event) {
                 world.commit(&Mishaps::default());
             }
         }
+        Event::Pipeline(steps) => {
+            for _ in 0..*steps {
+                world.fill();
+                world.commit(&Mishaps::default());
+            }
+        }
+        Event::Retract(steps, cancel) => {
+            let newest = world.in_flight.back();
+            let admitted = newest.map_or(Vec::new(), |step| step.plan.admitted.clone());
+            (0..*steps).for_each(|_| world.retract());
+            for admitted in admitted.iter().filter(|_| *cancel) {
+                if world.live.contains_key(&admitted.request) {
+                    world.cancel(admitted.request);
+                }
+            }
+        }
+        Event::RunAgain(mishaps) => world.run_again(mishaps),
         Event::Wait(ms) => world.now += Time::from_millis(*ms),
         Event::Reset => world.reset_prefix_cache(),
         Event::Observe(token_ns, block_ns) => {
@@ -307,7 +345,7 @@ fn random_config(random: &mut Random) -> SchedulerConfig {
         )
     };
     let policies = PolicyKind::ALL;
-    SchedulerConfig {
+    let config = SchedulerConfig {
         max_queue: 2 + random.below(12),
         max_queued_tokens: [usize::MAX, 100][random.below(2)],
         policy: policies[random.below(policies.len())],
@@ -316,5 +354,9 @@ fn random_config(random: &mut Random) -> SchedulerConfig {
             .perhaps(30, 20)
             .map(|ms| Time::from_millis(1 + ms as u64)),
         ..SchedulerConfig::new(max_seqs, max_seqs + random.below(20), max_model_len, kv)
+    };
+    SchedulerConfig {
+        steps_in_flight: 1 + random.below(3),
+        ..config
     }
 }

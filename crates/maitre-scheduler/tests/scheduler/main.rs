@@ -19,6 +19,7 @@ mod latency;
 mod life;
 mod model;
 mod oracle;
+mod pipeline;
 mod plans;
 mod properties;
 mod refusals;

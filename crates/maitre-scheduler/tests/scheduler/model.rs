@@ -99,8 +99,14 @@ impl Memory {
 
     /// Writes what a span computes, and garbage where it drafts; the position before the first of a sequence
     /// is `root`.
-    pub(crate) fn write(&mut self, span: &PlannedSpan, table: &[BlockId], root: u64) {
-        for (offset, (&slot, &token)) in span.slots.iter().zip(&span.tokens).enumerate() {
+    pub(crate) fn write(
+        &mut self,
+        span: &PlannedSpan,
+        tokens: &[u32],
+        table: &[BlockId],
+        root: u64,
+    ) {
+        for (offset, (&slot, &token)) in span.slots.iter().zip(tokens).enumerate() {
             let position = span.first_position + offset;
             let before = match position.checked_sub(1) {
                 Some(before) => self.pool[self.slot(table, before)],

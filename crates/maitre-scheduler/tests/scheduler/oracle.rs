@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use maitre_scheduler::{
-    Admitted, BlockId, Expired, ExpiredWhy, MAX_STEPS_IN_FLIGHT, NO_SLOT, PlannedSpan, PolicyKind,
-    RequestId, StepPlan, Time,
+    Admitted, BlockId, Expired, ExpiredWhy, NO_SLOT, PlannedSpan, PolicyKind, RequestId, StepPlan,
+    Time,
 };
 
 use crate::world::{Entry, World};
@@ -157,14 +157,15 @@ impl World {
 
     /// If a decode finds no block while a step is in flight, nothing is planned until it is back.
     fn check_stalled(&mut self, plan: &StepPlan) {
-        if self.in_flight.len() == MAX_STEPS_IN_FLIGHT {
+        if self.in_flight.len() == self.scheduler.config().steps_in_flight {
             assert!(plan.is_empty(), "too many steps in flight");
             return;
         }
         let planned: HashSet<RequestId> = plan.spans.iter().map(|span| span.request).collect();
         let mut stalled = self.live.values().filter(|entry| {
             entry.running
-                && (entry.prefill_len..entry.known).contains(&entry.scheduled)
+                && entry.scheduled >= entry.prefill_len
+                && (entry.scheduled < entry.known || self.may_go_ahead(entry))
                 && !planned.contains(&entry.request.id)
         });
         if let Some(stalled) = stalled.next() {
@@ -261,22 +262,22 @@ impl World {
 
     fn check_span(&mut self, span: &PlannedSpan) {
         let block_size = self.scheduler.config().kv.block_size as usize;
-        let entry = self
-            .live
-            .get_mut(&span.request)
-            .expect("a planned request is live");
+        let entry = self.live.get(&span.request);
+        let entry = entry.expect("a planned request is live");
+        assert_eq!(span.tokens, self.expected_tokens(entry, span));
+        let ahead = span.context_len > entry.known;
+        assert!(!ahead || self.may_go_ahead(entry), "too far ahead");
+        let overlap = entry.table.iter().skip(span.table.keep);
+        let replaced = overlap.zip(&span.table.blocks).any(|(a, b)| a != b);
+        self.tally.replaced_in_flight += u64::from(replaced && entry.in_flight > 0);
+        let entry = self.live.get_mut(&span.request).unwrap();
         assert_eq!(
             span.first_position, entry.scheduled,
             "each token is computed once"
         );
         assert!(!span.tokens.is_empty());
         assert_eq!(span.context_len, span.first_position + span.tokens.len());
-        assert!(
-            span.context_len <= entry.known,
-            "only known tokens are computed"
-        );
         let positions = span.first_position..span.context_len;
-        assert_eq!(span.tokens, entry.answer[positions.clone()]);
         assert!(span.table.keep <= entry.table.len());
         entry.table.truncate(span.table.keep);
         entry.table.extend(&span.table.blocks);
@@ -291,7 +292,7 @@ impl World {
             let skips = slot == NO_SLOT && may_skip;
             assert!(skips || slot == expected, "slots follow the block table");
         }
-        assert_eq!(span.samples, span.context_len == entry.known);
+        assert_eq!(span.samples, span.context_len >= entry.known);
         let decodes = span.samples && span.tokens.len() == 1;
         assert!(span.drafts == 0 || decodes, "only decodes draft");
         let asked = span.output_positions.clone();
@@ -308,8 +309,8 @@ impl World {
         entry.in_flight += span.tokens.len();
     }
 
-    /// A block that is written, by a span or a copy, is in one table only: no other request reads it, and no
-    /// step in flight.
+    /// A block that is written, by a span or a copy, is in one table only and at one place there: no other request
+    /// reads it, and no step in flight reads it for anything else.
     fn check_writes(&self, plan: &StepPlan) {
         let block_size = self.scheduler.config().kv.block_size;
         // Behind the window a table may name blocks that were given back.
@@ -318,35 +319,50 @@ impl World {
             let first = window.map_or(0, |window| {
                 (first_position + 1).saturating_sub(window as usize)
             });
-            table[(first / block_size as usize).min(table.len())..].to_vec()
+            let table = table.iter().copied().enumerate();
+            table.skip(first / block_size as usize).collect::<Vec<_>>()
         };
+        // A block of a request, by its place in the table.
+        type Part = (RequestId, usize);
         let written = |span: &PlannedSpan| {
-            let slots = span.slots.iter().filter(|&&slot| slot != NO_SLOT);
+            let slots = (span.first_position..).zip(&span.slots);
+            let slots = slots.filter(|(_, slot)| **slot != NO_SLOT);
+            let request = span.request;
             slots
-                .map(|slot| BlockId(slot / block_size))
+                .map(|(position, slot)| {
+                    let part = (request, position / block_size as usize);
+                    (part, BlockId(slot / block_size))
+                })
                 .collect::<HashSet<_>>()
         };
-        let mut readers: BTreeMap<BlockId, HashSet<RequestId>> = BTreeMap::new();
-        let mut read = |request: RequestId, table: Vec<BlockId>| {
-            for block in table {
-                readers.entry(block).or_default().insert(request);
+        let mut readers: BTreeMap<BlockId, HashSet<Part>> = BTreeMap::new();
+        let mut read = |request: RequestId, table: Vec<(usize, BlockId)>| {
+            for (index, block) in table {
+                readers.entry(block).or_default().insert((request, index));
             }
         };
-        let mut writers: Vec<(Option<RequestId>, BlockId)> = Vec::new();
+        let mut writers: Vec<(Part, BlockId)> = Vec::new();
+        let mut in_use = HashSet::new();
         for step in &self.in_flight {
             for (span, (table, _)) in step.plan.spans.iter().zip(&step.tables) {
-                read(span.request, visible(table, span.first_position));
-                let blocks = written(span).into_iter();
-                writers.extend(blocks.map(|block| (Some(span.request), block)));
+                let table = visible(table, span.first_position);
+                in_use.extend(table.iter().map(|&(_, block)| block.0));
+                read(span.request, table);
+                writers.extend(written(span));
             }
         }
         for (&id, entry) in self.live.iter().filter(|(_, entry)| entry.running) {
             read(id, visible(&entry.table, entry.scheduled - entry.in_flight));
         }
         for span in &plan.spans {
-            let blocks = written(span).into_iter();
-            writers.extend(blocks.map(|block| (Some(span.request), block)));
+            writers.extend(written(span));
         }
+        let mut arrivals = plan.moves.swap_in.iter().chain(&plan.moves.copies);
+        let overwritten = arrivals.any(|moved| in_use.contains(&moved.to));
+        assert!(
+            !overwritten,
+            "a copy overwrites what a step in flight reads"
+        );
         for moved in &plan.moves.copies {
             let reading = readers.get(&BlockId(moved.to));
             let reading = reading.map_or(0, HashSet::len);
@@ -354,7 +370,7 @@ impl World {
         }
         for (writer, block) in writers {
             let others = readers.get(&block).into_iter().flatten();
-            let others = others.filter(|reader| Some(**reader) != writer).count();
+            let others = others.filter(|reader| **reader != writer).count();
             assert_eq!(
                 others, 0,
                 "{writer:?} writes to {block:?}, which others read"

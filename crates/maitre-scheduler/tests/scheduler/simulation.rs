@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use maitre_scheduler::Call;
 
 use crate::life::{Case, message_of};
-use crate::world::{Tally, World};
+use crate::world::Tally;
 
 /// Lives that the ordinary test run sees.
 const LIVES: u64 = 500;
@@ -67,6 +67,11 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.accepted,
         total.rejected,
         total.ended_in_a_run,
+        total.ahead,
+        total.retracted,
+        total.moved_again,
+        total.forgone,
+        total.replaced_in_flight,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }
@@ -92,8 +97,8 @@ fn report(seed: u64, case: Case) {
 fn replay_case(text: &str) {
     let seed = text.lines().find_map(|line| line.strip_prefix("# seed "));
     let seed = seed.and_then(|seed| seed.parse().ok());
-    let config = Case::random(seed.expect("a line `# seed NUMBER`"), EVENTS).config;
-    let mut world = World::new(config);
+    let case = Case::random(seed.expect("a line `# seed NUMBER`"), EVENTS);
+    let mut world = case.world();
     let calls = text.lines().filter(|line| !line.starts_with('#'));
     for line in calls.take_while(|line| !line.is_empty()) {
         world.make(line.parse::<Call>().unwrap());

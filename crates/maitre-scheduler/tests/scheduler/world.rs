@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 
 use maitre_scheduler::{
-    BlockHash, BlockId, CacheEvent, Call, NewRequest, Outcome, PlannedSpan, Refusal, RequestId,
-    Scheduler, SchedulerConfig, StepPlan, Time,
+    BlockHash, BlockId, BlockMove, BlockMoves, CacheEvent, Call, NewRequest, Outcome, PlannedSpan,
+    Refusal, RequestId, Scheduler, SchedulerConfig, StepPlan, Time,
 };
 
 use crate::drafting::Drafting;
@@ -64,6 +64,10 @@ pub(crate) struct StepInFlight {
     pub(crate) plan: StepPlan,
     /// Per span, its block table and the root of its namespace.
     pub(crate) tables: Vec<(Vec<BlockId>, u64)>,
+    /// Copies that are not made yet.
+    pub(crate) to_make: BlockMoves,
+    /// Of its copies to the host tier, those that are made.
+    pub(crate) skipped: Vec<BlockMove>,
 }
 
 /// What goes wrong with the outcomes of one commit.
@@ -103,6 +107,11 @@ pub(crate) struct Tally {
     pub(crate) accepted: u64,
     pub(crate) rejected: u64,
     pub(crate) ended_in_a_run: u64,
+    pub(crate) ahead: u64,
+    pub(crate) retracted: u64,
+    pub(crate) moved_again: u64,
+    pub(crate) forgone: u64,
+    pub(crate) replaced_in_flight: u64,
 }
 
 impl Tally {
@@ -128,6 +137,11 @@ impl Tally {
         self.accepted += other.accepted;
         self.rejected += other.rejected;
         self.ended_in_a_run += other.ended_in_a_run;
+        self.ahead += other.ahead;
+        self.retracted += other.retracted;
+        self.moved_again += other.moved_again;
+        self.forgone += other.forgone;
+        self.replaced_in_flight += other.replaced_in_flight;
     }
 }
 
@@ -146,6 +160,14 @@ pub(crate) struct World {
     pub(crate) memory: Memory,
     /// Without it, no request drafts.
     pub(crate) drafting: Option<Drafting>,
+    /// Whether steps run as soon as they are planned, and once more at their commit.
+    pub(crate) eager: bool,
+    /// Whether as many steps as may be are in flight when it comes to rest, or one.
+    pub(crate) pipelined: bool,
+    /// The copies of steps that were taken back since the last plan with spans.
+    pub(crate) taken_back: BlockMoves,
+    /// Of these, those to the host tier that are made.
+    pub(crate) swapped_out: Vec<BlockMove>,
     /// The names in the prefix cache, by its events.
     mirror: HashSet<BlockHash>,
     num_added: u64,
@@ -165,6 +187,10 @@ impl World {
             in_flight: VecDeque::new(),
             memory: Memory::new(&config),
             drafting: None,
+            eager: false,
+            pipelined: false,
+            taken_back: BlockMoves::default(),
+            swapped_out: Vec::new(),
             mirror: HashSet::new(),
             num_added: 0,
         }
@@ -180,6 +206,7 @@ impl World {
                 self.schedule();
             }
             Call::Commit { outcomes, .. } => self.commit_with(|_, _| outcomes),
+            Call::Retract { .. } => self.retract(),
             Call::Observe {
                 tokens,
                 took,
@@ -276,16 +303,7 @@ impl World {
         write!(self.log, "{plan}").unwrap();
         self.tally.steps += 1;
         self.check_plan(&plan);
-        if !plan.is_empty() {
-            let spans = plan.spans.iter();
-            let tables = spans.map(|span| {
-                let entry = &self.live[&span.request];
-                (entry.table.clone(), entry.root())
-            });
-            let tables = tables.collect();
-            let plan = plan.clone();
-            self.in_flight.push_back(StepInFlight { plan, tables });
-        }
+        self.launch(&plan);
         self.check_books();
         plan
     }
@@ -318,12 +336,14 @@ impl World {
 
     /// Computes and commits the oldest step in flight with what `change` makes of its outcomes.
     fn commit_with(&mut self, change: impl FnOnce(&mut Self, Vec<Outcome>) -> Vec<Outcome>) {
-        let Some(StepInFlight { plan, tables }) = self.in_flight.pop_front() else {
+        let Some(step) = self.in_flight.pop_front() else {
             return;
         };
-        self.memory.make(&plan.moves);
+        let StepInFlight { plan, tables, .. } = step;
+        self.memory.make(&step.to_make);
         for (span, (table, root)) in plan.spans.iter().zip(&tables) {
-            self.memory.write(span, table, *root);
+            let tokens = self.resolve(span);
+            self.memory.write(span, &tokens, table, *root);
         }
         for (span, (table, _)) in plan.spans.iter().zip(&tables) {
             if let Some(entry) = self.live.get(&span.request) {
@@ -374,7 +394,9 @@ impl World {
             outcome.tokens.extend(answer.take(right + 1));
             outcome.finished = outcome.tokens.last().is_some_and(|&token| is_end(token));
         }
-        if let Some(drafting) = self.drafting {
+        // Some requests that may be planned ahead never draft.
+        let drafts = !(entry.request.plan_ahead && id.0.is_multiple_of(2));
+        if let Some(drafting) = self.drafting.filter(|_| drafts) {
             outcome.next_drafts = drafting.wish(id, known);
         }
         outcome
@@ -457,13 +479,16 @@ impl World {
     /// Lets everything that is left run to its end. Nothing may be lost, stuck or leaked.
     pub(crate) fn run_to_quiescence(&mut self) {
         // Each step computes a token that has to be computed anyway, except for what is computed again after
-        // a preemption, of which there are at most two per request.
-        let left: usize = self.live.values().map(|entry| entry.answer.len()).sum();
-        for _ in 0..=3 * left {
-            self.schedule();
-            while !self.in_flight.is_empty() {
-                self.commit(&Mishaps::default());
+        // a preemption, of which there are at most two per request, and what is planned ahead in vain.
+        let depth = self.scheduler.config().steps_in_flight;
+        let left = self.live.values().map(|entry| entry.answer.len() + depth);
+        let left: usize = left.sum();
+        for _ in 0..=3 * left + depth {
+            match self.pipelined {
+                true => self.fill(),
+                false => drop(self.schedule()),
             }
+            self.commit(&Mishaps::default());
             if !self.scheduler.has_work() {
                 break;
             }
