@@ -9,6 +9,7 @@ use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
 use tokio::sync::oneshot;
 
+use crate::Clock;
 use crate::admission::command::Submission;
 use crate::admission::front::{Admission, Queued, RequestName};
 use crate::observe::cache_events::{CacheEvents, CacheFeedSource};

@@ -24,8 +24,6 @@ mod policies;
 mod requests;
 #[path = "engine/sharing.rs"]
 mod sharing;
-#[path = "engine/speculation.rs"]
-mod speculation;
 #[path = "engine/toy.rs"]
 mod toy;
 

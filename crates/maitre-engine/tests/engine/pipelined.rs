@@ -124,7 +124,7 @@ fn token(sampler: &mut Sampler, logits: &[f32], draw: &Draw) -> Option<u32> {
         ..SamplingParams::default()
     };
     let counts = TokenCounts::new(&[]);
-    let sampled = sampler.sample(logits.into(), &params, &counts, draw.position, &[]);
+    let sampled = sampler.sample(logits, &params, &counts, draw.position, &[]);
     sampled.ok().map(|sampled| sampled.token)
 }
 

@@ -1,7 +1,6 @@
 //! An engine on a backend that the check holds: what is asked of it goes the way of every request, and the check can
 //! look at the device meanwhile, or make it fail.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use maitre::{
     Engine, EngineError, EngineInfo, EngineLimits, Event, GenerateRequest, Input, MemoryBudget,
-    Parts, Scheduling, Speculate, Speculation,
+    Parts, Scheduling, Speculate, Speculation, SystemClock,
 };
 use maitre_model::{
     CacheMoves, Executor, Heartbeat, Model, ModelError, Queued, RowSink, Runner, RunnerConfig,
