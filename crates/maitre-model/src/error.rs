@@ -324,7 +324,9 @@ pub enum ModelError {
     },
 
     /// A step was submitted to an executor that has as many in flight as it may.
-    #[error("at most {depth} steps may be in flight: wait for the oldest before the next is submitted")]
+    #[error(
+        "at most {depth} steps may be in flight: wait for the oldest before the next is submitted"
+    )]
     TooManySteps {
         /// The executor's depth.
         depth: usize,

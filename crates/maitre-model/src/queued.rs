@@ -163,7 +163,9 @@ impl Executor for Queued {
 
     fn wait(&mut self, ticket: StepTicket, sink: &mut dyn RowSink) -> Result<(), ModelError> {
         let oldest = self.in_flight.front().map(|flight| flight.ticket);
-        let flight = self.in_flight.pop_front_if(|flight| flight.ticket == ticket);
+        let flight = self
+            .in_flight
+            .pop_front_if(|flight| flight.ticket == ticket);
         let Some(InFlight { rows, .. }) = flight else {
             return Err(ModelError::NotInFlight { ticket, oldest });
         };
@@ -172,8 +174,16 @@ impl Executor for Queued {
                 hand_out(&mut self.runner, draws, *choosable, sink)?;
             }
             Rows::Drawn(draws) => {
-                let received = self.runner.backend().receive_draws(draws, &mut self.received);
-                for (row, drawn) in self.received.iter().enumerate().filter(|_| received.is_ok()) {
+                let received = self
+                    .runner
+                    .backend()
+                    .receive_draws(draws, &mut self.received);
+                for (row, drawn) in self
+                    .received
+                    .iter()
+                    .enumerate()
+                    .filter(|_| received.is_ok())
+                {
                     match *drawn {
                         SampledRow::Token { id, logprob } => {
                             sink.token(row, Drawn { token: id, logprob });

@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maitre_tensor::{
-    Backend, BlockCopy, DrawRows, DrawnTokens, Draws, Heartbeat, LargestStep, LayerCache, MOST_CHOOSABLE, PEAK_BLOCK,
-    RecordedSteps, SampleRow, SampleRows, SampledRow, StepLists, StepShape,
+    Backend, BlockCopy, DrawRows, DrawnTokens, Draws, Heartbeat, LargestStep, LayerCache,
+    MOST_CHOOSABLE, PEAK_BLOCK, RecordedSteps, SampleRow, SampleRows, SampledRow, StepLists,
+    StepShape,
 };
 
 use crate::batch::{Batch, BatchLimits};
@@ -259,16 +260,13 @@ impl Runner {
     }
 
     /// Runs all layers over a validated batch.
-    fn compute(
-        &mut self,
-        batch: &Batch,
-        drawn: Option<DrawnTokens<'_>>,
-    ) -> Result<(), ModelError> {
+    fn compute(&mut self, batch: &Batch, drawn: Option<DrawnTokens<'_>>) -> Result<(), ModelError> {
         let step = self.model.step(&self.backend, &self.rope, batch)?;
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
-        self.backend
-            .step_on(lists(batch, drawn)?, || decoder.forward(step, caches, workspace))??;
+        self.backend.step_on(lists(batch, drawn)?, || {
+            decoder.forward(step, caches, workspace)
+        })??;
         Ok(())
     }
 
@@ -283,11 +281,11 @@ impl Runner {
         let step = self.model.step(&self.backend, &self.rope, padded)?;
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
-        let played = self
-            .backend
-            .step_recorded(shape, lists(padded, drawn)?, &mut self.recorded, || {
-                decoder.forward(step, caches, workspace)
-            });
+        let played =
+            self.backend
+                .step_recorded(shape, lists(padded, drawn)?, &mut self.recorded, || {
+                    decoder.forward(step, caches, workspace)
+                });
         if let Some(reason) = self.recorded.take_failure() {
             tracing::warn!(%reason, ?shape, "a step could not be recorded; it runs unrecorded");
         }

@@ -47,6 +47,7 @@ DEVICE void load_paired_box(void* to, const Matrix& matrix, u32 col, u32 row, Ba
 }
 DEVICE u64 operand(const void* rows) { return reinterpret_cast<u64>(rows); }
 DEVICE u64 next_operand(u64 operand, u32 step) { return operand + step * 32; }
+DEVICE u64 further_operand(u64 operand, u32 rows) { return operand + rows * 128; }
 template <u32 N>
 DEVICE void multiply_async(float (&d)[N / 2], u64 a, u64 b, emulator::Site site = HERE) {
     emulator::multiply_async(d, a, b, N, site);
@@ -153,6 +154,9 @@ DEVICE u64 operand(const void* rows) {
 DEVICE u64 next_operand(u64 operand, u32 step) {
     return operand >> 32 << 32 | (static_cast<u32>(operand) + step * 2);
 }
+
+// Rows that lie so many further on, a multiple of eight.
+DEVICE u64 further_operand(u64 operand, u32 rows) { return next_operand(operand, rows * 4); }
 
 #include "hopper_multiply.cuh"
 

@@ -24,8 +24,12 @@
 //   m      n = 4096    gated n = 12288    bound by
 //   1      12.9        66.4               reading w: 86 % and 101 % of the copy rate
 //   64     15.9        73.8               the same: 73 % and 92 %, with what x and the outputs move
-//   256    20.9        90.9               w and x from the second-level cache
+//   256    20.9        84                 what enters the multiprocessors: 24 KB a slice of 64x128 take 384 cycles at 64
+//                                         bytes a cycle, its multiplications 256
 //   2048   98.3        641                multiplying, 91 % and 84 % of the rate of a large product
+// Tried there without success: clusters of 2 and 4 blocks that share w, x or both by multicast (up to twice as long);
+// slices of 128 numbers; blocks that walk several tiles and write their outputs by the copy engine (0 to 7 % faster at
+// 2,048 rows, slower at 256); telling the second-level cache to keep w short (-2 to +1 %).
 #include "hopper.cuh"
 #include "linear_weights.cuh"
 
@@ -59,8 +63,8 @@ struct Tile {
     static constexpr u32 X_AT = ROWS * ROW_BYTES;
     static constexpr u32 SLICE = X_AT + TOKENS * ROW_BYTES;
     static constexpr u32 STAGE = SLICE * SLICES;
-    // Sums of so many numbers a thread need registers that those who multiply nothing give.
-    static constexpr bool MANY_SUMS = GROUPS < 3 && GROUPS * TOKENS >= 256;
+    // Many sums a thread need registers that those who multiply nothing give: 0, or how many the multipliers then have.
+    static constexpr u32 REGISTERS = GROUPS == 2 && TOKENS >= 128 ? 232 : GROUPS == 3 && TOKENS > 128 ? 160 : 0;
 };
 
 // Shared memory of a block: stages, and behind them the barriers.
@@ -134,6 +138,17 @@ DEVICE void ask(const Product& p, const Stages<T>& stages, u32 steps) {
     }
 }
 
+// Compilers refuse an instruction of 256 columns where a kernel begins with 128 registers.
+template <typename T>
+DEVICE void multiply_part(float (&sums)[T::TOKENS / 2], u64 w, u64 x) {
+    if constexpr (T::GROUPS == 3 && T::TOKENS == 256) {
+        multiply_async<128>(*reinterpret_cast<float(*)[64]>(&sums[0]), w, x);
+        multiply_async<128>(*reinterpret_cast<float(*)[64]>(&sums[64]), w, further_operand(x, 128));
+    } else {
+        multiply_async<T::TOKENS>(sums, w, x);
+    }
+}
+
 template <typename T>
 DEVICE void multiply(const Stages<T>& stages, u32 steps, float (&sums)[T::TOKENS / 2]) {
     const u32 group = threadIdx.x / WARPGROUP;
@@ -149,7 +164,7 @@ DEVICE void multiply(const Stages<T>& stages, u32 steps, float (&sums)[T::TOKENS
             const u64 x = operand(slice + T::X_AT);
 #pragma unroll
             for (u32 part = 0; part < DEPTH / 16; part++) {
-                multiply_async<T::TOKENS>(sums, next_operand(w, part), next_operand(x, part));
+                multiply_part<T>(sums, next_operand(w, part), next_operand(x, part));
             }
         }
         multiply_commit();
@@ -208,8 +223,8 @@ DEVICE void multiply_tile(const Product& p, u8* shared) {
     let_next_begin();
     const u32 steps = (p.k + T::SLICES * DEPTH - 1) / (T::SLICES * DEPTH);
     if (threadIdx.x / WARPGROUP == T::GROUPS) {
-        if constexpr (T::MANY_SUMS) {
-            give_registers<40>();
+        if constexpr (T::REGISTERS > 0) {
+            give_registers<T::GROUPS == 2 ? 40 : 32>();
         }
         if (threadIdx.x % WARPGROUP == 0) {
             ask<T>(p, stages, steps);
@@ -218,8 +233,8 @@ DEVICE void multiply_tile(const Product& p, u8* shared) {
         }
         return;
     }
-    if constexpr (T::MANY_SUMS) {
-        take_registers<232>();
+    if constexpr (T::REGISTERS > 0) {
+        take_registers<T::REGISTERS>();
     }
     float sums[T::TOKENS / 2] = {};
     multiply<T>(stages, steps, sums);
@@ -237,9 +252,12 @@ using Tile64x16 = Tile<1, 16, 2, 8>;
 using Tile64x32 = Tile<1, 32, 2, 8>;
 using Tile64x64 = Tile<1, 64, 2, 6>;
 using Tile64x128 = Tile<1, 128, 1, 8>;
+using Tile128x64 = Tile<2, 64, 1, 8>;
+using Tile192x64 = Tile<3, 64, 1, 6>;
 using Tile128x128 = Tile<2, 128, 1, 6>;
 using Tile128x256 = Tile<2, 256, 1, 4>;
 using Tile192x128 = Tile<3, 128, 1, 5>;
+using Tile192x256 = Tile<3, 256, 1, 4>;
 
 }  // namespace
 
@@ -262,6 +280,9 @@ LINEAR_HOPPER(linear_hopper_64x16, Tile64x16);
 LINEAR_HOPPER(linear_hopper_64x32, Tile64x32);
 LINEAR_HOPPER(linear_hopper_64x64, Tile64x64);
 LINEAR_HOPPER(linear_hopper_64x128, Tile64x128);
+LINEAR_HOPPER(linear_hopper_128x64, Tile128x64);
+LINEAR_HOPPER(linear_hopper_192x64, Tile192x64);
 LINEAR_HOPPER(linear_hopper_128x128, Tile128x128);
 LINEAR_HOPPER(linear_hopper_128x256, Tile128x256);
 LINEAR_HOPPER(linear_hopper_192x128, Tile192x128);
+LINEAR_HOPPER(linear_hopper_192x256, Tile192x256);

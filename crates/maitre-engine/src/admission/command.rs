@@ -85,7 +85,11 @@ pub(crate) struct Choice {
 impl Choice {
     /// Whether nothing but its logits decides each of its tokens, so that an executor can draw them all.
     pub(crate) fn draws_every_token(&self) -> bool {
-        let banned: &[u32] = if self.min_tokens > 0 { &self.stop_tokens } else { &[] };
+        let banned: &[u32] = if self.min_tokens > 0 {
+            &self.stop_tokens
+        } else {
+            &[]
+        };
         self.params.logprobs.is_none() && !self.params.adjusts_rows(banned)
     }
 }

@@ -160,9 +160,7 @@ impl Layout {
         acceptance: Acceptance,
     ) {
         let Work { span, drafts } = *work;
-        let rules = sequence
-            .filter(|_| span.samples)
-            .map(Sequence::rules_ahead);
+        let rules = sequence.filter(|_| span.samples).map(Sequence::rules_ahead);
         for offset in span.output_positions.start..span.output_positions.end + drafts.len() {
             self.batch.output_rows.push((first + offset) as u32);
             self.owners.push(RowOwner {
@@ -175,7 +173,8 @@ impl Layout {
                 .as_ref()
                 .zip(index)
                 .and_then(|(rules, index)| rules.draw_row(index, drafts.len(), acceptance));
-            self.wants.push(draw.map_or(RowWant::Logits, RowWant::Token));
+            self.wants
+                .push(draw.map_or(RowWant::Logits, RowWant::Token));
         }
     }
 }

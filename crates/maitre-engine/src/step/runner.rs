@@ -85,7 +85,10 @@ impl StepRunner {
 
     /// Whether another step can be submitted now.
     pub(crate) fn has_space(&self) -> bool {
-        let may_follow = self.in_flight.back().is_none_or(StepInFlight::may_be_followed);
+        let may_follow = self
+            .in_flight
+            .back()
+            .is_none_or(StepInFlight::may_be_followed);
         self.in_flight.len() < self.depth() && may_follow
     }
 
@@ -102,7 +105,10 @@ impl StepRunner {
         let moving = self.clock.now().saturating_sub(moves_began);
         let mut step = StepInFlight {
             drafts: vec![Vec::new(); plan.spans.len()],
-            layout: self.layouts.pop().unwrap_or_else(|| Layout::new(self.block_size)),
+            layout: self
+                .layouts
+                .pop()
+                .unwrap_or_else(|| Layout::new(self.block_size)),
             // It stays so if its copies failed.
             stage: Stage::NotMoved(Failure::default()),
             began,
@@ -138,19 +144,20 @@ impl StepRunner {
         };
         step.forget_samples(sequences);
         let work = Work::of(&step.plan.spans, &step.drafts);
-        let (spans, cache_is_lost) = match self.outcome(&mut step.stage, &step.layout, &work, sequences) {
-            Ok(spans) => (spans, false),
-            Err(failed) => {
-                self.give_up_later(sequences, &mut retract)?;
-                match failed {
-                    Failed::Moves(failure) => (self.not_moved(&work, failure), true),
-                    Failed::Step(failure) => {
-                        let spans = self.run_again(&work, failure, sequences);
-                        (spans, false)
+        let (spans, cache_is_lost) =
+            match self.outcome(&mut step.stage, &step.layout, &work, sequences) {
+                Ok(spans) => (spans, false),
+                Err(failed) => {
+                    self.give_up_later(sequences, &mut retract)?;
+                    match failed {
+                        Failed::Moves(failure) => (self.not_moved(&work, failure), true),
+                        Failed::Step(failure) => {
+                            let spans = self.run_again(&work, failure, sequences);
+                            (spans, false)
+                        }
                     }
                 }
-            }
-        };
+            };
         let now = self.clock.now();
         let since = |moment: Time| now.saturating_sub(moment.max(self.finished));
         let (took, computing) = (since(step.began), since(step.submitted));
@@ -158,7 +165,11 @@ impl StepRunner {
         if !cache_is_lost {
             self.learn(&work, &spans, sequences, computing);
         }
-        let rows = if cache_is_lost { 0 } else { work.iter().map(Work::rows).sum() };
+        let rows = if cache_is_lost {
+            0
+        } else {
+            work.iter().map(Work::rows).sum()
+        };
         self.layouts.push(step.layout);
         Ok(Some(StepResult {
             rows,
@@ -180,7 +191,9 @@ impl StepRunner {
         sequences: &Sequences,
     ) -> Result<Vec<SpanResult>, Failed> {
         match stage {
-            Stage::Submitted(ticket) => self.wait(*ticket, layout, work, sequences).map_err(Failed::Step),
+            Stage::Submitted(ticket) => self
+                .wait(*ticket, layout, work, sequences)
+                .map_err(Failed::Step),
             Stage::Refused(failure) => Err(Failed::Step(std::mem::take(failure))),
             Stage::NotMoved(failure) => Err(Failed::Moves(std::mem::take(failure))),
         }
@@ -302,10 +315,16 @@ impl StepRunner {
             return failed(work, message);
         }
         // Requests that were cancelled meanwhile have nothing to be computed for.
-        if !work.iter().all(|it| sequences.contains_key(&it.span.request)) {
+        if !work
+            .iter()
+            .all(|it| sequences.contains_key(&it.span.request))
+        {
             return self.run_living(work, sequences);
         }
-        let mut layout = self.layouts.pop().unwrap_or_else(|| Layout::new(self.block_size));
+        let mut layout = self
+            .layouts
+            .pop()
+            .unwrap_or_else(|| Layout::new(self.block_size));
         let begun = self.begin(&mut layout, work, sequences);
         let done = begun.and_then(|ticket| self.wait(ticket, &layout, work, sequences));
         self.layouts.push(layout);
@@ -383,7 +402,11 @@ impl StepRunner {
             // What a panic has interrupted may still be in flight.
             let discarded = catch_unwind(AssertUnwindSafe(|| self.executor.discard(ticket)));
             let failure = Failure::panicked(panic.as_ref());
-            Err(if discarded.is_err() { failure.for_good() } else { failure })
+            Err(if discarded.is_err() {
+                failure.for_good()
+            } else {
+                failure
+            })
         })
     }
 }

@@ -72,4 +72,3 @@ impl Sequence {
         self.table.extend(delta.blocks.iter().map(|block| block.0));
     }
 }
-

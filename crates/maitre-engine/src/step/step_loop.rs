@@ -15,7 +15,6 @@ use maitre_scheduler::{
 
 use tokio::sync::oneshot;
 
-use crate::{Clock, EngineError};
 use crate::admission::command::{CancelledBy, Command, Submission};
 use crate::admission::front::Admission;
 use crate::observe::cache_events::CacheFeed;
@@ -26,6 +25,7 @@ use crate::output::text::CommittedToken;
 use crate::step::result::{SpanResult, StepResult};
 use crate::step::runner::{Sequences, StepRunner};
 use crate::step::sequence::Sequence;
+use crate::{Clock, EngineError};
 
 /// How long the loop waits for news when a plan was empty though work is left; only a request
 /// whose turn can't come yet brings that about.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use maitre_engine::{
-    DeviceName, Engine, EngineBuilder, EngineError, Forward, GenerateRequest, ModelSource, Synchronous,
-    Speculate, StartError, WeightFormat,
+    DeviceName, Engine, EngineBuilder, EngineError, Forward, GenerateRequest, ModelSource,
+    Speculate, StartError, Synchronous, WeightFormat,
 };
 use maitre_model::{
     Batch, CacheMoves, LoadOptions, Logits, Model, ModelError, Runner, RunnerConfig,
@@ -278,7 +278,12 @@ async fn a_lost_device_ends_the_engine_and_says_what_to_do() {
         steps: Arc::clone(&steps),
     };
     let stall_after = std::time::Duration::from_secs(3600);
-    let engine = setup.start_executor(Box::new(Synchronous::new(losing)), limits, stall_after, None);
+    let engine = setup.start_executor(
+        Box::new(Synchronous::new(losing)),
+        limits,
+        stall_after,
+        None,
+    );
     // Two that run and one that waits for a place.
     let mut generations = Vec::new();
     for first in 10..13 {

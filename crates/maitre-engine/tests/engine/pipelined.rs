@@ -87,7 +87,12 @@ impl<F: Forward> Pipelined<F> {
 
     fn compute_one(&mut self, index: usize) -> Result<Vec<Row>, ModelError> {
         let step = &mut self.steps[index];
-        for &SampledToken { row, step: from, output } in &step.sampled {
+        for &SampledToken {
+            row,
+            step: from,
+            output,
+        } in &step.sampled
+        {
             let token = self.drawn.get(&(from, output));
             let token = token.ok_or(ModelError::NotSampled { row, step: from })?;
             step.batch.tokens[row as usize] = *token;
@@ -100,10 +105,17 @@ impl<F: Forward> Pipelined<F> {
             rows.push(match want {
                 RowWant::Logits => Row::Logits(logits),
                 RowWant::Token(draw) => {
-                    match token(&mut self.sampler, &logits[..step.choosable.min(width)], draw) {
+                    match token(
+                        &mut self.sampler,
+                        &logits[..step.choosable.min(width)],
+                        draw,
+                    ) {
                         Some(token) => {
                             self.drawn.insert((step.ticket, row as u32), token);
-                            Row::Drawn(Drawn { token, logprob: 0.0 })
+                            Row::Drawn(Drawn {
+                                token,
+                                logprob: 0.0,
+                            })
                         }
                         None => Row::Faulty,
                     }

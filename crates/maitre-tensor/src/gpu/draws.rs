@@ -117,7 +117,10 @@ impl Device {
         }
         draws.sent = rows;
         // SAFETY: the answers are at least as long, and live as long as the mailbox.
-        unsafe { self.gpu().send(draws.answers.address(), bytes, draws.mailbox) }
+        unsafe {
+            self.gpu()
+                .send(draws.answers.address(), bytes, draws.mailbox)
+        }
     }
 
     /// [`Backend::receive_draws`](crate::Backend::receive_draws).
@@ -141,12 +144,17 @@ impl Device {
 
 impl super::device::DeviceTurn<'_> {
     /// Puts tokens of an earlier step among the staged lists, whose first is the step's tokens.
-    pub(super) fn place(&mut self, drawn: DrawnTokens<'_>, tokens: usize) -> Result<(), TensorError> {
+    pub(super) fn place(
+        &mut self,
+        drawn: DrawnTokens<'_>,
+        tokens: usize,
+    ) -> Result<(), TensorError> {
         if drawn.pairs.is_empty() {
             return Ok(());
         }
         let rows = drawn.draws.sent;
-        let is_known = |&[token, row]: &[u32; 2]| (token as usize) < tokens && (row as usize) < rows;
+        let is_known =
+            |&[token, row]: &[u32; 2]| (token as usize) < tokens && (row as usize) < rows;
         if !drawn.pairs.iter().all(is_known) {
             return Err(TensorError::Device {
                 operation: "placing tokens",

@@ -33,8 +33,8 @@ mod weight;
 use std::fmt;
 
 pub use device::StepLists;
-pub use draws::{DrawRows, Draws, DrawnTokens};
 pub(crate) use device::{Device, RecordedStep};
+pub use draws::{DrawRows, DrawnTokens, Draws};
 pub(crate) use memory::DeviceBytes;
 pub use name::DeviceName;
 pub use open::GpuOptions;

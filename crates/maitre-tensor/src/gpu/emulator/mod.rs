@@ -330,16 +330,17 @@ impl Gpu for Emulator {
         }
         sent.clear();
         // SAFETY: as in `upload`.
-        sent.extend_from_slice(unsafe {
-            std::slice::from_raw_parts(from.0 as *const u8, bytes)
-        });
+        sent.extend_from_slice(unsafe { std::slice::from_raw_parts(from.0 as *const u8, bytes) });
         Ok(())
     }
 
     fn receive(&self, mailbox: MailboxId, bytes: &mut [u8]) -> Result<(), TensorError> {
         let state = self.state();
         state.not_recording("receive")?;
-        let sent = state.mailboxes.get(&mailbox).map_or(&[][..], |(sent, _)| sent);
+        let sent = state
+            .mailboxes
+            .get(&mailbox)
+            .map_or(&[][..], |(sent, _)| sent);
         match sent.get(..bytes.len()) {
             Some(sent) => bytes.copy_from_slice(sent),
             None => return Err(mailbox_too_small("receive", bytes.len(), sent.len())),

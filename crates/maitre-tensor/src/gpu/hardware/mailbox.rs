@@ -83,8 +83,7 @@ impl Mailboxes {
 
 impl Mailbox {
     fn new(len: usize) -> Result<Self, TensorError> {
-        let arrived =
-            event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).during("mailbox")?;
+        let arrived = event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).during("mailbox")?;
         // SAFETY: a context is current.
         match unsafe { result::malloc_host(len.max(1), 0) }.during("mailbox") {
             Ok(bytes) => Ok(Self {

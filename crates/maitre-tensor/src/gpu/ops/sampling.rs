@@ -10,7 +10,9 @@ use super::Device;
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::{Arg, Grid};
 use crate::sampling::GREEDY_BELOW;
-use crate::{Buffer, LargestAttention, MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow, TensorError};
+use crate::{
+    Buffer, LargestAttention, MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow, TensorError,
+};
 
 /// Threads of a warp.
 const WARP: usize = 32;
