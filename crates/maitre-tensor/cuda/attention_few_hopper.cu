@@ -66,6 +66,7 @@ struct Shelves {
 
     DEVICE u8* tile(u32 slot, u32 index) const { return first + (slot * WARPS + index) * TILE_BYTES; }
 
+    // Other threads meet the barriers behind a `__syncthreads`.
     DEVICE void set_up() const {
         if (threadIdx.x == 0) {
             for (u32 i = 0; i < SLOTS * WARPS; i++) {
@@ -73,7 +74,6 @@ struct Shelves {
             }
             barriers_are_set();
         }
-        __syncthreads();
     }
 };
 
@@ -198,32 +198,51 @@ struct Team {
         }
     }
 
-    // Rounds the item's rows to bf16, as `mma_bf16` takes them; those that are not there become zeros.
+    // Rounds the item's rows to bf16, as `mma_bf16` takes them; those that are not there become zeros. All numbers are
+    // asked for before one is used, those that are not there in the place of some that are.
     DEVICE void take_queries(const u64 (&offset)[2]) {
-        const u32 col = lane % 4 * 2;
+        if (args.head_dim % 2 == 0) {
+            take_pairs(offset, [](const float* from, u32) { return *reinterpret_cast<const Pair*>(from); });
+        } else {
+            take_pairs(offset, [](const float* from, u32 left) {
+                return Pair{{from[0], left > 1 ? from[1] : 0.0f}};
+            });
+        }
+    }
+
+    // `load` gets an address and the numbers that are there.
+    template <typename Load>
+    DEVICE void take_pairs(const u64 (&offset)[2], Load load) {
+        Pair pairs[STEPS][4] = {};
+#pragma unroll
+        for (u32 half = 0; half < 2; half++) {
+            if (half * 8 >= item.rows) {
+                continue;
+            }
+#pragma unroll
+            for (u32 i = 0; i < 2 * STEPS; i++) {
+                const u32 dim = 8 * i + lane % 4 * 2;
+                const bool is_there = dim < args.head_dim;
+                pairs[i / 2][i % 2 * 2 + half] =
+                    load(args.q + offset[half] + (is_there ? dim : 0), is_there ? args.head_dim - dim : 1);
+            }
+        }
 #pragma unroll
         for (u32 step = 0; step < STEPS; step++) {
 #pragma unroll
             for (u32 i = 0; i < 4; i++) {
-                const u32 dim = 16 * step + i / 2 * 8 + col, half = i % 2;
-                const float* from = args.q + offset[half] + dim;
-                Pair pair = {{0.0f, 0.0f}};
-                if (row_of(half) < item.rows && dim < args.head_dim) {
-                    if (args.head_dim % 2 == 0) {
-                        pair = *reinterpret_cast<const Pair*>(from);
-                    } else {
-                        pair.number[0] = from[0];
-                        pair.number[1] = dim + 1 < args.head_dim ? from[1] : 0.0f;
-                    }
-                }
-                queries[step][i] = pack_bf16(pair.number[0], pair.number[1]);
+                const u32 dim = 16 * step + i / 2 * 8 + lane % 4 * 2;
+                const bool is_there = row_of(i % 2) < item.rows && dim < args.head_dim;
+                const u32 word = pack_bf16(pairs[step][i].number[0], pairs[step][i].number[1]);
+                queries[step][i] = is_there ? word : 0;
             }
         }
     }
 
     DEVICE void walk() {
-        const u64 offset[2] = {row_of(0) < item.rows ? item.offset(args, kv_head, row_of(0)) : 0,
-                               row_of(1) < item.rows ? item.offset(args, kv_head, row_of(1)) : 0};
+        // Of a lane's rows, or the first.
+        const u64 offset[2] = {item.offset(args, kv_head, row_of(0) < item.rows ? row_of(0) : 0),
+                               item.offset(args, kv_head, row_of(1) < item.rows ? row_of(1) : 0)};
         wait_for_previous();
 #pragma unroll
         for (u32 i = 0; i < SLOTS; i++) {
@@ -450,6 +469,7 @@ DEVICE void attend(const Matrix& cells, const Arguments& args, u8* shared) {
     const u32 start = chunks.start * TILES_PER_CHUNK, end = chunks.end * TILES_PER_CHUNK;
     const Range tiles = {seen.start / TILE > start ? seen.start / TILE : start, seen_end < end ? seen_end : end};
     Team<DIM, SLOTS> team(cells, args, item, seen, tiles, chunks, shelves);
+    __syncthreads();
     team.walk();
 }
 
