@@ -6,9 +6,8 @@ mod reserve;
 use std::sync::Mutex;
 
 use maitre_tensor::{
-    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, LargestAttention,
-    LargestStep, LayerCache, RecordedSteps, SampleRows, SampledRow, Span, StepLists, StepShape,
-    TensorError,
+    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, LayerCache, RecordedSteps,
+    Span, StepLists, StepShape, TensorError,
 };
 use proptest::prelude::*;
 
