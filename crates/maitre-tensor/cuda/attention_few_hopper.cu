@@ -57,7 +57,8 @@ struct Shelves {
     Barrier* full;    // [slot][tile]
 
     DEVICE explicit Shelves(u8* shared) {
-        first = reinterpret_cast<u8*>((reinterpret_cast<u64>(shared) + 1023) / 1024 * 1024);
+        // So compilers still know that it is shared memory.
+        first = shared + (0 - reinterpret_cast<u64>(shared)) % 1024;
         weights = reinterpret_cast<Words4*>(tile(SLOTS, 0));
         sums = reinterpret_cast<Pair*>(weights + WARPS * CELLS * WARP);
         largest = reinterpret_cast<float*>(sums + WARPS * WARP);
@@ -256,9 +257,9 @@ struct Team {
             const bool is_whole = first >= tiles.start && first + TILES_PER_CHUNK <= tiles.end &&
                                   first * TILE >= all.start && first * TILE + CHUNK <= all.end;
             if (is_whole) {
-                add_values<true>(chunk);
+                add_whole(chunk);
             } else {
-                add_values<false>(chunk);
+                add_rest(chunk);
             }
             // All warps are done with the chunk.
             __syncthreads();
@@ -302,7 +303,7 @@ struct Team {
                 float max = LEAST;
 #pragma unroll
                 for (u32 i = 0; i < WARPS; i++) {
-                    max = i <= warp ? fmaxf(max, shelves.largest[i * ROWS + row_of(half)]) : max;
+                    max = i <= warp ? fmaxf(max, largest(i, half)) : max;
                 }
                 sums.number[half] = weigh_row<Bf16>(weights.words, scores, nullptr, max, 0xffffu, half);
             }
@@ -331,66 +332,93 @@ struct Team {
         }
     }
 
-    // Adds the chunk's values up, of the warp's dims. All rows see all of a `Whole` chunk.
-    template <bool Whole>
-    DEVICE void add_values(u32 chunk) {
-        // The factor by which a tile's sums before it fade.
+    DEVICE float largest(u32 index, u32 half) const { return shelves.largest[index * ROWS + row_of(half)]; }
+
+    // Adds the chunk's values up, of the warp's dims: of a chunk that all rows see whole,
+    DEVICE void add_whole(u32 chunk) {
         float decay[WARPS][2];
 #pragma unroll
-        for (u32 half = 0; half < 2; half++) {
-            float max = LEAST;
-#pragma unroll
-            for (u32 i = 0; i < WARPS; i++) {
-                const float next = fmaxf(max, shelves.largest[i * ROWS + row_of(half)]);
-                decay[i][half] = fast_exp2(max - next);
-                max = next;
-            }
-            learned.rows[half].max = max;
-        }
-#pragma unroll
         for (u32 i = 0; i < WARPS; i++) {
-            if (Whole || has(chunk * TILES_PER_CHUNK + i)) {
-                wait_for(chunk, i);
-            }
+            find_decay(decay[i], i);
+            wait_for(chunk, i);
         }
         __syncthreads();
 #pragma unroll
         for (u32 i = 0; i < WARPS; i++) {
-            const u32 tile = chunk * TILES_PER_CHUNK + i, start = tile * TILE;
-            if (!Whole && !has(tile)) {
-                continue;
+            fade(decay[i], i);
+#pragma unroll
+            for (u32 step = 0; step < CELLS; step++) {
+                u32 b[N][2];
+                load_values(b, tile_of(chunk, i) + step * BOX_BYTES);
+                add(b, weights_of(i, step));
             }
-            const Pair sums = shelves.sums[i * WARP + lane];
-            learned.rows[0].sum = fmaf(learned.rows[0].sum, decay[i][0], sums.number[0]);
-            learned.rows[1].sum = fmaf(learned.rows[1].sum, decay[i][1], sums.number[1]);
-            learned.fade(decay[i]);
-            const bool all_see = Whole || (start >= all.start && start + TILE <= all.end);
-            add_tile(tile_of(chunk, i), shelves.weights + i * CELLS * WARP + lane, start, all_see);
         }
     }
 
-    DEVICE void add_tile(const u8* tile, const Words4* weights, u32 start, bool all_see) {
-#pragma unroll
-        for (u32 step = 0; step < CELLS; step++) {
-            const Words4 words = weights[step * WARP];
-            const u32(&a)[4] = words.word;
-            u32 b[N][2];
-#pragma unroll
-            for (u32 i = 0; i < N; i += 2) {
-                u32 four[4];
-                load_matrix_x4_transposed(four, tile + step * BOX_BYTES + value_at[i / 2]);
-                b[i][0] = four[0];
-                b[i][1] = four[1];
-                b[i + 1][0] = four[2];
-                b[i + 1][1] = four[3];
+    // and of any other. Its instructions are few, as each context ends with such a chunk: loops stay loops.
+    DEVICE void add_rest(u32 chunk) {
+        __syncthreads();
+#pragma unroll 1
+        for (u32 i = 0; i < WARPS; i++) {
+            const u32 tile = chunk * TILES_PER_CHUNK + i, start = tile * TILE;
+            if (!has(tile)) {
+                continue;
             }
-            if (!all_see) {
-                part_from_garbage<Bf16>(learned, b, a, lane_seen, start + step * CELL, 0);
+            float decay[2];
+            find_decay(decay, i);
+            fade(decay, i);
+            wait_for(chunk, i);
+            const bool all_see = start >= all.start && start + TILE <= all.end;
+#pragma unroll 1
+            for (u32 step = 0; step < CELLS; step++) {
+                u32 b[N][2];
+                load_values(b, tile_of(chunk, i) + step * BOX_BYTES);
+                const Words4 weights = weights_of(i, step);
+                if (!all_see) {
+                    part_from_garbage<Bf16>(learned, b, weights.word, lane_seen, start + step * CELL, 0);
+                }
+                add(b, weights);
             }
+        }
+    }
+
+    // The factors by which the sums before a tile fade; the largest scores become the tile's.
+    DEVICE void find_decay(float (&decay)[2], u32 index) {
 #pragma unroll
-            for (u32 i = 0; i < N; i++) {
-                mma_bf16(learned.values[i], a, b[i]);
-            }
+        for (u32 half = 0; half < 2; half++) {
+            const float max = fmaxf(learned.rows[half].max, largest(index, half));
+            decay[half] = fast_exp2(learned.rows[half].max - max);
+            learned.rows[half].max = max;
+        }
+    }
+
+    DEVICE void fade(const float (&decay)[2], u32 index) {
+        const Pair sums = shelves.sums[index * WARP + lane];
+        learned.rows[0].sum = fmaf(learned.rows[0].sum, decay[0], sums.number[0]);
+        learned.rows[1].sum = fmaf(learned.rows[1].sum, decay[1], sums.number[1]);
+        learned.fade(decay);
+    }
+
+    DEVICE Words4 weights_of(u32 index, u32 step) const {
+        return shelves.weights[(index * CELLS + step) * WARP + lane];
+    }
+
+    DEVICE void load_values(u32 (&b)[N][2], const u8* box) const {
+#pragma unroll
+        for (u32 i = 0; i < N; i += 2) {
+            u32 four[4];
+            load_matrix_x4_transposed(four, box + value_at[i / 2]);
+            b[i][0] = four[0];
+            b[i][1] = four[1];
+            b[i + 1][0] = four[2];
+            b[i + 1][1] = four[3];
+        }
+    }
+
+    DEVICE void add(const u32 (&b)[N][2], const Words4& weights) {
+#pragma unroll
+        for (u32 i = 0; i < N; i++) {
+            mma_bf16(learned.values[i], weights.word, b[i]);
         }
     }
 
