@@ -7,7 +7,7 @@
 //   2. makes weights of them, relative to the tile's running largest score,    weights, their sums       -> shared memory
 //   3. adds up a quarter of the dims of the values of all four tiles, in order,
 //
-// so that a chunk takes about a third of the time that it takes a warp alone, and no sum is in another order.
+// so that no sum is in another order, and a chunk takes about a third of the time that it takes a warp alone.
 //
 //   shared memory   SLOTS chunks of four tiles, each of boxes of half a cell: 16 positions, 64 dims
 //   a box           [16 keys][64]  [16 values][64], rows of 128 bytes (turned as `hopper.cuh` says)
@@ -16,6 +16,11 @@
 // One lane of each warp asks for the tile that the warp multiplies first, when all warps are done with the chunk that
 // lay there. Blocks of the cache have a multiple of 16 positions. Grid: items by key heads by parts, as in
 // `attention.cu`.
+//
+// Cost of a chunk, dim 128, by the machine code: 64 KiB, and per warp some 650 instructions: 190 for scores, 110 for
+// weights, 170 for values, 50 to merge, 130 to ask for the next chunk and to wait. `attention.cu` has about 1,150 per
+// tile, and 400 per chunk to merge, all in one warp. At 3.0 TB/s a chunk is due every 2.8 us on each of an H100's 132
+// multiprocessors; that of three blocks of 72 KB two are under way while one computes.
 #include "attention_softmax.cuh"
 #include "attention_tiles.cuh"
 #include "hopper.cuh"
