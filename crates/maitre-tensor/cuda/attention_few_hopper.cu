@@ -3,112 +3,51 @@
 //
 // A block works on 16 rows of a span that share a key head, chunk by chunk. Each warp
 //
-//   1. multiplies queries and the keys of one of the chunk's four tiles,       largest score of each row -> shared memory
-//   2. makes weights of them, relative to the tile's running largest score,    weights, their sums       -> shared memory
+//   1. multiplies queries and the keys of one of the chunk's four tiles,      each row's largest score -> shared memory
+//   2. makes weights of them, relative to the running largest score,          weights, their sums      -> shared memory
 //   3. adds up a quarter of the dims of the values of all four tiles, in order,
 //
 // so that no sum is in another order, and a chunk takes about a third of the time that it takes a warp alone.
 //
-//   shared memory   SLOTS chunks of four tiles, each of boxes of half a cell: 16 positions, 64 dims
-//   a box           [16 keys][64]  [16 values][64], rows of 128 bytes (turned as `hopper.cuh` says)
-//   full[slot][i]   counts the bytes of tile i
-//
-// One lane of each warp asks for the tile that the warp multiplies first, when all warps are done with the chunk that
-// lay there. Blocks of the cache have a multiple of 16 positions. Grid: items by key heads by parts, as in
-// `attention.cu`.
+// Tiles come as `attention_few_tiles.cuh` says: those of the chunk that takes the place of another when all warps are
+// done with that one. Grid: items by key heads by parts, as in `attention.cu`.
 //
 // Cost of a chunk, dim 128, by the machine code: 64 KiB, and per warp some 650 instructions: 190 for scores, 110 for
 // weights, 170 for values, 50 to merge, 130 to ask for the next chunk and to wait. `attention.cu` has about 1,150 per
 // tile, and 400 per chunk to merge, all in one warp. At 3.0 TB/s a chunk is due every 2.8 us on each of an H100's 132
 // multiprocessors; that of three blocks of 72 KB two are under way while one computes.
+#include "attention_few_tiles.cuh"
 #include "attention_softmax.cuh"
 #include "attention_tiles.cuh"
 #include "hopper.cuh"
 
 namespace {
 
-// Rows of an item; warps of a block, and tiles of a chunk.
-constexpr u32 ROWS = 16;
-constexpr u32 WARPS = TILES_PER_CHUNK;
-constexpr u32 THREADS = WARPS * WARP;
-constexpr u32 CELLS = TILE / CELL;
-// Dims of a box; bytes of a row of one, of a box, and of the keys in it.
-constexpr u32 STRIP = 64;
-constexpr u32 ROW_BYTES = 2 * STRIP;
-constexpr u32 KEY_BYTES = CELL * ROW_BYTES;
-constexpr u32 BOX_BYTES = 2 * KEY_BYTES;
-// A row behind all cells: the copy engine makes zeros of it.
-constexpr u32 NO_ROW = 0x7fff0000u;
-
-// Eight words that a lane leaves for the same lane of other warps.
-struct alignas(16) Words4 {
-    u32 word[4];
-};
-
-struct alignas(8) Pair {
-    float number[2];
-};
-
-// Shared memory of a block.
+// What a warp does. Numbers are the same in its lanes unless they are said to be a lane's.
 template <u32 DIM, u32 SLOTS>
-struct Shelves {
-    static constexpr u32 STRIPS = DIM / STRIP;
-    static constexpr u32 TILE_BYTES = STRIPS * CELLS * BOX_BYTES;
-
-    u8* first;
-    Words4* weights;  // [tile][step][lane]: what `mma_bf16` takes of 16 positions
-    Pair* sums;       // [tile][lane]: of the lane's weights of its two rows
-    float* largest;   // [tile][row]: scores
-    Barrier* full;    // [slot][tile]
-
-    DEVICE explicit Shelves(u8* shared) {
-        // So compilers still know that it is shared memory.
-        first = shared + (0 - reinterpret_cast<u64>(shared)) % 1024;
-        weights = reinterpret_cast<Words4*>(tile(SLOTS, 0));
-        sums = reinterpret_cast<Pair*>(weights + WARPS * CELLS * WARP);
-        largest = reinterpret_cast<float*>(sums + WARPS * WARP);
-        full = reinterpret_cast<Barrier*>(largest + WARPS * ROWS);
-    }
-
-    DEVICE u8* tile(u32 slot, u32 index) const { return first + (slot * WARPS + index) * TILE_BYTES; }
-
-    // Other threads meet the barriers behind a `__syncthreads`.
-    DEVICE void set_up() const {
-        if (threadIdx.x == 0) {
-            for (u32 i = 0; i < SLOTS * WARPS; i++) {
-                barrier_init(full + i, 1);
-            }
-            barriers_are_set();
-        }
-    }
-};
-
-// What a warp does; all numbers are the same in its lanes unless they are said to be a lane's.
-template <u32 DIM, u32 SLOTS>
-struct Team {
-    static constexpr u32 STRIPS = DIM / STRIP;
+struct Team : Chunks<DIM, SLOTS> {
     static constexpr u32 STEPS = DIM / 16;
     // Dims of values that a warp adds up, and matrices of eight of them.
     static constexpr u32 DIMS = DIM / WARPS;
     static constexpr u32 N = DIMS / 8;
-    // Chunks whose cells are looked up at once.
-    static constexpr u32 BATCH = WARP / CELLS;
     static_assert(N % 2 == 0 && STRIP % DIMS == 0, "two matrices come at a time, from one strip");
 
-    const Matrix& cells;
-    const Arguments& args;
-    Item item;
-    Range seen;    // by any row
-    Range all;     // by every row
-    Range tiles;   // of the block
-    Range chunks;
-    Shelves<DIM, SLOTS> shelves;
-    u32 kv_head;
-    u32 warp;
+    using Work = Chunks<DIM, SLOTS>;
+    using Work::args;
+    using Work::ask;
+    using Work::chunks;
+    using Work::has;
+    using Work::item;
+    using Work::kv_head;
+    using Work::seen;
+    using Work::shelves;
+    using Work::tile_of;
+    using Work::tiles;
+    using Work::wait_for;
+    using Work::warp;
+
+    Range all;             // positions that every row sees
     u32 lane;
-    u32 asked;             // the chunk that is asked for next
-    u32 here;              // a lane's: the row of `cells` where a cell's keys begin, of the chunks asked for now
-    u32 ahead;             // and of the batch behind
     u32 key_at[4];         // a lane's: where in a box it reads keys, by the step within a strip
     u32 value_at[N / 2];   // and values, from the tile on
     Range lane_seen[2];    // by a lane's two rows
@@ -117,12 +56,7 @@ struct Team {
     Learned<DIMS> learned;
     Learned<DIMS> total;
 
-    DEVICE Team(const Matrix& cells, const Arguments& args, const Item& item, Range seen, Range tiles, Range chunks,
-                const Shelves<DIM, SLOTS>& shelves)
-        : cells(cells), args(args), item(item), seen(seen), tiles(tiles), chunks(chunks), shelves(shelves) {
-        kv_head = blockIdx.y;
-        // The compiler is to know that it is the same in all lanes.
-        warp = __shfl_sync(ALL_LANES, threadIdx.x / WARP, 0);
+    DEVICE explicit Team(const Work& work) : Work(work) {
         lane = threadIdx.x % WARP;
         all = item.seen_by_all(0, item.rows);
 #pragma unroll
@@ -141,68 +75,11 @@ struct Team {
             const u32 strip = warp * DIMS / STRIP;
             value_at[i] = strip * CELLS * BOX_BYTES + KEY_BYTES + row * ROW_BYTES + (piece ^ row % 8) * 16;
         }
-        asked = chunks.start;
-        ahead = look_up(asked);
         total.reset();
     }
 
     // A lane's rows.
     DEVICE u32 row_of(u32 half) const { return lane / 4 + 8 * half; }
-
-    DEVICE bool has(u32 tile) const { return tile >= tiles.start && tile < tiles.end; }
-
-    DEVICE Barrier* full(u32 chunk, u32 index) const {
-        return shelves.full + (chunk - chunks.start) % SLOTS * WARPS + index;
-    }
-    DEVICE u8* tile_of(u32 chunk, u32 index) const {
-        return shelves.tile((chunk - chunks.start) % SLOTS, index);
-    }
-    DEVICE void wait_for(u32 chunk, u32 index) const {
-        barrier_wait(full(chunk, index), (chunk - chunks.start) / SLOTS % 2);
-    }
-
-    // Where the warp's tile of a batch of chunks lies: lane CELLS · i + c has cell c of chunk `chunk` + i.
-    DEVICE u32 look_up(u32 chunk) const {
-        const u32 start = ((chunk + lane / CELLS) * TILES_PER_CHUNK + warp) * TILE + lane % CELLS * CELL;
-        if (start >= seen.end || start + CELL <= seen.start) {
-            return NO_ROW;
-        }
-        return (slot_of(args, item, start) / CELL * args.kv_heads + kv_head) * 2 * CELL;
-    }
-
-    // Asks for the warp's tile of the next chunk, if there is one.
-    DEVICE void ask() {
-        const u32 chunk = asked++, index = chunk - chunks.start;
-        if (chunk >= chunks.end) {
-            return;
-        }
-        if (index % BATCH == 0) {
-            here = ahead;
-            ahead = look_up(chunk + BATCH);
-        }
-        u32 row[CELLS];
-#pragma unroll
-        for (u32 i = 0; i < CELLS; i++) {
-            row[i] = __shfl_sync(ALL_LANES, here, index % BATCH * CELLS + i);
-        }
-        if (lane != 0) {
-            return;
-        }
-        Barrier* const barrier = full(chunk, warp);
-        if (!has(chunk * TILES_PER_CHUNK + warp)) {
-            barrier_arrive(barrier);
-            return;
-        }
-        u8* const tile = tile_of(chunk, warp);
-        barrier_expect(barrier, Shelves<DIM, SLOTS>::TILE_BYTES);
-#pragma unroll
-        for (u32 i = 0; i < CELLS; i++) {
-#pragma unroll
-            for (u32 strip = 0; strip < STRIPS; strip++) {
-                load_box(tile + (strip * CELLS + i) * BOX_BYTES, cells, strip * STRIP, row[i], barrier);
-            }
-        }
-    }
 
     // Rounds the item's rows to bf16, as `mma_bf16` takes them; those that are not there become zeros. All numbers are
     // asked for before one is used, those that are not there in the place of some that are.
@@ -440,10 +317,12 @@ struct Team {
             float* values = records.values(index, row) + warp * DIMS + lane % 4 * 2;
 #pragma unroll
             for (u32 i = 0; i < N; i++) {
-                *reinterpret_cast<Pair*>(values + 8 * i) = {{learned.values[i][2 * half], learned.values[i][2 * half + 1]}};
+                const float(&sums)[4] = learned.values[i];
+                *reinterpret_cast<Pair*>(values + 8 * i) = {{sums[2 * half], sums[2 * half + 1]}};
             }
             if (warp == 0 && lane % 4 == 0) {
-                *reinterpret_cast<Pair*>(records.state(index, row)) = {{learned.rows[half].max, learned.rows[half].sum}};
+                const Softmax& known = learned.rows[half];
+                *reinterpret_cast<Pair*>(records.state(index, row)) = {{known.max, known.sum}};
             }
         }
     }
@@ -498,10 +377,7 @@ DEVICE void attend(const Matrix& cells, const Arguments& args, u8* shared) {
         wait_for_previous();
         return;
     }
-    const u32 seen_end = (seen.end + TILE - 1) / TILE;
-    const u32 start = chunks.start * TILES_PER_CHUNK, end = chunks.end * TILES_PER_CHUNK;
-    const Range tiles = {seen.start / TILE > start ? seen.start / TILE : start, seen_end < end ? seen_end : end};
-    Team<DIM, SLOTS> team(cells, args, item, seen, tiles, chunks, shelves);
+    Team<DIM, SLOTS> team(Chunks<DIM, SLOTS>(cells, args, item, seen, chunks, shelves));
     __syncthreads();
     team.walk();
 }

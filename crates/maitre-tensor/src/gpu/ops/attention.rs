@@ -7,10 +7,10 @@
 //! ```
 //!
 //! Spans of few rows have a launch of their own, with one warp per block, and those of more, with four that share what
-//! they load. On Hopper, if the cache is bf16 in blocks of a multiple of 16, a block of four warps shares each chunk of a
-//! span of few rows, and spans of more than 64 rows have a third launch, with two warpgroups. Where that leaves
-//! multiprocessors without work, contexts are cut too, at the fixed boundaries of chunks, and a second kernel merges what
-//! the chunks left behind. No result depends on it.
+//! they load. On Hopper, if the cache is bf16 in blocks of a multiple of 16, four warps share each chunk of a span of
+//! few rows, and spans of more than 64 rows have a third launch, with two warpgroups. Where that leaves multiprocessors
+//! without work, contexts are cut too, at the fixed boundaries of chunks, and a second kernel merges what the chunks
+//! left behind. No result depends on it.
 
 mod kernel;
 
