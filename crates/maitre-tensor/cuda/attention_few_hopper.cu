@@ -392,5 +392,5 @@ DEVICE void attend(const Matrix& cells, const Arguments& args, u8* shared) {
     }                                                                                                       \
     EXPORT(name)
 
-ATTENTION_FEW(attention_hopper_few_64, 64, 1);
+ATTENTION_FEW(attention_hopper_few_64, 64, 2);
 ATTENTION_FEW(attention_hopper_few_128, 128, 1);
