@@ -68,10 +68,9 @@ DEVICE u32 seen_bits(const Range (&seen)[2], u32 start) {
     return bits;
 }
 
-// Makes scores of the products of queries and keys, merges those seen into the running softmax of the lane's rows, and
-// returns the weights.
+// Makes scores of the products of queries and keys: those that are not seen weigh nothing.
 template <typename Format>
-DEVICE Weights weigh(Softmax (&rows)[2], float (&scores)[4][4], const float* scales, float factor, u32 seen) {
+DEVICE void scale_scores(float (&scores)[4][4], const float* scales, float factor, u32 seen) {
     const u32 t = threadIdx.x % 4;
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
@@ -85,40 +84,61 @@ DEVICE Weights weigh(Softmax (&rows)[2], float (&scores)[4][4], const float* sca
             scores[i][j] = counts ? score * factor : __uint_as_float(0xff800000u);
         }
     }
+}
+
+// The largest of `least` and a row's scores, in all four lanes that share the row.
+DEVICE float largest_score(float least, const float (&scores)[4][4], u32 half) {
+    float max = least;
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        max = fmaxf(max, fmaxf(scores[i][2 * half], scores[i][2 * half + 1]));
+    }
+    max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 1));
+    return fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 2));
+}
+
+// The weights of a row's scores relative to `max`; returns the sum of the lane's.
+template <typename Format>
+DEVICE float weigh_row(u32 (&words)[4][2], const float (&scores)[4][4], const float* scales, float max, u32 seen,
+                       u32 half) {
+    const u32 t = threadIdx.x % 4;
+    float sum = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        float pair[2];
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) {
+            pair[j] = fast_exp2(scores[i][2 * half + j] - max);
+        }
+        if (Format::SCALE_UNITS > 0) {
+            sum = sum + (pair[0] + pair[1]);
+#pragma unroll
+            for (u32 j = 0; j < 2; j++) {
+                // An unseen scale may be NaN.
+                const bool counts = seen >> (4 * i + 2 * half + j) & 1;
+                pair[j] = counts ? pair[j] * scales[TILE + 8 * i + 2 * t + j] : 0.0f;
+            }
+        }
+        words[i][half] = pack_bf16(pair[0], pair[1]);
+        if (Format::SCALE_UNITS == 0) {
+            // What is divided by is the sum of the weights that were used.
+            sum = sum + (bf16_low(words[i][half]) + bf16_high(words[i][half]));
+        }
+    }
+    return sum;
+}
+
+// Makes scores of the products of queries and keys, merges those seen into the running softmax of the lane's rows, and
+// returns the weights.
+template <typename Format>
+DEVICE Weights weigh(Softmax (&rows)[2], float (&scores)[4][4], const float* scales, float factor, u32 seen) {
+    scale_scores<Format>(scores, scales, factor, seen);
     Weights weights;
 #pragma unroll
     for (u32 half = 0; half < 2; half++) {
-        float max = rows[half].max;
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            max = fmaxf(max, fmaxf(scores[i][2 * half], scores[i][2 * half + 1]));
-        }
-        max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 1));
-        max = fmaxf(max, __shfl_xor_sync(ALL_LANES, max, 2));
+        const float max = largest_score(rows[half].max, scores, half);
         const float decay = fast_exp2(rows[half].max - max);
-        float sum = 0.0f;
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            float pair[2];
-#pragma unroll
-            for (u32 j = 0; j < 2; j++) {
-                pair[j] = fast_exp2(scores[i][2 * half + j] - max);
-            }
-            if (Format::SCALE_UNITS > 0) {
-                sum = sum + (pair[0] + pair[1]);
-#pragma unroll
-                for (u32 j = 0; j < 2; j++) {
-                    // An unseen scale may be NaN.
-                    const bool counts = seen >> (4 * i + 2 * half + j) & 1;
-                    pair[j] = counts ? pair[j] * scales[TILE + 8 * i + 2 * t + j] : 0.0f;
-                }
-            }
-            weights.words[i][half] = pack_bf16(pair[0], pair[1]);
-            if (Format::SCALE_UNITS == 0) {
-                // What is divided by is the sum of the weights that were used.
-                sum = sum + (bf16_low(weights.words[i][half]) + bf16_high(weights.words[i][half]));
-            }
-        }
+        const float sum = weigh_row<Format>(weights.words, scores, scales, max, seen, half);
         rows[half] = {max, fmaf(rows[half].sum, decay, sum)};
         weights.decay[half] = decay;
     }
@@ -128,13 +148,13 @@ DEVICE Weights weigh(Softmax (&rows)[2], float (&scores)[4][4], const float* sca
 DEVICE bool is_finite_bf16(u32 bits) { return (bits & 0x7f80u) != 0x7f80u; }
 
 // Takes what is not finite out of values that some rows do not see (a weight of zero does not silence NaN),
-// and adds it where it is seen. Sixteen positions from `position` on, 32 dims.
-template <typename Format, u32 DIM>
-DEVICE void part_from_garbage(Learned<DIM>& learned, u32 (&b)[4][2], const u32 (&a)[4],
+// and adds it where it is seen. Sixteen positions from `position` on, `N` times 8 dims.
+template <typename Format, u32 DIM, u32 N>
+DEVICE void part_from_garbage(Learned<DIM>& learned, u32 (&b)[N][2], const u32 (&a)[4],
                               const Range (&seen)[2], u32 position, u32 block) {
     bool bad = false;
 #pragma unroll
-    for (u32 i = 0; i < 8; i++) {
+    for (u32 i = 0; i < 2 * N; i++) {
         const u32 word = b[i / 2][i % 2];
         bad = bad || !is_finite_bf16(word) || !is_finite_bf16(word >> 16);
     }
@@ -144,7 +164,7 @@ DEVICE void part_from_garbage(Learned<DIM>& learned, u32 (&b)[4][2], const u32 (
     const u32 lane = threadIdx.x % WARP;
     for (u32 row = 0; row < 16; row++) {
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) {
+        for (u32 i = 0; i < N; i++) {
 #pragma unroll
             for (u32 j = 0; j < 4; j++) {
                 // Column c of position k is with lane 4c + k % 8 / 2.
@@ -157,14 +177,14 @@ DEVICE void part_from_garbage(Learned<DIM>& learned, u32 (&b)[4][2], const u32 (
                 const Range& range = seen[j / 2];
                 const bool counts = position + row >= range.start && position + row < range.end;
                 if (counts && !is_finite_bf16(value)) {
-                    float& sum = learned.values[4 * block + i][j];
+                    float& sum = learned.values[N * block + i][j];
                     sum = fmaf(weight, widen_bf16(static_cast<u16>(value)), sum);
                 }
             }
         }
     }
 #pragma unroll
-    for (u32 i = 0; i < 8; i++) {
+    for (u32 i = 0; i < 2 * N; i++) {
         u32& word = b[i / 2][i % 2];
         word = (is_finite_bf16(word) ? word & 0xffffu : 0) | (is_finite_bf16(word >> 16) ? word & 0xffff0000u : 0);
     }

@@ -1,11 +1,13 @@
 //! Attention over the paged cache.
 
+mod hopper;
+mod reserve;
+
 use std::sync::Mutex;
 
 use maitre_tensor::{
-    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, LargestAttention,
-    LargestStep, LayerCache, RecordedSteps, SampleRows, SampledRow, Span, StepLists, StepShape,
-    TensorError,
+    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, LayerCache, RecordedSteps,
+    Span, StepLists, StepShape, TensorError,
 };
 use proptest::prelude::*;
 
@@ -270,88 +272,6 @@ fn chunks_crowds_and_split_contexts_change_no_bit() {
     }
 }
 
-/// Spans of many rows, for which Hopper has a kernel that takes blocks of 16, 32, ... positions.
-fn any_case_of_many_rows() -> impl Strategy<Value = Case> {
-    let shape = (
-        1_usize..3,
-        prop::sample::select(vec![1, 2, 4, 8]),
-        prop::sample::select(vec![33, 64, 104, 128]),
-    );
-    let window = prop_oneof![
-        Just(None),
-        (1_usize..40).prop_map(Some),
-        (90_usize..400).prop_map(Some)
-    ];
-    let before = prop_oneof![0_usize..70, 100_usize..600];
-    let sequences = prop::collection::vec((before, 0_usize..150), 1..4);
-    (
-        (shape, window, sequences),
-        prop::sample::select(vec![16, 32, 48]),
-        prop::sample::select(vec![0.0, f32::NAN, f32::INFINITY]),
-        prop::option::of(0_usize..700),
-    )
-        .prop_map(|((shape, window, sequences), block_size, garbage, bad)| {
-            let named = sequences.into_iter().enumerate();
-            let named: Vec<_> = named
-                .map(|(name, (before, now))| (name, before, now))
-                .collect();
-            Case {
-                block_size,
-                window,
-                garbage,
-                bad,
-                ..Case::new(shape, KvFormat::Bf16, &named)
-            }
-        })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-
-    #[test]
-    fn kernels_for_many_rows_have_the_bits_of_the_others(case in any_case_of_many_rows()) {
-        let gpus = generations(true);
-        let [gpu, others] = &gpus[..] else { return Ok(()) };
-        let all = bits(&case.run(gpu));
-        prop_assert!(all == bits(&case.run(others)));
-        let by_others = Case { block_size: 8, garbage: 1.0, ..case.clone() };
-        prop_assert!(all == bits(&by_others.run(gpu)));
-        // The last rows of the first sequence by narrow blocks, alone.
-        let (kv_heads, group, dim) = case.shape;
-        let (name, before, now) = case.sequences[0];
-        let few = now.min(32 / group);
-        let alone = Case { sequences: vec![(name, before + now - few, few)], ..case.clone() };
-        let row = kv_heads * group * dim;
-        prop_assert!(bits(&alone.run(gpu)) == all[(now - few) * row..now * row]);
-    }
-}
-
-/// By a block that walks all of a context, by blocks that share it, in a crowd: always the same bits.
-#[test]
-fn many_rows_alone_and_in_a_crowd_have_the_same_bits() {
-    let gpus = generations(true);
-    let [gpu, others] = &gpus[..] else { return };
-    for (dim, window) in [(64, None), (128, Some(700)), (128, None)] {
-        let case = |sequences: &[(usize, usize, usize)]| Case {
-            window,
-            ..Case::new((1, 4, dim), KvFormat::Bf16, sequences)
-        };
-        let alone = bits(&case(&[(0, 1_000, 40)]).run(gpu));
-        let crowd: Vec<_> = (0..5)
-            .map(|name| (name, 1_000 - 90 * name, 40 + 17 * name))
-            .collect();
-        for gpu in [gpu, others] {
-            let crowd = bits(&case(&crowd).run(gpu));
-            assert!(crowd[..40 * 4 * dim] == alone, "{dim} {window:?}");
-        }
-        let by_others = Case {
-            block_size: 24,
-            ..case(&[(0, 1_000, 40)])
-        };
-        assert!(bits(&by_others.run(gpu)) == alone, "{dim} {window:?}");
-    }
-}
-
 #[test]
 fn what_is_not_a_number_stays_with_those_that_see_it() {
     let Some((_, gpu)) = backends() else { return };
@@ -418,14 +338,14 @@ fn rows_between_spans_are_not_written() {
 #[test]
 fn a_recorded_step_serves_other_contexts() {
     let Some((_, gpu)) = backends() else { return };
-    for format in FORMATS {
+    for (format, dim) in FORMATS.into_iter().flat_map(|f| [16, 64].map(|d| (f, d))) {
         let shape = StepShape {
             rows: 3,
             context_bound: 1_024,
         };
         let case = |before: [usize; 3]| {
             let sequences = [(0, before[0], 1), (1, before[1], 1), (2, before[2], 1)];
-            Case::new((1, 2, 16), format, &sequences)
+            Case::new((1, 2, dim), format, &sequences)
         };
         // Recorded are the places of the first batch.
         let mut batch = case([800; 3]).on(&gpu);
@@ -456,81 +376,11 @@ fn a_recorded_step_serves_other_contexts() {
             assert_eq!(
                 bits(&read(&gpu, &expected)),
                 bits(&actual),
-                "{format} {before:?}"
+                "{format} {dim} {before:?}"
             );
         }
         assert_eq!(recorded.len(), 1, "{:?}", recorded.take_failure());
     }
-}
-
-#[test]
-fn what_is_reserved_is_enough_for_every_step() {
-    let free = |gpu: &Backend| gpu.gpu_memory().unwrap().unwrap().free_bytes;
-    for format in FORMATS {
-        let (kv_heads, group, dim) = (2, 2, 24);
-        let reserve = |gpu: &Backend, rows, context_len| {
-            let largest = LargestAttention {
-                format,
-                heads: kv_heads * group,
-                kv_heads,
-                head_dim: dim,
-                rows,
-                context_len,
-            };
-            let before = free(gpu);
-            gpu.reserve(LargestStep {
-                inputs: &[],
-                cache: &LayerCache::new(16, kv_heads, dim, format).unwrap(),
-                block_size: 16,
-                heads: largest.heads,
-                rows: largest.rows,
-                context_len,
-                list_words: 4 * 80 + 8 * (4 + 63),
-            })
-            .unwrap();
-            let scratch = gpu.gpu_scratch_bytes(&largest) as u64;
-            assert!(
-                scratch > 0 && before - free(gpu) >= scratch,
-                "{format} {scratch}"
-            );
-            free(gpu)
-        };
-        let run = |gpu: &Backend, sequences: &[_]| {
-            Case::new((kv_heads, group, dim), format, sequences).run(gpu);
-        };
-        let Some((_, gpu)) = backends() else { return };
-        let reserved = reserve(&gpu, 80, 1_000);
-        let steps: [&[_]; 5] = [
-            &[(0, 999, 1)],
-            &[(0, 920, 80)],
-            &[(0, 970, 30), (1, 0, 50)],
-            &[(0, 700, 1), (1, 999, 1), (2, 0, 1), (3, 511, 1)],
-            &[(0, 1, 1)],
-        ];
-        for sequences in steps {
-            run(&gpu, sequences);
-            assert_eq!(free(&gpu), reserved, "{format} {sequences:?}");
-        }
-        choose_from_80_rows(&gpu);
-        assert_eq!(free(&gpu), reserved, "{format}");
-        // A step beyond what was reserved takes more.
-        let Some((_, gpu)) = backends() else { return };
-        let reserved = reserve(&gpu, 1, 16);
-        run(&gpu, &[(0, 60_000, 1)]);
-        assert!(free(&gpu) < reserved, "{format}");
-    }
-}
-
-fn choose_from_80_rows(gpu: &Backend) {
-    let logits = gpu.vector(&[0.0; 80 * 8]).unwrap();
-    gpu.sample_rows(SampleRows {
-        logits: &logits,
-        vocab: 8,
-        choosable: 8,
-        rows: &[None; 80],
-        out: &mut [SampledRow::Skipped; 80],
-    })
-    .unwrap();
 }
 
 #[test]

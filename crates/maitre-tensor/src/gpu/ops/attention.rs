@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Spans of few rows have a launch of their own, with one warp per block, and those of more, with four that share what
-//! they load. On Hopper those of more than 64 rows have a third, with two warpgroups, if the cache is bf16 in blocks of a
-//! multiple of 16. Where that leaves multiprocessors without work, contexts are cut too, at the fixed boundaries of
-//! chunks, and a second kernel merges what the chunks left behind. No result depends on it.
+//! they load. On Hopper, if the cache is bf16 in blocks of a multiple of 16, four warps share each chunk of a span of
+//! few rows, and spans of more than 64 rows have a third launch, with two warpgroups. Where that leaves multiprocessors
+//! without work, contexts are cut too, at the fixed boundaries of chunks, and a second kernel merges what the chunks
+//! left behind. No result depends on it.
 
 mod kernel;
 
@@ -128,34 +129,49 @@ fn wanted_blocks(kernel: &Kernel, info: &GpuInfo) -> usize {
     info.multiprocessors as usize * kernel.blocks_per_multiprocessor
 }
 
-/// The kernels for spans of few rows, of more, and where there is one for those of many.
+/// The kernels for spans of few rows and of more, and Hopper's for those of few and of many where there are such.
 #[derive(Debug, Clone, Copy)]
 struct Kernels {
     narrow: Kernel,
     wide: Kernel,
+    few_hopper: Option<Kernel>,
     hopper: Option<Kernel>,
 }
 
 impl Kernels {
     fn all(self) -> impl Iterator<Item = Kernel> {
-        [self.narrow, self.wide].into_iter().chain(self.hopper)
+        let hopper = self.few_hopper.into_iter().chain(self.hopper);
+        [self.narrow, self.wide].into_iter().chain(hopper)
     }
 
-    /// Those that take blocks of so many positions.
+    /// Those that take blocks of so many positions; Hopper's for few rows instead of the other.
     fn within(self, block_size: usize) -> Self {
-        let hopper = self.hopper.filter(|_| kernel::are_cells(block_size));
-        Self { hopper, ..self }
+        if !kernel::are_cells(block_size) {
+            return Self {
+                hopper: None,
+                ..self
+            };
+        }
+        Self {
+            narrow: self.few_hopper.unwrap_or(self.narrow),
+            ..self
+        }
     }
 }
 
 impl Device {
     fn attention_kernels(&self, format: KvFormat, head_dim: usize) -> Result<Kernels, TensorError> {
         let [narrow, wide] = Kernel::of(format, head_dim, self.info())?;
-        let hopper = Kernel::hopper(format, head_dim, self.info());
+        let [few_hopper, hopper] = if self.has_hopper_kernels() {
+            [Kernel::few_hopper, Kernel::hopper].map(|of| of(format, head_dim, self.info()))
+        } else {
+            [None; 2]
+        };
         Ok(Kernels {
             narrow,
             wide,
-            hopper: hopper.filter(|_| self.has_hopper_kernels()),
+            few_hopper,
+            hopper,
         })
     }
 }
@@ -184,6 +200,7 @@ fn classes(kernels: Kernels, group: usize, spans: &[Span]) -> impl Iterator<Item
         narrow,
         wide,
         hopper,
+        ..
     } = kernels;
     let any_wide = spans
         .iter()
@@ -347,15 +364,15 @@ impl Launch {
             threads: kernel.threads,
             shared_bytes,
         };
-        if kernel.takes_boxes {
-            let cells = kernel::cells(shared.cache_bytes, shared.padded_dim);
-            let mut args = args.clone();
-            args.insert(0, Arg::Matrix(shared.cache, 0, cells));
-            turn.queue().launch(name, grid, &args)?;
-        } else if deep.is_some() {
-            turn.queue().launch_early(name, grid, &args)?;
+        let mut with_cells = args.clone();
+        if let Some(rows) = kernel.box_rows {
+            let cells = kernel::cells(shared.cache_bytes, shared.padded_dim, rows);
+            with_cells.insert(0, Arg::Matrix(shared.cache, 0, cells));
+        }
+        if kernel.begins_early && is_few {
+            turn.queue().launch_early(name, grid, &with_cells)?;
         } else {
-            turn.queue().launch(name, grid, &args)?;
+            turn.queue().launch(name, grid, &with_cells)?;
         }
         if !is_split {
             return Ok(());

@@ -3,6 +3,8 @@
 use crate::gpu::{BoxedMatrix, GpuInfo};
 use crate::{KvFormat, TensorError};
 
+use super::CHUNK;
+
 /// Positions per tile.
 const TILE: usize = 32;
 
@@ -20,7 +22,8 @@ const ANY: Kernel = Kernel {
     deep: None,
     blocks_per_multiprocessor: 4,
     fewest_parts: 2,
-    takes_boxes: false,
+    box_rows: None,
+    begins_early: false,
 };
 
 /// One kernel of `cuda/attention*.cu`.
@@ -40,8 +43,10 @@ pub(super) struct Kernel {
     pub(super) blocks_per_multiprocessor: usize,
     /// Fewest parts that are worth their records.
     pub(super) fewest_parts: usize,
-    /// Whether it takes the cache as a matrix, before all other arguments.
-    pub(super) takes_boxes: bool,
+    /// Rows of the boxes in which it takes the cache, as a matrix before all other arguments; or it takes no boxes.
+    pub(super) box_rows: Option<usize>,
+    /// Whether a launch of few blocks is to begin while the one before it runs.
+    pub(super) begins_early: bool,
 }
 
 /// Positions of a cell, and numbers of a row of a box.
@@ -76,8 +81,37 @@ impl Kernel {
             dim,
             blocks_per_multiprocessor: 1,
             fewest_parts: 3,
-            deep: None,
-            takes_boxes: true,
+            box_rows: Some(CELL),
+            ..ANY
+        };
+        let fits = kernel.shared_bytes <= info.shared_bytes_per_block as usize;
+        (format == KvFormat::Bf16 && fits).then_some(kernel)
+    }
+
+    /// Hopper's kernel for spans of few rows, for these heads; blocks of the cache must be cells or several.
+    pub(super) fn few_hopper(format: KvFormat, head_dim: usize, info: &GpuInfo) -> Option<Self> {
+        const ALIGNED: usize = 1024;
+        const ROWS: usize = 16;
+        const WARPS: usize = CHUNK / TILE;
+        const WARP: usize = 32;
+        let (name, dim, slots) = match head_dim {
+            33..=64 => ("attention_hopper_few_64", 64, 2),
+            97..=128 => ("attention_hopper_few_128", 128, 1),
+            _ => return None,
+        };
+        let chunks = slots * CHUNK * 2 * 2 * dim;
+        // Words of weights and sums, for each lane; largest scores; barriers.
+        let exchanged = WARPS * (WARP * (8 + 2) + ROWS) * size_of::<f32>();
+        let kernel = Self {
+            name,
+            rows: ROWS,
+            threads: WARPS * WARP,
+            shared_bytes: ALIGNED + chunks + exchanged + slots * WARPS * 8,
+            dim,
+            blocks_per_multiprocessor: 3,
+            box_rows: Some(2 * CELL),
+            begins_early: true,
+            ..ANY
         };
         let fits = kernel.shared_bytes <= info.shared_bytes_per_block as usize;
         (format == KvFormat::Bf16 && fits).then_some(kernel)
@@ -152,6 +186,7 @@ impl Kernel {
                 threads: 32 * warps,
                 shared_bytes: shared_bytes(format, dims[at], warps, STAGES),
                 dim: dims[at],
+                begins_early: wide == 0 && format == KvFormat::Bf16,
                 deep: (wide == 0 && format == KvFormat::Bf16).then(|| {
                     (
                         names[at][2],
@@ -174,18 +209,18 @@ impl Kernel {
     }
 }
 
-/// Whether Hopper's kernel takes a cache whose blocks have so many positions.
+/// Whether Hopper's kernels take a cache whose blocks have so many positions.
 pub(super) fn are_cells(block_size: usize) -> bool {
     block_size > 0 && block_size.is_multiple_of(CELL)
 }
 
-/// A cache of bf16 as a matrix: the rows of all cells, 16 of keys and 16 of values each. A box has half of a cell's.
-pub(super) fn cells(bytes: usize, padded_dim: usize) -> BoxedMatrix {
+/// A cache of bf16 as a matrix: the rows of all cells, 16 of keys and 16 of values each. A box has so many of them.
+pub(super) fn cells(bytes: usize, padded_dim: usize, box_rows: usize) -> BoxedMatrix {
     let row = 2 * padded_dim;
     BoxedMatrix {
         sizes: [padded_dim as u64, (bytes / row) as u64, 1, 1],
         strides: [row as u64, 0, 0],
-        boxes: [STRIP as u32, CELL as u32, 1, 1],
+        boxes: [STRIP as u32, box_rows as u32, 1, 1],
         rank: 2,
     }
 }
