@@ -40,6 +40,9 @@ const MOST_DEEP_BLOCKS: usize = 2;
 /// 128 elements takes half. Steps that would leave more do not cut contexts.
 const MOST_RECORDED: usize = 128 << 20;
 
+/// Chunks of a context that is short: 8,192 positions.
+const SHORT: usize = 64;
+
 /// Threads of the kernel that merges.
 const MERGE_THREADS: usize = 128;
 
@@ -257,7 +260,9 @@ impl Class {
         let blocks = items * step.kv_heads;
         let recorded = self.kernel.recorded_bytes(blocks, chunks);
         let parts = chunks.min(wanted_blocks(&self.kernel, info) / blocks.max(1));
-        let parts = if recorded <= MOST_RECORDED && parts >= self.kernel.fewest_parts {
+        let [of_short, of_long] = self.kernel.fewest_parts;
+        let fewest = if chunks <= SHORT { of_short } else { of_long };
+        let parts = if recorded <= MOST_RECORDED && parts >= fewest {
             parts
         } else {
             1
