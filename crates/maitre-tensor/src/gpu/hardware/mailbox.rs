@@ -54,8 +54,10 @@ impl Mailboxes {
         let mailbox = self.at(id, len)?;
         // SAFETY: the mailbox holds `len` bytes and lives until the queue is empty. The caller vouches for `from`.
         unsafe {
-            sys::cuMemcpyDtoHAsync_v2(mailbox.bytes.cast::<c_void>(), from, len, stream.raw())
-                .during("send")?;
+            if len > 0 {
+                sys::cuMemcpyDtoHAsync_v2(mailbox.bytes.cast::<c_void>(), from, len, stream.raw())
+                    .during("send")?;
+            }
             event::record(mailbox.arrived, stream.raw()).during("send")
         }
     }
