@@ -9,6 +9,7 @@
     missing_docs
 )]
 
+mod ahead;
 mod commits;
 mod drafting;
 mod drafts;

@@ -68,6 +68,8 @@ pub(crate) struct StepInFlight {
     pub(crate) to_make: BlockMoves,
     /// Of its copies to the host tier, those that are made.
     pub(crate) skipped: Vec<BlockMove>,
+    /// Requests that had left when it was planned.
+    pub(crate) left_before: u64,
 }
 
 /// What goes wrong with the outcomes of one commit.
@@ -166,6 +168,8 @@ pub(crate) struct World {
     pub(crate) pipelined: bool,
     /// The copies of steps that were taken back since the last plan with spans.
     pub(crate) taken_back: BlockMoves,
+    /// Requests that had left when the oldest of these steps was planned.
+    pub(crate) left_before_taken_back: u64,
     /// Of these, those to the host tier that are made.
     pub(crate) swapped_out: Vec<BlockMove>,
     /// The names in the prefix cache, by its events.
@@ -190,6 +194,7 @@ impl World {
             eager: false,
             pipelined: false,
             taken_back: BlockMoves::default(),
+            left_before_taken_back: 0,
             swapped_out: Vec::new(),
             mirror: HashSet::new(),
             num_added: 0,
