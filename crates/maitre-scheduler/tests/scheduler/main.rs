@@ -26,5 +26,6 @@ mod properties;
 mod refusals;
 mod simulation;
 mod starvation;
+mod tally;
 mod waste;
 mod world;
