@@ -270,3 +270,38 @@ fn a_full_pool_drains_the_pipeline_and_goes_on() {
         assert!(world.scheduler.counts().preemptions > 0);
     }
 }
+
+/// Request 3 was admitted by a step that was taken back. The next step makes its copy, but has no tokens left for
+/// it. Its blocks are not free before that step is done, however it ends.
+#[test]
+fn what_a_step_copies_for_a_request_that_it_does_not_run_is_held() {
+    for planned_once_more in [false, true] {
+        let mut world = World::new(SchedulerConfig {
+            max_batched_tokens: 8,
+            reorder_within: Time::ZERO,
+            ..config(3, 12)
+        });
+        world.add(request(1, &[1, 2, 3, 4, 5, 6, 7, 8], 1)).unwrap();
+        world.run_to_quiescence();
+        world.add(request(2, &[70; 12], 4)).unwrap();
+        world.add(request(3, &[1, 2, 3, 4, 5, 6, 50], 4)).unwrap();
+        world.schedule();
+        assert_eq!(world.schedule().moves.copies.len(), 1);
+        world.retract();
+        world.retract();
+        let plan = world.schedule();
+        assert_eq!((plan.spans.len(), plan.moves.copies.len()), (1, 1));
+        if planned_once_more {
+            assert_eq!(world.schedule().spans.len(), 2);
+        }
+        let used = world.scheduler.kv_usage().used;
+        world.cancel(RequestId(3));
+        if planned_once_more {
+            world.retract();
+        }
+        assert_eq!(world.scheduler.kv_usage().used, used);
+        world.commit(&Mishaps::default());
+        assert_eq!(world.scheduler.kv_usage().used, 4);
+        world.run_to_quiescence();
+    }
+}
