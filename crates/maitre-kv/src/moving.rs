@@ -59,7 +59,7 @@ impl KvManager {
     }
 
     /// Whether moves that were taken and are not settled write to a block of `sequence`, which must not be
-    /// released before.
+    /// released or committed before.
     pub fn awaits_moves(&self, sequence: SeqId) -> bool {
         let mut held = self.held_blocks(sequence).iter();
         !self.arriving.is_empty() && held.any(|block| self.arriving.contains_key(block))

@@ -21,7 +21,8 @@ impl KvManager {
     /// Names the full blocks of `sequence` among its first `computed` positions, which committed steps have
     /// written; `tokens` are the sequence's and `chain` has the hashes of their full blocks.
     ///
-    /// No step in flight may read or write the sequence: its table may change.
+    /// No step in flight may read or write the sequence, because its table may change, and the moves that it
+    /// [awaits](KvManager::awaits_moves) must be settled.
     pub fn commit(&mut self, sequence: SeqId, chain: &HashChain, tokens: &[u32], computed: usize) {
         for block in self.name_full(sequence, chain, tokens, computed) {
             self.let_go(block);

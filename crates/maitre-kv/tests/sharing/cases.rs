@@ -1,6 +1,6 @@
 //! The single facts that the random calls build on, one by one.
 
-use maitre_kv::{KvConfig, SeqId};
+use maitre_kv::{HashChain, KvConfig, KvManager, SeqId, SequenceStart};
 
 use crate::world::World;
 
@@ -154,4 +154,103 @@ fn who_moved_over_leaves_it_to_its_fork_to_name_what_both_hold() {
     world.release(1);
     world.compute(3, &[8], true);
     assert_eq!(world.kv.named_blocks(), 2);
+}
+
+/// Sequence 2 computes what sequence 1 has, and a step in flight reads its own block.
+#[test]
+fn a_block_that_is_replaced_in_flight_stays_until_it_is_let_go() {
+    let mut kv = KvManager::new(KvConfig::new(4, 4)).unwrap();
+    let tokens = [1, 2, 3, 4, 5];
+    let mut chain = HashChain::new(kv.namespace(&[]));
+    kv.extend_chain(&mut chain, &tokens);
+    for sequence in [SeqId(1), SeqId(2)] {
+        kv.grow(sequence, 4).unwrap();
+    }
+    kv.commit(SeqId(1), &chain, &tokens, 4);
+    let own = kv.block_table(SeqId(2)).to_vec();
+    let replaced = kv.commit_in_flight(SeqId(2), &chain, &tokens, 4);
+    assert_eq!(replaced, own);
+    assert_eq!(kv.block_table(SeqId(2)), kv.block_table(SeqId(1)));
+    assert_eq!((kv.free_blocks(), kv.check_invariants()), (2, Ok(())));
+    kv.let_go_replaced(&replaced);
+    assert_eq!((kv.free_blocks(), kv.check_invariants()), (3, Ok(())));
+}
+
+/// Of two evicted blocks the second takes the place of the first in the host tier, in a later step.
+#[test]
+fn moves_that_are_given_back_come_first_and_only_once_for_a_place() {
+    let config = KvConfig {
+        num_host_blocks: 1,
+        ..KvConfig::new(2, 2)
+    };
+    let mut kv = KvManager::new(config).unwrap();
+    let mut compute = |sequence: u64, tokens: &[u32]| {
+        let mut chain = HashChain::new(kv.namespace(&[]));
+        kv.extend_chain(&mut chain, tokens);
+        kv.grow(SeqId(sequence), tokens.len()).unwrap();
+        kv.commit(SeqId(sequence), &chain, tokens, tokens.len());
+        kv.release(SeqId(sequence));
+        kv.check_invariants().unwrap();
+        kv.take_moves()
+    };
+    compute(1, &[1, 2]);
+    compute(2, &[3, 4]);
+    let first = compute(3, &[5, 6]);
+    let second = compute(4, &[7, 8]);
+    assert_eq!((first.swap_out.len(), second.swap_out.len()), (1, 1));
+    kv.give_back(second.clone());
+    kv.give_back(first);
+    assert_eq!(kv.take_moves(), second);
+}
+
+/// Sequence 2 waits for a block from the host tier that sequence 3 has computed itself. If 2 leaves, the block goes
+/// back.
+#[test]
+fn no_sequence_moves_over_to_a_block_that_is_still_to_be_copied() {
+    let config = KvConfig {
+        num_host_blocks: 4,
+        ..KvConfig::new(4, 2)
+    };
+    let mut kv = KvManager::new(config).unwrap();
+    let tokens = [1, 2, 3];
+    let mut chain = HashChain::new(kv.namespace(&[]));
+    kv.extend_chain(&mut chain, &tokens);
+    kv.grow(SeqId(1), 2).unwrap();
+    kv.commit(SeqId(1), &chain, &tokens, 2);
+    kv.release(SeqId(1));
+    kv.grow(SeqId(1), 8).unwrap();
+    kv.release(SeqId(1));
+    assert_eq!((kv.host_blocks(), kv.take_moves().len()), (1, 1));
+
+    kv.grow(SeqId(3), 2).unwrap();
+    let hit = kv.find_prefix(&chain, &tokens, true);
+    let start = SequenceStart {
+        tokens: &tokens,
+        chain: &chain,
+        hit,
+        reserve: 3,
+        headroom: 0,
+    };
+    assert_eq!(kv.admit(SeqId(2), &start), Ok(2));
+    kv.commit(SeqId(3), &chain, &tokens, 2);
+    assert_eq!(kv.counts().merged, 0);
+    kv.release(SeqId(2));
+    assert_eq!(kv.check_invariants(), Ok(()));
+    assert_eq!((kv.host_blocks(), kv.named_blocks()), (1, 0));
+    assert!(kv.take_moves().is_empty());
+    kv.commit(SeqId(3), &chain, &tokens, 2);
+    assert_eq!(kv.named_blocks(), 1);
+}
+
+#[test]
+fn a_copy_is_not_copied_on_before_it_is_settled() {
+    let mut kv = KvManager::new(KvConfig::new(4, 4)).unwrap();
+    kv.grow(SeqId(1), 3).unwrap();
+    kv.fork(SeqId(1), SeqId(2), 3, 3, 0).unwrap();
+    assert!(!kv.can_fork(SeqId(2), 3), "planned");
+    let moves = kv.take_moves();
+    assert!(kv.awaits_moves(SeqId(2)) && !kv.awaits_moves(SeqId(1)));
+    assert!(!kv.can_fork(SeqId(2), 3), "taken");
+    kv.settle(&moves);
+    assert!(kv.can_fork(SeqId(2), 3));
 }

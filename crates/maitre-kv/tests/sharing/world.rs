@@ -173,6 +173,11 @@ impl World {
             }
         }
         live.computed = live.tokens.len();
+        // The step that computes it has made its moves.
+        if commit && self.kv.awaits_moves(SeqId(sequence)) {
+            self.settle();
+        }
+        let live = self.live.get_mut(&sequence).unwrap();
         if commit {
             self.kv.extend_chain(&mut live.chain, &live.tokens);
             self.kv

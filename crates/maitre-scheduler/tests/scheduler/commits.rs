@@ -246,7 +246,7 @@ fn a_second_step_goes_on_with_prompts_but_not_with_tokens_nobody_knows_yet() {
     assert_eq!(spans, [(RequestId(2), 5)]);
     assert!(
         scheduler.schedule(Time::ZERO).is_empty(),
-        "two steps in flight are the limit"
+        "two steps in flight are the limit here"
     );
 
     let error = SchedulerError::UnexpectedStep {

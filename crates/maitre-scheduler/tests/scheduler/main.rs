@@ -9,6 +9,7 @@
     missing_docs
 )]
 
+mod ahead;
 mod commits;
 mod drafting;
 mod drafts;
@@ -25,5 +26,6 @@ mod properties;
 mod refusals;
 mod simulation;
 mod starvation;
+mod tally;
 mod waste;
 mod world;

@@ -351,7 +351,8 @@ impl World {
                 writers.extend(written(span));
             }
         }
-        for (&id, entry) in self.live.iter().filter(|(_, entry)| entry.running) {
+        // What the others were told last may be outdated: their next span tells the changes first.
+        for (&id, entry) in self.live.iter().filter(|(_, entry)| entry.in_flight > 0) {
             read(id, visible(&entry.table, entry.scheduled - entry.in_flight));
         }
         for span in &plan.spans {

@@ -77,6 +77,7 @@ impl World {
             tables: tables.collect(),
             to_make,
             skipped,
+            left_before: self.left(),
         };
         if self.eager {
             self.memory.make(&step.to_make);
@@ -97,7 +98,10 @@ impl World {
             let again: Vec<_> = earlier.iter().filter(|it| now.contains(it)).collect();
             self.tally.moved_again += again.len() as u64;
             self.tally.forgone += (earlier.len() - again.len()) as u64;
-            assert!(now.iter().zip(&again).all(|(a, b)| a == *b), "in order");
+            // After a request has left, a copy that it does not need may be planned for another.
+            let in_order = now.iter().zip(earlier).all(|(a, b)| a == b);
+            let all_stayed = self.left() == self.left_before_taken_back;
+            assert!(!all_stayed || in_order, "earlier copies come first");
         }
         let places = |moves: &BlockMoves| {
             let places = moves.swap_out.iter().map(|moved| moved.to);
@@ -108,6 +112,11 @@ impl World {
             "a block of the host tier is lost"
         );
         self.tally.moved_again += earlier.swap_out.len() as u64;
+    }
+
+    /// Requests that have given their blocks back.
+    fn left(&self) -> u64 {
+        (self.completed.len() + self.ended_otherwise.len()) as u64 + self.tally.preempted
     }
 
     /// Takes the newest step back, if there is one.
@@ -130,6 +139,7 @@ impl World {
             let entry = self.live.get_mut(&span.request).unwrap();
             entry.table.truncate(kept);
         }
+        self.left_before_taken_back = step.left_before;
         self.swapped_out.extend(step.skipped);
         let newer = std::mem::replace(&mut self.taken_back, step.plan.moves);
         self.taken_back.swap_out.extend(newer.swap_out);

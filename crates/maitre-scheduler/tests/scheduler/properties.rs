@@ -38,6 +38,8 @@ proptest! {
         spare_blocks in 0..6u32,
         num_host_blocks in 0..4u32,
         seed in any::<u64>(),
+        steps_in_flight in 1..4usize,
+        eager in any::<bool>(),
     ) {
         let prompts: Vec<(Vec<u32>, usize)> = prompts
             .into_iter()
@@ -50,11 +52,18 @@ proptest! {
             num_host_blocks,
             ..KvConfig::new(32_u32.div_ceil(block_size) + spare_blocks, block_size)
         };
-        let mut crowd = World::new(crowded(max_seqs, spare, kv));
+        let mut crowd = World::new(SchedulerConfig {
+            steps_in_flight,
+            ..crowded(max_seqs, spare, kv)
+        });
+        (crowd.eager, crowd.pipelined) = (eager, true);
         crowd.drafting = Some(Drafting { seed, lucky: true });
-        for (id, (prompt, max_tokens)) in (0..).zip(&prompts) {
-            crowd.add(crate::world::request(id, prompt, *max_tokens)).unwrap();
+        for (id, (prompt, max_tokens)) in (0_u64..).zip(&prompts) {
+            let plan_ahead = !id.is_multiple_of(3);
+            let request = crate::world::request(id, prompt, *max_tokens);
+            crowd.add(NewRequest { plan_ahead, ..request }).unwrap();
             let fork = NewRequest {
+                plan_ahead,
                 fork_of: Some(RequestId(id)),
                 ..crate::world::request(id + 100, prompt, *max_tokens)
             };
@@ -65,7 +74,7 @@ proptest! {
             max_batched_tokens: 64,
             ..crowded(1, 0, KvConfig { prefix_cache: false, ..KvConfig::new(64, 16) })
         };
-        for (id, (prompt, max_tokens)) in (0..).zip(&prompts) {
+        for (id, (prompt, max_tokens)) in (0_u64..).zip(&prompts) {
             let mut alone = World::new(roomy);
             alone.add(crate::world::request(id, prompt, *max_tokens)).unwrap();
             alone.run_to_quiescence();
@@ -85,19 +94,28 @@ fn a_long_life_in_a_tiny_pool_preempts_often_and_loses_nobody() {
         seed: 0,
         lucky: true,
     });
-    for (host, drafting) in [(0, None), (8, None), (0, drafting), (8, drafting)] {
+    let kinds = [(0, None), (8, None), (0, drafting), (8, drafting)];
+    for (kind, steps_in_flight) in (0..4).flat_map(|kind| [(kind, 1), (kind, 2), (kind, 3)]) {
+        let (host, drafting) = kinds[kind];
         let kv = KvConfig {
             num_host_blocks: host,
             ..KvConfig::new(16, 4)
         };
-        let mut world = World::new(SchedulerConfig::new(8, 16, 48, kv));
+        let mut world = World::new(SchedulerConfig {
+            steps_in_flight,
+            ..SchedulerConfig::new(8, 16, 48, kv)
+        });
         world.drafting = drafting;
-        for id in 0..400 {
+        (world.eager, world.pipelined) = (true, true);
+        for id in 0..400_u64 {
             let prompt: Vec<u32> = (0..1 + id as u32 % 23)
                 .map(|i| i * 31 + id as u32)
                 .collect();
             world
-                .add(crate::world::request(id, &prompt, 1 + id as usize % 25))
+                .add(NewRequest {
+                    plan_ahead: !id.is_multiple_of(3),
+                    ..crate::world::request(id, &prompt, 1 + id as usize % 25)
+                })
                 .unwrap();
         }
         world.run_to_quiescence();

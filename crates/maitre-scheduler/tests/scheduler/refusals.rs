@@ -71,6 +71,13 @@ fn a_configuration_that_cannot_work_is_refused() {
         ),
         (
             SchedulerConfig {
+                steps_in_flight: 0,
+                ..GOOD
+            },
+            SchedulerError::ZeroStepsInFlight,
+        ),
+        (
+            SchedulerConfig {
                 max_model_len: 0,
                 ..GOOD
             },
@@ -216,6 +223,11 @@ fn messages_say_what_to_do() {
         SchedulerError::ZeroMaxQueue,
         SchedulerError::ZeroItlTarget,
         SchedulerError::MaxModelLenTooSmall { max_model_len: 1 },
+        SchedulerError::ZeroStepsInFlight,
+        SchedulerError::NotNewestStep {
+            step,
+            newest: Some(StepId(4)),
+        },
         SchedulerError::UnexpectedStep {
             step,
             expected: Some(StepId(2)),
@@ -254,6 +266,8 @@ fn messages_say_what_to_do() {
         max_queue or max_queued_tokens is 0; at least 1 request must be able to wait for its first step
         itl_target is 0; give it the time that a step may take, or leave it out
         max_model_len is 1; it needs at least 2, one token of prompt and one of output
+        steps_in_flight is 0; at least 1 step must be able to be planned before its commit
+        step 3 cannot be taken back now; expected step 4, the newest step in flight
         step 3 cannot be committed now; expected step 2, the oldest step in flight
         step 3 cannot be committed now; expected none, as no step is in flight
         step 3 is committed without an outcome for request 7; every span needs one

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use maitre_scheduler::Call;
 
 use crate::life::{Case, message_of};
-use crate::world::Tally;
+use crate::tally::Tally;
 
 /// Lives that the ordinary test run sees.
 const LIVES: u64 = 500;

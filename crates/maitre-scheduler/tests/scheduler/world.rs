@@ -13,6 +13,7 @@ use maitre_scheduler::{
 
 use crate::drafting::Drafting;
 use crate::model::{Memory, cells, is_end, undisturbed};
+use crate::tally::Tally;
 
 pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: usize) -> NewRequest {
     NewRequest::new(id, prompt.to_vec(), max_tokens)
@@ -68,6 +69,8 @@ pub(crate) struct StepInFlight {
     pub(crate) to_make: BlockMoves,
     /// Of its copies to the host tier, those that are made.
     pub(crate) skipped: Vec<BlockMove>,
+    /// Requests that had left when it was planned.
+    pub(crate) left_before: u64,
 }
 
 /// What goes wrong with the outcomes of one commit.
@@ -81,68 +84,6 @@ pub(crate) struct Mishaps {
     pub(crate) finish: Option<usize>,
     /// Outcomes come in reverse, and those of cancelled requests not at all.
     pub(crate) reversed: bool,
-}
-
-/// How often the rare things happened: a property proves nothing about what it never meets.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally {
-    pub(crate) steps: u64,
-    pub(crate) preempted: u64,
-    pub(crate) reserved: u64,
-    pub(crate) expired: u64,
-    pub(crate) failed: u64,
-    pub(crate) cancelled_in_flight: u64,
-    pub(crate) stalled: u64,
-    pub(crate) reordered: u64,
-    pub(crate) hits: u64,
-    pub(crate) forked: u64,
-    pub(crate) resets: u64,
-    pub(crate) swapped_in: u64,
-    pub(crate) copied: u64,
-    pub(crate) merged: u64,
-    pub(crate) drafted: u64,
-    pub(crate) drafted_behind_a_step: u64,
-    pub(crate) short_of_tokens: u64,
-    pub(crate) short_of_blocks: u64,
-    pub(crate) accepted: u64,
-    pub(crate) rejected: u64,
-    pub(crate) ended_in_a_run: u64,
-    pub(crate) ahead: u64,
-    pub(crate) retracted: u64,
-    pub(crate) moved_again: u64,
-    pub(crate) forgone: u64,
-    pub(crate) replaced_in_flight: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.steps += other.steps;
-        self.preempted += other.preempted;
-        self.reserved += other.reserved;
-        self.expired += other.expired;
-        self.failed += other.failed;
-        self.cancelled_in_flight += other.cancelled_in_flight;
-        self.stalled += other.stalled;
-        self.reordered += other.reordered;
-        self.hits += other.hits;
-        self.forked += other.forked;
-        self.resets += other.resets;
-        self.swapped_in += other.swapped_in;
-        self.copied += other.copied;
-        self.merged += other.merged;
-        self.drafted += other.drafted;
-        self.drafted_behind_a_step += other.drafted_behind_a_step;
-        self.short_of_tokens += other.short_of_tokens;
-        self.short_of_blocks += other.short_of_blocks;
-        self.accepted += other.accepted;
-        self.rejected += other.rejected;
-        self.ended_in_a_run += other.ended_in_a_run;
-        self.ahead += other.ahead;
-        self.retracted += other.retracted;
-        self.moved_again += other.moved_again;
-        self.forgone += other.forgone;
-        self.replaced_in_flight += other.replaced_in_flight;
-    }
 }
 
 pub(crate) struct World {
@@ -166,6 +107,8 @@ pub(crate) struct World {
     pub(crate) pipelined: bool,
     /// The copies of steps that were taken back since the last plan with spans.
     pub(crate) taken_back: BlockMoves,
+    /// Requests that had left when the oldest of these steps was planned.
+    pub(crate) left_before_taken_back: u64,
     /// Of these, those to the host tier that are made.
     pub(crate) swapped_out: Vec<BlockMove>,
     /// The names in the prefix cache, by its events.
@@ -190,6 +133,7 @@ impl World {
             eager: false,
             pipelined: false,
             taken_back: BlockMoves::default(),
+            left_before_taken_back: 0,
             swapped_out: Vec::new(),
             mirror: HashSet::new(),
             num_added: 0,
