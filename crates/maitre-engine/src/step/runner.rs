@@ -39,6 +39,9 @@ pub(crate) struct StepRunner {
     pub(crate) speculator: Speculator,
     /// Steps that have no result yet, oldest first.
     in_flight: VecDeque<StepInFlight>,
+    /// Blocks that steps which were taken back have copied to the host tier: the next plan asks for it once more, when
+    /// other contents may be where they were.
+    swapped_out: Vec<BlockMove>,
     /// Layouts that no step uses.
     layouts: Vec<Layout>,
     /// When the last step had its result.
@@ -65,6 +68,7 @@ impl StepRunner {
             sampler: Sampler::new(),
             speculator,
             in_flight: VecDeque::new(),
+            swapped_out: Vec::new(),
             layouts: Vec::new(),
             finished: Time::ZERO,
             block_size,
@@ -213,6 +217,10 @@ impl StepRunner {
                     self.note(Failure::panicked(panic.as_ref()).for_good());
                 }
             }
+            if !matches!(later.stage, Stage::NotMoved(_)) {
+                self.swapped_out
+                    .extend_from_slice(&later.plan.moves.swap_out);
+            }
             later.forget_samples(sequences);
             retract(later.plan.step_id)?;
             self.layouts.push(later.layout);
@@ -247,7 +255,14 @@ impl StepRunner {
                 })
                 .collect()
         };
-        let (swap_out, swap_in) = (list(&moves.swap_out), list(&moves.swap_in));
+        let done = std::mem::take(&mut self.swapped_out);
+        let mut swap_out = list(&moves.swap_out);
+        let is_done = |it: &CacheMove| {
+            done.iter()
+                .any(|done| (done.from, done.to) == (it.from, it.to))
+        };
+        swap_out.retain(|it| !is_done(it));
+        let swap_in = list(&moves.swap_in);
         let moves = CacheMoves {
             swap_out: &swap_out,
             swap_in: &swap_in,
