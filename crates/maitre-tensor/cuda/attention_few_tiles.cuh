@@ -154,7 +154,7 @@ struct Chunks {
         for (u32 i = 0; i < CELLS; i++) {
 #pragma unroll
             for (u32 strip = 0; strip < STRIPS; strip++) {
-                load_box(tile + (strip * CELLS + i) * BOX_BYTES, cells, strip * STRIP, row[i], barrier);
+                load_passing_box(tile + (strip * CELLS + i) * BOX_BYTES, cells, strip * STRIP, row[i], barrier);
             }
         }
     }

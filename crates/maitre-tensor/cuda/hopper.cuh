@@ -3,6 +3,7 @@
 // read both operands there and run while the warps go on.
 //
 //   load_box(to, matrix, at, barrier)   starts to copy the box at `at`; its bytes are counted by the barrier
+//   load_passing_box(..)                the same for what is read once
 //   multiply_async<N>(d, a, b)          starts d[64, N] += a[64, 16] · b[N, 16]^T, for the four warps of a warpgroup
 //   multiply_held_async<N>(d, a, b, c)  starts d[64, N] = c · d + a[64, 16] · b[N, 16]^T, `a` in registers as `mma_bf16`
 //                                       takes it, c 0 or 1
@@ -44,6 +45,10 @@ DEVICE void load_box(void* to, const Matrix& matrix, u32 col, u32 row, Barrier* 
 DEVICE void load_paired_box(void* to, const Matrix& matrix, u32 col, u32 row, Barrier* barrier,
                             emulator::Site site = HERE) {
     emulator::load_box(to, &matrix, {{col, 0, 0, row / 8}}, barrier, site);
+}
+DEVICE void load_passing_box(void* to, const Matrix& matrix, u32 col, u32 row, Barrier* barrier,
+                             emulator::Site site = HERE) {
+    emulator::load_box(to, &matrix, {{col, row, 0, 0}}, barrier, site);
 }
 DEVICE u64 operand(const void* rows) { return reinterpret_cast<u64>(rows); }
 DEVICE u64 next_operand(u64 operand, u32 step) { return operand + step * 32; }
@@ -130,6 +135,16 @@ DEVICE void load_box(void* to, const Matrix& matrix, u32 col, u32 row, Barrier* 
         "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
             shared_address(to)),
         "l"(&matrix), "r"(shared_address(barrier)), "r"(col), "r"(row)
+        : "memory");
+}
+
+// The same for what is read once: it leaves the second-level cache before anything else does.
+DEVICE void load_passing_box(void* to, const Matrix& matrix, u32 col, u32 row, Barrier* barrier) {
+    constexpr u64 EVICT_FIRST = 0x12f0000000000000u;
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+        "[%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(to)),
+        "l"(&matrix), "r"(shared_address(barrier)), "r"(col), "r"(row), "l"(EVICT_FIRST)
         : "memory");
 }
 
