@@ -24,7 +24,6 @@
 // block, from the second-level cache: therefore the blocks of 32 rows for many rows of w and more than one token.
 //
 //   block    warps  shared bytes int8 / int4 (k = 4096, groups of 64)  blocks a multiprocessor
-//   1 x 16   8      68,096 / 47,360                                    3
 //   8 x 16   8      75,776 / 57,600                                    3
 //   16 x 16  8      86,016 / 78,080                                    2
 //   8 x 32   4      74,752 / 59,904                                    3
@@ -104,10 +103,8 @@ struct SplitInt8 {
 // The extents of a block, and where its parts lie in shared memory: stages, slots, scales.
 template <typename How, u32 MOST_TOKENS, u32 W_ROWS, u32 IN_BLOCK, u32 SUMS>
 struct Split {
-    // Tensor cores take eight tokens at a time. Of a lone one they multiply eight copies, and one is kept.
-    static constexpr bool LONE = MOST_TOKENS == 1;
     using W = typename How::Weights;
-    static constexpr u32 TOKENS = LONE ? 8 : MOST_TOKENS;
+    static constexpr u32 TOKENS = MOST_TOKENS;
     static constexpr u32 ROWS = W_ROWS;
     static constexpr u32 WARPS = IN_BLOCK;
     static constexpr u32 THREADS = WARPS * WARP;
@@ -123,14 +120,11 @@ struct Split {
     static constexpr u32 PIECES = STAGE / (WARP * 16);
     // Floats between tokens: lanes that store sums of 4 pairs of tokens and 8 rows meet 32 banks.
     static constexpr u32 SLOT_PITCH = ROWS + 4;
-    static constexpr u32 SLOT = MOST_TOKENS * SLOT_PITCH;
+    static constexpr u32 SLOT = TOKENS * SLOT_PITCH;
     static constexpr u32 SLOTS_AT = WARPS * STAGES * STAGE;
     static constexpr u32 SCALES_AT = SLOTS_AT + SLOTS * SLOT * 4;
     // Outputs of a thread.
-    static constexpr u32 OUTPUTS = (ROWS * MOST_TOKENS + THREADS - 1) / THREADS;
-    // Whether there are registers for the tokens' numbers of the next span too: to wait for the second-level cache in
-    // each is a third of a span's time.
-    static constexpr bool AHEAD = NT == 1 && MT == 1;
+    static constexpr u32 OUTPUTS = (ROWS * TOKENS + THREADS - 1) / THREADS;
 };
 
 // Words of int4 scales of a row that shared memory holds at most.
@@ -343,11 +337,8 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
         const u32 end = spans - first < stretch ? spans : first + stretch;
         const u32 units = (end - first + How::UNIT - 1) / How::UNIT;
         const u32 rounds = (units + T::WARPS - 1) / T::WARPS;
-        const auto span_of = [&](u32 step) {
-            return first + (step / How::UNIT * T::WARPS + warp) * How::UNIT + step % How::UNIT;
-        };
         const auto fetch = [&](u32 step) {
-            const u32 span = span_of(step);
+            const u32 span = first + (step / How::UNIT * T::WARPS + warp) * How::UNIT + step % How::UNIT;
             if (span < end) {
                 source.fetch(o, shared, step % T::STAGES, span);
             }
@@ -372,10 +363,6 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
         keep(own_scales);
         // Weights and scales depend on no other kernel. What follows reads x.
         wait_for_previous();
-        Words4 next[T::NT][SPAN_CHUNKS];
-        if (T::AHEAD && span_of(0) < end) {
-            tokens.load(o, span_of(0), next);
-        }
         if constexpr (W::GROUPED) {
             // What all threads have copied together with their first span are the scales.
             copy_wait<T::STAGES - 2>();
@@ -388,18 +375,10 @@ DEVICE void multiply_split(const Operands& o, u8* shared) {
             u32 origins[T::MT * 2] = {};
 #pragma unroll
             for (u32 part = 0; part < How::UNIT; part++) {
-                const u32 step = round * How::UNIT + part, span = span_of(step);
+                const u32 step = round * How::UNIT + part, span = first + unit * How::UNIT + part;
                 const bool is_there = span < end;
                 Words4 x[T::NT][SPAN_CHUNKS];
-                if (T::AHEAD) {
-#pragma unroll
-                    for (u32 i = 0; i < T::NT * SPAN_CHUNKS; i++) {
-                        x[i / SPAN_CHUNKS][i % SPAN_CHUNKS] = next[i / SPAN_CHUNKS][i % SPAN_CHUNKS];
-                    }
-                    if (span_of(step + 1) < end) {
-                        tokens.load(o, span_of(step + 1), next);
-                    }
-                } else if (is_there) {
+                if (is_there) {
                     tokens.load(o, span, x);
                 }
                 copy_wait<T::STAGES - 2>();
@@ -474,8 +453,6 @@ DEVICE void multiply_split_of(const Operands& o, u8* shared) {
     }
 }
 
-using Int4Split1x16 = Split<SplitInt4, 1, 16, 8, 128>;
-using Int8Split1x16 = Split<SplitInt8, 1, 16, 8, 32>;
 using Int4Split8x16 = Split<SplitInt4, 8, 16, 8, 32>;
 using Int4Split16x16 = Split<SplitInt4, 16, 16, 8, 32>;
 using Int4Split8x32 = Split<SplitInt4, 8, 32, 4, 16>;
@@ -506,8 +483,6 @@ using Int8Split16x32 = Split<SplitInt8, 16, 32, 4, 8>;
     }                                                                                                       \
     EXPORT(name)
 
-LINEAR_SPLIT(linear_int4_split_1x16, SplitInt4, Int4Split1x16, 3);
-LINEAR_SPLIT(linear_int8_split_1x16, SplitInt8, Int8Split1x16, 3);
 LINEAR_SPLIT(linear_int4_split_8x16, SplitInt4, Int4Split8x16, 3);
 LINEAR_SPLIT(linear_int4_split_16x16, SplitInt4, Int4Split16x16, 2);
 LINEAR_SPLIT(linear_int4_split_8x32, SplitInt4, Int4Split8x32, 3);
