@@ -21,14 +21,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::calls::Calls;
+use crate::grpc::calls::Calls;
 use crate::service::limits::Limits;
+use crate::service::registry::{ConnectionState, Member, Registry};
 use guarded_io::GuardedIo;
-use registry::{ConnectionState, Member, Registry};
 
+pub(crate) mod answer_body;
 mod frame_pace;
 mod guarded_io;
-pub(crate) mod registry;
+pub(crate) mod request_body;
 pub(crate) mod streams;
 #[cfg(test)]
 mod tests;
