@@ -1,6 +1,7 @@
 //! Putting it together: the service, its fronts on their connections, and an orderly end.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maitre_engine::Engine;
@@ -8,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::connections::{Ending, accept, serve_grpc, serve_http};
+use crate::connections::{Ending, accept, serve_http1, serve_http2};
 use crate::grpc::calls::Calls;
 use crate::service::Service;
 use crate::service::limits::Limits;
@@ -218,7 +219,10 @@ impl Server {
             listeners.grpc,
             limits.max_connections,
             closing.clone(),
-            move |stream, state| serve_grpc(stream, state, calls.clone(), limits, ending.clone()),
+            move |stream, state| {
+                let answered_by = calls.on_connection(Arc::clone(&state));
+                serve_http2(stream, state, answered_by, limits, ending.clone())
+            },
         ));
         if let Some(listener) = listeners.http {
             let (router, closing_http) = (http::router(self.startup.clone()), closing.clone());
@@ -227,7 +231,7 @@ impl Server {
                 limits.max_connections,
                 closing,
                 move |stream, state| {
-                    serve_http(stream, state, router.clone(), limits, closing_http.clone())
+                    serve_http1(stream, state, router.clone(), limits, closing_http.clone())
                 },
             ));
         }

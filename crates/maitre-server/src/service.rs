@@ -6,7 +6,7 @@
 //! [`ApiError`](api_error::ApiError). Before that it has the call let in by [`Service::admit`], and holds the record
 //! until the last byte of the answer is written.
 //!
-//! *Architecture invariant:* nothing here names a protocol or a library of one (`tests/service_is_neutral.rs`), and
+//! *Architecture invariant:* nothing here names a protocol or a library of one (`xtask/tests/protocols.rs`), and
 //! nothing here knows a front. Limits, tenants, deadlines and errors are decided here, once.
 
 pub(crate) mod admission;

@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::*;
+use crate::grpc::calls::Calls;
 use crate::grpc::methods::Methods;
 use crate::service::call_pools::Class;
 use crate::service::limits::MAX_HEALTH_CHECKS;
@@ -58,10 +59,11 @@ impl Door {
     fn grpc(&self, buffer: usize, is_reserve: bool) -> (DuplexStream, JoinHandle<Duration>) {
         let (client, server) = duplex(buffer);
         let state = Arc::new(ConnectionState::new(is_reserve, Arc::default()));
-        let serving = serve_grpc(
+        let answered_by = self.calls.on_connection(Arc::clone(&state));
+        let serving = serve_http2(
             server,
             state,
-            self.calls.clone(),
+            answered_by,
             self.limits,
             Ending {
                 leaving: self.closing.clone(),
@@ -74,7 +76,7 @@ impl Door {
     fn http(&self, router: Router, buffer: usize) -> (DuplexStream, JoinHandle<Duration>) {
         let (client, server) = duplex(buffer);
         let state = Arc::new(ConnectionState::new(false, Arc::default()));
-        let serving = serve_http(server, state, router, self.limits, self.closing.clone());
+        let serving = serve_http1(server, state, router, self.limits, self.closing.clone());
         (client, timed(serving))
     }
 
