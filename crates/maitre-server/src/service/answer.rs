@@ -132,7 +132,7 @@ impl Answers {
         match event {
             Event::PromptLogprobs(prompt) => answer.prompt_logprobs = prompt.tokens,
             Event::Delta(delta) => {
-                answer.text.push_str(&delta.text);
+                answer.text.push_str(delta.text());
                 answer.token_ids.extend(delta.token_ids);
                 answer.logprobs.extend(delta.logprobs);
             }
@@ -144,12 +144,12 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maitre_engine::{Delta, FinishReason, Matched, Timings, Usage};
+    use maitre_engine::{Delta, FinishReason, Matched, Part, Timings, Usage};
 
     fn delta(index: u32, text: &str, id: u32) -> Event {
         Event::Delta(Delta {
             index,
-            text: text.into(),
+            part: Part::Text(text.into()),
             token_ids: vec![id],
             ..Delta::default()
         })
@@ -189,6 +189,6 @@ mod tests {
         let Event::Delta(delta) = shown(delta(0, "x", 6), false) else {
             panic!("not a delta");
         };
-        assert_eq!((&*delta.text, delta.token_ids.len()), ("x", 0));
+        assert_eq!((delta.text(), delta.token_ids.len()), ("x", 0));
     }
 }

@@ -48,14 +48,14 @@ impl Service {
             violations,
             ..
         } = request;
+        if call.deadline.is_some_and(|it| it.remaining().is_zero()) {
+            return Err(ApiError::deadline_exceeded());
+        }
         call.complete(&mut request)?;
         if !violations.is_empty() {
             let refusal = engine.check(request).await.err();
             let all = violations.with_those_of(refusal, call.field_names);
             return Err(ApiError::invalid(all));
-        }
-        if call.deadline.is_some_and(|it| it.remaining().is_zero()) {
-            return Err(ApiError::deadline_exceeded());
         }
         let n = request.n;
         let generation = engine.generate(request).await;

@@ -24,11 +24,19 @@ pub(crate) fn event(event: engine::Event) -> StreamEvent {
         }),
         engine::Event::Delta(delta) => StreamEvent::Delta(v1::Delta {
             index: delta.index,
-            text: delta.text,
+            text: text(delta.part),
             token_ids: delta.token_ids,
             logprobs: logprobs(delta.logprobs),
         }),
         engine::Event::Finished(finished) => StreamEvent::Finished(end(finished)),
+    }
+}
+
+/// What a reader sees of a part; an answer has no other yet.
+fn text(part: engine::Part) -> String {
+    match part {
+        engine::Part::Text(text) => text,
+        engine::Part::Reasoning(_) | engine::Part::ToolCall { .. } => String::new(),
     }
 }
 
