@@ -2,7 +2,7 @@
 //!
 //! It only translates. `calls` stands before all services and turns what came beside a message (path, headers) into a
 //! call that the [`Service`] lets in; `generation` and `admin` decode messages, call the service and encode what comes
-//! of it by `convert`; `status` makes a status of an [`ApiError`](crate::service::api_error::ApiError).
+//! of it by `convert`; `status` makes a status of an [`ApiError`].
 
 mod admin;
 mod cache_events;

@@ -3,7 +3,7 @@
 //!
 //! A front is three steps: it decodes its message into an [`ApiRequest`](request::ApiRequest), calls
 //! [`Service`], and encodes what comes of it, an [`AnswerStream`](answer::AnswerStream) or an
-//! [`ApiError`](api_error::ApiError). Before that it has the call let in by [`Service::admit`], and holds the record
+//! [`ApiError`]. Before that it has the call let in by [`Service::admit`], and holds the record
 //! until the last byte of the answer is written.
 //!
 //! *Architecture invariant:* nothing here names a protocol or a library of one (`xtask/tests/protocols.rs`), and
