@@ -43,7 +43,7 @@ async fn stream(engine: &Engine) -> Result<()> {
     while let Some(event) = answer.next().await {
         match event? {
             Event::Delta(delta) => {
-                print!("{}", delta.text);
+                print!("{}", delta.text());
                 std::io::stdout().flush()?;
             }
             Event::Finished(end) => println!(

@@ -67,7 +67,7 @@ pub async fn read(
     while let Some(event) = generation.next().await {
         match event? {
             Event::Delta(delta) => {
-                text.push_str(&delta.text);
+                text.push_str(delta.text());
                 for id in delta.token_ids {
                     ids.push(id);
                     tokens.push(Instant::now());

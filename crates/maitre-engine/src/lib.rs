@@ -23,7 +23,7 @@
 //! let mut answer = engine.generate(request).await?;
 //! while let Some(event) = answer.next().await {
 //!     if let Event::Delta(delta) = event? {
-//!         print!("{}", delta.text);
+//!         print!("{}", delta.text());
 //!     }
 //! }
 //! # Ok::<(), maitre_engine::EngineError>(())
@@ -51,6 +51,7 @@ pub use maitre_scheduler::{
 };
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
+pub use maitre_text::Part;
 pub use observe::cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use observe::health::{Health, Load};
 pub use observe::info::{

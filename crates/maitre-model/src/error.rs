@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use maitre_tensor::{TensorError, WeightFormat};
 
-use crate::StepTicket;
+use crate::StepOrderError;
 
 /// Why a model could not be loaded or a step could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -323,33 +323,6 @@ pub enum ModelError {
         expected: usize,
     },
 
-    /// A step was submitted to an executor that has as many in flight as it may.
-    #[error(
-        "at most {depth} steps may be in flight: wait for the oldest before the next is submitted"
-    )]
-    TooManySteps {
-        /// The executor's depth.
-        depth: usize,
-    },
-
-    /// A step was waited for that is not the oldest in flight.
-    #[error("step {} is not the oldest in flight, which is {}", .ticket.0, oldest_step(*.oldest))]
-    NotInFlight {
-        /// What was waited for.
-        ticket: StepTicket,
-        /// The oldest step in flight.
-        oldest: Option<StepTicket>,
-    },
-
-    /// A token of a step is to be one that no step in flight draws.
-    #[error("the token at row {row} is to be drawn by step {}, which draws no such row in flight", .step.0)]
-    NotSampled {
-        /// The row of the batch.
-        row: u32,
-        /// The step.
-        step: StepTicket,
-    },
-
     /// A token id is not a row of the embedding.
     #[error("token {token} at row {row} is not below the vocabulary size {vocab_size}")]
     TokenOutOfRange {
@@ -493,6 +466,10 @@ pub enum ModelError {
         tile: usize,
     },
 
+    /// A call that does not fit the steps in flight.
+    #[error(transparent)]
+    StepOrder(#[from] StepOrderError),
+
     /// An operator or allocation failed.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -504,8 +481,4 @@ impl ModelError {
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Tensor(error) if error.is_device_lost())
     }
-}
-
-fn oldest_step(step: Option<StepTicket>) -> String {
-    step.map_or_else(|| "none".to_owned(), |step| step.0.to_string())
 }

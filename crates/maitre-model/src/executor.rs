@@ -19,6 +19,39 @@ use crate::{Batch, CacheMoves, Draw, Drawn, Logits, ModelError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepTicket(pub u64);
 
+/// A call of an executor that does not fit the steps in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StepOrderError {
+    /// A step was submitted while as many were in flight as may be.
+    #[error(
+        "at most {depth} steps may be in flight: wait for the oldest before the next is submitted"
+    )]
+    TooMany {
+        /// The executor's depth.
+        depth: usize,
+    },
+    /// A step was waited for that is not the oldest in flight.
+    #[error("step {} is not the oldest in flight, which is {}", .ticket.0, named(*.oldest))]
+    NotOldest {
+        /// What was waited for.
+        ticket: StepTicket,
+        /// The oldest step in flight.
+        oldest: Option<StepTicket>,
+    },
+    /// A token is to be one that no step in flight draws.
+    #[error("the token at row {row} is to be drawn by step {}, which draws no such row in flight", .step.0)]
+    NotSampled {
+        /// The row of the batch.
+        row: u32,
+        /// The step.
+        step: StepTicket,
+    },
+}
+
+fn named(step: Option<StepTicket>) -> String {
+    step.map_or_else(|| "none".to_owned(), |step| step.0.to_string())
+}
+
 /// A token of a batch that a step in flight will know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampledToken {
@@ -58,10 +91,10 @@ impl StepInput<'_> {
     ///
     /// # Errors
     ///
-    /// [`ModelError::TooManySteps`], or [`ModelError::BatchLength`] for wants that are not one per output row.
+    /// [`StepOrderError::TooMany`], or [`ModelError::BatchLength`] for wants that are not one per output row.
     pub fn check(&self, in_flight: usize, depth: usize) -> Result<(), ModelError> {
         if in_flight >= depth {
-            return Err(ModelError::TooManySteps { depth });
+            return Err(StepOrderError::TooMany { depth }.into());
         }
         let (found, expected) = (self.wants.len(), self.batch.output_rows.len());
         if found != expected {
@@ -129,7 +162,7 @@ pub trait Executor: Send {
     ///
     /// # Errors
     ///
-    /// An operator that failed; steps behind it must be discarded. [`ModelError::NotInFlight`] for a ticket that is
+    /// An operator that failed; steps behind it must be discarded. [`StepOrderError::NotOldest`] for a ticket that is
     /// not that of the oldest step.
     fn wait(&mut self, ticket: StepTicket, sink: &mut dyn RowSink) -> Result<(), ModelError>;
 

@@ -79,7 +79,9 @@ pub use architectures::Architecture;
 pub use batch::{Batch, BatchLimits, KvGroup};
 pub use config::ModelConfig;
 pub use error::ModelError;
-pub use executor::{Executor, RowSink, RowWant, SampledToken, StepInput, StepTicket};
+pub use executor::{
+    Executor, RowSink, RowWant, SampledToken, StepInput, StepOrderError, StepTicket,
+};
 pub use forward::{Draw, Drawn, Forward};
 pub use generation::GenerationDefaults;
 pub use model::{LoadFormat, LoadOptions, Model};

@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 
 use maitre_tensor::{DrawnTokens, Draws, Heartbeat, MOST_CHOOSABLE, SampledRow};
 
-use crate::executor::{Executor, RowSink, RowWant, SampledToken, StepInput, StepTicket};
+use crate::executor::{
+    Executor, RowSink, RowWant, SampledToken, StepInput, StepOrderError, StepTicket,
+};
 use crate::runner::sample_row;
 use crate::synchronous::{draws_of, hand_out};
 use crate::{CacheMoves, Draw, Drawn, ModelError, Runner};
@@ -118,7 +120,7 @@ fn drawn_by<'a>(
     let draws = draws_in(first.step);
     for &SampledToken { row, step, output } in sampled {
         if step != first.step || draws.is_none() {
-            return Err(ModelError::NotSampled { row, step });
+            return Err(StepOrderError::NotSampled { row, step }.into());
         }
         pairs.push([row, output]);
     }
@@ -146,7 +148,7 @@ impl Executor for Queued {
         step.check(self.in_flight.len(), DEPTH)?;
         let newest = self.in_flight.back().map(|flight| &flight.rows);
         if let Some(Rows::Host { .. }) = newest {
-            return Err(ModelError::TooManySteps { depth: 1 });
+            return Err(StepOrderError::TooMany { depth: 1 }.into());
         }
         let mut pairs = Vec::with_capacity(step.sampled.len());
         let drawn = drawn_by(&self.in_flight, step.sampled, &mut pairs)?.map(|draws| DrawnTokens {
@@ -167,7 +169,7 @@ impl Executor for Queued {
             .in_flight
             .pop_front_if(|flight| flight.ticket == ticket);
         let Some(InFlight { rows, .. }) = flight else {
-            return Err(ModelError::NotInFlight { ticket, oldest });
+            return Err(StepOrderError::NotOldest { ticket, oldest }.into());
         };
         match &rows {
             Rows::Host { draws, choosable } => {

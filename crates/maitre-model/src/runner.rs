@@ -3,24 +3,26 @@
 //! A step is [`Runner::forward`] over a [`Batch`], then [`Runner::logits`] over its output rows, a
 //! tile at a time: the logits of a large batch never exist at once.
 
+mod drawing;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use maitre_tensor::{
-    Backend, BlockCopy, DrawRows, DrawnTokens, Draws, Heartbeat, LargestStep, LayerCache,
-    MOST_CHOOSABLE, PEAK_BLOCK, RecordedSteps, SampleRow, SampleRows, SampledRow, StepLists,
-    StepShape,
+    Backend, BlockCopy, DrawnTokens, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, RecordedSteps,
+    StepLists, StepShape,
 };
 
 use crate::batch::{Batch, BatchLimits};
 use crate::error::ModelError;
-use crate::forward::{Draw, Drawn};
 use crate::model::Model;
 use crate::moves::{CacheMoves, Pools};
 use crate::padding::Padding;
 use crate::rope::RopeTables;
 use crate::workspace::{Outputs, Workspace};
+
+pub(crate) use drawing::sample_row;
 
 /// What a runner is sized for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,70 +355,6 @@ impl Runner {
         Ok(())
     }
 
-    /// See [`Forward::draw`](crate::Forward::draw).
-    ///
-    /// # Errors
-    /// As [`Runner::logits`].
-    pub fn draw(
-        &mut self,
-        first_row: usize,
-        draws: &[Option<Draw>],
-        choosable: usize,
-    ) -> Result<Vec<Option<Drawn>>, ModelError> {
-        let choosable = choosable.min(self.limits.vocab_size);
-        let is_possible = self.backend.gpu_info().is_some() && choosable <= MOST_CHOOSABLE;
-        if !is_possible || draws.iter().all(Option::is_none) {
-            return Ok(vec![None; draws.len()]);
-        }
-        self.compute_logits(first_row..first_row.saturating_add(draws.len()))?;
-        let first = first_row - self.in_workspace.start;
-        let mut rows = vec![None; first];
-        rows.extend(draws.iter().map(|draw| draw.as_ref().map(sample_row)));
-        let mut out = vec![SampledRow::Skipped; rows.len()];
-        self.backend.sample_rows(SampleRows {
-            logits: self.workspace.outputs().logits,
-            vocab: self.limits.vocab_size,
-            choosable,
-            rows: &rows,
-            out: &mut out,
-        })?;
-        let drawn = |row: &SampledRow| match *row {
-            SampledRow::Token { id, logprob } => Some(Drawn { token: id, logprob }),
-            _ => None,
-        };
-        Ok(out[first..].iter().map(drawn).collect())
-    }
-
-    /// Has the device choose a token from each output row of the last step, below `choosable`, and sends them to the
-    /// host. Returns at once.
-    ///
-    /// # Errors
-    /// As [`Runner::logits`]; more rows than `draws` has space for.
-    pub(crate) fn draw_all(
-        &mut self,
-        rows: &[SampleRow],
-        choosable: usize,
-        draws: &mut Draws,
-    ) -> Result<(), ModelError> {
-        let choosable = choosable.min(self.limits.vocab_size);
-        let tile = self.workspace.logits_tile().max(1);
-        for (index, rows) in rows.chunks(tile).enumerate() {
-            let first_row = index * tile;
-            self.compute_logits(first_row..first_row + rows.len())?;
-            self.backend.draw_rows(
-                &DrawRows {
-                    logits: self.workspace.outputs().logits,
-                    vocab: self.limits.vocab_size,
-                    choosable,
-                    rows,
-                    first_row,
-                },
-                draws,
-            )?;
-        }
-        Ok(self.backend.send_draws(draws, rows.len())?)
-    }
-
     /// The device that it runs on.
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
@@ -468,25 +406,6 @@ impl Runner {
     #[must_use]
     pub fn heartbeat(&self) -> &Heartbeat {
         self.backend.heartbeat()
-    }
-}
-
-pub(crate) fn sample_row(draw: &Draw) -> SampleRow {
-    let Draw {
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        seed,
-        position,
-    } = *draw;
-    SampleRow {
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        seed,
-        position,
     }
 }
 

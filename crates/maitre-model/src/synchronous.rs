@@ -2,7 +2,7 @@
 
 use maitre_tensor::Heartbeat;
 
-use crate::executor::{Executor, RowSink, RowWant, StepInput, StepTicket};
+use crate::executor::{Executor, RowSink, RowWant, StepInput, StepOrderError, StepTicket};
 use crate::{CacheMoves, Draw, Drawn, Forward, ModelError};
 
 /// Computes each step within [`submit`](Executor::submit), and the logits of its rows within
@@ -110,10 +110,8 @@ impl<F: Forward> Executor for Synchronous<F> {
 
     fn wait(&mut self, ticket: StepTicket, sink: &mut dyn RowSink) -> Result<(), ModelError> {
         if self.in_flight != Some(ticket) {
-            return Err(ModelError::NotInFlight {
-                ticket,
-                oldest: self.in_flight,
-            });
+            let oldest = self.in_flight;
+            return Err(StepOrderError::NotOldest { ticket, oldest }.into());
         }
         self.in_flight = None;
         hand_out(&mut self.forward, &self.draws, self.choosable, sink)

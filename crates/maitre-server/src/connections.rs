@@ -6,6 +6,7 @@
 //! CONTINUATION frames are ended by the library's own limits; floods of other frames are read slowly.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -13,7 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,14 +26,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::calls::Calls;
 use crate::service::limits::Limits;
+use crate::service::registry::{ConnectionState, Member, Registry};
 use guarded_io::GuardedIo;
-use registry::{ConnectionState, Member, Registry};
+use streams::Streams;
 
+pub(crate) mod answer_body;
 mod frame_pace;
 mod guarded_io;
-pub(crate) mod registry;
+pub(crate) mod request_body;
 pub(crate) mod streams;
 #[cfg(test)]
 mod tests;
@@ -120,19 +126,23 @@ pub(crate) struct Ending {
     pub(crate) closing: Closing,
 }
 
-/// Serves gRPC on one connection.
+/// Serves HTTP/2 on one connection: its calls by `service`, their tasks by `streams`.
 ///
 /// One that is open when clients are asked to leave, as a drain begins, is told so at once (GOAWAY): its
 /// calls end as they would, and its client takes further ones to another server. One that is opened later
 /// serves health checks and refusals until `closing`.
-pub(crate) async fn serve_grpc<S>(
-    stream: S,
+pub(crate) async fn serve_http2<IO, S, B>(
+    stream: IO,
     state: Arc<ConnectionState>,
-    calls: Calls,
+    (service, streams): (S, Streams),
     limits: Limits,
     ending: Ending,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    Streams: Http2ServerConnExec<S::Future, B>,
 {
     let came_late = *ending.leaving.borrow();
     let closing = if came_late {
@@ -140,7 +150,6 @@ pub(crate) async fn serve_grpc<S>(
     } else {
         ending.leaving
     };
-    let (service, streams) = calls.on_connection(Arc::clone(&state));
     let io = GuardedIo::http2(
         stream,
         Arc::clone(&state),
@@ -165,8 +174,8 @@ pub(crate) async fn serve_grpc<S>(
     within_reserve(&state, &limits, served).await;
 }
 
-/// Serves plain HTTP on one connection.
-pub(crate) async fn serve_http<S>(
+/// Serves HTTP/1 on one connection.
+pub(crate) async fn serve_http1<S>(
     stream: S,
     state: Arc<ConnectionState>,
     router: Router,
@@ -186,7 +195,7 @@ pub(crate) async fn serve_http<S>(
     let asked = Arc::clone(&state);
     let service = hyper::service::service_fn(move |request| {
         asked.opened();
-        let answer = hyper::service::Service::call(&router, request);
+        let answer = router.call(request);
         async move { answer.await.map_err(|never: Infallible| never) }
     });
     let connection = pin!(settings.serve_connection(TokioIo::new(io), service));

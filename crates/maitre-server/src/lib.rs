@@ -2,13 +2,14 @@
 //!
 //! [`Server`] answers `maitre.v1` (`proto/maitre/v1`), `grpc.health.v1`, and reflection v1 and v1alpha
 //! on one port, and `/metrics` and `/health` over HTTP on another. What a caller can get wrong is
-//! answered with a status that says what was found, what was expected and which field it was; see
-//! `status`. What a caller can do to others is bounded: the size of a message, the number of
+//! answered with an error that says what was found, what was expected and which field it was; see
+//! `service/api_error.rs`. What a caller can do to others is bounded: the size of a message, the number of
 //! connections, calls and queued requests, and what a slow reader may leave unread.
 //!
 //! *Architecture invariant:* this crate translates and guards; it decides nothing about scheduling
 //! and knows neither kernels nor block tables. Protobuf and HTTP end here: below it are the
-//! engine's own types. What all protocols share lives in `service/` and knows neither.
+//! engine's own types. What all protocols share lives in `service/` and knows neither; a protocol, such as `grpc/`,
+//! only translates. `connections/` carries the bytes of all.
 //!
 //! # Example
 //!
@@ -43,23 +44,15 @@
 //! # }
 //! ```
 
-mod admin;
-mod cache_events;
-mod calls;
 mod connections;
-mod convert;
-mod deadline;
 mod error;
-mod generation;
-mod health;
+mod grpc;
 mod http;
 mod listeners;
-mod methods;
 mod metrics;
 mod scrapes;
 mod server;
 mod service;
-mod status;
 
 pub use error::ServerError;
 pub use listeners::Listeners;

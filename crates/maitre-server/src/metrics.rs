@@ -10,10 +10,9 @@ use std::time::Duration;
 use maitre_engine::byte_budget::ByteBudget;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tonic::Code;
 
-use crate::methods::Method;
 use crate::service::call_control::Cut;
+use crate::service::outcome::Outcome;
 
 const CALLS: &str = "maitre_grpc_requests_total";
 const CALL_SECONDS: &str = "maitre_grpc_request_seconds";
@@ -136,33 +135,10 @@ pub(crate) fn call_left() {
     gauge!(CALLS_IN_PROGRESS).decrement(1.0);
 }
 
-/// Any call is over.
-pub(crate) fn call_ended(method: &Method, code: Code, took: Duration) {
-    let name = Arc::clone(&method.name);
-    tracing::debug!(method = %name, code = code_name(code), ?took, "call ended");
-    counter!(CALLS, "method" => Arc::clone(&name), "code" => code_name(code)).increment(1);
-    histogram!(CALL_SECONDS, "method" => name).record(took);
-}
-
-/// The code as the specification spells it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+/// A call of the method `name` is over.
+pub(crate) fn call_ended(name: &Arc<str>, outcome: Outcome, took: Duration) {
+    let code = outcome.name();
+    tracing::debug!(method = %name, code, ?took, "call ended");
+    counter!(CALLS, "method" => Arc::clone(name), "code" => code).increment(1);
+    histogram!(CALL_SECONDS, "method" => Arc::clone(name)).record(took);
 }

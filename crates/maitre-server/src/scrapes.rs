@@ -125,15 +125,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_leaves_neither_loses_the_text_nor_begins_another() {
         static RENDERED: AtomicUsize = AtomicUsize::new(0);
+        static MAY_RENDER: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let scrapes = Scrapes::new(|| {
+            let _may = MAY_RENDER.lock();
             RENDERED.fetch_add(1, Ordering::SeqCst);
             Some("text".to_owned())
         });
+        let not_yet = MAY_RENDER.lock();
         let mut leaving = Box::pin(scrapes.text());
         let mut waiting = Box::pin(scrapes.text());
         assert!(leaving.as_mut().now_or_never().is_none());
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(leaving);
+        drop(not_yet);
         assert_eq!(waiting.await.unwrap(), "text");
         // The one that waited had come after the rendering began, so it needed a second one.
         assert_eq!(RENDERED.load(Ordering::SeqCst), 2);

@@ -1,27 +1,19 @@
-//! Putting it together: services on routes, routes on connections, and an orderly end.
+//! Putting it together: the service, its fronts on their connections, and an orderly end.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maitre_engine::Engine;
-use maitre_engine::byte_budget::ByteBudget;
-use maitre_proto::FILE_DESCRIPTOR_SET;
-use maitre_proto::v1::admin_service_server::AdminServiceServer;
-use maitre_proto::v1::generation_service_server::GenerationServiceServer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::service::Routes;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::admin::Admin;
-use crate::calls::{Api, ApiWhenReady, Calls};
-use crate::connections::{Ending, accept, serve_grpc, serve_http};
-use crate::generation::Generations;
-use crate::methods::Methods;
+use crate::connections::{Ending, accept, serve_http1, serve_http2};
+use crate::grpc::calls::Calls;
+use crate::service::Service;
 use crate::service::limits::Limits;
-use crate::{Listeners, ServerError, Startup, health, http, metrics};
+use crate::{Listeners, ServerError, Startup, grpc, http, metrics};
 
 /// After the last call has ended, connections have this long to pass on what they still hold.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -179,20 +171,20 @@ impl Server {
         let (draining, is_draining) = watch::channel(false);
         let (leaving, is_leaving) = watch::channel(false);
         let (closing, is_closing) = watch::channel(false);
-        let reporter = HealthReporter::new();
-        health::set(&reporter, self.startup.health().ready).await;
-        let calls = self.calls(&reporter)?;
+        let service = Service::new(self.startup.clone(), self.limits);
+        let grpc = grpc::Front::new(&service)?;
+        grpc.set_health(self.startup.health().ready).await;
 
         let mut background = JoinSet::new();
-        background.spawn(health::report(self.startup.clone(), reporter, is_draining));
+        background.spawn(grpc.report_health(self.startup.clone(), is_draining));
         tracing::info!("{}", self.limits);
-        let (requests, answers) = calls.held();
+        let (requests, answers) = service.held();
         background.spawn(metrics::upkeep(requests, answers));
         let ending = Ending {
             leaving: is_leaving,
             closing: is_closing,
         };
-        let mut fronts = self.listen(listeners, &calls, &ending);
+        let mut fronts = self.listen(listeners, &grpc.calls, &ending);
 
         tokio::select! {
             () = shutdown => {}
@@ -208,7 +200,7 @@ impl Server {
             tokio::time::sleep(BEFORE_GOAWAY).await;
             goaway.send_replace(true);
         });
-        self.drain(&calls).await;
+        self.drain(&service).await;
         leaving.send_replace(true);
         closing.send_replace(true);
         let all_closed = async { while fronts.join_next().await.is_some() {} };
@@ -216,34 +208,6 @@ impl Server {
             tracing::debug!("connections that stayed open were cut");
         }
         Ok(())
-    }
-
-    /// Everything a gRPC call can reach.
-    fn calls(&self, reporter: &HealthReporter) -> Result<Calls, ServerError> {
-        let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        let described = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let unusable = |error: tonic_reflection::server::Error| ServerError::Descriptors {
-            message: error.to_string(),
-        };
-        let surroundings = Routes::new(health)
-            .add_service(described().build_v1().map_err(unusable)?)
-            .add_service(described().build_v1alpha().map_err(unusable)?);
-        let methods = Methods::from_descriptors(&[
-            FILE_DESCRIPTOR_SET,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-        ])?;
-        let answer_bytes = ByteBudget::new(self.limits.answer_bytes);
-        let (limits, whole_answers) = (self.limits, answer_bytes.clone());
-        let api = ApiWhenReady::new(self.startup.clone(), move |engine| {
-            api(engine, &limits, whole_answers.clone())
-        });
-        Ok(Calls::new(surroundings, methods, api, limits, answer_bytes))
     }
 
     /// Accepts on every listener; dropping the set cuts all connections.
@@ -255,7 +219,10 @@ impl Server {
             listeners.grpc,
             limits.max_connections,
             closing.clone(),
-            move |stream, state| serve_grpc(stream, state, calls.clone(), limits, ending.clone()),
+            move |stream, state| {
+                let answered_by = calls.on_connection(Arc::clone(&state));
+                serve_http2(stream, state, answered_by, limits, ending.clone())
+            },
         ));
         if let Some(listener) = listeners.http {
             let (router, closing_http) = (http::router(self.startup.clone()), closing.clone());
@@ -264,7 +231,7 @@ impl Server {
                 limits.max_connections,
                 closing,
                 move |stream, state| {
-                    serve_http(stream, state, router.clone(), limits, closing_http.clone())
+                    serve_http1(stream, state, router.clone(), limits, closing_http.clone())
                 },
             ));
         }
@@ -272,7 +239,7 @@ impl Server {
     }
 
     /// Lets what is in flight finish, in the engine and on its way to the clients.
-    async fn drain(&self, calls: &Calls) {
+    async fn drain(&self, service: &Service) {
         let Some(engine) = self.startup.engine() else {
             return;
         };
@@ -287,24 +254,8 @@ impl Server {
         }
         // What the engine has finished or cancelled still has to be told to its callers.
         let told = deadline.max(Instant::now() + FLUSH);
-        if tokio::time::timeout_at(told, calls.idle()).await.is_err() {
+        if tokio::time::timeout_at(told, service.idle()).await.is_err() {
             tracing::warn!("calls whose clients do not read were cut");
         }
     }
-}
-
-/// The services that need an engine.
-fn api(engine: Engine, limits: &Limits, answer_bytes: ByteBudget) -> Api {
-    let max_message_bytes = limits.max_message_bytes;
-    let max_calls = limits.max_calls(&engine.info().limits);
-    let generations = Generations::new(engine.clone(), answer_bytes);
-    let generation =
-        GenerationServiceServer::new(generations).max_decoding_message_size(max_message_bytes);
-    let admin = AdminServiceServer::new(Admin {
-        engine,
-        max_message_bytes,
-        max_calls,
-    })
-    .max_decoding_message_size(max_message_bytes);
-    Api::new(Routes::new(generation).add_service(admin), max_calls)
 }

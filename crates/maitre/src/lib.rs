@@ -17,7 +17,7 @@
 //! let mut answer = engine.generate(request).await?;
 //! while let Some(event) = answer.next().await {
 //!     if let Event::Delta(delta) = event? {
-//!         print!("{}", delta.text);
+//!         print!("{}", delta.text());
 //!     }
 //! }
 //! # Ok::<(), maitre::EngineError>(())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use maitre_text::Part;
+
 /// One item of a [`Generation`](crate::Generation) stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -20,7 +22,7 @@ impl Event {
         let size = match self {
             Self::PromptLogprobs(scores) => sizes_of(&scores.tokens),
             Self::Delta(delta) => {
-                delta.text.len()
+                delta.part.size_in_bytes()
                     + size_of_val(delta.token_ids.as_slice())
                     + sizes_of(&delta.logprobs)
             }
@@ -43,18 +45,29 @@ fn sizes_of(rows: &[TokenLogprob]) -> usize {
     rows.iter().map(row).sum()
 }
 
-/// More of an answer. The concatenated `text` of all deltas is the answer; a delta may carry
+/// More of an answer. The concatenated [`text`](Self::text) of all deltas is the answer; a delta may carry
 /// token ids whose text is still held back (half a character, half a stop string).
+///
+/// A delta is a piece of one [`Part`], as protocols send it. A token in which one part ends and another begins makes
+/// two deltas, of which the first has its id. Today every answer is text alone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Delta {
     /// Which of the request's `n` answers.
     pub index: u32,
-    /// Text that is final: whole characters only, never part of a stop string.
-    pub text: String,
+    /// What it is more of. Its text is final: whole characters only, never part of a stop string.
+    pub part: Part,
     /// The tokens generated since the last delta.
     pub token_ids: Vec<u32>,
     /// One entry per token id, when log-probabilities were asked for.
     pub logprobs: Vec<TokenLogprob>,
+}
+
+impl Delta {
+    /// Its text for the reader; empty if it is more of another part.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.part.text()
+    }
 }
 
 /// Log-probabilities at one position.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maitre_sampling::TokenLogprobs;
 use maitre_scheduler::Time;
-use maitre_text::{Detokenizer, StopStrings};
+use maitre_text::{Detokenizer, Part, StopStrings};
 
 use crate::output::unread::{EventSender, NotSent};
 use crate::request::stop_budget::StopPermit;
@@ -126,7 +126,7 @@ impl Output {
             .collect();
         let delta = Delta {
             index: self.index,
-            text,
+            part: Part::Text(text),
             token_ids: vec![committed.token],
             logprobs,
         };
@@ -163,7 +163,7 @@ impl Output {
         };
         self.send(Ok(Event::Delta(Delta {
             index: self.index,
-            text: echo.text.clone(),
+            part: Part::Text(echo.text.clone()),
             token_ids: echo.token_ids.clone(),
             logprobs: Vec::new(),
         })))
@@ -219,7 +219,7 @@ impl Output {
         if !text.is_empty() {
             let delta = Delta {
                 index: self.index,
-                text,
+                part: Part::Text(text),
                 ..Delta::default()
             };
             self.send(Ok(Event::Delta(delta)));

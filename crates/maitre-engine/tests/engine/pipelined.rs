@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use maitre_engine::{Executor, Forward};
 use maitre_model::{
     Batch, CacheMoves, Draw, Drawn, Logits, ModelError, RowSink, RowWant, SampledToken, StepInput,
-    StepTicket,
+    StepOrderError, StepTicket,
 };
 use maitre_sampling::{Sampler, SamplingParams, TokenCounts};
 use maitre_tensor::Heartbeat;
@@ -94,7 +94,7 @@ impl<F: Forward> Pipelined<F> {
         } in &step.sampled
         {
             let token = self.drawn.get(&(from, output));
-            let token = token.ok_or(ModelError::NotSampled { row, step: from })?;
+            let token = token.ok_or(StepOrderError::NotSampled { row, step: from })?;
             step.batch.tokens[row as usize] = *token;
         }
         self.inner.forward(&step.batch)?;
@@ -180,7 +180,7 @@ impl<F: Forward> Executor for Pipelined<F> {
     fn wait(&mut self, ticket: StepTicket, sink: &mut dyn RowSink) -> Result<(), ModelError> {
         let oldest = self.steps.front().map(|step| step.ticket);
         if oldest != Some(ticket) {
-            return Err(ModelError::NotInFlight { ticket, oldest });
+            return Err(StepOrderError::NotOldest { ticket, oldest }.into());
         }
         let count = if self.chance(2) { 1 } else { self.steps.len() };
         self.compute(count);

@@ -155,7 +155,7 @@ async fn an_echoed_answer_is_the_text_of_all_its_ids() {
             let (mut text, mut ids) = (String::new(), Vec::new());
             while let Some(event) = generation.next().await {
                 if let Event::Delta(delta) = event.unwrap() {
-                    text.push_str(&delta.text);
+                    text.push_str(delta.text());
                     ids.extend(delta.token_ids);
                 }
             }

@@ -427,25 +427,25 @@ pub(crate) async fn answer(generation: Generation) -> Result<Answer, EngineError
 
 /// Reads a generation to the end of all its answers, and returns them by index.
 pub(crate) async fn answers(mut generation: Generation) -> Result<Vec<Answer>, EngineError> {
-    let mut open: BTreeMap<u32, Delta> = BTreeMap::new();
+    let mut open: BTreeMap<u32, (String, Delta)> = BTreeMap::new();
     let mut answers = BTreeMap::new();
     while let Some(event) = generation.next().await {
         match event? {
             Event::Delta(delta) => {
-                let so_far = open.entry(delta.index).or_default();
-                so_far.text.push_str(&delta.text);
+                let (text, so_far) = open.entry(delta.index).or_default();
+                text.push_str(delta.text());
                 so_far.token_ids.extend(delta.token_ids);
                 so_far.logprobs.extend(delta.logprobs);
             }
             Event::Finished(end) => {
-                let said = open.remove(&end.index).unwrap_or_default();
+                let (text, said) = open.remove(&end.index).unwrap_or_default();
                 // Bits, so that equality means equality.
                 let logprobs = said
                     .logprobs
                     .iter()
                     .map(|l| (l.token.token_id, l.token.logprob.to_bits()));
                 let answer = Answer {
-                    text: said.text,
+                    text,
                     token_ids: said.token_ids,
                     logprobs: logprobs.collect(),
                     reason: end.reason,

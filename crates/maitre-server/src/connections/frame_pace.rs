@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::connections::registry::ConnectionState;
+use crate::service::registry::ConnectionState;
 
 /// Credit that a connection begins with, and the most that it can save.
 const BURST: f64 = 2048.0;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::connections::frame_pace::FramePace;
-use crate::connections::registry::ConnectionState;
+use crate::service::registry::ConnectionState;
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Three bytes of length, one of type, one of flags, four of stream.

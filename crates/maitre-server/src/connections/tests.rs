@@ -17,7 +17,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::methods::Methods;
+use crate::grpc::calls::Calls;
+use crate::grpc::methods::Methods;
 use crate::service::call_pools::Class;
 use crate::service::limits::MAX_HEALTH_CHECKS;
 
@@ -58,10 +59,11 @@ impl Door {
     fn grpc(&self, buffer: usize, is_reserve: bool) -> (DuplexStream, JoinHandle<Duration>) {
         let (client, server) = duplex(buffer);
         let state = Arc::new(ConnectionState::new(is_reserve, Arc::default()));
-        let serving = serve_grpc(
+        let answered_by = self.calls.on_connection(Arc::clone(&state));
+        let serving = serve_http2(
             server,
             state,
-            self.calls.clone(),
+            answered_by,
             self.limits,
             Ending {
                 leaving: self.closing.clone(),
@@ -74,7 +76,7 @@ impl Door {
     fn http(&self, router: Router, buffer: usize) -> (DuplexStream, JoinHandle<Duration>) {
         let (client, server) = duplex(buffer);
         let state = Arc::new(ConnectionState::new(false, Arc::default()));
-        let serving = serve_http(server, state, router, self.limits, self.closing.clone());
+        let serving = serve_http1(server, state, router, self.limits, self.closing.clone());
         (client, timed(serving))
     }
 
@@ -85,7 +87,7 @@ impl Door {
     }
 
     fn working(&self) -> usize {
-        self.calls.pools.taken(Class::Work)
+        self.calls.service.taken(Class::Work)
     }
 }
 
@@ -245,7 +247,7 @@ async fn a_message_that_does_not_come_ends_its_call() {
         assert_eq!(began.elapsed().as_secs(), 30);
     }
     sleep(Duration::from_millis(1)).await;
-    assert_eq!((door.working(), door.calls.held().0.used()), (0, 0));
+    assert_eq!((door.working(), door.calls.service.held().0.used()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,7 +263,7 @@ async fn unfinished_requests_share_a_budget() {
     let mut first = Box::pin(first);
     let soon = tokio::time::timeout(Duration::from_secs(1), first.as_mut());
     assert!(soon.await.is_err());
-    assert_eq!(door.calls.held().0.used(), 20_000);
+    assert_eq!(door.calls.service.held().0.used(), 20_000);
     let second = client.call(GENERATE, unfinished(28_000), None).await;
     let status = status_of(second.unwrap()).await.unwrap();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
@@ -273,7 +275,7 @@ async fn unfinished_requests_share_a_budget() {
     drop(first);
     drop(client);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!((door.working(), door.calls.held().0.used()), (0, 0));
+    assert_eq!((door.working(), door.calls.service.held().0.used()), (0, 0));
 }
 
 /// What was read stays charged while nothing has been answered: it may still be in memory.
@@ -289,9 +291,9 @@ async fn a_request_is_charged_until_its_answer_begins() {
     let call = client.call(GENERATE, Body::from(vec![0; 1000]), None);
     let call = tokio::spawn(call);
     sleep(Duration::from_secs(4)).await;
-    assert_eq!(door.calls.held().0.used(), 1000);
+    assert_eq!(door.calls.service.held().0.used(), 1000);
     assert!(call.await.unwrap().is_ok());
-    assert_eq!(door.calls.held().0.used(), 0);
+    assert_eq!(door.calls.service.held().0.used(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,12 +305,12 @@ async fn an_answer_that_is_not_read_is_cut_off() {
         sleep(Duration::from_secs(29)).await;
         assert_eq!(door.working(), 1, "window {window}");
         assert_eq!(
-            door.calls.held().1.used(),
+            door.calls.service.held().1.used(),
             100_000 - u64::from(window) / 16_384 * 16_384
         );
         sleep(Duration::from_secs(2)).await;
         assert_eq!(
-            (door.working(), door.calls.held().1.used()),
+            (door.working(), door.calls.service.held().1.used()),
             (0, 0),
             "window {window}"
         );
@@ -326,9 +328,12 @@ async fn a_finished_answer_that_is_not_read_is_cut_off() {
     let mut client = door.client(0).await;
     let answer = client.call(GENERATE, Body::empty(), None).await.unwrap();
     sleep(Duration::from_secs(29)).await;
-    assert_eq!((door.working(), door.calls.held().1.used()), (1, 50));
+    assert_eq!(
+        (door.working(), door.calls.service.held().1.used()),
+        (1, 50)
+    );
     sleep(Duration::from_secs(2)).await;
-    assert_eq!((door.working(), door.calls.held().1.used()), (0, 0));
+    assert_eq!((door.working(), door.calls.service.held().1.used()), (0, 0));
     drop(answer);
 }
 
@@ -344,7 +349,7 @@ async fn answers_that_are_read_slowly_are_not_cut_off() {
         sleep(Duration::from_secs(20)).await;
     }
     assert_eq!(read, 50_000);
-    assert_eq!((door.working(), door.calls.held().1.used()), (0, 0));
+    assert_eq!((door.working(), door.calls.service.held().1.used()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,15 +367,15 @@ async fn a_deadline_ends_an_answer_that_has_begun() {
         assert_eq!(status.code(), Code::DeadlineExceeded, "{path}: {status:?}");
         assert_eq!(reason(&status), "DEADLINE_EXCEEDED");
         sleep(Duration::from_millis(1)).await;
-        assert_eq!(door.calls.pools.taken(class), 0);
+        assert_eq!(door.calls.service.taken(class), 0);
         // Without a window there is no way to say so.
         let mut client = door.client(0).await;
         let answer = client.call(path, Body::empty(), Some("5S")).await.unwrap();
         sleep(Duration::from_millis(5990)).await;
-        assert_eq!(door.calls.pools.taken(class), 1);
+        assert_eq!(door.calls.service.taken(class), 1);
         assert!(status_of(answer).await.is_err(), "{path}");
         sleep(Duration::from_millis(20)).await;
-        assert_eq!(door.calls.pools.taken(class), 0);
+        assert_eq!(door.calls.service.taken(class), 0);
     }
     assert!(began.elapsed() < Duration::from_secs(34));
 }
@@ -437,7 +442,7 @@ async fn health_checks_whose_answers_are_not_read_make_way() {
     assert!(Status::from_header_map(answer.headers()).is_none());
     let (_client, oldest) = held.swap_remove(0);
     status_of(oldest).await.unwrap_err();
-    assert_eq!(door.calls.pools.taken(Class::Health), MAX_HEALTH_CHECKS);
+    assert_eq!(door.calls.service.taken(Class::Health), MAX_HEALTH_CHECKS);
 }
 
 fn site() -> Router {

@@ -104,8 +104,8 @@ impl Answer {
         while let Some(event) = generation.next().await {
             match event? {
                 Event::Delta(delta) => {
-                    show(&delta.text)?;
-                    text.push_str(&delta.text);
+                    show(delta.text())?;
+                    text.push_str(delta.text());
                     token_ids.extend(delta.token_ids);
                 }
                 Event::Finished(finished) => end = Some(finished),

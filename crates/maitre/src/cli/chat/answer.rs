@@ -92,8 +92,8 @@ pub(super) async fn stream(
         match event.unwrap_or(Err(EngineError::Stopped)) {
             Ok(Event::Delta(delta)) => {
                 answer.pace.count(delta.token_ids.len(), begun.elapsed());
-                show(&delta.text)?;
-                answer.text.push_str(&delta.text);
+                show(delta.text())?;
+                answer.text.push_str(delta.text());
             }
             Ok(Event::PromptLogprobs(_)) => {}
             Ok(Event::Finished(finished)) => {

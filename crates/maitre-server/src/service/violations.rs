@@ -1,9 +1,11 @@
-//! What is wrong with a request, from this crate's checks and from the engine's, under one set of
-//! field paths.
+//! What is wrong with a request, from a front's checks and from the engine's, under one set of
+//! field names.
 
 use maitre_engine::{EngineError, Violation};
 
-/// What this crate found wrong before the engine has looked.
+use crate::service::call::FieldNames;
+
+/// What a front found wrong before the engine has looked.
 #[derive(Debug, Default)]
 pub(crate) struct Violations {
     found: Vec<Violation>,
@@ -37,50 +39,35 @@ impl Violations {
             .collect()
     }
 
-    /// What is wrong in all, when the engine has been asked as well.
-    pub(crate) fn with_those_of(mut self, refusal: Option<&EngineError>) -> Vec<Violation> {
+    /// What is wrong in all, when the engine has been asked as well; its fields get the names of the message.
+    pub(crate) fn with_those_of(
+        mut self,
+        refusal: Option<EngineError>,
+        names: FieldNames,
+    ) -> Vec<Violation> {
         if let Some(EngineError::Invalid { violations }) = refusal {
             let found_here = self.found.len();
-            for violation in violations {
+            for mut violation in violations {
                 let known = self.found[..found_here]
                     .iter()
                     .any(|v| overlap(&v.field, &violation.field));
                 if !known {
-                    self.found.push(in_message(violation));
+                    violation.field = names(&violation.field);
+                    self.found.push(violation);
                 }
             }
         }
+        self.into_vec()
+    }
+
+    /// What is wrong in all.
+    pub(crate) fn into_vec(mut self) -> Vec<Violation> {
         if self.omitted > 0 {
             let more = format!("and {} more violations", self.omitted);
             self.found.push(Violation::new("", more));
         }
         self.found
     }
-
-    /// The engine's refusal with its paths turned into those of the message.
-    pub(crate) fn in_terms_of_the_message(error: EngineError) -> EngineError {
-        match error {
-            EngineError::Invalid { violations } => EngineError::Invalid {
-                violations: violations.iter().map(in_message).collect(),
-            },
-            other => other,
-        }
-    }
-}
-
-/// The messages follow the engine's request but for three places: `n` is a sampling parameter there,
-/// template arguments are JSON, and a protobuf `oneof` is not part of a path.
-fn in_message(violation: &Violation) -> Violation {
-    let field = violation.field.as_str();
-    let field = match field {
-        "n" => "sampling.n".to_owned(),
-        "template_kwargs" => "template_kwargs_json".to_owned(),
-        _ => match field.strip_prefix("input.token_ids") {
-            Some(index) => format!("token_ids.ids{index}"),
-            None => field.strip_prefix("input.").unwrap_or(field).to_owned(),
-        },
-    };
-    Violation::new(field, violation.description.clone())
 }
 
 /// Whether one path is the other or leads to it: what was wrong with a part of a field already
@@ -98,21 +85,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn engine_paths_become_message_paths() {
-        for (engine, message) in [
-            ("n", "sampling.n"),
-            ("template_kwargs", "template_kwargs_json"),
-            ("input.text", "text"),
-            ("input.token_ids", "token_ids.ids"),
-            ("input.token_ids[7]", "token_ids.ids[7]"),
-            ("messages", "messages"),
-            ("stopping.stop[3]", "stopping.stop[3]"),
-        ] {
-            assert_eq!(in_message(&Violation::new(engine, "")).field, message);
-        }
-    }
-
-    #[test]
     fn findings_of_both_sides_are_listed_once() {
         let mut here = Violations::default();
         here.add("messages[1].role", "is \"robot\"");
@@ -124,8 +96,12 @@ mod tests {
                 Violation::new("service.queue_timeout", "is 0"),
             ],
         };
+        let names: FieldNames = |field| match field {
+            "n" => "sampling.n".to_owned(),
+            other => other.to_owned(),
+        };
         let fields: Vec<String> = here
-            .with_those_of(Some(&refusal))
+            .with_those_of(Some(refusal), names)
             .into_iter()
             .map(|v| v.field)
             .collect();

@@ -14,29 +14,36 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use maitre_engine::byte_budget::{ByteAccount, ByteCharge};
-use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::Status;
-use tonic::body::Body;
+use tokio::time::{Sleep, sleep_until};
 
-use crate::calls::Record;
+use crate::service::api_error::ApiError;
 use crate::service::call_control::CallControl;
+use crate::service::deadline::Deadline;
 use crate::service::limits::ANSWER_PIECE_BYTES;
-use crate::status;
+
+/// How a protocol ends an answer. It lives as long as the answer's body.
+pub(crate) trait AnswerEnd: Unpin {
+    /// The answer ends by itself, with these trailers.
+    fn ends(&mut self, trailers: &HeaderMap);
+    /// The last frame of an answer that ends in this error instead; `None` = it just ends.
+    fn fails(&mut self, error: ApiError) -> Option<Frame<Bytes>>;
+}
 
 /// The body.
 #[derive(Debug)]
-pub(crate) struct AnswerBody {
+pub(crate) struct AnswerBody<B, E> {
     /// Gone once it has ended or been ended.
-    inner: Option<Body>,
+    inner: Option<B>,
     /// What came of it last and is not yet handed over.
     rest: Option<(Bytes, ByteCharge)>,
     /// Whether a part of that is handed over, so that the remainder must follow.
     is_cut: bool,
-    trailers: Option<HeaderMap>,
+    /// What follows when all pieces are written.
+    last: Option<Frame<Bytes>>,
     deadline: Option<Pin<Box<Sleep>>>,
     account: ByteAccount,
     control: Arc<CallControl>,
-    record: Record,
+    end: E,
 }
 
 /// A piece of an answer, until it is written.
@@ -58,23 +65,24 @@ impl Drop for Piece {
     }
 }
 
-impl AnswerBody {
+impl<B: HttpBody<Data = Bytes>, E: AnswerEnd> AnswerBody<B, E> {
+    /// What is handed over is charged to `account` and known to `control`.
     pub(crate) fn new(
-        inner: Body,
-        deadline: Option<Instant>,
+        inner: B,
+        deadline: Option<Deadline>,
         account: ByteAccount,
         control: Arc<CallControl>,
-        record: Record,
+        end: E,
     ) -> Self {
         Self {
             inner: Some(inner),
             rest: None,
             is_cut: false,
-            trailers: None,
-            deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline))),
+            last: None,
+            deadline: deadline.map(|Deadline(at)| Box::pin(sleep_until(at))),
             account,
             control,
-            record,
+            end,
         }
     }
 
@@ -105,16 +113,11 @@ impl AnswerBody {
                 .is_some_and(|deadline| deadline.as_mut().poll(context).is_ready())
     }
 
-    /// The answer is over, with this status instead of what it would have said.
-    fn end_with(&mut self, status: &Status) {
-        let mut trailers = HeaderMap::new();
-        if status.add_header(&mut trailers).is_err() {
-            tracing::warn!("a status could not be written");
-        }
+    /// The answer is over, with this error instead of what it would have said.
+    fn end_with(&mut self, error: ApiError) {
         self.inner = None;
         self.rest = None;
-        self.record.learn(&trailers);
-        self.trailers = Some(trailers);
+        self.last = self.end.fails(error);
     }
 
     fn keep(&mut self, data: Bytes) {
@@ -123,23 +126,27 @@ impl AnswerBody {
             .charge(u64::try_from(data.len()).unwrap_or(u64::MAX))
         {
             Ok(charge) => self.rest = Some((data, charge)),
-            Err(spent) => self.end_with(&status::answer_bytes_spent(&spent)),
+            Err(spent) => self.end_with(ApiError::answer_bytes_spent(&spent)),
         }
     }
 }
 
-impl HttpBody for AnswerBody {
+impl<B, E> HttpBody for AnswerBody<B, E>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    E: AnswerEnd,
+{
     type Data = Bytes;
-    type Error = Status;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let me = &mut *self;
         loop {
             if me.is_late(context) {
-                me.end_with(&status::deadline_exceeded());
+                me.end_with(ApiError::deadline_exceeded());
             }
             if let Some(piece) = me.piece() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -148,20 +155,16 @@ impl HttpBody for AnswerBody {
                 if !me.control.is_flushed(context.waker()) {
                     return Poll::Pending;
                 }
-                return Poll::Ready(
-                    me.trailers
-                        .take()
-                        .map(|trailers| Ok(Frame::trailers(trailers))),
-                );
+                return Poll::Ready(me.last.take().map(Ok));
             };
             match ready!(Pin::new(inner).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => me.keep(data),
                     Err(frame) => {
-                        me.trailers = frame.into_trailers().ok();
-                        if let Some(trailers) = &me.trailers {
-                            me.record.learn(trailers);
+                        if let Some(trailers) = frame.trailers_ref() {
+                            me.end.ends(trailers);
+                            me.last = Some(frame);
                         }
                         me.inner = None;
                     }
@@ -178,7 +181,7 @@ impl HttpBody for AnswerBody {
     fn is_end_stream(&self) -> bool {
         let is_over = self.inner.as_ref().is_none_or(HttpBody::is_end_stream);
         // What is unwritten keeps the library from forgetting the call.
-        is_over && self.rest.is_none() && self.trailers.is_none() && self.control.is_written()
+        is_over && self.rest.is_none() && self.last.is_none() && self.control.is_written()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -8,6 +8,7 @@ use prost::Message as _;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 
 use crate::ServerError;
+use crate::service::admission::Method;
 use crate::service::call_pools::Class;
 
 /// The package whose methods need an engine.
@@ -17,17 +18,6 @@ const WORKING_SERVICE: &str = "maitre.v1.GenerationService";
 /// ... apart from these, which answer from what is known.
 const ASKING_METHODS: [&str; 3] = ["Abort", "ListModels", "GetModel"];
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
-
-/// One method, as metrics and limits see it.
-#[derive(Debug, Clone)]
-pub(crate) struct Method {
-    /// `package.Service/Method`, or `unknown`.
-    pub(crate) name: Arc<str>,
-    /// What its calls are for.
-    pub(crate) class: Class,
-    /// Whether it needs an engine, as opposed to what answers from the beginning.
-    pub(crate) needs_engine: bool,
-}
 
 /// Every method by its path, `/package.Service/Method`.
 #[derive(Debug)]
@@ -68,6 +58,15 @@ impl Methods {
             needs_engine: false,
         };
         Ok(Self { by_path, unknown })
+    }
+
+    /// The same methods, answered by something that needs no engine.
+    #[cfg(test)]
+    pub(crate) fn without_engine(mut self) -> Self {
+        for method in self.by_path.values_mut() {
+            method.needs_engine = false;
+        }
+        self
     }
 
     pub(crate) fn of(&self, path: &str) -> Method {

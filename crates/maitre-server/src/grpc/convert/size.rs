@@ -1,75 +1,17 @@
-//! How much there is to a message, counted before anything is made of it.
-//!
-//! Two bytes of a message may be a tool call, of which a template gets an object of a kilobyte. What can't be part of a
-//! request is therefore refused while it is still a message: a conversation far larger than the context, and lists far
-//! longer than allowed. Closer to their bounds the engine is exact.
+//! How much there is to a message of the API.
 
-use maitre_engine::limits::{
-    MAX_LOGIT_BIAS, MAX_PROMPT_BYTES_PER_TOKEN, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS,
-};
 use maitre_proto::v1;
 
-use super::Violations;
-
-/// Charged for a message, tool or tool call, as the engine does.
-const ITEM_BYTES: usize = 64;
-/// Bytes of JSON that may stand for one byte of text: an escape like `\u0041`.
-const JSON_BYTES_PER_BYTE: usize = 6;
-/// Lists this many times as long as allowed are not made at all.
-const FAR_TOO_LONG: usize = 16;
+use crate::service::size::{ITEM_BYTES, RequestSize, json_bytes as json};
 
 /// A request of the API.
-pub(crate) trait RequestSize {
-    /// Bytes of its conversation, no more than the engine will count; 0 without one.
-    fn conversation_bytes(&self) -> usize;
-    /// Its stopping conditions.
-    fn stopping(&self) -> Option<&v1::StoppingParams>;
-    /// Its sampling parameters.
-    fn sampling(&self) -> Option<&v1::SamplingParams>;
-
-    /// What is wrong with a request that is not worth converting for a context of so many tokens; empty if it is.
-    fn oversize(&self, context: usize) -> Violations {
-        let mut found = Violations::default();
-        let bytes = self.conversation_bytes();
-        if bytes > context.saturating_mul(MAX_PROMPT_BYTES_PER_TOKEN) {
-            let more =
-                format!("has {bytes} bytes, far more than a context of {context} tokens holds");
-            found.add("messages", more);
-        }
-        let mut check = |field: &str, what: &str, length: usize, most: usize| {
-            if length > most * FAR_TOO_LONG {
-                found.add(
-                    field,
-                    format!("has {length} {what}; at most {most} are allowed"),
-                );
-            }
-        };
-        if let Some(stopping) = self.stopping() {
-            check(
-                "stopping.stop",
-                "strings",
-                stopping.stop.len(),
-                MAX_STOP_STRINGS,
-            );
-            let ids = stopping.stop_token_ids.len();
-            check("stopping.stop_token_ids", "ids", ids, MAX_STOP_TOKEN_IDS);
-        }
-        if let Some(sampling) = self.sampling() {
-            let entries = sampling.logit_bias.len();
-            check("sampling.logit_bias", "entries", entries, MAX_LOGIT_BIAS);
-        }
-        found
-    }
+pub(crate) trait Measured {
+    /// How much there is to it.
+    fn size(&self) -> RequestSize;
 }
 
 fn text(text: Option<&String>) -> usize {
     text.map_or(0, String::len)
-}
-
-/// At least what the values of a JSON text take.
-fn json(text: &str) -> usize {
-    let written = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
-    written.count() / JSON_BYTES_PER_BYTE
 }
 
 fn conversation(messages: &[v1::ChatMessage], tools: &[v1::Tool], kwargs: &str) -> usize {
@@ -97,19 +39,17 @@ fn conversation(messages: &[v1::ChatMessage], tools: &[v1::Tool], kwargs: &str) 
 }
 
 macro_rules! sized {
-    ($request:ty, $bytes:expr) => {
-        impl RequestSize for $request {
-            fn conversation_bytes(&self) -> usize {
-                let bytes: fn(&$request) -> usize = $bytes;
-                bytes(self)
-            }
-
-            fn stopping(&self) -> Option<&v1::StoppingParams> {
-                self.stopping.as_ref()
-            }
-
-            fn sampling(&self) -> Option<&v1::SamplingParams> {
-                self.sampling.as_ref()
+    ($request:ty, $conversation_bytes:expr) => {
+        impl Measured for $request {
+            fn size(&self) -> RequestSize {
+                let conversation_bytes: fn(&$request) -> usize = $conversation_bytes;
+                let (stopping, sampling) = (self.stopping.as_ref(), self.sampling.as_ref());
+                RequestSize {
+                    conversation_bytes: conversation_bytes(self),
+                    stop_strings: stopping.map_or(0, |it| it.stop.len()),
+                    stop_token_ids: stopping.map_or(0, |it| it.stop_token_ids.len()),
+                    logit_biases: sampling.map_or(0, |it| it.logit_bias.len()),
+                }
             }
         }
     };
@@ -129,7 +69,7 @@ mod tests {
     use maitre_engine::Input;
 
     use super::*;
-    use crate::convert::request::chat;
+    use crate::grpc::convert::request::chat;
 
     /// A message of two bytes is not nothing, nor is a tool call.
     #[test]
@@ -154,8 +94,8 @@ mod tests {
                 ..Default::default()
             },
         ] {
-            assert_eq!(request.oversize(2048).fields(), ["messages"]);
-            assert!(request.oversize(1 << 20).is_empty());
+            assert_eq!(request.size().oversize(2048).fields(), ["messages"]);
+            assert!(request.size().oversize(1 << 20).is_empty());
         }
     }
 
@@ -173,7 +113,7 @@ mod tests {
             }),
             ..Default::default()
         };
-        let found = request.oversize(2048);
+        let found = request.size().oversize(2048);
         let lists = [
             "stopping.stop",
             "stopping.stop_token_ids",
@@ -211,8 +151,8 @@ mod tests {
                 template_kwargs_json: arguments.into(),
                 ..Default::default()
             };
-            let counted = request.conversation_bytes();
-            let Input::Chat(converted) = chat(request, None).request.input else {
+            let counted = request.size().conversation_bytes;
+            let Input::Chat(converted) = chat(request).request.input else {
                 panic!("not a conversation");
             };
             assert!(counted <= converted.size_in_bytes(), "{arguments}");

@@ -5,7 +5,7 @@ use maitre_engine::{ChatMessage, Role};
 use maitre_proto::v1;
 use serde_json::{Map, Value, json};
 
-use super::Violations;
+use crate::service::violations::Violations;
 
 /// One message; `index` is its place in the conversation.
 pub(super) fn chat_message(
@@ -105,7 +105,7 @@ pub(super) fn object(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::request::{chat, stream_chat};
+    use crate::grpc::convert::request::{chat, stream_chat};
     use maitre_engine::Input;
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            chat(message, None).violations.fields(),
+            chat(message).violations.fields(),
             [
                 "messages[1].role",
                 "messages[1].tool_calls[0].name",
@@ -166,7 +166,7 @@ mod tests {
             add_generation_prompt: Some(false),
             ..Default::default()
         };
-        let Input::Chat(chat) = stream_chat(message, None).request.input else {
+        let Input::Chat(chat) = stream_chat(message).request.input else {
             panic!("not a conversation");
         };
         assert!(!chat.add_generation_prompt);

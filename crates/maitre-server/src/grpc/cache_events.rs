@@ -2,34 +2,20 @@
 
 use std::pin::Pin;
 
-use futures_util::{Stream, stream};
-use maitre_engine::{BlockHash, CacheEvent, CacheEventBatch, Engine, EngineError};
+use futures_util::{Stream, StreamExt as _};
+use maitre_engine::{BlockHash, CacheEvent, CacheEventBatch};
 use maitre_proto::v1;
 use tonic::Status;
 
-use crate::status;
+use crate::service::cache_events::CacheEventStream;
 
 /// What `WatchCacheEvents` returns.
-pub(crate) type CacheEventStream =
+pub(super) type ResponseStream =
     Pin<Box<dyn Stream<Item = Result<v1::WatchCacheEventsResponse, Status>> + Send>>;
 
-/// Everything from now on until the engine drains, which no listener may hold up, or the listener falls behind.
-pub(crate) fn stream(engine: &Engine) -> CacheEventStream {
-    let listening = Some((engine.clone(), engine.cache_events()));
-    Box::pin(stream::unfold(listening, |listening| async move {
-        let (engine, mut events) = listening?;
-        let next = tokio::select! {
-            next = events.next() => next?,
-            () = engine.draining() => {
-                return Some((Err(status::from_engine(&EngineError::Draining)), None));
-            }
-        };
-        match next {
-            Ok(batch) => Some((Ok(message(batch)), Some((engine, events)))),
-            // What was missed may have removed anything: the listener has to start anew.
-            Err(missed) => Some((Err(status::missed_events(missed)), None)),
-        }
-    }))
+/// The messages of these events.
+pub(super) fn responses(events: CacheEventStream) -> ResponseStream {
+    Box::pin(events.map(|batch| Ok(message(batch?))))
 }
 
 fn message(batch: CacheEventBatch) -> v1::WatchCacheEventsResponse {

@@ -1,8 +1,8 @@
 //! The gRPC deadline of a call, read from its `grpc-timeout` header.
 //!
 //! The header is taken out of the request before the generated services see it and becomes a
-//! [`Deadline`] in the request's extensions, so that one rule holds everywhere: a call that outlives it
-//! ends with DEADLINE_EXCEEDED, a header that cannot be read is refused rather than ignored.
+//! [`Deadline`](crate::service::deadline::Deadline) in the request's extensions, so that one rule holds everywhere: a
+//! call that outlives it ends with DEADLINE_EXCEEDED, a header that cannot be read is refused rather than ignored.
 //! (tonic's own server would bound only the time to the response's headers and answer CANCELLED.)
 //!
 //! Format: "gRPC over HTTP2", section Requests: `TimeoutValue TimeoutUnit`, at most eight digits,
@@ -11,21 +11,11 @@
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use tokio::time::Instant;
+
+use crate::service::api_error::{ApiError, Kind};
 
 const HEADER: &str = "grpc-timeout";
 const MAX_DIGITS: usize = 8;
-
-/// When the caller stops waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Deadline(pub(crate) Instant);
-
-impl Deadline {
-    /// How long the caller still waits; zero once it has given up.
-    pub(crate) fn remaining(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
-    }
-}
 
 /// A `grpc-timeout` header that does not follow the specification.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +24,17 @@ impl Deadline {
 )]
 pub(crate) struct MalformedTimeout {
     found: String,
+}
+
+impl From<MalformedTimeout> for ApiError {
+    fn from(malformed: MalformedTimeout) -> Self {
+        malformed_timeout(malformed.to_string())
+    }
+}
+
+/// A header has no field to point at.
+pub(crate) fn malformed_timeout(message: impl Into<String>) -> ApiError {
+    ApiError::new(Kind::Invalid, "MALFORMED_HEADER", message).with([("header", HEADER.to_owned())])
 }
 
 /// Removes the header and returns what it says; `None` when there is no such header.

@@ -4,42 +4,21 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use maitre_engine::byte_budget::{ByteBudget, ByteCharge};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::Status;
 
+use crate::service::admission::{CallRecord, SharedSlot};
+use crate::service::api_error::ApiError;
 use crate::service::call_control::CallControl;
-use crate::service::call_pools::CallSlot;
 use crate::service::limits::MAX_STREAMED_REQUEST_BYTES;
-use crate::status;
+use crate::service::request_bytes::RequestBytes;
 
-/// What a request's bytes have taken of the budget: held by its body, and by its call until the answer begins.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestBytes(Arc<Mutex<ByteCharge>>);
-
-impl RequestBytes {
-    /// None taken yet.
-    pub(crate) fn new(budget: &ByteBudget) -> Result<Self, Status> {
-        let nothing = budget.account().charge(0);
-        let charge = nothing.map_err(|spent| status::request_bytes_spent(&spent))?;
-        Ok(Self(Arc::new(Mutex::new(charge))))
-    }
-
-    fn grow(&self, bytes: u64) -> Result<u64, Status> {
-        let mut charge = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let grown = charge.grow(bytes);
-        grown.map_err(|spent| status::request_bytes_spent(&spent))?;
-        Ok(charge.bytes())
-    }
-}
-
-/// The place of a call, which its request's body and its record share.
-pub(crate) type SharedSlot = Arc<Mutex<Option<CallSlot>>>;
+/// What a body gives its reader instead of more.
+type Refused = Box<dyn Error + Send + Sync>;
 
 /// The body.
 #[derive(Debug)]
@@ -49,6 +28,8 @@ pub(crate) struct RequestBody<B> {
     control: Arc<CallControl>,
     place: SharedSlot,
     due: Due,
+    /// The error that the protocol's own code recognizes.
+    refused: fn(ApiError) -> Refused,
 }
 
 /// Until when a request has to be complete, or how much of it may come.
@@ -63,44 +44,45 @@ enum Due {
 }
 
 impl<B> RequestBody<B> {
-    /// A body of one message, complete at `due`; without it, a stream of messages.
+    /// The body of the call of `record`: of one message, complete at `due`; without that, of a stream of messages.
     pub(crate) fn new(
         inner: B,
         bytes: RequestBytes,
-        control: Arc<CallControl>,
-        place: SharedSlot,
+        record: &CallRecord,
         due: Option<Instant>,
+        refused: fn(ApiError) -> Refused,
     ) -> Self {
         Self {
             inner,
             bytes,
-            control,
-            place,
+            control: Arc::clone(&record.control),
+            place: Arc::clone(&record.place),
             due: match due {
                 Some(due) => Due::By(Box::pin(sleep_until(due))),
                 None => Due::Within(MAX_STREAMED_REQUEST_BYTES),
             },
+            refused,
         }
     }
 
     /// Whether the request has come too late, or has to make way.
-    fn is_refused(&mut self, context: &mut Context<'_>) -> Option<Status> {
+    fn is_refused(&mut self, context: &mut Context<'_>) -> Option<ApiError> {
         let Due::By(due) = &mut self.due else {
             return None;
         };
         if self.control.is_displaced(context.waker()) {
-            return Some(status::displaced());
+            return Some(ApiError::displaced());
         }
         due.as_mut()
             .poll(context)
             .is_ready()
-            .then(status::request_timeout)
+            .then(ApiError::request_timeout)
     }
 
-    fn charge(&mut self, bytes: usize) -> Result<(), Status> {
+    fn charge(&mut self, bytes: usize) -> Result<(), ApiError> {
         let taken = self.bytes.grow(u64::try_from(bytes).unwrap_or(u64::MAX))?;
         match self.due {
-            Due::Within(most) if taken > most => Err(status::stream_too_long(most)),
+            Due::Within(most) if taken > most => Err(ApiError::stream_too_long(most)),
             _ => Ok(()),
         }
     }
@@ -120,7 +102,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = Refused;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -129,7 +111,7 @@ where
         let me = &mut *self;
         if let Some(refusal) = me.is_refused(context) {
             me.due = Due::Done;
-            return Poll::Ready(Some(Err(refusal.into())));
+            return Poll::Ready(Some(Err((me.refused)(refusal))));
         }
         let frame = std::task::ready!(Pin::new(&mut me.inner).poll_frame(context));
         let frame = match frame {
@@ -144,7 +126,7 @@ where
             && let Err(refusal) = me.charge(data.len())
         {
             me.due = Due::Done;
-            return Poll::Ready(Some(Err(refusal.into())));
+            return Poll::Ready(Some(Err((me.refused)(refusal))));
         }
         if frame.is_trailers() || me.inner.is_end_stream() {
             me.received();

@@ -1,7 +1,9 @@
 //! Calls on connections that are not there: what happens before and after a service.
 
 use super::*;
-use crate::connections::registry::Registry;
+use crate::service::call_pools::Class;
+use crate::service::registry::Registry;
+use crate::service::turns::Turns;
 use futures_util::FutureExt as _;
 use std::future::{pending, poll_fn, ready};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,10 +63,10 @@ async fn a_call_is_in_progress_until_its_body_is_dropped() {
     let calls = calls(axum::Router::new().fallback(|| ready("body")));
     let Ok(first) = calls.call(request(None)).await;
     let Ok(second) = calls.call(request(None)).await;
-    assert_eq!(calls.calls.pools.taken(Class::Control), 2);
+    assert_eq!(calls.calls.service.taken(Class::Control), 2);
     drop((first, second));
-    calls.calls.idle().await;
-    assert_eq!(calls.calls.pools.taken(Class::Control), 0);
+    calls.calls.service.idle().await;
+    assert_eq!(calls.calls.service.taken(Class::Control), 0);
 }
 
 /// Two requests of a connection are worked on, the third waits; those of another connection do not wait for it.

@@ -8,26 +8,13 @@ use maitre_engine::limits::MAX_REQUEST_ID_BYTES;
 use maitre_engine::{CacheOptions, ChatRequest, GenerateRequest, Input, OutputOptions};
 use maitre_proto::v1;
 
-use super::Violations;
 use super::conversation::{chat_message, object, tool};
 use super::parameters::{sampling_options, service, speculate, stopping};
-use crate::deadline::Deadline;
-
-/// A request for the engine, and what was found wrong on the way.
-#[derive(Debug)]
-pub(crate) struct Converted {
-    /// The model asked for; empty = whichever there is.
-    pub(crate) model: String,
-    /// To be run only if there are no violations.
-    pub(crate) request: GenerateRequest,
-    /// Whether the caller wants token ids.
-    pub(crate) return_token_ids: bool,
-    /// What is wrong, as far as this crate can tell.
-    pub(crate) violations: Violations,
-}
+use crate::service::request::ApiRequest;
+use crate::service::violations::Violations;
 
 /// Converts the prompt of `Generate`.
-pub(crate) fn generate(message: v1::GenerateRequest, deadline: Option<Deadline>) -> Converted {
+pub(crate) fn generate(message: v1::GenerateRequest) -> ApiRequest {
     use v1::generate_request::Input as Given;
     let mut found = Violations::default();
     let input = match message.input {
@@ -49,21 +36,11 @@ pub(crate) fn generate(message: v1::GenerateRequest, deadline: Option<Deadline>)
         cache: message.cache,
         speculation: message.speculation,
     };
-    converted(
-        message.model,
-        message.request_id,
-        input,
-        parameters,
-        deadline,
-        found,
-    )
+    converted(message.model, message.request_id, input, parameters, found)
 }
 
 /// Converts the prompt of `StreamGenerate`.
-pub(crate) fn stream_generate(
-    message: v1::StreamGenerateRequest,
-    deadline: Option<Deadline>,
-) -> Converted {
+pub(crate) fn stream_generate(message: v1::StreamGenerateRequest) -> ApiRequest {
     use v1::generate_request::Input as Unary;
     use v1::stream_generate_request::Input as Given;
     let input = message.input.map(|input| match input {
@@ -81,11 +58,11 @@ pub(crate) fn stream_generate(
         cache: message.cache,
         speculation: message.speculation,
     };
-    generate(message, deadline)
+    generate(message)
 }
 
 /// Converts the conversation of `Chat`.
-pub(crate) fn chat(message: v1::ChatRequest, deadline: Option<Deadline>) -> Converted {
+pub(crate) fn chat(message: v1::ChatRequest) -> ApiRequest {
     let mut found = Violations::default();
     let conversation = ChatRequest {
         messages: message
@@ -117,18 +94,11 @@ pub(crate) fn chat(message: v1::ChatRequest, deadline: Option<Deadline>) -> Conv
         speculation: message.speculation,
     };
     let input = Input::Chat(conversation);
-    converted(
-        message.model,
-        message.request_id,
-        input,
-        parameters,
-        deadline,
-        found,
-    )
+    converted(message.model, message.request_id, input, parameters, found)
 }
 
 /// Converts the conversation of `StreamChat`.
-pub(crate) fn stream_chat(message: v1::StreamChatRequest, deadline: Option<Deadline>) -> Converted {
+pub(crate) fn stream_chat(message: v1::StreamChatRequest) -> ApiRequest {
     let message = v1::ChatRequest {
         request_id: message.request_id,
         model: message.model,
@@ -143,7 +113,7 @@ pub(crate) fn stream_chat(message: v1::StreamChatRequest, deadline: Option<Deadl
         add_generation_prompt: message.add_generation_prompt,
         template_kwargs_json: message.template_kwargs_json,
     };
-    chat(message, deadline)
+    chat(message)
 }
 
 struct Parameters {
@@ -160,9 +130,8 @@ fn converted(
     request_id: String,
     input: Input,
     parameters: Parameters,
-    deadline: Option<Deadline>,
     mut found: Violations,
-) -> Converted {
+) -> ApiRequest {
     let id_bytes = request_id.len();
     if id_bytes > MAX_REQUEST_ID_BYTES {
         let description =
@@ -178,7 +147,7 @@ fn converted(
         n: sampling.n.unwrap_or(1),
         sampling: sampling_options(sampling),
         stopping: stopping(parameters.stopping.unwrap_or_default()),
-        service: service(parameters.service.unwrap_or_default(), deadline, &mut found),
+        service: service(parameters.service.unwrap_or_default(), &mut found),
         output: OutputOptions {
             logprobs: output.logprobs,
             prompt_logprobs: output.prompt_logprobs,
@@ -191,10 +160,10 @@ fn converted(
         },
         speculate: speculate(parameters.speculation.unwrap_or_default(), &mut found),
     };
-    Converted {
+    ApiRequest {
         model,
         request,
-        return_token_ids: output.return_token_ids.unwrap_or(true),
+        token_ids: output.return_token_ids.unwrap_or(true),
         violations: found,
     }
 }
@@ -215,9 +184,9 @@ mod tests {
             input: text("hi"),
             ..Default::default()
         };
-        let converted = generate(message, None);
+        let converted = generate(message);
         assert!(converted.violations.is_empty());
-        assert!(converted.return_token_ids);
+        assert!(converted.token_ids);
         let mut expected = GenerateRequest::new(Input::Text("hi".into()));
         expected.sampling.frequency_penalty = Some(0.0);
         expected.sampling.presence_penalty = Some(0.0);
@@ -275,9 +244,9 @@ mod tests {
                 mode: v1::SpeculationMode::Off.into(),
             }),
         };
-        let converted = stream_generate(message, None);
+        let converted = stream_generate(message);
         assert_eq!(converted.model, "bundled");
-        assert!(!converted.return_token_ids);
+        assert!(!converted.token_ids);
         let expected = GenerateRequest {
             request_id: Some("mine".into()),
             input: Input::Tokens(vec![1, 2]),
@@ -346,10 +315,10 @@ mod tests {
             ..Default::default()
         };
         for converted in [
-            generate(of_generate, None),
-            stream_generate(of_stream_generate, None),
-            chat(of_chat, None),
-            stream_chat(of_stream_chat, None),
+            generate(of_generate),
+            stream_generate(of_stream_generate),
+            chat(of_chat),
+            stream_chat(of_stream_chat),
         ] {
             assert!(!converted.request.speculate, "{converted:?}");
         }
@@ -369,7 +338,7 @@ mod tests {
             speculation: Some(v1::SpeculationOptions { mode: 3 }),
             ..Default::default()
         };
-        let converted = generate(message, None);
+        let converted = generate(message);
         assert_eq!(
             converted.violations.fields(),
             [

@@ -1,23 +1,27 @@
 //! `AdminService`: what the server is and how busy it is.
 
-use maitre_engine::{Acceptance, Engine, Scheduling, Speculate, Speculation, limits};
+use maitre_engine::{Acceptance, Scheduling, Speculate, Speculation, limits};
 use maitre_proto::codec::Encoded;
 use maitre_proto::v1;
 use maitre_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
 
-use crate::cache_events::{self, CacheEventStream};
-use crate::convert::response::duration;
-use crate::convert::{saturating_u32, saturating_u64};
-use crate::generation::decoded;
-use crate::status;
+use super::cache_events::{self, ResponseStream};
+use super::convert::response::duration;
+use super::convert::{saturating_u32, saturating_u64};
+use super::decoded;
+use crate::service::Service;
 
-/// The service; one per server.
+/// The service of the API; one per server.
 #[derive(Debug)]
-pub(crate) struct Admin {
-    pub(crate) engine: Engine,
-    pub(crate) max_message_bytes: usize,
-    pub(crate) max_calls: usize,
+pub(super) struct Admin {
+    service: Service,
+}
+
+impl Admin {
+    pub(super) fn new(service: Service) -> Self {
+        Self { service }
+    }
 }
 
 #[tonic::async_trait]
@@ -27,7 +31,9 @@ impl AdminService for Admin {
         request: Request<Encoded<v1::GetServerInfoRequest>>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         decoded(request.into_inner())?;
-        let info = self.engine.info();
+        let engine = self.service.engine()?;
+        let info = engine.info();
+        let max_message_bytes = self.service.limits().max_message_bytes;
         let (bounds, memory) = (&info.limits, &info.memory);
         Ok(Response::new(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -45,8 +51,8 @@ impl AdminService for Admin {
                 max_queue: saturating_u32(bounds.max_queue),
                 kv_block_size: saturating_u32(bounds.block_size),
                 kv_total_blocks: saturating_u32(bounds.num_blocks),
-                max_message_bytes: saturating_u64(self.max_message_bytes),
-                max_calls: saturating_u32(self.max_calls),
+                max_message_bytes: saturating_u64(max_message_bytes),
+                max_calls: saturating_u32(self.service.max_calls()?),
                 max_n: limits::MAX_N,
                 max_stop_strings: saturating_u32(limits::MAX_STOP_STRINGS),
                 max_queued_tokens: saturating_u64(bounds.max_queued_tokens),
@@ -63,7 +69,7 @@ impl AdminService for Admin {
                 draft_weight_bytes: memory.draft_weights,
             }),
             speculation: Some(speculation(&info.speculation)),
-            uptime: Some(duration(self.engine.uptime())),
+            uptime: Some(duration(engine.uptime())),
         }))
     }
 
@@ -72,7 +78,7 @@ impl AdminService for Admin {
         request: Request<Encoded<v1::GetLoadRequest>>,
     ) -> Result<Response<v1::GetLoadResponse>, Status> {
         decoded(request.into_inner())?;
-        let load = self.engine.load();
+        let load = self.service.engine()?.load();
         Ok(Response::new(v1::GetLoadResponse {
             running: saturating_u32(load.running),
             waiting: saturating_u32(load.waiting),
@@ -96,24 +102,21 @@ impl AdminService for Admin {
         request: Request<Encoded<v1::ResetPrefixCacheRequest>>,
     ) -> Result<Response<v1::ResetPrefixCacheResponse>, Status> {
         decoded(request.into_inner())?;
-        let forgotten = self.engine.reset_prefix_cache().await;
-        let forgotten = forgotten.map_err(|error| status::from_engine(&error))?;
+        let forgotten = self.service.reset_prefix_cache().await?;
         Ok(Response::new(v1::ResetPrefixCacheResponse {
             forgotten_blocks: saturating_u64(forgotten),
         }))
     }
 
-    type WatchCacheEventsStream = CacheEventStream;
+    type WatchCacheEventsStream = ResponseStream;
 
     async fn watch_cache_events(
         &self,
         request: Request<Encoded<v1::WatchCacheEventsRequest>>,
-    ) -> Result<Response<CacheEventStream>, Status> {
+    ) -> Result<Response<ResponseStream>, Status> {
         decoded(request.into_inner())?;
-        if !self.engine.info().scheduling.cache_events {
-            return Err(status::no_cache_events());
-        }
-        Ok(Response::new(cache_events::stream(&self.engine)))
+        let events = self.service.cache_events()?;
+        Ok(Response::new(cache_events::responses(events)))
     }
 }
 

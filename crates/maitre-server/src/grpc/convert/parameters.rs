@@ -6,8 +6,7 @@ use maitre_engine::limits::MAX_TIME_LIMIT_S;
 use maitre_engine::{SamplingOptions, ServiceOptions, Stopping};
 use maitre_proto::v1;
 
-use super::Violations;
-use crate::deadline::Deadline;
+use crate::service::violations::Violations;
 
 pub(super) fn sampling_options(given: v1::SamplingParams) -> SamplingOptions {
     SamplingOptions {
@@ -34,24 +33,14 @@ pub(super) fn stopping(given: v1::StoppingParams) -> Stopping {
     }
 }
 
-/// Priority and limits; the earlier of the request's own deadline and the call's holds.
-pub(super) fn service(
-    given: v1::ServiceOptions,
-    call_deadline: Option<Deadline>,
-    found: &mut Violations,
-) -> ServiceOptions {
-    let own = duration(given.deadline, "service.deadline", found);
-    // A call deadline beyond the longest limit is as good as none: a call that lasts so long
-    // is ended by its own deadline.
-    let longest = Duration::from_secs(MAX_TIME_LIMIT_S);
-    let of_call = call_deadline
-        .map(Deadline::remaining)
-        .filter(|left| *left <= longest);
+/// Priority and limits.
+pub(super) fn service(given: v1::ServiceOptions, found: &mut Violations) -> ServiceOptions {
+    let deadline = duration(given.deadline, "service.deadline", found);
     ServiceOptions {
         tenant: given.tenant,
         priority: given.priority,
         queue_timeout: duration(given.queue_timeout, "service.queue_timeout", found),
-        deadline: own.into_iter().chain(of_call).min(),
+        deadline,
         time_limit: duration(given.time_limit, "service.time_limit", found),
     }
 }
@@ -98,7 +87,6 @@ fn duration(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::Instant;
 
     #[test]
     fn tokens_are_drafted_unless_it_is_off_and_unknown_modes_are_refused() {
@@ -115,27 +103,5 @@ mod tests {
             assert_eq!(speculate(options, &mut found), expected, "{mode}");
             assert_eq!(found.fields(), refused, "{mode}");
         }
-    }
-
-    /// In whole seconds, rounded up: a little of a call's deadline has passed when it is read.
-    #[test]
-    fn the_earlier_of_the_two_deadlines_holds() {
-        let with = |own: Option<i64>, of_call: Option<u64>| {
-            let service = v1::ServiceOptions {
-                deadline: own.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
-                ..Default::default()
-            };
-            let call = of_call.map(|left| Deadline(Instant::now() + Duration::from_secs(left)));
-            let options = super::service(service, call, &mut Violations::default());
-            options
-                .deadline
-                .map(|left| left.as_secs_f64().ceil() as u64)
-        };
-        assert_eq!(with(None, None), None);
-        assert_eq!(with(Some(5), None), Some(5));
-        assert_eq!(with(None, Some(7)), Some(7));
-        assert_eq!(with(Some(5), Some(7)), Some(5));
-        assert_eq!(with(Some(9), Some(7)), Some(7));
-        assert_eq!(with(None, Some(MAX_TIME_LIMIT_S + 1)), None);
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use maitre_engine as engine;
 use maitre_proto::v1;
 
+use crate::service::answer::Answer;
+
 /// What a stream sends for one event.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StreamEvent {
@@ -13,8 +15,8 @@ pub(crate) enum StreamEvent {
     Finished(v1::Finished),
 }
 
-/// Converts one event. `token_ids`: whether the caller wants them.
-pub(crate) fn event(event: engine::Event, token_ids: bool) -> StreamEvent {
+/// Converts one event.
+pub(crate) fn event(event: engine::Event) -> StreamEvent {
     match event {
         engine::Event::PromptLogprobs(prompt) => StreamEvent::PromptLogprobs(v1::PromptLogprobs {
             index: prompt.index,
@@ -22,21 +24,29 @@ pub(crate) fn event(event: engine::Event, token_ids: bool) -> StreamEvent {
         }),
         engine::Event::Delta(delta) => StreamEvent::Delta(v1::Delta {
             index: delta.index,
-            text: delta.text,
-            token_ids: if token_ids {
-                delta.token_ids
-            } else {
-                Vec::new()
-            },
+            text: text(delta.part),
+            token_ids: delta.token_ids,
             logprobs: logprobs(delta.logprobs),
         }),
-        engine::Event::Finished(finished) => StreamEvent::Finished(v1::Finished {
-            index: finished.index,
-            finish_reason: reason(finished.reason).into(),
-            matched: finished.matched.map(matched),
-            usage: Some(usage(finished.usage)),
-            timings: Some(timings(finished.timings)),
-        }),
+        engine::Event::Finished(finished) => StreamEvent::Finished(end(finished)),
+    }
+}
+
+/// What a reader sees of a part; an answer has no other yet.
+fn text(part: engine::Part) -> String {
+    match part {
+        engine::Part::Text(text) => text,
+        engine::Part::Reasoning(_) | engine::Part::ToolCall { .. } => String::new(),
+    }
+}
+
+fn end(finished: engine::Finished) -> v1::Finished {
+    v1::Finished {
+        index: finished.index,
+        finish_reason: reason(finished.reason).into(),
+        matched: finished.matched.map(matched),
+        usage: Some(usage(finished.usage)),
+        timings: Some(timings(finished.timings)),
     }
 }
 
@@ -60,52 +70,19 @@ impl From<StreamEvent> for v1::stream_chat_response::Event {
     }
 }
 
-/// Whole answers, put together from the events of a stream.
-#[derive(Debug)]
-pub(crate) struct Answers(Vec<v1::Answer>);
-
-impl Answers {
-    /// Space for `n` answers; the engine has checked that there are not too many.
-    pub(crate) fn new(n: u32) -> Self {
-        Self(
-            (0..n)
-                .map(|index| v1::Answer {
-                    index,
-                    ..Default::default()
-                })
-                .collect(),
-        )
-    }
-
-    /// Adds an event to the answer it belongs to.
-    pub(crate) fn add(&mut self, event: StreamEvent) {
-        let index = match &event {
-            StreamEvent::PromptLogprobs(prompt) => prompt.index,
-            StreamEvent::Delta(delta) => delta.index,
-            StreamEvent::Finished(finished) => finished.index,
-        };
-        let Some(answer) = self.0.iter_mut().find(|answer| answer.index == index) else {
-            return;
-        };
-        match event {
-            StreamEvent::PromptLogprobs(prompt) => answer.prompt_logprobs = prompt.tokens,
-            StreamEvent::Delta(delta) => {
-                answer.text.push_str(&delta.text);
-                answer.token_ids.extend(delta.token_ids);
-                answer.logprobs.extend(delta.logprobs);
-            }
-            StreamEvent::Finished(finished) => {
-                answer.finish_reason = finished.finish_reason;
-                answer.matched = finished.matched;
-                answer.usage = finished.usage;
-                answer.timings = finished.timings;
-            }
-        }
-    }
-
-    /// The answers by index.
-    pub(crate) fn into_inner(self) -> Vec<v1::Answer> {
-        self.0
+/// Converts a whole answer.
+pub(crate) fn answer(answer: Answer) -> v1::Answer {
+    let end = answer.finished.map(end).unwrap_or_default();
+    v1::Answer {
+        index: answer.index,
+        text: answer.text,
+        token_ids: answer.token_ids,
+        logprobs: logprobs(answer.logprobs),
+        prompt_logprobs: logprobs(answer.prompt_logprobs),
+        finish_reason: end.finish_reason,
+        matched: end.matched,
+        usage: end.usage,
+        timings: end.timings,
     }
 }
 
@@ -172,18 +149,9 @@ pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
 mod tests {
     use super::*;
 
-    fn delta(index: u32, text: &str, id: u32) -> engine::Event {
-        engine::Event::Delta(engine::Delta {
-            index,
-            text: text.into(),
-            token_ids: vec![id],
-            ..Default::default()
-        })
-    }
-
-    fn finished(index: u32) -> engine::Event {
-        engine::Event::Finished(engine::Finished {
-            index,
+    fn finished() -> engine::Finished {
+        engine::Finished {
+            index: 1,
             reason: engine::FinishReason::StopSequence,
             matched: Some(engine::Matched::Text("END".into())),
             usage: engine::Usage {
@@ -197,28 +165,21 @@ mod tests {
                 e2e: Duration::from_millis(1500),
                 ..Default::default()
             },
-        })
+        }
     }
 
     #[test]
-    fn interleaved_events_become_whole_answers() {
-        let mut answers = Answers::new(2);
-        for each in [
-            delta(1, "b", 5),
-            delta(0, "x", 6),
-            delta(1, "c", 7),
-            finished(1),
-            finished(0),
-        ] {
-            answers.add(event(each, true));
-        }
-        let answers = answers.into_inner();
-        assert_eq!(
-            (answers[0].text.as_str(), answers[1].text.as_str()),
-            ("x", "bc")
-        );
-        assert_eq!(answers[1].token_ids, [5, 7]);
-        assert_eq!(answers[1].finish_reason(), v1::FinishReason::StopSequence);
+    fn a_whole_answer_has_the_end_of_its_last_event() {
+        let whole = answer(Answer {
+            index: 1,
+            text: "bc".into(),
+            token_ids: vec![5, 7],
+            finished: Some(finished()),
+            ..Answer::default()
+        });
+        assert_eq!((whole.index, &*whole.text), (1, "bc"));
+        assert_eq!(whole.token_ids, [5, 7]);
+        assert_eq!(whole.finish_reason(), v1::FinishReason::StopSequence);
         let usage = v1::Usage {
             prompt_tokens: 3,
             completion_tokens: 2,
@@ -226,18 +187,10 @@ mod tests {
             drafted_tokens: 5,
             accepted_tokens: 4,
         };
-        assert_eq!(answers[1].usage, Some(usage));
-        let e2e = answers[1].timings.unwrap().e2e.unwrap();
+        assert_eq!(whole.usage, Some(usage));
+        let e2e = whole.timings.unwrap().e2e.unwrap();
         assert_eq!((e2e.seconds, e2e.nanos), (1, 500_000_000));
-        let matched = answers[1].matched.clone().unwrap().what;
+        let matched = whole.matched.unwrap().what;
         assert_eq!(matched, Some(v1::matched::What::Text("END".into())));
-    }
-
-    #[test]
-    fn token_ids_are_left_out_on_request() {
-        let StreamEvent::Delta(delta) = event(delta(0, "x", 6), false) else {
-            panic!("not a delta");
-        };
-        assert_eq!((delta.text.as_str(), delta.token_ids.len()), ("x", 0));
     }
 }
