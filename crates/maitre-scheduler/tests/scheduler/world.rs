@@ -12,6 +12,7 @@ use maitre_scheduler::{
 };
 
 use crate::drafting::Drafting;
+use crate::front::Front;
 use crate::model::{Memory, cells, is_end, undisturbed};
 
 pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: usize) -> NewRequest {
@@ -112,6 +113,10 @@ pub(crate) struct Tally {
     pub(crate) moved_again: u64,
     pub(crate) forgone: u64,
     pub(crate) replaced_in_flight: u64,
+    pub(crate) queue_full: u64,
+    pub(crate) queue_tokens_full: u64,
+    pub(crate) tenant_queue_full: u64,
+    pub(crate) wait_too_long: u64,
 }
 
 impl Tally {
@@ -142,12 +147,18 @@ impl Tally {
         self.moved_again += other.moved_again;
         self.forgone += other.forgone;
         self.replaced_in_flight += other.replaced_in_flight;
+        self.queue_full += other.queue_full;
+        self.queue_tokens_full += other.queue_tokens_full;
+        self.tenant_queue_full += other.tenant_queue_full;
+        self.wait_too_long += other.wait_too_long;
     }
 }
 
 pub(crate) struct World {
     pub(crate) tally: Tally,
     pub(crate) scheduler: Scheduler,
+    /// The queue in front of it; without one, no request is refused a place.
+    pub(crate) front: Option<Front>,
     pub(crate) now: Time,
     pub(crate) live: BTreeMap<RequestId, Entry>,
     pub(crate) calls: Vec<Call>,
@@ -178,6 +189,7 @@ impl World {
         Self {
             tally: Tally::default(),
             scheduler: Scheduler::new(config).unwrap(),
+            front: None,
             now: Time::ZERO,
             live: BTreeMap::new(),
             calls: Vec::new(),
@@ -199,7 +211,7 @@ impl World {
     /// Makes a recorded call again, with everything checked.
     pub(crate) fn make(&mut self, call: Call) {
         match call {
-            Call::Add(request) => drop(self.add(request)),
+            Call::Add(request) => self.submit(request),
             Call::Cancel(request) => self.cancel(request),
             Call::Schedule { now } => {
                 self.now = now;
@@ -273,6 +285,7 @@ impl World {
 
     pub(crate) fn end(&mut self, id: RequestId) {
         let entry = self.live.remove(&id).expect("an ended request was live");
+        self.leave_queue(id);
         self.unpark(entry.order);
         self.ended_otherwise.insert(id);
     }
