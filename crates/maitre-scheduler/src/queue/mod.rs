@@ -273,11 +273,10 @@ impl BoundedQueue {
     }
 
     /// Where turns follow arrival, the wait can be estimated. Under other policies a new request may
-    /// overtake all others, so there is no estimate. A request that finds the queue empty is always let in: it
-    /// shows what the rate is by now.
+    /// overtake all others, so there is no estimate. A request that finds the queue empty is always let in, as its
+    /// estimate is zero: it shows what the rate is by now.
     fn check_wait(&self, queue_timeout: Option<Time>, now: Time) -> Result<(), QueueRefusal> {
-        let estimate = self.estimated_wait(now);
-        let Some(estimate) = estimate.filter(|_| !self.entries.is_empty()) else {
+        let Some(estimate) = self.estimated_wait(now) else {
             return Ok(());
         };
         let all = self.bounds.max_wait.map(|limit| (limit, WaitLimit::Queue));

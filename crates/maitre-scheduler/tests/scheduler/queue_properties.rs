@@ -121,6 +121,9 @@ impl Books {
             Ok(entries) => {
                 assert_eq!(expected, None, "a bound is exceeded");
                 assert_eq!(entries.len(), new.sequences);
+                let limits = [self.bounds.max_wait, new.queue_timeout];
+                let in_time = |wait| limits.iter().flatten().all(|limit| wait <= *limit);
+                assert!(new.sequences == 0 || before.is_none_or(in_time), "too late");
                 self.waiting.extend(entries.iter().map(|&it| (it, *new)));
                 self.given.extend(entries);
                 // What is behind others waits no less than they do.
