@@ -61,6 +61,7 @@ fn the_wait_is_the_queue_at_its_rate_and_too_long_a_one_is_refused_at_once() {
     let mut queue = moving(BOUNDS, 5);
     assert_eq!(queue.estimated_wait(now), Some(AT(600)));
     join(&mut queue, patient(AT(600)), 10_000).unwrap();
+    assert!(join(&mut queue, patient(AT(699)), 10_000).is_err());
     let refused = join(&mut queue, patient(AT(550)), 10_000).unwrap_err();
     assert_eq!(
         refused,
