@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use maitre_model::ModelSource;
+use maitre_scheduler::queue::Newcomer;
 use maitre_scheduler::{NewRequest, RequestId, Time};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
 use tokio::sync::oneshot;
 
 use crate::Clock;
 use crate::admission::command::Submission;
-use crate::admission::front::{Admission, Queued, RequestName};
+use crate::admission::front::{Admission, RequestName};
 use crate::observe::cache_events::{CacheEvents, CacheFeedSource};
 use crate::observe::health::LoopHealth;
 use crate::observe::info::EngineInfo;
@@ -163,19 +164,25 @@ impl Engine {
                 .reserve_scores(request.n, resolved.prompt.len(), top)
                 .inspect_err(crate::observe::metrics::refused)?;
         }
-        let submissions = (0..request.n)
+        let submissions: Vec<Submission> = (0..request.n)
             .map(|index| {
                 let id = RequestId(first + u64::from(index));
                 let output = output(request, resolved, text, index, submitted, &events);
                 self.submission(request, resolved, id, index, output)
             })
             .collect();
-        let patience = request.service.queue_timeout;
+        let newcomer = Newcomer {
+            sequences: submissions.len(),
+            prompt_tokens: resolved.prompt.len(),
+            tenant: shared.tenants.id(&request.service.tenant),
+            queue_timeout: request.service.queue_timeout,
+        };
         let name = RequestName {
             tenant: request.service.tenant.clone(),
             id: request_id.clone(),
         };
-        let ticket = shared.admission.enter(name, submissions, patience)?;
+        let admission = &shared.admission;
+        let ticket = admission.enter(name, submissions, &newcomer, submitted)?;
         Ok(Generation::new(request_id, request.n, receiver, ticket))
     }
 
@@ -211,7 +218,6 @@ impl Engine {
             ..NewRequest::new(id.0, resolved.prompt.clone(), choice.max_tokens as usize)
         };
         Submission {
-            queued: Queued::of(&schedule),
             schedule,
             choice,
             output,

@@ -47,7 +47,7 @@ pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
 pub use maitre_model::{Executor, Forward, LoadFormat, LoadProgress, ModelSource, Synchronous};
 pub use maitre_scheduler::{
-    BlockHash, CacheEvent, Place, Policy, PolicyKind, Service, TenantId, Waiting,
+    BlockHash, CacheEvent, Place, Policy, PolicyKind, QueueOrder, Service, TenantId, Waiting,
 };
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};

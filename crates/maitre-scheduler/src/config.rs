@@ -4,7 +4,8 @@ use maitre_kv::KvConfig;
 
 use crate::{PolicyKind, SchedulerError, Time};
 
-/// Limits of one scheduler. All of them are hard: no plan exceeds them, nothing grows beyond them.
+/// Limits of one scheduler. All of them are hard: no plan exceeds them. How many requests may wait is bounded
+/// before they come here, by a [`BoundedQueue`](crate::queue::BoundedQueue).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchedulerConfig {
     /// Requests that run at the same time, and so spans per step.
@@ -12,10 +13,6 @@ pub struct SchedulerConfig {
     /// Token budget of one step, over all its spans. At least `max_seqs`, so that every decoding
     /// request gets its token in every step.
     pub max_batched_tokens: usize,
-    /// Waiting requests beyond which new ones are refused. Preempted requests wait too and count.
-    pub max_queue: usize,
-    /// Known tokens of waiting requests beyond which new ones are refused.
-    pub max_queued_tokens: usize,
     /// Longest sequence, prompt and output together, in tokens.
     pub max_model_len: usize,
     /// Which request is admitted first.
@@ -34,8 +31,7 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// First come, first served, within these limits, with a queue as long as memory allows and two steps in
-    /// flight.
+    /// First come, first served, within these limits, with two steps in flight.
     pub const fn new(
         max_seqs: usize,
         max_batched_tokens: usize,
@@ -45,8 +41,6 @@ impl SchedulerConfig {
         Self {
             max_seqs,
             max_batched_tokens,
-            max_queue: usize::MAX,
-            max_queued_tokens: usize::MAX,
             max_model_len,
             policy: PolicyKind::Fcfs,
             reorder_within: Time::from_secs(1),
@@ -77,9 +71,6 @@ impl SchedulerConfig {
         }
         if self.steps_in_flight == 0 {
             return Err(SchedulerError::ZeroStepsInFlight);
-        }
-        if self.max_queue == 0 || self.max_queued_tokens == 0 {
-            return Err(SchedulerError::ZeroMaxQueue);
         }
         if self.max_model_len < 2 {
             return Err(SchedulerError::MaxModelLenTooSmall {

@@ -6,28 +6,10 @@ use maitre_kv::KvError;
 
 use crate::{RequestId, StepId};
 
-/// Why a request was not taken. Nothing of it is kept.
+/// Why a request was not taken. Nothing of it is kept. No later try can cure any of these, except that an id
+/// becomes free; what a later try can cure is a [`QueueRefusal`](crate::queue::QueueRefusal).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The waiting queue is full: the one refusal that a later try can cure.
-    #[error("{limit} requests are already waiting, which is the limit; try again later")]
-    QueueFull {
-        /// The configured `max_queue`.
-        limit: usize,
-    },
-    /// Too much work is waiting: the other refusal that a later try can cure.
-    #[error(
-        "{queued_tokens} tokens are already waiting and the request brings {new_tokens}, but the limit is \
-         {limit}; try again later"
-    )]
-    TooManyQueuedTokens {
-        /// Known tokens of the waiting requests.
-        queued_tokens: usize,
-        /// Prompt tokens of this one.
-        new_tokens: usize,
-        /// The configured `max_queued_tokens`.
-        limit: usize,
-    },
     /// The KV pool could not hold the request even if it were alone.
     #[error(
         "the request may need KV space for {needed_tokens} tokens (prompt and max_tokens), but the whole \
@@ -86,7 +68,7 @@ pub enum SchedulerError {
         /// Requests that run at the same time.
         max_seqs: usize,
     },
-    /// No request could ever be added.
+    /// No request could ever join the queue.
     #[error(
         "max_queue or max_queued_tokens is 0; at least 1 request must be able to wait for its first step"
     )]
@@ -282,14 +264,6 @@ pub enum InvariantViolation {
     WronglyParked {
         /// The fork; `None` if it is gone.
         request: Option<RequestId>,
-    },
-    /// The count of waiting tokens is wrong.
-    #[error("{counted} tokens are counted as waiting, expected {expected}")]
-    WrongQueuedTokens {
-        /// The running count.
-        counted: usize,
-        /// The sum over waiting requests.
-        expected: usize,
     },
     /// A deadline is watched for a request that is gone, or the deadline of a live request is not watched.
     #[error("{watched} deadlines are watched, expected {expected}")]

@@ -15,7 +15,9 @@
 //! - *Planning ahead* (asynchronous scheduling, as in vLLM and SGLang): a decode may be planned while the step that
 //!   samples its token is in flight. Its span then says which step that is ([`TokenRef::Sampled`]).
 //! - *Prefix sharing and forks*: a request starts from what others with the same beginning have computed.
-//! - A [`Policy`] says which waiting request is next. A bounded queue refuses requests, deadlines end them.
+//! - A [`Policy`] says which waiting request is next; deadlines end requests.
+//! - *Admission control*: a [`BoundedQueue`](queue::BoundedQueue) in front of the scheduler refuses a request at once
+//!   when too much waits, and says when to try again.
 //!
 //! **Architecture invariant:** pure and deterministic. This crate knows nothing of tensors, text, tokio,
 //! I/O or the wall clock: time is an argument, and the same calls give the same plans, byte for byte.
@@ -61,6 +63,7 @@ mod invariants;
 mod plan;
 mod policy;
 mod preempt;
+pub mod queue;
 mod replay;
 mod request;
 mod retract;
@@ -75,7 +78,7 @@ pub use plan::{
     TokenRef,
 };
 pub use policy::{
-    OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Policy, PolicyKind, Ranked, Service, Waiting,
+    OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Policy, PolicyKind, QueueOrder, Ranked, Service, Waiting,
     WeightedFair,
 };
 pub use replay::{BadCall, Call, Recorder, ReplayError, replay, replay_with};

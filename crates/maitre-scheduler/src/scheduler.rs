@@ -58,9 +58,7 @@ pub struct Scheduler {
     pub(crate) timers: Timers,
     pub(crate) forks: Forks,
     pub(crate) in_flight: StepsInFlight,
-    /// Known tokens of the waiting requests.
-    pub(crate) queued_tokens: usize,
-    /// How many of them have run before.
+    /// How many of the waiting requests have run before.
     preempted: usize,
     pub(crate) cost: StepCost,
     pub(crate) move_cost: StepCost,
@@ -101,7 +99,6 @@ impl Scheduler {
             timers: Timers::default(),
             forks: Forks::default(),
             in_flight: StepsInFlight::default(),
-            queued_tokens: 0,
             preempted: 0,
             cost: StepCost::default(),
             move_cost: StepCost::default(),
@@ -117,7 +114,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`]. Those that a later try can cure come last, so they say that nothing else is wrong.
+    /// A [`Refusal`]. That too many wait is none: a [`BoundedQueue`](crate::queue::BoundedQueue) says so before.
     pub fn add(&mut self, request: NewRequest) -> Result<(), Refusal> {
         self.admissible(&request)?;
         let place = Place::new(request.arrival, self.next_serial);
@@ -145,7 +142,6 @@ impl Scheduler {
     }
 
     pub(crate) fn enqueue(&mut self, place: Place, request: Request) {
-        self.queued_tokens += request.tokens.len();
         self.preempted += usize::from(request.preemptions > 0);
         match request.fork_of {
             Some(parent) if !self.has_computed_prompt(parent) => self.forks.park(parent, place),
@@ -162,7 +158,6 @@ impl Scheduler {
         {
             self.policy.leave(&request.waiting(place));
         }
-        self.queued_tokens -= request.tokens.len();
         self.preempted -= usize::from(request.preemptions > 0);
         Some(request)
     }
@@ -213,21 +208,6 @@ impl Scheduler {
             return Err(Refusal::NeverFits {
                 needed_tokens,
                 capacity_tokens: self.kv.capacity_tokens(),
-            });
-        }
-        if self.waiting.len() >= self.config.max_queue {
-            return Err(Refusal::QueueFull {
-                limit: self.config.max_queue,
-            });
-        }
-        let (queued_tokens, new_tokens) = (self.queued_tokens, request.prompt.len());
-        let limit = self.config.max_queued_tokens;
-        // A single request may be longer than the limit: it must be able to run some time.
-        if queued_tokens > 0 && queued_tokens.saturating_add(new_tokens) > limit {
-            return Err(Refusal::TooManyQueuedTokens {
-                queued_tokens,
-                new_tokens,
-                limit,
             });
         }
         Ok(())
@@ -291,11 +271,6 @@ impl Scheduler {
     /// Requests in the queue that have run before and lost their blocks.
     pub fn num_preempted(&self) -> usize {
         self.preempted
-    }
-
-    /// Known tokens of the requests in the queue.
-    pub fn queued_tokens(&self) -> usize {
-        self.queued_tokens
     }
 
     /// How full the KV pool is.

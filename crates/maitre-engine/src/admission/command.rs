@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use maitre_sampling::SamplingParams;
+use maitre_scheduler::queue::QueueEntry;
 use maitre_scheduler::{NewRequest, RequestId};
 use tokio::sync::oneshot;
 
-use crate::admission::front::Queued;
 use crate::output::text::Output;
 
 /// A message to the step loop.
@@ -31,12 +31,12 @@ pub(crate) enum Command {
 /// a long step must not keep the memory, or the place in the queue, of a request that is over.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    /// On its way.
-    Sealed(Box<Submission>),
+    /// On its way, with its place in the queue.
+    Sealed(Box<Submission>, QueueEntry),
     /// Its request ended first. The loop gives back its place in the queue, where that was not done already.
     TakenBack {
         /// The place to give back.
-        place: Option<Queued>,
+        place: Option<QueueEntry>,
     },
     /// The loop has it.
     Read,
@@ -63,8 +63,6 @@ pub(crate) struct Submission {
     pub(crate) choice: Choice,
     /// What publishing its tokens needs.
     pub(crate) output: Output,
-    /// Its place in the queue.
-    pub(crate) queued: Queued,
 }
 
 /// How a sequence's tokens are chosen and which of them end it.

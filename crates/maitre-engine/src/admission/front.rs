@@ -1,21 +1,20 @@
 //! Admission to the queue: which requests may join it, which are in flight, and when none is left.
 //!
 //! Everything here is decided in the caller's own thread, without waiting for the step loop, so a
-//! full queue refuses at once even while a long step runs.
+//! full queue refuses at once even while a long step runs. The rules are the scheduler crate's
+//! ([`BoundedQueue`]); here are its lock and what the callers hold.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
-use maitre_scheduler::{RequestId, Time};
+use maitre_scheduler::queue::{BoundedQueue, Newcomer, QueueBounds, QueueEntry};
+use maitre_scheduler::{RequestId, SchedulerError, Time};
 use tokio::sync::{Notify, oneshot};
 
 use crate::EngineError;
 use crate::admission::command::{CancelledBy, Command, Mail, Submission};
-use crate::admission::queue::Queue;
-pub(crate) use crate::admission::queue::{QueueBounds, Queued};
 use crate::observe::metrics;
 
 /// Shared by the handle, the step loop and every [`Ticket`].
@@ -25,7 +24,7 @@ pub(crate) struct Admission {
     book: Mutex<Book>,
     emptied: Notify,
     drained: Notify,
-    queue: Mutex<Queue>,
+    queue: Mutex<BoundedQueue>,
 }
 
 /// The requests in flight, and the channel to the step loop. Commands are sent while the book is locked, so
@@ -53,7 +52,7 @@ pub(crate) struct RequestName {
 #[derive(Debug)]
 struct Entry {
     keys: Vec<RequestId>,
-    queued: Vec<Queued>,
+    queued: Vec<QueueEntry>,
     /// The submissions as long as the loop has not read them; its mailbox owns them.
     mail: Vec<Weak<Mutex<Mail>>>,
     /// The loop has been told; telling it again would only grow its mailbox.
@@ -61,30 +60,35 @@ struct Entry {
 }
 
 impl Admission {
-    pub(crate) fn new(bounds: QueueBounds, commands: Sender<Command>) -> Self {
+    pub(crate) fn new(
+        bounds: QueueBounds,
+        commands: Sender<Command>,
+    ) -> Result<Self, SchedulerError> {
         let book = Book {
             in_flight: HashMap::new(),
             commands,
             taken_back: 0,
             most_taken_back: bounds.max_queue,
         };
-        Self {
+        Ok(Self {
             draining: AtomicBool::new(false),
             book: Mutex::new(book),
             emptied: Notify::new(),
             drained: Notify::new(),
-            queue: Mutex::new(Queue::new(bounds)),
-        }
+            queue: Mutex::new(BoundedQueue::new(bounds)?),
+        })
     }
 
-    /// Takes a place in the queue for each of `submissions`, enters `name` among those in
-    /// flight, and submits. `patience` is how long the request is ready to wait.
+    /// Takes a place in the queue for each of `submissions`, the answers of the request that is the
+    /// `newcomer`, enters `name` among those in flight, and submits. `now` is when the request came.
     pub(crate) fn enter(
         self: &Arc<Self>,
         name: RequestName,
-        mut submissions: Vec<Submission>,
-        patience: Option<Duration>,
+        submissions: Vec<Submission>,
+        newcomer: &Newcomer,
+        now: Time,
     ) -> Result<Ticket, EngineError> {
+        debug_assert_eq!(submissions.len(), newcomer.sequences);
         let mut book = lock(&self.book);
         // Read with the book locked: after `refuse_new` returns, no request enters any more.
         if self.draining.load(Ordering::SeqCst) {
@@ -95,15 +99,14 @@ impl Admission {
                 request_id: name.id,
             });
         }
-        let mut queued: Vec<Queued> = submissions.iter().map(|one| one.queued).collect();
-        let entered = lock(&self.queue).enter(&mut queued, patience);
-        entered.inspect_err(metrics::refused)?;
-        for (one, queued) in submissions.iter_mut().zip(&queued) {
-            one.queued = *queued;
-        }
+        let joined = lock(&self.queue).join(newcomer, now);
+        let queued = joined
+            .map_err(EngineError::from)
+            .inspect_err(metrics::refused)?;
         let keys = submissions.iter().map(|one| one.schedule.id).collect();
-        let sealed = |one| Arc::new(Mutex::new(Mail::Sealed(Box::new(one))));
-        let mail: Vec<Arc<Mutex<Mail>>> = submissions.into_iter().map(sealed).collect();
+        let sealed = |(one, &place)| Arc::new(Mutex::new(Mail::Sealed(Box::new(one), place)));
+        let mail: Vec<Arc<Mutex<Mail>>> =
+            submissions.into_iter().zip(&queued).map(sealed).collect();
         let entry = Entry {
             keys,
             queued,
@@ -160,7 +163,7 @@ impl Admission {
                         continue;
                     }
                 }
-                lock(&self.queue).leave(*queued, None);
+                self.leave_queue(*queued);
             }
             if taken.len() - before < keys.len() {
                 // An error means that the loop is gone, and the requests with it.
@@ -176,16 +179,15 @@ impl Admission {
         }
     }
 
-    /// Opens a submission that the loop found in its mailbox; `None` if it was taken back.
-    pub(crate) fn open(&self, mail: &Mutex<Mail>) -> Option<Box<Submission>> {
+    /// Opens a submission that the loop found in its mailbox, with its place in the queue; `None` if it was taken
+    /// back.
+    pub(crate) fn open(&self, mail: &Mutex<Mail>) -> Option<(Box<Submission>, QueueEntry)> {
         // Read first, as the senders hold the book's lock while they take the mail's.
         let found = std::mem::replace(&mut *lock(mail), Mail::Read);
         match found {
-            Mail::Sealed(submission) => Some(submission),
-            Mail::TakenBack {
-                place: Some(queued),
-            } => {
-                self.leave_queue(queued, None);
+            Mail::Sealed(submission, place) => Some((submission, place)),
+            Mail::TakenBack { place: Some(place) } => {
+                self.leave_queue(place);
                 None
             }
             Mail::TakenBack { place: None } => {
@@ -212,18 +214,24 @@ impl Admission {
         told.map_err(|_| EngineError::Stopped)
     }
 
-    /// One sequence left the queue, to run (`started`) or for good.
-    pub(crate) fn leave_queue(&self, queued: Queued, started: Option<Time>) {
-        lock(&self.queue).leave(queued, started);
+    /// One sequence left the queue, as it has its first step.
+    pub(crate) fn record_first_step(&self, queued: QueueEntry, now: Time) {
+        lock(&self.queue).start(queued, now);
+    }
+
+    /// One sequence left the queue for good. Nothing if it has left before.
+    pub(crate) fn leave_queue(&self, queued: QueueEntry) {
+        lock(&self.queue).leave(queued);
     }
 
     /// Sequences that wait for their first step, and their prompt tokens.
     pub(crate) fn queue(&self) -> (usize, usize) {
-        lock(&self.queue).size()
+        let queue = lock(&self.queue);
+        (queue.waiting(), queue.waiting_tokens())
     }
 
     /// How long a new request would wait at the recent pace, if that is known.
-    pub(crate) fn estimated_wait(&self, now: Time) -> Option<Duration> {
+    pub(crate) fn estimated_wait(&self, now: Time) -> Option<Time> {
         lock(&self.queue).estimated_wait(now)
     }
 
@@ -278,7 +286,7 @@ impl Admission {
 /// What is needed to end a request.
 struct Ending {
     keys: Vec<RequestId>,
-    queued: Vec<Queued>,
+    queued: Vec<QueueEntry>,
     mail: Vec<Weak<Mutex<Mail>>>,
 }
 
@@ -295,11 +303,11 @@ impl Entry {
 }
 
 /// The submission, if the loop has not read it yet. `place` is what the loop still has to give back for it.
-fn take_back(mail: &Weak<Mutex<Mail>>, place: Option<Queued>) -> Option<Box<Submission>> {
+fn take_back(mail: &Weak<Mutex<Mail>>, place: Option<QueueEntry>) -> Option<Box<Submission>> {
     let mail = mail.upgrade()?;
     let mut mail = lock(&mail);
     match std::mem::replace(&mut *mail, Mail::Read) {
-        Mail::Sealed(submission) => {
+        Mail::Sealed(submission, _) => {
             *mail = Mail::TakenBack { place };
             Some(submission)
         }

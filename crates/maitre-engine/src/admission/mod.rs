@@ -2,5 +2,4 @@
 
 pub(crate) mod command;
 pub(crate) mod front;
-pub(crate) mod queue;
-pub(crate) mod queue_rate;
+mod refused;

@@ -8,11 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use maitre_model::GenerationDefaults;
+use maitre_scheduler::queue::QueueBounds;
 use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
 use maitre_speculative::{Drafter, Speculator};
 use maitre_text::Tokenizer;
 
-use crate::admission::front::{Admission, QueueBounds};
+use crate::admission::front::Admission;
 use crate::engine::Shared;
 use crate::observe::cache_events::{CacheFeed, FEED_BYTES};
 use crate::observe::health::LoopHealth;
@@ -82,13 +83,14 @@ impl Parts {
             limits.num_blocks,
         ));
         let (commands, received) = channel();
+        let policy = scheduling.build_policy();
         let bounds = QueueBounds {
             max_queue: limits.max_queue,
             max_queued_tokens: limits.max_queued_tokens,
             max_wait: scheduling.max_queue_wait,
-            policy: scheduling.kind(),
+            order: policy.queue_order(),
         };
-        let admission = Arc::new(Admission::new(bounds, commands.clone()));
+        let admission = Arc::new(Admission::new(bounds, commands.clone())?);
         let hash_key = Seeds::hash_key()?;
         let cache_events = CacheFeed::new(FEED_BYTES);
         let listeners = cache_events.source();
@@ -100,9 +102,6 @@ impl Parts {
                     max_seqs: limits.max_seqs,
                     max_batched_tokens: limits.max_batched_tokens,
                     steps_in_flight,
-                    // `Admission` bounds the queue: a request that it let in is not refused here.
-                    max_queue: usize::MAX,
-                    max_queued_tokens: usize::MAX,
                     max_model_len: limits.max_model_len,
                     policy: scheduling.policy,
                     reorder_within: scheduling.reorder_within,
@@ -116,7 +115,7 @@ impl Parts {
                         ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
                     },
                 },
-                scheduling.build_policy(),
+                policy,
             )?,
             runner: StepRunner::new(
                 executor,

@@ -3,11 +3,11 @@
 use maitre_model::{SampledToken, StepTicket};
 use maitre_sampling::{TokenCounts, TokenLogprobs};
 use maitre_scheduler::TableDelta;
+use maitre_scheduler::queue::QueueEntry;
 use maitre_speculative::Rules;
 
 use crate::FinishReason;
 use crate::admission::command::Choice;
-use crate::admission::front::Queued;
 
 /// What decides a sequence's tokens, and where its keys and values are.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Sequence {
     pub(crate) prompt_logprobs: Vec<TokenLogprobs>,
     pub(crate) started: bool,
     /// What it counted for in the bounds of the queue while it had not started.
-    pub(crate) queued: Queued,
+    pub(crate) queued: QueueEntry,
     /// Its block table, kept up to date by the deltas of the plans.
     pub(crate) table: Vec<u32>,
     /// Its newest token: what its next step computes.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::time::Duration;
 
 use maitre_sampling::TokenCounts;
+use maitre_scheduler::queue::QueueEntry;
 use maitre_scheduler::{
     Expired, ExpiredWhy, Outcome, RequestId, Scheduler, SchedulerError, StepPlan, Time,
 };
@@ -144,8 +145,8 @@ impl StepLoop {
             self.health.work(self.now());
             match command {
                 Ok(Command::Submit(mail)) => {
-                    if let Some(submission) = self.admission.open(&mail) {
-                        self.submit(*submission);
+                    if let Some((submission, queued)) = self.admission.open(&mail) {
+                        self.submit(*submission, queued);
                     }
                 }
                 Ok(Command::Cancel { keys, why }) => self.cancel(&keys, why),
@@ -179,12 +180,11 @@ impl StepLoop {
         }
     }
 
-    fn submit(&mut self, submission: Submission) {
+    fn submit(&mut self, submission: Submission, queued: QueueEntry) {
         let Submission {
             mut schedule,
             choice,
             output,
-            queued,
         } = submission;
         schedule.plan_ahead = self.runner.depth() > 1 && choice.draws_every_token();
         let key = schedule.id;
@@ -199,7 +199,7 @@ impl StepLoop {
         }
         self.news.push(Publication::Open(key, Box::new(output)));
         if let Err(refusal) = self.scheduler.add(schedule) {
-            self.admission.leave_queue(queued, None);
+            self.admission.leave_queue(queued);
             self.runner.speculator.close(key.0);
             let message = refusal.to_string();
             self.news
@@ -246,7 +246,7 @@ impl StepLoop {
                 && !sequence.started
             {
                 sequence.started = true;
-                self.admission.leave_queue(sequence.queued, Some(now));
+                self.admission.record_first_step(sequence.queued, now);
                 self.news.push(Publication::Started {
                     request: admitted.request,
                     at: now,
@@ -368,7 +368,7 @@ impl StepLoop {
         if let Some(sequence) = self.sequences.remove(&request)
             && !sequence.started
         {
-            self.admission.leave_queue(sequence.queued, None);
+            self.admission.leave_queue(sequence.queued);
         }
     }
 

@@ -24,7 +24,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Policy, Service, Waiting};
+use super::{Policy, QueueOrder, Service, Waiting};
 use crate::request::{Place, TenantId};
 
 /// What one prompt token costs a tenant.
@@ -139,6 +139,10 @@ impl Policy for WeightedFair {
         let account = next.and_then(|(_, _, tenant)| self.accounts.get(tenant));
         let waiting = account.into_iter().flat_map(|account| &account.waiting);
         waiting.take(limit).copied().collect()
+    }
+
+    fn queue_order(&self) -> QueueOrder {
+        QueueOrder::TenantShares
     }
 
     fn served(&mut self, service: Service) {

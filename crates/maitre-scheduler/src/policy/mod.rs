@@ -92,6 +92,19 @@ pub struct Waiting {
     pub preemptions: u32,
 }
 
+/// What a policy's order of turns lets a request be told before it joins the queue
+/// ([`QueueBounds::order`](crate::queue::QueueBounds::order)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueOrder {
+    /// Turns follow arrival. All that wait go before a new request, so its wait can be estimated and bounded.
+    Arrival,
+    /// Tenants share the service, so they share the queue too: none of them can fill it alone.
+    TenantShares,
+    /// A later request may go before. No wait can be estimated, and no tenant has a share.
+    #[default]
+    Overtaking,
+}
+
 /// Tokens a tenant was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Service {
@@ -171,6 +184,11 @@ pub trait Policy: fmt::Debug + Send {
     /// At most `limit` requests of the best rank, first come first. They are equals: any of them may be
     /// admitted next without injustice. At least one, if any waits.
     fn next(&self, limit: usize) -> Vec<Place>;
+
+    /// How turns relate to arrival, which decides how the queue is bounded. It never changes.
+    fn queue_order(&self) -> QueueOrder {
+        QueueOrder::Overtaking
+    }
 
     /// A tenant was served: the prompt of one of its requests is about to be computed, or a step made output
     /// tokens for it.

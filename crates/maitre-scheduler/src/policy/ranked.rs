@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Policy, Waiting};
+use super::{Policy, QueueOrder, Waiting};
 use crate::request::{Place, Time};
 
 /// How long a request without a deadline counts as having.
@@ -15,34 +15,40 @@ type Rank = fn(&Waiting) -> i128;
 #[derive(Clone)]
 pub struct Ranked {
     rank: Rank,
+    order: QueueOrder,
     waiting: BTreeSet<(i128, Place)>,
 }
 
 impl Ranked {
-    fn by(rank: Rank) -> Self {
+    fn by(rank: Rank, order: QueueOrder) -> Self {
         Self {
             rank,
+            order,
             waiting: BTreeSet::new(),
         }
     }
 
     /// First come, first served: all have the same rank.
     pub fn fcfs() -> Self {
-        Self::by(|_| 0)
+        Self::by(|_| 0, QueueOrder::Arrival)
     }
 
     /// The highest priority first.
     pub fn priority() -> Self {
-        Self::by(|request| -i128::from(request.priority))
+        Self::by(
+            |request| -i128::from(request.priority),
+            QueueOrder::Overtaking,
+        )
     }
 
     /// The earliest deadline first.
     pub fn deadline() -> Self {
-        Self::by(|request| {
+        let rank = |request: &Waiting| {
             let implied = request.place.arrival().saturating_add(IMPLIED_DEADLINE);
             // A Duration has less than 2^94 nanoseconds.
             request.deadline.unwrap_or(implied).as_nanos() as i128
-        })
+        };
+        Self::by(rank, QueueOrder::Overtaking)
     }
 }
 
@@ -61,6 +67,10 @@ impl Policy for Ranked {
         };
         let equals = self.waiting.iter().take_while(|(rank, _)| *rank == best);
         equals.take(limit).map(|&(_, place)| place).collect()
+    }
+
+    fn queue_order(&self) -> QueueOrder {
+        self.order
     }
 }
 

@@ -7,10 +7,7 @@ use maitre_scheduler::{
 
 use crate::world::{Mishaps, World, request};
 
-const CONFIG: SchedulerConfig = SchedulerConfig {
-    max_queue: 8,
-    ..SchedulerConfig::new(4, 8, 40, KvConfig::new(10, 4))
-};
+const CONFIG: SchedulerConfig = SchedulerConfig::new(4, 8, 40, KvConfig::new(10, 4));
 
 /// A scheduler with request 1 sampling and request 2 in the middle of its prompt.
 fn one_step_in_flight() -> (Scheduler, StepPlan) {

@@ -6,12 +6,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use maitre_scheduler::queue::QueueBounds;
 use maitre_scheduler::{
     HashKey, KvConfig, Namespace, NewRequest, PolicyKind, RequestId, SchedulerConfig, TenantId,
     Time,
 };
 
 use crate::drafting::Drafting;
+use crate::front::Front;
 use crate::world::{Mishaps, World};
 
 /// A stream of random numbers (SplitMix64: Steele et al. 2014).
@@ -181,6 +183,7 @@ impl Event {
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) config: SchedulerConfig,
+    pub(crate) bounds: QueueBounds,
     pub(crate) drafting: Option<Drafting>,
     pub(crate) eager: bool,
     pub(crate) events: Vec<Event>,
@@ -190,7 +193,7 @@ impl Case {
     /// The case of a seed, with at most `len` events.
     pub(crate) fn random(seed: u64, len: usize) -> Self {
         let mut random = Random(seed);
-        let config = random_config(&mut random);
+        let (config, bounds) = random_config(&mut random);
         let mix = Mix {
             add: 1 + random.below(12),
             cancel: random.below(3),
@@ -200,6 +203,7 @@ impl Case {
         let events = (0..len).map(|_| Event::random(&mut random, &mix));
         Self {
             config,
+            bounds,
             events: events.collect(),
             eager: seed.is_multiple_of(2),
             drafting: (!seed.is_multiple_of(4)).then_some(Drafting { seed, lucky: true }),
@@ -215,6 +219,7 @@ impl Case {
 
     pub(crate) fn world(&self) -> World {
         let mut world = World::new(self.config);
+        world.front = Some(Front::new(self.bounds));
         world.drafting = self.drafting;
         world.eager = self.eager;
         world.pipelined = true;
@@ -278,7 +283,7 @@ pub(crate) fn message_of(act: impl FnOnce()) -> Option<String> {
 fn happen(world: &mut World, id: u64, event: &Event) {
     match event {
         // Refusals are part of life here; their table is elsewhere.
-        Event::Add(shape) => drop(world.add(shape.request(id, world))),
+        Event::Add(shape) => world.submit(shape.request(id, world)),
         Event::Cancel(index) => {
             let ids: Vec<RequestId> = world.live.keys().copied().collect();
             if let Some(&id) = ids.get(index % ids.len().max(1)) {
@@ -322,7 +327,7 @@ fn happen(world: &mut World, id: u64, event: &Event) {
 }
 
 /// Pools that barely hold the longest request, so that blocks run out all the time, and large pools.
-fn random_config(random: &mut Random) -> SchedulerConfig {
+fn random_config(random: &mut Random) -> (SchedulerConfig, QueueBounds) {
     let max_seqs = 1 + random.below(6);
     let max_model_len = 8 + random.below(40);
     let block_size = 1 + random.below(5) as u32;
@@ -345,18 +350,25 @@ fn random_config(random: &mut Random) -> SchedulerConfig {
         )
     };
     let policies = PolicyKind::ALL;
+    let (max_queue, tokens) = (2 + random.below(12), random.below(2));
+    let policy = policies[random.below(policies.len())];
+    let bounds = QueueBounds {
+        max_queue,
+        max_queued_tokens: [usize::MAX, 40][tokens],
+        max_wait: None,
+        order: policy.build().queue_order(),
+    };
     let config = SchedulerConfig {
-        max_queue: 2 + random.below(12),
-        max_queued_tokens: [usize::MAX, 100][random.below(2)],
-        policy: policies[random.below(policies.len())],
+        policy,
         reorder_within: Time::from_millis([0, 5, 1000][random.below(3)]),
         itl_target: random
             .perhaps(30, 20)
             .map(|ms| Time::from_millis(1 + ms as u64)),
         ..SchedulerConfig::new(max_seqs, max_seqs + random.below(20), max_model_len, kv)
     };
-    SchedulerConfig {
+    let config = SchedulerConfig {
         steps_in_flight: 1 + random.below(3),
         ..config
-    }
+    };
+    (config, bounds)
 }

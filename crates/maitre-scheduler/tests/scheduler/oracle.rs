@@ -120,10 +120,6 @@ impl World {
         );
         assert!(plan.spans.len() <= config.max_seqs, "max_seqs");
         assert!(self.scheduler.num_running() <= config.max_seqs, "max_seqs");
-        assert!(
-            self.scheduler.num_waiting() <= config.max_queue.saturating_add(config.max_seqs),
-            "bounded queue"
-        );
         let requests: HashSet<RequestId> = plan.spans.iter().map(|span| span.request).collect();
         assert_eq!(requests.len(), plan.spans.len(), "one span per request");
         assert!(
@@ -250,13 +246,16 @@ impl World {
         self.tally.hits += u64::from(found > 0);
         self.tally.forked += u64::from(admitted.forked_tokens > 0);
         entry.running = true;
-        entry.was_admitted = true;
+        let first = !std::mem::replace(&mut entry.was_admitted, true);
         entry.prefill_len = entry.known;
         entry.scheduled = found;
         entry.table.clear();
         if entry.scheduled >= entry.request.prompt.len() {
             let order = entry.order;
             self.unpark(order);
+        }
+        if first {
+            self.start_in_queue(admitted.request, self.now);
         }
     }
 
@@ -382,6 +381,7 @@ impl World {
     /// What the scheduler says about itself agrees with the books.
     pub(crate) fn check_books(&mut self) {
         self.check_events();
+        self.check_front();
         assert_eq!(self.scheduler.check_invariants(), Ok(()));
         let running = self.live.values().filter(|entry| entry.running).count();
         assert_eq!(self.scheduler.num_running(), running);

@@ -8,11 +8,7 @@ use maitre_scheduler::{
 
 use crate::world::{World, request};
 
-const GOOD: SchedulerConfig = SchedulerConfig {
-    max_queue: 2,
-    max_queued_tokens: 10,
-    ..SchedulerConfig::new(2, 8, 24, KvConfig::new(5, 4))
-};
+const GOOD: SchedulerConfig = SchedulerConfig::new(2, 8, 24, KvConfig::new(5, 4));
 
 #[test]
 fn a_configuration_that_cannot_work_is_refused() {
@@ -47,20 +43,6 @@ fn a_configuration_that_cannot_work_is_refused() {
                 max_batched_tokens: 1,
                 max_seqs: 2,
             },
-        ),
-        (
-            SchedulerConfig {
-                max_queue: 0,
-                ..GOOD
-            },
-            SchedulerError::ZeroMaxQueue,
-        ),
-        (
-            SchedulerConfig {
-                max_queued_tokens: 0,
-                ..GOOD
-            },
-            SchedulerError::ZeroMaxQueue,
         ),
         (
             SchedulerConfig {
@@ -124,14 +106,6 @@ fn a_request_that_cannot_run_is_refused() {
             },
         ),
         (
-            request(1, &[7; 12], 1),
-            Refusal::TooManyQueuedTokens {
-                queued_tokens: 2,
-                new_tokens: 12,
-                limit: 10,
-            },
-        ),
-        (
             request(9, &[7], 1),
             Refusal::DuplicateId {
                 request: RequestId(9),
@@ -147,27 +121,6 @@ fn a_request_that_cannot_run_is_refused() {
     }
     let mut world = World::new(GOOD);
     world.add(request(1, &[7; 19], 1)).unwrap();
-    world.run_to_quiescence();
-}
-
-#[test]
-fn a_full_queue_refuses_until_somebody_leaves_it() {
-    let mut world = World::new(GOOD);
-    world.add(request(1, &[7], 4)).unwrap();
-    world.add(request(2, &[8], 4)).unwrap();
-    assert_eq!(
-        world.add(request(3, &[9], 4)),
-        Err(Refusal::QueueFull { limit: 2 })
-    );
-    assert_eq!(
-        world.add(request(3, &[], 4)),
-        Err(Refusal::EmptyPrompt),
-        "lasting reasons come first"
-    );
-    world.cancel(RequestId(2));
-    world.add(request(3, &[9], 4)).unwrap();
-    world.schedule();
-    world.add(request(4, &[9], 4)).unwrap();
     world.run_to_quiescence();
 }
 
@@ -195,12 +148,6 @@ fn a_deadline_in_the_past_is_noticed_by_the_next_plan() {
 fn messages_say_what_to_do() {
     let (request, step) = (RequestId(7), StepId(3));
     let refusals = [
-        Refusal::QueueFull { limit: 2 },
-        Refusal::TooManyQueuedTokens {
-            queued_tokens: 9,
-            new_tokens: 12,
-            limit: 20,
-        },
         Refusal::NeverFits {
             needed_tokens: 21,
             capacity_tokens: 20,
@@ -254,8 +201,6 @@ fn messages_say_what_to_do() {
     ]
     .map(|error| error.to_string());
     expect![[r#"
-        2 requests are already waiting, which is the limit; try again later
-        9 tokens are already waiting and the request brings 12, but the limit is 20; try again later
         the request may need KV space for 21 tokens (prompt and max_tokens), but the whole pool holds 20; shorten the prompt, lower max_tokens or enlarge the KV pool
         the request may grow to 25 tokens (prompt and max_tokens), but sequences end at 24; shorten the prompt or lower max_tokens
         the prompt is empty; it needs at least one token

@@ -72,6 +72,10 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.moved_again,
         total.forgone,
         total.replaced_in_flight,
+        total.queue_full,
+        total.queue_tokens_full,
+        total.tenant_queue_full,
+        total.wait_too_long,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }

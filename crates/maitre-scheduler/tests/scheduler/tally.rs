@@ -29,6 +29,10 @@ pub(crate) struct Tally {
     pub(crate) moved_again: u64,
     pub(crate) forgone: u64,
     pub(crate) replaced_in_flight: u64,
+    pub(crate) queue_full: u64,
+    pub(crate) queue_tokens_full: u64,
+    pub(crate) tenant_queue_full: u64,
+    pub(crate) wait_too_long: u64,
 }
 
 impl Tally {
@@ -59,5 +63,9 @@ impl Tally {
         self.moved_again += other.moved_again;
         self.forgone += other.forgone;
         self.replaced_in_flight += other.replaced_in_flight;
+        self.queue_full += other.queue_full;
+        self.queue_tokens_full += other.queue_tokens_full;
+        self.tenant_queue_full += other.tenant_queue_full;
+        self.wait_too_long += other.wait_too_long;
     }
 }

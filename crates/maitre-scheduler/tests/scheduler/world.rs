@@ -12,6 +12,7 @@ use maitre_scheduler::{
 };
 
 use crate::drafting::Drafting;
+use crate::front::Front;
 use crate::model::{Memory, cells, is_end, undisturbed};
 use crate::tally::Tally;
 
@@ -89,6 +90,8 @@ pub(crate) struct Mishaps {
 pub(crate) struct World {
     pub(crate) tally: Tally,
     pub(crate) scheduler: Scheduler,
+    /// The queue in front of it; without one, no request is refused a place.
+    pub(crate) front: Option<Front>,
     pub(crate) now: Time,
     pub(crate) live: BTreeMap<RequestId, Entry>,
     pub(crate) calls: Vec<Call>,
@@ -121,6 +124,7 @@ impl World {
         Self {
             tally: Tally::default(),
             scheduler: Scheduler::new(config).unwrap(),
+            front: None,
             now: Time::ZERO,
             live: BTreeMap::new(),
             calls: Vec::new(),
@@ -143,7 +147,7 @@ impl World {
     /// Makes a recorded call again, with everything checked.
     pub(crate) fn make(&mut self, call: Call) {
         match call {
-            Call::Add(request) => drop(self.add(request)),
+            Call::Add(request) => self.submit(request),
             Call::Cancel(request) => self.cancel(request),
             Call::Schedule { now } => {
                 self.now = now;
@@ -217,6 +221,7 @@ impl World {
 
     pub(crate) fn end(&mut self, id: RequestId) {
         let entry = self.live.remove(&id).expect("an ended request was live");
+        self.leave_queue(id);
         self.unpark(entry.order);
         self.ended_otherwise.insert(id);
     }
