@@ -22,11 +22,11 @@
 // Measured on an H100 (3.0 TB/s, 770 TFLOP/s in that run) by gpu-check, k = 4096, in microseconds:
 //
 //   m      n = 4096    gated n = 12288    bound by
-//   1      12.9        66.4               reading w: 86 % and 101 % of the copy rate
-//   64     15.9        73.8               the same: 73 % and 92 %, with what x and the outputs move
-//   256    20.9        84                 what enters the multiprocessors: 24 KB a slice of 64x128 take 384 cycles at 64
+//   1      12.7        66.4               reading w: 87 % and 101 % of the copy rate
+//   64     15.2        73.5               the same: 76 % and 92 %, with what x and the outputs move
+//   256    18.9        86                 what enters the multiprocessors: 24 KB a slice of 64x128 take 384 cycles at 64
 //                                         bytes a cycle, its multiplications 256
-//   2048   98.3        641                multiplying, 91 % and 84 % of the rate of a large product
+//   2048   92.2        576                multiplying, 95 % and 91 % of the rate of a large product
 // Tried there without success: clusters of 2 and 4 blocks that share w, x or both by multicast (up to twice as long);
 // slices of 128 numbers; blocks that walk several tiles and write their outputs by the copy engine (0 to 7 % faster at
 // 2,048 rows, slower at 256); telling the second-level cache to keep w short (-2 to +1 %).
