@@ -116,15 +116,6 @@ impl Default for Scheduling {
 }
 
 impl Scheduling {
-    /// Which built-in policy admits, if it is one.
-    #[must_use]
-    pub fn kind(&self) -> Option<PolicyKind> {
-        match self.custom_policy {
-            Some(_) => None,
-            None => Some(self.policy),
-        }
-    }
-
     /// What the policy is called.
     #[must_use]
     pub fn policy_name(&self) -> &str {

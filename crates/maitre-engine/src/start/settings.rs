@@ -1,6 +1,6 @@
 //! Settings that can't work, each refused by the flag's name with what was expected.
 
-use maitre_scheduler::PolicyKind;
+use maitre_scheduler::QueueOrder;
 use maitre_speculative::Speculate;
 
 use crate::start::builder::StepSize;
@@ -84,9 +84,12 @@ impl EngineBuilder {
                 expected: expected.into(),
             })
         };
+        let order = scheduling.build_policy().queue_order();
+        let is_custom = scheduling.custom_policy.is_some();
         let weights = &scheduling.tenant_weights;
         if let Some((tenant, weight)) = weights.iter().next()
-            && !matches!(scheduling.kind(), None | Some(PolicyKind::Fair))
+            && !is_custom
+            && order != QueueOrder::TenantShares
         {
             let found = format!("{tenant}={weight}");
             return refused("--tenant-weight", found, "none, or --policy fair");
@@ -95,7 +98,7 @@ impl EngineBuilder {
             return refused("--tenant-weight", format!("{tenant}=0"), "at least 1");
         }
         if let Some(wait) = scheduling.max_queue_wait
-            && scheduling.kind() != Some(PolicyKind::Fcfs)
+            && order != QueueOrder::Arrival
         {
             let expected = "none, or --policy fcfs: under others the wait cannot be estimated";
             return refused(

@@ -14,13 +14,14 @@ pub use ranked::Ranked;
 
 use crate::request::{Place, TenantId, Time};
 
-/// Declares the kinds once: the type, the list of all, and their names.
+/// Declares the kinds once: the type, the list of all, their names, a word on each, and what makes one. A new policy
+/// is a file beside this one and a row below: command line, pages and tests find it here.
 macro_rules! policy_kinds {
-    ($($(#[$about:meta])* $kind:ident = $name:literal,)+) => {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $about:literal, $make:expr;)+) => {
         /// The policies that come with the scheduler.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         pub enum PolicyKind {
-            $($(#[$about])* $kind,)+
+            $($(#[$doc])* $kind,)+
         }
 
         impl PolicyKind {
@@ -33,6 +34,20 @@ macro_rules! policy_kinds {
                     $(Self::$kind => $name,)+
                 }
             }
+
+            /// What it admits first, in a few words.
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $about,)+
+                }
+            }
+
+            /// A policy of this kind that has seen no request yet.
+            pub fn build(self) -> Box<dyn Policy> {
+                match self {
+                    $(Self::$kind => Box::new($make),)+
+                }
+            }
         }
     };
 }
@@ -40,32 +55,20 @@ macro_rules! policy_kinds {
 policy_kinds! {
     /// First come, first served.
     #[default]
-    Fcfs = "fcfs",
+    Fcfs = "fcfs", "First come, first served", Ranked::fcfs();
     /// Higher priorities first, equal ones first come, first served. A stream of urgent requests can keep
     /// the others waiting for ever: it promises no service to any but the highest priority.
-    Priority = "priority",
+    Priority = "priority", "The highest priority first; the lowest may wait for ever", Ranked::priority();
     /// Weighted fair service between tenants, first come, first served within one.
-    Fair = "fair",
+    Fair = "fair", "The tenant that was served least", WeightedFair::new();
     /// Earliest deadline first. A request without a deadline is given one a minute after its arrival, so
     /// that it is served in the end.
-    Deadline = "deadline",
+    Deadline = "deadline", "The earliest deadline", Ranked::deadline();
 }
 
 impl fmt::Display for PolicyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl PolicyKind {
-    /// A policy of this kind that has seen no request yet.
-    pub fn build(self) -> Box<dyn Policy> {
-        match self {
-            Self::Fcfs => Box::new(Ranked::fcfs()),
-            Self::Priority => Box::new(Ranked::priority()),
-            Self::Fair => Box::new(WeightedFair::new()),
-            Self::Deadline => Box::new(Ranked::deadline()),
-        }
     }
 }
 

@@ -132,14 +132,8 @@ impl SchedulingArgs {
 
 /// Every policy by its name, each with a word on it.
 fn policies() -> impl TypedValueParser<Value = PolicyKind> {
-    let about = |kind| match kind {
-        PolicyKind::Fcfs => "First come, first served",
-        PolicyKind::Priority => "The highest priority first; the lowest may wait for ever",
-        PolicyKind::Fair => "The tenant that was served least",
-        PolicyKind::Deadline => "The earliest deadline",
-    };
     let values = PolicyKind::ALL.iter();
-    let values = values.map(|&kind| PossibleValue::new(kind.name()).help(about(kind)));
+    let values = values.map(|&kind| PossibleValue::new(kind.name()).help(kind.about()));
     PossibleValuesParser::new(values).try_map(|name| {
         let mut kinds = PolicyKind::ALL.iter().copied();
         kinds
