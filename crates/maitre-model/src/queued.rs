@@ -75,11 +75,19 @@ impl Queued {
         let choosable = step.choosable.min(self.runner.limits().vocab_size);
         let is_token = |want: &RowWant| matches!(want, RowWant::Token(_));
         let can_draw = choosable <= MOST_CHOOSABLE && step.wants.iter().all(is_token);
-        let Some(mut draws) = can_draw.then(|| self.unused.pop()).flatten() else {
+        if !can_draw {
             return Ok(Rows::Host {
                 draws: draws_of(step.wants).collect(),
                 choosable,
             });
+        }
+        let mut draws = match self.unused.pop() {
+            Some(draws) => draws,
+            // A panic has cost one.
+            None => {
+                let most = self.runner.limits().max_output_rows;
+                self.runner.backend().draws(most)?
+            }
         };
         let wanted = draws_of(step.wants).flatten();
         let rows: Vec<_> = wanted.map(|draw| sample_row(&draw)).collect();
@@ -129,7 +137,11 @@ fn drawn_by<'a>(
 
 impl Executor for Queued {
     fn depth(&self) -> usize {
-        DEPTH
+        // Rows of more logits are drawn from by the host, as no vocabulary that is known asks for.
+        match self.vocab_size() {
+            ..=MOST_CHOOSABLE => DEPTH,
+            _ => 1,
+        }
     }
 
     fn vocab_size(&self) -> usize {
@@ -145,7 +157,7 @@ impl Executor for Queued {
     }
 
     fn submit(&mut self, step: &StepInput<'_>) -> Result<StepTicket, ModelError> {
-        step.check(self.in_flight.len(), DEPTH)?;
+        step.check(self.in_flight.len(), self.depth())?;
         let newest = self.in_flight.back().map(|flight| &flight.rows);
         if let Some(Rows::Host { .. }) = newest {
             return Err(StepOrderError::TooMany { depth: 1 }.into());
@@ -171,30 +183,21 @@ impl Executor for Queued {
         let Some(InFlight { rows, .. }) = flight else {
             return Err(StepOrderError::NotOldest { ticket, oldest }.into());
         };
-        match &rows {
+        let draws = match rows {
+            Rows::Drawn(draws) => draws,
             Rows::Host { draws, choosable } => {
-                hand_out(&mut self.runner, draws, *choosable, sink)?;
+                return hand_out(&mut self.runner, &draws, choosable, sink);
             }
-            Rows::Drawn(draws) => {
-                let received = self
-                    .runner
-                    .backend()
-                    .receive_draws(draws, &mut self.received);
-                for (row, drawn) in self
-                    .received
-                    .iter()
-                    .enumerate()
-                    .filter(|_| received.is_ok())
-                {
-                    match *drawn {
-                        SampledRow::Token { id, logprob } => {
-                            sink.token(row, Drawn { token: id, logprob });
-                        }
-                        _ => sink.faulty(row),
-                    }
-                }
-                self.recover(rows);
-                received?;
+        };
+        let backend = self.runner.backend();
+        let received = backend.receive_draws(&draws, &mut self.received);
+        // Before the sink is called, which may panic.
+        self.unused.push(draws);
+        received?;
+        for (row, drawn) in self.received.iter().enumerate() {
+            match *drawn {
+                SampledRow::Token { id, logprob } => sink.token(row, Drawn { token: id, logprob }),
+                _ => sink.faulty(row),
             }
         }
         Ok(())

@@ -32,11 +32,15 @@ pub(crate) struct StepInFlight {
     pub(crate) submitted: Time,
     /// Time spent copying blocks.
     pub(crate) moving: Time,
+    /// Whether all requests that it samples for can be in a step behind it.
+    pub(crate) leaves_none_behind: bool,
 }
 
 impl StepInFlight {
-    /// Whether a step may be submitted behind it: its tokens will be known where the next step needs them.
+    /// Whether a step may be submitted behind it: its tokens will be known where the next step needs them, and no
+    /// request has to stay behind.
     pub(crate) fn may_be_followed(&self) -> bool {
-        matches!(self.stage, Stage::Submitted(_)) && !self.layout.needs_host()
+        let is_known = matches!(self.stage, Stage::Submitted(_)) && !self.layout.needs_host();
+        is_known && self.leaves_none_behind
     }
 }

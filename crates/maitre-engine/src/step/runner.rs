@@ -39,9 +39,9 @@ pub(crate) struct StepRunner {
     pub(crate) speculator: Speculator,
     /// Steps that have no result yet, oldest first.
     in_flight: VecDeque<StepInFlight>,
-    /// Blocks that steps which were taken back have copied to the host tier: the next plan asks for it once more, when
-    /// other contents may be where they were.
-    swapped_out: Vec<BlockMove>,
+    /// A plan with block copies that waits until no step is in flight: the copies would wait for those steps in any
+    /// case, so their time could not be told, and the loss of blocks in a failed copy must find no step behind it.
+    held: Option<(StepPlan, Time)>,
     /// Layouts that no step uses.
     layouts: Vec<Layout>,
     /// When the last step had its result.
@@ -68,7 +68,7 @@ impl StepRunner {
             sampler: Sampler::new(),
             speculator,
             in_flight: VecDeque::new(),
-            swapped_out: Vec::new(),
+            held: None,
             layouts: Vec::new(),
             finished: Time::ZERO,
             block_size,
@@ -82,9 +82,9 @@ impl StepRunner {
         self.executor.depth().max(1)
     }
 
-    /// Whether no step is in flight.
+    /// Whether no step is in flight, or about to be.
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
+        self.in_flight.is_empty() && self.held.is_none()
     }
 
     /// Whether another step can be submitted now.
@@ -93,12 +93,30 @@ impl StepRunner {
             .in_flight
             .back()
             .is_none_or(StepInFlight::may_be_followed);
-        self.in_flight.len() < self.depth() && may_follow
+        self.held.is_none() && self.in_flight.len() < self.depth() && may_follow
     }
 
-    /// Begins a planned step that is not empty: its copies, then its spans with what is drafted for them. Whatever
-    /// fails is told by [`finish_oldest`](Self::finish_oldest).
+    /// Takes a planned step that is not empty: begins it, or holds it until it can be begun.
     pub(crate) fn submit(&mut self, plan: StepPlan, sequences: &mut Sequences, began: Time) {
+        if plan.moves.is_empty() || self.in_flight.is_empty() {
+            self.begin_step(plan, sequences, began);
+        } else {
+            self.held = Some((plan, began));
+        }
+    }
+
+    /// Begins the step that was held, if it can be begun now.
+    pub(crate) fn submit_held(&mut self, sequences: &mut Sequences) {
+        if self.in_flight.is_empty()
+            && let Some((plan, began)) = self.held.take()
+        {
+            self.begin_step(plan, sequences, began);
+        }
+    }
+
+    /// Begins a step: its copies, then its spans with what is drafted for them. Whatever fails is told by
+    /// [`finish_oldest`](Self::finish_oldest).
+    fn begin_step(&mut self, plan: StepPlan, sequences: &mut Sequences, began: Time) {
         for span in &plan.spans {
             if let Some(sequence) = sequences.get_mut(&span.request) {
                 sequence.follow(&span.table);
@@ -118,6 +136,7 @@ impl StepRunner {
             began,
             submitted: moves_began,
             moving,
+            leaves_none_behind: true,
             plan,
         };
         match moved {
@@ -132,6 +151,7 @@ impl StepRunner {
         }
         if self.depth() > 1 {
             step.note_samples(sequences);
+            step.leaves_none_behind = goes_ahead(&step, sequences);
         }
         self.in_flight.push_back(step);
     }
@@ -155,6 +175,7 @@ impl StepRunner {
                     self.give_up_later(sequences, &mut retract)?;
                     match failed {
                         Failed::Moves(failure) => (self.not_moved(&work, failure), true),
+                        Failed::Begin => (self.run(&work, sequences), false),
                         Failed::Step(failure) => {
                             let spans = self.run_again(&work, failure, sequences);
                             (spans, false)
@@ -198,6 +219,8 @@ impl StepRunner {
             Stage::Submitted(ticket) => self
                 .wait(*ticket, layout, work, sequences)
                 .map_err(Failed::Step),
+            // It may have been refused for what was in flight before it.
+            Stage::Refused(failure) if self.depth() > 1 && !failure.is_fatal => Err(Failed::Begin),
             Stage::Refused(failure) => Err(Failed::Step(std::mem::take(failure))),
             Stage::NotMoved(failure) => Err(Failed::Moves(std::mem::take(failure))),
         }
@@ -209,6 +232,9 @@ impl StepRunner {
         sequences: &mut Sequences,
         retract: &mut impl FnMut(StepId) -> Result<(), E>,
     ) -> Result<(), E> {
+        if let Some((plan, _)) = self.held.take() {
+            retract(plan.step_id)?;
+        }
         while let Some(later) = self.in_flight.pop_back() {
             if let Stage::Submitted(ticket) = later.stage {
                 // Unwind safety: the slots it was to write hold nothing to rely on in any case.
@@ -216,10 +242,6 @@ impl StepRunner {
                 if let Err(panic) = discarded {
                     self.note(Failure::panicked(panic.as_ref()).for_good());
                 }
-            }
-            if !matches!(later.stage, Stage::NotMoved(_)) {
-                self.swapped_out
-                    .extend_from_slice(&later.plan.moves.swap_out);
             }
             later.forget_samples(sequences);
             retract(later.plan.step_id)?;
@@ -255,14 +277,7 @@ impl StepRunner {
                 })
                 .collect()
         };
-        let done = std::mem::take(&mut self.swapped_out);
-        let mut swap_out = list(&moves.swap_out);
-        let is_done = |it: &CacheMove| {
-            done.iter()
-                .any(|done| (done.from, done.to) == (it.from, it.to))
-        };
-        swap_out.retain(|it| !is_done(it));
-        let swap_in = list(&moves.swap_in);
+        let (swap_out, swap_in) = (list(&moves.swap_out), list(&moves.swap_in));
         let moves = CacheMoves {
             swap_out: &swap_out,
             swap_in: &swap_in,
@@ -281,7 +296,21 @@ impl StepRunner {
 /// What of a step failed.
 enum Failed {
     Moves(Failure),
+    /// The executor did not take it, while it had others.
+    Begin,
     Step(Failure),
+}
+
+/// Whether each request that the step samples for may be in the next one before its token is known. One that may not
+/// would be left out of every second step.
+fn goes_ahead(step: &StepInFlight, sequences: &Sequences) -> bool {
+    let mut spans = step.plan.spans.iter().filter(|span| span.samples);
+    let drafts = step.drafts.iter().any(|drafts| !drafts.is_empty());
+    !drafts
+        && spans.all(|span| {
+            let sequence = sequences.get(&span.request);
+            sequence.is_none_or(Sequence::goes_ahead)
+        })
 }
 
 /// Attempts.

@@ -25,6 +25,10 @@ pub(crate) struct Sequence {
     pub(crate) table: Vec<u32>,
     /// Its newest token: what its next step computes.
     pub(crate) newest: u32,
+    /// Whether the executor can draw each of its tokens.
+    pub(crate) draws_every_token: bool,
+    /// Tokens that its next step was allowed to draft.
+    pub(crate) wish: usize,
     /// Steps in flight that sample for it.
     pub(crate) ahead: u64,
     /// The output row that the newest of them samples from.
@@ -50,6 +54,11 @@ impl Sequence {
             generated: u64::from(self.generated) + self.ahead,
             ..self.rules()
         }
+    }
+
+    /// Whether its next step can be planned before the token is known that a step in flight samples.
+    pub(crate) fn goes_ahead(&self) -> bool {
+        self.draws_every_token && self.wish == 0
     }
 
     /// Where the token comes from that the newest step in flight samples, for row `row` of a batch.

@@ -78,6 +78,7 @@ impl StepLoop {
     /// Plans and submits steps until the executor has as many as it takes, or there is nothing to run. Returns
     /// whether anything was planned or has expired.
     fn submit_steps(&mut self) -> bool {
+        self.runner.submit_held(&mut self.sequences);
         let mut is_planned = false;
         while self.runner.has_space() {
             let began = self.now();
@@ -186,7 +187,8 @@ impl StepLoop {
             choice,
             output,
         } = submission;
-        schedule.plan_ahead = self.runner.depth() > 1 && choice.draws_every_token();
+        let draws_every_token = choice.draws_every_token();
+        schedule.plan_ahead = self.runner.depth() > 1 && draws_every_token;
         let key = schedule.id;
         let scored_prompt = if choice.prompt_logprobs.is_some() {
             schedule.prompt.clone()
@@ -215,6 +217,8 @@ impl StepLoop {
             started: false,
             table: Vec::new(),
             newest: 0,
+            draws_every_token,
+            wish: 0,
             ahead: 0,
             newest_row: None,
             queued,
@@ -335,7 +339,11 @@ impl StepLoop {
         if outcome.finished {
             self.forget(request);
         } else {
-            outcome.next_drafts = self.runner.speculator.wish(request.0);
+            let wish = self.runner.speculator.wish(request.0);
+            outcome.next_drafts = wish;
+            if let Some(sequence) = self.sequences.get_mut(&request) {
+                sequence.wish = wish;
+            }
         }
         outcome
     }
