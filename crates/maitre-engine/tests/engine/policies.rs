@@ -113,6 +113,5 @@ async fn the_banner_names_the_policy() {
     }
     .start();
     let scheduling = &engine.info().scheduling;
-    assert_eq!(scheduling.kind(), None);
     assert!(scheduling.to_string().contains("policy shortest,"));
 }
