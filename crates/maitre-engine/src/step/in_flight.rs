@@ -14,6 +14,8 @@ pub(crate) enum Stage {
     Submitted(StepTicket),
     /// The executor did not take it.
     Refused(Failure),
+    /// The same, while it had others.
+    RefusedBehind(Failure),
     /// Its block copies failed: what the blocks hold is unknown.
     NotMoved(Failure),
 }

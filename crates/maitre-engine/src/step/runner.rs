@@ -146,7 +146,11 @@ impl StepRunner {
                 step.submitted = self.clock.now();
                 let work = Work::of(&step.plan.spans, &step.drafts);
                 let begun = self.begin(&mut step.layout, &work, sequences);
-                step.stage = begun.map_or_else(Stage::Refused, Stage::Submitted);
+                step.stage = match begun {
+                    Ok(ticket) => Stage::Submitted(ticket),
+                    Err(failure) if self.in_flight.is_empty() => Stage::Refused(failure),
+                    Err(failure) => Stage::RefusedBehind(failure),
+                };
             }
         }
         if self.depth() > 1 {
@@ -220,8 +224,10 @@ impl StepRunner {
                 .wait(*ticket, layout, work, sequences)
                 .map_err(Failed::Step),
             // It may have been refused for what was in flight before it.
-            Stage::Refused(failure) if self.depth() > 1 && !failure.is_fatal => Err(Failed::Begin),
-            Stage::Refused(failure) => Err(Failed::Step(std::mem::take(failure))),
+            Stage::RefusedBehind(failure) if !failure.is_fatal => Err(Failed::Begin),
+            Stage::Refused(failure) | Stage::RefusedBehind(failure) => {
+                Err(Failed::Step(std::mem::take(failure)))
+            }
             Stage::NotMoved(failure) => Err(Failed::Moves(std::mem::take(failure))),
         }
     }
