@@ -291,6 +291,7 @@ impl StepLoop {
             next_drafts: 0,
             finished: false,
             failed: false,
+            deferred: false,
         };
         let Some(sequence) = self.sequences.get_mut(&request) else {
             return outcome;

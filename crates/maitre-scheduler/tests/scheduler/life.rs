@@ -2,7 +2,7 @@
 //!
 //! Prompts begin like others, pools are tiny or large, tenants are greedy, and everything that can happen at a
 //! time happens at every time: cancels, deadlines, failures, cache resets, further steps in flight, steps taken back,
-//! drafts.
+//! drafts, tokens that are not taken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -183,6 +183,7 @@ pub(crate) struct Case {
     pub(crate) config: SchedulerConfig,
     pub(crate) drafting: Option<Drafting>,
     pub(crate) eager: bool,
+    pub(crate) deferring: bool,
     pub(crate) events: Vec<Event>,
 }
 
@@ -202,6 +203,7 @@ impl Case {
             config,
             events: events.collect(),
             eager: seed.is_multiple_of(2),
+            deferring: seed % 3 != 1,
             drafting: (!seed.is_multiple_of(4)).then_some(Drafting { seed, lucky: true }),
         }
     }
@@ -217,6 +219,7 @@ impl Case {
         let mut world = World::new(self.config);
         world.drafting = self.drafting;
         world.eager = self.eager;
+        world.deferring = self.deferring;
         world.pipelined = true;
         world
     }

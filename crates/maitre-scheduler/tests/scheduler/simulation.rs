@@ -72,6 +72,7 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.moved_again,
         total.forgone,
         total.replaced_in_flight,
+        total.deferred,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }

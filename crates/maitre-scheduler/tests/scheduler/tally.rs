@@ -29,6 +29,7 @@ pub(crate) struct Tally {
     pub(crate) moved_again: u64,
     pub(crate) forgone: u64,
     pub(crate) replaced_in_flight: u64,
+    pub(crate) deferred: u64,
 }
 
 impl Tally {
@@ -59,5 +60,6 @@ impl Tally {
         self.moved_again += other.moved_again;
         self.forgone += other.forgone;
         self.replaced_in_flight += other.replaced_in_flight;
+        self.deferred += other.deferred;
     }
 }
