@@ -41,6 +41,7 @@ impl Sequence {
             stop_tokens: &self.choice.stop_tokens,
             min_tokens: u64::from(self.choice.min_tokens),
             max_tokens: u64::from(self.choice.max_tokens),
+            constraint: None,
         }
     }
 
