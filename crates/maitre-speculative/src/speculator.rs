@@ -185,10 +185,10 @@ impl Speculator {
         self.sequences.contains_key(&id)
     }
 
-    /// What sequence `id` may go on with, by its own text: to be shown to its constraint, before it is asked for
-    /// drafts.
-    pub fn guess(&mut self, id: u64) -> Vec<u32> {
-        let (most, speculate) = (self.config.draft_tokens, self.config.speculate);
+    /// At most `most` tokens that sequence `id` may go on with, by its own text: to be shown to its constraint, before
+    /// it is asked for drafts.
+    pub fn guess(&mut self, id: u64, most: usize) -> Vec<u32> {
+        let speculate = self.config.speculate;
         let Some(sequence) = self.sequences.get_mut(&id) else {
             return Vec::new();
         };

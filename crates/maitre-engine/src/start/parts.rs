@@ -126,6 +126,7 @@ impl Parts {
                 vocab_size,
             ),
             sequences: HashMap::new(),
+            constraints: Arc::default(),
             commands: received,
             publisher,
             news: Vec::new(),

@@ -59,7 +59,7 @@ fn drafts(
     let mut speculator = Speculator::new(config, drafter);
     speculator.open(1, &TEXT);
     assert!(speculator.knows(1) && !speculator.knows(2));
-    let guess = speculator.guess(1);
+    let guess = speculator.guess(1, 4);
     let (params, counts) = (SamplingParams::default(), TokenCounts::default());
     let request = DraftRequest {
         id: 1,
@@ -135,10 +135,13 @@ fn what_has_to_come_is_drafted_as_far_as_there_are_places() {
 #[test]
 fn a_model_drafts_one_token_that_is_allowed() {
     assert_eq!(drafts(Speculate::Draft, Some(7), None).0, [7; 4]);
-    for (says, expected) in [(7, &[7][..]), (8, &[])] {
+    // Known beyond the first place, but only behind another token.
+    let masks = masks(&[&[7, 9], &[9], &[9]]);
+    for (says, expected) in [(7, &[7][..]), (9, &[9]), (8, &[])] {
         let allowed = Allowed {
-            masks: &masks(&[&[7, 9]]),
-            ..Allowed::default()
+            drafts: &[7, 9],
+            forced: false,
+            masks: &masks,
         };
         let (found, _) = drafts(Speculate::Draft, Some(says), Some(allowed));
         assert_eq!(found, expected);
