@@ -97,6 +97,7 @@ impl Pair {
                 stop_tokens: &stop,
                 min_tokens: 0,
                 max_tokens: MOST_TOKENS,
+                constraint: None,
             };
             // The last token comes without a guess, from the row behind the guess before.
             let left = MOST_TOKENS as usize - tokens.len() - 1;

@@ -32,6 +32,7 @@ fn outcome(request: RequestId) -> Outcome {
         next_drafts: 0,
         finished: false,
         failed: false,
+        deferred: false,
     }
 }
 

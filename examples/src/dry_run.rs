@@ -64,6 +64,7 @@ impl DryRun {
             next_drafts: 0,
             finished: false,
             failed: false,
+            deferred: false,
         };
         let outcomes: Vec<Outcome> = plan
             .spans

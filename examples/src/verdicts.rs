@@ -165,6 +165,7 @@ pub fn rules<'a>(params: &'a SamplingParams, counts: &'a TokenCounts, generated:
         stop_tokens: &[],
         min_tokens: 0,
         max_tokens: u64::MAX,
+        constraint: None,
     }
 }
 

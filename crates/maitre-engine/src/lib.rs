@@ -3,7 +3,7 @@
 //!
 //! It runs on two threads of its own, beside the model's compute team: the *step loop* plans, runs,
 //! samples and commits; the *publisher* turns committed tokens into text and sends it to the request's
-//! receiver.
+//! receiver. Constraints of answers run on a few threads beside them.
 //!
 //! *Architecture invariant:* the engine knows nothing of protobuf or HTTP. It is the lowest layer
 //! with a clock and with randomness; below it both are arguments.
@@ -46,6 +46,7 @@ pub use clock::{Clock, SystemClock};
 pub use engine::Engine;
 pub use error::{EngineError, StartError, Violation};
 pub use maitre_model::{Executor, Forward, LoadFormat, LoadProgress, ModelSource, Synchronous};
+pub use maitre_sampling::{Constraint, ConstraintSource, TokenMask};
 pub use maitre_scheduler::{
     BlockHash, CacheEvent, Place, Policy, PolicyKind, QueueOrder, Service, TenantId, Waiting,
 };
@@ -63,6 +64,7 @@ pub use output::event::{
     TokenLogprob, Usage,
 };
 pub use output::generation::Generation;
+pub use request::constraint::ConstraintHandle;
 pub use request::limits;
 pub use request::offload::Offload;
 pub use request::options::{

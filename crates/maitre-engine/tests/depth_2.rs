@@ -8,6 +8,8 @@
 
 #[path = "engine/cancellation.rs"]
 mod cancellation;
+#[path = "engine/constraints.rs"]
+mod constraints;
 #[path = "engine/drafters.rs"]
 mod drafters;
 #[path = "engine/health.rs"]

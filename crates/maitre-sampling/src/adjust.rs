@@ -1,24 +1,27 @@
-//! What a request adds to and takes off the logits before the temperature: bans, biases, penalties.
+//! What a request adds to and takes off the logits before the temperature: masks, bans, biases, penalties.
 //!
-//! All of them touch few tokens, so a row is copied only when one of them is on.
+//! A row is copied only when one of them is on.
 
-use crate::{SamplingParams, TokenCounts};
+use crate::{Exclusions, SamplingParams, TokenCounts};
 
 /// Whether [`adjust`] would change anything.
-pub(crate) fn is_needed(params: &SamplingParams, banned: &[u32]) -> bool {
-    !banned.is_empty() || !params.logit_bias.is_empty() || params.uses_counts()
+pub(crate) fn is_needed(params: &SamplingParams, excluded: Exclusions<'_>) -> bool {
+    !excluded.is_empty() || !params.logit_bias.is_empty() || params.uses_counts()
 }
 
-/// Applies bans, biases and penalties to `row`. Tokens beyond the row are passed over: nothing can
+/// Applies mask, bans, biases and penalties to `row`. Tokens beyond the row are passed over: nothing can
 /// draw them. An adjusted logit stays finite however large the penalty (it saturates), so a request
 /// can't turn a sound row into one that looks broken.
 pub(crate) fn adjust(
     row: &mut [f32],
     params: &SamplingParams,
     counts: &TokenCounts,
-    banned: &[u32],
+    excluded: Exclusions<'_>,
 ) {
-    for token in banned {
+    if let Some(mask) = excluded.mask {
+        mask.apply(row);
+    }
+    for token in excluded.banned {
         if let Some(logit) = row.get_mut(*token as usize) {
             *logit = f32::NEG_INFINITY;
         }
@@ -127,10 +130,10 @@ mod tests {
             let mut counts = TokenCounts::new(&prompt);
             output.iter().for_each(|token| counts.record(*token));
             let mut adjusted = logits.clone();
-            adjust(&mut adjusted, &params, &counts, &banned);
+            adjust(&mut adjusted, &params, &counts, (&banned).into());
             let expected = naive(&logits, &params, &prompt, &output, &banned);
             prop_assert_eq!(&adjusted, &expected);
-            if !is_needed(&params, &banned) {
+            if !is_needed(&params, (&banned).into()) {
                 prop_assert_eq!(&logits, &expected);
             }
         }
@@ -144,7 +147,12 @@ mod tests {
             ..Default::default()
         };
         let mut row = [1e30, f32::NEG_INFINITY, 2.0];
-        adjust(&mut row, &params, &TokenCounts::new(&[0, 1, 9]), &[9]);
+        adjust(
+            &mut row,
+            &params,
+            &TokenCounts::new(&[0, 1, 9]),
+            (&[9]).into(),
+        );
         assert_eq!(row, [f32::MAX, f32::NEG_INFINITY, 2.0]);
     }
 }

@@ -18,7 +18,8 @@
 //! vLLM's order, so that a request means the same here:
 //!
 //! 1. log-probabilities, if asked for, are read off the raw logits;
-//! 2. banned tokens (those `min_tokens` holds back) become impossible, `logit_bias` is added;
+//! 2. banned tokens (those `min_tokens` holds back) and those that a constraint's [`TokenMask`] does not allow become
+//!    impossible, `logit_bias` is added;
 //! 3. penalties: repetition over prompt and output, then frequency and presence over the output;
 //! 4. `temperature` divides; below [`GREEDY_BELOW`] the largest logit wins and nothing else matters;
 //! 5. `min_p` keeps tokens at least so probable as a share of the most probable one;
@@ -41,10 +42,13 @@
 //! platform's mathematics library either.
 
 mod adjust;
+mod constraint;
 mod counts;
 mod distribution;
 mod error;
+mod exclusions;
 mod logprobs;
+mod mask;
 pub mod noise;
 mod nucleus;
 mod params;
@@ -52,10 +56,13 @@ mod row;
 mod sampler;
 mod softmax;
 
+pub use constraint::{Constraint, ConstraintSource};
 pub use counts::TokenCounts;
 pub use distribution::Distribution;
 pub use error::SamplingError;
+pub use exclusions::Exclusions;
 pub use logprobs::TokenLogprobs;
+pub use mask::TokenMask;
 pub use params::{
     GREEDY_BELOW, InvalidParam, MAX_ABS_LOGIT_BIAS, MAX_ABS_PENALTY, MAX_LOGIT_BIAS, MAX_LOGPROBS,
     SamplingParams,

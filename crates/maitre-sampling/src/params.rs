@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::adjust;
+use crate::{Exclusions, adjust};
 
 /// Most log-probabilities a request may ask for per token.
 pub const MAX_LOGPROBS: u32 = 20;
@@ -80,10 +80,10 @@ impl fmt::Display for InvalidParam {
 }
 
 impl SamplingParams {
-    /// Whether more than the row decides which token is chosen: bans, biases, penalties.
+    /// Whether more than the row decides which token is chosen: masks, bans, biases, penalties.
     #[must_use]
-    pub fn adjusts_rows(&self, banned: &[u32]) -> bool {
-        adjust::is_needed(self, banned)
+    pub fn adjusts_rows<'a>(&self, excluded: impl Into<Exclusions<'a>>) -> bool {
+        adjust::is_needed(self, excluded.into())
     }
 
     /// Whether any penalty is on, so that it matters which tokens came before.

@@ -5,7 +5,7 @@
 //! best so far.
 
 use crate::{
-    Distribution, SamplingError, SamplingParams, TokenCounts, TokenLogprobs, adjust,
+    Distribution, Exclusions, SamplingError, SamplingParams, TokenCounts, TokenLogprobs, adjust,
     logprobs::token_logprobs,
     noise::{self, Noise},
     nucleus::{self, Candidate},
@@ -40,9 +40,13 @@ impl Sampler {
 
     /// The token that follows, from `logits` `[vocabulary]`.
     ///
-    /// `position` counts the tokens generated before. `banned` tokens are not chosen (stop tokens while
-    /// `min_tokens` holds). `params` must be valid, see [`SamplingParams::validate`]; tokens in
-    /// `banned`, `counts` or the bias beyond the vocabulary are passed over.
+    /// `position` counts the tokens generated before. Tokens that are `excluded` are not chosen: stop tokens while
+    /// `min_tokens` holds, and what a constraint's mask does not allow. `params` must be valid, see
+    /// [`SamplingParams::validate`]; excluded tokens and those of `counts` or the bias beyond the vocabulary are
+    /// passed over.
+    ///
+    /// Log-probabilities are those of the row as it came, before any mask, ban or bias: they say what the model
+    /// thought of the token, and a token that a mask rules out may be among the alternatives.
     ///
     /// The result depends on the arguments alone, not on what this sampler did before.
     ///
@@ -56,10 +60,10 @@ impl Sampler {
         params: &SamplingParams,
         counts: &TokenCounts,
         position: u64,
-        banned: &[u32],
+        excluded: impl Into<Exclusions<'a>>,
     ) -> Result<Sampled, SamplingError> {
         let logits = logits.into();
-        let token = self.choose(logits, params, counts, position, banned)?;
+        let token = self.choose(logits, params, counts, position, excluded)?;
         let logprobs = match params.logprobs {
             Some(k) => Some(self.token_logprobs(logits, token, k)?),
             None => None,
@@ -79,15 +83,16 @@ impl Sampler {
         params: &SamplingParams,
         counts: &TokenCounts,
         position: u64,
-        banned: &[u32],
+        excluded: impl Into<Exclusions<'a>>,
     ) -> Result<u32, SamplingError> {
         let noise = Noise::target(params.seed, position);
-        self.with_adjusted(logits.into(), params, counts, banned, |row, candidates| {
+        let (logits, excluded) = (logits.into(), excluded.into());
+        self.with_adjusted(logits, params, counts, excluded, |row, candidates| {
             choose(row, params, noise, candidates)
         })
     }
 
-    /// What [`sample`](Self::sample) draws from: bans, biases, penalties, temperature and truncation applied.
+    /// What [`sample`](Self::sample) draws from: mask, bans, biases, penalties, temperature and truncation applied.
     /// All on the largest logit if the request is greedy. Tokens that no noise could make win are left out
     /// (see [`noise`]; together they hold less than 5·10⁻¹² for each token of the vocabulary).
     ///
@@ -99,9 +104,10 @@ impl Sampler {
         logits: impl Into<Logits<'a>>,
         params: &SamplingParams,
         counts: &TokenCounts,
-        banned: &[u32],
+        excluded: impl Into<Exclusions<'a>>,
     ) -> Result<Distribution, SamplingError> {
-        self.with_adjusted(logits.into(), params, counts, banned, |row, candidates| {
+        let (logits, excluded) = (logits.into(), excluded.into());
+        self.with_adjusted(logits, params, counts, excluded, |row, candidates| {
             let mode = Distribution::point(row.argmax());
             if params.temperature < GREEDY_BELOW {
                 return mode;
@@ -135,13 +141,13 @@ impl Sampler {
         )
     }
 
-    /// Hands `then` the row with bans, biases and penalties applied, and memory to work in.
+    /// Hands `then` the row with mask, bans, biases and penalties applied, and memory to work in.
     fn with_adjusted<T>(
         &mut self,
         logits: Logits<'_>,
         params: &SamplingParams,
         counts: &TokenCounts,
-        banned: &[u32],
+        excluded: Exclusions<'_>,
         then: impl FnOnce(&mut Row<'_>, &mut Vec<Candidate>) -> T,
     ) -> Result<T, SamplingError> {
         let Self {
@@ -149,14 +155,14 @@ impl Sampler {
             adjusted,
             candidates,
         } = self;
-        // The row as it came is looked at in any case: a ban must not hide a NaN.
+        // The row as it came is looked at in any case: a ban or a mask must not hide a NaN.
         let mut raw = Row::with_peaks(logits.values, logits.peaks, scratch)?;
-        if !adjust::is_needed(params, banned) {
+        if !adjust::is_needed(params, excluded) {
             return Ok(then(&mut raw, candidates));
         }
         adjusted.clear();
         adjusted.extend_from_slice(logits.values);
-        adjust::adjust(adjusted, params, counts, banned);
+        adjust::adjust(adjusted, params, counts, excluded);
         Ok(then(&mut Row::scan(adjusted, scratch)?, candidates))
     }
 }

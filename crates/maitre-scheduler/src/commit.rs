@@ -17,11 +17,14 @@ impl Scheduler {
     /// those of requests that were cancelled while the step was in flight, unless later steps in flight use
     /// them: then they are free after the newest of these.
     ///
+    /// A request whose outcome was [deferred](Outcome::deferred) computes its last token again with the next plan that
+    /// has space for it.
+    ///
     /// # Errors
     ///
     /// [`SchedulerError::UnexpectedStep`], [`SchedulerError::MissingOutcome`],
-    /// [`SchedulerError::UnplannedOutcome`], [`SchedulerError::DuplicateOutcome`] or
-    /// [`SchedulerError::WrongTokenCount`]. Nothing has changed then; the step is still in flight.
+    /// [`SchedulerError::UnplannedOutcome`], [`SchedulerError::DuplicateOutcome`],
+    /// [`SchedulerError::WrongTokenCount`] or [`SchedulerError::NotDeferrable`]. Nothing has changed then; the step is still in flight.
     pub fn commit(&mut self, step: StepId, outcomes: &[Outcome]) -> Result<(), SchedulerError> {
         let expected = self.in_flight.oldest().map(|oldest| oldest.step);
         let Some(planned) = self.in_flight.oldest().filter(|oldest| oldest.step == step) else {
@@ -58,9 +61,8 @@ impl Scheduler {
             && pairs().all(|(span, outcome)| span.request == outcome.request);
         if in_order {
             for (span, outcome) in pairs() {
-                let checked = check_token_count(step, span, outcome);
-                if checked.is_err() && self.running.contains_key(&span.place) {
-                    return checked.map(|()| Vec::new());
+                if let Some(request) = self.running.get(&span.place) {
+                    check_outcome(step, span, request, outcome)?;
                 }
             }
             return Ok(pairs().collect());
@@ -75,12 +77,12 @@ impl Scheduler {
         let mut answers = Vec::with_capacity(planned.spans.len());
         for &span in &planned.spans {
             let outcome = by_request.remove(&span.request);
-            if !self.running.contains_key(&span.place) {
+            let Some(running) = self.running.get(&span.place) else {
                 continue;
-            }
+            };
             let request = span.request;
             let outcome = outcome.ok_or(SchedulerError::MissingOutcome { step, request })?;
-            check_token_count(step, span, outcome)?;
+            check_outcome(step, span, running, outcome)?;
             answers.push((span, outcome));
         }
         match by_request.into_keys().min() {
@@ -96,7 +98,11 @@ impl Scheduler {
         // The last new token has yet to be computed; those before it were drafted, and are.
         let accepted = outcome.tokens.len().saturating_sub(1);
         request.committed += span.num_tokens + accepted;
+        // A token whose sample was not taken is computed once more.
+        let again = usize::from(outcome.deferred && !outcome.ends());
+        request.committed -= again;
         request.scheduled += accepted;
+        request.scheduled -= again;
         request.next_drafts = outcome.next_drafts;
         request.delivered = request.delivered.max(request.committed);
         let prompt_is_computed = request.committed >= request.prompt_len;
@@ -118,10 +124,10 @@ impl Scheduler {
         }
         if span.drafts > 0 {
             let kept = request.reserved(self.config.kv.block_size as usize);
-            let kept = kept.max(request.committed);
+            let kept = kept.max(request.committed + again);
             self.kv.shrink(span.place.sequence(), kept);
         }
-        let ends = outcome.failed || outcome.finished || request.tokens.len() >= request.full_len;
+        let ends = outcome.ends() || request.tokens.len() >= request.full_len;
         if prompt_is_computed {
             self.release_forks(span.place);
         }
@@ -153,19 +159,26 @@ fn remember(kv: &mut KvManager, place: Place, request: &mut Request) -> Vec<Bloc
     replaced
 }
 
-fn check_token_count(
+fn check_outcome(
     step: StepId,
     span: SpanInFlight,
+    running: &Request,
     outcome: &Outcome,
 ) -> Result<(), SchedulerError> {
+    let request: RequestId = span.request;
+    if outcome.deferred && !outcome.ends() {
+        let may_be = span.samples && outcome.tokens.is_empty() && !running.plan_ahead;
+        return match may_be {
+            true => Ok(()),
+            false => Err(SchedulerError::NotDeferrable { step, request }),
+        };
+    }
     let sampled = usize::from(span.samples);
     let expected = sampled..=sampled + span.drafts;
     let got = outcome.tokens.len();
-    let ends = outcome.finished || outcome.failed;
-    if expected.contains(&got) || (ends && got < sampled) {
+    if expected.contains(&got) || (outcome.ends() && got < sampled) {
         return Ok(());
     }
-    let request: RequestId = span.request;
     Err(SchedulerError::WrongTokenCount {
         step,
         request,

@@ -145,6 +145,17 @@ pub enum SchedulerError {
         /// Tokens the outcome brought.
         got: usize,
     },
+    /// The outcome of a span that cannot be deferred was.
+    #[error(
+        "the outcome of {request} in {step} is deferred; that is for spans that sample, without tokens, of requests \
+         that are not planned ahead"
+    )]
+    NotDeferrable {
+        /// The step.
+        step: StepId,
+        /// The request.
+        request: RequestId,
+    },
 }
 
 fn name(request: &Option<RequestId>) -> String {

@@ -37,13 +37,7 @@
 //!     let outcomes: Vec<Outcome> = plan
 //!         .spans
 //!         .iter()
-//!         .map(|span| Outcome {
-//!             request: span.request,
-//!             tokens: if span.samples { vec![7] } else { vec![] },
-//!             next_drafts: 0,
-//!             finished: false,
-//!             failed: false,
-//!         })
+//!         .map(|span| Outcome::of(span.request, if span.samples { vec![7] } else { vec![] }))
 //!         .collect();
 //!     scheduler.commit(plan.step_id, &outcomes)?;
 //! }

@@ -187,6 +187,33 @@ pub struct Outcome {
     pub finished: bool,
     /// Whether its computation failed, which ends the request too; its tokens do not count.
     pub failed: bool,
+    /// Whether the span's token was not taken, because what decides over it was not known in time (a constraint's
+    /// mask). What the span computed stands, but for its last token, which is computed again by the request's next
+    /// span, into the same slot: so the logits come once more. Only for a span that samples, without tokens, and only
+    /// of a request that is not [planned ahead](crate::NewRequest::plan_ahead). `finished` and `failed` go before it.
+    ///
+    /// Both spans count in their steps' budgets, since both are computed. The tenant pays once: policies are told of
+    /// tokens that a request got, not of how often they were computed.
+    pub deferred: bool,
+}
+
+impl Outcome {
+    /// A request that goes on, with these new tokens: none of a span that does not sample.
+    pub fn of(request: RequestId, tokens: Vec<u32>) -> Self {
+        Self {
+            request,
+            tokens,
+            next_drafts: 0,
+            finished: false,
+            failed: false,
+            deferred: false,
+        }
+    }
+
+    /// Whether the request ends with it.
+    pub fn ends(&self) -> bool {
+        self.finished || self.failed
+    }
 }
 
 impl fmt::Display for StepPlan {

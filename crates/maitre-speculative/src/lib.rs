@@ -36,6 +36,6 @@ pub use counts::SpeculationCounts;
 pub use draft_model::{DraftModel, DraftModelConfig};
 pub use drafter::{DraftError, DraftRequest, Drafter, Drafting};
 pub use history::{Guess, History, HistoryKind, Replay, ReplayStep};
-pub use rules::Rules;
+pub use rules::{Allowed, Rules};
 pub use speculator::{Speculate, Speculator, SpeculatorConfig};
 pub use verify::{Acceptance, Drafted, Verified, Verifier};

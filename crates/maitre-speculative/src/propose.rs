@@ -86,6 +86,14 @@ impl Speculator {
         if request.most == 0 {
             return None;
         }
+        let allowed = request.rules.constraint;
+        if let Some(allowed) = allowed {
+            // Without masks nothing may be drafted.
+            allowed.masks.first()?;
+            if allowed.forced {
+                return Some(Plan::forced(*request, sequence));
+            }
+        }
         let habit = sequence.habit;
         let mut plan = Plan {
             drafting: Drafting::new(*request, sequence.history.tokens()),
@@ -94,19 +102,23 @@ impl Speculator {
             source: Source::Model,
             model: Vec::new(),
         };
-        let Some(guess) = &sequence.pending.guess else {
-            return Some(plan);
-        };
+        let guess = sequence.pending.guess.as_ref();
+        // A guess goes as far as the constraint was asked about it and allows it.
+        let tokens = guess.map_or(&[][..], |guess| match allowed {
+            None => &guess.tokens,
+            Some(allowed) => common(&guess.tokens, allowed.drafts),
+        });
+        let match_len = guess.map_or(0, |guess| guess.match_len);
         let calibration = &self.controller.calibration;
         let acceptance =
-            |index: usize| calibration.acceptance(Class::of_match(guess.match_len + index), habit);
+            |index: usize| calibration.acceptance(Class::of_match(match_len + index), habit);
         let is_better = self.config.speculate != Speculate::Auto
             || self.drafter.is_none()
             || acceptance(0) >= calibration.of_model(habit);
-        if is_better {
+        if !tokens.is_empty() && is_better {
             plan.source = Source::History;
             let mut survival = 1.0;
-            for (index, &token) in guess.tokens.iter().enumerate().take(request.most) {
+            for (index, &token) in tokens.iter().enumerate().take(request.most) {
                 survival *= acceptance(index);
                 plan.survival.push(survival);
                 plan.drafting.drafts.push(Drafted {
@@ -114,6 +126,9 @@ impl Speculator {
                     distribution: None,
                 });
             }
+        } else if allowed.is_some() {
+            // What may follow a token that is not drafted yet is not known: the model drafts one.
+            plan.drafting.request.most = 1;
         }
         Some(plan)
     }
@@ -282,12 +297,16 @@ impl Speculator {
             return false;
         };
         // Whatever a drafter does, a step never runs more than its plan has places for, nor a token that the
-        // model does not have.
+        // model does not have or the sequence's constraint does not allow.
         let drafts = &mut plan.drafting.drafts;
         drafts.truncate(before + 1);
         drafts.truncate(plan.drafting.request.most);
-        let exists = |draft: &Drafted| (draft.token as usize) < self.config.vocab_size;
-        if drafts.len() <= before || !drafts.last().is_some_and(exists) {
+        let rules = plan.drafting.request.rules;
+        let position = rules.generated + before as u64;
+        let may_be = |draft: &Drafted| {
+            (draft.token as usize) < self.config.vocab_size && rules.allows(position, draft.token)
+        };
+        if drafts.len() <= before || !drafts.last().is_some_and(may_be) {
             drafts.truncate(before);
             return false;
         }
@@ -306,7 +325,6 @@ impl Speculator {
         }
         plan.survival
             .push(plan.survival.last().unwrap_or(&1.0) * next);
-        let rules = plan.drafting.request.rules;
         let newest = plan.drafting.drafts.last();
         let ends = newest.is_some_and(|it| rules.ends(plan.drafting.position() - 1, it.token));
         !ends && plan.drafting.drafts.len() < plan.drafting.request.most
@@ -336,6 +354,33 @@ impl Speculator {
             plan.drafting.drafts.truncate(kept);
         }
     }
+}
+
+impl<'a> Plan<'a> {
+    /// Tokens that have to come.
+    fn forced(request: DraftRequest<'a>, sequence: &'a Sequence) -> Self {
+        let mut drafting = Drafting::new(request, sequence.history.tokens());
+        let tokens = request.rules.constraint.unwrap_or_default().drafts;
+        let drafts = tokens.iter().take(request.most).map(|&token| Drafted {
+            token,
+            distribution: None,
+        });
+        drafting.drafts.extend(drafts);
+        Self {
+            survival: vec![1.0; drafting.drafts.len()],
+            drafting,
+            habit: sequence.habit,
+            source: Source::History,
+            model: Vec::new(),
+        }
+    }
+}
+
+/// The first tokens of `guess` that are those of `allowed`.
+fn common<'g>(guess: &'g [u32], allowed: &[u32]) -> &'g [u32] {
+    let pairs = guess.iter().zip(allowed);
+    let len = pairs.take_while(|(guessed, allowed)| guessed == allowed);
+    guess.get(..len.count()).unwrap_or_default()
 }
 
 fn drafted(plans: &[Option<Plan<'_>>], index: usize) -> usize {

@@ -29,7 +29,7 @@ pub(crate) fn judge(
         position,
         purpose,
     };
-    let target = sampler.distribution(row, rules.params, counts, rules.banned(position))?;
+    let target = rules.distribution(sampler, row, counts, position)?;
     let is_accepted = noise(Purpose::Accept).uniform() < acceptance(&target, drafted);
     let token = if is_accepted {
         drafted.token

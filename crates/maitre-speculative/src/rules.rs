@@ -2,7 +2,8 @@
 
 use maitre_model::Draw;
 use maitre_sampling::{
-    Logits, Sampled, Sampler, SamplingError, SamplingParams, TokenCounts,
+    Distribution, Exclusions, Logits, Sampled, Sampler, SamplingError, SamplingParams, TokenCounts,
+    TokenMask,
     noise::{Noise, Purpose},
 };
 
@@ -23,6 +24,20 @@ pub struct Rules<'a> {
     pub min_tokens: u64,
     /// Tokens at which the sequence ends.
     pub max_tokens: u64,
+    /// What its constraint allows, if it has one.
+    pub constraint: Option<Allowed<'a>>,
+}
+
+/// What a constraint says of a sequence's next tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Allowed<'a> {
+    /// Tokens that were shown to the constraint, each of them allowed behind those before it, `[k]`.
+    pub drafts: &'a [u32],
+    /// Whether they have to come, being the only ones allowed.
+    pub forced: bool,
+    /// `masks[i]` is for the token behind the first `i` of `drafts`, `[k + 1]`. Empty while it is not known what may
+    /// come: then nothing is drafted, and nothing can be chosen.
+    pub masks: &'a [TokenMask],
 }
 
 impl Rules<'_> {
@@ -35,6 +50,43 @@ impl Rules<'_> {
         }
     }
 
+    /// What may not be chosen at output position `position`. `None` if that is not known: the constraint was not asked
+    /// about that position.
+    pub fn excluded(&self, position: u64) -> Option<Exclusions<'_>> {
+        let banned = self.banned(position);
+        let mask = match &self.constraint {
+            None => None,
+            Some(allowed) => {
+                let index = usize::try_from(position.checked_sub(self.generated)?).ok()?;
+                Some(allowed.masks.get(index)?)
+            }
+        };
+        Some(Exclusions { banned, mask })
+    }
+
+    /// Whether a constraint lets any token follow at output position `position`, as far as it was asked.
+    pub fn goes_on(&self, position: u64) -> bool {
+        let excluded = self.excluded(position);
+        excluded.is_some_and(|it| it.mask.is_none_or(|mask| !mask.is_empty()))
+    }
+
+    /// Whether a constraint allows `token` at output position `position`, as far as it was asked.
+    pub fn allows(&self, position: u64, token: u32) -> bool {
+        let excluded = self.excluded(position);
+        excluded.is_some_and(|it| it.mask.is_none_or(|mask| mask.allows(token)))
+    }
+
+    /// As [`excluded`](Self::excluded); where it is not known what may come, nothing can.
+    fn known_exclusions(
+        &self,
+        position: u64,
+        row: Logits<'_>,
+    ) -> Result<Exclusions<'_>, SamplingError> {
+        let vocab_size = row.values.len();
+        self.excluded(position)
+            .ok_or(SamplingError::NothingPossible { vocab_size })
+    }
+
     /// Whether `token`, chosen at output position `position`, is the last one.
     pub fn ends(&self, position: u64, token: u32) -> bool {
         position + 1 >= self.max_tokens || self.stop_tokens.contains(&token)
@@ -44,7 +96,8 @@ impl Rules<'_> {
     ///
     /// # Errors
     ///
-    /// What the sampler refuses: logits that are not numbers, or nothing left to choose.
+    /// What the sampler refuses: logits that are not numbers, or nothing left to choose. A constraint that was not
+    /// asked about the position leaves nothing.
     pub fn choose(
         &self,
         sampler: &mut Sampler,
@@ -52,13 +105,35 @@ impl Rules<'_> {
         counts: &TokenCounts,
         position: u64,
     ) -> Result<Sampled, SamplingError> {
-        sampler.sample(row, self.params, counts, position, self.banned(position))
+        let excluded = self.known_exclusions(position, row)?;
+        sampler.sample(row, self.params, counts, position, excluded)
+    }
+
+    /// What [`choose`](Self::choose) draws from.
+    ///
+    /// # Errors
+    ///
+    /// As [`choose`](Self::choose).
+    pub(crate) fn distribution(
+        &self,
+        sampler: &mut Sampler,
+        row: Logits<'_>,
+        counts: &TokenCounts,
+        position: u64,
+    ) -> Result<Distribution, SamplingError> {
+        let excluded = self.known_exclusions(position, row)?;
+        sampler.distribution(row, self.params, counts, excluded)
     }
 
     /// How a device may choose the token at output position `position`, if nothing but the row decides.
+    ///
+    /// A sequence with a constraint is chosen for on the host, from logits that are copied there: its mask comes while
+    /// the device computes. A mask for a device would be a slot beside `Draw` in `RowWant::Token`, filled before the
+    /// step samples; until then such rows are right and slow.
     pub fn draw(&self, position: u64) -> Option<Draw> {
         let params = self.params;
-        (!params.adjusts_rows(self.banned(position))).then_some(Draw {
+        let is_free = self.constraint.is_none() && !params.adjusts_rows(self.banned(position));
+        is_free.then_some(Draw {
             temperature: params.temperature,
             top_k: params.top_k,
             top_p: params.top_p,
@@ -97,17 +172,17 @@ impl Rules<'_> {
         position: u64,
         acceptance: Acceptance,
     ) -> Result<Drafted, SamplingError> {
-        let banned = self.banned(position);
         match acceptance {
             Acceptance::Coupling => {
-                let token = sampler.choose(row, self.params, counts, position, banned)?;
+                let excluded = self.known_exclusions(position, row)?;
+                let token = sampler.choose(row, self.params, counts, position, excluded)?;
                 Ok(Drafted {
                     token,
                     distribution: None,
                 })
             }
             Acceptance::Rejection => {
-                let drawn_from = sampler.distribution(row, self.params, counts, banned)?;
+                let drawn_from = self.distribution(sampler, row, counts, position)?;
                 let noise = Noise {
                     seed: self.params.seed,
                     position,

@@ -178,6 +178,24 @@ impl Speculator {
         if pays { self.config.draft_tokens } else { 0 }
     }
 
+    /// Whether tokens may be drafted for sequence `id` at all. Places are worth asking for where a constraint may say
+    /// what has to come, whatever [`wish`](Self::wish) makes of guesses.
+    #[must_use]
+    pub fn knows(&self, id: u64) -> bool {
+        self.sequences.contains_key(&id)
+    }
+
+    /// At most `most` tokens that sequence `id` may go on with, by its own text: to be shown to its constraint, before
+    /// it is asked for drafts.
+    pub fn guess(&mut self, id: u64, most: usize) -> Vec<u32> {
+        let speculate = self.config.speculate;
+        let Some(sequence) = self.sequences.get_mut(&id) else {
+            return Vec::new();
+        };
+        let guess = sequence.guess(most, speculate);
+        guess.map_or_else(Vec::new, |guess| guess.tokens)
+    }
+
     /// Counts a failure of the drafter, and says whether it is the last that is put up with.
     pub(crate) fn report(&mut self, error: &DraftError) {
         self.failures += 1;
@@ -312,11 +330,15 @@ impl Speculator {
 impl Sequence {
     /// Looks for what may come next in what was said before.
     pub(crate) fn look_back(&mut self, request: &DraftRequest<'_>, speculate: Speculate) {
-        self.pending = Pending::default();
-        if speculate == Speculate::Draft || !self.history.absorb(ABSORBED_PER_STEP) {
-            return;
-        }
-        self.pending.guess = self.history.propose(request.most.max(1));
+        self.pending = Pending {
+            guess: self.guess(request.most, speculate),
+            model: Vec::new(),
+        };
+    }
+
+    fn guess(&mut self, most: usize, speculate: Speculate) -> Option<Guess> {
+        let is_asked = speculate != Speculate::Draft && self.history.absorb(ABSORBED_PER_STEP);
+        is_asked.then(|| self.history.propose(most.max(1)))?
     }
 
     /// Compares a guess with what came, whether it was verified or not: it costs nothing to know.

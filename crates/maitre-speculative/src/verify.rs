@@ -2,7 +2,8 @@
 //!
 //! The rows of a span arrive one after the other, as the logits are computed. Each row becomes the token of
 //! its position under the sequence's [`Rules`]; while that is the drafted token the next row counts too, and at the first
-//! difference, or where the sequence ends, the decision has fallen.
+//! difference, or where the sequence ends, the decision has fallen. It has also fallen behind a draft after which a
+//! constraint lets nothing follow, or was not asked what may: that is for the next step to find out.
 
 use maitre_sampling::{Distribution, Logits, Sampled, Sampler, SamplingError, TokenCounts};
 
@@ -41,7 +42,8 @@ pub struct Drafted {
 /// What became of a span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
-    /// The sequence's next tokens: the accepted ones, and one more unless the last of them ended the sequence.
+    /// The sequence's next tokens: the accepted ones, and one more unless the last of them ended the sequence, or
+    /// unless its constraint says nothing of what comes behind them.
     pub tokens: Vec<Sampled>,
     /// How many of the drafted tokens are among them, at the front.
     pub accepted: usize,
@@ -62,6 +64,7 @@ pub struct Verified {
 ///     stop_tokens: &[0],
 ///     min_tokens: 0,
 ///     max_tokens: 100,
+///     constraint: None,
 /// };
 /// let drafts = [2, 3].map(|token| Drafted { token, distribution: None });
 /// let mut verifier = Verifier::new(rules, &drafts, Acceptance::Coupling);
@@ -122,6 +125,10 @@ impl<'a> Verifier<'a> {
         }
         let at = self.tokens.len();
         let position = self.rules.generated + at as u64;
+        if at > 0 && !self.rules.goes_on(position) {
+            self.is_done = true;
+            return Ok(());
+        }
         let counts = self.counts.as_ref().unwrap_or(self.rules.counts);
         let (sampled, is_accepted) = match (self.drafts.get(at), self.acceptance) {
             (None, _) => (self.rules.choose(sampler, row, counts, position)?, false),

@@ -271,6 +271,7 @@ impl World {
                     stop_tokens: &[],
                     min_tokens: 0,
                     max_tokens: 1000,
+                    constraint: None,
                 },
                 table: &sequence.table,
                 slots: &slots,

@@ -8,6 +8,7 @@ use maitre_scheduler::{NewRequest, RequestId};
 use tokio::sync::oneshot;
 
 use crate::output::text::Output;
+use crate::request::constraint::ConstraintHandle;
 
 /// A message to the step loop.
 #[derive(Debug)]
@@ -76,6 +77,8 @@ pub(crate) struct Choice {
     pub(crate) prompt_logprobs: Option<u32>,
     /// Whether tokens may be drafted for it.
     pub(crate) speculate: bool,
+    /// What its tokens have to be like.
+    pub(crate) constraint: Option<ConstraintHandle>,
     /// A deadline that ends the sequence well rather than in an error comes first.
     pub(crate) ends_well_at_deadline: bool,
 }
@@ -88,6 +91,8 @@ impl Choice {
         } else {
             &[]
         };
-        self.params.logprobs.is_none() && !self.params.adjusts_rows(banned)
+        self.constraint.is_none()
+            && self.params.logprobs.is_none()
+            && !self.params.adjusts_rows(banned)
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn start(kv_total: usize) {
         "maitre_steps_total",
         "maitre_step_tokens_total",
         "maitre_device_drawn_tokens_total",
+        "maitre_deferred_samples_total",
         "maitre_requests_failed_total",
         "maitre_requests_cancelled_total",
         "maitre_prompt_tokens_total",
@@ -78,6 +79,11 @@ pub(crate) fn device(info: &EngineInfo) {
 /// Rows that the device chose tokens from, so that their logits did not travel.
 pub(crate) fn drawn_on_device(rows: usize) {
     counter!("maitre_device_drawn_tokens_total").increment(rows as u64);
+}
+
+/// A sequence's sample was not taken, because its constraint was late.
+pub(crate) fn deferred() {
+    counter!("maitre_deferred_samples_total").increment(1);
 }
 
 /// Names and meanings, for exporters that show them.
@@ -168,6 +174,10 @@ fn describe() {
     describe_counter!(
         "maitre_device_drawn_tokens_total",
         "Tokens that a GPU chose from logits of its own, drafted ones included"
+    );
+    describe_counter!(
+        "maitre_deferred_samples_total",
+        "Samples that were not taken because a request's constraint was late"
     );
     describe_counter!("maitre_steps_total", "Steps run");
     describe_counter!(

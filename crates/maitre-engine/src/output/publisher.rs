@@ -11,9 +11,9 @@ use std::sync::mpsc::{Receiver, Sender};
 use maitre_sampling::TokenLogprobs;
 use maitre_scheduler::{RequestId, Time};
 
-use crate::EngineError;
 use crate::admission::command::{CancelledBy, Command};
 use crate::output::text::{CommittedToken, Fate, Output};
+use crate::{EngineError, FinishReason};
 
 /// Steps' results that may wait for the publisher before the step loop waits for it.
 pub(crate) const MAX_PENDING_STEPS: usize = 64;
@@ -38,6 +38,8 @@ pub(crate) enum Publication {
     Token(RequestId, CommittedToken),
     /// Its own time limit ended it well.
     TimeIsUp(RequestId, Time),
+    /// Its constraint says that it is complete as it is.
+    Complete(RequestId, Time),
     /// It failed.
     Failed(RequestId, EngineError),
     /// The sequence has no receiver any more.
@@ -52,6 +54,7 @@ impl Publication {
             | Self::PromptLogprobs(key, _)
             | Self::Token(key, _)
             | Self::TimeIsUp(key, _)
+            | Self::Complete(key, _)
             | Self::Failed(key, _)
             | Self::Forget(key) => *key,
         }
@@ -130,7 +133,11 @@ fn publish_one(outputs: &mut Outputs, publication: Publication) -> Fate {
         Publication::PromptLogprobs(_, rows) => output.prompt_logprobs(&rows),
         Publication::Token(_, token) => output.token(token),
         Publication::TimeIsUp(_, now) => {
-            output.time_is_up(now);
+            output.end(FinishReason::Deadline, now);
+            Fate::Closed
+        }
+        Publication::Complete(_, now) => {
+            output.end(FinishReason::Stop, now);
             Fate::Closed
         }
         Publication::Failed(_, error) => {

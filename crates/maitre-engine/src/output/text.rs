@@ -210,9 +210,9 @@ impl Output {
         (text, matched)
     }
 
-    /// The request's own time limit ends the sequence between two tokens: what was held back for a
+    /// The sequence ends well between two tokens, because of its own time limit or its constraint: what was held back for a
     /// stop string that never came, or half a character, is part of the answer after all.
-    pub(crate) fn time_is_up(&mut self, now: Time) {
+    pub(crate) fn end(&mut self, reason: FinishReason, now: Time) {
         self.send_echo();
         let rest = self.text.detokenizer.finish();
         let (text, matched) = self.search(rest, true);
@@ -226,7 +226,7 @@ impl Output {
         }
         match matched {
             Some(text) => self.finish(FinishReason::StopSequence, Some(Matched::Text(text)), now),
-            None => self.finish(FinishReason::Deadline, None, now),
+            None => self.finish(reason, None, now),
         }
     }
 

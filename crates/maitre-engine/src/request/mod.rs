@@ -1,5 +1,6 @@
 //! A request before it is queued: what a caller may ask for, and what of it is refused.
 
+pub(crate) mod constraint;
 pub(crate) mod defaults;
 pub mod limits;
 pub(crate) mod offload;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::request::constraint::ConstraintHandle;
 pub use maitre_text::{ChatMessage, ChatRequest, Role};
 
 /// One request: what to continue, how to choose tokens, when to stop, what to return.
@@ -37,6 +38,9 @@ pub struct GenerateRequest {
     /// Whether tokens may be drafted for it, where the engine does so at all. The answer is the same
     /// either way, bit for bit (but for engines told to accept by rejection).
     pub speculate: bool,
+    /// What its answers have to be like; each of the `n` has a state of its own. Where the tokens of a request are
+    /// constrained, they are chosen on the host, one step at a time.
+    pub constraint: Option<ConstraintHandle>,
 }
 
 impl GenerateRequest {
@@ -53,6 +57,7 @@ impl GenerateRequest {
             service: ServiceOptions::default(),
             cache: CacheOptions::default(),
             speculate: true,
+            constraint: None,
         }
     }
 }

@@ -94,6 +94,7 @@ impl Resolver {
                 max_tokens,
                 prompt_logprobs: request.output.prompt_logprobs,
                 speculate: request.speculate,
+                constraint: request.constraint.clone(),
                 ends_well_at_deadline: ends_well,
             },
             ends_after: service.deadline.into_iter().chain(service.time_limit).min(),

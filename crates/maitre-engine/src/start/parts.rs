@@ -125,6 +125,7 @@ impl Parts {
                 vocab_size,
             ),
             sequences: HashMap::new(),
+            constraints: Arc::default(),
             commands: received,
             publisher,
             news: Vec::new(),

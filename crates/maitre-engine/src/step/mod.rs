@@ -1,5 +1,6 @@
 //! The step loop: plan, submit, wait, commit, publish.
 
+pub(crate) mod constraint;
 pub(crate) mod draft;
 pub(crate) mod in_flight;
 pub(crate) mod layout;

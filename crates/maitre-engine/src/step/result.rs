@@ -19,6 +19,10 @@ pub(crate) struct SpanResult {
     /// How many of them are its first next tokens.
     pub(crate) accepted: usize,
     pub(crate) failure: Option<String>,
+    /// What decides over its next token was not known in time.
+    pub(crate) deferred: bool,
+    /// Its constraint says that the sequence is at its end, without a further token.
+    pub(crate) is_complete: bool,
 }
 
 impl SpanResult {
@@ -30,6 +34,8 @@ impl SpanResult {
             drafted: 0,
             accepted: 0,
             failure: None,
+            deferred: false,
+            is_complete: false,
         }
     }
 

@@ -15,6 +15,7 @@ use maitre_scheduler::{BlockMove, BlockMoves, RequestId, StepId, StepPlan, Time}
 use maitre_speculative::Speculator;
 use maitre_tensor::{Heartbeat, PEAK_BLOCK};
 
+use crate::step::constraint::Constrained;
 use crate::step::in_flight::{Stage, StepInFlight};
 use crate::step::layout::{Layout, Work};
 use crate::step::result::{Failure, SpanResult, StepResult};
@@ -48,7 +49,7 @@ pub(crate) struct StepRunner {
     finished: Time,
     block_size: usize,
     /// Ids from here on belong to no text: padding rows of the embedding.
-    choosable: usize,
+    pub(crate) choosable: usize,
     /// Why no further step can succeed, once that is known.
     fatal: Option<String>,
 }
@@ -120,6 +121,10 @@ impl StepRunner {
         for span in &plan.spans {
             if let Some(sequence) = sequences.get_mut(&span.request) {
                 sequence.follow(&span.table);
+                sequence
+                    .constraint
+                    .iter_mut()
+                    .for_each(Constrained::refresh);
             }
         }
         let moves_began = self.clock.now();
@@ -143,6 +148,7 @@ impl StepRunner {
             Err(failure) => step.stage = Stage::NotMoved(failure),
             Ok(()) => {
                 step.drafts = self.draft(&step.plan, sequences);
+                step.look_at_drafts(sequences);
                 step.submitted = self.clock.now();
                 let work = Work::of(&step.plan.spans, &step.drafts);
                 let begun = self.begin(&mut step.layout, &work, sequences);
@@ -469,6 +475,17 @@ fn failed(work: &[Work<'_>], message: &str) -> Vec<SpanResult> {
 }
 
 impl StepInFlight {
+    /// Lets constraints say what may come behind drafts, while the step is computed.
+    fn look_at_drafts(&self, sequences: &mut Sequences) {
+        let pairs = self.plan.spans.iter().zip(&self.drafts);
+        for (span, drafts) in pairs.filter(|(_, drafts)| !drafts.is_empty()) {
+            let sequence = sequences.get_mut(&span.request);
+            if let Some(constraint) = sequence.and_then(|it| it.constraint.as_mut()) {
+                constraint.look(drafts);
+            }
+        }
+    }
+
     /// Notes in the sequences that the step samples for them.
     fn note_samples(&self, sequences: &mut Sequences) {
         let ticket = match self.stage {

@@ -2,12 +2,13 @@
 
 use maitre_model::{SampledToken, StepTicket};
 use maitre_sampling::{TokenCounts, TokenLogprobs};
-use maitre_scheduler::TableDelta;
 use maitre_scheduler::queue::QueueEntry;
-use maitre_speculative::Rules;
+use maitre_scheduler::{RequestId, TableDelta};
+use maitre_speculative::{Rules, Speculator};
 
 use crate::FinishReason;
 use crate::admission::command::Choice;
+use crate::step::constraint::Constrained;
 
 /// What decides a sequence's tokens, and where its keys and values are.
 #[derive(Debug)]
@@ -33,10 +34,12 @@ pub(crate) struct Sequence {
     pub(crate) ahead: u64,
     /// The output row that the newest of them samples from.
     pub(crate) newest_row: Option<(StepTicket, u32)>,
+    /// What its tokens have to be like.
+    pub(crate) constraint: Option<Constrained>,
 }
 
 impl Sequence {
-    /// What decides its next tokens beside the logits.
+    /// What decides its next tokens beside the logits, as far as it is known before the step.
     pub(crate) fn rules(&self) -> Rules<'_> {
         Rules {
             params: &self.choice.params,
@@ -45,6 +48,7 @@ impl Sequence {
             stop_tokens: &self.choice.stop_tokens,
             min_tokens: u64::from(self.choice.min_tokens),
             max_tokens: u64::from(self.choice.max_tokens),
+            constraint: self.constraint.as_ref().map(Constrained::for_drafts),
         }
     }
 
@@ -73,6 +77,33 @@ impl Sequence {
             return Some(FinishReason::Stop);
         }
         (self.generated >= self.choice.max_tokens).then_some(FinishReason::Length)
+    }
+
+    /// Tells its constraint, if it has one, that it goes on with `tokens`, and asks what may follow.
+    pub(crate) fn ask_constraint(
+        &mut self,
+        request: RequestId,
+        speculator: &mut Speculator,
+        tokens: &[u32],
+    ) {
+        let Some(constraint) = &mut self.constraint else {
+            return;
+        };
+        // One more than the next step drafts: what is known too late for it is left for the step behind it.
+        let most = match speculator.knows(request.0) {
+            true => speculator.config().draft_tokens + 1,
+            false => 0,
+        };
+        constraint.advance(tokens, speculator.guess(request.0, most), most);
+    }
+
+    /// How many tokens its next step should let be drafted. Where a constraint may say what has to come, that is known
+    /// too late to ask for places.
+    pub(crate) fn next_wish(&self, request: RequestId, speculator: &Speculator) -> usize {
+        match self.constraint {
+            Some(_) if speculator.knows(request.0) => speculator.config().draft_tokens,
+            _ => speculator.wish(request.0),
+        }
     }
 
     /// Follows a change of the block table.

@@ -1,8 +1,11 @@
 //! What a span's rows of logits amount to: prompt scores, and the next tokens.
+//!
+//! The masks of a constrained sequence are asked for with the first row that it samples from, as late as can be.
 
 use maitre_sampling::{Logits, Sampler, SamplingError};
-use maitre_speculative::{Acceptance, Verified, Verifier};
+use maitre_speculative::{Acceptance, Rules, Verified, Verifier};
 
+use crate::step::constraint::Verdict;
 use crate::step::layout::Work;
 use crate::step::result::SpanResult;
 use crate::step::sequence::Sequence;
@@ -11,7 +14,9 @@ use crate::step::sequence::Sequence;
 pub(crate) struct SpanSampler<'a> {
     work: &'a Work<'a>,
     sequence: Option<&'a Sequence>,
+    /// From the first row on that it samples from.
     verifier: Option<Verifier<'a>>,
+    acceptance: Acceptance,
     result: SpanResult,
 }
 
@@ -21,13 +26,11 @@ impl<'a> SpanSampler<'a> {
         sequence: Option<&'a Sequence>,
         acceptance: Acceptance,
     ) -> Self {
-        let verifier = sequence
-            .filter(|_| work.span.samples)
-            .map(|sequence| Verifier::new(sequence.rules(), work.drafts, acceptance));
         Self {
             work,
             sequence,
-            verifier,
+            verifier: None,
+            acceptance,
             result: SpanResult::empty(work.span.request),
         }
     }
@@ -36,6 +39,8 @@ impl<'a> SpanSampler<'a> {
     pub(crate) fn is_done(&self) -> bool {
         self.sequence.is_none()
             || self.result.failure.is_some()
+            || self.result.deferred
+            || self.result.is_complete
             || self.verifier.as_ref().is_some_and(Verifier::is_done)
     }
 
@@ -56,10 +61,10 @@ impl<'a> SpanSampler<'a> {
         offset: usize,
     ) -> Result<(), SamplingError> {
         let span = self.work.span;
-        if let Some(verifier) = &mut self.verifier
-            && offset + 1 >= span.tokens.len()
-        {
-            return verifier.row(sampler, row);
+        if span.samples && offset + 1 >= span.tokens.len() {
+            self.begin_to_verify();
+            let verifier = self.verifier.as_mut();
+            return verifier.map_or(Ok(()), |verifier| verifier.row(sampler, row));
         }
         if let Some(sequence) = self.sequence
             && let Some(k) = sequence.choice.prompt_logprobs
@@ -71,11 +76,37 @@ impl<'a> SpanSampler<'a> {
         Ok(())
     }
 
+    /// Sees to it that there is a verifier, unless a constraint stands in the way of any token.
+    fn begin_to_verify(&mut self) {
+        let Some(sequence) = self.sequence.filter(|_| self.verifier.is_none()) else {
+            return;
+        };
+        let constraint = match &sequence.constraint {
+            None => None,
+            Some(constraint) => match constraint.verdict(self.work.drafts) {
+                Verdict::Allowed(allowed) => Some(allowed),
+                Verdict::Late => return self.result.deferred = true,
+                Verdict::Complete => return self.result.is_complete = true,
+                Verdict::Failed(message) => {
+                    self.result = SpanResult::failed(self.work.span.request, message);
+                    return;
+                }
+            },
+        };
+        let rules = Rules {
+            constraint,
+            ..sequence.rules()
+        };
+        self.verifier = Some(Verifier::new(rules, self.work.drafts, self.acceptance));
+    }
+
     /// The row of the token at `offset` has become `token`, as `Rules::draw_row` said.
     pub(crate) fn token(&mut self, token: u32) {
-        if !self.is_done()
-            && let Some(verifier) = &mut self.verifier
-        {
+        if self.is_done() {
+            return;
+        }
+        self.begin_to_verify();
+        if let Some(verifier) = &mut self.verifier {
             verifier.token(token);
         }
     }

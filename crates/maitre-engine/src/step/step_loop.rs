@@ -23,6 +23,7 @@ use crate::observe::health::{LoopHealth, StepLoad};
 use crate::observe::metrics::{self, SpeculationMetrics};
 use crate::output::publisher::Publication;
 use crate::output::text::CommittedToken;
+use crate::step::constraint::{Constrained, ConstraintThreads};
 use crate::step::result::{SpanResult, StepResult};
 use crate::step::runner::{Sequences, StepRunner};
 use crate::step::sequence::Sequence;
@@ -32,10 +33,15 @@ use crate::{Clock, EngineError};
 /// whose turn can't come yet brings that about.
 const RECHECK: Duration = Duration::from_millis(20);
 
+/// How long the loop waits for a constraint's answer when a step was of no use to any request without one, before it
+/// computes the same once more.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(1);
+
 pub(crate) struct StepLoop {
     pub(crate) scheduler: Scheduler,
     pub(crate) runner: StepRunner,
     pub(crate) sequences: Sequences,
+    pub(crate) constraints: Arc<ConstraintThreads>,
     pub(crate) commands: Receiver<Command>,
     pub(crate) publisher: SyncSender<Vec<Publication>>,
     /// What the current step has to tell.
@@ -109,18 +115,33 @@ impl StepLoop {
         };
         let generated = result.spans.iter().map(|span| span.tokens.len()).sum();
         let outcomes = self.resolve_outcomes(std::mem::take(&mut result.spans));
+        let was_in_vain = !outcomes.is_empty() && outcomes.iter().all(|it| it.deferred);
         let step = result.plan.step_id;
         self.scheduler.commit(step, &outcomes).map_err(broken)?;
         if result.cache_is_lost {
             self.scheduler.reset_prefix_cache();
         }
         self.observe(&result, generated);
+        if was_in_vain && self.runner.is_idle() {
+            self.await_an_answer(&outcomes);
+        }
         match result.fatal {
             Some(why) => {
                 self.give_up(&why);
                 Err(Ended::Fatal(why))
             }
             None => Ok(true),
+        }
+    }
+
+    /// Waits a moment for any of the constraints that no sample could be taken for.
+    fn await_an_answer(&self, outcomes: &[Outcome]) {
+        let sequences = outcomes.iter();
+        let mut sequences = sequences.filter_map(|it| self.sequences.get(&it.request));
+        let all_are_late =
+            sequences.all(|it| it.constraint.as_ref().is_some_and(|it| it.is_late()));
+        if all_are_late {
+            self.constraints.wait_for_answer(ANSWER_PATIENCE);
         }
     }
 
@@ -184,7 +205,7 @@ impl StepLoop {
     fn submit(&mut self, submission: Submission, queued: QueueEntry) {
         let Submission {
             mut schedule,
-            choice,
+            mut choice,
             output,
         } = submission;
         let draws_every_token = choice.draws_every_token();
@@ -208,7 +229,13 @@ impl StepLoop {
                 .push(Publication::Failed(key, EngineError::Failed { message }));
             return;
         }
+        let source = choice.constraint.take();
+        let constraint = source.map(|source| {
+            let threads = Arc::clone(&self.constraints);
+            Constrained::new(source, threads, self.runner.choosable)
+        });
         let sequence = Sequence {
+            constraint,
             choice,
             counts,
             generated: 0,
@@ -251,6 +278,7 @@ impl StepLoop {
             {
                 sequence.started = true;
                 self.admission.record_first_step(sequence.queued, now);
+                sequence.ask_constraint(admitted.request, &mut self.runner.speculator, &[]);
                 self.news.push(Publication::Started {
                     request: admitted.request,
                     at: now,
@@ -295,6 +323,7 @@ impl StepLoop {
             next_drafts: 0,
             finished: false,
             failed: false,
+            deferred: result.deferred,
         };
         let Some(sequence) = self.sequences.get_mut(&request) else {
             return outcome;
@@ -310,7 +339,13 @@ impl StepLoop {
             return outcome;
         }
         sequence.prompt_logprobs.extend(result.prompt_logprobs);
-        if result.tokens.is_empty() {
+        if result.deferred {
+            metrics::deferred();
+            sequence.wish = sequence.next_wish(request, &self.runner.speculator);
+            outcome.next_drafts = sequence.wish;
+            return outcome;
+        }
+        if result.tokens.is_empty() && !result.is_complete {
             return outcome;
         }
         if !sequence.scored_prompt.is_empty() {
@@ -336,14 +371,17 @@ impl StepLoop {
             };
             self.news.push(Publication::Token(request, committed));
         }
+        if result.is_complete {
+            outcome.finished = true;
+            self.news.push(Publication::Complete(request, now));
+        }
         if outcome.finished {
             self.forget(request);
         } else {
-            let wish = self.runner.speculator.wish(request.0);
-            outcome.next_drafts = wish;
-            if let Some(sequence) = self.sequences.get_mut(&request) {
-                sequence.wish = wish;
-            }
+            let speculator = &mut self.runner.speculator;
+            sequence.ask_constraint(request, speculator, &outcome.tokens);
+            sequence.wish = sequence.next_wish(request, speculator);
+            outcome.next_drafts = sequence.wish;
         }
         outcome
     }

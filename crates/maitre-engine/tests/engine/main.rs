@@ -9,6 +9,7 @@
 
 mod bundled;
 mod cancellation;
+mod constraints;
 mod drafters;
 mod gpu;
 mod health;

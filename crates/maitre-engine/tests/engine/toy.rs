@@ -279,6 +279,8 @@ pub(crate) struct Setup {
     pub(crate) custom_policy: Option<fn() -> CustomPolicy>,
     pub(crate) fault: Option<Fault>,
     pub(crate) do_sample: Option<bool>,
+    /// Where drafts come from; nowhere, unless there is a drafter.
+    pub(crate) speculate: Option<Speculate>,
 }
 
 impl Default for Setup {
@@ -296,6 +298,7 @@ impl Default for Setup {
             custom_policy: None,
             fault: None,
             do_sample: None,
+            speculate: None,
         }
     }
 }
@@ -374,10 +377,13 @@ impl Setup {
                 cache_events: true,
                 ..Scheduling::default()
             },
-            speculation: match &drafter {
+            speculation: match self
+                .speculate
+                .or(drafter.as_ref().map(|_| Speculate::Draft))
+            {
                 None => Speculation::default(),
-                Some(_) => Speculation {
-                    speculate: Speculate::Draft,
+                Some(speculate) => Speculation {
+                    speculate,
                     draft_tokens: 3,
                     ..Speculation::default()
                 },

@@ -94,7 +94,11 @@ fn write_request(f: &mut fmt::Formatter<'_>, request: &NewRequest) -> fmt::Resul
 fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     write!(f, " {}=", outcome.request.0)?;
     write_list(f, &outcome.tokens)?;
-    let flags = [(outcome.finished, "finished"), (outcome.failed, "failed")];
+    let flags = [
+        (outcome.finished, "finished"),
+        (outcome.failed, "failed"),
+        (outcome.deferred, "deferred"),
+    ];
     let mut separator = if outcome.tokens.is_empty() { "" } else { "," };
     if outcome.next_drafts > 0 {
         write!(f, "{separator}drafts={}", outcome.next_drafts)?;
@@ -210,21 +214,16 @@ fn read_request(words: &mut SplitWhitespace) -> Result<NewRequest, BadCall> {
 }
 
 fn read_outcome(word: &str) -> Result<Outcome, BadCall> {
-    const EXPECTED: &str = "REQUEST=TOKENS, then drafts=NUMBER, finished or failed";
+    const EXPECTED: &str = "REQUEST=TOKENS, then drafts=NUMBER, finished, failed or deferred";
     let Some((request, items)) = word.split_once('=') else {
         return bad(EXPECTED, word);
     };
-    let mut outcome = Outcome {
-        request: RequestId(number(request, EXPECTED)?),
-        tokens: Vec::new(),
-        next_drafts: 0,
-        finished: false,
-        failed: false,
-    };
+    let mut outcome = Outcome::of(RequestId(number(request, EXPECTED)?), Vec::new());
     for item in items.split(',').filter(|item| !item.is_empty()) {
         match (item, item.strip_prefix("drafts=")) {
             ("finished", _) => outcome.finished = true,
             ("failed", _) => outcome.failed = true,
+            ("deferred", _) => outcome.deferred = true,
             (_, Some(drafts)) => outcome.next_drafts = number(drafts, EXPECTED)?,
             (token, None) => outcome.tokens.push(number(token, EXPECTED)?),
         }
@@ -324,15 +323,15 @@ mod tests {
             ("commit", "a step's number"),
             (
                 "commit 1 7",
-                "REQUEST=TOKENS, then drafts=NUMBER, finished or failed",
+                "REQUEST=TOKENS, then drafts=NUMBER, finished, failed or deferred",
             ),
             (
                 "commit 1 7=8,lost",
-                "REQUEST=TOKENS, then drafts=NUMBER, finished or failed",
+                "REQUEST=TOKENS, then drafts=NUMBER, finished, failed or deferred",
             ),
             (
                 "commit 1 7=8,drafts=many",
-                "REQUEST=TOKENS, then drafts=NUMBER, finished or failed",
+                "REQUEST=TOKENS, then drafts=NUMBER, finished, failed or deferred",
             ),
             ("retract", "a step's number"),
             ("retract 1 2", "the end of the line"),
@@ -388,6 +387,7 @@ mod tests {
             next_drafts,
             finished,
             failed,
+            deferred: false,
         };
         let calls = [
             Call::Add(full),
@@ -408,6 +408,10 @@ mod tests {
                     outcome(5, &[], 0, true, true),
                     outcome(6, &[7], 8, false, false),
                     outcome(9, &[], usize::MAX, true, false),
+                    Outcome {
+                        deferred: true,
+                        ..outcome(10, &[], 1, false, false)
+                    },
                 ],
             },
             Call::Retract { step: StepId(6) },

@@ -39,6 +39,7 @@ fn outcome(request: u64, tokens: &[u32]) -> Outcome {
         next_drafts: 0,
         finished: false,
         failed: false,
+        deferred: false,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use maitre_kv::KvConfig;
 use maitre_scheduler::{
-    Outcome, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId, StepPlan, Time,
+    NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId, StepPlan,
+    Time,
 };
 
 use crate::world::{Mishaps, World, request};
@@ -32,6 +33,7 @@ fn outcome(request: u64, tokens: &[u32]) -> Outcome {
         next_drafts: 0,
         finished: false,
         failed: false,
+        deferred: false,
     }
 }
 
@@ -265,4 +267,72 @@ fn a_second_step_goes_on_with_prompts_but_not_with_tokens_nobody_knows_yet() {
         8,
         "one decode, seven of the prompt"
     );
+}
+
+#[test]
+fn a_deferred_span_computes_its_last_token_again_into_the_same_slot() {
+    let config = SchedulerConfig::new(2, 8, 32, KvConfig::new(16, 4));
+    let mut scheduler = Scheduler::new(config).unwrap();
+    scheduler
+        .add(NewRequest::new(1, vec![4, 5, 6, 7, 8], 4))
+        .unwrap();
+    let deferred = || Outcome {
+        deferred: true,
+        ..outcome(1, &[])
+    };
+    let last = |scheduler: &mut Scheduler, outcome: Outcome| {
+        let plan = scheduler.schedule(Time::ZERO);
+        let span = &plan.spans[0];
+        let last = (span.context_len, span.slots.last().copied(), span.samples);
+        scheduler.commit(plan.step_id, &[outcome]).unwrap();
+        (span.tokens.len(), last)
+    };
+    let (tokens, prompt) = last(&mut scheduler, deferred());
+    assert_eq!(tokens, 5);
+    assert_eq!(last(&mut scheduler, deferred()), (1, prompt));
+    assert_eq!(last(&mut scheduler, outcome(1, &[9])), (1, prompt));
+    let (_, decode) = last(&mut scheduler, deferred());
+    assert_ne!(decode, prompt);
+    assert_eq!(last(&mut scheduler, outcome(1, &[9])), (1, decode));
+    assert_eq!(
+        scheduler.tokens(RequestId(1)),
+        Some(&[4, 5, 6, 7, 8, 9, 9][..])
+    );
+}
+
+#[test]
+fn only_a_span_that_samples_for_a_request_that_is_not_planned_ahead_is_deferred() {
+    let config = SchedulerConfig::new(2, 4, 32, KvConfig::new(16, 4));
+    let refused = |plan_ahead, steps, tokens: &[u32]| {
+        let mut scheduler = Scheduler::new(config).unwrap();
+        let request = NewRequest::new(1, vec![4, 5, 6, 7, 8], 4);
+        scheduler
+            .add(NewRequest {
+                plan_ahead,
+                ..request
+            })
+            .unwrap();
+        for _ in 1..steps {
+            let plan = scheduler.schedule(Time::ZERO);
+            scheduler.commit(plan.step_id, &[outcome(1, &[])]).unwrap();
+        }
+        let step = scheduler.schedule(Time::ZERO).step_id;
+        let deferred = Outcome {
+            deferred: true,
+            ..outcome(1, tokens)
+        };
+        let request = RequestId(1);
+        let refusal = SchedulerError::NotDeferrable { step, request };
+        match scheduler.commit(step, &[deferred]) {
+            Err(error) => {
+                assert_eq!(error, refusal);
+                true
+            }
+            Ok(()) => false,
+        }
+    };
+    assert!(refused(false, 1, &[]), "a chunk of a prompt");
+    assert!(!refused(false, 2, &[]));
+    assert!(refused(false, 2, &[7]), "a token was taken");
+    assert!(refused(true, 2, &[]), "planned ahead");
 }

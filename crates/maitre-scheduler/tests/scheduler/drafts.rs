@@ -48,6 +48,7 @@ fn outcome(world: &World, span: &PlannedSpan, accepted: usize) -> Outcome {
         next_drafts: 0,
         finished: false,
         failed: false,
+        deferred: false,
     }
 }
 

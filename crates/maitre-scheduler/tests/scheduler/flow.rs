@@ -44,6 +44,7 @@ impl Flow {
                 next_drafts: 0,
                 finished: false,
                 failed: false,
+                deferred: false,
             })
             .collect();
         self.scheduler.commit(plan.step_id, &outcomes).unwrap();

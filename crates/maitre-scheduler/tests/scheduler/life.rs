@@ -2,7 +2,7 @@
 //!
 //! Prompts begin like others, pools are tiny or large, tenants are greedy, and everything that can happen at a
 //! time happens at every time: cancels, deadlines, failures, cache resets, further steps in flight, steps taken back,
-//! drafts.
+//! drafts, tokens that are not taken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -186,6 +186,7 @@ pub(crate) struct Case {
     pub(crate) bounds: QueueBounds,
     pub(crate) drafting: Option<Drafting>,
     pub(crate) eager: bool,
+    pub(crate) deferring: bool,
     pub(crate) events: Vec<Event>,
 }
 
@@ -206,6 +207,7 @@ impl Case {
             bounds,
             events: events.collect(),
             eager: seed.is_multiple_of(2),
+            deferring: seed % 3 != 1,
             drafting: (!seed.is_multiple_of(4)).then_some(Drafting { seed, lucky: true }),
         }
     }
@@ -222,6 +224,7 @@ impl Case {
         world.front = Some(Front::new(self.bounds));
         world.drafting = self.drafting;
         world.eager = self.eager;
+        world.deferring = self.deferring;
         world.pipelined = true;
         world
     }

@@ -26,7 +26,7 @@ fn crowded(max_seqs: usize, spare: usize, kv: KvConfig) -> SchedulerConfig {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// No crowd, chunking, preemption, shared prefix, fork or draft changes an answer. [`World`] compares each
+    /// No crowd, chunking, preemption, shared prefix, fork, draft or deferral changes an answer. [`World`] compares each
     /// token with the undisturbed answer. Here all requests complete, in runs as different as one request alone
     /// in a large pool and many requests in a pool that barely holds one.
     #[test]
@@ -40,6 +40,7 @@ proptest! {
         seed in any::<u64>(),
         steps_in_flight in 1..4usize,
         eager in any::<bool>(),
+        deferring in any::<bool>(),
     ) {
         let prompts: Vec<(Vec<u32>, usize)> = prompts
             .into_iter()
@@ -57,6 +58,7 @@ proptest! {
             ..crowded(max_seqs, spare, kv)
         });
         (crowd.eager, crowd.pipelined) = (eager, true);
+        crowd.deferring = deferring;
         crowd.drafting = Some(Drafting { seed, lucky: true });
         for (id, (prompt, max_tokens)) in (0_u64..).zip(&prompts) {
             let plan_ahead = !id.is_multiple_of(3);

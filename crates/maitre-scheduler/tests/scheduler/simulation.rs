@@ -76,6 +76,7 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.queue_tokens_full,
         total.tenant_queue_full,
         total.wait_too_long,
+        total.deferred,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }

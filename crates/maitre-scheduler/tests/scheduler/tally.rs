@@ -33,6 +33,7 @@ pub(crate) struct Tally {
     pub(crate) queue_tokens_full: u64,
     pub(crate) tenant_queue_full: u64,
     pub(crate) wait_too_long: u64,
+    pub(crate) deferred: u64,
 }
 
 impl Tally {
@@ -67,5 +68,6 @@ impl Tally {
         self.queue_tokens_full += other.queue_tokens_full;
         self.tenant_queue_full += other.tenant_queue_full;
         self.wait_too_long += other.wait_too_long;
+        self.deferred += other.deferred;
     }
 }

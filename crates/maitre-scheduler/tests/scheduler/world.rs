@@ -20,6 +20,9 @@ pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: usize) -> NewRequest 
     NewRequest::new(id, prompt.to_vec(), max_tokens)
 }
 
+/// How often one token is not taken at most, where that happens at all.
+pub(crate) const MOST_DEFERRALS: usize = 2;
+
 /// What the books say about a live request.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -39,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) preemptions: u32,
     /// What its last outcome said.
     pub(crate) next_drafts: usize,
+    /// How often its next token was not taken.
+    pub(crate) deferrals: usize,
     pub(crate) delivered: BTreeSet<usize>,
     /// Whose prompt it waits for.
     pub(crate) parked_by: Option<(Time, u64)>,
@@ -104,6 +109,9 @@ pub(crate) struct World {
     pub(crate) memory: Memory,
     /// Without it, no request drafts.
     pub(crate) drafting: Option<Drafting>,
+    /// Whether tokens of requests that are not planned ahead are not taken now and then, up to [`MOST_DEFERRALS`]
+    /// times each.
+    pub(crate) deferring: bool,
     /// Whether steps run as soon as they are planned, and once more at their commit.
     pub(crate) eager: bool,
     /// Whether as many steps as may be are in flight when it comes to rest, or one.
@@ -134,6 +142,7 @@ impl World {
             in_flight: VecDeque::new(),
             memory: Memory::new(&config),
             drafting: None,
+            deferring: false,
             eager: false,
             pipelined: false,
             taken_back: BlockMoves::default(),
@@ -181,6 +190,7 @@ impl World {
             was_admitted: false,
             preemptions: 0,
             next_drafts: 0,
+            deferrals: 0,
             delivered: BTreeSet::new(),
             parked_by: self.parent_to_wait_for(&request),
             table: Vec::new(),
@@ -328,6 +338,7 @@ impl World {
             next_drafts: 0,
             finished: false,
             failed: false,
+            deferred: false,
         };
         let Some(entry) = self.live.get(&span.request) else {
             // The outcome of a cancelled request is not compared.
@@ -343,6 +354,10 @@ impl World {
             outcome.tokens.extend(answer.take(right + 1));
             outcome.finished = outcome.tokens.last().is_some_and(|&token| is_end(token));
         }
+        if self.deferring && span.samples && self.defers(entry) {
+            (outcome.deferred, outcome.finished) = (true, false);
+            outcome.tokens.clear();
+        }
         // Some requests that may be planned ahead never draft.
         let drafts = !(entry.request.plan_ahead && id.0.is_multiple_of(2));
         if let Some(drafting) = self.drafting.filter(|_| drafts) {
@@ -351,13 +366,22 @@ impl World {
         outcome
     }
 
+    /// Whether the next token of a request is not taken. It depends on the request and how far it is, like drafts.
+    fn defers(&self, entry: &Entry) -> bool {
+        let place = entry.request.id.0 + 3 * entry.known as u64;
+        let times = (place % 5) as usize;
+        let times = if times <= MOST_DEFERRALS { times } else { 0 };
+        !entry.request.plan_ahead && entry.deferrals < times
+    }
+
     fn account(&mut self, span: &PlannedSpan, outcome: &Outcome) {
         let accepted = outcome.tokens.len().saturating_sub(1);
         let Some(entry) = self.live.get(&span.request) else {
             return;
         };
-        let most = entry.scheduled + accepted;
-        let kept = self.blocks_for(self.reserved(entry).max(most));
+        let deferred = outcome.deferred && !outcome.ends();
+        let computed = entry.scheduled + accepted;
+        let kept = self.blocks_for(self.reserved(entry).max(computed));
         let Some(entry) = self.live.get_mut(&span.request) else {
             return;
         };
@@ -373,6 +397,9 @@ impl World {
             let drafted = span.context_len..span.context_len + accepted;
             let outputs = span.output_positions.clone();
             let outputs = outputs.map(|offset| span.first_position + offset);
+            // The row that was not used comes again.
+            let unused = deferred.then(|| span.context_len - 1);
+            let outputs = outputs.filter(|position| Some(*position) != unused);
             for position in outputs.chain(drafted) {
                 let new = entry.delivered.insert(position);
                 assert!(new, "logits delivered twice");
@@ -382,7 +409,13 @@ impl World {
         let tokens = &outcome.tokens;
         assert_eq!(tokens, expected, "the answer depends on the request alone");
         entry.known += outcome.tokens.len();
-        entry.scheduled += accepted;
+        entry.scheduled = computed - usize::from(deferred);
+        if deferred {
+            entry.deferrals += 1;
+            self.tally.deferred += 1;
+        } else if span.samples {
+            entry.deferrals = 0;
+        }
         if span.drafts > 0 {
             // What only rejected drafts needed is given back.
             entry.table.truncate(kept);
@@ -430,7 +463,9 @@ impl World {
         // Each step computes a token that has to be computed anyway, except for what is computed again after
         // a preemption, of which there are at most two per request, and what is planned ahead in vain.
         let depth = self.scheduler.config().steps_in_flight;
-        let left = self.live.values().map(|entry| entry.answer.len() + depth);
+        let times = 1 + if self.deferring { MOST_DEFERRALS } else { 0 };
+        let left = self.live.values();
+        let left = left.map(|entry| times * entry.answer.len() + depth);
         let left: usize = left.sum();
         for _ in 0..=3 * left + depth {
             match self.pipelined {

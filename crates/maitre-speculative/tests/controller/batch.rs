@@ -188,6 +188,7 @@ fn step(
                 stop_tokens: &[],
                 min_tokens: 0,
                 max_tokens: 1_000_000,
+                constraint: None,
             },
             table: &[],
             slots: &slots,

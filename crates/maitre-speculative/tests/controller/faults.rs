@@ -110,6 +110,7 @@ fn drafted(speculator: &mut Speculator) -> usize {
             stop_tokens: &[],
             min_tokens: 0,
             max_tokens: 100,
+            constraint: None,
         },
         table: &[0],
         slots: &[0; 4],

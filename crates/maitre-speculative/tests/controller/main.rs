@@ -11,5 +11,6 @@
 )]
 
 mod batch;
+mod constraints;
 mod faults;
 mod speed;

@@ -37,6 +37,7 @@ fn rules<'a>(params: &'a SamplingParams, counts: &'a TokenCounts, generated: u64
         stop_tokens: &[],
         min_tokens: 0,
         max_tokens: u64::MAX,
+        constraint: None,
     }
 }
 

@@ -48,6 +48,7 @@ impl Case {
             stop_tokens: &self.stop_tokens,
             min_tokens: self.min_tokens,
             max_tokens: self.max_tokens,
+            constraint: None,
         }
     }
 

@@ -91,6 +91,7 @@ fn a_row_behind_the_last_one_changes_nothing() {
         stop_tokens: &[],
         min_tokens: 0,
         max_tokens: 9,
+        constraint: None,
     };
     let mut sampler = Sampler::new();
     let mut verifier = Verifier::new(rules, &[], Acceptance::default());

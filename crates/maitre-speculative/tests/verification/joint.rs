@@ -125,6 +125,7 @@ fn answer(
             stop_tokens: &[],
             min_tokens: 0,
             max_tokens: u64::MAX,
+            constraint: None,
         };
         let (drafts, guess) = draft(verification, drafting, &rules, &text, sampler);
         let row = |at: usize| &Markov::TARGET.row(&guess[..text.len() + at])[..];

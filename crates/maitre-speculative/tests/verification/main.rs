@@ -12,5 +12,6 @@ mod cases;
 mod equality;
 mod exact;
 mod joint;
+mod masks;
 mod models;
 mod rules;

@@ -159,6 +159,7 @@ fn converted(
             bypass: cache.bypass,
         },
         speculate: speculate(parameters.speculation.unwrap_or_default(), &mut found),
+        constraint: None,
     };
     ApiRequest {
         model,
@@ -288,6 +289,7 @@ mod tests {
                 time_limit: Some(Duration::from_secs(3)),
             },
             speculate: false,
+            constraint: None,
         };
         assert_eq!(converted.request, expected);
     }
