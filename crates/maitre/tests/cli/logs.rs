@@ -69,7 +69,8 @@ fn more_is_logged_where_that_is_asked_for() {
     // The environment wins both ways.
     assert!(said(&GENERATE, Some("info")).contains("INFO loading bundled"));
     assert_eq!(without_caveat(&said(&verbose, Some("warn"))), "");
-    let stopped = [&GENERATE[..], &["--raw", "--stop", ","]].concat();
+    let greedy = ["--raw", "--stop", ",", "--temperature", "0"];
+    let stopped = [&GENERATE[..], &greedy].concat();
     let prompt = [&stopped[..], &["--prompt", "Once upon a time"]].concat();
     assert!(
         said(&prompt, None)
