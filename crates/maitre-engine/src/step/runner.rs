@@ -16,7 +16,7 @@ use maitre_speculative::Speculator;
 use maitre_tensor::{Heartbeat, PEAK_BLOCK};
 
 use crate::step::constraint::Constrained;
-use crate::step::in_flight::{Stage, StepInFlight};
+use crate::step::in_flight::{Stage, StepInFlight, goes_ahead};
 use crate::step::layout::{Layout, Work};
 use crate::step::result::{Failure, SpanResult, StepResult};
 use crate::step::rows::Rows;
@@ -313,18 +313,6 @@ enum Failed {
     Step(Failure),
 }
 
-/// Whether each request that the step samples for may be in the next one before its token is known. One that may not
-/// would be left out of every second step.
-fn goes_ahead(step: &StepInFlight, sequences: &Sequences) -> bool {
-    let mut spans = step.plan.spans.iter().filter(|span| span.samples);
-    let drafts = step.drafts.iter().any(|drafts| !drafts.is_empty());
-    !drafts
-        && spans.all(|span| {
-            let sequence = sequences.get(&span.request);
-            sequence.is_none_or(Sequence::goes_ahead)
-        })
-}
-
 /// Attempts.
 impl StepRunner {
     /// Runs a step that failed once more, in halves where that is needed to find a culprit, while no other step is in
@@ -472,50 +460,4 @@ fn failed(work: &[Work<'_>], message: &str) -> Vec<SpanResult> {
     spans
         .map(|request| SpanResult::failed(request, message.to_owned()))
         .collect()
-}
-
-impl StepInFlight {
-    /// Lets constraints say what may come behind drafts, while the step is computed.
-    fn look_at_drafts(&self, sequences: &mut Sequences) {
-        let pairs = self.plan.spans.iter().zip(&self.drafts);
-        for (span, drafts) in pairs.filter(|(_, drafts)| !drafts.is_empty()) {
-            let sequence = sequences.get_mut(&span.request);
-            if let Some(constraint) = sequence.and_then(|it| it.constraint.as_mut()) {
-                constraint.look(drafts);
-            }
-        }
-    }
-
-    /// Notes in the sequences that the step samples for them.
-    fn note_samples(&self, sequences: &mut Sequences) {
-        let ticket = match self.stage {
-            Stage::Submitted(ticket) => Some(ticket),
-            _ => None,
-        };
-        for span in self.plan.spans.iter().filter(|span| span.samples) {
-            if let Some(sequence) = sequences.get_mut(&span.request) {
-                sequence.ahead += 1;
-                sequence.newest_row = None;
-            }
-        }
-        // The last row of a span that samples without drafts is what it samples from.
-        for (row, owner) in self.layout.owners.iter().enumerate() {
-            let Some(span) = self.plan.spans.get(owner.span).filter(|span| span.samples) else {
-                continue;
-            };
-            let is_last = owner.offset + 1 == span.tokens.len();
-            if let Some(sequence) = sequences.get_mut(&span.request).filter(|_| is_last) {
-                sequence.newest_row = ticket.map(|ticket| (ticket, row as u32));
-            }
-        }
-    }
-
-    /// The step is not in flight any more.
-    fn forget_samples(&self, sequences: &mut Sequences) {
-        for span in self.plan.spans.iter().filter(|span| span.samples) {
-            if let Some(sequence) = sequences.get_mut(&span.request) {
-                sequence.ahead = sequence.ahead.saturating_sub(1);
-            }
-        }
-    }
 }
