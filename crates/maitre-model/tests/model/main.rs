@@ -16,6 +16,7 @@ mod bad_files;
 mod batch_invariance;
 mod block_moves;
 mod configurations;
+mod executors;
 mod file_faults;
 mod gpu;
 mod greedy;
