@@ -6,6 +6,8 @@
     clippy::print_stdout
 )]
 
+#[path = "engine/allowed_ids.rs"]
+mod allowed_ids;
 #[path = "engine/cancellation.rs"]
 mod cancellation;
 #[path = "engine/constraints.rs"]

@@ -86,7 +86,7 @@ impl Failure {
     /// A panic, which says nothing about other attempts.
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
         Self {
-            message: panic_message(panic),
+            message: format!("the step panicked: {}", panic_text(panic)),
             is_fatal: false,
         }
     }
@@ -102,11 +102,11 @@ impl Failure {
     }
 }
 
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    format!("the step panicked: {text}")
+        .unwrap_or("no message")
 }

@@ -7,6 +7,7 @@
     clippy::print_stdout
 )]
 
+mod allowed_ids;
 mod bundled;
 mod cancellation;
 mod constraints;

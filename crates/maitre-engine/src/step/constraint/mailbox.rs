@@ -3,7 +3,6 @@
 //! At most one thread has the constraint at a time. Asks are answered in order; an answer that the loop does not wait for
 //! any more is thrown away.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +11,7 @@ use maitre_sampling::{Constraint, TokenMask};
 use maitre_speculative::Allowed;
 
 use crate::request::constraint::ConstraintHandle;
+use crate::step::result::panic_text;
 
 /// What the step loop wants to know.
 #[derive(Debug, Default)]
@@ -153,7 +153,7 @@ impl Mailbox {
             // Unwind safety: a constraint that has panicked is not used again.
             let answered = catch_unwind(AssertUnwindSafe(|| answer(state, ask, vocab_size)));
             let (state, answer) = answered.unwrap_or_else(|panic| {
-                let message = panic_message(&*panic);
+                let message = format!("the constraint panicked: {}", panic_text(&*panic));
                 drop_quietly(panic);
                 (State::Failed(message.clone()), Err(message))
             });
@@ -276,12 +276,4 @@ fn next(constraint: &mut dyn Constraint, ask: Ask, vocab_size: usize) -> Next {
         masks,
         is_complete: constraint.is_complete(),
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the constraint panicked: {}", text.unwrap_or("no message"))
 }

@@ -7,39 +7,58 @@ use proptest::prelude::*;
 use super::{Case, bits};
 use crate::generations;
 
-/// Spans of many rows, for which Hopper has a kernel that takes blocks of 16, 32, ... positions.
-fn any_case_of_many_rows() -> impl Strategy<Value = Case> {
+/// Sequences of at most so many positions before `now` tokens, in caches that Hopper's kernels take: blocks of 16, 32,
+/// ... positions. `groups` are query heads a key head.
+fn any_case(
+    (groups, dims): (&'static [usize], &'static [usize]),
+    most_before: usize,
+    (now, most_rows): (usize, usize),
+    most_sequences: usize,
+) -> impl Strategy<Value = Case> {
     let shape = (
         1_usize..3,
-        prop::sample::select(vec![1, 2, 4, 8]),
-        prop::sample::select(vec![33, 64, 104, 128]),
+        prop::sample::select(groups),
+        prop::sample::select(dims),
     );
     let window = prop_oneof![
         Just(None),
         (1_usize..40).prop_map(Some),
         (90_usize..400).prop_map(Some)
     ];
-    let before = prop_oneof![0_usize..70, 100_usize..600];
-    let sequences = prop::collection::vec((before, 0_usize..150), 1..4);
+    let before = prop_oneof![0_usize..70, 100..most_before];
+    let sequences = prop::collection::vec((before, 0..now), 1..most_sequences);
     (
         (shape, window, sequences),
         prop::sample::select(vec![16, 32, 48]),
         prop::sample::select(vec![0.0, f32::NAN, f32::INFINITY]),
-        prop::option::of(0_usize..700),
+        prop::option::of(0..most_before),
     )
-        .prop_map(|((shape, window, sequences), block_size, garbage, bad)| {
-            let named = sequences.into_iter().enumerate();
-            let named: Vec<_> = named
-                .map(|(name, (before, now))| (name, before, now))
-                .collect();
-            Case {
-                block_size,
-                window,
-                garbage,
-                bad,
-                ..Case::new(shape, KvFormat::Bf16, &named)
-            }
-        })
+        .prop_map(
+            move |((shape, window, sequences), block_size, garbage, bad)| {
+                let most = (most_rows / shape.1).max(1);
+                let named = sequences.into_iter().enumerate();
+                let named: Vec<_> = named
+                    .map(|(name, (before, now))| (name, before, now.min(most)))
+                    .collect();
+                Case {
+                    block_size,
+                    window,
+                    garbage,
+                    bad,
+                    ..Case::new(shape, KvFormat::Bf16, &named)
+                }
+            },
+        )
+}
+
+/// Spans of many rows.
+fn any_case_of_many_rows() -> impl Strategy<Value = Case> {
+    any_case(
+        (&[1, 2, 4, 8], &[33, 64, 104, 128]),
+        600,
+        (150, usize::MAX),
+        4,
+    )
 }
 
 proptest! {
@@ -91,38 +110,7 @@ fn many_rows_alone_and_in_a_crowd_have_the_same_bits() {
 
 /// Spans of few rows, also of several items.
 fn any_case_of_few_rows() -> impl Strategy<Value = Case> {
-    let shape = (
-        1_usize..3,
-        prop::sample::select(vec![1, 4, 16]),
-        prop::sample::select(vec![33, 48, 64, 97, 112, 128]),
-    );
-    let window = prop_oneof![
-        Just(None),
-        (1_usize..40).prop_map(Some),
-        (90_usize..400).prop_map(Some)
-    ];
-    let before = prop_oneof![0_usize..70, 100_usize..900];
-    let sequences = prop::collection::vec((before, 0_usize..5), 1..5);
-    (
-        (shape, window, sequences),
-        prop::sample::select(vec![16, 32, 48]),
-        prop::sample::select(vec![0.0, f32::NAN, f32::INFINITY]),
-        prop::option::of(0_usize..900),
-    )
-        .prop_map(|((shape, window, sequences), block_size, garbage, bad)| {
-            let most = (32 / shape.1).max(1);
-            let named = sequences.into_iter().enumerate();
-            let named: Vec<_> = named
-                .map(|(name, (before, now))| (name, before, now.min(most)))
-                .collect();
-            Case {
-                block_size,
-                window,
-                garbage,
-                bad,
-                ..Case::new(shape, KvFormat::Bf16, &named)
-            }
-        })
+    any_case((&[1, 4, 16], &[33, 48, 64, 97, 112, 128]), 900, (5, 32), 5)
 }
 
 proptest! {
