@@ -50,19 +50,8 @@ pub(crate) fn begin(verbosity: Verbosity) {
     }
 }
 
-/// What `RUST_LOG` says, else the level. The Hub's client also logs what it returns as an error, which is then told in
-/// full; that line is for those who ask for it (`RUST_LOG=hf_hub=debug`).
+/// What `RUST_LOG` says, else the level.
 fn filter(wanted: Option<String>, verbosity: Verbosity) -> EnvFilter {
-    let wanted = wanted.and_then(|wanted| {
-        wanted
-            .parse::<EnvFilter>()
-            .ok()
-            .map(|filter| (wanted, filter))
-    });
-    let (wanted, filter) =
-        wanted.unwrap_or_else(|| (String::new(), EnvFilter::new(verbosity.level())));
-    match "hf_hub::retry=off".parse() {
-        Ok(quiet) if !wanted.contains("hf_hub") => filter.add_directive(quiet),
-        _ => filter,
-    }
+    let wanted = wanted.and_then(|wanted| wanted.parse().ok());
+    wanted.unwrap_or_else(|| EnvFilter::new(verbosity.level()))
 }

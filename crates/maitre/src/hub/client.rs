@@ -23,9 +23,6 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How often a request is repeated.
 const REPETITIONS: u32 = 5;
 
-/// Where repetitions are logged: `RUST_LOG=hf_hub=debug` shows those of every Hub client in Rust.
-const RETRY_LOG: &str = "hf_hub::retry";
-
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -188,22 +185,16 @@ impl Client {
                 Err(error) => error.is_request() || error.is_timeout(),
             };
             if !in_trouble || repetitions == REPETITIONS {
-                return answer(result, in_trouble).await;
+                return answer(result).await;
             }
             repetitions += 1;
-            tracing::debug!(target: RETRY_LOG, repetitions, ?result, "retrying request");
+            tracing::debug!(repetitions, ?result, "asking the Hub again");
             tokio::time::sleep(pause(self.retry_delay, repetitions)).await;
         }
     }
 }
 
-async fn answer(
-    result: Result<Response, reqwest::Error>,
-    in_trouble: bool,
-) -> Result<Response, Failure> {
-    if in_trouble {
-        tracing::error!(target: RETRY_LOG, ?result, "retry exhausted");
-    }
+async fn answer(result: Result<Response, reqwest::Error>) -> Result<Response, Failure> {
     let response = result?;
     if response.status().is_success() {
         return Ok(response);
