@@ -37,16 +37,20 @@ pub(crate) struct Blocked {
 type Found = HashMap<Place, usize>;
 
 impl Scheduler {
-    /// Admits while budget, `max_seqs` and blocks last. No request overtakes one that has to wait for blocks.
-    /// That one is tried again only when more blocks are free, or when fewer running requests need one in
-    /// reserve.
-    pub(crate) fn admit(&mut self, now: Time, sketch: &mut Sketch) {
+    /// Admits while budget, `max_seqs` and blocks last, and only requests whose
+    /// [`prompt_rank`](crate::Policy::prompt_rank) is smaller than `before`. No request overtakes one that has to
+    /// wait for blocks. That one is tried again only when more blocks are free, or when fewer running requests need
+    /// one in reserve.
+    pub(crate) fn admit(&mut self, now: Time, sketch: &mut Sketch, before: Option<i128>) {
         let mut found = Found::new();
         while sketch.budget > 0 && self.running.len() < self.config.max_seqs {
             let (free_blocks, running) = (self.kv.free_blocks(), self.running.len());
             let Some(&place) = self.policy.next(1).first() else {
                 return;
             };
+            if before.is_some_and(|before| !self.goes_before(place, before)) {
+                return;
+            }
             let as_before = |it: Blocked| {
                 it.place == place && free_blocks <= it.free_blocks && running >= it.running
             };
@@ -67,6 +71,11 @@ impl Scheduler {
                 return;
             }
         }
+    }
+
+    fn goes_before(&self, place: Place, rank: i128) -> bool {
+        let request = self.waiting.get(&place);
+        request.is_some_and(|request| self.prompt_rank(place, request) < rank)
     }
 
     /// The request that should go next, and the one to take if that one does not fit.

@@ -60,8 +60,8 @@ pub struct StepPlan {
     /// even if all of its requests are cancelled meanwhile. None if there are no spans. Those of a step that
     /// was [taken back](crate::Scheduler::retract) come again with the next step.
     pub moves: BlockMoves,
-    /// What to compute: decodes, then prefills in progress, then the newly admitted, each group by
-    /// arrival. A plan without spans is not in flight and must not be committed.
+    /// What to compute: decodes by arrival, then prompts by the policy's
+    /// [`prompt_rank`](crate::Policy::prompt_rank): of equals those in progress by arrival, then the newly admitted. A plan without spans is not in flight and must not be committed.
     pub spans: Vec<PlannedSpan>,
     /// Requests whose first step since they waited this is, in the order of their admission.
     pub admitted: Vec<Admitted>,
@@ -140,7 +140,7 @@ pub struct Admitted {
 /// and will compute again what is no longer there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preemption {
-    /// Who lost them: among the running of the lowest priority, the one with the least work to lose.
+    /// Who lost them: among the running that the policy ranks lowest, the one with the least work to lose.
     pub request: RequestId,
     /// Who needed a block; the same request if it had the least to lose itself.
     pub needed_by: RequestId,

@@ -1,7 +1,8 @@
 //! Preemption: when blocks run out, one running request gives its blocks back and waits again (PagedAttention:
 //! Kwon et al. 2023, section 4.5).
 //!
-//! The victim is, among the running requests of the lowest priority, the one with the least work to lose. What
+//! The victim is, among the running requests that the policy ranks lowest (those of the lowest priority, as a rule), the
+//! one with the least work to lose. What
 //! it had computed is not thrown away: its named blocks stay idle until they are needed, go to the host tier
 //! if there is one, and are found again at its next admission; only the rest is computed again.
 //!
@@ -45,7 +46,8 @@ impl Scheduler {
             let shared = self.kv.shared_blocks(place.sequence()) * block_size;
             let lost = request.committed.saturating_sub(shared);
             let reservation = request.reservation(block_size);
-            let key = (reservation, request.priority, lost, Reverse(place));
+            let rank = self.policy.keep_rank(&request.waiting(place));
+            let key = (reservation, rank, lost, Reverse(place));
             (key, place)
         });
         running.min().map(|(_, place)| place)

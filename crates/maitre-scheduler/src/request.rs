@@ -40,8 +40,8 @@ pub struct NewRequest {
     /// Most tokens to generate, at least one. A request that has them is finished, whatever its
     /// outcome says.
     pub max_tokens: usize,
-    /// The higher, the later it is preempted, and under [`PolicyKind::Priority`](crate::PolicyKind) the
-    /// earlier it is admitted.
+    /// The higher, the later it is preempted (but under [`PolicyKind::Deadline`](crate::PolicyKind)), and under
+    /// [`PolicyKind::Priority`](crate::PolicyKind) the earlier its prompt is admitted and computed.
     pub priority: i32,
     /// On whose account it runs, which matters to fair policies.
     pub tenant: TenantId,

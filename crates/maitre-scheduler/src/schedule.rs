@@ -105,8 +105,7 @@ impl Scheduler {
         if self.in_flight.len() < self.config.steps_in_flight {
             let nobody_stalls = self.plan_decodes(&mut sketch);
             if nobody_stalls {
-                self.plan_prefills(&mut sketch);
-                self.admit(now, &mut sketch);
+                self.plan_prompts(now, &mut sketch);
                 self.grant_drafts(&mut sketch);
             }
         }
@@ -184,17 +183,28 @@ impl Scheduler {
         }
     }
 
-    /// Goes on with the prompts in progress, by arrival, until the budget ends.
-    fn plan_prefills(&mut self, sketch: &mut Sketch) {
-        for (&place, request) in &mut self.running {
-            let num_tokens = match request.is_decoding() {
-                true => 0,
-                false => request.unscheduled().min(sketch.budget),
+    /// Goes on with the prompts in progress and admits further ones until the budget ends, in the order of their
+    /// [`prompt_rank`](crate::Policy::prompt_rank); of equals, those in progress first.
+    fn plan_prompts(&mut self, now: Time, sketch: &mut Sketch) {
+        let in_progress = self.running.iter().filter(|(_, it)| !it.is_decoding());
+        let ranked = in_progress.map(|(&place, request)| (self.prompt_rank(place, request), place));
+        let mut in_progress: Vec<(i128, Place)> = ranked.collect();
+        in_progress.sort_unstable();
+        for (rank, place) in in_progress {
+            self.admit(now, sketch, Some(rank));
+            let Some(request) = self.running.get_mut(&place) else {
+                continue;
             };
+            let num_tokens = request.unscheduled().min(sketch.budget);
             if num_tokens > 0 {
                 sketch.add_span(&mut self.kv, place, request, num_tokens);
             }
         }
+        self.admit(now, sketch, None);
+    }
+
+    pub(crate) fn prompt_rank(&self, place: Place, request: &Request) -> i128 {
+        self.policy.prompt_rank(&request.waiting(place))
     }
 }
 

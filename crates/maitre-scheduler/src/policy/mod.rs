@@ -1,8 +1,9 @@
-//! Policies: the order in which waiting requests are admitted.
+//! Policies: the order in which waiting requests are admitted, and how running ones rank.
 //!
 //! A policy only orders. The scheduler tells it which requests wait and which were served, and asks which it
 //! would admit next. The scheduler then decides whether they fit; a request that does not fit is not overtaken
-//! by one of a later rank. Preempted requests wait again under their old place.
+//! by one of a later rank. Preempted requests wait again under their old place. Of what running requests share, the
+//! policy ranks two things: whose prompt gets the tokens of a step first, and who gives its blocks back.
 
 mod fair;
 mod ranked;
@@ -72,7 +73,7 @@ impl fmt::Display for PolicyKind {
     }
 }
 
-/// A waiting request, as far as its turn depends on it. Nothing of it changes while the request waits.
+/// A request, as far as its rank depends on it. Nothing of it changes while the request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     /// Its place by arrival.
@@ -191,6 +192,22 @@ pub trait Policy: fmt::Debug + Send {
     /// How turns relate to arrival, which decides how the queue is bounded. It never changes.
     fn queue_order(&self) -> QueueOrder {
         QueueOrder::Overtaking
+    }
+
+    /// Whose prompt gets tokens of a step first: the smallest number, and of equals the earliest arrival. Prompts in
+    /// progress share what the decodes leave of the budget in this order, and a waiting request whose number is smaller
+    /// than that of a prompt in progress is admitted before that prompt goes on. All are equals unless a policy says
+    /// otherwise. `request` waits, or runs and computes its prompt.
+    fn prompt_rank(&self, request: &Waiting) -> i128 {
+        let _ = request;
+        0
+    }
+
+    /// Who keeps its blocks when they run out: the running request with the smallest number is preempted, and of equals
+    /// the one that has least work to lose. Its priority, unless a policy says otherwise. Requests that were preempted
+    /// often are spared whatever the policy says, or they would never end.
+    fn keep_rank(&self, running: &Waiting) -> i128 {
+        i128::from(running.priority)
     }
 
     /// A tenant was served: the prompt of one of its requests is about to be computed, or a step made output

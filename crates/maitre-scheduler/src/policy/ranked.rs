@@ -11,10 +11,11 @@ const IMPLIED_DEADLINE: Time = Time::from_secs(60);
 
 type Rank = fn(&Waiting) -> i128;
 
-/// Admits by a fixed rank, smaller first, and by arrival within one.
+/// Admits by a fixed rank, smaller first, and by arrival within one. Prompts in progress go by the same rank.
 #[derive(Clone)]
 pub struct Ranked {
     rank: Rank,
+    keep: Rank,
     order: QueueOrder,
     waiting: BTreeSet<(i128, Place)>,
 }
@@ -23,6 +24,7 @@ impl Ranked {
     fn by(rank: Rank, order: QueueOrder) -> Self {
         Self {
             rank,
+            keep: |request| i128::from(request.priority),
             order,
             waiting: BTreeSet::new(),
         }
@@ -41,15 +43,20 @@ impl Ranked {
         )
     }
 
-    /// The earliest deadline first.
+    /// The earliest deadline first. When blocks run out, the latest deadline is preempted, whatever the priorities.
     pub fn deadline() -> Self {
-        let rank = |request: &Waiting| {
-            let implied = request.place.arrival().saturating_add(IMPLIED_DEADLINE);
-            // A Duration has less than 2^94 nanoseconds.
-            request.deadline.unwrap_or(implied).as_nanos() as i128
-        };
-        Self::by(rank, QueueOrder::Overtaking)
+        Self {
+            keep: |request| -deadline_of(request),
+            ..Self::by(deadline_of, QueueOrder::Overtaking)
+        }
     }
+}
+
+/// In nanoseconds.
+fn deadline_of(request: &Waiting) -> i128 {
+    let implied = request.place.arrival().saturating_add(IMPLIED_DEADLINE);
+    // A Duration has less than 2^94 nanoseconds.
+    request.deadline.unwrap_or(implied).as_nanos() as i128
 }
 
 impl Policy for Ranked {
@@ -67,6 +74,14 @@ impl Policy for Ranked {
         };
         let equals = self.waiting.iter().take_while(|(rank, _)| *rank == best);
         equals.take(limit).map(|&(_, place)| place).collect()
+    }
+
+    fn prompt_rank(&self, request: &Waiting) -> i128 {
+        (self.rank)(request)
+    }
+
+    fn keep_rank(&self, running: &Waiting) -> i128 {
+        (self.keep)(running)
     }
 
     fn queue_order(&self) -> QueueOrder {

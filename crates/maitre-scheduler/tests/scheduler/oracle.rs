@@ -10,6 +10,12 @@ use maitre_scheduler::{
 
 use crate::world::{Entry, World};
 
+/// In nanoseconds; without one, a minute after its arrival.
+fn deadline_of(entry: &Entry) -> i128 {
+    let implied = entry.request.arrival + Time::from_secs(60);
+    entry.request.deadline.unwrap_or(implied).as_nanos() as i128
+}
+
 impl World {
     /// Checks a plan and enters it into the books.
     pub(crate) fn check_plan(&mut self, plan: &StepPlan) {
@@ -55,7 +61,7 @@ impl World {
         }
     }
 
-    /// Victims have the lowest priority and, within it, least to lose. A request with a reservation stays as
+    /// Victims have the lowest priority (under the deadline policy, the latest deadline) and, within it, least to lose. A request with a reservation stays as
     /// long as others have none. A request that holds all blocks it may need always stays.
     fn check_preempted(&mut self, plan: &StepPlan) {
         assert!(
@@ -68,7 +74,11 @@ impl World {
             let (least, _) = self.loss_of(victim);
             assert!(victim.running);
             for other in self.live.values().filter(|entry| entry.running) {
-                let rank = |entry: &Entry| (self.reservation(entry), entry.request.priority);
+                let keep = |entry: &Entry| match self.scheduler.config().policy {
+                    PolicyKind::Deadline => -deadline_of(entry),
+                    _ => i128::from(entry.request.priority),
+                };
+                let rank = |entry: &Entry| (self.reservation(entry), keep(entry));
                 assert!(rank(victim) <= rank(other), "the wrong one was preempted");
                 let spared = rank(victim) == rank(other) && least > self.loss_of(other).1;
                 assert!(!spared, "{} had less to lose", other.request.id);
@@ -128,7 +138,8 @@ impl World {
         );
     }
 
-    /// With nothing in flight the earliest running request moves on, as does every decode.
+    /// With nothing in flight the first running request moves on, by rank and arrival, unless one of a smaller rank is
+    /// admitted; and so does every decode.
     fn check_progress(&self, plan: &StepPlan) {
         if !self.in_flight.is_empty() {
             return;
@@ -140,9 +151,13 @@ impl World {
         );
         let planned: HashSet<RequestId> = plan.spans.iter().map(|span| span.request).collect();
         let running: Vec<&Entry> = self.live.values().filter(|entry| entry.running).collect();
-        let earliest = running.iter().map(|entry| entry.order).min();
+        let decodes = |entry: &Entry| entry.scheduled >= entry.prefill_len;
+        let place = |entry: &Entry| (!decodes(entry), self.prompt_rank(entry), entry.order);
+        let admitted = plan.admitted.iter();
+        let admitted = admitted.map(|admitted| place(&self.live[&admitted.request]));
+        let first = running.iter().map(|entry| place(entry)).chain(admitted).min();
         for entry in running {
-            let must_run = Some(entry.order) == earliest || entry.scheduled >= entry.prefill_len;
+            let must_run = Some(place(entry)) == first || decodes(entry);
             assert!(
                 !must_run || planned.contains(&entry.request.id),
                 "{} stands still",
@@ -171,20 +186,37 @@ impl World {
         }
     }
 
-    /// Decodes, then prefills in progress, each by arrival; then admissions, in the policy's order.
+    /// Decodes by arrival, then prompts by their rank: of equals those in progress by arrival, then admissions, in the
+    /// policy's order.
     fn check_order(&mut self, plan: &StepPlan) {
-        let in_progress = plan.spans.len() - plan.admitted.len();
-        let (old, new) = plan.spans.split_at(in_progress);
-        let keys = old.iter().map(|span| {
-            let entry = &self.live[&span.request];
-            assert!(entry.running, "{} was not admitted", span.request);
-            (entry.scheduled < entry.prefill_len, entry.order)
+        let is_new = |id| plan.admitted.iter().any(|admitted| admitted.request == id);
+        let keys = plan.spans.iter().map(|span| {
+            let (new, entry) = (is_new(span.request), &self.live[&span.request]);
+            assert!(entry.running || new, "{} was not admitted", span.request);
+            let decodes = !new && entry.scheduled >= entry.prefill_len;
+            let rank = if decodes { 0 } else { self.prompt_rank(entry) };
+            let order = if new { (Time::ZERO, 0) } else { entry.order };
+            (!decodes, rank, new, order)
         });
-        assert!(keys.is_sorted(), "groups and arrivals in order");
+        let keys: Vec<_> = keys.collect();
+        assert!(keys.is_sorted(), "ranks and arrivals in order");
+        let urgent = keys.windows(2).filter(|pair| pair[0].2 && !pair[1].2);
+        self.tally.went_before += urgent.count() as u64;
+        let new = plan.spans.iter().filter(|span| is_new(span.request));
+        assert_eq!(new.clone().count(), plan.admitted.len());
         for (admitted, span) in plan.admitted.iter().zip(new) {
             assert_eq!(admitted.request, span.request);
             self.check_turn(admitted.request);
             self.enter_admission(admitted);
+        }
+    }
+
+    /// Whose prompt gets tokens first.
+    fn prompt_rank(&self, entry: &Entry) -> i128 {
+        match self.scheduler.config().policy {
+            PolicyKind::Fcfs | PolicyKind::Fair => 0,
+            PolicyKind::Priority => -i128::from(entry.request.priority),
+            PolicyKind::Deadline => deadline_of(entry),
         }
     }
 
@@ -193,17 +225,13 @@ impl World {
         let config = *self.scheduler.config();
         let entry = &self.live[&id];
         assert!(!entry.running && entry.parked_by.is_none());
-        let implied = |entry: &Entry| entry.request.arrival + Time::from_secs(60);
         let rank = |entry: &Entry| match config.policy {
             PolicyKind::Fcfs => 0,
             PolicyKind::Priority => -i128::from(entry.request.priority),
             // Preempted requests go on first. Between tenants: see the tests of fairness.
             PolicyKind::Fair if entry.preemptions > 0 => -1,
             PolicyKind::Fair => i128::from(entry.request.tenant.0),
-            PolicyKind::Deadline => {
-                let deadline = entry.request.deadline.unwrap_or(implied(entry));
-                deadline.as_nanos() as i128
-            }
+            PolicyKind::Deadline => deadline_of(entry),
         };
         let queued = || {
             let waiting = self.live.values();

@@ -77,6 +77,7 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.tenant_queue_full,
         total.wait_too_long,
         total.deferred,
+        total.went_before,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }

@@ -34,6 +34,8 @@ pub(crate) struct Tally {
     pub(crate) tenant_queue_full: u64,
     pub(crate) wait_too_long: u64,
     pub(crate) deferred: u64,
+    /// Admissions before a prompt in progress.
+    pub(crate) went_before: u64,
 }
 
 impl Tally {
@@ -69,5 +71,6 @@ impl Tally {
         self.tenant_queue_full += other.tenant_queue_full;
         self.wait_too_long += other.wait_too_long;
         self.deferred += other.deferred;
+        self.went_before += other.went_before;
     }
 }
