@@ -65,6 +65,13 @@ impl KvManager {
         !self.arriving.is_empty() && held.any(|block| self.arriving.contains_key(block))
     }
 
+    /// Whether a planned move out of the pool reads a block of `sequence`, which must not be written before.
+    pub fn is_read_by_planned_moves(&self, sequence: SeqId) -> bool {
+        let held = self.held_blocks(sequence);
+        let mut planned = self.moves.swap_out.iter();
+        planned.any(|moved| held.contains(&BlockId(moved.from)))
+    }
+
     /// Whether `block` is to be copied from the host tier, or a step in flight does that.
     pub(crate) fn is_awaited_from_host(&self, block: BlockId) -> bool {
         self.arriving.get(&block) == Some(&Arrival::FromHost)

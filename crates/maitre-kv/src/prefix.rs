@@ -162,6 +162,23 @@ impl KvManager {
         Ok(PrefixHit { partial, ..hit }.tokens(self.config.block_size as usize))
     }
 
+    /// As [`KvManager::admit`], for a sequence whose new blocks are filled from elsewhere, perhaps before the moves of the
+    /// next step are made: nothing that is evicted for it goes to the host tier.
+    ///
+    /// # Errors
+    ///
+    /// As [`KvManager::admit`].
+    pub fn admit_to_be_filled(
+        &mut self,
+        sequence: SeqId,
+        start: &SequenceStart,
+    ) -> Result<usize, KvError> {
+        let offload = std::mem::replace(&mut self.offload, false);
+        let admitted = self.admit(sequence, start);
+        self.offload = offload;
+        admitted
+    }
+
     /// Whether `parent` still holds what a sequence of its first `tokens` positions reads next. Not as long
     /// as the block that both would write to is itself still to be copied: a copy is not copied on.
     pub fn can_fork(&self, parent: SeqId, tokens: usize) -> bool {

@@ -5,12 +5,14 @@
 //! than [`SchedulerConfig::reorder_within`](crate::SchedulerConfig::reorder_within).
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use maitre_kv::{PrefixHit, SequenceStart};
 
 use crate::policy::Service;
 use crate::request::{Place, Request};
 use crate::schedule::Sketch;
+use crate::transfers::Found;
 use crate::{Admitted, Scheduler, Time};
 
 /// Equals that are compared by their cached prefix.
@@ -18,10 +20,9 @@ const COMPARED: usize = 16;
 
 /// What an admitted request starts from.
 struct Taken {
-    /// Positions that need no computing.
-    cached: usize,
-    /// Whether they are those of its parent.
-    forked: bool,
+    found: Found,
+    /// Positions to be had from elsewhere.
+    arriving: Range<usize>,
 }
 
 /// An admission that failed for want of blocks.
@@ -33,8 +34,8 @@ pub(crate) struct Blocked {
     running: usize,
 }
 
-/// What was found for waiting requests while one step is planned.
-type Found = HashMap<Place, usize>;
+/// Cached blocks of waiting requests, counted while one step is planned.
+type Counted = HashMap<Place, usize>;
 
 impl Scheduler {
     /// Admits while budget, `max_seqs` and blocks last, and only requests whose
@@ -42,9 +43,9 @@ impl Scheduler {
     /// wait for blocks. That one is tried again only when more blocks are free, or when fewer running requests need
     /// one in reserve.
     pub(crate) fn admit(&mut self, now: Time, sketch: &mut Sketch, before: Option<i128>) {
-        let mut found = Found::new();
-        while sketch.budget > 0 && self.running.len() < self.config.max_seqs {
-            let (free_blocks, running) = (self.kv.free_blocks(), self.running.len());
+        let mut counted = Counted::new();
+        while sketch.budget > 0 && self.num_admitted() < self.config.max_seqs {
+            let (free_blocks, running) = (self.kv.free_blocks(), self.num_admitted());
             let Some(&place) = self.policy.next(1).first() else {
                 return;
             };
@@ -58,7 +59,7 @@ impl Scheduler {
                 return;
             }
             let admitted = self
-                .choose(now, &mut found)
+                .choose(now, &mut counted)
                 .into_iter()
                 .flatten()
                 .any(|place| self.start(place, sketch));
@@ -79,7 +80,7 @@ impl Scheduler {
     }
 
     /// The request that should go next, and the one to take if that one does not fit.
-    fn choose(&self, now: Time, found: &mut Found) -> [Option<Place>; 2] {
+    fn choose(&self, now: Time, counted: &mut Counted) -> [Option<Place>; 2] {
         let equals = self.policy.next(COMPARED);
         let Some(&first) = equals.first() else {
             return [None, None];
@@ -90,7 +91,7 @@ impl Scheduler {
             return [Some(first), None];
         }
         let mut cached = |place| {
-            *found
+            *counted
                 .entry(place)
                 .or_insert_with(|| self.cached_blocks(place))
         };
@@ -114,36 +115,56 @@ impl Scheduler {
         hit.pool_blocks + hit.host_blocks
     }
 
-    /// Admits one request if its blocks fit, and plans its first span.
+    /// Requests that hold blocks: those that run, and those that will when more of their blocks have come.
+    pub(crate) fn num_admitted(&self) -> usize {
+        self.running.len() + self.awaiting.len()
+    }
+
+    /// Admits one request if its blocks fit, and plans its first span, or asks for what is elsewhere.
     fn start(&mut self, place: Place, sketch: &mut Sketch) -> bool {
-        let Some(Taken { cached, forked }) = self.take_blocks(place) else {
+        let Some(Taken { found, arriving }) = self.take_blocks(place) else {
             return false;
         };
         let Some(mut request) = self.dequeue(place) else {
             return false;
         };
         self.timers.forget_queue_deadline(place, &mut request);
-        let known = request.tokens.len();
         request.fork_of = None;
+        if arriving.is_empty() {
+            self.begin(place, request, found, sketch);
+        } else {
+            self.await_blocks(place, request, arriving, sketch);
+        }
+        true
+    }
+
+    /// Plans the first span of a request that has its blocks.
+    pub(crate) fn begin(
+        &mut self,
+        place: Place,
+        mut request: Request,
+        found: Found,
+        sketch: &mut Sketch,
+    ) {
+        let known = request.tokens.len();
         request.prefill_len = known;
-        request.cached = cached;
+        request.cached = found.tokens();
         // The last token is computed in any case: its logits are wanted.
-        request.committed = cached.min(known - 1);
+        request.committed = request.cached.min(known - 1);
         request.scheduled = request.committed;
         self.charge(&mut request);
-        let again = request.preemptions > 0;
+        let (again, forked) = (request.preemptions > 0, found.forked > 0);
+        let cached = found.cached.min(request.committed);
+        let received = found.received.min(request.committed - cached);
         if request.read_cache && self.config.kv.prefix_cache && !forked && !again {
             self.counts.prefix_queries += known as u64;
-            self.counts.prefix_hits += request.committed as u64;
+            self.counts.prefix_hits += cached as u64;
         }
-        let (cached_tokens, forked_tokens) = match forked {
-            true => (0, request.committed),
-            false => (request.committed, 0),
-        };
         sketch.plan.admitted.push(Admitted {
             request: request.id,
-            cached_tokens,
-            forked_tokens,
+            cached_tokens: cached,
+            received_tokens: received,
+            forked_tokens: request.committed - cached - received,
             known_tokens: known,
             again,
         });
@@ -153,7 +174,6 @@ impl Scheduler {
         if self.has_computed_prompt(place) {
             self.release_forks(place);
         }
-        true
     }
 
     /// Takes the blocks of a waiting request: those of its parent, those that are cached, or new ones.
@@ -162,7 +182,7 @@ impl Scheduler {
         let request = self.waiting.get(&place)?;
         let sequence = place.sequence();
         let reserve = request.reserve(request.tokens.len(), self.config.kv.block_size as usize);
-        let headroom = self.running.len();
+        let headroom = self.num_admitted();
         // A parent that is leaving still has a table, but its contents must not be shared any more.
         if let Some(parent) = request.fork_of
             && self.has_computed_prompt(parent)
@@ -170,17 +190,16 @@ impl Scheduler {
         {
             let (parent, shared) = (parent.sequence(), request.prompt_len);
             let forked = self.kv.fork(parent, sequence, shared, reserve, headroom);
+            let found = Found {
+                forked: shared,
+                ..Found::default()
+            };
             return forked.is_ok().then_some(Taken {
-                cached: shared,
-                forked: true,
+                found,
+                arriving: 0..0,
             });
         }
-        let hit = if request.read_cache {
-            self.kv
-                .find_prefix(&request.chain, &request.tokens, self.host_pays(1.0))
-        } else {
-            PrefixHit::default()
-        };
+        let (hit, arriving) = self.find(request);
         let start = SequenceStart {
             tokens: &request.tokens,
             chain: &request.chain,
@@ -188,11 +207,37 @@ impl Scheduler {
             reserve,
             headroom,
         };
-        let cached = self.kv.admit(sequence, &start).ok()?;
+        let cached = match arriving.is_empty() {
+            true => self.kv.admit(sequence, &start).ok()?,
+            false => self.kv.admit_to_be_filled(sequence, &start).ok()?,
+        };
+        // After a step was taken back, a copy may be planned that still reads one of the new blocks.
+        let may_arrive = !self.kv.is_read_by_planned_moves(sequence);
         Some(Taken {
-            cached,
-            forked: false,
+            found: Found {
+                cached,
+                ..Found::default()
+            },
+            arriving: if may_arrive { arriving } else { 0..0 },
         })
+    }
+
+    /// What is cached of a waiting request, and which positions behind it are worth a transfer. Before these only
+    /// whole blocks count.
+    fn find(&self, request: &Request) -> (PrefixHit, Range<usize>) {
+        let (chain, tokens, host) = (&request.chain, &request.tokens, self.host_pays(1.0));
+        let block_size = self.config.kv.block_size as usize;
+        let reads = request.read_cache;
+        if request.source.is_some() {
+            let whole = reads.then(|| self.kv.find_blocks(chain, tokens, host));
+            let whole = whole.unwrap_or_default();
+            let arriving = Self::worth_a_transfer(request, whole.tokens(block_size));
+            if !arriving.is_empty() {
+                return (whole, arriving);
+            }
+        }
+        let hit = reads.then(|| self.kv.find_prefix(chain, tokens, host));
+        (hit.unwrap_or_default(), 0..0)
     }
 
     /// Puts the tokens that an admitted request is about to compute on its tenant's account, unless they

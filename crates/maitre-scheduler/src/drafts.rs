@@ -7,7 +7,7 @@
 //! - **Tokens** of the budget, also under the latency target, and no request more than it may still generate
 //!   beside the token that it gets in any case.
 //! - **Blocks** that are free. No request is preempted for a draft. A grant takes a block only if one stays free
-//!   for each *other* running request, for its next tokens. Should one need a second block while this step is in
+//!   for each *other* admitted request, for its next tokens. Should one need a second block while this step is in
 //!   flight, it waits until the drafts are back.
 //! - **Evenly**: one place to each, then a second one to each, by arrival, until nothing is left. A request that
 //!   needs a block and gets none drops out; the others go on with what their blocks hold.
@@ -62,7 +62,7 @@ impl Scheduler {
             let held = self.kv.block_table(wish.place.sequence()).len() * block_size;
             wish.space = held.saturating_sub(sketch.plan.spans[wish.span].context_len);
         }
-        let others = self.running.len() - 1;
+        let others = self.num_admitted() - 1;
         let spare = self.kv.free_blocks().saturating_sub(others);
         share(&mut wishes, sketch.budget, spare, block_size);
         for wish in wishes {

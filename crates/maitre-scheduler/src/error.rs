@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use maitre_kv::KvError;
 
-use crate::{RequestId, StepId};
+use crate::{RequestId, StepId, TransferId};
 
 /// Why a request was not taken. Nothing of it is kept. No later try can cure any of these, except that an id
 /// becomes free; what a later try can cure is a [`QueueRefusal`](crate::queue::QueueRefusal).
@@ -102,6 +102,22 @@ pub enum SchedulerError {
         step: StepId,
         /// The newest step in flight, the only one that can be taken back.
         newest: Option<StepId>,
+    },
+    /// No such transfer is under way.
+    #[error("{transfer} is not under way; each one that a plan asks for is settled once")]
+    UnknownTransfer {
+        /// The transfer that was named.
+        transfer: TransferId,
+    },
+    /// More tokens came than the transfer was for.
+    #[error("{transfer} is settled with {tokens} tokens; expected at most {expected}")]
+    TooMuchReceived {
+        /// The transfer.
+        transfer: TransferId,
+        /// Tokens that are said to have come.
+        tokens: usize,
+        /// Tokens that were asked for.
+        expected: usize,
     },
     /// A span of the plan got no outcome, and its request was not cancelled meanwhile.
     #[error("{step} is committed without an outcome for {request}; every span needs one")]

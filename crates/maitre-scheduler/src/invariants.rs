@@ -21,6 +21,11 @@ impl Scheduler {
             self.check_running(request, tokens)?;
             self.check_table(*place, request, drafts)?;
         }
+        for awaiting in self.awaiting.values() {
+            let request = &awaiting.request;
+            let computed = request.scheduled + request.committed;
+            ensure(computed == 0, || wrong_counts(request, 0))?;
+        }
         for request in self.waiting.values() {
             let computed = request.scheduled + request.committed;
             ensure(computed == 0, || wrong_counts(request, 0))?;
@@ -32,12 +37,14 @@ impl Scheduler {
     }
 
     fn check_limits_and_index(&self) -> Result<(), InvariantViolation> {
-        let (running, max_seqs) = (self.running.len(), self.config.max_seqs);
+        let (running, max_seqs) = (self.num_admitted(), self.config.max_seqs);
         ensure(running <= max_seqs, || InvariantViolation::TooManyRunning {
             running,
             max_seqs,
         })?;
-        for (place, request) in self.running.iter().chain(&self.waiting) {
+        let awaiting = self.awaiting.iter().map(|(place, it)| (place, &it.request));
+        let live = self.running.iter().chain(&self.waiting);
+        for (place, request) in live.chain(awaiting) {
             let request_id = request.id;
             ensure(self.places.get(&request_id) == Some(place), || {
                 InvariantViolation::NotIndexed {
@@ -79,7 +86,9 @@ impl Scheduler {
     /// A fork that waits for its parent's prompt has a live parent that has not computed it yet.
     fn check_forks(&self) -> Result<(), InvariantViolation> {
         for (&parent, forks) in self.forks.iter() {
-            let live = self.running.contains_key(&parent) || self.waiting.contains_key(&parent);
+            let live = self.running.contains_key(&parent)
+                || self.awaiting.contains_key(&parent)
+                || self.waiting.contains_key(&parent);
             let comes = live && !self.has_computed_prompt(parent);
             for place in forks {
                 let request = self.waiting.get(place);
@@ -146,13 +155,16 @@ impl Scheduler {
         })
     }
 
-    /// Only running requests, and requests that leave with a step in flight, hold blocks.
+    /// Only admitted requests, and requests that leave with a step in flight or a transfer, hold blocks.
     fn check_block_owners(&self) -> Result<(), InvariantViolation> {
         let leaving = self.in_flight.iter().flat_map(|step| &step.release_after);
         let owners: HashSet<_> = self
             .running
             .keys()
+            .chain(self.awaiting.keys())
             .chain(leaving)
+            .copied()
+            .chain(self.transfers.places())
             .map(|place| place.sequence())
             .collect();
         let holding = self.kv.num_sequences();
@@ -176,6 +188,7 @@ impl Scheduler {
             .running
             .values()
             .chain(self.waiting.values())
+            .chain(self.awaiting.values().map(|it| &it.request))
             .map(deadlines)
             .sum();
         let watched = self.timers.len();

@@ -15,6 +15,8 @@
 //! - *Planning ahead* (asynchronous scheduling, as in vLLM and SGLang): a decode may be planned while the step that
 //!   samples its token is in flight. Its span then says which step that is ([`TokenRef::Sampled`]).
 //! - *Prefix sharing and forks*: a request starts from what others with the same beginning have computed.
+//! - *Transfers* (prefill and decode apart, a tier on disk): a request may await blocks that come from elsewhere while
+//!   others run. See [`Scheduler::settle_transfer`].
 //! - A [`Policy`] says which waiting request is next; deadlines end requests.
 //! - *Admission control*: a [`BoundedQueue`](queue::BoundedQueue) in front of the scheduler refuses a request at once
 //!   when too much waits, and says when to try again.
@@ -64,6 +66,7 @@ mod retract;
 mod schedule;
 mod scheduler;
 mod timers;
+mod transfers;
 
 pub use config::SchedulerConfig;
 pub use error::{InvariantViolation, Refusal, SchedulerError};
@@ -78,6 +81,7 @@ pub use policy::{
 pub use replay::{BadCall, Call, Recorder, ReplayError, replay, replay_with};
 pub use request::{NewRequest, Place, RequestId, TenantId, Time};
 pub use scheduler::{KvUsage, Scheduler, SchedulerCounts};
+pub use transfers::{BlockSource, Phase, PlannedTransfer, TransferId};
 
 // What the plans and the configuration are made of.
 pub use maitre_kv::{

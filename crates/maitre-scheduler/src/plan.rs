@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use maitre_kv::{BlockMoves, TableDelta};
 
-use crate::RequestId;
+use crate::{PlannedTransfer, RequestId};
 
 /// One step, numbered in the order of the plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,9 @@ pub struct StepPlan {
     /// even if all of its requests are cancelled meanwhile. None if there are no spans. Those of a step that
     /// was [taken back](crate::Scheduler::retract) come again with the next step.
     pub moves: BlockMoves,
+    /// Blocks to be filled from elsewhere. Each is to be [settled](crate::Scheduler::settle_transfer), even if the plan
+    /// has no spans or its step is taken back.
+    pub transfers: Vec<PlannedTransfer>,
     /// What to compute: decodes by arrival, then prompts by the policy's
     /// [`prompt_rank`](crate::Policy::prompt_rank): of equals those in progress by arrival, then the newly admitted. A plan without spans is not in flight and must not be committed.
     pub spans: Vec<PlannedSpan>,
@@ -72,7 +75,7 @@ pub struct StepPlan {
 }
 
 impl StepPlan {
-    /// Whether there is nothing to compute, and so nothing to commit.
+    /// Whether there is nothing to compute, and so nothing to commit. There may be transfers to begin.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -128,6 +131,8 @@ pub struct Admitted {
     pub request: RequestId,
     /// Known tokens whose keys and values the prefix cache had, of `known_tokens`.
     pub cached_tokens: usize,
+    /// Known tokens behind these whose keys and values came from its [source](crate::BlockSource).
+    pub received_tokens: usize,
     /// Known tokens whose keys and values it shares with the request that it is a fork of.
     pub forked_tokens: usize,
     /// Its prompt, and after a preemption what it had generated.
@@ -235,6 +240,9 @@ impl fmt::Display for StepPlan {
                 writeln!(f, "  {name} block {} to {}", moved.from, moved.to)?;
             }
         }
+        for transfer in &self.transfers {
+            writeln!(f, "  {transfer}")?;
+        }
         for admitted in &self.admitted {
             writeln!(f, "  admitted {admitted}")?;
         }
@@ -282,6 +290,24 @@ impl fmt::Display for Admitted {
             f,
             "{}{again}: {word} {tokens} of {}",
             self.request, self.known_tokens
+        )?;
+        match self.received_tokens {
+            0 => Ok(()),
+            received => write!(f, " received {received}"),
+        }
+    }
+}
+
+impl fmt::Display for PlannedTransfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (positions, source) = (&self.positions, self.source);
+        let blocks: Vec<u32> = self.blocks.iter().map(|block| block.0).collect();
+        write!(
+            f,
+            "{} for {}: positions {positions:?} from {source} to blocks [{}]",
+            self.id,
+            self.request,
+            Runs(&blocks)
         )
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use maitre_kv::{HashChain, HashKey, Namespace, SeqId};
 
-use crate::StepId;
 use crate::policy::Waiting;
+use crate::{BlockSource, StepId};
 
 /// Preemptions after which a request's next admission reserves blocks beyond those it needs at once.
 pub(crate) const PREEMPTIONS_BEFORE_RESERVATION: u32 = 2;
@@ -65,6 +65,9 @@ pub struct NewRequest {
     /// A live request with the same prompt, whose prompt blocks it shares once they are computed
     /// (parallel sampling). One that is gone or has another prompt is ignored.
     pub fork_of: Option<RequestId>,
+    /// Where the keys and values of the beginning of its prompt can be had, if they can. With `prompt_logits` they are
+    /// computed in any case.
+    pub source: Option<BlockSource>,
     /// Whether its next step may be planned before the tokens of steps in flight are known, because whatever
     /// computes the steps samples them by itself and puts them in.
     pub plan_ahead: bool,
@@ -89,6 +92,7 @@ impl NewRequest {
             read_cache: true,
             write_cache: true,
             fork_of: None,
+            source: None,
             plan_ahead: false,
         }
     }
@@ -153,6 +157,8 @@ pub(crate) struct Request {
     pub(crate) chain: HashChain,
     /// Whose prompt it shares, until it is admitted.
     pub(crate) fork_of: Option<Place>,
+    /// Where the beginning of its prompt is, until that is asked for.
+    pub(crate) source: Option<BlockSource>,
     /// Known tokens when it was last admitted: what prefill has to compute before decoding starts.
     pub(crate) prefill_len: usize,
     /// Positions that were there when it was last admitted. They are not written again.
@@ -194,6 +200,7 @@ impl Request {
             queue_deadline: request.queue_deadline,
             chain: HashChain::new(request.namespace),
             fork_of,
+            source: request.source,
             prefill_len: 0,
             cached: 0,
             scheduled: 0,

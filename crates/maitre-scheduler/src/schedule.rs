@@ -33,6 +33,7 @@ impl Sketch {
         let plan = StepPlan {
             step_id,
             moves: BlockMoves::default(),
+            transfers: Vec::new(),
             spans: Vec::with_capacity(num_spans),
             admitted: Vec::new(),
             preempted: Vec::new(),
@@ -183,15 +184,18 @@ impl Scheduler {
         }
     }
 
-    /// Goes on with the prompts in progress and admits further ones until the budget ends, in the order of their
+    /// Goes on with the prompts in progress, those whose transfers have ended among them, and admits further ones until the budget ends, in the order of their
     /// [`prompt_rank`](crate::Policy::prompt_rank); of equals, those in progress first.
     fn plan_prompts(&mut self, now: Time, sketch: &mut Sketch) {
-        let in_progress = self.running.iter().filter(|(_, it)| !it.is_decoding());
+        let prefills = self.running.iter().filter(|(_, it)| !it.is_decoding());
+        let arrived = self.awaiting.iter().filter(|(_, it)| it.received.is_some());
+        let in_progress = prefills.chain(arrived.map(|(place, it)| (place, &it.request)));
         let ranked = in_progress.map(|(&place, request)| (self.prompt_rank(place, request), place));
         let mut in_progress: Vec<(i128, Place)> = ranked.collect();
         in_progress.sort_unstable();
         for (rank, place) in in_progress {
             self.admit(now, sketch, Some(rank));
+            self.start_arrived(place, sketch);
             let Some(request) = self.running.get_mut(&place) else {
                 continue;
             };

@@ -1,7 +1,7 @@
 //! The scheduler's state, and how requests enter and leave it.
 //!
-//! A live request is in exactly one of two maps, waiting or running, under its place by arrival. The policy
-//! knows the waiting requests and says which is next; only a fork that waits for the prompt it shares is kept
+//! A live request is in exactly one of three maps, waiting, awaiting blocks or running, under its place by arrival. The
+//! policy knows the waiting requests and says which is next; only a fork that waits for the prompt it shares is kept
 //! apart. A preempted request goes back to its old place. Every move is O(log n).
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +15,7 @@ use crate::in_flight::StepsInFlight;
 use crate::policy::Policy;
 use crate::request::{Place, Request};
 use crate::timers::Timers;
+use crate::transfers::{Awaiting, Transfers};
 use crate::{NewRequest, Refusal, RequestId, SchedulerConfig, SchedulerError, StepId, Time};
 
 /// How full the KV pool is, in blocks.
@@ -53,6 +54,9 @@ pub struct Scheduler {
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) waiting: BTreeMap<Place, Request>,
     pub(crate) running: BTreeMap<Place, Request>,
+    /// Requests that were admitted and that a transfer keeps from running.
+    pub(crate) awaiting: BTreeMap<Place, Awaiting>,
+    pub(crate) transfers: Transfers,
     /// Where each live request is. Only looked up, never iterated: its order is random.
     pub(crate) places: HashMap<RequestId, Place>,
     pub(crate) timers: Timers,
@@ -95,6 +99,8 @@ impl Scheduler {
             policy,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
+            awaiting: BTreeMap::new(),
+            transfers: Transfers::default(),
             places: HashMap::new(),
             timers: Timers::default(),
             forks: Forks::default(),
@@ -178,9 +184,9 @@ impl Scheduler {
     }
 
     fn live(&self, place: Place) -> Option<&Request> {
-        self.running
-            .get(&place)
-            .or_else(|| self.waiting.get(&place))
+        let awaiting = || Some(&self.awaiting.get(&place)?.request);
+        let running = self.running.get(&place).or_else(awaiting);
+        running.or_else(|| self.waiting.get(&place))
     }
 
     fn admissible(&self, request: &NewRequest) -> Result<(), Refusal> {
@@ -214,7 +220,7 @@ impl Scheduler {
     }
 
     /// Ends a request. Its blocks are free at once or, if steps in flight use them, with the commit of the newest
-    /// step; its outcomes in those commits are ignored and may be left out.
+    /// step, or if a transfer fills them, when that is settled; its outcomes in those commits are ignored and may be left out.
     ///
     /// Returns whether the request was waiting or running.
     pub fn cancel(&mut self, request: RequestId) -> bool {
@@ -226,20 +232,29 @@ impl Scheduler {
 
     /// Takes a request out of everything but the steps in flight.
     pub(crate) fn remove(&mut self, place: Place) -> Option<Request> {
-        let request = self
-            .running
-            .remove(&place)
+        let awaiting = self.awaiting.remove(&place);
+        let is_filled = awaiting.as_ref().is_some_and(|it| it.received.is_none());
+        let request = awaiting
+            .map(|awaiting| awaiting.request)
+            .or_else(|| self.running.remove(&place))
             .or_else(|| self.dequeue(place))?;
         self.places.remove(&request.id);
         self.timers.forget(place, &request);
         self.release_forks(place);
+        if !is_filled {
+            self.release(place, request.is_in_flight());
+        }
+        Some(request)
+    }
+
+    /// Gives the blocks of a request back that has ended, now or when the steps in flight do not need them any more.
+    pub(crate) fn release(&mut self, place: Place, is_in_flight: bool) {
         let sequence = place.sequence();
-        // After a step was taken back, the next one may copy blocks for a request that it does not run.
-        let in_use = request.is_in_flight() || self.kv.awaits_moves(sequence);
+        // A step may copy blocks for a request that it does not run: after one was taken back, or as blocks arrive.
+        let in_use = is_in_flight || self.kv.awaits_moves(sequence);
         if !(in_use && self.in_flight.release_after_newest(place)) {
             self.kv.release(sequence);
         }
-        Some(request)
     }
 
     pub(crate) fn next_step_id(&mut self) -> StepId {
@@ -253,7 +268,8 @@ impl Scheduler {
         &self.config
     }
 
-    /// Whether any request is waiting or running.
+    /// Whether any request is live: waiting, awaiting blocks or running. (Transfers of requests that have ended may be
+    /// under way in any case: see [`num_transfers`](Self::num_transfers).)
     pub fn has_work(&self) -> bool {
         !self.places.is_empty()
     }

@@ -9,6 +9,7 @@
 //! schedule 0.010000000
 //! commit 0 7=12
 //! retract 1
+//! settle 0 tokens=32
 //! cancel 7
 //! observe tokens=3 took=0.004000000 moved_blocks=0 moving=0.000000000
 //! reset
@@ -23,7 +24,7 @@ pub use text::BadCall;
 
 use crate::{
     NewRequest, Outcome, Policy, RequestId, Scheduler, SchedulerConfig, SchedulerError, StepId,
-    Time,
+    Time, TransferId,
 };
 
 /// A call that changes a scheduler. Its [`Display`](std::fmt::Display) form is one line of a recording;
@@ -50,6 +51,13 @@ pub enum Call {
     Retract {
         /// The step.
         step: StepId,
+    },
+    /// [`Scheduler::settle_transfer`].
+    Settle {
+        /// The transfer.
+        transfer: TransferId,
+        /// Tokens that came.
+        tokens: usize,
     },
     /// [`Scheduler::observe`].
     Observe {
@@ -121,7 +129,7 @@ pub enum ReplayError {
         /// What is wrong with it.
         error: BadCall,
     },
-    /// A commit does not answer its plan, or a step cannot be taken back: the recording is of another
+    /// A commit does not answer its plan, a step cannot be taken back, or a transfer is not under way: the recording is of another
     /// configuration or was changed.
     #[error(
         "line {line} of the recording: {error}; replay it with the configuration it was made with"
@@ -204,6 +212,7 @@ fn make(scheduler: &mut Scheduler, call: Call) -> Result<String, SchedulerError>
         Call::Schedule { now } => return Ok(scheduler.schedule(now).to_string()),
         Call::Commit { step, outcomes } => scheduler.commit(step, &outcomes)?,
         Call::Retract { step } => scheduler.retract(step)?,
+        Call::Settle { transfer, tokens } => scheduler.settle_transfer(transfer, tokens)?,
         Call::Observe {
             tokens,
             took,

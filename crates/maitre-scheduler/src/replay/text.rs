@@ -9,7 +9,9 @@ use std::str::{FromStr, SplitWhitespace};
 use maitre_kv::{BlockHash, Namespace};
 
 use crate::replay::Call;
-use crate::{NewRequest, Outcome, RequestId, StepId, TenantId, Time, TokenRef};
+use crate::{
+    BlockSource, NewRequest, Outcome, RequestId, StepId, TenantId, Time, TokenRef, TransferId,
+};
 
 /// A line that is not a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,9 @@ impl Display for Call {
                     .try_for_each(|outcome| write_outcome(f, outcome))
             }
             Self::Retract { step } => write!(f, "retract {}", step.0),
+            Self::Settle { transfer, tokens } => {
+                write!(f, "settle {} tokens={tokens}", transfer.0)
+            }
             Self::Observe {
                 tokens,
                 took,
@@ -79,6 +84,9 @@ fn write_request(f: &mut fmt::Formatter<'_>, request: &NewRequest) -> fmt::Resul
     }
     if let Some(parent) = request.fork_of {
         write!(f, " fork_of={}", parent.0)?;
+    }
+    if let Some(BlockSource { source, tokens }) = request.source {
+        write!(f, " source={source}:{tokens}")?;
     }
     let flags = [
         (request.prompt_logits, " prompt_logits"),
@@ -129,7 +137,7 @@ impl Display for Seconds {
 }
 
 /// How calls begin.
-const VERBS: &str = "add, cancel, schedule, commit, retract, observe or reset";
+const VERBS: &str = "add, cancel, schedule, commit, retract, settle, observe or reset";
 
 impl FromStr for Call {
     type Err = BadCall;
@@ -148,6 +156,10 @@ impl FromStr for Call {
             },
             "retract" => Self::Retract {
                 step: StepId(next(&mut words, "a step's number")?),
+            },
+            "settle" => Self::Settle {
+                transfer: TransferId(next(&mut words, "a transfer's number")?),
+                tokens: read_arrival(&mut words)?,
             },
             "observe" => read_observation(&mut words)?,
             "reset" => Self::ResetPrefixCache,
@@ -199,6 +211,7 @@ fn read_request(words: &mut SplitWhitespace) -> Result<NewRequest, BadCall> {
             "queue_deadline" => request.queue_deadline = Some(time(value)?),
             "namespace" => request.namespace = namespace(value)?,
             "fork_of" => request.fork_of = Some(RequestId(number(value, "a request's number")?)),
+            "source" => request.source = Some(source(value)?),
             "prompt_logits" => request.prompt_logits = true,
             "no_cache_reads" => request.read_cache = false,
             "no_cache_writes" => request.write_cache = false,
@@ -265,6 +278,26 @@ fn time(word: &str) -> Result<Time, BadCall> {
         number(seconds, EXPECTED)?,
         number(nanos, EXPECTED)?,
     ))
+}
+
+fn read_arrival(words: &mut SplitWhitespace) -> Result<usize, BadCall> {
+    const EXPECTED: &str = "tokens=NUMBER";
+    let word = words.next().unwrap_or_default();
+    match word.strip_prefix("tokens=") {
+        Some(tokens) => number(tokens, EXPECTED),
+        None => bad(EXPECTED, word),
+    }
+}
+
+fn source(word: &str) -> Result<BlockSource, BadCall> {
+    const EXPECTED: &str = "a source as NUMBER:TOKENS";
+    let Some((source, tokens)) = word.split_once(':') else {
+        return bad(EXPECTED, word);
+    };
+    Ok(BlockSource {
+        source: number(source, EXPECTED)?,
+        tokens: number(tokens, EXPECTED)?,
+    })
 }
 
 fn namespace(word: &str) -> Result<Namespace, BadCall> {
@@ -335,6 +368,13 @@ mod tests {
             ),
             ("retract", "a step's number"),
             ("retract 1 2", "the end of the line"),
+            ("settle", "a transfer's number"),
+            ("settle 1", "tokens=NUMBER"),
+            ("settle 1 tokens=all", "tokens=NUMBER"),
+            (
+                "add 1 prompt=3 max_tokens=1 source=4",
+                "a source as NUMBER:TOKENS",
+            ),
             (
                 "observe took=1.000000000",
                 "tokens=, took=, moved_blocks= and moving=",
@@ -379,6 +419,10 @@ mod tests {
             write_cache: false,
             fork_of: Some(RequestId(8)),
             plan_ahead: true,
+            source: Some(BlockSource {
+                source: u64::MAX,
+                tokens: 9,
+            }),
             ..NewRequest::new(u64::MAX, vec![0, u32::MAX], usize::MAX)
         };
         let outcome = |request, tokens: &[u32], next_drafts, finished, failed| Outcome {
@@ -415,6 +459,10 @@ mod tests {
                 ],
             },
             Call::Retract { step: StepId(6) },
+            Call::Settle {
+                transfer: TransferId(7),
+                tokens: 0,
+            },
             Call::Observe {
                 tokens: 1,
                 took: Time::new(2, 3),

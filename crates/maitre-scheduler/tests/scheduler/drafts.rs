@@ -299,7 +299,7 @@ fn drafts_that_are_all_rejected_change_nothing_else() {
 fn without_places(log: &str) -> Vec<String> {
     let lines = log.lines().map(|line| {
         let cut = match line.split_whitespace().next() {
-            Some("run") => " blocks ",
+            Some("run" | "transfer") => " blocks ",
             Some("copy") => " block ",
             _ => " drafts ",
         };

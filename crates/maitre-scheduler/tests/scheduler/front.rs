@@ -75,6 +75,9 @@ impl World {
 
     /// The queue counts what waits in the scheduler, and no more than the bounds allow.
     pub(crate) fn check_front(&mut self) {
+        // One whose blocks are on their way has not started.
+        let awaiting = self.live.keys().filter(|id| self.is_awaiting(**id));
+        let awaiting = awaiting.filter(|id| !self.live[id].was_admitted).count();
         let Some(front) = &mut self.front else {
             return;
         };
@@ -85,7 +88,7 @@ impl World {
         assert_eq!(counted, (waiting.count(), tokens.sum()));
         assert!(front.queue.waiting() <= front.max_queue);
         let all = front.queue.waiting() + self.scheduler.num_preempted();
-        assert_eq!(all, self.scheduler.num_waiting());
+        assert_eq!(all, self.scheduler.num_waiting() + awaiting);
         // What was preempted has joined before, when no more than `max_queue` waited.
         let most = front.max_queue + self.scheduler.config().max_seqs;
         assert!(all <= most, "bounded queue");

@@ -26,7 +26,8 @@ impl World {
         let config = *self.scheduler.config();
         let usage = self.scheduler.kv_usage();
         let free = usage.total - usage.used;
-        let others = self.scheduler.num_running().saturating_sub(1);
+        let awaiting = self.live.keys().filter(|id| self.is_awaiting(**id)).count();
+        let others = (self.scheduler.num_running() + awaiting).saturating_sub(1);
         let decodes: Vec<Grant> = plan.spans.iter().map(|span| self.grant(span)).collect();
         let taken: usize = decodes.iter().map(|grant| grant.taken).sum();
         assert!(

@@ -2,14 +2,14 @@
 //!
 //! Prompts begin like others, pools are tiny or large, tenants are greedy, and everything that can happen at a
 //! time happens at every time: cancels, deadlines, failures, cache resets, further steps in flight, steps taken back,
-//! drafts, tokens that are not taken.
+//! drafts, tokens that are not taken, blocks that come from elsewhere or do not.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use maitre_scheduler::queue::QueueBounds;
 use maitre_scheduler::{
-    HashKey, KvConfig, Namespace, NewRequest, PolicyKind, RequestId, SchedulerConfig, TenantId,
-    Time,
+    BlockSource, HashKey, KvConfig, Namespace, NewRequest, PolicyKind, RequestId, SchedulerConfig,
+    TenantId, Time,
 };
 
 use crate::drafting::Drafting;
@@ -58,6 +58,8 @@ pub(crate) enum Event {
     /// The oldest step is run again, after all later ones are taken back.
     RunAgain(Mishaps),
     Wait(u64),
+    /// One of the transfers under way ends, and so many of a hundred tokens have come.
+    Settle(usize, usize),
     Reset,
     /// Nanoseconds per token, and per moved block.
     Observe(u64, u64),
@@ -88,7 +90,10 @@ impl Shape {
             0 => Namespace::new(&HashKey::default(), &[b"other"]),
             _ => Namespace::new(&HashKey::default(), &[]),
         };
+        let source = random.perhaps(25, 24);
+        let source = source.map(|tokens| BlockSource { source: 5, tokens });
         let request = NewRequest {
+            source,
             priority: random.below(3) as i32 - 1,
             tenant: TenantId(tenant as u64),
             weight: 1 + tenant as u32 % 3,
@@ -153,7 +158,7 @@ struct Mix {
 
 impl Event {
     fn random(random: &mut Random, mix: &Mix) -> Self {
-        let kinds = [mix.add, mix.cancel, mix.reset, 4, 3, 3, 2, 3, 3, 2, 1];
+        let kinds = [mix.add, mix.cancel, mix.reset, 4, 3, 3, 2, 3, 3, 2, 2, 1];
         let mut left = random.below(kinds.iter().sum());
         let kind = kinds.iter().position(|&weight| {
             let here = left < weight;
@@ -171,6 +176,7 @@ impl Event {
             Some(7) => Self::Pipeline(1 + random.below(8)),
             Some(8) => Self::Retract(1 + random.below(3), random.chance(40)),
             Some(9) => Self::RunAgain(Mishaps::random(random)),
+            Some(10) => Self::Settle(random.below(8), [0, 50, 100, 100][random.below(4)]),
             _ => Self::Observe(
                 random.below(2_000_000) as u64,
                 random.below(4_000_000) as u64,
@@ -318,6 +324,7 @@ fn happen(world: &mut World, id: u64, event: &Event) {
             }
         }
         Event::RunAgain(mishaps) => world.run_again(mishaps),
+        Event::Settle(index, share) => world.settle_some(*index, *share),
         Event::Wait(ms) => world.now += Time::from_millis(*ms),
         Event::Reset => world.reset_prefix_cache(),
         Event::Observe(token_ns, block_ns) => {

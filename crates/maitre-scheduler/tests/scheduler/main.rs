@@ -30,5 +30,6 @@ mod refusals;
 mod simulation;
 mod starvation;
 mod tally;
+mod transfers;
 mod waste;
 mod world;

@@ -92,6 +92,17 @@ impl Memory {
         }
     }
 
+    /// Writes `cells` to the beginning of a run of blocks, and garbage to the rest.
+    pub(crate) fn fill(&mut self, blocks: &[BlockId], cells: &[u64]) {
+        let mut cells = cells.iter();
+        for block in blocks {
+            let range = self.range(block.0);
+            for slot in &mut self.pool[range] {
+                *slot = Some(cells.next().copied().unwrap_or(GARBAGE));
+            }
+        }
+    }
+
     fn range(&self, block: u32) -> std::ops::Range<usize> {
         let start = block as usize * self.block_size;
         start..start + self.block_size

@@ -23,6 +23,7 @@ impl World {
         self.check_preempted(plan);
         self.check_limits(plan);
         self.check_stalled(plan);
+        self.check_transfers(plan);
         self.check_order(plan);
         self.check_progress(plan);
         self.check_grants(plan);
@@ -35,7 +36,8 @@ impl World {
     fn check_expired(&mut self, expired: &[Expired]) {
         let mut due: Vec<(Time, (Time, u64), ExpiredWhy, RequestId)> = Vec::new();
         for (&id, entry) in &self.live {
-            let queue = entry.request.queue_deadline.filter(|_| !entry.was_admitted);
+            let queued = !entry.was_admitted && !entry.transferred;
+            let queue = entry.request.queue_deadline.filter(|_| queued);
             let times = [
                 (entry.request.deadline, ExpiredWhy::Deadline),
                 (queue, ExpiredWhy::QueueTimeout),
@@ -144,9 +146,8 @@ impl World {
         if !self.in_flight.is_empty() {
             return;
         }
-        assert_eq!(
-            plan.is_empty(),
-            self.live.is_empty(),
+        assert!(
+            plan.is_empty() == self.live.is_empty() || !self.transfers.is_empty(),
             "work is left, but nothing runs"
         );
         let planned: HashSet<RequestId> = plan.spans.iter().map(|span| span.request).collect();
@@ -155,7 +156,11 @@ impl World {
         let place = |entry: &Entry| (!decodes(entry), self.prompt_rank(entry), entry.order);
         let admitted = plan.admitted.iter();
         let admitted = admitted.map(|admitted| place(&self.live[&admitted.request]));
-        let first = running.iter().map(|entry| place(entry)).chain(admitted).min();
+        let first = running
+            .iter()
+            .map(|entry| place(entry))
+            .chain(admitted)
+            .min();
         for entry in running {
             let must_run = Some(place(entry)) == first || decodes(entry);
             assert!(
@@ -195,6 +200,7 @@ impl World {
             assert!(entry.running || new, "{} was not admitted", span.request);
             let decodes = !new && entry.scheduled >= entry.prefill_len;
             let rank = if decodes { 0 } else { self.prompt_rank(entry) };
+            let new = new && entry.arrived.is_none();
             let order = if new { (Time::ZERO, 0) } else { entry.order };
             (!decodes, rank, new, order)
         });
@@ -206,7 +212,9 @@ impl World {
         assert_eq!(new.clone().count(), plan.admitted.len());
         for (admitted, span) in plan.admitted.iter().zip(new) {
             assert_eq!(admitted.request, span.request);
-            self.check_turn(admitted.request);
+            if !self.is_awaiting(admitted.request) {
+                self.check_turn(admitted.request);
+            }
             self.enter_admission(admitted);
         }
     }
@@ -235,7 +243,8 @@ impl World {
         };
         let queued = || {
             let waiting = self.live.values();
-            waiting.filter(|entry| !entry.running && entry.parked_by.is_none())
+            let queued = waiting.filter(|entry| !entry.running && entry.parked_by.is_none());
+            queued.filter(|entry| entry.awaits.is_none() && entry.arrived.is_none())
         };
         let best = queued().map(rank).min();
         if config.policy != PolicyKind::Fair || best == Some(-1) {
@@ -259,7 +268,11 @@ impl World {
         let entry = self.live.get_mut(&admitted.request).unwrap();
         assert_eq!(admitted.known_tokens, entry.known);
         assert_eq!(admitted.again, entry.preemptions > 0);
-        let found = admitted.cached_tokens + admitted.forked_tokens;
+        let found = admitted.cached_tokens + admitted.forked_tokens + admitted.received_tokens;
+        let arrived = entry.arrived.take().unwrap_or(0);
+        let most = entry.known - 1 - admitted.cached_tokens;
+        assert_eq!(admitted.received_tokens, arrived.min(most));
+        assert_eq!(entry.awaits, None);
         assert!(found < entry.known, "something is left to compute");
         let shares = entry.request.read_cache && !entry.request.prompt_logits;
         let forks = entry.request.fork_of.is_some();
@@ -413,7 +426,9 @@ impl World {
         assert_eq!(self.scheduler.check_invariants(), Ok(()));
         let running = self.live.values().filter(|entry| entry.running).count();
         assert_eq!(self.scheduler.num_running(), running);
-        assert_eq!(self.scheduler.num_waiting(), self.live.len() - running);
+        let awaiting = self.live.keys().filter(|id| self.is_awaiting(**id)).count();
+        let waiting = self.live.len() - running - awaiting;
+        assert_eq!(self.scheduler.num_waiting(), waiting);
         assert_eq!(self.scheduler.has_work(), !self.live.is_empty());
         for (&id, entry) in &self.live {
             assert_eq!(
@@ -424,7 +439,10 @@ impl World {
         let timers = self.live.values().flat_map(|entry| {
             [
                 entry.request.deadline,
-                entry.request.queue_deadline.filter(|_| !entry.was_admitted),
+                entry
+                    .request
+                    .queue_deadline
+                    .filter(|_| !entry.was_admitted && !entry.transferred),
             ]
         });
         assert_eq!(self.scheduler.next_timer(), timers.flatten().min());

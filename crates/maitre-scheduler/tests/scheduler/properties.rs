@@ -1,7 +1,7 @@
 //! What must hold at the end of any life, and between two lives.
 
 use maitre_kv::KvConfig;
-use maitre_scheduler::{NewRequest, RequestId, SchedulerConfig, replay};
+use maitre_scheduler::{BlockSource, NewRequest, RequestId, SchedulerConfig, replay};
 use proptest::prelude::*;
 
 use crate::drafting::Drafting;
@@ -26,7 +26,7 @@ fn crowded(max_seqs: usize, spare: usize, kv: KvConfig) -> SchedulerConfig {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// No crowd, chunking, preemption, shared prefix, fork, draft or deferral changes an answer. [`World`] compares each
+    /// No crowd, chunking, preemption, shared prefix, fork, transfer, draft or deferral changes an answer. [`World`] compares each
     /// token with the undisturbed answer. Here all requests complete, in runs as different as one request alone
     /// in a large pool and many requests in a pool that barely holds one.
     #[test]
@@ -63,7 +63,9 @@ proptest! {
         for (id, (prompt, max_tokens)) in (0_u64..).zip(&prompts) {
             let plan_ahead = !id.is_multiple_of(3);
             let request = crate::world::request(id, prompt, *max_tokens);
-            crowd.add(NewRequest { plan_ahead, ..request }).unwrap();
+            let source = BlockSource { source: 1, tokens: prompt.len() };
+            let source = id.is_multiple_of(4).then_some(source);
+            crowd.add(NewRequest { plan_ahead, source, ..request }).unwrap();
             let fork = NewRequest {
                 plan_ahead,
                 fork_of: Some(RequestId(id)),

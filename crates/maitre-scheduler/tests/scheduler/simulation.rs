@@ -78,6 +78,10 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.wait_too_long,
         total.deferred,
         total.went_before,
+        total.transfers,
+        total.lost,
+        total.partly_lost,
+        total.transfers_without_request,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }

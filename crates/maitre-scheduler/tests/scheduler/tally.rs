@@ -34,6 +34,11 @@ pub(crate) struct Tally {
     pub(crate) tenant_queue_full: u64,
     pub(crate) wait_too_long: u64,
     pub(crate) deferred: u64,
+    pub(crate) transfers: u64,
+    pub(crate) lost: u64,
+    pub(crate) partly_lost: u64,
+    /// Transfers that ended after their requests.
+    pub(crate) transfers_without_request: u64,
     /// Admissions before a prompt in progress.
     pub(crate) went_before: u64,
 }
@@ -72,5 +77,9 @@ impl Tally {
         self.wait_too_long += other.wait_too_long;
         self.deferred += other.deferred;
         self.went_before += other.went_before;
+        self.transfers += other.transfers;
+        self.lost += other.lost;
+        self.partly_lost += other.partly_lost;
+        self.transfers_without_request += other.transfers_without_request;
     }
 }

@@ -8,13 +8,14 @@ use std::fmt::Write as _;
 
 use maitre_scheduler::{
     BlockHash, BlockId, BlockMove, BlockMoves, CacheEvent, Call, NewRequest, Outcome, PlannedSpan,
-    Refusal, RequestId, Scheduler, SchedulerConfig, StepPlan, Time,
+    Refusal, RequestId, Scheduler, SchedulerConfig, StepPlan, Time, TransferId,
 };
 
 use crate::drafting::Drafting;
 use crate::front::Front;
 use crate::model::{Memory, cells, is_end, undisturbed};
 use crate::tally::Tally;
+use crate::transfers::UnderWay;
 
 pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: usize) -> NewRequest {
     NewRequest::new(id, prompt.to_vec(), max_tokens)
@@ -45,6 +46,12 @@ pub(crate) struct Entry {
     /// How often its next token was not taken.
     pub(crate) deferrals: usize,
     pub(crate) delivered: BTreeSet<usize>,
+    /// The transfer that it waits for.
+    pub(crate) awaits: Option<TransferId>,
+    /// How many tokens one brought, before it runs.
+    pub(crate) arrived: Option<usize>,
+    /// Whether one was asked for.
+    pub(crate) transferred: bool,
     /// Whose prompt it waits for.
     pub(crate) parked_by: Option<(Time, u64)>,
     /// Its block table, as far as plans have told it.
@@ -107,6 +114,8 @@ pub(crate) struct World {
     pub(crate) ended_otherwise: BTreeSet<RequestId>,
     pub(crate) in_flight: VecDeque<StepInFlight>,
     pub(crate) memory: Memory,
+    /// The transfers under way, oldest first.
+    pub(crate) transfers: Vec<UnderWay>,
     /// Without it, no request drafts.
     pub(crate) drafting: Option<Drafting>,
     /// Whether tokens of requests that are not planned ahead are not taken now and then, up to [`MOST_DEFERRALS`]
@@ -141,6 +150,7 @@ impl World {
             ended_otherwise: BTreeSet::new(),
             in_flight: VecDeque::new(),
             memory: Memory::new(&config),
+            transfers: Vec::new(),
             drafting: None,
             deferring: false,
             eager: false,
@@ -164,6 +174,7 @@ impl World {
             }
             Call::Commit { outcomes, .. } => self.commit_with(|_, _| outcomes),
             Call::Retract { .. } => self.retract(),
+            Call::Settle { transfer, tokens } => self.settle(transfer, tokens),
             Call::Observe {
                 tokens,
                 took,
@@ -192,6 +203,9 @@ impl World {
             next_drafts: 0,
             deferrals: 0,
             delivered: BTreeSet::new(),
+            awaits: None,
+            arrived: None,
+            transferred: false,
             parked_by: self.parent_to_wait_for(&request),
             table: Vec::new(),
             request,
@@ -466,8 +480,9 @@ impl World {
         let times = 1 + if self.deferring { MOST_DEFERRALS } else { 0 };
         let left = self.live.values();
         let left = left.map(|entry| times * entry.answer.len() + depth);
-        let left: usize = left.sum();
+        let left = left.sum::<usize>() + self.live.len();
         for _ in 0..=3 * left + depth {
+            self.settle_oldest();
             match self.pipelined {
                 true => self.fill(),
                 false => drop(self.schedule()),
@@ -481,6 +496,10 @@ impl World {
         while !self.in_flight.is_empty() {
             self.commit(&Mishaps::default());
         }
+        while !self.transfers.is_empty() {
+            self.settle_oldest();
+        }
+        assert_eq!(self.scheduler.num_transfers(), 0);
         assert_eq!(self.scheduler.kv_usage().used, 0, "blocks leaked");
         let counts = self.scheduler.counts().kv;
         self.tally.swapped_in = counts.swapped_in;
