@@ -211,8 +211,9 @@ impl Scheduler {
             true => self.kv.admit(sequence, &start).ok()?,
             false => self.kv.admit_to_be_filled(sequence, &start).ok()?,
         };
-        // After a step was taken back, a copy may be planned that still reads one of the new blocks.
-        let may_arrive = !self.kv.is_read_by_planned_moves(sequence);
+        // After a step was taken back, a copy may be to come that still reads one of the new blocks.
+        let may_arrive = !self.kv.is_read_by_planned_moves(sequence)
+            && !self.in_flight.copies_out_of(self.kv.held_blocks(sequence));
         Some(Taken {
             found: Found {
                 cached,

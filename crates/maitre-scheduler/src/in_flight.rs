@@ -89,6 +89,12 @@ impl StepsInFlight {
         self.0.iter().any(|step| step.runs(place))
     }
 
+    /// Whether a step copies one of these blocks to the host tier.
+    pub(crate) fn copies_out_of(&self, blocks: &[BlockId]) -> bool {
+        let mut moves = self.0.iter().flat_map(|step| &step.moves.swap_out);
+        moves.any(|moved| blocks.contains(&BlockId(moved.from)))
+    }
+
     /// Keeps the blocks of a request until the newest step is committed: no later step can touch them.
     /// Returns whether there is a step to wait for.
     pub(crate) fn release_after_newest(&mut self, place: Place) -> bool {

@@ -111,13 +111,15 @@ impl World {
     }
 
     /// The least and the most that a running request has to lose: all that is computed, but for the blocks that
-    /// another running request may hold too, because it begins with the same tokens.
+    /// another admitted request may hold too, because it begins with the same tokens.
     fn loss_of(&self, entry: &Entry) -> (usize, usize) {
         let block_size = self.scheduler.config().kv.block_size as usize;
-        let others = self.live.values();
-        let others = others.filter(|other| other.running && other.order != entry.order);
-        let agree = others.map(|other| {
-            let pairs = entry.cells.iter().zip(&other.cells);
+        let holds = |other: &&Entry| other.running || other.arrived.is_some();
+        let others = self.live.values().filter(holds);
+        let others = others.filter(|other| other.order != entry.order);
+        let cells = others.map(|other| &other.cells);
+        let agree = cells.chain(self.awaited_cells()).map(|other| {
+            let pairs = entry.cells.iter().zip(other);
             pairs.take_while(|(a, b)| a == b).count()
         });
         let shared = agree.max().unwrap_or(0) / block_size * block_size;
@@ -195,7 +197,11 @@ impl World {
     /// policy's order.
     fn check_order(&mut self, plan: &StepPlan) {
         let is_new = |id| plan.admitted.iter().any(|admitted| admitted.request == id);
-        let keys = plan.spans.iter().map(|span| {
+        // A fork may enter the queue as late as in this plan, when its parent was admitted.
+        let is_fork = |span: &&PlannedSpan| {
+            is_new(span.request) && self.live[&span.request].request.fork_of.is_some()
+        };
+        let keys = plan.spans.iter().filter(|span| !is_fork(span)).map(|span| {
             let (new, entry) = (is_new(span.request), &self.live[&span.request]);
             assert!(entry.running || new, "{} was not admitted", span.request);
             let decodes = !new && entry.scheduled >= entry.prefill_len;

@@ -15,7 +15,7 @@ use crate::world::{Mishaps, World, request};
 /// A transfer that is not settled.
 pub(crate) struct UnderWay {
     pub(crate) planned: PlannedTransfer,
-    /// What belongs at its positions.
+    /// What belongs at all positions up to the last of its own.
     cells: Vec<u64>,
 }
 
@@ -25,9 +25,13 @@ impl World {
         for planned in &plan.transfers {
             let config = *self.scheduler.config();
             let block_size = config.kv.block_size as usize;
+            // The prompt that a fork waits for may be there since its parent was admitted in this plan.
+            let mut admitted = plan.admitted.iter().map(|it| self.live[&it.request].order);
+            let parked_by = self.live[&planned.request].parked_by;
+            assert!(parked_by.is_none_or(|parent| admitted.any(|order| order == parent)));
             let entry = self.live.get_mut(&planned.request);
             let entry = entry.expect("blocks are asked for a live request");
-            assert!(!entry.running && entry.parked_by.is_none() && !entry.transferred);
+            assert!(!entry.running && !entry.transferred);
             let source = entry.request.source.expect("they are elsewhere");
             assert_eq!(planned.source, source.source);
             let (start, end) = (planned.positions.start, planned.positions.end);
@@ -39,7 +43,7 @@ impl World {
             entry.awaits = Some(planned.id);
             let phase = self.scheduler.phase(planned.request);
             assert_eq!(phase, Some(Phase::AwaitingBlocks(planned.id)));
-            let cells = self.live[&planned.request].cells[start..end].to_vec();
+            let cells = self.live[&planned.request].cells[..end].to_vec();
             self.memory.fill(&planned.blocks, &[]);
             let planned = planned.clone();
             self.transfers.push(UnderWay { planned, cells });
@@ -68,6 +72,11 @@ impl World {
         }
     }
 
+    /// What is or will be in the blocks of each request whose transfer is under way.
+    pub(crate) fn awaited_cells(&self) -> impl Iterator<Item = &Vec<u64>> {
+        self.transfers.iter().map(|it| &it.cells)
+    }
+
     /// Whether a request's blocks are on their way, or have come and it has not started yet.
     pub(crate) fn is_awaiting(&self, id: RequestId) -> bool {
         let entry = &self.live[&id];
@@ -81,7 +90,8 @@ impl World {
             return;
         };
         let UnderWay { planned, cells } = self.transfers.remove(index);
-        self.memory.fill(&planned.blocks, &cells[..tokens]);
+        let arriving = &cells[planned.positions.start..][..tokens];
+        self.memory.fill(&planned.blocks, arriving);
         self.calls.push(Call::Settle {
             transfer: id,
             tokens,
