@@ -99,6 +99,12 @@ impl StepRunner {
 
     /// Takes a planned step that is not empty: begins it, or holds it until it can be begun.
     pub(crate) fn submit(&mut self, plan: StepPlan, sequences: &mut Sequences, began: Time) {
+        // At once: the scheduler does not tell them again, even if a step that is held is given up.
+        for span in &plan.spans {
+            if let Some(sequence) = sequences.get_mut(&span.request) {
+                sequence.follow(&span.table);
+            }
+        }
         if plan.moves.is_empty() || self.in_flight.is_empty() {
             self.begin_step(plan, sequences, began);
         } else {
@@ -120,7 +126,6 @@ impl StepRunner {
     fn begin_step(&mut self, plan: StepPlan, sequences: &mut Sequences, began: Time) {
         for span in &plan.spans {
             if let Some(sequence) = sequences.get_mut(&span.request) {
-                sequence.follow(&span.table);
                 sequence
                     .constraint
                     .iter_mut()

@@ -78,3 +78,42 @@ async fn a_panic_fails_the_culprit_alone() {
 async fn logits_that_are_not_numbers_fail_the_culprit_alone() {
     fails_alone(Fault::NanLogits, "logit").await;
 }
+
+/// Requests that are admitted one after the other, each with a copy of the block that its prompt shares with the
+/// others'. The budget holds one prompt beside the decodes, so the next admission is planned behind the step of the one
+/// before. Every third one fails its step.
+#[tokio::test]
+async fn a_step_that_fails_before_one_with_copies_hurts_nobody_else() {
+    let run = async |fails: bool| {
+        let setup = Setup {
+            max_seqs: 8,
+            max_batched_tokens: 11,
+            fault: fails.then_some(Fault::Error),
+            ..Setup::default()
+        };
+        let (engine, _) = setup.start();
+        let mut generations = Vec::new();
+        for of in 0..40 {
+            let mut prompt: Vec<u32> = (100..106).collect();
+            prompt.extend((0..2 + of % 5).map(|i| 200 + of * 13 + i));
+            let culprit = of % 3 == 2;
+            prompt.extend(culprit.then_some(MARKED));
+            let request = tokens_request(&prompt, 3 + of % 29);
+            generations.push((culprit, engine.generate(request).await.unwrap()));
+        }
+        let mut answers = Vec::new();
+        for (culprit, generation) in generations {
+            answers.push((culprit, answer(generation).await));
+        }
+        idle(&engine).await;
+        answers
+    };
+    let (without, with) = (run(false).await, run(true).await);
+    for (of, ((culprit, with), (_, without))) in with.iter().zip(&without).enumerate() {
+        assert_eq!(with.is_err(), *culprit, "{of}: {with:?}");
+        if let Ok(with) = with {
+            let without = without.as_ref().unwrap();
+            assert_eq!(with.token_ids, without.token_ids, "{of}");
+        }
+    }
+}
