@@ -76,7 +76,7 @@ pub trait Forward: Send {
     /// to the host. The answer has a token below `choosable` for each of `draws`. It has `None` where the row was
     /// not to be drawn from, and where the row is faulty, which [`logits`](Self::logits) will report.
     ///
-    /// A model whose logits are in host memory anyway returns `None` for each row.
+    /// `None` in place of the whole answer: none of the rows is drawn here, as where logits are in host memory anyway.
     ///
     /// # Errors
     ///
@@ -86,9 +86,9 @@ pub trait Forward: Send {
         first_row: usize,
         draws: &[Option<Draw>],
         choosable: usize,
-    ) -> Result<Vec<Option<Drawn>>, ModelError> {
-        let _ = (first_row, choosable);
-        Ok(vec![None; draws.len()])
+    ) -> Result<Option<Vec<Option<Drawn>>>, ModelError> {
+        let _ = (first_row, draws, choosable);
+        Ok(None)
     }
 }
 
@@ -122,7 +122,7 @@ impl Forward for Runner {
         first_row: usize,
         draws: &[Option<Draw>],
         choosable: usize,
-    ) -> Result<Vec<Option<Drawn>>, ModelError> {
+    ) -> Result<Option<Vec<Option<Drawn>>>, ModelError> {
         Runner::draw(self, first_row, draws, choosable)
     }
 }

@@ -42,8 +42,13 @@ pub(crate) fn hand_out(
     for (index, draws) in draws.chunks(tile).enumerate() {
         let first = index * tile;
         if sink.wants(first..first + draws.len()) {
-            let drawn = forward.draw(first, draws, choosable)?;
-            hand_out_tile(forward, first, &drawn, sink)?;
+            match forward.draw(first, draws, choosable)? {
+                Some(drawn) => hand_out_tile(forward, first, &drawn, sink)?,
+                None => {
+                    let rows = first..first + draws.len();
+                    sink.logits(rows.clone(), forward.logits(rows)?);
+                }
+            }
         }
     }
     Ok(())

@@ -197,8 +197,9 @@ impl DraftModel {
             return Ok(false);
         }
         let drawn = self.executor.draw(first, &draws, self.config.vocab_size);
-        let drawn: Option<Vec<_>> = drawn.map_err(|error| failed(&error))?.into_iter().collect();
-        let Some(drawn) = drawn else {
+        let drawn = drawn.map_err(|error| failed(&error))?;
+        let all_drawn = drawn.and_then(|drawn| drawn.into_iter().collect::<Option<Vec<_>>>());
+        let Some(drawn) = all_drawn else {
             return Ok(false);
         };
         for (&index, drawn) in tile.iter().zip(drawn) {

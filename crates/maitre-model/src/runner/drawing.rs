@@ -14,11 +14,11 @@ impl Runner {
         first_row: usize,
         draws: &[Option<Draw>],
         choosable: usize,
-    ) -> Result<Vec<Option<Drawn>>, ModelError> {
+    ) -> Result<Option<Vec<Option<Drawn>>>, ModelError> {
         let choosable = choosable.min(self.limits.vocab_size);
         let is_possible = self.backend.gpu_info().is_some() && choosable <= MOST_CHOOSABLE;
         if !is_possible || draws.iter().all(Option::is_none) {
-            return Ok(vec![None; draws.len()]);
+            return Ok(None);
         }
         self.compute_logits(first_row..first_row.saturating_add(draws.len()))?;
         let first = first_row - self.in_workspace.start;
@@ -36,7 +36,7 @@ impl Runner {
             SampledRow::Token { id, logprob } => Some(Drawn { token: id, logprob }),
             _ => None,
         };
-        Ok(out[first..].iter().map(drawn).collect())
+        Ok(Some(out[first..].iter().map(drawn).collect()))
     }
 
     /// Has the device choose a token from each output row of the last step, below `choosable`, and sends them to the

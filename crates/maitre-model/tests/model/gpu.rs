@@ -251,7 +251,7 @@ fn tokens_are_drawn_where_the_logits_are() {
         position: 0,
     };
     let draws = [Some(greedy), None, Some(greedy)];
-    let drawn = runner.draw(4, &draws, logits[0].len()).unwrap();
+    let drawn = runner.draw(4, &draws, logits[0].len()).unwrap().unwrap();
     for (row, drawn) in drawn.iter().enumerate() {
         let expected = draws[row].map(|_| {
             let row = &logits[4 + row];

@@ -11,6 +11,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod allocations;
 mod bad_batches;
 mod bad_files;
 mod batch_invariance;
