@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What each library may use of the others. An arrow too many is a layer that leaks; one too few
 /// means that this table, and with it the architecture page, describes another program.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("maitre-tensor", &[]),
     ("maitre-kv", &[]),
     ("maitre-sampling", &[]),
@@ -34,6 +34,17 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("maitre-server", &["maitre-engine", "maitre-proto"]),
     // The engine's public handle, as its in-process target; what the engine is made of stays unseen.
     ("maitre-bench", &["maitre-engine", "maitre-proto"]),
+    // A GPU is checked from the operators up to the engine under load, and without a server.
+    (
+        "maitre-gpu-check",
+        &[
+            "maitre-bench",
+            "maitre-engine",
+            "maitre-model",
+            "maitre-tensor",
+            "maitre-text",
+        ],
+    ),
 ];
 
 /// Pure crates: time, randomness and data are arguments. These are all they may use from elsewhere;

@@ -13,7 +13,7 @@ mod tokens;
 use anyhow::Result;
 use maitre_tensor::{Backend, Buffer};
 
-use super::GpuCheckArgs;
+use super::Options;
 use super::item::{Checked, Item, Outcome};
 use super::numbers::{equal_bits, relative_error};
 use super::site::Site;
@@ -27,8 +27,8 @@ pub(super) fn operators(items: &mut Vec<Item>) {
 }
 
 /// Adds the checks of models and engines.
-pub(super) fn models(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    tokens::list(args, items);
+pub(super) fn models(options: &Options, items: &mut Vec<Item>) {
+    tokens::list(options, items);
     engine::list(items);
 }
 

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures_util::future::join_all;
-use maitre::{Engine, EngineError, Event, GenerateRequest};
+use maitre_engine::{Engine, EngineError, Event, GenerateRequest};
 use maitre_model::{LoadOptions, Model};
 use maitre_tensor::Backend;
 
-use super::super::item::{Checked, Item, Outcome, figures};
-use super::super::numbers::Dice;
-use super::super::service::{Service, idle, request};
-use super::super::site::{Site, Sizes};
-use crate::cli::source;
+use crate::item::{Checked, Item, Outcome, figures};
+use crate::numbers::Dice;
+use crate::service::{Service, idle, request};
+use crate::site::{Site, Sizes};
 
 /// What free memory may shrink by: steps of sizes that came late are recorded late.
 const RECORDINGS_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
@@ -122,12 +121,14 @@ fn longest(sizes: &Sizes) -> (usize, usize) {
 
 /// The bundled model where the device is one: a step of it is short, so that much happens in little time.
 fn soak_model(site: &mut Site) -> Result<Arc<Model>> {
-    if site.sizes.are_small || cfg!(not(feature = "bundled")) {
-        return site.check_model();
+    match &site.bundled {
+        Some(bundled) if !site.sizes.are_small => {
+            let options = LoadOptions::default();
+            let model = Model::load(&bundled.chat, &options, &site.strict)?;
+            Ok(Arc::new(model))
+        }
+        _ => site.check_model(),
     }
-    let options = LoadOptions::default();
-    let model = Model::load(&source::bundled()?, &options, &site.strict)?;
-    Ok(Arc::new(model))
 }
 
 /// Free bytes of the GPU; 0 on the processor, where they are not counted.

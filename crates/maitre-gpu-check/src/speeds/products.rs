@@ -4,15 +4,15 @@
 //! from memory, and a matrix that is read again and again would come from the second-level cache (50 MB on an H200).
 
 use anyhow::Result;
-use maitre::WeightFormat;
+use maitre_tensor::WeightFormat;
 use maitre_tensor::{Backend, DType, InputFormat, PackedWeight, StepLists, WeightView};
 
-use super::super::item::{Item, Outcome, Timed, Unit, figures};
-use super::super::numbers::random;
-use super::super::site::Site;
-use super::super::{GpuCheckArgs, ShapeArg};
 use super::Mode;
 use super::operators::{MOST_S, TIMES, of_rows, time_together};
+use crate::item::{Item, Outcome, Timed, Unit, figures};
+use crate::numbers::random;
+use crate::site::Site;
+use crate::{Options, ShapeChoice};
 
 /// Bytes of the matrices that a product goes through in turn.
 const BEYOND_CACHE: f64 = 256e6;
@@ -56,8 +56,8 @@ const TINY: [Matrix; 2] = [
     },
 ];
 
-pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    let is_tiny = args.shape == ShapeArg::Tiny;
+pub(super) fn list(options: &Options, items: &mut Vec<Item>) {
+    let is_tiny = options.shape == ShapeChoice::Tiny;
     let (matrices, all_rows): (&[Matrix], &[usize]) = match is_tiny {
         true => (&TINY, &[1, 18]),
         false => (&LARGE, &[1, 16, 64, 256, 2048]),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::site::Site;
-use super::{GpuCheckArgs, Half, checks, speeds};
+use super::{Half, Options, checks, speeds};
 
 /// One check or one measurement.
 pub(super) struct Item {
@@ -214,15 +214,17 @@ pub(super) fn figures<const N: usize>(pairs: [(&str, f64); N]) -> Figures {
 
 /// Everything that is to be done, what matters most first: operators before the models made of them, and last what
 /// takes long and says little that is new. Each takes its site only if there is time for it.
-pub(super) fn items(args: &GpuCheckArgs) -> Vec<Item> {
+pub(super) fn items(options: &Options) -> Vec<Item> {
     let mut items = Vec::new();
     speeds::rates::list(&mut items);
     checks::operators(&mut items);
-    speeds::first_model(args, &mut items);
-    checks::models(args, &mut items);
-    speeds::other_models(args, &mut items);
+    speeds::first_model(options, &mut items);
+    checks::models(options, &mut items);
+    speeds::other_models(options, &mut items);
     checks::soak(&mut items);
     let is_rate = |id: &str| [speeds::rates::COPY_RATE, speeds::rates::MATMUL_RATE].contains(&id);
-    items.retain(|item| (args.wants(item.half) && args.wants_row(&item.id)) || is_rate(&item.id));
+    items.retain(|item| {
+        (options.wants(item.half) && options.wants_row(&item.id)) || is_rate(&item.id)
+    });
     items
 }

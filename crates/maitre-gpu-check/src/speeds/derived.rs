@@ -1,11 +1,11 @@
 //! Rows that follow from other rows: what determinism costs, what recorded steps save, and the host's share.
 
-use super::super::Half;
-use super::super::item::{Outcome, Timed, Unit};
-use super::super::report::Row;
+use crate::Half;
+use crate::item::{Outcome, Timed, Unit};
+use crate::report::Row;
 
 /// Rows for every pair that was measured.
-pub(in crate::cli::gpu_check) fn rows(rows: &[Row]) -> Vec<Row> {
+pub(crate) fn rows(rows: &[Row]) -> Vec<Row> {
     let timed = |id: &str| {
         let row = rows.iter().find(|row| row.id == id)?;
         match &row.outcome {

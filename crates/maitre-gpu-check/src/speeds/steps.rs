@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use maitre::WeightFormat;
+use maitre_tensor::WeightFormat;
 
-use super::super::item::{Item, Outcome, Timed, Unit, figures};
-use super::super::numbers::Dice;
-use super::super::prediction::{StepSize, matrix_flop_per_token, step_seconds};
-use super::super::sequences::{Capacity, Sequences};
-use super::super::site::Site;
 use super::{Mode, Programme, goals, of_users};
+use crate::item::{Item, Outcome, Timed, Unit, figures};
+use crate::numbers::Dice;
+use crate::prediction::{StepSize, matrix_flop_per_token, step_seconds};
+use crate::sequences::{Capacity, Sequences};
+use crate::site::Site;
 
 /// Decodes before the clock starts: the second is recorded.
 const WARM_UP: usize = 4;

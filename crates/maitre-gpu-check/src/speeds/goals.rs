@@ -4,9 +4,9 @@
 //! prompts' time included; beside int8 its fp8). Goals are for an H100 too, and were set before any GPU
 //! had run this: 155 and 400 tokens/s for one user, above the references for many. An H200's memory is 1.4 times as fast.
 
-use maitre::WeightFormat;
+use maitre_tensor::WeightFormat;
 
-use super::super::shape::{QWEN3_8B, Shape};
+use crate::shape::{QWEN3_8B, Shape};
 
 /// A decode's reference and goal.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

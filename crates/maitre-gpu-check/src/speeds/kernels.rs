@@ -4,25 +4,25 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use maitre::KvFormat;
+use maitre_tensor::KvFormat;
 use maitre_tensor::{
     Attention, BlockCopy, BlockTables, DType, SampleRow, SampleRows, SampledRow, Span, StepLists,
 };
 
-use super::super::item::{Item, Outcome, Timed, Unit, figures};
-use super::super::numbers::random;
-use super::super::site::Site;
-use super::super::{GpuCheckArgs, ShapeArg};
 use super::operators::time_together;
 use super::{Mode, goals};
+use crate::item::{Item, Outcome, Timed, Unit, figures};
+use crate::numbers::random;
+use crate::site::Site;
+use crate::{Options, ShapeChoice};
 
 const BLOCK_SIZE: usize = 16;
 
 /// Launches that are timed together.
 const TIMES: usize = 30;
 
-pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    let is_tiny = args.shape == ShapeArg::Tiny;
+pub(super) fn list(options: &Options, items: &mut Vec<Item>) {
+    let is_tiny = options.shape == ShapeChoice::Tiny;
     let sizes = match is_tiny {
         true => [(2, 40), (1, 100), (1, 3), (3, 7)],
         false => [(64, 1024), (8, 16_384), (1, 640), (256, 640)],

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use maitre::{DeviceName, WeightFormat};
 use maitre_model::{LoadFormat, LoadOptions, Model};
 use maitre_tensor::{Backend, Buffer, GpuOptions, PackedWeight, TensorError};
+use maitre_tensor::{DeviceName, WeightFormat};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -15,7 +15,7 @@ use super::prediction::Rates;
 use super::shape::Shape;
 pub(super) use super::sizes::Sizes;
 use super::sizes::{FULL, SMALL};
-use super::{GpuCheckArgs, ShapeArg};
+use super::{BundledModels, Options, Resume, ShapeChoice};
 
 /// Where items work.
 pub(super) struct Site {
@@ -29,6 +29,8 @@ pub(super) struct Site {
     pub(super) sizes: &'static Sizes,
     /// What was asked for.
     pub(super) device: DeviceName,
+    /// What is compiled into the program.
+    pub(super) bundled: Option<BundledModels>,
     /// Runs what engines wait for.
     pub(super) handle: Handle,
     /// Nothing is at work any more by then.
@@ -80,24 +82,28 @@ impl Site {
     ///
     /// # Errors
     /// [`TensorError::NoDevice`] if it can't be used.
-    pub(super) fn open(args: &GpuCheckArgs, handle: Handle) -> Result<Self, TensorError> {
+    pub(super) fn open(
+        options: &Options,
+        resume: &Resume,
+        handle: Handle,
+    ) -> Result<Self, TensorError> {
         let began = Instant::now();
-        let threads = args.threads();
-        let options = GpuOptions {
+        let threads = options.threads;
+        let deterministic = GpuOptions {
             deterministic: true,
         };
         // Where there is no GPU nothing is to be checked, rather than the processor against itself.
-        let device = match args.device {
+        let device = match options.device {
             DeviceName::Auto => DeviceName::Cuda(0),
             named => named,
         };
-        let strict = Backend::open(device, threads, options)?;
+        let strict = Backend::open(device, threads, deterministic)?;
         let fast = strict.with_gpu_options(GpuOptions {
             deterministic: false,
         })?;
-        let sizes = match args.shape {
-            ShapeArg::Tiny => &SMALL,
-            ShapeArg::Large | ShapeArg::Small => &FULL,
+        let sizes = match options.shape {
+            ShapeChoice::Tiny => &SMALL,
+            ShapeChoice::Large | ShapeChoice::Small => &FULL,
         };
         Ok(Self {
             cpu: Backend::cpu(threads)?,
@@ -111,10 +117,11 @@ impl Site {
             fast,
             sizes,
             device,
+            bundled: options.bundled.clone(),
             handle,
-            deadline: began + Duration::from_secs_f64(args.time_limit),
-            copy_bytes_per_s: args.copy_rate,
-            matmul_flop_per_s: args.matmul_rate,
+            deadline: began + Duration::from_secs_f64(resume.time_limit_s),
+            copy_bytes_per_s: resume.copy_bytes_per_s,
+            matmul_flop_per_s: resume.matmul_flop_per_s,
             loaded: None,
             packed: None,
         })

@@ -1,14 +1,14 @@
 //! Keys and values: their rotation and storage, attention over them, and their copies.
 
 use anyhow::Result;
-use maitre::KvFormat;
+use maitre_tensor::KvFormat;
 use maitre_tensor::{Backend, BlockCopy, BlockTables, DType, RopeStore, Span};
 
-use super::super::item::{Item, Outcome};
-use super::super::numbers::{Dice, random};
-use super::super::site::{Site, Sizes};
 use super::attention_case::{BLOCK_SIZE, Case, Heads, same_blocks};
 use super::{BF16_LIMIT, F32_LIMIT, compare, identical, read};
+use crate::item::{Item, Outcome};
+use crate::numbers::{Dice, random};
+use crate::site::{Site, Sizes};
 
 const FORMATS: [KvFormat; 3] = [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8];
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use maitre::{
+use maitre_engine::{
     Engine, EngineError, EngineInfo, EngineLimits, Event, GenerateRequest, Input, MemoryBudget,
     Parts, Scheduling, Speculate, Speculation, SystemClock,
 };

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use maitre_tensor::{Backend, DType, InputFormat};
 
-use super::super::item::Item;
-use super::super::numbers::{Dice, random};
 use super::{BF16_LIMIT, F32_LIMIT, compare, identical, read};
+use crate::item::Item;
+use crate::numbers::{Dice, random};
 
 const EPS: f32 = 1e-6;
 

@@ -1,18 +1,18 @@
 //! The process that does the work: one line of JSON on stdout for whatever the supervisor should know.
 
 use std::any::Any;
-use std::io::Write;
+use std::error::Error;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use maitre_tensor::TensorError;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::GpuCheckArgs;
 use super::item::{Item, Outcome, items};
 use super::site::{Facts, Site};
+use super::{GpuCheckError, Options, Resume};
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,9 +35,27 @@ pub(super) enum Message {
     Done,
 }
 
-/// Works off the list from `first` on.
-pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<()> {
-    let mut site = match Site::open(args, handle) {
+/// How an error and its causes are told in one line.
+type Tell = fn(&(dyn Error + 'static)) -> String;
+
+/// Works off the list from `resume` on, and says on stdout what became of each item, for [`supervise`](crate::supervise)
+/// to read. `handle` runs what engines wait for, so the calling thread may be none of its workers; `tell` makes one
+/// line of an error.
+///
+/// # Errors
+/// [`GpuCheckError::Io`] if the supervisor no longer reads. Whatever else goes wrong is a row.
+pub fn work(
+    options: &Options,
+    resume: &Resume,
+    handle: Handle,
+    tell: Tell,
+) -> Result<(), GpuCheckError> {
+    let told = work_off(options, resume, handle, tell);
+    told.map_err(GpuCheckError::while_doing("telling the supervisor"))
+}
+
+fn work_off(options: &Options, resume: &Resume, handle: Handle, tell: Tell) -> io::Result<()> {
+    let mut site = match Site::open(options, resume, handle) {
         Ok(site) => site,
         Err(TensorError::NoDevice { device, reason }) => {
             return say(&Message::Refused { device, reason });
@@ -48,10 +66,10 @@ pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<(
         }
     };
     say(&Message::Facts(site.facts.clone()))?;
-    for (item, work) in items(args).iter().enumerate().skip(first) {
+    for (item, work) in items(options).iter().enumerate().skip(resume.first) {
         say(&Message::Begun { item })?;
         let began = Instant::now();
-        let outcome = attempt(work, &mut site);
+        let outcome = attempt(work, &mut site, tell);
         let has_failed = matches!(outcome, Outcome::Failed { .. });
         say(&Message::Ended {
             item,
@@ -67,7 +85,7 @@ pub(super) fn run(args: &GpuCheckArgs, first: usize, handle: Handle) -> Result<(
 }
 
 /// Does one item, whatever comes of it.
-fn attempt(item: &Item, site: &mut Site) -> Outcome {
+fn attempt(item: &Item, site: &mut Site, tell: Tell) -> Outcome {
     if Instant::now() + Duration::from_secs_f64(item.most_s) > site.deadline {
         return Outcome::NotRun {
             reason: "out of time".to_owned(),
@@ -78,7 +96,7 @@ fn attempt(item: &Item, site: &mut Site) -> Outcome {
     let failed = |message| Outcome::Failed { message };
     match result {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => failed(crate::cli::report::report(&error)),
+        Ok(Err(error)) => failed(tell(error.as_ref())),
         Err(panic) => failed(format!("panicked: {}", message_of(panic.as_ref()))),
     }
 }
@@ -89,8 +107,8 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
     text.or(owned).unwrap_or("it did not say why")
 }
 
-fn say(message: &Message) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+fn say(message: &Message) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(message)?)?;
-    Ok(out.flush()?)
+    out.flush()
 }

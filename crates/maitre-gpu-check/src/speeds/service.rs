@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use maitre::WeightFormat;
-use maitre::bench::{InProcessTarget, MonotonicClock, Run, Settings, Workload, measure};
+use maitre_bench::{InProcessTarget, MonotonicClock, Run, Settings, Workload, measure};
 use maitre_model::Model;
+use maitre_tensor::WeightFormat;
 
-use super::super::item::{Item, Outcome, Timed, Unit, figures};
-use super::super::prediction::{Rates, StepSize, step_seconds};
-use super::super::service::{Service, answer, request};
-use super::super::site::Site;
 use super::{Mode, Programme, goals, of_users};
+use crate::item::{Item, Outcome, Timed, Unit, figures};
+use crate::prediction::{Rates, StepSize, step_seconds};
+use crate::service::{Service, answer, request};
+use crate::site::Site;
 
 /// Tokens of a step while prompts come in.
 const STEP_TOKENS: usize = 2048;

@@ -1,51 +1,50 @@
 //! Whole models: the tokens that the processor finds, and the same bits however a step is made.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use maitre::{ModelSource, WeightFormat};
+use maitre_model::ModelSource;
 use maitre_model::{LoadOptions, Model};
 use maitre_tensor::Backend;
+use maitre_tensor::WeightFormat;
 use maitre_text::Tokenizer;
 
-use super::super::item::{Checked, Item, Outcome, figures};
-use super::super::numbers::Dice;
-use super::super::sequences::{Capacity, Sequences};
-use super::super::site::{Site, Sizes};
-use super::super::{GpuCheckArgs, ShapeArg};
 use super::identical;
-use crate::cli::source;
+use crate::item::{Checked, Item, Outcome, figures};
+use crate::numbers::Dice;
+use crate::sequences::{Capacity, Sequences};
+use crate::site::{Site, Sizes};
+use crate::{Options, ShapeChoice};
 
 /// Tokens of a step that fills a cache.
 const CHUNK: usize = 512;
 
-pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    let mut models: Vec<(String, Named)> = Vec::new();
-    if cfg!(feature = "bundled") {
+/// Most seconds for the greedy tokens of a bundled model, and of one in a directory, which may be large.
+const BUNDLED_S: f64 = 40.0;
+const DIRECTORY_S: f64 = 120.0;
+
+pub(super) fn list(options: &Options, items: &mut Vec<Item>) {
+    let bundled = options.bundled.iter().map(|models| {
         // The emulator needs a second for a token of the larger one.
-        models.push(match args.shape {
-            ShapeArg::Tiny => ("bundled draft".into(), Named::BundledDraft),
-            ShapeArg::Large | ShapeArg::Small => ("bundled".into(), Named::Bundled),
-        });
-    }
-    for directory in &args.model {
+        let (name, source) = match options.shape {
+            ShapeChoice::Tiny => ("bundled draft", &models.draft),
+            ShapeChoice::Large | ShapeChoice::Small => ("bundled", &models.chat),
+        };
+        (name.to_owned(), source.clone(), BUNDLED_S)
+    });
+    let directories = options.models.iter().map(|directory| {
         let name = directory.file_name().unwrap_or(directory.as_os_str());
-        let name = name.to_string_lossy().into_owned();
-        models.push((name, Named::Directory(directory.clone())));
-    }
-    for (name, model) in models {
+        let source = ModelSource::Directory(directory.clone());
+        (name.to_string_lossy().into_owned(), source, DIRECTORY_S)
+    });
+    for (name, source, most_s) in bundled.chain(directories) {
         for format in [WeightFormat::F32, WeightFormat::Bf16] {
-            let model = model.clone();
-            let most_s = match model {
-                Named::Directory(_) => 120.0,
-                Named::Bundled | Named::BundledDraft => 40.0,
-            };
+            let source = source.clone();
             items.push(
                 Item::check(
                     format!("greedy_{format}_{name}").replace(' ', "_"),
                     format!("greedy tokens, {format}: {name}"),
-                    move |site| greedy(site, &model, format),
+                    move |site| greedy(site, &source, format),
                 )
                 .within(most_s),
             );
@@ -61,24 +60,6 @@ pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
         "logits: alone, whole = in a crowd, in chunks",
         crowd,
     ));
-}
-
-/// A model of files.
-#[derive(Debug, Clone)]
-enum Named {
-    Bundled,
-    BundledDraft,
-    Directory(PathBuf),
-}
-
-impl Named {
-    fn source(&self) -> Result<ModelSource> {
-        match self {
-            Self::Bundled => source::bundled(),
-            Self::BundledDraft => source::bundled_draft(),
-            Self::Directory(directory) => Ok(ModelSource::Directory(directory.clone())),
-        }
-    }
 }
 
 /// What models are asked to go on with.
@@ -103,18 +84,17 @@ fn prompts(source: &ModelSource, sizes: &Sizes) -> Result<Vec<Vec<u32>>> {
         .collect()
 }
 
-fn greedy(site: &mut Site, model: &Named, format: WeightFormat) -> Result<Outcome> {
+fn greedy(site: &mut Site, source: &ModelSource, format: WeightFormat) -> Result<Outcome> {
     // Its memory may be needed.
     site.forget_model();
-    let source = model.source()?;
-    let prompts = prompts(&source, site.sizes)?;
+    let prompts = prompts(source, site.sizes)?;
     let count = site.sizes.greedy_tokens;
     let continued = |backend: &Backend| {
         let options = LoadOptions {
             dtype: Some(format),
             ..LoadOptions::default()
         };
-        let model = Arc::new(Model::load(&source, &options, backend)?);
+        let model = Arc::new(Model::load(source, &options, backend)?);
         continue_all(&model, backend, &prompts, count)
     };
     let (expected, before) = (continued(&site.cpu)?, site.free_bytes()?);

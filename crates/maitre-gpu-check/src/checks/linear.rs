@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::Result;
-use maitre::WeightFormat;
+use maitre_tensor::WeightFormat;
 use maitre_tensor::{Backend, DType, LinearInput, PEAK_BLOCK, PackedWeight, WeightView};
 
-use super::super::item::{Checked, Item, Outcome};
-use super::super::numbers::{Dice, bytes_of, random, relative_error};
-use super::super::site::Site;
 use super::{F32_LIMIT, RELATIVE_ERROR, compare, identical, read};
+use crate::item::{Checked, Item, Outcome};
+use crate::numbers::{Dice, bytes_of, random, relative_error};
+use crate::site::Site;
 
 const FORMATS: [WeightFormat; 4] = [
     WeightFormat::F32,

@@ -5,15 +5,15 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use maitre::KvFormat;
+use maitre_tensor::KvFormat;
 use maitre_tensor::{
     Backend, DType, InputFormat, RecordedSteps, RopeStore, StepLists, StepShape, TensorError,
 };
 
-use super::super::item::{Item, Outcome, Timed, Unit, figures};
-use super::super::numbers::random;
-use super::super::site::{Site, settle};
-use super::super::{GpuCheckArgs, ShapeArg};
+use crate::item::{Item, Outcome, Timed, Unit, figures};
+use crate::numbers::random;
+use crate::site::{Site, settle};
+use crate::{Options, ShapeChoice};
 
 /// Launches that are timed together.
 pub(super) const TIMES: usize = 30;
@@ -27,8 +27,8 @@ const ROUNDS: usize = 3;
 /// Most seconds for any of these: the largest matrix is packed within them.
 pub(super) const MOST_S: f64 = 40.0;
 
-pub(super) fn list(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    let is_tiny = args.shape == ShapeArg::Tiny;
+pub(super) fn list(options: &Options, items: &mut Vec<Item>) {
+    let is_tiny = options.shape == ShapeChoice::Tiny;
     let (hidden, mlp, many) = if is_tiny {
         (32, 64, 18)
     } else {

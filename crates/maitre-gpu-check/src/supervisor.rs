@@ -1,19 +1,17 @@
 //! The process that was started: it starts workers, gathers what they say, and reports.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use maitre::StartError;
-
-use super::GpuCheckArgs;
 use super::item::{Item, Outcome, items};
 use super::report::Report;
 use super::speeds::rates;
 use super::worker::Message;
+use super::{GpuCheckError, Options, Resume};
 
 /// Opening a device and loading its kernels takes seconds; a driver that takes longer hangs.
 const OPENING: Duration = Duration::from_secs(90);
@@ -24,27 +22,32 @@ const LAST_LOOKS: usize = 200;
 /// Workers that may die one after the other before they have done anything.
 const MOST_USELESS: usize = 3;
 
-/// Does everything, prints the table.
-pub(super) fn run(args: &GpuCheckArgs) -> Result<()> {
+/// Does everything, and prints the table on stdout. `start` makes the command of a process that calls
+/// [`work`](crate::work) with equal options. gpu-check.json and gpu-check.md are written into `out` after every row.
+///
+/// # Errors
+/// [`GpuCheckError::NoDevice`] if there is nothing to check, [`GpuCheckError::Failed`] if rows failed, and
+/// [`GpuCheckError::Io`] if no worker can be started or the report can't be written.
+pub fn supervise(
+    options: &Options,
+    out: Option<&Path>,
+    start: &dyn Fn(&Resume) -> io::Result<Command>,
+) -> Result<(), GpuCheckError> {
     let began = Instant::now();
-    let items = items(args);
+    let items = items(options);
     let mut report = Report::new(&items);
     let (mut next, mut useless) = (0, 0);
     while next < items.len() && useless < MOST_USELESS {
-        let left = args.time_limit - began.elapsed().as_secs_f64();
-        let worker = Worker::start(args, next, left.max(0.0), &report)?;
+        let left = options.time_limit_s - began.elapsed().as_secs_f64();
+        let worker = Worker::start(start(&resume(next, left, &report)))
+            .map_err(GpuCheckError::while_doing("starting a worker"))?;
         let before = next;
-        let end = worker.follow(&items, &mut next, &mut report, args)?;
+        let end = worker.follow(&items, &mut next, &mut report, out)?;
         useless = if next == before { useless + 1 } else { 0 };
         match end {
             End::Done => break,
             End::Refused { device, reason } => {
-                return Err(StartError::Setting {
-                    setting: "--device",
-                    found: device,
-                    expected: format!("a device that can be checked: {reason}"),
-                }
-                .into());
+                return Err(GpuCheckError::NoDevice { device, reason });
             }
             End::Died { during, why } => {
                 tracing::warn!("{why}; going on with a new process");
@@ -56,19 +59,34 @@ pub(super) fn run(args: &GpuCheckArgs) -> Result<()> {
                 }
             }
         }
-        save(&report, args)?;
+        save(&report, out)?;
     }
     report.conclude(began.elapsed().as_secs_f64());
-    save(&report, args)?;
-    write!(std::io::stdout().lock(), "{report}").context("printing the table")?;
+    save(&report, out)?;
+    write!(io::stdout().lock(), "{report}")
+        .map_err(GpuCheckError::while_doing("printing the table"))?;
     match report.failures() {
         0 => Ok(()),
-        failures => bail!("{failures} of {} rows failed; see the table", report.len()),
+        failures => Err(GpuCheckError::Failed {
+            failures,
+            rows: report.len(),
+        }),
     }
 }
 
-fn save(report: &Report, args: &GpuCheckArgs) -> Result<()> {
-    let Some(folder) = &args.out else {
+/// Where the next worker goes on.
+fn resume(first: usize, seconds_left: f64, report: &Report) -> Resume {
+    let measured = |id, factor| Some(report.measured(id)? * factor);
+    Resume {
+        first,
+        time_limit_s: seconds_left.max(0.0),
+        copy_bytes_per_s: measured(rates::COPY_RATE, 1e9),
+        matmul_flop_per_s: measured(rates::MATMUL_RATE, 1e12),
+    }
+}
+
+fn save(report: &Report, folder: Option<&Path>) -> Result<(), GpuCheckError> {
+    let Some(folder) = folder else {
         return Ok(());
     };
     let write = || {
@@ -79,7 +97,8 @@ fn save(report: &Report, args: &GpuCheckArgs) -> Result<()> {
             format!("```text\n{report}```\n"),
         )
     };
-    write().with_context(|| format!("writing the report into {}", folder.display()))
+    let doing = format!("writing the report into {}", folder.display());
+    write().map_err(GpuCheckError::while_doing(doing))
 }
 
 /// How a worker ended.
@@ -102,28 +121,13 @@ struct Worker {
 }
 
 impl Worker {
-    /// Starts this program again, from item `first` on.
-    fn start(args: &GpuCheckArgs, first: usize, time_limit: f64, report: &Report) -> Result<Self> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut command = Command::new(program);
-        command
-            .args(std::env::args_os().skip(1))
-            .args(["--from", &first.to_string()])
-            .args(["--time-limit", &time_limit.to_string()])
-            .args(["--threads", &args.threads().to_string()]);
-        for (flag, id, factor) in [
-            ("--copy-rate", rates::COPY_RATE, 1e9),
-            ("--matmul-rate", rates::MATMUL_RATE, 1e12),
-        ] {
-            if let Some(rate) = report.measured(id) {
-                command.args([flag, &(rate * factor).to_string()]);
-            }
-        }
+    /// Starts a worker and a thread that reads what it says.
+    fn start(command: io::Result<Command>) -> io::Result<Self> {
+        let mut command = command?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .spawn()
-            .context("starting a worker")?;
+            .spawn()?;
         let (lines, messages) = channel();
         if let Some(out) = child.stdout.take() {
             // Ends with the worker's output.
@@ -136,7 +140,7 @@ impl Worker {
             });
             if let Err(error) = reader {
                 let _ = child.kill();
-                return Err(error).context("starting the thread that reads a worker's rows");
+                return Err(error);
             }
         }
         Ok(Self { child, messages })
@@ -148,8 +152,8 @@ impl Worker {
         items: &[Item],
         next: &mut usize,
         report: &mut Report,
-        args: &GpuCheckArgs,
-    ) -> Result<End> {
+        folder: Option<&Path>,
+    ) -> Result<End, GpuCheckError> {
         let mut during = None;
         let mut patience = OPENING;
         loop {
@@ -161,7 +165,9 @@ impl Worker {
                     return Ok(End::Died { during, why });
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    let status = self.child.wait().context("waiting for a worker")?;
+                    let status = self.child.wait();
+                    let status =
+                        status.map_err(GpuCheckError::while_doing("waiting for a worker"))?;
                     let why = describe(status);
                     return Ok(End::Died { during, why });
                 }
@@ -196,7 +202,7 @@ impl Worker {
                     *next = item + 1;
                     patience = OPENING;
                     report.end(item, took_s, outcome);
-                    save(report, args)?;
+                    save(report, folder)?;
                 }
                 Message::GaveUp { why } => return Ok(End::Died { during, why }),
                 Message::Done => return Ok(End::Done),

@@ -1,12 +1,12 @@
 //! Sequences in a device's memory, and attention over them.
 
 use anyhow::Result;
-use maitre::KvFormat;
+use maitre_tensor::KvFormat;
 use maitre_tensor::{Attention, Backend, BlockCopy, BlockTables, Buffer, DType, LayerCache, Span};
 
-use super::super::numbers::random;
-use super::super::site::Sizes;
 use super::read;
+use crate::numbers::random;
+use crate::site::Sizes;
 
 pub(super) const BLOCK_SIZE: usize = 16;
 

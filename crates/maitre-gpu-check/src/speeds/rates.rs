@@ -4,16 +4,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use maitre::WeightFormat;
+use maitre_tensor::WeightFormat;
 use maitre_tensor::{DType, WeightView};
 
-use super::super::item::{Item, Outcome, Timed, Unit, figures};
-use super::super::numbers;
-use super::super::site::{Site, settle};
+use crate::item::{Item, Outcome, Timed, Unit, figures};
+use crate::numbers;
+use crate::site::{Site, settle};
 
 /// Where the supervisor finds the rates.
-pub(in super::super) const COPY_RATE: &str = "copy_rate";
-pub(in super::super) const MATMUL_RATE: &str = "matmul_rate";
+pub(crate) const COPY_RATE: &str = "copy_rate";
+pub(crate) const MATMUL_RATE: &str = "matmul_rate";
 
 /// How long to look for the best round.
 const BUDGET: Duration = Duration::from_millis(300);
@@ -21,7 +21,7 @@ const BUDGET: Duration = Duration::from_millis(300);
 /// Rows that are made up; the others are the same again.
 const ROWS: usize = 8;
 
-pub(in super::super) fn list(items: &mut Vec<Item>) {
+pub(crate) fn list(items: &mut Vec<Item>) {
     items.push(Item::speed(
         COPY_RATE,
         "copies, read and written both counted",

@@ -1,6 +1,6 @@
 //! The models that are timed, as their published configurations say, and the sizes that go with them.
 
-use maitre::ModelSource;
+use maitre_model::ModelSource;
 
 /// A model made up from its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

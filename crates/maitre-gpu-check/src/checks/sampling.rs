@@ -3,9 +3,9 @@
 use anyhow::Result;
 use maitre_tensor::{Backend, SampleRow, SampleRows, SampledRow};
 
-use super::super::item::{Checked, Item, Outcome, figures};
-use super::super::numbers::{Dice, random};
-use super::super::site::{Site, Sizes};
+use crate::item::{Checked, Item, Outcome, figures};
+use crate::numbers::{Dice, random};
+use crate::site::{Site, Sizes};
 
 pub(super) fn list(items: &mut Vec<Item>) {
     items.push(Item::check(

@@ -18,11 +18,11 @@ pub(super) mod rates;
 mod service;
 mod steps;
 
-use maitre::WeightFormat;
+use maitre_tensor::WeightFormat;
 
 use super::item::Item;
 use super::shape::{QWEN3_06B, QWEN3_8B, Shape, TINY};
-use super::{GpuCheckArgs, ShapeArg};
+use super::{Options, ShapeChoice};
 
 /// What is timed of one model.
 #[derive(Debug, Clone, Copy)]
@@ -98,27 +98,27 @@ impl Mode {
 }
 
 /// Adds measurements of operators and of the model that matters most.
-pub(super) fn first_model(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    kernels::list(args, items);
-    products::list(args, items);
-    operators::list(args, items);
-    let programme = match args.shape {
-        ShapeArg::Large => &LARGE,
-        ShapeArg::Small => &SMALL,
-        ShapeArg::Tiny => &TINIEST,
+pub(super) fn first_model(options: &Options, items: &mut Vec<Item>) {
+    kernels::list(options, items);
+    products::list(options, items);
+    operators::list(options, items);
+    let programme = match options.shape {
+        ShapeChoice::Large => &LARGE,
+        ShapeChoice::Small => &SMALL,
+        ShapeChoice::Tiny => &TINIEST,
     };
     in_bf16(programme, items);
 }
 
 /// Adds what is measured beside it: integers, and a smaller model.
-pub(super) fn other_models(args: &GpuCheckArgs, items: &mut Vec<Item>) {
-    match args.shape {
-        ShapeArg::Large => {
+pub(super) fn other_models(options: &Options, items: &mut Vec<Item>) {
+    match options.shape {
+        ShapeChoice::Large => {
             in_integers(&LARGE, items);
             in_bf16(&SMALL, items);
         }
-        ShapeArg::Small => {}
-        ShapeArg::Tiny => in_integers(&TINIEST, items),
+        ShapeChoice::Small => {}
+        ShapeChoice::Tiny => in_integers(&TINIEST, items),
     }
 }
 

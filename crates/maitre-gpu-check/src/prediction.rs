@@ -12,8 +12,8 @@
 //! at the end        the output matrix over L rows, and their logits, written and read once
 //! ```
 
-use maitre::WeightFormat;
 use maitre_model::Model;
+use maitre_tensor::WeightFormat;
 
 /// The two numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use futures_util::future::join_all;
-use maitre::{Engine, EngineError, GenerateRequest};
+use maitre_engine::{Engine, EngineError, GenerateRequest};
 use maitre_model::LoadFormat;
 
-use super::super::item::{Checked, Item, Outcome, figures};
-use super::super::numbers::Dice;
-use super::super::service::{Service, answer, idle, request};
-use super::super::site::{Site, Sizes};
+use crate::item::{Checked, Item, Outcome, figures};
+use crate::numbers::Dice;
+use crate::service::{Service, answer, idle, request};
+use crate::site::{Site, Sizes};
 
 pub(super) fn list(items: &mut Vec<Item>) {
     items.push(Item::check(
