@@ -47,6 +47,7 @@ impl Busy {
         self.steps.load(Ordering::Relaxed)
     }
 
+    #[cfg(feature = "fault-injection")]
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

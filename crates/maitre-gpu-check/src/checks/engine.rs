@@ -1,16 +1,15 @@
-//! The engine on the device: the same answers in every crowd, and after a failure; and an engine that divides the
-//! device's memory itself.
+//! The engine on the device: the same answers in every crowd; and an engine that divides the device's memory itself.
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use futures_util::future::join_all;
-use maitre_engine::{Engine, EngineError, GenerateRequest};
+use maitre_engine::{Engine, GenerateRequest};
 use maitre_model::LoadFormat;
 
 use crate::item::{Checked, Item, Outcome, figures};
 use crate::numbers::Dice;
-use crate::service::{Service, answer, idle, request};
+use crate::service::{Service, answer, request};
 use crate::site::{Site, Sizes};
 
 pub(super) fn list(items: &mut Vec<Item>) {
@@ -19,11 +18,7 @@ pub(super) fn list(items: &mut Vec<Item>) {
         "sampled answers: alone = in a crowd",
         crowd,
     ));
-    items.push(Item::check(
-        "injected_failure",
-        "failing kernels fail nothing but their steps",
-        injected,
-    ));
+    super::failures::list(items);
     items.push(
         Item::check(
             "engine_by_default",
@@ -34,14 +29,11 @@ pub(super) fn list(items: &mut Vec<Item>) {
     );
 }
 
-/// Tokens, or why there are none.
-type Answer = Result<Vec<u32>, EngineError>;
-
 /// Answers that are compared.
-const ANSWERS: usize = 6;
+pub(super) const ANSWERS: usize = 6;
 
 /// An engine with space for all of a check.
-fn service(sizes: &Sizes) -> Service {
+pub(super) fn service(sizes: &Sizes) -> Service {
     let max_model_len = 2 * sizes.prompt_tokens + sizes.greedy_tokens;
     Service {
         max_seqs: 4 * ANSWERS,
@@ -53,7 +45,7 @@ fn service(sizes: &Sizes) -> Service {
 }
 
 /// Seeded, each sampled in another way.
-fn sampled(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
+pub(super) fn sampled(sizes: &Sizes, which: usize) -> Result<GenerateRequest> {
     let mut dice = Dice::new(61 + which as u64);
     let length = sizes.prompt_tokens + dice.below(sizes.prompt_tokens);
     let prompt = (0..length).map(|_| dice.below(256) as u32).collect();
@@ -84,84 +76,6 @@ fn crowd(site: &mut Site) -> Result<Outcome> {
             .count();
         Ok(Checked::all("answers", equal, ANSWERS).into())
     })
-}
-
-/// Requests at once, and launches before the one that fails. Each failure is to come while prompts are computed, whose
-/// kernels are launched one by one: in the first kernel, in one of the first layer, in one of the second. A step of
-/// several requests is run again in halves and fails none of them; that of one fails it. So each fails one request at
-/// most (the first of a crowd may begin before the others are there), and the last, which is alone, fails it.
-const FAILING: [(usize, u64); 4] = [(ANSWERS, 0), (ANSWERS, 5), (ANSWERS, 14), (1, 5)];
-
-fn injected(site: &mut Site) -> Result<Outcome> {
-    if !site.is_on_gpu() {
-        let reason = "the processor launches nothing that could fail".to_owned();
-        return Ok(Outcome::NotRun { reason });
-    }
-    let (model, sizes) = (site.check_model()?, site.sizes);
-    let backend = site.strict.clone();
-    let (engine, busy) = service(sizes).start(model, &backend)?;
-    site.handle.block_on(async {
-        let right = together(&engine, sizes, ANSWERS).await?;
-        ensure!(
-            right.iter().all(Result::is_ok) && busy.failures() == 0,
-            "steps failed before any was made to"
-        );
-        let (mut failed, mut struck, mut wrong, mut recovered) = (0, 0, 0, 0);
-        for (at_once, launches) in FAILING {
-            // They shall compute their prompts themselves.
-            engine.reset_prefix_cache().await?;
-            let before = busy.failures();
-            backend.fail_launch_after(launches);
-            let meanwhile = together(&engine, sizes, at_once).await?;
-            // What did not fail by now shall not fail later.
-            backend.fail_launch_after(u64::MAX);
-            struck += usize::from(busy.failures() > before);
-            failed += meanwhile.iter().filter(|it| is_failure(it)).count();
-            wrong += differing(&right, &meanwhile);
-            engine.reset_prefix_cache().await?;
-            let after = together(&engine, sizes, ANSWERS).await?;
-            recovered += usize::from(after.iter().all(Result::is_ok));
-            wrong += differing(&right, &after);
-        }
-        idle(&engine).await?;
-        let all = FAILING.len();
-        Ok(Checked {
-            passed: struck == all && (1..=all).contains(&failed) && recovered == all && wrong == 0,
-            measured: format!("{struck} of {all}, {failed}, {wrong} wrong"),
-            limit: format!("all steps, 1 to {all} requests, 0"),
-            figures: figures([
-                ("failures_to_inject", all as f64),
-                ("failures_injected", struck as f64),
-                ("steps_failed", busy.failures() as f64),
-                ("requests_failed", failed as f64),
-                ("answers_wrong", wrong as f64),
-                ("recoveries", recovered as f64),
-            ]),
-        }
-        .into())
-    })
-}
-
-/// The first so many answers, asked for at the same time.
-async fn together(engine: &Engine, sizes: &Sizes, count: usize) -> Result<Vec<Answer>> {
-    let requests = (0..count).map(|which| sampled(sizes, which));
-    let requests = requests.collect::<Result<Vec<_>>>()?;
-    Ok(join_all(requests.into_iter().map(|it| answer(engine, it))).await)
-}
-
-/// Answers that came and are not as they should be.
-fn differing(right: &[Answer], found: &[Answer]) -> usize {
-    let mut count = 0;
-    for (right, found) in right.iter().zip(found) {
-        if let (Ok(right), Ok(found)) = (right, found) {
-            count += usize::from(right != found);
-        }
-    }
-    count
-}
-
-fn is_failure(answer: &Answer) -> bool {
-    matches!(answer, Err(EngineError::Failed { .. }))
 }
 
 /// An engine as `maitre serve` has it, with the limits and the budget it finds, for a model whose keys and values

@@ -4,6 +4,7 @@
 mod attention;
 mod attention_case;
 mod engine;
+mod failures;
 mod linear;
 mod rows;
 mod sampling;

@@ -1,4 +1,4 @@
-// The emulator as the rest of the world sees it: kernels of `cuda/*.cu` by name, and memory for them.
+// The emulator as the rest of the world sees it: compiled kernels by name, and memory for them.
 //
 // It runs kernels to find out whether they are right, not to be fast. What it reports as an error is what a
 // GPU would answer with wrong numbers or a hang: warps that part before a warp-wide operation, threads that

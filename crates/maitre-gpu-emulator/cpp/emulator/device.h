@@ -1,4 +1,5 @@
-// What the words of `device.cuh` mean on the processor. Included by it, and by nothing else.
+// What CUDA's words, and those that `device.cuh` of `maitre-tensor` adds to them, mean on the processor. Kernels are
+// compiled with this in place of what nvcc knows by itself.
 //
 // Words in which all threads of a warp or a block take part know the line they stand in (`Site`), so that
 // an error can name it.
@@ -10,6 +11,8 @@
 #include <cstring>
 #include <type_traits>
 #include <utility>
+
+#include "types.h"
 
 // A matrix of bf16 as `Gpu::launch` describes it: sizes and strides (in bytes, of all but the first dimension) and the
 // extents of a box.
@@ -155,10 +158,10 @@ DEVICE u32 __byte_perm(u32 low, u32 high, u32 selector) {
 DEVICE u32 atomicAdd(u32* word, u32 value) { return __atomic_fetch_add(word, value, __ATOMIC_RELAXED); }
 
 DEVICE void __syncthreads(emulator::Site site = HERE) { emulator::barrier(site); }
-DEVICE void __syncwarp(u32 mask = ALL_LANES, emulator::Site site = HERE) { emulator::warp_barrier(mask, site); }
+DEVICE void __syncwarp(u32 mask = emulator::ALL_LANES, emulator::Site site = HERE) { emulator::warp_barrier(mask, site); }
 
 DEVICE u32 __shfl_sync(u32 mask, u32 value, u32 lane, emulator::Site site = HERE) {
-    return emulator::shuffle("__shfl_sync", mask, value, lane % WARP, site);
+    return emulator::shuffle("__shfl_sync", mask, value, lane % emulator::WARP, site);
 }
 DEVICE i32 __shfl_sync(u32 mask, i32 value, u32 lane, emulator::Site site = HERE) {
     return static_cast<i32>(__shfl_sync(mask, static_cast<u32>(value), lane, site));
@@ -168,7 +171,7 @@ DEVICE float __shfl_sync(u32 mask, float value, u32 lane, emulator::Site site = 
 }
 
 DEVICE u32 __shfl_xor_sync(u32 mask, u32 value, u32 flipped, emulator::Site site = HERE) {
-    return emulator::shuffle("__shfl_xor_sync", mask, value, (threadIdx.x ^ flipped) % WARP, site);
+    return emulator::shuffle("__shfl_xor_sync", mask, value, (threadIdx.x ^ flipped) % emulator::WARP, site);
 }
 DEVICE i32 __shfl_xor_sync(u32 mask, i32 value, u32 flipped, emulator::Site site = HERE) {
     return static_cast<i32>(__shfl_xor_sync(mask, static_cast<u32>(value), flipped, site));
@@ -192,6 +195,10 @@ DEVICE u32 bf16_bits(float value) {
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
+// The two numbers of a word.
+DEVICE float bf16_low(u32 word) { return __uint_as_float(word << 16); }
+DEVICE float bf16_high(u32 word) { return __uint_as_float(word & 0xffff0000u); }
+
 }  // namespace emulator
 
 DEVICE u32 pack_bf16(float low, float high) {
@@ -202,9 +209,9 @@ DEVICE u32 select_bits(u32 bits, u32 mask, u32 set) { return (bits & mask) | set
 
 // Rounds to f32 on the way: the bits of a GPU where nothing needs to be rounded.
 DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
-    const auto low = [](u32 word) { return __uint_as_float(word << 16); };
-    const auto high = [](u32 word) { return __uint_as_float(word & 0xffff0000u); };
-    return pack_bf16(fmaf(low(a), low(b), low(c)), fmaf(high(a), high(b), high(c)));
+    using emulator::bf16_high, emulator::bf16_low;
+    return pack_bf16(fmaf(bf16_low(a), bf16_low(b), bf16_low(c)),
+                     fmaf(bf16_high(a), bf16_high(b), bf16_high(c)));
 }
 
 DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2], emulator::Site site = HERE) {

@@ -28,6 +28,7 @@ void add_kernel(const char* name, const Kernel& kernel) { kernels().emplace(name
 
 using emulator::Kernel;
 using emulator::Machine;
+using emulator::WARP;
 
 extern "C" int emulator_launch(const char* kernel, const uint32_t grid[3], uint32_t threads, uint32_t shared_bytes,
                                void* const* args, uint32_t num_args, char* message, size_t message_len) {

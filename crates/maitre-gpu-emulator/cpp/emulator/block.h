@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "../device.cuh"
+#include "device.h"
 #include "fiber.h"
 
 namespace emulator {

@@ -1,4 +1,4 @@
-// Kernels that try the words of `device.cuh`, right and wrong. `src/gpu/emulator/tests.rs` launches them.
+// Kernels that try the words of `device.cuh`, right and wrong. `src/gpu/emulator/tests` launches them.
 #include "../device.cuh"
 
 // Any grid: which thread it is, counted from 1 over all blocks.
