@@ -3,7 +3,7 @@
 #
 #   xtask/gpu-visit.sh MAITRE OUT [SECONDS]
 #
-# MAITRE is a binary built with `--features cuda`; OUT is a folder for logs and reports, each written as it comes;
+# MAITRE is a binary built with `--features cuda,fault-injection`; OUT is a folder for logs and reports, each written as it comes;
 # all work ends within SECONDS (300 unless given). No step stops the next:
 #
 #   smoke      one greedy answer of the bundled model, on the GPU and on the processor: they must be equal

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 /// What each library may use of the others. An arrow too many is a layer that leaks; one too few
 /// means that this table, and with it the architecture page, describes another program.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("maitre-tensor", &[]),
     ("maitre-kv", &[]),
+    ("maitre-gpu-emulator", &[]),
     ("maitre-sampling", &[]),
     ("maitre-text", &[]),
     ("maitre-proto", &[]),
@@ -34,7 +35,22 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("maitre-server", &["maitre-engine", "maitre-proto"]),
     // The engine's public handle, as its in-process target; what the engine is made of stays unseen.
     ("maitre-bench", &["maitre-engine", "maitre-proto"]),
+    // A GPU is checked from the operators up to the engine under load, and without a server.
+    (
+        "maitre-gpu-check",
+        &[
+            "maitre-bench",
+            "maitre-engine",
+            "maitre-model",
+            "maitre-tensor",
+            "maitre-text",
+        ],
+    ),
 ];
+
+/// What build scripts may use of ours: the kernels of `maitre-tensor` are compiled with the emulator that runs them, in
+/// builds that have it.
+const MAY_BUILD_WITH: [(&str, &[&str]); 1] = [("maitre-tensor", &["maitre-gpu-emulator"])];
 
 /// Pure crates: time, randomness and data are arguments. These are all they may use from elsewhere;
 /// `libm` has the same results on every platform.
@@ -80,8 +96,8 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Each workspace member's dependencies of the kind that its users inherit.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// Each workspace member's dependencies of one kind: none is the one that its users inherit.
+fn dependencies(kind: Option<&str>) -> BTreeMap<String, BTreeSet<String>> {
     let text = cargo(&[
         "metadata",
         "--no-deps",
@@ -97,7 +113,9 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
             let all = package["dependencies"].as_array().unwrap().iter();
             (
                 name(package),
-                all.filter(|dep| dep["kind"].is_null()).map(name).collect(),
+                all.filter(|dep| dep["kind"].as_str() == kind)
+                    .map(name)
+                    .collect(),
             )
         })
         .collect()
@@ -149,7 +167,7 @@ fn assert_none(offenders: &[String], rule: &str) {
 
 #[test]
 fn crates_use_each_other_exactly_as_the_architecture_says() {
-    let found = dependencies();
+    let found = dependencies(None);
     let ours = |used: &BTreeSet<String>| -> BTreeSet<String> {
         used.iter()
             .filter(|name| found.contains_key(*name))
@@ -159,6 +177,12 @@ fn crates_use_each_other_exactly_as_the_architecture_says() {
     for (name, allowed) in MAY_USE {
         let allowed: BTreeSet<String> = allowed.iter().map(ToString::to_string).collect();
         assert_eq!(ours(&found[name]), allowed, "{name}");
+    }
+    for (name, used) in dependencies(Some("build")) {
+        let allowed = MAY_BUILD_WITH.iter().find(|(user, _)| *user == name);
+        let allowed = allowed.map_or(&[][..], |(_, allowed)| *allowed);
+        let allowed: BTreeSet<String> = allowed.iter().map(ToString::to_string).collect();
+        assert_eq!(ours(&used), allowed, "{name}, its build script");
     }
     let known: BTreeSet<&str> = MAY_USE
         .iter()
@@ -194,13 +218,25 @@ fn a_lesson_reuses_what_was_built_for_the_program() {
         &rebuilt,
         "a dependency of tests switches on no feature of what the program is built of",
     );
-    let emulated = program.iter().filter(|unit| unit.contains("cuda-emulator"));
-    assert_eq!(emulated.count(), 0, "it would need a C++ compiler");
+}
+
+/// What users build has no emulator, which would need a C++ compiler, and no failures on demand.
+#[test]
+fn a_plain_build_has_nothing_that_only_tests_need() {
+    for arguments in [&["--bin", "maitre"][..], &["--bin", "maitre", "--release"]] {
+        let mut found: Vec<String> = units(arguments).into_iter().collect();
+        assert!(found.len() > 100);
+        let of_tests = ["cuda-emulator", "gpu-emulator", "fault-injection"];
+        found.retain(|unit| of_tests.iter().any(|word| unit.contains(word)));
+        assert_none(&found, "only tests need this");
+    }
+    let with = units(&["--bin", "maitre", "--features", "maitre/cuda-emulator"]);
+    assert!(with.iter().any(|unit| unit.contains("gpu-emulator")));
 }
 
 #[test]
 fn pure_crates_use_nothing_impure() {
-    let found = dependencies();
+    let found = dependencies(None);
     for (name, allowed) in PURE {
         let extra: Vec<_> = found[name]
             .iter()

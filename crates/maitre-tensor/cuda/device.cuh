@@ -2,7 +2,7 @@
 // have no name in C++.
 //
 // The same files are compiled twice: by nvcc for GPUs, and by a C++ compiler for the emulator, which runs
-// them on the processor (`emulator/device.h` then says what the words mean). So kernels keep to these rules:
+// them on the processor (`emulator/device.h` of `maitre-gpu-emulator` then says what the words mean). So kernels keep to these rules:
 //
 //   KERNEL name(...) { ... }     a kernel; EXPORT(name) behind it makes it known to the emulator
 //   SHARED(bytes);               the block's dynamic shared memory, an array of bytes; there is no other kind
@@ -35,7 +35,7 @@ constexpr u32 ALL_LANES = 0xffffffffu;
 constexpr u32 NO_SLOT = 0xffffffffu;
 
 #ifdef MAITRE_EMULATOR
-#include "emulator/device.h"
+#include <emulator/device.h>
 #else
 
 #define KERNEL extern "C" __global__ void

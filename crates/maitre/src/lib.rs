@@ -33,6 +33,7 @@
 //! - `hub` (default): `ORG/NAME` models from the Hugging Face Hub.
 //! - `cuda`: NVIDIA GPUs (run on an H100; tested on an emulator).
 //! - `cuda-emulator`: their kernels on the processor, for tests.
+//! - `fault-injection`: `gpu-check` makes kernels fail too; part of `cuda-emulator`.
 
 #[cfg(feature = "hub")]
 pub mod hub;

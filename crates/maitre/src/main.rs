@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match cli.and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", cli::report::report(&error));
+            tracing::error!("{}", cli::report::report(error.as_ref()));
             if is_bad_usage(&error) {
                 ExitCode::from(2)
             } else {

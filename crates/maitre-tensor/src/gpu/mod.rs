@@ -20,6 +20,8 @@ mod device;
 mod draws;
 #[cfg(feature = "cuda-emulator")]
 mod emulator;
+#[cfg(feature = "fault-injection")]
+mod faults;
 #[cfg(feature = "cuda")]
 mod hardware;
 mod memory;
@@ -257,6 +259,7 @@ pub(crate) trait Gpu: Send + Sync + fmt::Debug {
     /// Waits for everything queued, and reports what went wrong in it.
     fn synchronize(&self) -> Result<(), TensorError>;
 
-    /// From now on every call fails as on a GPU that lost what it held, [`TensorError::DeviceLost`]: for tests.
+    /// From now on every call fails as on a GPU that lost what it held, [`TensorError::DeviceLost`].
+    #[cfg(feature = "fault-injection")]
     fn lose(&self);
 }

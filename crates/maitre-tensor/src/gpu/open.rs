@@ -36,7 +36,7 @@ impl Backend {
         match name {
             DeviceName::Cpu => Self::cpu(threads),
             DeviceName::Cuda(ordinal) => Self::on_gpu(open_cuda(ordinal)?, threads, options),
-            DeviceName::Emulator => Self::emulated(HOPPER, threads, options),
+            DeviceName::Emulator => Self::on_gpu(open_emulator(HOPPER)?, threads, options),
             DeviceName::Auto => match open_cuda(0) {
                 Ok(gpu) => Self::on_gpu(gpu, threads, options),
                 Err(_) => Self::cpu(threads),
@@ -51,6 +51,7 @@ impl Backend {
     /// # Errors
     ///
     /// As [`Backend::open`] for [`DeviceName::Emulator`].
+    #[cfg(feature = "cuda-emulator")]
     pub fn emulated(
         capability: (u32, u32),
         threads: usize,
@@ -91,22 +92,6 @@ impl Backend {
     #[must_use]
     pub fn cuda_architectures() -> Option<&'static str> {
         option_env!("MAITRE_CUDA_ARCHITECTURES")
-    }
-
-    /// Makes a kernel launch fail, the one after the next `launches`: for tests of what must survive it. Does nothing
-    /// on the processor.
-    pub fn fail_launch_after(&self, launches: u64) {
-        if let Some(device) = self.device() {
-            device.turn().queue().fail_after(launches);
-        }
-    }
-
-    /// Makes its GPU fail every call from now on as if it had lost what this process keeps on it
-    /// ([`TensorError::DeviceLost`]): for tests of what must notice it. Does nothing on the processor.
-    pub fn lose_device(&self) {
-        if let Some(device) = self.device() {
-            device.gpu().lose();
-        }
     }
 
     /// How much memory its GPU has; none if it computes on the processor.

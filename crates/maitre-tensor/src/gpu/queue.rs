@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "fault-injection")]
+use super::faults::LaunchFailure;
 use super::{Address, BoxedMatrix, DeviceBytes, Gpu, Launch, MatrixProduct, RawArg};
 use crate::TensorError;
 
@@ -45,30 +46,22 @@ impl Grid {
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     gpu: Arc<dyn Gpu>,
-    /// Launches until one is made to fail; 0 is never.
-    until_failure: Arc<AtomicU64>,
+    #[cfg(feature = "fault-injection")]
+    failure: LaunchFailure,
 }
 
 impl Queue {
     pub(crate) fn new(gpu: Arc<dyn Gpu>) -> Self {
         Self {
             gpu,
-            until_failure: Arc::default(),
+            #[cfg(feature = "fault-injection")]
+            failure: LaunchFailure::default(),
         }
     }
 
-    /// Makes the launch after the next `launches` fail.
-    pub(crate) fn fail_after(&self, launches: u64) {
-        self.until_failure
-            .store(launches.saturating_add(1), Ordering::Relaxed);
-    }
-
-    fn is_to_fail(&self) -> bool {
-        let count_down = |left: u64| left.checked_sub(1);
-        let before =
-            self.until_failure
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down);
-        before == Ok(1)
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn failure(&self) -> &LaunchFailure {
+        &self.failure
     }
 
     pub(crate) fn gpu(&self) -> &Arc<dyn Gpu> {
@@ -108,12 +101,8 @@ impl Queue {
         if grid.blocks.contains(&0) {
             return Ok(());
         }
-        if self.is_to_fail() {
-            return Err(TensorError::Device {
-                operation: kernel,
-                message: "the launch was made to fail".to_owned(),
-            });
-        }
+        #[cfg(feature = "fault-injection")]
+        self.failure.count(kernel)?;
         let too_large = |what: &str, value: usize| TensorError::Device {
             operation: kernel,
             message: format!("{what} of {value} is beyond what a kernel can be told"),

@@ -1,4 +1,4 @@
-//! The emulator's C interface, `cuda/emulator/emulator.h`.
+//! The emulator's C interface, `cpp/emulator/emulator.h` of `maitre-gpu-emulator`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -217,7 +217,7 @@ impl Value {
         let mut bytes = [0; 128];
         match *arg {
             RawArg::Matrix(address, matrix) => {
-                // `Matrix` of cuda/emulator/device.h.
+                // `Matrix` of emulator/device.h.
                 let words = [address]
                     .into_iter()
                     .chain(matrix.sizes)

@@ -1,8 +1,11 @@
 //! A GPU that is not there: the kernels of `cuda/*.cu`, compiled by a C++ compiler and run on the processor.
 //!
 //! Everything runs at once, in the calling thread; an error is that of the call. What it costs and what it
-//! can't see is in `cuda/emulator/emulator.h`. It is more severe than hardware where hardware is merely
-//! undefined, and answers to each launch with an error that names the kernel.
+//! can't see is in `emulator/emulator.h` of `maitre-gpu-emulator`, which compiles the kernels and what runs them. It is
+//! more severe than hardware where hardware is merely undefined, and answers to each launch with an error that names
+//! the kernel.
+//!
+//! This half stays in this crate because calls into that library are `unsafe`.
 #![allow(unsafe_code)]
 
 #[cfg_attr(not(emulator_built), path = "absent.rs")]
@@ -78,7 +81,7 @@ impl Emulator {
     ///
     /// # Errors
     /// [`TensorError::NoDevice`] if there was no C++ compiler when this crate was built.
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests make one themselves"))]
+    #[cfg(test)]
     pub(crate) fn new() -> Result<Arc<Self>, TensorError> {
         Self::with(HOPPER, MEMORY_BYTES)
     }
@@ -118,14 +121,14 @@ impl Emulator {
 
     /// Chooses the order in which threads, blocks and copies run that no synchronisation orders. 0 is the one
     /// at first: that of the environment's `MAITRE_EMULATOR_SEED`, or of 1.
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests try several"))]
+    #[cfg(test)]
     pub(crate) fn set_seed(&self, seed: u64) {
         self.state().seed = seed;
     }
 
     /// Makes the `n`-th launch from now fail, counted from 1, once: kernels and products, whether they run
     /// alone, are recorded, or run with a graph.
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests inject faults"))]
+    #[cfg(test)]
     pub(crate) fn fail_launch_after(&self, n: u64) {
         self.state().fails_after = Some(n);
     }

@@ -25,6 +25,7 @@ mod staging;
 mod tests;
 
 use std::fmt;
+#[cfg(feature = "fault-injection")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -46,6 +47,7 @@ pub(crate) struct Hardware {
     info: GpuInfo,
     turns: Turns,
     /// Whether every call is to fail.
+    #[cfg(feature = "fault-injection")]
     is_lost: AtomicBool,
     // Dropped from here on down, the context last.
     state: Mutex<State>,
@@ -90,6 +92,7 @@ impl Hardware {
         Ok(Self {
             info,
             turns: Turns::default(),
+            #[cfg(feature = "fault-injection")]
             is_lost: AtomicBool::new(false),
             state: Mutex::new(state),
             stream,
@@ -101,6 +104,7 @@ impl Hardware {
     /// the driver's own state is the driver's.
     fn enter(&self) -> Result<MutexGuard<'_, State>, TensorError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(feature = "fault-injection")]
         if self.is_lost.load(Ordering::Relaxed) {
             return Err(TensorError::DeviceLost {
                 operation: "any call",
@@ -296,6 +300,7 @@ impl Gpu for Hardware {
         self.stream.wait("synchronize")
     }
 
+    #[cfg(feature = "fault-injection")]
     fn lose(&self) {
         self.is_lost.store(true, Ordering::Relaxed);
     }

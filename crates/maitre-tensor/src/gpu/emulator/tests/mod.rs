@@ -1,4 +1,4 @@
-//! The emulator, tried with the kernels of `cuda/emulator/tests.cu` and `cuda/emulator/hopper_tests.cu`.
+//! The emulator, tried with the kernels of `cuda/tests/`.
 
 mod device;
 mod hopper;

@@ -69,7 +69,7 @@ fn threads_that_never_come_are_named() {
                 message.contains(what) && message.contains(whom),
                 "{message}"
             );
-            assert!(message.contains("tests.cu:"), "{message}");
+            assert!(message.contains("words.cu:"), "{message}");
         }
         // The emulator is as good as new.
         bench
