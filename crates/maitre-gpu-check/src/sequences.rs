@@ -209,6 +209,7 @@ impl Sequences {
         for first in (0..rows).step_by(tile) {
             let count = tile.min(rows - first);
             let drawn = self.runner.draw(first, &vec![Some(greedy); count], vocab)?;
+            let drawn = drawn.unwrap_or_else(|| vec![None; count]);
             for (row, drawn) in (first..).zip(drawn) {
                 tokens.push(match drawn {
                     Some(drawn) => drawn.token,
