@@ -46,6 +46,7 @@ mod decoding;
 mod detokenizer;
 mod error;
 mod files;
+mod formats;
 mod mask;
 mod part;
 mod python;
@@ -60,6 +61,9 @@ pub use config::SpecialTokens;
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use files::TokenizerFiles;
+pub use formats::{
+    AnswerFormat, PartParser, ReasoningFormat, Thought, Tool, ToolChoice, ToolFormat, Tools,
+};
 pub use part::Part;
 pub use stop::{StopStep, StopStrings};
 pub use template::{ChatTemplate, TemplateLimits};

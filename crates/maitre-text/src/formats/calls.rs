@@ -1,0 +1,668 @@
+//! Reads calls between marks as one description says, a character at a time.
+//!
+//! What was read and not passed on is kept as it was written: should it turn out to be no call, it goes back
+//! into the text. Nothing is read twice but the beginning of the mark that did not match, since another call
+//! may begin there; so the work is linear in the text, whatever a model writes.
+
+use std::sync::Arc;
+
+use super::description::{Arguments, Body, Marked, NameSuffix, Parameters, Placement};
+use super::envelope::{Envelope, EnvelopeStep};
+use super::json::{Json, JsonStep, is_json};
+use super::literal::{self, Dialect};
+use super::marks::{Goal, MarkStep, Marks, Progress, Way, Written};
+use super::output::Output;
+use super::schema;
+use super::tools::{Tools, is_name, is_name_character};
+use super::values::{ElementValue, LiteralItem, LiteralStep};
+
+/// Most bytes of a call that are held; a longer one is text.
+const MAX_HELD_BYTES: usize = 4 << 20;
+/// Longest name of a tool or an argument, and longest id, in bytes.
+const MAX_WORD_BYTES: usize = 256;
+
+/// What a character did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It was read.
+    More,
+    /// It was read, and the calls are over.
+    Over,
+    /// It was not read, and no call goes on like this.
+    Failed,
+    /// It was not read; it has to be given again.
+    Again,
+}
+
+#[derive(Debug, Clone)]
+enum Stage {
+    Marks(Marks),
+    Name,
+    Index,
+    Id(usize),
+    Envelope(Envelope),
+    Json(Json, bool),
+    Key,
+    Value(ElementValue),
+    Literal(LiteralItem),
+    Over,
+}
+
+/// The calls of an answer, one after the other.
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    pub(super) syntax: &'static Marked,
+    tools: Arc<Tools>,
+    /// Whether a call is passed on only when it is complete.
+    whole: bool,
+    next_index: u32,
+    stage: Stage,
+    /// What was read and not passed on.
+    raw: String,
+    /// Where in `raw` the mark begins that is being read, and its word.
+    mark_start: usize,
+    word_start: usize,
+    /// Whether a call is complete and no other one has begun.
+    between: bool,
+    name: String,
+    key: String,
+    /// Arguments of this call so far, for those that are not passed on yet.
+    held: String,
+    /// Whether the name was passed on, or is to be passed on with all the rest.
+    is_open: bool,
+    num_arguments: usize,
+}
+
+impl Calls {
+    pub(super) fn new(syntax: &'static Marked, tools: Arc<Tools>, whole: bool) -> Self {
+        Self {
+            syntax,
+            tools,
+            whole,
+            next_index: 0,
+            stage: Stage::Over,
+            raw: String::new(),
+            mark_start: 0,
+            word_start: 0,
+            between: false,
+            name: String::new(),
+            key: String::new(),
+            held: String::new(),
+            is_open: false,
+            num_arguments: 0,
+        }
+    }
+
+    /// Begins after the trigger was read; `raw` is the white space before it, and the trigger.
+    pub(super) fn begin(&mut self, raw: String) {
+        self.restart(raw);
+        let trigger = self.syntax.trigger();
+        let (mark, goal) = match (self.syntax.placement, self.syntax.section) {
+            (Placement::Start(_), _) => return self.begin_bare_section(),
+            (Placement::Anywhere, Some((open, _))) => (open, Goal::Section),
+            (Placement::Anywhere, None) => (self.syntax.call_open, Goal::Call),
+        };
+        let rest = mark.trim_start().get(trigger.len()..).unwrap_or("");
+        self.expect(Way::new(rest, goal), None, None);
+    }
+
+    /// Begins where a call without a mark may stand; `raw` is the white space before it.
+    pub(super) fn begin_bare(&mut self, raw: String) {
+        self.restart(raw);
+        self.begin_bare_section();
+    }
+
+    fn restart(&mut self, raw: String) {
+        self.raw = raw;
+        self.is_open = false;
+        self.between = false;
+    }
+
+    fn begin_bare_section(&mut self) {
+        match self.syntax.section {
+            Some((open, _)) => self.expect(Way::new(open, Goal::Section), None, None),
+            None => self.reach(Goal::Section),
+        }
+    }
+
+    /// Takes the next character.
+    pub(super) fn step(&mut self, c: char, out: &mut Output<'_>) -> Flow {
+        if self.raw.len() > MAX_HELD_BYTES {
+            return Flow::Failed;
+        }
+        loop {
+            match self.read(c, out) {
+                Flow::Again => {}
+                flow => return flow,
+            }
+        }
+    }
+
+    /// Whether a call is complete and no other one has begun.
+    pub(super) fn is_between(&self) -> bool {
+        self.between
+    }
+
+    /// What was read in vain, when a step failed: what is text, and what may be the beginning of another call.
+    pub(super) fn take_failed(&mut self) -> (String, String) {
+        let mut text = std::mem::take(&mut self.raw);
+        let at_word = matches!(&self.stage, Stage::Marks(marks) if marks.is_started());
+        let again = match at_word && text.is_char_boundary(self.word_start) {
+            true => text.split_off(self.word_start),
+            false => String::new(),
+        };
+        self.close_failed();
+        (text, again)
+    }
+
+    /// No more text comes. Returns what has to go back into it.
+    pub(super) fn finish(&mut self, out: &mut Output<'_>) -> String {
+        let enough = match &self.stage {
+            Stage::Marks(marks) => match self.arguments() {
+                Some(Arguments::Parameters(_)) => marks.progress(Goal::Close) == Progress::Word,
+                Some(Arguments::Literals(_)) => marks.progress(Goal::Close) >= Progress::Begun,
+                Some(Arguments::Json) | None => false,
+            },
+            _ => false,
+        };
+        if enough {
+            self.complete_arguments(out);
+        }
+        self.close_failed();
+        self.stage = Stage::Over;
+        let text = std::mem::take(&mut self.raw);
+        match text.trim().is_empty() {
+            true => String::new(),
+            false => text,
+        }
+    }
+
+    /// Whether a call was read to its end since the last [`Calls::begin`], or begun to be passed on.
+    fn close_failed(&mut self) {
+        if self.is_open && !self.whole {
+            self.next_index += 1;
+        }
+        self.is_open = false;
+        self.held.clear();
+    }
+
+    fn arguments(&self) -> Option<&'static Arguments> {
+        match &self.syntax.body {
+            Body::Envelope { .. } => None,
+            Body::Named { arguments, .. } => Some(arguments),
+        }
+    }
+
+    fn parameters(&self) -> Option<&'static Parameters> {
+        match self.arguments() {
+            Some(Arguments::Parameters(parameters)) => Some(parameters),
+            _ => None,
+        }
+    }
+
+    fn expect(&mut self, way: Way, or: Option<Way>, otherwise: Option<Goal>) {
+        self.mark_start = self.raw.len();
+        self.word_start = self.mark_start;
+        match way.is_empty() && or.is_none() {
+            true => self.reach(way.goal()),
+            false => self.stage = Stage::Marks(Marks::new([Some(way), or], otherwise)),
+        }
+    }
+
+    /// A mark is complete: on to what follows it.
+    fn reach(&mut self, goal: Goal) {
+        match goal {
+            Goal::Section => self.expect(Way::new(self.syntax.call_open, Goal::Call), None, None),
+            Goal::Call => self.begin_body(),
+            Goal::Id => self.stage = Stage::Id(0),
+            Goal::Arguments => self.begin_arguments(),
+            Goal::Key => {
+                self.key.clear();
+                self.stage = Stage::Key;
+            }
+            Goal::Value(written) => self.begin_value(written),
+            Goal::Close => self.after_call(),
+            Goal::SectionClose => self.after_section(),
+            Goal::Over => self.stage = Stage::Over,
+        }
+    }
+
+    fn begin_body(&mut self) {
+        self.name.clear();
+        self.held.clear();
+        self.num_arguments = 0;
+        self.between = false;
+        self.stage = match self.syntax.body {
+            Body::Envelope { .. } => Stage::Envelope(Envelope::new()),
+            Body::Named { .. } => Stage::Name,
+        };
+    }
+
+    fn begin_arguments(&mut self) {
+        match self.arguments() {
+            Some(Arguments::Json) => self.stage = Stage::Json(Json::new(), false),
+            Some(Arguments::Parameters(parameters)) => {
+                let key = Way::new(parameters.open, Goal::Key);
+                let close = Way::new(self.syntax.call_close, Goal::Close);
+                self.expect(key, Some(close), None);
+            }
+            Some(Arguments::Literals(dialect)) => self.begin_literal(*dialect),
+            None => self.stage = Stage::Over,
+        }
+    }
+
+    fn begin_literal(&mut self, dialect: Dialect) {
+        let end = self.syntax.call_close.chars().next().unwrap_or(')');
+        self.stage = Stage::Literal(LiteralItem::new(dialect, end));
+    }
+
+    fn begin_value(&mut self, written: Written) {
+        let Some(parameters) = self.parameters() else {
+            return;
+        };
+        let kinds = self.tools.kinds(&self.name, &self.key);
+        self.stage = Stage::Value(ElementValue::new(
+            parameters.value_close,
+            parameters.own_lines,
+            kinds,
+            written,
+        ));
+    }
+
+    /// A call is closed: another one may follow, or the section's end.
+    fn after_call(&mut self) {
+        self.between = true;
+        let Marked {
+            call_open, between, ..
+        } = *self.syntax;
+        let another = Way::of_two(between, call_open, Goal::Call);
+        match (self.syntax.section, self.syntax.placement) {
+            (Some((_, close)), _) => {
+                let otherwise = another.is_empty().then_some(Goal::Call);
+                let close = Way::new(close, Goal::SectionClose);
+                self.expect(close, Some(another), otherwise);
+            }
+            (None, Placement::Start(_)) => self.expect(another, None, None),
+            (None, Placement::Anywhere) => self.stage = Stage::Over,
+        }
+    }
+
+    fn after_section(&mut self) {
+        match self.syntax.placement {
+            Placement::Start(Some((_, close))) => {
+                self.expect(Way::new(close, Goal::Over), None, None)
+            }
+            Placement::Start(None) | Placement::Anywhere => self.stage = Stage::Over,
+        }
+    }
+
+    fn read(&mut self, c: char, out: &mut Output<'_>) -> Flow {
+        match &mut self.stage {
+            Stage::Marks(_) => self.read_mark(c, out),
+            Stage::Name => self.read_name(c),
+            Stage::Index => match c {
+                ':' | '0'..='9' if self.raw.len() < MAX_HELD_BYTES => self.keep(c),
+                _ => self.after_suffix(),
+            },
+            Stage::Id(bytes) => match c.is_ascii_alphanumeric() && *bytes < MAX_WORD_BYTES {
+                true => {
+                    *bytes += 1;
+                    self.keep(c)
+                }
+                false => self.after_suffix(),
+            },
+            Stage::Envelope(_) => self.read_envelope(c, out),
+            Stage::Json(..) => self.read_json(c, out),
+            Stage::Key => self.read_key(c),
+            Stage::Value(_) => self.read_value(c, out),
+            Stage::Literal(_) => self.read_literal(c, out),
+            Stage::Over => Flow::Failed,
+        }
+    }
+
+    fn keep(&mut self, c: char) -> Flow {
+        self.raw.push(c);
+        Flow::More
+    }
+
+    fn read_mark(&mut self, c: char, out: &mut Output<'_>) -> Flow {
+        let Stage::Marks(marks) = &mut self.stage else {
+            return Flow::Failed;
+        };
+        let was_started = marks.is_started();
+        let step = marks.step(c);
+        if !was_started {
+            self.word_start = self.raw.len();
+        }
+        match step {
+            MarkStep::More | MarkStep::Word => self.keep(c),
+            MarkStep::Wrong => Flow::Failed,
+            MarkStep::Other(goal) => {
+                self.reach(goal);
+                Flow::Again
+            }
+            MarkStep::Reached(goal) => {
+                self.raw.push(c);
+                self.reached(goal, out)
+            }
+        }
+    }
+
+    fn reached(&mut self, goal: Goal, out: &mut Output<'_>) -> Flow {
+        let literals = matches!(self.arguments(), Some(Arguments::Literals(_)));
+        match goal {
+            Goal::Arguments if literals => self.open(out),
+            Goal::Key if !self.is_open && self.raw.is_char_boundary(self.mark_start) => {
+                // The name is certain; the argument that begins here is not.
+                let mark = self.raw.split_off(self.mark_start);
+                self.open(out);
+                self.raw.push_str(&mark);
+            }
+            Goal::Close => self.complete_arguments(out),
+            _ => {}
+        }
+        self.reach(goal);
+        match self.stage {
+            Stage::Over => {
+                self.raw.clear();
+                Flow::Over
+            }
+            _ => Flow::More,
+        }
+    }
+
+    fn read_name(&mut self, c: char) -> Flow {
+        if c.is_whitespace() && self.name.is_empty() {
+            return self.keep(c);
+        }
+        if is_name_character(c) && self.name.len() < MAX_WORD_BYTES {
+            self.name.push(c);
+            return self.keep(c);
+        }
+        if !is_name(&self.name) || !self.may_call() {
+            return Flow::Failed;
+        }
+        let Body::Named { suffix, .. } = self.syntax.body else {
+            return Flow::Failed;
+        };
+        match suffix {
+            NameSuffix::None => self.after_suffix(),
+            NameSuffix::Index => {
+                self.stage = Stage::Index;
+                Flow::Again
+            }
+            NameSuffix::Id(mark) => {
+                let arguments = Way::new(self.arguments_open(), Goal::Arguments);
+                let id = Way::new(mark, Goal::Id);
+                // Models leave the mark before the arguments out when it is no token of theirs.
+                self.expect(arguments, Some(id), Some(Goal::Arguments));
+                Flow::Again
+            }
+        }
+    }
+
+    fn arguments_open(&self) -> &'static str {
+        match self.syntax.body {
+            Body::Named { arguments_open, .. } => arguments_open,
+            Body::Envelope { .. } => "",
+        }
+    }
+
+    /// Only a known tool is called without a mark that text does not contain.
+    fn may_call(&self) -> bool {
+        self.syntax.placement == Placement::Anywhere || self.tools.get(&self.name).is_some()
+    }
+
+    fn after_suffix(&mut self) -> Flow {
+        self.expect(Way::new(self.arguments_open(), Goal::Arguments), None, None);
+        Flow::Again
+    }
+
+    fn read_envelope(&mut self, c: char, out: &mut Output<'_>) -> Flow {
+        let Stage::Envelope(envelope) = &mut self.stage else {
+            return Flow::Failed;
+        };
+        match envelope.step(c) {
+            EnvelopeStep::Wrong => return Flow::Failed,
+            EnvelopeStep::More => return self.keep(c),
+            EnvelopeStep::Name => {
+                self.name.clone_from(&envelope.name);
+                if !self.may_call() {
+                    return Flow::Failed;
+                }
+                self.raw.push(c);
+                if !self.held.is_empty() {
+                    // The arguments came first.
+                    let arguments = std::mem::take(&mut self.held);
+                    self.open(out);
+                    self.pass(&arguments, out);
+                }
+            }
+            EnvelopeStep::Arguments => {
+                let mut bytes = [0; 4];
+                let text = c.encode_utf8(&mut bytes);
+                self.raw.push(c);
+                match self.name.is_empty() {
+                    true => self.held.push_str(text),
+                    false => {
+                        self.open(out);
+                        self.pass(text, out);
+                    }
+                }
+            }
+            EnvelopeStep::Last => {
+                self.raw.push(c);
+                self.complete(out);
+                return self.close_call();
+            }
+        }
+        Flow::More
+    }
+
+    fn read_json(&mut self, c: char, out: &mut Output<'_>) -> Flow {
+        let Stage::Json(json, begun) = &mut self.stage else {
+            return Flow::Failed;
+        };
+        if !*begun && c.is_ascii_whitespace() {
+            return self.keep(c);
+        }
+        if !*begun && c != '{' {
+            return Flow::Failed;
+        }
+        *begun = true;
+        let step = json.step(c);
+        if matches!(step, JsonStep::Wrong | JsonStep::After) {
+            return Flow::Failed;
+        }
+        self.raw.push(c);
+        self.open(out);
+        self.pass(c.encode_utf8(&mut [0; 4]), out);
+        if step == JsonStep::Last {
+            self.complete(out);
+            return self.close_call();
+        }
+        Flow::More
+    }
+
+    /// The body of a call is complete; its closing mark follows, if there is one.
+    fn close_call(&mut self) -> Flow {
+        self.expect(Way::new(self.syntax.call_close, Goal::Close), None, None);
+        match self.stage {
+            Stage::Over => Flow::Over,
+            _ => Flow::More,
+        }
+    }
+
+    fn read_key(&mut self, c: char) -> Flow {
+        let Some(parameters) = self.parameters() else {
+            return Flow::Failed;
+        };
+        if parameters.key_close.starts_with(c) {
+            if self.key.trim().is_empty() {
+                return Flow::Failed;
+            }
+            self.key = self.key.trim().to_owned();
+            let written = match parameters.json_key_close {
+                None => Written::AsSchema,
+                Some(_) => Written::AsText,
+            };
+            let json = |mark| Way::new(mark, Goal::Value(Written::AsJson));
+            self.expect(
+                Way::new(parameters.key_close, Goal::Value(written)),
+                parameters.json_key_close.map(json),
+                None,
+            );
+            return Flow::Again;
+        }
+        if self.key.len() >= MAX_WORD_BYTES || matches!(c, '\n' | '<' | '>') {
+            return Flow::Failed;
+        }
+        self.key.push(c);
+        self.keep(c)
+    }
+
+    fn read_value(&mut self, c: char, out: &mut Output<'_>) -> Flow {
+        let Stage::Value(value) = &mut self.stage else {
+            return Flow::Failed;
+        };
+        let complete = value.push(c);
+        let is_text = value.is_text();
+        if complete {
+            let text = std::mem::take(&mut value.text);
+            let json = match (is_text, value.written) {
+                (true, _) => literal::quote(&text),
+                (false, Written::AsJson) if is_json(&text) => text.trim().to_owned(),
+                (false, _) => schema::to_json(&text, value.kinds).into_owned(),
+            };
+            self.raw.push(c);
+            if value.is_open {
+                self.pass(json.strip_prefix('"').unwrap_or(&json), out);
+            } else {
+                self.pass_argument(&json, out);
+            }
+            self.begin_arguments();
+            return Flow::More;
+        }
+        let certain = match is_text && !self.whole {
+            true => value.take_certain(),
+            false => None,
+        };
+        self.raw.push(c);
+        if let Some(text) = certain {
+            let was_open = std::mem::replace(&mut value.is_open, true);
+            let rest = value.text.clone();
+            let json = literal::quote(&text);
+            let json = json.strip_suffix('"').unwrap_or(&json);
+            match was_open {
+                true => self.pass(json.strip_prefix('"').unwrap_or(json), out),
+                false => self.pass_argument(json, out),
+            }
+            self.raw = rest;
+        }
+        Flow::More
+    }
+
+    fn read_literal(&mut self, c: char, out: &mut Output<'_>) -> Flow {
+        let Stage::Literal(item) = &mut self.stage else {
+            return Flow::Failed;
+        };
+        let step = item.push(c);
+        match step {
+            LiteralStep::Wrong => return Flow::Failed,
+            LiteralStep::More => return self.keep(c),
+            LiteralStep::Comma | LiteralStep::End => {}
+        }
+        let text = std::mem::take(&mut item.text);
+        let Some(Arguments::Literals(dialect)) = self.arguments() else {
+            return Flow::Failed;
+        };
+        // Only the last one may be missing: there are no arguments, or a comma stands before the end.
+        let is_blank = text.trim().is_empty() && step == LiteralStep::End;
+        if !is_blank {
+            let Some(argument) = literal::argument(&text, *dialect) else {
+                return Flow::Failed;
+            };
+            self.key = argument.name;
+            let kinds = self.tools.kinds(&self.name, &self.key);
+            let json = match argument.text {
+                // Some models put quotes around everything.
+                Some(text) if !kinds.is_unknown() && !kinds.has(schema::Kinds::STRING) => {
+                    schema::to_json(&text, kinds).into_owned()
+                }
+                _ => argument.json,
+            };
+            if step == LiteralStep::Comma {
+                self.raw.push(c);
+            }
+            self.pass_argument(&json, out);
+        }
+        match step {
+            LiteralStep::End => {
+                self.expect(Way::new(self.syntax.call_close, Goal::Close), None, None);
+                Flow::Again
+            }
+            _ => {
+                self.begin_literal(*dialect);
+                Flow::More
+            }
+        }
+    }
+
+    /// Passes the name on, unless it was.
+    fn open(&mut self, out: &mut Output<'_>) {
+        if self.is_open {
+            return;
+        }
+        self.is_open = true;
+        if !self.whole {
+            out.call(self.next_index, &self.name);
+            self.raw.clear();
+        }
+    }
+
+    /// Passes more of the arguments on.
+    fn pass(&mut self, json: &str, out: &mut Output<'_>) {
+        match self.whole {
+            true => self.held.push_str(json),
+            false => {
+                out.arguments(self.next_index, json);
+                self.raw.clear();
+            }
+        }
+    }
+
+    /// Passes an argument on, or its beginning.
+    fn pass_argument(&mut self, json: &str, out: &mut Output<'_>) {
+        let before = match self.num_arguments {
+            0 => '{',
+            _ => ',',
+        };
+        let blank = if before == ',' { " " } else { "" };
+        self.num_arguments += 1;
+        self.open(out);
+        self.pass(
+            &format!("{before}{blank}{}: {json}", literal::quote(&self.key)),
+            out,
+        );
+    }
+
+    /// Completes a call whose arguments were passed on one by one; others are complete already.
+    fn complete_arguments(&mut self, out: &mut Output<'_>) {
+        if let Some(Arguments::Parameters(_) | Arguments::Literals(_)) = self.arguments() {
+            self.open(out);
+            self.pass(if self.num_arguments == 0 { "{}" } else { "}" }, out);
+            self.complete(out);
+        }
+    }
+
+    fn complete(&mut self, out: &mut Output<'_>) {
+        if self.whole {
+            out.call(self.next_index, &self.name);
+            out.arguments(self.next_index, &self.held);
+        }
+        self.held.clear();
+        self.raw.clear();
+        self.is_open = false;
+        self.next_index += 1;
+    }
+}

@@ -1,0 +1,761 @@
+//! Calls of tools out of a model's text: every format, any way to cut the text, and texts that are no calls.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod formats;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use formats::{Answer, cut, format, parse, sample, sample_calls, tools};
+use maitre_text::{AnswerFormat, Part, PartParser, ReasoningFormat, Thought, ToolFormat, Tools};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn named(name: &str) -> &'static ToolFormat {
+    ToolFormat::named(name).unwrap_or_else(|| panic!("no format {name}"))
+}
+
+#[test]
+fn every_format_reads_two_calls() {
+    for tool_format in ToolFormat::all() {
+        for whole in [false, true] {
+            let answer = parse(format(tool_format, whole), [sample(tool_format.name)]);
+            assert_eq!(
+                answer.read_calls(),
+                sample_calls(),
+                "{} {answer:?}",
+                tool_format.name
+            );
+            assert_eq!(answer.text, "", "{}", tool_format.name);
+        }
+    }
+}
+
+#[test]
+fn every_format_reads_thought_text_and_calls() {
+    for tool_format in ToolFormat::all() {
+        let thought = format(tool_format, false).reasoning_format.unwrap();
+        let close = match tool_format.name {
+            "harmony" => "<|end|><|start|>assistant",
+            _ => thought.close,
+        };
+        let text = match tool_format.name {
+            "harmony" => "<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant",
+            // Their calls stand where an answer begins, or behind a mark.
+            "pythonic" | "llama3_json" => "",
+            _ => "Let me see.\n",
+        };
+        let answer = format!(
+            "{}Hm, well.{close}{text}{}",
+            thought.open,
+            sample(tool_format.name)
+        );
+        let answer = parse(format(tool_format, false), [answer.as_str()]);
+        assert_eq!(answer.reasoning, "Hm, well.", "{}", tool_format.name);
+        let expected = if text.is_empty() { "" } else { "Let me see." };
+        assert_eq!(answer.text, expected, "{}", tool_format.name);
+        assert_eq!(answer.read_calls(), sample_calls(), "{}", tool_format.name);
+    }
+}
+
+#[test]
+fn marks_that_may_stand_before_a_bare_call() {
+    for (name, text) in [
+        (
+            "llama3_json",
+            "Sure. <|python_tag|>{\"name\": \"now\", \"parameters\": {}}",
+        ),
+        ("pythonic", "Sure. <|python_start|>[now()]<|python_end|>"),
+        (
+            "llama3_json",
+            "Sure. <|python_tag|>{\"type\": \"function\", \"name\": \"now\", \"parameters\": {}}",
+        ),
+    ] {
+        let answer = parse(format(named(name), false), [text]);
+        assert_eq!(answer.text, "Sure.", "{name}");
+        assert_eq!(
+            answer.read_calls(),
+            [("now".to_owned(), json!({}))],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn arguments_get_the_types_of_the_schema() {
+    let expected = json!({
+        "city": "5", "days": 5, "wind": 1.5, "metric": true, "hours": [1, 2], "place": {"lat": 1}, "note": null,
+        "unit": "celsius"
+    });
+    let values = [
+        ("city", "5"),
+        ("days", "5"),
+        ("wind", "1.5"),
+        ("metric", "True"),
+        ("hours", "[1, 2]"),
+        ("place", "{'lat': 1}"),
+        ("note", "null"),
+        ("unit", "celsius"),
+    ];
+    let qwen: String = values
+        .iter()
+        .map(|(key, value)| format!("<parameter={key}>\n{value}\n</parameter>\n"))
+        .collect();
+    let qwen = format!("<tool_call>\n<function=get_weather>\n{qwen}</function>\n</tool_call>");
+    let glm: String = values
+        .iter()
+        .map(|(key, value)| format!("<arg_key>{key}</arg_key><arg_value>{value}</arg_value>"))
+        .collect();
+    let glm = format!("<tool_call>get_weather{glm}</tool_call>");
+    let python = "[get_weather(city='5', days=5, wind=1.5, metric=True, hours=[1, 2], place={'lat': 1}, note=None, unit=\"celsius\")]";
+    let quoted = "[get_weather(city=\"5\", days=\"5\", wind=\"1.5\", metric=\"True\", hours=\"[1, 2]\", place=\"{'lat': 1}\", note=None, unit=\"celsius\")]";
+    let gemma = "<|tool_call>call:get_weather{city:<|\"|>5<|\"|>,days:5,wind:1.5,metric:true,hours:[1,2],place:{lat:1},note:null,unit:<|\"|>celsius<|\"|>}<tool_call|>";
+    for (name, text) in [
+        ("qwen3_coder", qwen.as_str()),
+        ("glm", &glm),
+        ("pythonic", python),
+        ("pythonic", quoted),
+        ("gemma4", gemma),
+    ] {
+        let answer = parse(format(named(name), false), [text]);
+        assert_eq!(
+            answer.read_calls(),
+            [("get_weather".to_owned(), expected.clone())],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn values_are_kept_to_the_character() {
+    let value = "\n  fn main() {\n\t\"<b>é\\n</b>\"\n}\n\n";
+    let text = format!(
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\n{value}\n</parameter>\n</function>\n</tool_call>"
+    );
+    for whole in [false, true] {
+        let answer = parse(format(named("qwen3_coder"), whole), [text.as_str()]);
+        assert_eq!(
+            answer.read_calls(),
+            [("get_weather".to_owned(), json!({"city": value}))]
+        );
+    }
+}
+
+#[test]
+fn arguments_stream_while_they_come() {
+    for (name, before, after) in [
+        (
+            "hermes",
+            "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"",
+            "{\"city\": \"",
+        ),
+        (
+            "qwen3_coder",
+            "<tool_call>\n<function=get_weather>\n<parameter=city>\n",
+            "{\"city\": \"",
+        ),
+        (
+            "harmony",
+            "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{\"city\": \"",
+            "{\"city\": \"",
+        ),
+    ] {
+        let mut parser = PartParser::new(format(named(name), false));
+        let mut parts = Vec::new();
+        parser.push(before, &mut parts);
+        assert!(
+            matches!(&parts[..], [Part::ToolCall { name: Some(name), .. }] if name == "get_weather"),
+            "{name}: the name comes first, {parts:?}"
+        );
+        for _ in 0..100 {
+            parser.push("rain ", &mut parts);
+        }
+        let arguments = &Answer::of(&parts).calls[0].1;
+        assert!(arguments.starts_with(after), "{name}: {arguments}");
+        assert!(arguments.len() > 400, "{name}: {arguments}");
+    }
+}
+
+#[test]
+fn text_is_released_at_once_but_for_what_may_be_a_mark() {
+    let mut parser = PartParser::new(format(named("hermes"), false));
+    let mut pushed = |piece: &str| {
+        let mut parts = Vec::new();
+        parser.push(piece, &mut parts);
+        Answer::of(&parts).text
+    };
+    assert_eq!(pushed("Hello"), "Hello");
+    assert_eq!(pushed(" "), "");
+    assert_eq!(pushed("world <tool_c"), " world");
+    assert_eq!(pushed("ase> and"), " <tool_case> and");
+}
+
+/// What is no call comes back as it was written.
+#[test]
+fn malformed_calls_come_back_as_text() {
+    for (name, text) in [
+        ("hermes", "Hi <tool_call>\nnothing\n</tool_call> bye"),
+        ("hermes", "<tool_call>\n{\"name\": \"now\"}\n</tool_call>"),
+        (
+            "hermes",
+            "<tool_call>\n{\"name\": 1, \"arguments\": {}}\n</tool_call>",
+        ),
+        ("hermes", "<tool_call>\n{\"arguments\": {}}\n</tool_call>"),
+        (
+            "hermes",
+            "<tool_call>\n{\"name\": \"now\", \"arguments\": \"x\"}\n</tool_call>",
+        ),
+        (
+            "hermes",
+            "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"a\": }}\n</tool_call>",
+        ),
+        (
+            "hermes",
+            "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"a\": 1",
+        ),
+        ("hermes", "<tool_call>"),
+        ("hermes", "</tool_call>"),
+        ("hermes", "a < b <tool"),
+        ("mistral", "[TOOL_CALLS] none"),
+        ("mistral", "[TOOL_CALLS][]"),
+        (
+            "mistral",
+            "[TOOL_CALLS][{\"name\": \"now\", \"arguments\": {\"a\"}}]",
+        ),
+        ("mistral_v11", "[TOOL_CALLS]now{oops}"),
+        ("deepseek_v3", "<｜tool▁calls▁begin｜><｜tool▁calls▁end｜>"),
+        (
+            "deepseek_v31",
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>[1]<｜tool▁call▁end｜>",
+        ),
+        (
+            "kimi_k2",
+            "<|tool_calls_section_begin|><|tool_call_begin|>now",
+        ),
+        ("glm", "<tool_call>now\n<arg_key>a</arg_value>"),
+        ("glm", "<tool_call>now\n<arg_key>a</arg_key>\n<arg_value>x"),
+        (
+            "qwen3_coder",
+            "<tool_call>\n<function=now>\n<parameter=a>\nx\n</function>\n</tool_call>",
+        ),
+        ("qwen3_coder", "<tool_call>\n<func=now>"),
+        ("minimax_m2", "<minimax:tool_call>\n<invoke name='now'>"),
+        ("pythonic", "[1, 2, 3]"),
+        ("pythonic", "[other(a=1)]"),
+        ("pythonic", "[now(1)]"),
+        ("pythonic", "[now(a=b)]"),
+        ("pythonic", "Yes [now()]"),
+        ("llama3_json", "{\"name\": \"Ann\", \"parameters\": {}}"),
+        ("llama3_json", "{\"a\": 1}"),
+        ("gemma4", "<|tool_call>call:now{a}<tool_call|>"),
+        ("gemma4", "<|tool_call>call:now{a:<|\"|>x}<tool_call|>"),
+        ("harmony", "plain {\"a\": 1}"),
+        ("phi4", "<|tool_call|>{\"name\": \"now\"}<|/tool_call|>"),
+    ] {
+        let answer = parse(format(named(name), true), [text]);
+        let expected = Answer {
+            text: text.into(),
+            ..Answer::default()
+        };
+        assert_eq!(answer, expected, "{name}");
+        // Streamed, a call may have begun; then the rest is text.
+        let streamed = parse(format(named(name), false), [text]);
+        let arguments: String = streamed.calls.iter().map(|call| call.1.as_str()).collect();
+        assert!(
+            streamed.text == text || !arguments.is_empty() || !streamed.calls.is_empty(),
+            "{name}: {streamed:?}"
+        );
+    }
+}
+
+#[test]
+fn a_call_is_found_after_one_that_is_none() {
+    let call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+    for (before, text) in [
+        ("<tool_call>oops</tool_call>", "<tool_call>oops</tool_call>"),
+        ("<tool_call>", "<tool_call>"),
+        (
+            "<tool_call><tool_call><tool_c",
+            "<tool_call><tool_call><tool_c",
+        ),
+        ("<tool_call>\n{\"name\": ", "<tool_call>\n{\"name\":"),
+    ] {
+        let answer = parse(format(named("hermes"), true), [before, call]);
+        assert_eq!(answer.text, text);
+        assert_eq!(
+            answer.read_calls(),
+            [("now".to_owned(), json!({}))],
+            "{before}"
+        );
+    }
+    let coder = "<tool_call>\n<function=<tool_call>\n<function=now>\n</function>\n</tool_call>";
+    let answer = parse(format(named("qwen3_coder"), false), [coder]);
+    assert_eq!(answer.text, "<tool_call>\n<function=");
+    assert_eq!(answer.calls.len(), 1);
+}
+
+#[test]
+fn a_call_without_its_last_mark_is_one() {
+    for (name, text) in [
+        (
+            "hermes",
+            "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}",
+        ),
+        (
+            "hermes",
+            "<tool_call>{\"name\": \"now\", \"arguments\": {}}\n",
+        ),
+        (
+            "mistral",
+            "[TOOL_CALLS][{\"name\": \"now\", \"arguments\": {}}",
+        ),
+        (
+            "deepseek_v31",
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}",
+        ),
+        ("qwen3_coder", "<tool_call>\n<function=now>\n</function>\n"),
+        ("gemma4", "<|tool_call>call:now{}"),
+    ] {
+        for whole in [false, true] {
+            let answer = parse(format(named(name), whole), [text]);
+            assert_eq!(
+                answer.read_calls(),
+                [("now".to_owned(), json!({}))],
+                "{name}"
+            );
+            assert_eq!(answer.text, "", "{name}");
+        }
+    }
+}
+
+#[test]
+fn thoughts_begin_where_the_prompt_leaves_off() {
+    let think = ReasoningFormat::named("think").unwrap();
+    for (prompt, thought, answer, reasoning, text) in [
+        (
+            "<|im_start|>assistant\n",
+            Thought::Unopened,
+            "<think>\na\n</think>\n\nb",
+            "a",
+            "b",
+        ),
+        (
+            "<|im_start|>assistant\n<think>\n",
+            Thought::Open,
+            "a\n</think>\n\nb",
+            "a",
+            "b",
+        ),
+        (
+            "assistant\n<think>\n\n</think>\n\n",
+            Thought::Closed,
+            "b",
+            "",
+            "b",
+        ),
+        (
+            "assistant\n",
+            Thought::Unopened,
+            "b <think>c</think>",
+            "",
+            "b <think>c</think>",
+        ),
+        ("assistant\n", Thought::Unopened, " b\n", "", " b\n"),
+        ("assistant\n<think>", Thought::Open, "a", "a", ""),
+        (
+            "assistant\n<think>",
+            Thought::Open,
+            "a </thin",
+            "a </thin",
+            "",
+        ),
+    ] {
+        assert_eq!(think.after(prompt), thought, "{prompt}");
+        let format = AnswerFormat {
+            reasoning_format: Some(think),
+            thought,
+            ..AnswerFormat::default()
+        };
+        let answer = parse(format, [answer]);
+        assert_eq!(
+            (answer.reasoning.as_str(), answer.text.as_str()),
+            (reasoning, text),
+            "{prompt}"
+        );
+    }
+}
+
+#[test]
+fn calls_end_a_thought_of_families_that_forget_to() {
+    for name in ["kimi_k2", "deepseek_v31", "deepseek_v3"] {
+        let format = AnswerFormat {
+            thought: Thought::Open,
+            ..format(named(name), false)
+        };
+        let answer = parse(format, [&*format!("Hm. {}", sample(name))]);
+        assert_eq!(answer.reasoning, "Hm.", "{name}");
+        assert_eq!(answer.read_calls(), sample_calls(), "{name}");
+    }
+    let text = "Hm. <tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call></think>b";
+    let format = AnswerFormat {
+        thought: Thought::Open,
+        ..format(named("hermes"), false)
+    };
+    let answer = parse(format, [text]);
+    assert_eq!((answer.calls.len(), answer.text.as_str()), (0, "b"));
+}
+
+#[test]
+fn harmony_channels() {
+    let format = || format(named("harmony"), false);
+    let answer = parse(
+        format(),
+        [
+            "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>Yes<|return|>",
+        ],
+    );
+    assert_eq!(
+        (answer.reasoning.as_str(), answer.text.as_str()),
+        ("Hm", "Yes")
+    );
+    let recipient_first =
+        " to=functions.now<|channel|>commentary <|constrain|>json<|message|>{}<|call|>";
+    assert_eq!(
+        parse(format(), [recipient_first]).read_calls(),
+        [("now".to_owned(), json!({}))]
+    );
+    let forced = AnswerFormat {
+        thought: Thought::Open,
+        ..format()
+    };
+    let answer = parse(
+        forced,
+        ["Hm<|end|><|start|>assistant<|channel|>final<|message|>Yes"],
+    );
+    assert_eq!(
+        (answer.reasoning.as_str(), answer.text.as_str()),
+        ("Hm", "Yes")
+    );
+    let no_call = "<|channel|>commentary to=functions.now <|message|>soon<|call|>";
+    assert_eq!(
+        parse(format(), [no_call]).text,
+        "<|channel|>commentary to=functions.now <|message|>soon"
+    );
+    assert_eq!(parse(format(), ["{\"a\": 1}"]).text, "{\"a\": 1}");
+}
+
+#[test]
+fn without_tools_marks_are_text() {
+    for tool_format in ToolFormat::all().filter(|format| format.name != "harmony") {
+        let format = AnswerFormat {
+            tools: Arc::new(Tools::default()),
+            ..format(tool_format, false)
+        };
+        let text = sample(tool_format.name);
+        assert_eq!(parse(format, [text]).text, text);
+    }
+}
+
+#[test]
+fn hostile_text_takes_linear_time() {
+    const BYTES: usize = 1 << 20;
+    let patterns = [
+        "<tool_call>",
+        "<tool_call>\n",
+        "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"a\": \"",
+        "<tool_call>now<arg_key>a</arg_key><arg_value>",
+        "<tool_call>\n<function=now>\n<parameter=a>\n",
+        "<",
+        " ",
+        "[",
+        "{\"a\":",
+        "[now(a=",
+        "<think>",
+        "</think>",
+        "<｜tool▁calls▁begin｜>",
+        "<|channel|>",
+        "<|message|>",
+        "<|tool_call>call:now{a:<|\"|>",
+        "[TOOL_CALLS][{\"name\": \"now\"",
+        "é",
+        "<minimax:tool_call>\n<invoke name=\"",
+        "</parameter",
+        "<tool_call>\n                                ",
+        "[TOOL_CALLS]now[CALL_ID]a",
+        "\\\"",
+        "{\"name\": \"now\", \"parameters\": {\"a\": [",
+    ];
+    let start = Instant::now();
+    for pattern in patterns {
+        let text = pattern.repeat(BYTES / 8 / pattern.len());
+        for tool_format in ToolFormat::all() {
+            for whole in [false, true] {
+                let mut parser = PartParser::new(format(tool_format, whole));
+                let mut parts = Vec::new();
+                for c in text.chars() {
+                    parser.push(c.encode_utf8(&mut [0; 4]), &mut parts);
+                }
+                parser.finish(&mut parts);
+            }
+        }
+    }
+    // 24 patterns, 25 formats, two ways: 150 MB. Quadratic work would take hours.
+    assert!(
+        start.elapsed() < Duration::from_secs(300),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn deep_nesting_is_no_call() {
+    for (name, text) in [
+        (
+            "hermes",
+            format!(
+                "<tool_call>\n{{\"name\": \"now\", \"arguments\": {{\"a\": {}",
+                "[".repeat(100_000)
+            ),
+        ),
+        (
+            "pythonic",
+            format!("[now(a={}1{})]", "[".repeat(100_000), "]".repeat(100_000)),
+        ),
+        (
+            "gemma4",
+            format!(
+                "<|tool_call>call:now{{a:{}1{}}}<tool_call|>",
+                "{b:".repeat(50_000),
+                "}".repeat(50_000)
+            ),
+        ),
+    ] {
+        assert_eq!(parse(format(named(name), true), [text.as_str()]).text, text);
+    }
+}
+
+/// Pieces of which hostile answers are made.
+const SCRAPS: &[&str] = &[
+    "<tool_call>",
+    "</tool_call>",
+    "\n",
+    " ",
+    "{\"name\": \"now\", \"arguments\": {",
+    "}",
+    "}}",
+    "\"",
+    "{",
+    "[",
+    "]",
+    "<function=",
+    "now",
+    ">",
+    "</function>",
+    "<parameter=",
+    "city",
+    "</parameter>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<think>",
+    "</think>",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "[CALL_ID]",
+    ",",
+    "; ",
+    "(",
+    ")",
+    "=",
+    "'x'",
+    "é",
+    "｜",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁sep｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁calls▁end｜>",
+    "```json",
+    "```",
+    "function",
+    "<|tool_call>call:",
+    "<tool_call|>",
+    "<|\"|>",
+    ":",
+    "<|channel|>",
+    "<|message|>",
+    "<|start|>",
+    "assistant",
+    "<|call|>",
+    "<|end|>",
+    "commentary to=functions.now ",
+    "analysis",
+    "final",
+    "{}",
+    "1",
+    "get_weather",
+    "true",
+    "<|python_tag|>",
+    "functions.",
+    ":0",
+    "\\",
+    "<",
+    "<invoke name=\"",
+    "\">",
+    "</invoke>",
+    "<minimax:tool_call>",
+    "</minimax:tool_call>",
+];
+
+fn any_format() -> impl Strategy<Value = &'static ToolFormat> {
+    prop::sample::select(ToolFormat::all().collect::<Vec<_>>())
+}
+
+fn scraps() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(SCRAPS), 0..24).prop_map(|scraps| scraps.concat())
+}
+
+/// A sample with a piece of it replaced: near to a call, and mostly none.
+fn damaged() -> impl Strategy<Value = (&'static ToolFormat, String)> {
+    let scrap = prop::sample::select(SCRAPS);
+    (
+        any_format(),
+        any::<prop::sample::Index>(),
+        0..8_usize,
+        scrap,
+    )
+        .prop_map(|(format, at, length, scrap)| {
+            let chars: Vec<char> = sample(format.name).chars().collect();
+            let at = at.index(chars.len());
+            let rest = chars.iter().skip(at + length);
+            let text = chars[..at]
+                .iter()
+                .copied()
+                .chain(scrap.chars())
+                .chain(rest.copied());
+            (format, text.collect())
+        })
+}
+
+fn without_blank(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+/// The same for any way to cut; in `whole` mode, calls have arguments that are JSON.
+fn check(tool_format: &'static ToolFormat, text: &str, sizes: &[usize], thought: Thought) {
+    for whole in [false, true] {
+        let format = || AnswerFormat {
+            thought,
+            ..format(tool_format, whole)
+        };
+        let expected = parse(format(), [text]);
+        let pieces = cut(text, sizes);
+        let answer = parse(format(), pieces.iter().map(String::as_str));
+        assert_eq!(answer, expected, "{} {text:?}", tool_format.name);
+        let single = cut(text, &vec![1; text.chars().count()]);
+        let answer = parse(format(), single.iter().map(String::as_str));
+        assert_eq!(answer, expected, "{} {text:?}", tool_format.name);
+        if !whole {
+            continue;
+        }
+        for (_, arguments) in expected.read_calls() {
+            assert!(matches!(arguments, Value::Object(_)));
+        }
+        if expected.calls.is_empty()
+            && expected.reasoning.is_empty()
+            && tool_format.name != "harmony"
+        {
+            let close = format().reasoning_format.unwrap().close;
+            let open = format().reasoning_format.unwrap().open;
+            let text = without_blank(text);
+            // Only the marks of an empty thought may be missing.
+            let shown = without_blank(&expected.text);
+            assert_eq!(
+                shown.replace(close, "").replace(open, ""),
+                text.replace(close, "").replace(open, "")
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn any_way_to_cut_gives_the_same(
+        tool_format in any_format(),
+        before in prop::sample::select(&["", " \n", "Well: ", "<think>\nHm</think>"]),
+        after in prop::sample::select(&["", "\n", " Done. "]),
+        sizes in prop::collection::vec(0..9_usize, 0..60),
+    ) {
+        let text = format!("{before}{}{after}", sample(tool_format.name));
+        check(tool_format, &text, &sizes, Thought::Unopened);
+    }
+
+    #[test]
+    fn any_way_to_cut_gives_the_same_of_damaged_calls(
+        (tool_format, text) in damaged(),
+        sizes in prop::collection::vec(0..9_usize, 0..60),
+        thought in prop::sample::select(&[Thought::Unopened, Thought::Open, Thought::Closed]),
+    ) {
+        check(tool_format, &text, &sizes, thought);
+    }
+
+    #[test]
+    fn any_way_to_cut_gives_the_same_of_anything(
+        tool_format in any_format(),
+        text in scraps(),
+        sizes in prop::collection::vec(0..9_usize, 0..40),
+        thought in prop::sample::select(&[Thought::Unopened, Thought::Open, Thought::Closed]),
+    ) {
+        check(tool_format, &text, &sizes, thought);
+    }
+}
+
+#[test]
+fn tools_are_checked() {
+    let error = |tools: Value| {
+        Tools::from_json(tools.as_array().unwrap())
+            .unwrap_err()
+            .to_string()
+    };
+    for (tools, expected) in [
+        (json!([{"name": ""}]), "no name"),
+        (json!([{}]), "no name"),
+        (json!([{"name": "a b"}]), "' '"),
+        (json!([{"name": "<tool>"}]), "'<'"),
+        (json!([{"name": "é"}]), "'é'"),
+        (json!([{"name": "a".repeat(129)}]), "128 bytes"),
+        (json!([{"name": "a"}, {"name": "a"}]), "two tools"),
+        (json!([{"name": "a", "parameters": []}]), "schema object"),
+        (
+            json!([{"name": "a", "parameters": {"type": "array"}}]),
+            "\"object\"",
+        ),
+        (
+            json!([{"name": "a", "parameters": {"properties": []}}]),
+            "properties",
+        ),
+        (json!([{"name": "a", "strict": "yes"}]), "strict"),
+        (json!([{"name": "a", "description": 1}]), "description"),
+    ] {
+        assert!(
+            error(tools.clone()).contains(expected),
+            "{tools}: {}",
+            error(tools)
+        );
+    }
+    assert_eq!(tools().iter().count(), 2);
+}
+
+#[test]
+fn the_choice_of_a_tool_is_checked() {
+    use maitre_text::ToolChoice;
+    let none = Tools::default();
+    assert!(ToolChoice::Auto.check(&none).is_ok());
+    assert!(ToolChoice::Required.check(&none).is_err());
+    assert!(ToolChoice::Named("other".into()).check(&tools()).is_err());
+    assert!(ToolChoice::Named("now".into()).check(&tools()).is_ok());
+}
