@@ -27,6 +27,7 @@
 
 mod calls;
 mod channels;
+mod constrain;
 mod description;
 mod envelope;
 mod json;
@@ -42,6 +43,7 @@ mod table;
 mod tools;
 mod values;
 
+pub use constrain::CallGrammar;
 pub use description::ToolFormat;
 pub use parser::{AnswerFormat, PartParser};
 pub use reasoning::{ReasoningFormat, Thought};

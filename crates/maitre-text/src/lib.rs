@@ -62,7 +62,8 @@ pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use files::TokenizerFiles;
 pub use formats::{
-    AnswerFormat, PartParser, ReasoningFormat, Thought, Tool, ToolChoice, ToolFormat, Tools,
+    AnswerFormat, CallGrammar, PartParser, ReasoningFormat, Thought, Tool, ToolChoice, ToolFormat,
+    Tools,
 };
 pub use part::Part;
 pub use stop::{StopStep, StopStrings};

@@ -358,7 +358,11 @@ impl Calls {
                 self.open(out);
                 self.raw.push_str(&mark);
             }
-            Goal::Close => self.complete_arguments(out),
+            Goal::Close => {
+                self.complete_arguments(out);
+                self.raw.clear();
+            }
+            Goal::SectionClose => self.raw.clear(),
             _ => {}
         }
         self.reach(goal);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::schema::Kinds;
 use crate::TextError;
@@ -93,6 +93,9 @@ impl Tool {
 
     /// The schema of its arguments, which says that they are an object even where the tool's own does not.
     pub(super) fn schema(&self) -> Value {
+        if self.parameters.is_empty() {
+            return json!({"type": "object", "properties": {}, "additionalProperties": false});
+        }
         let mut schema = self.parameters.clone();
         schema.insert("type".into(), "object".into());
         Value::Object(schema)
