@@ -14,7 +14,7 @@ use super::marks::{Goal, MarkStep, Marks, Progress, Way, Written};
 use super::output::Output;
 use super::schema;
 use super::tools::{Tools, is_name, is_name_character};
-use super::values::{ElementValue, LiteralItem, LiteralStep};
+use super::values::{ElementValue, LiteralItem, LiteralStep, can_be_key};
 
 /// Most bytes of a call that are held; a longer one is text.
 const MAX_HELD_BYTES: usize = 4 << 20;
@@ -502,10 +502,10 @@ impl Calls {
             return Flow::Failed;
         };
         if parameters.key_close.starts_with(c) {
-            if self.key.trim().is_empty() {
+            self.key = self.key.trim().to_owned();
+            if !can_be_key(&self.key, parameters) {
                 return Flow::Failed;
             }
-            self.key = self.key.trim().to_owned();
             let written = match parameters.json_key_close {
                 None => Written::AsSchema,
                 Some(_) => Written::AsText,

@@ -144,6 +144,11 @@ impl ChannelParser {
     }
 
     fn mark(&mut self, mark: usize, out: &mut Output<'_>) {
+        if matches!(&self.place, Place::Call(call) if call.json.is_in_text()) {
+            // A string of the arguments may contain what looks like a mark.
+            let text = MARKS.get(mark).unwrap_or(&"");
+            return text.chars().for_each(|c| self.read(c, out));
+        }
         let place = std::mem::replace(&mut self.place, Place::Between);
         self.place = match (place, mark) {
             (Place::Header(header), MESSAGE) => self.begin_message(header, out),

@@ -99,6 +99,11 @@ impl Json {
         step
     }
 
+    /// Whether it is inside a string.
+    pub(super) fn is_in_text(&self) -> bool {
+        matches!(self.at, At::Text { .. })
+    }
+
     /// Whether a number that the text ends after is complete.
     fn may_end(&self) -> bool {
         use InNumber::{Digits, ExponentDigits, Fraction, Zero};

@@ -46,8 +46,7 @@ pub(super) struct Argument {
 pub(super) fn argument(text: &str, dialect: Dialect) -> Option<Argument> {
     let (name, value) = text.split_once(dialect.assign())?;
     let name = name.trim();
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
-    if name.is_empty() || !name.chars().all(plain) {
+    if !is_argument_name(name) {
         return None;
     }
     let mut reader = Reader {
@@ -62,6 +61,12 @@ pub(super) fn argument(text: &str, dialect: Dialect) -> Option<Argument> {
         json,
         text,
     })
+}
+
+/// Whether it can be the name of an argument before a literal.
+pub(super) fn is_argument_name(name: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
+    !name.is_empty() && name.chars().all(plain)
 }
 
 /// A Python literal as JSON.

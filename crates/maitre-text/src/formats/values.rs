@@ -1,8 +1,21 @@
 //! Arguments that are not JSON, read character by character until they are complete.
 
+use super::description::Parameters;
+use super::json::{Json, JsonStep};
 use super::literal::Dialect;
 use super::marks::Written;
 use super::schema::Kinds;
+
+/// Longest name of an argument that is read, in bytes.
+const MAX_KEY_BYTES: usize = 256;
+
+/// Whether an element can have this name: it ends before the mark after it, and on its line.
+pub(super) fn can_be_key(name: &str, parameters: &Parameters) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&name.len())
+        && name.trim() == name
+        && !name.contains(['\n', '<', '>'])
+        && !name.contains(parameters.key_close.chars().next().unwrap_or('>'))
+}
 
 /// An argument's value as the text of an element.
 #[derive(Debug, Clone)]
@@ -15,6 +28,9 @@ pub(super) struct ElementValue {
     /// What was read and not passed on.
     pub(super) text: String,
     begun: bool,
+    /// Where in the JSON it is, if it is JSON so far and no text: what looks like the closing mark may stand in a
+    /// string of it.
+    json: Option<Json>,
     /// Whether a part of it was passed on.
     pub(super) is_open: bool,
 }
@@ -26,7 +42,13 @@ impl ElementValue {
         kinds: Kinds,
         written: Written,
     ) -> Self {
+        let is_json = match written {
+            Written::AsJson => true,
+            Written::AsSchema => !kinds.is_unknown() && !kinds.has(Kinds::STRING),
+            Written::AsText => false,
+        };
         Self {
+            json: is_json.then(Json::new),
             close: close.trim(),
             own_lines,
             kinds,
@@ -53,7 +75,12 @@ impl ElementValue {
             return false;
         }
         self.text.push(c);
-        if !self.text.ends_with(self.close) {
+        let step = self.json.as_mut().map(|json| json.step(c));
+        if step.is_some_and(|step| step != JsonStep::More) {
+            self.json = None;
+        }
+        let in_string = self.json.as_ref().is_some_and(Json::is_in_text);
+        if in_string || !self.text.ends_with(self.close) {
             return false;
         }
         self.text.truncate(self.text.len() - self.close.len());

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::super::description::Parameters;
-use super::super::literal::Dialect;
+use super::super::literal::{self, Dialect};
 use super::super::schema::Kinds;
 use super::super::tools::Tool;
+use super::super::values::can_be_key;
 use super::literals;
 use super::writer::{Writer, quote};
 
@@ -113,7 +114,11 @@ impl Schema {
             return format!("{name}*");
         };
         let mut elements = Vec::new();
-        for (at, property) in properties.iter().enumerate() {
+        let can_be_read = |name: &str| can_be_key(name, parameters);
+        let known = properties
+            .iter()
+            .filter(|property| can_be_read(property.name));
+        for (at, property) in known.enumerate() {
             let name = format!("argument_{index}_{at}");
             let open = writer.literal(&format!("{}{}", parameters.open, property.name));
             let value = self.element(property, parameters, writer);
@@ -136,8 +141,12 @@ impl Schema {
         let kinds = property.kinds;
         let choices = property.choices().filter(|_| self.follow);
         let texts = choices.and_then(|values| {
+            let close = parameters.value_close.trim();
             let text = |value: &&Value| value.as_str().map(str::to_owned);
-            values.iter().map(text).collect::<Option<Vec<String>>>()
+            let values = values
+                .iter()
+                .filter(|value| value.as_str().is_none_or(|text| !text.contains(close)));
+            values.map(text).collect::<Option<Vec<String>>>()
         });
         if let Some(texts) = texts {
             let text = |text: &String| {
@@ -195,6 +204,7 @@ impl Schema {
             let argument = format!("{ANY_KEY} \"{assign}\" {value}");
             return format!("({argument} ({comma} {argument})*)?");
         };
+        properties.retain(|property| literal::is_argument_name(property.name));
         properties.sort_by_key(|property| !property.required);
         let num_required = properties
             .iter()

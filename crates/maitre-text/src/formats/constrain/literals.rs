@@ -130,6 +130,7 @@ impl Literals {
             Some(match self.dialect {
                 // Python reads the escapes of JSON.
                 Dialect::Python => quote(&quote(text)),
+                Dialect::Gemma(mark) if text.contains(mark) => return None,
                 Dialect::Gemma(mark) => writer.literal(&format!("{mark}{text}{mark}")),
             })
         };

@@ -139,11 +139,11 @@ pub(super) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A text in a regular expression.
+/// A text in a regular expression between slashes.
 fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
-        if !c.is_alphanumeric() && c.is_ascii() {
+        if r"/\.+*?()|[]{}^$".contains(c) {
             escaped.push('\\');
         }
         escaped.push(c);
