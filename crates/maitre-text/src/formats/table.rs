@@ -389,7 +389,7 @@ pub(super) static FORMATS: &[ToolFormat] = &[
         name: "hermes",
         models: "Hermes, Qwen2.5, Qwen3, Granite 4, MiMo",
         special_tokens: &["<tool_call>", "</tool_call>"],
-        recognised_by: &[&["<tool_call>"]],
+        recognised_by: &[&["<tool_call>", "\"arguments"]],
         syntax: Syntax::Marked(Marked {
             call_open: "<tool_call>\n",
             call_close: "\n</tool_call>",
