@@ -23,6 +23,7 @@ pub struct ToolFormat {
 
 /// The two kinds of syntax.
 #[derive(Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "rows of a table are never moved")]
 pub(crate) enum Syntax {
     /// Marks around calls in a text.
     Marked(Marked),

@@ -26,9 +26,10 @@ pub(super) enum Goal {
 /// What a format says about a value that stands without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    AsSchema,
-    AsText,
-    AsJson,
+    /// The tool's schema tells.
+    Either,
+    Text,
+    Json,
 }
 
 /// A way to go on: two marks, one after the other, and where they lead.

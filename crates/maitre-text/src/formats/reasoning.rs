@@ -1,9 +1,5 @@
 //! How families of models mark their thoughts.
 
-use super::ToolFormat;
-use super::description::Syntax;
-use super::table::FORMATS;
-
 /// How a family of models marks what it thinks before it answers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReasoningFormat {
@@ -167,30 +163,5 @@ impl ReasoningFormat {
             () if end.ends_with(self.close.trim()) => Thought::Closed,
             () => Thought::Unopened,
         }
-    }
-}
-
-impl ToolFormat {
-    /// The format of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
-        FORMATS.iter().find(|format| format.name == name)
-    }
-
-    /// All formats.
-    pub fn all() -> impl Iterator<Item = &'static Self> {
-        FORMATS.iter()
-    }
-
-    /// The format that a chat template shows.
-    pub fn of_template(template: &str) -> Option<&'static Self> {
-        let shows = |texts: &&[&str]| texts.iter().all(|text| template.contains(text));
-        FORMATS
-            .iter()
-            .find(|format| format.recognised_by.iter().any(|texts| shows(texts)))
-    }
-
-    /// Whether calls are messages of a channel.
-    pub(super) fn has_channels(&self) -> bool {
-        self.syntax == Syntax::Channels
     }
 }

@@ -82,7 +82,7 @@ const DEEPSEEK_SPECIAL: &[&str] = &[
 ];
 
 /// All formats.
-pub(super) static FORMATS: &[ToolFormat] = &[
+static FORMATS: &[ToolFormat] = &[
     ToolFormat {
         name: "harmony",
         models: "gpt-oss",
@@ -447,3 +447,28 @@ pub(super) static FORMATS: &[ToolFormat] = &[
         }),
     },
 ];
+
+impl ToolFormat {
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.iter().find(|format| format.name == name)
+    }
+
+    /// All formats.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        FORMATS.iter()
+    }
+
+    /// The format that a chat template shows.
+    pub fn of_template(template: &str) -> Option<&'static Self> {
+        let shows = |texts: &&[&str]| texts.iter().all(|text| template.contains(text));
+        FORMATS
+            .iter()
+            .find(|format| format.recognised_by.iter().any(shows))
+    }
+
+    /// Whether calls are messages of a channel.
+    pub(super) fn has_channels(&self) -> bool {
+        self.syntax == Syntax::Channels
+    }
+}

@@ -43,9 +43,9 @@ impl ElementValue {
         written: Written,
     ) -> Self {
         let is_json = match written {
-            Written::AsJson => true,
-            Written::AsSchema => !kinds.is_unknown() && !kinds.has(Kinds::STRING),
-            Written::AsText => false,
+            Written::Json => true,
+            Written::Either => !kinds.is_unknown() && !kinds.has(Kinds::STRING),
+            Written::Text => false,
         };
         Self {
             json: is_json.then(Json::new),
@@ -62,9 +62,9 @@ impl ElementValue {
     /// Whether it is a string whatever it contains, so that it can be passed on as it comes.
     pub(super) fn is_text(&self) -> bool {
         match self.written {
-            Written::AsText => true,
-            Written::AsSchema => self.kinds == Kinds::STRING,
-            Written::AsJson => false,
+            Written::Text => true,
+            Written::Either => self.kinds == Kinds::STRING,
+            Written::Json => false,
         }
     }
 
