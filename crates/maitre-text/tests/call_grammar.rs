@@ -163,7 +163,7 @@ fn walk(
         let mask = matcher.compute_mask().unwrap();
         let allowed: Vec<u32> = mask
             .iter()
-            .filter(|&token| token < 0x80 || token > 0xFF)
+            .filter(|&token| !(0x80..=0xFF).contains(&token))
             .collect();
         if mask.is_allowed(vocabulary.end) && (choice % 3 == 0 || allowed.len() <= 1) {
             return Some(vocabulary.text(&tokens));

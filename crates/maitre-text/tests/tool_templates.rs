@@ -12,8 +12,8 @@ use std::path::Path;
 
 use formats::{format, parse, tools};
 use maitre_text::{
-    AnswerFormat, ChatMessage, ChatRequest, ChatTemplate, ReasoningFormat, Role, SpecialTokens,
-    ToolFormat,
+    AnswerFormat, ChatMessage, ChatRequest, ChatTemplate, Detokenizer, ReasoningFormat, Role,
+    SpecialTokens, ToolFormat,
 };
 use serde_json::{Value, json};
 
@@ -299,4 +299,57 @@ fn shipped_templates_are_recognised_and_read_back() {
         }
     }
     assert!(num_read > 80, "{num_read}");
+}
+
+#[test]
+fn the_guide_has_a_row_for_every_format() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/guide/tools.md");
+    let page = fs::read_to_string(path).unwrap();
+    for format in ToolFormat::all() {
+        let row = format!("| `{}` | {} |", format.name, format.models);
+        assert!(page.contains(&row), "{row}");
+    }
+    for format in ReasoningFormat::all() {
+        let row = format!("| `{}` | {} |", format.name, format.models);
+        assert!(page.contains(&row), "{row}");
+    }
+}
+
+/// A tokenizer whose marks are special tokens: a detokenizer that skips those keeps the marks.
+#[test]
+fn marks_that_are_special_tokens_stay_visible() {
+    let special = |id: u32, text: &str| {
+        json!({"id": id, "content": text, "special": true, "normalized": false, "single_word": false,
+               "lstrip": false, "rstrip": false})
+    };
+    let json = json!({
+        "added_tokens": [special(4, "<tool_call>"), special(5, "</tool_call>"), special(6, "<|im_end|>")],
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "vocab": {"{": 0, "}": 1, "a": 2, "b": 3}, "merges": []}
+    });
+    let template = fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/templates/hermes.jinja"),
+    )
+    .unwrap();
+    let tokenizer =
+        Tokenizer::from_bytes(json.to_string().as_bytes(), None, Some(&template)).unwrap();
+    let tool_format = tokenizer
+        .chat_template()
+        .and_then(ChatTemplate::tool_format);
+    assert_eq!(tool_format.map(|format| format.name), Some("hermes"));
+    let format = AnswerFormat {
+        tool_format,
+        ..AnswerFormat::default()
+    };
+    let kept = format.kept_tokens(&tokenizer);
+    assert_eq!(kept, [4, 5]);
+    let mut detokenizer = Detokenizer::new(tokenizer, true).keep(kept);
+    for _ in 0..2 {
+        let mut text: String = [4, 0, 1, 5, 6]
+            .into_iter()
+            .map(|id| detokenizer.push(id))
+            .collect();
+        text.push_str(&detokenizer.finish());
+        assert_eq!(text, "<tool_call>{}</tool_call>");
+    }
 }

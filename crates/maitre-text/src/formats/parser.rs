@@ -9,7 +9,7 @@ use super::marked::MarkedParser;
 use super::output::Output;
 use super::reasoning::{ReasoningFormat, Thought};
 use super::tools::Tools;
-use crate::Part;
+use crate::{Part, Tokenizer};
 
 /// How an answer is to be taken apart. The default takes all of it for text.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,19 @@ pub struct AnswerFormat {
     /// written: right for an answer that is not streamed. Otherwise its name is released as soon as it is
     /// complete, and its arguments as they come; what follows a mistake in them is text.
     pub whole_calls: bool,
+}
+
+impl AnswerFormat {
+    /// The marks that are special tokens of this tokenizer. A detokenizer has to keep them
+    /// ([`Detokenizer::keep`](crate::Detokenizer::keep)), or the parser never sees them.
+    pub fn kept_tokens(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        let of_tools = self.tool_format.map(|format| format.special_tokens);
+        let of_thoughts = self.reasoning_format.map(|format| format.special_tokens);
+        let marks = of_tools.into_iter().chain(of_thoughts).flatten();
+        marks
+            .filter_map(|mark| tokenizer.special_token_id(mark))
+            .collect()
+    }
 }
 
 /// Takes an answer apart while it arrives.
