@@ -13,7 +13,7 @@ use std::path::Path;
 use formats::{format, parse, tools};
 use maitre_text::{
     AnswerFormat, ChatMessage, ChatRequest, ChatTemplate, Detokenizer, ReasoningFormat, Role,
-    SpecialTokens, ToolFormat,
+    SpecialTokens, Tokenizer, ToolFormat,
 };
 use serde_json::{Value, json};
 
