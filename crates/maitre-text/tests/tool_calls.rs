@@ -328,6 +328,52 @@ fn a_call_without_its_last_mark_is_one() {
 }
 
 #[test]
+fn marks_that_models_leave_out() {
+    let one = [("now".to_owned(), json!({}))];
+    for (name, text, rest) in [
+        (
+            "qwen3_coder",
+            "<function=now>\n</function>\n</tool_call>",
+            "",
+        ),
+        ("qwen3_coder", "Well.\n<function=now>\n</function>", "Well."),
+        ("qwen3_coder", "<function=now>\n</function>\nDone.", "Done."),
+        (
+            "qwen3_coder",
+            "<tool_call>\n<function=now>\n</function>\n</tool_box>",
+            "</tool_box>",
+        ),
+        (
+            "kimi_k2",
+            "<|tool_calls_section_begin|><|tool_call_begin|>now:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
+            "",
+        ),
+        (
+            "kimi_k2",
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.now<|tool_call_argument_begin|>{}<|tool_call_end|>",
+            "",
+        ),
+        ("mistral_v11", "[TOOL_CALLS]now{}", ""),
+        (
+            "hermes",
+            "<tool_call>{\"name\": \"now\", \"arguments\": {}} Done.",
+            "Done.",
+        ),
+    ] {
+        for whole in [false, true] {
+            let answer = parse(format(named(name), whole), [text]);
+            assert_eq!(answer.read_calls(), one, "{text}");
+            assert_eq!(answer.text, rest, "{text}");
+        }
+    }
+    let two = "<function=now>\n</function>\n<function=now>\n</function>";
+    assert_eq!(
+        parse(format(named("qwen3_coder"), true), [two]).calls.len(),
+        2
+    );
+}
+
+#[test]
 fn thoughts_begin_where_the_prompt_leaves_off() {
     let think = ReasoningFormat::named("think").unwrap();
     for (prompt, thought, answer, reasoning, text) in [

@@ -67,6 +67,58 @@ fn hostile_text_takes_linear_time() {
     );
 }
 
+/// A megabyte, a character at a time, in the formats and texts that keep the most to look at again.
+#[test]
+fn a_megabyte_takes_linear_time() {
+    let start = Instant::now();
+    for (name, pattern) in [
+        ("hermes", "<tool_call>"),
+        (
+            "hermes",
+            "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"a\": \"",
+        ),
+        ("glm", "<tool_call>now<arg_key>a</arg_key><arg_value>"),
+        (
+            "qwen3_coder",
+            "<tool_call>\n<function=now>\n<parameter=a>\n",
+        ),
+        ("gemma4", "<|tool_call>call:now{a:<|\"|>"),
+        ("pythonic", "[now(a=["),
+        ("harmony", "<|channel|>"),
+        ("llama3_json", "{\"name\": "),
+    ] {
+        let text = pattern.repeat((1 << 20) / pattern.len());
+        for whole in [false, true] {
+            let mut parser = PartParser::new(format(named(name), whole));
+            let mut bytes = 0;
+            for c in text.chars() {
+                let mut parts = Vec::new();
+                parser.push(c.encode_utf8(&mut [0; 4]), &mut parts);
+                bytes += parts
+                    .iter()
+                    .map(maitre_text::Part::size_in_bytes)
+                    .sum::<usize>();
+            }
+            let mut parts = Vec::new();
+            parser.finish(&mut parts);
+            bytes += parts
+                .iter()
+                .map(maitre_text::Part::size_in_bytes)
+                .sum::<usize>();
+            assert!(
+                bytes > text.len() / 2,
+                "{name} {pattern}: {bytes} of {}",
+                text.len()
+            );
+        }
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(120),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
 #[test]
 fn deep_nesting_is_no_call() {
     for (name, text) in [

@@ -94,6 +94,12 @@ impl Calls {
         }
     }
 
+    /// Begins after the short mark of a call was read.
+    pub(super) fn begin_short(&mut self, blank: String) {
+        self.restart(blank + self.syntax.short_open);
+        self.begin_body();
+    }
+
     /// Begins after the trigger was read; `raw` is the white space before it, and the trigger.
     pub(super) fn begin(&mut self, raw: String) {
         self.restart(raw);
@@ -145,7 +151,14 @@ impl Calls {
     }
 
     /// What was read in vain, when a step failed: what is text, and what may be the beginning of another call.
-    pub(super) fn take_failed(&mut self) -> (String, String) {
+    pub(super) fn take_failed(&mut self, out: &mut Output<'_>) -> (String, String) {
+        if self.lacks_a_mark() {
+            // What was read of the mark after its first word is read again, as text.
+            let at = self.word_start.min(self.raw.len());
+            let again = self.raw.get(at..).unwrap_or("").to_owned();
+            self.complete_arguments(out);
+            return (String::new(), again);
+        }
         let mut text = std::mem::take(&mut self.raw);
         let at_word = matches!(&self.stage, Stage::Marks(marks) if marks.is_started());
         let again = match at_word && text.is_char_boundary(self.word_start) {
@@ -156,17 +169,21 @@ impl Calls {
         (text, again)
     }
 
-    /// No more text comes. Returns what has to go back into it.
-    pub(super) fn finish(&mut self, out: &mut Output<'_>) -> String {
-        let enough = match &self.stage {
+    /// Whether the arguments are complete and no more than a part of the closing mark is missing.
+    fn lacks_a_mark(&self) -> bool {
+        match &self.stage {
             Stage::Marks(marks) => match self.arguments() {
                 Some(Arguments::Parameters(_)) => marks.progress(Goal::Close) == Progress::Word,
                 Some(Arguments::Literals(_)) => marks.progress(Goal::Close) >= Progress::Begun,
                 Some(Arguments::Json) | None => false,
             },
             _ => false,
-        };
-        if enough {
+        }
+    }
+
+    /// No more text comes. Returns what has to go back into it.
+    pub(super) fn finish(&mut self, out: &mut Output<'_>) -> String {
+        if self.lacks_a_mark() {
             self.complete_arguments(out);
         }
         self.close_failed();
@@ -272,7 +289,6 @@ impl Calls {
 
     /// A call is closed: another one may follow, or the section's end.
     fn after_call(&mut self) {
-        self.between = true;
         let Marked {
             call_open, between, ..
         } = *self.syntax;
@@ -416,6 +432,7 @@ impl Calls {
         self.held.clear();
         self.raw.clear();
         self.is_open = false;
+        self.between = true;
         self.next_index += 1;
     }
 }

@@ -195,8 +195,8 @@ impl<'a> Grammar<'a> {
     fn name(&self, name: &str, suffix: NameSuffix, arguments_open: &str) -> String {
         match suffix {
             NameSuffix::None => self.writer.literal(&format!("{name}{arguments_open}")),
-            NameSuffix::Index => {
-                let name = self.writer.literal(&format!("{name}:"));
+            NameSuffix::Index(before) => {
+                let name = self.writer.literal(&format!("{before}{name}:"));
                 let open = self.writer.literal(arguments_open);
                 format!("{name} /[0-9]{{1,9}}/ {open}")
             }

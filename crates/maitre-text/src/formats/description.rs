@@ -41,6 +41,8 @@ pub(crate) struct Marked {
     /// Marks around all calls, if there are any.
     pub(crate) section: Option<(&'static str, &'static str)>,
     pub(crate) call_open: &'static str,
+    /// What models also begin a call with, against their template.
+    pub(crate) short_open: &'static str,
     pub(crate) body: Body,
     pub(crate) call_close: &'static str,
     /// What stands between calls.
@@ -72,7 +74,7 @@ pub(crate) enum Body {
     },
     /// The name, then the arguments.
     Named {
-        /// What may follow the name.
+        /// What may stand around the name.
         suffix: NameSuffix,
         /// What stands between the name and the arguments.
         arguments_open: &'static str,
@@ -85,8 +87,9 @@ pub(crate) enum Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameSuffix {
     None,
-    /// `:` and the number of the call in the conversation.
-    Index,
+    /// This before the name, and after it `:` and the number of the call in the conversation. Models leave out
+    /// either.
+    Index(&'static str),
     /// This mark and an id of letters and digits, both optional.
     Id(&'static str),
 }

@@ -24,6 +24,7 @@ enum Place {
 
 const CALL: usize = 0;
 const THOUGHT: usize = 1;
+const SHORT_CALL: usize = 2;
 
 /// The parser of formats with marks.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ impl MarkedParser {
     ) -> Self {
         let calls = calls.map(|(syntax, tools, whole)| Calls::new(syntax, tools, whole));
         let trigger = calls.as_ref().map_or("", |calls| calls.syntax.trigger());
+        let short = calls.as_ref().map_or("", |calls| calls.syntax.short_open);
         let (open, close) = reasoning.map_or(("", ""), |format| (format.open.trim(), format.close));
         let ends_thought = calls
             .as_ref()
@@ -56,7 +58,7 @@ impl MarkedParser {
         let mut parser = Self {
             place: Place::Text,
             calls,
-            in_text: Scanner::new(&[trigger, open]),
+            in_text: Scanner::new(&[trigger, open, short]),
             in_thought: Scanner::new(&[if ends_thought { trigger } else { "" }, close]),
             text_edges: Edges::default(),
             thought_edges: Edges::default(),
@@ -145,6 +147,7 @@ impl MarkedParser {
         self.say(&free, false, out);
         match found {
             Some(CALL) => self.begin_call(false),
+            Some(SHORT_CALL) => self.begin_short_call(),
             Some(_) if !self.said => self.begin_thought(),
             Some(_) => {
                 let mark = self.thought_mark();
@@ -186,6 +189,13 @@ impl MarkedParser {
         }
     }
 
+    fn begin_short_call(&mut self) {
+        if let Some(calls) = &mut self.calls {
+            calls.begin_short(self.text_edges.take());
+            self.place = Place::Call { in_thought: false };
+        }
+    }
+
     fn read_thought(&mut self, c: char, out: &mut Output<'_>) {
         let mut free = String::new();
         let found = self.in_thought.push(c, &mut free);
@@ -214,8 +224,8 @@ impl MarkedParser {
             Flow::More | Flow::Again => {}
             Flow::Over => self.end_calls(),
             Flow::Failed => {
+                let (text, again) = calls.take_failed(out);
                 let between = calls.is_between();
-                let (text, again) = calls.take_failed();
                 self.again.push_front(c);
                 for c in again.chars().rev() {
                     self.again.push_front(c);

@@ -139,7 +139,8 @@ impl Marks {
         }
         let mut complete = None;
         let mut any = false;
-        for slot in &mut self.ways {
+        let mut ways = self.ways;
+        for slot in &mut ways {
             let Some(way) = slot else { continue };
             let rest = way.word().get(way.read..).unwrap_or("");
             if !rest.starts_with(c) {
@@ -158,10 +159,14 @@ impl Marks {
                 _ => MarkStep::Wrong,
             },
             (true, None) => {
+                self.ways = ways;
                 self.started = true;
                 MarkStep::More
             }
-            (true, Some(goal)) => self.complete_word(goal),
+            (true, Some(goal)) => {
+                self.ways = ways;
+                self.complete_word(goal)
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use super::literal::Dialect;
 const PLAIN: Marked = Marked {
     section: None,
     call_open: "",
+    short_open: "",
     body: ENVELOPE,
     call_close: "",
     between: "",
@@ -154,9 +155,9 @@ static FORMATS: &[ToolFormat] = &[
         recognised_by: &[&["<|tool_call_argument_begin|>"]],
         syntax: Syntax::Marked(Marked {
             section: Some(("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>")),
-            call_open: "<|tool_call_begin|>functions.",
+            call_open: "<|tool_call_begin|>",
             body: Body::Named {
-                suffix: NameSuffix::Index,
+                suffix: NameSuffix::Index("functions."),
                 arguments_open: "<|tool_call_argument_begin|>",
                 arguments: Arguments::Json,
             },
@@ -254,6 +255,7 @@ static FORMATS: &[ToolFormat] = &[
         recognised_by: &[&["<tool_call>", "<function=", "<parameter="]],
         syntax: Syntax::Marked(Marked {
             call_open: "<tool_call>\n<function=",
+            short_open: "<function=",
             body: named(">\n", Arguments::Parameters(QWEN_PARAMETERS)),
             call_close: "</function>\n</tool_call>",
             between: "\n",

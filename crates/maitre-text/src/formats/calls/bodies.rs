@@ -28,7 +28,10 @@ impl Calls {
         };
         match suffix {
             NameSuffix::None => self.after_suffix(),
-            NameSuffix::Index => {
+            NameSuffix::Index(before) => {
+                if let Some(name) = self.name.strip_prefix(before) {
+                    self.name = name.to_owned();
+                }
                 self.stage = Stage::Index;
                 Flow::Again
             }
