@@ -229,7 +229,7 @@ fn any_format() -> impl Strategy<Value = &'static ToolFormat> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn what_the_grammar_accepts_is_a_call(
@@ -269,6 +269,19 @@ proptest! {
             prop_assert!(!named || name == "get_weather");
             prop_assert!(fits(&name, &arguments), "{} {:?} {}", tool_format.name, text, arguments);
         }
+    }
+}
+
+/// Of random walks, enough come to an end for the property above to say something of every format.
+#[test]
+fn walks_come_to_an_end() {
+    for tool_format in ToolFormat::all() {
+        let reasoning = reasoning(tool_format);
+        let vocabulary = Vocabulary::of(tool_format, reasoning, true);
+        let grammar = Want::default().grammar(tool_format, &vocabulary).unwrap();
+        let walks = (0..40).filter_map(|seed| walk(&vocabulary, &grammar, &mut random(seed)));
+        let num = walks.filter(|text| text.contains("get_weather")).count();
+        assert!(num >= 4, "{}: {num}", tool_format.name);
     }
 }
 

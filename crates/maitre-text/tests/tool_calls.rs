@@ -291,6 +291,11 @@ fn a_call_is_found_after_one_that_is_none() {
     let answer = parse(format(named("qwen3_coder"), false), [coder]);
     assert_eq!(answer.text, "<tool_call>\n<function=");
     assert_eq!(answer.calls.len(), 1);
+    // The beginning of the mark that does not match is the beginning of the next call.
+    let coder = "<tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>";
+    let answer = parse(format(named("qwen3_coder"), false), [coder]);
+    assert_eq!(answer.text, "<tool_call>");
+    assert_eq!(answer.calls.len(), 1);
 }
 
 #[test]
