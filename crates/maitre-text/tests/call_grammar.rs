@@ -8,6 +8,7 @@ mod formats;
 #[path = "formats/vocabulary.rs"]
 mod vocabulary;
 
+use expect_test::expect;
 use formats::{format, parse, sample, sample_calls, tools};
 use maitre_text::{
     AnswerFormat, CallGrammar, ReasoningFormat, Thought, Tool, ToolChoice, ToolFormat, Tools,
@@ -90,6 +91,42 @@ fn what_templates_render_is_accepted() {
             );
         }
     }
+}
+
+/// What such a grammar looks like: for a tokenizer without special tokens, and for one whose marks are some.
+#[test]
+fn a_grammar_to_look_at() {
+    let tools = json!([
+        {"name": "now"},
+        {"name": "look", "parameters": {"type": "object", "properties": {
+            "at": {"type": "string"}, "times": {"type": "integer"}}, "required": ["at"]}}
+    ]);
+    let tools = Tools::from_json(tools.as_array().unwrap()).unwrap();
+    let think = ReasoningFormat::named("think").unwrap();
+    let want = Want {
+        tools: &tools,
+        reasoning: Some((think, Thought::Open)),
+        ..Want::default()
+    };
+    let hermes = ToolFormat::named("hermes").unwrap();
+    expect![[r#"
+        call_0: "{\"name\": \"now\", \"arguments\": " %json {"type":"object","properties":{},"additionalProperties":false,"x-guidance":{"item_separator":", ","key_separator":": ","whitespace_flexible":false,"coerce_one_of":true}}  "}" "\n</tool_call>"
+        call_1: "{\"name\": \"look\", \"arguments\": " %json {"type":"object","properties":{"at":{"type":"string"},"times":{"type":"integer"}},"required":["at"],"x-guidance":{"item_separator":", ","key_separator":": ","whitespace_flexible":false,"coerce_one_of":true}}  "}" "\n</tool_call>"
+        call: call_0 | call_1
+        until_1[suffix="</think>"]: /(?s:.*)/
+        start: until_1 (/[ \n]{1,4}/)? "<tool_call>\n" call ("\n<tool_call>\n" call)*
+    "#]].assert_eq(&want.grammar(hermes, &Vocabulary::new(&[])).unwrap());
+    let glm = ToolFormat::named("glm").unwrap();
+    let vocabulary = Vocabulary::of(glm, think, true);
+    expect![[r#"
+        call_0: "now\n"  <[257]>
+        argument_1_0: <[258]> "at" <[259]> "\n" <[260]> /(?s:.*)/ <[261]> "\n"
+        argument_1_1: <[258]> "times" <[259]> "\n" <[260]> %json {"type":"integer","x-guidance":{"item_separator":", ","key_separator":": ","whitespace_flexible":false,"coerce_one_of":true}} <[261]> "\n"
+        call_1: "look\n" argument_1_0 argument_1_1? <[257]>
+        call: call_0 | call_1
+        start: /(?s:.*)/ <[263]> (/[ \n]{1,4}/)? <[256]> call ("\n" <[256]> call)*
+    "#]]
+    .assert_eq(&want.grammar(glm, &vocabulary).unwrap());
 }
 
 #[test]

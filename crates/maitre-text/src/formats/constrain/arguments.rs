@@ -52,10 +52,9 @@ impl Schema {
 
     /// A JSON object.
     pub(super) fn as_json(&self) -> String {
-        let any = json!({"type": "object"});
         match self.follow {
-            true => format!("%json {}", Value::Object(self.root.clone())),
-            false => format!("%json {any}"),
+            true => json_rule(&Value::Object(self.root.clone())),
+            false => json_rule(&json!({"type": "object"})),
         }
     }
 
@@ -177,7 +176,7 @@ impl Schema {
             true => self.with_definitions(schema),
             false => json!({}),
         };
-        format!("{before} %json {schema} {after}")
+        format!("{before} {} {after}", json_rule(&schema))
     }
 
     fn text_element(&self, parameters: &Parameters, writer: &mut Writer<'_>) -> String {
@@ -243,6 +242,23 @@ impl Schema {
             _ => first(0),
         }
     }
+}
+
+/// JSON of a schema, with the white space that templates write (`tojson`): where white space is free, a model may
+/// write it without end. `oneOf` is read as `anyOf`, which no grammar can tell apart in general.
+fn json_rule(schema: &Value) -> String {
+    let Value::Object(fields) = schema else {
+        return format!("%json {schema}");
+    };
+    let mut fields = fields.clone();
+    let style = json!({
+        "item_separator": ", ",
+        "key_separator": ": ",
+        "whitespace_flexible": false,
+        "coerce_one_of": true,
+    });
+    fields.insert("x-guidance".into(), style);
+    format!("%json {}", Value::Object(fields))
 }
 
 /// What stands before and after a value.
