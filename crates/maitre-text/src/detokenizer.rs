@@ -5,6 +5,8 @@
 //! tokenizers library is what the tests check.) No call returns part of a character, and each costs
 //! O(length of the token), whatever came before: nothing is ever decoded twice.
 
+use std::sync::Arc;
+
 use crate::byte_run::{ByteRun, Utf8Stream};
 use crate::decoding::Piece;
 use crate::tokenizer::Tokenizer;
@@ -19,6 +21,8 @@ use crate::vocabulary::{Entry, Joint};
 pub struct Detokenizer {
     tokenizer: Tokenizer,
     skip_special: bool,
+    /// Special tokens that are not skipped, sorted.
+    kept: Arc<[u32]>,
     started: bool,
     stream: Utf8Stream,
     run: ByteRun,
@@ -32,11 +36,20 @@ impl Detokenizer {
         Self {
             tokenizer,
             skip_special,
+            kept: Arc::default(),
             started: false,
             stream: Utf8Stream::default(),
             run: ByteRun::default(),
             ends,
         }
+    }
+
+    /// Special tokens that are shown even where others are skipped: the marks that a parser of answers looks for.
+    #[must_use]
+    pub fn keep(mut self, mut ids: Vec<u32>) -> Self {
+        ids.sort_unstable();
+        self.kept = ids.into();
+        self
     }
 
     /// Goes on after `prompt`, without the text that is certain after its last token. This matters at the
@@ -97,17 +110,19 @@ impl Detokenizer {
         self.stream.finish(&mut rest);
         let mut out = String::new();
         self.ends.push(&rest, &mut out);
+        let kept = self.kept.clone();
         *self = Self::new(self.tokenizer.clone(), self.skip_special);
+        self.kept = kept;
         out
     }
 
     /// [`push`](Self::push), appending to `out`.
     pub(crate) fn push_into(&mut self, id: u32, out: &mut String) {
         let tokenizer = self.tokenizer.clone();
-        let Some(entry) = tokenizer
-            .entry(id)
-            .filter(|entry| !(self.skip_special && entry.special))
-        else {
+        let skips = |entry: &Entry<'_>| {
+            self.skip_special && entry.special && self.kept.binary_search(&id).is_err()
+        };
+        let Some(entry) = tokenizer.entry(id).filter(|entry| !skips(entry)) else {
             return;
         };
         let first = !std::mem::replace(&mut self.started, true);

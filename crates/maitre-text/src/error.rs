@@ -108,4 +108,18 @@ pub enum TextError {
          (nearly) all of Unicode's 66 noncharacters itself; remove the noncharacters or the imitations"
     )]
     Unmaskable,
+    /// A tool of a request cannot be offered to a model.
+    #[error("the tool {name:?} cannot be used: {reason}")]
+    InvalidTool {
+        /// The tool's name, as far as it has one.
+        name: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// What a request says about the calls of tools cannot be met.
+    #[error("tool_choice cannot be met: {reason}")]
+    ToolChoice {
+        /// Why not.
+        reason: String,
+    },
 }

@@ -1,5 +1,5 @@
 //! This crate turns text into token ids and back: it holds a model's tokenizer, its chat template, incremental
-//! detokenizing, and stop strings.
+//! detokenizing, stop strings, and the formats in which models write calls of tools and thoughts.
 //!
 //! This crate must never know about tensors, scheduling, or requests in flight; it reads no file, no
 //! clock and no network. Everything in it is a function of bytes that a caller hands over.
@@ -9,6 +9,8 @@
 //! - What a [`Detokenizer`] returns piece by piece is what [`Tokenizer::decode`] returns at once, and no
 //!   piece ends inside a character.
 //! - Which stop string ends a text does not depend on how the text was cut into pieces ([`StopStrings`]).
+//! - Which parts an answer has does not depend on how its text was cut into pieces ([`PartParser`]), and what a
+//!   format's grammar lets through is what its parser understands ([`CallGrammar`]).
 //! - A template is bounded in instructions, recursion and output ([`TemplateLimits`]).
 //!
 //! # Example
@@ -46,6 +48,7 @@ mod decoding;
 mod detokenizer;
 mod error;
 mod files;
+mod formats;
 mod mask;
 mod part;
 mod python;
@@ -60,6 +63,10 @@ pub use config::SpecialTokens;
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use files::TokenizerFiles;
+pub use formats::{
+    AnswerFormat, CallGrammar, PartParser, ReasoningFormat, Thought, Tool, ToolChoice, ToolFormat,
+    Tools,
+};
 pub use part::Part;
 pub use stop::{StopStep, StopStrings};
 pub use template::{ChatTemplate, TemplateLimits};

@@ -30,6 +30,7 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use crate::TextError;
 use crate::chat::ChatRequest;
 use crate::config::SpecialTokens;
+use crate::formats::{ReasoningFormat, ToolFormat};
 use crate::python::call::Function;
 use crate::python::values::from_json;
 
@@ -183,6 +184,19 @@ impl ChatTemplate {
             .ok()
             .and_then(|template| self.sources.get(template.name()))
             .is_some_and(|source| source.contains(text))
+    }
+
+    /// How the model writes calls of tools, as the template for chats with tools shows.
+    pub fn tool_format(&self) -> Option<&'static ToolFormat> {
+        let source = |name: &str| self.sources.get(name);
+        let source = source(TOOL_USE).or_else(|| source(DEFAULT))?;
+        ToolFormat::of_template(source)
+    }
+
+    /// How the model writes its thoughts, as the template shows.
+    pub fn reasoning_format(&self) -> Option<&'static ReasoningFormat> {
+        let source = |name: &str| ReasoningFormat::of_template(self.sources.get(name)?);
+        source(DEFAULT).or_else(|| source(TOOL_USE))
     }
 
     fn template_for(

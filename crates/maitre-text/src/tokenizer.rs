@@ -165,6 +165,11 @@ impl Tokenizer {
         self.template.is_some()
     }
 
+    /// The model's chat template, if it comes with one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.template.as_deref()
+    }
+
     /// What is wrong with chat templates that cannot be used: what chats that need them are answered.
     pub fn template_problems(&self) -> Vec<TextError> {
         let template = self.template.as_deref();
@@ -201,6 +206,11 @@ impl Tokenizer {
     /// Largest token id + 1. A model's embedding may have more rows.
     pub fn num_tokens(&self) -> usize {
         self.shared.vocabulary.num_tokens()
+    }
+
+    /// The id of a text that is a special token.
+    pub fn special_token_id(&self, text: &str) -> Option<u32> {
+        self.token_to_id(text).filter(|&id| self.is_special(id))
     }
 
     /// Whether `id` is a special token, which `skip_special` leaves out.
