@@ -1,0 +1,4 @@
+//! Conversations: `/v1/chat/completions`.
+
+pub(super) mod answer;
+pub(super) mod request;
