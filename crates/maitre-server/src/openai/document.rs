@@ -3,6 +3,7 @@
 //! The functions here are never called: each stands for a route and carries its description, of which utoipa makes the
 //! document. A test compares it with the routes that there are.
 #![expect(dead_code, reason = "descriptions of routes and of messages")]
+#![expect(unused_qualifications, reason = "utoipa writes them")]
 
 use std::borrow::Cow;
 use std::sync::OnceLock;

@@ -15,9 +15,8 @@ macro_rules! unsupported {
             $($field: IsGiven,)*
         }
 
-        /// Their names, and what to do instead.
         #[cfg(test)]
-        pub(super) const UNSUPPORTED: &[(&str, &str)] = &[$((stringify!($field), $why),)*];
+        const NAMES: &[&str] = &[$(stringify!($field),)*];
 
         impl Unsupported {
             /// Refuses those that are given.
@@ -81,6 +80,38 @@ impl PartlySupported {
         if let Some((at, other)) = modalities.find(|(_, it)| *it != "text") {
             let description = format!("is {other:?}; this server answers in text");
             found.add(format!("modalities[{at}]"), description);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::json;
+
+    #[test]
+    fn what_is_given_is_refused_and_what_says_nothing_is_not() {
+        let found = |value: &str| {
+            let fields: Vec<String> = NAMES
+                .iter()
+                .map(|it| format!("\"{it}\": {value}"))
+                .collect();
+            let message = format!("{{{}}}", fields.join(", "));
+            let mut found = Violations::default();
+            let given: Unsupported = json::fields(message.as_bytes()).unwrap();
+            given.check(&mut found);
+            found
+                .fields()
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert!(NAMES.len() > 10);
+        for given in ["1", "-1", "0.5", "true", "\"x\"", "[1]", "{\"a\": []}"] {
+            assert_eq!(found(given), NAMES, "{given}");
+        }
+        for nothing in ["null", "0", "false", "\"\"", "[]", "{}"] {
+            assert!(found(nothing).is_empty(), "{nothing}");
         }
     }
 }

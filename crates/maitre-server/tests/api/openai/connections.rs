@@ -123,3 +123,44 @@ async fn a_full_server_says_when_to_come_back() {
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.header("retry-after-ms"), "1000");
 }
+
+/// Its events are held within the bounds that all clients share, and it is cut off when it has taken nothing for the
+/// stall timeout.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_cut_off() {
+    use tokio::io::AsyncWriteExt as _;
+    let served = TestServer::with(engine(), |server| {
+        server.stall_timeout(Duration::from_millis(200))
+    })
+    .await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(served.http).await.unwrap();
+    let mut body = long();
+    // About a kilobyte for each token.
+    body["logprobs"] = 20.into();
+    let body = body.to_string();
+    let request = format!(
+        "POST {COMPLETIONS} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    served.until(|load| load.running == 1).await;
+    served.until_empty().await;
+    let cut = async {
+        loop {
+            let text = Client::connect(served.http)
+                .await
+                .ask(get("/metrics"))
+                .await
+                .text;
+            if text.contains(
+                r#"maitre_http_requests_total{method="/v1/completions",code="CANCELLED"}"#,
+            ) || text.contains(r#"maitre_http_requests_cut_total{why="stalled"}"#)
+            {
+                break;
+            }
+        }
+    };
+    soon(cut).await;
+}
