@@ -69,7 +69,9 @@ impl Server {
         // `ready grpc=ADDR http=ADDR`
         let mut ready = String::new();
         BufReader::new(stdout).read_line(&mut ready)?;
-        let address = ready.split_whitespace().find_map(|it| it.strip_prefix("http="));
+        let address = ready
+            .split_whitespace()
+            .find_map(|it| it.strip_prefix("http="));
         let address = address.with_context(|| format!("the server said {ready:?}"))?;
         server.url = format!("http://{address}");
         Ok(server)

@@ -48,7 +48,8 @@ impl Written {
         self.0.extend_from_slice(b"data: [DONE]\n\n");
     }
 
-    fn take(&mut self) -> Bytes {
+    /// What was written since this was last called.
+    pub(super) fn take(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.0))
     }
 }
