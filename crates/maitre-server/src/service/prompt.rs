@@ -40,8 +40,8 @@ impl Service {
         }
         checked.map_err(|error| call.refused(error))?;
         let (engine, input) = (engine.clone(), request.input);
-        let ids = match input {
-            Input::Chat(chat) => return self.tokenize_chat(call, String::new(), chat).await,
+        match input {
+            Input::Chat(chat) => self.tokenize_chat(call, String::new(), chat).await,
             Input::Tokens(ids) => Ok(ids),
             Input::Text(text) => {
                 let bytes = text.len();
@@ -53,8 +53,7 @@ impl Service {
                 let encoded = offload.run(bytes, move || encode(&engine)).await;
                 encoded.map_err(|error| ApiError::internal(error.to_string()))?
             }
-        };
-        ids
+        }
     }
 
     /// The tokens of a conversation.

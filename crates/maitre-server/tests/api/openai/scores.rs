@@ -47,7 +47,7 @@ async fn a_harness_reads_the_likelihood_of_a_continuation() {
             );
         }
         let text = choice["text"].as_str().unwrap();
-        assert_eq!(text.starts_with("Once upon a time"), true, "{text}");
+        assert!(text.starts_with("Once upon a time"), "{text}");
         assert_eq!(answer["usage"]["completion_tokens"], max_tokens);
         assert_eq!(choice["finish_reason"], "length");
         let of_prompt = chosen[..ids.len()].to_vec();
