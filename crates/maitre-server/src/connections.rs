@@ -33,6 +33,8 @@ use streams::Streams;
 pub(crate) mod answer_body;
 mod frame_pace;
 mod guarded_io;
+#[cfg(test)]
+mod http1_tests;
 pub(crate) mod request_body;
 pub(crate) mod streams;
 #[cfg(test)]
