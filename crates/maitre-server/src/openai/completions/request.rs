@@ -1,6 +1,6 @@
 //! Prompts as they came, in the service's terms.
 
-use maitre_engine::{Engine, Input};
+use maitre_engine::{Engine, GenerateRequest, Input};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -90,7 +90,6 @@ pub(in crate::openai) fn read(
     // The engine gives one token at least; what is not wanted is not shown.
     let of_engine = Some(max_tokens.max(1));
     let most = parameters.prompt_tokens(engine, of_engine, &mut found);
-    let plain = fields.add_special_tokens == Some(false);
     let mut request = parameters.request(Input::Text(String::new()), of_engine, &mut found);
     request.output.logprobs = fields.logprobs;
     request.output.echo = echo || shape.needs_prompt();
@@ -99,27 +98,14 @@ pub(in crate::openai) fn read(
     }
     request.constraint = constraint;
 
-    let is_valid = found.is_empty();
-    let mut found = Some(found);
-    let several = prompts.inputs.len() > 1;
-    let mut requests = Vec::with_capacity(prompts.inputs.len());
-    for (index, input) in prompts.inputs.into_iter().enumerate() {
-        let mut request = request.clone();
-        if let Some(id) = request.request_id.as_mut().filter(|_| several) {
-            *id += &format!("-{index}");
-        }
-        request.input = prepared(engine, input, plain, most, &names, index)?;
-        requests.push(ApiRequest {
-            model: parameters.model.clone().unwrap_or_default(),
-            request,
-            token_ids: true,
-            violations: found.take().unwrap_or_default(),
-        });
-        if !is_valid {
-            // The first is refused, and the call with it.
-            break;
-        }
-    }
+    let prompt = Template {
+        model: parameters.model.clone().unwrap_or_default(),
+        request,
+        plain: fields.add_special_tokens == Some(false),
+        most,
+        names,
+    };
+    let requests = prompt.requests(engine, prompts.inputs, found)?;
     Ok(CompletionCall {
         requests,
         names,
@@ -148,24 +134,58 @@ impl CompletionFields {
     }
 }
 
-/// A prompt with what is done to it before the engine has it: a text without special tokens, or only its last tokens.
-fn prepared(
-    engine: &Engine,
-    input: Input,
+/// What the requests for all prompts have in common.
+struct Template {
+    model: String,
+    request: GenerateRequest,
+    /// No text in a prompt is a control token.
     plain: bool,
+    /// How many of a prompt's last tokens are used, if not all.
     most: Option<usize>,
-    names: &Names,
-    index: usize,
-) -> Result<Input, ApiError> {
-    let tokenizer = engine.tokenizer();
-    let ids = match &input {
-        Input::Text(text) if !text.is_empty() && plain => tokenizer.encode_plain(text),
-        Input::Text(text) if !text.is_empty() && most.is_some() => tokenizer.encode(text),
-        Input::Tokens(ids) if most.is_some() => Ok(ids.clone()),
-        _ => return Ok(input),
-    };
-    let mut ids =
-        ids.map_err(|error| ApiError::unusable(names.of("input", index), error.to_string()))?;
-    let first = most.map_or(0, |most| ids.len().saturating_sub(most));
-    Ok(Input::Tokens(ids.split_off(first)))
+    names: Names,
+}
+
+impl Template {
+    /// A request for each prompt; where something is wrong with all, only the first, which is refused.
+    fn requests(
+        &self,
+        engine: &Engine,
+        inputs: Vec<Input>,
+        found: Violations,
+    ) -> Result<Vec<ApiRequest>, ApiError> {
+        let several = inputs.len() > 1;
+        let taken = if found.is_empty() { inputs.len() } else { 1 };
+        let mut found = Some(found);
+        let mut requests = Vec::with_capacity(taken);
+        for (index, input) in inputs.into_iter().enumerate().take(taken) {
+            let mut request = self.request.clone();
+            if let Some(id) = request.request_id.as_mut().filter(|_| several) {
+                *id += &format!("-{index}");
+            }
+            request.input = self.prepared(engine, input, index)?;
+            requests.push(ApiRequest {
+                model: self.model.clone(),
+                request,
+                token_ids: true,
+                violations: found.take().unwrap_or_default(),
+            });
+        }
+        Ok(requests)
+    }
+
+    /// A prompt as the engine has it: a text without special tokens, or only its last tokens, is made into tokens here.
+    fn prepared(&self, engine: &Engine, input: Input, index: usize) -> Result<Input, ApiError> {
+        let (tokenizer, is_cut) = (engine.tokenizer(), self.most.is_some());
+        let ids = match &input {
+            Input::Text(text) if !text.is_empty() && self.plain => tokenizer.encode_plain(text),
+            Input::Text(text) if !text.is_empty() && is_cut => tokenizer.encode(text),
+            Input::Tokens(ids) if is_cut => Ok(ids.clone()),
+            _ => return Ok(input),
+        };
+        let mut ids = ids.map_err(|error| {
+            ApiError::unusable(self.names.of("input", index), error.to_string())
+        })?;
+        let first = self.most.map_or(0, |most| ids.len().saturating_sub(most));
+        Ok(Input::Tokens(ids.split_off(first)))
+    }
 }

@@ -72,3 +72,17 @@ async fn models_and_version_are_told() {
         assert_eq!(client.ask(get(path)).await.status, 200, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_looks_like_a_control_token_can_stay_text() {
+    let served = TestServer::open().await;
+    let eos = served.engine.info().eos_token_ids[0];
+    let text = good(served.http, "/detokenize", &json!({"tokens": [eos]})).await;
+    let ids = async |add_special_tokens: bool| {
+        let request = json!({"prompt": text["prompt"], "add_special_tokens": add_special_tokens});
+        let rendered = good(served.http, "/v1/completions/render", &request).await;
+        rendered[0]["token_ids"].clone()
+    };
+    assert_eq!(ids(true).await, json!([eos]));
+    assert!(!ids(false).await.as_array().unwrap().contains(&json!(eos)));
+}
