@@ -4,6 +4,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod clients;
 mod examples;
 mod golden;
 mod lint;
@@ -41,6 +42,8 @@ enum Command {
     SimulateFaults(simulate_faults::Arguments),
     /// Send a server thousands of requests and see that its memory does not grow; or attack it (Linux).
     Soak(soak::Arguments),
+    /// Run the packages that people use against a server (needs Python).
+    Clients(clients::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::SimulateFaults(arguments) => simulate_faults::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::Clients(arguments) => clients::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,12 +19,13 @@ use tree::{files, root};
 mod tree;
 
 /// Files that pages name and that are made, not kept.
-const MADE: [&str; 9] = [
+const MADE: [&str; 10] = [
     "chat.py",
     "client.py",
     "gpu-check.json",
     "gpu-check.md",
     "maitre.toml",
+    "openapi.json",
     "report.json",
     "report.svg",
     "speculation.json",

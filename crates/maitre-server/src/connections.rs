@@ -13,14 +13,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -34,6 +33,8 @@ use streams::Streams;
 pub(crate) mod answer_body;
 mod frame_pace;
 mod guarded_io;
+#[cfg(test)]
+mod http1_tests;
 pub(crate) mod request_body;
 pub(crate) mod streams;
 #[cfg(test)]
@@ -58,6 +59,9 @@ const MAX_ERROR_RESETS: usize = 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// ... and has this long to answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// An HTTP/1 connection may be idle this long between two requests: longer than the minute after which load balancers
+/// and clients drop connections themselves, so that a request seldom meets a connection that is being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A pause after `accept` itself fails, as it does when file descriptors run out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A connection that has to make way has this long to say so to its client.
@@ -108,6 +112,13 @@ fn admit<F>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
+    }
+    // HTTP/1 has no ping: a client that vanished without a word, while its request waits, is noticed by TCP.
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_INTERVAL)
+        .with_interval(KEEPALIVE_INTERVAL / 2);
+    if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection's peer is not asked whether it is there");
     }
     let member = registry.enter(peer);
     let serving = serve(stream, Arc::clone(&member.state));
@@ -174,15 +185,20 @@ pub(crate) async fn serve_http2<IO, S, B>(
     within_reserve(&state, &limits, served).await;
 }
 
-/// Serves HTTP/1 on one connection.
-pub(crate) async fn serve_http1<S>(
-    stream: S,
+/// Serves HTTP/1 on one connection: its calls by `service`, which tells `streams` of each.
+///
+/// A client has to send its first request within the handshake timeout, and its next one within [`KEEP_ALIVE`].
+pub(crate) async fn serve_http1<IO, S, B>(
+    stream: IO,
     state: Arc<ConnectionState>,
-    router: Router,
+    (service, streams): (S, Streams),
     limits: Limits,
     closing: Closing,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let io = GuardedIo::http1(stream, Arc::clone(&state), limits.stall_timeout);
     let mut settings = http1::Builder::new();
@@ -190,18 +206,33 @@ pub(crate) async fn serve_http1<S>(
         .timer(TokioTimer::new())
         .max_buf_size(HTTP_BUFFER_BYTES)
         // Also bounds the time between two requests.
-        .header_read_timeout(limits.handshake_timeout);
-    let router = TowerToHyperService::new(router);
-    let asked = Arc::clone(&state);
+        .header_read_timeout(KEEP_ALIVE);
+    let opening = Arc::clone(&state);
     let service = hyper::service::service_fn(move |request| {
-        asked.opened();
-        let answer = router.call(request);
-        async move { answer.await.map_err(|never: Infallible| never) }
+        opening.opened();
+        service.call(request)
     });
     let connection = pin!(settings.serve_connection(TokioIo::new(io), service));
     let finish = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();
-    let served = until_closing(connection, finish, &state, closing);
-    within_reserve(&state, &limits, served).await;
+    let served = streams.one_at_a_time(until_closing(connection, finish, &state, closing));
+    within_reserve(&state, &limits, opened_in_time(&state, &limits, served)).await;
+}
+
+/// Drives a connection whose client has to send its first request in time.
+async fn opened_in_time(
+    state: &ConnectionState,
+    limits: &Limits,
+    served: impl Future<Output = ()>,
+) {
+    let mut served = pin!(served);
+    let first = tokio::time::timeout(limits.handshake_timeout, served.as_mut());
+    if first.await.is_err() {
+        if state.is_open() {
+            served.await;
+        } else {
+            crate::metrics::connection_closed("handshake");
+        }
+    }
 }
 
 /// Bounds the life of a connection that was let in for a health check.

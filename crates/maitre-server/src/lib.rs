@@ -1,7 +1,7 @@
 //! This crate is the server: it answers gRPC and HTTP requests with the help of an engine.
 //!
 //! [`Server`] answers `maitre.v1` (`proto/maitre/v1`), `grpc.health.v1`, and reflection v1 and v1alpha
-//! on one port, and `/metrics` and `/health` over HTTP on another. What a caller can get wrong is
+//! on one port, and OpenAI's API, `/metrics` and `/health` over HTTP on another. What a caller can get wrong is
 //! answered with an error that says what was found, what was expected and which field it was; see
 //! `service/api_error.rs`. What a caller can do to others is bounded: the size of a message, the number of
 //! connections, calls and queued requests, and what a slow reader may leave unread.
@@ -50,6 +50,7 @@ mod grpc;
 mod http;
 mod listeners;
 mod metrics;
+mod openai;
 mod scrapes;
 mod server;
 mod service;

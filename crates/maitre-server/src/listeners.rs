@@ -12,11 +12,11 @@ use crate::ServerError;
 /// again a second later. Linux takes the smaller of this and `net.core.somaxconn` (4,096 by default).
 const BACKLOG: u32 = 4096;
 
-/// Bytes of answers that the system may hold for a client of the HTTP side port. Left to itself, Linux grows this to
+/// Bytes of answers that the system may hold for a client of the HTTP port. Left to itself, Linux grows this to
 /// megabytes, which clients that do not read would have the server fill.
 const HTTP_SEND_BUFFER_BYTES: u32 = 64 << 10;
 
-/// A bound gRPC socket and, if wanted, a bound HTTP side socket.
+/// A bound gRPC socket and, if wanted, a bound HTTP socket.
 #[derive(Debug)]
 pub struct Listeners {
     pub(crate) grpc: TcpListener,
@@ -54,7 +54,7 @@ impl Listeners {
         self.grpc_address
     }
 
-    /// Where `/metrics` and `/health` are answered.
+    /// Where OpenAI's API, `/metrics` and `/health` are answered.
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http_address

@@ -14,10 +14,33 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::service::call_control::Cut;
 use crate::service::outcome::Outcome;
 
-const CALLS: &str = "maitre_grpc_requests_total";
-const CALL_SECONDS: &str = "maitre_grpc_request_seconds";
-const CALLS_IN_PROGRESS: &str = "maitre_grpc_requests_in_progress";
-const CALLS_CUT: &str = "maitre_grpc_requests_cut_total";
+/// What the calls of one front are counted as.
+#[derive(Debug)]
+pub(crate) struct Family {
+    total: &'static str,
+    seconds: &'static str,
+    in_progress: &'static str,
+    cut: &'static str,
+}
+
+/// Calls over gRPC.
+pub(crate) static GRPC: Family = Family {
+    total: "maitre_grpc_requests_total",
+    seconds: "maitre_grpc_request_seconds",
+    in_progress: "maitre_grpc_requests_in_progress",
+    cut: "maitre_grpc_requests_cut_total",
+};
+
+/// Calls over HTTP, probes and scrapes aside. Their `method` is a path, and they have gRPC's names of codes, so that
+/// the ends of calls are comparable, and so that a stream that failed after its status was sent is not counted as well
+/// ended.
+pub(crate) static HTTP: Family = Family {
+    total: "maitre_http_requests_total",
+    seconds: "maitre_http_request_seconds",
+    in_progress: "maitre_http_requests_in_progress",
+    cut: "maitre_http_requests_cut_total",
+};
+
 const CONNECTIONS_CLOSED: &str = "maitre_connections_closed_total";
 const FRAMES_PACED: &str = "maitre_connections_paced_total";
 const REQUEST_BYTES: &str = "maitre_request_bytes";
@@ -63,19 +86,23 @@ fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildErro
 }
 
 fn describe() {
-    describe_counter!(
-        CALLS,
-        "gRPC calls that have ended, by method and status code"
-    );
-    describe_histogram!(CALL_SECONDS, "Duration of a gRPC call, by method");
-    describe_gauge!(
-        CALLS_IN_PROGRESS,
-        "gRPC calls in progress, health checks, watches and reflection aside"
-    );
-    describe_counter!(
-        CALLS_CUT,
-        "gRPC calls that were ended because their clients did not read, by why: stalled, deadline or displaced"
-    );
+    for (family, calls) in [(&GRPC, "gRPC calls"), (&HTTP, "HTTP requests")] {
+        describe_counter!(
+            family.total,
+            format!("{calls} that have ended, by method and status code")
+        );
+        describe_histogram!(family.seconds, format!("Duration of {calls}, by method"));
+        describe_gauge!(
+            family.in_progress,
+            format!("{calls} in progress, health checks, watches and reflection aside")
+        );
+        describe_counter!(
+            family.cut,
+            format!(
+                "{calls} that were ended because their clients did not read, by why: stalled, deadline or displaced"
+            )
+        );
+    }
     describe_counter!(
         CONNECTIONS_CLOSED,
         "Connections that the server closed, by why: handshake, stalled or full"
@@ -97,8 +124,8 @@ pub(crate) fn render() -> Option<String> {
 }
 
 /// A call was ended because its client does not read.
-pub(crate) fn call_cut(why: Cut) {
-    counter!(CALLS_CUT, "why" => why.name()).increment(1);
+pub(crate) fn call_cut(family: &'static Family, why: Cut) {
+    counter!(family.cut, "why" => why.name()).increment(1);
 }
 
 /// The server closed a connection: its client was silent (`handshake`), did not read (`stalled`), or had to make way
@@ -126,19 +153,24 @@ pub(crate) async fn upkeep(requests: ByteBudget, answers: ByteBudget) {
 }
 
 /// A call that counts as in progress began; [`call_left`] follows.
-pub(crate) fn call_began() {
-    gauge!(CALLS_IN_PROGRESS).increment(1.0);
+pub(crate) fn call_began(family: &'static Family) {
+    gauge!(family.in_progress).increment(1.0);
 }
 
 /// A call that counted as in progress is over.
-pub(crate) fn call_left() {
-    gauge!(CALLS_IN_PROGRESS).decrement(1.0);
+pub(crate) fn call_left(family: &'static Family) {
+    gauge!(family.in_progress).decrement(1.0);
 }
 
 /// A call of the method `name` is over.
-pub(crate) fn call_ended(name: &Arc<str>, outcome: Outcome, took: Duration) {
+pub(crate) fn call_ended(
+    family: &'static Family,
+    name: &Arc<str>,
+    outcome: Outcome,
+    took: Duration,
+) {
     let code = outcome.name();
     tracing::debug!(method = %name, code, ?took, "call ended");
-    counter!(CALLS, "method" => Arc::clone(name), "code" => code).increment(1);
-    histogram!(CALL_SECONDS, "method" => Arc::clone(name)).record(took);
+    counter!(family.total, "method" => Arc::clone(name), "code" => code).increment(1);
+    histogram!(family.seconds, "method" => Arc::clone(name)).record(took);
 }

@@ -103,7 +103,7 @@ impl Server {
         self
     }
 
-    /// How long a new connection may take to say what it speaks, and a connection of the HTTP side port to send a
+    /// How long a new connection may take to say what it speaks, and a connection of the HTTP port to send its first
     /// request. Default: 10 s.
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -184,7 +184,8 @@ impl Server {
             leaving: is_leaving,
             closing: is_closing,
         };
-        let mut fronts = self.listen(listeners, &grpc.calls, &ending);
+        let http = http::calls::Calls::new(&service, &self.startup);
+        let mut fronts = self.listen(listeners, &grpc.calls, http, &ending);
 
         tokio::select! {
             () = shutdown => {}
@@ -211,7 +212,13 @@ impl Server {
     }
 
     /// Accepts on every listener; dropping the set cuts all connections.
-    fn listen(&self, listeners: Listeners, calls: &Calls, ending: &Ending) -> JoinSet<()> {
+    fn listen(
+        &self,
+        listeners: Listeners,
+        calls: &Calls,
+        http: http::calls::Calls,
+        ending: &Ending,
+    ) -> JoinSet<()> {
         let mut fronts = JoinSet::new();
         let (limits, closing) = (self.limits, ending.closing.clone());
         let (calls, ending) = (calls.clone(), ending.clone());
@@ -225,13 +232,14 @@ impl Server {
             },
         ));
         if let Some(listener) = listeners.http {
-            let (router, closing_http) = (http::router(self.startup.clone()), closing.clone());
+            let closing_http = closing.clone();
             fronts.spawn(accept(
                 listener,
                 limits.max_connections,
                 closing,
                 move |stream, state| {
-                    serve_http1(stream, state, router.clone(), limits, closing_http.clone())
+                    let answered_by = http.on_connection(Arc::clone(&state));
+                    serve_http1(stream, state, answered_by, limits, closing_http.clone())
                 },
             ));
         }

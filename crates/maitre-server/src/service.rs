@@ -20,6 +20,7 @@ pub(crate) mod deadline;
 pub(crate) mod generation;
 pub(crate) mod limits;
 pub(crate) mod outcome;
+pub(crate) mod prompt;
 pub(crate) mod refusals;
 pub(crate) mod registry;
 pub(crate) mod request;

@@ -104,8 +104,16 @@ impl Offload {
         self.away(bytes, work).await
     }
 
-    /// Does `work` that goes through `bytes` on another thread, however few they are.
-    pub(crate) async fn away<T: Send + 'static>(
+    /// Does `work` that goes through `bytes` on another thread, however few they are: whatever runs a chat template.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Failed`] if the work panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    pub async fn away<T: Send + 'static>(
         &self,
         bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,5 +1,7 @@
 //! The tasks of a connection's calls, each ended when its client does not read.
 //!
+//! An HTTP/1 connection has one call at a time and drives it itself: there the connection is dropped instead.
+//!
 //! The HTTP/2 library drives every call in a task that it gives to an executor. A call whose client has closed its
 //! window waits in that task for the window, and its body is not polled: no timer in the body would ever be looked
 //! at. So the executor looks, and drops the task, which resets the stream and everything it holds.
@@ -26,6 +28,15 @@ impl Streams {
     pub(crate) fn begin(&self, control: Arc<CallControl>) {
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
     }
+
+    /// Drives a connection that has one call at a time, or drops it when that call is overdue.
+    pub(super) async fn one_at_a_time(&self, connection: impl Future<Output = ()>) {
+        let current = || {
+            let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            begun.clone()
+        };
+        until_overdue(connection, current).await;
+    }
 }
 
 impl<F> Executor<F> for Streams
@@ -39,18 +50,21 @@ where
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         match begun {
-            Some(control) => tokio::spawn(until_overdue(task, control)),
+            Some(control) => tokio::spawn(until_overdue(task, move || Some(Arc::clone(&control)))),
             None => tokio::spawn(task),
         };
     }
 }
 
-/// Drives `task` to its end, or drops it when its call is overdue.
-async fn until_overdue(task: impl Future<Output = ()>, control: Arc<CallControl>) {
+/// Drives `task` to its end, or drops it when the call that it is at is overdue.
+async fn until_overdue(
+    task: impl Future<Output = ()>,
+    current: impl Fn() -> Option<Arc<CallControl>>,
+) {
     let mut task = pin!(task);
     let mut alarm = pin!(sleep_until(Instant::now()));
     let mut is_set = false;
-    let mut overdue = |context: &mut Context<'_>| -> Poll<Cut> {
+    let mut overdue = |control: &CallControl, context: &mut Context<'_>| -> Poll<Cut> {
         while let Some(expiry) = control.expiry() {
             // What is handed over later expires later, so an alarm that is set is seldom set anew.
             if !is_set || expiry < alarm.deadline() {
@@ -69,10 +83,13 @@ async fn until_overdue(task: impl Future<Output = ()>, control: Arc<CallControl>
         if task.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
+        let Some(control) = current() else {
+            return Poll::Pending;
+        };
         if let Some(cut) = control.cut_if_evicted(context.waker()) {
             return Poll::Ready(Some(cut));
         }
-        overdue(context).map(Some)
+        overdue(&control, context).map(Some)
     })
     .await;
     if let Some(cut) = cut {
@@ -80,7 +97,6 @@ async fn until_overdue(task: impl Future<Output = ()>, control: Arc<CallControl>
             why = cut.name(),
             "a call whose client does not read was cut off"
         );
-        crate::metrics::call_cut(cut);
     }
 }
 
@@ -94,7 +110,7 @@ mod tests {
 
     async fn runs_for(control: &Arc<CallControl>) -> Duration {
         let began = Instant::now();
-        until_overdue(pending(), Arc::clone(control)).await;
+        until_overdue(pending(), || Some(Arc::clone(control))).await;
         began.elapsed()
     }
 
@@ -129,7 +145,7 @@ mod tests {
             pending().await
         };
         let began = Instant::now();
-        until_overdue(task, control).await;
+        until_overdue(task, || Some(Arc::clone(&control))).await;
         assert_eq!(
             began.elapsed(),
             Duration::from_secs(35),
@@ -155,7 +171,7 @@ mod tests {
         let control = Arc::new(CallControl::new(STALL));
         control.handed_over();
         control.written();
-        let runs = until_overdue(pending(), Arc::clone(&control));
+        let runs = until_overdue(pending(), || Some(Arc::clone(&control)));
         let hour = Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, runs).await.is_err());
         assert_eq!(control.cut(), None);

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
 use futures_util::stream::{self, StreamExt as _};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioExecutor;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -76,7 +78,15 @@ impl Door {
     fn http(&self, router: Router, buffer: usize) -> (DuplexStream, JoinHandle<Duration>) {
         let (client, server) = duplex(buffer);
         let state = Arc::new(ConnectionState::new(false, Arc::default()));
-        let serving = serve_http1(server, state, router, self.limits, self.closing.clone());
+        let service = TowerToHyperService::new(router);
+        let answered_by = (service, Streams::default());
+        let serving = serve_http1(
+            server,
+            state,
+            answered_by,
+            self.limits,
+            self.closing.clone(),
+        );
         (client, timed(serving))
     }
 
@@ -465,7 +475,7 @@ async fn http_requests_come_in_time() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
     assert!(answer.ends_with(b"aaa"));
-    assert_eq!(served.await.unwrap(), ten, "idle after an answer");
+    assert_eq!(served.await.unwrap(), KEEP_ALIVE, "idle after an answer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use prost::Message as _;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 
 use crate::ServerError;
+use crate::metrics::GRPC;
 use crate::service::admission::Method;
 use crate::service::call_pools::Class;
 
@@ -44,6 +45,7 @@ impl Methods {
                             format!("/{name}"),
                             Method {
                                 name: Arc::from(name),
+                                family: &GRPC,
                                 class: class_of(&service, method),
                                 needs_engine: file.package() == OWN_PACKAGE,
                             },
@@ -54,6 +56,7 @@ impl Methods {
         }
         let unknown = Method {
             name: Arc::from("unknown"),
+            family: &GRPC,
             class: Class::Control,
             needs_engine: false,
         };

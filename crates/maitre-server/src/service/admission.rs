@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::metrics;
+use crate::metrics::{self, Family};
 use crate::service::Service;
 use crate::service::api_error::{ApiError, Kind};
 use crate::service::call::Client;
@@ -18,6 +18,8 @@ use crate::service::request_bytes::RequestBytes;
 pub(crate) struct Method {
     /// As metrics call it: one of a bounded number of names.
     pub(crate) name: Arc<str>,
+    /// What it is counted as.
+    pub(crate) family: &'static Family,
     /// What its calls are for.
     pub(crate) class: Class,
     /// Whether it needs an engine, as opposed to what answers from the beginning.
@@ -66,7 +68,7 @@ impl Service {
             Ok(place) => {
                 *lock(&record.place) = Some(place);
                 if class.counts() {
-                    metrics::call_began();
+                    metrics::call_began(record.method.family);
                 }
                 Ok(record)
             }
@@ -137,7 +139,7 @@ impl Drop for CallRecord {
     fn drop(&mut self) {
         let (method, connection) = (&self.method, &self.client.connection);
         if lock(&self.place).take().is_some() && method.class.counts() {
-            metrics::call_left();
+            metrics::call_left(method.family);
         }
         if !method.class.stays() {
             connection.call_ended();
@@ -148,6 +150,10 @@ impl Drop for CallRecord {
             Some(Cut::Deadline) => Kind::DeadlineExceeded.into(),
         };
         connection.call_over(outcome.is_refusal());
-        metrics::call_ended(&method.name, outcome, self.started.elapsed());
+        if let Some(cut) = self.control.cut() {
+            metrics::call_cut(method.family, cut);
+        }
+        let took = self.started.elapsed();
+        metrics::call_ended(method.family, &method.name, outcome, took);
     }
 }

@@ -3,7 +3,7 @@
 use maitre_engine::Engine;
 
 use crate::service::Service;
-use crate::service::answer::AnswerStream;
+use crate::service::answer::{AnswerStream, Wanted};
 use crate::service::api_error::ApiError;
 use crate::service::call::Call;
 use crate::service::deadline::within;
@@ -57,14 +57,13 @@ impl Service {
             let all = violations.with_those_of(refusal, call.field_names);
             return Err(ApiError::invalid(all));
         }
-        let n = request.n;
+        let wanted = Wanted {
+            n: request.n,
+            token_ids,
+            echo: request.output.echo,
+        };
         let generation = engine.generate(request).await;
         let generation = generation.map_err(|error| call.refused(error))?;
-        Ok(AnswerStream::new(
-            generation,
-            self.answer_account(),
-            n,
-            token_ids,
-        ))
+        Ok(AnswerStream::new(generation, self.answer_account(), wanted))
     }
 }

@@ -95,6 +95,7 @@ impl LineClient {
     /// What a front does before it has a message.
     fn begin(&self) -> Result<(CallRecord, Call), ApiError> {
         let method = Method {
+            family: &crate::metrics::GRPC,
             name: Arc::from("line/ask"),
             class: Class::Work,
             needs_engine: true,

@@ -10,6 +10,7 @@ mod drain;
 mod full_server;
 mod hostile;
 mod leaving;
+mod openai;
 mod raw;
 mod round_trip;
 mod sharing;

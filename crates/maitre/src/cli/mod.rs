@@ -34,7 +34,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve a model over gRPC, with metrics and health over HTTP.
+    /// Serve a model over gRPC and over HTTP as OpenAI does, with metrics and health.
     Serve(serve::ServeArgs),
     /// Talk to a model in the terminal.
     Chat(chat::ChatArgs),

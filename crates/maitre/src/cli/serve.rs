@@ -23,7 +23,7 @@ pub(crate) struct ServeArgs {
     /// Where gRPC is answered: an address or a host's name, and a port; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:50051", value_name = "ADDR")]
     grpc_addr: ListenAddr,
-    /// Where /metrics and /health are answered; port 0 picks a free port.
+    /// Where OpenAI's API, /metrics and /health are answered; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     http_addr: ListenAddr,
     /// Seconds that requests in flight may take to finish after SIGTERM.

@@ -1,0 +1,220 @@
+//! A conversation as it came, in the service's terms.
+
+use maitre_engine::limits::MAX_PROMPT_BYTES_PER_TOKEN;
+use maitre_engine::{ChatRequest, Engine, Input};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::openai::json;
+use crate::openai::names::{Names, engine_names};
+use crate::openai::parameters::{OneOrMore, Parameters};
+use crate::openai::shape::Shape;
+use crate::openai::structured::{Structured, constraint};
+use crate::openai::tools::Tools;
+use crate::openai::types::chat_message::GivenMessage;
+use crate::openai::unsupported::{PartlySupported, Unsupported};
+use crate::service::Service;
+use crate::service::api_error::ApiError;
+use crate::service::call::Call;
+use crate::service::request::ApiRequest;
+use crate::service::violations::Violations;
+
+/// The fields of a conversation that have no group of their own.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(in crate::openai) struct ChatFields {
+    /// The conversation.
+    messages: Option<Vec<GivenMessage>>,
+    /// Most tokens of the answer: the newer name of `max_tokens`, which it precedes.
+    max_completion_tokens: Option<u32>,
+    /// Log-probabilities of each token of the answer.
+    logprobs: Option<bool>,
+    /// The same of so many of the likeliest tokens at each place.
+    top_logprobs: Option<u32>,
+    /// How long the model may think, as its template knows it; `none` also sets `enable_thinking` to false.
+    reasoning_effort: Option<String>,
+    /// Whether what the model thinks comes back; default true.
+    include_reasoning: Option<bool>,
+    /// The prompt ends with the opening of an answer; default true.
+    add_generation_prompt: Option<bool>,
+    /// Not supported.
+    continue_final_message: Option<bool>,
+    /// Not supported.
+    echo: Option<bool>,
+    /// Not supported: a template writes its own.
+    add_special_tokens: Option<bool>,
+    /// Texts for templates that retrieve.
+    #[schema(value_type = Option<Vec<Object>>)]
+    documents: Option<Vec<Value>>,
+    /// Further variables for the template.
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<Map<String, Value>>,
+}
+
+/// A conversation to be answered.
+#[derive(Debug)]
+pub(in crate::openai) struct ChatCall {
+    pub(in crate::openai) request: ApiRequest,
+    pub(in crate::openai) names: Names,
+    pub(in crate::openai) shape: Shape,
+    pub(in crate::openai) streams: bool,
+    /// How many of the prompt's last tokens are used, if not all.
+    prompt_tokens: Option<usize>,
+    pub(in crate::openai) include_reasoning: bool,
+    /// Whether an answer may have several calls of tools.
+    pub(in crate::openai) parallel_tool_calls: bool,
+}
+
+/// Reads a message; `name` is the call's.
+///
+/// # Errors
+///
+/// It is no JSON object, a field has the wrong type, or the conversation is far too large.
+pub(in crate::openai) fn read(
+    engine: &Engine,
+    message: &[u8],
+    name: &str,
+) -> Result<ChatCall, ApiError> {
+    let parameters: Parameters = json::fields(message)?;
+    let fields: ChatFields = json::fields(message)?;
+    let tools: Tools = json::fields(message)?;
+    let structured: Structured = json::fields(message)?;
+    let mut found = Violations::default();
+    json::fields::<Unsupported>(message)?.check(&mut found);
+    json::fields::<PartlySupported>(message)?.check(parameters.n.unwrap_or(1), &mut found);
+    fields.check(&parameters, &mut found);
+
+    let given_id = parameters.request_id.as_deref().unwrap_or(name);
+    let mut shape = Shape::new(engine, &parameters, format!("chatcmpl-{given_id}"));
+    let logprobs = fields.logprobs.unwrap_or(false);
+    shape.logprobs = logprobs.then(|| fields.top_logprobs.unwrap_or(0));
+    let max_tokens = fields.max_completion_tokens.or(parameters.max_tokens);
+    let names = Names {
+        max_tokens: match fields.max_completion_tokens {
+            Some(_) => "max_completion_tokens",
+            None => "max_tokens",
+        },
+        logprobs: "top_logprobs",
+        stop_is_one: matches!(parameters.stop, Some(OneOrMore::One(_))),
+        input: "messages",
+        is_list: false,
+    };
+    let include_reasoning = fields.include_reasoning.unwrap_or(true);
+    let chat = fields.conversation(&tools, &mut found);
+    check_size(engine, &chat)?;
+    let prompt_tokens = parameters.prompt_tokens(engine, max_tokens, &mut found);
+    let mut request = parameters.request(Input::Chat(chat), max_tokens, &mut found);
+    request.output.logprobs = shape.logprobs;
+    request.output.echo = shape.needs_prompt();
+    if let Some(form) = structured.form(&mut found) {
+        request.constraint = constraint(form, &mut found);
+    }
+    Ok(ChatCall {
+        streams: parameters.streams(),
+        request: ApiRequest {
+            model: parameters.model.unwrap_or_default(),
+            request,
+            token_ids: true,
+            violations: found,
+        },
+        names,
+        shape,
+        prompt_tokens,
+        include_reasoning,
+        parallel_tool_calls: tools.parallel_tool_calls.unwrap_or(true),
+    })
+}
+
+impl ChatFields {
+    fn check(&self, parameters: &Parameters, found: &mut Violations) {
+        if self.top_logprobs.is_some_and(|k| k > 0) && self.logprobs != Some(true) {
+            found.add(
+                "top_logprobs",
+                "is given and logprobs is not true; set both or none",
+            );
+        }
+        for (field, given) in [
+            ("add_special_tokens", self.add_special_tokens),
+            ("continue_final_message", self.continue_final_message),
+            ("echo", self.echo),
+        ] {
+            if given == Some(true) {
+                found.add(
+                    field,
+                    "is not supported here for a conversation; leave it out",
+                );
+            }
+        }
+        if parameters.streams() && parameters.prompt_logprobs.is_some() {
+            found.add(
+                "prompt_logprobs",
+                "is not available in a stream; leave one of them out",
+            );
+        }
+    }
+
+    fn conversation(self, tools: &Tools, found: &mut Violations) -> ChatRequest {
+        let messages = self.messages.into_iter().flatten().enumerate();
+        let mut template_kwargs = Map::new();
+        if let Some(effort) = self.reasoning_effort {
+            if effort == "none" {
+                template_kwargs.insert("enable_thinking".into(), Value::Bool(false));
+            }
+            template_kwargs.insert("reasoning_effort".into(), Value::String(effort));
+        }
+        if let Some(documents) = self.documents {
+            template_kwargs.insert("documents".into(), Value::Array(documents));
+        }
+        template_kwargs.extend(self.chat_template_kwargs.unwrap_or_default());
+        ChatRequest {
+            messages: messages
+                .map(|(index, message)| message.message(index, found))
+                .collect(),
+            tools: tools.for_the_template(found),
+            add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
+            template_kwargs,
+            ..ChatRequest::default()
+        }
+    }
+}
+
+/// A conversation that can't fit is dropped here, where few are taken apart at a time, rather than kept until the
+/// engine looks at it.
+fn check_size(engine: &Engine, chat: &ChatRequest) -> Result<(), ApiError> {
+    let (bytes, context) = (chat.size_in_bytes(), engine.info().limits.max_model_len);
+    if bytes <= context.saturating_mul(MAX_PROMPT_BYTES_PER_TOKEN) {
+        return Ok(());
+    }
+    let description =
+        format!("has {bytes} bytes, far more than a context of {context} tokens holds");
+    Err(ApiError::unusable("messages", description))
+}
+
+impl ChatCall {
+    /// The same with only the prompt's last tokens, if so asked: to know them, the template is run here.
+    ///
+    /// # Errors
+    ///
+    /// The template does not take the conversation.
+    pub(in crate::openai) async fn truncated(
+        &mut self,
+        service: &Service,
+        call: Call,
+    ) -> Result<Call, ApiError> {
+        let Some(most) = self.prompt_tokens.take() else {
+            return Ok(call);
+        };
+        let request = &mut self.request;
+        let Input::Chat(chat) = &request.request.input else {
+            return Ok(call);
+        };
+        if !request.violations.is_empty() {
+            return Ok(call);
+        }
+        let next = Call::new(call.turns.clone(), engine_names);
+        let (model, chat) = (request.model.clone(), chat.clone());
+        let mut ids = service.tokenize_chat(call, model, chat).await?;
+        request.request.input = Input::Tokens(ids.split_off(ids.len().saturating_sub(most)));
+        Ok(next)
+    }
+}

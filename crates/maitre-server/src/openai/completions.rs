@@ -1,0 +1,4 @@
+//! Continuations of prompts: `/v1/completions`.
+
+pub(super) mod answer;
+pub(super) mod request;

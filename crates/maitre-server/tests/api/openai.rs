@@ -1,0 +1,9 @@
+//! OpenAI's API over real HTTP.
+
+mod answers;
+mod client;
+mod connections;
+mod refusals;
+mod scores;
+mod surroundings;
+mod text;
