@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("maitre-tensor", &[]),
     ("maitre-kv", &[]),
     ("maitre-sampling", &[]),
-    ("maitre-text", &[]),
+    ("maitre-text", &["maitre-sampling"]),
     ("maitre-proto", &[]),
     ("maitre-bundled", &[]),
     ("maitre-model", &["maitre-tensor"]),

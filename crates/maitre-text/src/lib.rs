@@ -46,6 +46,7 @@ mod decoding;
 mod detokenizer;
 mod error;
 mod files;
+pub mod grammar;
 mod mask;
 mod part;
 mod python;

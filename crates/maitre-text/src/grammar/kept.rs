@@ -1,0 +1,45 @@
+//! Compiled grammars that are kept, because many requests bring the same one. The one that was not asked for longest goes
+//! first.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::GrammarSpec;
+use super::limits::{MAX_KEPT, MAX_KEPT_BYTES};
+use super::matcher::Grammar;
+
+/// The last asked for comes last.
+#[derive(Default)]
+pub(super) struct Kept {
+    grammars: Mutex<Vec<(GrammarSpec, Arc<Grammar>)>>,
+}
+
+impl Kept {
+    pub(super) fn get(&self, spec: &GrammarSpec) -> Option<Arc<Grammar>> {
+        let mut grammars = self.grammars.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = grammars.iter().position(|(kept, _)| kept == spec)?;
+        let found = grammars.remove(place);
+        let grammar = Arc::clone(&found.1);
+        grammars.push(found);
+        Some(grammar)
+    }
+
+    pub(super) fn keep(&self, spec: &GrammarSpec, grammar: &Arc<Grammar>) {
+        let bytes = |it: &GrammarSpec| it.size_in_bytes();
+        if bytes(spec) > MAX_KEPT_BYTES / 4 {
+            return;
+        }
+        let mut grammars = self.grammars.lock().unwrap_or_else(PoisonError::into_inner);
+        grammars.retain(|(kept, _)| kept != spec);
+        grammars.push((spec.clone(), Arc::clone(grammar)));
+        let mut total: usize = grammars.iter().map(|(kept, _)| bytes(kept)).sum();
+        while grammars.len() > MAX_KEPT || total > MAX_KEPT_BYTES {
+            let (oldest, _) = grammars.remove(0);
+            total -= bytes(&oldest);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.grammars.lock().unwrap().len()
+    }
+}

@@ -1,0 +1,147 @@
+//! A JSON schema before it is compiled: parsed, measured, and told how its answers may use whitespace.
+
+use serde_json::{Value, json};
+
+use super::limits::{
+    MAX_ENUM_VALUES, MAX_GRAMMAR_BYTES, MAX_ONE_OF, MAX_PATTERN_PROPERTIES, MAX_REGEX_BYTES,
+    MAX_SCHEMA_DEPTH, MAX_WHITESPACE,
+};
+use super::{GrammarError, JsonWhitespace};
+
+/// The library's options lie in a schema under this key.
+const OPTIONS: &str = "x-guidance";
+
+/// Parses a schema and prepares it.
+pub(super) fn prepared(schema: &str, whitespace: JsonWhitespace) -> Result<Value, GrammarError> {
+    within("the schema's bytes are", schema.len(), MAX_GRAMMAR_BYTES)?;
+    let parsed = serde_json::from_str(schema).map_err(|error| GrammarError::Invalid {
+        expected: "a JSON schema",
+        reason: error.to_string(),
+    })?;
+    let mut schema = match parsed {
+        Value::Bool(true) => json!({}),
+        Value::Bool(false) => {
+            return Err(GrammarError::Invalid {
+                expected: "a JSON schema that can be met",
+                reason: "the schema is false, so no value is valid".to_owned(),
+            });
+        }
+        Value::Object(_) => parsed,
+        _ => {
+            return Err(GrammarError::Invalid {
+                expected: "a JSON schema",
+                reason: "a schema is an object or a boolean".to_owned(),
+            });
+        }
+    };
+    check(&schema)?;
+    if let Value::Object(map) = &mut schema {
+        map.insert(OPTIONS.to_owned(), options(whitespace));
+    }
+    Ok(schema)
+}
+
+/// Any JSON object.
+pub(super) fn any_object(whitespace: JsonWhitespace) -> Value {
+    json!({"type": "object", OPTIONS: options(whitespace)})
+}
+
+fn options(whitespace: JsonWhitespace) -> Value {
+    match whitespace {
+        JsonWhitespace::Compact => json!({"whitespace_flexible": false}),
+        JsonWhitespace::Flexible => {
+            let pattern = format!(r"[\x20\x0A\x0D\x09]{{1,{MAX_WHITESPACE}}}");
+            json!({"whitespace_pattern": pattern})
+        }
+    }
+}
+
+fn within(what: &'static str, found: usize, limit: usize) -> Result<(), GrammarError> {
+    let is_within = found <= limit;
+    let too_large = GrammarError::TooLarge { what, found, limit };
+    is_within.then_some(()).ok_or(too_large)
+}
+
+/// Whether a schema keeps to the limits, wherever in it something stands.
+pub(super) fn check(schema: &Value) -> Result<(), GrammarError> {
+    let mut enum_values = 0;
+    let mut left = vec![(schema, 1)];
+    while let Some((value, depth)) = left.pop() {
+        within("the schema's levels are", depth, MAX_SCHEMA_DEPTH)?;
+        match value {
+            Value::Array(items) => left.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    check_keyword(key, value, &mut enum_values)?;
+                    left.push((value, depth + 1));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_keyword(key: &str, value: &Value, enum_values: &mut usize) -> Result<(), GrammarError> {
+    match (key, value) {
+        (OPTIONS, _) => Err(GrammarError::Unsupported {
+            reason: format!("the key {OPTIONS:?} is reserved"),
+        }),
+        ("enum", Value::Array(values)) => {
+            *enum_values += values.len();
+            within("the schema's enum values are", *enum_values, MAX_ENUM_VALUES)
+        }
+        ("oneOf", Value::Array(options)) => {
+            within("the options of a oneOf are", options.len(), MAX_ONE_OF)
+        }
+        ("pattern", Value::String(pattern)) => {
+            within("a pattern's bytes are", pattern.len(), MAX_REGEX_BYTES)
+        }
+        ("patternProperties", Value::Object(patterns)) => within(
+            "the patterns of a patternProperties are",
+            patterns.len(),
+            MAX_PATTERN_PROPERTIES,
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Where in a schema the first of some keys stands, as a JSON pointer.
+pub(super) fn place_of(schema: &Value, keys: &[&str]) -> Option<String> {
+    let mut left = vec![(schema, "#".to_owned())];
+    while let Some((value, path)) = left.pop() {
+        match value {
+            Value::Array(items) => {
+                let items = items.iter().enumerate().rev();
+                left.extend(items.map(|(index, item)| (item, format!("{path}/{index}"))));
+            }
+            Value::Object(map) => {
+                if map.keys().any(|key| keys.contains(&key.as_str())) {
+                    return Some(path);
+                }
+                let items = map.iter().rev();
+                left.extend(items.map(|(key, item)| (item, format!("{path}/{key}"))));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Checks the schemas that a grammar of the library's own holds: the library reads the JSON value behind `%json`.
+pub(super) fn check_embedded(lark: &str) -> Result<(), GrammarError> {
+    let pieces = lark.split("%json").skip(1);
+    for piece in pieces {
+        let mut values = serde_json::Deserializer::from_str(piece).into_iter::<Value>();
+        if let Some(Ok(schema)) = values.next() {
+            let is_ours = |map: &mut Value| {
+                map.as_object_mut()
+                    .is_some_and(|map| map.remove(OPTIONS).is_some())
+            };
+            let mut schema = schema;
+            is_ours(&mut schema);
+            check(&schema)?;
+        }
+    }
+    Ok(())
+}
