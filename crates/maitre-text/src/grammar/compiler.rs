@@ -1,7 +1,9 @@
 //! From what a request asks for to a grammar whose masks can be computed.
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
@@ -12,8 +14,8 @@ use serde_json::Value;
 
 use super::kept::Kept;
 use super::limits::{
-    COMPILE_FUEL, MASK_FUEL, MASK_ITEMS, MAX_GRAMMAR_BYTES, MAX_LEXER_STATES, MAX_REGEX_BYTES,
-    MAX_SYMBOLS,
+    COMPILE_FUEL, COMPILE_STACK, MASK_FUEL, MASK_ITEMS, MAX_GRAMMAR_BYTES, MAX_LEXER_STATES,
+    MAX_REGEX_BYTES, MAX_SYMBOLS,
 };
 use super::matcher::{Grammar, Source, first_line};
 use super::{GrammarError, GrammarSpec, ebnf, lark, schema, trie};
@@ -77,10 +79,25 @@ impl GrammarCompiler {
         if let Some(kept) = self.kept.get(spec) {
             return Ok(source(kept));
         }
-        let matcher = self.matcher(spec)?;
+        let matcher = self.on_large_stack(|| self.matcher(spec))?;
         let grammar = Grammar::new(matcher, spec.kind(), Arc::clone(&self.eos));
         self.kept.keep(spec, &grammar);
         Ok(source(grammar))
+    }
+
+    /// The library recurses with the levels of a schema.
+    fn on_large_stack<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, GrammarError> + Send,
+    ) -> Result<T, GrammarError> {
+        thread::scope(|scope| {
+            let thread = thread::Builder::new()
+                .name("maitre-grammar".to_owned())
+                .stack_size(COMPILE_STACK)
+                .spawn_scoped(scope, work);
+            let thread = thread.map_err(|_| GrammarError::NoThread)?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     fn matcher(&self, spec: &GrammarSpec) -> Result<Matcher, GrammarError> {
@@ -200,10 +217,23 @@ fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarEr
                 .to_owned(),
         };
     }
-    if says(&["Unknown format", "not supported", "not disjoint", "can't determine"]) {
+    if says(&[
+        "Unknown format",
+        "not supported",
+        "not disjoint",
+        "can't determine",
+    ]) {
         return GrammarError::Unsupported { reason };
     }
-    if says(&["fuel", "too many", "too large", "too big", "too complex", "limit", "stack level"]) {
+    if says(&[
+        "fuel",
+        "too many",
+        "too large",
+        "too big",
+        "too complex",
+        "limit",
+        "stack level",
+    ]) {
         return GrammarError::TooComplex { reason };
     }
     let expected = match spec {

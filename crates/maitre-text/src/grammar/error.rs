@@ -40,6 +40,9 @@ pub enum GrammarError {
         /// What is in the way.
         reason: String,
     },
+    /// The system gave no thread to compile it on.
+    #[error("could not be compiled: the system has no thread for it; try again later")]
+    NoThread,
     /// The program has no compiler for grammars.
     #[error("can't be used: this program was built without the feature \"grammar\"")]
     NotBuiltIn,

@@ -7,6 +7,8 @@ pub const MAX_GRAMMAR_BYTES: usize = 256 << 10;
 pub const MAX_REGEX_BYTES: usize = 16 << 10;
 /// Levels of nesting in a schema.
 pub const MAX_SCHEMA_DEPTH: usize = 64;
+/// Levels of nesting in a schema where all references are followed, each once and one behind the other.
+pub const MAX_SCHEMA_LEVELS: usize = 4096;
 /// Values in all `enum` lists of a schema together.
 pub const MAX_ENUM_VALUES: usize = 10_000;
 /// Alternatives of one `oneOf`: each is compared with each.
@@ -24,6 +26,9 @@ pub const MAX_KEPT: usize = 32;
 /// Bytes of the grammars that are kept, as they were given; compiled they take a hundred times as much.
 pub const MAX_KEPT_BYTES: usize = 512 << 10;
 
+/// Bytes of stack for compiling: what the levels of a schema take, several times over. Only what is used exists.
+#[cfg(feature = "grammar")]
+pub(super) const COMPILE_STACK: usize = 256 << 20;
 /// States of the lexer of one answer: 1 to 2 kB each.
 #[cfg(feature = "grammar")]
 pub(super) const MAX_LEXER_STATES: usize = 20_000;

@@ -45,12 +45,7 @@ impl ReasoningEnd {
     /// The mark `text`, such as `</think>`, of a model that generates the tokens below `vocab_size`, of which `eos` end
     /// an answer. `None` for an empty text.
     #[must_use]
-    pub fn new(
-        tokenizer: &Tokenizer,
-        vocab_size: usize,
-        eos: &[u32],
-        text: &str,
-    ) -> Option<Self> {
+    pub fn new(tokenizer: &Tokenizer, vocab_size: usize, eos: &[u32], text: &str) -> Option<Self> {
         let last = *text.as_bytes().last()?;
         let vocab_size = u32::try_from(vocab_size).unwrap_or(u32::MAX);
         let bytes = |id: u32| tokenizer.token_bytes(id).unwrap_or_default();

@@ -1,10 +1,12 @@
 //! A JSON schema before it is compiled: parsed, measured, and told how its answers may use whitespace.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use super::limits::{
     MAX_ENUM_VALUES, MAX_GRAMMAR_BYTES, MAX_ONE_OF, MAX_PATTERN_PROPERTIES, MAX_REGEX_BYTES,
-    MAX_SCHEMA_DEPTH, MAX_WHITESPACE,
+    MAX_SCHEMA_DEPTH, MAX_SCHEMA_LEVELS, MAX_WHITESPACE,
 };
 use super::{GrammarError, JsonWhitespace};
 
@@ -79,7 +81,52 @@ pub(super) fn check(schema: &Value) -> Result<(), GrammarError> {
             _ => {}
         }
     }
-    Ok(())
+    let found = levels(schema);
+    within(
+        "the schema's levels, its references followed, are",
+        found,
+        MAX_SCHEMA_LEVELS,
+    )
+}
+
+/// How deep the library recurses at most: it follows each reference once, from where it meets it first.
+fn levels(schema: &Value) -> usize {
+    let mut depths = HashMap::new();
+    let mut total = depth(schema, &mut depths);
+    let mut seen = HashSet::new();
+    let mut left = vec![schema];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Array(items) => left.extend(items),
+            Value::Object(map) => {
+                left.extend(map.values());
+                if let Some(Value::String(reference)) = map.get("$ref")
+                    && seen.insert(reference.as_str())
+                {
+                    let pointer = reference.strip_prefix('#');
+                    let target = pointer.and_then(|pointer| schema.pointer(pointer));
+                    let known = target.and_then(|target| depths.get(&std::ptr::from_ref(target)));
+                    total += known.copied().unwrap_or(MAX_SCHEMA_DEPTH);
+                }
+            }
+            _ => {}
+        }
+    }
+    total
+}
+
+/// Levels of `value`, whose nesting is bounded, and of all values in it.
+fn depth(value: &Value, depths: &mut HashMap<*const Value, usize>) -> usize {
+    let mut deepest = |values: &mut dyn Iterator<Item = &Value>| {
+        values.map(|it| depth(it, depths)).max().unwrap_or(0)
+    };
+    let below = match value {
+        Value::Array(items) => deepest(&mut items.iter()),
+        Value::Object(map) => deepest(&mut map.values()),
+        _ => 0,
+    };
+    depths.insert(std::ptr::from_ref(value), below + 1);
+    below + 1
 }
 
 fn check_keyword(key: &str, value: &Value, enum_values: &mut usize) -> Result<(), GrammarError> {
@@ -89,7 +136,11 @@ fn check_keyword(key: &str, value: &Value, enum_values: &mut usize) -> Result<()
         }),
         ("enum", Value::Array(values)) => {
             *enum_values += values.len();
-            within("the schema's enum values are", *enum_values, MAX_ENUM_VALUES)
+            within(
+                "the schema's enum values are",
+                *enum_values,
+                MAX_ENUM_VALUES,
+            )
         }
         ("oneOf", Value::Array(options)) => {
             within("the options of a oneOf are", options.len(), MAX_ONE_OF)

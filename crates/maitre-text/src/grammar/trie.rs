@@ -32,8 +32,9 @@ pub(super) fn environment(
 ) -> Result<TokEnv, GrammarError> {
     if tokenizer.decoding().joined_by_space {
         return Err(GrammarError::Tokenizer {
-            reason: "its tokenizer has no decoder, so the text of a token depends on its neighbours"
-                .to_owned(),
+            reason:
+                "its tokenizer has no decoder, so the text of a token depends on its neighbours"
+                    .to_owned(),
         });
     }
     let eos: Vec<u32> = in_vocabulary(eos, vocab_size);

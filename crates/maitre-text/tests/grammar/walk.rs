@@ -10,7 +10,9 @@ use maitre_text::grammar::{GrammarCompiler, GrammarError, GrammarSpec};
 pub(crate) static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let file = |name: &str| {
         let mut files = maitre_bundled::TARGET.files.iter();
-        files.find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
+        files
+            .find(|(file, _)| *file == name)
+            .map(|(_, bytes)| *bytes)
     };
     let json = file("tokenizer.json").unwrap();
     Tokenizer::from_bytes(json, file("tokenizer_config.json"), None).unwrap()
