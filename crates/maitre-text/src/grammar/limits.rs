@@ -20,7 +20,7 @@ pub const MAX_CHOICES: usize = 10_000;
 /// Tags of a structural tag.
 pub const MAX_TAGS: usize = 256;
 /// Characters of whitespace in one place of a JSON answer.
-pub const MAX_WHITESPACE: usize = 64;
+pub const MAX_WHITESPACE: usize = 32;
 /// Compiled grammars that are kept for later requests.
 pub const MAX_KEPT: usize = 32;
 /// Bytes of the grammars that are kept, as they were given; compiled they take a hundred times as much.
