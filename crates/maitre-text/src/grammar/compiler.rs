@@ -15,10 +15,10 @@ use serde_json::Value;
 use super::kept::Kept;
 use super::limits::{
     COMPILE_FUEL, COMPILE_STACK, MASK_FUEL, MASK_ITEMS, MAX_GRAMMAR_BYTES, MAX_LEXER_STATES,
-    MAX_REGEX_BYTES, MAX_SYMBOLS,
+    MAX_REGEX_BYTES, MAX_ROW_ITEMS, MAX_SYMBOLS,
 };
-use super::matcher::{Grammar, Source, first_line};
-use super::{GrammarError, GrammarSpec, ebnf, lark, schema, trie};
+use super::matcher::{Grammar, Source, in_short};
+use super::{GrammarError, GrammarSpec, ebnf, lark, regex_size, schema, trie};
 use crate::Tokenizer;
 
 /// Compiles grammars for one model. Made once: the trie of a large vocabulary takes a few hundred milliseconds.
@@ -46,7 +46,7 @@ impl GrammarCompiler {
         eos: &[u32],
     ) -> Result<Self, GrammarError> {
         let unusable = |error: anyhow::Error| GrammarError::Tokenizer {
-            reason: first_line(&error.to_string()).to_owned(),
+            reason: in_short(&error.to_string()),
         };
         let environment = trie::environment(tokenizer, vocab_size, eos)?;
         let slices = SlicedBiasComputer::general_slices();
@@ -58,6 +58,7 @@ impl GrammarCompiler {
         limits.initial_lexer_fuel = COMPILE_FUEL;
         limits.step_lexer_fuel = MASK_FUEL;
         limits.step_max_items = MASK_ITEMS;
+        limits.max_items_in_row = MAX_ROW_ITEMS;
         limits.max_lexer_states = MAX_LEXER_STATES;
         limits.max_grammar_size = MAX_SYMBOLS;
         limits.verbose_errors = false;
@@ -171,6 +172,7 @@ fn whole(regex: &str) -> Result<&str, GrammarError> {
             reason: "it matches nothing but the empty text".to_owned(),
         });
     }
+    regex_size::check(inner)?;
     Ok(inner)
 }
 
@@ -179,7 +181,7 @@ fn own(text: &str) -> Result<TopLevelGrammar, GrammarError> {
     let grammar = TopLevelGrammar::from_lark_or_grammar_list(text).map_err(|error| {
         GrammarError::Invalid {
             expected: "a grammar",
-            reason: first_line(&error.to_string()).to_owned(),
+            reason: in_short(&error.to_string()),
         }
     })?;
     for GrammarWithLexer {
@@ -200,7 +202,7 @@ fn own(text: &str) -> Result<TopLevelGrammar, GrammarError> {
 
 /// What the library says is wrong, in our words.
 fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarError {
-    let reason = first_line(error).to_owned();
+    let reason = in_short(error);
     let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
     if let Some(keys) = reason.strip_prefix("Unimplemented keys: ") {
         let keys: Vec<&str> = keys.split('"').skip(1).step_by(2).collect();
@@ -220,6 +222,7 @@ fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarEr
     if says(&[
         "Unknown format",
         "not supported",
+        "only supported",
         "not disjoint",
         "can't determine",
     ]) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::limits::{MAX_CHOICES, MAX_TAGS};
+use super::limits::{MAX_CHOICES, MAX_FIXED_BYTES, MAX_TAGS};
 use super::trie::is_control;
 use super::{GrammarError, JsonWhitespace, StructuralTag, schema};
 use crate::Tokenizer;
@@ -26,6 +26,14 @@ pub(super) fn choice(choices: &[String]) -> Result<String, GrammarError> {
             what: "the texts to choose from are",
             found: choices.len(),
             limit: MAX_CHOICES,
+        });
+    }
+    let longest = choices.iter().map(String::len).max().unwrap_or(0);
+    if longest > MAX_FIXED_BYTES {
+        return Err(GrammarError::TooLarge {
+            what: "a text's bytes are",
+            found: longest,
+            limit: MAX_FIXED_BYTES,
         });
     }
     if let Some(index) = choices.iter().position(String::is_empty) {

@@ -189,18 +189,24 @@ impl Constraint for Answer {
 /// Why a matcher failed, without what the library adds for itself.
 fn failure_of(matcher: &Matcher) -> String {
     let why = matcher.get_error().unwrap_or_default();
-    format!("the grammar can't go on: {}", first_line(&why))
+    format!("the grammar can't go on: {}", in_short(&why))
 }
 
-/// The first line of what the library says: the others tell of its inner state.
-pub(super) fn first_line(message: &str) -> &str {
-    let line = message.lines().next().unwrap_or_default().trim();
-    if line.is_empty() {
-        "no reason was given"
-    } else {
-        line
+/// What the library says in one line: its first, for others tell of its inner state, or what comes behind `error:`.
+pub(super) fn in_short(message: &str) -> String {
+    let lines = || message.lines().map(str::trim);
+    let error = lines().find_map(|line| line.strip_prefix("error: "));
+    let line = error.or(lines().next()).unwrap_or_default();
+    match line {
+        "" => "no reason was given".to_owned(),
+        "NoExtensionBias" | "NoExtension" => "no text keeps to it".to_owned(),
+        _ if line.chars().count() <= MOST_TOLD => line.to_owned(),
+        _ => line.chars().take(MOST_TOLD).chain("...".chars()).collect(),
     }
 }
+
+/// Characters of a reason: the library may quote all of a grammar.
+const MOST_TOLD: usize = 300;
 
 /// The library has 32 tokens in a word, and a bit more than there are tokens.
 fn copy(allowed: &SimpleVob, mask: &mut TokenMask) {

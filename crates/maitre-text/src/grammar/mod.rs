@@ -26,6 +26,8 @@ mod matcher;
 #[cfg(feature = "grammar")]
 mod reasoning;
 #[cfg(feature = "grammar")]
+mod regex_size;
+#[cfg(feature = "grammar")]
 mod schema;
 mod spec;
 #[cfg(feature = "grammar")]

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::limits::{
-    MAX_ENUM_VALUES, MAX_GRAMMAR_BYTES, MAX_ONE_OF, MAX_PATTERN_PROPERTIES, MAX_REGEX_BYTES,
-    MAX_SCHEMA_DEPTH, MAX_SCHEMA_LEVELS, MAX_WHITESPACE,
+    MAX_ENUM_VALUES, MAX_FIXED_BYTES, MAX_GRAMMAR_BYTES, MAX_ONE_OF, MAX_PATTERN_PROPERTIES,
+    MAX_PROPERTIES, MAX_REGEX_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_LEVELS, MAX_WHITESPACE,
 };
-use super::{GrammarError, JsonWhitespace};
+use super::{GrammarError, JsonWhitespace, regex_size};
 
 /// The library's options lie in a schema under this key.
 const OPTIONS: &str = "x-guidance";
@@ -74,6 +74,7 @@ pub(super) fn check(schema: &Value) -> Result<(), GrammarError> {
             Value::Array(items) => left.extend(items.iter().map(|item| (item, depth + 1))),
             Value::Object(map) => {
                 for (key, value) in map {
+                    within("a key's bytes are", key.len(), MAX_FIXED_BYTES)?;
                     check_keyword(key, value, &mut enum_values)?;
                     left.push((value, depth + 1));
                 }
@@ -136,25 +137,45 @@ fn check_keyword(key: &str, value: &Value, enum_values: &mut usize) -> Result<()
         }),
         ("enum", Value::Array(values)) => {
             *enum_values += values.len();
+            values.iter().try_for_each(fixed)?;
             within(
                 "the schema's enum values are",
                 *enum_values,
                 MAX_ENUM_VALUES,
             )
         }
+        ("const", value) => fixed(value),
         ("oneOf", Value::Array(options)) => {
             within("the options of a oneOf are", options.len(), MAX_ONE_OF)
         }
-        ("pattern", Value::String(pattern)) => {
-            within("a pattern's bytes are", pattern.len(), MAX_REGEX_BYTES)
-        }
-        ("patternProperties", Value::Object(patterns)) => within(
-            "the patterns of a patternProperties are",
-            patterns.len(),
-            MAX_PATTERN_PROPERTIES,
+        ("pattern", Value::String(pattern)) => check_pattern(pattern),
+        ("properties", Value::Object(properties)) => within(
+            "the properties of an object are",
+            properties.len(),
+            MAX_PROPERTIES,
         ),
+        ("patternProperties", Value::Object(patterns)) => {
+            patterns.keys().try_for_each(|it| check_pattern(it))?;
+            let found = patterns.len();
+            within(
+                "the patterns of a patternProperties are",
+                found,
+                MAX_PATTERN_PROPERTIES,
+            )
+        }
         _ => Ok(()),
     }
+}
+
+/// A value that has to come as it is.
+fn fixed(value: &Value) -> Result<(), GrammarError> {
+    let bytes = value.to_string().len();
+    within("a constant's bytes are", bytes, MAX_FIXED_BYTES)
+}
+
+fn check_pattern(pattern: &str) -> Result<(), GrammarError> {
+    within("a pattern's bytes are", pattern.len(), MAX_REGEX_BYTES)?;
+    regex_size::check(pattern)
 }
 
 /// Where in a schema the first of some keys stands, as a JSON pointer.

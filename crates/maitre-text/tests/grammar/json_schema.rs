@@ -46,8 +46,12 @@ fn every_answer_is_valid() {
             }
             complete += 1;
             let text = text(&tokens);
-            let value: Value = serde_json::from_str(&text)
-                .unwrap_or_else(|error| panic!("{name}: {error}: {text}"));
+            let value: Value = match serde_json::from_str(&text) {
+                Ok(value) => value,
+                // JSON has numbers that no float can hold.
+                Err(error) if error.to_string().contains("out of range") => continue,
+                Err(error) => panic!("{name}: {error}: {text}"),
+            };
             let errors: Vec<String> = validator
                 .iter_errors(&value)
                 .map(|it| it.to_string())
@@ -90,7 +94,6 @@ fn refused() -> Vec<(&'static str, Value)> {
         ),
         ("unevaluatedItems", json!({"unevaluatedItems": false})),
         ("$dynamicRef", json!({"$dynamicRef": "#x"})),
-        ("contentSchema", json!({"contentSchema": {}})),
         (
             "idn-email",
             json!({"type": "string", "format": "idn-email"}),
@@ -113,7 +116,9 @@ fn what_is_not_supported_is_refused_by_name() {
     for (keyword, schema) in refused() {
         let nested = json!({"type": "object", "properties": {"deep": schema}});
         for schema in [&schema, &nested] {
-            let refused = compile(&spec(schema, JsonWhitespace::Flexible)).unwrap_err();
+            let Err(refused) = compile(&spec(schema, JsonWhitespace::Flexible)) else {
+                panic!("{keyword} is taken");
+            };
             assert!(
                 matches!(refused, GrammarError::Unsupported { .. }),
                 "{keyword}: {refused:?}"
@@ -197,8 +202,9 @@ fn the_guide_says_what_is_supported() {
     let written = format!("{before}{begin}{}{end}{after}", table());
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &written).unwrap();
+    } else {
+        assert!(page == written, "run this test with UPDATE_DOCS=1");
     }
-    assert!(page == written, "run this test with UPDATE_DOCS=1");
 }
 
 fn table() -> String {

@@ -2,7 +2,7 @@
 
 use maitre_text::grammar::{GrammarSpec, StructuralTag, Tag};
 
-use crate::walk::{EOS, TOKENIZER, compile, text, walk};
+use crate::walk::{EOS, TOKENIZER, compile, text, walk, write, write_on};
 
 fn answers(spec: &GrammarSpec, most: usize) -> Vec<(String, bool)> {
     let source = compile(spec).unwrap_or_else(|error| panic!("{spec:?}: {error}"));
@@ -99,19 +99,9 @@ fn tag(begin: &str, schema: &str, end: &str) -> Tag {
     }
 }
 
-/// Whether text that says these words keeps to the grammar, and may end there.
+/// Whether a text keeps to the grammar, and may end there.
 fn accepts(spec: &GrammarSpec, text: &str) -> bool {
-    let mut constraint = compile(spec).unwrap().start();
-    for token in TOKENIZER.encode(text).unwrap() {
-        let mut masks = [maitre_sampling::TokenMask::new(TOKENIZER.num_tokens())];
-        constraint.masks(&[], &mut masks);
-        // What is forced is forced as the tokenizer writes it, which is how this text is written.
-        if !masks[0].allows(token) {
-            return false;
-        }
-        constraint.advance(&[token]);
-    }
-    constraint.is_complete()
+    write(&*compile(spec).unwrap(), text) == (text.len(), true)
 }
 
 #[test]
@@ -133,7 +123,8 @@ fn free_text_has_tags_in_it() {
         ("so: <fn=add>{\"n\":1}", false),
         ("less < more <fnord", true),
     ] {
-        assert_eq!(accepts(&spec, text), expected, "{text}");
+        let found = write(&*compile(&spec).unwrap(), text);
+        assert_eq!(found == (text.len(), true), expected, "{text}: {found:?}");
     }
     // Some answers have a call, whatever comes: none has a trigger outside of one.
     for (text, is_complete) in answers(&spec, 60) {
@@ -177,8 +168,16 @@ fn control_tokens_begin_tags() {
         tags: vec![tag(&format!("{trigger}x"), "{\"const\":7}", "y")],
         triggers: vec![trigger.clone()],
     });
-    assert!(accepts(&spec, &format!("a {trigger}x7y b")));
-    assert!(!accepts(&spec, &format!("a {trigger}x8y b")));
+    for (text, expected) in [("x7y b", true), ("x8y b", false), ("z", false)] {
+        let mut constraint = compile(&spec).unwrap().start();
+        assert_eq!(write_on(&mut *constraint, "a "), (2, true));
+        constraint.advance(&[id]);
+        assert_eq!(
+            write_on(&mut *constraint, text) == (text.len(), true),
+            expected,
+            "{text}"
+        );
+    }
     let source = compile(&spec).unwrap();
     let mut masks = [maitre_sampling::TokenMask::new(TOKENIZER.num_tokens())];
     source.start().masks(&[], &mut masks);

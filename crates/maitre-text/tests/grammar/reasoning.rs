@@ -5,7 +5,7 @@ use std::sync::Arc;
 use maitre_sampling::{Constraint, ConstraintSource, TokenMask};
 use maitre_text::grammar::{AfterReasoning, GrammarSpec, ReasoningEnd};
 
-use crate::walk::{EOS, TOKENIZER, compile, text, walk};
+use crate::walk::{EOS, TOKENIZER, compile, text, walk, write};
 
 fn end(mark: &str) -> ReasoningEnd {
     ReasoningEnd::new(&TOKENIZER, TOKENIZER.num_tokens(), &EOS, mark).unwrap()
@@ -46,17 +46,8 @@ fn everything_may_come_before_the_mark() {
         ("a</think>\n\n\n\n\n\n\n\nyes", false),
         ("yes", false),
     ] {
-        // Byte by byte, as the mark may be cut anywhere.
-        let plain = TOKENIZER.encode_plain(text).unwrap();
-        let bytes: Vec<u32> = text
-            .chars()
-            .flat_map(|c| TOKENIZER.encode_plain(&c.to_string()).unwrap())
-            .collect();
-        let (put_in, is_complete) = put(&source, &bytes);
-        assert_eq!(put_in == bytes.len() && is_complete, expected, "{text}");
-        let (put_in, is_complete) = put(&source, &plain);
-        let crosses = put_in < plain.len();
-        assert!(!is_complete || !crosses, "{text}");
+        let found = write(&source, text) == (text.len(), true);
+        assert_eq!(found, expected, "{text}");
     }
     assert!(
         !mask(&mut *source.start()).allows(EOS[0]),

@@ -126,6 +126,32 @@ fn drafts(constraint: &mut dyn Constraint, dice: &mut Dice) -> Vec<u32> {
     drafts
 }
 
+/// Writes `text` in the shortest tokens that are allowed: how many bytes of it came, and whether the answer may end there.
+pub(crate) fn write(source: &dyn ConstraintSource, text: &str) -> (usize, bool) {
+    write_on(&mut *source.start(), text)
+}
+
+/// As [`write`], in an answer that has begun.
+pub(crate) fn write_on(constraint: &mut dyn Constraint, text: &str) -> (usize, bool) {
+    let mut written = 0;
+    while written < text.len() {
+        let rest = &text.as_bytes()[written..];
+        let mask = masks(constraint, &[]).remove(0);
+        let fitting = (0..mask.vocab_size() as u32)
+            .filter(|&id| mask.allows(id))
+            .filter_map(|id| {
+                let bytes = TOKENIZER.token_bytes(id).filter(|it| !it.is_empty())?;
+                rest.starts_with(bytes).then_some((bytes.len(), id))
+            });
+        let Some((len, id)) = fitting.min() else {
+            break;
+        };
+        constraint.advance(&[id]);
+        written += len;
+    }
+    (written, constraint.is_complete())
+}
+
 pub(crate) fn text(tokens: &[u32]) -> String {
     let bytes = tokens.iter().filter_map(|&id| TOKENIZER.token_bytes(id));
     String::from_utf8_lossy(&bytes.flatten().copied().collect::<Vec<u8>>()).into_owned()
