@@ -301,7 +301,10 @@ mod tests {
         for (text, reason) in [
             ("a ::= \"b\"", "no rule root"),
             ("root ::= \"b", "line 1: expected the end of a literal"),
-            ("root ::= a\n\nb = c ::= d", "line 3: expected ::="),
+            (
+                "root ::= a\n\nb = c ::= d",
+                "line 3: expected the name of a rule",
+            ),
             ("root ::= (\"a\"", "expected a closing bracket"),
             ("root ::= [a", "the end of a class"),
             ("root ::= \"\\q\"", "an escape"),

@@ -37,9 +37,37 @@ impl Kept {
             total -= bytes(&oldest);
         }
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.grammars.lock().unwrap().len()
+#[cfg(test)]
+mod tests {
+    use llguidance::Matcher;
+
+    use super::*;
+
+    #[test]
+    fn the_one_not_asked_for_longest_goes_first() {
+        let kept = Kept::default();
+        let spec = |number: usize| GrammarSpec::Regex(format!("a{{{number}}}"));
+        let grammar = || {
+            let matcher = Matcher::new(Err(anyhow::anyhow!("none")));
+            Grammar::new(matcher, "regex", Arc::new([]))
+        };
+        for number in 0..MAX_KEPT {
+            kept.keep(&spec(number), &grammar());
+        }
+        assert!(kept.get(&spec(0)).is_some());
+        kept.keep(&spec(MAX_KEPT), &grammar());
+        assert!(kept.get(&spec(0)).is_some() && kept.get(&spec(1)).is_none());
+        // What is large takes the place of many, and what is too large of none.
+        let large = |of: char, bytes| GrammarSpec::Regex(of.to_string().repeat(bytes));
+        for of in ['a', 'b', 'c', 'd', 'e'] {
+            kept.keep(&large(of, MAX_KEPT_BYTES / 4), &grammar());
+        }
+        kept.keep(&large('f', MAX_KEPT_BYTES / 4 + 1), &grammar());
+        let held =
+            ['a', 'b', 'e', 'f'].map(|of| kept.get(&large(of, MAX_KEPT_BYTES / 4)).is_some());
+        assert_eq!(held, [false, true, true, false]);
+        assert!(kept.get(&spec(0)).is_none());
     }
 }

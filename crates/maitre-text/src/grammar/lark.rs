@@ -47,7 +47,7 @@ pub(super) fn choice(choices: &[String]) -> Result<String, GrammarError> {
 ///
 /// ```text
 /// start: (tag_0 | tag_1)* REST
-/// FREE: ~(.* trigger .*)                 no trigger in it
+/// FREE: .* & ~(.* trigger .*)            no trigger in it; the complement alone is not only text
 /// AT_0: FREE "trigger 0"                 free text up to the trigger
 /// tag_0: AT_0 "begin" %json {…} "end"
 /// ```
@@ -103,7 +103,7 @@ fn free_text(triggers: &[String], tokenizer: &Tokenizer) -> String {
     lark += &match texts.is_empty() {
         // Control tokens are no text, so they are not in it anyway.
         true => "FREE: /(.|\\n)*/\n".to_owned(),
-        false => format!("FREE: ~(ANY ({}) ANY)\n", texts.join(" | ")),
+        false => format!("FREE: ANY & ~(ANY ({}) ANY)\n", texts.join(" | ")),
     };
     for (number, trigger) in triggers.iter().enumerate() {
         if plain(&trigger) {

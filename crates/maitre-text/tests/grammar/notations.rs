@@ -99,11 +99,6 @@ fn tag(begin: &str, schema: &str, end: &str) -> Tag {
     }
 }
 
-/// Whether a text keeps to the grammar, and may end there.
-fn accepts(spec: &GrammarSpec, text: &str) -> bool {
-    write(&*compile(spec).unwrap(), text) == (text.len(), true)
-}
-
 #[test]
 fn free_text_has_tags_in_it() {
     let numbers = r#"{"type":"object","properties":{"n":{"enum":[1,2]}},"required":["n"],"additionalProperties":false}"#;
