@@ -1,5 +1,5 @@
 //! This crate turns text into token ids and back: it holds a model's tokenizer, its chat template, incremental
-//! detokenizing, and stop strings.
+//! detokenizing, stop strings, and the forms that an answer may have to keep to ([`grammar`]).
 //!
 //! This crate must never know about tensors, scheduling, or requests in flight; it reads no file, no
 //! clock and no network. Everything in it is a function of bytes that a caller hands over.
@@ -9,6 +9,8 @@
 //! - What a [`Detokenizer`] returns piece by piece is what [`Tokenizer::decode`] returns at once, and no
 //!   piece ends inside a character.
 //! - Which stop string ends a text does not depend on how the text was cut into pieces ([`StopStrings`]).
+//! - What comes under a grammar keeps to it, and does not depend on what was drafted; a grammar is bounded in
+//!   size and work ([`grammar::limits`]).
 //! - A template is bounded in instructions, recursion and output ([`TemplateLimits`]).
 //!
 //! # Example
