@@ -35,7 +35,7 @@ pub const MAX_KEPT_BYTES: usize = 512 << 10;
 
 /// Bytes of stack for compiling: what the levels of a schema take, several times over. Only what is used exists.
 #[cfg(feature = "grammar")]
-pub(super) const COMPILE_STACK: usize = 256 << 20;
+pub(super) const COMPILE_STACK: usize = 128 << 20;
 /// States of the lexer of one answer: 1 to 2 kB each.
 #[cfg(feature = "grammar")]
 pub(super) const MAX_LEXER_STATES: usize = 20_000;
