@@ -11,6 +11,7 @@ mod lint;
 mod phases;
 mod simulate_faults;
 mod soak;
+mod structured;
 mod test;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Drive the scheduler and the KV manager through random lives, with all invariants checked.
     SimulateFaults(simulate_faults::Arguments),
+    /// Generate under the table of JSON schemas, and check every answer with a validator.
+    Structured(structured::Arguments),
     /// Send a server thousands of requests and see that its memory does not grow; or attack it (Linux).
     Soak(soak::Arguments),
     /// Run the packages that people use against a server (needs Python).
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Golden(arguments) => golden::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::SimulateFaults(arguments) => simulate_faults::run(&arguments),
+        Command::Structured(arguments) => structured::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
     };

@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("maitre-kv", &[]),
     ("maitre-gpu-emulator", &[]),
     ("maitre-sampling", &[]),
-    ("maitre-text", &[]),
+    ("maitre-text", &["maitre-sampling"]),
     ("maitre-proto", &[]),
     ("maitre-bundled", &[]),
     ("maitre-model", &["maitre-tensor"]),

@@ -129,14 +129,15 @@ impl Engine {
     ) -> Result<(GenerateRequest, T), EngineError> {
         let offload = self.shared.offload.clone();
         let bytes = work_bytes(&request);
-        let runs_a_template = matches!(request.input, Input::Chat(_));
+        // A template and a grammar are programs: a few bytes of them may be much work.
+        let runs_a_program = matches!(request.input, Input::Chat(_)) || request.grammar.is_some();
         let shared = Arc::clone(&self.shared);
         // What is refused is dropped there too: taking a large request apart is work as well.
         let work = move || {
             let prepared = work(&shared, &request)?;
             Ok((request, prepared))
         };
-        if runs_a_template {
+        if runs_a_program {
             offload.away(bytes, work).await?
         } else {
             offload.run(bytes, work).await?
@@ -399,8 +400,11 @@ fn output(
     }
 }
 
+/// A byte of a grammar is as much work as so many of a prompt.
+const GRAMMAR_WORK: usize = 32;
+
 /// What preparing a request has to go through, in bytes: the prompt, which is tokenized or read for the text
-/// that it ends in, the stop strings, of which a search is built, and the lists, which are checked.
+/// that it ends in, the stop strings, of which a search is built, the grammar, which is compiled, and the lists, which are checked.
 fn work_bytes(request: &GenerateRequest) -> usize {
     let prompt = match &request.input {
         Input::Tokens(ids) => size_of_val(ids.as_slice()),
@@ -411,7 +415,14 @@ fn work_bytes(request: &GenerateRequest) -> usize {
     let stops = stops.map(|stop| size_of::<String>() + stop.len());
     let lists = size_of_val(request.sampling.logit_bias.as_slice())
         + size_of_val(request.stopping.stop_token_ids.as_slice());
-    stops.fold(prompt + lists, usize::saturating_add)
+    let grammar = request.grammar.as_ref();
+    let grammar = grammar.map_or(0, |it| {
+        (it.spec.size_in_bytes() + 1).saturating_mul(GRAMMAR_WORK)
+    });
+    stops.fold(
+        (prompt + lists).saturating_add(grammar),
+        usize::saturating_add,
+    )
 }
 
 #[cfg(test)]

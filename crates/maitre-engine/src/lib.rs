@@ -53,6 +53,7 @@ pub use maitre_scheduler::{
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
 pub use maitre_text::Part;
+pub use maitre_text::grammar::{GrammarError, GrammarSpec, JsonWhitespace, StructuralTag, Tag};
 pub use observe::cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use observe::health::{Health, Load};
 pub use observe::info::{
@@ -65,6 +66,7 @@ pub use output::event::{
 };
 pub use output::generation::Generation;
 pub use request::constraint::ConstraintHandle;
+pub use request::grammar::GrammarOptions;
 pub use request::limits;
 pub use request::offload::Offload;
 pub use request::options::{

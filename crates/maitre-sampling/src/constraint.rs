@@ -68,6 +68,11 @@ pub trait Constraint: Send {
 
     /// Whether the answer may end where it is. It goes on all the same while its mask allows anything.
     fn is_complete(&self) -> bool;
+
+    /// Why the answer cannot go on, where the constraint itself has failed: the request's error says so then.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a request brings: it makes a constraint for each of its answers.

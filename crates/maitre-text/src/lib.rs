@@ -1,5 +1,6 @@
 //! This crate turns text into token ids and back: it holds a model's tokenizer, its chat template, incremental
-//! detokenizing, stop strings, and the formats in which models write calls of tools and thoughts.
+//! detokenizing, stop strings, the formats in which models write calls of tools and thoughts, and the forms that an
+//! answer may have to keep to ([`grammar`]).
 //!
 //! This crate must never know about tensors, scheduling, or requests in flight; it reads no file, no
 //! clock and no network. Everything in it is a function of bytes that a caller hands over.
@@ -11,6 +12,8 @@
 //! - Which stop string ends a text does not depend on how the text was cut into pieces ([`StopStrings`]).
 //! - Which parts an answer has does not depend on how its text was cut into pieces ([`PartParser`]), and what a
 //!   format's grammar lets through is what its parser understands ([`CallGrammar`]).
+//! - What comes under a grammar keeps to it, and does not depend on what was drafted; a grammar is bounded in
+//!   size and work ([`grammar::limits`]).
 //! - A template is bounded in instructions, recursion and output ([`TemplateLimits`]).
 //!
 //! # Example
@@ -49,6 +52,7 @@ mod detokenizer;
 mod error;
 mod files;
 mod formats;
+pub mod grammar;
 mod mask;
 mod part;
 mod python;

@@ -86,6 +86,16 @@ pub(crate) fn deferred() {
     counter!("maitre_deferred_samples_total").increment(1);
 }
 
+/// A grammar was compiled, or found among those that are kept.
+pub(crate) fn grammar_compiled(took: Duration) {
+    histogram!("maitre_grammar_compile_seconds").record(took);
+}
+
+/// A constraint has said what may come next.
+pub(crate) fn masked(took: Duration) {
+    histogram!("maitre_constraint_mask_seconds").record(took);
+}
+
 /// Names and meanings, for exporters that show them.
 fn describe() {
     describe_gauge!(
@@ -178,6 +188,14 @@ fn describe() {
     describe_counter!(
         "maitre_deferred_samples_total",
         "Samples that were not taken because a request's constraint was late"
+    );
+    describe_histogram!(
+        "maitre_grammar_compile_seconds",
+        "Compiling the grammar of a request, or finding it among those that are kept"
+    );
+    describe_histogram!(
+        "maitre_constraint_mask_seconds",
+        "Computing which tokens may come next in an answer, drafts included"
     );
     describe_counter!("maitre_steps_total", "Steps run");
     describe_counter!(

@@ -2,6 +2,7 @@
 //! Bounds that an operator sets are fields of [`EngineBuilder`](crate::EngineBuilder).
 
 pub use maitre_sampling::MAX_LOGIT_BIAS;
+pub use maitre_text::grammar::limits::{MAX_CHOICES, MAX_GRAMMAR_BYTES};
 
 /// Answers per request.
 pub const MAX_N: u32 = 16;

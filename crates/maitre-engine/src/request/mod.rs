@@ -2,6 +2,7 @@
 
 pub(crate) mod constraint;
 pub(crate) mod defaults;
+pub(crate) mod grammar;
 pub mod limits;
 pub(crate) mod offload;
 pub(crate) mod options;

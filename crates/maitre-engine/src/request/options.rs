@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::request::constraint::ConstraintHandle;
+use crate::request::grammar::GrammarOptions;
 pub use maitre_text::{ChatMessage, ChatRequest, Role};
 
 /// One request: what to continue, how to choose tokens, when to stop, what to return.
@@ -41,6 +42,9 @@ pub struct GenerateRequest {
     /// What its answers have to be like; each of the `n` has a state of its own. Where the tokens of a request are
     /// constrained, they are chosen on the host, one step at a time.
     pub constraint: Option<ConstraintHandle>,
+    /// The same, for forms that the engine itself knows: a JSON schema, a regular expression, a grammar. It is compiled
+    /// before the request is queued. A request has this or a `constraint`, not both.
+    pub grammar: Option<GrammarOptions>,
 }
 
 impl GenerateRequest {
@@ -58,6 +62,7 @@ impl GenerateRequest {
             cache: CacheOptions::default(),
             speculate: true,
             constraint: None,
+            grammar: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! queue only ever holds requests that can run.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use maitre_model::GenerationDefaults;
@@ -11,11 +12,12 @@ use maitre_sampling::SamplingParams;
 use maitre_text::{ChatRequest, TextError, Tokenizer};
 
 use crate::admission::command::Choice;
+use crate::request::grammar::Grammars;
 use crate::request::limits::{
     MAX_N, MAX_PROMPT_BYTES_PER_TOKEN, MAX_REQUEST_ID_BYTES, MAX_STOP_BYTES, MAX_STOP_STRINGS,
     MAX_STOP_TOKEN_IDS, MAX_TENANT_BYTES, MAX_TIME_LIMIT_S,
 };
-use crate::{EngineError, GenerateRequest, Input, Violation};
+use crate::{ConstraintHandle, EngineError, GenerateRequest, Input, Violation};
 
 /// What a request is measured against.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ pub(crate) struct Resolver {
     /// Tokens that the whole KV pool holds.
     pub(crate) kv_tokens: usize,
     pub(crate) max_queue: usize,
+    pub(crate) grammars: Arc<Grammars>,
 }
 
 /// A request that can run.
@@ -75,6 +78,7 @@ impl Resolver {
         let stop_tokens = self.stop_tokens(request, &mut findings);
         let prompt = self.prompt(&request.input, &mut findings);
         let max_tokens = self.max_tokens(request, prompt.len(), &mut findings);
+        let constraint = self.constraint(request, &prompt, &mut findings);
         if !findings.0.is_empty() {
             return Err(EngineError::Invalid {
                 violations: findings.0,
@@ -94,7 +98,7 @@ impl Resolver {
                 max_tokens,
                 prompt_logprobs: request.output.prompt_logprobs,
                 speculate: request.speculate,
-                constraint: request.constraint.clone(),
+                constraint,
                 ends_well_at_deadline: ends_well,
             },
             ends_after: service.deadline.into_iter().chain(service.time_limit).min(),
@@ -225,6 +229,32 @@ impl Resolver {
             &self.defaults.eos_token_ids[..]
         };
         eos.iter().chain(ids).copied().collect()
+    }
+
+    /// What constrains the answers: what the request brings itself, or what its grammar is compiled to.
+    fn constraint(
+        &self,
+        request: &GenerateRequest,
+        prompt: &[u32],
+        findings: &mut Findings,
+    ) -> Option<ConstraintHandle> {
+        let Some(grammar) = &request.grammar else {
+            return request.constraint.clone();
+        };
+        findings.check(request.constraint.is_none(), "grammar", || {
+            "stands beside a constraint; a request has one of the two".into()
+        });
+        let end = grammar.reasoning_end.as_ref().map_or(0, String::len);
+        findings.check(end <= MAX_STOP_BYTES, "grammar.reasoning_end", || {
+            format!("has {end} bytes; at most {MAX_STOP_BYTES} are allowed")
+        });
+        if !findings.0.is_empty() {
+            return None;
+        }
+        let compiled = self.grammars.constraint(grammar, prompt);
+        compiled
+            .map_err(|violation| findings.0.push(violation))
+            .ok()
     }
 
     fn prompt(&self, input: &Input, findings: &mut Findings) -> Vec<u32> {

@@ -22,6 +22,7 @@ use crate::observe::metrics::SpeculationMetrics;
 use crate::output::byte_budget::ByteBudget;
 use crate::output::publisher::{MAX_PENDING_STEPS, publish};
 use crate::output::unread;
+use crate::request::grammar::Grammars;
 use crate::request::offload::Offload;
 use crate::request::resolve::Resolver;
 use crate::request::seeds::Seeds;
@@ -143,7 +144,9 @@ impl Parts {
                 tracing::error!(%why, "the step loop ended itself");
             }
         })?;
+        let eos = defaults.eos_token_ids.clone();
         let resolver = Resolver {
+            grammars: Arc::new(Grammars::new(tokenizer.clone(), vocab_size, eos)),
             tokenizer,
             defaults,
             vocab_size,

@@ -13,6 +13,8 @@ mod cancellation;
 mod constraints;
 mod drafters;
 mod gpu;
+#[cfg(feature = "grammar")]
+mod grammars;
 mod health;
 mod invariance;
 mod isolation;

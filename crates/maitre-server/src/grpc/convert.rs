@@ -5,6 +5,7 @@
 //! [`Violations`](crate::service::violations::Violations) brings both together so that a caller learns of all
 //! mistakes at once, under the paths of the message it sent.
 
+mod constraint;
 mod conversation;
 pub(crate) mod fields;
 mod parameters;

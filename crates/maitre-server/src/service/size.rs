@@ -5,7 +5,7 @@
 //! longer than allowed. Closer to their bounds the engine is exact.
 
 use maitre_engine::limits::{
-    MAX_LOGIT_BIAS, MAX_PROMPT_BYTES_PER_TOKEN, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS,
+    MAX_CHOICES, MAX_LOGIT_BIAS, MAX_PROMPT_BYTES_PER_TOKEN, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS,
 };
 
 use crate::service::violations::Violations;
@@ -32,6 +32,8 @@ pub(crate) struct RequestSize {
     pub(crate) stop_strings: usize,
     pub(crate) stop_token_ids: usize,
     pub(crate) logit_biases: usize,
+    /// Texts that its answers choose from.
+    pub(crate) choices: usize,
 }
 
 impl RequestSize {
@@ -64,6 +66,7 @@ impl RequestSize {
                 self.logit_biases,
                 MAX_LOGIT_BIAS,
             ),
+            ("grammar.choice", "texts", self.choices, MAX_CHOICES),
         ] {
             if length > most * FAR_TOO_LONG {
                 let description = format!("has {length} {what}; at most {most} are allowed");

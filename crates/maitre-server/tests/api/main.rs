@@ -5,6 +5,7 @@
 mod bad_input;
 mod bad_templates;
 mod bounds;
+mod constraints;
 mod deadline;
 mod drain;
 mod full_server;

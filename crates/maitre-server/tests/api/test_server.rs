@@ -167,6 +167,7 @@ pub(crate) fn stream_of(request: v1::GenerateRequest) -> v1::StreamGenerateReque
         service: request.service,
         cache: request.cache,
         speculation: request.speculation,
+        constraint: request.constraint,
         input: request.input.map(|input| match input {
             v1::generate_request::Input::Text(text) => {
                 v1::stream_generate_request::Input::Text(text)

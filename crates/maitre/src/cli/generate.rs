@@ -12,6 +12,7 @@ use maitre::{
 };
 use serde_json::json;
 
+use super::form::FormArgs;
 use super::model::ModelArgs;
 use super::sampling::SamplingArgs;
 
@@ -30,6 +31,8 @@ pub(crate) struct GenerateArgs {
     chat: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    form: FormArgs,
     /// Print one JSON object instead of the text.
     #[arg(long)]
     json: bool,
@@ -41,7 +44,7 @@ pub(crate) struct GenerateArgs {
 
 pub(crate) async fn run(args: GenerateArgs, startup: &Startup) -> Result<()> {
     let engine = args.model.engine(startup).await?;
-    let request = args.request(&engine);
+    let request = args.request(&engine)?;
     let is_chat = matches!(request.input, Input::Chat(_));
     let mut generation = engine.generate(request).await?;
     let mut out = std::io::stdout().lock();
@@ -65,7 +68,7 @@ pub(crate) async fn run(args: GenerateArgs, startup: &Startup) -> Result<()> {
 }
 
 impl GenerateArgs {
-    fn request(&self, engine: &Engine) -> GenerateRequest {
+    fn request(&self, engine: &Engine) -> Result<GenerateRequest> {
         let has_template = engine.info().has_chat_template;
         let input = if self.chat || (has_template && !self.raw) {
             let message = ChatMessage::new(Role::User, self.prompt.clone());
@@ -81,7 +84,8 @@ impl GenerateArgs {
         let mut request = GenerateRequest::new(input);
         self.sampling.apply(&mut request);
         request.sampling.seed = self.model.seed;
-        request
+        request.grammar = self.form.options()?;
+        Ok(request)
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod clients;
 pub(crate) mod config_file;
+pub(crate) mod form;
 pub(crate) mod generate;
 pub(crate) mod gpu_check;
 pub(crate) mod hub_name;

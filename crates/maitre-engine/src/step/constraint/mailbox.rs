@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use maitre_sampling::{Constraint, TokenMask};
 use maitre_speculative::Allowed;
@@ -37,6 +38,8 @@ pub(crate) struct Next {
     /// One more than `drafts`.
     pub(crate) masks: Vec<TokenMask>,
     pub(crate) is_complete: bool,
+    /// Why nothing may follow, if the constraint knows.
+    pub(crate) failure: Option<String>,
 }
 
 /// What may follow, or why nothing can.
@@ -240,10 +243,12 @@ fn answer(state: State, ask: Ask, vocab_size: usize) -> (State, Answer) {
             return (State::Failed(message.clone()), Err(message));
         }
     };
+    let began = Instant::now();
     if !ask.tokens.is_empty() {
         constraint.advance(&ask.tokens);
     }
     let next = next(&mut *constraint, ask, vocab_size);
+    crate::observe::metrics::masked(began.elapsed());
     (State::Here(constraint), Ok(next))
 }
 
@@ -275,5 +280,6 @@ fn next(constraint: &mut dyn Constraint, ask: Ask, vocab_size: usize) -> Next {
         is_forced: is_forced && allowed > 0,
         masks,
         is_complete: constraint.is_complete(),
+        failure: constraint.failure(),
     }
 }

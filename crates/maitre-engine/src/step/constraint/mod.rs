@@ -141,7 +141,8 @@ impl Constrained {
         if !next.goes_on() {
             let message = "the constraint allows no token here, and says that the answer is not complete; expected at \
                            least one token, or a complete answer";
-            return Verdict::Failed(message.to_owned());
+            let failure = next.failure.clone();
+            return Verdict::Failed(failure.unwrap_or_else(|| message.to_owned()));
         }
         let are = |known: &[u32]| drafts.iter().map(|it| it.token).eq(known.iter().copied());
         let known = next.drafts.get(..drafts.len());

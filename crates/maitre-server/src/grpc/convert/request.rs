@@ -8,6 +8,7 @@ use maitre_engine::limits::MAX_REQUEST_ID_BYTES;
 use maitre_engine::{CacheOptions, ChatRequest, GenerateRequest, Input, OutputOptions};
 use maitre_proto::v1;
 
+use super::constraint::grammar;
 use super::conversation::{chat_message, object, tool};
 use super::parameters::{sampling_options, service, speculate, stopping};
 use crate::service::request::ApiRequest;
@@ -35,6 +36,7 @@ pub(crate) fn generate(message: v1::GenerateRequest) -> ApiRequest {
         service: message.service,
         cache: message.cache,
         speculation: message.speculation,
+        constraint: message.constraint,
     };
     converted(message.model, message.request_id, input, parameters, found)
 }
@@ -57,6 +59,7 @@ pub(crate) fn stream_generate(message: v1::StreamGenerateRequest) -> ApiRequest 
         service: message.service,
         cache: message.cache,
         speculation: message.speculation,
+        constraint: message.constraint,
     };
     generate(message)
 }
@@ -92,6 +95,7 @@ pub(crate) fn chat(message: v1::ChatRequest) -> ApiRequest {
         service: message.service,
         cache: message.cache,
         speculation: message.speculation,
+        constraint: message.constraint,
     };
     let input = Input::Chat(conversation);
     converted(message.model, message.request_id, input, parameters, found)
@@ -110,6 +114,7 @@ pub(crate) fn stream_chat(message: v1::StreamChatRequest) -> ApiRequest {
         service: message.service,
         cache: message.cache,
         speculation: message.speculation,
+        constraint: message.constraint,
         add_generation_prompt: message.add_generation_prompt,
         template_kwargs_json: message.template_kwargs_json,
     };
@@ -123,6 +128,7 @@ struct Parameters {
     service: Option<v1::ServiceOptions>,
     cache: Option<v1::CacheOptions>,
     speculation: Option<v1::SpeculationOptions>,
+    constraint: Option<v1::ConstraintOptions>,
 }
 
 fn converted(
@@ -160,6 +166,9 @@ fn converted(
         },
         speculate: speculate(parameters.speculation.unwrap_or_default(), &mut found),
         constraint: None,
+        grammar: parameters
+            .constraint
+            .and_then(|constraint| grammar(constraint, &mut found)),
     };
     ApiRequest {
         model,
@@ -172,7 +181,7 @@ fn converted(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maitre_engine::{SamplingOptions, ServiceOptions, Stopping};
+    use maitre_engine::{GrammarSpec, SamplingOptions, ServiceOptions, Stopping};
     use std::time::Duration;
 
     fn text(text: &str) -> Option<v1::generate_request::Input> {
@@ -244,6 +253,10 @@ mod tests {
             speculation: Some(v1::SpeculationOptions {
                 mode: v1::SpeculationMode::Off.into(),
             }),
+            constraint: Some(v1::ConstraintOptions {
+                form: Some(v1::constraint_options::Form::Regex("a+".into())),
+                ..Default::default()
+            }),
         };
         let converted = stream_generate(message);
         assert_eq!(converted.model, "bundled");
@@ -290,6 +303,7 @@ mod tests {
             },
             speculate: false,
             constraint: None,
+            grammar: Some(GrammarSpec::Regex("a+".into()).into()),
         };
         assert_eq!(converted.request, expected);
     }

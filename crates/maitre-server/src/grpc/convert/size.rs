@@ -38,6 +38,15 @@ fn conversation(messages: &[v1::ChatMessage], tools: &[v1::Tool], kwargs: &str) 
         + json(kwargs)
 }
 
+fn choices(constraint: Option<&v1::ConstraintOptions>) -> usize {
+    use v1::constraint_options::Form;
+    match constraint.and_then(|it| it.form.as_ref()) {
+        Some(Form::Choice(choice)) => choice.texts.len(),
+        Some(Form::StructuralTag(tag)) => tag.tags.len() + tag.triggers.len(),
+        _ => 0,
+    }
+}
+
 macro_rules! sized {
     ($request:ty, $conversation_bytes:expr) => {
         impl Measured for $request {
@@ -49,6 +58,7 @@ macro_rules! sized {
                     stop_strings: stopping.map_or(0, |it| it.stop.len()),
                     stop_token_ids: stopping.map_or(0, |it| it.stop_token_ids.len()),
                     logit_biases: sampling.map_or(0, |it| it.logit_bias.len()),
+                    choices: choices(self.constraint.as_ref()),
                 }
             }
         }
