@@ -8,7 +8,7 @@ use crate::cargo::{cargo, finish};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// How many answers, over all schemas.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1200)]
     generations: usize,
     /// Measure instead what constraints cost: masks, and the time between tokens for 16 users.
     #[arg(long)]

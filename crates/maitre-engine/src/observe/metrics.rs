@@ -87,6 +87,7 @@ pub(crate) fn deferred() {
 }
 
 /// A grammar was compiled, or found among those that are kept.
+#[cfg(feature = "grammar")]
 pub(crate) fn grammar_compiled(took: Duration) {
     histogram!("maitre_grammar_compile_seconds").record(took);
 }

@@ -54,7 +54,10 @@ impl Generations {
             let message = decoded(message)?;
             let oversize = message.size().oversize(engine.info().limits.max_model_len);
             if !oversize.is_empty() {
-                return Err(ApiError::invalid(oversize.into_vec()));
+                let mut found = oversize.into_vec();
+                let fields = found.iter_mut().map(|violation| &mut violation.field);
+                fields.for_each(|field| *field = field_name(field));
+                return Err(ApiError::invalid(found));
             }
             Ok(convert(message))
         });

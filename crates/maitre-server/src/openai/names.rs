@@ -15,6 +15,8 @@ pub(super) struct Names {
     pub(super) input: &'static str,
     /// Whether the input is a list of prompts.
     pub(super) is_list: bool,
+    /// What says what the answer has to be like.
+    pub(super) form: &'static str,
 }
 
 impl Names {
@@ -33,6 +35,9 @@ impl Names {
             "template_kwargs" => return "chat_template_kwargs".to_owned(),
             "input" => return input(),
             _ => {}
+        }
+        if field == "grammar" || field.starts_with("grammar.") {
+            return self.form.to_owned();
         }
         for given in ["input.text", "input.token_ids"] {
             if let Some(rest) = field.strip_prefix(given) {
@@ -82,6 +87,7 @@ mod tests {
             stop_is_one: false,
             input: "prompt",
             is_list: true,
+            form: "structured_outputs.regex",
         };
         for (engine, here) in [
             ("sampling.temperature", "temperature"),
@@ -91,6 +97,7 @@ mod tests {
             ("service.priority", "priority"),
             ("input.token_ids[7]", "prompt[2][7]"),
             ("input.text", "prompt[2]"),
+            ("grammar.regex", "structured_outputs.regex"),
             ("n", "n"),
             ("request_id", "request_id"),
         ] {
@@ -102,6 +109,7 @@ mod tests {
             stop_is_one: true,
             input: "messages",
             is_list: false,
+            form: "response_format",
         };
         for (engine, here) in [
             ("stopping.max_tokens", "max_completion_tokens"),

@@ -5,5 +5,6 @@ mod client;
 mod connections;
 mod refusals;
 mod scores;
+mod structured;
 mod surroundings;
 mod text;

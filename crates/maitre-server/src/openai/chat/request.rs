@@ -10,7 +10,7 @@ use crate::openai::json;
 use crate::openai::names::{Names, engine_names};
 use crate::openai::parameters::{OneOrMore, Parameters};
 use crate::openai::shape::Shape;
-use crate::openai::structured::{Structured, constraint};
+use crate::openai::structured::{Form, Structured};
 use crate::openai::tools::Tools;
 use crate::openai::types::chat_message::GivenMessage;
 use crate::openai::unsupported::{PartlySupported, Unsupported};
@@ -89,6 +89,7 @@ pub(in crate::openai) fn read(
     let logprobs = fields.logprobs.unwrap_or(false);
     shape.logprobs = logprobs.then(|| fields.top_logprobs.unwrap_or(0));
     let max_tokens = fields.max_completion_tokens.or(parameters.max_tokens);
+    let form = structured.form(&mut found);
     let names = Names {
         max_tokens: match fields.max_completion_tokens {
             Some(_) => "max_completion_tokens",
@@ -98,6 +99,7 @@ pub(in crate::openai) fn read(
         stop_is_one: matches!(parameters.stop, Some(OneOrMore::One(_))),
         input: "messages",
         is_list: false,
+        form: form.as_ref().map_or("response_format", |form| form.field),
     };
     let include_reasoning = fields.include_reasoning.unwrap_or(true);
     let chat = fields.conversation(&tools, &mut found);
@@ -106,9 +108,7 @@ pub(in crate::openai) fn read(
     let mut request = parameters.request(Input::Chat(chat), max_tokens, &mut found);
     request.output.logprobs = shape.logprobs;
     request.output.echo = shape.needs_prompt();
-    if let Some(form) = structured.form(&mut found) {
-        request.constraint = constraint(form, &mut found);
-    }
+    request.grammar = form.map(Form::options);
     Ok(ChatCall {
         streams: parameters.streams(),
         request: ApiRequest {

@@ -8,7 +8,7 @@ use crate::openai::json;
 use crate::openai::names::Names;
 use crate::openai::parameters::{OneOrMore, Parameters};
 use crate::openai::shape::Shape;
-use crate::openai::structured::{Structured, constraint};
+use crate::openai::structured::{Form, Structured};
 use crate::openai::types::prompt::Prompts;
 use crate::openai::unsupported::{PartlySupported, Unsupported};
 use crate::service::api_error::ApiError;
@@ -72,6 +72,7 @@ pub(in crate::openai) fn read(
             "is not available in a stream; use echo and logprobs",
         );
     }
+    let form = structured.form(&mut found);
     let given_id = parameters.request_id.as_deref().unwrap_or(name);
     let mut shape = Shape::new(engine, &parameters, format!("cmpl-{given_id}"));
     shape.logprobs = fields.logprobs;
@@ -81,12 +82,10 @@ pub(in crate::openai) fn read(
         stop_is_one: matches!(parameters.stop, Some(OneOrMore::One(_))),
         input: "prompt",
         is_list: prompts.is_list,
+        form: form.as_ref().map_or("response_format", |form| form.field),
     };
     let max_tokens = parameters.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     let scores_only = max_tokens == 0;
-    let constraint = structured
-        .form(&mut found)
-        .and_then(|it| constraint(it, &mut found));
     // The engine gives one token at least; what is not wanted is not shown.
     let of_engine = Some(max_tokens.max(1));
     let most = parameters.prompt_tokens(engine, of_engine, &mut found);
@@ -96,7 +95,7 @@ pub(in crate::openai) fn read(
     if echo {
         request.output.prompt_logprobs = request.output.prompt_logprobs.max(fields.logprobs);
     }
-    request.constraint = constraint;
+    request.grammar = form.map(Form::options);
 
     let prompt = Template {
         model: parameters.model.clone().unwrap_or_default(),

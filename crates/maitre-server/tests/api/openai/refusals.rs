@@ -120,18 +120,6 @@ async fn what_is_wrong_is_named_as_the_client_wrote_it() {
         (json!({"best_of": 3}), "best_of"),
         (json!({"use_beam_search": true}), "use_beam_search"),
         (
-            json!({"response_format": {"type": "json_object"}}),
-            "response_format",
-        ),
-        (
-            json!({"structured_outputs": {"regex": "a"}}),
-            "structured_outputs",
-        ),
-        (
-            json!({"structured_outputs": {"regex": 1}}),
-            "structured_outputs.regex",
-        ),
-        (
             json!({"guided_json": {}, "guided_regex": "a"}),
             "guided_regex",
         ),
