@@ -16,7 +16,7 @@ pub use ranked::Ranked;
 use crate::request::{Place, TenantId, Time};
 
 /// Declares the kinds once: the type, the list of all, their names, a word on each, and what makes one. A new policy
-/// is a file beside this one and a row below: command line, pages and tests find it here.
+/// is a file beside this one and a row below; what else there is to do, `CONTRIBUTING.md` lists.
 macro_rules! policy_kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $about:literal, $make:expr;)+) => {
         /// The policies that come with the scheduler.
@@ -36,7 +36,7 @@ macro_rules! policy_kinds {
                 }
             }
 
-            /// What it admits first, in a few words.
+            /// What it admits first, and who may wait for ever, in a few words.
             pub const fn about(self) -> &'static str {
                 match self {
                     $(Self::$kind => $about,)+
@@ -73,7 +73,8 @@ impl fmt::Display for PolicyKind {
     }
 }
 
-/// A request, as far as its rank depends on it. Nothing of it changes while the request waits.
+/// A request, as far as its rank depends on it. Nothing of it changes while the request waits; of one that runs,
+/// `output_tokens` grows. `prompt_tokens` and `max_tokens` together do not overflow: no longer request is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     /// Its place by arrival.
@@ -134,8 +135,8 @@ pub struct Service {
 ///
 /// # Examples
 ///
-/// The shortest job first: the request that needs the fewest tokens to the end of its answer. A long one may wait
-/// for ever.
+/// The shortest job first: the request with the fewest tokens of prompt and longest answer together. A long one may
+/// wait for ever.
 ///
 /// ```
 /// use std::collections::BTreeSet;
@@ -150,22 +151,35 @@ pub struct Service {
 /// }
 ///
 /// impl ShortestFirst {
-///     fn rank(request: &Waiting) -> (usize, Place) {
-///         (request.prompt_tokens + request.max_tokens, request.place)
+///     fn length(request: &Waiting) -> usize {
+///         request.prompt_tokens + request.max_tokens
 ///     }
 /// }
 ///
 /// impl Policy for ShortestFirst {
 ///     fn enter(&mut self, request: &Waiting) {
-///         self.waiting.insert(Self::rank(request));
+///         self.waiting.insert((Self::length(request), request.place));
 ///     }
 ///
 ///     fn leave(&mut self, request: &Waiting) {
-///         self.waiting.remove(&Self::rank(request));
+///         self.waiting.remove(&(Self::length(request), request.place));
 ///     }
 ///
-///     fn next(&self, _limit: usize) -> Vec<Place> {
-///         self.waiting.first().map(|&(_, place)| place).into_iter().collect()
+///     // All that are as short: of those, the scheduler may take one whose prefix is cached first.
+///     fn next(&self, limit: usize) -> Vec<Place> {
+///         let shortest = self.waiting.first().map(|(length, _)| *length);
+///         let equals = self.waiting.iter().take_while(|(length, _)| Some(*length) == shortest);
+///         equals.take(limit).map(|(_, place)| *place).collect()
+///     }
+///
+///     // A short prompt overtakes a long one in progress.
+///     fn prompt_rank(&self, request: &Waiting) -> i128 {
+///         Self::length(request) as i128
+///     }
+///
+///     // When blocks run out, the longest job gives its own back.
+///     fn keep_rank(&self, running: &Waiting) -> i128 {
+///         -(Self::length(running) as i128)
 ///     }
 /// }
 ///
@@ -203,8 +217,8 @@ pub trait Policy: fmt::Debug + Send {
         0
     }
 
-    /// Who keeps its blocks when they run out: the running request with the smallest number is preempted, and of equals
-    /// the one that has least work to lose. Its priority, unless a policy says otherwise. Requests that were preempted
+    /// Who is preempted when blocks run out: the running request with the smallest number, and of equals the one that has
+    /// least work to lose. So the larger the number, the longer a request keeps its blocks. Its priority, unless a policy says otherwise. Requests that were preempted
     /// often are spared whatever the policy says, or they would never end.
     fn keep_rank(&self, running: &Waiting) -> i128 {
         i128::from(running.priority)

@@ -23,6 +23,7 @@ mod model;
 mod oracle;
 mod pipeline;
 mod plans;
+mod policies;
 mod properties;
 mod queue;
 mod queue_properties;

@@ -4,17 +4,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use maitre_scheduler::{
-    Admitted, BlockId, Expired, ExpiredWhy, NO_SLOT, PlannedSpan, PolicyKind, RequestId, StepPlan,
-    Time,
+    Admitted, BlockId, Expired, ExpiredWhy, NO_SLOT, PlannedSpan, RequestId, StepPlan, Time,
 };
 
+use crate::policies::ranks;
 use crate::world::{Entry, World};
-
-/// In nanoseconds; without one, a minute after its arrival.
-fn deadline_of(entry: &Entry) -> i128 {
-    let implied = entry.request.arrival + Time::from_secs(60);
-    entry.request.deadline.unwrap_or(implied).as_nanos() as i128
-}
 
 impl World {
     /// Checks a plan and enters it into the books.
@@ -76,14 +70,18 @@ impl World {
             let (least, _) = self.loss_of(victim);
             assert!(victim.running);
             for other in self.live.values().filter(|entry| entry.running) {
-                let keep = |entry: &Entry| match self.scheduler.config().policy {
-                    PolicyKind::Deadline => -deadline_of(entry),
-                    _ => i128::from(entry.request.priority),
-                };
-                let rank = |entry: &Entry| (self.reservation(entry), keep(entry));
-                assert!(rank(victim) <= rank(other), "the wrong one was preempted");
+                let policy = self.scheduler.config().policy;
+                let rank = |entry: &Entry| (self.reservation(entry), ranks(policy, entry).keep);
+                let (victim_id, id) = (victim.request.id, other.request.id);
+                assert!(
+                    rank(victim) <= rank(other),
+                    "{policy}: {victim_id} was preempted in place of {id}, which ranks lower by policies.rs"
+                );
                 let spared = rank(victim) == rank(other) && least > self.loss_of(other).1;
-                assert!(!spared, "{} had less to lose", other.request.id);
+                assert!(
+                    !spared,
+                    "{policy}: {victim_id} was preempted, but {id} had less to lose"
+                );
             }
             let victim = self.live.get_mut(&preemption.request).unwrap();
             victim.preemptions += 1;
@@ -227,11 +225,7 @@ impl World {
 
     /// Whose prompt gets tokens first.
     fn prompt_rank(&self, entry: &Entry) -> i128 {
-        match self.scheduler.config().policy {
-            PolicyKind::Fcfs | PolicyKind::Fair => 0,
-            PolicyKind::Priority => -i128::from(entry.request.priority),
-            PolicyKind::Deadline => deadline_of(entry),
-        }
+        ranks(self.scheduler.config().policy, entry).prompt
     }
 
     /// Whether it is a request's turn to be admitted.
@@ -239,24 +233,22 @@ impl World {
         let config = *self.scheduler.config();
         let entry = &self.live[&id];
         assert!(!entry.running && entry.parked_by.is_none());
-        let rank = |entry: &Entry| match config.policy {
-            PolicyKind::Fcfs => 0,
-            PolicyKind::Priority => -i128::from(entry.request.priority),
-            // Preempted requests go on first. Between tenants: see the tests of fairness.
-            PolicyKind::Fair if entry.preemptions > 0 => -1,
-            PolicyKind::Fair => i128::from(entry.request.tenant.0),
-            PolicyKind::Deadline => deadline_of(entry),
-        };
+        let rank = |entry: &Entry| ranks(config.policy, entry).turn;
         let queued = || {
             let waiting = self.live.values();
             let queued = waiting.filter(|entry| !entry.running && entry.parked_by.is_none());
             queued.filter(|entry| entry.awaits.is_none() && entry.arrived.is_none())
         };
-        let best = queued().map(rank).min();
-        if config.policy != PolicyKind::Fair || best == Some(-1) {
-            assert_eq!(best, Some(rank(entry)), "{id} is not of the best rank");
+        let best = queued().filter_map(rank).min();
+        if best.is_some() {
+            let policy = config.policy;
+            assert_eq!(best, rank(entry), "{policy}: {id} is not of the best rank");
         }
-        let equals = queued().filter(|other| rank(other) == rank(entry));
+        // Under fair service equals are those of one tenant.
+        let group = |entry: &Entry| {
+            rank(entry).map_or((None, entry.request.tenant.0), |rank| (Some(rank), 0))
+        };
+        let equals = queued().filter(|other| group(other) == group(entry));
         let mut earlier: Vec<(Time, u64)> = equals
             .map(|other| other.order)
             .filter(|&order| order < entry.order)

@@ -4,7 +4,7 @@ use expect_test::expect;
 use maitre_scheduler::queue::{
     BoundedQueue, Newcomer, QueueBounds, QueueEntry, QueueRefusal, QueueUnit, WaitLimit,
 };
-use maitre_scheduler::{Policy, PolicyKind, QueueOrder, SchedulerError, TenantId, Time};
+use maitre_scheduler::{Policy, QueueOrder, SchedulerError, TenantId, Time};
 
 const AT: fn(u64) -> Time = Time::from_millis;
 
@@ -220,11 +220,6 @@ fn a_flood_leaves_places_for_others_where_service_is_fair() {
 
 #[test]
 fn the_policy_says_what_can_be_promised() {
-    let order = |kind: PolicyKind| kind.build().queue_order();
-    assert_eq!(order(PolicyKind::Fcfs), QueueOrder::Arrival);
-    assert_eq!(order(PolicyKind::Fair), QueueOrder::TenantShares);
-    assert_eq!(order(PolicyKind::Priority), QueueOrder::Overtaking);
-    assert_eq!(order(PolicyKind::Deadline), QueueOrder::Overtaking);
     #[derive(Debug)]
     struct Silent;
     impl Policy for Silent {

@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use maitre::PolicyKind;
-
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
@@ -123,29 +121,6 @@ fn every_flag_on_a_page_is_one_of_the_program() {
         }
     }
     assert!(wrong.is_empty(), "no such flag:\n  {}", wrong.join("\n  "));
-}
-
-/// The operator's pages and the page on scheduling have a row for each policy.
-#[test]
-fn every_policy_is_explained() {
-    for page in [
-        "docs/src/architecture/scheduling.md",
-        "docs/src/operations/running.md",
-    ] {
-        let text = read(page);
-        for policy in PolicyKind::ALL {
-            let row = format!("| `{policy}`");
-            assert!(
-                text.lines().any(|line| line.starts_with(&row)),
-                "{page}: {policy}"
-            );
-        }
-    }
-    let guide = read("docs/src/guide/serve.md");
-    let row = guide.lines().find(|line| line.starts_with("| `--policy`"));
-    for policy in PolicyKind::ALL {
-        assert!(row.unwrap().contains(&format!("`{policy}`")), "{policy}");
-    }
 }
 
 /// A line without what depends on the machine: time stamps, kernels and threads, the memory that happens to be
