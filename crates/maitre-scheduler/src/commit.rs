@@ -61,8 +61,9 @@ impl Scheduler {
             && pairs().all(|(span, outcome)| span.request == outcome.request);
         if in_order {
             for (span, outcome) in pairs() {
-                if let Some(request) = self.running.get(&span.place) {
-                    check_outcome(step, span, request, outcome)?;
+                let checked = check_outcome(step, span, outcome);
+                if checked.is_err() && self.running.contains_key(&span.place) {
+                    return checked.map(|()| Vec::new());
                 }
             }
             return Ok(pairs().collect());
@@ -77,12 +78,12 @@ impl Scheduler {
         let mut answers = Vec::with_capacity(planned.spans.len());
         for &span in &planned.spans {
             let outcome = by_request.remove(&span.request);
-            let Some(running) = self.running.get(&span.place) else {
+            if !self.running.contains_key(&span.place) {
                 continue;
-            };
+            }
             let request = span.request;
             let outcome = outcome.ok_or(SchedulerError::MissingOutcome { step, request })?;
-            check_outcome(step, span, running, outcome)?;
+            check_outcome(step, span, outcome)?;
             answers.push((span, outcome));
         }
         match by_request.into_keys().min() {
@@ -162,13 +163,11 @@ fn remember(kv: &mut KvManager, place: Place, request: &mut Request) -> Vec<Bloc
 fn check_outcome(
     step: StepId,
     span: SpanInFlight,
-    running: &Request,
     outcome: &Outcome,
 ) -> Result<(), SchedulerError> {
     let request: RequestId = span.request;
     if outcome.deferred && !outcome.ends() {
-        let may_be = span.samples && outcome.tokens.is_empty() && !running.plan_ahead;
-        return match may_be {
+        return match span.deferrable && outcome.tokens.is_empty() {
             true => Ok(()),
             false => Err(SchedulerError::NotDeferrable { step, request }),
         };

@@ -14,6 +14,11 @@ use crate::request::Place;
 pub(crate) struct Forks(BTreeMap<Place, BTreeSet<Place>>);
 
 impl Forks {
+    /// Whether none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn park(&mut self, parent: Place, fork: Place) {
         self.0.entry(parent).or_default().insert(fork);
     }
@@ -32,10 +37,7 @@ impl Forks {
 
     /// Takes all forks of `parent`, first come first.
     pub(crate) fn take(&mut self, parent: Place) -> BTreeSet<Place> {
-        match self.0.is_empty() {
-            true => BTreeSet::new(),
-            false => self.0.remove(&parent).unwrap_or_default(),
-        }
+        self.0.remove(&parent).unwrap_or_default()
     }
 
     /// Every parent with its forks.

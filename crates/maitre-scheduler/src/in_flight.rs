@@ -16,6 +16,8 @@ pub(crate) struct SpanInFlight {
     /// Places behind them that may hold drafted tokens.
     pub(crate) drafts: usize,
     pub(crate) samples: bool,
+    /// Whether its outcome may be deferred.
+    pub(crate) deferrable: bool,
     /// The newest step before this one that samples a token of the request.
     pub(crate) sampled_before: Option<StepId>,
 }

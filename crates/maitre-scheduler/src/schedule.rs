@@ -80,6 +80,7 @@ impl Sketch {
             num_tokens,
             drafts: 0,
             samples,
+            deferrable: samples && !request.plan_ahead,
             sampled_before: request.sampled_in,
         });
         if samples {
