@@ -6,6 +6,7 @@
 use maitre_text::Tokenizer;
 use maitre_text::grammar::{GrammarError, GrammarSpec};
 
+use crate::request::parts::Calls;
 use crate::{ConstraintHandle, Violation};
 
 /// What the answers of a request have to look like.
@@ -57,6 +58,32 @@ impl Grammars {
         let field = format!("grammar.{}", options.spec.kind());
         self.compile(options, prompt)
             .map_err(|error| Violation::new(field, error.to_string()))
+    }
+
+    /// The constraint of a request that has to call a tool, or whose calls have to follow schemas.
+    pub(crate) fn calls(&self, calls: Calls) -> Result<ConstraintHandle, Violation> {
+        let compile = |grammar| self.compile(&GrammarSpec::Llguidance(grammar).into(), &[]);
+        let refused = |error: GrammarError| Violation::new("parts.tools", error.to_string());
+        match (compile(calls.grammar), calls.lenient) {
+            (Ok(made), _) => Ok(made),
+            (Err(GrammarError::Unsupported { reason }), Some(lenient)) => {
+                tracing::debug!(%reason, "arguments of tools do not follow their schemas");
+                compile(lenient).map_err(refused)
+            }
+            (Err(error), _) => Err(refused(error)),
+        }
+    }
+
+    /// The id of a token that grammars name by its id.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn control_token(&self, text: &str) -> Option<u32> {
+        let id = maitre_text::grammar::control_token(text, &self.tokenizer)?;
+        ((id as usize) < self.vocab_size).then_some(id)
+    }
+
+    #[cfg(not(feature = "grammar"))]
+    pub(crate) fn control_token(&self, text: &str) -> Option<u32> {
+        self.tokenizer.special_token_id(text)
     }
 
     #[cfg(not(feature = "grammar"))]

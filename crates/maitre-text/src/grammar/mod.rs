@@ -37,5 +37,7 @@ mod trie;
 pub use compiler::GrammarCompiler;
 pub use error::GrammarError;
 #[cfg(feature = "grammar")]
+pub use lark::control_token;
+#[cfg(feature = "grammar")]
 pub use reasoning::{AfterReasoning, ReasoningEnd};
 pub use spec::{GrammarSpec, JsonWhitespace, StructuralTag, Tag};

@@ -61,8 +61,8 @@ pub(in crate::openai) struct ChatCall {
     /// How many of the prompt's last tokens are used, if not all.
     prompt_tokens: Option<usize>,
     pub(in crate::openai) include_reasoning: bool,
-    /// Whether an answer may have several calls of tools.
-    pub(in crate::openai) parallel_tool_calls: bool,
+    /// Calls of tools in the conversation so far.
+    pub(in crate::openai) calls_before: usize,
 }
 
 /// Reads a message; `name` is the call's.
@@ -100,12 +100,16 @@ pub(in crate::openai) fn read(
         is_list: false,
     };
     let include_reasoning = fields.include_reasoning.unwrap_or(true);
-    let chat = fields.conversation(&tools, &mut found);
+    let mut tools = tools.checked(&mut found);
+    let shown = std::mem::take(&mut tools.shown);
+    let chat = fields.conversation(shown, &mut found);
     check_size(engine, &chat)?;
+    let calls_before = chat.messages.iter().map(|it| it.tool_calls.len()).sum();
     let prompt_tokens = parameters.prompt_tokens(engine, max_tokens, &mut found);
     let mut request = parameters.request(Input::Chat(chat), max_tokens, &mut found);
     request.output.logprobs = shape.logprobs;
     request.output.echo = shape.needs_prompt();
+    request.parts = Some(tools.parts(parameters.streams()));
     if let Some(form) = structured.form(&mut found) {
         request.constraint = constraint(form, &mut found);
     }
@@ -121,7 +125,7 @@ pub(in crate::openai) fn read(
         shape,
         prompt_tokens,
         include_reasoning,
-        parallel_tool_calls: tools.parallel_tool_calls.unwrap_or(true),
+        calls_before,
     })
 }
 
@@ -153,7 +157,7 @@ impl ChatFields {
         }
     }
 
-    fn conversation(self, tools: &Tools, found: &mut Violations) -> ChatRequest {
+    fn conversation(self, tools: Vec<Value>, found: &mut Violations) -> ChatRequest {
         let messages = self.messages.into_iter().flatten().enumerate();
         let mut template_kwargs = Map::new();
         if let Some(effort) = self.reasoning_effort {
@@ -170,7 +174,7 @@ impl ChatFields {
             messages: messages
                 .map(|(index, message)| message.message(index, found))
                 .collect(),
-            tools: tools.for_the_template(found),
+            tools,
             add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
             template_kwargs,
             ..ChatRequest::default()
