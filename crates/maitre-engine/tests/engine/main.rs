@@ -19,9 +19,13 @@ mod health;
 mod invariance;
 mod isolation;
 mod model_files;
+#[cfg(feature = "grammar")]
+mod parts;
 mod pipelined;
 mod policies;
 mod requests;
+#[cfg(feature = "grammar")]
+mod script;
 mod sharing;
 mod speculation;
 mod text;
