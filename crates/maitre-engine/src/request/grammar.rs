@@ -63,11 +63,14 @@ impl Grammars {
     /// The constraint of a request that has to call a tool, or whose calls have to follow schemas.
     pub(crate) fn calls(&self, calls: Calls) -> Result<ConstraintHandle, Violation> {
         let compile = |grammar| self.compile(&GrammarSpec::Llguidance(grammar).into(), &[]);
-        let refused = |error: GrammarError| Violation::new("parts.tools", error.to_string());
+        let refused = |error: GrammarError| {
+            let description = format!("calls can't be made to follow the schemas: {error}");
+            Violation::new("parts.tools", description)
+        };
         match (compile(calls.grammar), calls.lenient) {
             (Ok(made), _) => Ok(made),
-            (Err(GrammarError::Unsupported { reason }), Some(lenient)) => {
-                tracing::debug!(%reason, "arguments of tools do not follow their schemas");
+            (Err(error), Some(lenient)) if error != GrammarError::NotBuiltIn => {
+                tracing::debug!(%error, "arguments of tools do not follow their schemas");
                 compile(lenient).map_err(refused)
             }
             (Err(error), _) => Err(refused(error)),

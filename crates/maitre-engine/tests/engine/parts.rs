@@ -104,7 +104,10 @@ async fn answers(engine: &Engine, request: GenerateRequest) -> Result<Vec<Answer
                     }
                 }
             }
-            Event::Finished(end) => answers.get_mut(&end.index).unwrap().end = Some(end),
+            Event::Finished(end) => {
+                let answer = answers.get_mut(&end.index).unwrap();
+                answer.end = Some(end);
+            }
             Event::PromptLogprobs(_) => {}
         }
     }
@@ -225,7 +228,7 @@ async fn a_stop_string_ends_an_answer_in_text_thought_and_call() {
     let engine = engine().build().unwrap();
     let text = format!("<think>Hm stop.</think>Say. {CALL}");
     for (stop, expected) in [
-        ("stop", ("", "Hm", vec![])),
+        ("stop", ("", "Hm ", vec![])),
         ("ay", ("S", "Hm stop.", vec![])),
         ("of", ("Say.", "Hm stop.", vec![("sum", "{\"")])),
         ("</think>", ("", "Hm stop.", vec![])),
@@ -302,7 +305,8 @@ async fn a_required_call_is_made_and_fits_its_schema() {
 #[tokio::test]
 async fn a_named_tool_is_called_once_and_no_other() {
     let tools = [weather(), sum()];
-    let engine = engine().build().unwrap();
+    let engine = builder().tool_format(Some("hermes".into()));
+    let engine = engine.build().unwrap();
     for seed in 0..4 {
         let mut request = request(PartOptions {
             tool_choice: ToolChoice::Named("sum".into()),

@@ -55,7 +55,11 @@ impl Generations {
             let message = decoded(message)?;
             let oversize = message.size().oversize(engine.info().limits.max_model_len);
             if !oversize.is_empty() {
-                return Err(ApiError::invalid(oversize.into_vec()));
+                let mut oversize = oversize.into_vec();
+                for violation in &mut oversize {
+                    violation.field = field_name(&violation.field);
+                }
+                return Err(ApiError::invalid(oversize));
             }
             Ok(convert(message))
         });

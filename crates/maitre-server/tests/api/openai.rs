@@ -7,3 +7,4 @@ mod refusals;
 mod scores;
 mod surroundings;
 mod text;
+mod tools;
