@@ -3,8 +3,8 @@
 //! The compiler knows all tokens of the model by their bytes. It is made when the first request needs it, so that an
 //! engine that never sees a grammar starts no later and takes no memory for it.
 
-use maitre_text::Tokenizer;
 use maitre_text::grammar::{GrammarError, GrammarSpec};
+use maitre_text::{ReasoningFormat, Thought, Tokenizer};
 
 use crate::request::parts::Calls;
 use crate::{ConstraintHandle, Violation};
@@ -75,6 +75,38 @@ impl Grammars {
             }
             (Err(error), _) => Err(refused(error)),
         }
+    }
+
+    /// What ends a thought of more than `tokens`, with what holds beside it.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn thinking_budget(
+        &self,
+        thinks: (&ReasoningFormat, Thought),
+        tokens: u32,
+        beside: Option<&ConstraintHandle>,
+    ) -> Result<ConstraintHandle, GrammarError> {
+        let beside = beside.map(ConstraintHandle::source);
+        let budget = maitre_text::grammar::ThinkingBudget::new(
+            &self.tokenizer,
+            self.vocab_size,
+            thinks,
+            tokens,
+            beside,
+        );
+        let unknown = || GrammarError::Tokenizer {
+            reason: format!("it can't write the mark {:?}", thinks.0.close),
+        };
+        budget.map(ConstraintHandle::new).ok_or_else(unknown)
+    }
+
+    #[cfg(not(feature = "grammar"))]
+    pub(crate) fn thinking_budget(
+        &self,
+        _thinks: (&ReasoningFormat, Thought),
+        _tokens: u32,
+        _beside: Option<&ConstraintHandle>,
+    ) -> Result<ConstraintHandle, GrammarError> {
+        Err(GrammarError::NotBuiltIn)
     }
 
     /// The id of a token that grammars name by its id.

@@ -48,6 +48,9 @@ pub struct PartOptions {
     pub parallel_tool_calls: bool,
     /// Whether thoughts are told from the text.
     pub reasoning: bool,
+    /// Most tokens of a thought: when they are spent, the thought is ended in the model's stead. `None`: no limit but
+    /// that of the answer.
+    pub thinking_token_budget: Option<u32>,
     /// Whether a call is returned only when it is complete. What is no well-formed call is then text as it was written;
     /// otherwise a call may have begun before that is known.
     pub whole_calls: bool,
@@ -60,6 +63,7 @@ impl Default for PartOptions {
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
             reasoning: true,
+            thinking_token_budget: None,
             whole_calls: false,
         }
     }
@@ -88,7 +92,7 @@ pub(crate) struct ResolvedParts {
     pub(crate) format: AnswerFormat,
     pub(crate) parallel_tool_calls: bool,
     /// How the model thinks, whether thoughts are told apart or not, and where the prompt leaves off.
-    thinks: Option<(&'static ReasoningFormat, Thought)>,
+    pub(crate) thinks: Option<(&'static ReasoningFormat, Thought)>,
 }
 
 /// The grammar of the calls that a request asks for.

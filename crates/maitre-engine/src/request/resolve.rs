@@ -86,6 +86,7 @@ impl Resolver {
         let parts = request.parts.as_ref();
         let parts = parts.map(|it| self.formats.resolve(it, &self.tokenizer, &prompt));
         let constraint = self.constraint(request, parts.as_ref(), &prompt, &mut findings);
+        let constraint = self.bounded(request, parts.as_ref(), constraint, &mut findings);
         if !findings.0.is_empty() {
             return Err(EngineError::Invalid {
                 violations: findings.0,
@@ -274,6 +275,34 @@ impl Resolver {
         compiled
             .map_err(|violation| findings.0.push(violation))
             .ok()
+    }
+
+    /// The constraint with an end to the thought before the answer, if the request has a budget for it.
+    fn bounded(
+        &self,
+        request: &GenerateRequest,
+        parts: Option<&ResolvedParts>,
+        constraint: Option<ConstraintHandle>,
+        findings: &mut Findings,
+    ) -> Option<ConstraintHandle> {
+        let budget = request.parts.as_ref();
+        let Some(tokens) = budget.and_then(|parts| parts.thinking_token_budget) else {
+            return constraint;
+        };
+        let field = "parts.thinking_token_budget";
+        let Some(thinks) = parts.and_then(|parts| parts.thinks) else {
+            findings.add(
+                field,
+                "is given, and the model's template shows no thoughts; leave it out, or name the format of its \
+                 thoughts when the engine starts",
+            );
+            return constraint;
+        };
+        let bounded = self
+            .grammars
+            .thinking_budget(thinks, tokens, constraint.as_ref());
+        let bounded = bounded.map_err(|error| findings.add(field, error.to_string()));
+        bounded.ok().or(constraint)
     }
 
     /// What makes the answers call tools, if they have to.

@@ -360,6 +360,57 @@ async fn a_thought_comes_before_a_required_call() {
     assert!(answer.end().usage.reasoning_tokens > 0);
 }
 
+/// A model that never stops thinking is stopped, where its answer is free and where it has to call a tool; one that
+/// stops by itself is left alone.
+#[tokio::test]
+async fn a_thought_ends_when_its_budget_is_spent() {
+    let engine = engine().build().unwrap();
+    let id = |mark: &str| crate::toy::tokenizer().special_token_id(mark).unwrap();
+    let thinking = |budget, closes: f32, choice: ToolChoice| {
+        let mut request = request(PartOptions {
+            thinking_token_budget: Some(budget),
+            tool_choice: choice,
+            parallel_tool_calls: false,
+            ..options(&[sum()])
+        });
+        request.sampling.logit_bias = vec![(id("<think>"), 20.0), (id("</think>"), closes)];
+        request.n = 2;
+        request
+    };
+    let forced = crate::toy::tokenizer().encode("\n</think>").unwrap();
+    for choice in [ToolChoice::None, ToolChoice::Required] {
+        for budget in [0, 1, 10] {
+            let request = thinking(budget, -100.0, choice.clone());
+            for answer in answers(&engine, request).await.unwrap() {
+                let at = answer.token_ids.iter().position(|&it| it == id("</think>"));
+                assert_eq!(
+                    at,
+                    Some(budget as usize + forced.len()),
+                    "{choice:?} {budget} {answer:?}"
+                );
+                let calls = usize::from(choice == ToolChoice::Required);
+                assert_eq!(answer.calls.len(), calls, "{answer:?}");
+            }
+        }
+    }
+    for answer in answers(&engine, thinking(100, 100.0, ToolChoice::None))
+        .await
+        .unwrap()
+    {
+        assert_eq!(answer.token_ids[1], id("</think>"), "{answer:?}");
+    }
+    // A model whose thoughts are not known has no budget for them.
+    let plain = builder().build().unwrap();
+    let request = thinking(5, 0.0, ToolChoice::None);
+    let error = answers(&plain, request).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("parts.thinking_token_budget: is given"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn what_cannot_be_asked_for_is_refused_by_name() {
     let engine = engine().build().unwrap();
@@ -412,7 +463,7 @@ async fn what_cannot_be_asked_for_is_refused_by_name() {
 /// What a schema says that the grammar does not know is no reason to refuse a tool that is not strict.
 #[tokio::test]
 async fn a_schema_that_is_too_much_is_left_to_the_model() {
-    let engine = engine().build().unwrap();
+    let engine = builder().build().unwrap();
     let tool = json!({"name": "f", "parameters": {"type": "object", "properties": {"a": {"not": {"type": "string"}}}}});
     let request = request(PartOptions {
         tool_choice: ToolChoice::Required,

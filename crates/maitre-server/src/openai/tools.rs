@@ -124,8 +124,8 @@ impl CheckedTools {
             tools: Arc::new(self.tools),
             tool_choice: self.choice,
             parallel_tool_calls: self.parallel,
-            reasoning: true,
             whole_calls: !streams,
+            ..PartOptions::default()
         }
     }
 }

@@ -31,6 +31,8 @@ mod regex_size;
 mod schema;
 mod spec;
 #[cfg(feature = "grammar")]
+mod thinking;
+#[cfg(feature = "grammar")]
 mod trie;
 
 #[cfg(feature = "grammar")]
@@ -41,3 +43,5 @@ pub use lark::control_token;
 #[cfg(feature = "grammar")]
 pub use reasoning::{AfterReasoning, ReasoningEnd};
 pub use spec::{GrammarSpec, JsonWhitespace, StructuralTag, Tag};
+#[cfg(feature = "grammar")]
+pub use thinking::ThinkingBudget;

@@ -9,6 +9,7 @@ pub(crate) fn field_name(engine: &str) -> String {
         "grammar" => "constraint".to_owned(),
         "parts.tools" => "tools".to_owned(),
         "parts.tool_choice" => "tool_choice".to_owned(),
+        "parts.thinking_token_budget" => "reasoning.token_budget".to_owned(),
         _ if engine.starts_with("grammar.") => engine.replacen("grammar", "constraint", 1),
         _ => match engine.strip_prefix("input.token_ids") {
             Some(index) => format!("token_ids.ids{index}"),

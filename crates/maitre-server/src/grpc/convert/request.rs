@@ -115,6 +115,7 @@ pub(crate) fn chat(message: v1::ChatRequest) -> ApiRequest {
         tool_choice: choice,
         parallel_tool_calls: message.parallel_tool_calls.unwrap_or(true),
         reasoning: reasoning.separate.unwrap_or(true),
+        thinking_token_budget: reasoning.token_budget,
         whole_calls: true,
     };
     let input = Input::Chat(conversation);

@@ -132,6 +132,7 @@ mod tests {
                 parallel_tool_calls: Some(false),
                 reasoning: Some(v1::ReasoningOptions {
                     separate: Some(false),
+                    token_budget: Some(7),
                 }),
                 ..Default::default()
             };
@@ -140,6 +141,7 @@ mod tests {
             let parts = converted.request.parts.unwrap();
             assert_eq!(parts.tool_choice, expected);
             assert!(!parts.parallel_tool_calls && !parts.reasoning && !parts.whole_calls);
+            assert_eq!(parts.thinking_token_budget, Some(7));
             assert!(parts.tools.get("a").is_some());
             let maitre_engine::Input::Chat(chat) = converted.request.input else {
                 panic!("not a conversation");

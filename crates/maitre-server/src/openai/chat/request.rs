@@ -1,7 +1,7 @@
 //! A conversation as it came, in the service's terms.
 
 use maitre_engine::limits::MAX_PROMPT_BYTES_PER_TOKEN;
-use maitre_engine::{ChatRequest, Engine, Input};
+use maitre_engine::{ChatRequest, Engine, Input, PartOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -33,6 +33,8 @@ pub(in crate::openai) struct ChatFields {
     top_logprobs: Option<u32>,
     /// How long the model may think, as its template knows it; `none` also sets `enable_thinking` to false.
     reasoning_effort: Option<String>,
+    /// Most tokens of what the model thinks: then its thought is ended.
+    thinking_token_budget: Option<u32>,
     /// Whether what the model thinks comes back; default true.
     include_reasoning: Option<bool>,
     /// The prompt ends with the opening of an answer; default true.
@@ -99,6 +101,7 @@ pub(in crate::openai) fn read(
         input: "messages",
         is_list: false,
     };
+    let thinking_token_budget = fields.thinking_token_budget;
     let include_reasoning = fields.include_reasoning.unwrap_or(true);
     let mut tools = tools.checked(&mut found);
     let shown = std::mem::take(&mut tools.shown);
@@ -109,7 +112,10 @@ pub(in crate::openai) fn read(
     let mut request = parameters.request(Input::Chat(chat), max_tokens, &mut found);
     request.output.logprobs = shape.logprobs;
     request.output.echo = shape.needs_prompt();
-    request.parts = Some(tools.parts(parameters.streams()));
+    request.parts = Some(PartOptions {
+        thinking_token_budget,
+        ..tools.parts(parameters.streams())
+    });
     if let Some(form) = structured.form(&mut found) {
         request.constraint = constraint(form, &mut found);
     }
