@@ -399,6 +399,20 @@ async fn a_thought_ends_when_its_budget_is_spent() {
     {
         assert_eq!(answer.token_ids[1], id("</think>"), "{answer:?}");
     }
+    // A thought that begins anew has what the first one left.
+    let mut again = thinking(3, -100.0, ToolChoice::None);
+    again.sampling.logit_bias[0].1 = 100.0;
+    again.stopping.max_tokens = Some(60);
+    for answer in answers(&engine, again).await.unwrap() {
+        let ids = answer.token_ids.iter();
+        let opened = ids.filter(|&&it| it == id("<think>")).count();
+        let closed = answer
+            .token_ids
+            .iter()
+            .filter(|&&it| it == id("</think>"))
+            .count();
+        assert!(closed > 5 && opened.abs_diff(closed) <= 4, "{answer:?}");
+    }
     // A model whose thoughts are not known has no budget for them.
     let plain = builder().build().unwrap();
     let request = thinking(5, 0.0, ToolChoice::None);

@@ -1,7 +1,7 @@
 //! A budget of tokens for a thought: when it is spent, all that may come is the mark that ends the thought.
 //!
 //! ```text
-//! before ── opening mark ──► thinking ── budget spent ──► closing ── its last token ──► after
+//! before ── opening mark ──► thinking ── budget spent ──► closing ── its last token ──► before
 //!    └── something else ──► after   └──── closing mark, by the model itself ─────────────┘
 //! ```
 //! Another constraint may hold beside it: it sees every token and has to allow it, too.
@@ -56,7 +56,10 @@ impl ConstraintSource for ThinkingBudget {
     fn start(&self) -> Box<dyn Constraint> {
         Box::new(Answer {
             place: match self.thought {
-                Thought::Unopened => Place::Before { matched: 0 },
+                Thought::Unopened => Place::Before {
+                    matched: 0,
+                    left: self.tokens,
+                },
                 Thought::Open => self.thinking(0, self.tokens),
                 Thought::Closed => Place::After,
             },
@@ -69,9 +72,18 @@ impl ConstraintSource for ThinkingBudget {
 /// How far an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Before { matched: usize },
-    Thinking { matched: usize, left: u32 },
-    Closing { done: usize },
+    /// A thought may begin, one that goes on after an earlier one included.
+    Before {
+        matched: usize,
+        left: u32,
+    },
+    Thinking {
+        matched: usize,
+        left: u32,
+    },
+    Closing {
+        done: usize,
+    },
     After,
 }
 
@@ -86,20 +98,24 @@ impl ThinkingBudget {
     /// Where an answer is behind `token`.
     fn behind(&self, place: Place, token: u32) -> Place {
         match place {
-            Place::Before { matched } => match self.open.next(matched, token) {
-                (_, Some(_)) => self.thinking(0, self.tokens),
+            Place::Before { matched, left } => match self.open.next(matched, token) {
+                (_, Some(_)) => self.thinking(0, left),
                 (matched, None) if matched > 0 || self.open.is_blank(token) => {
-                    Place::Before { matched }
+                    Place::Before { matched, left }
                 }
                 (_, None) => Place::After,
             },
             Place::Thinking { matched, left } => match self.end.next(matched, token) {
-                (_, Some(_)) => Place::After,
+                (_, Some(_)) => Place::Before { matched: 0, left },
                 (matched, None) => self.thinking(matched, left - 1),
             },
             Place::Closing { done } => match self.close.get(done) == Some(&token) {
                 true if done + 1 < self.close.len() => Place::Closing { done: done + 1 },
-                _ => Place::After,
+                true => Place::Before {
+                    matched: 0,
+                    left: 0,
+                },
+                false => Place::After,
             },
             Place::After => Place::After,
         }
