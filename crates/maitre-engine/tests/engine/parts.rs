@@ -336,7 +336,7 @@ async fn a_strict_tool_is_called_by_its_schema() {
         let answer = answer(&engine, request).await;
         assert_eq!(answer.calls.is_empty(), !follows, "{answer:?}");
         for call in answer.calls.iter().filter(|(_, it)| it.ends_with('}')) {
-            check(call, &[tool.clone()]);
+            check(call, std::slice::from_ref(&tool));
         }
     }
 }
