@@ -31,8 +31,11 @@ fn named(name: &str) -> Value {
     json!({"type": "function", "function": {"name": name}})
 }
 
+/// What an answer says, the calls it makes (name and arguments), and why it ended.
+type Said = (Value, Vec<(String, String)>, String);
+
 /// The message that a stream's chunks make for each answer, without ids, and why each ended.
-fn put_together(chunks: &[Value], n: usize) -> Vec<(Value, Vec<(String, String)>, String)> {
+fn put_together(chunks: &[Value], n: usize) -> Vec<Said> {
     let mut answers = vec![(Value::Null, Vec::new(), String::new()); n];
     for choice in chunks
         .iter()
