@@ -30,6 +30,8 @@ mod sharing;
 mod speculation;
 mod text;
 mod text_files;
+#[cfg(feature = "grammar")]
+mod thinking;
 mod toy;
 
 /// Steps that the toy model has in flight.

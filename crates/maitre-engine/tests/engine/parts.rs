@@ -23,7 +23,7 @@ fn weather() -> Value {
     }})
 }
 
-fn sum() -> Value {
+pub(crate) fn sum() -> Value {
     json!({"name": "sum", "parameters": {
         "type": "object",
         "properties": {"of": {"type": "array", "items": {"type": "integer", "maximum": 99}, "maxItems": 3}},
@@ -32,14 +32,14 @@ fn sum() -> Value {
     }})
 }
 
-fn options(tools: &[Value]) -> PartOptions {
+pub(crate) fn options(tools: &[Value]) -> PartOptions {
     PartOptions {
         tools: Arc::new(Tools::from_json(tools).unwrap()),
         ..PartOptions::default()
     }
 }
 
-fn request(parts: PartOptions) -> GenerateRequest {
+pub(crate) fn request(parts: PartOptions) -> GenerateRequest {
     let message = ChatMessage::new(Role::User, "How warm will it be in Oslo?");
     let mut request = GenerateRequest::new(Input::Chat(ChatRequest::new(vec![message])));
     request.sampling.temperature = Some(1.0);
@@ -49,7 +49,7 @@ fn request(parts: PartOptions) -> GenerateRequest {
     request
 }
 
-fn engine() -> EngineBuilder {
+pub(crate) fn engine() -> EngineBuilder {
     builder()
         .tool_format(Some("hermes".into()))
         .reasoning_format(Some("think".into()))
@@ -57,14 +57,14 @@ fn engine() -> EngineBuilder {
 
 /// What came of one answer.
 #[derive(Debug, Default, Clone)]
-struct Answer {
-    text: String,
-    thought: String,
-    calls: Vec<(String, String)>,
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) thought: String,
+    pub(crate) calls: Vec<(String, String)>,
     /// How often something came.
-    pieces: usize,
-    token_ids: Vec<u32>,
-    end: Option<Finished>,
+    pub(crate) pieces: usize,
+    pub(crate) token_ids: Vec<u32>,
+    pub(crate) end: Option<Finished>,
 }
 
 impl Answer {
@@ -79,7 +79,10 @@ impl Answer {
     }
 }
 
-async fn answers(engine: &Engine, request: GenerateRequest) -> Result<Vec<Answer>, EngineError> {
+pub(crate) async fn answers(
+    engine: &Engine,
+    request: GenerateRequest,
+) -> Result<Vec<Answer>, EngineError> {
     let mut generation = engine.generate(request).await?;
     let mut answers = BTreeMap::<u32, Answer>::new();
     while let Some(event) = generation.next().await {
@@ -358,71 +361,6 @@ async fn a_thought_comes_before_a_required_call() {
     assert_eq!((&*answer.text, answer.calls.len()), ("", 1), "{answer:?}");
     check(&answer.calls[0], &[sum()]);
     assert!(answer.end().usage.reasoning_tokens > 0);
-}
-
-/// A model that never stops thinking is stopped, where its answer is free and where it has to call a tool; one that
-/// stops by itself is left alone.
-#[tokio::test]
-async fn a_thought_ends_when_its_budget_is_spent() {
-    let engine = engine().build().unwrap();
-    let id = |mark: &str| crate::toy::tokenizer().special_token_id(mark).unwrap();
-    let thinking = |budget, closes: f32, choice: ToolChoice| {
-        let mut request = request(PartOptions {
-            thinking_token_budget: Some(budget),
-            tool_choice: choice,
-            parallel_tool_calls: false,
-            ..options(&[sum()])
-        });
-        request.sampling.logit_bias = vec![(id("<think>"), 20.0), (id("</think>"), closes)];
-        request.n = 2;
-        request
-    };
-    let forced = crate::toy::tokenizer().encode("\n</think>").unwrap();
-    for choice in [ToolChoice::None, ToolChoice::Required] {
-        for budget in [0, 1, 10] {
-            let request = thinking(budget, -100.0, choice.clone());
-            for answer in answers(&engine, request).await.unwrap() {
-                let at = answer.token_ids.iter().position(|&it| it == id("</think>"));
-                assert_eq!(
-                    at,
-                    Some(budget as usize + forced.len()),
-                    "{choice:?} {budget} {answer:?}"
-                );
-                let calls = usize::from(choice == ToolChoice::Required);
-                assert_eq!(answer.calls.len(), calls, "{answer:?}");
-            }
-        }
-    }
-    for answer in answers(&engine, thinking(100, 100.0, ToolChoice::None))
-        .await
-        .unwrap()
-    {
-        assert_eq!(answer.token_ids[1], id("</think>"), "{answer:?}");
-    }
-    // A thought that begins anew has what the first one left.
-    let mut again = thinking(3, -100.0, ToolChoice::None);
-    again.sampling.logit_bias[0].1 = 100.0;
-    again.stopping.max_tokens = Some(60);
-    for answer in answers(&engine, again).await.unwrap() {
-        let ids = answer.token_ids.iter();
-        let opened = ids.filter(|&&it| it == id("<think>")).count();
-        let closed = answer
-            .token_ids
-            .iter()
-            .filter(|&&it| it == id("</think>"))
-            .count();
-        assert!(closed > 5 && opened.abs_diff(closed) <= 4, "{answer:?}");
-    }
-    // A model whose thoughts are not known has no budget for them.
-    let plain = builder().build().unwrap();
-    let request = thinking(5, 0.0, ToolChoice::None);
-    let error = answers(&plain, request).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("parts.thinking_token_budget: is given"),
-        "{error}"
-    );
 }
 
 #[tokio::test]
