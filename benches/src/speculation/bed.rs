@@ -183,6 +183,8 @@ impl TestBed {
             vocab_size: self.tokenizer.num_tokens(),
             eos_token_ids: Vec::new(),
             has_chat_template: false,
+            tool_format: None,
+            reasoning_format: None,
             limits: LIMITS,
             scheduling: Scheduling {
                 prefix_cache: false,

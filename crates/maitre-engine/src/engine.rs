@@ -17,6 +17,7 @@ use crate::observe::cache_events::{CacheEvents, CacheFeedSource};
 use crate::observe::health::LoopHealth;
 use crate::observe::info::EngineInfo;
 use crate::output::byte_budget::ByteBudget;
+use crate::output::parts::PartReader;
 use crate::output::text::{Echo, Output, TextStart, Times};
 use crate::output::unread::{self, EventSender};
 use crate::request::offload::Offload;
@@ -96,7 +97,7 @@ impl Engine {
         let seed = self.shared.seeds.next();
         let prepare = move |shared: &Shared, request: &GenerateRequest| {
             let resolved = shared.resolver.resolve(request, seed)?;
-            let text = shared.text_start(request, &resolved.prompt);
+            let text = shared.text_start(request, &resolved);
             let text = text.inspect_err(crate::observe::metrics::refused)?;
             Ok((resolved, text))
         };
@@ -130,7 +131,9 @@ impl Engine {
         let offload = self.shared.offload.clone();
         let bytes = work_bytes(&request);
         // A template and a grammar are programs: a few bytes of them may be much work.
-        let runs_a_program = matches!(request.input, Input::Chat(_)) || request.grammar.is_some();
+        let runs_a_program = matches!(request.input, Input::Chat(_))
+            || request.grammar.is_some()
+            || request.parts.is_some();
         let shared = Arc::clone(&self.shared);
         // What is refused is dropped there too: taking a large request apart is work as well.
         let work = move || {
@@ -348,15 +351,21 @@ impl Shared {
     fn text_start(
         &self,
         request: &GenerateRequest,
-        prompt: &[u32],
+        resolved: &Resolved,
     ) -> Result<TextStart, EngineError> {
+        let prompt = resolved.prompt.as_slice();
         let stopping = &request.stopping;
         let stop_permit = self.stop_budget.take(&stopping.stop)?;
         let stops = (!stopping.stop.is_empty())
             .then(|| StopStrings::new(stopping.stop.clone()).include_stop(stopping.include_stop));
         let skip_special = request.output.skip_special_tokens;
         let tokenizer = self.resolver.tokenizer.clone();
-        let (detokenizer, text) = Detokenizer::with_prompt(tokenizer, skip_special, prompt);
+        let (mut detokenizer, text) =
+            Detokenizer::with_prompt(tokenizer.clone(), skip_special, prompt);
+        let parts = resolved.parts.as_ref();
+        if let Some(parts) = parts {
+            detokenizer = detokenizer.keep(parts.format.kept_tokens(&tokenizer));
+        }
         let echo = request.output.echo.then(|| {
             Arc::new(Echo {
                 text,
@@ -366,6 +375,7 @@ impl Shared {
         Ok(TextStart {
             detokenizer,
             stops,
+            parts: parts.map(PartReader::new),
             stop_permit,
             echo,
         })

@@ -52,8 +52,8 @@ pub use maitre_scheduler::{
 };
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
-pub use maitre_text::Part;
 pub use maitre_text::grammar::{GrammarError, GrammarSpec, JsonWhitespace, StructuralTag, Tag};
+pub use maitre_text::{Part, ReasoningFormat, TextError, Tool, ToolChoice, ToolFormat, Tools};
 pub use observe::cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use observe::health::{Health, Load};
 pub use observe::info::{
@@ -73,6 +73,7 @@ pub use request::options::{
     CacheOptions, ChatMessage, ChatRequest, GenerateRequest, Input, OutputOptions, Role,
     SamplingOptions, ServiceOptions, Stopping,
 };
+pub use request::parts::PartOptions;
 pub use start::builder::EngineBuilder;
 pub use start::check_files::{check_draft_files, check_files};
 pub use start::custom_policy::CustomPolicy;

@@ -165,6 +165,8 @@ impl Service {
             vocab_size: config.vocab_size,
             eos_token_ids: Vec::new(),
             has_chat_template: false,
+            tool_format: None,
+            reasoning_format: None,
             limits: EngineLimits {
                 max_model_len: self.max_model_len,
                 max_seqs: self.max_seqs,

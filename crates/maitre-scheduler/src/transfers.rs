@@ -7,7 +7,7 @@
 //! they are there. [`Scheduler::settle_transfer`] says how much came. What did not is computed.
 //!
 //! A block that a transfer writes to belongs to its request until the transfer is settled, even if the request has
-//! ended by then. So whoever moves the bytes has to settle every transfer, a lost one too.
+//! ended by then. So the caller, who moves the bytes, has to settle every transfer, a lost one too.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -15,6 +15,7 @@ pub(crate) mod api_error;
 pub(crate) mod cache_events;
 pub(crate) mod call;
 pub(crate) mod call_control;
+pub(crate) mod call_ids;
 pub(crate) mod call_pools;
 pub(crate) mod deadline;
 pub(crate) mod generation;

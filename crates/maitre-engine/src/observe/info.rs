@@ -7,6 +7,8 @@ use std::time::Duration;
 use maitre_scheduler::{Policy, PolicyKind};
 use maitre_speculative::{Acceptance, Speculate, SpeculatorConfig};
 
+use maitre_text::{ReasoningFormat, ToolFormat};
+
 use crate::CustomPolicy;
 
 /// Facts about a running engine; they never change after start.
@@ -36,6 +38,10 @@ pub struct EngineInfo {
     pub eos_token_ids: Vec<u32>,
     /// Whether there is a chat template.
     pub has_chat_template: bool,
+    /// How the model writes calls of tools; `None` if that is not known.
+    pub tool_format: Option<&'static ToolFormat>,
+    /// How it writes its thoughts; `None` if it has none, or that is not known.
+    pub reasoning_format: Option<&'static ReasoningFormat>,
     /// Bounds the operator set.
     pub limits: EngineLimits,
     /// How requests are served within them.
@@ -247,6 +253,12 @@ impl fmt::Display for EngineInfo {
             limits.max_batched_tokens,
             limits.max_queue,
             limits.max_queued_tokens,
+        )?;
+        writeln!(
+            f,
+            "formats: tool calls {}, thoughts {}",
+            self.tool_format.map_or("unknown", |format| format.name),
+            self.reasoning_format.map_or("none", |format| format.name),
         )?;
         writeln!(f, "{}", self.scheduling)?;
         write!(f, "{}", self.speculation)

@@ -92,6 +92,13 @@ pub(crate) fn grammar_compiled(took: Duration) {
     histogram!("maitre_grammar_compile_seconds").record(took);
 }
 
+/// Calls of tools have begun in an answer.
+pub(crate) fn tool_calls(count: usize) {
+    if count > 0 {
+        counter!("maitre_tool_calls_total").increment(count as u64);
+    }
+}
+
 /// A constraint has said what may come next.
 pub(crate) fn masked(took: Duration) {
     histogram!("maitre_constraint_mask_seconds").record(took);
@@ -194,6 +201,7 @@ fn describe() {
         "maitre_grammar_compile_seconds",
         "Compiling the grammar of a request, or finding it among those that are kept"
     );
+    describe_counter!("maitre_tool_calls_total", "Calls of tools in answers");
     describe_histogram!(
         "maitre_constraint_mask_seconds",
         "Computing which tokens may come next in an answer, drafts included"

@@ -49,7 +49,8 @@ fn sizes_of(rows: &[TokenLogprob]) -> usize {
 /// token ids whose text is still held back (half a character, half a stop string).
 ///
 /// A delta is a piece of one [`Part`], as protocols send it. A token in which one part ends and another begins makes
-/// two deltas, of which the first has its id. Today every answer is text alone.
+/// two deltas, of which the first has its id.
+/// Where a request has no [`parts`](crate::GenerateRequest::parts), all of its answer is text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Delta {
     /// Which of the request's `n` answers.
@@ -164,6 +165,8 @@ pub struct Usage {
     pub drafted_tokens: u32,
     /// Of the tokens generated, those that had been drafted.
     pub accepted_tokens: u32,
+    /// Of the tokens generated, those of thoughts, as far as thoughts are told from the text.
+    pub reasoning_tokens: u32,
 }
 
 /// Durations of one answer, all from the moment it was submitted unless said otherwise.

@@ -9,6 +9,7 @@ use maitre_sampling::TokenLogprobs;
 use maitre_scheduler::Time;
 use maitre_text::{Detokenizer, Part, StopStrings};
 
+use crate::output::parts::PartReader;
 use crate::output::unread::{EventSender, NotSent};
 use crate::request::stop_budget::StopPermit;
 use crate::{
@@ -49,6 +50,8 @@ pub(crate) struct TextStart {
     /// Has read the prompt.
     pub(crate) detokenizer: Detokenizer,
     pub(crate) stops: Option<StopStrings>,
+    /// Takes the text apart that the stop strings let through.
+    pub(crate) parts: Option<PartReader>,
     /// Memory for the stop strings; given back with the last answer.
     #[expect(dead_code, reason = "held, never read")]
     pub(crate) stop_permit: Option<Arc<StopPermit>>,
@@ -124,13 +127,12 @@ impl Output {
             .iter()
             .map(|row| self.named(row))
             .collect();
-        let delta = Delta {
-            index: self.index,
-            part: Part::Text(text),
-            token_ids: vec![committed.token],
-            logprobs,
+        let ends = matched.is_some() || committed.finish.is_some();
+        let parts = match &mut self.text.parts {
+            Some(reader) => reader.token(&text, ends),
+            None => vec![Part::Text(text)],
         };
-        if self.send(Ok(Event::Delta(delta))) != Fate::Open {
+        if self.send_parts(parts, vec![committed.token], logprobs) != Fate::Open {
             return Fate::Lost;
         }
         match (matched, committed.finish) {
@@ -154,6 +156,34 @@ impl Output {
             }
             (None, None) => Fate::Open,
         }
+    }
+
+    /// Sends parts, the first with the token that they came with.
+    fn send_parts(
+        &mut self,
+        parts: Vec<Part>,
+        token_ids: Vec<u32>,
+        logprobs: Vec<TokenLogprob>,
+    ) -> Fate {
+        let mut parts = parts.into_iter();
+        let first = Delta {
+            index: self.index,
+            part: parts.next().unwrap_or_default(),
+            token_ids,
+            logprobs,
+        };
+        let mut fate = self.send(Ok(Event::Delta(first)));
+        for part in parts {
+            if fate != Fate::Open {
+                break;
+            }
+            fate = self.send(Ok(Event::Delta(Delta {
+                index: self.index,
+                part,
+                ..Delta::default()
+            })));
+        }
+        fate
     }
 
     /// Sends the prompt, once.
@@ -216,13 +246,13 @@ impl Output {
         self.send_echo();
         let rest = self.text.detokenizer.finish();
         let (text, matched) = self.search(rest, true);
-        if !text.is_empty() {
-            let delta = Delta {
-                index: self.index,
-                part: Part::Text(text),
-                ..Delta::default()
-            };
-            self.send(Ok(Event::Delta(delta)));
+        let parts = match &mut self.text.parts {
+            Some(reader) => reader.read(&text, true),
+            None if text.is_empty() => Vec::new(),
+            None => vec![Part::Text(text)],
+        };
+        if !parts.is_empty() {
+            self.send_parts(parts, Vec::new(), Vec::new());
         }
         match matched {
             Some(text) => self.finish(FinishReason::StopSequence, Some(Matched::Text(text)), now),
@@ -247,6 +277,11 @@ impl Output {
                 completion_tokens: self.generated,
                 drafted_tokens: self.drafted,
                 accepted_tokens: self.accepted,
+                reasoning_tokens: self
+                    .text
+                    .parts
+                    .as_ref()
+                    .map_or(0, PartReader::reasoning_tokens),
             },
             timings,
         })));

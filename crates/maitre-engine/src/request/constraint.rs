@@ -18,6 +18,14 @@ impl ConstraintHandle {
     }
 }
 
+impl ConstraintHandle {
+    /// The source.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn source(&self) -> Arc<dyn ConstraintSource> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl From<Arc<dyn ConstraintSource>> for ConstraintHandle {
     fn from(source: Arc<dyn ConstraintSource>) -> Self {
         Self(source)

@@ -3,9 +3,10 @@
 //! The compiler knows all tokens of the model by their bytes. It is made when the first request needs it, so that an
 //! engine that never sees a grammar starts no later and takes no memory for it.
 
-use maitre_text::Tokenizer;
 use maitre_text::grammar::{GrammarError, GrammarSpec};
+use maitre_text::{ReasoningFormat, Thought, Tokenizer};
 
+use crate::request::parts::Calls;
 use crate::{ConstraintHandle, Violation};
 
 /// What the answers of a request have to look like.
@@ -57,6 +58,67 @@ impl Grammars {
         let field = format!("grammar.{}", options.spec.kind());
         self.compile(options, prompt)
             .map_err(|error| Violation::new(field, error.to_string()))
+    }
+
+    /// The constraint of a request that has to call a tool, or whose calls have to follow schemas.
+    pub(crate) fn calls(&self, calls: Calls) -> Result<ConstraintHandle, Violation> {
+        let compile = |grammar| self.compile(&GrammarSpec::Llguidance(grammar).into(), &[]);
+        let refused = |error: GrammarError| {
+            let description = format!("calls can't be made to follow the schemas: {error}");
+            Violation::new("parts.tools", description)
+        };
+        match (compile(calls.grammar), calls.lenient) {
+            (Ok(made), _) => Ok(made),
+            (Err(error), Some(lenient)) if error != GrammarError::NotBuiltIn => {
+                tracing::debug!(%error, "arguments of tools do not follow their schemas");
+                compile(lenient).map_err(refused)
+            }
+            (Err(error), _) => Err(refused(error)),
+        }
+    }
+
+    /// What ends a thought of more than `tokens`, with what holds beside it.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn thinking_budget(
+        &self,
+        thinks: (&ReasoningFormat, Thought),
+        tokens: u32,
+        beside: Option<&ConstraintHandle>,
+    ) -> Result<ConstraintHandle, GrammarError> {
+        let beside = beside.map(ConstraintHandle::source);
+        let budget = maitre_text::grammar::ThinkingBudget::new(
+            &self.tokenizer,
+            self.vocab_size,
+            thinks,
+            tokens,
+            beside,
+        );
+        let unknown = || GrammarError::Tokenizer {
+            reason: format!("it can't write the mark {:?}", thinks.0.close),
+        };
+        budget.map(ConstraintHandle::new).ok_or_else(unknown)
+    }
+
+    #[cfg(not(feature = "grammar"))]
+    pub(crate) fn thinking_budget(
+        &self,
+        _thinks: (&ReasoningFormat, Thought),
+        _tokens: u32,
+        _beside: Option<&ConstraintHandle>,
+    ) -> Result<ConstraintHandle, GrammarError> {
+        Err(GrammarError::NotBuiltIn)
+    }
+
+    /// The id of a token that grammars name by its id.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn control_token(&self, text: &str) -> Option<u32> {
+        let id = maitre_text::grammar::control_token(text, &self.tokenizer)?;
+        ((id as usize) < self.vocab_size).then_some(id)
+    }
+
+    #[cfg(not(feature = "grammar"))]
+    pub(crate) fn control_token(&self, text: &str) -> Option<u32> {
+        self.tokenizer.special_token_id(text)
     }
 
     #[cfg(not(feature = "grammar"))]

@@ -6,6 +6,7 @@ pub(crate) mod grammar;
 pub mod limits;
 pub(crate) mod offload;
 pub(crate) mod options;
+pub(crate) mod parts;
 pub(crate) mod resolve;
 pub(crate) mod seeds;
 pub(crate) mod stop_budget;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::request::constraint::ConstraintHandle;
 use crate::request::grammar::GrammarOptions;
+use crate::request::parts::PartOptions;
 pub use maitre_text::{ChatMessage, ChatRequest, Role};
 
 /// One request: what to continue, how to choose tokens, when to stop, what to return.
@@ -45,6 +46,8 @@ pub struct GenerateRequest {
     /// The same, for forms that the engine itself knows: a JSON schema, a regular expression, a grammar. It is compiled
     /// before the request is queued. A request has this or a `constraint`, not both.
     pub grammar: Option<GrammarOptions>,
+    /// How its answers are taken apart into text, thoughts and calls of tools. `None`: all of an answer is text.
+    pub parts: Option<PartOptions>,
 }
 
 impl GenerateRequest {
@@ -63,6 +66,7 @@ impl GenerateRequest {
             speculate: true,
             constraint: None,
             grammar: None,
+            parts: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::request::limits::{
     MAX_N, MAX_PROMPT_BYTES_PER_TOKEN, MAX_REQUEST_ID_BYTES, MAX_STOP_BYTES, MAX_STOP_STRINGS,
     MAX_STOP_TOKEN_IDS, MAX_TENANT_BYTES, MAX_TIME_LIMIT_S,
 };
+use crate::request::parts::{Formats, ResolvedParts};
 use crate::{ConstraintHandle, EngineError, GenerateRequest, Input, Violation};
 
 /// What a request is measured against.
@@ -31,6 +32,8 @@ pub(crate) struct Resolver {
     pub(crate) kv_tokens: usize,
     pub(crate) max_queue: usize,
     pub(crate) grammars: Arc<Grammars>,
+    /// How the model writes calls and thoughts.
+    pub(crate) formats: Formats,
 }
 
 /// A request that can run.
@@ -39,6 +42,8 @@ pub(crate) struct Resolved {
     pub(crate) prompt: Vec<u32>,
     /// For answer 0; the others differ in their seed alone.
     pub(crate) choice: Choice,
+    /// How the answers are taken apart, if they are.
+    pub(crate) parts: Option<ResolvedParts>,
     /// Earliest of deadline and time limit, from submission.
     pub(crate) ends_after: Option<Duration>,
 }
@@ -78,7 +83,10 @@ impl Resolver {
         let stop_tokens = self.stop_tokens(request, &mut findings);
         let prompt = self.prompt(&request.input, &mut findings);
         let max_tokens = self.max_tokens(request, prompt.len(), &mut findings);
-        let constraint = self.constraint(request, &prompt, &mut findings);
+        let parts = request.parts.as_ref();
+        let parts = parts.map(|it| self.formats.resolve(it, &self.tokenizer, &prompt));
+        let constraint = self.constraint(request, parts.as_ref(), &prompt, &mut findings);
+        let constraint = self.bounded(request, parts.as_ref(), constraint, &mut findings);
         if !findings.0.is_empty() {
             return Err(EngineError::Invalid {
                 violations: findings.0,
@@ -91,6 +99,7 @@ impl Resolver {
         };
         Ok(Resolved {
             prompt,
+            parts,
             choice: Choice {
                 params,
                 stop_tokens,
@@ -231,13 +240,18 @@ impl Resolver {
         eos.iter().chain(ids).copied().collect()
     }
 
-    /// What constrains the answers: what the request brings itself, or what its grammar is compiled to.
+    /// What constrains the answers: what the request brings itself, or what its grammar is compiled to, or that of the
+    /// calls it asks for.
     fn constraint(
         &self,
         request: &GenerateRequest,
+        parts: Option<&ResolvedParts>,
         prompt: &[u32],
         findings: &mut Findings,
     ) -> Option<ConstraintHandle> {
+        if let Some(calls) = self.calls(request, parts, findings) {
+            return Some(calls);
+        }
         let Some(grammar) = &request.grammar else {
             return request.constraint.clone();
         };
@@ -251,10 +265,65 @@ impl Resolver {
         if !findings.0.is_empty() {
             return None;
         }
-        let compiled = self.grammars.constraint(grammar, prompt);
+        let mut grammar = Cow::Borrowed(grammar);
+        if grammar.reasoning_end.is_none()
+            && let Some(end) = parts.and_then(ResolvedParts::open_thought_end)
+        {
+            grammar.to_mut().reasoning_end = Some(end.to_owned());
+        }
+        let compiled = self.grammars.constraint(&grammar, prompt);
         compiled
             .map_err(|violation| findings.0.push(violation))
             .ok()
+    }
+
+    /// The constraint with an end to the thought before the answer, if the request has a budget for it.
+    fn bounded(
+        &self,
+        request: &GenerateRequest,
+        parts: Option<&ResolvedParts>,
+        constraint: Option<ConstraintHandle>,
+        findings: &mut Findings,
+    ) -> Option<ConstraintHandle> {
+        let budget = request.parts.as_ref();
+        let Some(tokens) = budget.and_then(|parts| parts.thinking_token_budget) else {
+            return constraint;
+        };
+        let field = "parts.thinking_token_budget";
+        let Some(thinks) = parts.and_then(|parts| parts.thinks) else {
+            findings.add(
+                field,
+                "is given, and the model's template shows no thoughts; leave it out, or name the format of its \
+                 thoughts when the engine starts",
+            );
+            return constraint;
+        };
+        let bounded = self
+            .grammars
+            .thinking_budget(thinks, tokens, constraint.as_ref());
+        let bounded = bounded.map_err(|error| findings.add(field, error.to_string()));
+        bounded.ok().or(constraint)
+    }
+
+    /// What makes the answers call tools, if they have to.
+    fn calls(
+        &self,
+        request: &GenerateRequest,
+        parts: Option<&ResolvedParts>,
+        findings: &mut Findings,
+    ) -> Option<ConstraintHandle> {
+        let has_own = request.constraint.is_some() || request.grammar.is_some();
+        let special_token = |text: &str| self.grammars.control_token(text);
+        let calls = parts?.calls(request.parts.as_ref()?, has_own, &special_token);
+        let compiled = calls.and_then(|calls| {
+            // What is refused anyway is not compiled.
+            let calls = calls.filter(|_| findings.0.is_empty());
+            calls.map(|calls| self.grammars.calls(calls)).transpose()
+        });
+        compiled.unwrap_or_else(|violation| {
+            findings.0.push(violation);
+            None
+        })
     }
 
     fn prompt(&self, input: &Input, findings: &mut Findings) -> Vec<u32> {

@@ -55,6 +55,7 @@ impl EngineBuilder {
             model.config().vocab_size,
             model.generation_defaults().clone(),
         )?;
+        let formats = self.formats(&text.tokenizer)?;
         let draft = self.load_draft(&model, &text, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
         let plan = MemoryPlan::of(&backend, self.kv_cache_bytes.is_some())?;
@@ -112,6 +113,7 @@ impl EngineBuilder {
         plan.check(&memory)?;
         let mut info = self.info(&model, &backend, &text, limits, memory);
         info.speculation = speculation;
+        (info.tool_format, info.reasoning_format) = (formats.tool, formats.reasoning);
         let stall_after = self.stall_after;
         Parts {
             executor,
@@ -180,6 +182,8 @@ impl EngineBuilder {
             vocab_size: text.usable_ids,
             eos_token_ids: text.defaults.eos_token_ids.clone(),
             has_chat_template: text.tokenizer.has_chat_template(),
+            tool_format: None,
+            reasoning_format: None,
             limits,
             scheduling: Scheduling {
                 window: config.sliding_window,

@@ -33,6 +33,8 @@ pub struct EngineBuilder {
     pub(crate) scheduling: Scheduling,
     pub(crate) speculation: Speculation,
     pub(crate) draft: Option<ModelSource>,
+    pub(crate) tool_format: Option<String>,
+    pub(crate) reasoning_format: Option<String>,
     pub(crate) stall_after: Duration,
     pub(crate) load_observer: LoadObserver,
 }
@@ -77,6 +79,8 @@ impl EngineBuilder {
             scheduling: Scheduling::default(),
             speculation: Speculation::default(),
             draft: None,
+            tool_format: None,
+            reasoning_format: None,
             stall_after: Duration::from_secs(5),
             load_observer: LoadObserver::default(),
         }
@@ -339,6 +343,21 @@ impl EngineBuilder {
     #[must_use]
     pub fn acceptance(mut self, acceptance: Acceptance) -> Self {
         self.speculation.acceptance = acceptance;
+        self
+    }
+
+    /// How the model writes calls of tools, by the name of a [`ToolFormat`](crate::ToolFormat), or `none`; default: as its chat template shows.
+    #[must_use]
+    pub fn tool_format(mut self, name: Option<String>) -> Self {
+        self.tool_format = name;
+        self
+    }
+
+    /// How the model writes its thoughts, by the name of a [`ReasoningFormat`](crate::ReasoningFormat), or `none`; default: as its chat template
+    /// shows.
+    #[must_use]
+    pub fn reasoning_format(mut self, name: Option<String>) -> Self {
+        self.reasoning_format = name;
         self
     }
 

@@ -24,6 +24,7 @@ use crate::output::publisher::{MAX_PENDING_STEPS, publish};
 use crate::output::unread;
 use crate::request::grammar::Grammars;
 use crate::request::offload::Offload;
+use crate::request::parts::Formats;
 use crate::request::resolve::Resolver;
 use crate::request::seeds::Seeds;
 use crate::request::stop_budget::StopBudget;
@@ -149,6 +150,10 @@ impl Parts {
             grammars: Arc::new(Grammars::new(tokenizer.clone(), vocab_size, eos)),
             tokenizer,
             defaults,
+            formats: Formats {
+                tool: info.tool_format,
+                reasoning: info.reasoning_format,
+            },
             vocab_size,
             max_model_len: limits.max_model_len,
             kv_tokens: limits.kv_tokens(),

@@ -51,6 +51,7 @@ impl EngineBuilder {
                 expected: "a --draft-model with it, or auto, suffix, ngram or off".into(),
             });
         }
+        self.given_formats()?;
         self.check_times()?;
         self.check_scheduling()?;
         // More threads than cores would wait for each other at every operator.

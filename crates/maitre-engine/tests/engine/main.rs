@@ -19,13 +19,19 @@ mod health;
 mod invariance;
 mod isolation;
 mod model_files;
+#[cfg(feature = "grammar")]
+mod parts;
 mod pipelined;
 mod policies;
 mod requests;
+#[cfg(feature = "grammar")]
+mod script;
 mod sharing;
 mod speculation;
 mod text;
 mod text_files;
+#[cfg(feature = "grammar")]
+mod thinking;
 mod toy;
 
 /// Steps that the toy model has in flight.

@@ -369,6 +369,8 @@ impl Setup {
             vocab_size: tokenizer.num_tokens(),
             eos_token_ids: vec![EOS],
             has_chat_template: tokenizer.has_chat_template(),
+            tool_format: None,
+            reasoning_format: None,
             limits,
             scheduling: Scheduling {
                 policy: self.policy,

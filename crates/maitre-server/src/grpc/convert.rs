@@ -12,6 +12,7 @@ mod parameters;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod size;
+mod tools;
 
 /// Sizes and counts go out as they are; one beyond the field's range, which no machine of today
 /// has, as the largest the field can hold.

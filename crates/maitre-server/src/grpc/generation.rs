@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use futures_core::Stream;
 use futures_util::StreamExt as _;
-use maitre_engine::EngineInfo;
+use maitre_engine::{EngineInfo, Input};
 use maitre_proto::codec::Encoded;
 use maitre_proto::v1;
 use maitre_proto::v1::generation_service_server::GenerationService;
@@ -24,6 +24,7 @@ use crate::service::Service;
 use crate::service::answer::AnswerStream;
 use crate::service::api_error::ApiError;
 use crate::service::call::Call;
+use crate::service::call_ids::CallIds;
 use crate::service::deadline::Deadline;
 use crate::service::request::ApiRequest;
 use crate::service::text::{Detokenize, Tokenize};
@@ -47,7 +48,7 @@ impl Generations {
         &self,
         request: Request<Encoded<M>>,
         convert: fn(M) -> ApiRequest,
-    ) -> Result<AnswerStream, ApiError> {
+    ) -> Result<(AnswerStream, CallIds), ApiError> {
         let mut call = call_of(&request);
         let message = request.into_inner();
         let work = self.service.work(&mut call, message.len(), move |engine| {
@@ -62,7 +63,13 @@ impl Generations {
             Ok(convert(message))
         });
         let request = work.await?;
-        self.service.generate(call, request).await
+        let calls_before = match &request.request.input {
+            Input::Chat(chat) => chat.messages.iter().map(|it| it.tool_calls.len()).sum(),
+            Input::Text(_) | Input::Tokens(_) => 0,
+        };
+        let stream = self.service.generate(call, request).await?;
+        let ids = CallIds::new(self.service.info()?.tool_format, calls_before);
+        Ok((stream, ids))
     }
 
     /// All answers of a request: its id, the model, and the answers.
@@ -71,10 +78,11 @@ impl Generations {
         request: Request<Encoded<M>>,
         convert: fn(M) -> ApiRequest,
     ) -> Result<(String, String, Vec<v1::Answer>), ApiError> {
-        let stream = self.start(request, convert).await?;
+        let (stream, ids) = self.start(request, convert).await?;
         let request_id = stream.request_id().to_owned();
         let answers = stream.whole().await?;
-        let answers = answers.into_iter().map(response::answer).collect();
+        let answers = answers.into_iter();
+        let answers = answers.map(|it| response::answer(it, &ids)).collect();
         let model = self.service.info()?.model.clone();
         Ok((request_id, model, answers))
     }
@@ -86,10 +94,11 @@ impl Generations {
         convert: fn(M) -> ApiRequest,
         message: impl Fn(String, StreamEvent) -> T + Send + 'static,
     ) -> Result<Response<ResponseStream<T>>, Status> {
-        let events = self.start(request, convert).await?.begun().await?;
+        let (stream, ids) = self.start(request, convert).await?;
+        let events = stream.begun().await?;
         let mut request_id = events.request_id().to_owned();
         let messages = events.map(move |event| {
-            let event = response::event(event?);
+            let event = response::event(event?, &ids);
             Ok(message(std::mem::take(&mut request_id), event))
         });
         Ok(Response::new(Box::pin(messages)))

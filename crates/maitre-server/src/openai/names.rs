@@ -46,7 +46,7 @@ impl Names {
                 return input() + rest;
             }
         }
-        for group in ["sampling.", "stopping.", "output.", "service."] {
+        for group in ["sampling.", "stopping.", "output.", "service.", "parts."] {
             if let Some(name) = field.strip_prefix(group) {
                 return name.to_owned();
             }

@@ -81,7 +81,7 @@ pub(super) fn finish_reason(reason: FinishReason) -> &'static str {
 
 impl Usage {
     /// Adds an answer; `is_first` = of its prompt, which counts once.
-    pub(super) fn add(&mut self, finished: &Finished, reasoning_tokens: usize, is_first: bool) {
+    pub(super) fn add(&mut self, finished: &Finished, is_first: bool) {
         let usage = &finished.usage;
         if is_first {
             self.prompt_tokens += usage.prompt_tokens;
@@ -89,7 +89,7 @@ impl Usage {
         }
         self.completion_tokens += usage.completion_tokens;
         let details = &mut self.completion_tokens_details;
-        details.reasoning_tokens += u32::try_from(reasoning_tokens).unwrap_or(u32::MAX);
+        details.reasoning_tokens += usage.reasoning_tokens;
         details.accepted_prediction_tokens += usage.accepted_tokens;
         details.rejected_prediction_tokens +=
             usage.drafted_tokens.saturating_sub(usage.accepted_tokens);

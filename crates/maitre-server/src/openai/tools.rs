@@ -1,5 +1,9 @@
 //! Tools that a conversation may call, and the calls in it.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use maitre_engine::{self as engine, PartOptions, TextError, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -38,58 +42,122 @@ pub(super) struct GivenFunction {
     arguments: Option<Value>,
 }
 
-impl Tools {
+/// What a request says of tools, once it is checked.
+#[derive(Debug, Default)]
+pub(super) struct CheckedTools {
     /// The tools as templates expect them; none where the model may not call any.
-    pub(super) fn for_the_template(&self, found: &mut Violations) -> Vec<Value> {
-        let tools = self.tools.as_deref().unwrap_or_default();
+    pub(super) shown: Vec<Value>,
+    tools: engine::Tools,
+    choice: ToolChoice,
+    parallel: bool,
+}
+
+impl Tools {
+    /// Checks the tools and the choice among them.
+    pub(super) fn checked(&self, found: &mut Violations) -> CheckedTools {
+        let given = self.tools.as_deref().unwrap_or_default();
+        let before = found.len();
+        let tools: Vec<Tool> = given
+            .iter()
+            .enumerate()
+            .filter_map(|(index, tool)| check_tool(index, tool, found))
+            .collect();
+        let mut names = HashSet::new();
         for (index, tool) in tools.iter().enumerate() {
-            check_tool(index, tool, found);
+            if !names.insert(tool.name.as_str()) && found.len() == before {
+                let description = format!("is {:?}, as that of a tool before it", tool.name);
+                found.add(format!("tools[{index}].function.name"), description);
+            }
         }
-        if self.may_call(found) {
-            tools.to_vec()
-        } else {
-            Vec::new()
+        let choice = self.choice(found);
+        // What is wrong with a tool has been found above.
+        let tools = match found.len() == before {
+            true => engine::Tools::new(tools).unwrap_or_default(),
+            false => engine::Tools::default(),
+        };
+        CheckedTools {
+            shown: match choice {
+                ToolChoice::None => Vec::new(),
+                _ => given.to_vec(),
+            },
+            tools,
+            choice,
+            parallel: self.parallel_tool_calls.unwrap_or(true),
         }
     }
 
-    /// Whether the model may call tools. That it has to call one is a constraint, which the engine has none for yet.
-    fn may_call(&self, found: &mut Violations) -> bool {
-        match &self.tool_choice {
-            None | Some(Value::Null) => return true,
-            Some(Value::String(choice)) if choice == "none" => return false,
-            Some(Value::String(choice)) if choice == "auto" => {}
-            Some(Value::String(choice)) if choice != "required" => {
-                let description =
-                    format!("is {choice:?}; expected none, auto, required or a function");
-                found.add("tool_choice", description);
-            }
-            Some(_) => {
-                let description = "makes the model call a tool, which this server cannot do yet; use auto or none";
-                found.add("tool_choice", description);
-            }
-        }
+    /// Whether the model calls tools, and which.
+    fn choice(&self, found: &mut Violations) -> ToolChoice {
+        let choice = match &self.tool_choice {
+            None | Some(Value::Null) => return ToolChoice::Auto,
+            Some(Value::String(choice)) => match choice.as_str() {
+                "none" => return ToolChoice::None,
+                "auto" => ToolChoice::Auto,
+                "required" => ToolChoice::Required,
+                other => {
+                    let description =
+                        format!("is {other:?}; expected none, auto, required or a function");
+                    found.add("tool_choice", description);
+                    return ToolChoice::Auto;
+                }
+            },
+            Some(named) => match named_function(named, found) {
+                Some(name) => ToolChoice::Named(name),
+                None => return ToolChoice::Auto,
+            },
+        };
         if self.tools.as_ref().is_none_or(Vec::is_empty) {
             found.add(
                 "tool_choice",
                 "is given and tools is not; leave it out or give tools",
             );
+            return ToolChoice::Auto;
         }
-        true
+        choice
     }
 }
 
-fn check_tool(index: usize, tool: &Value, found: &mut Violations) {
+impl CheckedTools {
+    /// How the engine takes the answer apart.
+    pub(super) fn parts(self, streams: bool) -> PartOptions {
+        PartOptions {
+            tools: Arc::new(self.tools),
+            tool_choice: self.choice,
+            parallel_tool_calls: self.parallel,
+            whole_calls: !streams,
+            ..PartOptions::default()
+        }
+    }
+}
+
+/// The function that `tool_choice` names: `{"type": "function", "function": {"name": ...}}`.
+fn named_function(choice: &Value, found: &mut Violations) -> Option<String> {
+    if let Some(kind) = choice.get("type").filter(|kind| *kind != "function") {
+        let description = format!("is {kind}; only function is supported");
+        found.add("tool_choice.type", description);
+        return None;
+    }
+    let name = choice.pointer("/function/name").and_then(Value::as_str);
+    if name.is_none() {
+        let description =
+            "names no function; expected {\"type\": \"function\", \"function\": {\"name\": ...}}";
+        found.add("tool_choice", description);
+    }
+    name.map(str::to_owned)
+}
+
+fn check_tool(index: usize, tool: &Value, found: &mut Violations) -> Option<Tool> {
     let path = format!("tools[{index}]");
     match tool.get("type").and_then(Value::as_str) {
         Some("function") => {}
         Some(other) => {
             let description = format!("is {other:?}; only function is supported");
             found.add(format!("{path}.type"), description);
-            return;
+            return None;
         }
         None => {
             found.add(format!("{path}.type"), "is missing; expected function");
-            return;
+            return None;
         }
     }
     let function = tool.get("function");
@@ -101,6 +169,7 @@ fn check_tool(index: usize, tool: &Value, found: &mut Violations) {
             format!("{path}.function.name"),
             "is missing; a tool needs a name",
         );
+        return None;
     }
     let parameters = function.and_then(|it| it.get("parameters"));
     if parameters.is_some_and(|it| !it.is_object() && !it.is_null()) {
@@ -108,7 +177,12 @@ fn check_tool(index: usize, tool: &Value, found: &mut Violations) {
             format!("{path}.function.parameters"),
             "is not a JSON object",
         );
+        return None;
     }
+    let checked =
+        Tool::from_json(tool).and_then(|tool| engine::Tools::new(vec![tool.clone()]).map(|_| tool));
+    let refused = |error: TextError| found.add(format!("{path}.function"), error.to_string());
+    checked.map_err(refused).ok()
 }
 
 impl GivenCall {
@@ -145,50 +219,106 @@ mod tests {
     use super::*;
     use crate::openai::json;
 
-    fn checked(text: &str) -> (usize, Vec<String>) {
+    fn checked(text: &str) -> (CheckedTools, Vec<String>) {
         let tools: Tools = json::fields(text.as_bytes()).unwrap();
         let mut found = Violations::default();
-        let shown = tools.for_the_template(&mut found).len();
+        let checked = tools.checked(&mut found);
         let fields = found.fields().into_iter().map(str::to_owned).collect();
-        (shown, fields)
+        (checked, fields)
     }
 
     #[test]
     fn tools_are_shown_unless_none_may_be_called() {
         let tools =
             r#""tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]"#;
-        for (choice, shown, field) in [
-            ("null", 1, None),
-            ("\"auto\"", 1, None),
-            ("\"none\"", 0, None),
-            ("\"required\"", 1, Some("tool_choice")),
-            ("\"often\"", 1, Some("tool_choice")),
+        let named = |name: &str| ToolChoice::Named(name.to_owned());
+        for (choice, shown, expected, field) in [
+            ("null", 1, ToolChoice::Auto, None),
+            ("\"auto\"", 1, ToolChoice::Auto, None),
+            ("\"none\"", 0, ToolChoice::None, None),
+            ("\"required\"", 1, ToolChoice::Required, None),
+            ("\"often\"", 1, ToolChoice::Auto, Some("tool_choice")),
             (
                 r#"{"type": "function", "function": {"name": "f"}}"#,
                 1,
+                named("f"),
+                None,
+            ),
+            // The engine says that there is no such tool.
+            (
+                r#"{"type": "function", "function": {"name": "g"}}"#,
+                1,
+                named("g"),
+                None,
+            ),
+            (
+                r#"{"type": "allowed_tools"}"#,
+                1,
+                ToolChoice::Auto,
+                Some("tool_choice.type"),
+            ),
+            (
+                r#"{"type": "function", "function": "f"}"#,
+                1,
+                ToolChoice::Auto,
                 Some("tool_choice"),
             ),
+            ("7", 1, ToolChoice::Auto, Some("tool_choice")),
         ] {
-            let text = format!("{{{tools}, \"tool_choice\": {choice}}}");
-            let fields: Vec<String> = field.into_iter().map(str::to_owned).collect();
-            assert_eq!(checked(&text), (shown, fields), "{choice}");
+            let (found, fields) = checked(&format!("{{{tools}, \"tool_choice\": {choice}}}"));
+            let expected_fields: Vec<String> = field.into_iter().map(str::to_owned).collect();
+            assert_eq!(fields, expected_fields, "{choice}");
+            assert_eq!(
+                (found.shown.len(), found.choice),
+                (shown, expected),
+                "{choice}"
+            );
         }
-        assert_eq!(checked(r#"{"tool_choice": "auto"}"#).1, ["tool_choice"]);
+        for choice in ["\"auto\"", "\"required\""] {
+            let text = format!("{{\"tool_choice\": {choice}}}");
+            assert_eq!(checked(&text).1, ["tool_choice"]);
+        }
     }
 
     #[test]
     fn a_tool_is_checked_part_by_part() {
+        let function =
+            |function: &str| format!(r#"{{"type": "function", "function": {function}}}"#);
         for (tool, field) in [
-            ("{}", "tools[0].type"),
-            (r#"{"type": "web_search"}"#, "tools[0].type"),
-            (r#"{"type": "function"}"#, "tools[0].function.name"),
+            ("{}".to_owned(), "tools[0].type"),
+            (r#"{"type": "web_search"}"#.to_owned(), "tools[0].type"),
             (
-                r#"{"type": "function", "function": {"name": "f", "parameters": 1}}"#,
+                r#"{"type": "function"}"#.to_owned(),
+                "tools[0].function.name",
+            ),
+            (
+                function(r#"{"name": "f", "parameters": 1}"#),
                 "tools[0].function.parameters",
             ),
+            (function(r#"{"name": "f g"}"#), "tools[0].function"),
+            (
+                function(r#"{"name": "f", "description": 1}"#),
+                "tools[0].function",
+            ),
+            (
+                function(r#"{"name": "f", "strict": "yes"}"#),
+                "tools[0].function",
+            ),
+            (
+                function(r#"{"name": "f", "parameters": {"type": "array"}}"#),
+                "tools[0].function",
+            ),
+            (
+                function(r#"{"name": "f", "parameters": {"properties": []}}"#),
+                "tools[0].function",
+            ),
         ] {
-            assert_eq!(checked(&format!("{{\"tools\": [{tool}]}}")).1, [field]);
+            let found = checked(&format!("{{\"tools\": [{tool}]}}")).1;
+            assert_eq!(found, [field], "{tool}");
         }
+        let f = function(r#"{"name": "f"}"#);
+        let found = checked(&format!("{{\"tools\": [{f}, {f}]}}")).1;
+        assert_eq!(found, ["tools[1].function.name"]);
     }
 
     #[test]

@@ -44,7 +44,6 @@ unsupported! {
     prompt_embeds: "give the prompt as text or token ids",
     repetition_detection: "leave it out",
     suffix: "leave it out: the text after the answer can't be given",
-    thinking_token_budget: "leave it out",
     use_beam_search: "ask for several answers with n",
     vllm_xargs: "leave it out",
     web_search_options: "leave it out",

@@ -31,8 +31,6 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// What the model thought before.
     pub(crate) reasoning: String,
-    /// Tokens of that; counted where the caller wants token ids.
-    pub(crate) reasoning_tokens: usize,
     /// The tools that it calls.
     pub(crate) tool_calls: Vec<CalledTool>,
     /// How much of text and ids is the prompt.
@@ -195,10 +193,7 @@ impl Answer {
     fn add(&mut self, delta: Delta) {
         match delta.part {
             Part::Text(text) => self.text.push_str(&text),
-            Part::Reasoning(text) => {
-                self.reasoning.push_str(&text);
-                self.reasoning_tokens += delta.token_ids.len();
-            }
+            Part::Reasoning(text) => self.reasoning.push_str(&text),
             Part::ToolCall {
                 index,
                 name,
@@ -306,7 +301,6 @@ mod tests {
                 tokens: 1
             }
         );
-        assert_eq!(answer.reasoning_tokens, 2);
         let called: Vec<_> = answer
             .tool_calls
             .iter()

@@ -30,6 +30,11 @@ impl Violations {
         self.found.is_empty()
     }
 
+    /// How many were found.
+    pub(crate) fn len(&self) -> usize {
+        self.found.len()
+    }
+
     /// The fields, in the order in which they were found.
     #[cfg(test)]
     pub(crate) fn fields(&self) -> Vec<&str> {

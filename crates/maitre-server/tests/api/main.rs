@@ -19,3 +19,4 @@ mod speculation;
 mod starting;
 mod surroundings;
 mod test_server;
+mod tools;

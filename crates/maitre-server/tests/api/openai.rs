@@ -8,3 +8,4 @@ mod scores;
 mod structured;
 mod surroundings;
 mod text;
+mod tools;

@@ -92,6 +92,10 @@ impl ChannelParser {
         }
     }
 
+    pub(super) fn is_thinking(&self) -> bool {
+        matches!(self.place, Place::Thought)
+    }
+
     pub(super) fn push(&mut self, text: &str, out: &mut Output<'_>) {
         for c in text.chars() {
             self.again.push_back(c);

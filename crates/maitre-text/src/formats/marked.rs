@@ -73,6 +73,13 @@ impl MarkedParser {
         parser
     }
 
+    pub(super) fn is_thinking(&self) -> bool {
+        matches!(
+            self.place,
+            Place::Thought | Place::Call { in_thought: true }
+        )
+    }
+
     pub(super) fn push(&mut self, text: &str, out: &mut Output<'_>) {
         for c in text.chars() {
             self.again.push_back(c);

@@ -123,6 +123,14 @@ impl PartParser {
         }
     }
 
+    /// Whether what comes next is part of a thought, as far as is known.
+    pub fn is_thinking(&self) -> bool {
+        match &self.parser {
+            Parser::Marked(parser) => parser.is_thinking(),
+            Parser::Channels(parser) => parser.is_thinking(),
+        }
+    }
+
     /// The answer is over: appends to `parts` what was held back.
     pub fn finish(&mut self, parts: &mut Vec<Part>) {
         let mut out = Output(parts);

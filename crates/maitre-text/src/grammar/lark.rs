@@ -120,8 +120,10 @@ fn at_trigger(number: usize, trigger: &str, tokenizer: &Tokenizer) -> String {
     }
 }
 
-/// The control token that is written so.
-pub(super) fn control_token(text: &str, tokenizer: &Tokenizer) -> Option<u32> {
+/// The id of the control token that is written so: a special token, or an added one in the shape of a tag, such as
+/// Qwen3's `<tool_call>`. A grammar names it by its id, for no text in it reaches it.
+#[must_use]
+pub fn control_token(text: &str, tokenizer: &Tokenizer) -> Option<u32> {
     let id = tokenizer.token_to_id(text)?;
     let is_one = tokenizer.is_special(id) || is_control(tokenizer, id, text.as_bytes());
     is_one.then_some(id)

@@ -31,11 +31,17 @@ mod regex_size;
 mod schema;
 mod spec;
 #[cfg(feature = "grammar")]
+mod thinking;
+#[cfg(feature = "grammar")]
 mod trie;
 
 #[cfg(feature = "grammar")]
 pub use compiler::GrammarCompiler;
 pub use error::GrammarError;
 #[cfg(feature = "grammar")]
+pub use lark::control_token;
+#[cfg(feature = "grammar")]
 pub use reasoning::{AfterReasoning, ReasoningEnd};
 pub use spec::{GrammarSpec, JsonWhitespace, StructuralTag, Tag};
+#[cfg(feature = "grammar")]
+pub use thinking::ThinkingBudget;

@@ -95,6 +95,25 @@ impl ReasoningEnd {
     }
 }
 
+impl ReasoningEnd {
+    /// See [`Mark::next`].
+    pub(super) fn next(&self, matched: usize, token: u32) -> (usize, Option<usize>) {
+        self.shared.next(matched, token)
+    }
+
+    /// Whether the token is nothing but whitespace.
+    pub(super) fn is_blank(&self, token: u32) -> bool {
+        self.shared.blanks.iter().any(|&(id, _)| id == token)
+    }
+
+    /// Every token that the tokenizer has.
+    pub(super) fn allow_all(&self, mask: &mut TokenMask) {
+        mask.allow_all();
+        let size = u32::try_from(mask.vocab_size()).unwrap_or(u32::MAX);
+        (self.shared.vocab_size..size).for_each(|id| mask.forbid(id));
+    }
+}
+
 /// The borders of all prefixes, as the search of Knuth, Morris and Pratt has them.
 fn borders(text: &[u8]) -> Vec<usize> {
     let mut borders = vec![0; text.len()];

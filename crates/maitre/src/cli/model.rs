@@ -66,6 +66,12 @@ pub(crate) struct ModelArgs {
     /// Most prompt tokens that may wait, over all sequences.
     #[arg(long, default_value_t = 1 << 20, value_name = "TOKENS")]
     max_queued_tokens: usize,
+    /// How the model writes calls of tools: the name of a format, or none [default: as its chat template shows].
+    #[arg(long, value_name = "FORMAT")]
+    tool_format: Option<String>,
+    /// How the model writes its thoughts: the name of a format, or none [default: as its chat template shows].
+    #[arg(long, value_name = "FORMAT")]
+    reasoning_format: Option<String>,
     #[command(flatten)]
     scheduling: SchedulingArgs,
     #[command(flatten)]
@@ -216,7 +222,9 @@ impl ModelArgs {
             .kv_cache_bytes(self.kv_cache_bytes)
             .block_size(self.block_size)
             .max_queue(self.max_queue)
-            .max_queued_tokens(self.max_queued_tokens);
+            .max_queued_tokens(self.max_queued_tokens)
+            .tool_format(self.tool_format.clone())
+            .reasoning_format(self.reasoning_format.clone());
         if let Some(sequences) = self.max_seqs {
             builder = builder.max_seqs(sequences);
         }

@@ -52,26 +52,7 @@ fn tool_call(path: &str, given: v1::ToolCall, found: &mut Violations) -> Value {
     })
 }
 
-/// One tool; `index` is its place among the tools.
-pub(super) fn tool(index: usize, given: v1::Tool, found: &mut Violations) -> Value {
-    let path = format!("tools[{index}]");
-    require_name(&given.name, &path, found);
-    let parameters = object(
-        &given.parameters_json,
-        || format!("{path}.parameters_json"),
-        found,
-    );
-    json!({
-        "type": "function",
-        "function": {
-            "name": given.name,
-            "description": given.description,
-            "parameters": parameters,
-        },
-    })
-}
-
-fn require_name(name: &str, path: &str, found: &mut Violations) {
+pub(super) fn require_name(name: &str, path: &str, found: &mut Violations) {
     if name.is_empty() {
         found.add(format!("{path}.name"), "is empty; a tool needs a name");
     }
@@ -161,6 +142,7 @@ mod tests {
                 name: "add".into(),
                 description: "adds".into(),
                 parameters_json: r#"{"type":"object","properties":{"b":{},"a":{}}}"#.into(),
+                strict: false,
             }],
             template_kwargs_json: r#"{"enable_thinking":false}"#.into(),
             add_generation_prompt: Some(false),

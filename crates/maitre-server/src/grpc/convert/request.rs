@@ -5,12 +5,17 @@
 //! conversation.
 
 use maitre_engine::limits::MAX_REQUEST_ID_BYTES;
-use maitre_engine::{CacheOptions, ChatRequest, GenerateRequest, Input, OutputOptions};
+use std::sync::Arc;
+
+use maitre_engine::{
+    CacheOptions, ChatRequest, GenerateRequest, Input, OutputOptions, PartOptions, ToolChoice,
+};
 use maitre_proto::v1;
 
 use super::constraint::grammar;
-use super::conversation::{chat_message, object, tool};
+use super::conversation::{chat_message, object};
 use super::parameters::{sampling_options, service, speculate, stopping};
+use super::tools::{checked, tool, tool_choice};
 use crate::service::request::ApiRequest;
 use crate::service::violations::Violations;
 
@@ -67,19 +72,27 @@ pub(crate) fn stream_generate(message: v1::StreamGenerateRequest) -> ApiRequest 
 /// Converts the conversation of `Chat`.
 pub(crate) fn chat(message: v1::ChatRequest) -> ApiRequest {
     let mut found = Violations::default();
+    let messages = message
+        .messages
+        .into_iter()
+        .enumerate()
+        .map(|(index, message)| chat_message(index, message, &mut found))
+        .collect();
+    let choice = tool_choice(message.tool_choice, &mut found);
+    let given: Vec<_> = message
+        .tools
+        .into_iter()
+        .enumerate()
+        .map(|(index, given)| tool(index, given, &mut found))
+        .collect();
+    let tools = checked(&given, &mut found);
+    let reasoning = message.reasoning.unwrap_or_default();
     let conversation = ChatRequest {
-        messages: message
-            .messages
-            .into_iter()
-            .enumerate()
-            .map(|(index, message)| chat_message(index, message, &mut found))
-            .collect(),
-        tools: message
-            .tools
-            .into_iter()
-            .enumerate()
-            .map(|(index, given)| tool(index, given, &mut found))
-            .collect(),
+        messages,
+        tools: match choice {
+            ToolChoice::None => Vec::new(),
+            _ => given,
+        },
         add_generation_prompt: message.add_generation_prompt.unwrap_or(true),
         template_kwargs: object(
             &message.template_kwargs_json,
@@ -97,8 +110,18 @@ pub(crate) fn chat(message: v1::ChatRequest) -> ApiRequest {
         speculation: message.speculation,
         constraint: message.constraint,
     };
+    let parts = PartOptions {
+        tools: Arc::new(tools),
+        tool_choice: choice,
+        parallel_tool_calls: message.parallel_tool_calls.unwrap_or(true),
+        reasoning: reasoning.separate.unwrap_or(true),
+        thinking_token_budget: reasoning.token_budget,
+        whole_calls: true,
+    };
     let input = Input::Chat(conversation);
-    converted(message.model, message.request_id, input, parameters, found)
+    let mut request = converted(message.model, message.request_id, input, parameters, found);
+    request.request.parts = Some(parts);
+    request
 }
 
 /// Converts the conversation of `StreamChat`.
@@ -117,8 +140,15 @@ pub(crate) fn stream_chat(message: v1::StreamChatRequest) -> ApiRequest {
         constraint: message.constraint,
         add_generation_prompt: message.add_generation_prompt,
         template_kwargs_json: message.template_kwargs_json,
+        tool_choice: message.tool_choice,
+        parallel_tool_calls: message.parallel_tool_calls,
+        reasoning: message.reasoning,
     };
-    chat(message)
+    let mut request = chat(message);
+    if let Some(parts) = &mut request.request.parts {
+        parts.whole_calls = false;
+    }
+    request
 }
 
 struct Parameters {
@@ -169,6 +199,7 @@ fn converted(
         grammar: parameters
             .constraint
             .and_then(|constraint| grammar(constraint, &mut found)),
+        parts: None,
     };
     ApiRequest {
         model,
@@ -304,6 +335,7 @@ mod tests {
             speculate: false,
             constraint: None,
             grammar: Some(GrammarSpec::Regex("a+".into()).into()),
+            parts: None,
         };
         assert_eq!(converted.request, expected);
     }

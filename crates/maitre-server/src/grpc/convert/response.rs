@@ -6,6 +6,7 @@ use maitre_engine as engine;
 use maitre_proto::v1;
 
 use crate::service::answer::Answer;
+use crate::service::call_ids::CallIds;
 
 /// What a stream sends for one event.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,28 +17,42 @@ pub(crate) enum StreamEvent {
 }
 
 /// Converts one event.
-pub(crate) fn event(event: engine::Event) -> StreamEvent {
+pub(crate) fn event(event: engine::Event, ids: &CallIds) -> StreamEvent {
     match event {
         engine::Event::PromptLogprobs(prompt) => StreamEvent::PromptLogprobs(v1::PromptLogprobs {
             index: prompt.index,
             tokens: logprobs(prompt.tokens),
         }),
-        engine::Event::Delta(delta) => StreamEvent::Delta(v1::Delta {
-            index: delta.index,
-            text: text(delta.part),
-            token_ids: delta.token_ids,
-            logprobs: logprobs(delta.logprobs),
-        }),
+        engine::Event::Delta(more) => StreamEvent::Delta(delta(more, ids)),
         engine::Event::Finished(finished) => StreamEvent::Finished(end(finished)),
     }
 }
 
-/// What a reader sees of a part; an answer has no other yet.
-fn text(part: engine::Part) -> String {
-    match part {
-        engine::Part::Text(text) => text,
-        engine::Part::Reasoning(_) | engine::Part::ToolCall { .. } => String::new(),
+fn delta(delta: engine::Delta, ids: &CallIds) -> v1::Delta {
+    let mut converted = v1::Delta {
+        index: delta.index,
+        token_ids: delta.token_ids,
+        logprobs: logprobs(delta.logprobs),
+        ..v1::Delta::default()
+    };
+    match delta.part {
+        engine::Part::Text(text) => converted.text = text,
+        engine::Part::Reasoning(text) => converted.reasoning = text,
+        engine::Part::ToolCall {
+            index,
+            name,
+            arguments_delta,
+        } => {
+            let id = name.as_deref().map(|name| ids.id(delta.index, index, name));
+            converted.tool_call = Some(v1::ToolCallDelta {
+                index,
+                id: id.unwrap_or_default(),
+                name: name.unwrap_or_default(),
+                arguments_json: arguments_delta,
+            });
+        }
     }
+    converted
 }
 
 fn end(finished: engine::Finished) -> v1::Finished {
@@ -71,8 +86,14 @@ impl From<StreamEvent> for v1::stream_chat_response::Event {
 }
 
 /// Converts a whole answer.
-pub(crate) fn answer(answer: Answer) -> v1::Answer {
+pub(crate) fn answer(answer: Answer, ids: &CallIds) -> v1::Answer {
     let end = answer.finished.map(end).unwrap_or_default();
+    let calls = (0..).zip(answer.tool_calls);
+    let tool_calls = calls.map(|(call, called)| v1::ToolCall {
+        id: ids.id(answer.index, call, &called.name),
+        name: called.name,
+        arguments_json: called.arguments,
+    });
     v1::Answer {
         index: answer.index,
         text: answer.text,
@@ -83,6 +104,8 @@ pub(crate) fn answer(answer: Answer) -> v1::Answer {
         matched: end.matched,
         usage: end.usage,
         timings: end.timings,
+        reasoning: answer.reasoning,
+        tool_calls: tool_calls.collect(),
     }
 }
 
@@ -127,6 +150,7 @@ fn usage(usage: engine::Usage) -> v1::Usage {
         cached_prompt_tokens: usage.cached_prompt_tokens,
         drafted_tokens: usage.drafted_tokens,
         accepted_tokens: usage.accepted_tokens,
+        reasoning_tokens: usage.reasoning_tokens,
     }
 }
 
@@ -148,6 +172,7 @@ pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::answer::CalledTool;
 
     fn finished() -> engine::Finished {
         engine::Finished {
@@ -160,6 +185,7 @@ mod tests {
                 cached_prompt_tokens: 1,
                 drafted_tokens: 5,
                 accepted_tokens: 4,
+                reasoning_tokens: 2,
             },
             timings: engine::Timings {
                 e2e: Duration::from_millis(1500),
@@ -170,13 +196,14 @@ mod tests {
 
     #[test]
     fn a_whole_answer_has_the_end_of_its_last_event() {
-        let whole = answer(Answer {
+        let given = Answer {
             index: 1,
             text: "bc".into(),
             token_ids: vec![5, 7],
             finished: Some(finished()),
             ..Answer::default()
-        });
+        };
+        let whole = answer(given, &CallIds::new(None, 0));
         assert_eq!((whole.index, &*whole.text), (1, "bc"));
         assert_eq!(whole.token_ids, [5, 7]);
         assert_eq!(whole.finish_reason(), v1::FinishReason::StopSequence);
@@ -186,11 +213,51 @@ mod tests {
             cached_prompt_tokens: 1,
             drafted_tokens: 5,
             accepted_tokens: 4,
+            reasoning_tokens: 2,
         };
         assert_eq!(whole.usage, Some(usage));
         let e2e = whole.timings.unwrap().e2e.unwrap();
         assert_eq!((e2e.seconds, e2e.nanos), (1, 500_000_000));
         let matched = whole.matched.unwrap().what;
         assert_eq!(matched, Some(v1::matched::What::Text("END".into())));
+    }
+
+    #[test]
+    fn calls_have_the_same_ids_whole_and_streamed() {
+        let ids = CallIds::new(None, 0);
+        let part = |name: Option<&str>, arguments: &str| {
+            let part = engine::Part::ToolCall {
+                index: 1,
+                name: name.map(str::to_owned),
+                arguments_delta: arguments.into(),
+            };
+            let more = engine::Delta {
+                index: 3,
+                part,
+                ..Default::default()
+            };
+            delta(more, &ids).tool_call.unwrap()
+        };
+        let called = |name: &str, arguments: &str| CalledTool {
+            name: name.into(),
+            arguments: arguments.into(),
+        };
+        let given = Answer {
+            index: 3,
+            reasoning: "hm".into(),
+            tool_calls: vec![called("add", "{}"), called("sub", "{\"a\":1}")],
+            ..Answer::default()
+        };
+        let whole = answer(given, &ids);
+        assert_eq!(whole.reasoning, "hm");
+        let call = &whole.tool_calls[1];
+        let begun = part(Some("sub"), "");
+        assert_eq!((&begun.id, &begun.name), (&call.id, &call.name));
+        assert_ne!(call.id, whole.tool_calls[0].id);
+        let more = part(None, "{\"a\":1}");
+        assert_eq!(
+            (&*more.id, more.arguments_json),
+            ("", call.arguments_json.clone())
+        );
     }
 }

@@ -157,6 +157,7 @@ mod tests {
                     name: "f".into(),
                     description: "d".into(),
                     parameters_json: arguments.into(),
+                    strict: false,
                 }],
                 template_kwargs_json: arguments.into(),
                 ..Default::default()

@@ -10,13 +10,14 @@ use crate::openai::types::answer::{
     ChatDelta, FunctionDelta, Shown, ToolCall, ToolCallDelta, Usage,
 };
 use crate::service::answer::Answer;
+use crate::service::call_ids::CallIds;
 
 /// What of a conversation's answer is shown.
 #[derive(Debug, Clone)]
 pub(in crate::openai) struct ChatShape {
     shape: Shape,
     include_reasoning: bool,
-    parallel_tool_calls: bool,
+    call_ids: CallIds,
 }
 
 impl From<&ChatCall> for ChatShape {
@@ -24,15 +25,9 @@ impl From<&ChatCall> for ChatShape {
         Self {
             shape: call.shape.clone(),
             include_reasoning: call.include_reasoning,
-            parallel_tool_calls: call.parallel_tool_calls,
+            call_ids: CallIds::new(call.shape.engine.info().tool_format, call.calls_before),
         }
     }
-}
-
-/// The id of an answer's call of a tool: the same whether it is streamed or not.
-fn call_id(shape: &Shape, answer: u32, call: usize) -> String {
-    let request = shape.id.trim_start_matches("chatcmpl-");
-    format!("call_{request}_{answer}_{call}")
 }
 
 /// Why an answer ended: one that stops after it has called tools waits for what they say.
@@ -50,7 +45,7 @@ impl ChatShape {
         let mut usage = Usage::default();
         for answer in &answers {
             if let Some(finished) = &answer.finished {
-                usage.add(finished, answer.reasoning_tokens, answer.index == 0);
+                usage.add(finished, answer.index == 0);
             }
         }
         let first = answers.first();
@@ -73,9 +68,6 @@ impl ChatShape {
 
     fn choice(&self, mut answer: Answer) -> ChatChoice {
         let shape = &self.shape;
-        if !self.parallel_tool_calls {
-            answer.tool_calls.truncate(1);
-        }
         let has_calls = !answer.tool_calls.is_empty();
         let finished = answer.finished.as_ref();
         let stop_reason = finished.and_then(|it| shape.stop_reason(it));
@@ -84,9 +76,9 @@ impl ChatShape {
         let ids = answer.token_ids.split_off(answer.echoed.tokens);
         let reasoning = Some(answer.reasoning)
             .filter(|reasoning| self.include_reasoning && !reasoning.is_empty());
-        let calls = answer.tool_calls.into_iter().enumerate();
+        let calls = (0..).zip(answer.tool_calls);
         let tool_calls = calls.map(|(call, called)| ToolCall {
-            id: call_id(shape, answer.index, call),
+            id: self.call_ids.id(answer.index, call, &called.name),
             r#type: "function",
             function: CalledFunction {
                 name: called.name,
@@ -250,18 +242,18 @@ impl ChatChunks {
                     ..ChatDelta::default()
                 })
             }
-            Part::ToolCall { index, .. } if index > 0 && !self.shape.parallel_tool_calls => None,
             Part::ToolCall {
                 index,
                 name,
                 arguments_delta,
             } => {
                 let is_new = name.is_some();
-                let call = usize::try_from(index).unwrap_or(usize::MAX);
+                let ids = &self.shape.call_ids;
+                let id = name.as_deref().map(|name| ids.id(answer, index, name));
                 Some(ChatDelta {
                     tool_calls: Some([ToolCallDelta {
                         index,
-                        id: is_new.then(|| call_id(&self.shape.shape, answer, call)),
+                        id,
                         r#type: is_new.then_some("function"),
                         function: FunctionDelta {
                             name,
@@ -295,8 +287,7 @@ impl Chunks for ChatChunks {
             Event::Finished(finished) => {
                 self.role(finished.index, None, out);
                 let place = *self.place(finished.index);
-                self.usage
-                    .add(&finished, place.reasoning, finished.index == 0);
+                self.usage.add(&finished, finished.index == 0);
                 let choice = ChatChunkChoice {
                     finish_reason: Some(reason(&finished, place.has_calls)),
                     stop_reason: self.shape.shape.stop_reason(&finished),

@@ -1,7 +1,7 @@
 //! A conversation as it came, in the service's terms.
 
 use maitre_engine::limits::MAX_PROMPT_BYTES_PER_TOKEN;
-use maitre_engine::{ChatRequest, Engine, Input};
+use maitre_engine::{ChatRequest, Engine, Input, PartOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -33,6 +33,8 @@ pub(in crate::openai) struct ChatFields {
     top_logprobs: Option<u32>,
     /// How long the model may think, as its template knows it; `none` also sets `enable_thinking` to false.
     reasoning_effort: Option<String>,
+    /// Most tokens of what the model thinks: then its thought is ended.
+    thinking_token_budget: Option<u32>,
     /// Whether what the model thinks comes back; default true.
     include_reasoning: Option<bool>,
     /// The prompt ends with the opening of an answer; default true.
@@ -61,8 +63,8 @@ pub(in crate::openai) struct ChatCall {
     /// How many of the prompt's last tokens are used, if not all.
     prompt_tokens: Option<usize>,
     pub(in crate::openai) include_reasoning: bool,
-    /// Whether an answer may have several calls of tools.
-    pub(in crate::openai) parallel_tool_calls: bool,
+    /// Calls of tools in the conversation so far.
+    pub(in crate::openai) calls_before: usize,
 }
 
 /// Reads a message; `name` is the call's.
@@ -101,13 +103,21 @@ pub(in crate::openai) fn read(
         is_list: false,
         form: form.as_ref().map_or("response_format", |form| form.field),
     };
+    let thinking_token_budget = fields.thinking_token_budget;
     let include_reasoning = fields.include_reasoning.unwrap_or(true);
-    let chat = fields.conversation(&tools, &mut found);
+    let mut tools = tools.checked(&mut found);
+    let shown = std::mem::take(&mut tools.shown);
+    let chat = fields.conversation(shown, &mut found);
     check_size(engine, &chat)?;
+    let calls_before = chat.messages.iter().map(|it| it.tool_calls.len()).sum();
     let prompt_tokens = parameters.prompt_tokens(engine, max_tokens, &mut found);
     let mut request = parameters.request(Input::Chat(chat), max_tokens, &mut found);
     request.output.logprobs = shape.logprobs;
     request.output.echo = shape.needs_prompt();
+    request.parts = Some(PartOptions {
+        thinking_token_budget,
+        ..tools.parts(parameters.streams())
+    });
     request.grammar = form.map(Form::options);
     Ok(ChatCall {
         streams: parameters.streams(),
@@ -121,7 +131,7 @@ pub(in crate::openai) fn read(
         shape,
         prompt_tokens,
         include_reasoning,
-        parallel_tool_calls: tools.parallel_tool_calls.unwrap_or(true),
+        calls_before,
     })
 }
 
@@ -153,7 +163,7 @@ impl ChatFields {
         }
     }
 
-    fn conversation(self, tools: &Tools, found: &mut Violations) -> ChatRequest {
+    fn conversation(self, tools: Vec<Value>, found: &mut Violations) -> ChatRequest {
         let messages = self.messages.into_iter().flatten().enumerate();
         let mut template_kwargs = Map::new();
         if let Some(effort) = self.reasoning_effort {
@@ -170,7 +180,7 @@ impl ChatFields {
             messages: messages
                 .map(|(index, message)| message.message(index, found))
                 .collect(),
-            tools: tools.for_the_template(found),
+            tools,
             add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
             template_kwargs,
             ..ChatRequest::default()

@@ -63,7 +63,7 @@ impl CompletionShape {
         let mut usage = Usage::default();
         for answer in prompts.iter().flatten() {
             if let Some(finished) = &answer.finished {
-                usage.add(finished, answer.reasoning_tokens, answer.index == 0);
+                usage.add(finished, answer.index == 0);
             }
         }
         if self.scores_only {
@@ -260,8 +260,7 @@ impl Chunks for CompletionChunks {
             }
             Event::Finished(finished) => {
                 let index = self.shape.index(prompt, finished.index);
-                let reasoning = self.place(index).reasoning;
-                self.usage.add(&finished, reasoning, finished.index == 0);
+                self.usage.add(&finished, finished.index == 0);
                 let mut choice = self.shape.empty(index);
                 choice.logprobs = None;
                 choice.token_ids = None;

@@ -32,6 +32,8 @@ pub(in crate::openai) struct CompletionFields {
     logprobs: Option<u32>,
     /// What the model expects in front of a text is put there, and control tokens in the text are such; default true.
     add_special_tokens: Option<bool>,
+    /// Not supported: thoughts are told from the text of conversations alone.
+    thinking_token_budget: Option<u32>,
 }
 
 /// Prompts to be continued.
@@ -63,6 +65,10 @@ pub(in crate::openai) fn read(
     let mut found = Violations::default();
     json::fields::<Unsupported>(message)?.check(&mut found);
     json::fields::<PartlySupported>(message)?.check(parameters.n.unwrap_or(1), &mut found);
+    if fields.thinking_token_budget.is_some() {
+        let description = "is not supported here; it bounds thoughts in conversations";
+        found.add("thinking_token_budget", description);
+    }
     let prompts = fields.prompts()?;
 
     let echo = fields.echo.unwrap_or(false);

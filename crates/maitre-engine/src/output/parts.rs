@@ -1,0 +1,54 @@
+//! Takes the text of one answer apart, and counts what comes of it.
+
+use maitre_text::{Part, PartParser};
+
+use crate::request::parts::ResolvedParts;
+
+/// What reads the text of an answer. Its clones read other answers to the same prompt.
+#[derive(Debug, Clone)]
+pub(crate) struct PartReader {
+    parser: PartParser,
+    parallel_tool_calls: bool,
+    reasoning_tokens: u32,
+}
+
+impl PartReader {
+    pub(crate) fn new(parts: &ResolvedParts) -> Self {
+        Self {
+            parser: PartParser::new(parts.format.clone()),
+            parallel_tool_calls: parts.parallel_tool_calls,
+            reasoning_tokens: 0,
+        }
+    }
+
+    /// Tokens of thoughts so far, the closing mark's included.
+    pub(crate) fn reasoning_tokens(&self) -> u32 {
+        self.reasoning_tokens
+    }
+
+    /// Takes the text that became certain with one more token.
+    pub(crate) fn token(&mut self, text: &str, ends: bool) -> Vec<Part> {
+        let was_thinking = self.parser.is_thinking();
+        self.reasoning_tokens += u32::from(was_thinking);
+        let mut parts = self.read(text, ends);
+        if parts.is_empty() && was_thinking {
+            parts.push(Part::Reasoning(String::new()));
+        }
+        parts
+    }
+
+    /// Takes text that came with no token.
+    pub(crate) fn read(&mut self, text: &str, ends: bool) -> Vec<Part> {
+        let mut parts = Vec::new();
+        self.parser.push(text, &mut parts);
+        if ends {
+            self.parser.finish(&mut parts);
+        }
+        if !self.parallel_tool_calls {
+            parts.retain(|part| !matches!(part, Part::ToolCall { index: 1.., .. }));
+        }
+        let begins = |part: &&Part| matches!(part, Part::ToolCall { name: Some(_), .. });
+        crate::observe::metrics::tool_calls(parts.iter().filter(begins).count());
+        parts
+    }
+}
