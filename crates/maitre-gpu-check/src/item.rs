@@ -56,7 +56,7 @@ pub(super) struct Timed {
     pub(super) measured: f64,
     /// What bytes and operations allow at the measured rates of the device.
     pub(super) predicted: Option<f64>,
-    /// What another engine reached, see [`speeds::goals`].
+    /// What another engine reached, as `speeds` has it.
     pub(super) reference: Option<f64>,
     /// What it is to reach.
     pub(super) goal: Option<f64>,

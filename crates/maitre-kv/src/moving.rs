@@ -5,6 +5,8 @@
 //! before the newer ones. As long as a move is planned, its sequence may leave. A block that no table holds
 //! any more then need not be written, and its move is dropped; a block of the host tier goes back to it.
 
+use std::collections::HashSet;
+
 use crate::moves::{BlockMove, BlockMoves};
 use crate::{BlockId, KvManager, SeqId};
 
@@ -67,9 +69,9 @@ impl KvManager {
 
     /// Whether a planned move out of the pool reads a block of `sequence`, which must not be written before.
     pub fn is_read_by_planned_moves(&self, sequence: SeqId) -> bool {
-        let held = self.held_blocks(sequence);
-        let mut planned = self.moves.swap_out.iter();
-        planned.any(|moved| held.contains(&BlockId(moved.from)))
+        let mut held = self.held_blocks(sequence).iter();
+        let planned: HashSet<u32> = self.moves.swap_out.iter().map(|moved| moved.from).collect();
+        !planned.is_empty() && held.any(|block| planned.contains(&block.0))
     }
 
     /// Whether `block` is to be copied from the host tier, or a step in flight does that.

@@ -62,7 +62,10 @@ impl Scheduler {
                 .choose(now, &mut counted)
                 .into_iter()
                 .flatten()
-                .any(|place| self.start(place, sketch));
+                .any(|place| {
+                    before.is_none_or(|before| self.goes_before(place, before))
+                        && self.start(place, sketch)
+                });
             self.blocked = (!admitted).then_some(Blocked {
                 place,
                 free_blocks,
@@ -131,6 +134,7 @@ impl Scheduler {
         self.timers.forget_queue_deadline(place, &mut request);
         request.fork_of = None;
         if arriving.is_empty() {
+            request.source = None;
             self.begin(place, request, found, sketch);
         } else {
             self.await_blocks(place, request, arriving, sketch);
@@ -152,7 +156,8 @@ impl Scheduler {
         // The last token is computed in any case: its logits are wanted.
         request.committed = request.cached.min(known - 1);
         request.scheduled = request.committed;
-        self.charge(&mut request);
+        let computed = request.committed;
+        self.charge(&mut request, computed);
         let (again, forked) = (request.preemptions > 0, found.forked > 0);
         let cached = found.cached.min(request.committed);
         let received = found.received.min(request.committed - cached);
@@ -212,7 +217,8 @@ impl Scheduler {
             false => self.kv.admit_to_be_filled(sequence, &start).ok()?,
         };
         // After a step was taken back, a copy may be to come that still reads one of the new blocks.
-        let may_arrive = !self.kv.is_read_by_planned_moves(sequence)
+        let may_arrive = !arriving.is_empty()
+            && !self.kv.is_read_by_planned_moves(sequence)
             && !self.in_flight.copies_out_of(self.kv.held_blocks(sequence));
         Some(Taken {
             found: Found {
@@ -223,8 +229,8 @@ impl Scheduler {
         })
     }
 
-    /// What is cached of a waiting request, and which positions behind it are worth a transfer. Before these only
-    /// whole blocks count.
+    /// What is cached of a waiting request, and which positions behind it are worth a transfer: those of whole blocks,
+    /// if more comes than is cached.
     fn find(&self, request: &Request) -> (PrefixHit, Range<usize>) {
         let (chain, tokens, host) = (&request.chain, &request.tokens, self.host_pays(1.0));
         let block_size = self.config.kv.block_size as usize;
@@ -233,7 +239,9 @@ impl Scheduler {
             let whole = reads.then(|| self.kv.find_blocks(chain, tokens, host));
             let whole = whole.unwrap_or_default();
             let arriving = Self::worth_a_transfer(request, whole.tokens(block_size));
-            if !arriving.is_empty() {
+            let hit = reads.then(|| self.kv.find_prefix(chain, tokens, host));
+            let found = hit.map_or(0, |hit| hit.tokens(block_size));
+            if !arriving.is_empty() && arriving.end > found {
                 return (whole, arriving);
             }
         }
@@ -241,14 +249,12 @@ impl Scheduler {
         (hit.unwrap_or_default(), 0..0)
     }
 
-    /// Puts the tokens that an admitted request is about to compute on its tenant's account, unless they
-    /// were before: what a preemption costs is not the tenant's doing.
-    fn charge(&mut self, request: &mut Request) {
-        let new = request.tokens.len()
-            - request
-                .paid
-                .max(request.committed)
-                .min(request.tokens.len());
+    /// Puts the tokens behind the `found` first ones, which an admitted request is about to compute, on its tenant's
+    /// account, unless they were before: what a preemption costs is not the tenant's doing. A request that awaits blocks
+    /// is charged at once, or its tenant would be next again.
+    pub(crate) fn charge(&mut self, request: &mut Request, found: usize) {
+        let known = request.tokens.len();
+        let new = known - request.paid.max(found).min(known);
         request.paid = request.tokens.len();
         self.policy.served(Service {
             tenant: request.tenant,

@@ -8,7 +8,7 @@ use crate::{PolicyKind, SchedulerError, Time};
 /// before they come here, by a [`BoundedQueue`](crate::queue::BoundedQueue).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchedulerConfig {
-    /// Requests that run at the same time, and so spans per step.
+    /// Requests that run at the same time, and so spans per step. Those that await blocks count.
     pub max_seqs: usize,
     /// Token budget of one step, over all its spans. At least `max_seqs`, so that every decoding
     /// request gets its token in every step.

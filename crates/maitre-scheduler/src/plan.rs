@@ -60,7 +60,7 @@ pub struct StepPlan {
     /// even if all of its requests are cancelled meanwhile. None if there are no spans. Those of a step that
     /// was [taken back](crate::Scheduler::retract) come again with the next step.
     pub moves: BlockMoves,
-    /// Blocks to be filled from elsewhere. Each is to be [settled](crate::Scheduler::settle_transfer), even if the plan
+    /// Blocks to be filled from elsewhere, for requests that have left the queue with this plan. Each is to be [settled](crate::Scheduler::settle_transfer), even if the plan
     /// has no spans or its step is taken back.
     pub transfers: Vec<PlannedTransfer>,
     /// What to compute: decodes by arrival, then prompts by the policy's

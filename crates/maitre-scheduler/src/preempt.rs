@@ -2,7 +2,8 @@
 //! Kwon et al. 2023, section 4.5).
 //!
 //! The victim is, among the running requests that the policy ranks lowest (those of the lowest priority, as a rule), the
-//! one with the least work to lose. What
+//! one with the least work to lose. One whose blocks have come from elsewhere and that has not started counts as
+//! running; one whose blocks are on their way is never the victim. What
 //! it had computed is not thrown away: its named blocks stay idle until they are needed, go to the host tier
 //! if there is one, and are found again at its next admission; only the rest is computed again.
 //!
@@ -17,6 +18,7 @@ use std::cmp::Reverse;
 
 use crate::request::Place;
 use crate::schedule::Sketch;
+use crate::transfers::Awaiting;
 use crate::{Preemption, RequestId, Scheduler};
 
 impl Scheduler {
@@ -42,19 +44,26 @@ impl Scheduler {
     /// later arrival.
     fn victim(&self) -> Option<Place> {
         let block_size = self.config.kv.block_size as usize;
-        let running = self.running.iter().map(|(&place, request)| {
+        let running = self
+            .running
+            .iter()
+            .map(|(place, it)| (place, it, it.committed));
+        let arrived = self.awaiting.iter();
+        let arrived = arrived.filter_map(|(place, it)| Some((place, &it.request, it.arrived()?)));
+        let ranked = running.chain(arrived).map(|(&place, request, computed)| {
             let shared = self.kv.shared_blocks(place.sequence()) * block_size;
-            let lost = request.committed.saturating_sub(shared);
+            let lost = computed.saturating_sub(shared);
             let reservation = request.reservation(block_size);
             let rank = self.policy.keep_rank(&request.waiting(place));
             let key = (reservation, rank, lost, Reverse(place));
             (key, place)
         });
-        running.min().map(|(_, place)| place)
+        ranked.min().map(|(_, place)| place)
     }
 
     fn preempt(&mut self, victim: Place, needed_by: RequestId, sketch: &mut Sketch) {
-        let Some(mut request) = self.running.remove(&victim) else {
+        let arrived = || self.awaiting.remove(&victim).map(Awaiting::into_request);
+        let Some(mut request) = self.running.remove(&victim).or_else(arrived) else {
             return;
         };
         request.preemptions += 1;

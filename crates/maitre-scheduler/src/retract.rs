@@ -13,7 +13,8 @@ impl Scheduler {
     /// the pool and within it are to be made again. Those out of the pool are not: they would read what was
     /// written over it since.
     ///
-    /// Nothing that the step still does may come after what later steps do: the caller has discarded it.
+    /// Nothing that the step still does may come after what later steps or the transfers of later plans do: the caller has
+    /// discarded it.
     ///
     /// # Errors
     ///

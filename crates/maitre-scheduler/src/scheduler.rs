@@ -226,7 +226,7 @@ impl Scheduler {
     /// Ends a request. Its blocks are free at once or, if steps in flight use them, with the commit of the newest
     /// step, or if a transfer fills them, when that is settled; its outcomes in those commits are ignored and may be left out.
     ///
-    /// Returns whether the request was waiting or running.
+    /// Returns whether the request was live.
     pub fn cancel(&mut self, request: RequestId) -> bool {
         match self.places.get(&request) {
             Some(&place) => self.remove(place).is_some(),

@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use maitre_kv::BlockId;
 
+use crate::policy::Service;
 use crate::request::{Place, Request};
 use crate::schedule::Sketch;
 use crate::{RequestId, Scheduler, SchedulerError};
@@ -29,8 +30,8 @@ impl fmt::Display for TransferId {
     }
 }
 
-/// Where the keys and values of a prompt's beginning can be had. It is asked once: after a preemption, or if the
-/// transfer fails, they are computed.
+/// Where the keys and values of a prompt's beginning can be had. It is asked at most once, at the first admission: after
+/// a preemption, or if the transfer fails, they are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockSource {
     /// The caller's number for the place.
@@ -40,7 +41,7 @@ pub struct BlockSource {
 }
 
 /// Blocks to be filled from elsewhere. It may begin at once, before the plan's step and whether it has spans or not:
-/// no step in flight and no planned copy reads or writes these blocks.
+/// no step in flight and no planned copy reads or writes these blocks. A step that was taken back must have been discarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedTransfer {
     /// To be named when it is settled.
@@ -62,7 +63,7 @@ pub enum Phase {
     Waiting,
     /// It was admitted, and blocks of it are on their way.
     AwaitingBlocks(TransferId),
-    /// It takes part in steps.
+    /// It takes part in steps; or its blocks have come, and it will with the next plan that has tokens left.
     Running,
 }
 
@@ -70,11 +71,28 @@ pub enum Phase {
 #[derive(Debug, Clone)]
 pub(crate) struct Awaiting {
     pub(crate) request: Request,
-    /// Positions that the prefix cache had.
-    cached: usize,
     pub(crate) transfer: TransferId,
-    /// Positions behind those that have come; `None` as long as the transfer is under way.
+    /// The positions that it is for; the prefix cache had those before them.
+    positions: Range<usize>,
+    /// How many of them have come; `None` as long as the transfer is under way.
     pub(crate) received: Option<usize>,
+    /// How many of them the tenant has yet to pay for, if they do not come.
+    unpaid: usize,
+}
+
+impl Awaiting {
+    /// Positions that need no computing, if the transfer is settled.
+    pub(crate) fn arrived(&self) -> Option<usize> {
+        Some(self.positions.start + self.received?)
+    }
+
+    /// The request with what is there of it.
+    pub(crate) fn into_request(self) -> Request {
+        Request {
+            committed: self.arrived().unwrap_or_default(),
+            ..self.request
+        }
+    }
 }
 
 /// The transfers that are not settled, with what they fill. Their requests may have ended.
@@ -135,6 +153,12 @@ impl Scheduler {
         self.transfers.under_way.len()
     }
 
+    /// Requests that were admitted and take part in no step yet: their blocks are on their way, or have come since the
+    /// last plan.
+    pub fn num_awaiting(&self) -> usize {
+        self.awaiting.len()
+    }
+
     /// What a live request is about.
     pub fn phase(&self, request: RequestId) -> Option<Phase> {
         let place = self.places.get(&request)?;
@@ -167,25 +191,25 @@ impl Scheduler {
         let table = self.kv.block_table(place.sequence());
         let filled = positions.start / block_size..positions.end.div_ceil(block_size);
         let blocks = table.get(filled).unwrap_or_default().to_vec();
-        let cached = positions.start;
         let transfer = self.transfers.begin(place, positions.clone());
         sketch.plan.transfers.push(PlannedTransfer {
             id: transfer,
             request: request.id,
             source: request.source.take().map_or(0, |source| source.source),
-            positions,
+            positions: positions.clone(),
             blocks,
         });
         request.prefill_len = request.tokens.len();
-        self.awaiting.insert(
-            place,
-            Awaiting {
-                request,
-                cached,
-                transfer,
-                received: None,
-            },
-        );
+        let unpaid = positions.end - positions.end.min(request.paid.max(positions.start));
+        self.charge(&mut request, positions.end);
+        let awaiting = Awaiting {
+            request,
+            transfer,
+            positions,
+            received: None,
+            unpaid,
+        };
+        self.awaiting.insert(place, awaiting);
     }
 
     /// Starts a request whose transfer is settled, if the budget has anything left.
@@ -194,16 +218,20 @@ impl Scheduler {
         let Some(received) = arrived.filter(|_| sketch.budget > 0) else {
             return;
         };
-        if let Some(Awaiting {
-            request, cached, ..
-        }) = self.awaiting.remove(&place)
-        {
+        if let Some(awaiting) = self.awaiting.remove(&place) {
+            let lost = awaiting.positions.len() - received;
+            self.policy.served(Service {
+                tenant: awaiting.request.tenant,
+                weight: awaiting.request.weight,
+                prompt_tokens: awaiting.unpaid.min(lost),
+                output_tokens: 0,
+            });
             let found = Found {
-                cached,
+                cached: awaiting.positions.start,
                 received,
                 forked: 0,
             };
-            self.begin(place, request, found, sketch);
+            self.begin(place, awaiting.request, found, sketch);
         }
     }
 }

@@ -75,20 +75,20 @@ impl World {
 
     /// The queue counts what waits in the scheduler, and no more than the bounds allow.
     pub(crate) fn check_front(&mut self) {
-        // One whose blocks are on their way has not started.
-        let awaiting = self.live.keys().filter(|id| self.is_awaiting(**id));
-        let awaiting = awaiting.filter(|id| !self.live[id].was_admitted).count();
         let Some(front) = &mut self.front else {
             return;
         };
         front.queue.set_preempted(self.scheduler.num_preempted());
-        let waiting = self.live.values().filter(|entry| !entry.was_admitted);
+        let waiting = self
+            .live
+            .values()
+            .filter(|entry| !entry.was_admitted && !entry.transferred);
         let tokens = waiting.clone().map(|entry| entry.request.prompt.len());
         let counted = (front.queue.waiting(), front.queue.waiting_tokens());
         assert_eq!(counted, (waiting.count(), tokens.sum()));
         assert!(front.queue.waiting() <= front.max_queue);
         let all = front.queue.waiting() + self.scheduler.num_preempted();
-        assert_eq!(all, self.scheduler.num_waiting() + awaiting);
+        assert_eq!(all, self.scheduler.num_waiting());
         // What was preempted has joined before, when no more than `max_queue` waited.
         let most = front.max_queue + self.scheduler.config().max_seqs;
         assert!(all <= most, "bounded queue");

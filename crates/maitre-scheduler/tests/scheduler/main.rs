@@ -13,6 +13,7 @@ mod ahead;
 mod commits;
 mod drafting;
 mod drafts;
+mod elsewhere;
 mod fairness;
 mod flow;
 mod front;

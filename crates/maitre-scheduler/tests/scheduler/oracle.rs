@@ -68,8 +68,9 @@ impl World {
             assert!(self.live[&preemption.needed_by].running);
             let victim = &self.live[&preemption.request];
             let (least, _) = self.loss_of(victim);
-            assert!(victim.running);
-            for other in self.live.values().filter(|entry| entry.running) {
+            let holds = |entry: &Entry| entry.running || entry.arrived.is_some();
+            assert!(holds(victim));
+            for other in self.live.values().filter(|entry| holds(entry)) {
                 let policy = self.scheduler.config().policy;
                 let rank = |entry: &Entry| (self.reservation(entry), ranks(policy, entry).keep);
                 let (victim_id, id) = (victim.request.id, other.request.id);
@@ -93,7 +94,8 @@ impl World {
                 preemption.times <= 3 + (full as u32).ilog2(),
                 "preempted in spite of its reservation"
             );
-            assert_eq!(preemption.lost_tokens, victim.scheduled);
+            let computed = victim.arrived.take().unwrap_or(victim.scheduled);
+            assert_eq!(preemption.lost_tokens, computed);
             victim.running = false;
             victim.scheduled = 0;
             victim.table.clear();
@@ -121,7 +123,8 @@ impl World {
             pairs.take_while(|(a, b)| a == b).count()
         });
         let shared = agree.max().unwrap_or(0) / block_size * block_size;
-        (entry.scheduled.saturating_sub(shared), entry.scheduled)
+        let computed = entry.arrived.unwrap_or(entry.scheduled);
+        (computed.saturating_sub(shared), computed)
     }
 
     fn check_limits(&self, plan: &StepPlan) {
@@ -267,9 +270,10 @@ impl World {
         assert_eq!(admitted.known_tokens, entry.known);
         assert_eq!(admitted.again, entry.preemptions > 0);
         let found = admitted.cached_tokens + admitted.forked_tokens + admitted.received_tokens;
-        let arrived = entry.arrived.take().unwrap_or(0);
-        let most = entry.known - 1 - admitted.cached_tokens;
-        assert_eq!(admitted.received_tokens, arrived.min(most));
+        match entry.arrived.take() {
+            Some(arrived) => assert_eq!(found, arrived),
+            None => assert_eq!(admitted.received_tokens, 0),
+        }
         assert_eq!(entry.awaits, None);
         assert!(found < entry.known, "something is left to compute");
         let shares = entry.request.read_cache && !entry.request.prompt_logits;

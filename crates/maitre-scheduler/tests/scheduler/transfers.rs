@@ -46,7 +46,9 @@ impl World {
             let cells = self.live[&planned.request].cells[..end].to_vec();
             self.memory.fill(&planned.blocks, &[]);
             let planned = planned.clone();
+            let request = planned.request;
             self.transfers.push(UnderWay { planned, cells });
+            self.start_in_queue(request, self.now);
             self.tally.transfers += 1;
         }
         self.check_filled_blocks(plan);
@@ -101,7 +103,7 @@ impl World {
         match live.filter(|entry| entry.awaits == Some(id)) {
             Some(entry) => {
                 entry.awaits = None;
-                entry.arrived = Some(tokens);
+                entry.arrived = Some(planned.positions.start + tokens);
             }
             None => self.tally.transfers_without_request += 1,
         }

@@ -48,7 +48,7 @@ pub(crate) struct Entry {
     pub(crate) delivered: BTreeSet<usize>,
     /// The transfer that it waits for.
     pub(crate) awaits: Option<TransferId>,
-    /// How many tokens one brought, before it runs.
+    /// The positions that are there since one ended, before it runs.
     pub(crate) arrived: Option<usize>,
     /// Whether one was asked for.
     pub(crate) transferred: bool,

@@ -52,6 +52,9 @@ fn is_object(text: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())
 }
 
+/// Whether a text has the form.
+type Keeps<'a> = &'a dyn Fn(&str) -> bool;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_is_kept_to_by_both_routes_and_in_streams() {
     let served = TestServer::open().await;
@@ -65,7 +68,7 @@ async fn every_form_is_kept_to_by_both_routes_and_in_streams() {
         // An answer may have no tag, or end within one.
         parts.iter().rev().skip(1).all(ends)
     };
-    let forms: [(Value, &dyn Fn(&str) -> bool); 8] = [
+    let forms: [(Value, Keeps<'_>); 8] = [
         (
             json!({"response_format": {"type": "json_schema",
                 "json_schema": {"name": "weather", "strict": true, "schema": weather()}}}),
