@@ -1,8 +1,11 @@
 """What OpenAI's own package makes of a running server: `openai_api.py http://HOST:PORT/v1`."""
 
+import json
 import sys
+from typing import Literal
 
 import openai
+import pydantic
 
 client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0)
 question = [{"role": "user", "content": "I would like to order a large latte with oat milk."}]
@@ -72,6 +75,42 @@ def refusals(model):
     assert refused(openai.BadRequestError, "messages", messages=long) == "context_length_exceeded"
 
 
+class Order(pydantic.BaseModel):
+    size: Literal["small", "large"]
+    cups: int = pydantic.Field(ge=1, le=9)
+
+
+def forms(model):
+    parsed = client.chat.completions.parse(model=model, messages=question, response_format=Order)
+    assert isinstance(parsed.choices[0].message.parsed, Order), parsed
+    with client.chat.completions.stream(model=model, messages=question, response_format=Order) as helper:
+        assert helper.get_final_completion().choices[0].message.parsed.size in ("small", "large")
+    choice = client.completions.create(
+        model=model, prompt="Hot or cold?", extra_body={"structured_outputs": {"choice": ["hot", "cold"]}}
+    )
+    assert choice.choices[0].text in ("hot", "cold")
+
+
+def tools(model):
+    tool = openai.pydantic_function_tool(Order, name="place_order", description="Orders coffee")
+    request = {"model": model, "messages": question, "tools": [tool], "seed": 4, "max_tokens": 100}
+    named = {"type": "function", "function": {"name": "place_order"}}
+    for tool_choice in ("required", named):
+        whole = client.chat.completions.create(**request, tool_choice=tool_choice, parallel_tool_calls=False)
+        (call,) = whole.choices[0].message.tool_calls
+        assert call.function.name == "place_order" and whole.choices[0].finish_reason == "tool_calls", whole
+        Order.model_validate_json(call.function.arguments)
+        with client.chat.completions.stream(
+            **request, tool_choice=tool_choice, parallel_tool_calls=False
+        ) as helper:
+            (streamed,) = helper.get_final_completion().choices[0].message.tool_calls
+        assert json.loads(streamed.function.arguments) == json.loads(call.function.arguments)
+    # The result goes back, and the model answers.
+    done = [*question, whole.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "done"}]
+    after = client.chat.completions.create(model=model, messages=done, tools=[tool], tool_choice="none")
+    assert after.choices[0].message.tool_calls is None
+
+
 def leaving(model):
     """A stream that is not read to its end."""
     stream = client.completions.create(
@@ -84,6 +123,8 @@ def leaving(model):
 model = models()
 print(f"{model}: {conversation(model)}")
 completion(model)
+forms(model)
+tools(model)
 refusals(model)
 leaving(model)
 print(f"openai {openai.__version__}: all well")

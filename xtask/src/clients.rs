@@ -1,9 +1,11 @@
 //! `cargo xtask clients`: what the packages that people use make of a running server.
 //!
-//! Serves the bundled model on a free port and runs the programs in `xtask/clients` against it, with the packages of
-//! `requirements.txt` in a virtual environment under the target directory (needs Python, and PyPI the first time).
+//! Serves the bundled model on a free port and runs the programs in `xtask/clients` against it: those in Python with the
+//! packages of `requirements.txt`, those in JavaScript with the packages of `package.json`, both installed under the target
+//! directory (needs Python and Node.js, and their registries the first time).
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
@@ -18,7 +20,32 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let clients = root().join("xtask").join("clients");
+    let python = python()?;
+    let node_programs = node_programs()?;
+    let own = match &arguments.url {
+        Some(_) => None,
+        None => Some(Server::start()?),
+    };
+    let url = own.as_ref().map(|server| &server.url);
+    let url = url.or(arguments.url.as_ref()).context("no server")?;
+    let url = format!("{url}/v1");
+    for name in ["openai_api.py", "langchain_chat.py"] {
+        finish(program(&python).arg(sources().join(name)).arg(&url))?;
+    }
+    for name in NODE_PROGRAMS {
+        finish(program("node").arg(node_programs.join(name)).arg(&url))?;
+    }
+    Ok(())
+}
+
+const NODE_PROGRAMS: [&str; 2] = ["openai_node.mjs", "vercel_ai.mjs"];
+
+fn sources() -> PathBuf {
+    root().join("xtask").join("clients")
+}
+
+/// A Python with the packages.
+fn python() -> Result<PathBuf> {
     let environment = target_directory().join("clients");
     let python = environment.join("bin").join("python");
     if !python.exists() {
@@ -28,19 +55,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     finish(
         program(&python)
             .args(install)
-            .arg(clients.join("requirements.txt")),
+            .arg(sources().join("requirements.txt")),
     )?;
-    let own = match &arguments.url {
-        Some(_) => None,
-        None => Some(Server::start()?),
-    };
-    let url = own.as_ref().map(|server| &server.url);
-    let url = url.or(arguments.url.as_ref()).context("no server")?;
-    finish(
-        program(&python)
-            .arg(clients.join("openai_api.py"))
-            .arg(format!("{url}/v1")),
-    )
+    Ok(python)
+}
+
+/// Where the programs in JavaScript are, beside their packages: Node.js looks for packages from there.
+fn node_programs() -> Result<PathBuf> {
+    let folder = target_directory().join("clients-node");
+    std::fs::create_dir_all(&folder)?;
+    for name in ["package.json"].into_iter().chain(NODE_PROGRAMS) {
+        std::fs::copy(sources().join(name), folder.join(name))
+            .with_context(|| format!("copying {name}"))?;
+    }
+    let install = ["install", "--silent", "--no-fund", "--no-audit"];
+    finish(program("npm").args(install).current_dir(&folder))?;
+    Ok(folder)
 }
 
 /// A server process; killed with this value.
