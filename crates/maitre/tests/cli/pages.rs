@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 26] = [
+const OF_OTHERS: [&str; 28] = [
     // cargo
     "--example",
     "--features",
@@ -25,7 +25,9 @@ const OF_OTHERS: [&str; 26] = [
     "--tool",
     // cargo xtask
     "--against",
+    "--cost",
     "--full",
+    "--generations",
     "--gguf",
     "--hostile",
     "--list",
