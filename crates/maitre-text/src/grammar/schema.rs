@@ -138,13 +138,21 @@ fn check_keyword(key: &str, value: &Value, enum_values: &mut usize) -> Result<()
         ("enum", Value::Array(values)) => {
             *enum_values += values.len();
             values.iter().try_for_each(fixed)?;
+            values.iter().try_for_each(|value| exact(key, value))?;
             within(
                 "the schema's enum values are",
                 *enum_values,
                 MAX_ENUM_VALUES,
             )
         }
-        ("const", value) => fixed(value),
+        ("const", value) => {
+            fixed(value)?;
+            exact(key, value)
+        }
+        (
+            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf",
+            Value::Number(_),
+        ) => exact(key, value),
         ("oneOf", Value::Array(options)) => {
             within("the options of a oneOf are", options.len(), MAX_ONE_OF)
         }
@@ -171,6 +179,24 @@ fn check_keyword(key: &str, value: &Value, enum_values: &mut usize) -> Result<()
 fn fixed(value: &Value) -> Result<(), GrammarError> {
     let bytes = value.to_string().len();
     within("a constant's bytes are", bytes, MAX_FIXED_BYTES)
+}
+
+/// Up to here each integer is a number of its own in 64 bits of floating point, as which the library reads them.
+const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
+
+/// Whether the numbers in a value are kept as they are.
+fn exact(key: &str, value: &Value) -> Result<(), GrammarError> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| exact(key, item)),
+        Value::Object(map) => map.values().try_for_each(|item| exact(key, item)),
+        Value::Number(number) if number.as_f64().is_none_or(|it| it.abs() > MAX_EXACT) => {
+            let reason = format!(
+                "{key}: the number {number} lies beyond those that are kept exactly, up to {MAX_EXACT} either way"
+            );
+            Err(GrammarError::Unsupported { reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_pattern(pattern: &str) -> Result<(), GrammarError> {

@@ -110,6 +110,30 @@ fn refused() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// A number that would come back as another one is refused, wherever it stands.
+#[test]
+fn numbers_that_are_not_kept_exactly_are_refused() {
+    for schema in [
+        json!({"const": 9_007_199_254_740_993_u64}),
+        json!({"const": {"id": [-9_223_372_036_854_775_807_i64]}}),
+        json!({"enum": [1, 1_234_567_890_123_456_789_u64]}),
+        json!({"type": "integer", "maximum": i64::MIN}),
+        json!({"type": "integer", "minimum": -1e300}),
+        json!({"properties": {"id": {"type": "integer", "exclusiveMaximum": u64::MAX}}}),
+        json!({"type": "number", "multipleOf": 1e17}),
+    ] {
+        let refused = compile(&spec(&schema, JsonWhitespace::Flexible));
+        let message = refused.map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains("kept exactly"), "{schema}: {message}");
+    }
+    let largest = json!({"enum": [9_007_199_254_740_991_u64, -9_007_199_254_740_991_i64]});
+    compile(&spec(&largest, JsonWhitespace::Flexible)).unwrap();
+    // Not a bound: what a schema says beside its keywords is not the answer's.
+    let beside =
+        json!({"type": "integer", "default": u64::MAX, "properties": {"const": {"type": "null"}}});
+    compile(&spec(&beside, JsonWhitespace::Flexible)).unwrap();
+}
+
 /// Each keyword of the standard that is not supported is refused, by its name and place.
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
