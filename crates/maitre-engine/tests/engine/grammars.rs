@@ -29,7 +29,7 @@ fn with_draft(speculate: Speculate) -> EngineBuilder {
 }
 
 fn request(of: u64, grammar: impl Into<GrammarOptions>) -> GenerateRequest {
-    let prompt = format!("Here are the data of guest number {of}, as JSON:\n");
+    let prompt = format!("Here are the data of person number {of}, as JSON:\n");
     let mut request = GenerateRequest::new(Input::Text(prompt));
     request.sampling.temperature = Some([0.0, 0.8, 1.3][of as usize % 3]);
     request.sampling.seed = Some(of);

@@ -29,6 +29,7 @@ mod properties;
 mod queue;
 mod queue_properties;
 mod refusals;
+mod rest;
 mod simulation;
 mod starvation;
 mod tally;
