@@ -95,6 +95,13 @@ impl Noise {
 
     /// [`bits`](Self::bits) of the [`BLOCK`] tokens from `block · BLOCK` on.
     pub(crate) fn block_bits(self, block: u32) -> [u32; BLOCK] {
+        let noise = self;
+        pulp::Arch::new().dispatch(BlockBits { noise, block })
+    }
+
+    /// The same, to be compiled for a width of vector.
+    #[inline(always)]
+    fn plain_block_bits(self, block: u32) -> [u32; BLOCK] {
         let first = block * CALLS as u32;
         let mut words = self.counter(0).map(|word| [word; CALLS]);
         for (call, word) in words[0].iter_mut().enumerate() {
@@ -115,6 +122,21 @@ impl Noise {
     fn counter(self, call: u32) -> [u32; 4] {
         let [low, high] = halves(self.position);
         [call, low, high, self.purpose as u32]
+    }
+}
+
+/// What [`Noise::block_bits`] computes.
+struct BlockBits {
+    noise: Noise,
+    block: u32,
+}
+
+impl pulp::WithSimd for BlockBits {
+    type Output = [u32; BLOCK];
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> [u32; BLOCK] {
+        self.noise.plain_block_bits(self.block)
     }
 }
 
@@ -146,6 +168,7 @@ pub(crate) fn upper_bound(bits: u32) -> f64 {
 
 /// Ten Philox rounds on `N` counters side by side, `words[i][n]` being word `i` of counter `n`: an
 /// order in which the compiler can vectorise them.
+#[inline(always)]
 fn rounds<const N: usize>(words: &mut [[u32; N]; 4], mut key: [u32; 2]) {
     /// The multipliers and the key's increments (golden ratio, sqrt(3) - 1) of the paper's table 2.
     const MULTIPLY: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -6,7 +6,7 @@
 //! passes p is found by adding up, and the last token of the nucleus by a selection inside it.
 
 use crate::{
-    row::{Cut, Row, falling},
+    row::{BLOCK, Cut, Row, falling},
     softmax,
 };
 
@@ -38,14 +38,19 @@ pub(crate) fn cut(
 
     candidates.clear();
     candidates.reserve(row.len());
-    candidates.extend(row.tokens_from(floor).map(|(token, logit)| {
-        let weight = softmax::exp((logit - max) * scale);
-        Candidate {
-            token,
-            logit,
-            weight,
+    for (number, block) in row.blocks_from(floor) {
+        let weights = softmax::block_weights(block, max, scale);
+        let tokens = (number * BLOCK) as u32..;
+        for ((token, logit), weight) in tokens.zip(block.iter().copied()).zip(weights) {
+            if logit >= floor {
+                candidates.push(Candidate {
+                    token,
+                    logit,
+                    weight,
+                });
+            }
         }
-    }));
+    }
     match last_inside(candidates, max, total * f64::from(top_p)) {
         Some(last) => Cut {
             logit: last.logit,

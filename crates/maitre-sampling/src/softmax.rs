@@ -2,15 +2,17 @@
 //!
 //! A row of a large vocabulary needs 150,000 exponentials; a mathematics library computes them one at
 //! a time, and differently on different machines. This one is a handful of multiplications the compiler
-//! vectorises, in an order that depends on nothing but the row.
+//! vectorises, in an order that depends on nothing but the row. The sum is compiled for several widths of vector, of
+//! which the widest that the processor has is run: each lane does the same operations, so the bits are the same.
 
-use crate::row::{LANES, Row, reduce};
+use crate::row::{BLOCK, LANES, Row, reduce};
 
 /// e^x for x ≤ 0, within 2·10⁻⁷ of the true value relative to it; zero below -87, where f32 runs out
 /// of normal numbers.
 ///
 /// With n = round(x / ln 2) and r = x - n·ln 2, so |r| ≤ ln 2 / 2, e^x = 2^n · e^r, and the Taylor
 /// polynomial of degree 7 has e^r to 10⁻⁸.
+#[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     /// Adding it rounds to an integer, which then lies in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
@@ -44,26 +46,74 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// Each block is summed in f32, by lanes, and added to one f64 in the order of the row; a block without such a
 /// logit adds nothing, so passing over it changes no bit.
 pub(crate) fn mass(row: &Row<'_>, scale: f32, cut: f32) -> f64 {
-    let max = row.max();
-    row.blocks_from(cut)
-        .map(|(_, block)| block_mass(block, max, scale, cut))
-        .sum()
+    pulp::Arch::new().dispatch(Mass { row, scale, cut })
 }
 
+/// What [`mass`] adds up.
+struct Mass<'a> {
+    row: &'a Row<'a>,
+    scale: f32,
+    cut: f32,
+}
+
+impl pulp::WithSimd for Mass<'_> {
+    type Output = f64;
+
+    /// Plain code, which is inlined into a function that may use the instructions of `S`.
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+        let Self { row, scale, cut } = self;
+        let max = row.max();
+        let mut sum = 0.0;
+        for (_, block) in row.blocks_from(cut) {
+            sum += block_mass(block, max, scale, cut);
+        }
+        sum
+    }
+}
+
+/// e^((logit - max)·scale) of each logit of a block.
+pub(crate) fn block_weights(block: &[f32], max: f32, scale: f32) -> [f32; BLOCK] {
+    pulp::Arch::new().dispatch(BlockWeights { block, max, scale })
+}
+
+/// What [`block_weights`] computes.
+struct BlockWeights<'a> {
+    block: &'a [f32],
+    max: f32,
+    scale: f32,
+}
+
+impl pulp::WithSimd for BlockWeights<'_> {
+    type Output = [f32; BLOCK];
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> [f32; BLOCK] {
+        let mut weights = [0.0; BLOCK];
+        for (weight, logit) in weights.iter_mut().zip(self.block) {
+            *weight = exp((logit - self.max) * self.scale);
+        }
+        weights
+    }
+}
+
+#[inline(always)]
+fn weight(logit: f32, max: f32, scale: f32, cut: f32) -> f32 {
+    let weight = exp((logit - max) * scale);
+    if logit >= cut { weight } else { 0.0 }
+}
+
+#[inline(always)]
 fn block_mass(block: &[f32], max: f32, scale: f32, cut: f32) -> f64 {
-    let weight = |logit: f32| {
-        let weight = exp((logit - max) * scale);
-        if logit >= cut { weight } else { 0.0 }
-    };
     let mut lanes = [0.0_f32; LANES];
     let (groups, rest) = block.as_chunks::<LANES>();
     for group in groups {
         for (lane, logit) in lanes.iter_mut().zip(group) {
-            *lane += weight(*logit);
+            *lane += weight(*logit, max, scale, cut);
         }
     }
     for (lane, logit) in lanes.iter_mut().zip(rest) {
-        *lane += weight(*logit);
+        *lane += weight(*logit, max, scale, cut);
     }
     f64::from(reduce(lanes, |a, b| a + b))
 }
@@ -90,6 +140,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_width_of_vector_has_the_same_sum(
+            logits in prop::collection::vec(-40.0..40.0_f32, 1..400), scale in 0.1..3.0_f32, cut in -50.0..30.0_f32
+        ) {
+            let mut scratch = RowScratch::default();
+            let row = Row::scan(&logits, &mut scratch).unwrap();
+            let blocks = row.blocks_from(cut);
+            let plain: f64 = blocks.map(|(_, block)| block_mass(block, row.max(), scale, cut)).sum();
+            prop_assert_eq!(mass(&row, scale, cut), plain);
+        }
+
         #[test]
         fn mass_is_the_sum_of_the_exponentials(
             logits in prop::collection::vec(-40.0..40.0_f32, 1..400), scale in 0.1..3.0_f32, cut in -50.0..30.0_f32
