@@ -32,6 +32,9 @@ enum Command {
         /// Honest clients.
         #[arg(long, value_name = "N")]
         clients: usize,
+        /// Times that each attack is made.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        rounds: usize,
         /// Only this attack; may be given more than once.
         #[arg(long, value_name = "NAME")]
         only: Vec<String>,
@@ -65,12 +68,14 @@ fn main() -> Result<ExitCode> {
             maitre,
             minutes,
             clients,
+            rounds,
             only,
         } => judge(&Settings {
             maitre,
             attacker: std::env::current_exe()?,
             clients,
             length: Duration::from_secs_f64(60.0 * minutes),
+            rounds,
             only,
         }),
         Command::Attack {

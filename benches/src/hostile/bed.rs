@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::attacks::{Attack, Conduct};
 use super::honest::Neighbours;
-use super::probes::Probes;
+use super::probes::{self, Probes};
 use super::process::{self, Server, Usage};
 use super::report::{Bounds, Held, Row};
 use super::samples::{Phase, Recorder};
@@ -68,7 +68,8 @@ impl Bed {
         neighbours.resume();
         sleep(WARM_UP).await;
         neighbours.pause(WARM_UP * 10).await;
-        let idle = server.usage()?;
+        let mut idle = server.usage()?;
+        idle.tasks = probes::tasks(server.http).await?;
         let probes = Probes::start(server.grpc, server.http, &recorder);
         Ok(Self {
             flags,
@@ -141,6 +142,7 @@ impl Bed {
     async fn finish(&mut self, row: Row, bounds: &Bounds) -> Result<Row> {
         let peak_rss = self.server.usage().unwrap_or_default().peak_rss;
         let (free_after, still_held) = self.freed(bounds).await;
+        let at_rest = self.server.usage().unwrap_or_default().anonymous;
         let death = self.server.ended()?;
         let death = death.map(|status| format!("{status}\n{}", self.server.last_lines()));
         Ok(Row {
@@ -148,6 +150,7 @@ impl Bed {
             budget: self.server.budget()?,
             free_after,
             still_held,
+            at_rest,
             death,
             ..row
         })
@@ -196,7 +199,7 @@ impl Bed {
             let held = Held {
                 neighbours,
                 load: self.load().await,
-                usage: self.server.usage().unwrap_or_default(),
+                usage: self.usage().await,
             };
             let beyond = held.beyond(&self.idle, bounds);
             if beyond.is_empty() {
@@ -206,6 +209,17 @@ impl Bed {
                 return (None, beyond);
             }
             sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// What the server holds now; nothing if it does not say.
+    async fn usage(&self) -> Usage {
+        let usage = self.server.usage().unwrap_or_default();
+        let asked = probes::tasks(self.server.http);
+        let tasks = timeout(Duration::from_secs(1), asked).await;
+        Usage {
+            tasks: tasks.ok().and_then(Result::ok).unwrap_or_default(),
+            ..usage
         }
     }
 

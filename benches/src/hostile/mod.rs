@@ -42,6 +42,8 @@ pub struct Settings {
     pub clients: usize,
     /// How long all of it may take, if everything is free at once after each attack.
     pub length: Duration,
+    /// How many times each attack is made, one after the other. Memory at rest must be the same after each.
+    pub rounds: usize,
     /// Names of the attacks to make; empty = all.
     pub only: Vec<String>,
 }
@@ -57,11 +59,16 @@ const SHORTEST_ATTACK: Duration = Duration::from_secs(2);
 /// part of the report.
 pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Report> {
     let attacks = chosen(&settings.only)?;
-    let phases = phases(settings.length, attacks.len());
+    let rounds = settings.rounds.max(1);
+    let phases = phases(settings.length, attacks.len() * rounds);
     let mut report = Report::default();
     // A server and whether it has held so far.
     let mut bed: Option<(Bed, bool)> = None;
-    for attack in &attacks {
+    let rounds = attacks
+        .iter()
+        .flat_map(|attack| (0..rounds).map(move |round| (attack, round)));
+    let mut first_at_rest = 0;
+    for (attack, round) in rounds {
         progress(&format!("{}: {}", attack.name, attack.what));
         let kept = bed
             .take()
@@ -73,7 +80,12 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
                 Bed::start(maitre, attacker, settings.clients, attack.flags).await?
             }
         };
-        let row = current.attack(attack, phases, &report.bounds).await?;
+        let mut row = current.attack(attack, phases, &report.bounds).await?;
+        if round == 0 {
+            first_at_rest = row.at_rest;
+        } else {
+            row.first_at_rest = first_at_rest;
+        }
         let violations = row.violations(&report.bounds);
         for violation in &violations {
             progress(&format!("  {violation}"));

@@ -64,6 +64,19 @@ async fn ask_grpc(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// How many asynchronous tasks the server says that it has.
+pub(crate) async fn tasks(address: SocketAddr) -> Result<u64> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let tasks = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("maitre_async_tasks "));
+    Ok(tasks.context("no maitre_async_tasks")?.trim().parse()?)
+}
+
 async fn ask_http(address: SocketAddr) -> Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     let request = b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";

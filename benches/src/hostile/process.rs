@@ -101,6 +101,8 @@ impl Server {
             open_files,
             threads: field(&status, "Threads:")?,
             peak_rss: peak_rss(&status)?,
+            anonymous: field(&status, "RssAnon:")? << 10,
+            tasks: 0,
         })
     }
 
@@ -139,6 +141,10 @@ pub struct Usage {
     /// The most resident memory since the peak was reset, in bytes, without the pages of the program's own file:
     /// those are no part of a budget, and the system takes them back when it needs them.
     pub peak_rss: u64,
+    /// Resident memory now that is no file's, in bytes.
+    pub anonymous: u64,
+    /// Asynchronous tasks, as the server counts them.
+    pub tasks: u64,
 }
 
 /// From `/proc/PID/status`, which counts in KiB.

@@ -16,8 +16,10 @@ pub struct Bounds {
     pub health: Duration,
     /// By when everything is free after an attack.
     pub free_within: Duration,
-    /// Open files beside those before the attack: probes come and go.
+    /// Open files, and as many tasks, beside those before the attack: probes come and go.
     pub files: usize,
+    /// Bytes by which memory at rest may grow from the first round of an attack to the last.
+    pub growth: u64,
 }
 
 impl Default for Bounds {
@@ -27,6 +29,7 @@ impl Default for Bounds {
             health: Duration::from_millis(250),
             free_within: Duration::from_secs(15),
             files: 6,
+            growth: 4 << 20,
         }
     }
 }
@@ -62,6 +65,8 @@ impl Held {
         check(if files > bounds.files { files } else { 0 }, "files more");
         let threads = self.usage.threads.saturating_sub(before.threads);
         check(threads as usize, "threads more");
+        let tasks = self.usage.tasks.saturating_sub(before.tasks) as usize;
+        check(if tasks > bounds.files { tasks } else { 0 }, "tasks more");
         if self.load.is_none() {
             found.push("no answer to GetLoad".to_owned());
         }
@@ -88,6 +93,10 @@ pub struct Row {
     pub free_after: Option<Duration>,
     /// What was held at the end of that time.
     pub still_held: Vec<String>,
+    /// Memory that is no file's, in bytes, when nothing was under way any more.
+    pub at_rest: u64,
+    /// The same after the first round of this attack; 0 if this is the first.
+    pub first_at_rest: u64,
     /// How the server ended, if it did.
     pub death: Option<String>,
 }
@@ -137,6 +146,14 @@ impl Row {
                 mib(self.peak_rss.saturating_sub(self.budget))
             ),
         );
+        let grown = self.at_rest.saturating_sub(self.first_at_rest);
+        check(
+            self.first_at_rest == 0 || grown <= bounds.growth,
+            format!(
+                "{} KiB more at rest than after the first round",
+                grown >> 10
+            ),
+        );
         check(
             self.free_after.is_some(),
             format!("not free: {}", self.still_held.join(", ")),
@@ -172,8 +189,8 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = format!(
             "| attack | ITL p99, ms | × quiet | longest gap, ms | TTFT p99, ms | tokens/s | health gRPC, ms | \
-             health HTTP, ms | peak memory / budget, MiB | free after, s | attacker's CPU, % | what it got | holds |\n{}|\n",
-            "|---".repeat(13)
+             health HTTP, ms | peak memory / budget, MiB | memory at rest, MiB | free after, s | attacker's CPU, % | what it got | holds |\n{}|\n",
+            "|---".repeat(14)
         );
         for row in self.rows.iter().chain(&self.recovery) {
             let holds = match row.violations(&self.bounds).len() {
@@ -198,7 +215,7 @@ fn cells(row: &Row) -> String {
     };
     let length = row.attacked.length.as_secs_f64().max(1e-9);
     format!(
-        "| {} | {:.1} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {} / {} | {free} | {:.0} | {} |",
+        "| {} | {:.1} | {:.2} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {} / {} | {:.1} | {free} | {:.0} | {} |",
         row.attack,
         ms(Wait::Token, 0.99),
         row.itl_ratio(),
@@ -209,6 +226,7 @@ fn cells(row: &Row) -> String {
         ms(Wait::HttpHealth, 1.0),
         mib(row.peak_rss),
         mib(row.budget),
+        row.at_rest as f64 / f64::from(1 << 20),
         100.0 * row.gains.cpu_s / length,
         got(&row.gains),
     )

@@ -61,7 +61,7 @@ pub use observe::info::{
 };
 pub use output::byte_budget;
 pub use output::event::{
-    Delta, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs, Timings,
+    Delta, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs, Timings, TokenIds,
     TokenLogprob, Usage,
 };
 pub use output::generation::Generation;

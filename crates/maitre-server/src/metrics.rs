@@ -45,6 +45,7 @@ const CONNECTIONS_CLOSED: &str = "maitre_connections_closed_total";
 const FRAMES_PACED: &str = "maitre_connections_paced_total";
 const REQUEST_BYTES: &str = "maitre_request_bytes";
 const ANSWER_BYTES: &str = "maitre_answer_bytes";
+const ASYNC_TASKS: &str = "maitre_async_tasks";
 
 /// Upper bounds of latency histograms, in seconds: from one fast decode step to a long answer.
 const SECONDS: [f64; 16] = [
@@ -116,10 +117,17 @@ fn describe() {
         "Bytes of requests held until their answers begin"
     );
     describe_gauge!(ANSWER_BYTES, "Bytes of answers held until they are written");
+    describe_gauge!(
+        ASYNC_TASKS,
+        "Asynchronous tasks: one for each connection, and a few that are always there"
+    );
 }
 
 /// Everything counted so far, as text; `None` without a recorder of ours.
 pub(crate) fn render() -> Option<String> {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        gauge!(ASYNC_TASKS).set(runtime.metrics().num_alive_tasks() as f64);
+    }
     RECORDER.get().map(PrometheusHandle::render)
 }
 

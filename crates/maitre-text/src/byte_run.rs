@@ -19,8 +19,8 @@ impl Utf8Stream {
             self.held.extend(rest);
         } else {
             self.held.extend(bytes);
-            let held = std::mem::take(&mut self.held);
-            self.held.extend(decode_certain(&held, out));
+            let rest = decode_certain(&self.held, out).len();
+            self.held.drain(..self.held.len() - rest);
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Detokenizer {
     stream: Utf8Stream,
     run: ByteRun,
     ends: StripEnds,
+    /// Memory to work in.
+    text: String,
 }
 
 impl Detokenizer {
@@ -41,6 +43,7 @@ impl Detokenizer {
             stream: Utf8Stream::default(),
             run: ByteRun::default(),
             ends,
+            text: String::new(),
         }
     }
 
@@ -116,8 +119,9 @@ impl Detokenizer {
         out
     }
 
-    /// [`push`](Self::push), appending to `out`.
-    pub(crate) fn push_into(&mut self, id: u32, out: &mut String) {
+    /// [`push`](Self::push), appending to `out`. Allocates nothing once the memory it works in has its size, but for
+    /// runs of byte tokens.
+    pub fn push_into(&mut self, id: u32, out: &mut String) {
         let tokenizer = self.tokenizer.clone();
         let skips = |entry: &Entry<'_>| {
             self.skip_special && entry.special && self.kept.binary_search(&id).is_err()
@@ -127,7 +131,8 @@ impl Detokenizer {
         };
         let first = !std::mem::replace(&mut self.started, true);
         let decoding = tokenizer.decoding();
-        let mut text = String::new();
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
         if decoding.joined_by_space && !first {
             text.push(' ');
         }
@@ -137,6 +142,7 @@ impl Detokenizer {
             self.push_entry(entry, &mut text);
         }
         self.ends.push(&text, out);
+        self.text = text;
     }
 
     fn push_entry(&mut self, entry: Entry<'_>, text: &mut String) {

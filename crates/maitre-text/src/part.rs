@@ -1,7 +1,11 @@
 //! What an answer is made of, as callers tell it apart: text for the reader, reasoning before it, calls of tools.
 
+use compact_str::CompactString;
+
 /// A piece of one part of an answer. The pieces of a part, put together, are the part; pieces of another part may come
 /// in between.
+///
+/// Texts of up to 24 bytes, as most pieces are, take no memory of their own.
 ///
 /// ```
 /// use maitre_text::Part;
@@ -12,9 +16,9 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// More of the text that is for the reader.
-    Text(String),
+    Text(CompactString),
     /// More of what the model thinks before it answers.
-    Reasoning(String),
+    Reasoning(CompactString),
     /// More of a call of a tool.
     ToolCall {
         /// Which of the answer's calls, counted from 0.
@@ -22,13 +26,13 @@ pub enum Part {
         /// The tool, in the first piece of the call.
         name: Option<String>,
         /// More of the call's arguments, which together are a JSON object.
-        arguments_delta: String,
+        arguments_delta: CompactString,
     },
 }
 
 impl Default for Part {
     fn default() -> Self {
-        Self::Text(String::new())
+        Self::Text(CompactString::default())
     }
 }
 

@@ -89,11 +89,15 @@ impl StopStrings {
     /// Takes the next piece. Once a stop string was found, later pieces are swallowed and every
     /// step repeats `matched`.
     pub fn push(&mut self, piece: &str) -> StopStep {
+        let mut text = String::new();
+        let matched = self.push_into(piece, &mut text);
+        StopStep { text, matched }
+    }
+
+    /// [`push`](Self::push), appending the text to `out`; returns the stop string that was found.
+    pub fn push_into(&mut self, piece: &str, out: &mut String) -> Option<usize> {
         if self.matched.is_some() {
-            return StopStep {
-                text: String::new(),
-                matched: self.matched,
-            };
+            return self.matched;
         }
         let held_before = self.held.len();
         self.held.push_str(piece);
@@ -102,13 +106,11 @@ impl StopStrings {
             self.state = automaton.step(self.state, self.held.as_bytes()[at]);
             let found = automaton.matches(self.state).next();
             if let Some((pattern, length)) = found {
-                return self.stop_at(pattern, at + 1 - length..at + 1);
+                return self.stop_at(pattern, at + 1 - length..at + 1, out);
             }
         }
-        StopStep {
-            text: self.release(),
-            matched: None,
-        }
+        self.release(out);
+        None
     }
 
     /// Takes the next piece of a text's exempt part, whatever stop strings are complete in it; returns
@@ -122,15 +124,22 @@ impl StopStrings {
     /// assert_eq!(stop.push("ND").matched, Some(0));
     /// ```
     pub fn push_exempt(&mut self, piece: &str) -> String {
+        let mut text = String::new();
+        self.push_exempt_into(piece, &mut text);
+        text
+    }
+
+    /// [`push_exempt`](Self::push_exempt), appending to `out`.
+    pub fn push_exempt_into(&mut self, piece: &str, out: &mut String) {
         if self.matched.is_some() {
-            return String::new();
+            return;
         }
         let automaton = &self.search.automaton;
         self.state = piece
             .bytes()
             .fold(self.state, |state, byte| automaton.step(state, byte));
         self.held.push_str(piece);
-        self.release()
+        self.release(out);
     }
 
     /// The text is complete: releases what was held back.
@@ -140,23 +149,26 @@ impl StopStrings {
     }
 
     /// What can no longer become part of a stop string.
-    fn release(&mut self) -> String {
+    fn release(&mut self, out: &mut String) {
         let open = self.search.automaton.open_depth(self.state);
         let release = self.held.len() - open;
-        self.held.drain(..release).collect()
+        out.extend(self.held.drain(..release));
     }
 
-    fn stop_at(&mut self, pattern: usize, span: std::ops::Range<usize>) -> StopStep {
+    fn stop_at(
+        &mut self,
+        pattern: usize,
+        span: std::ops::Range<usize>,
+        out: &mut String,
+    ) -> Option<usize> {
         let mut text = std::mem::take(&mut self.held);
         text.truncate(if self.include_stop {
             span.end
         } else {
             span.start
         });
+        out.push_str(&text);
         self.matched = Some(pattern);
-        StopStep {
-            text,
-            matched: self.matched,
-        }
+        self.matched
     }
 }

@@ -17,6 +17,9 @@ pub(super) struct HostileArguments {
     /// With --hostile: minutes that all attacks take together.
     #[arg(long, value_name = "N", default_value_t = 3.0, requires = "hostile")]
     minutes: f64,
+    /// With --hostile: times that each attack is made; memory must not grow from the first to the last.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "hostile")]
+    rounds: usize,
     /// With --hostile: only this attack; may be given more than once.
     #[arg(long, value_name = "NAME", requires = "hostile")]
     only: Vec<String>,
@@ -36,6 +39,7 @@ pub(super) fn run(arguments: &HostileArguments, clients: Option<usize>) -> Resul
     attack.arg("measure").arg("--maitre").arg(build_server()?);
     attack.args(["--minutes", &arguments.minutes.to_string()]);
     attack.args(["--clients", &clients.to_string()]);
+    attack.args(["--rounds", &arguments.rounds.to_string()]);
     for name in &arguments.only {
         attack.args(["--only", name]);
     }

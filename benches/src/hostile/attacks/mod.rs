@@ -12,8 +12,10 @@ mod heavy;
 mod ids;
 mod messages;
 mod predicted;
+mod schemas;
 mod scrapes;
 mod tenants;
+mod unruly;
 mod watches;
 
 use std::future::Future;
@@ -164,9 +166,11 @@ pub fn all() -> Vec<Attack> {
     attacks.push(ids::ATTACK);
     attacks.push(cancels::ATTACK);
     attacks.extend(scrapes::ATTACKS);
+    attacks.extend(schemas::ATTACKS);
     attacks.extend(floods::ATTACKS);
     attacks.extend(messages::ATTACKS);
     attacks.push(tenants::ATTACK);
+    attacks.push(unruly::ATTACK);
     attacks
 }
 

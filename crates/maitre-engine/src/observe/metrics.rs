@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use metrics::{
-    Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
 };
 
 use maitre_scheduler::{KvUsage, SchedulerCounts};
@@ -401,9 +402,25 @@ pub(crate) fn finished(reason: FinishReason, timings: &Timings, prompt: u32, gen
     }
 }
 
-pub(crate) fn inter_token(gap: Duration) {
-    histogram!("maitre_inter_token_latency_seconds").record(gap);
-    histogram!("vllm:inter_token_latency_seconds").record(gap);
+/// Times between the tokens of answers. The metrics are looked up when it is made rather than for each token.
+#[derive(Debug)]
+pub(crate) struct InterToken([Histogram; 2]);
+
+impl Default for InterToken {
+    fn default() -> Self {
+        Self([
+            histogram!("maitre_inter_token_latency_seconds"),
+            histogram!("vllm:inter_token_latency_seconds"),
+        ])
+    }
+}
+
+impl InterToken {
+    pub(crate) fn record(&self, gap: Duration) {
+        for histogram in &self.0 {
+            histogram.record(gap);
+        }
+    }
 }
 
 pub(crate) fn failed() {

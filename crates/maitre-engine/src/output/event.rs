@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use maitre_text::Part;
+use smallvec::SmallVec;
 
 /// One item of a [`Generation`](crate::Generation) stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +46,9 @@ fn sizes_of(rows: &[TokenLogprob]) -> usize {
     rows.iter().map(row).sum()
 }
 
+/// The ids of one delta: up to four take no memory of their own.
+pub type TokenIds = SmallVec<[u32; 4]>;
+
 /// More of an answer. The concatenated [`text`](Self::text) of all deltas is the answer; a delta may carry
 /// token ids whose text is still held back (half a character, half a stop string).
 ///
@@ -58,7 +62,7 @@ pub struct Delta {
     /// What it is more of. Its text is final: whole characters only, never part of a stop string.
     pub part: Part,
     /// The tokens generated since the last delta.
-    pub token_ids: Vec<u32>,
+    pub token_ids: TokenIds,
     /// One entry per token id, when log-probabilities were asked for.
     pub logprobs: Vec<TokenLogprob>,
 }

@@ -1,5 +1,6 @@
 //! Takes the text of one answer apart, and counts what comes of it.
 
+use compact_str::CompactString;
 use maitre_text::{Part, PartParser};
 
 use crate::request::parts::ResolvedParts;
@@ -26,29 +27,26 @@ impl PartReader {
         self.reasoning_tokens
     }
 
-    /// Takes the text that became certain with one more token.
-    pub(crate) fn token(&mut self, text: &str, ends: bool) -> Vec<Part> {
+    /// Takes the text that became certain with one more token; appends what comes of it to `parts`, which is empty.
+    pub(crate) fn token(&mut self, text: &str, ends: bool, parts: &mut Vec<Part>) {
         let was_thinking = self.parser.is_thinking();
         self.reasoning_tokens += u32::from(was_thinking);
-        let mut parts = self.read(text, ends);
+        self.read(text, ends, parts);
         if parts.is_empty() && was_thinking {
-            parts.push(Part::Reasoning(String::new()));
+            parts.push(Part::Reasoning(CompactString::default()));
         }
-        parts
     }
 
     /// Takes text that came with no token.
-    pub(crate) fn read(&mut self, text: &str, ends: bool) -> Vec<Part> {
-        let mut parts = Vec::new();
-        self.parser.push(text, &mut parts);
+    pub(crate) fn read(&mut self, text: &str, ends: bool, parts: &mut Vec<Part>) {
+        self.parser.push(text, parts);
         if ends {
-            self.parser.finish(&mut parts);
+            self.parser.finish(parts);
         }
         if !self.parallel_tool_calls {
             parts.retain(|part| !matches!(part, Part::ToolCall { index: 1.., .. }));
         }
         let begins = |part: &&Part| matches!(part, Part::ToolCall { name: Some(_), .. });
         crate::observe::metrics::tool_calls(parts.iter().filter(begins).count());
-        parts
     }
 }

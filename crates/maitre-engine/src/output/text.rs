@@ -8,13 +8,15 @@ use std::sync::Arc;
 use maitre_sampling::TokenLogprobs;
 use maitre_scheduler::Time;
 use maitre_text::{Detokenizer, Part, StopStrings};
+use smallvec::smallvec;
 
+use crate::observe::metrics::InterToken;
 use crate::output::parts::PartReader;
 use crate::output::unread::{EventSender, NotSent};
 use crate::request::stop_budget::StopPermit;
 use crate::{
     Delta, EngineError, Event, FinishReason, Finished, LogprobEntry, Matched, PromptLogprobs,
-    Timings, TokenLogprob, Usage,
+    Timings, TokenIds, TokenLogprob, Usage,
 };
 
 /// A token that the step loop committed.
@@ -94,6 +96,19 @@ pub(crate) struct Times {
     pub(crate) last_token: Option<Time>,
 }
 
+/// What outputs work in, one after the other; the publisher keeps it from token to token.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    /// Text that became certain.
+    piece: String,
+    /// What of it can be shown.
+    shown: String,
+    /// What it is made of.
+    parts: Vec<Part>,
+    /// Where the times between tokens go.
+    pub(crate) inter_token: InterToken,
+}
+
 impl Output {
     pub(crate) fn started(&mut self, at: Time, cached_tokens: usize) {
         self.times.started.get_or_insert(at);
@@ -109,7 +124,7 @@ impl Output {
     }
 
     /// Adds one token; the text it completes goes out, and perhaps the end of the sequence.
-    pub(crate) fn token(&mut self, committed: CommittedToken) -> Fate {
+    pub(crate) fn token(&mut self, committed: CommittedToken, work: &mut Workspace) -> Fate {
         if self.send_echo() != Fate::Open {
             return Fate::Lost;
         }
@@ -118,21 +133,22 @@ impl Output {
         self.accepted += u32::from(committed.accepted);
         self.times.first_token.get_or_insert(committed.at);
         if let Some(last) = self.times.last_token.replace(committed.at) {
-            crate::observe::metrics::inter_token(committed.at.saturating_sub(last));
+            work.inter_token.record(committed.at.saturating_sub(last));
         }
 
-        let (text, matched) = self.text_of(&committed);
+        let matched = self.text_of(&committed, work);
         let logprobs = committed
             .logprobs
             .iter()
             .map(|row| self.named(row))
             .collect();
         let ends = matched.is_some() || committed.finish.is_some();
-        let parts = match &mut self.text.parts {
-            Some(reader) => reader.token(&text, ends),
-            None => vec![Part::Text(text)],
-        };
-        if self.send_parts(parts, vec![committed.token], logprobs) != Fate::Open {
+        match &mut self.text.parts {
+            Some(reader) => reader.token(&work.shown, ends, &mut work.parts),
+            None => work.parts.push(Part::Text(work.shown.as_str().into())),
+        }
+        let ids = smallvec![committed.token];
+        if self.send_parts(&mut work.parts, ids, logprobs) != Fate::Open {
             return Fate::Lost;
         }
         match (matched, committed.finish) {
@@ -158,14 +174,14 @@ impl Output {
         }
     }
 
-    /// Sends parts, the first with the token that they came with.
+    /// Sends parts, the first with the token that they came with, and leaves none.
     fn send_parts(
         &mut self,
-        parts: Vec<Part>,
-        token_ids: Vec<u32>,
+        parts: &mut Vec<Part>,
+        token_ids: TokenIds,
         logprobs: Vec<TokenLogprob>,
     ) -> Fate {
-        let mut parts = parts.into_iter();
+        let mut parts = parts.drain(..);
         let first = Delta {
             index: self.index,
             part: parts.next().unwrap_or_default(),
@@ -193,33 +209,36 @@ impl Output {
         };
         self.send(Ok(Event::Delta(Delta {
             index: self.index,
-            part: Part::Text(echo.text.clone()),
-            token_ids: echo.token_ids.clone(),
+            part: Part::Text(echo.text.as_str().into()),
+            token_ids: echo.token_ids.as_slice().into(),
             logprobs: Vec::new(),
         })))
     }
 
-    /// The text that becomes final with this token, and the stop string it completes.
-    fn text_of(&mut self, committed: &CommittedToken) -> (String, Option<String>) {
+    /// Finds the text that becomes final with this token, and returns the stop string that it completes.
+    fn text_of(&mut self, committed: &CommittedToken, work: &mut Workspace) -> Option<String> {
         let ends = committed.finish.is_some();
         // The token that stops the sequence is not part of the answer's text unless asked for.
         let shown = committed.finish != Some(FinishReason::Stop) || self.include_stop;
-        let mut piece = if shown {
-            self.text.detokenizer.push(committed.token)
-        } else {
-            String::new()
-        };
-        if ends {
-            piece.push_str(&self.text.detokenizer.finish());
+        work.piece.clear();
+        if shown {
+            let token = committed.token;
+            self.text.detokenizer.push_into(token, &mut work.piece);
         }
-        self.search(piece, ends)
+        if ends {
+            work.piece.push_str(&self.text.detokenizer.finish());
+        }
+        self.search(ends, work)
     }
 
-    /// What of the newest piece of text can be shown, and the stop string that is complete in it. One that is
-    /// complete within the first `min_tokens` tokens ends nothing; one that only begins there does.
-    fn search(&mut self, piece: String, ends: bool) -> (String, Option<String>) {
+    /// Finds what of the newest piece of text can be shown, and returns the stop string that is complete in it. One
+    /// that is complete within the first `min_tokens` tokens ends nothing; one that only begins there does.
+    fn search(&mut self, ends: bool, work: &mut Workspace) -> Option<String> {
+        let Workspace { piece, shown, .. } = work;
+        shown.clear();
         let Some(stops) = &mut self.text.stops else {
-            return (piece, None);
+            shown.push_str(piece);
+            return None;
         };
         let exempt = if self.generated <= self.min_tokens {
             self.exempt_bytes = self.text.detokenizer.held_bytes();
@@ -229,30 +248,35 @@ impl Output {
             self.exempt_bytes -= exempt;
             exempt
         };
-        let mut text = stops.push_exempt(&piece[..exempt]);
-        let step = stops.push(&piece[exempt..]);
-        text.push_str(&step.text);
-        let matched = step.matched.and_then(|which| stops.get(which));
+        stops.push_exempt_into(&piece[..exempt], shown);
+        let matched = stops.push_into(&piece[exempt..], shown);
+        let matched = matched.and_then(|which| stops.get(which));
         let matched = matched.map(str::to_owned);
         if ends && matched.is_none() {
-            text.push_str(&stops.finish());
+            shown.push_str(&stops.finish());
         }
-        (text, matched)
+        matched
     }
 
     /// The sequence ends well between two tokens, because of its own time limit or its constraint: what was held back for a
     /// stop string that never came, or half a character, is part of the answer after all.
     pub(crate) fn end(&mut self, reason: FinishReason, now: Time) {
         self.send_echo();
-        let rest = self.text.detokenizer.finish();
-        let (text, matched) = self.search(rest, true);
-        let parts = match &mut self.text.parts {
-            Some(reader) => reader.read(&text, true),
-            None if text.is_empty() => Vec::new(),
-            None => vec![Part::Text(text)],
+        let mut work = Workspace {
+            piece: self.text.detokenizer.finish(),
+            ..Workspace::default()
         };
+        let matched = self.search(true, &mut work);
+        let Workspace {
+            shown, mut parts, ..
+        } = work;
+        match &mut self.text.parts {
+            Some(reader) => reader.read(&shown, true, &mut parts),
+            None if shown.is_empty() => {}
+            None => parts.push(Part::Text(shown.into())),
+        }
         if !parts.is_empty() {
-            self.send_parts(parts, Vec::new(), Vec::new());
+            self.send_parts(&mut parts, TokenIds::new(), Vec::new());
         }
         match matched {
             Some(text) => self.finish(FinishReason::StopSequence, Some(Matched::Text(text)), now),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::observe::health::LoopHealth;
 use crate::observe::info::EngineInfo;
 use crate::observe::metrics::SpeculationMetrics;
 use crate::output::byte_budget::ByteBudget;
-use crate::output::publisher::{MAX_PENDING_STEPS, publish};
+use crate::output::publisher::{news, publish};
 use crate::output::unread;
 use crate::request::grammar::Grammars;
 use crate::request::offload::Offload;
@@ -97,7 +97,7 @@ impl Parts {
         let cache_events = CacheFeed::new(FEED_BYTES);
         let listeners = cache_events.source();
         let speculator = Speculator::new(info.speculation.speculator(vocab_size), drafter);
-        let (publisher, publications) = sync_channel(MAX_PENDING_STEPS);
+        let (news, reader) = news();
         let step_loop = StepLoop {
             scheduler: Scheduler::with_policy(
                 SchedulerConfig {
@@ -129,17 +129,14 @@ impl Parts {
             sequences: HashMap::new(),
             constraints: Arc::default(),
             commands: received,
-            publisher,
-            news: Vec::new(),
+            news,
             admission: Arc::clone(&admission),
             health: Arc::clone(&health),
             cache_events,
             speculation: SpeculationMetrics::new(info.speculation.draft_tokens),
             clock: Arc::clone(&clock),
         };
-        spawn("maitre-publisher", move || {
-            publish(&publications, &commands)
-        })?;
+        spawn("maitre-publisher", move || publish(&reader, &commands))?;
         spawn("maitre-step-loop", move || {
             if let Ended::Broken(why) | Ended::Fatal(why) = step_loop.run() {
                 tracing::error!(%why, "the step loop ended itself");

@@ -5,7 +5,7 @@
 //! read between two steps, and hears from it by publications.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use maitre_sampling::TokenCounts;
@@ -21,7 +21,7 @@ use crate::admission::front::Admission;
 use crate::observe::cache_events::CacheFeed;
 use crate::observe::health::{LoopHealth, StepLoad};
 use crate::observe::metrics::{self, SpeculationMetrics};
-use crate::output::publisher::Publication;
+use crate::output::publisher::{News, Publication};
 use crate::output::text::CommittedToken;
 use crate::step::constraint::{Constrained, ConstraintThreads};
 use crate::step::result::{SpanResult, StepResult};
@@ -43,9 +43,8 @@ pub(crate) struct StepLoop {
     pub(crate) sequences: Sequences,
     pub(crate) constraints: Arc<ConstraintThreads>,
     pub(crate) commands: Receiver<Command>,
-    pub(crate) publisher: SyncSender<Vec<Publication>>,
-    /// What the current step has to tell.
-    pub(crate) news: Vec<Publication>,
+    /// What the current step has to tell, on its way to the publisher.
+    pub(crate) news: News,
     pub(crate) admission: Arc<Admission>,
     pub(crate) health: Arc<LoopHealth>,
     pub(crate) cache_events: CacheFeed,
@@ -406,7 +405,7 @@ impl StepLoop {
 
     /// Hands this step's news to the publisher; false when it is gone.
     fn publish(&mut self) -> bool {
-        self.news.is_empty() || self.publisher.send(std::mem::take(&mut self.news)).is_ok()
+        self.news.publish()
     }
 
     fn forget(&mut self, request: RequestId) {

@@ -5,13 +5,14 @@ use std::convert::Infallible;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Response};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use maitre_engine::Event;
 use serde::Serialize;
 
 use super::error;
 use super::generations::Events;
 use crate::http::calls::{Ends, StreamEnd};
+use crate::service::api_error::ApiError;
 use crate::service::outcome::Outcome;
 use crate::service::request_bytes::RequestBytes;
 
@@ -27,30 +28,41 @@ pub(super) trait Chunks: Send + 'static {
     fn end(&mut self, out: &mut Written);
 }
 
+/// Events that are there at once are sent together, as long as they are no more bytes than this.
+const TOGETHER_BYTES: usize = 16 << 10;
+
 /// Chunks as they are sent.
 #[derive(Debug, Default)]
-pub(super) struct Written(Vec<u8>);
+pub(super) struct Written {
+    bytes: Vec<u8>,
+    /// What was written last, which the next will be about as long as.
+    last: usize,
+}
 
 impl Written {
     /// Adds a chunk.
     pub(super) fn chunk(&mut self, chunk: &impl Serialize) {
-        let start = self.0.len();
-        self.0.extend_from_slice(b"data: ");
-        if let Err(failed) = serde_json::to_writer(&mut self.0, chunk) {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(self.last + self.last / 8);
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(b"data: ");
+        if let Err(failed) = serde_json::to_writer(&mut self.bytes, chunk) {
             tracing::warn!(%failed, "a chunk could not be written");
-            self.0.truncate(start);
+            self.bytes.truncate(start);
             return;
         }
-        self.0.extend_from_slice(b"\n\n");
+        self.bytes.extend_from_slice(b"\n\n");
     }
 
     fn done(&mut self) {
-        self.0.extend_from_slice(b"data: [DONE]\n\n");
+        self.bytes.extend_from_slice(b"data: [DONE]\n\n");
     }
 
     /// What was written since this was last called.
     pub(super) fn take(&mut self) -> Bytes {
-        Bytes::from(std::mem::take(&mut self.0))
+        self.last = self.bytes.len();
+        Bytes::from(std::mem::take(&mut self.bytes))
     }
 }
 
@@ -70,25 +82,38 @@ impl<C: Chunks> Streaming<C> {
         if self.is_over {
             return None;
         }
-        let bytes = match self.events.next().await {
-            Some(Ok((prompt, event))) => {
-                self.chunks.event(prompt, event, &mut self.written);
-                self.written.take()
+        while !self.is_over && self.written.bytes.is_empty() {
+            let event = self.events.next().await;
+            self.write(event);
+            while !self.is_over && self.written.bytes.len() < TOGETHER_BYTES {
+                let Some(event) = self.events.next().now_or_never() else {
+                    break;
+                };
+                self.write(event);
             }
+        }
+        let bytes = self.written.take();
+        Some((Ok(bytes), self))
+    }
+
+    /// Writes an event, or the end.
+    fn write(&mut self, event: Option<Result<(usize, Event), ApiError>>) {
+        match event {
+            Some(Ok((prompt, event))) => self.chunks.event(prompt, event, &mut self.written),
             Some(Err(failed)) => {
                 self.is_over = true;
                 self.end.ends_as(Outcome::from(&failed));
-                error::last_events(&failed)
+                self.written
+                    .bytes
+                    .extend_from_slice(&error::last_events(&failed));
             }
             None => {
                 self.is_over = true;
                 self.chunks.end(&mut self.written);
                 self.written.done();
                 self.end.ends_as(Outcome::of_number(0));
-                self.written.take()
             }
-        };
-        Some((Ok(bytes), self))
+        }
     }
 }
 

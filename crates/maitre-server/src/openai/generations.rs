@@ -120,7 +120,12 @@ impl Generations {
     /// # Errors
     ///
     /// A request failed before the first event.
-    pub(super) async fn events(self) -> Result<Events, ApiError> {
+    pub(super) async fn events(mut self) -> Result<Events, ApiError> {
+        if self.rest.is_empty() && self.begun.len() == 1 {
+            // The usual case, which needs no more than the stream itself.
+            let answers = self.begun.remove(0).begun().await?;
+            return Ok(Box::pin(answers.map_ok(|event| (0, event))));
+        }
         let submit = self.submit;
         let first = self.begun.len();
         let begun = self.begun.into_iter().enumerate().map(|(prompt, answers)| {

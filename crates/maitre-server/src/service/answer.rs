@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use maitre_engine::byte_budget::{ByteAccount, ByteCharge};
-use maitre_engine::{Delta, Event, Finished, Generation, Part, TokenLogprob};
+use maitre_engine::{Delta, Event, Finished, Generation, Part, TokenIds, TokenLogprob};
 
 use crate::service::api_error::ApiError;
 
@@ -137,7 +137,7 @@ impl Stream for AnswerStream {
 /// What the caller wants of an event.
 fn shown(mut event: Event, token_ids: bool) -> Event {
     if !token_ids && let Event::Delta(delta) = &mut event {
-        delta.token_ids = Vec::new();
+        delta.token_ids = TokenIds::new();
     }
     event
 }
@@ -224,7 +224,7 @@ mod tests {
         Event::Delta(Delta {
             index,
             part: Part::Text(text.into()),
-            token_ids: vec![id],
+            token_ids: [id].as_slice().into(),
             ..Delta::default()
         })
     }
@@ -272,14 +272,14 @@ mod tests {
         let part = |part, id| {
             Event::Delta(Delta {
                 part,
-                token_ids: vec![id],
+                token_ids: [id].as_slice().into(),
                 ..Delta::default()
             })
         };
         let call = |index, name: Option<&str>, arguments: &str| Part::ToolCall {
             index,
             name: name.map(str::to_owned),
-            arguments_delta: arguments.to_owned(),
+            arguments_delta: arguments.into(),
         };
         for event in [
             part(Part::Text("prompt".into()), 1),

@@ -12,6 +12,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::json::{Json, JsonStep};
 use super::output::Output;
 use super::reasoning::Thought;
@@ -100,7 +102,7 @@ impl ChannelParser {
         for c in text.chars() {
             self.again.push_back(c);
             while let Some(c) = self.again.pop_front() {
-                let mut free = String::new();
+                let mut free = CompactString::default();
                 let found = self.scanner.push(c, &mut free);
                 for c in free.chars() {
                     self.read(c, out);

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::ReasoningFormat;
 use super::calls::{Calls, Flow};
 use super::description::Marked;
@@ -125,7 +127,7 @@ impl MarkedParser {
             true => &mut self.thought_edges,
             false => &mut self.text_edges,
         };
-        let mut free = String::new();
+        let mut free = CompactString::default();
         for c in text.chars() {
             edges.push(c, &mut free);
         }
@@ -139,7 +141,7 @@ impl MarkedParser {
     }
 
     fn read_text(&mut self, c: char, out: &mut Output<'_>) {
-        let mut free = String::new();
+        let mut free = CompactString::default();
         let found = self.in_text.push(c, &mut free);
         let bare = self
             .calls
@@ -204,7 +206,7 @@ impl MarkedParser {
     }
 
     fn read_thought(&mut self, c: char, out: &mut Output<'_>) {
-        let mut free = String::new();
+        let mut free = CompactString::default();
         let found = self.in_thought.push(c, &mut free);
         self.say(&free, true, out);
         match found {

@@ -1,5 +1,7 @@
 //! What a parser releases: parts, of which neighbours of a kind are put together.
 
+use compact_str::CompactString;
+
 use crate::Part;
 
 /// Longest run of white space that waits for what follows it, in bytes.
@@ -13,7 +15,7 @@ impl Output<'_> {
         match self.0.last_mut() {
             _ if more.is_empty() => {}
             Some(Part::Text(text)) => text.push_str(more),
-            _ => self.0.push(Part::Text(more.to_owned())),
+            _ => self.0.push(Part::Text(more.into())),
         }
     }
 
@@ -21,7 +23,7 @@ impl Output<'_> {
         match self.0.last_mut() {
             _ if more.is_empty() => {}
             Some(Part::Reasoning(text)) => text.push_str(more),
-            _ => self.0.push(Part::Reasoning(more.to_owned())),
+            _ => self.0.push(Part::Reasoning(more.into())),
         }
     }
 
@@ -30,7 +32,7 @@ impl Output<'_> {
         self.0.push(Part::ToolCall {
             index,
             name: Some(name.to_owned()),
-            arguments_delta: String::new(),
+            arguments_delta: CompactString::default(),
         });
     }
 
@@ -45,7 +47,7 @@ impl Output<'_> {
             _ => self.0.push(Part::ToolCall {
                 index,
                 name: None,
-                arguments_delta: more.to_owned(),
+                arguments_delta: more.into(),
             }),
         }
     }
@@ -69,7 +71,7 @@ impl Edges {
     }
 
     /// Takes more of the text; appends to `free` what is certainly of it.
-    pub(super) fn push(&mut self, c: char, free: &mut String) {
+    pub(super) fn push(&mut self, c: char, free: &mut CompactString) {
         if !c.is_whitespace() {
             self.after_mark = false;
             free.push_str(&self.blank);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use crate::automaton::{Automaton, State};
 
 /// A search for marks.
@@ -32,7 +34,7 @@ impl Scanner {
 
     /// Takes the next character. Appends to `free` what can no longer become a mark, and returns the mark that
     /// is complete; the search then starts anew behind it.
-    pub(super) fn push(&mut self, c: char, free: &mut String) -> Option<usize> {
+    pub(super) fn push(&mut self, c: char, free: &mut CompactString) -> Option<usize> {
         self.held.push(c);
         let mut bytes = [0; 4];
         for &byte in c.encode_utf8(&mut bytes).as_bytes() {

@@ -31,13 +31,13 @@ pub(crate) fn event(event: engine::Event, ids: &CallIds) -> StreamEvent {
 fn delta(delta: engine::Delta, ids: &CallIds) -> v1::Delta {
     let mut converted = v1::Delta {
         index: delta.index,
-        token_ids: delta.token_ids,
+        token_ids: delta.token_ids.into_vec(),
         logprobs: logprobs(delta.logprobs),
         ..v1::Delta::default()
     };
     match delta.part {
-        engine::Part::Text(text) => converted.text = text,
-        engine::Part::Reasoning(text) => converted.reasoning = text,
+        engine::Part::Text(text) => converted.text = text.into(),
+        engine::Part::Reasoning(text) => converted.reasoning = text.into(),
         engine::Part::ToolCall {
             index,
             name,
@@ -48,7 +48,7 @@ fn delta(delta: engine::Delta, ids: &CallIds) -> v1::Delta {
                 index,
                 id: id.unwrap_or_default(),
                 name: name.unwrap_or_default(),
-                arguments_json: arguments_delta,
+                arguments_json: arguments_delta.into(),
             });
         }
     }

@@ -195,7 +195,7 @@ impl ChatChunks {
         if !self.place(index).has_role {
             if needs_prompt {
                 // The first delta is the prompt.
-                return self.role(index, Some(token_ids), out);
+                return self.role(index, Some(token_ids.into_vec()), out);
             }
             self.role(index, None, out);
         }
@@ -208,7 +208,11 @@ impl ChatChunks {
         let place = *place;
         let shown = self.shown(index, part);
         let scores = self.scores(&logprobs);
-        let ids = self.shape.shape.return_token_ids.then_some(token_ids);
+        let ids = self
+            .shape
+            .shape
+            .return_token_ids
+            .then(|| token_ids.into_vec());
         let has_more = scores.is_some() || ids.as_ref().is_some_and(|it| !it.is_empty());
         if shown.is_none() && !has_more {
             return;
@@ -232,13 +236,13 @@ impl ChatChunks {
     fn shown(&self, answer: u32, part: Part) -> Option<ChatDelta> {
         match part {
             Part::Text(text) => (!text.is_empty()).then(|| ChatDelta {
-                content: Some(text),
+                content: Some(text.into()),
                 ..ChatDelta::default()
             }),
             Part::Reasoning(text) => {
                 (self.shape.include_reasoning && !text.is_empty()).then(|| ChatDelta {
-                    reasoning_content: Some(text.clone()),
-                    reasoning: Some(text),
+                    reasoning_content: Some(text.clone().into()),
+                    reasoning: Some(text.into()),
                     ..ChatDelta::default()
                 })
             }
@@ -257,7 +261,7 @@ impl ChatChunks {
                         r#type: is_new.then_some("function"),
                         function: FunctionDelta {
                             name,
-                            arguments: arguments_delta,
+                            arguments: arguments_delta.into(),
                         },
                     }]),
                     ..ChatDelta::default()

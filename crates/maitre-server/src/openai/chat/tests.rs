@@ -50,7 +50,7 @@ fn call(index: u32, name: Option<&str>, arguments: &str) -> Part {
     Part::ToolCall {
         index,
         name: name.map(str::to_owned),
-        arguments_delta: arguments.to_owned(),
+        arguments_delta: arguments.into(),
     }
 }
 
@@ -61,7 +61,7 @@ fn chunks(shape: ChatShape, parts: Vec<Part>) -> Vec<Value> {
     for part in parts {
         let delta = Delta {
             part,
-            token_ids: vec![7],
+            token_ids: [7].as_slice().into(),
             ..Delta::default()
         };
         chunks.event(0, Event::Delta(delta), &mut written);

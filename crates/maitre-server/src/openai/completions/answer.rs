@@ -224,7 +224,7 @@ impl CompletionChunks {
         let mut choice = self.shape.empty(index);
         let piece = Piece {
             text: delta.text().to_owned(),
-            ids: delta.token_ids,
+            ids: delta.token_ids.into_vec(),
             logprobs: if is_prompt {
                 &prompt_logprobs
             } else {
