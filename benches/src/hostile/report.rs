@@ -343,7 +343,7 @@ mod tests {
         let before = Usage {
             open_files: 20,
             threads: 5,
-            peak_rss: 0,
+            ..Usage::default()
         };
         let bounds = Bounds::default();
         let mut held = Held {

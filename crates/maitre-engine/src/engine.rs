@@ -163,6 +163,7 @@ impl Engine {
             .clone()
             .unwrap_or_else(|| shared.seeds.request_id(first));
         let (mut events, receiver) = unread::channel(&shared.unread);
+        let receiver = receiver.timed(Arc::clone(&shared.clock));
         if let Some(top) = resolved.choice.prompt_logprobs {
             events
                 .reserve_scores(request.n, resolved.prompt.len(), top)

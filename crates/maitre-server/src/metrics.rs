@@ -51,6 +51,14 @@ const ASYNC_TASKS: &str = "maitre_async_tasks";
 const SECONDS: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
+/// Upper bounds of histograms of what should be done within a step.
+const SHORT_SECONDS: [f64; 12] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0,
+];
+const SHORT: [&str; 2] = [
+    "maitre_token_delivery_seconds",
+    "maitre_constraint_mask_seconds",
+];
 /// Upper bounds of histograms that count things.
 const COUNTS: [f64; 15] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
@@ -81,9 +89,12 @@ pub fn install_recorder() -> bool {
 }
 
 fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
-        .set_buckets(&COUNTS)
+    let mut builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
+    for name in SHORT {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), &SHORT_SECONDS)?;
+    }
+    builder.set_buckets(&COUNTS)
 }
 
 fn describe() {

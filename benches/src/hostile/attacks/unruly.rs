@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::super::door::RETRY;
-use super::{Arena, Attack, Attacking};
+use super::{Arena, Attack};
 use crate::texts::random;
 
 pub(super) const ATTACK: Attack = Attack::new(

@@ -255,6 +255,10 @@ fn describe() {
         "Between two tokens of a sequence"
     );
     describe_histogram!(
+        "maitre_token_delivery_seconds",
+        "From a step's end until a token of it was taken by the call that waits for it"
+    );
+    describe_histogram!(
         "maitre_queue_time_seconds",
         "From submission to the first step"
     );
@@ -400,6 +404,11 @@ pub(crate) fn finished(reason: FinishReason, timings: &Timings, prompt: u32, gen
         histogram!("maitre_time_per_output_token_seconds").record(timings.tpot);
         histogram!("vllm:request_time_per_output_token_seconds").record(timings.tpot);
     }
+}
+
+/// How long a token is on its way to whoever reads the answer.
+pub(crate) fn token_delivery() -> Histogram {
+    histogram!("maitre_token_delivery_seconds")
 }
 
 /// Times between the tokens of answers. The metrics are looked up when it is made rather than for each token.

@@ -117,10 +117,11 @@ impl Output {
 
     pub(crate) fn prompt_logprobs(&mut self, rows: &[TokenLogprobs]) -> Fate {
         let tokens = rows.iter().map(|row| self.named(row)).collect();
-        self.send(Ok(Event::PromptLogprobs(PromptLogprobs {
+        let scores = PromptLogprobs {
             index: self.index,
             tokens,
-        })))
+        };
+        self.send(Ok(Event::PromptLogprobs(scores)), None)
     }
 
     /// Adds one token; the text it completes goes out, and perhaps the end of the sequence.
@@ -148,7 +149,7 @@ impl Output {
             None => work.parts.push(Part::Text(work.shown.as_str().into())),
         }
         let ids = smallvec![committed.token];
-        if self.send_parts(&mut work.parts, ids, logprobs) != Fate::Open {
+        if self.send_parts(&mut work.parts, ids, logprobs, Some(committed.at)) != Fate::Open {
             return Fate::Lost;
         }
         match (matched, committed.finish) {
@@ -180,6 +181,7 @@ impl Output {
         parts: &mut Vec<Part>,
         token_ids: TokenIds,
         logprobs: Vec<TokenLogprob>,
+        committed: Option<Time>,
     ) -> Fate {
         let mut parts = parts.drain(..);
         let first = Delta {
@@ -188,16 +190,17 @@ impl Output {
             token_ids,
             logprobs,
         };
-        let mut fate = self.send(Ok(Event::Delta(first)));
+        let mut fate = self.send(Ok(Event::Delta(first)), committed);
         for part in parts {
             if fate != Fate::Open {
                 break;
             }
-            fate = self.send(Ok(Event::Delta(Delta {
+            let more = Delta {
                 index: self.index,
                 part,
                 ..Delta::default()
-            })));
+            };
+            fate = self.send(Ok(Event::Delta(more)), None);
         }
         fate
     }
@@ -207,12 +210,13 @@ impl Output {
         let Some(echo) = self.text.echo.take() else {
             return Fate::Open;
         };
-        self.send(Ok(Event::Delta(Delta {
+        let prompt = Delta {
             index: self.index,
             part: Part::Text(echo.text.as_str().into()),
             token_ids: echo.token_ids.as_slice().into(),
             logprobs: Vec::new(),
-        })))
+        };
+        self.send(Ok(Event::Delta(prompt)), None)
     }
 
     /// Finds the text that becomes final with this token, and returns the stop string that it completes.
@@ -276,7 +280,7 @@ impl Output {
             None => parts.push(Part::Text(shown.into())),
         }
         if !parts.is_empty() {
-            self.send_parts(&mut parts, TokenIds::new(), Vec::new());
+            self.send_parts(&mut parts, TokenIds::new(), Vec::new(), None);
         }
         match matched {
             Some(text) => self.finish(FinishReason::StopSequence, Some(Matched::Text(text)), now),
@@ -329,8 +333,8 @@ impl Output {
     }
 
     /// Sends an event, leaving one place free for [`send_last`](Self::send_last).
-    fn send(&mut self, event: Result<Event, EngineError>) -> Fate {
-        match self.events.send(event) {
+    fn send(&mut self, event: Result<Event, EngineError>, committed: Option<Time>) -> Fate {
+        match self.events.send(event, committed) {
             Ok(()) => Fate::Open,
             Err(NotSent::Gone) => Fate::Lost,
             Err(NotSent::Slow { unread }) => {

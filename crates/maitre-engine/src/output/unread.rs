@@ -9,17 +9,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ::metrics::Histogram;
 use maitre_sampling::MAX_LOGPROBS;
+use maitre_scheduler::Time;
 use tokio::sync::mpsc;
 
+use crate::observe::metrics;
 use crate::output::byte_budget::{ByteAccount, ByteBudget, ByteCharge};
 use crate::request::limits::{MAX_N, MAX_UNREAD_EVENTS, MAX_UNREAD_EVENTS_OF_A_WAITING_RECEIVER};
-use crate::{EngineError, Event, Violation};
+use crate::{Clock, EngineError, Event, Violation};
 
 /// When to come back after a refusal: unread events are read, or their requests ended, at any moment.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-type Item = (Result<Event, EngineError>, Option<ByteCharge>);
+/// An event on its way.
+#[derive(Debug)]
+struct Item {
+    event: Result<Event, EngineError>,
+    /// Given back when it is read.
+    _charge: Option<ByteCharge>,
+    /// When its token was committed.
+    committed: Option<Time>,
+}
 
 /// The sending end; a request's sequences have one each.
 #[derive(Debug, Clone)]
@@ -41,6 +52,15 @@ pub(crate) struct EventReceiver {
     /// Whether the receiver has read all there was and been promised to be woken: if it then reads nothing, it
     /// is the machine that is slow.
     waits: Arc<AtomicBool>,
+    /// Measures how long tokens are on their way.
+    delivery: Option<Delivery>,
+}
+
+/// A clock, and where the times between the commit of a token and its reading go.
+#[derive(Debug)]
+struct Delivery {
+    clock: Arc<dyn Clock>,
+    seconds: Histogram,
 }
 
 /// Why an event was not sent.
@@ -84,6 +104,7 @@ pub(crate) fn channel(budget: &ByteBudget) -> (EventSender, EventReceiver) {
     let receiver = EventReceiver {
         events: receiver,
         waits,
+        delivery: None,
     };
     (sender, receiver)
 }
@@ -139,8 +160,13 @@ impl EventSender {
         }
     }
 
-    /// Sends an event, leaving one place free for [`send_last`](Self::send_last) of each sequence.
-    pub(crate) fn send(&self, event: Result<Event, EngineError>) -> Result<(), NotSent> {
+    /// Sends an event, leaving one place free for [`send_last`](Self::send_last) of each sequence. `committed`: when the
+    /// token was that it is the first news of.
+    pub(crate) fn send(
+        &self,
+        event: Result<Event, EngineError>,
+        committed: Option<Time>,
+    ) -> Result<(), NotSent> {
         if self.events.is_closed() {
             return Err(NotSent::Gone);
         }
@@ -153,7 +179,11 @@ impl EventSender {
             Ok(event) => Some(self.charge(event).ok_or(slow)?),
             Err(_) => None,
         };
-        let sent = self.events.try_send((event, charge));
+        let sent = self.events.try_send(Item {
+            event,
+            _charge: charge,
+            committed,
+        });
         sent.map_err(|_| NotSent::Gone)
     }
 
@@ -172,11 +202,24 @@ impl EventSender {
     /// Sends what ends a sequence; it is small, and not charged.
     pub(crate) fn send_last(&self, event: Result<Event, EngineError>) {
         // Fails only when the receiver is gone, which then does not need it.
-        let _ = self.events.try_send((event, None));
+        let _ = self.events.try_send(Item {
+            event,
+            _charge: None,
+            committed: None,
+        });
     }
 }
 
 impl EventReceiver {
+    /// Has it measured, by the engine's clock, how long tokens are on their way.
+    pub(crate) fn timed(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.delivery = Some(Delivery {
+            clock,
+            seconds: metrics::token_delivery(),
+        });
+        self
+    }
+
     /// The next event, no longer charged; `None` when all senders are gone.
     pub(crate) fn poll_recv(
         &mut self,
@@ -186,7 +229,13 @@ impl EventReceiver {
         self.waits.store(true, Ordering::SeqCst);
         let item = ready!(self.events.poll_recv(context));
         self.waits.store(false, Ordering::SeqCst);
-        Poll::Ready(item.map(|(event, _charge)| event))
+        if let Some(delivery) = &self.delivery
+            && let Some(committed) = item.as_ref().and_then(|item| item.committed)
+        {
+            let took = delivery.clock.now().saturating_sub(committed);
+            delivery.seconds.record(took);
+        }
+        Poll::Ready(item.map(|item| item.event))
     }
 
     /// Lets the senders know that no more is wanted, and forgets what is unread.
@@ -222,15 +271,17 @@ mod tests {
     fn events_are_charged_until_they_are_read() {
         let budget = ByteBudget::new(1 << 20);
         let (sender, mut receiver) = channel(&budget);
-        sender.send(Ok(scores(50))).unwrap();
+        sender.send(Ok(scores(50)), None).unwrap();
         let taken = budget.used();
         assert!(taken > 50 * 21 * 36, "{taken}");
         assert_eq!(
-            sender.send(Ok(scores(1000))),
+            sender.send(Ok(scores(1000)), None),
             Err(NotSent::Slow { unread: 1 })
         );
         assert_eq!(budget.used(), taken);
-        sender.send(Ok(Event::Delta(Delta::default()))).unwrap();
+        sender
+            .send(Ok(Event::Delta(Delta::default())), None)
+            .unwrap();
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(receiver.poll_recv(&mut context).is_ready());
         assert!(budget.used() < taken);
@@ -238,7 +289,7 @@ mod tests {
         sender.send_last(Err(EngineError::Cancelled));
         receiver.close();
         assert_eq!(budget.used(), 0);
-        let gone = sender.send(Ok(Event::Delta(Delta::default())));
+        let gone = sender.send(Ok(Event::Delta(Delta::default())), None);
         assert_eq!(gone, Err(NotSent::Gone));
     }
 
@@ -260,7 +311,7 @@ mod tests {
             second.reserve_scores(1, tokens, 20),
             Err(EngineError::UnreadBytesFull { .. })
         ));
-        sender.send(Ok(scores(tokens))).unwrap();
+        sender.send(Ok(scores(tokens)), None).unwrap();
         assert_eq!(budget.used(), reserved, "they are charged once");
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(receiver.poll_recv(&mut context).is_ready());
@@ -273,12 +324,12 @@ mod tests {
         let budget = ByteBudget::new(1 << 20);
         let unread: Vec<_> = (0..16).map(|_| channel(&budget)).collect();
         for (sender, _receiver) in &unread {
-            while sender.send(Ok(scores(1))).is_ok() {}
+            while sender.send(Ok(scores(1)), None).is_ok() {}
         }
         let (sender, mut receiver) = channel(&budget);
         let mut context = Context::from_waker(std::task::Waker::noop());
         for _ in 0..10_000 {
-            sender.send(Ok(scores(1))).unwrap();
+            sender.send(Ok(scores(1)), None).unwrap();
             assert!(receiver.poll_recv(&mut context).is_ready());
         }
         drop(unread);

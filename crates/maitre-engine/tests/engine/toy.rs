@@ -454,7 +454,7 @@ pub(crate) async fn answers(mut generation: Generation) -> Result<Vec<Answer>, E
                     .map(|l| (l.token.token_id, l.token.logprob.to_bits()));
                 let answer = Answer {
                     text,
-                    token_ids: said.token_ids,
+                    token_ids: said.token_ids.into_vec(),
                     logprobs: logprobs.collect(),
                     reason: end.reason,
                     end,
