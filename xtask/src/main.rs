@@ -9,10 +9,13 @@ mod examples;
 mod golden;
 mod lint;
 mod phases;
+mod python;
+mod server;
 mod simulate_faults;
 mod soak;
 mod structured;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,8 @@ enum Command {
     Soak(soak::Arguments),
     /// Run the packages that people use against a server (needs Python).
     Clients(clients::Arguments),
+    /// Run the tools that people measure servers with against one, and check what they say (needs Python).
+    Tools(tools::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Command::Structured(arguments) => structured::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
+        Command::Tools(arguments) => tools::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
