@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 28] = [
+const OF_OTHERS: [&str; 52] = [
     // cargo
     "--example",
     "--features",
@@ -39,6 +39,31 @@ const OF_OTHERS: [&str; 28] = [
     "--users",
     "--vllm-python",
     "--with",
+    // GuideLLM, AIPerf, vLLM's benchmark, lm-evaluation-harness
+    "--backend",
+    "--base-url",
+    "--constraint",
+    "--data",
+    "--dataset-name",
+    "--endpoint",
+    "--endpoint-type",
+    "--extra-inputs",
+    "--ignore-eos",
+    "--include",
+    "--max-concurrency",
+    "--num-prompts",
+    "--output-tokens-mean",
+    "--profile",
+    "--random-input-len",
+    "--random-output-len",
+    "--request-count",
+    "--streaming",
+    "--synthetic-input-tokens-mean",
+    "--tasks",
+    "--tokenizer",
+    "--ui",
+    "--url",
+    "--use-server-token-count",
 ];
 
 const COMMANDS: [&str; 6] = ["serve", "chat", "generate", "bench", "inspect", "gpu-check"];
