@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         [] => &BY_DEFAULT[..],
         named => named,
     };
-    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let (mut rows, mut problems, mut perplexities) = (Vec::new(), Vec::new(), String::new());
     for tool in tools {
         match tool {
             Tool::Guidellm => rows.extend(guidellm::run(&session)?),
@@ -59,13 +59,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             Tool::Vllm => rows.extend(vllm::run(&session)?),
             Tool::LmEval => {
                 let evaluated = lm_eval::run(&session)?;
-                println!("\n{}", evaluated.table());
+                perplexities = evaluated.table();
                 problems.extend(evaluated.problems());
                 rows.extend(evaluated.into_rows());
             }
         }
     }
-    println!("\n{}", row::table(&rows));
+    println!("\n{perplexities}\n{}", row::table(&rows));
     problems.extend(rows.iter().flat_map(Row::problems));
     if problems.is_empty() {
         println!("all requests answered, all counts equal");
