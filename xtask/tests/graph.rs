@@ -57,7 +57,7 @@ const MAY_BUILD_WITH: [(&str, &[&str]); 1] = [("maitre-tensor", &["maitre-gpu-em
 const PURE: [(&str, &[&str]); 3] = [
     ("maitre-kv", &["blake3", "thiserror"]),
     ("maitre-scheduler", &["maitre-kv", "thiserror"]),
-    ("maitre-sampling", &["libm", "thiserror"]),
+    ("maitre-sampling", &["libm", "pulp", "thiserror"]),
 ];
 
 const MOST_LINES: usize = 500;

@@ -406,7 +406,7 @@ pub(crate) fn finished(reason: FinishReason, timings: &Timings, prompt: u32, gen
     }
 }
 
-/// How long a token is on its way to whoever reads the answer.
+/// How long a token is on its way to the reader of its answer.
 pub(crate) fn token_delivery() -> Histogram {
     histogram!("maitre_token_delivery_seconds")
 }
