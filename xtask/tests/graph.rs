@@ -53,7 +53,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 const MAY_BUILD_WITH: [(&str, &[&str]); 1] = [("maitre-tensor", &["maitre-gpu-emulator"])];
 
 /// Pure crates: time, randomness and data are arguments. These are all they may use from elsewhere;
-/// `libm` has the same results on every platform.
+/// `libm` has the same results on every platform, and `pulp` compiles plain code for several widths of vector.
 const PURE: [(&str, &[&str]); 3] = [
     ("maitre-kv", &["blake3", "thiserror"]),
     ("maitre-scheduler", &["maitre-kv", "thiserror"]),
