@@ -43,6 +43,9 @@ const OF_MODELS: [&str; 7] = [
     "model.safetensors.index.json",
 ];
 
+/// Fields of requests that look like files.
+const FIELDS: [&str; 1] = ["structured_outputs.json"];
+
 /// A page: where it is, what it says outside of fenced blocks, and these, each under its language.
 struct Page {
     path: PathBuf,
@@ -199,7 +202,10 @@ fn files_that_pages_name_exist() {
                 .iter()
                 .any(|end| bare.ends_with(end) && bare != *end)
                 && !word.contains(|c: char| c.is_whitespace() || "*<$~".contains(c));
-            if !is_name || MADE.contains(&bare) || OF_MODELS.contains(&bare) {
+            let is_no_file = [&MADE[..], &OF_MODELS, &FIELDS]
+                .iter()
+                .any(|names| names.contains(&bare));
+            if !is_name || is_no_file {
                 continue;
             }
             let absent_here = alternatives(word).into_iter().filter(|name| !exists(name));

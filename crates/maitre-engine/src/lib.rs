@@ -53,7 +53,9 @@ pub use maitre_scheduler::{
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
 pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
 pub use maitre_text::grammar::{GrammarError, GrammarSpec, JsonWhitespace, StructuralTag, Tag};
-pub use maitre_text::{Part, ReasoningFormat, TextError, Tool, ToolChoice, ToolFormat, Tools};
+pub use maitre_text::{
+    Detokenizer, Part, ReasoningFormat, TextError, Tool, ToolChoice, ToolFormat, Tools,
+};
 pub use observe::cache_events::{CacheEventBatch, CacheEvents, MissedEvents};
 pub use observe::health::{Health, Load};
 pub use observe::info::{

@@ -28,11 +28,15 @@ use tokio::task::JoinSet;
 use crate::service::limits::Limits;
 use crate::service::registry::{ConnectionState, Member, Registry};
 use guarded_io::GuardedIo;
+use half_close::{Answering, Arriving, Exchange};
 use streams::Streams;
 
 pub(crate) mod answer_body;
 mod frame_pace;
 mod guarded_io;
+mod half_close;
+#[cfg(test)]
+mod half_close_tests;
 #[cfg(test)]
 mod http1_tests;
 pub(crate) mod request_body;
@@ -187,7 +191,8 @@ pub(crate) async fn serve_http2<IO, S, B>(
 
 /// Serves HTTP/1 on one connection: its calls by `service`, which tells `streams` of each.
 ///
-/// A client has to send its first request within the handshake timeout, and its next one within [`KEEP_ALIVE`].
+/// A client has to send its first request within the handshake timeout, and its next one within [`KEEP_ALIVE`]. One that
+/// closes its sending side gets the answers to what it has sent (`half_close`).
 pub(crate) async fn serve_http1<IO, S, B>(
     stream: IO,
     state: Arc<ConnectionState>,
@@ -196,11 +201,17 @@ pub(crate) async fn serve_http1<IO, S, B>(
     closing: Closing,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body + 'static,
+    S: Service<Request<Arriving<Incoming>>, Response = Response<B>, Error = Infallible>,
+    B: Body + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let io = GuardedIo::http1(stream, Arc::clone(&state), limits.stall_timeout);
+    let exchange = Arc::new(Exchange::default());
+    let io = GuardedIo::http1(
+        stream,
+        Arc::clone(&state),
+        limits.stall_timeout,
+        Arc::clone(&exchange),
+    );
     let mut settings = http1::Builder::new();
     settings
         .timer(TokioTimer::new())
@@ -208,9 +219,16 @@ pub(crate) async fn serve_http1<IO, S, B>(
         // Also bounds the time between two requests.
         .header_read_timeout(KEEP_ALIVE);
     let opening = Arc::clone(&state);
-    let service = hyper::service::service_fn(move |request| {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         opening.opened();
-        service.call(request)
+        exchange.asked(request.version(), request.body().is_end_stream());
+        let owed = Arc::clone(&exchange);
+        let request = request.map(|body| Arriving::new(body, Arc::clone(&owed)));
+        let answering = service.call(request);
+        async move {
+            let answer: Response<B> = answering.await?;
+            Ok::<_, Infallible>(answer.map(|body| Answering::new(body, owed)))
+        }
     });
     let connection = pin!(settings.serve_connection(TokioIo::new(io), service));
     let finish = |connection: Pin<&mut http1::Connection<_, _>>| connection.graceful_shutdown();

@@ -3,5 +3,5 @@
 
 pub(crate) mod calls;
 pub(crate) mod message;
-mod probes;
+pub(crate) mod probes;
 pub(crate) mod request_id;

@@ -9,6 +9,7 @@
 
 mod chat;
 mod completions;
+mod continuation;
 mod document;
 pub(crate) mod error;
 mod events;
@@ -19,9 +20,12 @@ mod logprobs;
 mod models;
 mod names;
 mod parameters;
+mod plain_words;
 mod render;
 mod routes;
+mod schemas;
 mod shape;
+mod structural_tag;
 mod structured;
 mod text;
 mod tools;

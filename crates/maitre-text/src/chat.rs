@@ -86,6 +86,9 @@ pub struct ChatRequest {
     pub tools: Vec<Value>,
     /// Ends the prompt with the opening of an assistant's message (default: yes).
     pub add_generation_prompt: bool,
+    /// Leaves the last message open, which has to be the assistant's, so that the answer goes on with it; then
+    /// `add_generation_prompt` does not count.
+    pub continue_final_message: bool,
     /// Further variables for the template, such as `enable_thinking`.
     pub template_kwargs: Map<String, Value>,
     /// What the template's `strftime_now` calls now, in UTC. No clock is read below the engine, so
@@ -156,6 +159,7 @@ impl Default for ChatRequest {
             messages: Vec::new(),
             tools: Vec::new(),
             add_generation_prompt: true,
+            continue_final_message: false,
             template_kwargs: Map::new(),
             now: SystemTime::UNIX_EPOCH,
         }

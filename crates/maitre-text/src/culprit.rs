@@ -28,6 +28,8 @@ impl Tokenizer {
             let part = ChatRequest {
                 messages: messages.to_vec(),
                 tools: tools.to_vec(),
+                // The last message of a part may be another's.
+                continue_final_message: false,
                 ..chat.clone()
             };
             let rendered = self.encode_chat(&part);

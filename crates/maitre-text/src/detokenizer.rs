@@ -89,9 +89,14 @@ impl Detokenizer {
     /// Bytes of text that are held back though its characters are complete: with byte fallback, a byte token
     /// that follows may still make them invalid; and some decoders cut characters off the end of a text.
     pub fn held_bytes(&self) -> usize {
+        self.held().len()
+    }
+
+    /// The text that is held back though its characters are complete.
+    pub fn held(&self) -> String {
         let mut held = String::new();
         self.clone().show_complete(&mut held);
-        held.len()
+        held
     }
 
     /// The tokenizer whose ids it takes.

@@ -64,6 +64,12 @@ pub enum TextError {
     /// A chat without messages.
     #[error("a chat needs at least one message")]
     NoMessages,
+    /// The last message is to be continued, and cannot be.
+    #[error("the last message cannot be continued: {reason}")]
+    NothingToContinue {
+        /// Why not, and what was expected.
+        reason: &'static str,
+    },
     /// A message's role is none of those that exist.
     #[error(
         "unknown chat role {role:?}; expected one of: system, developer, user, assistant, tool"

@@ -43,6 +43,7 @@ mod table;
 mod tools;
 mod values;
 
+pub use calls::MalformedCalls;
 pub use constrain::CallGrammar;
 pub use description::ToolFormat;
 pub use parser::{AnswerFormat, PartParser};

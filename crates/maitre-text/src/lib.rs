@@ -68,8 +68,8 @@ pub use detokenizer::Detokenizer;
 pub use error::TextError;
 pub use files::TokenizerFiles;
 pub use formats::{
-    AnswerFormat, CallGrammar, PartParser, ReasoningFormat, Thought, Tool, ToolChoice, ToolFormat,
-    Tools,
+    AnswerFormat, CallGrammar, MalformedCalls, PartParser, ReasoningFormat, Thought, Tool,
+    ToolChoice, ToolFormat, Tools,
 };
 pub use part::Part;
 pub use stop::{StopStep, StopStrings};

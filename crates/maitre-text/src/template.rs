@@ -13,6 +13,7 @@
 //! recursion. A template's nesting and the nesting of the values it builds are bounded too.
 
 mod ast;
+mod continuation;
 mod expressions;
 mod lexer;
 mod literals;
@@ -162,6 +163,10 @@ impl ChatTemplate {
     ) -> Result<String, TextError> {
         if request.messages.is_empty() {
             return Err(TextError::NoMessages);
+        }
+        if request.continue_final_message {
+            let open = continuation::marked(request)?;
+            return continuation::cut(self.render(&open, special_tokens)?);
         }
         let variables =
             variables(request, special_tokens)?.map_err(|error| self.failure(&error))?;

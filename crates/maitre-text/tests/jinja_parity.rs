@@ -37,6 +37,7 @@ fn now() -> SystemTime {
 
 fn request(conversation: &Value) -> ChatRequest {
     ChatRequest {
+        continue_final_message: false,
         messages: list(&conversation["messages"])
             .iter()
             .map(message)

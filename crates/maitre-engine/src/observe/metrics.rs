@@ -100,6 +100,16 @@ pub(crate) fn tool_calls(count: usize) {
     }
 }
 
+/// What began as calls in this format was none: the model made a mistake, or its answer ended within them.
+pub(crate) fn malformed_calls(format: &'static str, mistaken: u32, cut_off: u32) {
+    for (why, count) in [("mistake", mistaken), ("cut_off", cut_off)] {
+        if count > 0 {
+            counter!("maitre_malformed_tool_calls_total", "format" => format, "why" => why)
+                .increment(u64::from(count));
+        }
+    }
+}
+
 /// A constraint has said what may come next.
 pub(crate) fn masked(took: Duration) {
     histogram!("maitre_constraint_mask_seconds").record(took);
@@ -203,6 +213,11 @@ fn describe() {
         "Compiling the grammar of a request, or finding it among those that are kept"
     );
     describe_counter!("maitre_tool_calls_total", "Calls of tools in answers");
+    describe_counter!(
+        "maitre_malformed_tool_calls_total",
+        "What began as a call of a tool and came back as text, by format, and by why: a mistake of the model, or cut off \
+         by the answer's end"
+    );
     describe_histogram!(
         "maitre_constraint_mask_seconds",
         "Computing which tokens may come next in an answer, drafts included"

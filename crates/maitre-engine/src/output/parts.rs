@@ -1,7 +1,7 @@
 //! Takes the text of one answer apart, and counts what comes of it.
 
 use compact_str::CompactString;
-use maitre_text::{Part, PartParser};
+use maitre_text::{MalformedCalls, Part, PartParser};
 
 use crate::request::parts::ResolvedParts;
 
@@ -11,6 +11,9 @@ pub(crate) struct PartReader {
     parser: PartParser,
     parallel_tool_calls: bool,
     reasoning_tokens: u32,
+    /// How calls are written, if they are looked for.
+    format: Option<&'static str>,
+    malformed: MalformedCalls,
 }
 
 impl PartReader {
@@ -19,6 +22,8 @@ impl PartReader {
             parser: PartParser::new(parts.format.clone()),
             parallel_tool_calls: parts.parallel_tool_calls,
             reasoning_tokens: 0,
+            format: parts.format.tool_format.map(|format| format.name),
+            malformed: MalformedCalls::default(),
         }
     }
 
@@ -43,10 +48,23 @@ impl PartReader {
         if ends {
             self.parser.finish(parts);
         }
+        self.count_malformed();
         if !self.parallel_tool_calls {
             parts.retain(|part| !matches!(part, Part::ToolCall { index: 1.., .. }));
         }
         let begins = |part: &&Part| matches!(part, Part::ToolCall { name: Some(_), .. });
         crate::observe::metrics::tool_calls(parts.iter().filter(begins).count());
+    }
+
+    /// Counts what began as a call and became text since this was last called.
+    fn count_malformed(&mut self) {
+        let (now, before) = (self.parser.malformed_calls(), self.malformed);
+        let Some(format) = self.format.filter(|_| now != before) else {
+            return;
+        };
+        self.malformed = now;
+        let mistaken = now.mistaken.saturating_sub(before.mistaken);
+        let cut_off = now.cut_off.saturating_sub(before.cut_off);
+        crate::observe::metrics::malformed_calls(format, mistaken, cut_off);
     }
 }

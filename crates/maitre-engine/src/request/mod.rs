@@ -2,7 +2,9 @@
 
 pub(crate) mod constraint;
 pub(crate) mod defaults;
+mod endless;
 pub(crate) mod grammar;
+mod identity;
 pub mod limits;
 pub(crate) mod offload;
 pub(crate) mod options;
@@ -11,3 +13,4 @@ pub(crate) mod resolve;
 pub(crate) mod seeds;
 pub(crate) mod stop_budget;
 pub(crate) mod tenants;
+mod times;

@@ -83,6 +83,18 @@ pub enum Input {
     Chat(ChatRequest),
 }
 
+impl Input {
+    /// What an answer goes on with, if it continues the last message of a conversation.
+    pub(crate) fn continued_text(&self) -> Option<&str> {
+        match self {
+            Self::Chat(chat) if chat.continue_final_message => {
+                chat.messages.last()?.content.as_deref()
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Sampling parameters as the caller gave them; meaning and limits in `maitre_sampling`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SamplingOptions {
@@ -119,7 +131,8 @@ pub struct Stopping {
     pub stop: Vec<String>,
     /// Tokens that end the answer, beside the model's own.
     pub stop_token_ids: Vec<u32>,
-    /// Go on past the model's end-of-sequence tokens.
+    /// Go on past the model's end-of-sequence tokens. An answer under a constraint goes on while anything but its end
+    /// is allowed: once its form is complete and nothing more may come, it ends all the same.
     pub ignore_eos: bool,
     /// Return the stop string or stop token's text as part of the answer.
     pub include_stop: bool,

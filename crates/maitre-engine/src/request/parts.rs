@@ -105,13 +105,18 @@ pub(crate) struct Calls {
 }
 
 impl Formats {
+    /// The parts of answers to a prompt, which go on with the message `continued`, if any.
     pub(crate) fn resolve(
         self,
         options: &PartOptions,
         tokenizer: &Tokenizer,
         prompt: &[u32],
+        continued: Option<&str>,
     ) -> ResolvedParts {
         let thought = |format: &ReasoningFormat| {
+            if let Some(text) = continued {
+                return format.within(text);
+            }
             let end = prompt.len().saturating_sub(TOKENS_OF_A_MARK);
             let end = prompt.get(end..).unwrap_or_default();
             let end = tokenizer.decode(end, false);
@@ -147,7 +152,12 @@ impl ResolvedParts {
         has_own: bool,
         special_token: &dyn Fn(&str) -> Option<u32>,
     ) -> Result<Option<Calls>, Violation> {
-        let choice = |error: TextError| Violation::new("parts.tool_choice", error.to_string());
+        let choice = |error: TextError| {
+            let said = error.to_string();
+            // The field's name stands before it.
+            let said = said.strip_prefix("tool_choice ").unwrap_or(&said);
+            Violation::new("parts.tool_choice", said)
+        };
         options.tool_choice.check(&options.tools).map_err(choice)?;
         if has_own && options.requires_a_call() {
             return Err(Violation::new(

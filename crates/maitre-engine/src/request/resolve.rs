@@ -12,12 +12,14 @@ use maitre_sampling::SamplingParams;
 use maitre_text::{ChatRequest, TextError, Tokenizer};
 
 use crate::admission::command::Choice;
+use crate::request::endless::Endless;
 use crate::request::grammar::Grammars;
+use crate::request::identity;
 use crate::request::limits::{
-    MAX_N, MAX_PROMPT_BYTES_PER_TOKEN, MAX_REQUEST_ID_BYTES, MAX_STOP_BYTES, MAX_STOP_STRINGS,
-    MAX_STOP_TOKEN_IDS, MAX_TENANT_BYTES, MAX_TIME_LIMIT_S,
+    MAX_N, MAX_PROMPT_BYTES_PER_TOKEN, MAX_STOP_BYTES, MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS,
 };
 use crate::request::parts::{Formats, ResolvedParts};
+use crate::request::times;
 use crate::{ConstraintHandle, EngineError, GenerateRequest, Input, Violation};
 
 /// What a request is measured against.
@@ -78,15 +80,24 @@ impl Resolver {
     ) -> Result<Resolved, EngineError> {
         let mut findings = Findings::default();
         self.check_identity(request, &mut findings);
-        check_times(request, &mut findings);
+        findings.0.extend(times::check(&request.service));
         let params = self.sampling(request, seed, &mut findings);
         let stop_tokens = self.stop_tokens(request, &mut findings);
         let prompt = self.prompt(&request.input, &mut findings);
         let max_tokens = self.max_tokens(request, prompt.len(), &mut findings);
         let parts = request.parts.as_ref();
-        let parts = parts.map(|it| self.formats.resolve(it, &self.tokenizer, &prompt));
+        let continued = request.input.continued_text();
+        let parts = parts.map(|it| {
+            self.formats
+                .resolve(it, &self.tokenizer, &prompt, continued)
+        });
         let constraint = self.constraint(request, parts.as_ref(), &prompt, &mut findings);
         let constraint = self.bounded(request, parts.as_ref(), constraint, &mut findings);
+        let constraint = match request.stopping.ignore_eos {
+            true => constraint
+                .map(|it| ConstraintHandle::new(Endless::new(it, &self.defaults.eos_token_ids))),
+            false => constraint,
+        };
         if !findings.0.is_empty() {
             return Err(EngineError::Invalid {
                 violations: findings.0,
@@ -115,28 +126,14 @@ impl Resolver {
     }
 
     fn check_identity(&self, request: &GenerateRequest, findings: &mut Findings) {
-        if let Some(id) = &request.request_id {
-            findings.check(!id.is_empty(), "request_id", || {
-                "is empty; leave it out to have one made up".into()
-            });
-            findings.check(id.len() <= MAX_REQUEST_ID_BYTES, "request_id", || {
-                format!(
-                    "has {} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed",
-                    id.len()
-                )
-            });
-        }
+        let id = request.request_id.as_deref().and_then(identity::check_id);
+        findings.0.extend(id);
         let most = MAX_N.min(u32::try_from(self.max_queue).unwrap_or(MAX_N));
         for (field, text) in [
             ("service.tenant", &request.service.tenant),
             ("cache.salt", &request.cache.salt),
         ] {
-            findings.check(text.len() <= MAX_TENANT_BYTES, field, || {
-                format!(
-                    "has {} bytes; at most {MAX_TENANT_BYTES} are allowed",
-                    text.len()
-                )
-            });
+            findings.0.extend(identity::check_shared(field, text));
         }
         findings.check((1..=most).contains(&request.n), "n", || {
             format!("is {}; expected 1 to {most}", request.n)
@@ -396,6 +393,10 @@ impl Resolver {
                 findings.add("template_kwargs", error.to_string());
                 Vec::new()
             }
+            Err(error @ TextError::NothingToContinue { .. }) => {
+                findings.add("continue_final_message", error.to_string());
+                Vec::new()
+            }
             Err(error) => {
                 findings.add(field, error.to_string());
                 Vec::new()
@@ -479,22 +480,5 @@ impl Resolver {
             },
         );
         max_tokens
-    }
-}
-
-fn check_times(request: &GenerateRequest, findings: &mut Findings) {
-    let service = &request.service;
-    for (field, value) in [
-        ("service.queue_timeout", service.queue_timeout),
-        ("service.time_limit", service.time_limit),
-    ] {
-        let Some(value) = value else { continue };
-        let most = Duration::from_secs(MAX_TIME_LIMIT_S);
-        findings.check(!value.is_zero() && value <= most, field, || {
-            format!(
-                "is {} s; expected more than 0 and at most {MAX_TIME_LIMIT_S} s",
-                value.as_secs_f64()
-            )
-        });
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::connections::frame_pace::FramePace;
+use crate::connections::half_close::{Exchange, HalfClose, INTERIM, Told};
 use crate::service::registry::ConnectionState;
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -80,6 +81,8 @@ pub(crate) struct GuardedIo<S> {
     opening: Option<Opening>,
     /// HTTP/2 only, from the end of the opening.
     pace: Option<FramePace>,
+    /// HTTP/1 only.
+    half_close: Option<HalfClose>,
     stall_timeout: Duration,
     /// Since the client stopped taking what is written.
     blocked: Option<Pin<Box<Sleep>>>,
@@ -95,17 +98,30 @@ impl<S> GuardedIo<S> {
     ) -> Self {
         Self {
             opening: Some(Opening::new(handshake_timeout)),
-            ..Self::http1(stream, state, stall_timeout)
+            ..Self::new(stream, state, stall_timeout)
         }
     }
 
     /// A stream of HTTP/1, whose library has a deadline of its own for what comes in.
-    pub(crate) fn http1(stream: S, state: Arc<ConnectionState>, stall_timeout: Duration) -> Self {
+    pub(super) fn http1(
+        stream: S,
+        state: Arc<ConnectionState>,
+        stall_timeout: Duration,
+        exchange: Arc<Exchange>,
+    ) -> Self {
+        Self {
+            half_close: Some(HalfClose::new(exchange)),
+            ..Self::new(stream, state, stall_timeout)
+        }
+    }
+
+    fn new(stream: S, state: Arc<ConnectionState>, stall_timeout: Duration) -> Self {
         Self {
             stream,
             state,
             opening: None,
             pace: None,
+            half_close: None,
             stall_timeout,
             blocked: None,
         }
@@ -119,6 +135,9 @@ impl<S> GuardedIo<S> {
     ) -> Poll<io::Result<usize>> {
         if let (Some(pace), Poll::Ready(Ok(bytes))) = (&mut self.pace, &written) {
             pace.wrote(*bytes);
+        }
+        if let (Some(half_close), Poll::Ready(Ok(_))) = (&mut self.half_close, &written) {
+            half_close.wrote();
         }
         self.in_time(context, written)
     }
@@ -144,7 +163,42 @@ impl<S> GuardedIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> GuardedIo<S> {
+    /// Reads from a client that may close its sending side before it has its answer.
+    fn poll_read_until_answered(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self {
+            stream, half_close, ..
+        } = self;
+        let Some(half_close) = half_close else {
+            return Pin::new(stream).poll_read(context, buffer);
+        };
+        if !half_close.is_held() {
+            let (before, space) = (buffer.filled().len(), buffer.remaining());
+            ready!(Pin::new(&mut *stream).poll_read(context, buffer))?;
+            if buffer.filled().len() > before || space == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            half_close.ended();
+        }
+        while let Told::Ask = ready!(half_close.poll_told(context)) {
+            let asked = Pin::new(&mut *stream).poll_write(context, INTERIM);
+            match asked {
+                Poll::Ready(Ok(written)) if written == INTERIM.len() => {}
+                Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
+                // There is no space for so little: what came before is not read.
+                Poll::Pending => {}
+                Poll::Ready(Ok(_)) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -155,7 +209,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
             ready!(pace.poll_ready(context));
         }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut me.stream).poll_read(context, buffer);
+        let read = me.poll_read_until_answered(context, buffer);
         if let (Some(pace), true) = (&mut me.pace, read.is_ready()) {
             pace.read(&buffer.filled()[before..]);
         }
@@ -207,6 +261,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if let (Some(half_close), Poll::Ready(Ok(()))) = (&mut self.half_close, &flushed) {
+            half_close.flushed();
+        }
         match flushed {
             // TCP has nothing to flush: that says nothing about whether the client reads.
             Poll::Ready(_) => flushed,

@@ -143,10 +143,11 @@ where
     fn call(&self, mut request: Request<B>) -> Answering {
         let arrival = Instant::now();
         let (service, front) = (&self.calls.service, &self.calls.openai);
-        if probes::PATHS.contains(&request.uri().path()) {
-            return Box::pin(self.calls.probes.call(request.map(Body::new)));
-        }
         let name = RequestName::of(request.headers());
+        if probes::PATHS.contains(&request.uri().path()) {
+            let answer = self.calls.probes.call(request.map(Body::new));
+            return Box::pin(async move { answer.await.map(|response| named(response, &name)) });
+        }
         let at_once = |error: ApiError, name: &RequestName| -> Answering {
             let response = named(openai::error::response(&error), name);
             Box::pin(async move { Ok(response) })

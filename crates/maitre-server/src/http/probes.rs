@@ -4,9 +4,11 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRef, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, Method, StatusCode, Uri};
 use axum::routing::get;
 
+use super::message;
+use crate::openai::error;
 use crate::scrapes::Scrapes;
 use crate::{Startup, metrics};
 
@@ -50,6 +52,9 @@ pub(crate) fn router(startup: Startup) -> Router {
         .route("/health/ready", get(ready))
         .route("/health", get(ready))
         .route("/ping", get(ready).post(ready))
+        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
+            error::response(&message::unknown_method(&method, uri.path()))
+        })
         .with_state(Sources {
             startup,
             scrapes: Scrapes::new(metrics::render),

@@ -87,61 +87,97 @@ message!(CompletionRequest: CompletionFields, Parameters, Structured);
         list_models,
         get_model,
         version,
-        openapi
+        openapi,
+        metrics,
+        health,
+        live,
+        ready,
+        ping,
+        ping_by_post
     ),
     components(schemas(ChatChunk<'static>))
 )]
 struct Document;
 
-/// Answers a conversation. With `stream`, the answer comes as server-sent events, each a `ChatChunk`; the last is
-/// `[DONE]`.
-#[utoipa::path(post, path = "/v1/chat/completions", request_body = ChatCompletionRequest, responses(
-    (status = 200, description = "the answers", body = ChatCompletion),
-    (status = "4XX", description = "the request was refused", body = ErrorResponse),
-    (status = "5XX", description = "the server cannot serve it", body = ErrorResponse),
-))]
-fn chat() {}
+/// A route that works on a message: its path, what it is, what it takes and answers.
+macro_rules! work {
+    ($name:ident, $path:literal, $request:ty, $told:literal, $answer:ty, $description:literal $(, $stream:literal)?) => {
+        #[doc = $description]
+        #[utoipa::path(post, path = $path, request_body = $request, responses(
+            (status = 200, description = $told, content(
+                ($answer = "application/json")
+                $(, (String = $stream))?
+            )),
+            (status = 400, description = "the request is wrong, and stays wrong", body = ErrorResponse),
+            (status = 404, description = "the model is not served here", body = ErrorResponse),
+            (status = 408, description = "the message did not come in time, or a deadline passed", body = ErrorResponse),
+            (status = 409, description = "a request of this `request_id` is in flight", body = ErrorResponse),
+            (status = 413, description = "the message is too large", body = ErrorResponse),
+            (status = 415, description = "the message is not declared as JSON, or is compressed", body = ErrorResponse),
+            (status = 429, description = "a queue or a budget is full: try again later", body = ErrorResponse),
+            (status = 499, description = "the request was cancelled", body = ErrorResponse),
+            (status = 500, description = "a fault of the server's", body = ErrorResponse),
+            (status = 503, description = "the server loads, drains or has stopped", body = ErrorResponse),
+        ))]
+        fn $name() {}
+    };
+}
 
-/// What the engine would be given of a conversation, without running it.
-#[utoipa::path(post, path = "/v1/chat/completions/render", request_body = ChatCompletionRequest, responses(
-    (status = 200, description = "the prompt's tokens and the parameters", body = Rendered),
-    (status = "4XX", description = "the request was refused", body = ErrorResponse),
-))]
-fn render_chat() {}
-
-/// Continues prompts. With `stream`, the continuations come as server-sent events, each a `Completion` with one choice;
-/// the last is `[DONE]`.
-#[utoipa::path(post, path = "/v1/completions", request_body = CompletionRequest, responses(
-    (status = 200, description = "the continuations", body = Completion<'static>),
-    (status = "4XX", description = "the request was refused", body = ErrorResponse),
-    (status = "5XX", description = "the server cannot serve it", body = ErrorResponse),
-))]
-fn completions() {}
-
-/// What the engine would be given of each prompt, without running it.
-#[utoipa::path(post, path = "/v1/completions/render", request_body = CompletionRequest, responses(
-    (status = 200, description = "one for each prompt", body = Vec<Rendered>),
-    (status = "4XX", description = "the request was refused", body = ErrorResponse),
-))]
-fn render_completions() {}
-
-/// The tokens of a text or of a conversation.
-#[utoipa::path(post, path = "/tokenize", request_body = TokenizeRequest, responses(
-    (status = 200, description = "the tokens", body = TokenizeResponse),
-    (status = "4XX", description = "the request was refused", body = ErrorResponse),
-))]
-fn tokenize() {}
-
-/// The text of tokens, special ones included.
-#[utoipa::path(post, path = "/detokenize", request_body = DetokenizeRequest, responses(
-    (status = 200, description = "the text", body = DetokenizeResponse),
-    (status = "4XX", description = "the request was refused", body = ErrorResponse),
-))]
-fn detokenize() {}
+work!(
+    chat,
+    "/v1/chat/completions",
+    ChatCompletionRequest,
+    "the answers",
+    ChatCompletion,
+    "Answers a conversation. With `stream`, the answer comes as server-sent events, each a `ChatChunk`; the last is `[DONE]`.",
+    "text/event-stream"
+);
+work!(
+    render_chat,
+    "/v1/chat/completions/render",
+    ChatCompletionRequest,
+    "the prompt's tokens and the parameters",
+    Rendered,
+    "What the engine would be given of a conversation, without running it."
+);
+work!(
+    completions,
+    "/v1/completions",
+    CompletionRequest,
+    "the continuations",
+    Completion<'static>,
+    "Continues prompts. With `stream`, the continuations come as server-sent events, each a `Completion` with one choice; the last is `[DONE]`.",
+    "text/event-stream"
+);
+work!(
+    render_completions,
+    "/v1/completions/render",
+    CompletionRequest,
+    "one for each prompt",
+    Vec<Rendered>,
+    "What the engine would be given of each prompt, without running it."
+);
+work!(
+    tokenize,
+    "/tokenize",
+    TokenizeRequest,
+    "the tokens",
+    TokenizeResponse,
+    "The tokens of a text or of a conversation."
+);
+work!(
+    detokenize,
+    "/detokenize",
+    DetokenizeRequest,
+    "the text",
+    DetokenizeResponse,
+    "The text of tokens, special ones included."
+);
 
 /// The models that are served.
 #[utoipa::path(get, path = "/v1/models", responses(
     (status = 200, description = "the models", body = ModelList),
+    (status = 429, description = "too many calls: try again later", body = ErrorResponse),
     (status = 503, description = "none is loaded yet", body = ErrorResponse),
 ))]
 fn list_models() {}
@@ -150,22 +186,79 @@ fn list_models() {}
 #[utoipa::path(get, path = "/v1/models/{id}", params(("id" = String, Path, description = "its name")), responses(
     (status = 200, description = "the model", body = Model),
     (status = 404, description = "it is not served here", body = ErrorResponse),
+    (status = 429, description = "too many calls: try again later", body = ErrorResponse),
+    (status = 503, description = "none is loaded yet", body = ErrorResponse),
 ))]
 fn get_model() {}
 
 /// Which version of the server this is.
-#[utoipa::path(get, path = "/version", responses((status = 200, description = "the version", body = Version)))]
+#[utoipa::path(get, path = "/version", responses(
+    (status = 200, description = "the version", body = Version),
+    (status = 429, description = "too many calls: try again later", body = ErrorResponse),
+))]
 fn version() {}
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "the document")))]
+#[utoipa::path(get, path = "/openapi.json", responses(
+    (status = 200, description = "the document", body = Object),
+    (status = 429, description = "too many calls: try again later", body = ErrorResponse),
+))]
 fn openapi() {}
+
+/// All counts in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "the counts", body = String, content_type = "text/plain"),
+    (status = 404, description = "they go to a recorder of another program's", body = String, content_type = "text/plain"),
+))]
+fn metrics() {}
+
+/// A probe of readiness or of liveness.
+macro_rules! probe {
+    ($name:ident, $verb:ident, $path:literal, $description:literal) => {
+        #[doc = $description]
+        #[utoipa::path($verb, path = $path, responses(
+            (status = 200, description = "it is", body = String, content_type = "text/plain"),
+            (status = 503, description = "it is not; the text says why", body = String, content_type = "text/plain"),
+        ))]
+        fn $name() {}
+    };
+}
+
+probe!(
+    live,
+    get,
+    "/health/live",
+    "Whether the process works; if not, only a restart helps."
+);
+probe!(ready, get, "/health/ready", "Whether requests are taken.");
+probe!(
+    health,
+    get,
+    "/health",
+    "The same as `/health/ready`, under vLLM's name."
+);
+probe!(
+    ping,
+    get,
+    "/ping",
+    "The same as `/health/ready`, under SageMaker's name."
+);
+probe!(
+    ping_by_post,
+    post,
+    "/ping",
+    "The same as `/health/ready`, under SageMaker's name."
+);
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use maitre_engine::limits;
+
     use super::*;
+    use crate::http::probes::PATHS;
+    use crate::openai::completions::request::MAX_PROMPTS;
     use crate::openai::routes::ROUTES;
     use serde_json::Value;
 
@@ -183,7 +276,56 @@ mod tests {
         let routes = ROUTES
             .iter()
             .map(|(method, path, ..)| (method.to_string(), path.to_string()));
-        assert_eq!(described, routes.collect());
+        let probes = PATHS.map(|path| ("GET".to_owned(), path.to_owned()));
+        let by_post = [("POST".to_owned(), "/ping".to_owned())];
+        let all = routes.chain(probes).chain(by_post);
+        assert_eq!(described, all.collect());
+    }
+
+    /// What the schemas say is what the engine does.
+    #[test]
+    fn bounds_are_the_engines() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let of = |path: &str| {
+            let path = format!("/components/schemas/{path}");
+            let found = document.pointer(&path).and_then(Value::as_u64);
+            found.unwrap_or_else(|| panic!("{path}"))
+        };
+        for (path, bound) in [
+            ("Parameters/properties/n/maximum", u64::from(limits::MAX_N)),
+            (
+                "Parameters/properties/stop_token_ids/maxItems",
+                limits::MAX_STOP_TOKEN_IDS as u64,
+            ),
+            (
+                "Parameters/properties/stop/anyOf/1/maxItems",
+                limits::MAX_STOP_STRINGS as u64,
+            ),
+            (
+                "Parameters/properties/stop/anyOf/0/maxLength",
+                limits::MAX_STOP_BYTES as u64,
+            ),
+            (
+                "Parameters/properties/request_id/maxLength",
+                limits::MAX_REQUEST_ID_BYTES as u64,
+            ),
+            (
+                "Parameters/properties/cache_salt/maxLength",
+                limits::MAX_TENANT_BYTES as u64,
+            ),
+            (
+                "CompletionFields/properties/prompt/anyOf/2/maxItems",
+                MAX_PROMPTS as u64,
+            ),
+        ] {
+            assert_eq!(of(path), bound, "{path}");
+        }
+        let bias = "/components/schemas/Parameters/properties/logit_bias/description";
+        let bias = document.pointer(bias).and_then(Value::as_str).unwrap();
+        assert!(
+            bias.contains(&format!("at most {}", limits::MAX_LOGIT_BIAS)),
+            "{bias}"
+        );
     }
 
     /// Every reference leads to a schema.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use maitre_engine::Violation;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::calls::Ends;
-use crate::http::message::{NOT_JSON_TYPE, TOO_LARGE, UNKNOWN_METHOD, UNKNOWN_PATH};
+use crate::http::message::{ENCODED, NOT_JSON_TYPE, TOO_LARGE, UNKNOWN_METHOD, UNKNOWN_PATH};
 use crate::service::api_error::{ApiError, Kind};
 use crate::service::outcome::Outcome;
 
@@ -45,7 +46,7 @@ const BEYOND_THE_CONTEXT: [&str; 3] = [
 fn status(error: &ApiError) -> StatusCode {
     let http_only = match error.reason {
         TOO_LARGE => Some(StatusCode::PAYLOAD_TOO_LARGE),
-        NOT_JSON_TYPE => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        NOT_JSON_TYPE | ENCODED => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         UNKNOWN_PATH => Some(StatusCode::NOT_FOUND),
         UNKNOWN_METHOD => Some(StatusCode::METHOD_NOT_ALLOWED),
         _ => None,
@@ -56,9 +57,11 @@ fn status(error: &ApiError) -> StatusCode {
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// OpenAI's name of a kind.
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
+/// OpenAI's name of what kind of failure it is.
+fn type_name(error: &ApiError) -> &'static str {
+    match error.kind {
+        // Sent again, it is as large.
+        Kind::Full if error.reason == TOO_LARGE => "invalid_request_error",
         Kind::Invalid | Kind::NotEnabled | Kind::Missed | Kind::Duplicate => {
             "invalid_request_error"
         }
@@ -73,9 +76,14 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
+/// What `param` and `code` are about: the first field that is wrong.
+fn first(error: &ApiError) -> Option<&Violation> {
+    error.violations.iter().find(|it| !it.field.is_empty())
+}
+
 /// The reason in OpenAI's way of writing; its own name where it has one for this.
 fn code(error: &ApiError) -> String {
-    let is_about_the_context = error.violations.iter().any(|violation| {
+    let is_about_the_context = first(error).is_some_and(|violation| {
         let said = violation.description.as_str();
         BEYOND_THE_CONTEXT.iter().any(|words| said.contains(words))
     });
@@ -87,13 +95,11 @@ fn code(error: &ApiError) -> String {
 
 impl From<&ApiError> for ErrorResponse {
     fn from(error: &ApiError) -> Self {
-        let fields = error.violations.iter().map(|it| it.field.as_str());
-        let param = fields.into_iter().find(|field| !field.is_empty());
         Self {
             error: ErrorBody {
                 message: error.message.clone(),
-                r#type: kind_name(error.kind),
-                param: param.map(str::to_owned),
+                r#type: type_name(error),
+                param: first(error).map(|violation| violation.field.clone()),
                 code: Some(code(error)),
             },
         }
@@ -118,6 +124,9 @@ pub(crate) fn response(error: &ApiError) -> Response<Body> {
         headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(delay)));
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+    }
+    if error.reason == ENCODED {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     if error.kind == Kind::Unavailable {
         // A server that drains has no further answers on this connection; another server may.
@@ -162,6 +171,7 @@ mod tests {
         for (reason, expected) in [
             (TOO_LARGE, 413),
             (NOT_JSON_TYPE, 415),
+            (ENCODED, 415),
             (UNKNOWN_PATH, 404),
             (UNKNOWN_METHOD, 405),
             ("INVALID_REQUEST", 400),
@@ -169,5 +179,21 @@ mod tests {
             let error = ApiError::new(Kind::Invalid, reason, "");
             assert_eq!(status(&error), expected, "{reason}");
         }
+    }
+
+    /// A client that shortens its prompt at this code has to find the field that is too long.
+    #[test]
+    fn param_and_code_are_of_the_same_field() {
+        let long = Violation::new("prompt", "leaves no space for an answer in a context of 9");
+        let wrong = Violation::new("n", "is 0");
+        let of = |violations| {
+            let text = json(&ApiError::invalid(violations));
+            let error: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let field = |name: &str| error["error"][name].as_str().unwrap().to_owned();
+            (field("param"), field("code"))
+        };
+        let (first, second) = (of(vec![wrong.clone(), long.clone()]), of(vec![long, wrong]));
+        assert_eq!(first, ("n".into(), "invalid_request".into()));
+        assert_eq!(second, ("prompt".into(), "context_length_exceeded".into()));
     }
 }

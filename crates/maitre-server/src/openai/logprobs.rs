@@ -72,26 +72,20 @@ impl Shape {
     }
 
     /// The first token of a prompt, at the beginning of the text.
-    pub(super) fn add_unpredicted(
-        &self,
-        id: u32,
-        scores: &mut CompletionScores,
-        offset: &mut usize,
-    ) {
+    pub(super) fn add_unpredicted(&self, id: u32, scores: &mut CompletionScores, offset: usize) {
         let text = self.engine.tokenizer().token_text(id).unwrap_or_default();
-        scores.text_offset.push(*offset);
+        scores.text_offset.push(offset);
         scores.token_logprobs.push(None);
         scores.tokens.push(self.token_name(id, &text));
         scores.top_logprobs.push(None);
-        *offset += text.chars().count();
     }
 
-    /// More tokens of a completion, the first of which begins at `offset`.
+    /// More tokens of a completion; `offset` says of each where it begins.
     pub(super) fn add_scores(
         &self,
         tokens: &[TokenLogprob],
         scores: &mut CompletionScores,
-        offset: &mut usize,
+        mut offset: impl FnMut(u32) -> usize,
     ) {
         let most = usize::try_from(self.logprobs.unwrap_or_default()).unwrap_or(usize::MAX);
         for token in tokens {
@@ -102,13 +96,12 @@ impl Shape {
                 top.entry(self.token_name(entry.token_id, &entry.text))
                     .or_insert(finite(entry.logprob));
             }
-            scores.text_offset.push(*offset);
+            scores.text_offset.push(offset(chosen.token_id));
             scores.token_logprobs.push(Some(finite(chosen.logprob)));
             scores
                 .tokens
                 .push(self.token_name(chosen.token_id, &chosen.text));
             scores.top_logprobs.push(Some(top));
-            *offset += chosen.text.chars().count();
         }
     }
 }

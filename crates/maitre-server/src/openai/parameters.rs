@@ -11,6 +11,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
+use super::schemas;
 use crate::service::violations::Violations;
 
 /// The parameters that all requests for answers have. What is left out, or null, has the model's own default.
@@ -19,35 +20,47 @@ pub(super) struct Parameters {
     /// The model; without one, the one that is served.
     pub(super) model: Option<String>,
     /// Independent answers, 1 to 16; default 1.
+    #[schema(minimum = 1, maximum = 16)]
     pub(super) n: Option<u32>,
     /// 0 = greedy.
+    #[schema(minimum = 0)]
     pub(super) temperature: Option<f32>,
     /// The smallest set of tokens with at least this mass, in (0, 1].
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     pub(super) top_p: Option<f32>,
     /// The k likeliest tokens; 0 or -1 = all.
+    #[schema(minimum = -1)]
     pub(super) top_k: Option<i64>,
     /// Drops tokens below this fraction of the likeliest one's probability, in [0, 1].
+    #[schema(minimum = 0, maximum = 1)]
     pub(super) min_p: Option<f32>,
     /// Divides positive and multiplies negative logits of tokens seen so far, > 0.
+    #[schema(exclusive_minimum = 0)]
     pub(super) repetition_penalty: Option<f32>,
     /// Subtracted per earlier occurrence in the answer, in [-2, 2].
+    #[schema(minimum = -2, maximum = 2)]
     pub(super) frequency_penalty: Option<f32>,
     /// Subtracted once for a token that occurs in the answer, in [-2, 2].
+    #[schema(minimum = -2, maximum = 2)]
     pub(super) presence_penalty: Option<f32>,
     /// The same seed gives the same answer.
     pub(super) seed: Option<i64>,
     /// Added to the logits of single tokens, by id, each in [-100, 100].
+    #[schema(schema_with = schemas::logit_bias)]
     pub(super) logit_bias: Option<BTreeMap<String, f32>>,
     /// Most tokens of an answer; of a prompt's continuation 16 by default, of a conversation's what the context holds.
     pub(super) max_tokens: Option<u32>,
     /// End-of-sequence, stop tokens and stop strings are held off until there are so many tokens.
     pub(super) min_tokens: Option<u32>,
     /// Texts that end the answer: one, or a list.
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(schema_with = schemas::stop)]
     pub(super) stop: Option<OneOrMore>,
-    /// Tokens that end the answer, beside the model's own.
+    /// Tokens that end the answer, beside the model's own; at most 256.
+    #[schema(max_items = 256)]
     pub(super) stop_token_ids: Option<Vec<u32>>,
-    /// Go on past the model's end-of-sequence tokens.
+    /// Go on past the model's end-of-sequence tokens. An answer of a certain form (`response_format`, a required call)
+    /// goes on while the form allows anything but its end; once it is complete and nothing more may come, it ends all
+    /// the same.
     pub(super) ignore_eos: Option<bool>,
     /// The stop string is part of the answer.
     pub(super) include_stop_str_in_output: Option<bool>,
@@ -57,7 +70,8 @@ pub(super) struct Parameters {
     pub(super) stream: Option<bool>,
     /// What a stream has beside the answer.
     pub(super) stream_options: Option<StreamOptions>,
-    /// Log-probabilities of the prompt's tokens, with so many alternatives each.
+    /// Log-probabilities of the prompt's tokens, with so many alternatives each; not in a stream.
+    #[schema(maximum = 20)]
     pub(super) prompt_logprobs: Option<u32>,
     /// The ids of prompt and answer come back, too.
     pub(super) return_token_ids: Option<bool>,
@@ -67,9 +81,11 @@ pub(super) struct Parameters {
     pub(super) truncate_prompt_tokens: Option<i64>,
     /// Smaller runs earlier and is preempted later, where the policy looks at it; default 0.
     pub(super) priority: Option<i32>,
-    /// Prefixes are shared only between requests of the same salt.
+    /// Prefixes are shared only between requests of the same salt; at most 256 bytes.
+    #[schema(max_length = 256)]
     pub(super) cache_salt: Option<String>,
-    /// The request's name, unique among those in flight.
+    /// The request's name, unique among those in flight; at most 256 bytes, without line breaks.
+    #[schema(min_length = 1, max_length = 256)]
     pub(super) request_id: Option<String>,
 }
 

@@ -1,11 +1,15 @@
 //! What an answer has to be like: `response_format`, which is OpenAI's, and `structured_outputs`, which is vLLM's.
 
-use maitre_engine::{GrammarOptions, GrammarSpec, JsonWhitespace, StructuralTag, Tag};
+use maitre_engine::{GrammarOptions, GrammarSpec, JsonWhitespace};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::json::IsGiven;
+use super::plain_words::error_of_syntax;
+use super::schemas;
+use super::structural_tag::{StructuralTagText, Structure};
 use crate::service::violations::Violations;
 
 /// The fields that constrain an answer.
@@ -15,19 +19,18 @@ pub(super) struct Structured {
     pub(super) response_format: Option<ResponseFormat>,
     /// vLLM's way.
     pub(super) structured_outputs: Option<StructuredOutputs>,
-    /// Names of vLLM's before it had `structured_outputs`.
+    /// As `structured_outputs.json`: vLLM's name before it had `structured_outputs`; so are the next three.
+    #[schema(schema_with = schemas::json_schema)]
+    guided_json: Option<Value>,
+    /// As `structured_outputs.regex`.
+    guided_regex: Option<String>,
+    /// As `structured_outputs.choice`.
+    guided_choice: Option<Vec<String>>,
+    /// As `structured_outputs.grammar`.
+    guided_grammar: Option<String>,
     #[serde(default)]
     #[schema(ignore)]
-    guided_json: IsGiven,
-    #[serde(default)]
-    #[schema(ignore)]
-    guided_regex: IsGiven,
-    #[serde(default)]
-    #[schema(ignore)]
-    guided_choice: IsGiven,
-    #[serde(default)]
-    #[schema(ignore)]
-    guided_grammar: IsGiven,
+    guided_whitespace_pattern: IsGiven,
 }
 
 /// `{"type": "text" | "json_object" | "json_schema", …}`.
@@ -64,6 +67,7 @@ pub(super) struct SchemaFormat {
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(super) struct StructuredOutputs {
     /// A JSON schema, as an object or as text.
+    #[schema(schema_with = schemas::json_schema)]
     json: Option<Value>,
     /// A regular expression.
     regex: Option<String>,
@@ -74,9 +78,13 @@ pub(super) struct StructuredOutputs {
     /// Any JSON object.
     json_object: Option<bool>,
     /// Tags, and what is inside them, as an object or as text.
+    #[schema(schema_with = schemas::object_or_text)]
     structural_tag: Option<Value>,
     /// Whether JSON has no whitespace between its parts.
     disable_any_whitespace: Option<bool>,
+    #[serde(default)]
+    #[schema(ignore)]
+    whitespace_pattern: IsGiven,
 }
 
 /// What an answer has to be like, and the field that says so.
@@ -99,28 +107,77 @@ impl Form {
 impl Structured {
     /// What the answer has to be like.
     pub(super) fn form(&self, found: &mut Violations) -> Option<Form> {
-        for (field, given) in [
-            ("guided_json", self.guided_json),
-            ("guided_regex", self.guided_regex),
-            ("guided_choice", self.guided_choice),
-            ("guided_grammar", self.guided_grammar),
-        ] {
-            if given.0 {
-                found.add(field, "is not supported here; use structured_outputs");
-            }
-        }
+        let older: Vec<Form> = self.of_older_names(found);
         let format = self.response_format.as_ref();
         let format = format.and_then(|format| of_format(format, found));
         let outputs = self.structured_outputs.as_ref();
         let outputs = outputs.and_then(|outputs| of_outputs(outputs, found));
-        if format.is_some() && outputs.is_some() {
-            found.add(
-                "structured_outputs",
-                "is given beside response_format; give one of them",
-            );
+        if self.guided_whitespace_pattern.0 {
+            found.add("guided_whitespace_pattern", NO_PATTERN);
         }
-        format.or(outputs)
+        let mut forms = format.into_iter().chain(outputs).chain(older);
+        let form = forms.next()?;
+        for another in forms {
+            let field = match another.field.starts_with("structured_outputs") {
+                true => "structured_outputs",
+                false => another.field,
+            };
+            let first = form.field.split('.').next().unwrap_or_default();
+            found.add(field, format!("is given beside {first}; give one of them"));
+        }
+        Some(form)
     }
+
+    /// What the names say that vLLM had before `structured_outputs`.
+    fn of_older_names(&self, found: &mut Violations) -> Vec<Form> {
+        let schema = self.guided_json.as_ref();
+        let of_schema =
+            |schema| schema_or_text("guided_json", schema, JsonWhitespace::Flexible, found);
+        let forms = [
+            ("guided_json", schema.and_then(of_schema)),
+            (
+                "guided_regex",
+                self.guided_regex.clone().map(GrammarSpec::Regex),
+            ),
+            (
+                "guided_choice",
+                self.guided_choice.clone().map(GrammarSpec::Choice),
+            ),
+            (
+                "guided_grammar",
+                self.guided_grammar.clone().map(GrammarSpec::Grammar),
+            ),
+        ];
+        forms
+            .into_iter()
+            .filter_map(|(field, spec)| Some(Form { field, spec: spec? }))
+            .collect()
+    }
+}
+
+/// What is said of white space in a notation of its own.
+const NO_PATTERN: &str =
+    "is not supported here; leave it out, or use structured_outputs with disable_any_whitespace";
+
+/// A JSON schema as an object, or as text, which vLLM takes too.
+fn schema_or_text(
+    field: &str,
+    schema: &Value,
+    whitespace: JsonWhitespace,
+    found: &mut Violations,
+) -> Option<GrammarSpec> {
+    let schema = match schema {
+        Value::String(text) => {
+            if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+                let said = error_of_syntax(&error);
+                found.add(field, format!("is a text that is no JSON schema: {said}"));
+                return None;
+            }
+            text.clone()
+        }
+        schema => schema.to_string(),
+    };
+    Some(GrammarSpec::JsonSchema { schema, whitespace })
 }
 
 fn of_format(format: &ResponseFormat, found: &mut Violations) -> Option<Form> {
@@ -131,17 +188,17 @@ fn of_format(format: &ResponseFormat, found: &mut Violations) -> Option<Form> {
             const FIELD: &str = "response_format.json_schema.schema";
             let schema = format.json_schema.as_ref().and_then(|it| it.schema.clone());
             let Some(schema) = schema else {
-                found.add(FIELD, "is missing");
+                found.add(FIELD, "is missing; give a JSON schema, an object");
                 return None;
             };
             (FIELD, json_schema(&Value::Object(schema)))
         }
         "structural_tag" => {
-            let tag = StructuralTagText {
-                structures: format.structures.clone(),
-                triggers: format.triggers.clone(),
-                format: format.format.clone(),
-            };
+            let tag = StructuralTagText::new(
+                format.structures.clone(),
+                format.triggers.clone(),
+                format.format.clone(),
+            );
             let field = "response_format";
             (field, GrammarSpec::StructuralTag(tag.read(field, found)?))
         }
@@ -157,17 +214,17 @@ fn of_format(format: &ResponseFormat, found: &mut Violations) -> Option<Form> {
 }
 
 fn of_outputs(given: &StructuredOutputs, found: &mut Violations) -> Option<Form> {
-    let schema = given.json.as_ref().map(|schema| match schema {
-        // The schema as text, which vLLM takes too.
-        Value::String(text) => GrammarSpec::JsonSchema {
-            schema: text.clone(),
-            whitespace: whitespace(given),
-        },
-        schema => GrammarSpec::JsonSchema {
-            schema: schema.to_string(),
-            whitespace: whitespace(given),
-        },
-    });
+    if given.whitespace_pattern.0 {
+        found.add("structured_outputs.whitespace_pattern", NO_PATTERN);
+    }
+    let schema = given.json.as_ref();
+    let of_schema =
+        |schema| schema_or_text("structured_outputs.json", schema, whitespace(given), found);
+    let is_given = given.json.is_some();
+    let schema = schema.and_then(of_schema);
+    if is_given && schema.is_none() {
+        return None;
+    }
     let object = (given.json_object == Some(true)).then(|| GrammarSpec::JsonObject {
         whitespace: whitespace(given),
     });
@@ -227,124 +284,11 @@ fn json_schema(schema: &Value) -> GrammarSpec {
     }
 }
 
-/// Tags as they are written: `{"structures": [{"begin", "schema", "end"}], "triggers": […]}`, or in xgrammar's newer way
-/// `{"format": {"type": "triggered_tags", "triggers": […], "tags": [{"begin", "content", "end"}]}}`.
-#[derive(Debug, Clone, Default, Deserialize)]
-struct StructuralTagText {
-    #[serde(default)]
-    structures: Option<Vec<Structure>>,
-    #[serde(default)]
-    triggers: Option<Vec<String>>,
-    #[serde(default)]
-    format: Option<Value>,
-}
-
-/// What stands between two marks.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-pub(super) struct Structure {
-    begin: String,
-    #[serde(default)]
-    schema: Option<Map<String, Value>>,
-    end: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct TriggeredTags {
-    r#type: String,
-    #[serde(default)]
-    triggers: Vec<String>,
-    #[serde(default)]
-    tags: Vec<ContentTag>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ContentTag {
-    begin: String,
-    content: Content,
-    end: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Content {
-    r#type: String,
-    #[serde(default)]
-    json_schema: Option<Map<String, Value>>,
-}
-
-impl StructuralTagText {
-    /// From an object, or the text of one.
-    fn of(given: &Value, field: &str, found: &mut Violations) -> Option<Self> {
-        let read = match given {
-            Value::String(text) => serde_json::from_str(text),
-            other => serde_json::from_value(other.clone()),
-        };
-        read.map_err(|error| found.add(field, format!("is no structural tag: {error}")))
-            .ok()
-    }
-
-    fn read(self, field: &str, found: &mut Violations) -> Option<StructuralTag> {
-        if let Some(format) = self.format {
-            return of_triggered_tags(format, field, found);
-        }
-        let (Some(structures), Some(triggers)) = (self.structures, self.triggers) else {
-            found.add(field, "has no structures and triggers; expected both");
-            return None;
-        };
-        let tags = structures.into_iter().map(|structure| Tag {
-            begin: structure.begin,
-            schema: Value::Object(structure.schema.unwrap_or_default()).to_string(),
-            end: structure.end,
-        });
-        Some(StructuralTag {
-            tags: tags.collect(),
-            triggers,
-        })
-    }
-}
-
-fn of_triggered_tags(format: Value, field: &str, found: &mut Violations) -> Option<StructuralTag> {
-    let read = serde_json::from_value::<TriggeredTags>(format);
-    let read = match read {
-        Ok(read) if read.r#type == "triggered_tags" => read,
-        Ok(TriggeredTags { r#type, .. }) => {
-            let description =
-                format!("has a format of type {type:?}; this server knows triggered_tags");
-            found.add(field, description);
-            return None;
-        }
-        Err(error) => {
-            found.add(
-                field,
-                format!("has a format that is not understood: {error}"),
-            );
-            return None;
-        }
-    };
-    let mut tags = Vec::with_capacity(read.tags.len());
-    for tag in read.tags {
-        let Some(schema) = tag.content.json_schema else {
-            let kind = tag.content.r#type;
-            let description =
-                format!("has a tag with content of type {kind:?}; this server knows json_schema");
-            found.add(field, description);
-            return None;
-        };
-        tags.push(Tag {
-            begin: tag.begin,
-            schema: Value::Object(schema).to_string(),
-            end: tag.end,
-        });
-    }
-    Some(StructuralTag {
-        tags,
-        triggers: read.triggers,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::openai::json;
+    use maitre_engine::{StructuralTag, Tag};
     use serde_json::json;
 
     fn form(text: &str) -> Result<Option<Form>, Vec<String>> {
@@ -429,6 +373,29 @@ mod tests {
                 ),
             ),
             (
+                r#"{"guided_json": {}}"#.into(),
+                of("guided_json", json_schema(&json!({}))),
+            ),
+            (
+                r#"{"guided_json": "{}", "guided_decoding_backend": "xgrammar"}"#.into(),
+                of("guided_json", json_schema(&json!({}))),
+            ),
+            (
+                r#"{"guided_regex": "a+"}"#.into(),
+                of("guided_regex", GrammarSpec::Regex("a+".into())),
+            ),
+            (
+                r#"{"guided_choice": ["a"]}"#.into(),
+                of("guided_choice", GrammarSpec::Choice(vec!["a".into()])),
+            ),
+            (
+                r#"{"guided_grammar": "root ::= \"a\"", "guided_json": null}"#.into(),
+                of(
+                    "guided_grammar",
+                    GrammarSpec::Grammar("root ::= \"a\"".into()),
+                ),
+            ),
+            (
                 r#"{"structured_outputs": {"json_object": true, "disable_any_whitespace": true}}"#
                     .into(),
                 of(
@@ -485,7 +452,22 @@ mod tests {
                 r#"{"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}"#,
                 "structured_outputs",
             ),
-            (r#"{"guided_regex": "a"}"#, "guided_regex"),
+            (
+                r#"{"guided_regex": "a", "guided_json": {}}"#,
+                "guided_regex",
+            ),
+            (
+                r#"{"guided_choice": ["a"], "response_format": {"type": "json_object"}}"#,
+                "guided_choice",
+            ),
+            (
+                r#"{"guided_whitespace_pattern": " ?"}"#,
+                "guided_whitespace_pattern",
+            ),
+            (
+                r#"{"structured_outputs": {"json": {}, "whitespace_pattern": " ?"}}"#,
+                "structured_outputs.whitespace_pattern",
+            ),
         ] {
             assert_eq!(form(text), Err(vec![field.to_owned()]), "{text}");
         }

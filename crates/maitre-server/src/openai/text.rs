@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::Response;
 use maitre_engine::ChatRequest;
 
+use super::continuation::PromptEnd;
 use super::handlers::{Came, Handlers};
 use super::json;
 use super::types::text::{
@@ -14,7 +15,11 @@ use crate::service::text::{Detokenize, Tokenize};
 use crate::service::violations::Violations;
 
 /// What the service calls a text and its tokens.
-const TOKENIZE_NAMES: [(&str, &str); 2] = [("text", "prompt"), ("token_ids", "tokens")];
+const TOKENIZE_NAMES: [(&str, &str); 3] = [
+    ("text", "prompt"),
+    ("token_ids", "tokens"),
+    ("template_kwargs", "chat_template_kwargs"),
+];
 
 /// The same failure, its fields as the client knows them.
 fn renamed(mut error: ApiError) -> ApiError {
@@ -54,26 +59,25 @@ pub(super) async fn tokenize(handlers: &Handlers, came: Came) -> Result<Response
         }
         (None, Some(messages)) => {
             let mut found = Violations::default();
-            if request.continue_final_message == Some(true) {
-                found.add(
-                    "continue_final_message",
-                    "is not supported here; leave it out",
-                );
-            }
             let messages = messages.into_iter().enumerate();
-            let chat = ChatRequest {
+            let mut chat = ChatRequest {
                 messages: messages
                     .map(|(index, message)| message.message(index, &mut found))
                     .collect(),
                 tools: request.tools.unwrap_or_default(),
-                add_generation_prompt: request.add_generation_prompt.unwrap_or(true),
                 template_kwargs: request.chat_template_kwargs.unwrap_or_default(),
                 ..ChatRequest::default()
             };
+            let end = PromptEnd {
+                add_generation_prompt: request.add_generation_prompt,
+                continue_final_message: request.continue_final_message,
+            };
+            end.apply(&mut chat, &mut found);
             if !found.is_empty() {
                 return Err(ApiError::invalid(found.into_vec()));
             }
-            let ids = service.tokenize_chat(call, model, chat).await?;
+            let ids = service.tokenize_chat(call, model, chat).await;
+            let ids = ids.map_err(renamed)?;
             let tokenizer = service.engine()?.tokenizer();
             let text_of = |id: &u32| tokenizer.token_text(*id).unwrap_or_default();
             let texts = if wants_texts {

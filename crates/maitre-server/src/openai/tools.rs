@@ -8,16 +8,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::schemas;
 use crate::service::violations::Violations;
 
 /// The fields about tools.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(super) struct Tools {
-    /// What the model may call: `{"type": "function", "function": {name, description, parameters}}`.
-    #[schema(value_type = Option<Vec<Object>>)]
+    /// What the model may call: `{"type": "function", "function": {name, description, parameters, strict}}`.
+    #[schema(schema_with = schemas::tools)]
     pub(super) tools: Option<Vec<Value>>,
-    /// `none`, `auto` (the default), `required`, or the one to call.
-    #[schema(value_type = Option<String>)]
+    /// `none`, `auto` (the default), `required`, the one to call (`{"type": "function", "function": {"name": …}}`), or
+    /// those that may be called (`{"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required", "tools":
+    /// […]}}`).
+    #[schema(schema_with = schemas::tool_choice)]
     pub(super) tool_choice: Option<Value>,
     /// Whether an answer may have several calls; default true.
     pub(super) parallel_tool_calls: Option<bool>,
@@ -38,7 +41,7 @@ pub(super) struct GivenFunction {
     /// The tool's name.
     name: Option<String>,
     /// A JSON object, as text (or as it is).
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = schemas::arguments)]
     arguments: Option<Value>,
 }
 
@@ -50,6 +53,22 @@ pub(super) struct CheckedTools {
     tools: engine::Tools,
     choice: ToolChoice,
     parallel: bool,
+}
+
+/// What `tool_choice` says.
+struct Choice {
+    choice: ToolChoice,
+    /// The tools that may be called, where not all of them may.
+    allowed: Option<Vec<String>>,
+}
+
+impl From<ToolChoice> for Choice {
+    fn from(choice: ToolChoice) -> Self {
+        Self {
+            choice,
+            allowed: None,
+        }
+    }
 }
 
 impl Tools {
@@ -69,11 +88,20 @@ impl Tools {
                 found.add(format!("tools[{index}].function.name"), description);
             }
         }
-        let choice = self.choice(found);
+        let Choice { choice, allowed } = self.choice(found);
+        if let Some(allowed) = &allowed {
+            check_allowed(allowed, &names, found);
+        }
+        let is_allowed = |tool: &Tool| allowed.as_ref().is_none_or(|it| it.contains(&tool.name));
         // What is wrong with a tool has been found above.
         let tools = match found.len() == before {
-            true => engine::Tools::new(tools).unwrap_or_default(),
+            true => engine::Tools::new(tools.iter().filter(|it| is_allowed(it)).cloned().collect())
+                .unwrap_or_default(),
             false => engine::Tools::default(),
+        };
+        let tools = match allowed {
+            Some(_) => tools.exclusive(),
+            None => tools,
         };
         CheckedTools {
             shown: match choice {
@@ -87,23 +115,24 @@ impl Tools {
     }
 
     /// Whether the model calls tools, and which.
-    fn choice(&self, found: &mut Violations) -> ToolChoice {
+    fn choice(&self, found: &mut Violations) -> Choice {
         let choice = match &self.tool_choice {
-            None | Some(Value::Null) => return ToolChoice::Auto,
+            None | Some(Value::Null) => return ToolChoice::Auto.into(),
             Some(Value::String(choice)) => match choice.as_str() {
-                "none" => return ToolChoice::None,
-                "auto" => ToolChoice::Auto,
-                "required" => ToolChoice::Required,
+                "none" => return ToolChoice::None.into(),
+                "auto" => ToolChoice::Auto.into(),
+                "required" => ToolChoice::Required.into(),
                 other => {
-                    let description =
-                        format!("is {other:?}; expected none, auto, required or a function");
+                    let description = format!(
+                        "is {other:?}; expected none, auto, required, a function or allowed_tools"
+                    );
                     found.add("tool_choice", description);
-                    return ToolChoice::Auto;
+                    return ToolChoice::Auto.into();
                 }
             },
-            Some(named) => match named_function(named, found) {
-                Some(name) => ToolChoice::Named(name),
-                None => return ToolChoice::Auto,
+            Some(given) => match given_choice(given, found) {
+                Some(choice) => choice,
+                None => return ToolChoice::Auto.into(),
             },
         };
         if self.tools.as_ref().is_none_or(Vec::is_empty) {
@@ -111,39 +140,98 @@ impl Tools {
                 "tool_choice",
                 "is given and tools is not; leave it out or give tools",
             );
-            return ToolChoice::Auto;
+            return ToolChoice::Auto.into();
         }
         choice
     }
 }
 
 impl CheckedTools {
-    /// How the engine takes the answer apart.
+    /// How the engine takes the answer apart. A call that is required is well-formed as far as it goes, so what there
+    /// is of one that `max_tokens` cuts off is returned as a call.
     pub(super) fn parts(self, streams: bool) -> PartOptions {
+        let is_required = matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_));
         PartOptions {
             tools: Arc::new(self.tools),
             tool_choice: self.choice,
             parallel_tool_calls: self.parallel,
-            whole_calls: !streams,
+            whole_calls: !streams && !is_required,
             ..PartOptions::default()
         }
     }
 }
 
-/// The function that `tool_choice` names: `{"type": "function", "function": {"name": ...}}`.
-fn named_function(choice: &Value, found: &mut Violations) -> Option<String> {
-    if let Some(kind) = choice.get("type").filter(|kind| *kind != "function") {
-        let description = format!("is {kind}; only function is supported");
-        found.add("tool_choice.type", description);
-        return None;
+/// A `tool_choice` that is no word: `{"type": "function", "function": {"name": …}}`, or `{"type": "allowed_tools",
+/// "allowed_tools": {"mode": …, "tools": […]}}`.
+fn given_choice(given: &Value, found: &mut Violations) -> Option<Choice> {
+    match given.get("type") {
+        Some(kind) if kind == "allowed_tools" => allowed_tools(given, found),
+        Some(kind) if kind != "function" => {
+            let description = format!("is {kind}; expected function or allowed_tools");
+            found.add("tool_choice.type", description);
+            None
+        }
+        _ => {
+            let name = given.pointer("/function/name").and_then(Value::as_str);
+            if name.is_none() {
+                let description = "names no function; expected {\"type\": \"function\", \"function\": {\"name\": ...}}";
+                found.add("tool_choice", description);
+            }
+            name.map(|name| ToolChoice::Named(name.to_owned()).into())
+        }
     }
-    let name = choice.pointer("/function/name").and_then(Value::as_str);
-    if name.is_none() {
-        let description =
-            "names no function; expected {\"type\": \"function\", \"function\": {\"name\": ...}}";
-        found.add("tool_choice", description);
+}
+
+/// The tools that may be called, of those that are shown.
+fn allowed_tools(given: &Value, found: &mut Violations) -> Option<Choice> {
+    const FIELD: &str = "tool_choice.allowed_tools";
+    let before = found.len();
+    // OpenAI's newer API has mode and tools beside the type.
+    let allowed = given.get("allowed_tools").unwrap_or(given);
+    let choice = match allowed.get("mode").and_then(Value::as_str) {
+        Some("auto") => ToolChoice::Auto,
+        Some("required") => ToolChoice::Required,
+        other => {
+            let description = match other {
+                Some(mode) => format!("is {mode:?}; expected auto or required"),
+                None => "is missing; expected auto or required".to_owned(),
+            };
+            found.add(format!("{FIELD}.mode"), description);
+            ToolChoice::Auto
+        }
+    };
+    let tools = allowed.get("tools").and_then(Value::as_array);
+    let tools = tools.map_or(&[][..], Vec::as_slice);
+    if tools.is_empty() {
+        let description = "names no tool; expected a list of {\"type\": \"function\", \"function\": {\"name\": ...}}";
+        found.add(format!("{FIELD}.tools"), description);
     }
-    name.map(str::to_owned)
+    let mut names = Vec::with_capacity(tools.len());
+    for (index, tool) in tools.iter().enumerate() {
+        let name = tool.get("function").unwrap_or(tool).get("name");
+        match name.and_then(Value::as_str) {
+            Some(name) => names.push(name.to_owned()),
+            None => found.add(
+                format!("{FIELD}.tools[{index}]"),
+                "names no function; expected {\"type\": \"function\", \"function\": {\"name\": ...}}",
+            ),
+        }
+    }
+    (found.len() == before).then_some(Choice {
+        choice,
+        allowed: Some(names),
+    })
+}
+
+fn check_allowed(allowed: &[String], names: &HashSet<&str>, found: &mut Violations) {
+    for (index, name) in allowed.iter().enumerate() {
+        if !names.contains(name.as_str()) {
+            found.add(
+                format!("tool_choice.allowed_tools.tools[{index}]"),
+                format!("is {name:?}, which is not among tools"),
+            );
+        }
+    }
 }
 
 fn check_tool(index: usize, tool: &Value, found: &mut Violations) -> Option<Tool> {
@@ -252,7 +340,7 @@ mod tests {
                 None,
             ),
             (
-                r#"{"type": "allowed_tools"}"#,
+                r#"{"type": "browser"}"#,
                 1,
                 ToolChoice::Auto,
                 Some("tool_choice.type"),
@@ -277,6 +365,46 @@ mod tests {
         for choice in ["\"auto\"", "\"required\""] {
             let text = format!("{{\"tool_choice\": {choice}}}");
             assert_eq!(checked(&text).1, ["tool_choice"]);
+        }
+    }
+
+    #[test]
+    fn all_tools_are_shown_and_those_that_are_allowed_may_be_called() {
+        let tool =
+            |name: &str| format!(r#"{{"type": "function", "function": {{"name": "{name}"}}}}"#);
+        let of = |choice: &str| {
+            let tools = [tool("f"), tool("g"), tool("h")].join(", ");
+            checked(&format!(
+                r#"{{"tools": [{tools}], "tool_choice": {choice}}}"#
+            ))
+        };
+        let allowed = |mode: &str, tools: &str| {
+            format!(
+                r#"{{"type": "allowed_tools", "allowed_tools": {{"mode": "{mode}", "tools": [{tools}]}}}}"#
+            )
+        };
+        let (f, h) = (tool("f"), r#"{"type": "function", "name": "h"}"#);
+        for (mode, choice) in [
+            ("auto", ToolChoice::Auto),
+            ("required", ToolChoice::Required),
+        ] {
+            let (found, fields) = of(&allowed(mode, &format!("{f}, {h}")));
+            assert!(fields.is_empty(), "{fields:?}");
+            let names: Vec<&str> = found.tools.iter().map(|it| it.name.as_str()).collect();
+            assert_eq!((found.shown.len(), names), (3, vec!["f", "h"]));
+            assert!(found.tools.is_exclusive());
+            assert_eq!(found.choice, choice);
+        }
+        let flat = format!(r#"{{"type": "allowed_tools", "mode": "auto", "tools": [{f}]}}"#);
+        assert_eq!(of(&flat).0.tools.iter().count(), 1);
+        for (choice, field) in [
+            (allowed("often", &f), "mode"),
+            (allowed("auto", ""), "tools"),
+            (allowed("auto", &tool("x")), "tools[0]"),
+            (allowed("auto", &format!("{f}, 1")), "tools[1]"),
+        ] {
+            let expected = format!("tool_choice.allowed_tools.{field}");
+            assert_eq!(of(&choice).1, [expected], "{choice}");
         }
     }
 

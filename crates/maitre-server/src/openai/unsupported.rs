@@ -3,7 +3,8 @@
 
 use serde::Deserialize;
 
-use super::json::IsGiven;
+use super::json::{self, IsGiven};
+use crate::service::api_error::ApiError;
 use crate::service::violations::Violations;
 
 macro_rules! unsupported {
@@ -20,7 +21,7 @@ macro_rules! unsupported {
 
         impl Unsupported {
             /// Refuses those that are given.
-            pub(super) fn check(&self, found: &mut Violations) {
+            fn check(&self, found: &mut Violations) {
                 $(if self.$field.0 {
                     found.add(stringify!($field), concat!("is not supported here; ", $why));
                 })*
@@ -49,10 +50,33 @@ unsupported! {
     web_search_options: "leave it out",
 }
 
+impl Unsupported {
+    /// Refuses what cannot be honoured in a message for `n` answers. Where something is of the wrong type, here or in
+    /// what was `found` before, the message is refused with that: what follows from it is not looked for.
+    ///
+    /// # Errors
+    ///
+    /// A field has the wrong type, or there is no message.
+    pub(super) fn check_all(
+        message: &[u8],
+        n: u32,
+        found: &mut Violations,
+    ) -> Result<(), ApiError> {
+        let partly: PartlySupported = json::group(message, found)?;
+        let has_wrong_types = !found.is_empty();
+        json::group::<Self>(message, found)?.check(found);
+        if has_wrong_types {
+            return Err(ApiError::invalid(std::mem::take(found).into_vec()));
+        }
+        partly.check(n, found);
+        Ok(())
+    }
+}
+
 /// What is known of more fields, of which some values are fine.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct PartlySupported {
+struct PartlySupported {
     best_of: Option<u32>,
     length_penalty: Option<f64>,
     modalities: Option<Vec<String>>,
@@ -60,7 +84,7 @@ pub(super) struct PartlySupported {
 
 impl PartlySupported {
     /// Refuses the values that cannot be honoured by a request for `n` answers.
-    pub(super) fn check(&self, n: u32, found: &mut Violations) {
+    fn check(&self, n: u32, found: &mut Violations) {
         if let Some(best_of) = self.best_of
             && best_of != n
         {
@@ -86,7 +110,6 @@ impl PartlySupported {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::openai::json;
 
     #[test]
     fn what_is_given_is_refused_and_what_says_nothing_is_not() {

@@ -110,8 +110,9 @@ impl ApiError {
     /// A request that is wrong in these fields; at least one.
     pub(crate) fn invalid(violations: Vec<Violation>) -> Self {
         let mut listed = String::new();
-        for violation in &violations {
+        for (index, violation) in violations.iter().enumerate() {
             if listed.len() > MAX_LISTED_BYTES {
+                listed += &format!("; and {} more", violations.len() - index);
                 break;
             }
             let separator = if listed.is_empty() { "" } else { "; " };

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use maitre_engine::{ChatRequest, Engine, Input};
+use maitre_engine::{ChatRequest, Engine, Input, TextError};
 
 use crate::service::Service;
 use crate::service::api_error::ApiError;
@@ -91,7 +91,11 @@ impl Service {
 fn encoded(engine: &Engine, chat: &ChatRequest) -> Result<Vec<u32>, ApiError> {
     let tokenizer = engine.tokenizer();
     tokenizer.encode_chat(chat).map_err(|error| {
-        let field = tokenizer.field_at_fault(chat, &error);
+        let field = match &error {
+            TextError::NothingToContinue { .. } => Some("continue_final_message".to_owned()),
+            TextError::ReservedTemplateArgument { .. } => Some("template_kwargs".to_owned()),
+            _ => tokenizer.field_at_fault(chat, &error),
+        };
         let field = field.unwrap_or_else(|| "messages".to_owned());
         ApiError::unusable(field, error.to_string())
     })

@@ -1,8 +1,11 @@
 //! OpenAI's API over real HTTP.
 
 mod answers;
+mod bad_input_page;
+mod bad_rows;
 mod client;
 mod connections;
+mod continued;
 mod refusals;
 mod scores;
 mod structured;

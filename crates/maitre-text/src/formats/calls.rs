@@ -72,6 +72,18 @@ pub(super) struct Calls {
     /// Whether the name was passed on, or is to be passed on with all the rest.
     is_open: bool,
     num_arguments: usize,
+    /// Whether calls have no mark, so that most text that begins as one is none.
+    is_bare: bool,
+    malformed: MalformedCalls,
+}
+
+/// How often what began as a call was none, and became text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MalformedCalls {
+    /// No call goes on as the model wrote.
+    pub mistaken: u32,
+    /// The answer ended within it.
+    pub cut_off: u32,
 }
 
 impl Calls {
@@ -91,7 +103,19 @@ impl Calls {
             held: String::new(),
             is_open: false,
             num_arguments: 0,
+            is_bare: false,
+            malformed: MalformedCalls::default(),
         }
+    }
+
+    pub(super) fn malformed(&self) -> MalformedCalls {
+        self.malformed
+    }
+
+    /// Whether what was read since the last call was meant as a call. Without a mark, a tool's name says so.
+    fn was_meant(&self) -> bool {
+        let has_name = || self.tools.get(&self.name).is_some();
+        (self.is_open || !self.raw.trim().is_empty()) && (!self.is_bare || has_name())
     }
 
     /// Begins after the short mark of a call was read.
@@ -116,6 +140,7 @@ impl Calls {
     /// Begins where a call without a mark may stand; `raw` is the white space before it.
     pub(super) fn begin_bare(&mut self, raw: String) {
         self.restart(raw);
+        self.is_bare = true;
         self.begin_bare_section();
     }
 
@@ -123,6 +148,8 @@ impl Calls {
         self.raw = raw;
         self.is_open = false;
         self.between = false;
+        self.is_bare = false;
+        self.name.clear();
     }
 
     fn begin_bare_section(&mut self) {
@@ -159,6 +186,7 @@ impl Calls {
             self.complete_arguments(out);
             return (String::new(), again);
         }
+        self.malformed.mistaken += u32::from(!self.between && self.was_meant());
         let mut text = std::mem::take(&mut self.raw);
         let at_word = matches!(&self.stage, Stage::Marks(marks) if marks.is_started());
         let again = match at_word && text.is_char_boundary(self.word_start) {
@@ -186,6 +214,7 @@ impl Calls {
         if self.lacks_a_mark() {
             self.complete_arguments(out);
         }
+        self.malformed.cut_off += u32::from(!self.between && self.was_meant());
         self.close_failed();
         self.stage = Stage::Over;
         let text = std::mem::take(&mut self.raw);

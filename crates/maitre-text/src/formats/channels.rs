@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use super::calls::MalformedCalls;
 use super::json::{Json, JsonStep};
 use super::output::Output;
 use super::reasoning::Thought;
@@ -76,6 +77,7 @@ pub(super) struct ChannelParser {
     whole: bool,
     next_index: u32,
     again: VecDeque<char>,
+    malformed: MalformedCalls,
 }
 
 impl ChannelParser {
@@ -91,7 +93,12 @@ impl ChannelParser {
             whole,
             next_index: 0,
             again: VecDeque::new(),
+            malformed: MalformedCalls::default(),
         }
+    }
+
+    pub(super) fn malformed_calls(&self) -> MalformedCalls {
+        self.malformed
     }
 
     pub(super) fn is_thinking(&self) -> bool {
@@ -120,7 +127,10 @@ impl ChannelParser {
         }
         match std::mem::replace(&mut self.place, Place::Between) {
             Place::Header(header) => out.text(&header),
-            Place::Call(call) => self.fail(&call, out),
+            Place::Call(call) => {
+                self.malformed.cut_off += 1;
+                self.fail(&call, out);
+            }
             Place::Text | Place::Thought | Place::CallEnd | Place::Between => {}
         }
     }
@@ -167,6 +177,7 @@ impl ChannelParser {
                 self.after(mark)
             }
             (Place::Call(call), _) => {
+                self.malformed.mistaken += 1;
                 self.fail(&call, out);
                 self.after(mark)
             }
@@ -230,6 +241,7 @@ impl ChannelParser {
             || call.raw.len() > MAX_HELD_BYTES
         {
             if let Place::Call(call) = std::mem::replace(&mut self.place, Place::Text) {
+                self.malformed.mistaken += 1;
                 self.fail(&call, out);
             }
             return;

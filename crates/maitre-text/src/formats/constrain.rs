@@ -48,8 +48,8 @@ impl ToolFormat {
     /// The grammar of an answer as the request wants it, in llguidance's Lark. Every answer that it accepts is
     /// one that [`PartParser`](crate::PartParser) finds the calls in.
     ///
-    /// Nothing if the answer is free: the choice is none, or it is auto and no tool is strict. If one is, text is
-    /// free, and a call of a strict tool has to follow its schema. Formats whose calls begin with no more than a
+    /// Nothing if the answer is free: the choice is none, or it is auto and no tool is strict, and others may be called.
+    /// Otherwise text is free, a call has to be one of these tools, and that of a strict one has to follow its schema. Formats whose calls begin with no more than a
     /// bracket are left free then, too: what begins with a bracket may be text.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl ToolFormat {
         let any_strict = request.tools.iter().any(|tool| tool.strict);
         let free = match request.choice {
             ToolChoice::None => return Ok(None),
-            ToolChoice::Auto if any_strict => true,
+            ToolChoice::Auto if any_strict || request.tools.is_exclusive() => true,
             ToolChoice::Auto => return Ok(None),
             ToolChoice::Required | ToolChoice::Named(_) => false,
         };

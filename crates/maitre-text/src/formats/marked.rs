@@ -6,7 +6,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::ReasoningFormat;
-use super::calls::{Calls, Flow};
+use super::calls::{Calls, Flow, MalformedCalls};
 use super::description::Marked;
 use super::output::{Edges, Output};
 use super::reasoning::Thought;
@@ -73,6 +73,12 @@ impl MarkedParser {
             Thought::Open | Thought::Unopened => {}
         }
         parser
+    }
+
+    pub(super) fn malformed_calls(&self) -> MalformedCalls {
+        self.calls
+            .as_ref()
+            .map_or_else(MalformedCalls::default, Calls::malformed)
     }
 
     pub(super) fn is_thinking(&self) -> bool {

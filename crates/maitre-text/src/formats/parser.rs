@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ToolFormat;
+use super::calls::MalformedCalls;
 use super::channels::ChannelParser;
 use super::description::Syntax;
 use super::marked::MarkedParser;
@@ -120,6 +121,14 @@ impl PartParser {
         match &mut self.parser {
             Parser::Marked(parser) => parser.push(text, &mut out),
             Parser::Channels(parser) => parser.push(text, &mut out),
+        }
+    }
+
+    /// How often what began as a call was none so far, and became text.
+    pub fn malformed_calls(&self) -> MalformedCalls {
+        match &self.parser {
+            Parser::Marked(parser) => parser.malformed_calls(),
+            Parser::Channels(parser) => parser.malformed_calls(),
         }
     }
 

@@ -154,6 +154,17 @@ impl ReasoningFormat {
         self.name == HARMONY
     }
 
+    /// Where an answer begins that goes on with `text`, a message of the model's.
+    pub fn within(&self, text: &str) -> Thought {
+        let open = text.rfind(self.open.trim());
+        let close = text.rfind(self.close.trim());
+        match (open, close) {
+            (Some(open), close) if close.is_none_or(|close| close < open) => Thought::Open,
+            _ if text.trim_end().ends_with(self.close.trim()) => Thought::Closed,
+            _ => Thought::Unopened,
+        }
+    }
+
     /// Where the answer to `prompt` begins. Templates open or close the thought in the prompt depending on their
     /// arguments, so the rendered prompt tells and not the template. Only the end of the prompt is looked at.
     pub fn after(&self, prompt: &str) -> Thought {

@@ -117,6 +117,7 @@ pub(super) fn is_name(text: &str) -> bool {
 pub struct Tools {
     tools: Vec<Tool>,
     by_name: HashMap<String, usize>,
+    exclusive: bool,
 }
 
 impl Tools {
@@ -136,7 +137,24 @@ impl Tools {
                 });
             }
         }
-        Ok(Self { tools, by_name })
+        Ok(Self {
+            tools,
+            by_name,
+            exclusive: false,
+        })
+    }
+
+    /// The same, of which the model may call no other, even where it chooses for itself: its prompt may show it more
+    /// tools than these.
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Whether a grammar keeps the model from calling other tools: see [`exclusive`](Self::exclusive).
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
     /// Reads and checks the tools of a request as OpenAI's clients send them.

@@ -207,6 +207,13 @@ fn own(text: &str) -> Result<TopLevelGrammar, GrammarError> {
 /// What the library says is wrong, in our words.
 fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarError {
     let reason = in_short(error);
+    // Of a schema inside a grammar: what is wrong with the schema.
+    let inner = reason.rsplit_once("failed to compile JSON schema: ");
+    let reason = inner.map_or(reason.as_str(), |(_, inner)| inner).to_owned();
+    let reason = match reason.contains("Regex is empty") {
+        true => "a pattern in it matches no text".to_owned(),
+        false => reason,
+    };
     let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
     if let Some(keys) = reason.strip_prefix("Unimplemented keys: ") {
         let keys: Vec<&str> = keys.split('"').skip(1).step_by(2).collect();

@@ -110,13 +110,15 @@ pub(crate) fn chat(message: v1::ChatRequest) -> ApiRequest {
         speculation: message.speculation,
         constraint: message.constraint,
     };
+    let is_required = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
     let parts = PartOptions {
         tools: Arc::new(tools),
         tool_choice: choice,
         parallel_tool_calls: message.parallel_tool_calls.unwrap_or(true),
         reasoning: reasoning.separate.unwrap_or(true),
         thinking_token_budget: reasoning.token_budget,
-        whole_calls: true,
+        // What there is of a required call that `max_tokens` cuts off is well-formed: it is returned as a call.
+        whole_calls: !is_required,
     };
     let input = Input::Chat(conversation);
     let mut request = converted(message.model, message.request_id, input, parameters, found);

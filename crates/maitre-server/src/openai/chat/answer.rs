@@ -17,6 +17,7 @@ use crate::service::call_ids::CallIds;
 pub(in crate::openai) struct ChatShape {
     shape: Shape,
     include_reasoning: bool,
+    echo: String,
     call_ids: CallIds,
 }
 
@@ -25,6 +26,7 @@ impl From<&ChatCall> for ChatShape {
         Self {
             shape: call.shape.clone(),
             include_reasoning: call.include_reasoning,
+            echo: call.echo.clone(),
             call_ids: CallIds::new(call.shape.engine.info().tool_format, call.calls_before),
         }
     }
@@ -73,6 +75,7 @@ impl ChatShape {
         let stop_reason = finished.and_then(|it| shape.stop_reason(it));
         let finish_reason = finished.map_or("stop", |it| reason(it, has_calls));
         let text = answer.text.split_off(answer.echoed.bytes);
+        let text = format!("{}{text}", self.echo);
         let ids = answer.token_ids.split_off(answer.echoed.tokens);
         let reasoning = Some(answer.reasoning)
             .filter(|reasoning| self.include_reasoning && !reasoning.is_empty());
@@ -174,6 +177,13 @@ impl ChatChunks {
         };
         let shown = prompt.filter(|_| self.shape.shape.return_token_ids);
         self.write(piece(index, delta), place, shown, out);
+        if !self.shape.echo.is_empty() {
+            let delta = ChatDelta {
+                content: Some(self.shape.echo.clone()),
+                ..ChatDelta::default()
+            };
+            self.write(piece(index, delta), place, None, out);
+        }
     }
 
     fn place(&mut self, index: u32) -> &mut Place {

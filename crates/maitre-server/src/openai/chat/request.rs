@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::openai::continuation::{self, PromptEnd};
 use crate::openai::json;
 use crate::openai::names::{Names, engine_names};
 use crate::openai::parameters::{OneOrMore, Parameters};
@@ -13,7 +14,7 @@ use crate::openai::shape::Shape;
 use crate::openai::structured::{Form, Structured};
 use crate::openai::tools::Tools;
 use crate::openai::types::chat_message::GivenMessage;
-use crate::openai::unsupported::{PartlySupported, Unsupported};
+use crate::openai::unsupported::Unsupported;
 use crate::service::Service;
 use crate::service::api_error::ApiError;
 use crate::service::call::Call;
@@ -23,13 +24,15 @@ use crate::service::violations::Violations;
 /// The fields of a conversation that have no group of their own.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(in crate::openai) struct ChatFields {
-    /// The conversation.
+    /// The conversation, at least one message.
+    #[schema(required, value_type = Vec<GivenMessage>, min_items = 1)]
     messages: Option<Vec<GivenMessage>>,
     /// Most tokens of the answer: the newer name of `max_tokens`, which it precedes.
     max_completion_tokens: Option<u32>,
     /// Log-probabilities of each token of the answer.
     logprobs: Option<bool>,
     /// The same of so many of the likeliest tokens at each place.
+    #[schema(maximum = 20)]
     top_logprobs: Option<u32>,
     /// How long the model may think, as its template knows it; `none` also sets `enable_thinking` to false.
     reasoning_effort: Option<String>,
@@ -39,9 +42,10 @@ pub(in crate::openai) struct ChatFields {
     include_reasoning: Option<bool>,
     /// The prompt ends with the opening of an answer; default true.
     add_generation_prompt: Option<bool>,
-    /// Not supported.
+    /// The last message, the assistant's, is left open, and the answer goes on with it; then `add_generation_prompt` has
+    /// to be false or left out.
     continue_final_message: Option<bool>,
-    /// Not supported.
+    /// The last message, if it is the assistant's, comes back in front of the answer.
     echo: Option<bool>,
     /// Not supported: a template writes its own.
     add_special_tokens: Option<bool>,
@@ -63,6 +67,8 @@ pub(in crate::openai) struct ChatCall {
     /// How many of the prompt's last tokens are used, if not all.
     prompt_tokens: Option<usize>,
     pub(in crate::openai) include_reasoning: bool,
+    /// What stands in front of each answer.
+    pub(in crate::openai) echo: String,
     /// Calls of tools in the conversation so far.
     pub(in crate::openai) calls_before: usize,
 }
@@ -77,13 +83,12 @@ pub(in crate::openai) fn read(
     message: &[u8],
     name: &str,
 ) -> Result<ChatCall, ApiError> {
-    let parameters: Parameters = json::fields(message)?;
-    let fields: ChatFields = json::fields(message)?;
-    let tools: Tools = json::fields(message)?;
-    let structured: Structured = json::fields(message)?;
     let mut found = Violations::default();
-    json::fields::<Unsupported>(message)?.check(&mut found);
-    json::fields::<PartlySupported>(message)?.check(parameters.n.unwrap_or(1), &mut found);
+    let fields: ChatFields = json::group(message, &mut found)?;
+    let parameters: Parameters = json::group(message, &mut found)?;
+    let tools: Tools = json::group(message, &mut found)?;
+    let structured: Structured = json::group(message, &mut found)?;
+    Unsupported::check_all(message, parameters.n.unwrap_or(1), &mut found)?;
     fields.check(&parameters, &mut found);
 
     let given_id = parameters.request_id.as_deref().unwrap_or(name);
@@ -107,7 +112,9 @@ pub(in crate::openai) fn read(
     let include_reasoning = fields.include_reasoning.unwrap_or(true);
     let mut tools = tools.checked(&mut found);
     let shown = std::mem::take(&mut tools.shown);
+    let wants_echo = fields.echo == Some(true);
     let chat = fields.conversation(shown, &mut found);
+    let echo = wants_echo.then(|| continuation::echoed(&chat)).flatten();
     check_size(engine, &chat)?;
     let calls_before = chat.messages.iter().map(|it| it.tool_calls.len()).sum();
     let prompt_tokens = parameters.prompt_tokens(engine, max_tokens, &mut found);
@@ -131,6 +138,7 @@ pub(in crate::openai) fn read(
         shape,
         prompt_tokens,
         include_reasoning,
+        echo: echo.unwrap_or_default(),
         calls_before,
     })
 }
@@ -143,17 +151,11 @@ impl ChatFields {
                 "is given and logprobs is not true; set both or none",
             );
         }
-        for (field, given) in [
-            ("add_special_tokens", self.add_special_tokens),
-            ("continue_final_message", self.continue_final_message),
-            ("echo", self.echo),
-        ] {
-            if given == Some(true) {
-                found.add(
-                    field,
-                    "is not supported here for a conversation; leave it out",
-                );
-            }
+        if self.add_special_tokens == Some(true) {
+            found.add(
+                "add_special_tokens",
+                "is not supported here for a conversation; leave it out",
+            );
         }
         if parameters.streams() && parameters.prompt_logprobs.is_some() {
             found.add(
@@ -176,15 +178,20 @@ impl ChatFields {
             template_kwargs.insert("documents".into(), Value::Array(documents));
         }
         template_kwargs.extend(self.chat_template_kwargs.unwrap_or_default());
-        ChatRequest {
+        let mut chat = ChatRequest {
             messages: messages
                 .map(|(index, message)| message.message(index, found))
                 .collect(),
             tools,
-            add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
             template_kwargs,
             ..ChatRequest::default()
-        }
+        };
+        let end = PromptEnd {
+            add_generation_prompt: self.add_generation_prompt,
+            continue_final_message: self.continue_final_message,
+        };
+        end.apply(&mut chat, found);
+        chat
     }
 }
 
@@ -223,7 +230,8 @@ impl ChatCall {
         }
         let next = Call::new(call.turns.clone(), engine_names);
         let (model, chat) = (request.model.clone(), chat.clone());
-        let mut ids = service.tokenize_chat(call, model, chat).await?;
+        let ids = service.tokenize_chat(call, model, chat).await;
+        let mut ids = ids.map_err(|error| self.names.rename(error, 0))?;
         request.request.input = Input::Tokens(ids.split_off(ids.len().saturating_sub(most)));
         Ok(next)
     }

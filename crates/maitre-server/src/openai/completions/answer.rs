@@ -2,6 +2,7 @@
 
 use maitre_engine::{Delta, Event, Finished, Part, TokenLogprob};
 
+use super::offsets::Offsets;
 use super::request::CompletionCall;
 use crate::openai::events::{Chunks, Written};
 use crate::openai::shape::{Shape, finish_reason};
@@ -15,6 +16,7 @@ pub(in crate::openai) struct CompletionShape {
     shape: Shape,
     echo: bool,
     scores_only: bool,
+    skip_special: bool,
 }
 
 impl From<&CompletionCall> for CompletionShape {
@@ -23,6 +25,7 @@ impl From<&CompletionCall> for CompletionShape {
             shape: call.shape.clone(),
             echo: call.echo,
             scores_only: call.scores_only,
+            skip_special: call.skip_special,
         }
     }
 }
@@ -38,7 +41,7 @@ struct Piece<'a> {
 impl CompletionShape {
     /// Whether the answers that the engine gives begin with the prompt.
     fn has_prompt(&self) -> bool {
-        self.echo || self.shape.needs_prompt()
+        self.echo || self.shape.needs_prompt() || self.shape.logprobs.is_some()
     }
 
     fn response(&self, choices: Vec<CompletionChoice>, usage: Shown<Usage>) -> Completion<'_> {
@@ -82,7 +85,7 @@ impl CompletionShape {
         let text = answer.text.split_off(answer.echoed.bytes);
         let ids = answer.token_ids.split_off(answer.echoed.tokens);
         let mut whole = self.empty(self.index(prompt, answer.index));
-        let mut offset = 0;
+        let mut offsets = None;
         let echoed = Piece {
             text: answer.text,
             ids: answer.token_ids,
@@ -95,8 +98,16 @@ impl CompletionShape {
             logprobs: &answer.logprobs,
             is_prompt: false,
         };
-        self.add(echoed, &mut whole, &mut offset);
-        self.add(generated, &mut whole, &mut offset);
+        self.add(echoed, &mut whole, &mut offsets);
+        self.add(generated, &mut whole, &mut offsets);
+        if let Some(scores) = &mut whole.logprobs {
+            // What a stop string or the end of an answer took away ends where the text does.
+            let end = whole.text.chars().count();
+            scores
+                .text_offset
+                .iter_mut()
+                .for_each(|it| *it = end.min(*it));
+        }
         whole.prompt_logprobs = shape.prompt_scores(&answer.prompt_logprobs);
         if let Some(finished) = &answer.finished {
             self.finish(finished, &mut whole);
@@ -118,8 +129,8 @@ impl CompletionShape {
         }
     }
 
-    /// Adds what of `piece` is shown; `offset` is where it begins in the text, in characters.
-    fn add(&self, piece: Piece<'_>, choice: &mut CompletionChoice, offset: &mut usize) {
+    /// Adds what of `piece` is shown; `offsets` knows the tokens before it, once the prompt has come.
+    fn add(&self, piece: Piece<'_>, choice: &mut CompletionChoice, offsets: &mut Option<Offsets>) {
         let shape = &self.shape;
         let is_shown = match piece.is_prompt {
             true => self.echo,
@@ -129,10 +140,16 @@ impl CompletionShape {
             choice.text.push_str(&piece.text);
         }
         if let Some(scores) = choice.logprobs.as_mut().filter(|_| is_shown) {
+            let begin = || Offsets::of_prompt(&shape.engine, self.skip_special);
+            let offsets = offsets.get_or_insert_with(begin);
             if let Some(first) = piece.ids.first().filter(|_| piece.is_prompt) {
-                shape.add_unpredicted(*first, scores, offset);
+                shape.add_unpredicted(*first, scores, offsets.next(*first));
             }
-            shape.add_scores(piece.logprobs, scores, offset);
+            shape.add_scores(piece.logprobs, scores, |id| offsets.next(id));
+        }
+        if piece.is_prompt && shape.logprobs.is_some() {
+            let (skip, echo) = (self.skip_special, self.echo);
+            *offsets = Some(Offsets::after_prompt(&shape.engine, skip, &piece.ids, echo));
         }
         if !shape.return_token_ids {
             return;
@@ -169,7 +186,7 @@ struct Place {
     is_begun: bool,
     /// Of the prompt, until it is seen.
     prompt_logprobs: Vec<TokenLogprob>,
-    offset: usize,
+    offsets: Option<Offsets>,
     prompt_tokens: usize,
     generated: usize,
     reasoning: usize,
@@ -220,7 +237,7 @@ impl CompletionChunks {
                 place.reasoning += delta.token_ids.len();
             }
         }
-        let mut offset = place.offset;
+        let mut offsets = place.offsets.take();
         let mut choice = self.shape.empty(index);
         let piece = Piece {
             text: delta.text().to_owned(),
@@ -232,8 +249,8 @@ impl CompletionChunks {
             },
             is_prompt,
         };
-        self.shape.add(piece, &mut choice, &mut offset);
-        self.place(index).offset = offset;
+        self.shape.add(piece, &mut choice, &mut offsets);
+        self.place(index).offsets = offsets;
         let has_scores = choice
             .logprobs
             .as_ref()

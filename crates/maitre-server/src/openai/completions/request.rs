@@ -7,10 +7,11 @@ use utoipa::ToSchema;
 use crate::openai::json;
 use crate::openai::names::Names;
 use crate::openai::parameters::{OneOrMore, Parameters};
+use crate::openai::schemas;
 use crate::openai::shape::Shape;
 use crate::openai::structured::{Form, Structured};
 use crate::openai::types::prompt::Prompts;
-use crate::openai::unsupported::{PartlySupported, Unsupported};
+use crate::openai::unsupported::Unsupported;
 use crate::service::api_error::ApiError;
 use crate::service::request::ApiRequest;
 use crate::service::violations::Violations;
@@ -24,11 +25,12 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(in crate::openai) struct CompletionFields {
     /// A text, the ids of its tokens, or a list of either.
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(required, schema_with = schemas::prompt)]
     prompt: Option<Prompts>,
     /// The prompt comes back in front of its continuation, with its log-probabilities where some are asked for.
     echo: Option<bool>,
     /// Log-probabilities of each token and of so many of the likeliest.
+    #[schema(maximum = 20)]
     logprobs: Option<u32>,
     /// What the model expects in front of a text is put there, and control tokens in the text are such; default true.
     add_special_tokens: Option<bool>,
@@ -47,6 +49,8 @@ pub(in crate::openai) struct CompletionCall {
     pub(in crate::openai) echo: bool,
     /// Nothing but the prompt is: `max_tokens` is 0.
     pub(in crate::openai) scores_only: bool,
+    /// Special tokens are left out of the text.
+    pub(in crate::openai) skip_special: bool,
 }
 
 /// Reads a message; `name` is the call's.
@@ -59,12 +63,11 @@ pub(in crate::openai) fn read(
     message: &[u8],
     name: &str,
 ) -> Result<CompletionCall, ApiError> {
-    let parameters: Parameters = json::fields(message)?;
-    let fields: CompletionFields = json::fields(message)?;
-    let structured: Structured = json::fields(message)?;
     let mut found = Violations::default();
-    json::fields::<Unsupported>(message)?.check(&mut found);
-    json::fields::<PartlySupported>(message)?.check(parameters.n.unwrap_or(1), &mut found);
+    let fields: CompletionFields = json::group(message, &mut found)?;
+    let parameters: Parameters = json::group(message, &mut found)?;
+    let structured: Structured = json::group(message, &mut found)?;
+    Unsupported::check_all(message, parameters.n.unwrap_or(1), &mut found)?;
     if fields.thinking_token_budget.is_some() {
         let description = "is not supported here; it bounds thoughts in conversations";
         found.add("thinking_token_budget", description);
@@ -97,7 +100,8 @@ pub(in crate::openai) fn read(
     let most = parameters.prompt_tokens(engine, of_engine, &mut found);
     let mut request = parameters.request(Input::Text(String::new()), of_engine, &mut found);
     request.output.logprobs = fields.logprobs;
-    request.output.echo = echo || shape.needs_prompt();
+    // Where in its text an answer's tokens begin depends on what came before.
+    request.output.echo = echo || shape.needs_prompt() || shape.logprobs.is_some();
     if echo {
         request.output.prompt_logprobs = request.output.prompt_logprobs.max(fields.logprobs);
     }
@@ -118,6 +122,7 @@ pub(in crate::openai) fn read(
         streams: parameters.streams(),
         echo,
         scores_only,
+        skip_special: parameters.skip_special_tokens.unwrap_or(true),
     })
 }
 

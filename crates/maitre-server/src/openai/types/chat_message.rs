@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use crate::openai::json::IsGiven;
+use crate::openai::schemas;
 use crate::openai::tools::GivenCall;
 use crate::service::violations::Violations;
 
@@ -17,7 +18,7 @@ pub(in crate::openai) struct GivenMessage {
     /// `system`, `developer`, `user`, `assistant` or `tool`.
     role: Option<String>,
     /// Text, or a list of parts of text.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = schemas::content)]
     content: Option<Content>,
     /// The model's thoughts before `content`.
     #[serde(alias = "reasoning")]
@@ -101,7 +102,7 @@ impl Content {
                 Some("refusal") => texts.push(part.refusal.unwrap_or_default()),
                 Some(other) => found.add(
                     format!("{}.type", path()),
-                    format!("is {other:?}, which is not supported here; messages are text"),
+                    format!("is {other:?}, which is not supported here; messages are text: send parts of type text"),
                 ),
                 None => found.add(format!("{}.type", path()), "is missing; expected text"),
             }

@@ -37,7 +37,8 @@ pub(in crate::openai) struct ChatScore {
 /// Of a completion: parallel lists.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub(in crate::openai) struct CompletionScores {
-    /// Where each token begins in the text, in characters.
+    /// Where each token begins in the returned text, in characters. Special tokens that are left out take no space, and a
+    /// token that goes on with a character begins where the character does.
     pub(in crate::openai) text_offset: Vec<usize>,
     /// ln p of each; null for the first of a prompt, which nothing predicts.
     pub(in crate::openai) token_logprobs: Vec<Option<f32>>,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::chat_message::GivenMessage;
+use crate::openai::schemas;
 
 /// What is to be cut into tokens: a text, or a conversation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -21,9 +22,10 @@ pub(in crate::openai) struct TokenizeRequest {
     pub(in crate::openai) return_token_strs: Option<bool>,
     /// Whether a conversation ends with the opening of an answer; default true.
     pub(in crate::openai) add_generation_prompt: Option<bool>,
+    /// Whether the last message, the assistant's, is left open; then `add_generation_prompt` has to be false or left out.
     pub(in crate::openai) continue_final_message: Option<bool>,
     /// Tools, as of a conversation.
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(schema_with = schemas::tools)]
     pub(in crate::openai) tools: Option<Vec<Value>>,
     /// Variables for the template.
     #[schema(value_type = Option<Object>)]
@@ -44,6 +46,8 @@ pub(in crate::openai) struct TokenizeResponse {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(in crate::openai) struct DetokenizeRequest {
     pub(in crate::openai) model: Option<String>,
+    /// At most 262,144 ids.
+    #[schema(required, value_type = Vec<u32>)]
     pub(in crate::openai) tokens: Option<Vec<u32>>,
 }
 

@@ -164,3 +164,35 @@ async fn a_client_that_does_not_read_is_cut_off() {
     };
     soon(cut).await;
 }
+
+/// `nc -N` and some proxies close their side as soon as the request is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_nothing_more_gets_its_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let served = TestServer::open().await;
+    for (stream, tokens) in [(false, 1), (false, 400), (true, 100)] {
+        let body =
+            json!({"prompt": "Once", "max_tokens": tokens, "ignore_eos": true, "stream": stream});
+        let body = body.to_string();
+        let request = format!(
+            "POST {COMPLETIONS} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut client = tokio::net::TcpStream::connect(served.http).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        soon(client.read_to_string(&mut answer)).await.unwrap();
+        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 1, "{answer}");
+        assert!(answer.contains(r#""finish_reason":"length""#), "{answer}");
+    }
+    for path in ["/health", "/v1/models", "/metrics"] {
+        let mut client = tokio::net::TcpStream::connect(served.http).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        soon(client.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{path}: {answer}");
+    }
+}

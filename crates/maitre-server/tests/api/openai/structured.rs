@@ -170,3 +170,33 @@ async fn a_form_that_cannot_be_had_is_refused_by_the_field_that_asks_for_it() {
         }
     }
 }
+
+/// `ignore_eos` has a form go on for as long as it may, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_form_ends_whatever_is_ignored() {
+    let served = TestServer::open().await;
+    for (form, reason) in [
+        (json!({"guided_choice": ["yes"]}), "stop"),
+        (
+            json!({"structured_outputs": {"regex": "[0-9]{1,4}"}}),
+            "stop",
+        ),
+        (
+            json!({"structured_outputs": {"regex": "[a-z ]+"}}),
+            "length",
+        ),
+    ] {
+        let mut request =
+            json!({"prompt": "Hello", "max_tokens": 20, "ignore_eos": true, "temperature": 0});
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend(form.as_object().unwrap().clone());
+        let answer = good(served.http, "/v1/completions", &request).await;
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["finish_reason"], reason, "{choice}");
+        if reason == "length" {
+            assert_eq!(answer["usage"]["completion_tokens"], 20);
+        }
+    }
+}

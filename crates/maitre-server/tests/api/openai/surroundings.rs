@@ -22,6 +22,16 @@ async fn a_request_has_a_name() {
     assert_eq!(answer.json()["id"], "cmpl-mine-1");
     let answer = client.ask(get("/v1/models")).await;
     assert_eq!(answer.header("x-request-id").len(), 32);
+    for path in ["/health", "/health/live", "/ping", "/metrics", "/version"] {
+        let mut asked = get(path);
+        asked
+            .headers_mut()
+            .insert("x-request-id", "mine-2".parse().unwrap());
+        let answer = client.ask(asked).await;
+        assert_eq!(answer.header("x-request-id"), "mine-2", "{path}");
+        let answer = client.ask(get(path)).await;
+        assert_eq!(answer.header("x-request-id").len(), 32, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

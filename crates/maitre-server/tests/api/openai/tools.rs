@@ -183,3 +183,61 @@ async fn what_cannot_be_asked_of_tools_is_refused_by_name() {
         println!("{}", error["message"]);
     }
 }
+
+/// A bare schema lets a model write without end: what there is of the call comes back as a call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_call_that_is_cut_off_is_a_call_all_the_same() {
+    let served = TestServer::open().await;
+    let any = json!({"name": "any", "parameters": {"type": "object"}});
+    let change = json!({
+        "tools": [{"type": "function", "function": any}],
+        "tool_choice": "required", "max_tokens": 40, "ignore_eos": true,
+    });
+    let whole = good(served.http, CHAT, &chat(&change)).await;
+    let choice = &whole["choices"][0];
+    let called = &choice["message"]["tool_calls"][0]["function"];
+    assert_eq!(called["name"], "any", "{choice}");
+    assert_eq!(choice["message"]["content"], Value::Null, "{choice}");
+    let streamed = put_together(&stream(served.http, CHAT, &chat(&change)).await, 1);
+    let arguments = called["arguments"].as_str().unwrap().to_owned();
+    let reason = choice["finish_reason"].as_str().unwrap().to_owned();
+    if serde_json::from_str::<Value>(&arguments).is_err() {
+        assert_eq!(reason, "length");
+    }
+    let expected = (Value::Null, vec![("any".to_owned(), arguments)], reason);
+    assert_eq!(streamed, [expected]);
+
+    // Before the name there is no call.
+    let early = json!({"tool_choice": "required", "max_tokens": 2});
+    let whole = good(served.http, CHAT, &chat(&early)).await;
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["finish_reason"], "length");
+    assert!(!choice["message"]["content"].as_str().unwrap().is_empty());
+    let metrics = get(served.http, "/metrics").await;
+    let counted = r#"maitre_malformed_tool_calls_total{format="hermes",why="cut_off"}"#;
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_tools_that_are_allowed_are_called() {
+    let served = TestServer::open().await;
+    let of = |mode: &str| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named("now")]}});
+    let all = chat(&json!({"tool_choice": "auto", "max_tokens": 1}));
+    let shown = good(served.http, &format!("{CHAT}/render"), &all).await["token_ids"].clone();
+    for seed in 0..4 {
+        let change =
+            json!({"tool_choice": of("required"), "seed": seed, "parallel_tool_calls": false});
+        let request = chat(&change);
+        let whole = good(served.http, CHAT, &request).await;
+        let called = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
+        assert_eq!(called["name"], "now", "{whole}");
+        let rendered = good(served.http, &format!("{CHAT}/render"), &request).await;
+        assert_eq!(rendered["token_ids"], shown, "all tools are shown");
+    }
+    let free = chat(&json!({"tool_choice": of("auto"), "max_tokens": 8}));
+    let whole = good(served.http, CHAT, &free).await;
+    assert!(
+        whole["choices"][0]["message"]["content"].is_string(),
+        "{whole}"
+    );
+}
