@@ -157,7 +157,7 @@ fn failed(why: impl ToString) -> EngineError {
 }
 
 /// Lowers the priority of this thread. Where threads have none of their own, this does nothing.
-fn lower_priority(niceness: i32) {
+pub(crate) fn lower_priority(niceness: i32) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::getpriority_process(None)
         .and_then(|usual| rustix::process::setpriority_process(None, usual + niceness))

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use maitre_sampling::{Constraint, TokenMask};
 use maitre_speculative::Allowed;
@@ -79,7 +80,12 @@ impl Next {
 pub(crate) struct Mailbox {
     inbox: Mutex<Inbox>,
     vocab_size: usize,
+    /// Processor time of an answer, in microseconds: an average in which an answer counts an eighth.
+    cost: AtomicU64,
 }
+
+/// From this cost on a constraint is slow. Most answers take a fifth of a millisecond or less.
+const SLOW_MICROSECONDS: u64 = 1000;
 
 /// What is asked and answered.
 pub(crate) struct Inbox {
@@ -123,6 +129,7 @@ impl Mailbox {
         Self {
             inbox: Mutex::new(inbox),
             vocab_size,
+            cost: AtomicU64::new(0),
         }
     }
 
@@ -149,10 +156,24 @@ impl Mailbox {
         inbox.is_queued = false;
     }
 
-    /// Answers what was asked, on this thread. A panic of the constraint is an answer, too.
-    pub(crate) fn work(&self) {
+    /// Whether its answers have taken long of late.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.cost.load(Ordering::Relaxed) >= SLOW_MICROSECONDS
+    }
+
+    fn took(&self, time: Duration) {
+        let took = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let cost = self.cost.load(Ordering::Relaxed);
+        let average = (cost.saturating_mul(7)).saturating_add(took) / 8;
+        self.cost.store(average, Ordering::Relaxed);
+    }
+
+    /// Answers what was asked, on this thread, as long as it `may`. A panic of the constraint is an answer, too. Returns
+    /// whether all was answered; otherwise it has to be queued again.
+    pub(crate) fn work(&self, may: impl Fn(&Self) -> bool) -> bool {
         while let Some((id, ask, state)) = self.begin() {
             let vocab_size = self.vocab_size;
+            let began = thread_time();
             // Unwind safety: a constraint that has panicked is not used again.
             let answered = catch_unwind(AssertUnwindSafe(|| answer(state, ask, vocab_size)));
             let (state, answer) = answered.unwrap_or_else(|panic| {
@@ -160,8 +181,20 @@ impl Mailbox {
                 drop_quietly(panic);
                 (State::Failed(message.clone()), Err(message))
             });
+            self.took(thread_time().saturating_sub(began));
             self.end(id, state, answer);
+            if !may(self) {
+                return !self.has_asks();
+            }
         }
+        true
+    }
+
+    /// Whether there is more to answer; if not, it is not queued any more.
+    fn has_asks(&self) -> bool {
+        let mut inbox = self.lock();
+        inbox.is_queued = !inbox.asks.is_empty();
+        inbox.is_queued
     }
 
     fn begin(&self) -> Option<(u64, Ask, State)> {
@@ -221,6 +254,21 @@ impl Drop for Inbox {
     fn drop(&mut self) {
         drop_quietly(std::mem::replace(&mut self.state, State::Away));
     }
+}
+
+/// Processor time of this thread: what the machine does besides is not the constraint's fault.
+#[cfg(target_os = "linux")]
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Time, where threads have no clocks of their own that we know.
+#[cfg(not(target_os = "linux"))]
+fn thread_time() -> Duration {
+    use std::sync::OnceLock;
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 /// Drops what a request brought, which may panic even then.
