@@ -183,7 +183,8 @@ impl Shared {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
