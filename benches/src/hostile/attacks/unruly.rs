@@ -11,19 +11,15 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::super::door::RETRY;
-use super::{Arena, Attack};
+use super::{Arena, Attack, Attacking};
 use crate::texts::random;
 
 pub(super) const ATTACK: Attack = Attack::new(
     "unruly-clients",
     "32 HTTP clients that cancel, stall, disconnect within a frame, send garbage, or wait for their answers",
-    |arena| {
-        Box::pin(async move {
-            join_all((0..CLIENTS).map(|client| misbehave(arena.clone(), client))).await;
-            Ok(())
-        })
-    },
-);
+    |arena| clients(arena, &CONDUCTS),
+)
+.beside(|arena| clients(arena, &[Conduct::Whole]));
 
 const CLIENTS: u64 = 32;
 /// Between two requests of a client.
@@ -87,11 +83,18 @@ const BAD_BODIES: [&str; 4] = [
     r#"{"messages":[{"role":"user","content":"Hi"}],"max_tokens":99999999}"#,
 ];
 
-async fn misbehave(arena: Arena, client: u64) {
+fn clients(arena: Arena, conducts: &'static [Conduct]) -> Attacking {
+    Box::pin(async move {
+        join_all((0..CLIENTS).map(|client| go_on(arena.clone(), client, conducts))).await;
+        Ok(())
+    })
+}
+
+async fn go_on(arena: Arena, client: u64, conducts: &[Conduct]) {
     let mut random = random(client);
     let mut next = move || random.next().unwrap_or_default();
     loop {
-        let conduct = CONDUCTS[next() as usize % CONDUCTS.len()];
+        let conduct = conducts[next() as usize % conducts.len()];
         let done = act(arena.target.http, conduct, &mut next).await;
         let how = match done {
             Ok(how) => how.to_owned(),
