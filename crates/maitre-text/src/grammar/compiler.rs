@@ -146,10 +146,7 @@ impl GrammarCompiler {
             GrammarSpec::JsonObject { whitespace } => of_schema(schema::any_object(*whitespace)),
             GrammarSpec::Regex(regex) => Ok((TopLevelGrammar::from_regex(whole(regex)?), None)),
             GrammarSpec::Grammar(text) if ebnf::is_ebnf(text) => of_lark(ebnf::to_lark(text)?),
-            GrammarSpec::Grammar(text) => {
-                schema::check_embedded(text)?;
-                of_lark(text.clone())
-            }
+            GrammarSpec::Grammar(text) => of_lark(schema::embedded_in(text)?),
             GrammarSpec::Choice(choices) => of_lark(lark::choice(choices)?),
             GrammarSpec::StructuralTag(tag) => of_lark(lark::structural_tag(tag, &self.tokenizer)?),
             GrammarSpec::Llguidance(text) => Ok((own(text)?, None)),
@@ -182,7 +179,7 @@ fn whole(regex: &str) -> Result<&str, GrammarError> {
 
 /// A grammar in the library's own notation, whose schemas meet the same limits.
 fn own(text: &str) -> Result<TopLevelGrammar, GrammarError> {
-    let grammar = TopLevelGrammar::from_lark_or_grammar_list(text).map_err(|error| {
+    let mut grammar = TopLevelGrammar::from_lark_or_grammar_list(text).map_err(|error| {
         GrammarError::Invalid {
             expected: "a grammar",
             reason: in_short(&error.to_string()),
@@ -192,13 +189,13 @@ fn own(text: &str) -> Result<TopLevelGrammar, GrammarError> {
         json_schema,
         lark_grammar,
         ..
-    } in &grammar.grammars
+    } in &mut grammar.grammars
     {
         if let Some(schema) = json_schema {
-            schema::check(schema)?;
+            *schema = schema::embedded(schema.take())?;
         }
         if let Some(lark) = lark_grammar {
-            schema::check_embedded(lark)?;
+            *lark = schema::embedded_in(lark)?;
         }
     }
     Ok(grammar)

@@ -17,6 +17,8 @@ mod compiler;
 mod ebnf;
 mod error;
 #[cfg(feature = "grammar")]
+mod formats;
+#[cfg(feature = "grammar")]
 mod kept;
 #[cfg(feature = "grammar")]
 mod lark;
@@ -24,9 +26,17 @@ pub mod limits;
 #[cfg(feature = "grammar")]
 mod matcher;
 #[cfg(feature = "grammar")]
+mod multiples;
+#[cfg(feature = "grammar")]
+mod names;
+#[cfg(feature = "grammar")]
+mod nothing;
+#[cfg(feature = "grammar")]
 mod reasoning;
 #[cfg(feature = "grammar")]
 mod regex_size;
+#[cfg(feature = "grammar")]
+mod rewrite;
 #[cfg(feature = "grammar")]
 mod schema;
 mod spec;

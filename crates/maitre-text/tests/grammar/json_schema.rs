@@ -87,7 +87,10 @@ fn refused() -> Vec<(&'static str, Value)> {
             "dependentRequired",
             json!({"dependentRequired": {"a": ["b"]}}),
         ),
-        ("dependentSchemas", json!({"dependentSchemas": {"a": {}}})),
+        (
+            "dependentSchemas",
+            json!({"dependentSchemas": {"a": {"minLength": 3}}}),
+        ),
         (
             "unevaluatedProperties",
             json!({"unevaluatedProperties": false}),
