@@ -37,7 +37,7 @@ fn check_answers(schema: &Value, seeds: u64) {
     assert!(complete > 0, "{schema}");
 }
 
-/// A text of each kind that is valid, and one that is not.
+/// Texts of each format: valid ones, and others.
 const TEXTS: [(&str, &[&str], &[&str]); 10] = [
     (
         "date",
