@@ -94,10 +94,7 @@ fn check_kept(format: &AnswerFormat, text: &str, parts: &[Joined]) {
             }
             Joined::Call(_, name, arguments) => {
                 has_call = true;
-                assert!(
-                    TOOLS.get(name).is_some() || !format.whole_calls,
-                    "no tool {name:?}"
-                );
+                assert!(!name.is_empty(), "a call without a name");
                 if format.whole_calls {
                     let read = serde_json::from_str::<Value>(arguments);
                     assert!(read.is_ok_and(|it| it.is_object()), "{arguments:?}");

@@ -49,6 +49,13 @@ pub(super) fn leave_out(schema: &mut Map<String, Value>, is_old: bool) {
     if !schema.get("items").is_some_and(Value::is_array) {
         schema.shift_remove("additionalItems");
     }
+    if schema
+        .get("maxItems")
+        .and_then(Value::as_u64)
+        .is_some_and(|most| most <= 1)
+    {
+        schema.shift_remove("uniqueItems");
+    }
     schema.retain(|key, value| !is_nothing(key, value));
 }
 
@@ -143,7 +150,7 @@ mod tests {
     #[test]
     fn what_says_something_stays() {
         for schema in [
-            json!({"uniqueItems": true}),
+            json!({"uniqueItems": true, "maxItems": 2}),
             json!({"contains": {"type": "null"}}),
             json!({"contains": {"type": "null"}, "minContains": 0, "maxContains": 2}),
             json!({"contains": true, "minContains": 1}),

@@ -345,6 +345,12 @@ fn keywords_that_say_nothing_are_taken() {
     }
 }
 
+#[test]
+fn one_item_is_none_twice() {
+    let schema = json!({"type": "array", "uniqueItems": true, "maxItems": 1});
+    assert!(takes(&schema, "[1]") && !takes(&schema, "[1,1]"));
+}
+
 /// Grammars of the library's own hold schemas, too, as those of tool calls do.
 #[test]
 fn schemas_within_grammars_are_exact() {
