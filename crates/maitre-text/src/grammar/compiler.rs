@@ -211,7 +211,7 @@ fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarEr
         true => "a pattern in it matches no text".to_owned(),
         false => reason,
     };
-    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if let Some(keys) = reason.strip_prefix("Unimplemented keys: ") {
         let keys: Vec<&str> = keys.split('"').skip(1).step_by(2).collect();
         let place = schema.and_then(|schema| schema::place_of(schema, &keys));
@@ -227,13 +227,16 @@ fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarEr
                 .to_owned(),
         };
     }
-    if says(&[
-        "Unknown format",
-        "not supported",
-        "only supported",
-        "not disjoint",
-        "can't determine",
-    ]) {
+    if error.contains("patternProperty regexes") {
+        let place = schema.and_then(|schema| schema::place_of(schema, &["patternProperties"]));
+        let place = place.map_or_else(String::new, |place| format!(" at {place}"));
+        return GrammarError::Unsupported {
+            reason: format!(
+                "patternProperties{place} is supported only where no name matches two of its patterns"
+            ),
+        };
+    }
+    if says(&["Unknown format", "not supported", "only supported"]) {
         return GrammarError::Unsupported { reason };
     }
     if says(&[

@@ -12,9 +12,13 @@
 //! answer is full. [`JsonWhitespace::Compact`] allows none.
 
 #[cfg(feature = "grammar")]
+mod bounds;
+#[cfg(feature = "grammar")]
 mod compiler;
 #[cfg(feature = "grammar")]
 mod ebnf;
+#[cfg(feature = "grammar")]
+mod ecma;
 mod error;
 #[cfg(feature = "grammar")]
 mod formats;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::{GrammarError, formats, multiples, names, nothing};
+use super::{GrammarError, bounds, ecma, formats, multiples, names, nothing};
 
 /// Keywords with one schema.
 const ONE: [&str; 10] = [
@@ -76,6 +76,19 @@ fn is_old(schema: &Value) -> bool {
     })
 }
 
+/// Writes the patterns of a schema as the library reads them.
+fn patterns(schema: &mut Map<String, Value>) {
+    if let Some(Value::String(pattern)) = schema.get_mut("pattern") {
+        *pattern = ecma::to_rust(pattern);
+    }
+    if let Some(Value::Object(named)) = schema.get_mut("patternProperties") {
+        let rewritten = std::mem::take(named).into_iter();
+        *named = rewritten
+            .map(|(key, value)| (ecma::to_rust(&key), value))
+            .collect();
+    }
+}
+
 struct Walk {
     is_old: bool,
     /// Where the walk is, as a JSON pointer.
@@ -92,8 +105,10 @@ impl Walk {
             return Ok(());
         };
         nothing::leave_out(map, self.is_old);
+        patterns(map);
         formats::spell_out(map);
         multiples::spell_out(map, &self.path)?;
+        bounds::spell_out(map);
         self.names.look_at(map, &self.path)?;
         if let Some(Value::String(reference)) = map.get("$ref") {
             self.references.extend(pointer(reference));

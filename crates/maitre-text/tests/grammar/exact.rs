@@ -256,6 +256,66 @@ fn multiples_are_counted_as_decimal_numbers() {
     );
 }
 
+#[test]
+fn a_bound_that_is_left_out_is_no_answer() {
+    for (schema, valid, invalid) in [
+        (
+            json!({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5}),
+            "0.25",
+            "0",
+        ),
+        (
+            json!({"type": "number", "exclusiveMinimum": 3, "maximum": 3.5}),
+            "3.5",
+            "3.0",
+        ),
+        (
+            json!({"type": "number", "minimum": -0.5, "exclusiveMaximum": 0}),
+            "-0.5",
+            "-0",
+        ),
+        (
+            json!({"allOf": [{"exclusiveMinimum": 0}, {"maximum": 0.5}]}),
+            "\"a\"",
+            "0",
+        ),
+        (
+            json!({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 2}),
+            "1",
+            "0",
+        ),
+    ] {
+        assert!(
+            takes(&schema, valid) && !takes(&schema, invalid),
+            "{schema}"
+        );
+        check_answers(&schema, 30);
+    }
+}
+
+/// Patterns are ECMA-262's.
+#[test]
+fn patterns_are_read_as_the_standard_says() {
+    for (pattern, valid, invalid) in [
+        ("^a.b$", "\"a\u{85}b\"", "\"a\u{2028}b\""),
+        ("^\\s$", "\"\u{feff}\"", "\"\u{85}\""),
+        ("^[^\\s]$", "\"\u{85}\"", "\" \""),
+        ("^[[a]$", "\"[\"", "\"b\""),
+        ("^[a&&b]$", "\"&\"", "\"c\""),
+        ("^[a-z]+@[\\w.-]+\\.\\w{2,}$", "\"a@b.de\"", "\"a@b\""),
+    ] {
+        let schema = json!({"type": "string", "pattern": pattern});
+        assert!(
+            takes(&schema, valid) && !takes(&schema, invalid),
+            "{schema}"
+        );
+        check_answers(
+            &json!({"type": "string", "pattern": pattern, "maxLength": 12}),
+            20,
+        );
+    }
+}
+
 /// A reader keeps one value of a name that comes twice.
 #[test]
 fn names_come_once_where_it_matters() {
