@@ -48,9 +48,9 @@ fn join(all: &mut Vec<Joined>, part: Part) {
         .count();
     match (part, all.last_mut()) {
         (Part::Text(more), Some(Joined::Text(text))) => text.push_str(&more),
-        (Part::Text(text), _) => all.push(Joined::Text(text)),
+        (Part::Text(text), _) => all.push(Joined::Text(text.into())),
         (Part::Reasoning(more), Some(Joined::Reasoning(text))) => text.push_str(&more),
-        (Part::Reasoning(text), _) => all.push(Joined::Reasoning(text)),
+        (Part::Reasoning(text), _) => all.push(Joined::Reasoning(text.into())),
         (
             Part::ToolCall {
                 index,
@@ -60,7 +60,7 @@ fn join(all: &mut Vec<Joined>, part: Part) {
             _,
         ) => {
             assert_eq!(index as usize, calls, "calls are numbered one by one");
-            all.push(Joined::Call(index, name, arguments_delta));
+            all.push(Joined::Call(index, name, arguments_delta.into()));
         }
         (
             Part::ToolCall {
