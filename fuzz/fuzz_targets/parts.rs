@@ -102,7 +102,8 @@ fn check_kept(format: &AnswerFormat, text: &str, parts: &[Joined]) {
             }
         }
     }
-    let marks = ["<", "[", "◁", "{", "｜"];
+    // What is in every mark of every format.
+    let marks = ["<", "[", "◁", "{", "｜", "Here is"];
     if !has_call && !marks.iter().any(|mark| text.contains(mark)) {
         let out: usize = parts
             .iter()
