@@ -6,5 +6,6 @@ mod exact;
 mod hostile;
 mod json_schema;
 mod notations;
+mod random;
 mod reasoning;
 mod walk;
