@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod clients;
 mod examples;
+mod fuzz;
 mod golden;
 mod lint;
 mod phases;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Drive the scheduler and the KV manager through random lives, with all invariants checked.
     SimulateFaults(simulate_faults::Arguments),
+    /// Fuzz what reads bytes from outside (needs a nightly compiler and cargo-fuzz).
+    Fuzz(fuzz::Arguments),
     /// Generate under the table of JSON schemas, and check every answer with a validator.
     Structured(structured::Arguments),
     /// Send a server thousands of requests and see that its memory does not grow; or attack it (Linux).
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Golden(arguments) => golden::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::SimulateFaults(arguments) => simulate_faults::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Structured(arguments) => structured::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),

@@ -5,7 +5,10 @@
 //! `tokenizer_config.json` asks for), which text may become a control token (a raw prompt's may, a
 //! chat message's may not), and that ids become text one by one ([`Detokenizer`]).
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
+
+use serde::de::IgnoredAny;
 
 use tokenizers::Tokenizer as Library;
 use tokenizers::tokenizer::{Model, OffsetType, PreTokenizedString, PreTokenizer};
@@ -67,7 +70,7 @@ impl Tokenizer {
     /// A file that cannot be read as what it should be, a decoder that cannot be streamed, a chat template
     /// that is the only one and does not parse: see [`TextError`].
     pub fn from_files(files: &TokenizerFiles<'_>) -> Result<Self, TextError> {
-        let mut library = Library::from_bytes(files.tokenizer).map_err(invalid)?;
+        let mut library = library(files.tokenizer)?;
         library
             .with_truncation(None)
             .map_err(invalid)?
@@ -304,6 +307,21 @@ fn added_bos(library: &Library, config: &TokenizerConfig) -> Result<Option<u32>,
     let id = library.token_to_id(bos).ok_or_else(unknown)?;
     let of_nothing = library.encode_fast("", true).map_err(encode_failure)?;
     Ok((!of_nothing.get_ids().contains(&id)).then_some(id))
+}
+
+/// Reads a `tokenizer.json`. The library panics at some that are damaged, those that are no JSON among them.
+fn library(json: &[u8]) -> Result<Library, TextError> {
+    let unusable = |reason: String| TextError::InvalidTokenizer { reason };
+    serde_json::from_slice::<IgnoredAny>(json).map_err(|error| unusable(error.to_string()))?;
+    match catch_unwind(|| Library::from_bytes(json)) {
+        Ok(read) => read.map_err(invalid),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let said = text.unwrap_or("it does not say why");
+            Err(unusable(format!("the tokenizers library failed: {said}")))
+        }
+    }
 }
 
 fn invalid(error: tokenizers::Error) -> TextError {

@@ -40,6 +40,9 @@ fn files_that_are_no_tokenizer() {
         ),
         format!(r#"{{"added_tokens": [{{"id": 9}}], {model}}}"#),
         "\u{fffd}".into(),
+        // The library panics at these.
+        format!(r#"{{"decoder": {{"type": "ByteLevel"!}}, {model}}}"#),
+        format!(r#"{{"decoder": {{"type": "ByteLevel", {model}}}"#),
     ];
     for json in &cases {
         let error = Tokenizer::from_bytes(json.as_bytes(), None, None).unwrap_err();

@@ -146,10 +146,7 @@ impl GrammarCompiler {
             GrammarSpec::JsonObject { whitespace } => of_schema(schema::any_object(*whitespace)),
             GrammarSpec::Regex(regex) => Ok((TopLevelGrammar::from_regex(whole(regex)?), None)),
             GrammarSpec::Grammar(text) if ebnf::is_ebnf(text) => of_lark(ebnf::to_lark(text)?),
-            GrammarSpec::Grammar(text) => {
-                schema::check_embedded(text)?;
-                of_lark(text.clone())
-            }
+            GrammarSpec::Grammar(text) => of_lark(schema::embedded_in(text)?),
             GrammarSpec::Choice(choices) => of_lark(lark::choice(choices)?),
             GrammarSpec::StructuralTag(tag) => of_lark(lark::structural_tag(tag, &self.tokenizer)?),
             GrammarSpec::Llguidance(text) => Ok((own(text)?, None)),
@@ -182,7 +179,7 @@ fn whole(regex: &str) -> Result<&str, GrammarError> {
 
 /// A grammar in the library's own notation, whose schemas meet the same limits.
 fn own(text: &str) -> Result<TopLevelGrammar, GrammarError> {
-    let grammar = TopLevelGrammar::from_lark_or_grammar_list(text).map_err(|error| {
+    let mut grammar = TopLevelGrammar::from_lark_or_grammar_list(text).map_err(|error| {
         GrammarError::Invalid {
             expected: "a grammar",
             reason: in_short(&error.to_string()),
@@ -192,13 +189,13 @@ fn own(text: &str) -> Result<TopLevelGrammar, GrammarError> {
         json_schema,
         lark_grammar,
         ..
-    } in &grammar.grammars
+    } in &mut grammar.grammars
     {
         if let Some(schema) = json_schema {
-            schema::check(schema)?;
+            *schema = schema::embedded(schema.take())?;
         }
         if let Some(lark) = lark_grammar {
-            schema::check_embedded(lark)?;
+            *lark = schema::embedded_in(lark)?;
         }
     }
     Ok(grammar)
@@ -214,7 +211,7 @@ fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarEr
         true => "a pattern in it matches no text".to_owned(),
         false => reason,
     };
-    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if let Some(keys) = reason.strip_prefix("Unimplemented keys: ") {
         let keys: Vec<&str> = keys.split('"').skip(1).step_by(2).collect();
         let place = schema.and_then(|schema| schema::place_of(schema, &keys));
@@ -230,13 +227,16 @@ fn explain(spec: &GrammarSpec, schema: Option<&Value>, error: &str) -> GrammarEr
                 .to_owned(),
         };
     }
-    if says(&[
-        "Unknown format",
-        "not supported",
-        "only supported",
-        "not disjoint",
-        "can't determine",
-    ]) {
+    if error.contains("patternProperty regexes") {
+        let place = schema.and_then(|schema| schema::place_of(schema, &["patternProperties"]));
+        let place = place.map_or_else(String::new, |place| format!(" at {place}"));
+        return GrammarError::Unsupported {
+            reason: format!(
+                "patternProperties{place} is supported only where no name matches two of its patterns"
+            ),
+        };
+    }
+    if says(&["Unknown format", "not supported", "only supported"]) {
         return GrammarError::Unsupported { reason };
     }
     if says(&[

@@ -12,10 +12,16 @@
 //! answer is full. [`JsonWhitespace::Compact`] allows none.
 
 #[cfg(feature = "grammar")]
+mod bounds;
+#[cfg(feature = "grammar")]
 mod compiler;
 #[cfg(feature = "grammar")]
 mod ebnf;
+#[cfg(feature = "grammar")]
+mod ecma;
 mod error;
+#[cfg(feature = "grammar")]
+mod formats;
 #[cfg(feature = "grammar")]
 mod kept;
 #[cfg(feature = "grammar")]
@@ -24,9 +30,17 @@ pub mod limits;
 #[cfg(feature = "grammar")]
 mod matcher;
 #[cfg(feature = "grammar")]
+mod multiples;
+#[cfg(feature = "grammar")]
+mod names;
+#[cfg(feature = "grammar")]
+mod nothing;
+#[cfg(feature = "grammar")]
 mod reasoning;
 #[cfg(feature = "grammar")]
 mod regex_size;
+#[cfg(feature = "grammar")]
+mod rewrite;
 #[cfg(feature = "grammar")]
 mod schema;
 mod spec;

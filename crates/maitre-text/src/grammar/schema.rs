@@ -8,7 +8,7 @@ use super::limits::{
     MAX_ENUM_VALUES, MAX_FIXED_BYTES, MAX_GRAMMAR_BYTES, MAX_ONE_OF, MAX_PATTERN_PROPERTIES,
     MAX_PROPERTIES, MAX_REGEX_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_LEVELS, MAX_WHITESPACE,
 };
-use super::{GrammarError, JsonWhitespace, regex_size};
+use super::{GrammarError, JsonWhitespace, regex_size, rewrite};
 
 /// The library's options lie in a schema under this key.
 const OPTIONS: &str = "x-guidance";
@@ -37,10 +37,23 @@ pub(super) fn prepared(schema: &str, whitespace: JsonWhitespace) -> Result<Value
         }
     };
     check(&schema)?;
+    let mut options = options(whitespace);
+    exactly(&mut schema, &mut options)?;
     if let Value::Object(map) = &mut schema {
-        map.insert(OPTIONS.to_owned(), options(whitespace));
+        map.insert(OPTIONS.to_owned(), options);
     }
     Ok(schema)
+}
+
+/// Rewrites a checked schema so that the library takes it exactly.
+fn exactly(schema: &mut Value, options: &mut Value) -> Result<(), GrammarError> {
+    if let Some(escapes) = rewrite::rewrite(schema)?
+        && let Value::Object(options) = options
+    {
+        let key = "json_allowed_escapes".to_owned();
+        options.entry(key).or_insert_with(|| escapes.into());
+    }
+    Ok(())
 }
 
 /// Any JSON object.
@@ -226,20 +239,42 @@ pub(super) fn place_of(schema: &Value, keys: &[&str]) -> Option<String> {
     None
 }
 
-/// Checks the schemas that a grammar of the library's own holds: the library reads the JSON value behind `%json`.
-pub(super) fn check_embedded(lark: &str) -> Result<(), GrammarError> {
-    let pieces = lark.split("%json").skip(1);
-    for piece in pieces {
-        let mut values = serde_json::Deserializer::from_str(piece).into_iter::<Value>();
-        if let Some(Ok(schema)) = values.next() {
-            let is_ours = |map: &mut Value| {
-                map.as_object_mut()
-                    .is_some_and(|map| map.remove(OPTIONS).is_some())
-            };
-            let mut schema = schema;
-            is_ours(&mut schema);
-            check(&schema)?;
-        }
+/// Checks and rewrites a schema within a grammar of the library's own, whose options may lie in it.
+pub(super) fn embedded(mut schema: Value) -> Result<Value, GrammarError> {
+    let Value::Object(map) = &mut schema else {
+        return Ok(schema);
+    };
+    let given = map.shift_remove(OPTIONS);
+    check(&schema)?;
+    let mut options = given.unwrap_or_else(|| json!({}));
+    exactly(&mut schema, &mut options)?;
+    if let Value::Object(map) = &mut schema
+        && options != json!({})
+    {
+        map.insert(OPTIONS.to_owned(), options);
     }
-    Ok(())
+    Ok(schema)
+}
+
+/// Checks and rewrites the schemas that a grammar of the library's own holds: the library reads the JSON value behind `%json`.
+pub(super) fn embedded_in(lark: &str) -> Result<String, GrammarError> {
+    const MARK: &str = "%json";
+    let mut pieces = lark.split(MARK);
+    let mut written = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        written.push_str(MARK);
+        let mut values = serde_json::Deserializer::from_str(piece).into_iter::<Value>();
+        let rest = match values.next() {
+            Some(Ok(schema)) => {
+                let end = values.byte_offset();
+                let start = piece.len() - piece.trim_start().len();
+                written.push_str(&piece[..start]);
+                written.push_str(&embedded(schema)?.to_string());
+                piece.get(end..).unwrap_or_default()
+            }
+            _ => piece,
+        };
+        written.push_str(rest);
+    }
+    Ok(written)
 }

@@ -87,7 +87,10 @@ fn refused() -> Vec<(&'static str, Value)> {
             "dependentRequired",
             json!({"dependentRequired": {"a": ["b"]}}),
         ),
-        ("dependentSchemas", json!({"dependentSchemas": {"a": {}}})),
+        (
+            "dependentSchemas",
+            json!({"dependentSchemas": {"a": {"minLength": 3}}}),
+        ),
         (
             "unevaluatedProperties",
             json!({"unevaluatedProperties": false}),
@@ -105,6 +108,10 @@ fn refused() -> Vec<(&'static str, Value)> {
         (
             "oneOf",
             json!({"oneOf": [{"minimum": 3}, {"multipleOf": 2}]}),
+        ),
+        (
+            "patternProperties",
+            json!({"patternProperties": {"^\\S.*a$": {"type": "null"}, "^.b": {"type": "integer"}}}),
         ),
         ("x-guidance", json!({"x-guidance": {"lenient": true}})),
     ]
@@ -244,7 +251,9 @@ fn table() -> String {
     }
     let refused: Vec<String> = refused()
         .iter()
-        .map(|(name, _)| format!("`{name}`"))
+        .map(|(name, _)| *name)
+        .filter(|&name| name != "patternProperties")
+        .map(|name| format!("`{name}`"))
         .collect();
     let mut table = "| supported | in these cases |\n|---|---|\n".to_owned();
     for (group, cases) in groups {
@@ -252,7 +261,7 @@ fn table() -> String {
     }
     table += &format!(
         "\nRefused by name: {}. A `oneOf` is supported where its options can be told apart, by their types or by a property that \
-         is a different constant in each. A format that is not in the table is refused.\n",
+         is a different constant in each, and `patternProperties` where no name matches two of its patterns. A format that is not in the table is refused.\n",
         refused.join(", ")
     );
     table

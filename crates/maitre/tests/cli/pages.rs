@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 52] = [
+const OF_OTHERS: [&str; 53] = [
     // cargo
     "--example",
     "--features",
@@ -36,6 +36,7 @@ const OF_OTHERS: [&str; 52] = [
     "--pairs",
     "--prefill-tokens",
     "--quick",
+    "--target",
     "--users",
     "--vllm-python",
     "--with",
