@@ -62,17 +62,18 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
     let rounds = settings.rounds.max(1);
     let phases = phases(settings.length, attacks.len() * rounds);
     let mut report = Report::default();
-    // A server and whether it has held so far.
-    let mut bed: Option<(Bed, bool)> = None;
+    // A server, and how it came out of its last attack.
+    let mut bed: Option<(Bed, Last)> = None;
     let rounds = attacks
         .iter()
         .flat_map(|attack| (0..rounds).map(move |round| (attack, round)));
     let mut first_at_rest = 0;
     for (attack, round) in rounds {
         progress(&format!("{}: {}", attack.name, attack.what));
+        // All rounds of an attack are made on one server, or its memory could not be compared.
         let kept = bed
             .take()
-            .filter(|(bed, holds)| *holds && bed.suits(attack));
+            .filter(|(bed, last)| (last.holds || round > 0 && last.lives) && bed.suits(attack));
         let mut current = match kept {
             Some((bed, _)) => bed,
             None => {
@@ -90,7 +91,11 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
         for violation in &violations {
             progress(&format!("  {violation}"));
         }
-        bed = Some((current, violations.is_empty()));
+        let last = Last {
+            holds: violations.is_empty(),
+            lives: row.death.is_none(),
+        };
+        bed = Some((current, last));
         report.rows.push(row);
     }
     if let Some((mut bed, _)) = bed {
@@ -100,6 +105,15 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
         report.recovery = Some(bed.recovery(phases, &report.bounds).await?);
     }
     Ok(report)
+}
+
+/// How a server came out of an attack.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    /// All bounds held.
+    holds: bool,
+    /// It has not ended.
+    lives: bool,
 }
 
 fn chosen(only: &[String]) -> Result<Vec<Attack>> {

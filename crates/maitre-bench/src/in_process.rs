@@ -91,6 +91,7 @@ fn failure(error: EngineError) -> RequestError {
         EngineError::Cancelled => "CANCELLED",
         EngineError::Draining | EngineError::Stopped => "UNAVAILABLE",
         EngineError::Failed { .. } => "INTERNAL",
+        EngineError::ConstraintFailed { .. } => "INVALID_ARGUMENT",
     };
     RequestError::new(code, error.to_string())
 }

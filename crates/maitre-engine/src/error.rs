@@ -151,6 +151,15 @@ pub enum EngineError {
         /// What failed.
         message: String,
     },
+    /// What constrains the answer lets it neither go on nor end where it is: a grammar that grew too large while it was
+    /// followed, or one with a dead end. Sent again, the request would fail again.
+    #[error(
+        "the answer can't go on in the form that was asked for: {message}; ask for a simpler form"
+    )]
+    ConstraintFailed {
+        /// What the constraint says.
+        message: String,
+    },
     /// The step loop has ended.
     #[error("the engine has stopped")]
     Stopped,

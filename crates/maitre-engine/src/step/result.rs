@@ -19,6 +19,8 @@ pub(crate) struct SpanResult {
     /// How many of them are its first next tokens.
     pub(crate) accepted: usize,
     pub(crate) failure: Option<String>,
+    /// Whether it is its constraint that failed, and says so itself.
+    pub(crate) is_stuck: bool,
     /// What decides over its next token was not known in time.
     pub(crate) deferred: bool,
     /// Its constraint says that the sequence is at its end, without a further token.
@@ -34,6 +36,7 @@ impl SpanResult {
             drafted: 0,
             accepted: 0,
             failure: None,
+            is_stuck: false,
             deferred: false,
             is_complete: false,
         }

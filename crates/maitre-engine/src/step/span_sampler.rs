@@ -87,6 +87,11 @@ impl<'a> SpanSampler<'a> {
                 Verdict::Allowed(allowed) => Some(allowed),
                 Verdict::Late => return self.result.deferred = true,
                 Verdict::Complete => return self.result.is_complete = true,
+                Verdict::Stuck(message) => {
+                    self.result = SpanResult::failed(self.work.span.request, message);
+                    self.result.is_stuck = true;
+                    return;
+                }
                 Verdict::Failed(message) => {
                     self.result = SpanResult::failed(self.work.span.request, message);
                     return;

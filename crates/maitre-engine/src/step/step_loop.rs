@@ -331,10 +331,11 @@ impl StepLoop {
             outcome.failed = true;
             self.forget(request);
             metrics::failed();
-            self.news.push(Publication::Failed(
-                request,
-                EngineError::Failed { message },
-            ));
+            let error = match result.is_stuck {
+                true => EngineError::ConstraintFailed { message },
+                false => EngineError::Failed { message },
+            };
+            self.news.push(Publication::Failed(request, error));
             return outcome;
         }
         sequence.prompt_logprobs.extend(result.prompt_logprobs);

@@ -74,6 +74,9 @@ impl From<EngineError> for ApiError {
                 Self::full("SLOW_RECEIVER", "unread events", message, unread, None)
             }
             EngineError::Failed { .. } => Self::new(Kind::Internal, "REQUEST_FAILED", message),
+            EngineError::ConstraintFailed { .. } => {
+                Self::new(Kind::Invalid, "CONSTRAINT_FAILED", message)
+            }
             EngineError::Stopped => Self::new(Kind::Unavailable, "ENGINE_STOPPED", message),
         }
     }

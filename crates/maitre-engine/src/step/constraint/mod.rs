@@ -48,7 +48,9 @@ pub(crate) enum Verdict<'a> {
     Allowed(Allowed<'a>),
     /// The sequence is complete, and nothing may follow.
     Complete,
-    /// The request cannot be answered, for this reason.
+    /// It lets the answer neither go on nor end, for this reason.
+    Stuck(String),
+    /// It could not be asked, for this reason.
     Failed(String),
 }
 
@@ -142,7 +144,7 @@ impl Constrained {
             let message = "the constraint allows no token here, and says that the answer is not complete; expected at \
                            least one token, or a complete answer";
             let failure = next.failure.clone();
-            return Verdict::Failed(failure.unwrap_or_else(|| message.to_owned()));
+            return Verdict::Stuck(failure.unwrap_or_else(|| message.to_owned()));
         }
         let are = |known: &[u32]| drafts.iter().map(|it| it.token).eq(known.iter().copied());
         let known = next.drafts.get(..drafts.len());

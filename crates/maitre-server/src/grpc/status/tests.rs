@@ -125,6 +125,12 @@ fn every_engine_error_has_its_code_and_details() {
             (Code::Internal, "REQUEST_FAILED", false, None),
         ),
         (
+            EngineError::ConstraintFailed {
+                message: "too many states".into(),
+            },
+            (Code::InvalidArgument, "CONSTRAINT_FAILED", false, None),
+        ),
+        (
             EngineError::Stopped,
             (Code::Unavailable, "ENGINE_STOPPED", false, None),
         ),
