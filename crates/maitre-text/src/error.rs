@@ -122,6 +122,21 @@ pub enum TextError {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// A strict tool's schema says what calls in the model's format are not made to follow.
+    #[error(
+        "the strict tool {tool:?} says {keyword:?}{}, which calls in the format {format} are not made to follow; leave it out, or leave out strict",
+        if argument.is_empty() { String::new() } else { format!(" of the argument {argument:?}") }
+    )]
+    StrictTool {
+        /// The tool.
+        tool: String,
+        /// The format.
+        format: &'static str,
+        /// The argument, if it is of one.
+        argument: String,
+        /// The keyword.
+        keyword: String,
+    },
     /// What a request says about the calls of tools cannot be met.
     #[error("tool_choice cannot be met: {reason}")]
     ToolChoice {

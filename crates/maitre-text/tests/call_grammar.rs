@@ -11,7 +11,8 @@ mod vocabulary;
 use expect_test::expect;
 use formats::{format, parse, sample, sample_calls, tools};
 use maitre_text::{
-    AnswerFormat, CallGrammar, ReasoningFormat, Thought, Tool, ToolChoice, ToolFormat, Tools,
+    AnswerFormat, CallGrammar, ReasoningFormat, TextError, Thought, Tool, ToolChoice, ToolFormat,
+    Tools,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -39,6 +40,14 @@ impl Default for Want<'_> {
 
 impl Want<'_> {
     fn grammar(&self, format: &ToolFormat, vocabulary: &Vocabulary) -> Option<String> {
+        self.try_grammar(format, vocabulary).unwrap()
+    }
+
+    fn try_grammar(
+        &self,
+        format: &ToolFormat,
+        vocabulary: &Vocabulary,
+    ) -> Result<Option<String>, TextError> {
         let special_token = |text: &str| vocabulary.special.get(text).copied();
         let request = CallGrammar {
             tools: self.tools,
@@ -48,7 +57,7 @@ impl Want<'_> {
             reasoning: self.reasoning,
             special_token: &special_token,
         };
-        format.grammar(&request).unwrap()
+        format.grammar(&request)
     }
 }
 
@@ -484,4 +493,78 @@ fn names_cannot_break_out_of_the_grammar() {
     };
     assert!(Tools::new(vec![tool]).is_err());
     assert_eq!(sample_calls().len(), 2);
+}
+
+/// What the grammar of a format does not make arguments follow is refused for a strict tool, rather than passed over.
+#[test]
+fn strict_tools_are_refused_what_their_format_does_not_follow() {
+    let json_formats = ["hermes", "llama3_json", "harmony"];
+    let followed = [
+        json!({"type": "string", "description": "A city."}),
+        json!({"enum": ["Oslo", "Bergen"]}),
+        json!({"type": ["integer", "null"]}),
+        json!({"const": "Oslo", "default": "Oslo"}),
+    ];
+    let texts = [
+        (
+            json!({"type": "string", "pattern": "^[A-Z]{3}$"}),
+            "pattern",
+        ),
+        (
+            json!({"type": ["string", "null"], "maxLength": 3}),
+            "maxLength",
+        ),
+        (json!({"type": "string", "format": "date"}), "format"),
+    ];
+    let literals = [
+        (json!({"type": "integer", "maximum": 7}), "maximum"),
+        (
+            json!({"type": "array", "items": {"type": "integer"}}),
+            "items",
+        ),
+        (json!({"enum": [1, 2]}), "enum"),
+    ];
+    for tool_format in ToolFormat::all() {
+        let name = tool_format.name;
+        let vocabulary = Vocabulary::of(tool_format, reasoning(tool_format), false);
+        let refusal = |schema: &Value| {
+            let tools = json!([{"name": "f", "strict": true, "parameters": {
+                "type": "object", "properties": {"it": schema}, "required": ["it"]}}]);
+            let tools = Tools::from_json(tools.as_array().unwrap()).unwrap();
+            let want = Want {
+                tools: &tools,
+                choice: ToolChoice::Required,
+                ..Want::default()
+            };
+            let error = want.try_grammar(tool_format, &vocabulary).err();
+            error.map(|error: TextError| error.to_string())
+        };
+        for schema in &followed {
+            assert_eq!(refusal(schema), None, "{name} {schema}");
+        }
+        let is_refused = |schema: &Value, keyword: &str| {
+            let said = refusal(schema)?;
+            assert!(
+                said.contains(&format!("{keyword:?} of the argument \"it\"")),
+                "{said}"
+            );
+            Some(())
+        };
+        let refused = |cases: &[(Value, &str)]| {
+            let refused = cases
+                .iter()
+                .filter_map(|(schema, keyword)| is_refused(schema, keyword));
+            refused.count()
+        };
+        match (refused(&texts), refused(&literals)) {
+            // JSON follows all of it.
+            (0, 0) => assert!(!matches!(name, "pythonic" | "qwen3_coder"), "{name}"),
+            (3, 0) => assert!(!json_formats.contains(&name), "{name}"),
+            (3, 3) => assert!(
+                !json_formats.contains(&name) && name != "qwen3_coder",
+                "{name}"
+            ),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
 }

@@ -154,6 +154,9 @@ impl ResolvedParts {
     ) -> Result<Option<Calls>, Violation> {
         let choice = |error: TextError| {
             let said = error.to_string();
+            if matches!(error, TextError::StrictTool { .. }) {
+                return Violation::new("parts.tools", said);
+            }
             // The field's name stands before it.
             let said = said.strip_prefix("tool_choice ").unwrap_or(&said);
             Violation::new("parts.tool_choice", said)

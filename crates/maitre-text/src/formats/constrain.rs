@@ -10,6 +10,7 @@
 
 mod arguments;
 mod literals;
+mod strict;
 mod writer;
 
 use super::ToolFormat;
@@ -18,6 +19,7 @@ use super::reasoning::{ReasoningFormat, Thought};
 use super::tools::{Tool, ToolChoice, Tools};
 use crate::TextError;
 use arguments::Schema;
+use strict::Style;
 use writer::Writer;
 
 /// Any text.
@@ -53,7 +55,8 @@ impl ToolFormat {
     /// bracket are left free then, too: what begins with a bracket may be text.
     ///
     /// # Errors
-    /// [`TextError::ToolChoice`]: see [`ToolChoice::check`].
+    /// [`TextError::ToolChoice`]: see [`ToolChoice::check`]. [`TextError::StrictTool`]: a strict tool's schema says what
+    /// calls in this format are not made to follow.
     pub fn grammar(&self, request: &CallGrammar<'_>) -> Result<Option<String>, TextError> {
         request.choice.check(request.tools)?;
         let any_strict = request.tools.iter().any(|tool| tool.strict);
@@ -72,9 +75,39 @@ impl ToolFormat {
         match &self.syntax {
             Syntax::Channels => grammar.channels(),
             Syntax::Marked(syntax) if free && syntax.bare_start().is_some() => return Ok(None),
-            Syntax::Marked(syntax) => grammar.marked(syntax),
+            Syntax::Marked(syntax) => {
+                if request.follow_schemas {
+                    self.check_strict(syntax, &grammar.tools())?;
+                }
+                grammar.marked(syntax);
+            }
         }
         Ok(Some(grammar.writer.finish()))
+    }
+}
+
+impl ToolFormat {
+    /// Refuses strict tools whose schemas say what the format's arguments are not made to follow.
+    fn check_strict(&self, syntax: &Marked, tools: &[&Tool]) -> Result<(), TextError> {
+        let style = match &syntax.body {
+            Body::Envelope { .. } => return Ok(()),
+            Body::Named { arguments, .. } => match arguments {
+                Arguments::Json => return Ok(()),
+                Arguments::Parameters(_) => Style::Elements,
+                Arguments::Literals(_) => Style::Literals,
+            },
+        };
+        for tool in tools.iter().filter(|tool| tool.strict) {
+            if let Some((argument, keyword)) = Schema::new(tool, true).not_followed(style) {
+                return Err(TextError::StrictTool {
+                    tool: tool.name.clone(),
+                    format: self.name,
+                    argument,
+                    keyword,
+                });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Patterns of JSON Schema are regular expressions of ECMA-262; the library reads those of Rust. Where the two read the same text in
 //! two ways, it is written here as Rust says what ECMA-262 means.
 
+use std::iter::Peekable;
+
 /// White space, as ECMA-262 has it, and the ends of lines.
 const SPACE: &str =
     r"\t-\r\x20\u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
@@ -12,55 +14,139 @@ const LINE_ENDS: &str = r"\n\r\u{2028}\u{2029}";
 /// A pattern as Rust writes it. What is written so already stays.
 pub(super) fn to_rust(pattern: &str) -> String {
     let mut written = String::with_capacity(pattern.len());
-    let mut in_class = false;
     let mut chars = pattern.chars().peekable();
     while let Some(c) = chars.next() {
-        let next = chars.peek().copied();
         match c {
-            '\\' => {
-                chars.next();
-                match next {
-                    Some('s') if in_class => written.push_str(SPACE),
-                    Some('S') if in_class => written.push_str(NOT_SPACE),
-                    Some('s') => written.push_str(&format!("[{SPACE}]")),
-                    Some('S') => written.push_str(&format!("[^{SPACE}]")),
-                    other => {
-                        written.push('\\');
-                        written.extend(other);
-                    }
+            '\\' => match chars.peek() {
+                Some('s') => {
+                    chars.next();
+                    written.push_str(&format!("[{SPACE}]"));
                 }
-            }
-            // Rust nests classes, and intersects and subtracts them.
-            '[' if in_class => written.push_str("\\["),
-            '&' | '~' | '-' if in_class && next == Some(c) => {
-                chars.next();
-                written.extend(['\\', c, '\\', c]);
-            }
-            ']' => {
-                in_class = false;
-                written.push(c);
-            }
+                Some('S') => {
+                    chars.next();
+                    written.push_str(&format!("[^{SPACE}]"));
+                }
+                _ => written.push_str(&escape(&mut chars)),
+            },
             '[' => {
-                let is_negated = next == Some('^');
-                if is_negated {
-                    chars.next();
-                }
+                let is_negated = chars.next_if_eq(&'^').is_some();
                 // In Rust, a bracket at the beginning of a class is a character of it; in ECMA-262 the class is empty.
-                if chars.peek() == Some(&']') {
-                    chars.next();
+                if chars.next_if_eq(&']').is_some() {
                     let negation = if is_negated { "" } else { "^" };
                     written.push_str(&format!("[{negation}{SPACE}{NOT_SPACE}]"));
                 } else {
-                    in_class = true;
                     written.push_str(if is_negated { "[^" } else { "[" });
+                    class(&mut chars, &mut written);
                 }
             }
-            '.' if !in_class => written.push_str(&format!("[^{LINE_ENDS}]")),
-            '{' if !in_class && !is_repetition(chars.clone()) => written.push_str("\\{"),
+            '.' => written.push_str(&format!("[^{LINE_ENDS}]")),
+            '{' if !is_repetition(chars.clone()) => written.push_str("\\{"),
             _ => written.push(c),
         }
     }
     written
+}
+
+type Chars<'a> = Peekable<std::str::Chars<'a>>;
+
+/// What follows a backslash, with it: a character, and braces behind it where they belong to it.
+fn escape(chars: &mut Chars<'_>) -> String {
+    let mut written = String::from('\\');
+    let Some(c) = chars.next() else {
+        return written;
+    };
+    written.push(c);
+    if matches!(c, 'p' | 'P' | 'u' | 'x') && chars.peek() == Some(&'{') {
+        for c in chars.by_ref() {
+            written.push(c);
+            if c == '}' {
+                break;
+            }
+        }
+    }
+    written
+}
+
+/// A member of a class: a character, or a class of its own such as `\d`.
+struct Member {
+    written: String,
+    is_character: bool,
+}
+
+impl Member {
+    fn read(chars: &mut Chars<'_>) -> Self {
+        let Some(c) = chars.next() else {
+            return Self::character(String::new());
+        };
+        if c != '\\' {
+            return Self::character(match c {
+                '[' => "\\[".to_owned(),
+                c => c.to_string(),
+            });
+        }
+        let (written, is_character) = match chars.peek() {
+            Some('s' | 'S') => {
+                let space = chars.next() == Some('s');
+                let written = if space { SPACE } else { NOT_SPACE };
+                (written.to_owned(), false)
+            }
+            Some('d' | 'D' | 'w' | 'W' | 'p' | 'P') => (escape(chars), false),
+            _ => (escape(chars), true),
+        };
+        Self {
+            written,
+            is_character,
+        }
+    }
+
+    fn character(written: String) -> Self {
+        Self {
+            written,
+            is_character: true,
+        }
+    }
+
+    /// As an end of a range, where a hyphen or an ampersand would be read as something else.
+    fn as_end(&self) -> String {
+        match self.written.as_str() {
+            sign @ ("-" | "&" | "~" | "^") => format!("\\{sign}"),
+            other => other.to_owned(),
+        }
+    }
+}
+
+/// The members of a class, and the bracket that ends it. Rust nests classes, and intersects and subtracts them.
+fn class(chars: &mut Chars<'_>, written: &mut String) {
+    let mut is_first = true;
+    while let Some(&next) = chars.peek() {
+        if next == ']' {
+            chars.next();
+            written.push(']');
+            return;
+        }
+        let low = Member::read(chars);
+        let mut ahead = chars.clone();
+        let is_range = ahead.next() == Some('-') && !matches!(ahead.next(), None | Some(']'));
+        if is_range {
+            chars.next();
+            let high = Member::read(chars);
+            let hyphen = if low.is_character && high.is_character {
+                "-"
+            } else {
+                "\\-"
+            };
+            written.extend([low.as_end().as_str(), hyphen, high.as_end().as_str()]);
+        } else {
+            let is_last = chars.peek() == Some(&']');
+            match low.written.as_str() {
+                "-" if is_first || is_last => written.push('-'),
+                sign @ ("&" | "~") if !written.ends_with(sign) => written.push_str(sign),
+                "-" | "&" | "~" => written.push_str(&low.as_end()),
+                other => written.push_str(other),
+            }
+        }
+        is_first = false;
+    }
 }
 
 /// Whether a brace begins a repetition: `{2}`, `{2,}`, `{2,3}`. Any other is a character.
@@ -85,6 +171,9 @@ mod tests {
             r"a\[b\.\\",
             r"^[\w.+-]+@x{2,}\{",
             r"[a\-\-b]",
+            r"^\d{3}-\p{L}+[\p{Lu}_]\u{1F600}$",
+            r"[-a]",
+            r"[\w.-]",
         ] {
             assert_eq!(to_rust(pattern), pattern);
         }
@@ -127,6 +216,11 @@ mod tests {
             ("[[a]", "[", "b"),
             ("[a&&b]", "&", "c"),
             ("[a~~b]", "~", "c"),
+            ("[a&b-c&]", "&", "d"),
+            ("[--/]", ".", "0"),
+            ("[^--/]", "0", "."),
+            ("[+--]", ",", "."),
+            (r"[\w-.]", "-", "/"),
             ("[^]", "\n", ""),
             ("[]", "", "a"),
             ("{,3}", "{,3}", "x"),

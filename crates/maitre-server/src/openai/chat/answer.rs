@@ -7,7 +7,7 @@ use crate::openai::events::{Chunks, Written};
 use crate::openai::shape::{Shape, finish_reason};
 use crate::openai::types::answer::{
     AnswerMessage, CalledFunction, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion,
-    ChatDelta, FunctionDelta, Shown, ToolCall, ToolCallDelta, Usage,
+    ChatDelta, FunctionDelta, Shown, StopReason, ToolCall, ToolCallDelta, Usage,
 };
 use crate::service::answer::Answer;
 use crate::service::call_ids::CallIds;
@@ -32,10 +32,11 @@ impl From<&ChatCall> for ChatShape {
     }
 }
 
-/// Why an answer ended: one that stops after it has called tools waits for what they say.
-fn reason(finished: &Finished, has_calls: bool) -> &'static str {
+/// Why an answer ended: one that stops by itself after it has called tools waits for what they say. What the request
+/// asked to stop at may stand in the middle of a call.
+fn reason(finished: &Finished, stopped_at: Option<&StopReason>, has_calls: bool) -> &'static str {
     match finish_reason(finished.reason) {
-        "stop" if has_calls => "tool_calls",
+        "stop" if has_calls && stopped_at.is_none() => "tool_calls",
         reason => reason,
     }
 }
@@ -73,7 +74,8 @@ impl ChatShape {
         let has_calls = !answer.tool_calls.is_empty();
         let finished = answer.finished.as_ref();
         let stop_reason = finished.and_then(|it| shape.stop_reason(it));
-        let finish_reason = finished.map_or("stop", |it| reason(it, has_calls));
+        let stopped_at = stop_reason.as_ref();
+        let finish_reason = finished.map_or("stop", |it| reason(it, stopped_at, has_calls));
         let text = answer.text.split_off(answer.echoed.bytes);
         let text = format!("{}{text}", self.echo);
         let ids = answer.token_ids.split_off(answer.echoed.tokens);
@@ -302,9 +304,11 @@ impl Chunks for ChatChunks {
                 self.role(finished.index, None, out);
                 let place = *self.place(finished.index);
                 self.usage.add(&finished, finished.index == 0);
+                let stop_reason = self.shape.shape.stop_reason(&finished);
+                let reason = reason(&finished, stop_reason.as_ref(), place.has_calls);
                 let choice = ChatChunkChoice {
-                    finish_reason: Some(reason(&finished, place.has_calls)),
-                    stop_reason: self.shape.shape.stop_reason(&finished),
+                    finish_reason: Some(reason),
+                    stop_reason,
                     ..piece(finished.index, ChatDelta::default())
                 };
                 self.write(choice, place, None, out);

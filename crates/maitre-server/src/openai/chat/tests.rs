@@ -56,6 +56,10 @@ fn call(index: u32, name: Option<&str>, arguments: &str) -> Part {
 
 /// The chunks of an answer of these parts, a token each.
 fn chunks(shape: ChatShape, parts: Vec<Part>) -> Vec<Value> {
+    ended_chunks(shape, parts, None)
+}
+
+fn ended_chunks(shape: ChatShape, parts: Vec<Part>, matched: Option<Matched>) -> Vec<Value> {
     let mut chunks = ChatChunks::new(shape);
     let mut written = Written::default();
     for part in parts {
@@ -66,7 +70,7 @@ fn chunks(shape: ChatShape, parts: Vec<Part>) -> Vec<Value> {
         };
         chunks.event(0, Event::Delta(delta), &mut written);
     }
-    chunks.event(0, Event::Finished(finished(None)), &mut written);
+    chunks.event(0, Event::Finished(finished(matched)), &mut written);
     chunks.end(&mut written);
     let text = String::from_utf8(written.take().to_vec()).unwrap();
     let events = text.split_terminator("\n\n");
@@ -171,11 +175,18 @@ async fn only_a_stop_token_of_the_clients_is_a_reason() {
     let engine = engine();
     for (ids, reason) in [(json!([]), Value::Null), (json!([9]), json!(9))] {
         let mut answer = answer();
-        answer.tool_calls.clear();
         answer.finished = Some(finished(Some(Matched::Token(9))));
-        let whole = shape(&engine, json!({"stop_token_ids": ids})).whole(vec![answer]);
+        let shape = shape(&engine, json!({"stop_token_ids": ids}));
+        let whole = shape.whole(vec![answer]);
         let choice = serde_json::to_value(whole).unwrap()["choices"][0].clone();
         assert_eq!(choice["stop_reason"], reason);
-        assert_eq!(choice["finish_reason"], "stop");
+        // What the client asked to stop at may stand in the middle of a call.
+        let expected = match reason {
+            Value::Null => "tool_calls",
+            _ => "stop",
+        };
+        assert_eq!(choice["finish_reason"], expected);
+        let streamed = ended_chunks(shape, parts(), Some(Matched::Token(9)));
+        assert_eq!(streamed[6]["choices"][0]["finish_reason"], expected);
     }
 }

@@ -50,6 +50,10 @@ impl Schema {
         Self { root, follow }
     }
 
+    pub(super) fn root(&self) -> &Map<String, Value> {
+        &self.root
+    }
+
     /// A JSON object.
     pub(super) fn as_json(&self) -> String {
         match self.follow {
