@@ -272,6 +272,8 @@ impl KvManager {
 
     /// Gives back the blocks of `sequence` that no token from `position` on reads, and returns how many
     /// it let go of. None under full attention.
+    ///
+    /// The sequence must not [await moves](Self::awaits_moves): a copy would be made into a block of another.
     pub fn release_behind(&mut self, sequence: SeqId, position: usize) -> usize {
         let visible = self.config.first_read(position) / self.config.block_size as usize;
         let Some(table) = self.tables.get_mut(&sequence) else {

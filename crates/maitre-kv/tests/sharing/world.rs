@@ -173,8 +173,9 @@ impl World {
             }
         }
         live.computed = live.tokens.len();
-        // The step that computes it has made its moves.
-        if commit && self.kv.awaits_moves(SeqId(sequence)) {
+        // The step that computes it has made its moves. They are settled before blocks are given back.
+        let gives_back = commit || self.kv.config().window.is_some();
+        if gives_back && self.kv.awaits_moves(SeqId(sequence)) {
             self.settle();
         }
         let live = self.live.get_mut(&sequence).unwrap();
