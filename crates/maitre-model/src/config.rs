@@ -13,6 +13,7 @@ use maitre_tensor::{DType, KvFormat, WeightFormat};
 use crate::architectures::Architecture;
 use crate::error::ModelError;
 use crate::json;
+use crate::kv_layout::{KvLayout, Reads};
 use crate::rope::RopeConfig;
 use crate::source::ModelSource;
 use crate::weights::vocabulary_format;
@@ -128,6 +129,18 @@ impl ModelConfig {
         bytes(self.layer_elements(), format)
             + bytes(self.vocabulary_elements(), vocabulary_format(format))
             + self.vector_elements() * size_of::<f32>() as u64
+    }
+
+    /// How far back each layer reads its cache.
+    pub(crate) fn reads(&self) -> Vec<Reads> {
+        let reads = self.sliding_window.map_or(Reads::Full, Reads::Window);
+        vec![reads; self.num_layers]
+    }
+
+    /// Which layers share block tables, and where they keep keys and values.
+    #[must_use]
+    pub fn kv_layout(&self) -> KvLayout {
+        KvLayout::cut(&self.reads())
     }
 
     /// Bytes of keys and values that one token of context occupies.

@@ -22,6 +22,7 @@ use maitre_tensor::{
 
 use crate::batch::{Batch, KvGroup};
 use crate::config::ModelConfig;
+use crate::kv_layout::{CachePlace, Reads};
 use crate::rope::RopeTables;
 use crate::workspace::{Activations, Workspace};
 
@@ -40,6 +41,10 @@ pub(crate) struct Decoder {
 /// The weights of one layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
+    /// Where its keys and values are.
+    pub(crate) place: CachePlace,
+    /// How far back it reads them.
+    pub(crate) reads: Reads,
     /// Query, key and value stacked: `[(heads + 2·kv_heads)·head_dim, hidden]`.
     pub(crate) qkv: Linear,
     /// `[head_dim]`, in families that normalise heads.
@@ -72,11 +77,10 @@ pub(crate) struct Step<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) rope: &'a RopeTables,
     pub(crate) batch: &'a Batch,
-    pub(crate) group: &'a KvGroup,
 }
 
 impl Decoder {
-    /// Runs all layers over a validated batch. Keys and values go to `caches`, one per layer; the
+    /// Runs all layers over a validated batch. Keys and values go to `caches`, one per place of a page; the
     /// normalised hidden states of the batch's output rows to [`Workspace::outputs`].
     pub(crate) fn forward(
         &self,
@@ -91,12 +95,14 @@ impl Decoder {
         backend.embed(&self.embedding, &batch.tokens, acts.residual)?;
         backend.rms_norm(acts.residual, &self.first_norm, eps, acts.normed, rows)?;
         let last = self.layers.len().saturating_sub(1);
-        for (index, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
+        for (index, layer) in self.layers.iter().enumerate() {
+            // A runner makes the caches that the layers' places are in.
+            let cache = &mut caches[layer.place.cache];
             layer.store_keys_and_values(step, cache, &mut acts, rows)?;
             if index == last && batch.output_rows.is_empty() {
                 break;
             }
-            step.attend(cache, &mut acts)?;
+            layer.attend(step, cache, &mut acts)?;
             if index == last {
                 acts.keep_rows(step)?;
                 rows = batch.output_rows.len();
@@ -144,12 +150,39 @@ impl Layer {
             cos: &step.rope.cos,
             sin: &step.rope.sin,
             positions: &step.batch.positions,
-            slots: &step.group.slots,
+            slots: &self.group(step).slots,
             heads: step.config.num_heads,
             kv_heads: step.config.num_kv_heads,
             head_dim: step.config.head_dim,
             q_out: acts.query,
             cache,
+        })
+    }
+
+    /// The block tables and slots of the layer's group, which a validated batch has.
+    fn group<'a>(&self, step: Step<'a>) -> &'a KvGroup {
+        &step.batch.groups[self.place.group]
+    }
+
+    /// Attention of every row over its own sequence's cache: `query` → `attention`.
+    fn attend(
+        &self,
+        step: Step<'_>,
+        cache: &LayerCache,
+        acts: &mut Activations<'_>,
+    ) -> Result<(), TensorError> {
+        let head_dim = step.config.head_dim;
+        step.backend.paged_attention(Attention {
+            q: acts.query,
+            cache,
+            spans: &step.batch.spans,
+            tables: &self.group(step).tables,
+            heads: step.config.num_heads,
+            kv_heads: step.config.num_kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            window: self.reads.window(),
+            out: acts.attention,
         })
     }
 
@@ -203,25 +236,6 @@ impl Linear {
     ) -> Result<(), TensorError> {
         step.backend
             .linear(input, &self.weight, self.bias.as_ref(), out, 0..rows)
-    }
-}
-
-impl Step<'_> {
-    /// Attention of every row over its own sequence's cache: `query` → `attention`.
-    fn attend(&self, cache: &LayerCache, acts: &mut Activations<'_>) -> Result<(), TensorError> {
-        let head_dim = self.config.head_dim;
-        self.backend.paged_attention(Attention {
-            q: acts.query,
-            cache,
-            spans: &self.batch.spans,
-            tables: &self.group.tables,
-            heads: self.config.num_heads,
-            kv_heads: self.config.num_kv_heads,
-            head_dim,
-            scale: 1.0 / (head_dim as f32).sqrt(),
-            window: self.config.sliding_window,
-            out: acts.attention,
-        })
     }
 }
 

@@ -59,6 +59,7 @@ mod forward;
 mod generation;
 mod inventory;
 mod json;
+mod kv_layout;
 mod layout;
 mod leftovers;
 mod model;
@@ -84,6 +85,7 @@ pub use executor::{
 };
 pub use forward::{Draw, Drawn, Forward};
 pub use generation::GenerationDefaults;
+pub use kv_layout::{KvLayout, LayerGroup, Reads};
 pub use model::{LoadFormat, LoadOptions, Model};
 pub use moves::{CacheMove, CacheMoves};
 pub use progress::LoadProgress;

@@ -10,6 +10,7 @@ use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Step};
 use crate::error::ModelError;
 use crate::generation::GenerationDefaults;
+use crate::kv_layout::KvLayout;
 use crate::progress::LoadProgress;
 use crate::random::RandomWeights;
 use crate::rope::RopeTables;
@@ -50,7 +51,12 @@ pub struct Model {
     dtype: WeightFormat,
     kv_dtype: KvFormat,
     kv_bytes_per_token: u64,
+    kv_layout: KvLayout,
 }
+
+/// Whether a runner takes batches of several groups. While it does not, layers that read differently share one group that
+/// keeps the whole context: each still attends through its own window, and blocks behind the windows stay taken.
+const RUNNER_TAKES_GROUPS: bool = false;
 
 impl Model {
     /// Loads a model's configuration and weights.
@@ -124,7 +130,12 @@ impl Model {
             WeightFormat::F32 => KvFormat::F32,
             _ => KvFormat::Bf16,
         });
-        let decoder = weights::load_decoder(&weights, &config, dtype, backend, observer)?;
+        let kv_layout = match config.kv_layout() {
+            layout if RUNNER_TAKES_GROUPS || layout.groups.len() == 1 => layout,
+            _ => KvLayout::in_one_group(config.num_layers),
+        };
+        let decoder =
+            weights::load_decoder(&weights, &config, &kv_layout, dtype, backend, observer)?;
         let layer_bytes =
             backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, kv_dtype);
         tracing::info!(
@@ -144,6 +155,7 @@ impl Model {
             decoder,
             dtype,
             kv_dtype,
+            kv_layout,
         })
     }
 
@@ -190,6 +202,12 @@ impl Model {
         self.kv_dtype
     }
 
+    /// The groups that a runner's batches have, in order, and the caches that it has.
+    #[must_use]
+    pub fn kv_layout(&self) -> &KvLayout {
+        &self.kv_layout
+    }
+
     /// Bytes that the keys and values of a token take in all layers, on the backend that the weights were packed for.
     #[must_use]
     pub fn kv_bytes_per_token(&self) -> u64 {
@@ -208,14 +226,13 @@ impl Model {
         backend: &'a Backend,
         rope: &'a RopeTables,
         batch: &'a Batch,
-    ) -> Result<Step<'a>, ModelError> {
-        Ok(Step {
+    ) -> Step<'a> {
+        Step {
             backend,
             config: &self.config,
             rope,
             batch,
-            group: batch.group()?,
-        })
+        }
     }
 
     pub(crate) fn decoder(&self) -> &Decoder {

@@ -171,12 +171,12 @@ impl Runner {
             limits.max_context_len,
         )?;
         let (kv_heads, head_dim) = (shape.num_kv_heads, shape.head_dim);
-        let caches = (0..shape.num_layers)
+        let caches = (0..model.kv_layout().places)
             .map(|_| backend.cache(capacity, kv_heads, head_dim, model.kv_dtype()))
             .collect::<Result<Vec<_>, _>>()?;
         let host_caches = match limits.num_host_blocks {
             0 => Vec::new(),
-            blocks => (0..shape.num_layers)
+            blocks => (0..model.kv_layout().places)
                 .map(|_| {
                     let slots = blocks * limits.block_size;
                     backend.host_cache(slots, kv_heads, head_dim, model.kv_dtype())
@@ -263,7 +263,7 @@ impl Runner {
 
     /// Runs all layers over a validated batch.
     fn compute(&mut self, batch: &Batch, drawn: Option<DrawnTokens<'_>>) -> Result<(), ModelError> {
-        let step = self.model.step(&self.backend, &self.rope, batch)?;
+        let step = self.model.step(&self.backend, &self.rope, batch);
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
         self.backend.step_on(lists(batch, drawn)?, || {
@@ -280,7 +280,7 @@ impl Runner {
         drawn: Option<DrawnTokens<'_>>,
     ) -> Result<(), ModelError> {
         let padded = self.padding.fill(batch, shape)?;
-        let step = self.model.step(&self.backend, &self.rope, padded)?;
+        let step = self.model.step(&self.backend, &self.rope, padded);
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
         let played =

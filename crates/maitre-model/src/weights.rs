@@ -13,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Layer, Linear};
 use crate::error::ModelError;
+use crate::kv_layout::{CachePlace, KvLayout, Reads};
 use crate::progress::{LoadProgress, Progress};
 use crate::random::RandomWeights;
 
@@ -149,14 +150,15 @@ const fn made_up_dtype(format: WeightFormat) -> DType {
     }
 }
 
-/// Loads every weight of `config`'s architecture with matrices in `format`, and tells `observer` of each. A
-/// checkpoint has been checked against `config`.
+/// Loads every weight of `config`'s architecture with matrices in `format` for layers whose keys and values lie as in
+/// `layout`, and tells `observer` of each. A checkpoint has been checked against `config`.
 ///
 /// # Errors
 /// A tensor that cannot be quantized, by name; matrices that are tied and differ.
 pub(crate) fn load_decoder(
     source: &WeightSource,
     config: &ModelConfig,
+    layout: &KvLayout,
     format: WeightFormat,
     backend: &Backend,
     observer: &dyn Fn(LoadProgress),
@@ -172,8 +174,12 @@ pub(crate) fn load_decoder(
     Ok(Decoder {
         embedding,
         first_norm: loader.norm("model.layers.0.input_layernorm.weight")?,
-        layers: (0..config.num_layers)
-            .map(|layer| loader.layer(layer))
+        layers: config
+            .reads()
+            .into_iter()
+            .enumerate()
+            .filter_map(|(layer, reads)| Some((layer, layout.place_of(layer)?, reads)))
+            .map(|(layer, place, reads)| loader.layer(layer, place, reads))
             .collect::<Result<_, _>>()?,
         head,
     })
@@ -245,7 +251,7 @@ impl Loader<'_> {
         Ok((load(name)?, None))
     }
 
-    fn layer(&self, layer: usize) -> Result<Layer, ModelError> {
+    fn layer(&self, layer: usize, place: CachePlace, reads: Reads) -> Result<Layer, ModelError> {
         let config = self.config;
         let (hidden, inter) = (config.hidden_size, config.intermediate_size);
         let (query, kv) = (config.query_size(), config.kv_size());
@@ -261,6 +267,8 @@ impl Loader<'_> {
         let mlp =
             |parts: &[(&str, usize)], cols| self.linear(&name("mlp"), parts, cols, config.mlp_bias);
         Ok(Layer {
+            place,
+            reads,
             qkv: attention(&[("q_proj", query), ("k_proj", kv), ("v_proj", kv)], hidden)?,
             q_norm: self.head_norm(name("self_attn.q_norm.weight"))?,
             k_norm: self.head_norm(name("self_attn.k_norm.weight"))?,
