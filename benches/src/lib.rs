@@ -5,6 +5,7 @@ mod bench;
 pub mod hostile;
 pub mod repeats;
 pub mod speculation;
+pub mod streams;
 pub mod texts;
 mod work;
 

@@ -6,6 +6,7 @@ mod kernels;
 mod peers;
 mod roofline;
 mod speculation;
+mod streams;
 
 use std::path::PathBuf;
 
@@ -18,8 +19,8 @@ use crate::cargo::{cargo, finish, program, target_directory};
 pub(crate) struct Arguments {
     /// `kernels [--full] [FILTER]` holds the kernels against the limits of this machine; `peers`
     /// holds Maitre against another engine (see `peers --help`); `speculation` holds what drafts gain
-    /// against what they should (see `speculation --help`); anything else goes to `maitre bench`,
-    /// for example `--target in-process --concurrency 1,4,16`.
+    /// against what they should (see `speculation --help`); `streams` measures what text, sampling and HTTP
+    /// cost (see `streams --help`); anything else goes to `maitre bench`, for example `--target in-process --concurrency 1,4,16`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -29,6 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match words.first().map(String::as_str) {
         Some("kernels") => kernels::run(&kernels::Arguments::parse_from(words)),
         Some("speculation") => speculation::run(&speculation::Arguments::parse_from(words)),
+        Some("streams") => streams::run(&words[1..]),
         Some("peers") => peers::run(&peers::Arguments::parse_from(words)),
         _ => finish(program(build_maitre()?).arg("bench").args(words)),
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 pub use attacks::{Attack, Conduct, Target, all};
+pub(crate) use process::Server;
 pub use process::Usage;
 pub use report::{Bounds, Held, Report, Row};
 pub use samples::{Phase, Wait};

@@ -72,6 +72,11 @@ impl Server {
         Ok(server)
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The status it ended with, if it did.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
@@ -119,7 +124,7 @@ impl Server {
     }
 
     fn path(&self, file: &str) -> String {
-        format!("/proc/{}/{file}", self.child.id())
+        format!("/proc/{}/{file}", self.id())
     }
 }
 
