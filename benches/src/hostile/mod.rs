@@ -17,6 +17,7 @@ mod report;
 mod samples;
 mod tally;
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ pub struct Settings {
     pub clients: usize,
     /// How long all of it may take, if everything is free at once after each attack.
     pub length: Duration,
-    /// How many times each attack is made, one after the other. Memory at rest must be the same after each.
+    /// How many times each attack is made, one after the other. What fills once, such as the caches and the
+    /// allocator's arenas, fills in the first half of them; in the second half memory at rest must stay the same.
     pub rounds: usize,
     /// Names of the attacks to make; empty = all.
     pub only: Vec<String>,
@@ -65,10 +67,11 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
     let mut report = Report::default();
     // A server, and how it came out of its last attack.
     let mut bed: Option<(Bed, Last)> = None;
+    let settled = (rounds - 1) / 2;
     let rounds = attacks
         .iter()
         .flat_map(|attack| (0..rounds).map(move |round| (attack, round)));
-    let mut first_at_rest = 0;
+    let mut settled_at_rest = 0;
     for (attack, round) in rounds {
         progress(&format!("{}: {}", attack.name, attack.what));
         // All rounds of an attack are made on one server, or its memory could not be compared.
@@ -83,10 +86,10 @@ pub async fn measure(settings: &Settings, progress: impl Fn(&str)) -> Result<Rep
             }
         };
         let mut row = current.attack(attack, phases, &report.bounds).await?;
-        if round == 0 {
-            first_at_rest = row.at_rest;
-        } else {
-            row.first_at_rest = first_at_rest;
+        match round.cmp(&settled) {
+            Ordering::Less => {}
+            Ordering::Equal => settled_at_rest = row.at_rest,
+            Ordering::Greater => row.settled_at_rest = settled_at_rest,
         }
         let violations = row.violations(&report.bounds);
         for violation in &violations {

@@ -18,7 +18,7 @@ pub struct Bounds {
     pub free_within: Duration,
     /// Open files, and as many tasks, beside those before the attack: probes come and go.
     pub files: usize,
-    /// Bytes by which memory at rest may grow from the first round of an attack to the last.
+    /// Bytes by which memory at rest may grow from the middle round of an attack to the last.
     pub growth: u64,
 }
 
@@ -95,8 +95,8 @@ pub struct Row {
     pub still_held: Vec<String>,
     /// Memory that is no file's, in bytes, when nothing was under way any more.
     pub at_rest: u64,
-    /// The same after the first round of this attack; 0 if this is the first.
-    pub first_at_rest: u64,
+    /// The same after the middle round of this attack; 0 up to then.
+    pub settled_at_rest: u64,
     /// How the server ended, if it did.
     pub death: Option<String>,
 }
@@ -146,11 +146,11 @@ impl Row {
                 mib(self.peak_rss.saturating_sub(self.budget))
             ),
         );
-        let grown = self.at_rest.saturating_sub(self.first_at_rest);
+        let grown = self.at_rest.saturating_sub(self.settled_at_rest);
         check(
-            self.first_at_rest == 0 || grown <= bounds.growth,
+            self.settled_at_rest == 0 || grown <= bounds.growth,
             format!(
-                "{} KiB more at rest than after the first round",
+                "{} KiB more at rest than after half of the rounds",
                 grown >> 10
             ),
         );

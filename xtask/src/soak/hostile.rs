@@ -17,7 +17,7 @@ pub(super) struct HostileArguments {
     /// With --hostile: minutes that all attacks take together.
     #[arg(long, value_name = "N", default_value_t = 3.0, requires = "hostile")]
     minutes: f64,
-    /// With --hostile: times that each attack is made; memory must not grow from the first to the last.
+    /// With --hostile: times that each attack is made; memory must not grow in the second half of them.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "hostile")]
     rounds: usize,
     /// With --hostile: only this attack; may be given more than once.
