@@ -57,17 +57,19 @@ impl Memory {
         }
     }
 
-    /// Memory of this GPU, to be written.
-    pub(crate) fn device_mut(
-        &mut self,
-        operator: &'static str,
-        argument: &'static str,
-        gpu: &Arc<dyn Gpu>,
-    ) -> Result<&mut DeviceBytes, TensorError> {
+    /// Memory of the GPU whose backend has checked that it is.
+    pub(crate) fn checked(&self) -> Result<&DeviceBytes, TensorError> {
         match self {
-            Self::Device(bytes) if bytes.is_on(gpu) => Ok(bytes),
-            Self::Device(_) => Err(on_another_gpu(operator, argument)),
-            Self::Host(_) => Err(elsewhere(operator, argument, "GPU", "host")),
+            Self::Device(bytes) => Ok(bytes),
+            Self::Host(_) => Err(elsewhere("operator", "argument", "GPU", "host")),
+        }
+    }
+
+    /// The same, to be written.
+    pub(crate) fn checked_mut(&mut self) -> Result<&mut DeviceBytes, TensorError> {
+        match self {
+            Self::Device(bytes) => Ok(bytes),
+            Self::Host(_) => Err(elsewhere("operator", "argument", "GPU", "host")),
         }
     }
 

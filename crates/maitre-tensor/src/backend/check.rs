@@ -2,55 +2,68 @@
 
 use std::fmt::{self, Display};
 
+use super::Backend;
 use crate::cache::CellOrder;
 use crate::format::InputFormat;
+use crate::gpu::Device;
 use crate::input::LinearInput;
+use crate::memory::Memory;
 use crate::{Buffer, DType, LayerCache, TensorError};
 
-/// The operator whose arguments are checked.
+/// The operator whose arguments are checked, and where it runs.
 #[derive(Clone, Copy)]
-pub(crate) struct Check(pub(crate) &'static str);
+pub(super) struct Check<'b> {
+    operator: &'static str,
+    device: Option<&'b Device>,
+}
 
-impl Check {
-    /// The first `rows * cols` numbers of an f32 buffer.
-    pub(super) fn matrix<'b>(
-        self,
-        argument: &'static str,
-        buffer: &'b Buffer,
-        rows: usize,
-        cols: usize,
-    ) -> Result<&'b [f32], TensorError> {
-        let needed = self.space(argument, buffer, rows, cols)?;
-        Ok(&buffer.f32s()?[..needed])
-    }
-
-    /// The first `rows * cols` numbers of an f32 buffer, to be written.
-    pub(super) fn matrix_mut<'b>(
-        self,
-        argument: &'static str,
-        buffer: &'b mut Buffer,
-        rows: usize,
-        cols: usize,
-    ) -> Result<&'b mut [f32], TensorError> {
-        let needed = self.space(argument, buffer, rows, cols)?;
-        Ok(&mut buffer.f32s_mut()?[..needed])
-    }
-
-    /// All numbers of an f32 buffer, which must be exactly `len`.
-    pub(super) fn vector<'b>(
-        self,
-        argument: &'static str,
-        buffer: &'b Buffer,
-        len: usize,
-    ) -> Result<&'b [f32], TensorError> {
-        if buffer.dtype() != DType::F32 || buffer.len() != len {
-            return Err(self.refuse(
-                argument,
-                format_args!("{len} f32 elements"),
-                describe(buffer),
-            ));
+impl Backend {
+    pub(super) fn check(&self, operator: &'static str) -> Check<'_> {
+        Check {
+            operator,
+            device: self.device(),
         }
-        buffer.f32s()
+    }
+}
+
+impl Check<'_> {
+    /// That memory lies where the operator runs.
+    pub(super) fn place(self, argument: &'static str, memory: &Memory) -> Result<(), TensorError> {
+        match self.device {
+            Some(device) => memory
+                .device(self.operator, argument, device.gpu())
+                .map(drop),
+            None => memory.require_host(self.operator, argument),
+        }
+    }
+
+    /// That an f32 buffer holds at least `rows * cols` numbers.
+    pub(super) fn matrix(
+        self,
+        argument: &'static str,
+        buffer: &Buffer,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(), TensorError> {
+        let needed = rows.checked_mul(cols);
+        let fits =
+            needed.is_some_and(|needed| buffer.dtype() == DType::F32 && needed <= buffer.len());
+        let expected = format_args!("at least [{rows}, {cols}] f32 elements");
+        self.rule(fits, argument, expected, describe(buffer))?;
+        self.place(argument, buffer.memory())
+    }
+
+    /// That an f32 buffer holds exactly `len` numbers.
+    pub(super) fn vector(
+        self,
+        argument: &'static str,
+        buffer: &Buffer,
+        len: usize,
+    ) -> Result<(), TensorError> {
+        let fits = buffer.dtype() == DType::F32 && buffer.len() == len;
+        let expected = format_args!("{len} f32 elements");
+        self.rule(fits, argument, expected, describe(buffer))?;
+        self.place(argument, buffer.memory())
     }
 
     /// That an input has the form, the width and at least the rows that are needed.
@@ -62,12 +75,12 @@ impl Check {
         cols: usize,
         rows: usize,
     ) -> Result<(), TensorError> {
-        input.memory().require_host(self.0, argument)?;
         let fits = input.format() == format && input.cols() == cols && input.rows() >= rows;
         let expected = format_args!("at least [{rows}, {cols}] {format} activations");
         let (has_rows, has_cols, has) = (input.rows(), input.cols(), input.format());
         let actual = format_args!("[{has_rows}, {has_cols}] {has} activations");
-        self.rule(fits, argument, expected, actual)
+        self.rule(fits, argument, expected, actual)?;
+        self.place(argument, input.memory())
     }
 
     /// That an input has the width and at least the rows that are needed, in whatever form.
@@ -81,39 +94,84 @@ impl Check {
         self.input(argument, input, input.format(), cols, rows)
     }
 
-    /// That `indices` are below `limit`.
-    pub(crate) fn indices(
+    /// That a cache is of this number and size of heads, and lies where the operator runs.
+    pub(super) fn cache(
         self,
-        argument: &'static str,
-        indices: &[u32],
-        limit: usize,
+        cache: &LayerCache,
+        kv_heads: usize,
+        head_dim: usize,
     ) -> Result<(), TensorError> {
-        self.indices_from(argument, indices, 0, limit)
+        self.rule(
+            (cache.kv_heads(), cache.head_dim()) == (kv_heads, head_dim),
+            "cache",
+            format_args!("{kv_heads} heads of {head_dim} elements"),
+            format_args!("{} heads of {}", cache.kv_heads(), cache.head_dim()),
+        )?;
+        self.cache_place("cache", cache)
     }
 
-    /// That `indices`, without the first `skipped`, are below `limit`.
-    pub(super) fn indices_from(
+    /// That a cache lies where the operator runs, or one on the host does that is ordered like the operator's.
+    pub(super) fn cache_place(
         self,
         argument: &'static str,
-        indices: &[u32],
-        skipped: usize,
+        cache: &LayerCache,
+    ) -> Result<(), TensorError> {
+        match self.device {
+            Some(_) => self.place(argument, cache.memory()),
+            // A cache in host memory may be ordered as a GPU keeps it.
+            None => self.rule(
+                cache.order() == CellOrder::Lanes,
+                argument,
+                "a cache of the backend that runs the operator",
+                "one of a GPU's backend",
+            ),
+        }
+    }
+
+    /// That a cache lies where the operator runs, or on the host in the order in which its device keeps blocks.
+    pub(super) fn reachable(
+        self,
+        argument: &'static str,
+        cache: &LayerCache,
+    ) -> Result<(), TensorError> {
+        if self.device.is_some() && cache.order() == CellOrder::Rows && cache.memory().is_on_host()
+        {
+            return Ok(());
+        }
+        self.cache_place(argument, cache)
+    }
+
+    /// That numbers, each with its place in the argument, are below `limit`.
+    pub(super) fn each_below(
+        self,
+        argument: &'static str,
+        mut numbered: impl Iterator<Item = (usize, u32)>,
         limit: usize,
     ) -> Result<(), TensorError> {
-        let beyond = |index: &u32| *index as usize >= limit;
-        match indices.iter().skip(skipped).position(beyond) {
+        match numbered.find(|(_, value)| *value as usize >= limit) {
             None => Ok(()),
-            Some(at) => Err(TensorError::Index {
-                operator: self.0,
+            Some((at, value)) => Err(TensorError::Index {
+                operator: self.operator,
                 argument,
-                at: skipped + at,
-                value: indices[skipped + at],
+                at,
+                value,
                 limit,
             }),
         }
     }
 
+    /// That `indices` are below `limit`.
+    pub(super) fn indices(
+        self,
+        argument: &'static str,
+        indices: &[u32],
+        limit: usize,
+    ) -> Result<(), TensorError> {
+        self.each_below(argument, indices.iter().copied().enumerate(), limit)
+    }
+
     /// That a rule about an argument holds.
-    pub(crate) fn rule(
+    pub(super) fn rule(
         self,
         holds: bool,
         argument: &'static str,
@@ -127,21 +185,6 @@ impl Check {
         }
     }
 
-    fn space(
-        self,
-        argument: &'static str,
-        buffer: &Buffer,
-        rows: usize,
-        cols: usize,
-    ) -> Result<usize, TensorError> {
-        rows.checked_mul(cols)
-            .filter(|&needed| buffer.dtype() == DType::F32 && needed <= buffer.len())
-            .ok_or_else(|| {
-                let expected = format_args!("at least [{rows}, {cols}] f32 elements");
-                self.refuse(argument, expected, describe(buffer))
-            })
-    }
-
     fn refuse(
         self,
         argument: &'static str,
@@ -149,7 +192,7 @@ impl Check {
         actual: impl Display,
     ) -> TensorError {
         TensorError::Argument {
-            operator: self.0,
+            operator: self.operator,
             argument,
             expected: expected.to_string(),
             actual: actual.to_string(),
@@ -160,33 +203,4 @@ impl Check {
 /// A buffer in an error message; written out only if there is one.
 pub(super) fn describe(buffer: &Buffer) -> impl Display + '_ {
     fmt::from_fn(|f| write!(f, "{} {} elements", buffer.len(), buffer.dtype()))
-}
-
-/// That a cache holds heads of this number and size.
-pub(crate) fn check_shape(
-    check: Check,
-    cache: &LayerCache,
-    kv_heads: usize,
-    head_dim: usize,
-) -> Result<(), TensorError> {
-    check.rule(
-        (cache.kv_heads(), cache.head_dim()) == (kv_heads, head_dim),
-        "cache",
-        format_args!("{kv_heads} heads of {head_dim} elements"),
-        format_args!("{} heads of {}", cache.kv_heads(), cache.head_dim()),
-    )
-}
-
-/// That the processor's kernels can read a cache: not a GPU's, nor one on the host that is ordered like it.
-pub(super) fn check_lanes(
-    check: Check,
-    argument: &'static str,
-    cache: &LayerCache,
-) -> Result<(), TensorError> {
-    check.rule(
-        cache.order() == CellOrder::Lanes,
-        argument,
-        "a cache of the backend that runs the operator",
-        "one of a GPU's backend",
-    )
 }

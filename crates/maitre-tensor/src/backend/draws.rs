@@ -1,7 +1,6 @@
 //! The choice of tokens on a GPU while the host goes on.
 
 use super::Backend;
-use super::check::Check;
 use super::sampling::{check_choosable, check_request};
 use crate::gpu::Device;
 use crate::{DrawRows, Draws, SampledRow, TensorError};
@@ -24,7 +23,7 @@ impl Backend {
     /// As for every operator; more rows than there is space for.
     pub fn draw_rows(&self, rows: &DrawRows<'_>, draws: &mut Draws) -> Result<(), TensorError> {
         const NAME: &str = "draw_rows";
-        let check = Check(NAME);
+        let check = self.check(NAME);
         check_choosable(check, rows.vocab, rows.choosable)?;
         for row in rows.rows {
             check_request(check, row)?;
@@ -32,7 +31,8 @@ impl Backend {
         let end = rows.first_row.saturating_add(rows.rows.len());
         let expected = format_args!("at most {}", draws.capacity());
         check.rule(end <= draws.capacity(), "draws", expected, end)?;
-        self.beat();
+        check.matrix("logits", rows.logits, rows.rows.len(), rows.vocab)?;
+        self.heartbeat().beat();
         self.gpu(NAME)?.draw_rows(rows, draws)
     }
 
@@ -63,9 +63,5 @@ impl Backend {
             operation,
             message: "the processor has no draws; use `sample_rows`".to_owned(),
         })
-    }
-
-    fn beat(&self) {
-        self.inner.heartbeat.beat();
     }
 }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::Backend;
-use super::check::Check;
 use crate::gpu::{Device, DeviceBytes, check_cells};
 use crate::input::InputShape;
 use crate::memory::Memory;
@@ -173,7 +172,7 @@ impl Backend {
             return LayerCache::new(slots, kv_heads, head_dim, format);
         };
         LayerCache::in_rows(slots, kv_heads, head_dim, format, |bytes| {
-            check_cells(Check("cache"), bytes)?;
+            check_cells("cache", bytes)?;
             Ok(Memory::Device(device.zeroed(bytes)?))
         })
     }

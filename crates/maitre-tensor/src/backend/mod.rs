@@ -1,18 +1,17 @@
 //! [`Backend`]: the operators of a transformer on a ragged paged batch.
 //!
-//! Every operator does the same four things: check its arguments, take its turn on the compute
-//! team, cut its output into tiles, and have a kernel compute each. The tiles' sizes are chosen
-//! for speed alone; no result depends on them.
+//! This is the front of every device: it checks a call's arguments once and hands them to the device's
+//! [`Operators`]. What they compute stands in `processor/` and `gpu/ops/`.
 
-pub(crate) mod attention;
-pub(crate) mod check;
+mod attention;
+mod check;
 mod copies;
 mod draws;
 mod linear;
 mod memory;
 mod recorded;
 mod reserve;
-pub(crate) mod rope;
+mod rope;
 mod rows;
 mod sampling;
 
@@ -26,13 +25,11 @@ pub use reserve::{LargestAttention, LargestStep};
 
 use crate::gpu::Device;
 use crate::kernels::Kernels;
-use crate::team::{Scratch, Team, Turn};
+use crate::operators::Operators;
+use crate::processor::Processor;
+use crate::team::{Scratch, Team};
 use crate::tiles::Outputs;
 use crate::{CpuPath, Heartbeat, TensorError};
-
-/// Roughly how many numbers a tile of an element-wise operator should touch: a few microseconds of
-/// work, several times what handing it out costs.
-const ELEMENTS_PER_TILE: usize = 16 * 1024;
 
 /// A device: the processor, with a compute team and the kernels chosen for this machine, or a GPU.
 ///
@@ -54,8 +51,7 @@ pub struct Backend {
 }
 
 struct Inner {
-    team: Team,
-    kernels: &'static Kernels,
+    processor: Processor,
     heartbeat: Heartbeat,
     /// Where operators run, unless that is the processor.
     device: Option<Device>,
@@ -86,15 +82,17 @@ impl Backend {
         Self::with_kernels(threads, CpuPath::from_env()?.require()?, Some(device))
     }
 
-    fn with_kernels(
+    pub(crate) fn with_kernels(
         threads: usize,
         kernels: &'static Kernels,
         device: Option<Device>,
     ) -> Result<Self, TensorError> {
         Ok(Self {
             inner: Arc::new(Inner {
-                team: Team::start(threads)?,
-                kernels,
+                processor: Processor {
+                    team: Team::start(threads)?,
+                    kernels,
+                },
                 heartbeat: Heartbeat::default(),
                 device,
             }),
@@ -104,7 +102,7 @@ impl Backend {
     /// Threads that compute, the calling one included.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.inner.team.threads()
+        self.inner.processor.team.threads()
     }
 
     /// Beats once per operator.
@@ -116,9 +114,10 @@ impl Backend {
     /// Name of the kernels in use, that of a [`CpuPath`], or of the GPU.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.device().map_or(self.inner.kernels.name, |device| {
-            device.info().name.as_str()
-        })
+        self.device()
+            .map_or(self.inner.processor.kernels.name, |device| {
+                device.info().name.as_str()
+            })
     }
 
     /// What a user should know of these kernels; see also [`CpuPath::caveat`].
@@ -149,18 +148,20 @@ impl Backend {
                 let _step = device.step();
                 f()
             }
-            None => self.inner.team.step(f),
+            None => self.inner.processor.team.step(f),
         }
     }
 
-    /// Takes the team for one operator and shows that the caller is alive.
-    fn turn(&self, operator: &'static str) -> Turn<'_> {
-        let turn = self.inner.team.lead(operator);
+    /// Where operators run, once their arguments are checked. Shows that the caller is alive.
+    fn operators(&self) -> &dyn Operators {
         self.inner.heartbeat.beat();
-        turn
+        match self.device() {
+            Some(device) => device,
+            None => &self.inner.processor,
+        }
     }
 
-    /// Runs `task` once for each part of `outputs`, as an operator of its own.
+    /// Runs `task` on the processor once for each part of `outputs`, as an operator of its own.
     pub(crate) fn for_each_tile<O, F>(
         &self,
         operator: &'static str,
@@ -171,11 +172,13 @@ impl Backend {
         O: Outputs,
         F: Fn(O::Part, &mut Scratch) + Sync,
     {
-        self.turn(operator).for_each(outputs, task)
+        self.inner.heartbeat.beat();
+        let processor = &self.inner.processor;
+        processor.for_each_tile(operator, outputs, task)
     }
 
     pub(crate) fn kernels(&self) -> &'static Kernels {
-        self.inner.kernels
+        self.inner.processor.kernels
     }
 }
 
@@ -186,11 +189,6 @@ impl fmt::Debug for Backend {
             .field("threads", &self.threads())
             .finish()
     }
-}
-
-/// Rows of `width` numbers that make up one tile of an element-wise operator.
-fn rows_per_tile(width: usize) -> usize {
-    ELEMENTS_PER_TILE.div_ceil(width.max(1))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Memory for the largest step, reserved before the first.
 
 use super::Backend;
-use super::attention::{check_heads, most_needed};
-use super::check::Check;
+use super::attention::check_heads;
+use crate::processor::most_needed;
 use crate::team::Need;
 use crate::{KvFormat, LayerCache, LinearInput, TensorError};
 
@@ -71,7 +71,7 @@ impl Backend {
             context_len,
             list_words,
         } = largest;
-        let check = Check("reserve");
+        let check = self.check("reserve");
         check_heads(check, heads, cache.kv_heads(), cache.head_dim())?;
         check.rule(block_size > 0, "block_size", "above 0", block_size)?;
         let (attention, operator) = most_needed(cache, heads, block_size, self.threads());
@@ -97,6 +97,6 @@ impl Backend {
             words: attention.words.max(widened).max(cache.shape().words()),
             ..attention
         };
-        self.inner.team.reserve(tile, operator)
+        self.inner.processor.team.reserve(tile, operator)
     }
 }

@@ -4,9 +4,7 @@ use std::fmt::Display;
 
 use super::Backend;
 use super::check::Check;
-use crate::portable::sampling::sample;
 use crate::sampling::MOST_CHOOSABLE;
-use crate::tiles::RowBlocks;
 use crate::{SampleRow, SampleRows, TensorError};
 
 impl Backend {
@@ -21,24 +19,14 @@ impl Backend {
     ///
     /// As for every operator of [`Backend`]; what [`SampleRow`] says of its numbers must hold.
     pub fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError> {
-        let check = Check("sample_rows");
+        let check = self.check("sample_rows");
         check_requests(check, &args)?;
-        if let Some(device) = self.device() {
-            self.inner.heartbeat.beat();
-            return device.sample_rows(args);
-        }
-        let (rows, vocab) = (args.rows, args.vocab);
-        let logits = check.matrix("logits", args.logits, rows.len(), vocab)?;
-        let blocks = RowBlocks::new(args.out, 1, 1);
-        self.for_each_tile("sample_rows", blocks, |block, _| {
-            let row = &logits[block.first * vocab..][..args.choosable];
-            let outcome = rows[block.first].map(|request| sample(row, &request));
-            block.data.fill(outcome.unwrap_or_default());
-        })
+        check.matrix("logits", args.logits, args.rows.len(), args.vocab)?;
+        self.operators().sample_rows(args)
     }
 }
 
-fn check_requests(check: Check, args: &SampleRows<'_>) -> Result<(), TensorError> {
+fn check_requests(check: Check<'_>, args: &SampleRows<'_>) -> Result<(), TensorError> {
     let count = args.rows.len();
     check_choosable(check, args.vocab, args.choosable)?;
     let expected = format_args!("as many as `rows` ({count})");
@@ -50,7 +38,7 @@ fn check_requests(check: Check, args: &SampleRows<'_>) -> Result<(), TensorError
 }
 
 pub(super) fn check_choosable(
-    check: Check,
+    check: Check<'_>,
     vocab: usize,
     choosable: usize,
 ) -> Result<(), TensorError> {
@@ -60,7 +48,7 @@ pub(super) fn check_choosable(
     check.rule(choosable <= most, "choosable", expected, choosable)
 }
 
-pub(super) fn check_request(check: Check, request: &SampleRow) -> Result<(), TensorError> {
+pub(super) fn check_request(check: Check<'_>, request: &SampleRow) -> Result<(), TensorError> {
     let SampleRow {
         temperature,
         top_p,

@@ -41,7 +41,6 @@ pub(crate) use memory::DeviceBytes;
 pub use name::DeviceName;
 pub use open::GpuOptions;
 pub(crate) use ops::attention::check_cells;
-pub(crate) use ops::linear::Epilogue;
 pub(crate) use queue::{Arg, Grid, Queue};
 pub(crate) use turns::{Hold, Turns};
 

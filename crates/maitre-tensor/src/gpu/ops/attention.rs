@@ -16,11 +16,10 @@ mod kernel;
 
 use kernel::Kernel;
 
-use super::{Device, at};
-use crate::backend::attention::{check_cache, check_heads, check_spans};
-use crate::backend::check::Check;
+use super::{Device, at, bytes, bytes_mut};
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::{Arg, DeviceBytes, GpuInfo, Grid};
+use crate::operators::PagedAttention;
 use crate::{Attention, KvFormat, LargestAttention, Span, TensorError};
 
 /// Positions per chunk, as in `cuda/attention.cuh`.
@@ -46,20 +45,11 @@ const SHORT: usize = 64;
 /// Threads of the kernel that merges.
 const MERGE_THREADS: usize = 128;
 
-impl Device {
-    /// [`Backend::paged_attention`](crate::Backend::paged_attention).
-    pub(crate) fn paged_attention(&self, args: Attention<'_>) -> Result<(), TensorError> {
-        const NAME: &str = "paged_attention";
-        let (check, operands) = (Check(NAME), self.operands(NAME));
-        check_heads(check, args.heads, args.kv_heads, args.head_dim)?;
-        check.rule(args.window != Some(0), "window", "above 0", 0)?;
-        let rows = check_spans(check, &args)?;
-        check_cache(check, &args)?;
-        check_cells(check, args.cache.size_in_bytes())?;
-        let width = args.heads * args.head_dim;
-        let q = operands.matrix("q", args.q, rows, width)?;
-        let cache = operands.bytes("cache", args.cache.memory())?;
-        let out = operands.matrix_mut("out", args.out, rows, width)?;
+impl PagedAttention for Device {
+    fn paged_attention(&self, args: Attention<'_>, _rows: usize) -> Result<(), TensorError> {
+        check_cells("paged_attention", args.cache.size_in_bytes())?;
+        let (q, cache) = (bytes(args.q)?, args.cache.memory().checked()?);
+        let out = bytes_mut(args.out)?;
         let kernels = self.attention_kernels(args.cache.format(), args.head_dim)?;
         let kernels = kernels.within(args.tables.block_size);
 
@@ -101,10 +91,18 @@ impl Device {
 }
 
 /// That kernels can count the bytes of a layer's keys and values, which they do in pieces of 16 and 32 bits.
-pub(crate) fn check_cells(check: Check, bytes: usize) -> Result<(), TensorError> {
+pub(crate) fn check_cells(operator: &'static str, bytes: usize) -> Result<(), TensorError> {
+    if u32::try_from(bytes / 16).is_ok() {
+        return Ok(());
+    }
     let expected = "less than 64 GiB per layer: use a smaller KV cache (--kv-cache-bytes), or keys and values of fewer \
                     bits (--kv-dtype)";
-    check.rule(u32::try_from(bytes / 16).is_ok(), "cache", expected, bytes)
+    Err(TensorError::Argument {
+        operator,
+        argument: "cache",
+        expected: expected.to_owned(),
+        actual: bytes.to_string(),
+    })
 }
 
 impl Device {

@@ -13,31 +13,27 @@ use super::{Device, at};
 use crate::cache::{GROUP, RowCell};
 use crate::gpu::{Arg, DeviceBytes, Grid};
 use crate::memory::Memory;
+use crate::operators::BlockCopies;
 use crate::{BlockCopy, LayerCache, TensorError};
 
 /// Slots that a block of threads copies, a warp each.
 const SLOTS_PER_BLOCK: usize = 8;
 
-impl Device {
-    /// [`Backend::copy_blocks`](crate::Backend::copy_blocks) of checked copies.
-    pub(crate) fn copy_blocks(
+impl BlockCopies for Device {
+    fn copy_blocks(
         &self,
         cache: &mut LayerCache,
         block_size: usize,
         copies: &[BlockCopy],
     ) -> Result<(), TensorError> {
         let layout = Layout::of(cache, block_size);
-        let memory = self
-            .operands("copy_blocks")
-            .bytes_mut("cache", cache.memory_mut())?;
+        let memory = cache.memory_mut().checked_mut()?;
         let apart = |copy: &BlockCopy| copy.from != copy.to;
         let copies: Vec<BlockCopy> = copies.iter().copied().filter(apart).collect();
         self.copy_runs(layout, memory, memory, &independent_runs(&copies, true))
     }
 
-    /// [`Backend::copy_blocks_from`](crate::Backend::copy_blocks_from) of checked copies between caches of one shape,
-    /// at least one of them on the GPU.
-    pub(crate) fn copy_blocks_from(
+    fn copy_blocks_from(
         &self,
         source: &LayerCache,
         target: &mut LayerCache,
@@ -45,13 +41,6 @@ impl Device {
         copies: &[BlockCopy],
     ) -> Result<(), TensorError> {
         let layout = Layout::of(target, block_size);
-        let operands = self.operands("copy_blocks_from");
-        if !source.memory().is_on_host() {
-            operands.bytes("source", source.memory())?;
-        }
-        if !target.memory().is_on_host() {
-            operands.bytes("target", target.memory())?;
-        }
         match (source.memory(), target.memory_mut()) {
             (Memory::Device(source), Memory::Device(target)) => {
                 self.copy_runs(layout, source, target, &independent_runs(copies, false))
@@ -68,7 +57,9 @@ impl Device {
             }
         }
     }
+}
 
+impl Device {
     fn copy_runs(
         &self,
         layout: Layout,

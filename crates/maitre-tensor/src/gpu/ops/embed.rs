@@ -1,7 +1,6 @@
 //! The embedding: rows of a matrix as the products read it, so that one copy of it serves both.
 
-use super::{Device, at};
-use crate::backend::check::Check;
+use super::{Device, at, bytes_mut};
 use crate::gpu::weight::RowLayout;
 use crate::gpu::{Arg, Grid};
 use crate::{Buffer, PackedWeight, TensorError, WeightFormat};
@@ -10,18 +9,14 @@ use crate::{Buffer, PackedWeight, TensorError, WeightFormat};
 const THREADS: usize = 256;
 
 impl Device {
-    /// [`Backend::embed`](crate::Backend::embed).
-    pub(crate) fn embed(
+    pub(super) fn embed_rows(
         &self,
         table: &PackedWeight,
         tokens: &[u32],
         out: &mut Buffer,
     ) -> Result<(), TensorError> {
-        let operands = self.operands("embed");
         let dim = table.cols();
-        let out = operands.matrix_mut("out", out, tokens.len(), dim)?;
-        Check("embed").indices("tokens", tokens, table.rows())?;
-        let bytes = operands.bytes("table", table.memory())?;
+        let (out, bytes) = (bytes_mut(out)?, table.memory().checked()?);
         let place = RowLayout::of("embed", table.layout())?;
         let mut turn = self.turn();
         let list = turn.list(tokens)?;

@@ -16,12 +16,12 @@ use std::ops::Range;
 use super::linear_hopper::{self, HopperTile};
 use super::split::{SPLIT_ROWS, Split};
 use super::tile::{TILES, Tile};
-use super::{Device, Operands, at};
+use super::{Device, at, bytes, bytes_mut};
 use crate::backend::PEAK_BLOCK;
-use crate::backend::check::Check;
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::weight::RowLayout;
 use crate::gpu::{Arg, DeviceBytes, Grid};
+use crate::operators::{Epilogue, Products, RowOperators};
 use crate::{Buffer, InputFormat, LinearInput, PackedWeight, TensorError, WeightFormat};
 
 /// Most rows for which the kernels that read weights once per two features are the fastest.
@@ -47,31 +47,8 @@ const THREADS: usize = 256;
 /// Warps of a block of the kernels for few rows.
 const FEW_WARPS: usize = 4;
 
-/// What becomes of the sums.
-#[derive(Debug)]
-pub(crate) enum Epilogue<'a> {
-    /// They are the result, `[rows, n]`.
-    None,
-    /// `silu(first half) * second half`, `[rows, n / 2]`.
-    SiluMul,
-    /// They are the result, and these get the peak of every 64 of them.
-    Peaks(&'a mut Buffer),
-}
-
-impl Epilogue<'_> {
-    fn operator(&self) -> &'static str {
-        match self {
-            Self::None => "linear",
-            Self::SiluMul => "linear_silu_mul",
-            Self::Peaks(_) => "linear_with_peaks",
-        }
-    }
-}
-
-impl Device {
-    /// [`Backend::linear`](crate::Backend::linear), [`Backend::linear_silu_mul`](crate::Backend::linear_silu_mul) and
-    /// [`Backend::linear_with_peaks`](crate::Backend::linear_with_peaks).
-    pub(crate) fn linear(
+impl Products for Device {
+    fn linear(
         &self,
         x: &LinearInput,
         w: &PackedWeight,
@@ -80,57 +57,50 @@ impl Device {
         rows: Range<usize>,
         epilogue: Epilogue<'_>,
     ) -> Result<(), TensorError> {
-        let operands = self.operands(epilogue.operator());
-        let product = Product::checked(operands, x, w, bias, rows, &epilogue)?;
-        let out = operands.matrix_mut("out", out, product.m, product.n)?;
-        let peaks = match epilogue {
-            Epilogue::Peaks(peaks) => {
-                let blocks = product.n.div_ceil(PEAK_BLOCK);
-                Some((
-                    operands.matrix_mut("peaks", peaks, product.m, blocks)?,
-                    blocks,
-                ))
-            }
-            _ => None,
-        };
+        let product = Product::of(epilogue.operator(), x, w, bias, rows)?;
+        let out = bytes_mut(out)?;
         let mut turn = self.turn();
         product.queue(&mut turn, self.options().deterministic, out)?;
-        if let Some((peaks, blocks)) = peaks {
+        if let Epilogue::Peaks(peaks) = epilogue {
+            let blocks = product.n.div_ceil(PEAK_BLOCK);
             let grid = Grid::of((product.m * blocks).div_ceil(THREADS / 32), THREADS);
-            let args = [at(out), at(peaks), Arg::U32(product.n), Arg::U32(product.m)];
+            let peaks = at(bytes_mut(peaks)?);
+            let args = [at(out), peaks, Arg::U32(product.n), Arg::U32(product.m)];
             turn.queue().launch("logit_peaks", grid, &args)?;
         }
         Ok(())
+    }
+
+    fn linear_silu_mul_encoded(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        (between, out): (&mut Buffer, &mut LinearInput),
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        if !self.writes_encoded(w, out) {
+            let count = rows.len();
+            self.linear(x, w, bias, between, rows, Epilogue::SiluMul)?;
+            return self.encode(between, out, count);
+        }
+        let product = Product::of("linear_silu_mul_encoded", x, w, bias, rows)?;
+        let stride = out.shape().words * 2;
+        let out = out.memory_mut().checked_mut()?;
+        if product.m == 0 || product.n == 0 {
+            return Ok(());
+        }
+        product.queue_hopper(&self.turn(), Output::Encoded { out, stride })
     }
 }
 
 impl Device {
     /// Whether a product of `w` can leave its result rounded, in the form of `out`.
-    pub(crate) fn writes_encoded(&self, w: &PackedWeight, out: &LinearInput) -> bool {
+    fn writes_encoded(&self, w: &PackedWeight, out: &LinearInput) -> bool {
         self.has_hopper_kernels()
             && w.format() == WeightFormat::Bf16
             && out.format() == InputFormat::Bf16
             && linear_hopper::takes(w.rows(), w.is_gated())
-    }
-
-    /// [`Backend::linear_silu_mul_encoded`](crate::Backend::linear_silu_mul_encoded) where
-    /// [`writes_encoded`](Self::writes_encoded) says so.
-    pub(crate) fn linear_silu_mul_encoded(
-        &self,
-        x: &LinearInput,
-        w: &PackedWeight,
-        bias: Option<&Buffer>,
-        out: &mut LinearInput,
-        rows: Range<usize>,
-    ) -> Result<(), TensorError> {
-        let operands = self.operands("linear_silu_mul_encoded");
-        let product = Product::checked(operands, x, w, bias, rows, &Epilogue::SiluMul)?;
-        let stride = out.shape().words * 2;
-        let out = operands.input_mut("out", out, product.n, product.m)?;
-        if product.m == 0 || product.n == 0 {
-            return Ok(());
-        }
-        product.queue_hopper(&self.turn(), Output::Encoded { out, stride })
     }
 }
 
@@ -143,7 +113,7 @@ enum Output<'a> {
     Encoded { out: &'a DeviceBytes, stride: usize },
 }
 
-/// Checked arguments of a product.
+/// What a product is computed from.
 struct Product<'a> {
     /// Where the first of the rows begins, in bytes.
     x: (&'a DeviceBytes, usize),
@@ -163,35 +133,23 @@ struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    fn checked(
-        operands: Operands<'_>,
+    fn of(
+        operator: &'static str,
         x: &'a LinearInput,
         w: &'a PackedWeight,
         bias: Option<&'a Buffer>,
         rows: Range<usize>,
-        epilogue: &Epilogue<'_>,
     ) -> Result<Self, TensorError> {
-        let gated = matches!(epilogue, Epilogue::SiluMul);
-        let check = Check(operands.operator);
-        if gated {
-            check.rule(w.is_gated(), "w", "packed as gated", "not")?;
-        } else {
-            check.rule(!w.is_gated(), "w", "packed as it is, not gated", "gated")?;
-        }
-        let m = rows.len();
-        let needed = rows.start.saturating_add(m);
-        let w_bytes = operands.bytes("w", w.memory())?;
-        check_input(check, x, w, needed)?;
-        let bias = bias.map(|bias| operands.vector("bias", bias, w.rows()));
+        let (m, gated) = (rows.len(), w.is_gated());
         let x_bytes = x.shape().words * size_of::<u32>();
         let first = if m == 0 { 0 } else { rows.start };
         Ok(Self {
-            x: (operands.bytes("x", x.memory())?, first * x_bytes),
+            x: (x.memory().checked()?, first * x_bytes),
             x_bytes,
-            w: w_bytes,
-            place: RowLayout::of(operands.operator, w.layout())?,
+            w: w.memory().checked()?,
+            place: RowLayout::of(operator, w.layout())?,
             format: w.format(),
-            bias: bias.transpose()?,
+            bias: bias.map(bytes).transpose()?,
             m,
             n: if gated { w.rows() / 2 } else { w.rows() },
             k: w.cols(),
@@ -400,18 +358,4 @@ impl<'a> Product<'a> {
         }
         Ok(())
     }
-}
-
-fn check_input(
-    check: Check,
-    x: &LinearInput,
-    w: &PackedWeight,
-    rows: usize,
-) -> Result<(), TensorError> {
-    let format = w.input();
-    let fits = x.format() == format && x.cols() == w.cols() && x.rows() >= rows;
-    let expected = format_args!("at least [{rows}, {}] {format} activations", w.cols());
-    let (has_rows, has_cols, has) = (x.rows(), x.cols(), x.format());
-    let actual = format_args!("[{has_rows}, {has_cols}] {has} activations");
-    check.rule(fits, "x", expected, actual)
 }

@@ -6,9 +6,10 @@
 //! answers [rows][3] | peaks [group][8 strips] | tails [group][8 strips] | masses [group][strips]
 //! ```
 
-use super::Device;
+use super::{Device, bytes};
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::{Arg, Grid};
+use crate::operators::Sampling;
 use crate::sampling::GREEDY_BELOW;
 use crate::{
     Buffer, LargestAttention, MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow, TensorError,
@@ -60,25 +61,6 @@ impl Device {
         rows * REQUEST_WORDS
     }
 
-    /// [`Backend::sample_rows`](crate::Backend::sample_rows) of checked requests.
-    pub(crate) fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError> {
-        let mut answers = vec![0; args.rows.len() * ANSWER_BYTES];
-        let mut turn = self.turn();
-        self.choose(
-            &mut turn,
-            args.logits,
-            [args.vocab, args.choosable],
-            args.rows,
-        )?;
-        turn.scratch().download(0, &mut answers)?;
-        let (words, _) = answers.as_chunks();
-        let words: Vec<u32> = words.iter().copied().map(u32::from_le_bytes).collect();
-        for (out, answer) in args.out.iter_mut().zip(words.as_chunks().0) {
-            *out = outcome(*answer);
-        }
-        Ok(())
-    }
-
     /// Queues the choice of a token from each row of `[rows, vocab]`. The answers are the first bytes of scratch memory,
     /// as long as the turn lasts.
     pub(in crate::gpu) fn choose(
@@ -89,8 +71,7 @@ impl Device {
         rows: &[Option<SampleRow>],
     ) -> Result<(), TensorError> {
         let count = rows.len();
-        let operands = self.operands("sample_rows");
-        let logits = operands.matrix("logits", logits, count, vocab_size)?;
+        let logits = bytes(logits)?;
         let requests: Vec<u32> = rows.iter().flat_map(request_words).collect();
         let strips = choosable.div_ceil(STRIP);
         let group = (MOST_STRIP_BYTES / (strips * STRIP_BYTES).max(1)).min(count);
@@ -137,6 +118,26 @@ impl Device {
                     strips_arg,
                 ],
             )?;
+        }
+        Ok(())
+    }
+}
+
+impl Sampling for Device {
+    fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError> {
+        let mut answers = vec![0; args.rows.len() * ANSWER_BYTES];
+        let mut turn = self.turn();
+        self.choose(
+            &mut turn,
+            args.logits,
+            [args.vocab, args.choosable],
+            args.rows,
+        )?;
+        turn.scratch().download(0, &mut answers)?;
+        let (words, _) = answers.as_chunks();
+        let words: Vec<u32> = words.iter().copied().map(u32::from_le_bytes).collect();
+        for (out, answer) in args.out.iter_mut().zip(words.as_chunks().0) {
+            *out = outcome(*answer);
         }
         Ok(())
     }

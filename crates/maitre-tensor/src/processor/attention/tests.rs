@@ -1,8 +1,8 @@
 //! Each instruction-set path against the portable one, and its bits against other arrangements.
 
 use super::*;
-use crate::CpuPath;
 use crate::cache::{KvFormat, LayerCache};
+use crate::{Backend, CpuPath};
 use crate::{BlockTables, Buffer, DType, Span, portable};
 use proptest::prelude::*;
 

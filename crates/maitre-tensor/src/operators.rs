@@ -1,0 +1,161 @@
+//! [`Operators`]: what a device computes.
+//!
+//! [`Backend`](crate::Backend) is the front: it checks each call once, and what stands behind it may rely on that. So a
+//! new device is one more implementation of this trait, and no operator begins with the question where it runs.
+
+use std::ops::Range;
+
+use crate::{
+    Attention, BlockCopy, Buffer, LayerCache, LinearInput, PackedWeight, RopeStore, SampleRows,
+    TensorError,
+};
+
+/// What becomes of the sums of a product.
+#[derive(Debug)]
+pub(crate) enum Epilogue<'a> {
+    /// They are the result, `[rows, n]`.
+    None,
+    /// `silu(first half) * second half`, `[rows, n / 2]`.
+    SiluMul,
+    /// They are the result, and these get the peak of every 64 of them.
+    Peaks(&'a mut Buffer),
+}
+
+impl Epilogue<'_> {
+    /// The operator that ends so.
+    pub(crate) fn operator(&self) -> &'static str {
+        match self {
+            Self::None => "linear",
+            Self::SiluMul => "linear_silu_mul",
+            Self::Peaks(_) => "linear_with_peaks",
+        }
+    }
+}
+
+/// The operators of one device, one trait per family, so that each stands whole in a file of its own.
+///
+/// Arguments have been checked: all memory is the device's, shapes and forms fit, indices are within bounds, and
+/// nothing is written before that is known. What remains to be refused is what a device has no kernel for.
+pub(crate) trait Operators:
+    RowOperators + Products + Rotation + PagedAttention + BlockCopies + Sampling
+{
+}
+
+impl<T: RowOperators + Products + Rotation + PagedAttention + BlockCopies + Sampling> Operators
+    for T
+{
+}
+
+/// What makes each row of its result from a single row.
+pub(crate) trait RowOperators {
+    /// [`Backend::embed`](crate::Backend::embed).
+    fn embed(
+        &self,
+        table: &PackedWeight,
+        tokens: &[u32],
+        out: &mut Buffer,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::gather_rows`](crate::Backend::gather_rows).
+    fn gather_rows(
+        &self,
+        x: &Buffer,
+        dim: usize,
+        rows: &[u32],
+        out: &mut Buffer,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::encode`](crate::Backend::encode).
+    fn encode(&self, x: &Buffer, out: &mut LinearInput, rows: usize) -> Result<(), TensorError>;
+
+    /// [`Backend::rms_norm`](crate::Backend::rms_norm).
+    fn rms_norm(
+        &self,
+        x: &Buffer,
+        weight: &Buffer,
+        eps: f32,
+        out: &mut LinearInput,
+        rows: usize,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::add_rms_norm`](crate::Backend::add_rms_norm).
+    fn add_rms_norm(
+        &self,
+        residual: &mut Buffer,
+        delta: &Buffer,
+        weight: &Buffer,
+        eps: f32,
+        out: &mut LinearInput,
+        rows: usize,
+    ) -> Result<(), TensorError>;
+}
+
+/// Products with weights.
+pub(crate) trait Products: RowOperators {
+    /// [`Backend::linear`](crate::Backend::linear), [`Backend::linear_silu_mul`](crate::Backend::linear_silu_mul) and
+    /// [`Backend::linear_with_peaks`](crate::Backend::linear_with_peaks).
+    fn linear(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        out: &mut Buffer,
+        rows: Range<usize>,
+        epilogue: Epilogue<'_>,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::linear_silu_mul_encoded`](crate::Backend::linear_silu_mul_encoded): by way of `between`, unless a
+    /// device can do it at once.
+    fn linear_silu_mul_encoded(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        (between, out): (&mut Buffer, &mut LinearInput),
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        let num_rows = rows.len();
+        self.linear(x, w, bias, between, rows, Epilogue::SiluMul)?;
+        self.encode(between, out, num_rows)
+    }
+}
+
+/// Positions, and the write into the cache.
+pub(crate) trait Rotation {
+    /// [`Backend::rope_and_store`](crate::Backend::rope_and_store).
+    fn rope_and_store(&self, args: RopeStore<'_>) -> Result<(), TensorError>;
+}
+
+/// What reads the cache.
+pub(crate) trait PagedAttention {
+    /// [`Backend::paged_attention`](crate::Backend::paged_attention). `rows`: token rows up to the end of the last
+    /// span.
+    fn paged_attention(&self, args: Attention<'_>, rows: usize) -> Result<(), TensorError>;
+}
+
+/// Copies of blocks.
+pub(crate) trait BlockCopies {
+    /// [`Backend::copy_blocks`](crate::Backend::copy_blocks).
+    fn copy_blocks(
+        &self,
+        cache: &mut LayerCache,
+        block_size: usize,
+        copies: &[BlockCopy],
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::copy_blocks_from`](crate::Backend::copy_blocks_from). Either cache may be one in host memory that
+    /// keeps blocks as the device does.
+    fn copy_blocks_from(
+        &self,
+        source: &LayerCache,
+        target: &mut LayerCache,
+        block_size: usize,
+        copies: &[BlockCopy],
+    ) -> Result<(), TensorError>;
+}
+
+/// The choice of tokens.
+pub(crate) trait Sampling {
+    /// [`Backend::sample_rows`](crate::Backend::sample_rows).
+    fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError>;
+}

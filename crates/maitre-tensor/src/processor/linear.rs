@@ -1,0 +1,95 @@
+//! The matrix product.
+
+use std::ops::Range;
+
+use super::{Processor, floats_mut};
+use crate::backend::PEAK_BLOCK;
+use crate::input::LinearInput;
+use crate::kernels::Linear;
+use crate::operators::{Epilogue, Products};
+use crate::tiles::Grid;
+use crate::weight::PackedView;
+use crate::weight::layout::LANES;
+use crate::{Buffer, PackedWeight, TensorError};
+
+/// Output features that a kernel computes side by side: four panels, which at the usual 1,000 to
+/// 4,000 input features stay in a second-level cache while all token rows pass.
+const FEATURES: usize = 4 * LANES;
+
+/// Weights of a tile when there are few tokens: some ten microseconds of reading.
+const TILE_BYTES: usize = 256 * 1024;
+
+/// Tiles per thread below which the token rows are cut too.
+const TILES_PER_THREAD: usize = 4;
+
+/// Fewest token rows of a tile where rows are cut: each cut reads the weights once more.
+const TILE_ROWS: usize = 96;
+
+// A tile ends where a block of peaks does.
+const _: () = assert!(FEATURES.is_multiple_of(PEAK_BLOCK));
+
+impl Products for Processor {
+    fn linear(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        out: &mut Buffer,
+        rows: Range<usize>,
+        epilogue: Epilogue<'_>,
+    ) -> Result<(), TensorError> {
+        let (name, kernels, count) = (epilogue.operator(), self.kernels, rows.len());
+        let first = if count == 0 { 0 } else { rows.start };
+        let args = Linear {
+            x: x.view().rows(first, count),
+            weight: w.view(),
+            bias: bias.map(Buffer::f32s).transpose()?,
+        };
+        let (block_rows, block_cols) = self.linear_blocks(w.view(), count);
+        let compute = |rect: &mut _, scratch: &mut _| (kernels.linear)(&args, rect, scratch);
+        match epilogue {
+            Epilogue::None => {
+                let out = floats_mut(out, count * w.rows())?;
+                let grid = Grid::new(out, w.rows(), block_rows, block_cols);
+                self.for_each_tile(name, grid, |mut rect, scratch| compute(&mut rect, scratch))
+            }
+            Epilogue::SiluMul => {
+                let width = w.rows() / 2;
+                let out = floats_mut(out, count * width)?;
+                let grid = Grid::new(out, width, block_rows, block_cols / 2);
+                self.for_each_tile(name, grid, |mut rect, scratch| compute(&mut rect, scratch))
+            }
+            Epilogue::Peaks(peaks) => {
+                let blocks = w.rows().div_ceil(PEAK_BLOCK);
+                let out = floats_mut(out, count * w.rows())?;
+                let peaks = floats_mut(peaks, count * blocks)?;
+                let grids = (
+                    Grid::new(out, w.rows(), block_rows, block_cols),
+                    Grid::new(peaks, blocks, block_rows, block_cols / PEAK_BLOCK),
+                );
+                self.for_each_tile(name, grids, |(mut logits, mut peaks), scratch| {
+                    compute(&mut logits, scratch);
+                    for row in logits.rows() {
+                        (kernels.peaks)(logits.row_mut(row), peaks.row_mut(row));
+                    }
+                })
+            }
+        }
+    }
+}
+
+impl Processor {
+    /// Token rows and output features of a tile.
+    fn linear_blocks(&self, w: PackedView<'_>, rows: usize) -> (usize, usize) {
+        let bytes = w.layout.panel_bytes() * (FEATURES / LANES);
+        let wanted = self.team.threads() * TILES_PER_THREAD;
+        // Many features per tile while reading them is most of the work, as long as there are
+        // tiles enough for all threads.
+        let groups = w.layout.panels().div_ceil(FEATURES / LANES);
+        let per_tile = (TILE_BYTES / bytes).clamp(1, (groups / wanted).max(1));
+        let tiles = groups.div_ceil(per_tile);
+        let cuts = wanted.div_ceil(tiles.max(1));
+        let block_rows = rows.div_ceil(cuts).max(TILE_ROWS);
+        (block_rows, per_tile * FEATURES)
+    }
+}

@@ -1,0 +1,128 @@
+//! Rotation of queries and keys, and the write into the paged cache.
+//!
+//! One pass over the team. A part of the work is one key head and a share of the rows:
+//!
+//! ```text
+//! part (share, key head)   rotates the head's queries of a block of token rows
+//!                          stores the head's keys and values of a share of the groups of slots
+//! ```
+//!
+//! Slots are dealt out by group because neighbouring slots share words, and because rows that name
+//! one slot must meet in one part, where the later wins.
+
+use super::{Processor, floats, floats_mut};
+use crate::cache::{CellShape, GROUP};
+use crate::kernels::{Kernels, RopeHead};
+use crate::operators::Rotation;
+use crate::team::Scratch;
+use crate::tiles::{CellShare, Cells, Grid};
+use crate::{Buffer, NO_SLOT, RopeStore, TensorError};
+
+/// Parts per thread into which the work is cut at most, so that a slow member delays little.
+const PARTS_PER_THREAD: usize = 4;
+
+impl Rotation for Processor {
+    fn rope_and_store(&self, args: RopeStore<'_>) -> Result<(), TensorError> {
+        let heads = Heads::of(self.kernels, &args)?;
+        let (rows, dim, kv_heads) = (args.positions.len(), args.head_dim, args.kv_heads);
+        let q_width = args.heads * dim;
+        let q_out = floats_mut(args.q_out, rows * q_width)?;
+        let mut turn = self.team.lead("rope_and_store");
+        if rows == 0 {
+            return Ok(());
+        }
+        let most = (rows * heads.width).div_ceil(super::ELEMENTS_PER_TILE);
+        let parts = (self.team.threads() * PARTS_PER_THREAD).min(most);
+        let block = rows.div_ceil(parts.div_ceil(kv_heads));
+        let shares = rows.div_ceil(block);
+        let queries = Grid::new(q_out, q_width, block, q_width / kv_heads);
+        let words = heads.shape.words();
+        let cells = Cells::new(args.cache.words_mut(), kv_heads, words, shares);
+        turn.for_each((queries, cells), |(mut queries, cells), scratch| {
+            for row in queries.rows() {
+                let first = queries.cols().start / dim;
+                let outs = queries.row_mut(row).chunks_exact_mut(dim);
+                for (head, out) in outs.enumerate() {
+                    heads.rotate(row, first + head, heads.q_norm, out);
+                }
+            }
+            heads.store(args.slots, cells, scratch);
+        })
+    }
+}
+
+/// The heads of the fused projections, and what is done to them.
+struct Heads<'a> {
+    kernels: &'static Kernels,
+    qkv: &'a [f32],
+    /// Numbers per row of `qkv`.
+    width: usize,
+    q_norm: Option<&'a [f32]>,
+    k_norm: Option<&'a [f32]>,
+    eps: f32,
+    cos: &'a [f32],
+    sin: &'a [f32],
+    positions: &'a [u32],
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    shape: CellShape,
+}
+
+impl<'a> Heads<'a> {
+    fn of(kernels: &'static Kernels, args: &RopeStore<'a>) -> Result<Self, TensorError> {
+        let (rows, dim) = (args.positions.len(), args.head_dim);
+        let width = (args.heads + 2 * args.kv_heads) * dim;
+        Ok(Self {
+            kernels,
+            qkv: floats(args.qkv, rows * width)?,
+            width,
+            q_norm: args.q_norm.map(Buffer::f32s).transpose()?,
+            k_norm: args.k_norm.map(Buffer::f32s).transpose()?,
+            eps: args.eps,
+            cos: args.cos.f32s()?,
+            sin: args.sin.f32s()?,
+            positions: args.positions,
+            heads: args.heads,
+            kv_heads: args.kv_heads,
+            dim,
+            shape: args.cache.shape(),
+        })
+    }
+
+    /// Head `head` of a row, counting queries, keys and values through.
+    fn head(&self, row: usize, head: usize) -> &'a [f32] {
+        &self.qkv[row * self.width + head * self.dim..][..self.dim]
+    }
+
+    /// Writes a head normalised and rotated.
+    fn rotate(&self, row: usize, head: usize, norm: Option<&[f32]>, out: &mut [f32]) {
+        let half = self.dim / 2;
+        let angles = self.positions[row] as usize * half;
+        let head = RopeHead {
+            input: self.head(row, head),
+            norm,
+            eps: self.eps,
+            cos: &self.cos[angles..][..half],
+            sin: &self.sin[angles..][..half],
+        };
+        (self.kernels.rope)(&head, out);
+    }
+
+    /// Writes the keys and values of those tokens whose slots belong to the share, in order.
+    fn store(&self, slots: &[u32], mut cells: CellShare<'_>, scratch: &mut Scratch) {
+        let key = scratch.floats(self.dim);
+        let head = self.heads + cells.kv_head();
+        for (row, &slot) in slots.iter().enumerate() {
+            let (group, slot) = (slot as usize / GROUP, slot as usize % GROUP);
+            if slots[row] == NO_SLOT || !cells.owns(group) {
+                continue;
+            }
+            self.rotate(row, head, self.k_norm, key);
+            let cell = cells.cell_mut(group);
+            (self.kernels.store_key)(self.shape, cell, slot, key);
+            let value = self.head(row, head + self.kv_heads);
+            (self.kernels.store_value)(self.shape, cell, slot, value);
+        }
+    }
+}
