@@ -33,6 +33,14 @@ pub enum TensorError {
         /// Their format.
         dtype: DType,
     },
+    /// Ranks that compute together can't go on.
+    #[error("{operation} among ranks failed: {message}; start all ranks again")]
+    Ranks {
+        /// What this rank called.
+        operation: &'static str,
+        /// What went wrong first, on whatever rank.
+        message: String,
+    },
     /// A name of kernels that is not known.
     #[error("MAITRE_CPU is {found:?}; known are avx512, avx2 and portable")]
     UnknownPath {

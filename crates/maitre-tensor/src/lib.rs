@@ -49,6 +49,7 @@ mod buffer;
 mod cache;
 #[cfg(feature = "candle")]
 pub mod candle;
+mod communicator;
 mod cpu;
 mod dtype;
 mod element;
@@ -77,6 +78,7 @@ pub use backend::{
 pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;
 pub use cache::{KvFormat, LayerCache};
+pub use communicator::{Communicator, ThreadRanks};
 pub use cpu::CpuPath;
 pub use dtype::DType;
 pub use error::TensorError;
