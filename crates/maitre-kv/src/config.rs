@@ -1,60 +1,55 @@
-//! How large the KV pool is, what it remembers, and what one block of it costs in bytes.
+//! How large the KV pool is, which groups of layers share it, and what it remembers.
+//!
+//! All groups take their memory from one pool of equal *pages*. A page holds [`KvConfig::block_size`] positions for
+//! the layers of whichever group has it, so no split of the memory between groups is fixed at the start: a long
+//! context takes pages for its layers of full attention, and many short ones take them for all layers. Which layers a
+//! group serves, and that all groups have as many bytes per position, is the model's affair.
 
 use crate::index::RECORD_BYTES;
 use crate::lru::LINK_BYTES;
-use crate::{BlockHash, BlockId, HashKey, KvError};
+use crate::name::Name;
+use crate::{BlockId, HashKey, KvError};
 
-/// What the layers of one KV group keep per block. Nothing above ever computes "2 × heads × dim" itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which of the positions before it a token of a group's layers reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KvSpec {
-    /// Full attention: every position of the context stays readable.
-    Full {
-        /// Bytes of one block over all layers of the group, keys and values together.
-        bytes_per_block: u64,
-    },
-    /// Sliding-window attention: a token reads the last `window` positions, its own included.
-    Window {
-        /// Bytes of one block over all layers of the group, keys and values together.
-        bytes_per_block: u64,
-        /// Positions a token reads.
-        window: u32,
-    },
+    /// Full attention: all of them.
+    Full,
+    /// Sliding-window attention: the last so many, its own included.
+    Window(u32),
 }
 
 impl KvSpec {
-    /// Bytes of one block over all layers of the group.
-    pub fn bytes_per_block(&self) -> u64 {
-        match *self {
-            Self::Full { bytes_per_block }
-            | Self::Window {
-                bytes_per_block, ..
-            } => bytes_per_block,
+    /// Positions a token reads; `None` = all before it.
+    pub fn window(self) -> Option<u32> {
+        match self {
+            Self::Full => None,
+            Self::Window(window) => Some(window),
         }
     }
 
-    /// Positions a token reads; `None` = all before it.
-    pub fn window(&self) -> Option<u32> {
-        match *self {
-            Self::Full { .. } => None,
-            Self::Window { window, .. } => Some(window),
+    /// The first position that the token at `position` reads.
+    pub fn first_read(self, position: usize) -> usize {
+        match self {
+            Self::Full => 0,
+            Self::Window(window) => (position + 1).saturating_sub(window as usize),
         }
     }
 }
 
-/// Size of the pool, and what it remembers of sequences that are gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Size of the pool, the groups that share it, and what it remembers of sequences that are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvConfig {
-    /// Number of blocks in the pool.
-    pub num_blocks: u32,
-    /// Token positions per block.
+    /// Number of pages in the pool.
+    pub num_pages: u32,
+    /// Token positions per page, and per block of the chain of hashes.
     pub block_size: u32,
-    /// Positions that a token reads, itself included; `None` = all before it. Blocks behind the window
-    /// are given back.
-    pub window: Option<u32>,
+    /// The groups of layers, at least one. A sequence has a block table for each.
+    pub groups: Vec<KvSpec>,
     /// Whether full blocks outlive their sequences, to be shared by later ones with the same prefix.
     pub prefix_cache: bool,
-    /// Blocks of the host tier, where idle blocks go when the pool needs their place; 0 = none.
-    pub num_host_blocks: u32,
+    /// Pages of the host tier, where idle pages go when the pool needs their place; 0 = none.
+    pub num_host_pages: u32,
     /// Whether [`KvManager::take_events`](crate::KvManager::take_events) has anything to tell.
     pub events: bool,
     /// The secret of the block hashes.
@@ -62,114 +57,111 @@ pub struct KvConfig {
 }
 
 impl KvConfig {
-    /// A pool of this size under full attention, with a prefix cache and nothing else.
-    pub const fn new(num_blocks: u32, block_size: u32) -> Self {
+    /// A pool of this size for one group under full attention, with a prefix cache and nothing else.
+    pub fn new(num_pages: u32, block_size: u32) -> Self {
         Self {
-            num_blocks,
+            num_pages,
             block_size,
-            window: None,
+            groups: vec![KvSpec::Full],
             prefix_cache: true,
-            num_host_blocks: 0,
+            num_host_pages: 0,
             events: false,
             hash_key: HashKey([0; 32]),
         }
-    }
-
-    /// The largest pool that a budget of `budget_bytes` pays for.
-    ///
-    /// A pool never has more blocks than slots can be numbered, however large the budget.
-    ///
-    /// # Errors
-    ///
-    /// [`KvError::BudgetTooSmall`] if the budget does not pay for one block, and what
-    /// [`KvConfig::validate`] refuses.
-    pub fn within(budget_bytes: u64, block_size: u32, spec: KvSpec) -> Result<Self, KvError> {
-        let bytes_per_block = spec.bytes_per_block();
-        if block_size == 0 {
-            return Err(KvError::ZeroBlockSize);
-        }
-        let affordable = budget_bytes
-            .checked_div(bytes_per_block)
-            .ok_or(KvError::ZeroBytesPerBlock)?;
-        if affordable == 0 {
-            return Err(KvError::BudgetTooSmall {
-                budget_bytes,
-                bytes_per_block,
-            });
-        }
-        let addressable = u32::MAX / block_size;
-        let num_blocks = u32::try_from(affordable)
-            .unwrap_or(u32::MAX)
-            .min(addressable);
-        Ok(Self {
-            window: spec.window(),
-            ..Self::new(num_blocks, block_size)
-        })
     }
 
     /// Checks that the pool can exist.
     ///
     /// # Errors
     ///
-    /// [`KvError::ZeroBlocks`], [`KvError::ZeroBlockSize`], [`KvError::ZeroWindow`],
-    /// [`KvError::HostTierAlone`], [`KvError::HostTierWithWindow`], or [`KvError::TooManySlots`] if slots
-    /// would not fit below `u32::MAX`, the number that kernels read as "do not write".
+    /// [`KvError::ZeroPages`], [`KvError::ZeroBlockSize`], [`KvError::WrongGroupCount`], [`KvError::ZeroWindow`],
+    /// [`KvError::HostTierAlone`], or [`KvError::TooManySlots`] if slots would not fit below `u32::MAX`, the number
+    /// that kernels read as "do not write".
     pub fn validate(&self) -> Result<(), KvError> {
-        if self.num_blocks == 0 {
-            return Err(KvError::ZeroBlocks);
+        if self.num_pages == 0 {
+            return Err(KvError::ZeroPages);
         }
         if self.block_size == 0 {
             return Err(KvError::ZeroBlockSize);
         }
-        if self.window == Some(0) {
-            return Err(KvError::ZeroWindow);
+        let groups = self.groups.len();
+        if groups == 0 || groups > MOST_GROUPS {
+            return Err(KvError::WrongGroupCount { groups });
         }
-        if self.num_host_blocks > 0 && !self.prefix_cache {
+        let mut windows = self.groups.iter().map(|spec| spec.window());
+        if let Some(group) = windows.position(|window| window == Some(0)) {
+            return Err(KvError::ZeroWindow { group });
+        }
+        if self.num_host_pages > 0 && !self.prefix_cache {
             return Err(KvError::HostTierAlone);
         }
-        if let (Some(window), 1..) = (self.window, self.num_host_blocks) {
-            return Err(KvError::HostTierWithWindow { window });
-        }
-        if self.num_blocks.checked_mul(self.block_size).is_none() {
+        if self.num_pages.checked_mul(self.block_size).is_none() {
             return Err(KvError::TooManySlots {
-                num_blocks: self.num_blocks,
+                num_pages: self.num_pages,
                 block_size: self.block_size,
             });
         }
         Ok(())
     }
 
-    /// Token positions the whole pool holds.
-    pub fn capacity_tokens(&self) -> usize {
-        self.num_blocks as usize * self.block_size as usize
+    /// Slots of the pool: positions that all its pages hold. A position of a sequence takes a slot in each group.
+    pub fn num_slots(&self) -> usize {
+        self.num_pages as usize * self.block_size as usize
     }
 
-    /// Blocks that hold `tokens` positions.
+    /// Blocks that `tokens` positions fill or begin.
     pub fn blocks_for(&self, tokens: usize) -> usize {
         tokens.div_ceil(self.block_size as usize)
     }
 
-    /// Host memory that a manager of this pool takes at most for its own books, in bytes: lists and counts for
-    /// each block, and with a prefix cache its name, its tokens, and the ways to find it.
-    pub fn bookkeeping_bytes(&self) -> u64 {
-        const LISTS: u64 = 2 * size_of::<BlockId>() as u64 + LINK_BYTES as u64;
-        // Two maps from a name to a block, filled to between 7/16 and 7/8.
-        const MAPS: u64 = 2 * 16 / 7 * (size_of::<(BlockHash, BlockId)>() as u64 + 1);
-        let named =
-            RECORD_BYTES as u64 + size_of::<u32>() as u64 * u64::from(self.block_size) + MAPS;
-        let per_block = LISTS + if self.prefix_cache { named } else { 0 };
-        let per_place = LINK_BYTES as u64 + MAPS;
-        per_block * u64::from(self.num_blocks) + per_place * u64::from(self.num_host_blocks)
+    /// Pages that a sequence of `tokens` positions takes at most, over all groups, if no more than `ahead` positions
+    /// behind the computed ones have to be covered: a windowed group needs no more than its window and these.
+    pub fn pages_for(&self, tokens: usize, ahead: usize) -> usize {
+        let blocks = self.blocks_for(tokens);
+        let groups = self.groups.iter();
+        groups
+            .map(|spec| blocks.min(self.most_blocks(*spec, ahead)))
+            .sum()
     }
 
-    /// The first position that the token at `position` reads.
-    pub fn first_read(&self, position: usize) -> usize {
-        match self.window {
-            Some(window) => (position + 1).saturating_sub(window as usize),
-            None => 0,
+    /// Whether some group forgets what is behind its window.
+    pub fn has_window(&self) -> bool {
+        self.groups.iter().any(|spec| spec.window().is_some())
+    }
+
+    /// The first block that the token at `position` of a group reads.
+    pub(crate) fn first_block(&self, spec: KvSpec, position: usize) -> usize {
+        spec.first_read(position) / self.block_size as usize
+    }
+
+    /// Blocks in a group's table at most, while `ahead` positions behind the computed ones are covered: those of the
+    /// window and of these positions, and one more because either may begin within a block.
+    pub(crate) fn most_blocks(&self, spec: KvSpec, ahead: usize) -> usize {
+        match spec {
+            KvSpec::Full => usize::MAX,
+            KvSpec::Window(window) => {
+                let positions = ahead.saturating_add(window as usize);
+                positions.div_ceil(self.block_size as usize) + 1
+            }
         }
     }
+
+    /// Host memory that a manager of this pool takes at most for its own books, in bytes: lists and counts for
+    /// each page, and with a prefix cache its name, its tokens, and the ways to find it.
+    pub fn bookkeeping_bytes(&self) -> u64 {
+        const LISTS: u64 = 2 * size_of::<BlockId>() as u64 + LINK_BYTES as u64;
+        // Two maps from a name to a page, filled to between 7/16 and 7/8.
+        const MAPS: u64 = 2 * 16 / 7 * (size_of::<(Name, BlockId)>() as u64 + 1);
+        let named =
+            RECORD_BYTES as u64 + size_of::<u32>() as u64 * u64::from(self.block_size) + MAPS;
+        let per_page = LISTS + if self.prefix_cache { named } else { 0 };
+        let per_place = LINK_BYTES as u64 + MAPS;
+        per_page * u64::from(self.num_pages) + per_place * u64::from(self.num_host_pages)
+    }
 }
+
+/// Groups there may be: their numbers are kept in 16 bits.
+const MOST_GROUPS: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -177,94 +169,57 @@ mod tests {
 
     #[test]
     fn a_pool_that_cannot_exist_is_refused() {
-        let cases = [
-            (0, 16, KvError::ZeroBlocks),
-            (4, 0, KvError::ZeroBlockSize),
-            (
-                1 << 28,
-                16,
-                KvError::TooManySlots {
-                    num_blocks: 1 << 28,
-                    block_size: 16,
-                },
-            ),
-        ];
-        for (num_blocks, block_size, expected) in cases {
-            assert_eq!(
-                KvConfig::new(num_blocks, block_size).validate(),
-                Err(expected)
-            );
-        }
+        let pool = || KvConfig::new(4, 16);
+        let with = |change: fn(&mut KvConfig)| {
+            let mut config = pool();
+            change(&mut config);
+            config.validate()
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        assert_eq!(with(|it| it.num_pages = 0), Err(KvError::ZeroPages));
+        assert_eq!(with(|it| it.block_size = 0), Err(KvError::ZeroBlockSize));
+        let too_many = KvError::TooManySlots {
+            num_pages: 1 << 28,
+            block_size: 16,
+        };
+        assert_eq!(with(|it| it.num_pages = 1 << 28), Err(too_many));
         assert_eq!(KvConfig::new(u32::MAX, 1).validate(), Ok(()));
-        let pool = KvConfig::new(4, 16);
-        let window = Some(0);
-        assert_eq!(
-            KvConfig { window, ..pool }.validate(),
-            Err(KvError::ZeroWindow)
-        );
-        let host = KvConfig {
-            num_host_blocks: 1,
-            ..pool
-        };
-        let alone = KvConfig {
-            prefix_cache: false,
-            ..host
-        };
-        assert_eq!(alone.validate(), Err(KvError::HostTierAlone));
-        let window = Some(8);
-        assert_eq!(
-            KvConfig { window, ..host }.validate(),
-            Err(KvError::HostTierWithWindow { window: 8 })
-        );
-    }
-
-    #[test]
-    fn a_budget_buys_whole_blocks() {
-        let spec = KvSpec::Full {
-            bytes_per_block: 1000,
-        };
-        assert_eq!(KvConfig::within(3999, 16, spec), Ok(KvConfig::new(3, 16)));
-        assert_eq!(
-            KvConfig::within(999, 16, spec),
-            Err(KvError::BudgetTooSmall {
-                budget_bytes: 999,
-                bytes_per_block: 1000
-            })
-        );
-        assert_eq!(KvConfig::within(999, 0, spec), Err(KvError::ZeroBlockSize));
-        let free = KvSpec::Full { bytes_per_block: 0 };
-        assert_eq!(
-            KvConfig::within(999, 16, free),
-            Err(KvError::ZeroBytesPerBlock)
-        );
-    }
-
-    #[test]
-    fn the_largest_budget_still_numbers_its_slots() {
-        let pool = KvConfig::within(u64::MAX, 16, KvSpec::Full { bytes_per_block: 1 }).unwrap();
-        assert_eq!(pool.validate(), Ok(()));
-        assert_eq!(pool.num_blocks, u32::MAX / 16);
+        let none = KvError::WrongGroupCount { groups: 0 };
+        assert_eq!(with(|it| it.groups.clear()), Err(none));
+        let no_window = |it: &mut KvConfig| it.groups.push(KvSpec::Window(0));
+        assert_eq!(with(no_window), Err(KvError::ZeroWindow { group: 1 }));
+        let alone = |it: &mut KvConfig| (it.num_host_pages, it.prefix_cache) = (1, false);
+        assert_eq!(with(alone), Err(KvError::HostTierAlone));
     }
 
     #[test]
     fn a_window_begins_so_many_positions_back() {
-        let window = KvConfig {
-            window: Some(32),
-            ..KvConfig::new(64, 16)
-        };
+        let window = KvSpec::Window(32);
         assert_eq!((window.first_read(31), window.first_read(32)), (0, 1));
-        assert_eq!(KvConfig::new(64, 16).first_read(1000), 0);
+        assert_eq!(KvSpec::Full.first_read(1000), 0);
+    }
+
+    #[test]
+    fn a_windowed_group_needs_its_window_and_what_is_ahead() {
+        let groups = vec![KvSpec::Full, KvSpec::Window(30), KvSpec::Window(30)];
+        let pool = KvConfig {
+            groups,
+            ..KvConfig::new(4, 16)
+        };
+        assert_eq!(pool.pages_for(33, 64), 3 * 3);
+        assert_eq!(pool.pages_for(1600, 64), 100 + 2 * 7);
+        assert_eq!(pool.pages_for(1600, usize::MAX), 3 * 100);
     }
 
     #[test]
     fn the_books_take_a_small_share_of_what_they_are_about() {
         let pool = KvConfig::new(1 << 20, 16);
+        let per_page = pool.bookkeeping_bytes() >> 20;
+        assert!((150..400).contains(&per_page), "{per_page} bytes");
         let plain = KvConfig {
             prefix_cache: false,
             ..pool
         };
-        let per_block = pool.bookkeeping_bytes() >> 20;
-        assert!((150..400).contains(&per_block), "{per_block} bytes");
         assert_eq!(plain.bookkeeping_bytes() >> 20, 16);
     }
 }

@@ -5,10 +5,11 @@ use crate::BlockHash;
 
 /// One change of what the prefix cache holds, in the order it happened.
 ///
-/// A block that moves to the host tier or back is still held, so nothing is said of it.
+/// A block is told of once, whatever the number of groups: it can be reused as long as its contents are kept for every
+/// group. Contents that move to the host tier or back are still kept, so nothing is said of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheEvent {
-    /// A block can be reused from now on.
+    /// A block can be reused from now on: its contents are kept for every group.
     Stored {
         /// Its name.
         hash: BlockHash,
@@ -17,7 +18,7 @@ pub enum CacheEvent {
         /// Its tokens, `[block_size]`.
         tokens: Vec<u32>,
     },
-    /// A block is gone.
+    /// A block is gone, for one of the groups at least.
     Removed {
         /// Its name.
         hash: BlockHash,

@@ -3,8 +3,9 @@
 //! The tier holds a block under its name or not at all. A block that moves back leaves it; its place can be
 //! taken again only when the step that reads it is done.
 
-use crate::BlockHash;
+use crate::index::Contents;
 use crate::lru::Lru;
+use crate::name::Name;
 use crate::numbers::NumberMap;
 
 /// What became of a block that was offered to the tier.
@@ -13,7 +14,7 @@ pub(crate) enum Stored {
     /// It has to be copied to this place, and the name that was there is forgotten.
     Copy {
         place: u32,
-        forgotten: Option<BlockHash>,
+        forgotten: Option<Contents>,
     },
     /// It is there already.
     Present,
@@ -24,9 +25,9 @@ pub(crate) enum Stored {
 /// The places of the tier.
 #[derive(Debug, Clone)]
 pub(crate) struct HostTier {
-    by_hash: NumberMap<BlockHash, u32>,
-    /// Per place, the name of what it holds.
-    names: Vec<Option<BlockHash>>,
+    by_name: NumberMap<Name, u32>,
+    /// Per place, what it holds.
+    contents: Vec<Option<Contents>>,
     empty: Vec<u32>,
     used: Lru,
 }
@@ -34,8 +35,8 @@ pub(crate) struct HostTier {
 impl HostTier {
     pub(crate) fn new(num_places: u32) -> Self {
         Self {
-            by_hash: NumberMap::with_capacity_and_hasher(num_places as usize, Default::default()),
-            names: vec![None; num_places as usize],
+            by_name: NumberMap::with_capacity_and_hasher(num_places as usize, Default::default()),
+            contents: vec![None; num_places as usize],
             empty: (0..num_places).rev().collect(),
             used: Lru::new(num_places),
         }
@@ -46,13 +47,13 @@ impl HostTier {
         self.used.len()
     }
 
-    pub(crate) fn contains(&self, hash: BlockHash) -> bool {
-        self.by_hash.contains_key(&hash)
+    pub(crate) fn contains(&self, name: Name) -> bool {
+        self.by_name.contains_key(&name)
     }
 
     /// Finds a place for a block that leaves the pool.
-    pub(crate) fn store(&mut self, hash: BlockHash) -> Stored {
-        if let Some(&place) = self.by_hash.get(&hash) {
+    pub(crate) fn store(&mut self, contents: Contents) -> Stored {
+        if let Some(&place) = self.by_name.get(&contents.name()) {
             self.used.remove(place);
             self.used.push(place);
             return Stored::Present;
@@ -60,31 +61,38 @@ impl HostTier {
         let (place, forgotten) = match self.empty.pop() {
             Some(place) => (place, None),
             None => match self.used.pop() {
-                Some(place) => (place, self.names[place as usize].take()),
+                Some(place) => (place, self.contents[place as usize].take()),
                 None => return Stored::NoPlace,
             },
         };
         if let Some(forgotten) = forgotten {
-            self.by_hash.remove(&forgotten);
+            self.by_name.remove(&forgotten.name());
         }
-        self.names[place as usize] = Some(hash);
-        self.by_hash.insert(hash, place);
+        self.contents[place as usize] = Some(contents);
+        self.by_name.insert(contents.name(), place);
         self.used.push(place);
         Stored::Copy { place, forgotten }
     }
 
+    /// Finds a block that is about to be taken out. Until it is, its place is not given to another.
+    pub(crate) fn keep(&mut self, name: Name) -> Option<u32> {
+        let place = *self.by_name.get(&name)?;
+        self.used.remove(place);
+        Some(place)
+    }
+
     /// Takes a block out. Its place stays as it is until [`HostTier::vacate`].
-    pub(crate) fn take(&mut self, hash: BlockHash) -> Option<u32> {
-        let place = self.by_hash.remove(&hash)?;
-        self.names[place as usize] = None;
+    pub(crate) fn take(&mut self, name: Name) -> Option<u32> {
+        let place = self.by_name.remove(&name)?;
+        self.contents[place as usize] = None;
         self.used.remove(place);
         Some(place)
     }
 
     /// A block that was taken out, and whose place still holds it, is back.
-    pub(crate) fn put_back(&mut self, hash: BlockHash, place: u32) {
-        self.names[place as usize] = Some(hash);
-        self.by_hash.insert(hash, place);
+    pub(crate) fn put_back(&mut self, contents: Contents, place: u32) {
+        self.contents[place as usize] = Some(contents);
+        self.by_name.insert(contents.name(), place);
         self.used.push(place);
     }
 
@@ -96,21 +104,22 @@ impl HostTier {
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         while let Some(place) = self.used.pop() {
-            self.names[place as usize] = None;
+            self.contents[place as usize] = None;
             self.empty.push(place);
         }
-        self.by_hash.clear();
+        self.by_name.clear();
     }
 
     /// Whether names and places agree, and each place is counted once; `in_use` are being read.
     pub(crate) fn is_consistent(&self, in_use: usize) -> bool {
-        let named = self.names.iter().flatten().count();
-        let found = self.by_hash.iter().all(|(&hash, &place)| {
-            self.names[place as usize] == Some(hash) && self.used.contains(place)
+        let named = self.contents.iter().flatten().count();
+        let found = self.by_name.iter().all(|(&name, &place)| {
+            let contents = self.contents[place as usize];
+            contents.is_some_and(|it| it.name() == name) && self.used.contains(place)
         });
         found
-            && named == self.by_hash.len()
+            && named == self.by_name.len()
             && named == self.used.len()
-            && self.empty.len() + named + in_use == self.names.len()
+            && self.empty.len() + named + in_use == self.contents.len()
     }
 }

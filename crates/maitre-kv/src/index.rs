@@ -1,9 +1,10 @@
-//! The prefix index: which block holds the contents of a given name.
+//! The prefix index: which page holds the contents of a given name.
 //!
-//! Names form trees: the parent of a block is the block before it. Beside the way from a name to its block,
-//! the index knows the children of every name, so that a prompt which leaves a cached prefix in the middle of
+//! Names form trees, in each group its own: the parent of a block is the block before it. Beside the way from a name
+//! to its page, the index knows the children of every name, so that a prompt which leaves a cached prefix in the middle of
 //! a block still finds the block that it shares the beginning of.
 
+use crate::name::Name;
 use crate::numbers::NumberMap;
 use crate::{BlockHash, BlockId};
 
@@ -13,17 +14,56 @@ const NONE: BlockId = BlockId::NONE;
 /// thousand different continuations must not cost ten thousand comparisons.
 const COMPARED_CHILDREN: usize = 16;
 
-/// What the index knows of a named block.
+/// What a page may hold: the keys and values of a block for the layers of one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) hash: BlockHash,
+    /// The group, by its number.
+    pub(crate) group: u16,
+}
+
+impl Contents {
+    pub(crate) fn new(hash: BlockHash, group: usize) -> Self {
+        // `KvConfig::validate` bounds the number of groups.
+        let group = group as u16;
+        Self { hash, group }
+    }
+
+    pub(crate) fn group(self) -> usize {
+        usize::from(self.group)
+    }
+
+    pub(crate) fn name(self) -> Name {
+        Name::new(self.hash, self.group())
+    }
+}
+
+/// What the index knows of a named page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) hash: BlockHash,
-    /// The name of the block before it, or the root of its namespace.
+    /// The hash of the block before it, or the root of its namespace.
     pub(crate) parent: BlockHash,
+    group: u16,
     /// Whether it is the first block of its sequences: its parent is a root.
     pub(crate) first: bool,
     /// Neighbours among the children of `parent`, newer and older.
     newer: BlockId,
     older: BlockId,
+}
+
+impl Record {
+    pub(crate) fn contents(&self) -> Contents {
+        Contents {
+            hash: self.hash,
+            group: self.group,
+        }
+    }
+
+    /// The name of the block before it in the same group.
+    pub(crate) fn parent_name(&self) -> Name {
+        Name::new(self.parent, usize::from(self.group))
+    }
 }
 
 /// Bytes of a record.
@@ -33,34 +73,34 @@ pub(crate) const RECORD_BYTES: usize = size_of::<Option<Record>>();
 #[derive(Debug, Clone)]
 pub(crate) struct PrefixIndex {
     block_size: usize,
-    by_hash: NumberMap<BlockHash, BlockId>,
+    by_name: NumberMap<Name, BlockId>,
     /// Per block, its record if it is named.
     records: Vec<Option<Record>>,
     /// Per block, its tokens if it is named.
     tokens: Vec<u32>,
     /// Per name, its newest child.
-    newest_child: NumberMap<BlockHash, BlockId>,
+    newest_child: NumberMap<Name, BlockId>,
 }
 
 impl PrefixIndex {
-    pub(crate) fn new(num_blocks: u32, block_size: u32) -> Self {
-        let num_blocks = num_blocks as usize;
+    pub(crate) fn new(num_pages: u32, block_size: u32) -> Self {
+        let num_pages = num_pages as usize;
         Self {
             block_size: block_size as usize,
-            by_hash: NumberMap::with_capacity_and_hasher(num_blocks, Default::default()),
-            records: vec![None; num_blocks],
+            by_name: NumberMap::with_capacity_and_hasher(num_pages, Default::default()),
+            records: vec![None; num_pages],
             // Zeroed pages are not touched before they are written.
-            tokens: vec![0; num_blocks * block_size as usize],
-            newest_child: NumberMap::with_capacity_and_hasher(num_blocks, Default::default()),
+            tokens: vec![0; num_pages * block_size as usize],
+            newest_child: NumberMap::with_capacity_and_hasher(num_pages, Default::default()),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_hash.len()
+        self.by_name.len()
     }
 
-    pub(crate) fn find(&self, hash: BlockHash) -> Option<BlockId> {
-        self.by_hash.get(&hash).copied()
+    pub(crate) fn find(&self, name: Name) -> Option<BlockId> {
+        self.by_name.get(&name).copied()
     }
 
     pub(crate) fn record(&self, block: BlockId) -> Option<&Record> {
@@ -81,28 +121,32 @@ impl PrefixIndex {
         start..start + self.block_size
     }
 
-    /// Names the contents of `block`. Neither the block nor the name is in the index.
+    /// Names the contents of `block`, which follow the block `parent`. Neither the block nor the name is in the index.
     pub(crate) fn insert(
         &mut self,
         block: BlockId,
-        hash: BlockHash,
+        contents: Contents,
         parent: BlockHash,
         first: bool,
         tokens: &[u32],
     ) {
-        debug_assert!(!self.is_named(block) && self.find(hash).is_none());
-        let older = self.newest_child.insert(parent, block).unwrap_or(NONE);
-        if let Some(Some(record)) = self.records.get_mut(older.0 as usize) {
-            record.newer = block;
-        }
-        self.records[block.0 as usize] = Some(Record {
-            hash,
+        let name = contents.name();
+        debug_assert!(!self.is_named(block) && self.find(name).is_none());
+        let record = Record {
+            hash: contents.hash,
             parent,
+            group: contents.group,
             first,
             newer: NONE,
-            older,
-        });
-        self.by_hash.insert(hash, block);
+            older: NONE,
+        };
+        let older = self.newest_child.insert(record.parent_name(), block);
+        let older = older.unwrap_or(NONE);
+        if let Some(Some(sibling)) = self.records.get_mut(older.0 as usize) {
+            sibling.newer = block;
+        }
+        self.records[block.0 as usize] = Some(Record { older, ..record });
+        self.by_name.insert(name, block);
         let span = self.span(block);
         self.tokens[span].copy_from_slice(tokens);
     }
@@ -110,13 +154,13 @@ impl PrefixIndex {
     /// Forgets the name of `block`.
     pub(crate) fn remove(&mut self, block: BlockId) -> Option<Record> {
         let record = self.records.get_mut(block.0 as usize)?.take()?;
-        self.by_hash.remove(&record.hash);
+        self.by_name.remove(&record.contents().name());
         if let Some(Some(newer)) = self.records.get_mut(record.newer.0 as usize) {
             newer.older = record.older;
         } else if record.older == NONE {
-            self.newest_child.remove(&record.parent);
+            self.newest_child.remove(&record.parent_name());
         } else {
-            self.newest_child.insert(record.parent, record.older);
+            self.newest_child.insert(record.parent_name(), record.older);
         }
         if let Some(Some(older)) = self.records.get_mut(record.older.0 as usize) {
             older.newer = record.newer;
@@ -126,7 +170,7 @@ impl PrefixIndex {
 
     /// Forgets all names and returns the blocks that had one, in the order of their numbers.
     pub(crate) fn clear(&mut self) -> Vec<BlockId> {
-        self.by_hash.clear();
+        self.by_name.clear();
         self.newest_child.clear();
         let named = self.records.iter_mut().enumerate();
         named
@@ -134,13 +178,14 @@ impl PrefixIndex {
             .collect()
     }
 
-    /// Among the newest children of `parent`, the block that agrees with `tokens` longest from its
+    /// Among the newest children of `parent` that `suit`, the one that agrees with `tokens` longest from its
     /// start, and how long that is. Nothing if no child agrees in its first token.
     pub(crate) fn closest_child(
         &self,
-        parent: BlockHash,
+        parent: Name,
         tokens: &[u32],
-    ) -> Option<(BlockId, usize)> {
+        suits: impl Fn(BlockHash) -> bool,
+    ) -> Option<(BlockHash, usize)> {
         let mut best = None;
         for block in self.children(parent).take(COMPARED_CHILDREN) {
             let agree = self
@@ -149,15 +194,18 @@ impl PrefixIndex {
                 .zip(tokens)
                 .take_while(|(a, b)| a == b)
                 .count();
-            if agree > best.map_or(0, |(_, longest)| longest) {
-                best = Some((block, agree));
+            if agree > best.map_or(0, |(_, longest)| longest)
+                && let Some(record) = self.record(block)
+                && suits(record.hash)
+            {
+                best = Some((record.hash, agree));
             }
         }
         best
     }
 
     /// The children of `parent`, newest first.
-    pub(crate) fn children(&self, parent: BlockHash) -> impl Iterator<Item = BlockId> {
+    pub(crate) fn children(&self, parent: Name) -> impl Iterator<Item = BlockId> {
         let newest = self.newest_child.get(&parent).copied();
         std::iter::successors(newest, |&block| {
             let older = self.record(block)?.older;

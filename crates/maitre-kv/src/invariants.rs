@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{BlockId, InvariantViolation, KvManager};
+use crate::{BlockId, InvariantViolation, KvManager, KvSpec};
 
 impl KvManager {
     /// Checks the whole bookkeeping: every block is held as often as its reference count says or is in
@@ -16,16 +16,14 @@ impl KvManager {
         self.check_blocks()?;
         self.check_arriving()?;
         self.check_index()?;
-        if self.config.window.is_none() {
-            self.check_lineage()?;
-        }
+        self.check_lineage()?;
         if !self.host.is_consistent(self.places_in_use) {
             return Err(InvariantViolation::WrongHostTier);
         }
         let empty = self
             .tables
             .iter()
-            .filter(|(_, table)| table.blocks.is_empty());
+            .filter(|(_, tables)| tables.groups.iter().all(|table| table.end() == 0));
         match empty.map(|(&id, _)| id).min() {
             Some(sequence) => Err(InvariantViolation::EmptyTable { sequence }),
             None => Ok(()),
@@ -33,8 +31,8 @@ impl KvManager {
     }
 
     fn check_blocks(&self) -> Result<(), InvariantViolation> {
-        let tables = self.tables.values().flat_map(|table| table.held());
-        let holders = self.count_occurrences(tables.chain(&self.pinned).copied())?;
+        let tables = self.tables.values().flat_map(|tables| tables.held());
+        let holders = self.count_occurrences(tables.chain(self.pinned.iter().copied()))?;
         let empty = self.count_occurrences(self.pool.empty.iter().copied())?;
         let idle = self.count_occurrences(self.pool.idle.iter().map(BlockId))?;
         for (index, &ref_count) in self.pool.ref_counts.iter().enumerate() {
@@ -81,10 +79,10 @@ impl KvManager {
         let (mut named, mut found) = (0, 0);
         for (block, record) in self.index.iter() {
             named += 1;
-            let by_name = self.index.find(record.hash) == Some(block);
+            let by_name = self.index.find(record.contents().name()) == Some(block);
             let among_siblings = self
                 .index
-                .children(record.parent)
+                .children(record.parent_name())
                 .any(|child| child == block);
             found += usize::from(by_name && among_siblings);
         }
@@ -99,11 +97,15 @@ impl KvManager {
         })
     }
 
-    /// A named block's parent is named, held if the block is held, and evicted later.
+    /// Under full attention a named block's parent is named, held if the block is held, and evicted later.
     fn check_lineage(&self) -> Result<(), InvariantViolation> {
         let turns: HashMap<BlockId, usize> = self.pool.idle.iter().map(BlockId).zip(0..).collect();
         for (block, record) in self.index.iter().filter(|(_, record)| !record.first) {
-            let parent = self.index.find(record.parent);
+            let group = record.contents().group();
+            if self.config.groups.get(group) != Some(&KvSpec::Full) {
+                continue;
+            }
+            let parent = self.index.find(record.parent_name());
             let evicted_later =
                 parent.is_some_and(|parent| match (turns.get(&block), turns.get(&parent)) {
                     (Some(block), Some(parent)) => block < parent,
@@ -111,7 +113,11 @@ impl KvManager {
                     (_, None) => true,
                 });
             if !evicted_later {
-                return Err(InvariantViolation::WouldOutliveParent { block, parent });
+                return Err(InvariantViolation::WouldOutliveParent {
+                    group,
+                    block,
+                    parent,
+                });
             }
         }
         Ok(())
@@ -122,12 +128,12 @@ impl KvManager {
         &self,
         blocks: impl IntoIterator<Item = BlockId>,
     ) -> Result<Vec<u32>, InvariantViolation> {
-        let num_blocks = self.config.num_blocks;
-        let mut counts = vec![0; num_blocks as usize];
+        let num_pages = self.config.num_pages;
+        let mut counts = vec![0; num_pages as usize];
         for block in blocks {
             match counts.get_mut(block.0 as usize) {
                 Some(count) => *count += 1,
-                None => return Err(InvariantViolation::NoSuchBlock { block, num_blocks }),
+                None => return Err(InvariantViolation::NoSuchBlock { block, num_pages }),
             }
         }
         Ok(counts)
@@ -149,7 +155,7 @@ mod tests {
         kv.grow(SeqId(1), 9).unwrap();
         kv.grow(SeqId(2), 4).unwrap();
         kv.commit(SeqId(1), &chain, &tokens, 9);
-        assert_eq!(kv.named_blocks(), 2);
+        assert_eq!(kv.named_pages(), 2);
         assert_eq!(kv.check_invariants(), Ok(()));
         kv
     }
@@ -212,11 +218,11 @@ mod tests {
             |kv| kv.pool.empty.push(BlockId(8)),
             InvariantViolation::NoSuchBlock {
                 block: BlockId(8),
-                num_blocks: 8,
+                num_pages: 8,
             },
         );
         check(
-            |kv| drop(kv.tables.insert(SeqId(3), crate::table::Table::default())),
+            |kv| drop(kv.tables.insert(SeqId(3), crate::table::Tables::new(1))),
             InvariantViolation::EmptyTable { sequence: SeqId(3) },
         );
         check(
@@ -224,6 +230,7 @@ mod tests {
                 kv.index.remove(BlockId(0));
             },
             InvariantViolation::WouldOutliveParent {
+                group: 0,
                 block: BlockId(1),
                 parent: None,
             },
@@ -235,6 +242,7 @@ mod tests {
                 kv.pool.idle.push(1);
             },
             InvariantViolation::WouldOutliveParent {
+                group: 0,
                 block: BlockId(1),
                 parent: Some(BlockId(0)),
             },

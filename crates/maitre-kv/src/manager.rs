@@ -1,48 +1,53 @@
-//! The KV manager: block tables over the pool.
+//! The KV manager: block tables over the pool, for each sequence one in each group.
 //!
-//! The one idea: a table grows and shrinks at its end only, by whole blocks, and a call that cannot be served
-//! in full changes nothing. What to do when blocks run out is the scheduler's decision. Sharing between
-//! sequences, and the blocks that outlive them, are in `prefix.rs` and `naming.rs`.
+//! The one idea: all tables of a sequence grow and shrink at their ends together, by whole blocks, and a call that
+//! cannot be served in full, in every group, changes nothing. What to do when pages run out is the scheduler's
+//! decision. Sharing between sequences, and the blocks that outlive them, are in `prefix.rs` and `naming.rs`.
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::host::{HostTier, Stored};
-use crate::index::PrefixIndex;
+use crate::index::{Contents, PrefixIndex};
 use crate::moves::BlockMoves;
 use crate::moving::Arrival;
+use crate::name::Name;
 use crate::numbers::NumberMap;
 use crate::pool::{Allocated, BlockPool};
-use crate::table::Table;
-use crate::{BlockId, CacheEvent, HashChain, KvConfig, KvError, Namespace, TableDelta};
+use crate::table::{Table, Tables};
+use crate::{BlockId, CacheEvent, HashChain, KvConfig, KvError, KvSpec, Namespace, TableDelta};
 
-/// One sequence that owns a block table. The caller picks the numbers and never reuses a live one.
+/// One sequence that owns block tables. The caller picks the numbers and never reuses a live one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeqId(pub u64);
 
 /// What the manager has done since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KvCounts {
-    /// Idle blocks that were taken for something else.
+    /// Idle pages that were taken for something else.
     pub evicted: u64,
-    /// Blocks that were found equal to another and given back.
+    /// Pages that were found equal to another and given back.
     pub merged: u64,
-    /// Blocks copied to the host tier.
+    /// Pages copied to the host tier.
     pub swapped_out: u64,
-    /// Blocks copied back from it.
+    /// Pages copied back from it.
     pub swapped_in: u64,
-    /// Blocks copied within the pool.
+    /// Pages copied within the pool.
     pub copied: u64,
 }
 
-/// Owns the block pool, every sequence's block table, and the prefix index.
+/// Owns the pool, every sequence's block tables, and the prefix index.
 #[derive(Debug, Clone)]
 pub struct KvManager {
     pub(crate) config: KvConfig,
+    /// Whether any group has one.
+    has_window: bool,
     pub(crate) pool: BlockPool,
     pub(crate) index: PrefixIndex,
     pub(crate) host: HostTier,
-    /// Tables of the sequences that hold at least one block. Never iterated where order could show.
-    pub(crate) tables: NumberMap<SeqId, Table>,
+    /// Tables of the sequences that hold at least one page. Never iterated where order could show.
+    pub(crate) tables: NumberMap<SeqId, Tables>,
     /// Planned since [`KvManager::take_moves`].
     pub(crate) moves: BlockMoves,
     /// Per place of the host tier that they write, which move out does.
@@ -61,23 +66,24 @@ pub struct KvManager {
 }
 
 impl KvManager {
-    /// A manager whose blocks are all empty.
+    /// A manager whose pages are all empty.
     ///
     /// # Errors
     ///
     /// What [`KvConfig::validate`] refuses.
     pub fn new(config: KvConfig) -> Result<Self, KvError> {
         config.validate()?;
-        let named_blocks = if config.prefix_cache {
-            config.num_blocks
+        let named_pages = if config.prefix_cache {
+            config.num_pages
         } else {
             0
         };
         Ok(Self {
+            pool: BlockPool::new(config.num_pages),
+            index: PrefixIndex::new(named_pages, config.block_size),
+            host: HostTier::new(config.num_host_pages),
+            has_window: config.has_window(),
             config,
-            pool: BlockPool::new(config.num_blocks),
-            index: PrefixIndex::new(named_blocks, config.block_size),
-            host: HostTier::new(config.num_host_blocks),
             tables: NumberMap::default(),
             moves: BlockMoves::default(),
             places_planned: NumberMap::default(),
@@ -95,28 +101,33 @@ impl KvManager {
         &self.config
     }
 
-    /// Blocks that can be handed out: empty ones, and idle ones that are kept for their contents.
-    pub fn free_blocks(&self) -> usize {
+    /// Groups of layers, each with a table per sequence.
+    pub fn num_groups(&self) -> usize {
+        self.config.groups.len()
+    }
+
+    /// Pages that can be handed out: empty ones, and idle ones that are kept for their contents.
+    pub fn free_pages(&self) -> usize {
         self.pool.num_free()
     }
 
-    /// Idle blocks: no sequence holds them, and a later sequence may share them.
-    pub fn idle_blocks(&self) -> usize {
+    /// Idle pages: no sequence holds them, and a later sequence may share them.
+    pub fn idle_pages(&self) -> usize {
         self.pool.idle.len()
     }
 
-    /// Blocks that at least one table holds.
-    pub fn used_blocks(&self) -> usize {
+    /// Pages that at least one table holds.
+    pub fn used_pages(&self) -> usize {
         self.pool.num_held()
     }
 
-    /// Blocks whose contents have a name, held or idle.
-    pub fn named_blocks(&self) -> usize {
+    /// Pages whose contents have a name, held or idle.
+    pub fn named_pages(&self) -> usize {
         self.index.len()
     }
 
-    /// Blocks in the host tier.
-    pub fn host_blocks(&self) -> usize {
+    /// Pages in the host tier.
+    pub fn host_pages(&self) -> usize {
         self.host.len()
     }
 
@@ -125,19 +136,14 @@ impl KvManager {
         self.counts
     }
 
-    /// Sequences that hold at least one block.
+    /// Sequences that hold at least one page.
     pub fn num_sequences(&self) -> usize {
         self.tables.len()
     }
 
-    /// Blocks that hold `tokens` positions.
+    /// Blocks that hold `tokens` positions, in each group.
     pub fn blocks_for(&self, tokens: usize) -> usize {
         self.config.blocks_for(tokens)
-    }
-
-    /// Token positions the whole pool holds.
-    pub fn capacity_tokens(&self) -> usize {
-        self.config.capacity_tokens()
     }
 
     /// The namespace of these parts under this manager's key.
@@ -157,90 +163,141 @@ impl KvManager {
         }
     }
 
-    /// Makes `sequence`'s table cover at least `tokens` positions. A table that already does is left
-    /// alone.
+    /// Makes `sequence`'s tables cover at least `tokens` positions, but for those behind a window. Tables that already
+    /// do are left alone.
     ///
     /// # Errors
     ///
-    /// [`KvError::OutOfBlocks`] if the free blocks do not suffice; nothing has changed then.
+    /// [`KvError::OutOfPages`] if the free pages do not suffice; nothing has changed then.
     pub fn grow(&mut self, sequence: SeqId, tokens: usize) -> Result<(), KvError> {
-        let held = self.block_table(sequence).len();
-        let needed = self.blocks_for(tokens).saturating_sub(held);
+        let reach = self.blocks_for(tokens);
+        let needed = match self.tables.get(&sequence) {
+            Some(tables) => missing(&tables.groups, reach),
+            None => reach * self.num_groups(),
+        };
         if needed == 0 {
             return Ok(());
         }
         let free = self.pool.num_free();
         if needed > free {
-            return Err(KvError::OutOfBlocks { needed, free });
+            return Err(KvError::OutOfPages { needed, free });
         }
-        let blocks: Vec<BlockId> = (0..needed).map_while(|_| self.allocate()).collect();
-        self.tables
-            .entry(sequence)
-            .or_default()
-            .blocks
-            .extend(blocks);
+        let pages: Vec<BlockId> = (0..needed).map_while(|_| self.allocate()).collect();
+        let mut pages = pages.into_iter();
+        let num_groups = self.num_groups();
+        let tables = self.tables.entry(sequence);
+        let tables = tables.or_insert_with(|| Tables::new(num_groups));
+        for table in &mut tables.groups {
+            let needed = reach.saturating_sub(table.end());
+            table.blocks.extend(pages.by_ref().take(needed));
+        }
         Ok(())
     }
 
     /// Gives back the blocks that `sequence` holds beyond those that its first `tokens` positions (at least
-    /// one) take, and returns how many it let go of. Blocks that have a name are kept, whatever `tokens` says.
+    /// one) take, and returns how many pages it let go of. Blocks that have a name are kept, whatever `tokens` says.
     ///
     /// No step in flight may write to what is given back.
     pub fn shrink(&mut self, sequence: SeqId, tokens: usize) -> usize {
         let kept = self.blocks_for(tokens.max(1));
-        let Some(table) = self.tables.get_mut(&sequence) else {
-            return 0;
-        };
-        let gone = table.cut(kept);
-        for &block in gone.iter().rev() {
-            self.let_go(block);
+        let mut let_go = 0;
+        for group in 0..self.num_groups() {
+            let table = self.table_mut(sequence, group);
+            let gone = table.map(|table| table.cut(kept)).unwrap_or_default();
+            gone.iter().rev().for_each(|&block| self.let_go(block));
+            let_go += gone.len();
         }
-        gone.len()
+        let_go
     }
 
-    /// The blocks of `sequence`, in the order of their positions; empty if it holds none.
-    pub fn block_table(&self, sequence: SeqId) -> &[BlockId] {
+    /// The block table of `sequence` in a group: the blocks from [`first_block`](Self::first_block) on, in the order
+    /// of their positions; empty if it holds none.
+    pub fn block_table(&self, sequence: SeqId, group: usize) -> &[BlockId] {
+        let table = self.table(sequence, group);
+        table.map_or(&[], |table| table.blocks.as_slice())
+    }
+
+    /// The block that the first entry of `sequence`'s table in a group is for: those before it lie behind the window.
+    pub fn first_block(&self, sequence: SeqId, group: usize) -> usize {
+        self.table(sequence, group)
+            .map_or(0, |table| table.first_block)
+    }
+
+    /// Positions that the tables of `sequence` reach to in every group.
+    pub fn covered(&self, sequence: SeqId) -> usize {
+        let tables = self.tables.get(&sequence);
+        let ends = tables.and_then(|tables| tables.groups.iter().map(Table::end).min());
+        ends.unwrap_or(0) * self.config.block_size as usize
+    }
+
+    pub(crate) fn table(&self, sequence: SeqId, group: usize) -> Option<&Table> {
+        self.tables.get(&sequence)?.groups.get(group)
+    }
+
+    fn table_mut(&mut self, sequence: SeqId, group: usize) -> Option<&mut Table> {
+        self.tables.get_mut(&sequence)?.groups.get_mut(group)
+    }
+
+    /// What a step has to know of `sequence` to compute some of its positions, group by group: what changed among the
+    /// blocks of its first `tokens` positions since this was last asked, and where each of `positions` is kept, as
+    /// [`slots`](Self::slots). A copy that [applies](TableDelta::apply) each change has exactly these blocks
+    /// afterwards, even if it had more before.
+    pub fn take_deltas(
+        &mut self,
+        sequence: SeqId,
+        tokens: usize,
+        positions: Range<usize>,
+    ) -> impl Iterator<Item = (TableDelta, impl Iterator<Item = u32>)> {
+        let block_size = self.config.block_size as usize;
+        let reach = self.config.blocks_for(tokens);
+        let tables = self.tables.get_mut(&sequence).map(|it| &mut it.groups[..]);
+        tables.unwrap_or_default().iter_mut().map(move |table| {
+            let delta = table.take_delta(reach);
+            (delta, slots_in(table, positions.clone(), block_size))
+        })
+    }
+
+    /// Where the token at `position` of `sequence` is kept in a group: `page * block_size + offset`. `None` if the
+    /// table does not reach that far, or the position lies behind the window.
+    pub fn slot(&self, sequence: SeqId, group: usize, position: usize) -> Option<u32> {
+        self.slots(sequence, group, position..position + 1).next()
+    }
+
+    /// The slots of `positions` of `sequence` in a group, in order, as far as its table reaches.
+    pub fn slots(
+        &self,
+        sequence: SeqId,
+        group: usize,
+        positions: Range<usize>,
+    ) -> impl Iterator<Item = u32> {
+        let block_size = self.config.block_size as usize;
+        let table = self.table(sequence, group).into_iter();
+        table.flat_map(move |table| slots_in(table, positions.clone(), block_size))
+    }
+
+    /// The pages that `sequence` holds in all groups.
+    pub fn held_pages(&self, sequence: SeqId) -> impl Iterator<Item = BlockId> {
         self.tables
             .get(&sequence)
-            .map_or(&[], |table| table.blocks.as_slice())
+            .into_iter()
+            .flat_map(Tables::held)
     }
 
-    /// What changed in the first `blocks_for(tokens)` entries of `sequence`'s table since this was last
-    /// asked. A copy that applies each delta has exactly these entries afterwards, even if it had more before.
-    pub fn take_delta(&mut self, sequence: SeqId, tokens: usize) -> TableDelta {
-        let reach = self.blocks_for(tokens);
-        match self.tables.get_mut(&sequence) {
-            Some(table) => table.take_delta(reach),
-            None => TableDelta {
-                keep: 0,
-                blocks: Vec::new(),
-            },
-        }
-    }
-
-    /// Where the token at `position` of `sequence` is kept: `block * block_size + offset`. `None` if the
-    /// table does not reach that far, or the position lies behind the window.
-    pub fn slot(&self, sequence: SeqId, position: usize) -> Option<u32> {
-        self.slot_in(self.block_table(sequence), position)
-    }
-
-    fn slot_in(&self, table: &[BlockId], position: usize) -> Option<u32> {
-        let block_size = self.config.block_size as usize;
-        let block = *table.get(position / block_size)?;
-        // The offset is below block_size, a u32; `validate` keeps the sum below u32::MAX.
-        (block != BlockId::NONE)
-            .then(|| (block.0 as usize * block_size + position % block_size) as u32)
-    }
-
-    /// The blocks that `sequence` holds: its table without those behind the window.
-    pub fn held_blocks(&self, sequence: SeqId) -> &[BlockId] {
-        self.tables.get(&sequence).map_or(&[], Table::held)
-    }
-
-    /// Blocks of `sequence` that others hold too.
+    /// Blocks of `sequence` that others hold too, in the group where these are fewest. Groups with a window do not
+    /// count if one has none: there, only the last blocks are held.
     pub fn shared_blocks(&self, sequence: SeqId) -> usize {
-        let held = self.held_blocks(sequence).iter();
-        held.filter(|&&block| self.num_tables(block) > 1).count()
+        let Some(tables) = self.tables.get(&sequence) else {
+            return 0;
+        };
+        let shared = |table: &Table| {
+            let held = table.blocks.iter();
+            held.filter(|&&block| self.num_tables(block) > 1).count()
+        };
+        let groups = || self.config.groups.iter().zip(&tables.groups);
+        let full = groups().filter(|(spec, _)| **spec == KvSpec::Full);
+        let fewest = full.map(|(_, table)| shared(table)).min();
+        let fewest = fewest.or_else(|| groups().map(|(_, table)| shared(table)).min());
+        fewest.unwrap_or(0)
     }
 
     /// Tables that hold `block`.
@@ -249,46 +306,45 @@ impl KvManager {
         self.pool.ref_counts[block.0 as usize] as usize - pins.count()
     }
 
-    /// The slots of `positions` of `sequence`, in order, as far as its table reaches.
-    pub fn slots(&self, sequence: SeqId, positions: Range<usize>) -> impl Iterator<Item = u32> {
-        let table = self.block_table(sequence);
-        positions.map_while(move |position| self.slot_in(table, position))
-    }
-
-    /// Drops `sequence`'s table and returns how many blocks became free. Unknown sequences hold none.
+    /// Drops `sequence`'s tables and returns how many pages became free. Unknown sequences hold none.
     ///
     /// Named blocks stay idle for later sequences. The last block of a sequence is evicted before the first,
-    /// because a block is found only as long as all blocks before it are. Planned moves that write to a block
+    /// because a block is found only as long as all blocks before it are; and what the groups have of one block is
+    /// evicted together, because it is of no use alone. Planned moves that write to a page
     /// which no table holds any more are not made. Those that were taken must be settled before.
     pub fn release(&mut self, sequence: SeqId) -> usize {
         let free_before = self.pool.num_free();
-        if let Some(table) = self.tables.remove(&sequence) {
-            for &block in table.held().iter().rev() {
+        if let Some(tables) = self.tables.remove(&sequence) {
+            for block in tables.held_backwards() {
                 self.let_go(block);
             }
         }
         self.pool.num_free() - free_before
     }
 
-    /// Gives back the blocks of `sequence` that no token from `position` on reads, and returns how many
+    /// Gives back the blocks of `sequence` that no token from `position` on reads, and returns how many pages
     /// it let go of. None under full attention.
     ///
     /// The sequence must not [await moves](Self::awaits_moves): a copy would be made into a block of another.
     pub fn release_behind(&mut self, sequence: SeqId, position: usize) -> usize {
-        let visible = self.config.first_read(position) / self.config.block_size as usize;
-        let Some(table) = self.tables.get_mut(&sequence) else {
+        if !self.has_window {
+            return 0;
+        }
+        let Some(tables) = self.tables.get_mut(&sequence) else {
             return 0;
         };
-        let gone = table.behind..visible.min(table.blocks.len()).max(table.behind);
-        table.behind = gone.end;
-        let blocks: Vec<BlockId> = table.blocks[gone].iter_mut().map(std::mem::take).collect();
-        for &block in blocks.iter().rev() {
-            self.let_go(block);
+        let mut gone: SmallVec<[BlockId; 8]> = SmallVec::new();
+        for (spec, table) in self.config.groups.iter().zip(&mut tables.groups) {
+            let first = self.config.first_block(*spec, position);
+            if table.first_block < first {
+                gone.extend(table.drop_before(first));
+            }
         }
-        blocks.len()
+        gone.iter().rev().for_each(|&block| self.let_go(block));
+        gone.len()
     }
 
-    /// Whether blocks that the pool evicts go to the host tier from now on. They do at the start.
+    /// Whether pages that the pool evicts go to the host tier from now on. They do at the start.
     pub fn set_offload(&mut self, offload: bool) {
         self.offload = offload;
     }
@@ -299,15 +355,13 @@ impl KvManager {
     }
 
     pub(crate) fn let_go(&mut self, block: BlockId) {
-        if block != BlockId::NONE {
-            if self.pool.ref_counts[block.0 as usize] == 1 {
-                self.forgo_arrival(block);
-            }
-            self.pool.release(block, self.index.is_named(block));
+        if self.pool.ref_counts[block.0 as usize] == 1 {
+            self.forgo_arrival(block);
         }
+        self.pool.release(block, self.index.is_named(block));
     }
 
-    /// Takes a block, an empty one if there is one.
+    /// Takes a page, an empty one if there is one.
     pub(crate) fn allocate(&mut self) -> Option<BlockId> {
         match self.pool.allocate()? {
             Allocated::Empty(block) => Some(block),
@@ -324,22 +378,34 @@ impl KvManager {
         let Some(record) = self.index.remove(block) else {
             return;
         };
-        let stored = match self.host.contains(record.hash) || self.offload {
-            true => self.host.store(record.hash),
+        let contents = record.contents();
+        let stored = match self.host.contains(contents.name()) || self.offload {
+            true => self.host.store(contents),
             false => Stored::NoPlace,
         };
         let gone = match stored {
             Stored::Present => None,
-            Stored::NoPlace => Some(record.hash),
+            Stored::NoPlace => Some(contents),
             Stored::Copy { place, forgotten } => {
                 self.plan_swap_out(block, place);
                 // What was computed again meanwhile is still in the pool.
-                forgotten.filter(|&hash| self.index.find(hash).is_none())
+                forgotten.filter(|gone| self.index.find(gone.name()).is_none())
             }
         };
-        if let Some(hash) = gone {
-            self.tell(|| CacheEvent::Removed { hash });
+        if let Some(gone) = gone.filter(|gone| self.is_kept_beside(*gone)) {
+            self.tell(|| CacheEvent::Removed { hash: gone.hash });
         }
+    }
+
+    /// Whether every other group keeps what it has of the same block. Only asked for the sake of events.
+    pub(crate) fn is_kept_beside(&self, contents: Contents) -> bool {
+        let mut others = (0..self.num_groups()).filter(|&group| group != contents.group());
+        self.config.events && others.all(|group| self.is_kept(Name::new(contents.hash, group)))
+    }
+
+    /// Whether the pool or the host tier has the contents of this name.
+    fn is_kept(&self, name: Name) -> bool {
+        self.index.find(name).is_some() || self.host.contains(name)
     }
 
     pub(crate) fn tell(&mut self, event: impl FnOnce() -> CacheEvent) {
@@ -349,8 +415,21 @@ impl KvManager {
     }
 }
 
-impl Default for BlockId {
-    fn default() -> Self {
-        Self::NONE
-    }
+/// Pages that tables take to reach to block `reach`.
+fn missing(tables: &[Table], reach: usize) -> usize {
+    let missing = tables.iter().map(|table| reach.saturating_sub(table.end()));
+    missing.sum()
+}
+
+/// The slots of `positions`, as far as the table reaches.
+fn slots_in(
+    table: &Table,
+    positions: Range<usize>,
+    block_size: usize,
+) -> impl Iterator<Item = u32> {
+    positions.map_while(move |position| {
+        let block = table.get(position / block_size)?;
+        // The offset is below block_size, a u32; `validate` keeps the sum below u32::MAX.
+        Some((block.0 as usize * block_size + position % block_size) as u32)
+    })
 }

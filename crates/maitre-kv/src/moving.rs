@@ -63,13 +63,13 @@ impl KvManager {
     /// Whether moves that were taken and are not settled write to a block of `sequence`, which must not be
     /// released or committed before.
     pub fn awaits_moves(&self, sequence: SeqId) -> bool {
-        let mut held = self.held_blocks(sequence).iter();
-        !self.arriving.is_empty() && held.any(|block| self.arriving.contains_key(block))
+        let mut held = self.held_pages(sequence);
+        !self.arriving.is_empty() && held.any(|block| self.arriving.contains_key(&block))
     }
 
     /// Whether a planned move out of the pool reads a block of `sequence`, which must not be written before.
     pub fn is_read_by_planned_moves(&self, sequence: SeqId) -> bool {
-        let mut held = self.held_blocks(sequence).iter();
+        let mut held = self.held_pages(sequence);
         let planned: HashSet<u32> = self.moves.swap_out.iter().map(|moved| moved.from).collect();
         !planned.is_empty() && held.any(|block| planned.contains(&block.0))
     }
@@ -93,7 +93,7 @@ impl KvManager {
             self.places_in_use -= 1;
             // A name that is gone was forgotten on purpose.
             match self.index.remove(block) {
-                Some(record) => self.host.put_back(record.hash, place),
+                Some(record) => self.host.put_back(record.contents(), place),
                 None => self.host.vacate(place),
             }
         }

@@ -10,11 +10,16 @@
 //! it gives back stays held until that step is done. And a block that is still to be copied from the host tier is
 //! no block to move over to: if its own sequence leaves before it is copied, it loses its name again.
 //!
+//! All of this happens in each group by itself. A block can be reused when every group has named what it has of it.
+//!
 //! A fork may share blocks that have no name yet. If one of the two has moved over and the other has not, the
 //! blocks they still share depend on different ones: the one that moved leaves it to the other to name them.
 
 use std::ops::Range;
 
+use crate::index::Contents;
+use crate::name::Name;
+use crate::table::Table;
 use crate::{BlockId, CacheEvent, HashChain, KvManager, SeqId};
 
 impl KvManager {
@@ -66,37 +71,58 @@ impl KvManager {
             return replaced;
         }
         let full = computed.min(tokens.len()) / self.config.block_size as usize;
-        let Some(mut table) = self.tables.remove(&sequence) else {
+        let Some(mut tables) = self.tables.remove(&sequence) else {
             return replaced;
         };
-        let end = if table.outdated {
+        let end = if tables.outdated {
             0
         } else {
             full.min(chain.hashes().len())
         };
-        for index in table.named.max(table.behind)..end.min(table.blocks.len()) {
-            let own = table.blocks[index];
-            let is_shared = self.num_tables(own) > 1;
-            match self.index.find(chain.hashes()[index]) {
-                None if table.has_left_others && is_shared => break,
-                None => {
-                    self.name(own, chain, index, tokens);
-                    self.announce(chain, index, tokens);
+        for (group, table) in tables.groups.iter_mut().enumerate() {
+            let first = table.named.max(table.first_block);
+            for index in first..end.min(table.end()) {
+                if !self.name_block(group, table, index, chain, tokens, &mut replaced) {
+                    break;
                 }
-                Some(known) if known == own => {}
-                Some(known) if self.is_awaited_from_host(known) => break,
-                Some(known) => {
-                    table.has_left_others |= is_shared;
-                    self.pool.hold(known);
-                    table.replace(index, known);
-                    replaced.push(own);
-                    self.counts.merged += 1;
-                }
+                table.named = index + 1;
             }
-            table.named = index + 1;
         }
-        self.tables.insert(sequence, table);
+        self.tables.insert(sequence, tables);
         replaced
+    }
+
+    /// Sees to it that block `index` of a table is the one that its name leads to. Returns whether it is.
+    fn name_block(
+        &mut self,
+        group: usize,
+        table: &mut Table,
+        index: usize,
+        chain: &HashChain,
+        tokens: &[u32],
+        replaced: &mut Vec<BlockId>,
+    ) -> bool {
+        let (Some(own), Some(&hash)) = (table.get(index), chain.hashes().get(index)) else {
+            return false;
+        };
+        let is_shared = self.num_tables(own) > 1;
+        match self.index.find(Name::new(hash, group)) {
+            None if table.has_left_others && is_shared => return false,
+            None => {
+                self.name(own, chain, group, index, tokens);
+                self.announce(chain, group, index, tokens);
+            }
+            Some(known) if known == own => {}
+            Some(known) if self.is_awaited_from_host(known) => return false,
+            Some(known) => {
+                table.has_left_others |= is_shared;
+                self.pool.hold(known);
+                table.replace(index, known);
+                replaced.push(own);
+                self.counts.merged += 1;
+            }
+        }
+        true
     }
 
     /// Forgets all contents that idle blocks and the host tier hold, and lets no live sequence name what
@@ -106,8 +132,8 @@ impl KvManager {
         for &block in &named {
             self.pool.unname(block);
         }
-        for table in self.tables.values_mut() {
-            table.outdated = true;
+        for tables in self.tables.values_mut() {
+            tables.outdated = true;
         }
         let forgotten = named.len() + self.host.len();
         self.host.clear();
@@ -115,25 +141,29 @@ impl KvManager {
         forgotten
     }
 
-    /// Names `block` as block `index` of `chain`, the hashes of `tokens`.
-    pub(crate) fn name(&mut self, block: BlockId, chain: &HashChain, index: usize, tokens: &[u32]) {
+    /// Names `block` as what a group has of block `index` of `chain`, the hashes of `tokens`.
+    pub(crate) fn name(
+        &mut self,
+        block: BlockId,
+        chain: &HashChain,
+        group: usize,
+        index: usize,
+        tokens: &[u32],
+    ) {
         let tokens = &tokens[self.positions(index)];
-        self.index.insert(
-            block,
-            chain.hashes()[index],
-            chain.parent(index),
-            index == 0,
-            tokens,
-        );
+        let contents = Contents::new(chain.hashes()[index], group);
+        self.index
+            .insert(block, contents, chain.parent(index), index == 0, tokens);
     }
 
-    /// Says that block `index` of `chain` can be reused, if it could not before.
-    fn announce(&mut self, chain: &HashChain, index: usize, tokens: &[u32]) {
-        let hash = chain.hashes()[index];
-        if !self.host.contains(hash) {
+    /// Says that block `index` of `chain` can be reused, now that a group has named what it has of it, if all others
+    /// have and it could not be before.
+    fn announce(&mut self, chain: &HashChain, group: usize, index: usize, tokens: &[u32]) {
+        let contents = Contents::new(chain.hashes()[index], group);
+        if !self.host.contains(contents.name()) && self.is_kept_beside(contents) {
             let tokens = &tokens[self.positions(index)];
             self.tell(|| CacheEvent::Stored {
-                hash,
+                hash: contents.hash,
                 parent: (index > 0).then(|| chain.parent(index)),
                 tokens: tokens.to_vec(),
             });

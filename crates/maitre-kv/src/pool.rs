@@ -1,19 +1,24 @@
-//! The block pool: which blocks are empty, which are idle, and how many holders each of the others has.
+//! The pool: which pages are empty, which are idle, and how many holders each of the others has.
 //!
-//! A block is *held* (its reference count is not zero), *empty*, or *idle*: no sequence holds it, but its
-//! contents have a name and may be asked for again. Empty blocks are handed out first, then the idle block
+//! A page that a sequence holds is a block of one of its tables. It is *held* (its reference count is not zero), *empty*, or *idle*: no sequence holds it, but its
+//! contents have a name and may be asked for again. Empty pages are handed out first, then the idle page
 //! that was used least recently. Every operation is O(1), and nothing is allocated after the start.
 
 use crate::lru::Lru;
 
-/// One block of the pool, numbered from 0.
+/// One page of the pool, numbered from 0: a block of the tables that name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
 
 impl BlockId {
-    /// Stands in a block table for a block that was given back, or never held, because it lies behind the
-    /// attention window. Nothing reads it.
-    pub const NONE: Self = Self(u32::MAX);
+    /// No page.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+}
+
+impl From<BlockId> for u32 {
+    fn from(block: BlockId) -> Self {
+        block.0
+    }
 }
 
 /// A block that was handed out.
@@ -37,11 +42,11 @@ pub(crate) struct BlockPool {
 }
 
 impl BlockPool {
-    pub(crate) fn new(num_blocks: u32) -> Self {
+    pub(crate) fn new(num_pages: u32) -> Self {
         Self {
-            empty: (0..num_blocks).rev().map(BlockId).collect(),
-            idle: Lru::new(num_blocks),
-            ref_counts: vec![0; num_blocks as usize],
+            empty: (0..num_pages).rev().map(BlockId).collect(),
+            idle: Lru::new(num_pages),
+            ref_counts: vec![0; num_pages as usize],
         }
     }
 

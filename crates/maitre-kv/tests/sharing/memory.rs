@@ -1,11 +1,12 @@
-//! The memory that the blocks stand for: for each position a hash of everything up to it, so that a reader
-//! sees whether a block is what its name says.
+//! The memory that the pages stand for: for each position a hash of everything up to it and of the group, so that a
+//! reader sees whether a block is what its name says.
 
-use maitre_kv::{BlockId, BlockMoves};
+use maitre_kv::BlockMoves;
 
-/// What is kept at each position of `tokens`.
-pub(crate) fn cells(namespace: usize, tokens: &[u32]) -> Vec<u64> {
-    let cells = tokens.iter().scan(namespace as u64, |hash, &token| {
+/// What a group keeps at each position of `tokens`.
+pub(crate) fn cells(namespace: usize, group: usize, tokens: &[u32]) -> Vec<u64> {
+    let start = (namespace + 1000 * group) as u64;
+    let cells = tokens.iter().scan(start, |hash, &token| {
         *hash = (*hash ^ 0xcbf2_9ce4_8422_2325 ^ u64::from(token))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .rotate_left(23);
@@ -22,12 +23,12 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(num_blocks: u32, num_host_blocks: u32, block_size: u32) -> Self {
+    pub(crate) fn new(num_pages: u32, num_host_pages: u32, block_size: u32) -> Self {
         let empty = vec![0; block_size as usize];
         Self {
             block_size: block_size as usize,
-            pool: vec![empty.clone(); num_blocks as usize],
-            host: vec![empty; num_host_blocks as usize],
+            pool: vec![empty.clone(); num_pages as usize],
+            host: vec![empty; num_host_pages as usize],
         }
     }
 
@@ -43,9 +44,9 @@ impl Memory {
         }
     }
 
-    pub(crate) fn read(&self, table: &[BlockId], position: usize) -> u64 {
-        let block = table[position / self.block_size];
-        self.pool[block.0 as usize][position % self.block_size]
+    pub(crate) fn read(&self, slot: u32) -> u64 {
+        let slot = slot as usize;
+        self.pool[slot / self.block_size][slot % self.block_size]
     }
 
     pub(crate) fn write(&mut self, slot: u32, cell: u64) {

@@ -1,38 +1,55 @@
-//! What the KV manager should do, said the slow way: names are the tokens themselves, blocks are never reused,
+//! What the KV manager should do, said the slow way: names are the tokens themselves, pages are never reused,
 //! and everything is found by looking at everything.
 
 use std::collections::BTreeMap;
 
-/// The contents of a block: its namespace, and all tokens up to its end.
-pub(crate) type Name = (usize, Vec<u32>);
+use maitre_kv::{KvConfig, KvSpec};
+
+/// The contents of a page: its namespace, its group, and all tokens up to its end.
+pub(crate) type Name = (usize, usize, Vec<u32>);
 
 #[derive(Debug, Clone)]
-struct Block {
+struct Page {
     holders: usize,
     /// Its name, and the how-many-th naming that was.
     name: Option<(Name, usize)>,
 }
 
+/// The blocks of a sequence in one group.
 #[derive(Debug, Clone, Default)]
-struct Sequence {
-    blocks: Vec<usize>,
+struct Table {
+    /// By their index in the sequence.
+    pages: BTreeMap<usize, usize>,
+    /// Blocks from the start, those behind the window among them.
+    end: usize,
     named: usize,
-    outdated: bool,
-    /// It moved over to an equal block while a fork held the same.
+    /// It moved over to an equal page while a fork held the same.
     has_left_others: bool,
 }
 
-/// What a prompt finds: blocks of the pool, blocks of the host tier, tokens of one block more.
-pub(crate) type Hit = (usize, usize, usize);
+#[derive(Debug, Clone, Default)]
+struct Sequence {
+    tables: Vec<Table>,
+    outdated: bool,
+}
+
+/// What a prompt finds: whole blocks, and tokens of one block more.
+pub(crate) type Hit = (usize, usize);
+
+/// How far a new sequence may go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    pub(crate) reserve: usize,
+    pub(crate) ahead: usize,
+    pub(crate) headroom: usize,
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
-    pub(crate) num_blocks: usize,
-    pub(crate) block_size: usize,
-    pub(crate) num_host_blocks: usize,
+    config: KvConfig,
     pub(crate) offload: bool,
-    blocks: BTreeMap<usize, Block>,
-    /// Named blocks that no sequence holds, least recently used first.
+    pages: BTreeMap<usize, Page>,
+    /// Named pages that no sequence holds, least recently used first.
     idle: Vec<usize>,
     sequences: BTreeMap<u64, Sequence>,
     /// Names in the host tier, least recently used first.
@@ -45,13 +62,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(num_blocks: usize, block_size: usize, num_host_blocks: usize) -> Self {
+    pub(crate) fn new(config: &KvConfig) -> Self {
         Self {
-            num_blocks,
-            block_size,
-            num_host_blocks,
+            config: config.clone(),
             offload: true,
-            blocks: BTreeMap::new(),
+            pages: BTreeMap::new(),
             idle: Vec::new(),
             sequences: BTreeMap::new(),
             host: Vec::new(),
@@ -62,22 +77,33 @@ impl Model {
         }
     }
 
+    fn num_pages(&self) -> usize {
+        self.config.num_pages as usize
+    }
+
+    fn block_size(&self) -> usize {
+        self.config.block_size as usize
+    }
+
+    fn groups(&self) -> impl Iterator<Item = (usize, KvSpec)> + use<> {
+        self.config.groups.clone().into_iter().enumerate()
+    }
+
     pub(crate) fn free(&self) -> usize {
-        self.num_blocks - self.blocks.len() + self.idle.len()
+        self.num_pages() - self.pages.len() + self.idle.len()
     }
 
     pub(crate) fn idle(&self) -> usize {
         self.idle.len()
     }
 
-    pub(crate) fn blocks_of(&self, sequence: u64) -> usize {
-        self.sequences
-            .get(&sequence)
-            .map_or(0, |it| it.blocks.len())
+    pub(crate) fn held_by(&self, sequence: u64, group: usize) -> usize {
+        let tables = self.sequences.get(&sequence).map(|it| &it.tables);
+        tables.map_or(0, |tables| tables[group].pages.len())
     }
 
     pub(crate) fn names_in_pool(&self) -> Vec<&Name> {
-        let names = self.blocks.values().filter_map(|block| block.name.as_ref());
+        let names = self.pages.values().filter_map(|page| page.name.as_ref());
         names.map(|(name, _)| name).collect()
     }
 
@@ -86,39 +112,61 @@ impl Model {
     }
 
     fn find(&self, name: &Name) -> Option<usize> {
-        let named = |block: &Block| block.name.as_ref().is_some_and(|(it, _)| it == name);
-        let mut blocks = self.blocks.iter();
-        blocks.find(|(_, block)| named(block)).map(|(&id, _)| id)
+        let named = |page: &Page| page.name.as_ref().is_some_and(|(it, _)| it == name);
+        let mut pages = self.pages.iter();
+        pages.find(|(_, page)| named(page)).map(|(&id, _)| id)
     }
 
-    fn name_of(&self, namespace: usize, tokens: &[u32], index: usize) -> Name {
-        (namespace, tokens[..(index + 1) * self.block_size].to_vec())
+    fn name_of(&self, namespace: usize, group: usize, tokens: &[u32], index: usize) -> Name {
+        let end = (index + 1) * self.block_size();
+        (namespace, group, tokens[..end].to_vec())
     }
 
-    /// The longest kept prefix, and the block whose beginning comes next.
-    fn look(&self, namespace: usize, tokens: &[u32], host: bool) -> (Hit, Option<usize>) {
-        let full = tokens.len() / self.block_size;
-        let name = |index| self.name_of(namespace, tokens, index);
-        let pool = (0..full).take_while(|&index| self.find(&name(index)).is_some());
-        let pool = pool.count();
-        let in_host = (pool..full).take_while(|&index| host && self.host.contains(&name(index)));
-        let in_host = in_host.count();
-        let found = (pool + in_host) * self.block_size;
+    /// Of a prefix of `blocks` blocks, the first that the next token reads; the last one at least.
+    fn first_read(&self, spec: KvSpec, blocks: usize, tokens: &[u32]) -> usize {
+        let next = (blocks * self.block_size()).min(tokens.len() - 1);
+        match spec {
+            KvSpec::Full => 0,
+            KvSpec::Window(window) => {
+                let reads = (0..=next).filter(|position| next - position < window as usize);
+                let first = reads.min().unwrap() / self.block_size();
+                first.min(blocks.saturating_sub(1))
+            }
+        }
+    }
+
+    /// The longest prefix that is kept, and the pages whose beginning comes next, one in each group.
+    fn look(&self, namespace: usize, tokens: &[u32], host: bool) -> (Hit, Vec<usize>) {
+        let full = tokens.len() / self.block_size();
+        let is_kept = |group, index| {
+            let name = self.name_of(namespace, group, tokens, index);
+            self.find(&name).is_some() || host && self.host.contains(&name)
+        };
+        let is_enough = |&blocks: &usize| {
+            self.groups().all(|(group, spec)| {
+                let first = self.first_read(spec, blocks, tokens);
+                (first..blocks).all(|index| is_kept(group, index))
+            })
+        };
+        let blocks = (0..=full).rev().find(is_enough).unwrap();
+        let found = blocks * self.block_size();
         let next = tokens.get(found..tokens.len() - 1).unwrap_or(&[]);
-        let mut children: Vec<(usize, usize, usize)> = Vec::new();
-        for (&id, block) in &self.blocks {
-            if let Some(((of, all), naming)) = &block.name
+        let mut children: Vec<(usize, usize, Vec<usize>)> = Vec::new();
+        for page in self.pages.values() {
+            if let Some(((of, 0, all), naming)) = &page.name
                 && *of == namespace
-                && all.len() == found + self.block_size
+                && all.len() == found + self.block_size()
                 && all[..found] == tokens[..found]
             {
                 let agree = all[found..].iter().zip(next).take_while(|(a, b)| a == b);
-                children.push((agree.count(), *naming, id));
+                let in_group = |(group, _)| self.find(&(namespace, group, all.clone()));
+                let of_all: Option<Vec<usize>> = self.groups().map(in_group).collect();
+                children.extend(of_all.map(|pages| (agree.count(), *naming, pages)));
             }
         }
         match children.into_iter().max().filter(|child| child.0 > 0) {
-            Some((agree, _, id)) => ((pool, in_host, agree), Some(id)),
-            None => ((pool, in_host, 0), None),
+            Some((agree, _, pages)) => ((blocks, agree), pages),
+            None => ((blocks, 0), Vec::new()),
         }
     }
 
@@ -128,41 +176,42 @@ impl Model {
 
     fn hold(&mut self, id: usize) {
         self.idle.retain(|&idle| idle != id);
-        self.blocks.get_mut(&id).unwrap().holders += 1;
+        self.pages.get_mut(&id).unwrap().holders += 1;
     }
 
     fn let_go(&mut self, id: usize) {
-        let block = self.blocks.get_mut(&id).unwrap();
-        block.holders -= 1;
-        if block.holders == 0 {
-            match block.name {
+        let page = self.pages.get_mut(&id).unwrap();
+        page.holders -= 1;
+        if page.holders == 0 {
+            match page.name {
                 Some(_) => self.idle.push(id),
-                None => drop(self.blocks.remove(&id)),
+                None => drop(self.pages.remove(&id)),
             }
         }
     }
 
     fn allocate(&mut self) -> usize {
-        if self.blocks.len() == self.num_blocks {
+        if self.pages.len() == self.num_pages() {
             let oldest = self.idle.remove(0);
-            let (name, _) = self.blocks.remove(&oldest).unwrap().name.unwrap();
+            let (name, _) = self.pages.remove(&oldest).unwrap().name.unwrap();
             self.offload(name);
         }
         self.next += 1;
-        let block = Block {
+        let page = Page {
             holders: 1,
             name: None,
         };
-        self.blocks.insert(self.next, block);
+        self.pages.insert(self.next, page);
         self.next
     }
 
     fn offload(&mut self, name: Name) {
+        let places = self.config.num_host_pages as usize;
         if let Some(known) = self.host.iter().position(|known| *known == name) {
             self.host.remove(known);
             self.host.push(name);
-        } else if self.offload && self.places_in_use < self.num_host_blocks {
-            if self.host.len() + self.places_in_use == self.num_host_blocks {
+        } else if self.offload && self.places_in_use < places {
+            if self.host.len() + self.places_in_use == places {
                 self.host.remove(0);
             }
             self.host.push(name);
@@ -171,96 +220,152 @@ impl Model {
 
     fn name(&mut self, id: usize, name: Name) {
         self.namings += 1;
-        self.blocks.get_mut(&id).unwrap().name = Some((name, self.namings));
+        self.pages.get_mut(&id).unwrap().name = Some((name, self.namings));
     }
 
-    /// Returns the tokens it starts with, or nothing if there are too few blocks.
+    /// Where a table ends that begins at block `first` and has `held` blocks.
+    fn end(&self, spec: KvSpec, first: usize, held: usize, reach: Reach) -> usize {
+        let all = reach.reserve.div_ceil(self.block_size());
+        let end = match spec {
+            KvSpec::Full => all,
+            KvSpec::Window(window) => {
+                let positions = window as usize + reach.ahead;
+                all.min(first + positions.div_ceil(self.block_size()) + 1)
+            }
+        };
+        end.max(held)
+    }
+
+    /// Returns the tokens it starts with, or nothing if there are too few pages.
     pub(crate) fn admit(
         &mut self,
         sequence: u64,
         namespace: usize,
         tokens: &[u32],
         host: bool,
-        headroom: usize,
+        reach: Reach,
     ) -> Option<usize> {
-        let ((pool, in_host, mut agree), mut partial) = self.look(namespace, tokens, host);
-        let names: Vec<Name> = (0..pool + in_host)
-            .map(|index| self.name_of(namespace, tokens, index))
-            .collect();
-        let shared: Vec<usize> = names[..pool]
-            .iter()
-            .filter_map(|it| self.find(it))
-            .collect();
-        let needed = (tokens.len() + 1).div_ceil(self.block_size) - pool;
-        let idle = shared.iter().filter(|id| self.idle.contains(id)).count();
+        let ((blocks, mut agree), mut partial) = self.look(namespace, tokens, host);
+        let mut shared: Vec<Vec<(usize, Name, Option<usize>)>> = Vec::new();
+        let (mut needed, mut ends) = (reach.headroom, Vec::new());
+        for (group, spec) in self.groups() {
+            let first = self.first_read(spec, blocks, tokens);
+            let found = (first..blocks).map(|index| {
+                let name = self.name_of(namespace, group, tokens, index);
+                let page = self.find(&name);
+                (index, name, page)
+            });
+            let found: Vec<_> = found.collect();
+            let end = self.end(spec, first, blocks, reach);
+            needed += end - first - found.iter().filter(|it| it.2.is_some()).count();
+            ends.push((first, end));
+            shared.push(found);
+        }
+        let held: Vec<usize> = shared.iter().flatten().filter_map(|it| it.2).collect();
+        let idle = held.iter().filter(|id| self.idle.contains(id)).count();
         let free = self.free() - idle;
-        if needed + headroom > free {
+        if needed > free {
             return None;
         }
-        if partial.is_some_and(|id| needed + headroom == free && self.idle.contains(&id)) {
-            (agree, partial) = (0, None);
+        let sources = partial.iter().filter(|id| self.idle.contains(id)).count();
+        if needed + sources > free {
+            (agree, partial) = (0, Vec::new());
         }
-        shared.iter().for_each(|&id| self.hold(id));
-        if let Some(id) = partial {
+        held.iter().for_each(|&id| self.hold(id));
+        for id in partial {
             self.hold(id);
             self.pins.push(id);
         }
-        self.host.retain(|name| !names[pool..].contains(name));
-        self.places_in_use += in_host;
-        let mut blocks = shared;
-        blocks.extend((0..needed).map(|_| self.allocate()));
-        for (index, name) in names.into_iter().enumerate().skip(pool) {
-            self.name(blocks[index], name);
+        let back = shared.iter().flatten().filter(|it| it.2.is_none());
+        let back: Vec<Name> = back.map(|it| it.1.clone()).collect();
+        self.host.retain(|name| !back.contains(name));
+        self.places_in_use += back.len();
+        let mut tables = Vec::new();
+        for ((first, end), found) in ends.into_iter().zip(shared) {
+            let mut table = Table {
+                end,
+                named: blocks,
+                ..Table::default()
+            };
+            for index in first..end {
+                let known = found.get(index - first).and_then(|it| it.2);
+                let page = known.unwrap_or_else(|| self.allocate());
+                table.pages.insert(index, page);
+            }
+            for (index, name, page) in found {
+                if page.is_none() {
+                    self.name(table.pages[&index], name);
+                }
+            }
+            tables.push(table);
         }
-        let named = pool + in_host;
-        let sequence_blocks = Sequence {
-            blocks,
-            named,
-            ..Sequence::default()
-        };
-        self.sequences.insert(sequence, sequence_blocks);
-        Some(named * self.block_size + agree)
+        let outdated = false;
+        self.sequences
+            .insert(sequence, Sequence { tables, outdated });
+        Some(blocks * self.block_size() + agree)
     }
 
-    pub(crate) fn fork(&mut self, parent: u64, child: u64, tokens: usize, reserve: usize) -> bool {
-        let whole = tokens / self.block_size;
-        let needed = reserve.div_ceil(self.block_size) - whole;
+    pub(crate) fn fork(&mut self, parent: u64, child: u64, tokens: usize, reach: Reach) -> bool {
+        let whole = tokens / self.block_size();
+        let parent = self.sequences[&parent].clone();
+        let mut ranges = Vec::new();
+        for (_, spec) in self.groups() {
+            let first = match spec {
+                KvSpec::Full => 0,
+                KvSpec::Window(window) => tokens.saturating_sub(window as usize),
+            };
+            let first = (first / self.block_size()).min(whole);
+            let held = tokens.div_ceil(self.block_size());
+            ranges.push((first, self.end(spec, first, held, reach)));
+        }
+        let needed: usize = ranges.iter().map(|&(_, end)| end - whole).sum();
         if needed > self.free() {
             return false;
         }
-        let parent = self.sequences[&parent].clone();
-        let mut blocks = parent.blocks[..whole].to_vec();
-        blocks.iter().for_each(|&id| self.hold(id));
-        blocks.extend((0..needed).map(|_| self.allocate()));
-        if !tokens.is_multiple_of(self.block_size) {
-            self.hold(parent.blocks[whole]);
-            self.pins.push(parent.blocks[whole]);
+        let mut tables = Vec::new();
+        for (&(first, end), from) in ranges.iter().zip(&parent.tables) {
+            let shared = (first..whole).map(|index| (index, from.pages[&index]));
+            tables.push(Table {
+                pages: shared.collect(),
+                end,
+                named: from.named.min(whole),
+                has_left_others: from.has_left_others,
+            });
         }
-        let sequence = Sequence {
-            blocks,
-            named: parent.named.min(whole),
-            outdated: parent.outdated,
-            has_left_others: parent.has_left_others,
-        };
-        self.sequences.insert(child, sequence);
+        let shared: Vec<usize> = tables
+            .iter()
+            .flat_map(|it| it.pages.values().copied())
+            .collect();
+        shared.into_iter().for_each(|id| self.hold(id));
+        for ((table, from), (_, end)) in tables.iter_mut().zip(&parent.tables).zip(ranges) {
+            if !tokens.is_multiple_of(self.block_size()) {
+                self.hold(from.pages[&whole]);
+                self.pins.push(from.pages[&whole]);
+            }
+            table
+                .pages
+                .extend((whole..end).map(|index| (index, self.allocate())));
+        }
+        let outdated = parent.outdated;
+        self.sequences.insert(child, Sequence { tables, outdated });
         true
     }
 
     pub(crate) fn grow(&mut self, sequence: u64, tokens: usize) -> bool {
-        let target = tokens.div_ceil(self.block_size);
-        let needed = target.saturating_sub(self.blocks_of(sequence));
-        if needed > self.free() {
-            return false;
+        let target = tokens.div_ceil(self.block_size());
+        let mut sequence_of = self.sequences.remove(&sequence).unwrap();
+        let ends = sequence_of.tables.iter().map(|it| it.end);
+        let needed: usize = ends.map(|end| target.saturating_sub(end)).sum();
+        let fits = needed <= self.free();
+        for table in sequence_of.tables.iter_mut().filter(|_| fits) {
+            let new = table.end..target.max(table.end);
+            table
+                .pages
+                .extend(new.map(|index| (index, self.allocate())));
+            table.end = target.max(table.end);
         }
-        for _ in 0..needed {
-            let block = self.allocate();
-            self.sequences
-                .get_mut(&sequence)
-                .unwrap()
-                .blocks
-                .push(block);
-        }
-        true
+        self.sequences.insert(sequence, sequence_of);
+        fits
     }
 
     pub(crate) fn commit(
@@ -274,31 +379,57 @@ impl Model {
         let full = if it.outdated {
             0
         } else {
-            computed / self.block_size
+            computed / self.block_size()
         };
-        for index in it.named..full {
-            let name = self.name_of(namespace, tokens, index);
-            let own = it.blocks[index];
-            let is_shared = self.blocks[&own].holders > 1;
-            match self.find(&name) {
-                None if it.has_left_others && is_shared => break,
-                None => self.name(own, name),
-                Some(known) if known == own => {}
-                Some(known) => {
-                    it.has_left_others |= is_shared;
-                    self.hold(known);
-                    self.let_go(own);
-                    it.blocks[index] = known;
+        let mut left = Vec::new();
+        for (group, table) in it.tables.iter_mut().enumerate() {
+            let first = table.pages.keys().next().copied().unwrap_or(table.end);
+            for index in table.named.max(first)..full {
+                let name = self.name_of(namespace, group, tokens, index);
+                let own = table.pages[&index];
+                let is_shared = self.pages[&own].holders > 1;
+                match self.find(&name) {
+                    None if table.has_left_others && is_shared => break,
+                    None => self.name(own, name),
+                    Some(known) if known == own => {}
+                    Some(known) => {
+                        table.has_left_others |= is_shared;
+                        self.hold(known);
+                        left.push(own);
+                        table.pages.insert(index, known);
+                    }
                 }
+                table.named = index + 1;
             }
-            it.named = index + 1;
         }
+        left.into_iter().for_each(|id| self.let_go(id));
+        self.sequences.insert(sequence, it);
+    }
+
+    /// Gives back what the token at `position` and later ones do not read.
+    pub(crate) fn release_behind(&mut self, sequence: u64, position: usize) {
+        let mut it = self.sequences.remove(&sequence).unwrap();
+        let mut gone = Vec::new();
+        for ((_, spec), table) in self.groups().zip(&mut it.tables) {
+            if let KvSpec::Window(window) = spec {
+                let first = (position + 1).saturating_sub(window as usize) / self.block_size();
+                let kept = table.pages.split_off(&first);
+                gone.extend(std::mem::replace(&mut table.pages, kept).into_values());
+            }
+        }
+        gone.into_iter().rev().for_each(|id| self.let_go(id));
         self.sequences.insert(sequence, it);
     }
 
     pub(crate) fn release(&mut self, sequence: u64) {
-        let blocks = self.sequences.remove(&sequence).unwrap_or_default().blocks;
-        blocks.into_iter().rev().for_each(|id| self.let_go(id));
+        let Some(Sequence { tables, .. }) = self.sequences.remove(&sequence) else {
+            return;
+        };
+        let end = tables.iter().map(|table| table.end).max().unwrap_or(0);
+        for index in (0..end).rev() {
+            let of_block = tables.iter().filter_map(|table| table.pages.get(&index));
+            of_block.for_each(|&id| self.let_go(id));
+        }
     }
 
     pub(crate) fn settle(&mut self) {
@@ -309,11 +440,11 @@ impl Model {
     }
 
     pub(crate) fn reset(&mut self) {
-        for block in self.blocks.values_mut() {
-            block.name = None;
+        for page in self.pages.values_mut() {
+            page.name = None;
         }
         for id in std::mem::take(&mut self.idle) {
-            self.blocks.remove(&id);
+            self.pages.remove(&id);
         }
         for sequence in self.sequences.values_mut() {
             sequence.outdated = true;

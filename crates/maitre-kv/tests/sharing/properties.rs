@@ -1,6 +1,6 @@
 //! Random calls.
 
-use maitre_kv::KvConfig;
+use maitre_kv::{KvConfig, KvSpec};
 use proptest::prelude::*;
 
 use crate::world::World;
@@ -106,8 +106,9 @@ fn make(world: &mut World, call: &Call) {
     }
 }
 
-fn live(config: KvConfig, calls: &[Call]) -> World {
+fn live(config: KvConfig, ahead: usize, calls: &[Call]) -> World {
     let mut world = World::new(config);
+    world.ahead = ahead;
     calls.iter().for_each(|call| make(&mut world, call));
     for sequence in 0..5 {
         world.release(sequence);
@@ -115,51 +116,31 @@ fn live(config: KvConfig, calls: &[Call]) -> World {
     world
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+fn groups() -> impl Strategy<Value = Vec<KvSpec>> {
+    let spec = prop_oneof![Just(KvSpec::Full), (1..12u32).prop_map(KvSpec::Window),];
+    prop::collection::vec(spec, 1..5)
+}
 
-    /// Hits are the longest kept prefix, of the same namespace; idle blocks go least recently used first, a
-    /// block before the one it depends on; events tell exactly what is there; nothing is read that is not what
-    /// the tokens say.
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// Hits are the longest prefix of which every group keeps what is read, in the same namespace; idle pages go least
+    /// recently used first, under full attention a block before the one it depends on; events tell exactly what every
+    /// group has; nothing is read that is not what the tokens say.
     #[test]
     fn it_does_what_the_model_does(
-        num_blocks in 2..14u32,
+        num_pages in 2..14u32,
         block_size in 1..5u32,
-        num_host_blocks in 0..5u32,
+        num_host_pages in 0..8u32,
+        groups in groups(),
+        ahead in 1..16usize,
         calls in calls(),
     ) {
-        let config = KvConfig { num_host_blocks, ..KvConfig::new(num_blocks, block_size) };
-        let world = live(config, &calls);
-        prop_assert_eq!(world.kv.used_blocks(), 0);
-        prop_assert_eq!(world.kv.free_blocks(), num_blocks as usize);
-    }
-
-    /// Behind a window blocks are given back, and a prefix is found if all that is read of it is kept.
-    #[test]
-    fn a_window_reads_only_what_it_sees(
-        num_blocks in 2..14u32,
-        block_size in 1..5u32,
-        window in 2..12u32,
-        calls in calls(),
-        text in 0..2u32,
-        len in 1..14u32,
-    ) {
-        let config = KvConfig { window: Some(window), ..KvConfig::new(num_blocks, block_size) };
-        let mut world = World::new(config);
-        for call in &calls {
-            make(&mut world, call);
-            let tokens: Vec<u32> = (0..len).map(|i| text * 100 + i).collect();
-            let chain = world.chain(0, &tokens);
-            let is_enough = |blocks: usize| {
-                let next = (blocks * block_size as usize).min(tokens.len() - 1);
-                let first = config.first_read(next) / block_size as usize;
-                chain.hashes()[first..blocks].iter().all(|&hash| world.finds(hash))
-            };
-            let longest = (1..=chain.hashes().len()).rev().find(|&blocks| is_enough(blocks));
-            let hit = world.kv.find_prefix(&chain, &tokens, true);
-            prop_assert_eq!(hit.pool_blocks, longest.unwrap_or(0));
-        }
-        (0..5).for_each(|sequence| world.release(sequence));
-        prop_assert_eq!(world.kv.used_blocks(), 0);
+        // The more groups, the more pages it takes to do anything.
+        let num_pages = num_pages * groups.len() as u32;
+        let config = KvConfig { num_host_pages, groups, ..KvConfig::new(num_pages, block_size) };
+        let world = live(config, ahead, &calls);
+        prop_assert_eq!(world.kv.used_pages(), 0);
+        prop_assert_eq!(world.kv.free_pages(), num_pages as usize);
     }
 }

@@ -1,25 +1,29 @@
 //! The manager, the model beside it, and the memory behind it. Every call is made to both, and then everything
 //! that can be seen is compared.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use maitre_kv::{
-    BlockHash, BlockMoves, CacheEvent, HashChain, KvConfig, KvError, KvManager, SeqId,
-    SequenceStart,
+    BlockHash, BlockId, BlockMoves, CacheEvent, ForkStart, HashChain, KvConfig, KvError, KvManager,
+    SeqId, SequenceStart,
 };
 
 use crate::memory::{Memory, cells};
-use crate::model::{Model, Name};
+use crate::model::{Model, Name, Reach};
 
 pub(crate) struct Live {
     pub(crate) namespace: usize,
     pub(crate) tokens: Vec<u32>,
     pub(crate) computed: usize,
+    /// Positions that were there at the start, which are not written.
+    there: usize,
     chain: HashChain,
 }
 
 pub(crate) struct World {
     pub(crate) kv: KvManager,
+    /// Positions behind the computed ones that new tables of windowed groups cover.
+    pub(crate) ahead: usize,
     pub(crate) model: Model,
     pub(crate) live: BTreeMap<u64, Live>,
     /// Names in the cache, by its events.
@@ -35,15 +39,12 @@ impl World {
             ..config
         };
         Self {
-            kv: KvManager::new(config).unwrap(),
-            model: Model::new(
-                config.num_blocks as usize,
-                config.block_size as usize,
-                config.num_host_blocks as usize,
-            ),
+            model: Model::new(&config),
             live: BTreeMap::new(),
             mirror: HashSet::new(),
-            memory: Memory::new(config.num_blocks, config.num_host_blocks, config.block_size),
+            memory: Memory::new(config.num_pages, config.num_host_pages, config.block_size),
+            kv: KvManager::new(config).unwrap(),
+            ahead: 1 << 20,
             unsettled: Vec::new(),
         }
     }
@@ -66,36 +67,29 @@ impl World {
     ) -> Option<usize> {
         let chain = self.chain(namespace, tokens);
         let hit = self.kv.find_prefix(&chain, tokens, host);
-        if self.is_modelled() {
-            let found = (
-                hit.pool_blocks,
-                hit.host_blocks,
-                hit.partial.map_or(0, |(_, len)| len),
-            );
-            assert_eq!(
-                found,
-                self.model.hit(namespace, tokens, host),
-                "the longest"
-            );
-        }
+        let found = (hit.blocks, hit.partial.map_or(0, |(_, len)| len));
+        let expected = self.model.hit(namespace, tokens, host);
+        assert_eq!(found, expected, "the longest");
+        let reach = Reach {
+            reserve: tokens.len() + 1,
+            ahead: self.ahead,
+            headroom,
+        };
         let start = SequenceStart {
             tokens,
             chain: &chain,
             hit,
-            reserve: tokens.len() + 1,
+            reserve: reach.reserve,
+            ahead: reach.ahead,
             headroom,
         };
-        let free = self.kv.free_blocks();
+        let free = self.kv.free_pages();
         let admitted = self.kv.admit(SeqId(sequence), &start);
-        if self.is_modelled() {
-            let expected = self
-                .model
-                .admit(sequence, namespace, tokens, host, headroom);
-            assert_eq!(admitted.clone().ok(), expected);
-        }
+        let expected = self.model.admit(sequence, namespace, tokens, host, reach);
+        assert_eq!(admitted.clone().ok(), expected);
         let Ok(computed) = admitted else {
-            assert!(matches!(admitted, Err(KvError::OutOfBlocks { .. })));
-            assert_eq!(self.kv.free_blocks(), free, "all or nothing");
+            assert!(matches!(admitted, Err(KvError::OutOfPages { .. })));
+            assert_eq!(self.kv.free_pages(), free, "all or nothing");
             return None;
         };
         let (tokens, computed_before) = (tokens.to_vec(), computed.min(tokens.len() - 1));
@@ -105,6 +99,7 @@ impl World {
                 namespace,
                 tokens,
                 computed: computed_before,
+                there: computed,
                 chain,
             },
         );
@@ -120,13 +115,20 @@ impl World {
         if computed == 0 || !self.kv.can_fork(SeqId(parent), computed) {
             return false;
         }
-        let forked = self
-            .kv
-            .fork(SeqId(parent), SeqId(child), computed, computed + 1, 0);
-        if self.is_modelled() {
-            let expected = self.model.fork(parent, child, computed, computed + 1);
-            assert_eq!(forked.is_ok(), expected);
-        }
+        let reach = Reach {
+            reserve: computed + 1,
+            ahead: self.ahead,
+            headroom: 0,
+        };
+        let start = ForkStart {
+            tokens: computed,
+            reserve: reach.reserve,
+            ahead: reach.ahead,
+            headroom: 0,
+        };
+        let forked = self.kv.fork(SeqId(parent), SeqId(child), start);
+        let expected = self.model.fork(parent, child, computed, reach);
+        assert_eq!(forked.is_ok(), expected);
         if forked.is_err() {
             return false;
         }
@@ -137,6 +139,7 @@ impl World {
                 namespace,
                 tokens,
                 computed,
+                there: computed,
                 chain,
             },
         );
@@ -153,9 +156,7 @@ impl World {
         };
         let len = live.tokens.len() + new.len();
         let grown = self.kv.grow(SeqId(sequence), len).is_ok();
-        if self.is_modelled() {
-            assert_eq!(grown, self.model.grow(sequence, len));
-        }
+        assert_eq!(grown, self.model.grow(sequence, len));
         // The evicted are copied before their blocks are written.
         self.make_moves();
         if !grown {
@@ -163,18 +164,19 @@ impl World {
         }
         let live = self.live.get_mut(&sequence).unwrap();
         live.tokens.extend(new);
-        let expected = cells(live.namespace, &live.tokens);
-        // The last token may be there already: then it would be computed without being written.
-        let table = self.kv.block_table(SeqId(sequence)).to_vec();
-        for (position, &cell) in expected.iter().enumerate().skip(live.computed) {
-            if self.memory.read(&table, position) != cell {
-                let slot = self.kv.slot(SeqId(sequence), position).unwrap();
-                self.memory.write(slot, cell);
+        for group in 0..self.kv.num_groups() {
+            // The last token may be there already: then it would be computed without being written.
+            let cells = cells(live.namespace, group, &live.tokens);
+            for (position, &cell) in cells.iter().enumerate().skip(live.computed) {
+                let slot = self.kv.slot(SeqId(sequence), group, position).unwrap();
+                if self.memory.read(slot) != cell {
+                    self.memory.write(slot, cell);
+                }
             }
         }
         live.computed = live.tokens.len();
         // The step that computes it has made its moves. They are settled before blocks are given back.
-        let gives_back = commit || self.kv.config().window.is_some();
+        let gives_back = commit || self.kv.config().has_window();
         if gives_back && self.kv.awaits_moves(SeqId(sequence)) {
             self.settle();
         }
@@ -183,12 +185,11 @@ impl World {
             self.kv.extend_chain(&mut live.chain, &live.tokens);
             self.kv
                 .commit(SeqId(sequence), &live.chain, &live.tokens, live.computed);
-            if self.kv.config().window.is_none() {
-                self.model
-                    .commit(sequence, live.namespace, &live.tokens, live.computed);
-            }
+            self.model
+                .commit(sequence, live.namespace, &live.tokens, live.computed);
         }
         self.kv.release_behind(SeqId(sequence), live.computed);
+        self.model.release_behind(sequence, live.computed);
         self.check();
         true
     }
@@ -220,11 +221,6 @@ impl World {
         self.model.offload = offload;
     }
 
-    /// What the window forgets is not modelled.
-    pub(crate) fn is_modelled(&self) -> bool {
-        self.kv.config().window.is_none()
-    }
-
     pub(crate) fn finds(&self, hash: BlockHash) -> bool {
         self.mirror.contains(&hash)
     }
@@ -245,32 +241,66 @@ impl World {
             }
         }
         for (&sequence, live) in &self.live {
-            let table = self.kv.block_table(SeqId(sequence));
-            let cells = cells(live.namespace, &live.tokens);
-            let first = self.kv.config().first_read(live.computed);
-            for (position, &cell) in cells.iter().enumerate().take(live.computed).skip(first) {
-                let seen = self.memory.read(table, position);
-                assert_eq!(seen, cell, "{sequence} at {position}");
+            for (group, spec) in self.kv.config().groups.iter().enumerate() {
+                let held = self.kv.block_table(SeqId(sequence), group).len();
+                assert_eq!(held, self.model.held_by(sequence, group));
+                let cells = cells(live.namespace, group, &live.tokens);
+                let read = spec.first_read(live.computed)..live.computed;
+                for (position, slot) in
+                    read.clone()
+                        .zip(self.kv.slots(SeqId(sequence), group, read))
+                {
+                    let seen = self.memory.read(slot);
+                    assert_eq!(seen, cells[position], "{sequence} at {position} in {group}");
+                }
             }
         }
-        if !self.is_modelled() {
-            return;
-        }
-        assert_eq!(self.kv.free_blocks(), self.model.free());
-        assert_eq!(self.kv.idle_blocks(), self.model.idle());
+        self.check_writers();
+        assert_eq!(self.kv.free_pages(), self.model.free());
+        assert_eq!(self.kv.idle_pages(), self.model.idle());
         let in_pool = self.model.names_in_pool();
-        assert_eq!(self.kv.named_blocks(), in_pool.len());
+        assert_eq!(self.kv.named_pages(), in_pool.len());
         let in_host = self.model.names_in_host();
-        assert_eq!(self.kv.host_blocks(), in_host.len());
-        let names = in_pool.into_iter().chain(in_host);
-        let expected: HashSet<BlockHash> = names.map(|name| self.hash(name)).collect();
+        assert_eq!(self.kv.host_pages(), in_host.len());
+        let kept: HashSet<&Name> = in_pool.into_iter().chain(in_host).collect();
+        let in_all = kept.iter().filter(|(namespace, _, tokens)| {
+            let mut groups = 0..self.kv.num_groups();
+            groups.all(|group| kept.contains(&(*namespace, group, tokens.clone())))
+        });
+        let expected: HashSet<BlockHash> = in_all.map(|name| self.hash(name)).collect();
         assert_eq!(
             self.mirror, expected,
-            "what the events say is what is there"
+            "what the events say is what every group has"
         );
     }
 
-    fn hash(&self, (namespace, tokens): &Name) -> BlockHash {
+    /// No page is in the tables of two groups, and one that may still be written, being behind what is computed of a
+    /// sequence, is in one table only.
+    fn check_writers(&self) {
+        let mut groups: HashMap<BlockId, usize> = HashMap::new();
+        let mut holders: HashMap<BlockId, usize> = HashMap::new();
+        let tables = || {
+            let sequences = self.live.keys();
+            sequences.flat_map(|&id| (0..self.kv.num_groups()).map(move |group| (id, group)))
+        };
+        for (id, group) in tables() {
+            for &page in self.kv.block_table(SeqId(id), group) {
+                assert_eq!(*groups.entry(page).or_insert(group), group, "{page:?}");
+                *holders.entry(page).or_default() += 1;
+            }
+        }
+        for (id, group) in tables() {
+            let live = &self.live[&id];
+            let written = self.kv.blocks_for(live.computed.max(live.there));
+            let first = self.kv.first_block(SeqId(id), group);
+            let table = self.kv.block_table(SeqId(id), group);
+            for page in table.iter().skip(written.saturating_sub(first)) {
+                assert_eq!(holders[page], 1, "{page:?} has two writers");
+            }
+        }
+    }
+
+    fn hash(&self, (namespace, _, tokens): &Name) -> BlockHash {
         *self.chain(*namespace, tokens).hashes().last().unwrap()
     }
 }
