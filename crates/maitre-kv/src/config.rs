@@ -124,6 +124,29 @@ impl KvConfig {
             .sum()
     }
 
+    /// Positions of the longest sequence that the whole pool holds by [`pages_for`](Self::pages_for); `usize::MAX` if
+    /// all groups have windows that it holds.
+    pub fn longest_sequence(&self, ahead: usize) -> usize {
+        let most = self.num_pages as usize;
+        let block_size = self.block_size as usize;
+        // A sequence of more blocks than there are pages fits only if none of its groups holds all of it.
+        let fits = |blocks: usize| self.pages_for(blocks * block_size, ahead) <= most;
+        if fits(most + 1) {
+            return usize::MAX;
+        }
+        // The largest number that fits: all below it do.
+        let (mut fitting, mut too_many) = (0, most + 1);
+        while too_many - fitting > 1 {
+            let middle = fitting.midpoint(too_many);
+            *(if fits(middle) {
+                &mut fitting
+            } else {
+                &mut too_many
+            }) = middle;
+        }
+        fitting * block_size
+    }
+
     /// Whether some group forgets what is behind its window.
     pub fn has_window(&self) -> bool {
         self.groups.iter().any(|spec| spec.window().is_some())
@@ -209,6 +232,23 @@ mod tests {
         assert_eq!(pool.pages_for(33, 64), 3 * 3);
         assert_eq!(pool.pages_for(1600, 64), 100 + 2 * 7);
         assert_eq!(pool.pages_for(1600, usize::MAX), 3 * 100);
+    }
+
+    #[test]
+    fn the_longest_sequence_leaves_windowed_groups_their_pages() {
+        let longest = |groups| {
+            let pool = KvConfig {
+                groups,
+                ..KvConfig::new(30, 16)
+            };
+            pool.longest_sequence(64)
+        };
+        let window = KvSpec::Window(30);
+        assert_eq!(longest(vec![KvSpec::Full]), 30 * 16);
+        assert_eq!(longest(vec![KvSpec::Full, window, window]), 16 * 16);
+        assert_eq!(longest(vec![KvSpec::Full, KvSpec::Full]), 15 * 16);
+        assert_eq!(longest(vec![window; 4]), usize::MAX);
+        assert_eq!(longest(vec![window; 5]), 6 * 16);
     }
 
     #[test]

@@ -101,6 +101,11 @@ impl KvManager {
         &self.config
     }
 
+    /// Whether some group forgets what is behind its window.
+    pub fn has_window(&self) -> bool {
+        self.has_window
+    }
+
     /// Groups of layers, each with a table per sequence.
     pub fn num_groups(&self) -> usize {
         self.config.groups.len()

@@ -215,6 +215,12 @@ impl KvManager {
         Ok(hit.tokens(self.config.block_size as usize))
     }
 
+    /// Positions that the tables of a sequence will reach to in every group, if it is admitted so.
+    pub fn will_cover(&self, start: &SequenceStart) -> usize {
+        let ends = (0..self.num_groups()).map(|group| self.wanted(group, start).end);
+        ends.min().unwrap_or(0) * self.config.block_size as usize
+    }
+
     /// What the table of a new sequence should be in one group.
     fn wanted(&self, group: usize, start: &SequenceStart) -> Wanted {
         let SequenceStart { chain, hit, .. } = *start;

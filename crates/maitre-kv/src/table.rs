@@ -106,7 +106,7 @@ impl Table {
 #[derive(Debug, Clone)]
 pub(crate) struct Tables {
     /// One per group.
-    pub(crate) groups: SmallVec<[Table; 1]>,
+    pub(crate) groups: SmallVec<[Table; 2]>,
     /// The cache was reset since the sequence began: its contents are not to be named any more.
     pub(crate) outdated: bool,
 }

@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use maitre_kv::{PrefixHit, SequenceStart};
+use maitre_kv::{ForkStart, PrefixHit, SequenceStart};
 
 use crate::policy::Service;
 use crate::request::{Place, Request};
-use crate::schedule::Sketch;
+use crate::schedule::{Sketch, chunk};
 use crate::transfers::Found;
 use crate::{Admitted, Scheduler, Time};
 
@@ -30,7 +30,7 @@ struct Taken {
 pub(crate) struct Blocked {
     /// The request that was first.
     place: Place,
-    free_blocks: usize,
+    free_pages: usize,
     running: usize,
 }
 
@@ -45,7 +45,7 @@ impl Scheduler {
     pub(crate) fn admit(&mut self, now: Time, sketch: &mut Sketch, before: Option<i128>) {
         let mut counted = Counted::new();
         while sketch.budget > 0 && self.num_admitted() < self.config.max_seqs {
-            let (free_blocks, running) = (self.kv.free_blocks(), self.num_admitted());
+            let (free_pages, running) = (self.kv.free_pages(), self.num_admitted());
             let Some(&place) = self.policy.next(1).first() else {
                 return;
             };
@@ -53,7 +53,7 @@ impl Scheduler {
                 return;
             }
             let as_before = |it: Blocked| {
-                it.place == place && free_blocks <= it.free_blocks && running >= it.running
+                it.place == place && free_pages <= it.free_pages && running >= it.running
             };
             if self.blocked.is_some_and(as_before) {
                 return;
@@ -68,7 +68,7 @@ impl Scheduler {
                 });
             self.blocked = (!admitted).then_some(Blocked {
                 place,
-                free_blocks,
+                free_pages,
                 running,
             });
             if !admitted {
@@ -89,8 +89,7 @@ impl Scheduler {
             return [None, None];
         };
         let waited = now.saturating_sub(first.arrival());
-        if equals.len() == 1 || waited >= self.config.reorder_within || self.kv.named_blocks() == 0
-        {
+        if equals.len() == 1 || waited >= self.config.reorder_within || self.kv.named_pages() == 0 {
             return [Some(first), None];
         }
         let mut cached = |place| {
@@ -115,7 +114,12 @@ impl Scheduler {
         let hit = self
             .kv
             .find_blocks(&request.chain, &request.tokens, self.host_pays(1.0));
-        hit.pool_blocks + hit.host_blocks
+        hit.blocks
+    }
+
+    /// Pages that an admission leaves free: for each admitted request those of one more block.
+    fn headroom(&self) -> usize {
+        self.num_admitted() * self.kv.num_groups()
     }
 
     /// Requests that hold blocks: those that run, and those that will when more of their blocks have come.
@@ -173,7 +177,7 @@ impl Scheduler {
             known_tokens: known,
             again,
         });
-        let num_tokens = request.unscheduled().min(sketch.budget);
+        let num_tokens = chunk(&mut self.kv, place, &request, sketch.budget);
         sketch.add_span(&mut self.kv, place, &mut request, num_tokens);
         self.running.insert(place, request);
         if self.has_computed_prompt(place) {
@@ -187,14 +191,20 @@ impl Scheduler {
         let request = self.waiting.get(&place)?;
         let sequence = place.sequence();
         let reserve = request.reserve(request.tokens.len(), self.config.kv.block_size as usize);
-        let headroom = self.num_admitted();
+        let (ahead, headroom) = (self.config.ahead(), self.headroom());
         // A parent that is leaving still has a table, but its contents must not be shared any more.
         if let Some(parent) = request.fork_of
             && self.has_computed_prompt(parent)
             && self.kv.can_fork(parent.sequence(), request.prompt_len)
         {
             let (parent, shared) = (parent.sequence(), request.prompt_len);
-            let forked = self.kv.fork(parent, sequence, shared, reserve, headroom);
+            let start = ForkStart {
+                tokens: shared,
+                reserve,
+                ahead,
+                headroom,
+            };
+            let forked = self.kv.fork(parent, sequence, start);
             let found = Found {
                 forked: shared,
                 ..Found::default()
@@ -210,8 +220,15 @@ impl Scheduler {
             chain: &request.chain,
             hit,
             reserve,
+            ahead,
             headroom,
         };
+        // The tables have to take what arrives and the token behind it.
+        let covered = match arriving.is_empty() {
+            true => 0,
+            false => self.kv.will_cover(&start).saturating_sub(1),
+        };
+        let arriving = arriving.start..arriving.end.min(covered).max(arriving.start);
         let cached = match arriving.is_empty() {
             true => self.kv.admit(sequence, &start).ok()?,
             false => self.kv.admit_to_be_filled(sequence, &start).ok()?,
@@ -219,7 +236,7 @@ impl Scheduler {
         // After a step was taken back, a copy may be to come that still reads one of the new blocks.
         let may_arrive = !arriving.is_empty()
             && !self.kv.is_read_by_planned_moves(sequence)
-            && !self.in_flight.copies_out_of(self.kv.held_blocks(sequence));
+            && !self.in_flight.copies_out_of(self.kv.held_pages(sequence));
         Some(Taken {
             found: Found {
                 cached,

@@ -138,7 +138,7 @@ impl Scheduler {
     }
 }
 
-/// Names the blocks that a request has filled, and gives back those behind its window: steps in flight compute
+/// Names the blocks that a request has filled, and gives back those behind its windows: steps in flight compute
 /// positions from `committed` on, and so read none of them. Returns the blocks that were replaced by equal ones
 /// and that steps in flight still read.
 fn remember(kv: &mut KvManager, place: Place, request: &mut Request) -> Vec<BlockId> {
@@ -154,9 +154,7 @@ fn remember(kv: &mut KvManager, place: Place, request: &mut Request) -> Vec<Bloc
         }
         request.remembered = full;
     }
-    if kv.config().window.is_some() {
-        kv.release_behind(sequence, committed);
-    }
+    kv.release_behind(sequence, committed);
     replaced
 }
 

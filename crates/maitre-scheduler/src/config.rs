@@ -6,7 +6,7 @@ use crate::{PolicyKind, SchedulerError, Time};
 
 /// Limits of one scheduler. All of them are hard: no plan exceeds them. How many requests may wait is bounded
 /// before they come here, by a [`BoundedQueue`](crate::queue::BoundedQueue).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchedulerConfig {
     /// Requests that run at the same time, and so spans per step. Those that await blocks count.
     pub max_seqs: usize,
@@ -32,7 +32,7 @@ pub struct SchedulerConfig {
 
 impl SchedulerConfig {
     /// First come, first served, within these limits, with two steps in flight.
-    pub const fn new(
+    pub fn new(
         max_seqs: usize,
         max_batched_tokens: usize,
         max_model_len: usize,
@@ -48,6 +48,17 @@ impl SchedulerConfig {
             steps_in_flight: 2,
             kv,
         }
+    }
+
+    /// Positions of one request that steps in flight compute at most, so that a windowed group has to hold them beside its
+    /// window.
+    pub fn ahead(&self) -> usize {
+        self.max_batched_tokens.saturating_mul(self.steps_in_flight)
+    }
+
+    /// Tokens of the longest sequence that the KV pool holds; `usize::MAX` if it holds any.
+    pub fn capacity_tokens(&self) -> usize {
+        self.kv.longest_sequence(self.ahead())
     }
 
     /// Checks that a scheduler with these limits can make progress.

@@ -6,8 +6,8 @@
 //!
 //! - **Tokens** of the budget, also under the latency target, and no request more than it may still generate
 //!   beside the token that it gets in any case.
-//! - **Blocks** that are free. No request is preempted for a draft. A grant takes a block only if one stays free
-//!   for each *other* admitted request, for its next tokens. Should one need a second block while this step is in
+//! - **Blocks** that are free. No request is preempted for a draft. A grant takes a block, a page in each KV group, only if one stays
+//!   free for each *other* admitted request, for its next tokens. Should one need a second block while this step is in
 //!   flight, it waits until the drafts are back.
 //! - **Evenly**: one place to each, then a second one to each, by arrival, until nothing is left. A request that
 //!   needs a block and gets none drops out; the others go on with what their blocks hold.
@@ -59,11 +59,12 @@ impl Scheduler {
         }
         let block_size = self.config.kv.block_size as usize;
         for wish in &mut wishes {
-            let held = self.kv.block_table(wish.place.sequence()).len() * block_size;
-            wish.space = held.saturating_sub(sketch.plan.spans[wish.span].context_len);
+            let covered = self.kv.covered(wish.place.sequence());
+            wish.space = covered.saturating_sub(sketch.plan.spans[wish.span].context_len);
         }
         let others = self.num_admitted() - 1;
-        let spare = self.kv.free_blocks().saturating_sub(others);
+        // A block takes a page in each group.
+        let spare = (self.kv.free_pages() / self.kv.num_groups()).saturating_sub(others);
         share(&mut wishes, sketch.budget, spare, block_size);
         for wish in wishes {
             sketch.add_drafts(&mut self.kv, &wish);
@@ -100,16 +101,21 @@ impl Sketch {
     fn add_drafts(&mut self, kv: &mut KvManager, wish: &Wish) {
         let (sequence, span) = (wish.place.sequence(), &mut self.plan.spans[wish.span]);
         let end = span.context_len + wish.granted;
-        // There are enough blocks by the count of them. If there were not, the table would reach less far, and
-        // so would the slots.
+        // There are enough blocks by the count of them. If there were not, the tables would reach less far, and
+        // so would the drafts.
         let _ = kv.grow(sequence, end);
-        span.slots.extend(kv.slots(sequence, span.context_len..end));
-        span.drafts = span.slots.len() - span.tokens.len();
-        let reach = span.context_len + span.drafts;
-        // It goes on where the delta of the span ended.
-        span.table
-            .blocks
-            .extend(kv.take_delta(sequence, reach).blocks);
+        let reach = end.min(kv.covered(sequence)).max(span.context_len);
+        span.drafts = reach - span.context_len;
+        let drafted = span.context_len..reach;
+        for (group, (table, slots)) in span
+            .groups
+            .iter_mut()
+            .zip(kv.take_deltas(sequence, reach, drafted))
+        {
+            group.slots.extend(slots);
+            // It goes on where the delta of the span ended.
+            group.table.blocks.extend(table.blocks);
+        }
         self.spans[wish.span].drafts = span.drafts;
         self.budget -= span.drafts;
     }

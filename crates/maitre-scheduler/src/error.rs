@@ -250,24 +250,29 @@ pub enum InvariantViolation {
     },
     /// A running request's table does not cover its scheduled tokens.
     #[error(
-        "{request} has {blocks} KV blocks for {scheduled} scheduled tokens and {drafts} drafts"
+        "{request} has KV blocks for {covered} tokens in every group, for {scheduled} scheduled tokens and {drafts} \
+         drafts"
     )]
     TableTooShort {
         /// The request.
         request: RequestId,
-        /// Blocks in its table.
-        blocks: usize,
+        /// Positions that its tables reach to in every group.
+        covered: usize,
         /// Tokens planned since admission.
         scheduled: usize,
         /// Places for drafts in the steps in flight.
         drafts: usize,
     },
     /// A running request has blocks that neither its tokens nor its admission call for.
-    #[error("{request} has {blocks} KV blocks, expected at most {expected}")]
+    #[error(
+        "the table of {request} in KV group {group} ends with block {blocks}, expected {expected} at most"
+    )]
     TableTooLong {
         /// The request.
         request: RequestId,
-        /// Blocks in its table.
+        /// The group, by its number.
+        group: usize,
+        /// Blocks up to the end of its table.
         blocks: usize,
         /// What its next token, its drafts in flight and its reservation need.
         expected: usize,

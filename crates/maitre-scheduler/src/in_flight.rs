@@ -1,6 +1,6 @@
 //! Steps that are planned but not committed, and what has to wait for them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use maitre_kv::{BlockId, BlockMoves};
 
@@ -91,10 +91,11 @@ impl StepsInFlight {
         self.0.iter().any(|step| step.runs(place))
     }
 
-    /// Whether a step copies one of these blocks to the host tier.
-    pub(crate) fn copies_out_of(&self, blocks: &[BlockId]) -> bool {
-        let mut moves = self.0.iter().flat_map(|step| &step.moves.swap_out);
-        moves.any(|moved| blocks.contains(&BlockId(moved.from)))
+    /// Whether a step copies one of these pages to the host tier.
+    pub(crate) fn copies_out_of(&self, pages: impl Iterator<Item = BlockId>) -> bool {
+        let moves = self.0.iter().flat_map(|step| &step.moves.swap_out);
+        let read: HashSet<u32> = moves.map(|moved| moved.from).collect();
+        !read.is_empty() && pages.into_iter().any(|page| read.contains(&page.0))
     }
 
     /// Keeps the blocks of a request until the newest step is committed: no later step can touch them.

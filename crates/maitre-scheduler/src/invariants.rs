@@ -127,7 +127,7 @@ impl Scheduler {
         ensure(consistent, || wrong_counts(request, in_flight))
     }
 
-    /// A table covers what is planned, and but for what its admission took no more than that and the next token:
+    /// Tables cover what is planned, and but for what its admission took no more than that and the next token:
     /// what drafts took is given back.
     fn check_table(
         &self,
@@ -136,11 +136,12 @@ impl Scheduler {
         drafts: usize,
     ) -> Result<(), InvariantViolation> {
         let (id, scheduled) = (request.id, request.scheduled);
-        let blocks = self.kv.block_table(place.sequence()).len();
-        ensure(blocks >= self.kv.blocks_for(scheduled + drafts), || {
+        let sequence = place.sequence();
+        let covered = self.kv.covered(sequence);
+        ensure(covered >= scheduled + drafts, || {
             InvariantViolation::TableTooShort {
                 request: id,
-                blocks,
+                covered,
                 scheduled,
                 drafts,
             }
@@ -148,11 +149,17 @@ impl Scheduler {
         let most = scheduled + drafts.max(1);
         let reserved = request.reserved(self.config.kv.block_size as usize);
         let expected = self.kv.blocks_for(most.max(reserved));
-        ensure(blocks <= expected, || InvariantViolation::TableTooLong {
-            request: id,
-            blocks,
-            expected,
-        })
+        for group in 0..self.kv.num_groups() {
+            let table = self.kv.block_table(sequence, group);
+            let blocks = self.kv.first_block(sequence, group) + table.len();
+            ensure(blocks <= expected, || InvariantViolation::TableTooLong {
+                request: id,
+                group,
+                blocks,
+                expected,
+            })?;
+        }
+        Ok(())
     }
 
     /// Only admitted requests, and requests that leave with a step in flight or a transfer, hold blocks.
@@ -170,7 +177,7 @@ impl Scheduler {
         let holding = self.kv.num_sequences();
         let known = owners
             .iter()
-            .filter(|&&owner| !self.kv.block_table(owner).is_empty())
+            .filter(|&&owner| self.kv.covered(owner) > 0)
             .count();
         ensure(known == owners.len() && holding == known, || {
             InvariantViolation::BlocksLeaked {
@@ -309,7 +316,7 @@ mod tests {
             },
             InvariantViolation::TableTooShort {
                 request: first,
-                blocks: 0,
+                covered: 0,
                 scheduled: 5,
                 drafts: 0,
             },
@@ -321,6 +328,7 @@ mod tests {
             },
             InvariantViolation::TableTooLong {
                 request: first,
+                group: 0,
                 blocks: 3,
                 expected: 2,
             },

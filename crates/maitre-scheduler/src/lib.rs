@@ -71,8 +71,8 @@ mod transfers;
 pub use config::SchedulerConfig;
 pub use error::{InvariantViolation, Refusal, SchedulerError};
 pub use plan::{
-    Admitted, Expired, ExpiredWhy, NO_SLOT, Outcome, PlannedSpan, Preemption, StepId, StepPlan,
-    TokenRef,
+    Admitted, Expired, ExpiredWhy, GroupSpan, NO_SLOT, Outcome, PlannedSpan, Preemption, StepId,
+    StepPlan, TokenRef,
 };
 pub use policy::{
     OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Policy, PolicyKind, QueueOrder, Ranked, Service, Waiting,

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use maitre_kv::{BlockMoves, TableDelta};
+use maitre_kv::{BlockId, BlockMoves, TableDelta};
+use smallvec::SmallVec;
 
 use crate::{PlannedTransfer, RequestId};
 
@@ -103,13 +104,8 @@ pub struct PlannedSpan {
     pub tokens: Vec<TokenRef>,
     /// Length of the sequence's KV after this step's writes: `first_position + tokens.len()`.
     pub context_len: usize,
-    /// How the request's block table changed since its last span. Afterwards it has one block for
-    /// each `block_size` of the positions `0..context_len + drafts`, in order; those that lie behind the
-    /// attention window of the span's first token mean nothing.
-    pub table: TableDelta,
-    /// `[num_tokens + drafts]`: where each token's KV is written, `block * block_size + offset`, or
-    /// [`NO_SLOT`] if it is there already, in a block that others may hold too. A drafted token's never is.
-    pub slots: Vec<u32>,
+    /// Where its keys and values are, in each KV group.
+    pub groups: SmallVec<[GroupSpan; 2]>,
     /// Offsets within the span whose logits are needed: the last token if the span `samples`; with
     /// `prompt_logits` every position that no committed step has delivered. May be empty (`0..0`). Those of
     /// drafted tokens come on top.
@@ -119,6 +115,19 @@ pub struct PlannedSpan {
     /// Positions after `context_len` for which tokens may be drafted: any number of them, each verified by the
     /// logits before it. 0 unless the span is a decode, which is one token that samples.
     pub drafts: usize,
+}
+
+/// Where the keys and values of a span are in one KV group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSpan {
+    /// How the request's block table changed since its last span. Afterwards it has one block for
+    /// each `block_size` of the positions up to `context_len + drafts`, in order, from
+    /// [`first_block`](TableDelta::first_block) on: those before it lie behind the group's window, for each of the
+    /// span's tokens.
+    pub table: TableDelta,
+    /// `[num_tokens + drafts]`: where each token's KV is written, `block * block_size + offset`, or
+    /// [`NO_SLOT`] if it is there already, in a block that others may hold too. A drafted token's never is.
+    pub slots: SmallVec<[u32; 4]>,
 }
 
 /// The slot of a token whose keys and values are there already: compute, do not write.
@@ -151,7 +160,7 @@ pub struct Preemption {
     pub needed_by: RequestId,
     /// Computed tokens that it has no hold on any more.
     pub lost_tokens: usize,
-    /// Blocks that became free. Those with a name are kept until they are needed.
+    /// Pages that became free. Those with a name are kept until they are needed.
     pub freed_blocks: usize,
     /// How often it has been preempted now. From the second time on, its next admission reserves blocks
     /// beyond those it needs at once.
@@ -258,23 +267,42 @@ impl fmt::Display for StepPlan {
 
 impl fmt::Display for PlannedSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blocks: Vec<u32> = self.table.blocks.iter().map(|block| block.0).collect();
         write!(
             f,
-            "{} positions {}..{} tokens [{}] blocks {}+[{}] slots [{}] output {:?}{}",
+            "{} positions {}..{} tokens [{}]",
             self.request,
             self.first_position,
             self.context_len,
             List(&self.tokens),
-            self.table.keep,
-            Runs(&blocks),
-            Runs(&self.slots),
-            self.output_positions,
-            if self.samples { " samples" } else { "" },
         )?;
+        match self.groups.as_slice() {
+            [group] => write!(f, " {group}")?,
+            groups => {
+                for (number, group) in groups.iter().enumerate() {
+                    write!(f, " group {number} {group}")?;
+                }
+            }
+        }
+        let samples = if self.samples { " samples" } else { "" };
+        write!(f, " output {:?}{samples}", self.output_positions)?;
         match self.drafts {
             0 => Ok(()),
             drafts => write!(f, " drafts {drafts}"),
+        }
+    }
+}
+
+impl fmt::Display for GroupSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TableDelta {
+            first_block,
+            keep,
+            blocks,
+        } = &self.table;
+        let (blocks, slots) = (Blocks(blocks), Runs(&self.slots));
+        match first_block {
+            0 => write!(f, "blocks {keep}+[{blocks}] slots [{slots}]"),
+            first => write!(f, "blocks from {first} {keep}+[{blocks}] slots [{slots}]"),
         }
     }
 }
@@ -301,14 +329,17 @@ impl fmt::Display for Admitted {
 impl fmt::Display for PlannedTransfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (positions, source) = (&self.positions, self.source);
-        let blocks: Vec<u32> = self.blocks.iter().map(|block| block.0).collect();
         write!(
             f,
-            "{} for {}: positions {positions:?} from {source} to blocks [{}]",
-            self.id,
-            self.request,
-            Runs(&blocks)
-        )
+            "{} for {}: positions {positions:?} from {source} to",
+            self.id, self.request
+        )?;
+        match self.blocks.as_slice() {
+            [blocks] => write!(f, " blocks [{}]", Blocks(blocks)),
+            groups => groups.iter().enumerate().try_for_each(|(number, blocks)| {
+                write!(f, " group {number} blocks [{}]", Blocks(blocks))
+            }),
+        }
     }
 }
 
@@ -343,6 +374,16 @@ impl fmt::Display for List<'_> {
             separator = ", ";
         }
         Ok(())
+    }
+}
+
+/// Blocks as [`Runs`].
+struct Blocks<'a>(&'a [BlockId]);
+
+impl fmt::Display for Blocks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let blocks: Vec<u32> = self.0.iter().map(|block| block.0).collect();
+        write!(f, "{}", Runs(&blocks))
     }
 }
 

@@ -283,6 +283,11 @@ impl Request {
         self.scheduled >= self.prefill_len
     }
 
+    /// Whether some of the tokens that prefill has to compute are not planned yet.
+    pub(crate) fn is_in_prompt(&self) -> bool {
+        !self.is_decoding() && self.unscheduled() > 0
+    }
+
     /// Whether a step in flight computes some of its tokens.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.scheduled > self.committed

@@ -2,16 +2,21 @@
 //!
 //! One rule keeps the need for blocks simple: **admission reserves blocks for all tokens known by
 //! then**. A prefill therefore never stops halfway for want of blocks, and only a decode that enters a
-//! new block can run out. Admission also leaves one free block for every request that already runs, so
+//! new block can run out. (A windowed group has its pages once its window is filled, and goes on with those that it
+//! leaves behind. Only if others hold these too it takes further ones, and may run out like a decode.)
+//! Admission also leaves one free block for every request that already runs, in every KV group, so
 //! each of them can decode `block_size` more tokens before a request has to be preempted. Without
 //! it, a new request would take the last blocks and lose them, with all its work, a step later.
 
 use maitre_kv::{BlockMoves, KvManager};
+use smallvec::SmallVec;
 
 use crate::drafts::Wish;
 use crate::in_flight::SpanInFlight;
 use crate::request::{Place, Request};
-use crate::{Expired, NO_SLOT, PlannedSpan, Scheduler, StepId, StepPlan, Time, TokenRef};
+use crate::{
+    Expired, GroupSpan, NO_SLOT, PlannedSpan, Scheduler, StepId, StepPlan, Time, TokenRef,
+};
 
 /// Prompt tokens that a step takes on beside its decodes whatever the latency target says: prompts have
 /// to get on.
@@ -58,18 +63,20 @@ impl Sketch {
     ) {
         let positions = request.scheduled..request.scheduled + num_tokens;
         let samples = positions.end >= request.tokens.len();
-        let mut slots = Vec::with_capacity(num_tokens);
-        slots.extend(kv.slots(place.sequence(), positions.clone()));
         let cached = request.cached.saturating_sub(positions.start);
-        let cached = cached.min(slots.len());
-        slots[..cached].fill(NO_SLOT);
+        let groups = kv.take_deltas(place.sequence(), positions.end, positions.clone());
+        let groups = groups.map(|(table, slots)| {
+            let mut slots: SmallVec<[u32; 4]> = slots.collect();
+            let cached = cached.min(slots.len());
+            slots[..cached].fill(NO_SLOT);
+            GroupSpan { table, slots }
+        });
         self.plan.spans.push(PlannedSpan {
             request: request.id,
             first_position: positions.start,
             tokens: tokens_at(request, positions.clone()),
             context_len: positions.end,
-            slots,
-            table: kv.take_delta(place.sequence(), positions.end),
+            groups: groups.collect(),
             output_positions: output_positions(request, num_tokens, samples),
             samples,
             drafts: 0,
@@ -134,17 +141,20 @@ impl Scheduler {
         }
     }
 
-    /// One token for every decoding request, by arrival. All find their blocks before any is planned, so a
-    /// request that is preempted for one of them is not in the plan.
+    /// One token for every decoding request, by arrival. All find their blocks before any is planned, and prompts in
+    /// progress those of one token, so a request that is preempted for one of them is not in the plan.
     ///
     /// Returns whether the step may go on. If a request finds no block while a step is in flight, another may
     /// have to be preempted, which needs an empty pipeline. The pipeline would never be empty if the other
     /// requests went on, so the step stays empty.
     fn plan_decodes(&mut self, sketch: &mut Sketch) -> bool {
         let kv = &mut self.kv;
-        let mut ready = self.running.iter().filter(|(_, it)| it.is_ready());
-        let all_have_space =
-            ready.all(|(place, request)| kv.grow(place.sequence(), request.scheduled + 1).is_ok());
+        let has_window = kv.has_window();
+        let mut running = self.running.iter();
+        let all_have_space = running.all(|(place, request)| {
+            let needs_space = request.is_ready() || has_window && request.is_in_prompt();
+            !needs_space || kv.grow(place.sequence(), request.scheduled + 1).is_ok()
+        });
         if !all_have_space {
             if !self.in_flight.is_empty() {
                 return false;
@@ -161,9 +171,10 @@ impl Scheduler {
         true
     }
 
-    /// Afterwards every request that runs and is ready to decode has its block.
+    /// Afterwards every request that runs and whose next token can be planned has the blocks for it.
     fn make_space_for_all(&mut self, sketch: &mut Sketch) {
-        let ready = self.running.iter().filter(|(_, it)| it.is_ready());
+        let running = self.running.iter();
+        let ready = running.filter(|(_, it)| it.is_ready() || it.is_in_prompt());
         let places: Vec<Place> = ready.map(|(&place, _)| place).collect();
         for place in places {
             self.make_space(place, sketch);
@@ -200,7 +211,7 @@ impl Scheduler {
             let Some(request) = self.running.get_mut(&place) else {
                 continue;
             };
-            let num_tokens = request.unscheduled().min(sketch.budget);
+            let num_tokens = chunk(&mut self.kv, place, request, sketch.budget);
             if num_tokens > 0 {
                 sketch.add_span(&mut self.kv, place, request, num_tokens);
             }
@@ -211,6 +222,19 @@ impl Scheduler {
     pub(crate) fn prompt_rank(&self, place: Place, request: &Request) -> i128 {
         self.policy.prompt_rank(&request.waiting(place))
     }
+}
+
+/// How many of a request's known tokens a step computes that has `budget` for them: those whose blocks it has. Only a
+/// windowed group may have too few, if the pages that it leaves behind are held by others too.
+pub(crate) fn chunk(kv: &mut KvManager, place: Place, request: &Request, budget: usize) -> usize {
+    let num_tokens = request.unscheduled().min(budget);
+    let (sequence, end) = (place.sequence(), request.scheduled + num_tokens);
+    if !kv.has_window() || kv.grow(sequence, end).is_ok() {
+        return num_tokens;
+    }
+    kv.covered(sequence)
+        .saturating_sub(request.scheduled)
+        .min(num_tokens)
 }
 
 /// The tokens at `positions`, or the newest one that a step in flight samples if they are not known.

@@ -18,16 +18,16 @@ use crate::timers::Timers;
 use crate::transfers::{Awaiting, Transfers};
 use crate::{NewRequest, Refusal, RequestId, SchedulerConfig, SchedulerError, StepId, Time};
 
-/// How full the KV pool is, in blocks.
+/// How full the KV pool is, in pages. A block of a request is a page in each KV group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KvUsage {
-    /// Blocks that requests hold.
+    /// Pages that requests hold.
     pub used: usize,
-    /// Blocks that no request holds, kept for later requests that begin with the same tokens.
+    /// Pages that no request holds, kept for later requests that begin with the same tokens.
     pub cached: usize,
-    /// Blocks in the pool.
+    /// Pages in the pool.
     pub total: usize,
-    /// Blocks in the host tier.
+    /// Pages in the host tier.
     pub host: usize,
 }
 
@@ -80,7 +80,8 @@ impl Scheduler {
     ///
     /// What [`SchedulerConfig::validate`] refuses.
     pub fn new(config: SchedulerConfig) -> Result<Self, SchedulerError> {
-        Self::with_policy(config, config.policy.build())
+        let policy = config.policy.build();
+        Self::with_policy(config, policy)
     }
 
     /// An idle scheduler with the caller's policy, which must not know a request yet.
@@ -94,8 +95,8 @@ impl Scheduler {
     ) -> Result<Self, SchedulerError> {
         config.validate()?;
         Ok(Self {
+            kv: KvManager::new(config.kv.clone())?,
             config,
-            kv: KvManager::new(config.kv)?,
             policy,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -213,11 +214,11 @@ impl Scheduler {
                 max_model_len,
             });
         }
-        // Under a window too: a request that is preempted late comes back with all its tokens at once.
-        if self.kv.blocks_for(needed_tokens) > self.config.kv.num_blocks as usize {
+        let needed_pages = self.config.kv.pages_for(needed_tokens, self.config.ahead());
+        if needed_pages > self.config.kv.num_pages as usize {
             return Err(Refusal::NeverFits {
                 needed_tokens,
-                capacity_tokens: self.kv.capacity_tokens(),
+                capacity_tokens: self.config.capacity_tokens(),
             });
         }
         Ok(())
@@ -296,24 +297,27 @@ impl Scheduler {
     /// How full the KV pool is.
     pub fn kv_usage(&self) -> KvUsage {
         KvUsage {
-            used: self.kv.used_blocks(),
-            cached: self.kv.idle_blocks(),
-            total: self.config.kv.num_blocks as usize,
-            host: self.kv.host_blocks(),
+            used: self.kv.used_pages(),
+            cached: self.kv.idle_pages(),
+            total: self.config.kv.num_pages as usize,
+            host: self.kv.host_pages(),
         }
     }
 
-    /// The block positions of running requests that have a token, and all that they hold: the difference is what
-    /// paging wastes. A block that several requests hold counts for each.
+    /// The block positions of running requests that have a token, and all that they hold, in each KV group: the
+    /// difference is what paging wastes. A block that several requests hold counts for each.
     pub fn filled_positions(&self) -> (usize, usize) {
         let block_size = self.config.kv.block_size as usize;
         let (mut filled, mut positions) = (0, 0);
         for (place, request) in &self.running {
-            let held = self.kv.held_blocks(place.sequence()).len() * block_size;
-            let behind = self.kv.block_table(place.sequence()).len() * block_size - held;
-            // The newest token may have to wait for the block it belongs to.
-            filled += (request.tokens.len() - behind).min(held);
-            positions += held;
+            let sequence = place.sequence();
+            for group in 0..self.kv.num_groups() {
+                let held = self.kv.block_table(sequence, group).len() * block_size;
+                let behind = self.kv.first_block(sequence, group) * block_size;
+                // The newest token may have to wait for the block it belongs to.
+                filled += request.tokens.len().saturating_sub(behind).min(held);
+                positions += held;
+            }
         }
         (filled, positions)
     }
@@ -350,7 +354,7 @@ impl Scheduler {
         self.kv.take_events()
     }
 
-    /// Learns how long a step took that computed `tokens`, drafted ones included, and moved `moved_blocks`, which
+    /// Learns how long a step took that computed `tokens`, drafted ones included, and moved so many pages (`moved_blocks`), which
     /// took `moving` of it.
     /// Step sizes under [`SchedulerConfig::itl_target`] and the use of the host tier follow from it.
     pub fn observe(&mut self, tokens: usize, took: Time, moved_blocks: usize, moving: Time) {
@@ -369,12 +373,12 @@ impl Scheduler {
             .set_offload(self.host_pays(1.0 + 1.0 / self.returns.share()));
     }
 
-    /// Whether moving a block `ways` times costs less than computing its tokens again.
+    /// Whether moving a block, all its pages, `ways` times costs less than computing its tokens again.
     pub(crate) fn host_pays(&self, ways: f64) -> bool {
         match (self.cost.line(), self.move_cost.line()) {
             (Some(step), Some(moving)) => {
                 let again = step.per_token * f64::from(self.config.kv.block_size);
-                ways * moving.per_token < again
+                ways * moving.per_token * (self.kv.num_groups() as f64) < again
             }
             // Nothing known: memory is copied faster than tokens are computed on anything we know.
             _ => true,

@@ -52,8 +52,9 @@ pub struct PlannedTransfer {
     pub source: u64,
     /// Which positions of the prompt. They begin with a block.
     pub positions: Range<usize>,
-    /// The blocks that they fill, in order; perhaps not the whole last one.
-    pub blocks: Vec<BlockId>,
+    /// In each KV group the blocks that they fill, in order; perhaps not the whole last one. All groups have all of them:
+    /// where the tables of windowed groups could not take what there is, less is asked for.
+    pub blocks: Vec<Vec<BlockId>>,
 }
 
 /// What a live request is about.
@@ -188,9 +189,14 @@ impl Scheduler {
         sketch: &mut Sketch,
     ) {
         let block_size = self.config.kv.block_size as usize;
-        let table = self.kv.block_table(place.sequence());
+        let (sequence, kv) = (place.sequence(), &self.kv);
         let filled = positions.start / block_size..positions.end.div_ceil(block_size);
-        let blocks = table.get(filled).unwrap_or_default().to_vec();
+        let of_group = |group| {
+            let table = kv.block_table(sequence, group).iter().copied();
+            let behind = filled.start - kv.first_block(sequence, group).min(filled.start);
+            table.skip(behind).take(filled.len()).collect()
+        };
+        let blocks = (0..kv.num_groups()).map(of_group).collect();
         let transfer = self.transfers.begin(place, positions.clone());
         sketch.plan.transfers.push(PlannedTransfer {
             id: transfer,

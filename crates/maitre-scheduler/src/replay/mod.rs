@@ -169,7 +169,8 @@ pub enum ReplayError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn replay(config: SchedulerConfig, recording: &str) -> Result<String, ReplayError> {
-    replay_with(config, config.policy.build(), recording)
+    let policy = config.policy.build();
+    replay_with(config, policy, recording)
 }
 
 /// The same for a scheduler whose policy is the caller's ([`Scheduler::with_policy`]): `policy` is a new one of

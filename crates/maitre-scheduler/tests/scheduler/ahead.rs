@@ -206,14 +206,11 @@ fn copies_come_again_in_order_unless_no_request_needs_them() {
 #[test]
 fn a_block_of_the_host_tier_is_not_lost_with_a_step_that_is_taken_back() {
     let kv = KvConfig {
-        num_host_blocks: 4,
+        num_host_pages: 4,
         events: true,
         ..KvConfig::new(5, 4)
     };
-    let mut world = World::new(SchedulerConfig {
-        kv,
-        ..SchedulerConfig::new(2, 20, 20, kv)
-    });
+    let mut world = World::new(SchedulerConfig::new(2, 20, 20, kv));
     let prompt = [1, 2, 3, 4, 5, 6, 7, 8, 9];
     world.add(request(1, &prompt, 1)).unwrap();
     world.run_to_quiescence();
@@ -248,10 +245,10 @@ fn a_block_that_is_read_in_flight_is_not_given_away() {
     assert_eq!(scheduler.counts().kv.merged, 1, "named while in flight");
     assert_eq!(scheduler.kv_usage().used, 4, "and held while read");
     let third = scheduler.schedule(Time::ZERO);
-    assert_eq!(third.spans[1].table.keep, 0, "the table changed");
+    assert_eq!(third.spans[1].groups[0].table.keep, 0, "the table changed");
     assert_eq!(
-        third.spans[1].table.blocks[0],
-        first.spans[0].table.blocks[0]
+        third.spans[1].groups[0].table.blocks[0],
+        first.spans[0].groups[0].table.blocks[0]
     );
     scheduler.commit(second.step_id, &both).unwrap();
     assert_eq!(scheduler.kv_usage().used, 3);

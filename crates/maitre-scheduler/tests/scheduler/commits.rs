@@ -8,11 +8,13 @@ use maitre_scheduler::{
 
 use crate::world::{Mishaps, World, request};
 
-const CONFIG: SchedulerConfig = SchedulerConfig::new(4, 8, 40, KvConfig::new(10, 4));
+fn config() -> SchedulerConfig {
+    SchedulerConfig::new(4, 8, 40, KvConfig::new(10, 4))
+}
 
 /// A scheduler with request 1 sampling and request 2 in the middle of its prompt.
 fn one_step_in_flight() -> (Scheduler, StepPlan) {
-    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    let mut scheduler = Scheduler::new(config()).unwrap();
     scheduler.add(request(1, &[1, 2, 3], 4)).unwrap();
     scheduler.add(request(2, &[5; 9], 4)).unwrap();
     let plan = scheduler.schedule(Time::ZERO);
@@ -138,7 +140,7 @@ fn a_step_is_committed_once_and_an_empty_plan_never() {
     };
     assert_eq!(scheduler.commit(plan.step_id, &outcomes), Err(error));
 
-    let mut idle = Scheduler::new(CONFIG).unwrap();
+    let mut idle = Scheduler::new(config()).unwrap();
     let empty = idle.schedule(Time::ZERO);
     assert!(empty.is_empty());
     let error = SchedulerError::UnexpectedStep {
@@ -150,7 +152,7 @@ fn a_step_is_committed_once_and_an_empty_plan_never() {
 
 #[test]
 fn blocks_of_a_request_cancelled_in_flight_are_free_with_the_commit() {
-    let mut world = World::new(CONFIG);
+    let mut world = World::new(config());
     world.add(request(1, &[1, 2, 3], 4)).unwrap();
     world.schedule();
     world.cancel(RequestId(1));
@@ -168,7 +170,7 @@ fn blocks_of_a_request_cancelled_in_flight_are_free_with_the_commit() {
 fn a_waiting_request_is_cancelled_at_once() {
     let mut world = World::new(SchedulerConfig {
         max_seqs: 1,
-        ..CONFIG
+        ..config()
     });
     world.add(request(1, &[1, 2, 3], 4)).unwrap();
     world.add(request(2, &[4, 5, 6], 4)).unwrap();
@@ -181,13 +183,16 @@ fn a_waiting_request_is_cancelled_at_once() {
 /// The old request's outcome, and its blocks, must not be taken for the new one's.
 #[test]
 fn an_id_reused_while_its_first_owner_is_in_flight_is_a_new_request() {
-    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    let mut scheduler = Scheduler::new(config()).unwrap();
     scheduler.add(request(1, &[1, 2, 3], 4)).unwrap();
     let first = scheduler.schedule(Time::ZERO);
     assert!(scheduler.cancel(RequestId(1)));
     scheduler.add(request(1, &[7, 8], 4)).unwrap();
     let second = scheduler.schedule(Time::ZERO);
-    assert_ne!(first.spans[0].table, second.spans[0].table);
+    assert_ne!(
+        first.spans[0].groups[0].table,
+        second.spans[0].groups[0].table
+    );
     scheduler
         .commit(first.step_id, &[outcome(1, &[100])])
         .unwrap();
@@ -206,7 +211,7 @@ fn an_id_reused_while_its_first_owner_is_in_flight_is_a_new_request() {
 
 #[test]
 fn a_failed_request_is_gone_and_the_others_go_on() {
-    let mut world = World::new(CONFIG);
+    let mut world = World::new(config());
     world.add(request(1, &[1, 2, 3], 4)).unwrap();
     world.add(request(2, &[4, 5, 6], 4)).unwrap();
     world.schedule();
@@ -222,7 +227,7 @@ fn a_failed_request_is_gone_and_the_others_go_on() {
 
 #[test]
 fn a_request_with_all_its_tokens_ends_whatever_the_outcome_says() {
-    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    let mut scheduler = Scheduler::new(config()).unwrap();
     scheduler.add(request(1, &[1, 2, 3], 1)).unwrap();
     let plan = scheduler.schedule(Time::ZERO);
     scheduler.commit(plan.step_id, &[outcome(1, &[9])]).unwrap();
@@ -232,7 +237,7 @@ fn a_request_with_all_its_tokens_ends_whatever_the_outcome_says() {
 
 #[test]
 fn a_second_step_goes_on_with_prompts_but_not_with_tokens_nobody_knows_yet() {
-    let mut scheduler = Scheduler::new(CONFIG).unwrap();
+    let mut scheduler = Scheduler::new(config()).unwrap();
     scheduler.add(request(1, &[1, 2, 3], 4)).unwrap();
     scheduler.add(request(2, &[5; 20], 4)).unwrap();
     let first = scheduler.schedule(Time::ZERO);
@@ -283,7 +288,11 @@ fn a_deferred_span_computes_its_last_token_again_into_the_same_slot() {
     let last = |scheduler: &mut Scheduler, outcome: Outcome| {
         let plan = scheduler.schedule(Time::ZERO);
         let span = &plan.spans[0];
-        let last = (span.context_len, span.slots.last().copied(), span.samples);
+        let last = (
+            span.context_len,
+            span.groups[0].slots.last().copied(),
+            span.samples,
+        );
         scheduler.commit(plan.step_id, &[outcome]).unwrap();
         (span.tokens.len(), last)
     };
@@ -304,7 +313,7 @@ fn a_deferred_span_computes_its_last_token_again_into_the_same_slot() {
 fn only_a_span_that_samples_for_a_request_that_is_not_planned_ahead_is_deferred() {
     let config = SchedulerConfig::new(2, 4, 32, KvConfig::new(16, 4));
     let refused = |plan_ahead, steps, tokens: &[u32]| {
-        let mut scheduler = Scheduler::new(config).unwrap();
+        let mut scheduler = Scheduler::new(config.clone()).unwrap();
         let request = NewRequest::new(1, vec![4, 5, 6, 7, 8], 4);
         scheduler
             .add(NewRequest {

@@ -139,9 +139,9 @@ fn drafts_leave_a_block_for_everybody_else_and_give_theirs_back() {
     let plan = world.schedule();
     assert_eq!(drafts(&plan), [4, 0]);
     assert_eq!(world.scheduler.kv_usage().used, 3);
-    assert_eq!(plan.spans[0].slots.len(), 5);
+    assert_eq!(plan.spans[0].groups[0].slots.len(), 5);
     assert_eq!(
-        plan.spans[0].table.blocks.len(),
+        plan.spans[0].groups[0].table.blocks.len(),
         1,
         "the delta covers the drafts"
     );
@@ -268,7 +268,7 @@ fn drafts_that_are_all_rejected_change_nothing_else() {
         case.config.steps_in_flight = 1;
         case.config.kv = KvConfig {
             prefix_cache: false,
-            num_host_blocks: 0,
+            num_host_pages: 0,
             ..case.config.kv
         };
         for event in &mut case.events {

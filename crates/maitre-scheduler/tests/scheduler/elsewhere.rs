@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use maitre_scheduler::{
-    BlockSource, KvConfig, NewRequest, OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Phase, Place, Policy,
-    PolicyKind, RequestId, Scheduler, SchedulerConfig, TenantId, Time, TransferId, Waiting,
+    BlockSource, KvConfig, KvSpec, NewRequest, OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, Phase, Place,
+    Policy, PolicyKind, RequestId, Scheduler, SchedulerConfig, TenantId, Time, TransferId, Waiting,
 };
 
 use crate::flow::Flow;
@@ -103,7 +103,7 @@ impl Policy for ShortPromptsFirst {
 #[test]
 fn an_equal_with_a_cached_prefix_goes_before_a_prompt_in_progress_only_by_its_rank() {
     let config = SchedulerConfig::new(4, 8, 256, KvConfig::new(200, 4));
-    let mut flow = Flow::new(config);
+    let mut flow = Flow::new(config.clone());
     flow.scheduler = Scheduler::with_policy(config, Box::<ShortPromptsFirst>::default()).unwrap();
     // Leaves a cached prefix behind.
     let shared = prompt(0, 16);
@@ -288,7 +288,7 @@ fn a_hung_transfer_does_not_stop_the_others() {
         let policy = PolicyKind::ALL[random.below(PolicyKind::ALL.len())];
         let host = random.below(2) as u32 * 4;
         let kv = KvConfig {
-            num_host_blocks: host,
+            num_host_pages: host,
             ..KvConfig::new(6 + 5 + 1 + random.below(6) as u32, 4)
         };
         let mut flow = Flow::new(SchedulerConfig {
@@ -386,7 +386,7 @@ fn forks_of_one_that_awaits() {
     use crate::world::{World, request};
     for (kind, window) in (0..4).flat_map(|kind| [(kind, None), (kind, Some(6))]) {
         let kv = KvConfig {
-            window,
+            groups: vec![window.map_or(KvSpec::Full, KvSpec::Window)],
             ..KvConfig::new(32, 4)
         };
         let mut world = World::new(SchedulerConfig::new(4, 32, 64, kv));

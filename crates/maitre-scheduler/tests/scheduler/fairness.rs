@@ -127,7 +127,7 @@ fn a_hundred_times_the_requests_get_no_more_than_the_bound() {
 #[test]
 fn absence_is_not_saved_up() {
     let config = config(4, 100);
-    let mut rivals = Rivals::new(config, [1, 1], 9);
+    let mut rivals = Rivals::new(config.clone(), [1, 1], 9);
     for _ in 0..1000 {
         rivals.ask([50, 0]);
         rivals.step();

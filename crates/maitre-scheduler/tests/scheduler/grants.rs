@@ -23,9 +23,10 @@ struct Grant {
 impl World {
     /// Checks what a plan grants, before its spans are entered into the books.
     pub(crate) fn check_grants(&mut self, plan: &StepPlan) {
-        let config = *self.scheduler.config();
+        let config = self.scheduler.config();
         let usage = self.scheduler.kv_usage();
-        let free = usage.total - usage.used;
+        // A block takes a page in each group.
+        let free = (usage.total - usage.used) / self.num_groups();
         let awaiting = self.live.keys().filter(|id| self.is_awaiting(**id)).count();
         let others = (self.scheduler.num_running() + awaiting).saturating_sub(1);
         let decodes: Vec<Grant> = plan.spans.iter().map(|span| self.grant(span)).collect();

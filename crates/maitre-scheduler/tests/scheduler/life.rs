@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use maitre_scheduler::queue::QueueBounds;
 use maitre_scheduler::{
-    BlockSource, HashKey, KvConfig, Namespace, NewRequest, PolicyKind, RequestId, SchedulerConfig,
-    TenantId, Time,
+    BlockSource, HashKey, KvConfig, KvSpec, Namespace, NewRequest, PolicyKind, RequestId,
+    SchedulerConfig, TenantId, Time,
 };
 
 use crate::drafting::Drafting;
@@ -226,7 +226,7 @@ impl Case {
     }
 
     pub(crate) fn world(&self) -> World {
-        let mut world = World::new(self.config);
+        let mut world = World::new(self.config.clone());
         world.front = Some(Front::new(self.bounds));
         world.drafting = self.drafting;
         world.eager = self.eager;
@@ -336,6 +336,25 @@ fn happen(world: &mut World, id: u64, event: &Event) {
     }
 }
 
+/// So that further groups are drawn from numbers of their own.
+const OTHERS: u64 = 0x6a09_e667_f3bc_c908;
+
+/// Groups beside the first one, mostly none or one, and pages of the host tier for all of them.
+fn random_groups(random: &mut Random, first: KvSpec, host: Option<usize>) -> (Vec<KvSpec>, usize) {
+    let mut groups = vec![first];
+    for _ in 0..[0, 0, 1, 1, 2][random.below(5)] {
+        let window = random.perhaps(50, 12);
+        let window = window.map(|window| KvSpec::Window(2 + window as u32));
+        groups.push(window.unwrap_or(KvSpec::Full));
+    }
+    let host = match host {
+        None if groups.iter().any(|spec| spec.window().is_some()) => random.perhaps(50, 7),
+        host => host,
+    };
+    let pages = host.unwrap_or(0) * groups.len();
+    (groups, pages)
+}
+
 /// Pools that barely hold the longest request, so that blocks run out all the time, and large pools.
 fn random_config(random: &mut Random) -> (SchedulerConfig, QueueBounds) {
     let max_seqs = 1 + random.below(6);
@@ -349,15 +368,15 @@ fn random_config(random: &mut Random) -> (SchedulerConfig, QueueBounds) {
     } else {
         None
     };
+    let spare = random.below(spare);
+    let first = window.map_or(KvSpec::Full, KvSpec::Window);
+    let (groups, host) = random_groups(&mut Random(random.0 ^ OTHERS), first, host);
     let kv = KvConfig {
-        window,
+        num_host_pages: if prefix_cache { host as u32 } else { 0 },
+        groups,
         prefix_cache,
-        num_host_blocks: host.unwrap_or(0) as u32,
         events: true,
-        ..KvConfig::new(
-            (max_model_len as u32).div_ceil(block_size) + random.below(spare) as u32,
-            block_size,
-        )
+        ..KvConfig::new(1, block_size)
     };
     let policies = PolicyKind::ALL;
     let (max_queue, tokens) = (2 + random.below(12), random.below(2));
@@ -376,9 +395,11 @@ fn random_config(random: &mut Random) -> (SchedulerConfig, QueueBounds) {
             .map(|ms| Time::from_millis(1 + ms as u64)),
         ..SchedulerConfig::new(max_seqs, max_seqs + random.below(20), max_model_len, kv)
     };
-    let config = SchedulerConfig {
+    let mut config = SchedulerConfig {
         steps_in_flight: 1 + random.below(3),
         ..config
     };
+    let longest = config.kv.pages_for(max_model_len, config.ahead());
+    config.kv.num_pages = (longest + spare) as u32;
     (config, bounds)
 }

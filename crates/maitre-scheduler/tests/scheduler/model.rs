@@ -6,7 +6,10 @@
 
 use std::collections::HashSet;
 
-use maitre_scheduler::{BlockId, BlockMove, BlockMoves, NO_SLOT, PlannedSpan, SchedulerConfig};
+use maitre_scheduler::{
+    BlockId, BlockMove, BlockMoves, GroupSpan, KvSpec, NO_SLOT, PlannedSpan, SchedulerConfig,
+    TableDelta,
+};
 
 /// The token that follows `prefix`.
 pub(crate) fn next_token(prefix: &[u32]) -> u32 {
@@ -32,9 +35,47 @@ pub(crate) fn undisturbed(prompt: &[u32], max_tokens: usize) -> Vec<u32> {
     tokens
 }
 
-/// What the KV memory has at each position of `tokens`.
-pub(crate) fn cells(root: u64, tokens: &[u32]) -> Vec<u64> {
-    let cells = tokens.iter().scan(root, |hash, &token| {
+/// A block table, as far as plans have told it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// The block that its first entry is for.
+    pub(crate) first_block: usize,
+    pub(crate) blocks: Vec<BlockId>,
+}
+
+impl Table {
+    pub(crate) fn apply(&mut self, delta: &TableDelta) {
+        delta.apply(&mut self.first_block, &mut self.blocks);
+    }
+
+    /// Each block with its index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, BlockId)> {
+        (self.first_block..).zip(self.blocks.iter().copied())
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<BlockId> {
+        let entry = index.checked_sub(self.first_block)?;
+        self.blocks.get(entry).copied()
+    }
+
+    /// The block behind its last one.
+    pub(crate) fn end(&self) -> usize {
+        self.first_block + self.blocks.len()
+    }
+
+    pub(crate) fn truncate(&mut self, end: usize) {
+        self.blocks.truncate(end.saturating_sub(self.first_block));
+    }
+}
+
+/// What a group of the KV memory has before the first position of a sequence: no two groups have the same.
+pub(crate) fn root_in(root: u64, group: usize) -> u64 {
+    root ^ (group as u64).wrapping_mul(0x5851_f42d_4c95_7f2d)
+}
+
+/// What a group of the KV memory has at each position of `tokens`.
+pub(crate) fn cells(root: u64, group: usize, tokens: &[u32]) -> Vec<u64> {
+    let cells = tokens.iter().scan(root_in(root, group), |hash, &token| {
         *hash = cell(*hash, token);
         Some(*hash)
     });
@@ -56,17 +97,17 @@ pub(crate) struct Memory {
     pool: Vec<Option<u64>>,
     host: Vec<Option<u64>>,
     block_size: usize,
-    window: Option<u32>,
+    groups: Vec<KvSpec>,
 }
 
 impl Memory {
     pub(crate) fn new(config: &SchedulerConfig) -> Self {
         let block_size = config.kv.block_size as usize;
         Self {
-            pool: vec![None; config.kv.capacity_tokens()],
-            host: vec![None; config.kv.num_host_blocks as usize * block_size],
+            pool: vec![None; config.kv.num_slots()],
+            host: vec![None; config.kv.num_host_pages as usize * block_size],
             block_size,
-            window: config.kv.window,
+            groups: config.kv.groups.clone(),
         }
     }
 
@@ -114,12 +155,25 @@ impl Memory {
         &mut self,
         span: &PlannedSpan,
         tokens: &[u32],
-        table: &[BlockId],
+        tables: &[Table],
+        root: u64,
+    ) {
+        for (group, (of_group, table)) in span.groups.iter().zip(tables).enumerate() {
+            let root = root_in(root, group);
+            self.write_in(of_group, span.first_position, tokens, table, root);
+        }
+    }
+
+    fn write_in(
+        &mut self,
+        span: &GroupSpan,
+        first_position: usize,
+        tokens: &[u32],
+        table: &Table,
         root: u64,
     ) {
         for (offset, (&slot, &token)) in span.slots.iter().zip(tokens).enumerate() {
-            let position = span.first_position + offset;
-            let before = match position.checked_sub(1) {
+            let before = match (first_position + offset).checked_sub(1) {
                 Some(before) => self.pool[self.slot(table, before)],
                 None => Some(root),
             };
@@ -127,41 +181,48 @@ impl Memory {
                 self.pool[slot as usize] = before.map(|before| cell(before, token));
             }
         }
-        for &slot in &span.slots[span.tokens.len()..] {
+        for &slot in &span.slots[tokens.len()..] {
             self.pool[slot as usize] = Some(GARBAGE);
         }
     }
 
-    /// The first `accepted` drafts of a span were right: what was computed for them is what is `expected` there.
-    pub(crate) fn accept(&mut self, span: &PlannedSpan, accepted: usize, expected: &[u64]) {
-        let slots = span.slots[span.tokens.len()..].iter().take(accepted);
-        for (&slot, &cell) in slots.zip(&expected[span.context_len..]) {
-            self.pool[slot as usize] = Some(cell);
+    /// The first `accepted` drafts of a span were right: what was computed for them is what is `expected` there, in
+    /// each group.
+    pub(crate) fn accept(&mut self, span: &PlannedSpan, accepted: usize, expected: &[Vec<u64>]) {
+        for (group, expected) in span.groups.iter().zip(expected) {
+            let slots = group.slots[span.tokens.len()..].iter().take(accepted);
+            for (&slot, &cell) in slots.zip(&expected[span.context_len..]) {
+                self.pool[slot as usize] = Some(cell);
+            }
         }
     }
 
     /// Loses what a span wrote: its computation failed halfway.
     pub(crate) fn spoil(&mut self, span: &PlannedSpan) {
-        for &slot in span.slots.iter().filter(|&&slot| slot != NO_SLOT) {
+        let slots = span.groups.iter().flat_map(|group| &group.slots);
+        for &slot in slots.filter(|&&slot| slot != NO_SLOT) {
             self.pool[slot as usize] = None;
         }
     }
 
-    /// Reads whatever the tokens of a span read, which has to be what is `expected`.
-    pub(crate) fn check_reads(&self, span: &PlannedSpan, table: &[BlockId], expected: &[u64]) {
-        let first = match self.window {
-            Some(window) => (span.first_position + 1).saturating_sub(window as usize),
-            None => 0,
-        };
-        for (position, &expected) in (0..span.context_len).zip(expected).skip(first) {
-            let found = self.pool[self.slot(table, position)];
-            let request = span.request;
-            assert_eq!(found, Some(expected), "{request} at {position}");
+    /// Reads whatever the tokens of a span read, which has to be what is `expected` in each group.
+    pub(crate) fn check_reads(&self, span: &PlannedSpan, tables: &[Table], expected: &[Vec<u64>]) {
+        for (group, spec) in self.groups.iter().enumerate() {
+            let first = spec.first_read(span.first_position);
+            let (table, cells) = (&tables[group], &expected[group]);
+            for position in first..span.context_len {
+                let found = self.pool[self.slot(table, position)];
+                let request = span.request;
+                let expected = Some(cells[position]);
+                assert_eq!(found, expected, "{request} at {position} in {group}");
+            }
         }
     }
 
-    fn slot(&self, table: &[BlockId], position: usize) -> usize {
-        table[position / self.block_size].0 as usize * self.block_size + position % self.block_size
+    fn slot(&self, table: &Table, position: usize) -> usize {
+        let block = table.get(position / self.block_size);
+        let block = block.expect("what is read is in the table");
+        block.0 as usize * self.block_size + position % self.block_size
     }
 }
 

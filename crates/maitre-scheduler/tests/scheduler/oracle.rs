@@ -7,6 +7,7 @@ use maitre_scheduler::{
     Admitted, BlockId, Expired, ExpiredWhy, NO_SLOT, PlannedSpan, RequestId, StepPlan, Time,
 };
 
+use crate::model::Table;
 use crate::policies::ranks;
 use crate::world::{Entry, World};
 
@@ -98,7 +99,7 @@ impl World {
             assert_eq!(preemption.lost_tokens, computed);
             victim.running = false;
             victim.scheduled = 0;
-            victim.table.clear();
+            victim.tables.fill(Table::default());
         }
     }
 
@@ -117,9 +118,9 @@ impl World {
         let holds = |other: &&Entry| other.running || other.arrived.is_some();
         let others = self.live.values().filter(holds);
         let others = others.filter(|other| other.order != entry.order);
-        let cells = others.map(|other| &other.cells);
+        let cells = others.map(|other| &other.cells[0]);
         let agree = cells.chain(self.awaited_cells()).map(|other| {
-            let pairs = entry.cells.iter().zip(other);
+            let pairs = entry.cells[0].iter().zip(other);
             pairs.take_while(|(a, b)| a == b).count()
         });
         let shared = agree.max().unwrap_or(0) / block_size * block_size;
@@ -233,7 +234,7 @@ impl World {
 
     /// Whether it is a request's turn to be admitted.
     fn check_turn(&mut self, id: RequestId) {
-        let config = *self.scheduler.config();
+        let config = self.scheduler.config().clone();
         let entry = &self.live[&id];
         assert!(!entry.running && entry.parked_by.is_none());
         let rank = |entry: &Entry| ranks(config.policy, entry).turn;
@@ -292,7 +293,7 @@ impl World {
         let first = !std::mem::replace(&mut entry.was_admitted, true);
         entry.prefill_len = entry.known;
         entry.scheduled = found;
-        entry.table.clear();
+        entry.tables.fill(Table::default());
         if entry.scheduled >= entry.request.prompt.len() {
             let order = entry.order;
             self.unpark(order);
@@ -303,14 +304,18 @@ impl World {
     }
 
     fn check_span(&mut self, span: &PlannedSpan) {
-        let block_size = self.scheduler.config().kv.block_size as usize;
+        let config = self.scheduler.config();
+        let (block_size, reach) = (config.kv.block_size as usize, config.ahead());
+        let specs = config.kv.groups.clone();
         let entry = self.live.get(&span.request);
         let entry = entry.expect("a planned request is live");
         assert_eq!(span.tokens, self.expected_tokens(entry, span));
         let ahead = span.context_len > entry.known;
         assert!(!ahead || self.may_go_ahead(entry), "too far ahead");
-        let overlap = entry.table.iter().skip(span.table.keep);
-        let replaced = overlap.zip(&span.table.blocks).any(|(a, b)| a != b);
+        let replaced = entry.tables.iter().zip(&span.groups).any(|(table, group)| {
+            let mut new = (group.table.keep..).zip(&group.table.blocks);
+            new.any(|(index, block)| table.get(index).is_some_and(|known| known != *block))
+        });
         self.tally.replaced_in_flight += u64::from(replaced && entry.in_flight > 0);
         let entry = self.live.get_mut(&span.request).unwrap();
         assert_eq!(
@@ -320,19 +325,27 @@ impl World {
         assert!(!span.tokens.is_empty());
         assert_eq!(span.context_len, span.first_position + span.tokens.len());
         let positions = span.first_position..span.context_len;
-        assert!(span.table.keep <= entry.table.len());
-        entry.table.truncate(span.table.keep);
-        entry.table.extend(&span.table.blocks);
         let written = span.first_position..span.context_len + span.drafts;
-        assert_eq!(entry.table.len(), written.end.div_ceil(block_size));
-        assert_eq!(span.slots.len(), written.len());
-        for (position, &slot) in written.zip(&span.slots) {
-            let block = entry.table[position / block_size].0;
-            let expected = block * block_size as u32 + (position % block_size) as u32;
-            // Only the last token of a prefix that is there as a whole is computed again.
-            let may_skip = span.tokens.len() == 1 && position + 1 == entry.prefill_len;
-            let skips = slot == NO_SLOT && may_skip;
-            assert!(skips || slot == expected, "slots follow the block table");
+        assert_eq!(span.groups.len(), entry.tables.len());
+        for ((group, spec), table) in span.groups.iter().zip(&specs).zip(&mut entry.tables) {
+            assert!(group.table.keep <= table.end().max(group.table.first_block));
+            assert!(group.table.first_block * block_size <= spec.first_read(span.first_position));
+            table.apply(&group.table);
+            assert_eq!(table.end(), written.end.div_ceil(block_size));
+            if let Some(window) = spec.window() {
+                let most = (window as usize + reach).div_ceil(block_size) + 1;
+                let held = entry.transferred || table.blocks.len() <= most;
+                assert!(held, "a windowed table is longer than it has to be");
+            }
+            assert_eq!(group.slots.len(), written.len());
+            for (position, &slot) in written.clone().zip(&group.slots) {
+                let block = table.get(position / block_size).expect("it is written").0;
+                let expected = block * block_size as u32 + (position % block_size) as u32;
+                // Only the last token of a prefix that is there as a whole is computed again.
+                let may_skip = span.tokens.len() == 1 && position + 1 == entry.prefill_len;
+                let skips = slot == NO_SLOT && may_skip;
+                assert!(skips || slot == expected, "slots follow the block table");
+            }
         }
         assert_eq!(span.samples, span.context_len >= entry.known);
         let decodes = span.samples && span.tokens.len() == 1;
@@ -355,30 +368,36 @@ impl World {
     /// reads it, and no step in flight reads it for anything else.
     fn check_writes(&self, plan: &StepPlan) {
         let block_size = self.scheduler.config().kv.block_size;
-        // Behind the window a table may name blocks that were given back.
-        let window = self.scheduler.config().kv.window;
-        let visible = |table: &[BlockId], first_position: usize| {
-            let first = window.map_or(0, |window| {
-                (first_position + 1).saturating_sub(window as usize)
+        // What the plans told last may have been given back behind a window meanwhile.
+        let specs = &self.scheduler.config().kv.groups;
+        let visible = |tables: &[Table], first_position: usize| {
+            let groups = specs.iter().zip(tables).enumerate();
+            let blocks = groups.flat_map(|(group, (spec, table))| {
+                let first = spec.first_read(first_position) / block_size as usize;
+                let seen = table.iter().filter(move |(index, _)| *index >= first);
+                seen.map(move |(index, block)| ((group, index), block))
             });
-            let table = table.iter().copied().enumerate();
-            table.skip(first / block_size as usize).collect::<Vec<_>>()
+            blocks.collect::<Vec<_>>()
         };
-        // A block of a request, by its place in the table.
-        type Part = (RequestId, usize);
+        // A block of a request, by its group and its place in the table.
+        type Part = (RequestId, (usize, usize));
         let written = |span: &PlannedSpan| {
-            let slots = (span.first_position..).zip(&span.slots);
-            let slots = slots.filter(|(_, slot)| **slot != NO_SLOT);
             let request = span.request;
+            let groups = span.groups.iter().enumerate();
+            let slots = groups.flat_map(|(group, of_group)| {
+                let slots = (span.first_position..).zip(&of_group.slots);
+                slots.map(move |(position, slot)| (group, position, *slot))
+            });
+            let slots = slots.filter(|(_, _, slot)| *slot != NO_SLOT);
             slots
-                .map(|(position, slot)| {
-                    let part = (request, position / block_size as usize);
+                .map(|(group, position, slot)| {
+                    let part = (request, (group, position / block_size as usize));
                     (part, BlockId(slot / block_size))
                 })
                 .collect::<HashSet<_>>()
         };
         let mut readers: BTreeMap<BlockId, HashSet<Part>> = BTreeMap::new();
-        let mut read = |request: RequestId, table: Vec<(usize, BlockId)>| {
+        let mut read = |request: RequestId, table: Vec<((usize, usize), BlockId)>| {
             for (index, block) in table {
                 readers.entry(block).or_default().insert((request, index));
             }
@@ -386,8 +405,8 @@ impl World {
         let mut writers: Vec<(Part, BlockId)> = Vec::new();
         let mut in_use = HashSet::new();
         for step in &self.in_flight {
-            for (span, (table, _)) in step.plan.spans.iter().zip(&step.tables) {
-                let table = visible(table, span.first_position);
+            for (span, (tables, _)) in step.plan.spans.iter().zip(&step.tables) {
+                let table = visible(tables, span.first_position);
                 in_use.extend(table.iter().map(|&(_, block)| block.0));
                 read(span.request, table);
                 writers.extend(written(span));
@@ -395,7 +414,10 @@ impl World {
         }
         // What the others were told last may be outdated: their next span tells the changes first.
         for (&id, entry) in self.live.iter().filter(|(_, entry)| entry.in_flight > 0) {
-            read(id, visible(&entry.table, entry.scheduled - entry.in_flight));
+            read(
+                id,
+                visible(&entry.tables, entry.scheduled - entry.in_flight),
+            );
         }
         for span in &plan.spans {
             writers.extend(written(span));

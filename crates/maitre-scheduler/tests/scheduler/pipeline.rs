@@ -70,7 +70,7 @@ impl World {
         let spans = plan.spans.iter();
         let tables = spans.map(|span| {
             let entry = &self.live[&span.request];
-            (entry.table.clone(), entry.root())
+            (entry.tables.clone(), entry.root())
         });
         let mut step = StepInFlight {
             plan: plan.clone(),
@@ -137,7 +137,7 @@ impl World {
             let entry = &self.live[&span.request];
             let kept = self.blocks_for(self.reserved(entry).max(entry.scheduled + 1));
             let entry = self.live.get_mut(&span.request).unwrap();
-            entry.table.truncate(kept);
+            entry.truncate(kept);
         }
         self.left_before_taken_back = step.left_before;
         self.swapped_out.extend(step.skipped);

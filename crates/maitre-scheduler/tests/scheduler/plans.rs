@@ -130,7 +130,7 @@ fn a_newcomer_leaves_a_free_block_for_everybody_who_runs() {
 #[test]
 fn share_copy_fork_swap() {
     let kv = KvConfig {
-        num_host_blocks: 3,
+        num_host_pages: 3,
         ..KvConfig::new(8, 4)
     };
     let mut world = World::new(SchedulerConfig::new(3, 32, 32, kv));

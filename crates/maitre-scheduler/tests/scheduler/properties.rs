@@ -14,7 +14,7 @@ fn the_same_calls_replay_to_the_byte() {
         let case = Case::random(seed, 100);
         let world = case.run();
         let calls: String = world.calls.iter().map(|call| format!("{call}\n")).collect();
-        assert_eq!(replay(case.config, &calls), Ok(world.log));
+        assert_eq!(replay(case.config.clone(), &calls), Ok(world.log));
     }
 }
 
@@ -50,7 +50,7 @@ proptest! {
             })
             .collect();
         let kv = KvConfig {
-            num_host_blocks,
+            num_host_pages: num_host_blocks,
             ..KvConfig::new(32_u32.div_ceil(block_size) + spare_blocks, block_size)
         };
         let mut crowd = World::new(SchedulerConfig {
@@ -79,7 +79,7 @@ proptest! {
             ..crowded(1, 0, KvConfig { prefix_cache: false, ..KvConfig::new(64, 16) })
         };
         for (id, (prompt, max_tokens)) in (0_u64..).zip(&prompts) {
-            let mut alone = World::new(roomy);
+            let mut alone = World::new(roomy.clone());
             alone.add(crate::world::request(id, prompt, *max_tokens)).unwrap();
             alone.run_to_quiescence();
             let answer = &alone.completed[&RequestId(id)];
@@ -102,7 +102,7 @@ fn a_long_life_in_a_tiny_pool_preempts_often_and_loses_nobody() {
     for (kind, steps_in_flight) in (0..4).flat_map(|kind| [(kind, 1), (kind, 2), (kind, 3)]) {
         let (host, drafting) = kinds[kind];
         let kv = KvConfig {
-            num_host_blocks: host,
+            num_host_pages: host,
             ..KvConfig::new(16, 4)
         };
         let mut world = World::new(SchedulerConfig {

@@ -8,7 +8,9 @@ use maitre_scheduler::{
 
 use crate::world::{World, request};
 
-const GOOD: SchedulerConfig = SchedulerConfig::new(2, 8, 24, KvConfig::new(5, 4));
+fn good() -> SchedulerConfig {
+    SchedulerConfig::new(2, 8, 24, KvConfig::new(5, 4))
+}
 
 #[test]
 fn a_configuration_that_cannot_work_is_refused() {
@@ -16,28 +18,28 @@ fn a_configuration_that_cannot_work_is_refused() {
         (
             SchedulerConfig {
                 kv: KvConfig::new(0, 4),
-                ..GOOD
+                ..good()
             },
-            SchedulerError::Kv(KvError::ZeroBlocks),
+            SchedulerError::Kv(KvError::ZeroPages),
         ),
         (
             SchedulerConfig {
                 kv: KvConfig::new(4, 0),
-                ..GOOD
+                ..good()
             },
             SchedulerError::Kv(KvError::ZeroBlockSize),
         ),
         (
             SchedulerConfig {
                 max_seqs: 0,
-                ..GOOD
+                ..good()
             },
             SchedulerError::ZeroMaxSeqs,
         ),
         (
             SchedulerConfig {
                 max_batched_tokens: 1,
-                ..GOOD
+                ..good()
             },
             SchedulerError::BudgetBelowMaxSeqs {
                 max_batched_tokens: 1,
@@ -47,36 +49,40 @@ fn a_configuration_that_cannot_work_is_refused() {
         (
             SchedulerConfig {
                 itl_target: Some(Time::ZERO),
-                ..GOOD
+                ..good()
             },
             SchedulerError::ZeroItlTarget,
         ),
         (
             SchedulerConfig {
                 steps_in_flight: 0,
-                ..GOOD
+                ..good()
             },
             SchedulerError::ZeroStepsInFlight,
         ),
         (
             SchedulerConfig {
                 max_model_len: 0,
-                ..GOOD
+                ..good()
             },
             SchedulerError::MaxModelLenTooSmall { max_model_len: 0 },
         ),
         (
             SchedulerConfig {
                 max_model_len: 1,
-                ..GOOD
+                ..good()
             },
             SchedulerError::MaxModelLenTooSmall { max_model_len: 1 },
         ),
     ];
     for (config, expected) in cases {
-        assert_eq!(Scheduler::new(config).err(), Some(expected), "{config:?}");
+        assert_eq!(
+            Scheduler::new(config.clone()).err(),
+            Some(expected),
+            "{config:?}"
+        );
     }
-    assert!(Scheduler::new(GOOD).is_ok());
+    assert!(Scheduler::new(good()).is_ok());
 }
 
 #[test]
@@ -113,20 +119,20 @@ fn a_request_that_cannot_run_is_refused() {
         ),
     ];
     for (request, expected) in cases {
-        let mut world = World::new(GOOD);
+        let mut world = World::new(good());
         world.add(crate::world::request(9, &[1, 2], 2)).unwrap();
         assert_eq!(world.add(request), Err(expected));
         world.run_to_quiescence();
         assert_eq!(world.completed.len(), 1, "the others do not notice");
     }
-    let mut world = World::new(GOOD);
+    let mut world = World::new(good());
     world.add(request(1, &[7; 19], 1)).unwrap();
     world.run_to_quiescence();
 }
 
 #[test]
 fn an_id_is_free_again_when_its_request_has_ended() {
-    let mut world = World::new(GOOD);
+    let mut world = World::new(good());
     world.add(request(1, &[7], 1)).unwrap();
     world.run_to_quiescence();
     assert_eq!(world.add(request(1, &[7], 1)), Ok(()));
@@ -134,7 +140,7 @@ fn an_id_is_free_again_when_its_request_has_ended() {
 
 #[test]
 fn a_deadline_in_the_past_is_noticed_by_the_next_plan() {
-    let mut world = World::new(GOOD);
+    let mut world = World::new(good());
     world.now = Time::from_secs(10);
     let late = NewRequest {
         deadline: Some(Time::from_secs(9)),

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use maitre_scheduler::Call;
+use maitre_scheduler::{Call, KvSpec};
 
 use crate::life::{Case, message_of};
 use crate::tally::Tally;
@@ -90,12 +90,14 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
 /// a step in flight still read.
 #[test]
 fn a_life_that_found_a_fault_is_lived_again() {
-    Case::random(107_898, EVENTS).run();
+    let case = Case::random(107_898, EVENTS);
+    assert_eq!(case.config.kv.groups, [KvSpec::Full]);
+    case.run();
 }
 
 /// Shrinks a case that fails and ends the test with it.
 fn report(seed: u64, case: Case) {
-    let config = case.config;
+    let config = case.config.clone();
     // It fails hundreds of times on the way; the last message is the one that counts.
     std::panic::set_hook(Box::new(|_| {}));
     let failure = case.shrunk_failure();

@@ -15,16 +15,17 @@ use crate::world::{Mishaps, World, request};
 /// A transfer that is not settled.
 pub(crate) struct UnderWay {
     pub(crate) planned: PlannedTransfer,
-    /// What belongs at all positions up to the last of its own.
-    cells: Vec<u64>,
+    /// What belongs in each group at all positions up to the last of its own.
+    cells: Vec<Vec<u64>>,
 }
 
 impl World {
     /// Checks the transfers of a plan, begins them, and enters them into the books.
     pub(crate) fn check_transfers(&mut self, plan: &StepPlan) {
         for planned in &plan.transfers {
-            let config = *self.scheduler.config();
-            let block_size = config.kv.block_size as usize;
+            let config = &self.scheduler.config().kv;
+            let block_size = config.block_size as usize;
+            let has_window = config.has_window();
             // The prompt that a fork waits for may be there since its parent was admitted in this plan.
             let mut admitted = plan.admitted.iter().map(|it| self.live[&it.request].order);
             let parked_by = self.live[&planned.request].parked_by;
@@ -35,16 +36,24 @@ impl World {
             let source = entry.request.source.expect("they are elsewhere");
             assert_eq!(planned.source, source.source);
             let (start, end) = (planned.positions.start, planned.positions.end);
-            assert_eq!(end, source.tokens.min(entry.request.prompt.len() - 1));
+            let all = source.tokens.min(entry.request.prompt.len() - 1);
+            // A windowed group may not have the space for all of it.
+            assert!(end == all || has_window && end < all);
             assert!(start < end && start.is_multiple_of(block_size));
             let blocks = end.div_ceil(block_size) - start / block_size;
-            assert_eq!(planned.blocks.len(), blocks);
+            for group in &planned.blocks {
+                assert_eq!(group.len(), blocks);
+            }
+            assert_eq!(planned.blocks.len(), entry.tables.len());
             entry.transferred = true;
             entry.awaits = Some(planned.id);
             let phase = self.scheduler.phase(planned.request);
             assert_eq!(phase, Some(Phase::AwaitingBlocks(planned.id)));
-            let cells = self.live[&planned.request].cells[..end].to_vec();
-            self.memory.fill(&planned.blocks, &[]);
+            let cells = self.live[&planned.request].cells.iter();
+            let cells = cells.map(|cells| cells[..end].to_vec()).collect();
+            for group in &planned.blocks {
+                self.memory.fill(group, &[]);
+            }
             let planned = planned.clone();
             let request = planned.request;
             self.transfers.push(UnderWay { planned, cells });
@@ -58,7 +67,7 @@ impl World {
     /// does is seen in the memory.
     fn check_filled_blocks(&self, plan: &StepPlan) {
         let filled = self.transfers.iter().flat_map(|it| &it.planned.blocks);
-        let filled: Vec<BlockId> = filled.copied().collect();
+        let filled: Vec<BlockId> = filled.flatten().copied().collect();
         let distinct: HashSet<&BlockId> = filled.iter().collect();
         assert_eq!(distinct.len(), filled.len(), "filled twice");
         let in_flight = self.in_flight.iter().map(|step| &step.plan);
@@ -76,7 +85,7 @@ impl World {
 
     /// What is or will be in the blocks of each request whose transfer is under way.
     pub(crate) fn awaited_cells(&self) -> impl Iterator<Item = &Vec<u64>> {
-        self.transfers.iter().map(|it| &it.cells)
+        self.transfers.iter().filter_map(|it| it.cells.first())
     }
 
     /// Whether a request's blocks are on their way, or have come and it has not started yet.
@@ -92,8 +101,10 @@ impl World {
             return;
         };
         let UnderWay { planned, cells } = self.transfers.remove(index);
-        let arriving = &cells[planned.positions.start..][..tokens];
-        self.memory.fill(&planned.blocks, arriving);
+        for (group, cells) in planned.blocks.iter().zip(&cells) {
+            let arriving = &cells[planned.positions.start..][..tokens];
+            self.memory.fill(group, arriving);
+        }
         self.calls.push(Call::Settle {
             transfer: id,
             tokens,

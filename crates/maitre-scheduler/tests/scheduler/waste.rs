@@ -39,6 +39,7 @@ fn paging_wastes_less_than_a_twenty_fifth() {
         return;
     };
     let kv = KvConfig::new(4096, 16);
+    let num_pages = kv.num_pages as usize;
     let mut flow = Flow::new(SchedulerConfig::new(256, 2048, MAX_MODEL_LEN, kv));
     let (mut filled, mut allocated, mut reserved) = (0, 0, 0);
     let (mut used, mut blocks) = (0, 0);
@@ -59,7 +60,7 @@ fn paging_wastes_less_than_a_twenty_fifth() {
         allocated += positions;
         reserved += flow.scheduler.num_running() * MAX_MODEL_LEN;
         used += flow.scheduler.kv_usage().used;
-        blocks += kv.num_blocks as usize;
+        blocks += num_pages;
     }
     let waste = |positions: usize| 100.0 * (1.0 - filled as f64 / positions as f64);
     let (paged, contiguous) = (waste(allocated), waste(reserved));

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 
 use maitre_scheduler::{
-    BlockHash, BlockId, BlockMove, BlockMoves, CacheEvent, Call, NewRequest, Outcome, PlannedSpan,
-    Refusal, RequestId, Scheduler, SchedulerConfig, StepPlan, Time, TransferId,
+    BlockHash, BlockMove, BlockMoves, CacheEvent, Call, NewRequest, Outcome, PlannedSpan, Refusal,
+    RequestId, Scheduler, SchedulerConfig, StepPlan, Time, TransferId,
 };
 
 use crate::drafting::Drafting;
 use crate::front::Front;
-use crate::model::{Memory, cells, is_end, undisturbed};
+use crate::model::{Memory, Table, cells, is_end, undisturbed};
 use crate::tally::Tally;
 use crate::transfers::UnderWay;
 
@@ -32,8 +32,8 @@ pub(crate) struct Entry {
     pub(crate) order: (Time, u64),
     /// Prompt and right answer; the first `known` of them are known by now.
     pub(crate) answer: Vec<u32>,
-    /// What the KV memory should have at each position of the answer.
-    pub(crate) cells: Vec<u64>,
+    /// What each group of the KV memory should have at each position of the answer.
+    pub(crate) cells: Vec<Vec<u64>>,
     pub(crate) known: usize,
     pub(crate) prefill_len: usize,
     pub(crate) scheduled: usize,
@@ -54,8 +54,8 @@ pub(crate) struct Entry {
     pub(crate) transferred: bool,
     /// Whose prompt it waits for.
     pub(crate) parked_by: Option<(Time, u64)>,
-    /// Its block table, as far as plans have told it.
-    pub(crate) table: Vec<BlockId>,
+    /// Its block table in each group, as far as plans have told it.
+    pub(crate) tables: Vec<Table>,
 }
 
 impl Entry {
@@ -68,6 +68,11 @@ impl Entry {
         self.request.prompt.len() + self.request.max_tokens
     }
 
+    /// Its tables end here, if they reach so far.
+    pub(crate) fn truncate(&mut self, end: usize) {
+        self.tables.iter_mut().for_each(|table| table.truncate(end));
+    }
+
     fn has_computed_prompt(&self) -> bool {
         self.running && self.scheduled - self.in_flight >= self.request.prompt.len()
     }
@@ -76,8 +81,8 @@ impl Entry {
 /// A plan that waits for its commit, with what has to be known of its spans even if they are cancelled.
 pub(crate) struct StepInFlight {
     pub(crate) plan: StepPlan,
-    /// Per span, its block table and the root of its namespace.
-    pub(crate) tables: Vec<(Vec<BlockId>, u64)>,
+    /// Per span, its block tables and the root of its namespace.
+    pub(crate) tables: Vec<(Vec<Table>, u64)>,
     /// Copies that are not made yet.
     pub(crate) to_make: BlockMoves,
     /// Of its copies to the host tier, those that are made.
@@ -140,6 +145,7 @@ impl World {
     pub(crate) fn new(config: SchedulerConfig) -> Self {
         Self {
             tally: Tally::default(),
+            memory: Memory::new(&config),
             scheduler: Scheduler::new(config).unwrap(),
             front: None,
             now: Time::ZERO,
@@ -149,7 +155,6 @@ impl World {
             completed: BTreeMap::new(),
             ended_otherwise: BTreeSet::new(),
             in_flight: VecDeque::new(),
-            memory: Memory::new(&config),
             transfers: Vec::new(),
             drafting: None,
             deferring: false,
@@ -161,6 +166,10 @@ impl World {
             mirror: HashSet::new(),
             num_added: 0,
         }
+    }
+
+    pub(crate) fn num_groups(&self) -> usize {
+        self.scheduler.config().kv.groups.len()
     }
 
     /// Makes a recorded call again, with everything checked.
@@ -189,9 +198,11 @@ impl World {
         self.calls.push(Call::Add(request.clone()));
         self.scheduler.add(request.clone())?;
         let answer = undisturbed(&request.prompt, request.max_tokens);
+        let root = request.namespace.root().0 as u64;
+        let groups = 0..self.num_groups();
         let entry = Entry {
             order: (request.arrival, self.num_added),
-            cells: cells(request.namespace.root().0 as u64, &answer),
+            cells: groups.map(|group| cells(root, group, &answer)).collect(),
             answer,
             known: request.prompt.len(),
             prefill_len: 0,
@@ -207,7 +218,7 @@ impl World {
             arrived: None,
             transferred: false,
             parked_by: self.parent_to_wait_for(&request),
-            table: Vec::new(),
+            tables: vec![Table::default(); self.num_groups()],
             request,
         };
         self.num_added += 1;
@@ -314,13 +325,13 @@ impl World {
         };
         let StepInFlight { plan, tables, .. } = step;
         self.memory.make(&step.to_make);
-        for (span, (table, root)) in plan.spans.iter().zip(&tables) {
+        for (span, (tables, root)) in plan.spans.iter().zip(&tables) {
             let tokens = self.resolve(span);
-            self.memory.write(span, &tokens, table, *root);
+            self.memory.write(span, &tokens, tables, *root);
         }
-        for (span, (table, _)) in plan.spans.iter().zip(&tables) {
+        for (span, (tables, _)) in plan.spans.iter().zip(&tables) {
             if let Some(entry) = self.live.get(&span.request) {
-                self.memory.check_reads(span, table, &entry.cells);
+                self.memory.check_reads(span, tables, &entry.cells);
             }
         }
         let computed = plan.spans.iter().map(|span| self.outcome(span)).collect();
@@ -432,7 +443,7 @@ impl World {
         }
         if span.drafts > 0 {
             // What only rejected drafts needed is given back.
-            entry.table.truncate(kept);
+            entry.truncate(kept);
         }
         let (order, has_prompt) = (entry.order, entry.has_computed_prompt());
         if !outcome.failed && entry.known == entry.answer.len() {
@@ -455,14 +466,11 @@ impl World {
                     parent,
                     tokens,
                 } => {
-                    let config = self.scheduler.config().kv;
+                    let config = &self.scheduler.config().kv;
                     assert!(self.mirror.insert(hash), "stored twice");
                     assert_eq!(tokens.len(), config.block_size as usize);
                     let reachable = parent.is_none_or(|parent| self.mirror.contains(&parent));
-                    assert!(
-                        reachable || config.window.is_some(),
-                        "stored without parent"
-                    );
+                    assert!(reachable || config.has_window(), "stored without parent");
                 }
                 CacheEvent::Removed { hash } => {
                     assert!(self.mirror.remove(&hash), "removed, but not there");
