@@ -89,8 +89,8 @@ impl Tables {
     fn follow(&mut self, plan: &StepPlan) {
         for span in &plan.spans {
             let (table, positions) = self.of.entry(span.request).or_default();
-            table.truncate(span.table.keep);
-            table.extend(span.table.blocks.iter().map(|block| block.0));
+            table.truncate(span.groups[0].table.keep);
+            table.extend(span.groups[0].table.blocks.iter().map(|block| block.0));
             *positions = span.context_len;
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use maitre_kv::{HashChain, KvConfig, KvManager, SeqId, SequenceStart};
+use maitre_kv::{HashChain, KvConfig, KvManager, KvSpec, SeqId, SequenceStart};
 use maitre_scheduler::{NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, Time};
 
 const RUNNING: u64 = 256;
@@ -57,13 +57,12 @@ fn run_until_decoding(scheduler: &mut Scheduler, count: usize) -> Result<()> {
 }
 
 /// A scheduler with [`RUNNING`] requests that decode and [`WAITING`] behind them, after `finished` others.
-fn busy(finished: u64) -> Result<Scheduler> {
-    let config = SchedulerConfig::new(
-        RUNNING as usize,
-        2048,
-        1 << 20,
-        KvConfig::new(MILLION, BLOCK_SIZE),
-    );
+fn busy(finished: u64, groups: &[KvSpec]) -> Result<Scheduler> {
+    let kv = KvConfig {
+        groups: groups.to_vec(),
+        ..KvConfig::new(MILLION, BLOCK_SIZE)
+    };
+    let config = SchedulerConfig::new(RUNNING as usize, 2048, 1 << 20, kv);
     let mut scheduler = Scheduler::new(config)?;
     for id in 0..finished {
         scheduler.add(NewRequest::new((1 << 32) | id, prompt(id, 17), 1))?;
@@ -80,11 +79,15 @@ fn busy(finished: u64) -> Result<Scheduler> {
 
 fn steps(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("schedule and commit, 256 running, 10000 waiting");
-    for finished in [0, 100_000] {
-        let mut scheduler = busy(finished)?;
+    let mixed = [KvSpec::Full, KvSpec::Window(512)];
+    let cases = [(0, &mixed[..1]), (100_000, &mixed[..1]), (0, &mixed)];
+    for (finished, groups) in cases {
+        let mut scheduler = busy(finished, groups)?;
         let outcomes: Vec<Outcome> = (0..RUNNING).map(|id| outcome(RequestId(id))).collect();
         let mut result = Ok(());
-        let name = BenchmarkId::from_parameter(format!("{finished} finished before"));
+        let num_groups = groups.len();
+        let name = format!("{finished} finished before, {num_groups} KV groups");
+        let name = BenchmarkId::from_parameter(name);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let plan = scheduler.schedule(Time::ZERO);
@@ -101,7 +104,7 @@ fn steps(criterion: &mut Criterion) -> Result<()> {
 }
 
 fn adding(criterion: &mut Criterion) -> Result<()> {
-    let mut scheduler = busy(0)?;
+    let mut scheduler = busy(0, &[KvSpec::Full])?;
     let request = NewRequest::new(1 << 40, prompt(1 << 40, 4096), 100);
     criterion.bench_function("add and cancel a prompt of 4096", |bencher| {
         bencher.iter_batched(
@@ -162,6 +165,7 @@ fn pool(criterion: &mut Criterion) -> Result<()> {
                 chain: &chain,
                 hit,
                 reserve: tokens,
+                ahead: usize::MAX,
                 headroom: 0,
             };
             let admitted = kv.admit(SeqId(0), &start);

@@ -155,7 +155,8 @@ impl KvManager {
                 if spec == KvSpec::Full {
                     continue;
                 }
-                let needed = self.first_needed(spec, end, len);
+                let found = end * self.config.block_size as usize;
+                let needed = self.first_needed(spec, end, found, len);
                 let first = &mut first_kept[group];
                 *first = (*first).min(end);
                 while *first > needed {
@@ -173,10 +174,10 @@ impl KvManager {
         end
     }
 
-    /// The first block that is read of a prefix of `blocks` blocks of a sequence of `len` tokens. At least the last one
-    /// is taken to be.
-    fn first_needed(&self, spec: KvSpec, blocks: usize, len: usize) -> usize {
-        let next = (blocks * self.config.block_size as usize).min(len.saturating_sub(1));
+    /// The first block that is read of a prefix of `blocks` blocks, when the first `found` of `len` tokens need no
+    /// computing. At least the last block is taken to be read.
+    fn first_needed(&self, spec: KvSpec, blocks: usize, found: usize, len: usize) -> usize {
+        let next = found.min(len.saturating_sub(1));
         let first = self.config.first_block(spec, next);
         first.min(blocks.saturating_sub(1))
     }
@@ -190,11 +191,16 @@ impl KvManager {
     ///
     /// [`KvError::OutOfPages`] or [`KvError::AlreadyHolds`]; nothing has changed then.
     pub fn admit(&mut self, sequence: SeqId, start: &SequenceStart) -> Result<usize, KvError> {
-        let SequenceStart { chain, hit, .. } = *start;
-        let groups = 0..self.num_groups();
-        let mut wanted: AllWanted = groups.map(|group| self.wanted(group, start)).collect();
-        self.check_space(sequence, &mut wanted, start.headroom)?;
-        let copied = wanted.iter().all(|wanted| wanted.partial.is_some());
+        let SequenceStart { chain, mut hit, .. } = *start;
+        if self.tables.contains_key(&sequence) {
+            return Err(KvError::AlreadyHolds { sequence });
+        }
+        let mut wanted = self.all_wanted(start, hit);
+        if hit.partial.is_some() && self.check_space(&wanted, start.headroom).is_err() {
+            hit.partial = None;
+            wanted = self.all_wanted(start, hit);
+        }
+        self.check_space(&wanted, start.headroom)?;
         let places = self.keep_found(&wanted, chain);
         let mut tables = Tables::new(wanted.len());
         for (group, (wanted, table)) in wanted.iter().zip(&mut tables.groups).enumerate() {
@@ -208,27 +214,27 @@ impl KvManager {
             }
         }
         self.insert_tables(sequence, tables);
-        let hit = PrefixHit {
-            partial: hit.partial.filter(|_| copied),
-            ..hit
-        };
         Ok(hit.tokens(self.config.block_size as usize))
     }
 
     /// Positions that the tables of a sequence will reach to in every group, if it is admitted so.
     pub fn will_cover(&self, start: &SequenceStart) -> usize {
-        let ends = (0..self.num_groups()).map(|group| self.wanted(group, start).end);
+        let wanted = self.all_wanted(start, start.hit);
+        let ends = wanted.iter().map(|wanted| wanted.end);
         ends.min().unwrap_or(0) * self.config.block_size as usize
     }
 
-    /// What the table of a new sequence should be in one group.
-    fn wanted(&self, group: usize, start: &SequenceStart) -> Wanted {
-        let SequenceStart { chain, hit, .. } = *start;
-        let spec = self.config.groups[group];
-        let first_block = match hit.blocks {
-            0 => 0,
-            blocks => self.first_needed(spec, blocks, start.tokens.len()),
-        };
+    /// What the tables of a new sequence should be that starts from `hit`.
+    fn all_wanted(&self, start: &SequenceStart, hit: PrefixHit) -> AllWanted {
+        let groups = self.config.groups.iter().enumerate();
+        let wanted = groups.map(|(group, &spec)| self.wanted(group, spec, start, hit));
+        wanted.collect()
+    }
+
+    fn wanted(&self, group: usize, spec: KvSpec, start: &SequenceStart, hit: PrefixHit) -> Wanted {
+        let chain = start.chain;
+        let found = hit.tokens(self.config.block_size as usize);
+        let first_block = self.first_needed(spec, hit.blocks, found, start.tokens.len());
         let find = |hash: BlockHash| self.index.find(Name::new(hash, group));
         let found = chain.hashes().get(first_block..hit.blocks);
         let found = found.unwrap_or_default().iter();
@@ -346,6 +352,9 @@ impl KvManager {
     /// then.
     pub fn fork(&mut self, parent: SeqId, child: SeqId, start: ForkStart) -> Result<(), KvError> {
         let ForkStart { tokens, ahead, .. } = start;
+        if self.tables.contains_key(&child) {
+            return Err(KvError::AlreadyHolds { sequence: child });
+        }
         if let Some(group) = self.lacks_for_fork(parent, tokens) {
             return Err(KvError::CannotFork {
                 parent,
@@ -371,7 +380,7 @@ impl KvManager {
             }
         };
         let mut wanted: AllWanted = groups.map(of_group).collect();
-        self.check_fork(child, &wanted, start.headroom)?;
+        self.check_space(&wanted, start.headroom)?;
         for block in wanted.iter().flat_map(Wanted::held) {
             self.pool.hold(block);
         }
@@ -397,42 +406,14 @@ impl KvManager {
         Ok(())
     }
 
-    /// Whether the pages of a fork can be taken: what it shares and copies is held by its parent.
-    fn check_fork(&self, child: SeqId, wanted: &AllWanted, headroom: usize) -> Result<(), KvError> {
-        if self.tables.contains_key(&child) {
-            return Err(KvError::AlreadyHolds { sequence: child });
-        }
-        let needed = wanted.iter().map(Wanted::needed).sum::<usize>() + headroom;
-        let free = self.pool.num_free();
-        if needed > free {
-            return Err(KvError::OutOfPages { needed, free });
-        }
-        Ok(())
-    }
-
-    /// Whether what is wanted can be taken while what is shared becomes held. The beginning of a block is given up if the
-    /// pages that would have to stay for its copies are too many.
-    fn check_space(
-        &self,
-        sequence: SeqId,
-        wanted: &mut AllWanted,
-        headroom: usize,
-    ) -> Result<(), KvError> {
-        if self.tables.contains_key(&sequence) {
-            return Err(KvError::AlreadyHolds { sequence });
-        }
-        let idle = |block: &BlockId| self.pool.is_idle(*block);
-        let shared = wanted.iter().flat_map(Wanted::held);
-        let taken = shared.filter(idle).count();
+    /// Whether what is wanted can be taken while what is shared, and what is copied, becomes held.
+    fn check_space(&self, wanted: &AllWanted, headroom: usize) -> Result<(), KvError> {
+        let found = wanted.iter().flat_map(|it| it.held().chain(it.partial));
+        let taken = found.filter(|block| self.pool.is_idle(*block)).count();
         let free = self.pool.num_free() - taken;
         let needed = wanted.iter().map(Wanted::needed).sum::<usize>() + headroom;
         if needed > free {
             return Err(KvError::OutOfPages { needed, free });
-        }
-        let sources = wanted.iter().filter_map(|wanted| wanted.partial);
-        let kept = sources.filter(idle).count();
-        if needed + kept > free {
-            wanted.iter_mut().for_each(|wanted| wanted.partial = None);
         }
         Ok(())
     }

@@ -257,7 +257,7 @@ impl EngineBuilder {
     fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
         let blocks = KvConfig {
             prefix_cache: self.scheduling.prefix_cache,
-            num_host_blocks: narrow(limits.num_host_blocks),
+            num_host_pages: narrow(limits.num_host_blocks),
             ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
         };
         let texts = match self.speculation.speculate {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use maitre_model::GenerationDefaults;
 use maitre_scheduler::queue::QueueBounds;
-use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
+use maitre_scheduler::{KvConfig, KvSpec, Scheduler, SchedulerConfig};
 use maitre_speculative::{Drafter, Speculator};
 use maitre_text::Tokenizer;
 
@@ -97,6 +97,7 @@ impl Parts {
         let cache_events = CacheFeed::new(FEED_BYTES);
         let listeners = cache_events.source();
         let speculator = Speculator::new(info.speculation.speculator(vocab_size), drafter);
+        let window = scheduling.window.map(narrow);
         let (news, reader) = news();
         let step_loop = StepLoop {
             scheduler: Scheduler::with_policy(
@@ -109,9 +110,9 @@ impl Parts {
                     reorder_within: scheduling.reorder_within,
                     itl_target: scheduling.itl_target,
                     kv: KvConfig {
-                        window: scheduling.window.map(narrow),
+                        groups: vec![window.map_or(KvSpec::Full, KvSpec::Window)],
                         prefix_cache: scheduling.prefix_cache,
-                        num_host_blocks: narrow(limits.num_host_blocks),
+                        num_host_pages: narrow(limits.num_host_blocks),
                         events: scheduling.cache_events,
                         hash_key,
                         ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))

@@ -75,7 +75,8 @@ impl StepRunner {
                         .verified(&request, known, drafted, &tokens, result.accepted);
                 }
                 _ => {
-                    let there = span.slots.iter().take_while(|&&slot| slot == NO_SLOT);
+                    let slots = slots(span).iter();
+                    let there = slots.take_while(|&&slot| slot == NO_SLOT);
                     let kept = span.first_position + there.count();
                     let end = span.context_len + drafts.len();
                     self.speculator.written(&sequence.table, kept, end);
@@ -94,12 +95,17 @@ fn is_decode(span: &PlannedSpan) -> bool {
     span.samples && span.tokens.len() == 1
 }
 
+/// Where the draft model keeps its keys and values: in the blocks of the first group.
+fn slots(span: &PlannedSpan) -> &[u32] {
+    span.groups.first().map_or(&[], |group| &group.slots)
+}
+
 fn request<'a>(span: &'a PlannedSpan, sequence: &'a Sequence) -> Option<DraftRequest<'a>> {
     is_decode(span).then(|| DraftRequest {
         id: span.request.0,
         most: span.drafts,
         rules: sequence.rules(),
         table: &sequence.table,
-        slots: &span.slots,
+        slots: slots(span),
     })
 }

@@ -133,8 +133,8 @@ impl Layout {
             num_tokens: rows,
             context_len: span.context_len + drafts.len(),
         });
-        if let Some(group) = batch.groups.first_mut() {
-            group.slots.extend(span.slots.iter().take(rows));
+        for (group, planned) in batch.groups.iter_mut().zip(&span.groups) {
+            group.slots.extend(planned.slots.iter().take(rows));
         }
     }
 

@@ -102,7 +102,7 @@ impl StepRunner {
         // At once: the scheduler does not tell them again, even if a step that is held is given up.
         for span in &plan.spans {
             if let Some(sequence) = sequences.get_mut(&span.request) {
-                sequence.follow(&span.table);
+                sequence.follow(&span.groups);
             }
         }
         if plan.moves.is_empty() || self.in_flight.is_empty() {

@@ -3,7 +3,7 @@
 use maitre_model::{SampledToken, StepTicket};
 use maitre_sampling::{TokenCounts, TokenLogprobs};
 use maitre_scheduler::queue::QueueEntry;
-use maitre_scheduler::{RequestId, TableDelta};
+use maitre_scheduler::{GroupSpan, RequestId};
 use maitre_speculative::{Rules, Speculator};
 
 use crate::FinishReason;
@@ -106,9 +106,11 @@ impl Sequence {
         }
     }
 
-    /// Follows a change of the block table.
-    pub(crate) fn follow(&mut self, delta: &TableDelta) {
-        self.table.truncate(delta.keep);
-        self.table.extend(delta.blocks.iter().map(|block| block.0));
+    /// Follows a change of the block table. Entries behind a window are not read and may be any number.
+    pub(crate) fn follow(&mut self, groups: &[GroupSpan]) {
+        for GroupSpan { table: delta, .. } in groups {
+            self.table.resize(delta.keep, u32::MAX);
+            self.table.extend(delta.blocks.iter().map(|block| block.0));
+        }
     }
 }

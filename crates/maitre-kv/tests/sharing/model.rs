@@ -36,6 +36,9 @@ struct Sequence {
 /// What a prompt finds: whole blocks, and tokens of one block more.
 pub(crate) type Hit = (usize, usize);
 
+/// Blocks of a prefix in one group: each with its name, and the page of the pool that has it.
+type Found = Vec<(usize, Name, Option<usize>)>;
+
 /// How far a new sequence may go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reach {
@@ -122,9 +125,10 @@ impl Model {
         (namespace, group, tokens[..end].to_vec())
     }
 
-    /// Of a prefix of `blocks` blocks, the first that the next token reads; the last one at least.
-    fn first_read(&self, spec: KvSpec, blocks: usize, tokens: &[u32]) -> usize {
-        let next = (blocks * self.block_size()).min(tokens.len() - 1);
+    /// Of a prefix of `blocks` blocks and so many tokens more, the first block that the next token reads; the last one
+    /// at least.
+    fn first_read(&self, spec: KvSpec, (blocks, more): Hit, tokens: &[u32]) -> usize {
+        let next = (blocks * self.block_size() + more).min(tokens.len() - 1);
         match spec {
             KvSpec::Full => 0,
             KvSpec::Window(window) => {
@@ -144,7 +148,7 @@ impl Model {
         };
         let is_enough = |&blocks: &usize| {
             self.groups().all(|(group, spec)| {
-                let first = self.first_read(spec, blocks, tokens);
+                let first = self.first_read(spec, (blocks, 0), tokens);
                 (first..blocks).all(|index| is_kept(group, index))
             })
         };
@@ -236,6 +240,36 @@ impl Model {
         end.max(held)
     }
 
+    /// Per group, the blocks of the prefix that a new sequence holds, each with its name and page, if it is in the pool;
+    /// and the first block and the end of its table. Last, whether there are pages for all.
+    fn found(
+        &self,
+        namespace: usize,
+        tokens: &[u32],
+        hit: Hit,
+        partial: &[usize],
+        reach: Reach,
+    ) -> (Vec<Found>, Vec<(usize, usize)>, bool) {
+        let (mut shared, mut ends, mut needed) = (Vec::new(), Vec::new(), reach.headroom);
+        for (group, spec) in self.groups() {
+            let first = self.first_read(spec, hit, tokens);
+            let found = (first..hit.0).map(|index| {
+                let name = self.name_of(namespace, group, tokens, index);
+                let page = self.find(&name);
+                (index, name, page)
+            });
+            let found: Found = found.collect();
+            let end = self.end(spec, first, hit.0, reach);
+            needed += end - first - found.iter().filter(|it| it.2.is_some()).count();
+            ends.push((first, end));
+            shared.push(found);
+        }
+        let held = shared.iter().flatten().filter_map(|it| it.2);
+        let held = held.chain(partial.iter().copied());
+        let idle = held.filter(|id| self.idle.contains(id)).count();
+        (shared, ends, needed + idle <= self.free())
+    }
+
     /// Returns the tokens it starts with, or nothing if there are too few pages.
     pub(crate) fn admit(
         &mut self,
@@ -245,32 +279,18 @@ impl Model {
         host: bool,
         reach: Reach,
     ) -> Option<usize> {
-        let ((blocks, mut agree), mut partial) = self.look(namespace, tokens, host);
-        let mut shared: Vec<Vec<(usize, Name, Option<usize>)>> = Vec::new();
-        let (mut needed, mut ends) = (reach.headroom, Vec::new());
-        for (group, spec) in self.groups() {
-            let first = self.first_read(spec, blocks, tokens);
-            let found = (first..blocks).map(|index| {
-                let name = self.name_of(namespace, group, tokens, index);
-                let page = self.find(&name);
-                (index, name, page)
-            });
-            let found: Vec<_> = found.collect();
-            let end = self.end(spec, first, blocks, reach);
-            needed += end - first - found.iter().filter(|it| it.2.is_some()).count();
-            ends.push((first, end));
-            shared.push(found);
+        let (mut hit, mut partial) = self.look(namespace, tokens, host);
+        let (mut found, mut ends, mut fits) = self.found(namespace, tokens, hit, &partial, reach);
+        if !fits && hit.1 > 0 {
+            (hit.1, partial) = (0, Vec::new());
+            (found, ends, fits) = self.found(namespace, tokens, hit, &partial, reach);
         }
-        let held: Vec<usize> = shared.iter().flatten().filter_map(|it| it.2).collect();
-        let idle = held.iter().filter(|id| self.idle.contains(id)).count();
-        let free = self.free() - idle;
-        if needed > free {
+        if !fits {
             return None;
         }
-        let sources = partial.iter().filter(|id| self.idle.contains(id)).count();
-        if needed + sources > free {
-            (agree, partial) = (0, Vec::new());
-        }
+        let (blocks, agree) = hit;
+        let shared = found;
+        let held: Vec<usize> = shared.iter().flatten().filter_map(|it| it.2).collect();
         held.iter().for_each(|&id| self.hold(id));
         for id in partial {
             self.hold(id);

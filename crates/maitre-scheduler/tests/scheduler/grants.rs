@@ -36,9 +36,12 @@ impl World {
             "drafts took blocks that others need: {free} free, {others} others"
         );
         self.check_prompts_come_first(plan);
+        // How far the tables of windowed groups reach is not known here: only that plenty of blocks is enough.
+        let most: usize = decodes.iter().map(|grant| grant.most).sum();
+        let is_scarce = config.kv.has_window() && free <= others + most + decodes.len();
         let all_tokens = plan.num_tokens() + plan.num_drafts() == config.max_batched_tokens;
         for (index, short) in decodes.iter().enumerate() {
-            if short.granted == short.most {
+            if short.granted == short.most || is_scarce {
                 continue;
             }
             // Whose turn was before the one that it missed.

@@ -210,11 +210,11 @@ impl Memory {
         for (group, spec) in self.groups.iter().enumerate() {
             let first = spec.first_read(span.first_position);
             let (table, cells) = (&tables[group], &expected[group]);
-            for position in first..span.context_len {
+            let positions = cells.iter().enumerate().take(span.context_len);
+            for (position, &expected) in positions.skip(first) {
                 let found = self.pool[self.slot(table, position)];
                 let request = span.request;
-                let expected = Some(cells[position]);
-                assert_eq!(found, expected, "{request} at {position} in {group}");
+                assert_eq!(found, Some(expected), "{request} at {position} in {group}");
             }
         }
     }
