@@ -224,16 +224,20 @@ impl Scheduler {
     }
 }
 
-/// How many of a request's known tokens a step computes that has `budget` for them: those whose blocks it has. Only a
-/// windowed group may have too few, if the pages that it leaves behind are held by others too.
+/// How many of a request's known tokens a step computes that has `budget` for them: those whose blocks it has or gets.
+/// Only in a windowed group it may get too few, if the pages that it leaves behind are held by others too.
 pub(crate) fn chunk(kv: &mut KvManager, place: Place, request: &Request, budget: usize) -> usize {
     let num_tokens = request.unscheduled().min(budget);
-    let (sequence, end) = (place.sequence(), request.scheduled + num_tokens);
-    if !kv.has_window() || kv.grow(sequence, end).is_ok() {
+    let (sequence, scheduled) = (place.sequence(), request.scheduled);
+    if !kv.has_window() {
         return num_tokens;
     }
+    let mut more = num_tokens;
+    while more > 0 && kv.grow(sequence, scheduled + more).is_err() {
+        more /= 2;
+    }
     kv.covered(sequence)
-        .saturating_sub(request.scheduled)
+        .saturating_sub(scheduled)
         .min(num_tokens)
 }
 

@@ -260,7 +260,8 @@ async fn blocks_behind_a_window_are_given_back() {
         .await
         .unwrap();
     let again = answer(small.generate(long).await.unwrap()).await.unwrap();
-    assert_eq!(again.end.usage.cached_prompt_tokens, 296);
+    // All but the last: of the block that is not full, the beginning is copied.
+    assert_eq!(again.end.usage.cached_prompt_tokens, 299);
     assert_eq!(first.token_ids, again.token_ids);
     idle(&small).await;
 }
