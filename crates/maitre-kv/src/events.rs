@@ -5,7 +5,8 @@ use crate::BlockHash;
 
 /// One change of what the prefix cache holds, in the order it happened.
 ///
-/// A block is told of once, whatever the number of groups: it can be reused as long as its contents are kept for every
+/// That a block can be reused does not say that those before it can: the longest prefix that is kept is found from its
+/// first block on. A block is told of once, whatever the number of groups: it can be reused as long as its contents are kept for every
 /// group. Contents that move to the host tier or back are still kept, so nothing is said of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheEvent {

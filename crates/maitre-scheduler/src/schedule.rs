@@ -207,7 +207,9 @@ impl Scheduler {
         in_progress.sort_unstable();
         for (rank, place) in in_progress {
             self.admit(now, sketch, Some(rank));
-            self.start_arrived(place, sketch);
+            if self.start_arrived(place, sketch) {
+                continue;
+            }
             let Some(request) = self.running.get_mut(&place) else {
                 continue;
             };

@@ -218,13 +218,14 @@ impl Scheduler {
         self.awaiting.insert(place, awaiting);
     }
 
-    /// Starts a request whose transfer is settled, if the budget has anything left.
-    pub(crate) fn start_arrived(&mut self, place: Place, sketch: &mut Sketch) {
+    /// Starts a request whose transfer is settled, if the budget has anything left. Returns whether it did.
+    pub(crate) fn start_arrived(&mut self, place: Place, sketch: &mut Sketch) -> bool {
         let arrived = self.awaiting.get(&place).and_then(|it| it.received);
         let Some(received) = arrived.filter(|_| sketch.budget > 0) else {
-            return;
+            return false;
         };
-        if let Some(awaiting) = self.awaiting.remove(&place) {
+        let awaiting = self.awaiting.remove(&place);
+        if let Some(awaiting) = awaiting {
             let lost = awaiting.positions.len() - received;
             self.policy.served(Service {
                 tenant: awaiting.request.tenant,
@@ -239,6 +240,7 @@ impl Scheduler {
             };
             self.begin(place, awaiting.request, found, sketch);
         }
+        true
     }
 }
 
