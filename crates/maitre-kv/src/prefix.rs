@@ -156,7 +156,7 @@ impl KvManager {
                     continue;
                 }
                 let found = end * self.config.block_size as usize;
-                let needed = self.first_needed(spec, end, found, len);
+                let needed = self.first_needed(spec, found, len);
                 let first = &mut first_kept[group];
                 *first = (*first).min(end);
                 while *first > needed {
@@ -174,12 +174,12 @@ impl KvManager {
         end
     }
 
-    /// The first block that is read of a prefix of `blocks` blocks, when the first `found` of `len` tokens need no
-    /// computing. At least the last block is taken to be read.
-    fn first_needed(&self, spec: KvSpec, blocks: usize, found: usize, len: usize) -> usize {
+    /// The first block that is read when the first `found` of `len` tokens need no computing. At least the last of
+    /// theirs is taken to be read.
+    fn first_needed(&self, spec: KvSpec, found: usize, len: usize) -> usize {
         let next = found.min(len.saturating_sub(1));
         let first = self.config.first_block(spec, next);
-        first.min(blocks.saturating_sub(1))
+        first.min(self.blocks_for(found).saturating_sub(1))
     }
 
     /// Gives `sequence`, which has no tables yet, what was found for it and new blocks behind it. Returns
@@ -234,7 +234,7 @@ impl KvManager {
     fn wanted(&self, group: usize, spec: KvSpec, start: &SequenceStart, hit: PrefixHit) -> Wanted {
         let chain = start.chain;
         let found = hit.tokens(self.config.block_size as usize);
-        let first_block = self.first_needed(spec, hit.blocks, found, start.tokens.len());
+        let first_block = self.first_needed(spec, found, start.tokens.len());
         let find = |hash: BlockHash| self.index.find(Name::new(hash, group));
         let found = chain.hashes().get(first_block..hit.blocks);
         let found = found.unwrap_or_default().iter();

@@ -134,7 +134,8 @@ impl Model {
             KvSpec::Window(window) => {
                 let reads = (0..=next).filter(|position| next - position < window as usize);
                 let first = reads.min().unwrap() / self.block_size();
-                first.min(blocks.saturating_sub(1))
+                let begun = blocks + usize::from(more > 0);
+                first.min(begun.saturating_sub(1))
             }
         }
     }
