@@ -55,8 +55,8 @@ const MAY_BUILD_WITH: [(&str, &[&str]); 1] = [("maitre-tensor", &["maitre-gpu-em
 /// Pure crates: time, randomness and data are arguments. These are all they may use from elsewhere;
 /// `libm` has the same results on every platform, and `pulp` compiles plain code for several widths of vector.
 const PURE: [(&str, &[&str]); 3] = [
-    ("maitre-kv", &["blake3", "thiserror"]),
-    ("maitre-scheduler", &["maitre-kv", "thiserror"]),
+    ("maitre-kv", &["blake3", "smallvec", "thiserror"]),
+    ("maitre-scheduler", &["maitre-kv", "smallvec", "thiserror"]),
     ("maitre-sampling", &["libm", "pulp", "thiserror"]),
 ];
 
