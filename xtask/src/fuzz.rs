@@ -9,12 +9,13 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::{program, root, target_directory};
 
 /// The targets, and the longest input of each in bytes: a request has many fields, a template many statements.
-const TARGETS: [(&str, u32); 5] = [
+const TARGETS: [(&str, u32); 6] = [
     ("request", 4096),
     ("parts", 1024),
     ("grammar", 1024),
     ("template", 4096),
     ("tokenizer", 4096),
+    ("gguf", 8192),
 ];
 /// The one that needs the server, which takes most of the time of a build.
 const OF_SERVER: &str = "request";
@@ -24,7 +25,7 @@ const LIMITS: [&str; 2] = ["-timeout=120", "-rss_limit_mb=4096"];
 /// What is fuzzed, and how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// One target: request, parts, grammar, template or tokenizer. All of them, one after another, if none is named.
+    /// One target: request, parts, grammar, template, tokenizer or gguf. All of them, one after another, if none is named.
     #[arg(long, value_parser = TARGETS.map(|(name, _)| name))]
     target: Option<String>,
     /// How long each target runs, in minutes.

@@ -10,12 +10,13 @@ use serde_json::Value;
 
 /// What each library may use of the others. An arrow too many is a layer that leaks; one too few
 /// means that this table, and with it the architecture page, describes another program.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("maitre-tensor", &[]),
+    ("maitre-gguf", &[]),
     ("maitre-kv", &[]),
     ("maitre-gpu-emulator", &[]),
     ("maitre-sampling", &[]),
-    ("maitre-text", &["maitre-sampling"]),
+    ("maitre-text", &["maitre-gguf", "maitre-sampling"]),
     ("maitre-proto", &[]),
     ("maitre-bundled", &[]),
     ("maitre-model", &["maitre-tensor"]),
@@ -54,7 +55,8 @@ const MAY_BUILD_WITH: [(&str, &[&str]); 1] = [("maitre-tensor", &["maitre-gpu-em
 
 /// Pure crates: time, randomness and data are arguments. These are all they may use from elsewhere;
 /// `libm` has the same results on every platform, and `pulp` compiles plain code for several widths of vector.
-const PURE: [(&str, &[&str]); 3] = [
+const PURE: [(&str, &[&str]); 4] = [
+    ("maitre-gguf", &["thiserror"]),
     ("maitre-kv", &["blake3", "smallvec", "thiserror"]),
     ("maitre-scheduler", &["maitre-kv", "smallvec", "thiserror"]),
     ("maitre-sampling", &["libm", "pulp", "thiserror"]),

@@ -52,6 +52,7 @@ mod detokenizer;
 mod error;
 mod files;
 mod formats;
+mod gguf;
 pub mod grammar;
 mod mask;
 mod part;
