@@ -2,7 +2,7 @@
 //!
 //! A *rank* holds a shard of every matrix (Shoeybi et al. 2019, arXiv 1909.08053, section 3). Where a product is cut
 //! along its input features each rank has a part of every sum, and [`all_reduce`](Communicator::all_reduce) adds the
-//! parts. It adds them in the order of the ranks, whoever comes first: for one number of ranks a result has the same
+//! parts. It adds them in the order of the ranks, not in that in which they come: for one number of ranks a result has the same
 //! bits every time, and an element depends on nothing but the same element of the others.
 
 mod threads;
