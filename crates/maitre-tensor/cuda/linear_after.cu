@@ -12,9 +12,9 @@ KERNEL add_bias(float* out, const float* bias, u32 n, u32 rows) {
 }
 EXPORT(add_bias);
 
-// out[row, col] = silu(gate) · up, where a row of `both` is n gates and n features that they gate; `bias`
+// out[row, col] = activation(gate) · up, where a row of `both` is n gates and n features that they gate; `bias`
 // [2n] is added to both first. Grid: a thread per output, 256 a block. Reads 8 bytes an output, writes 4.
-KERNEL silu_mul_halves(const float* both, const float* bias, float* out, u32 n, u32 rows) {
+KERNEL gate_mul_halves(const float* both, const float* bias, float* out, u32 n, u32 rows, u32 kind) {
     take_turn();
     const u64 at = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at < static_cast<u64>(rows) * n) {
@@ -26,10 +26,10 @@ KERNEL silu_mul_halves(const float* both, const float* bias, float* out, u32 n, 
             gate = gate + bias[col];
             up = up + bias[n + col];
         }
-        out[at] = silu_mul(gate, up);
+        out[at] = gate_mul(kind, gate, up);
     }
 }
-EXPORT(silu_mul_halves);
+EXPORT(gate_mul_halves);
 
 // peaks[row, b] = the largest of logits[row, 64b .. 64b + 63]; NaN if one of them is NaN or +inf: those alone
 // are not below +inf. Grid: a warp per peak, 8 a block. Reads 4 bytes a logit, mostly from the second-level

@@ -67,7 +67,7 @@ KERNEL linear_f32(const float* x, const float* w, const float* bias, float* out,
         if (token < m && output < n) {
             const float sum = bias == nullptr ? sums[i] : sums[i] + bias[output];
             const float up = bias == nullptr || gated == 0 ? ups[i] : ups[i] + bias[n + output];
-            out[static_cast<u64>(token) * n + output] = gated != 0 ? silu_mul(sum, up) : sum;
+            out[static_cast<u64>(token) * n + output] = gated != 0 ? gate_mul(gated, sum, up) : sum;
         }
     }
 }

@@ -40,7 +40,8 @@ struct Few {
     u32 w_bytes;
     u32 scale_stride;
     u32 group_shift;
-    bool gated;
+    // 0: not; else how the gate opens (`gate_mul`).
+    u32 gated;
 };
 
 // Numbers that a lane takes at a time, and how it loads and multiplies them.
@@ -189,7 +190,7 @@ DEVICE void multiply_few(const Few& o) {
         if (lane == 0 && token < o.m) {
             float* out = o.out + static_cast<u64>(token) * o.n + first;
             if (o.gated) {
-                out[0] = silu_mul(a, b);
+                out[0] = gate_mul(o.gated, a, b);
             } else {
                 out[0] = a;
                 if (second != first) {
@@ -218,7 +219,7 @@ DEVICE void multiply_few(const Few& o) {
                            u32 gated) {                                                                     \
         take_turn();                                                                                        \
         multiply_few<weights, rows>({x, w, scales, bias, out, m, n, x_stride, w_bytes, scale_stride,        \
-                                     group_shift, gated != 0});                                             \
+                                     group_shift, gated});                                             \
     }                                                                                                       \
     EXPORT(name)
 

@@ -52,7 +52,8 @@ struct Product {
     u32 m;
     u32 n;  // output features: rows of w, or half of them where the first half gates the second
     u32 k;
-    bool gated;
+    // 0: not; else how the gate opens (`gate_mul`).
+    u32 gated;
 };
 
 template <u32 GROUPS_, u32 TOKENS_, u32 SLICES_, u32 STAGES_>
@@ -205,7 +206,7 @@ DEVICE void write_out(const Product& p, const float (&sums)[T::TOKENS / 2]) {
                 continue;
             }
             if (p.gated) {
-                put<ENCODED>(p, token, first, silu_mul(with_bias(p, upper, first), with_bias(p, lower, first + p.n)));
+                put<ENCODED>(p, token, first, gate_mul(p.gated, with_bias(p, upper, first), with_bias(p, lower, first + p.n)));
                 continue;
             }
             put<ENCODED>(p, token, first, with_bias(p, upper, first));
@@ -271,7 +272,7 @@ using Tile192x256 = Tile<3, 256, 1, 4>;
     KERNEL ONE_BLOCK(tile) name(PARAMETER(Matrix) w, PARAMETER(Matrix) x, const float* bias, float* out,   \
                                 u16* encoded, u32 stride, u32 m, u32 n, u32 k, u32 gated) {                \
         SHARED(shared);                                                                                    \
-        multiply_tile<tile>({w, x, bias, out, encoded, stride, m, n, k, gated != 0}, shared);              \
+        multiply_tile<tile>({w, x, bias, out, encoded, stride, m, n, k, gated}, shared);              \
     }                                                                                                      \
     EXPORT(name)
 

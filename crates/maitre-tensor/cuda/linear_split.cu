@@ -306,7 +306,7 @@ DEVICE void write_split(const Operands& o, const float (&totals)[T::OUTPUTS]) {
             if (!o.gated) {
                 out[feature] = value;
             } else if (row % 16 < 8) {
-                out[feature] = silu_mul(value, gated);
+                out[feature] = gate_mul(o.gated, value, gated);
             }
         }
     }
@@ -478,7 +478,7 @@ using Int8Split16x32 = Split<SplitInt8, 16, 32, 4, 8>;
         let_next_begin();                                                                                   \
         SHARED(shared);                                                                                     \
         const Operands operands{x,        w,       scales,       bias,        out,       m, n,              \
-                                x_stride, w_bytes, scale_stride, group_shift, gated != 0};                  \
+                                x_stride, w_bytes, scale_stride, group_shift, gated};                  \
         multiply_split_of<how, split>(operands, shared);                                                    \
     }                                                                                                       \
     EXPORT(name)

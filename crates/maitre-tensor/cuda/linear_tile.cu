@@ -63,7 +63,7 @@ using Tile128x128 = Tile<W, 128, 128, 64, 2, 2, 4>;
         take_turn();                                                                                        \
         SHARED(shared);                                                                                     \
         const Operands operands{x,        w,       scales,       bias,        out,       m, n,              \
-                                x_stride, w_bytes, scale_stride, group_shift, gated != 0};                  \
+                                x_stride, w_bytes, scale_stride, group_shift, gated};                  \
         multiply_tile<weights, tile<weights>>(operands, shared);                                            \
     }                                                                                                       \
     EXPORT(name)

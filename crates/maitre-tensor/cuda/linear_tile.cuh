@@ -40,7 +40,8 @@ struct Operands {
     u32 w_bytes;        // per row, a multiple of 16
     u32 scale_stride;   // int4: words per row, a multiple of 4
     u32 group_shift;    // int4: chunks per group, as a power of two
-    bool gated;
+    // 0: not; else how the gate opens (`gate_mul`).
+    u32 gated;
 };
 
 // The extents of a tile, and where its parts lie in shared memory.
@@ -220,7 +221,7 @@ DEVICE void write_out(const Operands& o, const float (&sums)[T::MT][T::NT][4]) {
                 } else if (j % 2 == 0 && j + 1 < T::NT) {
                     const u32 feature = blockIdx.y * (T::BN / 2) + (first_tile + j) / 2 * 8 + column;
                     if (token < o.m && feature < o.n) {
-                        out[feature] = silu_mul(finished<W>(o, sums[i][j][part], feature),
+                        out[feature] = gate_mul(o.gated, finished<W>(o, sums[i][j][part], feature),
                                                 finished<W>(o, sums[i][(j + 1) % T::NT][part], feature + o.n));
                     }
                 }

@@ -104,3 +104,18 @@ DEVICE float silu_mul(float gate, float up) {
     constexpr float LOG2_E = 1.4426950408889634f;
     return gate * fast_reciprocal(1.0f + fast_exp2(-gate * LOG2_E)) * up;
 }
+
+// gelu(gate) · up by way of tanh (Hendrycks and Gimpel 2016, arXiv 1606.08415), in the same way:
+// (1 + tanh u) / 2 = 1 / (1 + e^-2u).
+DEVICE float gelu_tanh_mul(float gate, float up) {
+    // -2 sqrt(2 / pi) · log2 e
+    constexpr float SCALE = -2.302208198f;
+    constexpr float CUBE = 0.044715f;
+    const float exponent = SCALE * (gate * (1.0f + CUBE * gate * gate));
+    return gate * fast_reciprocal(1.0f + fast_exp2(exponent)) * up;
+}
+
+// activation(gate) · up; `kind` is not 0.
+DEVICE float gate_mul(u32 kind, float gate, float up) {
+    return kind == 2 ? gelu_tanh_mul(gate, up) : silu_mul(gate, up);
+}

@@ -3,7 +3,8 @@
 // A block takes one token row and as many of its heads as it has warps, a warp takes one head:
 //
 //   row of qkv   [query 0][query 1]..  [key 0][key 1]..  [value 0][value 1]..        dim numbers each
-//   lane l       numbers l, l + 32, .. of the lower half of the head, and each one's partner in the upper half
+//   lane l       numbers l, l + 32, .. of the lower half of the head, and each one's partner in the upper half;
+//                where only the first numbers of a head are rotated, those behind them in pairs of neighbours
 //
 //   cell         [16][padded] keys, [16][padded] values, of f32, bf16 or int8; int8: [16] f32 scales of keys,
 //                [16] of values. Slot s is row s % 16 of cell (s / 16) · kv_heads + head.
@@ -28,7 +29,9 @@ struct Head {
     // Null for a head that is not rotated.
     const float* cos;
     const float* sin;
+    // Pairs of a head, and how many of them are rotated.
     u32 half;
+    u32 turned;
 };
 
 struct Pair {
@@ -36,14 +39,20 @@ struct Pair {
     float high;
 };
 
-// Numbers `i` and `i + half` of the result.
+// Where the numbers of pair `i` lie: `turned` apart if they are rotated, behind all of these side by side.
+DEVICE u32 low_of(const Head& head, u32 i) { return i < head.turned ? i : 2 * i; }
+DEVICE u32 high_of(const Head& head, u32 i) { return i < head.turned ? i + head.turned : 2 * i + 1; }
+
+// Pair `i` of the result.
 DEVICE Pair pair_of(const Head& head, u32 i) {
-    Pair pair = {head.input[i], head.input[i + head.half]};
+    const u32 low = low_of(head, i);
+    const u32 high = high_of(head, i);
+    Pair pair = {head.input[low], head.input[high]};
     if (head.norm != nullptr) {
-        pair.low = pair.low * head.inverse * head.norm[i];
-        pair.high = pair.high * head.inverse * head.norm[i + head.half];
+        pair.low = pair.low * head.inverse * head.norm[low];
+        pair.high = pair.high * head.inverse * head.norm[high];
     }
-    if (head.cos == nullptr) {
+    if (head.cos == nullptr || i >= head.turned) {
         return pair;
     }
     const float cos = head.cos[i];
@@ -117,8 +126,8 @@ template <typename Number>
 DEVICE void store(const Head& head, Number* row, float*) {
     for (u32 i = threadIdx.x % WARP; i < head.half; i += WARP) {
         const Pair pair = pair_of(head, i);
-        put(row, i, pair.low);
-        put(row, i + head.half, pair.high);
+        put(row, low_of(head, i), pair.low);
+        put(row, high_of(head, i), pair.high);
     }
 }
 
@@ -126,8 +135,8 @@ DEVICE void store(const Head& head, i8* row, float* scale) {
     const Steps steps = steps_of(largest_magnitude(head));
     for (u32 i = threadIdx.x % WARP; i < head.half; i += WARP) {
         const Pair pair = pair_of(head, i);
-        row[i] = quantize(pair.low, steps.inverse);
-        row[i + head.half] = quantize(pair.high, steps.inverse);
+        row[low_of(head, i)] = quantize(pair.low, steps.inverse);
+        row[high_of(head, i)] = quantize(pair.high, steps.inverse);
     }
     if (threadIdx.x % WARP == 0) {
         *scale = steps.unit;
@@ -155,7 +164,7 @@ DEVICE bool is_superseded(const u32* slots, u32 row, u32 rows, u32* later) {
 template <typename Number>
 DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k_norm, float eps,
                            const float* cos, const float* sin, const u32* positions, const u32* slots,
-                           u32 heads, u32 kv_heads, u32 dim, float* q_out, u8* cache, u32* later) {
+                           u32 heads, u32 kv_heads, u32 dim, u32 rotary, float* q_out, u8* cache, u32* later) {
     const u32 row = blockIdx.x;
     const u32 warps = blockDim.x / WARP;
     const u32 all = heads + 2 * kv_heads;
@@ -171,7 +180,7 @@ DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k
     }
     const bool is_query = number < heads;
     const bool is_value = number >= heads + kv_heads;
-    const u64 angles = static_cast<u64>(positions[row]) * (dim / 2);
+    const u64 angles = static_cast<u64>(positions[row]) * (rotary / 2);
     Head head;
     head.input = qkv + (static_cast<u64>(row) * all + number) * dim;
     head.norm = is_value ? nullptr : is_query ? q_norm : k_norm;
@@ -179,6 +188,7 @@ DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k
     head.cos = is_value ? nullptr : cos + angles;
     head.sin = is_value ? nullptr : sin + angles;
     head.half = dim / 2;
+    head.turned = is_value ? head.half : rotary / 2;
     if (is_query) {
         store(head, q_out + (static_cast<u64>(row) * heads + number) * dim, nullptr);
     } else if (is_stored) {
@@ -199,11 +209,11 @@ DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k
 #define ROPE_STORE(name, Number)                                                                        \
     KERNEL name(const float* qkv, const float* q_norm, const float* k_norm, float eps, const float* cos, \
                 const float* sin, const u32* positions, const u32* slots, u32 heads, u32 kv_heads,       \
-                u32 dim, float* q_out, u8* cache) {                                                      \
+                u32 dim, u32 rotary, float* q_out, u8* cache) {                                          \
         take_turn();                                                                                     \
         SHARED(shared);                                                                                  \
         rope_store_row<Number>(qkv, q_norm, k_norm, eps, cos, sin, positions, slots, heads, kv_heads,    \
-                               dim, q_out, cache, reinterpret_cast<u32*>(shared));                       \
+                               dim, rotary, q_out, cache, reinterpret_cast<u32*>(shared));               \
     }                                                                                                    \
     EXPORT(name)
 

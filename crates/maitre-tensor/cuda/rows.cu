@@ -126,6 +126,83 @@ KERNEL MOST_THREADS(1024)
 }
 EXPORT(rms_norm_f32);
 
+// Columns `first .. first + dim` of each row of `width` numbers, in place. Grid: one block per row.
+KERNEL MOST_THREADS(1024)
+    rms_norm_columns(float* x, const float* weight, float eps, u32 dim, u32 width, u32 first) {
+    take_turn();
+    SHARED(shared);
+    float* part = x + static_cast<u64>(blockIdx.x) * width + first;
+    const Norm<float> norm = {part, nullptr, weight, part, eps, dim};
+    if (dim <= HELD * blockDim.x) {
+        norm.held(reinterpret_cast<float*>(shared));
+    } else {
+        norm.walked(reinterpret_cast<float*>(shared));
+    }
+}
+EXPORT(rms_norm_columns);
+
+namespace {
+
+// x[row] += delta[row] / rms(delta[row]) · after; then out[row] = x[row] / rms(x[row]) · before, or x[row] if `before`
+// is null. A thread has the same columns in each pass, so that it alone reads what it wrote.
+template <typename Out>
+DEVICE void add_normed_row(float* x, const float* delta, const float* after, const float* before, float eps,
+                           Out* out, u32 dim, u32 stride, float* scratch) {
+    const u64 first = static_cast<u64>(blockIdx.x) * dim;
+    float* row = x + first;
+    const float* added = delta + first;
+    out += static_cast<u64>(blockIdx.x) * stride;
+    float squares = 0.0f;
+    for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
+        squares = fmaf(added[col], added[col], squares);
+    }
+    const float of_delta = 1.0f / sqrtf(block_sum(squares, scratch) / static_cast<float>(dim) + eps);
+    squares = 0.0f;
+    for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
+        const float value = row[col] + added[col] * of_delta * after[col];
+        row[col] = value;
+        squares = fmaf(value, value, squares);
+        if (before == nullptr) {
+            put(out, col, value);
+        }
+    }
+    if (before == nullptr) {
+        return;
+    }
+    __syncthreads();
+    const float of_row = 1.0f / sqrtf(block_sum(squares, scratch) / static_cast<float>(dim) + eps);
+    for (u32 col = threadIdx.x; col < dim; col += blockDim.x) {
+        put(out, col, row[col] * of_row * before[col]);
+    }
+}
+
+}  // namespace
+
+// Grid: one block per row. Reads 4·dim bytes of x and of delta, writes 4·dim of x and 2 or 4·dim of out; both norms'
+// second reads come from the nearest cache.
+#define ADD_NORMED(name, Out)                                                                               \
+    KERNEL MOST_THREADS(1024)                                                                               \
+        name(float* x, const float* delta, const float* after, const float* before, float eps, Out* out,    \
+             u32 dim, u32 stride) {                                                                         \
+        take_turn();                                                                                        \
+        SHARED(shared);                                                                                     \
+        add_normed_row(x, delta, after, before, eps, out, dim, stride, reinterpret_cast<float*>(shared));   \
+    }                                                                                                       \
+    EXPORT(name)
+
+ADD_NORMED(add_normed_bf16, u16);
+ADD_NORMED(add_normed_f32, float);
+
+// x[i] *= factor. Grid: a thread per number. Reads and writes 4 bytes a number.
+KERNEL scale_numbers(float* x, float factor, u32 len) {
+    take_turn();
+    const u64 at = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (at < len) {
+        x[at] = x[at] * factor;
+    }
+}
+EXPORT(scale_numbers);
+
 namespace {
 
 // Copies the block's 4·blockDim.x numbers of a row, rounded if `out` is of bf16. A thread takes four that lie

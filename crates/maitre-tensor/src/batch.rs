@@ -54,9 +54,9 @@ pub struct RopeStore<'a> {
     pub k_norm: Option<&'a Buffer>,
     /// Added to the mean square by both normalisations.
     pub eps: f32,
-    /// Cosines, `[max_positions, head_dim / 2]`.
+    /// Cosines, `[max_positions, rotary_dim / 2]`.
     pub cos: &'a Buffer,
-    /// Sines, `[max_positions, head_dim / 2]`.
+    /// Sines, `[max_positions, rotary_dim / 2]`.
     pub sin: &'a Buffer,
     /// Position of each token row.
     pub positions: &'a [u32],
@@ -68,6 +68,8 @@ pub struct RopeStore<'a> {
     pub kv_heads: usize,
     /// Elements per head, even.
     pub head_dim: usize,
+    /// Elements of each head that are rotated, even: the first ones. The others stay as they are.
+    pub rotary_dim: usize,
     /// Rotated queries, `[rows, heads * head_dim]`.
     pub q_out: &'a mut Buffer,
     /// Where the rotated keys and the values are stored, rounded to the cache's format.

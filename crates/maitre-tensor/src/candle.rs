@@ -37,7 +37,9 @@ use candle_core::{CpuStorage, Device, Shape, Storage, Tensor, WithDType};
 use half::{bf16, f16};
 
 use crate::element::Element;
-use crate::{Backend, Buffer, DType, PackedWeight, TensorError, WeightFormat, WeightView};
+use crate::{
+    Activation, Backend, Buffer, DType, PackedWeight, TensorError, WeightFormat, WeightView,
+};
 
 impl Buffer {
     /// A copy of the elements of `tensor`, row-major, in its number format and in host memory. The tensor may lie on
@@ -101,10 +103,11 @@ impl Backend {
         &self,
         gate: &Tensor,
         up: &Tensor,
+        activation: Activation,
         format: WeightFormat,
     ) -> Result<PackedWeight, TensorError> {
         let (gate, up) = (Matrix::new(gate)?, Matrix::new(up)?);
-        self.pack_gated(gate.view(), up.view(), format)
+        self.pack_gated(gate.view(), up.view(), activation, format)
     }
 
     /// The numbers that `weight` stands for, as an f32 matrix `[out, in]` in host memory: those of all parts below each

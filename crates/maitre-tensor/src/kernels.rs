@@ -26,7 +26,7 @@ pub(crate) struct Kernels {
     pub(crate) quantize_int4: fn(values: &[f32], words: &mut [u32]) -> Int4Row,
     /// One row of a packed table, widened.
     pub(crate) embed: fn(table: PackedView<'_>, row: usize, out: &mut [f32]),
-    /// A rectangle of `x * w^T + bias`; of a gated weight, of `silu(gate) * up`.
+    /// A rectangle of `x * w^T + bias`; of a gated weight, of `activation(gate) * up`.
     pub(crate) linear: fn(&Linear<'_>, &mut Rect<'_, f32>, &mut Scratch),
     /// Most token rows that `linear` keeps widened in scratch, two words for each of theirs.
     pub(crate) widened_rows: usize,
@@ -36,7 +36,8 @@ pub(crate) struct Kernels {
     pub(crate) rms_norm: fn(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     /// `sum += delta`.
     pub(crate) add: fn(sum: &mut [f32], delta: &[f32]),
-    /// Normalises a head if it has a norm, and rotates its pairs `(i, i + len / 2)`.
+    /// Normalises a head if it has a norm, and rotates its pairs `(i, i + n)`, where n is the number of angles; what
+    /// lies behind `2 * n` is not rotated.
     pub(crate) rope: fn(&RopeHead<'_>, out: &mut [f32]),
     /// Rounds a key into its place in a cell.
     pub(crate) store_key: fn(CellShape, cell: &mut [u32], slot: usize, key: &[f32]),
@@ -66,7 +67,7 @@ pub(crate) struct RopeHead<'a> {
     pub(crate) norm: Option<&'a [f32]>,
     /// Added to the mean square.
     pub(crate) eps: f32,
-    /// Cosines of the position, half as many.
+    /// Cosines of the position, at most half as many.
     pub(crate) cos: &'a [f32],
     /// Sines of the position.
     pub(crate) sin: &'a [f32],

@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod activation;
 mod aligned;
 mod attend;
 mod backend;
@@ -72,8 +73,10 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use activation::Activation;
 pub use backend::{
-    Backend, BlockCopy, LargestAttention, LargestStep, PEAK_BLOCK, RecordedSteps, StepShape,
+    AddNormed, Backend, BlockCopy, LargestAttention, LargestStep, NormColumns, PEAK_BLOCK,
+    RecordedSteps, StepShape,
 };
 pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
 pub use buffer::Buffer;

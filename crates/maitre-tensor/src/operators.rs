@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use crate::{
-    Attention, BlockCopy, Buffer, LayerCache, LinearInput, PackedWeight, RopeStore, SampleRows,
-    TensorError,
+    AddNormed, Attention, BlockCopy, Buffer, LayerCache, LinearInput, NormColumns, PackedWeight,
+    RopeStore, SampleRows, TensorError,
 };
 
 /// What becomes of the sums of a product.
@@ -15,8 +15,8 @@ use crate::{
 pub(crate) enum Epilogue<'a> {
     /// They are the result, `[rows, n]`.
     None,
-    /// `silu(first half) * second half`, `[rows, n / 2]`.
-    SiluMul,
+    /// `activation(first half) * second half`, `[rows, n / 2]`.
+    Gated,
     /// They are the result, and these get the peak of every 64 of them.
     Peaks(&'a mut Buffer),
 }
@@ -26,7 +26,7 @@ impl Epilogue<'_> {
     pub(crate) fn operator(&self) -> &'static str {
         match self {
             Self::None => "linear",
-            Self::SiluMul => "linear_silu_mul",
+            Self::Gated => "linear_gated",
             Self::Peaks(_) => "linear_with_peaks",
         }
     }
@@ -37,12 +37,12 @@ impl Epilogue<'_> {
 /// Arguments have been checked: all memory is the device's, shapes and forms fit, indices are within bounds, and
 /// nothing is written before that is known. What remains to be refused is what a device has no kernel for.
 pub(crate) trait Operators:
-    RowOperators + Products + Rotation + PagedAttention + BlockCopies + Sampling
+    RowOperators + Norms + Products + Rotation + PagedAttention + BlockCopies + Sampling
 {
 }
 
-impl<T: RowOperators + Products + Rotation + PagedAttention + BlockCopies + Sampling> Operators
-    for T
+impl<T: RowOperators + Norms + Products + Rotation + PagedAttention + BlockCopies + Sampling>
+    Operators for T
 {
 }
 
@@ -90,9 +90,26 @@ pub(crate) trait RowOperators {
     ) -> Result<(), TensorError>;
 }
 
+/// What families need that normalise what a layer adds, or whole rows of queries and keys.
+pub(crate) trait Norms {
+    /// [`Backend::add_normed`](crate::Backend::add_normed).
+    fn add_normed(&self, args: AddNormed<'_>) -> Result<(), TensorError>;
+
+    /// [`Backend::rms_norm_columns`](crate::Backend::rms_norm_columns).
+    fn rms_norm_columns(
+        &self,
+        x: &mut Buffer,
+        columns: NormColumns<'_>,
+        rows: usize,
+    ) -> Result<(), TensorError>;
+
+    /// [`Backend::scale`](crate::Backend::scale).
+    fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<(), TensorError>;
+}
+
 /// Products with weights.
 pub(crate) trait Products: RowOperators {
-    /// [`Backend::linear`](crate::Backend::linear), [`Backend::linear_silu_mul`](crate::Backend::linear_silu_mul) and
+    /// [`Backend::linear`](crate::Backend::linear), [`Backend::linear_gated`](crate::Backend::linear_gated) and
     /// [`Backend::linear_with_peaks`](crate::Backend::linear_with_peaks).
     fn linear(
         &self,
@@ -104,9 +121,9 @@ pub(crate) trait Products: RowOperators {
         epilogue: Epilogue<'_>,
     ) -> Result<(), TensorError>;
 
-    /// [`Backend::linear_silu_mul_encoded`](crate::Backend::linear_silu_mul_encoded): by way of `between`, unless a
+    /// [`Backend::linear_gated_encoded`](crate::Backend::linear_gated_encoded): by way of `between`, unless a
     /// device can do it at once.
-    fn linear_silu_mul_encoded(
+    fn linear_gated_encoded(
         &self,
         x: &LinearInput,
         w: &PackedWeight,
@@ -115,7 +132,7 @@ pub(crate) trait Products: RowOperators {
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
         let num_rows = rows.len();
-        self.linear(x, w, bias, between, rows, Epilogue::SiluMul)?;
+        self.linear(x, w, bias, between, rows, Epilogue::Gated)?;
         self.encode(between, out, num_rows)
     }
 }

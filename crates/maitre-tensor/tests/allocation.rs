@@ -7,8 +7,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use maitre_tensor::{
-    Attention, Backend, BlockTables, Buffer, CpuPath, DType, KvFormat, LargestStep, LayerCache,
-    LinearInput, PackedWeight, RopeStore, Span, TensorError, WeightFormat, WeightView,
+    Activation, Attention, Backend, BlockTables, Buffer, CpuPath, DType, KvFormat, LargestStep,
+    LayerCache, LinearInput, PackedWeight, RopeStore, Span, TensorError, WeightFormat, WeightView,
 };
 
 /// The system's allocator, counting.
@@ -157,7 +157,9 @@ impl Layer {
         let normed = LinearInput::new(format.input(), WIDTH, ROWS).unwrap();
         let cache = LayerCache::new(SLOTS, KV_HEADS, DIM, kv).unwrap();
         let weight = backend.pack(&[view], format).unwrap();
-        let gated = backend.pack_gated(view, view, format).unwrap();
+        let gated = backend
+            .pack_gated(view, view, Activation::Silu, format)
+            .unwrap();
         backend
             .reserve(LargestStep {
                 inputs: &[&normed],
@@ -204,6 +206,7 @@ impl Layer {
                 heads: HEADS,
                 kv_heads: KV_HEADS,
                 head_dim: DIM,
+                rotary_dim: DIM,
                 q_out: &mut self.q,
                 cache: &mut self.cache,
             })?;
@@ -219,7 +222,7 @@ impl Layer {
                 window: None,
                 out: &mut self.y,
             })?;
-            backend.linear_silu_mul(normed, &self.gated, None, &mut self.half, 0..rows)?;
+            backend.linear_gated(normed, &self.gated, None, &mut self.half, 0..rows)?;
             backend.encode(&self.y, normed, rows)?;
             backend.gather_rows(&self.x, WIDTH, &step.tokens, &mut self.y)?;
             backend.add_rms_norm(&mut self.x, &self.y, &self.norm, 1e-6, normed, rows)

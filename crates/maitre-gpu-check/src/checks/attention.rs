@@ -112,6 +112,7 @@ fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result
         heads,
         kv_heads,
         head_dim: dim,
+        rotary_dim: dim,
         q_out: &mut q_out,
         cache: &mut cache,
     })?;

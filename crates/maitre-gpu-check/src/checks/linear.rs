@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use anyhow::Result;
 use maitre_tensor::WeightFormat;
-use maitre_tensor::{Backend, DType, LinearInput, PEAK_BLOCK, PackedWeight, WeightView};
+use maitre_tensor::{
+    Activation, Backend, DType, LinearInput, PEAK_BLOCK, PackedWeight, WeightView,
+};
 
 use super::{F32_LIMIT, RELATIVE_ERROR, compare, identical, read};
 use crate::item::{Checked, Item, Outcome};
@@ -128,7 +130,7 @@ fn pack(
         bytes,
     });
     Ok(match is_gated {
-        true => backend.pack_gated(first, second, format)?,
+        true => backend.pack_gated(first, second, Activation::Silu, format)?,
         false => backend.pack(&[first], format)?,
     })
 }
@@ -155,7 +157,7 @@ fn product(
     let bias = Some(&backend.vector(&random(15, w.rows()))?);
     match kind {
         Kind::Plain => backend.linear(x, w, bias, &mut out, rows)?,
-        Kind::Gated => backend.linear_silu_mul(x, w, bias, &mut out, rows)?,
+        Kind::Gated => backend.linear_gated(x, w, bias, &mut out, rows)?,
         Kind::Peaks => {
             backend.linear_with_peaks(x, w, &mut out, &mut peaks, rows)?;
         }

@@ -135,6 +135,7 @@ fn rope(site: &mut Site, rows: usize) -> Result<Outcome> {
                 heads,
                 kv_heads,
                 head_dim: dim,
+                rotary_dim: dim,
                 q_out: &mut q_out,
                 cache: &mut cache,
             })

@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use maitre_tensor::WeightFormat;
-use maitre_tensor::{Backend, DType, InputFormat, PackedWeight, StepLists, WeightView};
+use maitre_tensor::{Activation, Backend, DType, InputFormat, PackedWeight, StepLists, WeightView};
 
 use super::Mode;
 use super::operators::{MOST_S, TIMES, of_rows, time_together};
@@ -127,7 +127,7 @@ fn time_product(
     let seconds = time_together(backend, StepLists::default(), || {
         for weight in weights.iter().cycle().take(TIMES) {
             match is_gated {
-                true => backend.linear_silu_mul(&x, weight, None, &mut out, 0..rows)?,
+                true => backend.linear_gated(&x, weight, None, &mut out, 0..rows)?,
                 false => backend.linear(&x, weight, None, &mut out, 0..rows)?,
             }
         }
@@ -170,7 +170,7 @@ fn pack(backend: &Backend, matrix: Matrix, format: WeightFormat) -> Result<Packe
         bytes: &bytes,
     };
     Ok(match is_gated {
-        true => backend.pack_gated(view(), view(), format)?,
+        true => backend.pack_gated(view(), view(), Activation::Silu, format)?,
         false => backend.pack(&[view()], format)?,
     })
 }

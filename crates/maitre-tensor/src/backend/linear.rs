@@ -36,15 +36,15 @@ impl Backend {
             .linear(x, w, bias, out, rows, Epilogue::None)
     }
 
-    /// `out = silu(gate) * up`, where `gate` and `up` are the two halves of `x[rows] * w^T + bias`
-    /// and `silu(x) = x / (1 + e^-x)`. `w` is made by [`Backend::pack_gated`], `bias` is
+    /// `out = activation(gate) * up`, where `gate` and `up` are the two halves of `x[rows] * w^T + bias`.
+    /// `w` is made by [`Backend::pack_gated`], which names the activation, `bias` is
     /// `[w.rows()]`, and `out` is `[rows.len(), w.rows() / 2]`. The halves themselves are never
     /// written to memory.
     ///
     /// # Errors
     ///
     /// As for every operator of [`Backend`].
-    pub fn linear_silu_mul(
+    pub fn linear_gated(
         &self,
         x: &LinearInput,
         w: &PackedWeight,
@@ -52,21 +52,21 @@ impl Backend {
         out: &mut Buffer,
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
-        let check = self.check("linear_silu_mul");
+        let check = self.check("linear_gated");
         check_product(check, x, w, bias, &rows, true)?;
         check.matrix("out", out, rows.len(), w.rows() / 2)?;
         let operators = self.operators();
-        operators.linear(x, w, bias, out, rows, Epilogue::SiluMul)
+        operators.linear(x, w, bias, out, rows, Epilogue::Gated)
     }
 
-    /// As [`Backend::linear_silu_mul`] followed by [`Backend::encode`] into `out`: what goes into the next matrix, which
+    /// As [`Backend::linear_gated`] followed by [`Backend::encode`] into `out`: what goes into the next matrix, which
     /// some devices write at once. Others leave the result in `between`, `[rows.len(), w.rows() / 2]`, on its way; what
     /// that holds afterwards is not defined.
     ///
     /// # Errors
     ///
     /// As for every operator of [`Backend`].
-    pub fn linear_silu_mul_encoded(
+    pub fn linear_gated_encoded(
         &self,
         x: &LinearInput,
         w: &PackedWeight,
@@ -74,13 +74,13 @@ impl Backend {
         (between, out): (&mut Buffer, &mut LinearInput),
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
-        let (check, width) = (self.check("linear_silu_mul_encoded"), w.rows() / 2);
+        let (check, width) = (self.check("linear_gated_encoded"), w.rows() / 2);
         check_product(check, x, w, bias, &rows, true)?;
         check.matrix("between", between, rows.len(), width)?;
         check.any_input("out", out, width, rows.len())?;
         let outs = (between, out);
         self.operators()
-            .linear_silu_mul_encoded(x, w, bias, outs, rows)
+            .linear_gated_encoded(x, w, bias, outs, rows)
     }
 
     /// As [`Backend::linear`] without a bias, for an output layer: beside the logits it writes the

@@ -9,6 +9,7 @@ mod copies;
 mod draws;
 mod linear;
 mod memory;
+mod norms;
 mod recorded;
 mod reserve;
 mod rope;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use copies::BlockCopy;
 pub use linear::PEAK_BLOCK;
+pub use norms::{AddNormed, NormColumns};
 pub use recorded::{RecordedSteps, StepShape};
 pub use reserve::{LargestAttention, LargestStep};
 

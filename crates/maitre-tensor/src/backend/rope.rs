@@ -5,8 +5,8 @@ use super::check::Check;
 use crate::{Buffer, NO_SLOT, RopeStore, TensorError};
 
 impl Backend {
-    /// Splits fused projections into heads, normalises query and key heads if asked, rotates them
-    /// by their positions (half-split layout), writes the queries to `q_out` and each token's keys
+    /// Splits fused projections into heads, normalises query and key heads if asked, rotates them, or
+    /// the first part of each, by their positions (half-split layout), writes the queries to `q_out` and each token's keys
     /// and values to its cache slot, rounded to the cache's format.
     ///
     /// # Errors
@@ -39,6 +39,13 @@ fn check_heads(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorError
         "even and above 0",
         dim,
     )?;
+    let rotary = args.rotary_dim;
+    check.rule(
+        rotary > 0 && rotary.is_multiple_of(2) && rotary <= dim,
+        "rotary_dim",
+        format_args!("even and above 0, up to `head_dim` ({dim})"),
+        rotary,
+    )?;
     check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
     let expected = format_args!("a multiple of `kv_heads` ({}) above 0", args.kv_heads);
     let grouped = args.heads > 0 && args.heads.is_multiple_of(args.kv_heads);
@@ -47,7 +54,7 @@ fn check_heads(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorError
 
 /// That there are angles for all positions.
 fn check_angles(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorError> {
-    let half = args.head_dim / 2;
+    let half = args.rotary_dim / 2;
     let positions = args.cos.len() / half;
     check.matrix("cos", args.cos, positions, half)?;
     check.matrix("sin", args.sin, positions, half)?;

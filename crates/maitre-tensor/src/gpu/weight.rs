@@ -279,12 +279,12 @@ mod tests {
     #[test]
     fn rows_are_whole_loads_and_scales_begin_where_numbers_end() {
         let of = |format, cols| {
-            let (rows, gated) = (6, false);
+            let rows = 6;
             let layout = Layout {
                 format,
                 rows,
                 cols,
-                gated,
+                gate: None,
             };
             let place = RowLayout::of("pack", layout).unwrap();
             assert_eq!(place.scales_at(), 6 * place.row_bytes);

@@ -7,7 +7,7 @@
 
 use half::{bf16, f16};
 
-use super::activation::silu_mul;
+use super::activation::gate_mul;
 use crate::element::Element;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
@@ -29,13 +29,13 @@ pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, _: &mut Scratch
     let (rows, cols) = (out.rows(), out.cols());
     for (index, first) in cols.step_by(LANES).enumerate() {
         for row in rows.clone() {
-            let sums = if args.weight.layout.gated {
+            let sums = if let Some(activation) = args.weight.layout.gate {
                 let (gate, up) = (
                     args.sums(first / LANES * 2, row),
                     args.sums(first / LANES * 2 + 1, row),
                 );
                 let mut gated = [0.0; LANES];
-                silu_mul(&gate, &up, &mut gated);
+                gate_mul(activation, &gate, &up, &mut gated);
                 gated
             } else {
                 args.sums(first / LANES, row)

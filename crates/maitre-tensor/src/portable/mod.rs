@@ -22,7 +22,7 @@ pub(crate) mod store;
 use crate::kernels::Kernels;
 use crate::weight::{quantize_int4, quantize_int8};
 
-pub(crate) use activation::silu_mul;
+pub(crate) use activation::gate_mul;
 pub(crate) use peaks::peaks;
 
 /// The portable path.

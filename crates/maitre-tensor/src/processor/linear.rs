@@ -53,7 +53,7 @@ impl Products for Processor {
                 let grid = Grid::new(out, w.rows(), block_rows, block_cols);
                 self.for_each_tile(name, grid, |mut rect, scratch| compute(&mut rect, scratch))
             }
-            Epilogue::SiluMul => {
+            Epilogue::Gated => {
                 let width = w.rows() / 2;
                 let out = floats_mut(out, count * width)?;
                 let grid = Grid::new(out, width, block_rows, block_cols / 2);

@@ -6,6 +6,7 @@
 mod attention;
 mod copies;
 mod linear;
+mod norms;
 mod rope;
 mod rows;
 mod sampling;

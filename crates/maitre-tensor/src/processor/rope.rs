@@ -66,6 +66,8 @@ struct Heads<'a> {
     heads: usize,
     kv_heads: usize,
     dim: usize,
+    /// Pairs of a head that are rotated.
+    half: usize,
     shape: CellShape,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Heads<'a> {
             heads: args.heads,
             kv_heads: args.kv_heads,
             dim,
+            half: args.rotary_dim / 2,
             shape: args.cache.shape(),
         })
     }
@@ -97,7 +100,7 @@ impl<'a> Heads<'a> {
 
     /// Writes a head normalised and rotated.
     fn rotate(&self, row: usize, head: usize, norm: Option<&[f32]>, out: &mut [f32]) {
-        let half = self.dim / 2;
+        let half = self.half;
         let angles = self.positions[row] as usize * half;
         let head = RopeHead {
             input: self.head(row, head),

@@ -108,7 +108,7 @@ impl RowOperators for Processor {
 }
 
 /// Calls `write` with each row of a block and what it is made from.
-fn each_row<T>(
+pub(super) fn each_row<T>(
     shape: &InputShape,
     (words, groups): (Rows<'_, u32>, Rows<'_, Group>),
     rows: impl Iterator<Item = T>,

@@ -14,6 +14,7 @@
 //! Everything but f16 (32 bytes a row) comes in whole cache lines. What is missing at the end of
 //! either dimension is stored as zeros.
 
+use crate::Activation;
 use crate::format::WeightFormat;
 
 /// Output features per panel: the f32 lanes of a 512-bit register.
@@ -30,15 +31,15 @@ pub(crate) struct Layout {
     pub(crate) rows: usize,
     /// Input features.
     pub(crate) cols: usize,
-    /// Whether the first half of the output features gates the second: then panels of the two
+    /// How the first half of the output features gates the second, if it does: then panels of the two
     /// halves alternate, so that a gate and what it gates are computed side by side.
-    pub(crate) gated: bool,
+    pub(crate) gate: Option<Activation>,
 }
 
 impl Layout {
     /// Number of panels.
     pub(crate) fn panels(&self) -> usize {
-        if self.gated {
+        if self.gate.is_some() {
             2 * (self.rows / 2).div_ceil(LANES)
         } else {
             self.rows.div_ceil(LANES)
@@ -47,7 +48,7 @@ impl Layout {
 
     /// The output feature in a lane of a panel; none where a panel is filled up.
     pub(crate) fn feature(&self, panel: usize, lane: usize) -> Option<usize> {
-        if self.gated {
+        if self.gate.is_some() {
             let (feature, half) = (panel / 2 * LANES + lane, self.rows / 2);
             (feature < half).then_some(feature + panel % 2 * half)
         } else {
@@ -59,7 +60,7 @@ impl Layout {
     /// Where an output feature is: the panel and the lane.
     pub(crate) fn place(&self, feature: usize) -> (usize, usize) {
         let half = self.rows / 2;
-        if self.gated {
+        if self.gate.is_some() {
             let (feature, is_up) = (feature % half, feature / half);
             (feature / LANES * 2 + is_up, feature % LANES)
         } else {
@@ -139,7 +140,7 @@ mod tests {
                     format,
                     rows: 17,
                     cols,
-                    gated: false,
+                    gate: None,
                 };
                 assert_eq!(layout.panels(), 2);
                 let mut offsets: Vec<usize> = (0..cols).map(|col| layout.row_offset(col)).collect();
@@ -164,7 +165,7 @@ mod tests {
                 format,
                 rows,
                 cols: 1,
-                gated,
+                gate: gated.then_some(Activation::Silu),
             };
             assert_eq!(layout.panels(), panels);
             let places = (0..panels).flat_map(|panel| (0..LANES).map(move |lane| (panel, lane)));

@@ -70,7 +70,7 @@ impl PackedWeight {
     /// Whether the first half of the output features gates the second.
     #[must_use]
     pub fn is_gated(&self) -> bool {
-        self.layout.gated
+        self.layout.gate.is_some()
     }
 
     /// Bytes of memory the matrix takes.

@@ -20,7 +20,7 @@ use crate::kernels::Kernels;
 use crate::memory::Memory;
 use crate::team::Scratch;
 use crate::tiles::RowBlocks;
-use crate::{DType, TensorError};
+use crate::{Activation, DType, TensorError};
 
 /// Most input features of int8 weights with one activation scale per token: the largest sum of
 /// products of 127 and 127 that 32 bits hold.
@@ -50,13 +50,13 @@ impl Backend {
                 .iter()
                 .fold(0, |rows, part| rows.saturating_add(part.rows)),
             cols,
-            gated: false,
+            gate: None,
         };
         self.pack_as(parts, layout)
     }
 
-    /// Packs a gate and an up projection of the same shape for
-    /// [`Backend::linear_silu_mul`](Backend::linear_silu_mul).
+    /// Packs a gate and an up projection of the same shape for [`Backend::linear_gated`], which computes
+    /// `activation(gate) * up`.
     ///
     /// # Errors
     ///
@@ -65,6 +65,7 @@ impl Backend {
         &self,
         gate: WeightView<'_>,
         up: WeightView<'_>,
+        activation: Activation,
         format: WeightFormat,
     ) -> Result<PackedWeight, TensorError> {
         let parts = [gate, up];
@@ -79,7 +80,7 @@ impl Backend {
             format,
             rows: gate.rows.saturating_add(up.rows),
             cols,
-            gated: true,
+            gate: Some(activation),
         };
         self.pack_as(&parts, layout)
     }

@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use crate::input::InputRows;
 use crate::kernels::Linear;
-use crate::portable::silu_mul;
+use crate::portable::gate_mul;
 use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::weight::PackedView;
@@ -132,7 +132,7 @@ pub(super) unsafe fn tile<F: Product>(
 ) {
     let cols = out.cols();
     // A gated tile's panels come in pairs.
-    let pair = 1 + usize::from(args.weight.layout.gated);
+    let pair = 1 + usize::from(args.weight.layout.gate.is_some());
     let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
     let mut first = panels.start;
     let is_tall = (F::ALONE + 1..=F::TALL).contains(&out.rows().len());
@@ -267,17 +267,17 @@ impl Strip<'_> {
         let x = F::prepare(x.rows(first, M), scratch);
         // SAFETY: promised by the caller; the slices are as long as the product expects.
         let sums = unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead) };
-        let pair = 1 + usize::from(weight.layout.gated);
+        let pair = 1 + usize::from(weight.layout.gate.is_some());
         let column = self.panels.start / pair * LANES - out.cols().start;
         for (m, sums) in sums.iter().enumerate() {
             let place = &mut out.row_mut(first + m)[column..];
             for (index, sums) in sums.chunks_exact(pair).enumerate() {
                 let panel = self.panels.start + index * pair;
-                let finished = if let [gate, up] = sums {
+                let finished = if let ([gate, up], Some(activation)) = (sums, weight.layout.gate) {
                     let gate = self.add_bias(panel, gate.numbers());
                     let up = self.add_bias(panel + 1, up.numbers());
                     let mut gated = [0.0; LANES];
-                    silu_mul(&gate, &up, &mut gated);
+                    gate_mul(activation, &gate, &up, &mut gated);
                     gated
                 } else {
                     self.add_bias(panel, sums[0].numbers())

@@ -70,7 +70,7 @@ fn ends_within_boxes_are_met() {
     }
 }
 
-/// `linear_silu_mul`, and then `encode`.
+/// `linear_gated`, and then `encode`.
 fn in_two_steps(
     gpu: &Backend,
     x: &LinearInput,
@@ -81,7 +81,7 @@ fn in_two_steps(
     let bias = gpu.vector(&random(4, w.rows())).unwrap();
     let mut between = gpu.vector(&vec![7.0; rows.len() * w.rows() / 2]).unwrap();
     let count = rows.len();
-    gpu.linear_silu_mul(x, w, Some(&bias), &mut between, rows)
+    gpu.linear_gated(x, w, Some(&bias), &mut between, rows)
         .unwrap();
     gpu.encode(&between, out, count).unwrap();
 }
@@ -95,7 +95,7 @@ fn at_once(
 ) {
     let bias = gpu.vector(&random(4, w.rows())).unwrap();
     let mut between = gpu.vector(&vec![7.0; rows.len() * w.rows() / 2]).unwrap();
-    gpu.linear_silu_mul_encoded(x, w, Some(&bias), (&mut between, out), rows)
+    gpu.linear_gated_encoded(x, w, Some(&bias), (&mut between, out), rows)
         .unwrap();
 }
 

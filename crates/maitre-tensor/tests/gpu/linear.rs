@@ -2,8 +2,8 @@
 
 use half::bf16;
 use maitre_tensor::{
-    Backend, Buffer, DType, InputFormat, LinearInput, PEAK_BLOCK, PackedWeight, TensorError,
-    WeightFormat, WeightView,
+    Activation, Backend, Buffer, DType, InputFormat, LinearInput, PEAK_BLOCK, PackedWeight,
+    TensorError, WeightFormat, WeightView,
 };
 use proptest::prelude::*;
 
@@ -47,7 +47,9 @@ pub(super) fn weight(
         bytes: &bytes[i],
     });
     match gated {
-        true => backend.pack_gated(first, second, format).unwrap(),
+        true => backend
+            .pack_gated(first, second, Activation::Silu, format)
+            .unwrap(),
         false => backend.pack(&[first], format).unwrap(),
     }
 }
@@ -82,7 +84,7 @@ pub(super) fn product(
     let len = rows.len() * n;
     let mut out = backend.vector(&vec![7.0; len + 3]).unwrap();
     let result = match w.is_gated() {
-        true => backend.linear_silu_mul(x, w, bias, &mut out, rows),
+        true => backend.linear_gated(x, w, bias, &mut out, rows),
         false => backend.linear(x, w, bias, &mut out, rows),
     };
     result.unwrap();
@@ -177,7 +179,7 @@ fn packed_numbers_are_the_processors() {
             for format in FORMATS {
                 let [stacked, expected] = [&gpu, &cpu].map(|it| {
                     let plain = it.pack(&[view, view], format).unwrap();
-                    let gated = it.pack_gated(view, view, format).unwrap();
+                    let gated = it.pack_gated(view, view, Activation::Silu, format).unwrap();
                     [numbers(it, &plain), numbers(it, &gated)].map(|it| bits(&it))
                 });
                 assert_eq!(stacked, expected, "{format} from {dtype}, [{n}, {k}]");
@@ -375,16 +377,16 @@ fn wrong_shapes_are_refused_in_the_processors_words() {
             "linear: `w` must be packed as it is, not gated, but is gated",
         );
         refused(
-            b.linear_silu_mul(&x, &w, None, &mut out, 0..1),
-            "linear_silu_mul: `w` must be packed as gated, but is not",
+            b.linear_gated(&x, &w, None, &mut out, 0..1),
+            "linear_gated: `w` must be packed as gated, but is not",
         );
         refused(
             b.linear(&x, &w, Some(&zeros(4)), &mut out, 0..1),
             "linear: `bias` must be 5 f32 elements, but is 4 f32 elements",
         );
         refused(
-            b.linear_silu_mul(&x, &gated, None, &mut zeros(9), 0..2),
-            "linear_silu_mul: `out` must be at least [2, 5] f32 elements, but is 9 f32 elements",
+            b.linear_gated(&x, &gated, None, &mut zeros(9), 0..2),
+            "linear_gated: `out` must be at least [2, 5] f32 elements, but is 9 f32 elements",
         );
         refused(
             b.linear_with_peaks(&x, &w, &mut out, &mut zeros(2), 0..3),

@@ -17,6 +17,7 @@ mod devices;
 mod hopper;
 mod integers;
 mod linear;
+mod norms;
 mod rope;
 mod rows;
 mod sampling;

@@ -15,6 +15,8 @@ struct Case {
     heads: usize,
     kv_heads: usize,
     dim: usize,
+    /// Numbers of a head that are rotated.
+    rotary: usize,
     qkv: Vec<f32>,
     positions: Vec<u32>,
     slots: Vec<u32>,
@@ -33,6 +35,7 @@ impl Case {
             heads,
             kv_heads,
             dim,
+            rotary: dim,
             qkv: random(dim as u64, rows * (heads + 2 * kv_heads) * dim),
             positions: random(2, rows)
                 .into_iter()
@@ -64,8 +67,8 @@ impl Case {
             self.qkv.clone(),
             random(5, dim),
             random(6, dim),
-            random(7, MAX_POSITIONS * dim / 2),
-            random(8, MAX_POSITIONS * dim / 2),
+            random(7, MAX_POSITIONS * self.rotary / 2),
+            random(8, MAX_POSITIONS * self.rotary / 2),
         ]
         .map(|numbers| backend.vector(&numbers).unwrap());
         let mut q_out = backend.vector(&vec![9.0; rows * self.heads * dim]).unwrap();
@@ -82,6 +85,7 @@ impl Case {
                 heads: self.heads,
                 kv_heads: self.kv_heads,
                 head_dim: dim,
+                rotary_dim: self.rotary,
                 q_out: &mut q_out,
                 cache,
             })
@@ -139,7 +143,13 @@ fn queries_and_cache_agree_with_the_processors() {
             (7, shapes[2]),
             (5, shapes[3]),
         ] {
-            let case = Case::new(shape, rows, with_norm);
+            let mut case = Case::new(shape, rows, with_norm);
+            // With 30 rows, three quarters of the heads; with 5, the first pair alone.
+            case.rotary = match rows {
+                30 => 18,
+                5 => 2,
+                _ => case.dim,
+            };
             let [mut expected, mut actual] =
                 [&cpu, &gpu].map(|backend| case.cache(backend, format));
             let queries = case.run(&cpu, &mut expected);
@@ -228,8 +238,10 @@ type Spoil = fn(&mut Case);
 #[test]
 fn what_the_processor_refuses_is_refused_in_the_same_words() {
     let Some((cpu, gpu)) = backends() else { return };
-    let spoils: [Spoil; 6] = [
+    let spoils: [Spoil; 8] = [
         |case| case.dim = 15,
+        |case| case.rotary = 18,
+        |case| case.rotary = 7,
         |case| case.kv_heads = 0,
         |case| case.heads = 3,
         |case| case.positions[1] = MAX_POSITIONS as u32,
@@ -258,6 +270,7 @@ fn what_the_processor_refuses_is_refused_in_the_same_words() {
                 heads: case.heads,
                 kv_heads: case.kv_heads,
                 head_dim: case.dim,
+                rotary_dim: case.rotary,
                 q_out: &mut q_out,
                 cache: &mut cache,
             });

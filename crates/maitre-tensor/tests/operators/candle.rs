@@ -2,7 +2,7 @@
 
 use candle_core::{DType as CandleDType, Device, Tensor};
 use half::{bf16, f16};
-use maitre_tensor::{Backend, Buffer, DType, WeightFormat, WeightView};
+use maitre_tensor::{Activation, Backend, Buffer, DType, WeightFormat, WeightView};
 
 use crate::numbers::{FORMATS, backends, bits, linear, noise, unpacked};
 
@@ -120,7 +120,7 @@ fn a_gated_weight_is_unpacked_as_gate_and_up() {
     );
     let backend = Backend::cpu(1).unwrap();
     let packed = backend
-        .pack_gated_candle(&gate, &up, WeightFormat::F32)
+        .pack_gated_candle(&gate, &up, Activation::Silu, WeightFormat::F32)
         .unwrap();
     assert!(packed.is_gated());
     let expected = Tensor::cat(&[&gate, &up], 0).unwrap();

@@ -1,7 +1,7 @@
 //! The product whose one half gates the other.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Backend, Buffer, PackedWeight, WeightFormat, WeightView};
+use maitre_tensor::{Activation, Backend, Buffer, PackedWeight, WeightFormat, WeightView};
 use proptest::prelude::*;
 
 use crate::numbers::{
@@ -15,6 +15,7 @@ fn pair(
     inter: usize,
     cols: usize,
     scale: f32,
+    activation: Activation,
     format: WeightFormat,
 ) -> [PackedWeight; 2] {
     let bytes = |seed| -> Vec<u8> {
@@ -33,7 +34,9 @@ fn pair(
     };
     let backend = Backend::cpu(1).unwrap();
     [
-        backend.pack_gated(view(&gate), view(&up), format).unwrap(),
+        backend
+            .pack_gated(view(&gate), view(&up), activation, format)
+            .unwrap(),
         backend.pack(&[view(&gate), view(&up)], format).unwrap(),
     ]
 }
@@ -42,13 +45,20 @@ fn gated(backend: &Backend, x: &[f32], w: &PackedWeight, bias: Option<&Buffer>) 
     let input = encoded(backend, x, w.cols(), w.format().input());
     let mut out = unwritten(input.rows() * w.rows() / 2);
     backend
-        .linear_silu_mul(&input, w, bias, &mut out, 0..input.rows())
+        .linear_gated(&input, w, bias, &mut out, 0..input.rows())
         .unwrap();
     out.f32s().unwrap().to_vec()
 }
 
-fn silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
+/// What an activation is by its definition.
+fn exact(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            x / 2.0 * (1.0 + inner.tanh())
+        }
+        _ => x / (1.0 + (-x).exp()),
+    }
 }
 
 proptest! {
@@ -61,11 +71,12 @@ proptest! {
         inter in 1_usize..120,
         scale in 0.1_f32..40.0,
         with_bias in any::<bool>(),
+        activation in proptest::sample::select(vec![Activation::Silu, Activation::GeluTanh]),
         format in proptest::sample::select(&FORMATS[..]),
         threads in 1_usize..4,
         seed in 0_u64..1000,
     ) {
-        let [alternating, stacked] = pair(seed, inter, cols, scale, format);
+        let [alternating, stacked] = pair(seed, inter, cols, scale, activation, format);
         let x = noise(seed + 2, rows * cols);
         let bias = with_bias.then(|| noise(seed + 3, 2 * inter));
         let bias_buffer = bias.as_deref().map(buffer);
@@ -75,7 +86,7 @@ proptest! {
                 .chunks_exact(2 * inter)
                 .flat_map(|row| {
                     let (gate, up) = row.split_at(inter);
-                    gate.iter().zip(up).map(|(g, u)| silu(*g) * u).collect::<Vec<_>>()
+                    gate.iter().zip(up).map(|(g, u)| exact(activation, *g) * u).collect::<Vec<_>>()
                 })
                 .collect();
             let found = gated(&backend, &x, &alternating, bias_buffer.as_ref());
@@ -93,7 +104,7 @@ proptest! {
 fn it_equals_candle_nn() {
     let (rows, cols, inter) = (9, 64, 50);
     let x = noise(1, rows * cols);
-    let [alternating, stacked] = pair(3, inter, cols, 3.0, WeightFormat::F32);
+    let [alternating, stacked] = pair(3, inter, cols, 3.0, Activation::Silu, WeightFormat::F32);
     for backend in backends(2) {
         let halves = linear(&backend, &x, &stacked, None);
         let halves = Tensor::from_slice(&halves, (rows, 2 * inter), &Device::Cpu).unwrap();
@@ -110,7 +121,7 @@ fn it_equals_candle_nn() {
 fn a_gated_weight_holds_the_same_numbers() {
     for format in FORMATS {
         for inter in [1, 16, 37] {
-            let [alternating, stacked] = pair(3, inter, 40, 1.0, format);
+            let [alternating, stacked] = pair(3, inter, 40, 1.0, Activation::Silu, format);
             assert_eq!(bits(&unpacked(&alternating)), bits(&unpacked(&stacked)));
         }
     }
@@ -119,18 +130,18 @@ fn a_gated_weight_holds_the_same_numbers() {
 #[test]
 fn each_kind_of_weight_is_refused_by_the_other_operator() {
     let backend = Backend::cpu(1).unwrap();
-    let [alternating, stacked] = pair(3, 5, 4, 1.0, WeightFormat::F32);
+    let [alternating, stacked] = pair(3, 5, 4, 1.0, Activation::Silu, WeightFormat::F32);
     let x = encoded(&backend, &noise(1, 4), 4, WeightFormat::F32.input());
     let (mut out, mut peaks) = (unwritten(10), unwritten(1));
     let refusals = [
         backend.linear(&x, &alternating, None, &mut out, 0..1),
         backend.linear_with_peaks(&x, &alternating, &mut out, &mut peaks, 0..1),
-        backend.linear_silu_mul(&x, &stacked, None, &mut out, 0..1),
+        backend.linear_gated(&x, &stacked, None, &mut out, 0..1),
     ];
     let expected = [
         "linear: `w` must be packed as it is, not gated, but is gated",
         "linear_with_peaks: `w` must be packed as it is, not gated, but is gated",
-        "linear_silu_mul: `w` must be packed as gated, but is not",
+        "linear_gated: `w` must be packed as gated, but is not",
     ];
     assert_eq!(
         refusals.map(|refusal| refusal.unwrap_err().to_string()),
@@ -145,7 +156,7 @@ fn each_kind_of_weight_is_refused_by_the_other_operator() {
         bytes: &bytes[..rows * 8],
     };
     let error = backend
-        .pack_gated(view(3), view(2), WeightFormat::F32)
+        .pack_gated(view(3), view(2), Activation::Silu, WeightFormat::F32)
         .unwrap_err();
     let expected = "a gate needs as many output features as what it gates";
     assert!(error.to_string().ends_with(expected), "{error}");

@@ -91,6 +91,7 @@ impl Layer {
                 heads: HEADS,
                 kv_heads: KV_HEADS,
                 head_dim: DIM,
+                rotary_dim: DIM,
                 q_out: &mut q,
                 cache: &mut pool.cache,
             })?;
@@ -109,7 +110,7 @@ impl Layer {
             backend.encode(&attended, &mut for_output, rows)?;
             backend.linear(&for_output, &self.output, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)?;
-            backend.linear_silu_mul(&normed, &self.gate_up, None, &mut gated, 0..rows)?;
+            backend.linear_gated(&normed, &self.gate_up, None, &mut gated, 0..rows)?;
             backend.encode(&gated, &mut activated, rows)?;
             backend.linear(&activated, &self.down, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut result, rows)

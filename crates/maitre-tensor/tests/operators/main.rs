@@ -10,6 +10,7 @@ mod files;
 mod gated;
 mod invariance;
 mod linear;
+mod norms;
 mod numbers;
 mod packing;
 mod quantized;

@@ -1,8 +1,8 @@
 //! Reproducible numbers, weights made of them, and comparison with references in double precision.
 
 use maitre_tensor::{
-    Backend, Buffer, CpuPath, DType, InputFormat, LinearInput, PackedWeight, WeightFormat,
-    WeightView,
+    Activation, Backend, Buffer, CpuPath, DType, InputFormat, LinearInput, PackedWeight,
+    WeightFormat, WeightView,
 };
 
 /// `len` numbers in (-1, 1) that look random (splitmix64).
@@ -93,7 +93,9 @@ pub(crate) fn gated(seed: u64, inter: usize, cols: usize, format: WeightFormat) 
         bytes,
     };
     let backend = Backend::cpu(1).unwrap();
-    backend.pack_gated(view(&gate), view(&up), format).unwrap()
+    backend
+        .pack_gated(view(&gate), view(&up), Activation::Silu, format)
+        .unwrap()
 }
 
 /// The numbers of a weight, row by row.

@@ -102,6 +102,7 @@ fn rope(change: impl FnOnce(&mut RopeStore<'_>)) -> Result<(), TensorError> {
         heads: 2,
         kv_heads: 2,
         head_dim: 4,
+        rotary_dim: 4,
         q_out: &mut zeros(2 * 8),
         cache: &mut cache,
     };
@@ -114,10 +115,18 @@ fn rope_refuses_wrong_shapes() {
     rope(|_| ()).unwrap();
     let short = zeros(3);
     type Change = Box<dyn FnOnce(&mut RopeStore<'_>)>;
-    let table: [(Change, &str); 12] = [
+    let table: [(Change, &str); 14] = [
         (
             Box::new(|a| a.head_dim = 3),
             "`head_dim` must be even and above 0, but is 3",
+        ),
+        (
+            Box::new(|a| a.rotary_dim = 0),
+            "`rotary_dim` must be even and above 0, up to `head_dim` (4), but is 0",
+        ),
+        (
+            Box::new(|a| a.rotary_dim = 6),
+            "`rotary_dim` must be even and above 0, up to `head_dim` (4), but is 6",
         ),
         (
             Box::new(|a| a.heads = 0),

@@ -14,6 +14,8 @@ struct Case {
     heads: usize,
     kv_heads: usize,
     dim: usize,
+    /// Numbers of a head that are rotated.
+    rotary: usize,
     positions: Vec<u32>,
     slots: Vec<u32>,
     qkv: Vec<f32>,
@@ -24,14 +26,24 @@ struct Case {
 
 impl Case {
     fn new(shape: (usize, usize, usize), rows: Vec<(u32, u32)>, with_norm: bool) -> Self {
+        Self::partial(shape, shape.2, rows, with_norm)
+    }
+
+    /// A case in which only the first `rotary` numbers of a head are rotated.
+    fn partial(
+        shape: (usize, usize, usize),
+        rotary: usize,
+        rows: Vec<(u32, u32)>,
+        with_norm: bool,
+    ) -> Self {
         let (heads, kv_heads, dim) = shape;
         let (positions, slots): (Vec<u32>, Vec<u32>) = rows.into_iter().unzip();
         let angles = |f: fn(f64) -> f64| {
             let angle = |i: usize| {
-                let (position, pair) = (i / (dim / 2), i % (dim / 2));
-                position as f64 / 10_000_f64.powf(2.0 * pair as f64 / dim as f64)
+                let (position, pair) = (i / (rotary / 2), i % (rotary / 2));
+                position as f64 / 10_000_f64.powf(2.0 * pair as f64 / rotary as f64)
             };
-            (0..MAX_POSITIONS * dim / 2)
+            (0..MAX_POSITIONS * rotary / 2)
                 .map(|i| f(angle(i)) as f32)
                 .collect()
         };
@@ -39,6 +51,7 @@ impl Case {
             heads,
             kv_heads,
             dim,
+            rotary,
             qkv: noise(7, positions.len() * (heads + 2 * kv_heads) * dim),
             norms: with_norm.then(|| (noise(8, dim), noise(9, dim))),
             cos: angles(f64::cos),
@@ -78,6 +91,7 @@ impl Case {
                 heads: self.heads,
                 kv_heads: self.kv_heads,
                 head_dim: self.dim,
+                rotary_dim: self.rotary,
                 q_out: &mut q_out,
                 cache,
             })
@@ -92,7 +106,7 @@ impl Case {
     }
 
     fn expected_head(&self, row: usize, head: usize, norm: Option<&[f32]>) -> Vec<f64> {
-        let (dim, half) = (self.dim, self.dim / 2);
+        let (dim, half) = (self.dim, self.rotary / 2);
         let width = (self.heads + 2 * self.kv_heads) * dim;
         let mut x = wide(&self.qkv[row * width + head * dim..][..dim]);
         if let Some(norm) = norm {
@@ -104,12 +118,20 @@ impl Case {
         let angle = self.positions[row] as usize * half;
         (0..dim)
             .map(|i| {
+                if i >= 2 * half {
+                    return x[i];
+                }
                 let (cos, sin) = (self.cos[angle + i % half], self.sin[angle + i % half]);
                 let other = if i < half { -x[i + half] } else { x[i - half] };
                 x[i] * f64::from(cos) + other * f64::from(sin)
             })
             .collect()
     }
+}
+
+/// So many quarters of a head, or as much as comes in pairs.
+fn rotated(dim: usize, quarters: usize) -> usize {
+    (dim * quarters / 8).max(1) * 2
 }
 
 fn numbers_of(buffer: &Buffer) -> Vec<f32> {
@@ -122,6 +144,7 @@ proptest! {
     #[test]
     fn paths_agree(
         dim in prop_oneof![Just(2_usize), Just(24), Just(48), Just(80), Just(128)],
+        share in 1_usize..=4,
         kv_heads in 1_usize..4,
         group in 1_usize..4,
         rows in proptest::collection::vec((0..MAX_POSITIONS as u32, 0..SLOTS as u32), 1..20),
@@ -130,7 +153,7 @@ proptest! {
         // Ordinary numbers; ones whose squares underflow; a row that is not finite.
         odd in prop_oneof![Just(None), Just(Some(1e-30)), Just(Some(f32::NAN)), Just(Some(f32::INFINITY))],
     ) {
-        let mut case = Case::new((kv_heads * group, kv_heads, dim), rows, with_norm);
+        let mut case = Case::partial((kv_heads * group, kv_heads, dim), rotated(dim, share), rows, with_norm);
         let width = (kv_heads * group + 2 * kv_heads) * dim;
         if let Some(odd) = odd {
             case.qkv[..width].iter_mut().for_each(|value| *value *= odd);
@@ -160,12 +183,13 @@ proptest! {
     #[test]
     fn avx2_is_the_portable_kernel_on_wider_registers(
         dim in prop_oneof![Just(2_usize), Just(24), Just(48), Just(80), Just(128)],
+        share in 1_usize..=4,
         kv_heads in 1_usize..4,
         rows in proptest::collection::vec((0..MAX_POSITIONS as u32, 0..SLOTS as u32), 1..20),
         with_norm in any::<bool>(),
         format in prop_oneof![Just(KvFormat::F32), Just(KvFormat::Bf16), Just(KvFormat::Int8)],
     ) {
-        let case = Case::new((2 * kv_heads, kv_heads, dim), rows, with_norm);
+        let case = Case::partial((2 * kv_heads, kv_heads, dim), rotated(dim, share), rows, with_norm);
         let portable = Backend::with_path(1, CpuPath::Portable).unwrap();
         let (q, k, v) = case.run_on(&portable, format);
         if let Ok(avx2) = Backend::with_path(2, CpuPath::Avx2) {
@@ -178,6 +202,7 @@ proptest! {
     #[test]
     fn equals_double_precision(
         dim in prop_oneof![Just(2_usize), Just(24), Just(48), Just(80), Just(128)],
+        share in 1_usize..=4,
         kv_heads in 1_usize..4,
         group in 1_usize..4,
         rows in proptest::collection::vec((0..MAX_POSITIONS as u32, 0..SLOTS as u32 + 6), 0..30),
@@ -190,7 +215,7 @@ proptest! {
             .into_iter()
             .map(|(position, slot)| (position, if slot < SLOTS as u32 { slot } else { NO_SLOT }))
             .collect();
-        let case = Case::new((kv_heads * group, kv_heads, dim), rows, with_norm);
+        let case = Case::partial((kv_heads * group, kv_heads, dim), rotated(dim, share), rows, with_norm);
         let (q, k, v) = case.run(threads, format);
 
         let q_norm = case.norms.as_ref().map(|norms| norms.0.as_slice());

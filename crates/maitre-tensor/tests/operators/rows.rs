@@ -8,7 +8,7 @@ use crate::numbers::{
     FORMATS, assert_close, backends, bits, buffer, decoded, encoded, noise, unwritten, weight, wide,
 };
 
-fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
+pub(super) fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     let dim = weight.len();
     x.chunks_exact(dim)
         .flat_map(|row| {

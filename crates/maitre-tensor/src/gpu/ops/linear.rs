@@ -22,7 +22,9 @@ use crate::gpu::device::DeviceTurn;
 use crate::gpu::weight::RowLayout;
 use crate::gpu::{Arg, DeviceBytes, Grid};
 use crate::operators::{Epilogue, Products, RowOperators};
-use crate::{Buffer, InputFormat, LinearInput, PackedWeight, TensorError, WeightFormat};
+use crate::{
+    Activation, Buffer, InputFormat, LinearInput, PackedWeight, TensorError, WeightFormat,
+};
 
 /// Most rows for which the kernels that read weights once per two features are the fastest.
 const FEW_ROWS: usize = 4;
@@ -71,7 +73,7 @@ impl Products for Device {
         Ok(())
     }
 
-    fn linear_silu_mul_encoded(
+    fn linear_gated_encoded(
         &self,
         x: &LinearInput,
         w: &PackedWeight,
@@ -81,10 +83,10 @@ impl Products for Device {
     ) -> Result<(), TensorError> {
         if !self.writes_encoded(w, out) {
             let count = rows.len();
-            self.linear(x, w, bias, between, rows, Epilogue::SiluMul)?;
+            self.linear(x, w, bias, between, rows, Epilogue::Gated)?;
             return self.encode(between, out, count);
         }
-        let product = Product::of("linear_silu_mul_encoded", x, w, bias, rows)?;
+        let product = Product::of("linear_gated_encoded", x, w, bias, rows)?;
         let stride = out.shape().words * 2;
         let out = out.memory_mut().checked_mut()?;
         if product.m == 0 || product.n == 0 {
@@ -129,7 +131,7 @@ struct Product<'a> {
     n: usize,
     /// Input features.
     k: usize,
-    gated: bool,
+    gate: Option<Activation>,
 }
 
 impl<'a> Product<'a> {
@@ -153,7 +155,7 @@ impl<'a> Product<'a> {
             m,
             n: if gated { w.rows() / 2 } else { w.rows() },
             k: w.cols(),
-            gated,
+            gate: w.layout().gate,
         })
     }
 
@@ -177,14 +179,14 @@ impl<'a> Product<'a> {
             self.queue_hopper(turn, Output::Floats(out))
         } else if !deterministic && self.m <= FEW_ROWS {
             self.queue_few(turn, out)
-        } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 && self.gated {
+        } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 && self.gate.is_some() {
             self.queue_library_gated(turn, out)
         } else if !deterministic && self.m >= LIBRARY_ROWS && is_bf16 {
             self.queue_library(turn, out)
         } else if self.m <= SPLIT_ROWS && is_integer {
             self.queue_split(turn, multiprocessors, out)
         } else {
-            let tile = Tile::of(self.m, self.n, self.gated, multiprocessors);
+            let tile = Tile::of(self.m, self.n, self.gate.is_some(), multiprocessors);
             self.queue_tile(turn, &TILES[tile], out)
         }
     }
@@ -195,22 +197,27 @@ impl<'a> Product<'a> {
         tile: &Tile,
         out: &DeviceBytes,
     ) -> Result<(), TensorError> {
-        let grid = tile.grid(self.m, self.n, self.gated, self.format);
+        let grid = tile.grid(self.m, self.n, self.gate.is_some(), self.format);
         let kernel = tile.kernel(self.format);
         turn.queue().launch(kernel, grid, &self.args(out))
     }
 
     fn is_for_hopper(&self, device: &Device, deterministic: bool) -> bool {
-        let is_for_library = !deterministic && !self.gated && self.m >= LIBRARY_ROWS_ON_HOPPER;
+        let is_for_library =
+            !deterministic && !self.gate.is_some() && self.m >= LIBRARY_ROWS_ON_HOPPER;
         self.format == WeightFormat::Bf16
             && device.has_hopper_kernels()
-            && linear_hopper::takes(self.w_rows(), self.gated)
+            && linear_hopper::takes(self.w_rows(), self.gate.is_some())
             && !is_for_library
     }
 
     /// Rows of w.
     fn w_rows(&self) -> usize {
-        if self.gated { 2 * self.n } else { self.n }
+        if self.gate.is_some() {
+            2 * self.n
+        } else {
+            self.n
+        }
     }
 
     fn queue_hopper(&self, turn: &DeviceTurn<'_>, out: Output<'_>) -> Result<(), TensorError> {
@@ -222,7 +229,7 @@ impl<'a> Product<'a> {
             Output::Encoded { out, stride } => (Arg::Nothing, at(out), stride),
         };
         let args = [
-            Arg::Matrix(self.w, 0, tile.weights(w_rows, k, self.gated)),
+            Arg::Matrix(self.w, 0, tile.weights(w_rows, k, self.gate.is_some())),
             Arg::Matrix(self.x.0, self.x.1, tile.tokens(self.m, k)),
             self.bias.map_or(Arg::Nothing, at),
             floats,
@@ -231,7 +238,7 @@ impl<'a> Product<'a> {
             Arg::U32(self.m),
             Arg::U32(self.n),
             Arg::U32(k),
-            Arg::U32(usize::from(self.gated)),
+            Arg::U32(gate_code(self.gate)),
         ];
         let grid = tile.grid(self.m, w_rows);
         turn.queue().launch_early(tile.kernel, grid, &args)
@@ -243,7 +250,11 @@ impl<'a> Product<'a> {
         multiprocessors: usize,
         out: &DeviceBytes,
     ) -> Result<(), TensorError> {
-        let rows = if self.gated { 2 * self.n } else { self.n };
+        let rows = if self.gate.is_some() {
+            2 * self.n
+        } else {
+            self.n
+        };
         let split = Split::of(self.m, rows, multiprocessors);
         let grid = split.grid(rows, self.format, &self.place);
         let kernel = split.kernel(self.format);
@@ -265,7 +276,7 @@ impl<'a> Product<'a> {
             }
             _ => ["linear_bf16_few1", "linear_bf16_few2", "linear_bf16_few4"],
         }[index];
-        let warps = if self.gated {
+        let warps = if self.gate.is_some() {
             self.n
         } else {
             self.n.div_ceil(2)
@@ -293,7 +304,7 @@ impl<'a> Product<'a> {
             Arg::U32(self.place.row_bytes),
             Arg::U32(self.place.scale_words),
             Arg::U32(self.place.group_shift()),
-            Arg::U32(usize::from(self.gated)),
+            Arg::U32(gate_code(self.gate)),
         ]
     }
 
@@ -302,7 +313,7 @@ impl<'a> Product<'a> {
         const ROWS: usize = 16;
         const FEATURES: usize = 64;
         const PITCH: usize = 33;
-        let loaded = ROWS + FEATURES * if self.gated { 2 } else { 1 };
+        let loaded = ROWS + FEATURES * if self.gate.is_some() { 2 } else { 1 };
         let grid = Grid {
             blocks: [self.m.div_ceil(ROWS), self.n.div_ceil(FEATURES), 1],
             threads: THREADS,
@@ -316,7 +327,7 @@ impl<'a> Product<'a> {
             Arg::U32(self.m),
             Arg::U32(self.n),
             Arg::U32(self.k),
-            Arg::U32(usize::from(self.gated)),
+            Arg::U32(gate_code(self.gate)),
         ];
         turn.queue().launch("linear_f32", grid, &args)
     }
@@ -353,9 +364,19 @@ impl<'a> Product<'a> {
                 Arg::At(out, first * self.n * size_of::<f32>()),
                 Arg::U32(self.n),
                 Arg::U32(rows),
+                Arg::U32(gate_code(self.gate)),
             ];
-            queue.launch("silu_mul_halves", grid, &args)?;
+            queue.launch("gate_mul_halves", grid, &args)?;
         }
         Ok(())
+    }
+}
+
+/// A gate as the kernels are told of it: `gate_mul` of `cuda/linear_weights.cuh`; 0 is none.
+const fn gate_code(gate: Option<Activation>) -> usize {
+    match gate {
+        None => 0,
+        Some(Activation::Silu) => 1,
+        Some(Activation::GeluTanh) => 2,
     }
 }

@@ -6,6 +6,7 @@ mod copies;
 mod embed;
 pub(crate) mod linear;
 mod linear_hopper;
+mod norms;
 mod rope;
 mod rows;
 pub(super) mod sampling;

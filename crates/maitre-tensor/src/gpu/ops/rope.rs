@@ -41,6 +41,7 @@ impl Rotation for Device {
             Arg::U32(args.heads),
             Arg::U32(args.kv_heads),
             Arg::U32(dim),
+            Arg::U32(args.rotary_dim),
             at(q_out),
             at(cache),
         ];

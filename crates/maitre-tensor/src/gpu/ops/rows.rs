@@ -1,5 +1,6 @@
 //! The operators whose output rows are made from single input rows.
 
+use super::norms::norm_grid;
 use super::{Device, at, bytes, bytes_mut, maybe};
 use crate::gpu::{Arg, Grid};
 use crate::operators::RowOperators;
@@ -84,11 +85,6 @@ impl Device {
             _ => ("rms_norm_bf16", out.shape().words * 2),
         };
         let out = out.memory_mut().checked_mut()?;
-        let threads = norm_threads(dim);
-        let grid = Grid {
-            shared_bytes: threads / 32 * size_of::<f32>(),
-            ..Grid::of(rows, threads)
-        };
         let args = [
             at(bytes(x)?),
             maybe(delta)?,
@@ -98,7 +94,9 @@ impl Device {
             Arg::U32(dim),
             Arg::U32(stride),
         ];
-        self.turn().queue().launch_early(kernel, grid, &args)
+        self.turn()
+            .queue()
+            .launch_early(kernel, norm_grid(rows, dim), &args)
     }
 }
 
@@ -108,10 +106,4 @@ fn copy_grid(rows: usize, cols: usize) -> Grid {
         blocks: [rows, cols.div_ceil(COPIED), 1],
         ..Grid::of(rows, COPY_THREADS)
     }
-}
-
-/// Threads per row of a normalisation, eight numbers each as far as that goes. Their number orders the sum, so it
-/// depends on nothing but the length of the row.
-fn norm_threads(dim: usize) -> usize {
-    dim.div_ceil(8).next_multiple_of(32).min(1024)
 }

@@ -15,9 +15,9 @@ use crate::portable::store::LARGEST;
 
 /// See [`Kernels::rope`](crate::kernels::Kernels::rope).
 pub(super) fn rope(head: &RopeHead<'_>, out: &mut [f32]) {
-    let (len, half) = (head.input.len(), head.input.len() / 2);
-    assert!(len.is_multiple_of(2) && out.len() == len);
-    assert!(head.cos.len() >= half && head.sin.len() >= half);
+    let (len, half) = (head.input.len(), head.cos.len());
+    assert!(2 * half <= len && out.len() == len);
+    assert!(head.sin.len() == half);
     assert!(head.norm.is_none_or(|norm| norm.len() == len));
     // SAFETY: the table is chosen after the instructions were detected; lengths as asserted.
     unsafe { rotate(head, out) }
@@ -28,14 +28,14 @@ pub(super) fn rope(head: &RopeHead<'_>, out: &mut [f32]) {
 /// Lengths as asserted in [`rope`].
 #[target_feature(enable = "avx512f")]
 unsafe fn rotate(head: &RopeHead<'_>, out: &mut [f32]) {
-    let half = head.input.len() / 2;
+    let half = head.cos.len();
     let inverse = _mm512_set1_ps(match head.norm {
         Some(_) => 1.0 / (square_sum(head.input) / head.input.len() as f32 + head.eps).sqrt(),
         None => 1.0,
     });
     for i in (0..half).step_by(GROUP) {
         let mask = u16::MAX >> (GROUP - GROUP.min(half - i));
-        // SAFETY: the mask keeps to the half of the head that starts at `start`.
+        // SAFETY: the mask keeps to the half of what is rotated that starts at `start`.
         let load = |numbers: &[f32], start: usize| unsafe {
             _mm512_maskz_loadu_ps(mask, numbers.as_ptr().add(start))
         };
@@ -54,6 +54,18 @@ unsafe fn rotate(head: &RopeHead<'_>, out: &mut [f32]) {
         unsafe {
             _mm512_mask_storeu_ps(out.as_mut_ptr().add(i), mask, new_low);
             _mm512_mask_storeu_ps(out.as_mut_ptr().add(half + i), mask, new_high);
+        }
+    }
+    for i in (2 * half..head.input.len()).step_by(GROUP) {
+        let mask = u16::MAX >> (GROUP - GROUP.min(head.input.len() - i));
+        // SAFETY: the mask keeps to what is left of the head, the norm and the result, which are equally long.
+        unsafe {
+            let mut number = _mm512_maskz_loadu_ps(mask, head.input.as_ptr().add(i));
+            if let Some(norm) = head.norm {
+                let norm = _mm512_maskz_loadu_ps(mask, norm.as_ptr().add(i));
+                number = _mm512_mul_ps(_mm512_mul_ps(number, inverse), norm);
+            }
+            _mm512_mask_storeu_ps(out.as_mut_ptr().add(i), mask, number);
         }
     }
 }

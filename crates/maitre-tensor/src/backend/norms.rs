@@ -1,0 +1,90 @@
+//! Normalisation of what a layer adds, and of parts of rows: what families need that norm after their layers, or whole
+//! rows of queries and keys.
+
+use super::Backend;
+use crate::{Buffer, LinearInput, TensorError};
+
+/// Arguments of [`Backend::add_normed`].
+#[derive(Debug)]
+pub struct AddNormed<'a> {
+    /// The residual stream, `[rows, after.len()]`.
+    pub residual: &'a mut Buffer,
+    /// What a layer adds to it, before it is normalised; as large.
+    pub delta: &'a Buffer,
+    /// Weight of the norm of `delta`.
+    pub after: &'a Buffer,
+    /// Weight of the norm of the sum; without it the sum goes on as it is.
+    pub before: Option<&'a Buffer>,
+    /// Added to the mean squares.
+    pub eps: f32,
+    /// What the next matrix reads; as large.
+    pub out: &'a mut LinearInput,
+    /// Token rows.
+    pub rows: usize,
+}
+
+/// The columns that [`Backend::rms_norm_columns`] normalises.
+#[derive(Debug, Clone, Copy)]
+pub struct NormColumns<'a> {
+    /// Numbers per row.
+    pub width: usize,
+    /// The first column.
+    pub first: usize,
+    /// A factor for each column.
+    pub weight: &'a Buffer,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl Backend {
+    /// `residual += rms_norm(delta)`, then `out = rms_norm(residual)` or `residual`, row by row.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn add_normed(&self, args: AddNormed<'_>) -> Result<(), TensorError> {
+        let check = self.check("add_normed");
+        let (dim, rows) = (args.after.len(), args.rows);
+        check.rule(dim > 0, "after", "at least 1 element", "empty")?;
+        check.vector("after", args.after, dim)?;
+        args.before
+            .map_or(Ok(()), |before| check.vector("before", before, dim))?;
+        check.matrix("delta", args.delta, rows, dim)?;
+        check.matrix("residual", args.residual, rows, dim)?;
+        check.any_input("out", args.out, dim, rows)?;
+        self.operators().add_normed(args)
+    }
+
+    /// Normalises columns of each row, in place: `x` is `[rows, columns.width]`, and each row's columns are one vector to
+    /// the norm.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn rms_norm_columns(
+        &self,
+        x: &mut Buffer,
+        columns: NormColumns<'_>,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        let check = self.check("rms_norm_columns");
+        let (dim, width) = (columns.weight.len(), columns.width);
+        check.rule(dim > 0, "weight", "at least 1 element", "empty")?;
+        let end = columns.first.saturating_add(dim);
+        let expected = format_args!("at least {end}, where the last column ends");
+        check.rule(end <= width, "width", expected, width)?;
+        check.vector("weight", columns.weight, dim)?;
+        check.matrix("x", x, rows, width)?;
+        self.operators().rms_norm_columns(x, columns, rows)
+    }
+
+    /// `x *= factor`, for the first `len` numbers.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<(), TensorError> {
+        self.check("scale").matrix("x", x, len, 1)?;
+        self.operators().scale(x, factor, len)
+    }
+}
