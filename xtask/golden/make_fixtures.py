@@ -48,7 +48,7 @@ LLAMA3_ROPE = dict(
     original_max_position_embeddings=16)
 
 
-def random_model(model_class, config, dtype, seed):
+def random_model(model_class, config, dtype, seed, norm_center=1.0, embedding_gain=1.0):
     """A model whose weights are large enough that every one of them matters, and in 16 bits not so
     large that the reference's own rounding of activations drowns the comparison."""
     gain = 1.5 if dtype == torch.float32 else 1.0
@@ -57,11 +57,11 @@ def random_model(model_class, config, dtype, seed):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.copy_(1 + 0.2 * torch.randn_like(parameter))
+                parameter.copy_(norm_center + 0.2 * torch.randn_like(parameter))
             elif name.endswith("bias"):
                 parameter.copy_(0.3 * torch.randn_like(parameter))
             elif name == EMBEDDING:
-                parameter.copy_(torch.randn_like(parameter))
+                parameter.copy_(embedding_gain * torch.randn_like(parameter))
             else:
                 parameter.copy_(gain * torch.randn_like(parameter) / parameter.shape[1] ** 0.5)
     return model

@@ -5,18 +5,22 @@
 //! harmless, or refused by name. A configuration that parses describes exactly the computation that
 //! this crate performs.
 
+mod choices;
 mod refused;
 mod settings;
 
 use maitre_tensor::{DType, KvFormat, WeightFormat};
 
-use crate::architectures::Architecture;
 use crate::error::ModelError;
+use crate::inventory::Needed;
 use crate::json;
 use crate::kv_layout::{KvLayout, Reads};
-use crate::rope::RopeConfig;
+use crate::names::{EMBEDDING, HEAD};
+use crate::registry::{Architecture, Family};
+use crate::rope::{RopeConfig, RopeContext, RopeScaling};
 use crate::source::ModelSource;
-use crate::weights::vocabulary_format;
+use crate::spec::{LayerSpec, ModelSpec};
+use crate::weights::FormatOf;
 pub(crate) use settings::Settings;
 
 /// What a model is, apart from its weights.
@@ -43,17 +47,19 @@ pub struct ModelConfig {
     pub max_position_embeddings: usize,
     /// What RMSNorm adds to the mean square.
     pub rms_norm_eps: f32,
-    /// Rotary position embedding.
-    pub rope: RopeConfig,
-    /// How many positions a token attends to at most: the last ones, its own included. `None` is
-    /// the whole context.
+    /// What each layer does.
+    pub layers: Vec<LayerSpec>,
+    /// The rotary position embeddings that layers use, by number.
+    pub ropes: Vec<RopeConfig>,
+    /// How many positions a token attends to at most in all layers: the last ones, its own included. `None` is
+    /// the whole context, in some layers at least.
     pub sliding_window: Option<usize>,
     /// Whether the output matrix is the embedding.
     pub tie_word_embeddings: bool,
-    /// Whether the attention projections (query, key, value and output) add a bias.
-    pub attention_bias: bool,
-    /// Whether the MLP projections add a bias.
-    pub mlp_bias: bool,
+    /// Whether embeddings are multiplied by the root of `hidden_size`, rounded to the type in which they are stored.
+    pub scales_embedding: bool,
+    /// What norms add to their weights as they are stored.
+    pub norm_offset: f32,
     /// The type the configuration says its weights have, if it says so.
     pub dtype: Option<DType>,
 }
@@ -80,61 +86,74 @@ impl ModelConfig {
         let value = json::parse(FILE, json)?;
         let settings = Settings::of_file(FILE, &value)?;
         let architecture = Architecture::named_by(&settings)?;
-        refused::refuse_unsupported(&settings)?;
-        refused::refuse_partial_attention(&settings)?;
-        refuse_other_activation(&settings)?;
-        let traits = architecture.read_traits(&settings)?;
-
-        let hidden_size = settings.required_size("hidden_size")?;
-        let num_heads = settings.required_size("num_attention_heads")?;
-        let max_position_embeddings = settings.required_size("max_position_embeddings")?;
+        let family = architecture.family();
+        refused::refuse_unsupported(&settings, family.implements)?;
+        let sizes = Sizes::read(&settings, family)?;
+        let spec = (family.spec)(&settings, &sizes)?;
+        let tie_word_embeddings = settings.optional_flag("tie_word_embeddings")?;
+        let eps = settings.positive("rms_norm_eps")?;
         let config = Self {
             architecture,
-            hidden_size,
-            intermediate_size: settings.required_size("intermediate_size")?,
-            num_layers: settings.required_size("num_hidden_layers")?,
-            num_heads,
-            num_kv_heads: settings.size("num_key_value_heads")?.unwrap_or(num_heads),
-            head_dim: match settings.size("head_dim")? {
-                Some(head_dim) => head_dim,
-                None => traits.default_head_dim(hidden_size, num_heads)?,
-            },
-            vocab_size: settings.required_size("vocab_size")?,
-            max_position_embeddings,
-            rms_norm_eps: settings.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-            rope: RopeConfig::from_settings(&settings)?,
-            sliding_window: traits.sliding_window,
-            tie_word_embeddings: settings.flag("tie_word_embeddings")?,
-            attention_bias: settings.flag("attention_bias")?,
-            mlp_bias: traits.mlp_bias,
+            hidden_size: sizes.hidden_size,
+            intermediate_size: sizes.intermediate_size,
+            num_layers: sizes.num_layers,
+            num_heads: sizes.num_heads,
+            num_kv_heads: sizes.num_kv_heads,
+            head_dim: sizes.head_dim,
+            vocab_size: sizes.vocab_size,
+            max_position_embeddings: longest_context(&spec, sizes.max_position_embeddings),
+            rms_norm_eps: eps.unwrap_or(family.defaults.rms_norm_eps) as f32,
+            sliding_window: common_window(&spec.layers),
+            tie_word_embeddings: tie_word_embeddings.unwrap_or(family.defaults.tie_word_embeddings),
+            scales_embedding: spec.scales_embedding,
+            norm_offset: spec.norm_offset,
+            layers: spec.layers,
+            ropes: spec.ropes,
             dtype: read_dtype(&settings)?,
         };
-        config.check_heads()?;
-        config.check_sizes()?;
+        check_size("max_position_embeddings", config.max_position_embeddings)?;
         Ok(config)
     }
 
     /// How many numbers the weights are; a tied matrix counts once.
     #[must_use]
     pub fn num_parameters(&self) -> u64 {
-        self.layer_elements() + self.vocabulary_elements() + self.vector_elements()
+        let tensors = self.needed_tensors();
+        let counted = tensors.iter().filter(|tensor| self.is_counted(tensor));
+        counted.map(|tensor| tensor.elements() as u64).sum()
     }
 
     /// Bytes of the weights in memory with matrices in `format`. Norms and biases are kept in f32.
     #[must_use]
     pub fn weight_bytes(&self, format: WeightFormat) -> u64 {
+        let formats = FormatOf::layers_in(format);
+        let mut elements = [0u64; 3];
+        for tensor in self.needed_tensors() {
+            let kind = match tensor.name.as_str() {
+                EMBEDDING | HEAD => 0,
+                _ if tensor.shape.len() > 1 => 1,
+                _ => 2,
+            };
+            elements[kind] += u64::from(self.is_counted(&tensor)) * tensor.elements() as u64;
+        }
+        let [vocabulary, layers, vectors] = elements;
         let bytes = |elements: u64, format: WeightFormat| {
             (elements as f64 * format.bits_per_weight() / 8.0) as u64
         };
-        bytes(self.layer_elements(), format)
-            + bytes(self.vocabulary_elements(), vocabulary_format(format))
-            + self.vector_elements() * size_of::<f32>() as u64
+        bytes(layers, format)
+            + bytes(vocabulary, formats.of(EMBEDDING))
+            + vectors * size_of::<f32>() as u64
+    }
+
+    /// Whether the tensor is there beside others: the output matrix is not where it is the embedding.
+    fn is_counted(&self, tensor: &Needed) -> bool {
+        tensor.name != HEAD || !self.tie_word_embeddings
     }
 
     /// How far back each layer reads its cache.
     pub(crate) fn reads(&self) -> Vec<Reads> {
-        let reads = self.sliding_window.map_or(Reads::Full, Reads::Window);
-        vec![reads; self.num_layers]
+        let layers = self.layers.iter();
+        layers.map(|layer| layer.attention.reads).collect()
     }
 
     /// Which layers share block tables, and where they keep keys and values.
@@ -164,40 +183,65 @@ impl ModelConfig {
     pub(crate) fn qkv_size(&self) -> usize {
         self.query_size() + 2 * self.kv_size()
     }
+}
 
-    /// Numbers in the layers' matrices.
-    fn layer_elements(&self) -> u64 {
-        let [hidden, inter, query, qkv, layers] = [
-            self.hidden_size,
-            self.intermediate_size,
-            self.query_size(),
-            self.qkv_size(),
-            self.num_layers,
-        ]
-        .map(|size| size as u64);
-        layers * hidden * (qkv + query + 3 * inter)
+/// The sizes of a configuration, checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) num_layers: usize,
+    pub(crate) num_heads: usize,
+    pub(crate) num_kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) vocab_size: usize,
+    pub(crate) max_position_embeddings: usize,
+}
+
+/// The most layers: each has its own entry in the lists of a configuration.
+const MOST_LAYERS: usize = 1 << 16;
+
+impl Sizes {
+    fn read(settings: &Settings<'_>, family: &Family) -> Result<Self, ModelError> {
+        let hidden_size = settings.required_size("hidden_size")?;
+        let num_heads = settings.required_size("num_attention_heads")?;
+        let max_position_embeddings = settings.required_size("max_position_embeddings")?;
+        let head_dim = match settings.size("head_dim")?.or(family.defaults.head_dim) {
+            Some(head_dim) => head_dim,
+            None if hidden_size.is_multiple_of(num_heads) => hidden_size / num_heads,
+            None => {
+                return Err(ModelError::InvalidSetting {
+                    file: FILE.to_owned(),
+                    key: "num_attention_heads".to_owned(),
+                    found: num_heads.to_string(),
+                    expected: format!("a divisor of hidden_size = {hidden_size}, or a head_dim"),
+                });
+            }
+        };
+        let sizes = Self {
+            hidden_size,
+            intermediate_size: settings.required_size("intermediate_size")?,
+            num_layers: settings.required_size("num_hidden_layers")?,
+            num_heads,
+            num_kv_heads: settings.size("num_key_value_heads")?.unwrap_or(num_heads),
+            head_dim,
+            vocab_size: settings.required_size("vocab_size")?,
+            max_position_embeddings,
+        };
+        sizes.check_heads()?;
+        sizes.check_sizes()?;
+        Ok(sizes)
     }
 
-    /// Numbers in the embedding and the output matrix.
-    fn vocabulary_elements(&self) -> u64 {
-        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        embeddings * self.vocab_size as u64 * self.hidden_size as u64
-    }
-
-    fn vector_elements(&self) -> u64 {
-        let [hidden, inter, head_dim, qkv, layers] = [
-            self.hidden_size,
-            self.intermediate_size,
-            self.head_dim,
-            self.qkv_size(),
-            self.num_layers,
-        ]
-        .map(|size| size as u64);
-        let per_layer = 2 * hidden
-            + u64::from(self.architecture.normalises_heads()) * 2 * head_dim
-            + u64::from(self.attention_bias) * (qkv + hidden)
-            + u64::from(self.mlp_bias) * (2 * inter + hidden);
-        layers * per_layer + hidden
+    /// What RoPE is told, for families whose heads are turned whole.
+    pub(crate) fn for_rope(&self) -> RopeContext {
+        RopeContext {
+            head_dim: self.head_dim,
+            max_position_embeddings: self.max_position_embeddings,
+            original: self.max_position_embeddings,
+            turns_part: false,
+            has_long_rope: false,
+        }
     }
 
     fn check_heads(&self) -> Result<(), ModelError> {
@@ -224,14 +268,8 @@ impl ModelConfig {
     /// fit 32 bits, and ten times all elements of the model in four bytes each fit 63.
     fn check_sizes(&self) -> Result<(), ModelError> {
         let overflow = |what| ModelError::SizeOverflow { what };
-        for (what, size) in [
-            ("vocab_size", self.vocab_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-        ] {
-            if u32::try_from(size).is_err() {
-                return Err(overflow(what));
-            }
-        }
+        check_size("vocab_size", self.vocab_size)?;
+        check_size("max_position_embeddings", self.max_position_embeddings)?;
         let heads = (self.num_heads as u128 + 2 * self.num_kv_heads as u128)
             .checked_mul(self.head_dim as u128)
             .ok_or_else(|| overflow("the width of all heads"))?;
@@ -246,21 +284,37 @@ impl ModelConfig {
         if elements > (i64::MAX / 40) as u128 {
             return Err(overflow("the number of parameters"));
         }
+        if self.num_layers > MOST_LAYERS {
+            return Err(overflow("num_hidden_layers"));
+        }
         Ok(())
     }
 }
 
-/// All families gate their MLP by SiLU; `swish` is its other name.
-fn refuse_other_activation(settings: &Settings<'_>) -> Result<(), ModelError> {
-    for key in ["hidden_act", "hidden_activation"] {
-        let Some(value) = settings.get(key) else {
-            continue;
-        };
-        if !matches!(value.as_str(), Some("silu" | "swish")) {
-            return Err(settings.unsupported(key, value, "silu"));
-        }
+/// That ids and positions fit 32 bits.
+fn check_size(what: &'static str, size: usize) -> Result<(), ModelError> {
+    match u32::try_from(size) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ModelError::SizeOverflow { what }),
     }
-    Ok(())
+}
+
+/// The longest context: what a configuration says, or what YaRN stretches the trained one to where that is longer.
+fn longest_context(spec: &ModelSpec, stated: usize) -> usize {
+    let stretched = spec.ropes.iter().map(|rope| match &rope.scaling {
+        RopeScaling::Yarn(yarn) => {
+            (yarn.original_max_position_embeddings as f64 * yarn.factor) as usize
+        }
+        _ => stated,
+    });
+    stretched.fold(stated, usize::max)
+}
+
+/// The window that all layers have.
+fn common_window(layers: &[LayerSpec]) -> Option<usize> {
+    let mut windows = layers.iter().map(|layer| layer.attention.reads.window());
+    let first = windows.next()??;
+    windows.all(|window| window == Some(first)).then_some(first)
 }
 
 /// `dtype` (transformers v5) or `torch_dtype` (v4). Other types are left to the weight files.

@@ -1,9 +1,13 @@
 //! The tensors that a configuration needs: names, shapes, and the settings that imply the shapes.
 //!
-//! A checkpoint is checked against this list before anything of it is read.
+//! A checkpoint is checked against this list before anything of it is read, and a layer is loaded by the part of the
+//! list that is its own.
+
+use std::ops::Range;
 
 use crate::config::ModelConfig;
-use crate::weights::{EMBEDDING, FINAL_NORM, HEAD};
+use crate::names::{EMBEDDING, FINAL_NORM, HEAD, Stacked};
+use crate::spec::HeadNorm;
 
 /// A tensor that a model needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,103 +15,230 @@ pub(crate) struct Needed {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
     /// The settings of `config.json` that the shape comes from.
-    pub(crate) settings: &'static str,
+    pub(crate) settings: String,
+}
+
+/// Tensors whose rows are stacked to one matrix.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    /// Each with its bias, if it has one.
+    pub(crate) tensors: Vec<(Needed, Option<Needed>)>,
+    /// What is stacked: rows of one of the tensors.
+    pub(crate) parts: Vec<Part>,
+    /// Input features.
+    pub(crate) cols: usize,
+}
+
+/// Rows of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Which of the projection's.
+    pub(crate) tensor: usize,
+    pub(crate) rows: Range<usize>,
+}
+
+/// The tensors of one layer.
+#[derive(Debug)]
+pub(crate) struct LayerTensors {
+    /// Queries, keys and values.
+    pub(crate) qkv: Projection,
+    pub(crate) output: Projection,
+    /// The gate and what it gates.
+    pub(crate) gate_up: Projection,
+    pub(crate) down: Projection,
+    /// Before attention, after it, before the MLP, after it.
+    pub(crate) norms: [Option<Needed>; 4],
+    /// Of queries and of keys.
+    pub(crate) head_norms: Option<[Needed; 2]>,
+}
+
+const HIDDEN: &str = "hidden_size";
+
+impl Needed {
+    fn new(name: impl Into<String>, shape: &[usize], settings: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            settings: settings.into(),
+        }
+    }
+
+    /// Numbers in it.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
 impl ModelConfig {
     /// Every tensor of the model, with the output matrix even if it is the embedding.
     pub(crate) fn needed_tensors(&self) -> Vec<Needed> {
-        let (vocab, hidden) = (self.vocab_size, self.hidden_size);
-        let needed = |name: &str, shape: &[usize], settings| Needed {
-            name: name.to_owned(),
-            shape: shape.to_vec(),
-            settings,
-        };
-        let vocabulary = "vocab_size, hidden_size";
+        let vocabulary = [self.vocab_size, self.hidden_size];
         let mut all = vec![
-            needed(EMBEDDING, &[vocab, hidden], vocabulary),
-            needed(HEAD, &[vocab, hidden], vocabulary),
-            needed(FINAL_NORM, &[hidden], "hidden_size"),
+            Needed::new(EMBEDDING, &vocabulary, "vocab_size, hidden_size"),
+            Needed::new(HEAD, &vocabulary, "vocab_size, hidden_size"),
+            self.final_norm(),
         ];
         for layer in 0..self.num_layers {
-            all.extend(self.layer_tensors(layer));
+            all.extend(self.layer_tensors(layer).into_list());
         }
         all
     }
 
-    fn layer_tensors(&self, layer: usize) -> Vec<Needed> {
-        const QUERY: [&str; 3] = [
-            "num_attention_heads * head_dim, hidden_size",
-            "num_attention_heads * head_dim",
-            "hidden_size, num_attention_heads * head_dim",
-        ];
-        const KV: [&str; 2] = [
-            "num_key_value_heads * head_dim, hidden_size",
-            "num_key_value_heads * head_dim",
-        ];
+    /// The norm before the output matrix.
+    pub(crate) fn final_norm(&self) -> Needed {
+        Needed::new(FINAL_NORM, &[self.hidden_size], HIDDEN)
+    }
+
+    /// The tensors of layer `layer`, which the model has.
+    pub(crate) fn layer_tensors(&self, layer: usize) -> LayerTensors {
+        let names = &self.architecture.family().names;
+        let spec = &self.layers[layer];
+        let named = LayerNames {
+            prefix: format!("model.layers.{layer}."),
+        };
         let (hidden, inter) = (self.hidden_size, self.intermediate_size);
         let (query, kv) = (self.query_size(), self.kv_size());
-        let (attention, mlp) = (self.attention_bias, self.mlp_bias);
-        let matrices = [
-            (
-                "self_attn.q_proj",
-                [query, hidden],
-                attention,
-                [QUERY[0], QUERY[1]],
+        const QUERY: &str = "num_attention_heads * head_dim";
+        const KV: &str = "num_key_value_heads * head_dim";
+        const INTER: &str = "intermediate_size";
+        let (qkv_bias, mlp_bias) = (spec.attention.qkv_bias, spec.mlp.bias);
+        LayerTensors {
+            qkv: named.stacked(
+                names.qkv,
+                [(query, QUERY), (kv, KV), (kv, KV)],
+                (hidden, HIDDEN),
+                qkv_bias,
             ),
-            ("self_attn.k_proj", [kv, hidden], attention, KV),
-            ("self_attn.v_proj", [kv, hidden], attention, KV),
-            (
-                "self_attn.o_proj",
-                [hidden, query],
-                attention,
-                [QUERY[2], "hidden_size"],
+            output: named.stacked(
+                Stacked::Apart([names.output]),
+                [(hidden, HIDDEN)],
+                (query, QUERY),
+                spec.attention.output_bias,
             ),
-            (
-                "mlp.gate_proj",
-                [inter, hidden],
-                mlp,
-                ["intermediate_size, hidden_size", "intermediate_size"],
+            gate_up: named.stacked(
+                names.gate_up,
+                [(inter, INTER); 2],
+                (hidden, HIDDEN),
+                mlp_bias,
             ),
-            (
-                "mlp.up_proj",
-                [inter, hidden],
-                mlp,
-                ["intermediate_size, hidden_size", "intermediate_size"],
+            down: named.stacked(
+                Stacked::Apart([names.down]),
+                [(hidden, HIDDEN)],
+                (inter, INTER),
+                mlp_bias,
             ),
-            (
-                "mlp.down_proj",
-                [hidden, inter],
-                mlp,
-                ["hidden_size, intermediate_size", "hidden_size"],
-            ),
-        ];
-        let head_norm = self.architecture.normalises_heads();
-        let vectors = [
-            ("input_layernorm", hidden, true, "hidden_size"),
-            ("post_attention_layernorm", hidden, true, "hidden_size"),
-            ("self_attn.q_norm", self.head_dim, head_norm, "head_dim"),
-            ("self_attn.k_norm", self.head_dim, head_norm, "head_dim"),
-        ];
-        let mut all = Vec::new();
-        let mut add = |module: &str, kind: &str, shape: &[usize], settings| {
-            all.push(Needed {
-                name: format!("model.layers.{layer}.{module}.{kind}"),
-                shape: shape.to_vec(),
-                settings,
-            });
+            norms: names
+                .norms
+                .in_order()
+                .map(|name| Some(named.vector(name?, hidden, HIDDEN))),
+            head_norms: self.head_norms(&named, spec.attention.head_norm),
+        }
+    }
+
+    fn head_norms(&self, named: &LayerNames, kind: HeadNorm) -> Option<[Needed; 2]> {
+        let [q, k] = self.architecture.family().names.head_norms;
+        let head_dim = self.head_dim;
+        match kind {
+            HeadNorm::Absent => None,
+            HeadNorm::PerHead => Some([q, k].map(|it| named.vector(it, head_dim, "head_dim"))),
+            HeadNorm::WholeRow => Some([
+                named.vector(q, self.query_size(), "num_attention_heads * head_dim"),
+                named.vector(k, self.kv_size(), "num_key_value_heads * head_dim"),
+            ]),
+        }
+    }
+}
+
+impl Projection {
+    /// One tensor, whole.
+    pub(crate) fn single(name: &str, rows: usize, cols: usize) -> Self {
+        Self {
+            tensors: vec![(
+                Needed::new(name, &[rows, cols], "vocab_size, hidden_size"),
+                None,
+            )],
+            parts: vec![Part {
+                tensor: 0,
+                rows: 0..rows,
+            }],
+            cols,
+        }
+    }
+}
+
+impl LayerTensors {
+    /// All of them, as messages go through them.
+    fn into_list(self) -> impl Iterator<Item = Needed> {
+        let projections = [self.qkv, self.output, self.gate_up, self.down];
+        let tensors = projections.into_iter().flat_map(|it| it.tensors);
+        let norms = self.norms.into_iter().flatten();
+        tensors
+            .flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
+            .chain(norms)
+            .chain(self.head_norms.into_iter().flatten())
+    }
+}
+
+/// Names within a layer.
+struct LayerNames {
+    /// `model.layers.N.`
+    prefix: String,
+}
+
+impl LayerNames {
+    /// A projection of so many input features. Of each part the rows, and of both the settings that they come from.
+    fn stacked<const N: usize>(
+        &self,
+        names: Stacked<N>,
+        parts: [(usize, &str); N],
+        (cols, of_cols): (usize, &str),
+        biased: bool,
+    ) -> Projection {
+        let tensor = |module: &str, rows: usize, of_rows: &str| {
+            let name = |kind: &str| format!("{}{module}.{kind}", self.prefix);
+            let settings = format!("{of_rows}, {of_cols}");
+            let bias = biased.then(|| Needed::new(name("bias"), &[rows], of_rows));
+            (Needed::new(name("weight"), &[rows, cols], settings), bias)
         };
-        for (module, shape, biased, [matrix, bias]) in matrices {
-            add(module, "weight", &shape, matrix);
-            if biased {
-                add(module, "bias", &shape[..1], bias);
+        let (tensors, parts) = match names {
+            Stacked::Apart(modules) => (
+                modules
+                    .iter()
+                    .zip(parts)
+                    .map(|(module, (rows, of_rows))| tensor(module, rows, of_rows))
+                    .collect(),
+                parts
+                    .iter()
+                    .enumerate()
+                    .map(|(tensor, (rows, _))| Part {
+                        tensor,
+                        rows: 0..*rows,
+                    })
+                    .collect(),
+            ),
+            Stacked::Fused(module) => {
+                let total = parts.iter().map(|(rows, _)| rows).sum();
+                let of_rows = parts.map(|(_, of_rows)| of_rows).join(" + ");
+                let mut end = 0;
+                let below_each_other = parts.iter().map(|(rows, _)| {
+                    end += rows;
+                    Part {
+                        tensor: 0,
+                        rows: end - rows..end,
+                    }
+                });
+                let parts = below_each_other.collect();
+                (vec![tensor(module, total, &of_rows)], parts)
             }
+        };
+        Projection {
+            tensors,
+            parts,
+            cols,
         }
-        for (module, len, is_there, settings) in vectors {
-            if is_there {
-                add(module, "weight", &[len], settings);
-            }
-        }
-        all
+    }
+
+    fn vector(&self, module: &str, len: usize, settings: &str) -> Needed {
+        Needed::new(format!("{}{module}.weight", self.prefix), &[len], settings)
     }
 }

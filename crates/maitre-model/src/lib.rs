@@ -1,4 +1,4 @@
-//! This crate loads a language model (Llama, Mistral or Qwen3) and runs it: it reads the configuration and the
+//! This crate loads a language model (Llama, Qwen, Gemma and others: [`Architecture::all`]) and runs it: it reads the configuration and the
 //! weights, and computes logits for ragged paged batches.
 //!
 //! A [`ModelSource`] names a Hugging Face directory (or the same files in memory); [`Model::load`]
@@ -60,23 +60,24 @@ mod generation;
 mod inventory;
 mod json;
 mod kv_layout;
+mod layers;
 mod layout;
-mod leftovers;
 mod model;
 mod moves;
+mod names;
 mod padding;
 mod progress;
 mod queued;
-mod random;
+mod registry;
 mod rope;
 mod runner;
-mod shard_index;
+mod skeletons;
 mod source;
+pub mod spec;
 mod synchronous;
 mod weights;
 mod workspace;
 
-pub use architectures::Architecture;
 pub use batch::{Batch, BatchLimits, KvGroup};
 pub use config::ModelConfig;
 pub use error::ModelError;
@@ -90,7 +91,8 @@ pub use model::{LoadFormat, LoadOptions, Model};
 pub use moves::{CacheMove, CacheMoves};
 pub use progress::LoadProgress;
 pub use queued::Queued;
-pub use rope::{Llama3Scaling, RopeConfig, RopeScaling};
+pub use registry::Architecture;
+pub use rope::{Llama3Scaling, LongRope, RopeConfig, RopeScaling, Yarn};
 pub use runner::{Logits, Runner, RunnerConfig};
 pub use source::ModelSource;
 pub use synchronous::Synchronous;

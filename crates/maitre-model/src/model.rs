@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-use maitre_tensor::{Backend, KvFormat, WeightFormat};
+use maitre_tensor::{Backend, DType, KvFormat, WeightFormat};
 
 use crate::batch::Batch;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, RandomCheckpoint, SafetensorsCheckpoint};
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, Step};
+use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::generation::GenerationDefaults;
 use crate::kv_layout::KvLayout;
+use crate::layers::{RopeTables, StepContext};
+use crate::names::{EMBEDDING, HEAD};
 use crate::progress::LoadProgress;
-use crate::random::RandomWeights;
-use crate::rope::RopeTables;
 use crate::source::ModelSource;
-use crate::weights::{self, WeightSource};
+use crate::weights::{self, FormatOf};
 use crate::workspace;
 
 /// Where weights come from.
@@ -41,6 +41,9 @@ pub struct LoadOptions {
     pub kv_dtype: Option<KvFormat>,
     /// Where weights come from.
     pub load_format: LoadFormat,
+    /// The longest context that the model will be given, where that is less than its configuration allows. It decides which
+    /// of its factors a [`LongRope`](crate::LongRope) takes, and nothing else.
+    pub context_len: Option<usize>,
 }
 
 /// Weights ready to be run, shared by every [`Runner`](crate::Runner) that needs them.
@@ -52,6 +55,8 @@ pub struct Model {
     kv_dtype: KvFormat,
     kv_bytes_per_token: u64,
     kv_layout: KvLayout,
+    /// The longest context that it is set up for.
+    context_len: usize,
 }
 
 /// Whether a runner takes batches of several groups. While it does not, layers that read differently share one group that
@@ -107,24 +112,39 @@ impl Model {
         observer: &dyn Fn(LoadProgress),
     ) -> Result<Self, ModelError> {
         let config = ModelConfig::load(source)?;
-        let weights = match options.load_format {
+        let files = match options.load_format {
             LoadFormat::Auto => {
-                let files = Checkpoint::open(source)?;
+                let files = SafetensorsCheckpoint::open(source)?;
                 files.check(&config)?;
-                WeightSource::Checkpoint(files)
+                Some(files)
             }
-            LoadFormat::Random { seed } => {
-                WeightSource::Random(RandomWeights::new(seed, backend.threads()))
-            }
+            LoadFormat::Random { .. } => None,
         };
+        // The embedding's type stands for that of all matrices.
+        let stored = files
+            .as_ref()
+            .and_then(|files| files.dtype_of(EMBEDDING).or_else(|| files.dtype_of(HEAD)));
         let dtype = options
             .dtype
-            .or_else(|| weights.dtype().or(config.dtype).map(WeightFormat::from))
+            .or_else(|| stored.or(config.dtype).map(WeightFormat::from))
             .unwrap_or(WeightFormat::Bf16);
         let dtype = match (dtype, backend.gpu_info()) {
             // A GPU has no kernels for half precision; the range of bf16 is that of f32.
             (WeightFormat::F16, Some(_)) if options.dtype.is_none() => WeightFormat::Bf16,
             (dtype, _) => dtype,
+        };
+        let weights: Box<dyn Checkpoint> = match (files, options.load_format) {
+            (Some(files), _) => Box::new(files),
+            (None, LoadFormat::Random { seed }) => {
+                let made_up = made_up_dtype(dtype);
+                Box::new(RandomCheckpoint::new(
+                    seed,
+                    backend.threads(),
+                    &config,
+                    made_up,
+                ))
+            }
+            (None, LoadFormat::Auto) => Box::new(SafetensorsCheckpoint::open(source)?),
         };
         let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
             WeightFormat::F32 => KvFormat::F32,
@@ -134,10 +154,18 @@ impl Model {
             layout if RUNNER_TAKES_GROUPS || layout.groups.len() == 1 => layout,
             _ => KvLayout::in_one_group(config.num_layers),
         };
-        let decoder =
-            weights::load_decoder(&weights, &config, &kv_layout, dtype, backend, observer)?;
+        let decoder = weights::load_decoder(
+            weights.as_ref(),
+            &config,
+            &kv_layout,
+            FormatOf::layers_in(dtype),
+            backend,
+            observer,
+        )?;
         let layer_bytes =
             backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, kv_dtype);
+        let longest = config.max_position_embeddings;
+        let context_len = options.context_len.map_or(longest, |len| len.min(longest));
         tracing::info!(
             %source,
             architecture = %config.architecture,
@@ -156,6 +184,7 @@ impl Model {
             dtype,
             kv_dtype,
             kv_layout,
+            context_len,
         })
     }
 
@@ -165,8 +194,8 @@ impl Model {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check_weights(source: &ModelSource, config: &ModelConfig) -> Result<(), ModelError> {
-        if Checkpoint::is_there(source)? {
-            Checkpoint::open(source)?.check(config)?;
+        if SafetensorsCheckpoint::is_there(source)? {
+            SafetensorsCheckpoint::open(source)?.check(config)?;
         }
         Ok(())
     }
@@ -224,15 +253,25 @@ impl Model {
     pub(crate) fn step<'a>(
         &'a self,
         backend: &'a Backend,
-        rope: &'a RopeTables,
+        ropes: &'a RopeTables,
         batch: &'a Batch,
-    ) -> Step<'a> {
-        Step {
+    ) -> StepContext<'a> {
+        StepContext {
             backend,
             config: &self.config,
-            rope,
+            ropes,
             batch,
         }
+    }
+
+    /// Tables of cosines and sines for positions below `positions`.
+    pub(crate) fn rope_tables(
+        &self,
+        backend: &Backend,
+        positions: usize,
+    ) -> Result<RopeTables, ModelError> {
+        let (ropes, context) = (&self.config.ropes, self.context_len);
+        Ok(RopeTables::new(backend, ropes, positions, context)?)
     }
 
     pub(crate) fn decoder(&self) -> &Decoder {
@@ -249,5 +288,14 @@ impl fmt::Debug for Model {
             .field("dtype", &self.dtype)
             .field("kv_dtype", &self.kv_dtype)
             .finish_non_exhaustive()
+    }
+}
+
+/// The type in which a checkpoint of random weights would hold matrices for this format.
+const fn made_up_dtype(format: WeightFormat) -> DType {
+    match format {
+        WeightFormat::F32 => DType::F32,
+        WeightFormat::F16 => DType::F16,
+        _ => DType::Bf16,
     }
 }

@@ -1,124 +1,190 @@
-//! Rotary position embedding: its configuration and its tables of cosines and sines.
+//! Rotary position embedding: its configuration.
 //!
-//! Pair `i` of a head (elements `i` and `i + head_dim/2`) is turned by the angle
-//! `position · frequency(i)`, with `frequency(i) = theta^(-2i/head_dim)` (Su et al. 2021,
-//! arXiv 2104.09864). Llama 3.1 stretches the low frequencies for longer contexts.
-//!
-//! Models are trained and published with angles computed in f32, whose rounding at position 10,000
-//! already shows in the third decimal. The tables therefore round where the reference does.
+//! Pair `i` of a head (elements `i` and `i + dims/2` of the `dims` that are turned) is turned by the angle
+//! `position · frequency(i)`, with `frequency(i) = theta^(-2i/dims)` (Su et al. 2021, arXiv 2104.09864), unless the
+//! frequencies are [scaled](RopeScaling) for longer contexts.
 
-use maitre_tensor::{Backend, Buffer, TensorError};
+mod scaling;
 
 use crate::config::Settings;
 use crate::error::ModelError;
+pub use scaling::{Llama3Scaling, LongRope, RopeScaling, Yarn};
 
 /// What transformers uses where no configuration gives a theta.
 const DEFAULT_THETA: f64 = 10_000.0;
 
 /// How positions turn into angles.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RopeConfig {
     /// The base of the geometric series of frequencies.
     pub theta: f64,
     /// How the frequencies are altered for contexts longer than those of pre-training.
     pub scaling: RopeScaling,
+    /// Numbers of a head that are turned, even: the first ones.
+    pub dims: usize,
 }
 
-/// An alteration of the frequencies.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum RopeScaling {
-    /// None.
-    Default,
-    /// Llama 3.1's: slow turns are slowed by `factor`, fast ones kept, those between interpolated.
-    Llama3(Llama3Scaling),
+/// What the rest of a configuration says to RoPE.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RopeContext {
+    pub(crate) head_dim: usize,
+    pub(crate) max_position_embeddings: usize,
+    /// The trained context where no setting gives it.
+    pub(crate) original: usize,
+    /// Whether the family implements `partial_rotary_factor`.
+    pub(crate) turns_part: bool,
+    /// Whether the family implements LongRoPE.
+    pub(crate) has_long_rope: bool,
 }
 
-/// The parameters of [`RopeScaling::Llama3`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Llama3Scaling {
-    /// What low frequencies are divided by.
-    pub factor: f64,
-    /// Below this many turns per original context a frequency counts as low.
-    pub low_freq_factor: f64,
-    /// Above this many turns per original context a frequency counts as high.
-    pub high_freq_factor: f64,
-    /// The context of pre-training, in tokens.
-    pub original_max_position_embeddings: usize,
+/// Bases of a family whose layers with a window have their own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Thetas {
+    /// Of layers that read the whole context, where `rope_theta` is absent.
+    pub(crate) full: f64,
+    /// Of layers with a window, where theirs is absent.
+    pub(crate) windowed: f64,
+    /// The setting of transformers 4 that holds it; without one it is `rope_theta`.
+    pub(crate) windowed_key: Option<&'static str>,
 }
 
 impl RopeConfig {
     /// Reads `rope_parameters` (transformers v5), or `rope_theta` and `rope_scaling` (v4).
-    pub(crate) fn from_settings(settings: &Settings<'_>) -> Result<Self, ModelError> {
-        let v5 = settings.object("rope_parameters", "rope_parameters.")?;
-        let v4 = settings.object("rope_scaling", "rope_scaling.")?;
-        let nested = match (v5, v4) {
-            (Some(_), Some(_)) => {
-                return Err(settings.contradicts(
-                    "rope_scaling",
-                    "an object beside rope_parameters".to_owned(),
-                    "only one of the two".to_owned(),
-                ));
+    pub(crate) fn read(settings: &Settings<'_>, context: &RopeContext) -> Result<Self, ModelError> {
+        let nested = nested_object(settings)?;
+        let theta = read_theta(settings, nested.as_ref(), "rope_theta")?;
+        Self::of_object(
+            settings,
+            nested.as_ref(),
+            theta.unwrap_or(DEFAULT_THETA),
+            context,
+        )
+    }
+
+    /// Reads that of layers without a window and that of layers with one: an object each in `rope_parameters` (v5), or
+    /// settings of which `rope_scaling` acts on the first alone (v4).
+    pub(crate) fn read_by_layer_type(
+        settings: &Settings<'_>,
+        context: &RopeContext,
+        thetas: Thetas,
+    ) -> Result<[Self; 2], ModelError> {
+        let outer = settings.positive("rope_theta")?;
+        let windowed = match thetas.windowed_key {
+            Some(key) => settings.positive(key)?,
+            None => outer,
+        };
+        let plain = |theta| Self::of_object(settings, None, theta, context);
+        if let Some(v5) = settings.object("rope_parameters", "rope_parameters.")? {
+            let full = v5.object("full_attention", "rope_parameters.full_attention.")?;
+            let sliding = v5.object("sliding_attention", "rope_parameters.sliding_attention.")?;
+            if full.is_some() || sliding.is_some() {
+                v5.refuse_others(&["full_attention", "sliding_attention"])?;
+                let read = |object: Option<Settings<'_>>, outer: Option<f64>, default| {
+                    let inner = object
+                        .as_ref()
+                        .map(|it| it.positive("rope_theta"))
+                        .transpose()?;
+                    let theta = inner.flatten().or(outer).unwrap_or(default);
+                    Self::of_object(settings, object.as_ref(), theta, context)
+                };
+                return Ok([
+                    read(full, outer, thetas.full)?,
+                    read(sliding, windowed, thetas.windowed)?,
+                ]);
             }
-            (one, other) => one.or(other),
-        };
-        let outer_theta = settings.positive("rope_theta")?;
-        let Some(nested) = nested else {
-            return Ok(Self {
-                theta: outer_theta.unwrap_or(DEFAULT_THETA),
-                scaling: RopeScaling::Default,
-            });
-        };
-        let inner_theta = nested.positive("rope_theta")?;
-        if let (Some(inner), Some(outer)) = (inner_theta, outer_theta)
-            && inner != outer
-        {
-            return Err(settings.contradicts(
-                "rope_theta",
-                outer.to_string(),
-                format!("{inner}, as in the nested object, or absent"),
-            ));
         }
+        let nested = nested_object(settings)?;
+        let theta = read_theta(settings, nested.as_ref(), "rope_theta")?;
+        let theta = theta.unwrap_or(thetas.full);
+        Ok([
+            Self::of_object(settings, nested.as_ref(), theta, context)?,
+            plain(windowed.unwrap_or(thetas.windowed))?,
+        ])
+    }
+
+    fn of_object(
+        settings: &Settings<'_>,
+        object: Option<&Settings<'_>>,
+        theta: f64,
+        context: &RopeContext,
+    ) -> Result<Self, ModelError> {
+        let dims = read_dims(settings, object, context)?;
+        let scaling = match object {
+            None => RopeScaling::Default,
+            Some(object) => read_scaling(settings, object, dims, context)?,
+        };
         Ok(Self {
-            theta: inner_theta.or(outer_theta).unwrap_or(DEFAULT_THETA),
-            scaling: read_scaling(settings, &nested)?,
+            theta,
+            scaling,
+            dims,
         })
     }
 
-    /// The `head_dim / 2` angles per position, before multiplication by the position.
-    pub(crate) fn frequencies(&self, head_dim: usize) -> Vec<f32> {
-        (0..head_dim / 2)
-            .map(|pair| {
-                let exponent = (2 * pair) as f32 / head_dim as f32;
-                let base = 1.0 / self.theta.powf(f64::from(exponent)) as f32;
-                match &self.scaling {
-                    RopeScaling::Default => base,
-                    RopeScaling::Llama3(scaling) => scaling.apply(base),
-                }
-            })
-            .collect()
+    /// The angles per position, before multiplication by the position, in a model set up for `context_len` tokens.
+    pub(crate) fn frequencies(&self, context_len: usize) -> Vec<f32> {
+        self.scaling.frequencies(self.theta, self.dims, context_len)
     }
 }
 
-impl Llama3Scaling {
-    /// Scales one frequency as the model's published code does.
-    fn apply(&self, frequency: f32) -> f32 {
-        let context = self.original_max_position_embeddings as f64;
-        let (low, high) = (self.low_freq_factor, self.high_freq_factor);
-        let frequency = f64::from(frequency);
-        let turns = context * frequency / std::f64::consts::TAU;
-        let scaled = if turns < low {
-            frequency / self.factor
-        } else if turns > high {
-            frequency
-        } else {
-            let smooth = (turns - low) / (high - low);
-            (1.0 - smooth) * frequency / self.factor + smooth * frequency
-        };
-        scaled as f32
+/// The one object that describes RoPE.
+fn nested_object<'a>(settings: &Settings<'a>) -> Result<Option<Settings<'a>>, ModelError> {
+    let v5 = settings.object("rope_parameters", "rope_parameters.")?;
+    let v4 = settings.object("rope_scaling", "rope_scaling.")?;
+    match (v5, v4) {
+        (Some(_), Some(_)) => Err(settings.contradicts(
+            "rope_scaling",
+            "an object beside rope_parameters".to_owned(),
+            "only one of the two".to_owned(),
+        )),
+        (one, other) => Ok(one.or(other)),
     }
+}
+
+/// The base, which may stand in the object, outside or in both places alike.
+fn read_theta(
+    settings: &Settings<'_>,
+    nested: Option<&Settings<'_>>,
+    key: &'static str,
+) -> Result<Option<f64>, ModelError> {
+    let outer = settings.positive(key)?;
+    let inner = nested.map(|it| it.positive("rope_theta")).transpose()?;
+    match (inner.flatten(), outer) {
+        (Some(inner), Some(outer)) if inner != outer => Err(settings.contradicts(
+            key,
+            outer.to_string(),
+            format!("{inner}, as in the nested object, or absent"),
+        )),
+        (inner, outer) => Ok(inner.or(outer)),
+    }
+}
+
+/// Numbers of a head that are turned.
+fn read_dims(
+    settings: &Settings<'_>,
+    object: Option<&Settings<'_>>,
+    context: &RopeContext,
+) -> Result<usize, ModelError> {
+    const KEY: &str = "partial_rotary_factor";
+    if !context.turns_part {
+        return Ok(context.head_dim);
+    }
+    let inner = object.map(|it| it.positive(KEY)).transpose()?.flatten();
+    let Some(share) = inner.map_or_else(|| settings.positive(KEY), |inner| Ok(Some(inner)))? else {
+        return Ok(context.head_dim);
+    };
+    let dims = (context.head_dim as f64 * share) as usize;
+    if dims == 0 || !dims.is_multiple_of(2) || dims > context.head_dim {
+        let head_dim = context.head_dim;
+        return Err(settings.contradicts(
+            KEY,
+            share.to_string(),
+            format!(
+                "a share of head_dim = {head_dim} that is an even number, because pairs are turned"
+            ),
+        ));
+    }
+    Ok(dims)
 }
 
 /// The keys that may stand beside `rope_type`, apart from those a type asks for.
@@ -128,27 +194,58 @@ const COMMON_KEYS: &[&str] = &[
     "rope_theta",
     "original_max_position_embeddings",
 ];
-const LLAMA3_KEYS: &[&str] = &["factor", "low_freq_factor", "high_freq_factor"];
+const YARN_KEYS: &[&str] = &[
+    "factor",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+];
 
-fn read_scaling(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<RopeScaling, ModelError> {
+fn read_scaling(
+    outer: &Settings<'_>,
+    nested: &Settings<'_>,
+    dims: usize,
+    context: &RopeContext,
+) -> Result<RopeScaling, ModelError> {
     let kind = match nested.text("rope_type")? {
         Some(kind) => kind,
         None => nested.text("type")?.unwrap_or("default"),
     };
     let (scaling, own_keys): (_, &[&str]) = match kind {
         "default" => (RopeScaling::Default, &[]),
+        "linear" => {
+            let factor = required(nested, "factor", "linear")?;
+            (RopeScaling::Linear(factor), &["factor"])
+        }
         "llama3" => (
             RopeScaling::Llama3(read_llama3(outer, nested)?),
-            LLAMA3_KEYS,
+            &["factor", "low_freq_factor", "high_freq_factor"],
+        ),
+        "yarn" => (
+            RopeScaling::Yarn(read_yarn(outer, nested, context)?),
+            YARN_KEYS,
+        ),
+        // `su` is what the first Phi-3 models call it.
+        "longrope" | "su" if context.has_long_rope => (
+            RopeScaling::LongRope(read_long_rope(outer, nested, dims, context)?),
+            &["short_factor", "long_factor", "factor", "attention_factor"],
         ),
         other => {
-            return Err(nested.unsupported("rope_type", &other.into(), "default, llama3"));
+            let supported = match context.has_long_rope {
+                true => "default, linear, llama3, yarn, longrope",
+                false => "default, linear, llama3, yarn",
+            };
+            return Err(nested.unsupported("rope_type", &other.into(), supported));
         }
     };
     for (key, value) in nested.entries() {
         let one = matches!(key, "partial_rotary_factor" | "factor" | "attention_factor")
             && value.as_f64() == Some(1.0);
-        if !one && !COMMON_KEYS.contains(&key) && !own_keys.contains(&key) {
+        let is_read = key == "partial_rotary_factor" && context.turns_part;
+        if !one && !is_read && !COMMON_KEYS.contains(&key) && !own_keys.contains(&key) {
             let supported = format!("no such key with rope_type {kind}");
             return Err(nested.unsupported(key, value, &supported));
         }
@@ -156,22 +253,40 @@ fn read_scaling(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<RopeScali
     Ok(scaling)
 }
 
-fn read_llama3(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<Llama3Scaling, ModelError> {
-    let required = |key: &str| {
-        nested
-            .positive(key)?
-            .ok_or_else(|| nested.missing(key, "a number above 0, for rope_type llama3"))
+fn required(nested: &Settings<'_>, key: &'static str, kind: &str) -> Result<f64, ModelError> {
+    let expected = match kind {
+        "llama3" => "a number above 0, for rope_type llama3",
+        "yarn" => "a number above 0, for rope_type yarn",
+        _ => "a number above 0, for rope_type linear",
     };
-    const CONTEXT: &str = "original_max_position_embeddings";
-    // Phi and its kin keep the original context outside; where both are given, that one counts.
-    let context = match outer.size(CONTEXT)? {
+    nested
+        .positive(key)?
+        .ok_or_else(|| nested.missing(key, expected))
+}
+
+const ORIGINAL: &str = "original_max_position_embeddings";
+
+/// The trained context. Phi and its kin keep it outside; where both are given, that one counts.
+fn original_context(
+    outer: &Settings<'_>,
+    nested: &Settings<'_>,
+) -> Result<Option<usize>, ModelError> {
+    match outer.size(ORIGINAL)? {
+        Some(context) => Ok(Some(context)),
+        None => nested.size(ORIGINAL),
+    }
+}
+
+fn read_llama3(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<Llama3Scaling, ModelError> {
+    let number = |key| required(nested, key, "llama3");
+    let context = match original_context(outer, nested)? {
         Some(context) => context,
-        None => nested.required_size(CONTEXT)?,
+        None => nested.required_size(ORIGINAL)?,
     };
     let scaling = Llama3Scaling {
-        factor: required("factor")?,
-        low_freq_factor: required("low_freq_factor")?,
-        high_freq_factor: required("high_freq_factor")?,
+        factor: number("factor")?,
+        low_freq_factor: number("low_freq_factor")?,
+        high_freq_factor: number("high_freq_factor")?,
         original_max_position_embeddings: context,
     };
     if scaling.high_freq_factor <= scaling.low_freq_factor {
@@ -184,42 +299,63 @@ fn read_llama3(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<Llama3Scal
     Ok(scaling)
 }
 
-/// Cosines and sines of every angle, `[positions, head_dim / 2]` each.
-#[derive(Debug)]
-pub(crate) struct RopeTables {
-    pub(crate) cos: Buffer,
-    pub(crate) sin: Buffer,
+fn read_yarn(
+    outer: &Settings<'_>,
+    nested: &Settings<'_>,
+    context: &RopeContext,
+) -> Result<Yarn, ModelError> {
+    let factor = required(nested, "factor", "yarn")?;
+    let mscales = (nested.number("mscale")?, nested.number("mscale_all_dim")?);
+    let attention_factor = match (nested.positive("attention_factor")?, mscales) {
+        (Some(given), _) => given,
+        (None, (Some(one), Some(all))) if one != 0.0 && all != 0.0 => {
+            Yarn::paper_attention_factor(factor, one) / Yarn::paper_attention_factor(factor, all)
+        }
+        _ => Yarn::paper_attention_factor(factor, 1.0),
+    };
+    Ok(Yarn {
+        factor,
+        beta_fast: nested.positive("beta_fast")?.unwrap_or(32.0),
+        beta_slow: nested.positive("beta_slow")?.unwrap_or(1.0),
+        original_max_position_embeddings: original_context(outer, nested)?
+            .unwrap_or(context.original),
+        attention_factor,
+        truncate: nested.optional_flag("truncate")?.unwrap_or(true),
+    })
 }
 
-impl RopeTables {
-    /// Tables for positions `0..positions`.
-    pub(crate) fn new(
-        backend: &Backend,
-        config: &RopeConfig,
-        head_dim: usize,
-        positions: usize,
-    ) -> Result<Self, TensorError> {
-        let frequencies = config.frequencies(head_dim);
-        let angles = || {
-            (0..positions).flat_map(|position| {
-                frequencies
-                    .iter()
-                    .map(move |frequency| f64::from(position as f32 * frequency))
-            })
-        };
-        let table = |function: fn(f64) -> f64| -> Result<Buffer, TensorError> {
-            let values: Vec<f32> = angles().map(|angle| function(angle) as f32).collect();
-            backend.vector(&values)
-        };
-        Ok(Self {
-            cos: table(f64::cos)?,
-            sin: table(f64::sin)?,
-        })
-    }
-
-    pub(crate) fn size_in_bytes(&self) -> usize {
-        self.cos.size_in_bytes() + self.sin.size_in_bytes()
-    }
+fn read_long_rope(
+    outer: &Settings<'_>,
+    nested: &Settings<'_>,
+    dims: usize,
+    context: &RopeContext,
+) -> Result<LongRope, ModelError> {
+    let original = original_context(outer, nested)?.unwrap_or(context.original);
+    let factors = |key: &'static str| -> Result<Vec<f32>, ModelError> {
+        let expected = "a list of numbers above 0, one per pair that is turned";
+        let found = nested.numbers(key, expected)?;
+        let found = found.ok_or_else(|| nested.missing(key, expected))?;
+        match found.len() == dims / 2 && found.iter().all(|&factor| factor > 0.0) {
+            true => Ok(found.iter().map(|&factor| factor as f32).collect()),
+            false => Err(nested.contradicts(
+                key,
+                format!("{} numbers", found.len()),
+                format!("{} numbers above 0, one per pair that is turned", dims / 2),
+            )),
+        }
+    };
+    let scale = match nested.positive("factor")? {
+        Some(factor) => factor,
+        None => context.max_position_embeddings as f64 / original as f64,
+    };
+    let attention_factor = nested.positive("attention_factor")?;
+    Ok(LongRope {
+        short_factor: factors("short_factor")?,
+        long_factor: factors("long_factor")?,
+        original_max_position_embeddings: original,
+        attention_factor: attention_factor
+            .unwrap_or_else(|| LongRope::published_attention_factor(scale, original)),
+    })
 }
 
 #[cfg(test)]
@@ -235,17 +371,18 @@ mod tests {
                 high_freq_factor: 4.0,
                 original_max_position_embeddings: 8192,
             }),
+            dims: 128,
         }
     }
 
     #[test]
     fn llama3_keeps_fast_turns_and_slows_slow_ones() {
-        let scaled = llama31().frequencies(128);
+        let scaled = llama31().frequencies(1);
         let plain = RopeConfig {
-            theta: 500_000.0,
             scaling: RopeScaling::Default,
+            ..llama31()
         }
-        .frequencies(128);
+        .frequencies(1);
         assert_eq!(scaled[0], 1.0);
         assert_eq!(scaled[20], plain[20]);
         assert_eq!(scaled[63], plain[63] / 8.0);
@@ -257,12 +394,18 @@ mod tests {
     }
 
     #[test]
-    fn tables_hold_the_angle_of_position_times_frequency() {
-        let config = llama31();
-        let tables = RopeTables::new(&Backend::cpu(1).unwrap(), &config, 8, 300).unwrap();
-        let angle = 299.0 * config.frequencies(8)[1];
-        assert_eq!(tables.cos.f32s().unwrap()[299 * 4 + 1], angle.cos());
-        assert_eq!(tables.sin.f32s().unwrap()[299 * 4 + 1], angle.sin());
-        assert_eq!(tables.cos.f32s().unwrap()[..4], [1.0; 4]);
+    fn long_rope_takes_its_factors_by_the_context_it_is_set_up_for() {
+        let rope = RopeConfig {
+            theta: 10_000.0,
+            scaling: RopeScaling::LongRope(LongRope {
+                short_factor: vec![1.0, 2.0],
+                long_factor: vec![4.0, 8.0],
+                original_max_position_embeddings: 100,
+                attention_factor: 1.2,
+            }),
+            dims: 4,
+        };
+        assert_eq!(rope.frequencies(100), [1.0, 0.005]);
+        assert_eq!(rope.frequencies(101), [0.25, 0.00125]);
     }
 }

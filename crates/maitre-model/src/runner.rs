@@ -16,10 +16,10 @@ use maitre_tensor::{
 
 use crate::batch::{Batch, BatchLimits};
 use crate::error::ModelError;
+use crate::layers::RopeTables;
 use crate::model::Model;
 use crate::moves::{CacheMoves, Pools};
 use crate::padding::Padding;
-use crate::rope::RopeTables;
 use crate::workspace::{Outputs, Workspace};
 
 pub(crate) use drawing::sample_row;
@@ -164,12 +164,7 @@ impl Runner {
             num_host_blocks: config.num_host_blocks as usize,
             block_size: config.block_size as usize,
         };
-        let rope = RopeTables::new(
-            &backend,
-            &shape.rope,
-            shape.head_dim,
-            limits.max_context_len,
-        )?;
+        let rope = model.rope_tables(&backend, limits.max_context_len)?;
         let (kv_heads, head_dim) = (shape.num_kv_heads, shape.head_dim);
         let caches = (0..model.kv_layout().places)
             .map(|_| backend.cache(capacity, kv_heads, head_dim, model.kv_dtype()))

@@ -1,355 +1,379 @@
-//! Tensor names → packed weights.
+//! Stored tensors → packed weights.
 //!
-//! The names are those of Hugging Face's Llama family. Projections that read the same input are
-//! stacked into one matrix (query, key, value; gate, up), so that a layer is four matrix products.
-//! A tied embedding is packed once and used twice.
+//! Projections that read the same input are stacked into one matrix (query, key, value; gate, up), so that a layer is
+//! four matrix products; where a file has them stacked already, their rows are taken as they lie. A tied embedding is
+//! packed once and used twice.
 
-use half::{bf16, f16};
+mod values;
+
 use maitre_tensor::{
-    Backend, Buffer, DType, PackedWeight, RawTensor, TensorError, WeightFormat, WeightView,
+    Activation, Backend, Buffer, DType, PackedWeight, TensorError, WeightFormat, WeightView,
 };
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Dense, Stored};
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, Layer, Linear};
+use crate::decoder::{Decoder, Layers};
 use crate::error::ModelError;
-use crate::kv_layout::{CachePlace, KvLayout, Reads};
+use crate::inventory::{LayerTensors, Needed, Projection};
+use crate::kv_layout::{CachePlace, KvLayout};
+use crate::layers::{Attention, Embedding, GatedMlp, HeadNorms, Linear};
+use crate::names::{EMBEDDING, HEAD, Norms};
 use crate::progress::{LoadProgress, Progress};
-use crate::random::RandomWeights;
+use crate::skeletons::{PostNorm, PostNormLayer, PreNorm, PreNormLayer};
+use crate::spec::HeadNorm;
+use values::{check_finite, round_as, widen};
 
-pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
-pub(crate) const HEAD: &str = "lm_head.weight";
-pub(crate) const FINAL_NORM: &str = "model.norm.weight";
-
-/// Where weights come from.
-#[derive(Debug)]
-pub(crate) enum WeightSource {
-    /// The model's files.
-    Checkpoint(Checkpoint),
-    /// A generator.
-    Random(RandomWeights),
+/// Which format each matrix gets in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FormatOf {
+    layers: WeightFormat,
 }
 
-impl WeightSource {
-    /// The type in which the files hold the embedding, which stands for all matrices.
-    pub(crate) fn dtype(&self) -> Option<DType> {
-        match self {
-            Self::Checkpoint(files) => files.dtype_of(EMBEDDING).or_else(|| files.dtype_of(HEAD)),
-            Self::Random(_) => None,
-        }
+impl FormatOf {
+    /// Layers in `format`, the embedding and the output matrix no coarser than int8.
+    ///
+    /// The loss of int4 there is as large as in all layers together
+    /// (perplexity of the bundled model on held-out text, over bf16: int4 throughout +3.7 %, with these
+    /// two in int8 +2.4 %, in bf16 +2.3 %), and other engines keep them finer too.
+    pub(crate) const fn layers_in(format: WeightFormat) -> Self {
+        Self { layers: format }
     }
 
-    /// Packs the tensors `(name, rows)`, each `[rows, cols]`, stacked along their rows or, if they
-    /// are a gate and an up projection, as `gated`.
-    fn matrix(
-        &self,
-        backend: &Backend,
-        parts: &[(String, usize)],
-        cols: usize,
-        format: WeightFormat,
-        gated: bool,
-    ) -> Result<PackedWeight, ModelError> {
-        let view = |rows: usize, dtype, bytes| WeightView {
-            dtype,
-            rows,
-            cols,
-            bytes,
-        };
-        let pack = |views: &[WeightView<'_>]| match views {
-            [gate, up] if gated => backend.pack_gated(*gate, *up, format),
-            views => backend.pack(views, format),
-        };
-        let packed = match self {
-            Self::Checkpoint(files) => {
-                let tensors = parts
-                    .iter()
-                    .map(|(name, rows)| files.take(name, &[*rows, cols]))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let views = parts.iter().zip(&tensors);
-                let views =
-                    views.map(|((_, rows), tensor)| view(*rows, tensor.dtype, tensor.bytes));
-                let packed = pack(&views.collect::<Vec<_>>());
-                parts.iter().for_each(|(name, _)| files.release(name));
-                packed
-            }
-            Self::Random(weights) => {
-                let dtype = made_up_dtype(format);
-                let tensors = parts
-                    .iter()
-                    .map(|(name, rows)| weights.bytes(name, rows * cols, dtype))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let views = parts.iter().zip(&tensors);
-                let views = views.map(|((_, rows), bytes)| view(*rows, dtype, bytes));
-                pack(&views.collect::<Vec<_>>())
-            }
-        };
-        packed.map_err(|source| match source {
-            TensorError::NonFiniteWeight { part, .. } => ModelError::Quantize {
-                tensor: parts[part].0.clone(),
-                format,
-                source,
+    /// The format of the matrix that is stored under this name.
+    pub(crate) fn of(self, tensor: &str) -> WeightFormat {
+        match (tensor, self.layers) {
+            (EMBEDDING | HEAD, WeightFormat::Int4 { group }) => WeightFormat::Int8 {
+                activation_group: Some(group),
             },
-            other => other.into(),
-        })
-    }
-
-    /// The tensors `(name, len)`, one after the other, in f32, for matrices in `format`.
-    fn vector(
-        &self,
-        backend: &Backend,
-        parts: &[(String, usize)],
-        format: WeightFormat,
-    ) -> Result<Buffer, ModelError> {
-        let mut values = Vec::new();
-        for (name, len) in parts {
-            let part = match self {
-                Self::Checkpoint(files) => widen(&files.take(name, &[*len])?),
-                Self::Random(weights) => weights.vector(name, *len),
-            };
-            if format.is_quantized() {
-                check_finite(name, &part, format)?;
-            }
-            values.extend(part);
+            (_, format) => format,
         }
-        Ok(backend.vector(&values)?)
-    }
-
-    /// Bytes of the tensor `name` as the files hold it, or would hold it.
-    fn bytes_of(&self, name: &str, elements: usize, format: WeightFormat) -> u64 {
-        let bytes = match self {
-            Self::Checkpoint(files) => files.bytes_of(name),
-            Self::Random(_) => elements * made_up_dtype(format).size_in_bytes(),
-        };
-        bytes as u64
-    }
-
-    /// Bytes of all tensors that are packed for `config`.
-    fn total_bytes(&self, config: &ModelConfig, format: WeightFormat) -> u64 {
-        // Of a tied pair one matrix is packed.
-        let unused = match self {
-            _ if !config.tie_word_embeddings => None,
-            Self::Checkpoint(files) if !files.contains(EMBEDDING) => Some(EMBEDDING),
-            _ => Some(HEAD),
-        };
-        let needed = config.needed_tensors();
-        let packed = needed
-            .iter()
-            .filter(|tensor| Some(tensor.name.as_str()) != unused);
-        packed
-            .map(|tensor| self.bytes_of(&tensor.name, tensor.shape.iter().product(), format))
-            .sum()
     }
 }
 
-/// The type in which a checkpoint of random weights would hold matrices for this format.
-const fn made_up_dtype(format: WeightFormat) -> DType {
-    match format {
-        WeightFormat::F32 => DType::F32,
-        WeightFormat::F16 => DType::F16,
-        _ => DType::Bf16,
-    }
-}
-
-/// Loads every weight of `config`'s architecture with matrices in `format` for layers whose keys and values lie as in
-/// `layout`, and tells `observer` of each. A checkpoint has been checked against `config`.
+/// Loads every weight of `config` for layers whose keys and values lie as in `layout`, and tells `observer` of each. A
+/// checkpoint has been checked against `config`.
 ///
 /// # Errors
 /// A tensor that cannot be quantized, by name; matrices that are tied and differ.
 pub(crate) fn load_decoder(
-    source: &WeightSource,
+    source: &dyn Checkpoint,
     config: &ModelConfig,
     layout: &KvLayout,
-    format: WeightFormat,
+    formats: FormatOf,
     backend: &Backend,
     observer: &dyn Fn(LoadProgress),
 ) -> Result<Decoder, ModelError> {
     let loader = Loader {
         source,
         config,
-        format,
+        formats,
         backend,
-        progress: Progress::begin(observer, source.total_bytes(config, format)),
+        progress: Progress::begin(observer, total_bytes(source, config)),
     };
     let (embedding, head) = loader.embedding_and_head()?;
+    let layers = match config.architecture.family().names.norms {
+        Norms::Before { .. } => Layers::PreNorm(loader.pre_norm(layout)?),
+        Norms::After { .. } | Norms::BothSides { .. } => {
+            Layers::PostNorm(loader.post_norm(layout)?)
+        }
+    };
     Ok(Decoder {
         embedding,
-        first_norm: loader.norm("model.layers.0.input_layernorm.weight")?,
-        layers: config
-            .reads()
-            .into_iter()
-            .enumerate()
-            .filter_map(|(layer, reads)| Some((layer, layout.place_of(layer)?, reads)))
-            .map(|(layer, place, reads)| loader.layer(layer, place, reads))
-            .collect::<Result<_, _>>()?,
+        layers,
         head,
     })
 }
 
-/// The format of the embedding and of the output matrix.
-///
-/// Beside int4 layers they are int8: the loss of int4 there is as large as in all layers together
-/// (perplexity of the bundled model on held-out text, over bf16: int4 throughout +3.7 %, with these
-/// two in int8 +2.4 %, in bf16 +2.3 %), and other engines keep them finer too.
-pub(crate) const fn vocabulary_format(layers: WeightFormat) -> WeightFormat {
-    match layers {
-        WeightFormat::Int4 { group } => WeightFormat::Int8 {
-            activation_group: Some(group),
-        },
-        other => other,
-    }
+/// Bytes of all tensors that are packed for `config`.
+fn total_bytes(source: &dyn Checkpoint, config: &ModelConfig) -> u64 {
+    // Of a tied pair one matrix is packed.
+    let unused = match config.tie_word_embeddings {
+        false => None,
+        true if !source.contains(EMBEDDING) => Some(EMBEDDING),
+        true => Some(HEAD),
+    };
+    let needed = config.needed_tensors();
+    let packed = needed
+        .iter()
+        .filter(|tensor| Some(tensor.name.as_str()) != unused);
+    packed
+        .map(|tensor| source.bytes_of(&tensor.name) as u64)
+        .sum()
 }
 
 struct Loader<'a> {
-    source: &'a WeightSource,
+    source: &'a dyn Checkpoint,
     config: &'a ModelConfig,
-    format: WeightFormat,
+    formats: FormatOf,
     backend: &'a Backend,
     progress: Progress<'a>,
 }
 
-impl Loader<'_> {
-    /// [`WeightSource::matrix`], counted.
+impl<'a> Loader<'a> {
+    /// A tensor of the shape that is needed.
+    fn stored(&self, needed: &Needed) -> Result<Dense<'a>, ModelError> {
+        match self.source.tensor(&needed.name)? {
+            Stored::Dense(dense) if dense.shape == needed.shape => Ok(dense),
+            Stored::Dense(dense) => Err(ModelError::TensorShape {
+                name: needed.name.clone(),
+                file: "the checkpoint".to_owned(),
+                expected: needed.shape.clone(),
+                found: dense.shape,
+                settings: needed.settings.clone(),
+            }),
+        }
+    }
+
+    /// Gives a packed tensor's memory back, and counts it.
+    fn done(&self, needed: &Needed) {
+        self.source.release(&needed.name);
+        self.progress.add(self.source.bytes_of(&needed.name) as u64);
+    }
+
+    /// The parts of a projection, stacked along their rows; of a gate and what it gates, as gated by `activation`.
     fn matrix(
         &self,
-        parts: &[(String, usize)],
-        cols: usize,
-        format: WeightFormat,
-        gated: bool,
+        projection: &Projection,
+        activation: Option<Activation>,
     ) -> Result<PackedWeight, ModelError> {
-        let packed = self
-            .source
-            .matrix(self.backend, parts, cols, format, gated)?;
-        for (name, rows) in parts {
-            self.progress
-                .add(self.source.bytes_of(name, rows * cols, self.format));
+        let tensors = projection.tensors.iter();
+        let tensors = tensors
+            .map(|(weight, _)| self.stored(weight))
+            .collect::<Result<Vec<_>, _>>()?;
+        let views: Vec<WeightView<'_>> = projection
+            .parts
+            .iter()
+            .map(|part| {
+                let tensor = &tensors[part.tensor];
+                let row = projection.cols * tensor.dtype.size_in_bytes();
+                WeightView {
+                    dtype: tensor.dtype,
+                    rows: part.rows.len(),
+                    cols: projection.cols,
+                    bytes: &tensor.bytes[part.rows.start * row..part.rows.end * row],
+                }
+            })
+            .collect();
+        let name_of = |part: usize| &projection.tensors[projection.parts[part].tensor].0.name;
+        let format = self.formats.of(name_of(0));
+        let packed = match (views.as_slice(), activation) {
+            ([gate, up], Some(activation)) => {
+                self.backend.pack_gated(*gate, *up, activation, format)
+            }
+            (views, _) => self.backend.pack(views, format),
+        };
+        let packed = packed.map_err(|source| match source {
+            TensorError::NonFiniteWeight { part, .. } => ModelError::Quantize {
+                tensor: name_of(part).clone(),
+                format,
+                source,
+            },
+            other => other.into(),
+        })?;
+        for (weight, _) in &projection.tensors {
+            self.done(weight);
         }
         Ok(packed)
     }
 
-    /// [`WeightSource::vector`], counted.
-    fn vector(&self, parts: &[(String, usize)]) -> Result<Buffer, ModelError> {
-        let vector = self.source.vector(self.backend, parts, self.format)?;
-        for (name, len) in parts {
-            self.progress
-                .add(self.source.bytes_of(name, *len, self.format));
+    /// The numbers of a vector, in f32.
+    fn values(&self, needed: &Needed) -> Result<Vec<f32>, ModelError> {
+        let values = widen(&self.stored(needed)?);
+        let format = self.formats.of(&needed.name);
+        if format.is_quantized() {
+            check_finite(&needed.name, &values, format)?;
         }
-        Ok(vector)
+        Ok(values)
     }
 
-    /// The embedding, and the output matrix unless that is the embedding too.
-    fn embedding_and_head(&self) -> Result<(PackedWeight, Option<PackedWeight>), ModelError> {
-        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
-        let format = vocabulary_format(self.format);
-        let load = |name: &str| self.matrix(&[(name.to_owned(), vocab)], hidden, format, false);
-        if !self.config.tie_word_embeddings {
-            return Ok((load(EMBEDDING)?, Some(load(HEAD)?)));
-        }
-        let name = match self.source {
-            WeightSource::Checkpoint(files) => tied_name(files, &[vocab, hidden])?,
-            WeightSource::Random(_) => EMBEDDING,
-        };
-        Ok((load(name)?, None))
-    }
-
-    fn layer(&self, layer: usize, place: CachePlace, reads: Reads) -> Result<Layer, ModelError> {
-        let config = self.config;
-        let (hidden, inter) = (config.hidden_size, config.intermediate_size);
-        let (query, kv) = (config.query_size(), config.kv_size());
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let next_norm = if layer + 1 < config.num_layers {
-            format!("model.layers.{}.input_layernorm.weight", layer + 1)
-        } else {
-            FINAL_NORM.to_owned()
-        };
-        let attention = |parts: &[(&str, usize)], cols| {
-            self.linear(&name("self_attn"), parts, cols, config.attention_bias)
-        };
-        let mlp =
-            |parts: &[(&str, usize)], cols| self.linear(&name("mlp"), parts, cols, config.mlp_bias);
-        Ok(Layer {
-            place,
-            reads,
-            qkv: attention(&[("q_proj", query), ("k_proj", kv), ("v_proj", kv)], hidden)?,
-            q_norm: self.head_norm(name("self_attn.q_norm.weight"))?,
-            k_norm: self.head_norm(name("self_attn.k_norm.weight"))?,
-            output: attention(&[("o_proj", hidden)], query)?,
-            mlp_norm: self.norm(&name("post_attention_layernorm.weight"))?,
-            gate_up: mlp(&[("gate_proj", inter), ("up_proj", inter)], hidden)?,
-            down: mlp(&[("down_proj", hidden)], inter)?,
-            next_norm: self.norm(&next_norm)?,
-        })
-    }
-
-    /// The projections `(name, rows)` of `module`, stacked, with their biases if they have any.
     fn linear(
         &self,
-        module: &str,
-        parts: &[(&str, usize)],
-        cols: usize,
-        biased: bool,
+        projection: &Projection,
+        activation: Option<Activation>,
     ) -> Result<Linear, ModelError> {
-        let named = |kind: &str| -> Vec<(String, usize)> {
-            let parts = parts.iter();
-            parts
-                .map(|(part, rows)| (format!("{module}.{part}.{kind}"), *rows))
-                .collect()
+        let weight = self.matrix(projection, activation)?;
+        let biases: Vec<&Needed> = projection
+            .tensors
+            .iter()
+            .filter_map(|(_, bias)| bias.as_ref())
+            .collect();
+        let mut values = Vec::new();
+        for bias in &biases {
+            values.extend(self.values(bias)?);
+            self.done(bias);
+        }
+        let bias = match biases.is_empty() {
+            true => None,
+            false => Some(self.backend.vector(&values)?),
         };
-        let gated = matches!(parts, [("gate_proj", _), ("up_proj", _)]);
-        let weight = self.matrix(&named("weight"), cols, self.format, gated)?;
-        let bias = biased.then(|| self.vector(&named("bias"))).transpose()?;
         Ok(Linear { weight, bias })
     }
 
-    fn norm(&self, name: &str) -> Result<Buffer, ModelError> {
-        self.vector(&[(name.to_owned(), self.config.hidden_size)])
-    }
-
-    /// The norm over each head, in the families that have one.
-    fn head_norm(&self, name: String) -> Result<Option<Buffer>, ModelError> {
-        self.config
-            .architecture
-            .normalises_heads()
-            .then(|| self.vector(&[(name, self.config.head_dim)]))
-            .transpose()
-    }
-}
-
-/// Under which name a tied matrix is stored. Old checkpoints may hold it under both; what two
-/// different matrices mean is something even versions of one library disagree on, so it is refused.
-fn tied_name(files: &Checkpoint, shape: &[usize]) -> Result<&'static str, ModelError> {
-    match (files.contains(EMBEDDING), files.contains(HEAD)) {
-        (false, true) => Ok(HEAD),
-        (true, true) if files.take(EMBEDDING, shape)?.bytes != files.take(HEAD, shape)?.bytes => {
-            Err(ModelError::UntiedWeights)
+    /// A norm's weight as it multiplies.
+    fn norm(&self, needed: &Needed) -> Result<Buffer, ModelError> {
+        let mut values = self.values(needed)?;
+        if self.config.norm_offset != 0.0 {
+            values
+                .iter_mut()
+                .for_each(|value| *value += self.config.norm_offset);
         }
-        _ => Ok(EMBEDDING),
+        self.done(needed);
+        Ok(self.backend.vector(&values)?)
+    }
+
+    fn optional_norm(&self, needed: Option<&Needed>) -> Result<Option<Buffer>, ModelError> {
+        needed.map(|needed| self.norm(needed)).transpose()
+    }
+
+    /// The embedding, and the output matrix unless that is the embedding too.
+    fn embedding_and_head(&self) -> Result<(Embedding, Option<PackedWeight>), ModelError> {
+        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
+        let load = |name: &str| self.matrix(&Projection::single(name, vocab, hidden), None);
+        let tied = self.config.tie_word_embeddings;
+        let name = match tied {
+            true => self.tied_name()?,
+            false => EMBEDDING,
+        };
+        let scale = match self.config.scales_embedding {
+            false => None,
+            true => {
+                let Stored::Dense(stored) = self.source.tensor(name)?;
+                Some(embedding_scale(hidden, stored.dtype))
+            }
+        };
+        let table = load(name)?;
+        let head = match tied {
+            true => None,
+            false => Some(load(HEAD)?),
+        };
+        Ok((Embedding { table, scale }, head))
+    }
+
+    /// Under which name a tied matrix is stored. Old checkpoints may hold it under both; what two
+    /// different matrices mean is something even versions of one library disagree on, so it is refused.
+    fn tied_name(&self) -> Result<&'static str, ModelError> {
+        let bytes = |name: &str| -> Result<_, ModelError> {
+            let Stored::Dense(dense) = self.source.tensor(name)?;
+            Ok(dense.bytes)
+        };
+        let source = self.source;
+        match (source.contains(EMBEDDING), source.contains(HEAD)) {
+            (false, true) => Ok(HEAD),
+            (true, true) if bytes(EMBEDDING)? != bytes(HEAD)? => Err(ModelError::UntiedWeights),
+            _ => Ok(EMBEDDING),
+        }
+    }
+
+    fn attention(
+        &self,
+        layer: usize,
+        tensors: &LayerTensors,
+        place: CachePlace,
+    ) -> Result<Attention, ModelError> {
+        let spec = self.config.layers[layer].attention;
+        let qkv = self.linear(&tensors.qkv, None)?;
+        let norms = match (&tensors.head_norms, spec.head_norm) {
+            (Some([q, k]), HeadNorm::PerHead) => HeadNorms::PerHead {
+                q: self.norm(q)?,
+                k: self.norm(k)?,
+            },
+            (Some([q, k]), HeadNorm::WholeRow) => HeadNorms::WholeRow {
+                q: self.norm(q)?,
+                k: self.norm(k)?,
+            },
+            _ => HeadNorms::Absent,
+        };
+        Ok(Attention {
+            place,
+            spec,
+            qkv,
+            norms,
+            output: self.linear(&tensors.output, None)?,
+        })
+    }
+
+    fn mlp(&self, layer: usize, tensors: &LayerTensors) -> Result<GatedMlp, ModelError> {
+        let activation = self.config.layers[layer].mlp.activation;
+        Ok(GatedMlp {
+            gate_up: self.linear(&tensors.gate_up, Some(activation))?,
+            down: self.linear(&tensors.down, None)?,
+        })
+    }
+
+    /// The norm that follows a layer: the next one's first, if layers begin with one, or the model's last.
+    fn norm_behind(&self, layer: usize) -> Option<Needed> {
+        match layer + 1 < self.config.num_layers {
+            true => first_norm(self.config.layer_tensors(layer + 1)),
+            false => Some(self.config.final_norm()),
+        }
+    }
+
+    /// The layers that have a place in the caches, which is all of them, each with its tensors.
+    fn layers(&self, layout: &KvLayout) -> impl Iterator<Item = (usize, CachePlace, LayerTensors)> {
+        let layers = 0..self.config.num_layers;
+        layers.filter_map(move |layer| {
+            let place = layout.place_of(layer)?;
+            Some((layer, place, self.config.layer_tensors(layer)))
+        })
+    }
+
+    fn pre_norm(&self, layout: &KvLayout) -> Result<PreNorm, ModelError> {
+        let first = first_norm(self.config.layer_tensors(0));
+        let first_norm = self.required_norm(first.as_ref())?;
+        let layers = self.layers(layout).map(|(layer, place, tensors)| {
+            let [_, _, before_mlp, _] = &tensors.norms;
+            Ok(PreNormLayer {
+                attention: self.attention(layer, &tensors, place)?,
+                mlp_norm: self.required_norm(before_mlp.as_ref())?,
+                mlp: self.mlp(layer, &tensors)?,
+                next_norm: self.required_norm(self.norm_behind(layer).as_ref())?,
+            })
+        });
+        Ok(PreNorm {
+            first_norm,
+            layers: layers.collect::<Result<_, ModelError>>()?,
+        })
+    }
+
+    fn post_norm(&self, layout: &KvLayout) -> Result<PostNorm, ModelError> {
+        let first = first_norm(self.config.layer_tensors(0));
+        let first_norm = self.optional_norm(first.as_ref())?;
+        let layers = self.layers(layout).map(|(layer, place, tensors)| {
+            let [_, after_attention, before_mlp, after_mlp] = &tensors.norms;
+            Ok(PostNormLayer {
+                attention: self.attention(layer, &tensors, place)?,
+                after_attention: self.required_norm(after_attention.as_ref())?,
+                before_mlp: self.optional_norm(before_mlp.as_ref())?,
+                mlp: self.mlp(layer, &tensors)?,
+                after_mlp: self.required_norm(after_mlp.as_ref())?,
+                next_norm: self.optional_norm(self.norm_behind(layer).as_ref())?,
+            })
+        });
+        Ok(PostNorm {
+            first_norm,
+            layers: layers.collect::<Result<_, ModelError>>()?,
+        })
+    }
+
+    /// A norm that the family's skeleton has in each layer.
+    fn required_norm(&self, needed: Option<&Needed>) -> Result<Buffer, ModelError> {
+        let needed = needed.ok_or_else(|| ModelError::MissingTensor {
+            name: "a norm of the family".to_owned(),
+            expected: vec![self.config.hidden_size],
+            hint: "the family names no tensor for it".to_owned(),
+        })?;
+        self.norm(needed)
     }
 }
 
-/// Refuses a vector that would make activations which no integer can stand for.
-fn check_finite(name: &str, values: &[f32], format: WeightFormat) -> Result<(), ModelError> {
-    match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(ModelError::NonFiniteVector {
-            tensor: name.to_owned(),
-            format,
-            at,
-            value: values[at],
-        }),
-    }
+/// The norm that a layer begins with.
+fn first_norm(tensors: LayerTensors) -> Option<Needed> {
+    let [first, ..] = tensors.norms;
+    first
 }
 
-/// A tensor's elements in f32.
-fn widen(tensor: &RawTensor<'_>) -> Vec<f32> {
-    let bytes = tensor.bytes;
-    match tensor.dtype {
-        DType::F32 => map_chunks(bytes, f32::from_le_bytes),
-        DType::Bf16 => map_chunks(bytes, |element| bf16::from_le_bytes(element).to_f32()),
-        DType::F16 => map_chunks(bytes, |element| f16::from_le_bytes(element).to_f32()),
-    }
-}
-
-fn map_chunks<const WIDTH: usize>(bytes: &[u8], convert: fn([u8; WIDTH]) -> f32) -> Vec<f32> {
-    let (elements, _) = bytes.as_chunks::<WIDTH>();
-    elements.iter().map(|element| convert(*element)).collect()
+/// The root of the embedding's width, rounded to the type that the embedding is stored in, as transformers rounds it:
+/// for 1,152 that is 33.94 in f32 and 34 in bf16. The products themselves are not rounded.
+fn embedding_scale(hidden: usize, dtype: DType) -> f32 {
+    round_as(dtype, (hidden as f64).sqrt() as f32)
 }

@@ -82,19 +82,23 @@ pub(crate) fn gpu_bytes(
     output_rows: usize,
 ) -> usize {
     let f32s = size_of::<f32>();
-    let per_input = |width: usize| match decoder.input_form() {
+    let per_input = |width: usize, form: InputFormat| match form {
         InputFormat::F32 => width * f32s,
         _ => width.next_multiple_of(16) * size_of::<u16>(),
     };
+    let forms = decoder.input_forms();
     let (hidden, inter) = (config.hidden_size, config.intermediate_size);
     let query = config.query_size();
     let plain = 2 * hidden + config.qkv_size() + 2 * query + inter;
-    let for_matrices = per_input(hidden) + per_input(query) + per_input(inter);
+    let for_matrices = per_input(hidden, forms.normed)
+        + per_input(query, forms.attended)
+        + per_input(inter, forms.activated);
     let logits = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size;
     let peaks = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size.div_ceil(PEAK_BLOCK);
-    let positions = config.max_position_embeddings * config.head_dim;
+    let angles: usize = config.ropes.iter().map(|rope| rope.dims).sum();
+    let positions = config.max_position_embeddings * angles;
     rows * (plain * f32s + for_matrices)
-        + output_rows * per_input(hidden)
+        + output_rows * per_input(hidden, decoder.head().input())
         + (logits + peaks + positions) * f32s
 }
 
@@ -108,8 +112,9 @@ impl Workspace {
     ) -> Result<Self, TensorError> {
         let rows = limits.max_tokens.max(limits.max_output_rows);
         let of_width = |width: usize| backend.zeros(DType::F32, rows * width);
-        let input_form = decoder.input_form();
-        let for_matrices = |width: usize| backend.linear_input(input_form, width, rows);
+        let forms = decoder.input_forms();
+        let for_matrices =
+            |form: InputFormat, width: usize| backend.linear_input(form, width, rows);
         let head_form = decoder.head().input();
         let logits_tile = match backend.gpu_info() {
             None => LOGITS_TILE,
@@ -119,13 +124,13 @@ impl Workspace {
         Ok(Self {
             residual: of_width(hidden)?,
             delta: of_width(hidden)?,
-            normed: for_matrices(hidden)?,
+            normed: for_matrices(forms.normed, hidden)?,
             qkv: of_width(config.qkv_size())?,
             query: of_width(config.query_size())?,
             attention: of_width(config.query_size())?,
-            attended: for_matrices(config.query_size())?,
+            attended: for_matrices(forms.attended, config.query_size())?,
             gated: of_width(inter)?,
-            activated: for_matrices(inter)?,
+            activated: for_matrices(forms.activated, inter)?,
             hidden: backend.linear_input(head_form, hidden, limits.max_output_rows)?,
             logits: backend.zeros(DType::F32, logits_tile * config.vocab_size)?,
             peaks: backend.zeros(

@@ -4,21 +4,40 @@
 //! Optional biases on all attention projections and on all MLP projections. Llama attends to the
 //! whole context: a `sliding_window` in such a configuration belongs to another model.
 
-use super::{DefaultHeadDim, Traits};
-use crate::config::Settings;
+use crate::config::{Settings, Sizes};
 use crate::error::ModelError;
+use crate::names::Names;
+use crate::registry::{Defaults, Family};
+use crate::rope::RopeConfig;
+use crate::spec::{AttentionSpec, LayerSpec, MlpSpec, ModelSpec};
 
-pub(super) const CLASS_NAME: &str = "LlamaForCausalLM";
-pub(super) const MODEL_TYPE: &str = "llama";
-pub(super) const NORMALISES_HEADS: bool = false;
+pub(crate) const FAMILY: Family = Family {
+    class_name: "LlamaForCausalLM",
+    model_type: "llama",
+    names: Names::LLAMA,
+    defaults: Defaults::LLAMA,
+    implements: &[],
+    spec,
+};
 
-pub(super) fn read_traits(settings: &Settings<'_>) -> Result<Traits, ModelError> {
+fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     if let Some(window) = settings.get("sliding_window") {
         return Err(settings.unsupported("sliding_window", window, "absent or null"));
     }
-    Ok(Traits {
-        mlp_bias: settings.flag("mlp_bias")?,
-        head_dim: DefaultHeadDim::HiddenOverHeads,
-        sliding_window: None,
-    })
+    settings.require_full_attention()?;
+    settings.require_silu()?;
+    let bias = settings.flag("attention_bias")?;
+    let layer = LayerSpec {
+        attention: AttentionSpec {
+            qkv_bias: bias,
+            output_bias: bias,
+            ..AttentionSpec::plain(sizes.head_dim)
+        },
+        mlp: MlpSpec {
+            bias: settings.flag("mlp_bias")?,
+            ..MlpSpec::PLAIN
+        },
+    };
+    let rope = RopeConfig::read(settings, &sizes.for_rope())?;
+    Ok(ModelSpec::uniform(sizes.num_layers, layer, rope))
 }

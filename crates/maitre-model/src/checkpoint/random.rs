@@ -4,13 +4,18 @@
 //! gives the same model on any number of threads. Matrices are made one at a time in their final
 //! type; the model never exists in f32.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use half::{bf16, f16};
 use maitre_tensor::DType;
 
+use super::{Checkpoint, Dense, Stored};
+use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::names::HEAD;
 
 /// The standard deviation that the model families are initialised with for training.
 const STANDARD_DEVIATION: f32 = 0.02;
@@ -18,25 +23,80 @@ const STANDARD_DEVIATION: f32 = 0.02;
 /// Elements generated per call of the generator: SplitMix64 gives two 32-bit halves.
 const PER_DRAW: usize = 2;
 
+/// A checkpoint of random weights for a configuration.
+#[derive(Debug)]
+pub(crate) struct RandomCheckpoint {
+    weights: RandomWeights,
+    /// The shape of every tensor.
+    shapes: BTreeMap<String, Vec<usize>>,
+    /// The type of matrices, and of vectors as far as bytes are counted.
+    dtype: DType,
+    /// The weight of a norm that multiplies by 1.
+    neutral: f32,
+}
+
+impl RandomCheckpoint {
+    /// The weights of `seed`, made by `threads` threads, with matrices of `dtype`.
+    pub(crate) fn new(seed: u64, threads: usize, config: &ModelConfig, dtype: DType) -> Self {
+        let tensors = config.needed_tensors().into_iter();
+        Self {
+            weights: RandomWeights { seed, threads },
+            shapes: tensors
+                .filter(|it| it.name != HEAD || !config.tie_word_embeddings)
+                .map(|it| (it.name, it.shape))
+                .collect(),
+            dtype,
+            neutral: 1.0 - config.norm_offset,
+        }
+    }
+}
+
+impl Checkpoint for RandomCheckpoint {
+    fn tensor(&self, name: &str) -> Result<Stored<'_>, ModelError> {
+        let missing = || ModelError::MissingTensor {
+            name: name.to_owned(),
+            expected: Vec::new(),
+            hint: "the configuration has no such tensor".to_owned(),
+        };
+        let shape = self.shapes.get(name).ok_or_else(missing)?.clone();
+        let elements = shape.iter().product();
+        let (dtype, bytes) = match shape.len() {
+            1 => {
+                let vector = self.weights.vector(name, elements, self.neutral);
+                let bytes = vector.iter().flat_map(|it| it.to_le_bytes()).collect();
+                (DType::F32, bytes)
+            }
+            _ => (self.dtype, self.weights.bytes(name, elements, self.dtype)?),
+        };
+        Ok(Stored::Dense(Dense {
+            dtype,
+            shape,
+            bytes: Cow::Owned(bytes),
+        }))
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
+    fn bytes_of(&self, name: &str) -> usize {
+        let elements = self.shapes.get(name).map(|shape| shape.iter().product());
+        elements.unwrap_or(0) * self.dtype.size_in_bytes()
+    }
+
+    fn release(&self, _: &str) {}
+}
+
 /// A source of deterministic weights.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RandomWeights {
+struct RandomWeights {
     seed: u64,
     threads: usize,
 }
 
 impl RandomWeights {
-    pub(crate) const fn new(seed: u64, threads: usize) -> Self {
-        Self { seed, threads }
-    }
-
     /// The bytes of a tensor of `len` elements in `dtype`: uniform around zero.
-    pub(crate) fn bytes(
-        &self,
-        name: &str,
-        len: usize,
-        dtype: DType,
-    ) -> Result<Vec<u8>, ModelError> {
+    fn bytes(&self, name: &str, len: usize, dtype: DType) -> Result<Vec<u8>, ModelError> {
         let width = dtype.size_in_bytes();
         let size = len * width;
         let mut bytes = Vec::new();
@@ -69,10 +129,10 @@ impl RandomWeights {
         Ok(bytes)
     }
 
-    /// A vector's elements: norms are one, biases are drawn like matrices.
-    pub(crate) fn vector(&self, name: &str, len: usize) -> Vec<f32> {
+    /// A vector's elements: norms are `neutral`, biases are drawn like matrices.
+    fn vector(&self, name: &str, len: usize, neutral: f32) -> Vec<f32> {
         if !name.ends_with(".bias") {
-            return vec![1.0; len];
+            return vec![neutral; len];
         }
         let key = self.key(name);
         (0..len.div_ceil(PER_DRAW) as u64)
@@ -124,6 +184,10 @@ const fn split_mix(state: u64) -> u64 {
 mod tests {
     use super::*;
 
+    fn random(seed: u64, threads: usize) -> RandomWeights {
+        RandomWeights { seed, threads }
+    }
+
     fn floats(weights: RandomWeights, name: &str, len: usize) -> Vec<f32> {
         let bytes = weights.bytes(name, len, DType::F32).unwrap();
         bytes
@@ -134,15 +198,15 @@ mod tests {
 
     #[test]
     fn weights_depend_on_seed_and_name_but_not_on_threads() {
-        let one = floats(RandomWeights::new(7, 1), "a.weight", 1001);
-        assert_eq!(one, floats(RandomWeights::new(7, 3), "a.weight", 1001));
-        assert_ne!(one, floats(RandomWeights::new(8, 1), "a.weight", 1001));
-        assert_ne!(one, floats(RandomWeights::new(7, 1), "b.weight", 1001));
+        let one = floats(random(7, 1), "a.weight", 1001);
+        assert_eq!(one, floats(random(7, 3), "a.weight", 1001));
+        assert_ne!(one, floats(random(8, 1), "a.weight", 1001));
+        assert_ne!(one, floats(random(7, 1), "b.weight", 1001));
     }
 
     #[test]
     fn weights_have_the_initial_deviation_and_no_mean() {
-        let values = floats(RandomWeights::new(1, 2), "a.weight", 100_000);
+        let values = floats(random(1, 2), "a.weight", 100_000);
         let mean = values.iter().sum::<f32>() / values.len() as f32;
         let square = values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32;
         assert!(mean.abs() < 3e-4, "{mean}");
@@ -153,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn norms_are_one_and_biases_are_not() {
-        let weights = RandomWeights::new(1, 1);
-        assert_eq!(weights.vector("model.norm.weight", 3), [1.0; 3]);
-        let bias = weights.vector("model.layers.0.self_attn.q_proj.bias", 3);
+    fn norms_are_neutral_and_biases_are_not() {
+        let weights = random(1, 1);
+        assert_eq!(weights.vector("model.norm.weight", 3, 0.5), [0.5; 3]);
+        let bias = weights.vector("model.layers.0.self_attn.q_proj.bias", 3, 0.5);
         assert!(bias.iter().all(|value| value.abs() < 0.04 && *value != 0.0));
     }
 }

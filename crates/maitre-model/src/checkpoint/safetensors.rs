@@ -4,6 +4,7 @@
 //! against what the configuration needs: nothing may be missing, of another shape or left over, so
 //! that a file with more weights than its configuration admits to is refused rather than half used.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use maitre_tensor::{DType, RawTensor, TensorError, TensorFile};
@@ -11,14 +12,16 @@ use maitre_tensor::{DType, RawTensor, TensorError, TensorFile};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::inventory::Needed;
-use crate::leftovers::{UNQUANTIZED, foreign_kind, is_beside, is_buffer};
-use crate::shard_index::{INDEX_FILE, SINGLE_FILE, ShardIndex, weight_files};
+use crate::names::{EMBEDDING, HEAD};
 use crate::source::ModelSource;
-use crate::weights::{EMBEDDING, HEAD};
+
+use super::leftovers::{UNQUANTIZED, foreign_kind, is_beside, is_buffer};
+use super::shard_index::{INDEX_FILE, SINGLE_FILE, ShardIndex, weight_files};
+use super::{Checkpoint, Dense, Stored};
 
 /// Named tensors in one or several mapped files.
 #[derive(Debug)]
-pub(crate) struct Checkpoint {
+pub(crate) struct SafetensorsCheckpoint {
     /// Each with its name.
     files: Vec<(String, TensorFile)>,
     /// Which file holds the tensor of this name.
@@ -26,7 +29,7 @@ pub(crate) struct Checkpoint {
     index: Option<ShardIndex>,
 }
 
-impl Checkpoint {
+impl SafetensorsCheckpoint {
     /// Whether a model has weight files.
     pub(crate) fn is_there(source: &ModelSource) -> Result<bool, ModelError> {
         Ok(source.has(INDEX_FILE)? || source.has(SINGLE_FILE)?)
@@ -99,7 +102,7 @@ impl Checkpoint {
                 file: self.file_name(&needed.name),
                 expected: needed.shape.clone(),
                 found: found.shape,
-                settings: needed.settings,
+                settings: needed.settings.clone(),
             });
         }
         Ok(())
@@ -141,42 +144,10 @@ impl Checkpoint {
         }
     }
 
-    /// Whether some file holds a tensor of this name.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.file_of.contains_key(name)
-    }
-
     /// The type of the tensor `name`, if it is there.
     pub(crate) fn dtype_of(&self, name: &str) -> Option<DType> {
         let tensor = self.file_with(name)?.get(name).ok()?;
         Some(tensor.dtype)
-    }
-
-    /// The tensor `name`, which `check` has found.
-    pub(crate) fn take(&self, name: &str, expected: &[usize]) -> Result<RawTensor<'_>, ModelError> {
-        match self.find(name)? {
-            Some(tensor) if tensor.shape == expected => Ok(tensor),
-            found => Err(ModelError::TensorShape {
-                name: name.to_owned(),
-                file: self.file_name(name),
-                expected: expected.to_vec(),
-                found: found.map(|tensor| tensor.shape).unwrap_or_default(),
-                settings: "the architecture",
-            }),
-        }
-    }
-
-    /// Bytes of the tensor `name` in its file; none if it is not there.
-    pub(crate) fn bytes_of(&self, name: &str) -> usize {
-        let tensor = self.file_with(name).and_then(|file| file.get(name).ok());
-        tensor.map_or(0, |tensor| tensor.bytes.len())
-    }
-
-    /// Gives back the memory of a tensor that has been packed.
-    pub(crate) fn release(&self, name: &str) {
-        if let Some(file) = self.file_with(name) {
-            file.release(name);
-        }
     }
 
     fn find(&self, name: &str) -> Result<Option<RawTensor<'_>>, ModelError> {
@@ -263,6 +234,36 @@ impl Checkpoint {
                 file: self.file_name(first),
                 first: (*first).clone(),
             }),
+        }
+    }
+}
+
+impl Checkpoint for SafetensorsCheckpoint {
+    fn tensor(&self, name: &str) -> Result<Stored<'_>, ModelError> {
+        let tensor = self.find(name)?.ok_or_else(|| ModelError::MissingTensor {
+            name: name.to_owned(),
+            expected: Vec::new(),
+            hint: "the files are not complete".to_owned(),
+        })?;
+        Ok(Stored::Dense(Dense {
+            dtype: tensor.dtype,
+            shape: tensor.shape,
+            bytes: Cow::Borrowed(tensor.bytes),
+        }))
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.file_of.contains_key(name)
+    }
+
+    fn bytes_of(&self, name: &str) -> usize {
+        let tensor = self.file_with(name).and_then(|file| file.get(name).ok());
+        tensor.map_or(0, |tensor| tensor.bytes.len())
+    }
+
+    fn release(&self, name: &str) {
+        if let Some(file) = self.file_with(name) {
+            file.release(name);
         }
     }
 }

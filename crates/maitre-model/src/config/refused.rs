@@ -3,7 +3,7 @@
 //! A configuration is an open-ended dictionary: a checkpoint of a model family this crate has never
 //! heard of may call itself a Llama and add one more key. Ignoring such a key gives fluent nonsense,
 //! so every key known to alter a transformer's forward pass in some public model is listed here with
-//! the one value that leaves it unaltered. Keys in neither this list nor the code are training
+//! the one value that leaves it unaltered. A family names the keys of the list that it implements. Keys in neither this list nor the code are training
 //! settings and metadata; they have no effect.
 
 use serde_json::Value;
@@ -127,6 +127,7 @@ const REFUSED: &[(Neutral, &[&str])] = &[
             "attention_output_gate",
             "attn_output_gate",
             "use_attn_gate",
+            "use_bidirectional_attention",
         ],
     ),
     (
@@ -169,10 +170,14 @@ const REFUSED: &[(Neutral, &[&str])] = &[
     ),
 ];
 
-/// Refuses the first listed setting that is present with a value other than its neutral one.
-pub(super) fn refuse_unsupported(settings: &Settings<'_>) -> Result<(), ModelError> {
+/// Refuses the first listed setting that is present with a value other than its neutral one, but for those that the
+/// family implements.
+pub(super) fn refuse_unsupported(
+    settings: &Settings<'_>,
+    implemented: &[&str],
+) -> Result<(), ModelError> {
     for (neutral, keys) in REFUSED {
-        for key in *keys {
+        for key in keys.iter().filter(|key| !implemented.contains(key)) {
             if let Some(value) = settings.get(key)
                 && !neutral.holds(value)
             {
@@ -181,20 +186,4 @@ pub(super) fn refuse_unsupported(settings: &Settings<'_>) -> Result<(), ModelErr
         }
     }
     Ok(())
-}
-
-/// Refuses layers that attend in their own ways (`layer_types` of transformers).
-pub(super) fn refuse_partial_attention(settings: &Settings<'_>) -> Result<(), ModelError> {
-    const KEY: &str = "layer_types";
-    const FULL: &str = "full_attention";
-    let Some(value) = settings.get(KEY) else {
-        return Ok(());
-    };
-    let Value::Array(layers) = value else {
-        return Err(settings.invalid(KEY, value, "a list of strings"));
-    };
-    match layers.iter().find(|layer| layer.as_str() != Some(FULL)) {
-        None => Ok(()),
-        Some(other) => Err(settings.unsupported(KEY, other, FULL)),
-    }
 }

@@ -85,6 +85,27 @@ impl<'a> Settings<'a> {
             .ok_or_else(|| self.missing(key, "a whole number of at least 1"))
     }
 
+    /// A whole number, zero included.
+    pub(crate) fn count(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.convert(key, "a whole number", |value| {
+            value
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok())
+        })
+    }
+
+    /// A list of finite numbers.
+    pub(crate) fn numbers(
+        &self,
+        key: &str,
+        expected: &str,
+    ) -> Result<Option<Vec<f64>>, ModelError> {
+        let number = |value: &Value| value.as_f64().filter(|number| number.is_finite());
+        self.convert(key, expected, |value| {
+            value.as_array()?.iter().map(number).collect()
+        })
+    }
+
     /// A finite number.
     pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
         self.convert(key, "a number", |value| {
@@ -135,6 +156,17 @@ impl<'a> Settings<'a> {
             }
             other => as_u32(other).map(|id| vec![id]),
         })
+    }
+
+    /// Refuses keys other than these.
+    pub(crate) fn refuse_others(&self, keys: &[&str]) -> Result<(), ModelError> {
+        match self.entries().find(|(key, _)| !keys.contains(key)) {
+            None => Ok(()),
+            Some((key, value)) => {
+                let supported = format!("no such key beside {}", keys.join(" and "));
+                Err(self.unsupported(key, value, &supported))
+            }
+        }
     }
 
     /// Refuses a switch of which this crate implements one side.

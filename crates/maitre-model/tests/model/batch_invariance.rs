@@ -150,6 +150,10 @@ proptest! {
             "qwen3-f32-tied",
             "llama-f32-sharded",
             "mistral-f32-window",
+            "qwen2-f32-windows-v4",
+            "gemma3-f32-linear",
+            "phi3-f32-longrope",
+            "olmo3-bf16-yarn-v4",
         ] {
             check(name, &LoadOptions::default(), &schedule);
         }

@@ -1,8 +1,6 @@
 //! `config.json` in both today's forms; every setting that is not implemented is refused by name.
 
-use maitre_model::{
-    Architecture, GenerationDefaults, ModelConfig, ModelError, ModelSource, RopeScaling,
-};
+use maitre_model::{GenerationDefaults, ModelConfig, ModelError, ModelSource, RopeScaling};
 use maitre_tensor::{DType, KvFormat, WeightFormat};
 use serde_json::{Value, json};
 
@@ -125,16 +123,16 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
         (json!({"num_experts": 8}), ["num_experts", "8"]),
         (json!({"num_local_experts": 8}), ["num_local_experts", "8"]),
         (
-            json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
-            ["rope_scaling.rope_type", "linear"],
+            json!({"rope_scaling": {"type": "linear", "factor": 2.0, "truncate": true}}),
+            ["rope_scaling.truncate", "linear"],
         ),
         (
             json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
             ["rope_type", "dynamic"],
         ),
         (
-            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
-            ["rope_type", "yarn"],
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "finetuned": true}}),
+            ["rope_scaling.finetuned", "yarn"],
         ),
         (
             json!({"rope_parameters": {"rope_type": "longrope"}}),
@@ -312,13 +310,13 @@ fn both_forms_of_rope_read_the_same() {
     let v5 = json!({"rope_parameters": patched(llama3, json!({"rope_theta": 5e5}))});
     let v4 = parse(&patched(llama(), v4)).unwrap();
     assert_eq!(v4, parse(&patched(llama(), v5)).unwrap());
-    assert_eq!(v4.rope.theta, 5e5);
-    assert!(matches!(v4.rope.scaling, RopeScaling::Llama3(_)));
+    assert_eq!(v4.ropes[0].theta, 5e5);
+    assert!(matches!(v4.ropes[0].scaling, RopeScaling::Llama3(_)));
 
     let v4 = parse(&patched(llama(), json!({"rope_theta": 1e6}))).unwrap();
     let v5 = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}});
     assert_eq!(v4, parse(&patched(llama(), v5)).unwrap());
-    assert_eq!(parse(&llama()).unwrap().rope.theta, 10_000.0);
+    assert_eq!(parse(&llama()).unwrap().ropes[0].theta, 10_000.0);
 }
 
 #[test]
@@ -326,17 +324,16 @@ fn absent_settings_default_as_each_family_does() {
     let mut config = llama();
     config["num_key_value_heads"] = Value::Null;
     let read = parse(&config).unwrap();
-    assert_eq!((read.architecture, read.head_dim), (Architecture::Llama, 8));
+    assert_eq!(read.architecture.class_name(), "LlamaForCausalLM");
+    assert_eq!(read.head_dim, 8);
     assert_eq!(read.num_kv_heads, 8);
     assert!(!read.tie_word_embeddings);
     let mut config = qwen3();
     config["head_dim"] = Value::Null;
     assert_eq!(parse(&config).unwrap().head_dim, 128);
     let read = parse(&mistral()).unwrap();
-    assert_eq!(
-        (read.architecture, read.head_dim),
-        (Architecture::Mistral, 8)
-    );
+    assert_eq!(read.architecture.class_name(), "MistralForCausalLM");
+    assert_eq!(read.head_dim, 8);
     for (window, expected) in [(json!(4096), Some(4096)), (Value::Null, None)] {
         let config = patched(mistral(), json!({"sliding_window": window}));
         assert_eq!(parse(&config).unwrap().sliding_window, expected);

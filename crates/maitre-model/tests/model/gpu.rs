@@ -59,6 +59,11 @@ fn logits_are_close_to_the_processors() {
         ("mistral-f32-window", LoadOptions::default(), 1e-4),
         ("qwen3-f32-tied", LoadOptions::default(), 1e-4),
         ("qwen3-bf16-untied-bias-v4", LoadOptions::default(), 0.05),
+        ("qwen2-f32-windows-v4", LoadOptions::default(), 1e-4),
+        ("gemma3-f32-linear", LoadOptions::default(), 1e-4),
+        ("gemma3-bf16-v4", LoadOptions::default(), 0.05),
+        ("phi3-f32-longrope", LoadOptions::default(), 1e-4),
+        ("olmo3-f32-yarn", LoadOptions::default(), 1e-4),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT8), 0.1),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT4), 0.3),
     ] {

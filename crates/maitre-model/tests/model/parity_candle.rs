@@ -60,7 +60,7 @@ fn compare(name: &str, candle: &Tensor) {
 fn llama_matches() {
     for name in ["llama-bf16-llama3-tied-as-head", "llama-f16-untied"] {
         let config = config(name);
-        let rope_scaling = match config.rope.scaling {
+        let rope_scaling = match &config.ropes[0].scaling {
             RopeScaling::Llama3(scaling) => Some(llama::Llama3RopeConfig {
                 factor: scaling.factor as f32,
                 low_freq_factor: scaling.low_freq_factor as f32,
@@ -79,7 +79,7 @@ fn llama_matches() {
             num_key_value_heads: config.num_kv_heads,
             use_flash_attn: false,
             rms_norm_eps: f64::from(config.rms_norm_eps),
-            rope_theta: config.rope.theta as f32,
+            rope_theta: config.ropes[0].theta as f32,
             bos_token_id: None,
             eos_token_id: None,
             rope_scaling,
@@ -110,7 +110,7 @@ fn mistral_matches() {
         hidden_act: Activation::Silu,
         max_position_embeddings: config.max_position_embeddings,
         rms_norm_eps: f64::from(config.rms_norm_eps),
-        rope_theta: config.rope.theta,
+        rope_theta: config.ropes[0].theta,
         // It counts the positions before a token's own.
         sliding_window: config.sliding_window.map(|window| window - 1),
         use_flash_attn: false,
@@ -132,13 +132,13 @@ fn qwen3_matches() {
             num_hidden_layers: config.num_layers,
             num_attention_heads: config.num_heads,
             head_dim: config.head_dim,
-            attention_bias: config.attention_bias,
+            attention_bias: config.layers[0].attention.qkv_bias,
             num_key_value_heads: config.num_kv_heads,
             max_position_embeddings: config.max_position_embeddings,
             sliding_window: None,
             max_window_layers: 0,
             tie_word_embeddings: config.tie_word_embeddings,
-            rope_theta: config.rope.theta,
+            rope_theta: config.ropes[0].theta,
             rms_norm_eps: f64::from(config.rms_norm_eps),
             use_sliding_window: false,
             hidden_act: Activation::Silu,

@@ -2,27 +2,34 @@
 //!
 //! The fixtures are made by `cargo xtask golden`; their sizes are odd on purpose.
 
-use crate::support::{FIXTURES, Host, fixture, in_dtype, prefill};
+use crate::support::{FIXTURES, Host, fixture, greedy, in_dtype, options_of, prefill};
 use maitre_model::{LoadOptions, ModelSource};
 use maitre_tensor::{KvFormat, WeightFormat};
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 
 struct Expected {
     tokens: Vec<u32>,
     logits: Vec<f32>,
+    /// What follows the first half of the tokens, where that is known.
+    greedy: Vec<u32>,
+}
+
+fn ids(tensor: &TensorView<'_>) -> Vec<u32> {
+    let ids = tensor.data().chunks_exact(8);
+    ids.map(|id| i64::from_le_bytes(id.try_into().unwrap()) as u32)
+        .collect()
 }
 
 fn expected(name: &str) -> Expected {
     let bytes = std::fs::read(fixture(name).join("expected.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tokens = file.tensor("tokens").unwrap();
     let logits = file.tensor("logits").unwrap();
     Expected {
-        tokens: tokens
-            .data()
-            .chunks_exact(8)
-            .map(|id| i64::from_le_bytes(id.try_into().unwrap()) as u32)
-            .collect(),
+        tokens: ids(&file.tensor("tokens").unwrap()),
+        greedy: file
+            .tensor("greedy")
+            .map_or_else(|_| Vec::new(), |it| ids(&it)),
         logits: logits
             .data()
             .chunks_exact(4)
@@ -55,7 +62,7 @@ fn logits_match_whole_and_chunked() {
     for name in FIXTURES {
         let expected = expected(name);
         let source = ModelSource::Directory(fixture(name));
-        let host = Host::new(&source, &LoadOptions::default(), 2);
+        let host = Host::new(&source, &options_of(name), 2);
         let tolerance = match host.model().dtype() {
             WeightFormat::F32 => 1e-4,
             _ => 2e-2,
@@ -67,6 +74,40 @@ fn logits_match_whole_and_chunked() {
             assert!(error <= tolerance, "{name}: {error:e} > {tolerance:e}");
         }
     }
+}
+
+#[test]
+fn greedy_ids_match_whole_and_chunked() {
+    for name in FIXTURES {
+        let expected = expected(name);
+        let source = ModelSource::Directory(fixture(name));
+        let host = Host::new(&source, &options_of(name), 2);
+        // In 16 bits the reference rounds each activation, and near ties may fall either way.
+        if expected.greedy.is_empty() || host.model().dtype() != WeightFormat::F32 {
+            continue;
+        }
+        let prompt = &expected.tokens[..expected.tokens.len() / 2];
+        for chunk in [prompt.len(), 5] {
+            let found = greedy(
+                &mut host.runner(),
+                prompt,
+                chunk,
+                expected.greedy.len(),
+                &[],
+            );
+            assert_eq!(found, expected.greedy, "{name}, chunks of {chunk}");
+        }
+    }
+}
+
+/// A model's context decides which factors LongRoPE takes: other contexts give other logits.
+#[test]
+fn long_rope_depends_on_the_context_that_the_model_is_set_up_for() {
+    let name = "phi3-bf16-longrope-short-v4";
+    let (expected, source) = (expected(name), ModelSource::Directory(fixture(name)));
+    let host = Host::new(&source, &LoadOptions::default(), 1);
+    let found = prefill(&mut host.runner(), &expected.tokens, usize::MAX);
+    assert!(relative_error(&found, &expected.logits) > 0.05);
 }
 
 #[test]

@@ -8,12 +8,20 @@ use maitre_tensor::{
     Backend, BlockTables, DeviceName, GpuOptions, Span, TensorError, WeightFormat,
 };
 
-pub(crate) const FIXTURES: [&str; 7] = [
+pub(crate) const FIXTURES: [&str; 15] = [
+    "gemma3-bf16-v4",
+    "gemma3-f32-linear",
     "llama-bf16-llama3-tied-as-head",
     "llama-f16-untied",
     "llama-f32-llama3-bias-v4",
     "llama-f32-sharded",
     "mistral-f32-window",
+    "olmo3-bf16-yarn-v4",
+    "olmo3-f32-yarn",
+    "phi3-bf16-longrope-short-v4",
+    "phi3-f32-longrope",
+    "qwen2-bf16-yarn",
+    "qwen2-f32-windows-v4",
     "qwen3-bf16-untied-bias-v4",
     "qwen3-f32-tied",
 ];
@@ -38,6 +46,15 @@ pub(crate) fn test_data() -> Option<PathBuf> {
         eprintln!("skipped: set MAITRE_TEST_DATA to the shared test data to run this test");
     }
     data
+}
+
+/// How a fixture is loaded so that it is computed as transformers computed it.
+pub(crate) fn options_of(name: &str) -> LoadOptions {
+    LoadOptions {
+        // It chooses LongRoPE's factors by the length of a prompt, and these are short.
+        context_len: (name == "phi3-bf16-longrope-short-v4").then_some(64),
+        ..LoadOptions::default()
+    }
 }
 
 pub(crate) fn in_dtype(dtype: WeightFormat) -> LoadOptions {

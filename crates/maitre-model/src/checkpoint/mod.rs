@@ -1,0 +1,52 @@
+//! Where weights come from: named tensors in some form, read one at a time.
+//!
+//! A checkpoint says how a tensor is stored and hands its bytes out where they lie, which for files is the mapped file:
+//! nothing is copied before it is packed.
+
+mod leftovers;
+mod random;
+mod safetensors;
+mod shard_index;
+
+use std::borrow::Cow;
+
+use maitre_tensor::DType;
+
+use crate::error::ModelError;
+pub(crate) use random::RandomCheckpoint;
+pub(crate) use safetensors::SafetensorsCheckpoint;
+
+/// Named tensors.
+pub(crate) trait Checkpoint {
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// There is none, or it is stored in a form that is not read.
+    fn tensor(&self, name: &str) -> Result<Stored<'_>, ModelError>;
+
+    /// Whether there is a tensor of this name.
+    fn contains(&self, name: &str) -> bool;
+
+    /// Bytes of the tensor as it is stored; none if it is not there.
+    fn bytes_of(&self, name: &str) -> usize;
+
+    /// Gives back the memory of a tensor that will not be read again.
+    fn release(&self, name: &str);
+}
+
+/// A tensor in the form in which it is stored.
+#[derive(Debug)]
+#[non_exhaustive]
+pub(crate) enum Stored<'a> {
+    /// A number after the other.
+    Dense(Dense<'a>),
+}
+
+/// Numbers of one type, row by row.
+#[derive(Debug)]
+pub(crate) struct Dense<'a> {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    /// Little-endian.
+    pub(crate) bytes: Cow<'a, [u8]>,
+}

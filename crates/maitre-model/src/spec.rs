@@ -1,0 +1,101 @@
+//! What a family makes of a configuration: the mathematics of each layer, apart from sizes and weights.
+//!
+//! Families differ in a few choices per layer: how far attention looks back, which positions turn which heads, what is
+//! normalised, how the MLP's gate opens. A [`LayerSpec`] states these choices; [`crate::layers`] carries them out.
+
+use maitre_tensor::Activation;
+
+use crate::kv_layout::Reads;
+use crate::rope::RopeConfig;
+
+/// One layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerSpec {
+    /// Its attention.
+    pub attention: AttentionSpec,
+    /// Its gated MLP.
+    pub mlp: MlpSpec,
+}
+
+/// Attention with grouped queries (Ainslie et al. 2023, arXiv 2305.13245).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionSpec {
+    /// How far back a token looks.
+    pub reads: Reads,
+    /// Which of [`ModelConfig::ropes`](crate::ModelConfig::ropes) turns queries and keys.
+    pub rope: usize,
+    /// What is normalised of queries and keys before they are turned.
+    pub head_norm: HeadNorm,
+    /// Factor of each score.
+    pub scale: f32,
+    /// Whether the projections of queries, keys and values add a bias.
+    pub qkv_bias: bool,
+    /// Whether the projection of the result adds one.
+    pub output_bias: bool,
+}
+
+/// An RMSNorm of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeadNorm {
+    /// None.
+    Absent,
+    /// Each head by itself, all with one weight, `[head_dim]`.
+    PerHead,
+    /// All heads of a token as one vector, with weights `[heads * head_dim]` and `[kv_heads * head_dim]`.
+    WholeRow,
+}
+
+/// `down(activation(gate) * up)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MlpSpec {
+    /// How the gate opens.
+    pub activation: Activation,
+    /// Whether the projections add a bias.
+    pub bias: bool,
+}
+
+/// All that a family reads from its configuration beyond the sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelSpec {
+    pub(crate) layers: Vec<LayerSpec>,
+    pub(crate) ropes: Vec<RopeConfig>,
+    /// Whether embeddings are multiplied by the root of their width.
+    pub(crate) scales_embedding: bool,
+    /// What norms add to the weights in the files.
+    pub(crate) norm_offset: f32,
+}
+
+impl ModelSpec {
+    /// Equal layers; embeddings and norms as most families have them.
+    pub(crate) fn uniform(num_layers: usize, layer: LayerSpec, rope: RopeConfig) -> Self {
+        Self {
+            layers: vec![layer; num_layers],
+            ropes: vec![rope],
+            scales_embedding: false,
+            norm_offset: 0.0,
+        }
+    }
+}
+
+impl AttentionSpec {
+    /// Over the whole context, without biases or norms, with scores over the root of the head's width.
+    pub(crate) fn plain(head_dim: usize) -> Self {
+        Self {
+            reads: Reads::Full,
+            rope: 0,
+            head_norm: HeadNorm::Absent,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            qkv_bias: false,
+            output_bias: false,
+        }
+    }
+}
+
+impl MlpSpec {
+    /// With SiLU, without biases.
+    pub(crate) const PLAIN: Self = Self {
+        activation: Activation::Silu,
+        bias: false,
+    };
+}
