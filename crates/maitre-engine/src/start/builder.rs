@@ -149,6 +149,7 @@ impl EngineBuilder {
     #[must_use]
     pub fn max_model_len(mut self, tokens: Option<usize>) -> Self {
         self.max_model_len = tokens;
+        self.load.context_len = tokens;
         self
     }
 

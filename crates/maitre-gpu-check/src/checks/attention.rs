@@ -85,12 +85,13 @@ fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result
         heads,
         kv_heads,
         head_dim: dim,
+        rotary_dim,
         ..
     } = of;
     let slots = rows.next_multiple_of(BLOCK_SIZE);
     let mut cache = backend.cache(slots, kv_heads, dim, format)?;
     let qkv = backend.vector(&random(21, rows * (heads + 2 * kv_heads) * dim))?;
-    let angles = random(22, rows * dim / 2);
+    let angles = random(22, rows * rotary_dim / 2);
     let of_angles = |f: fn(f32) -> f32| angles.iter().map(|it| f(*it * 3.0)).collect::<Vec<f32>>();
     let (cos, sin) = (
         backend.vector(&of_angles(f32::cos))?,
@@ -112,7 +113,7 @@ fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result
         heads,
         kv_heads,
         head_dim: dim,
-        rotary_dim: dim,
+        rotary_dim,
         q_out: &mut q_out,
         cache: &mut cache,
     })?;

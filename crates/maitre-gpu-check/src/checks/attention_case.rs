@@ -16,6 +16,8 @@ pub(super) struct Heads {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
+    /// Numbers of a head that are rotated.
+    pub(super) rotary_dim: usize,
     pub(super) window: Option<usize>,
 }
 
@@ -26,14 +28,16 @@ impl Heads {
             heads: sizes.heads,
             kv_heads: sizes.kv_heads,
             head_dim: sizes.head_dim,
+            rotary_dim: sizes.head_dim,
             window: None,
         }
     }
 
-    /// Smaller ones.
+    /// Smaller ones, rotated in part.
     pub(super) fn other(sizes: &Sizes) -> Self {
         Self {
             head_dim: sizes.other_head_dim,
+            rotary_dim: (sizes.other_head_dim * 3 / 8).max(1) * 2,
             ..Self::usual(sizes)
         }
     }

@@ -30,16 +30,18 @@ const FORMATS: [WeightFormat; 4] = [
 enum Kind {
     Plain,
     Gated,
+    GatedByGelu,
     Peaks,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Plain, Self::Gated, Self::Peaks];
+    const ALL: [Self; 4] = [Self::Plain, Self::Gated, Self::GatedByGelu, Self::Peaks];
 
     fn id(self) -> &'static str {
         match self {
             Self::Plain => "linear",
             Self::Gated => "linear_silu_mul",
+            Self::GatedByGelu => "linear_gelu_mul",
             Self::Peaks => "linear_with_peaks",
         }
     }
@@ -48,7 +50,17 @@ impl Kind {
         match self {
             Self::Plain => "linear",
             Self::Gated => "linear, gated,",
+            Self::GatedByGelu => "linear, gated by GELU,",
             Self::Peaks => "linear with peaks,",
+        }
+    }
+
+    /// How the matrix's first half gates the second, if it does.
+    fn gate(self) -> Option<Activation> {
+        match self {
+            Self::Gated => Some(Activation::Silu),
+            Self::GatedByGelu => Some(Activation::GeluTanh),
+            Self::Plain | Self::Peaks => None,
         }
     }
 }
@@ -106,14 +118,14 @@ fn matrix(
     backend: &Backend,
     format: WeightFormat,
     (n, k): (usize, usize),
-    is_gated: bool,
+    gate: Option<Activation>,
 ) -> Result<PackedWeight> {
     let first = bytes_of(&random(11, n * k));
-    let second = match is_gated {
-        true => bytes_of(&random(12, n * k)),
-        false => Vec::new(),
+    let second = match gate {
+        Some(_) => bytes_of(&random(12, n * k)),
+        None => Vec::new(),
     };
-    pack(backend, format, [&first, &second], (n, k), is_gated)
+    pack(backend, format, [&first, &second], (n, k), gate)
 }
 
 fn pack(
@@ -121,7 +133,7 @@ fn pack(
     format: WeightFormat,
     bytes: [&[u8]; 2],
     (rows, cols): (usize, usize),
-    is_gated: bool,
+    gate: Option<Activation>,
 ) -> Result<PackedWeight> {
     let [first, second] = bytes.map(|bytes| WeightView {
         dtype: DType::F32,
@@ -129,9 +141,9 @@ fn pack(
         cols,
         bytes,
     });
-    Ok(match is_gated {
-        true => backend.pack_gated(first, second, Activation::Silu, format)?,
-        false => backend.pack(&[first], format)?,
+    Ok(match gate {
+        Some(activation) => backend.pack_gated(first, second, activation, format)?,
+        None => backend.pack(&[first], format)?,
     })
 }
 
@@ -157,7 +169,7 @@ fn product(
     let bias = Some(&backend.vector(&random(15, w.rows()))?);
     match kind {
         Kind::Plain => backend.linear(x, w, bias, &mut out, rows)?,
-        Kind::Gated => backend.linear_gated(x, w, bias, &mut out, rows)?,
+        Kind::Gated | Kind::GatedByGelu => backend.linear_gated(x, w, bias, &mut out, rows)?,
         Kind::Peaks => {
             backend.linear_with_peaks(x, w, &mut out, &mut peaks, rows)?;
         }
@@ -171,11 +183,11 @@ fn product(
 
 fn product_check(site: &mut Site, format: WeightFormat, kind: Kind) -> Result<Outcome> {
     let (cpu, device, sizes) = (&site.cpu, &site.strict, site.sizes);
-    let (k, is_gated) = (sizes.inputs, kind == Kind::Gated);
+    let (k, gate) = (sizes.inputs, kind.gate());
     let mut worst = 0.0_f64;
     for &n in sizes.outputs {
-        let w = matrix(device, format, (n, k), is_gated)?;
-        let exact = same_in_f32(cpu, format, (n, k), is_gated)?;
+        let w = matrix(device, format, (n, k), gate)?;
+        let exact = same_in_f32(cpu, format, (n, k), gate)?;
         for &rows in sizes.rows {
             let x = input(device, &w, rows)?;
             let rounded = device.decode(&x, rows)?;
@@ -194,19 +206,19 @@ fn same_in_f32(
     cpu: &Backend,
     format: WeightFormat,
     (n, k): (usize, usize),
-    is_gated: bool,
+    gate: Option<Activation>,
 ) -> Result<PackedWeight> {
-    let packed = matrix(cpu, format, (n, k), is_gated)?;
+    let packed = matrix(cpu, format, (n, k), gate)?;
     let rows: Vec<u32> = (0..packed.rows() as u32).collect();
     let mut numbers = cpu.zeros(DType::F32, packed.rows() * k)?;
     cpu.embed(&packed, &rows, &mut numbers)?;
     let bytes = bytes_of(numbers.f32s()?);
     let (first, second) = bytes.split_at(n * k * size_of::<f32>());
-    pack(cpu, WeightFormat::F32, [first, second], (n, k), is_gated)
+    pack(cpu, WeightFormat::F32, [first, second], (n, k), gate)
 }
 
 fn embedded(backend: &Backend, format: WeightFormat, [rows, n, k]: [usize; 3]) -> Result<Vec<f32>> {
-    let table = matrix(backend, format, (n, k), false)?;
+    let table = matrix(backend, format, (n, k), None)?;
     let mut dice = Dice::new(14);
     let tokens: Vec<u32> = (0..rows).map(|_| dice.below(n) as u32).collect();
     let mut out = backend.zeros(DType::F32, rows * k)?;
@@ -224,9 +236,9 @@ fn invariance(site: &mut Site, format: WeightFormat) -> Result<Outcome> {
     for (&n, kind) in sizes
         .outputs
         .iter()
-        .flat_map(|n| [(n, Kind::Plain), (n, Kind::Gated)])
+        .flat_map(|n| [(n, Kind::Plain), (n, Kind::Gated), (n, Kind::GatedByGelu)])
     {
-        let w = matrix(device, format, (n, sizes.inputs), kind == Kind::Gated)?;
+        let w = matrix(device, format, (n, sizes.inputs), kind.gate())?;
         let x = input(device, &w, last(sizes.rows))?;
         for &rows in sizes.rows {
             let crowd = product(device, &x, &w, kind, 0..rows)?;
@@ -245,7 +257,7 @@ fn fast_product(site: &mut Site, format: WeightFormat, kind: Kind) -> Result<Out
     let (device, sizes) = (&site.fast, site.sizes);
     let mut worst = 0.0_f64;
     for &n in sizes.outputs {
-        let w = matrix(device, format, (n, sizes.inputs), kind == Kind::Gated)?;
+        let w = matrix(device, format, (n, sizes.inputs), kind.gate())?;
         for &rows in sizes.fast_rows {
             let x = input(device, &w, rows)?;
             let expected = product(&site.strict, &x, &w, kind, 0..rows)?;

@@ -1,7 +1,7 @@
 //! The operators that make an output row of single input rows.
 
 use anyhow::Result;
-use maitre_tensor::{Backend, DType, InputFormat};
+use maitre_tensor::{AddNormed, Backend, DType, InputFormat, NormColumns};
 
 use super::{BF16_LIMIT, F32_LIMIT, compare, identical, read};
 use crate::item::Item;
@@ -31,6 +31,14 @@ pub(super) fn list(items: &mut Vec<Item>) {
             },
         ));
         items.push(Item::check(
+            format!("add_normed_{format}"),
+            format!("add_normed to {format}"),
+            move |site| {
+                let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+                compare(site, limit, |it| added_normed(it, format, rows, dim))
+            },
+        ));
+        items.push(Item::check(
             format!("encode_{format}"),
             format!("encode to {format}"),
             move |site| {
@@ -43,6 +51,22 @@ pub(super) fn list(items: &mut Vec<Item>) {
     items.push(Item::check("gather_rows", "gather_rows", |site| {
         let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
         compare(site, 0.0, |it| gathered(it, rows, dim))
+    }));
+    items.push(Item::check(
+        "rms_norm_columns",
+        "rms_norm_columns",
+        |site| {
+            let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+            compare(site, F32_LIMIT, |it| columns(it, rows, dim))
+        },
+    ));
+    items.push(Item::check("scale", "scale", |site| {
+        let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+        compare(site, 0.0, |it| {
+            let mut x = it.vector(&random(1, rows * dim))?;
+            it.scale(&mut x, 33.75, rows * dim)?;
+            read(it, &x)
+        })
     }));
     items.push(Item::check(
         "invariant_norm",
@@ -78,6 +102,47 @@ fn added(backend: &Backend, format: InputFormat, rows: usize, dim: usize) -> Res
     let mut both = backend.decode(&out, rows)?.f32s()?.to_vec();
     both.extend(read(backend, &residual)?);
     Ok(both)
+}
+
+/// What a layer adds is normalised, and the sum again.
+fn added_normed(
+    backend: &Backend,
+    format: InputFormat,
+    rows: usize,
+    dim: usize,
+) -> Result<Vec<f32>> {
+    let mut residual = backend.vector(&random(1, rows * dim))?;
+    let delta = backend.vector(&random(3, rows * dim))?;
+    let [after, before] = [random(2, dim), random(7, dim)];
+    let [after, before] = [backend.vector(&after)?, backend.vector(&before)?];
+    let mut out = backend.linear_input(format, dim, rows)?;
+    backend.add_normed(AddNormed {
+        residual: &mut residual,
+        delta: &delta,
+        after: &after,
+        before: Some(&before),
+        eps: EPS,
+        out: &mut out,
+        rows,
+    })?;
+    let mut both = backend.decode(&out, rows)?.f32s()?.to_vec();
+    both.extend(read(backend, &residual)?);
+    Ok(both)
+}
+
+/// The second half of each row and a few numbers more.
+fn columns(backend: &Backend, rows: usize, dim: usize) -> Result<Vec<f32>> {
+    let first = (dim / 2).saturating_sub(3);
+    let mut x = backend.vector(&random(1, rows * dim))?;
+    let weight = backend.vector(&random(2, dim - first))?;
+    let columns = NormColumns {
+        width: dim,
+        first,
+        weight: &weight,
+        eps: EPS,
+    };
+    backend.rms_norm_columns(&mut x, columns, rows)?;
+    read(backend, &x)
 }
 
 fn encoded(backend: &Backend, format: InputFormat, rows: usize, dim: usize) -> Result<Vec<f32>> {

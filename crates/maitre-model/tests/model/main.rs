@@ -18,6 +18,7 @@ mod batch_invariance;
 mod block_moves;
 mod configurations;
 mod executors;
+mod families;
 mod file_faults;
 mod gpu;
 mod greedy;

@@ -8,9 +8,11 @@ use tempfile::TempDir;
 use crate::{fails, lacks_emulator, maitre, stderr, stdout};
 
 /// Rows that every run has.
-const CHECKS: [&str; 23] = [
+const CHECKS: [&str; 26] = [
     "rms_norm_f32",
     "add_rms_norm_bf16",
+    "add_normed_bf16",
+    "rms_norm_columns",
     "encode_bf16",
     "gather_rows",
     "embed_int4",
@@ -18,6 +20,7 @@ const CHECKS: [&str; 23] = [
     "linear_fast_bf16",
     "linear_silu_mul_int8",
     "linear_silu_mul_fast_int4",
+    "linear_gelu_mul_bf16",
     "linear_with_peaks_fast_int8",
     "linear_with_peaks_int4",
     "invariant_linear_bf16",

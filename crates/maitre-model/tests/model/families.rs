@@ -1,0 +1,288 @@
+//! What each family reads of its configuration, and what it refuses by name.
+
+use maitre_model::{ModelConfig, ModelError, Reads, RopeScaling};
+use serde_json::{Value, json};
+
+/// A configuration with six layers and sizes that suit every family.
+fn family(class: &str, kind: &str, more: Value) -> Value {
+    let config = json!({
+        "architectures": [class], "model_type": kind, "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
+        "max_position_embeddings": 4096
+    });
+    patched(config, more)
+}
+
+fn qwen2(more: Value) -> Value {
+    family("Qwen2ForCausalLM", "qwen2", more)
+}
+
+fn gemma3(more: Value) -> Value {
+    family("Gemma3ForCausalLM", "gemma3_text", more)
+}
+
+fn phi3(more: Value) -> Value {
+    family("Phi3ForCausalLM", "phi3", more)
+}
+
+fn olmo3(more: Value) -> Value {
+    family("Olmo3ForCausalLM", "olmo3", more)
+}
+
+fn patched(mut config: Value, patch: Value) -> Value {
+    for (key, value) in patch.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    config
+}
+
+fn parse(config: &Value) -> Result<ModelConfig, ModelError> {
+    ModelConfig::from_json(config.to_string().as_bytes())
+}
+
+fn reads(config: &Value) -> Vec<Option<usize>> {
+    let config = parse(config).unwrap();
+    let layers = config.layers.iter();
+    layers.map(|layer| layer.attention.reads.window()).collect()
+}
+
+const W: Option<usize> = Some(4096);
+
+#[test]
+fn layers_read_as_far_back_as_each_family_says() {
+    let types = |kinds: &[&str]| json!({"layer_types": kinds});
+    let (full, window) = ("full_attention", "sliding_attention");
+    let six = [window, full, window, window, full, full];
+    let on = json!({"use_sliding_window": true, "sliding_window": 128});
+    for (config, expected) in [
+        (qwen2(json!({})), [None; 6]),
+        // A window that is not in use.
+        (
+            qwen2(json!({"sliding_window": 128, "max_window_layers": 2})),
+            [None; 6],
+        ),
+        // By default it begins at layer 28.
+        (qwen2(on.clone()), [None; 6]),
+        (
+            qwen2(patched(on.clone(), json!({"max_window_layers": 4}))),
+            [None, None, None, None, Some(128), Some(128)],
+        ),
+        (
+            qwen2(patched(on.clone(), json!({"max_window_layers": 0}))),
+            [Some(128); 6],
+        ),
+        (
+            qwen2(patched(on, types(&six))),
+            [Some(128), None, Some(128), Some(128), None, None],
+        ),
+        (gemma3(json!({})), [W, W, W, W, W, None]),
+        (
+            gemma3(json!({"sliding_window_pattern": 2, "sliding_window": 8})),
+            [Some(8), None, Some(8), None, Some(8), None],
+        ),
+        (gemma3(types(&six)), [W, None, W, W, None, None]),
+        (olmo3(json!({})), [W, W, W, None, W, W]),
+        (olmo3(types(&six)), [W, None, W, W, None, None]),
+        (phi3(json!({})), [None; 6]),
+        (phi3(json!({"sliding_window": 2047})), [Some(2047); 6]),
+    ] {
+        assert_eq!(reads(&config), expected, "{config}");
+    }
+    // A window that all layers have is the model's.
+    let common = |config: &Value| parse(config).unwrap().sliding_window;
+    assert_eq!(common(&phi3(json!({"sliding_window": 2047}))), Some(2047));
+    assert_eq!(common(&gemma3(json!({}))), None);
+    let layout = parse(&gemma3(json!({}))).unwrap().kv_layout();
+    assert_eq!((layout.places, layout.groups.len()), (1, 6));
+    assert_eq!(layout.groups[5].reads, Reads::Full);
+}
+
+#[test]
+fn what_a_family_does_not_compute_is_refused_by_name() {
+    let long = |more: Value| {
+        let rope =
+            json!({"type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![2.0; 8]});
+        json!({"original_max_position_embeddings": 512, "rope_scaling": patched(rope, more)})
+    };
+    for (config, parts) in [
+        (
+            qwen2(json!({"use_sliding_window": true, "layer_types": ["full_attention"]})),
+            ["layer_types", "list of 1"],
+        ),
+        (
+            qwen2(json!({"layer_types": vec!["sliding_attention"; 6]})),
+            ["layer_types", "sliding_attention"],
+        ),
+        (
+            qwen2(json!({"use_sliding_window": true, "max_window_layers": -1})),
+            ["max_window_layers", "-1"],
+        ),
+        (qwen2(json!({"hidden_act": "gelu"})), ["hidden_act", "gelu"]),
+        (
+            gemma3(json!({"final_logit_softcapping": 30.0})),
+            ["final_logit_softcapping", "30"],
+        ),
+        (
+            gemma3(json!({"attn_logit_softcapping": 50.0})),
+            ["attn_logit_softcapping", "50"],
+        ),
+        (
+            gemma3(json!({"use_bidirectional_attention": true})),
+            ["use_bidirectional_attention", "true"],
+        ),
+        (
+            gemma3(json!({"hidden_activation": "silu"})),
+            ["hidden_activation", "gelu_pytorch_tanh"],
+        ),
+        (
+            gemma3(json!({"layer_types": vec!["chunked_attention"; 6]})),
+            ["layer_types", "chunked_attention"],
+        ),
+        (
+            gemma3(json!({"sliding_window": null})),
+            ["sliding_window", "lacks"],
+        ),
+        (
+            gemma3(json!({"query_pre_attn_scalar": 0})),
+            ["query_pre_attn_scalar", "above 0"],
+        ),
+        (
+            gemma3(json!({"rope_parameters": {"full_attention": {"rope_type": "dynamic"}}})),
+            ["rope_parameters.full_attention.rope_type", "dynamic"],
+        ),
+        (
+            gemma3(json!({"rope_parameters": {"full_attention": {}, "chunked_attention": {}}})),
+            ["rope_parameters.chunked_attention", "full_attention"],
+        ),
+        (
+            olmo3(json!({"rope_local_base_freq": 10_000.0})),
+            ["rope_local_base_freq", "10000"],
+        ),
+        (
+            olmo3(json!({"rope_scaling": {"rope_type": "longrope"}})),
+            ["rope_scaling.rope_type", "longrope"],
+        ),
+        (
+            olmo3(json!({"rope_scaling": {"rope_type": "yarn"}})),
+            ["rope_scaling.factor", "yarn"],
+        ),
+        (
+            phi3(json!({"attention_bias": true})),
+            ["attention_bias", "true"],
+        ),
+        (
+            phi3(json!({"partial_rotary_factor": 0.45})),
+            ["partial_rotary_factor", "0.45"],
+        ),
+        (
+            phi3(json!({"partial_rotary_factor": 1.5})),
+            ["partial_rotary_factor", "1.5"],
+        ),
+        (
+            phi3(long(json!({"short_factor": vec![1.0; 7]}))),
+            ["rope_scaling.short_factor", "8 numbers"],
+        ),
+        (
+            phi3(long(json!({"long_factor": null}))),
+            ["rope_scaling.long_factor", "lacks"],
+        ),
+        (
+            phi3(long(json!({"long_factor": vec![0.0; 8]}))),
+            ["rope_scaling.long_factor", "above 0"],
+        ),
+        (
+            phi3(long(json!({"short_mscale": 1.1}))),
+            ["rope_scaling.short_mscale", "longrope"],
+        ),
+        (
+            qwen2(json!({"num_hidden_layers": 1 << 17})),
+            ["num_hidden_layers", "overflows"],
+        ),
+    ] {
+        let message = match parse(&config) {
+            Ok(_) => panic!("{config} was accepted"),
+            Err(error) => error.to_string(),
+        };
+        for part in parts {
+            assert!(
+                message.contains(part),
+                "{config}: {message:?} lacks {part:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn both_forms_of_each_familys_rope_read_the_same() {
+    let yarn = json!({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512});
+    let v4 = olmo3(json!({"rope_theta": 5e5, "rope_scaling": yarn}));
+    let v5 = olmo3(json!({"rope_parameters": {
+        "full_attention": patched(yarn, json!({"rope_theta": 5e5})),
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5e5}
+    }}));
+    let read = parse(&v4).unwrap();
+    assert_eq!(read, parse(&v5).unwrap());
+    assert!(matches!(read.ropes[0].scaling, RopeScaling::Yarn(_)));
+    assert_eq!(read.ropes[1].scaling, RopeScaling::Default);
+
+    let v4 = gemma3(json!({
+        "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0}
+    }));
+    let v5 = gemma3(json!({"rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}
+    }}));
+    let read = parse(&v4).unwrap();
+    assert_eq!(read, parse(&v5).unwrap());
+    assert_eq!(read.ropes[0].scaling, RopeScaling::Linear(8.0));
+    assert_eq!(
+        read.ropes,
+        parse(&gemma3(
+            json!({"rope_scaling": {"type": "linear", "factor": 8.0}})
+        ))
+        .unwrap()
+        .ropes
+    );
+
+    let factors = json!({"short_factor": vec![1.0; 6], "long_factor": vec![2.0; 6]});
+    let v4 = phi3(json!({
+        "partial_rotary_factor": 0.75, "original_max_position_embeddings": 512, "rope_theta": 5e5,
+        "rope_scaling": patched(factors.clone(), json!({"type": "su"}))
+    }));
+    let v5 = phi3(json!({
+        "original_max_position_embeddings": 512,
+        "rope_parameters": patched(factors, json!({
+            "rope_type": "longrope", "rope_theta": 5e5, "partial_rotary_factor": 0.75
+        }))
+    }));
+    let read = parse(&v4).unwrap();
+    assert_eq!(read, parse(&v5).unwrap());
+    assert_eq!(read.ropes[0].dims, 12);
+}
+
+#[test]
+fn yarn_stretches_the_context() {
+    let yarn = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096});
+    let config = qwen2(json!({"rope_scaling": yarn}));
+    assert_eq!(parse(&config).unwrap().max_position_embeddings, 16_384);
+    let stated = patched(config, json!({"max_position_embeddings": 20_000}));
+    assert_eq!(parse(&stated).unwrap().max_position_embeddings, 20_000);
+}
+
+#[test]
+fn absent_settings_default_as_each_family_does() {
+    let gemma = parse(&gemma3(json!({}))).unwrap();
+    assert!(gemma.tie_word_embeddings && gemma.scales_embedding);
+    assert_eq!((gemma.head_dim, gemma.rms_norm_eps), (256, 1e-6));
+    assert_eq!((gemma.ropes[0].theta, gemma.ropes[1].theta), (1e6, 1e4));
+    assert_eq!(gemma.layers[0].attention.scale, 1.0 / 16.0);
+    let olmo = parse(&olmo3(json!({}))).unwrap();
+    assert_eq!((olmo.head_dim, olmo.rms_norm_eps), (16, 1e-5));
+    assert_eq!(olmo.ropes[0].theta, 5e5);
+    let qwen = parse(&qwen2(json!({}))).unwrap();
+    let attention = qwen.layers[0].attention;
+    assert_eq!((attention.qkv_bias, attention.output_bias), (true, false));
+    assert!(!qwen.tie_word_embeddings);
+    assert_eq!(parse(&phi3(json!({}))).unwrap().rms_norm_eps, 1e-5);
+}
