@@ -103,7 +103,7 @@ def gemma3(out):
     types = [SLIDING, FULL, SLIDING, FULL]
     write_case(
         out, "gemma3-bf16-v4", Gemma3ForCausalLM,
-        Gemma3TextConfig(**GEMMA3 | dict(num_hidden_layers=4, hidden_size=36, intermediate_size=36, num_key_value_heads=2),
+        Gemma3TextConfig(**GEMMA3 | dict(num_hidden_layers=4, hidden_size=40, intermediate_size=32, num_key_value_heads=2),
                          layer_types=types, attention_bias=True,
                          rope_parameters={FULL: dict(rope_type="default", rope_theta=5000.0),
                                           SLIDING: dict(rope_type="default", rope_theta=100.0)}),

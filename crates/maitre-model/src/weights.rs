@@ -377,3 +377,16 @@ fn first_norm(tensors: LayerTensors) -> Option<Needed> {
 fn embedding_scale(hidden: usize, dtype: DType) -> f32 {
     round_as(dtype, (hidden as f64).sqrt() as f32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_of_embeddings_is_rounded_to_their_type() {
+        let root = 1152_f32.sqrt();
+        assert_eq!(embedding_scale(1152, DType::F32), root);
+        assert_eq!(embedding_scale(1152, DType::Bf16), 34.0);
+        assert_eq!(embedding_scale(1152, DType::F16), 33.937_5);
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! Attention and MLP read the residual stream as it is, and what they add is normalised (OLMo 2, arXiv 2501.00656,
 //! section 3.2). Queries and keys are normalised as whole rows, all heads together. Three layers with a window to one
-//! without; a scaling of RoPE (YaRN, in the published models) acts on those without a window alone.
+//! without; a scaling of RoPE (YaRN, in the published models) acts on those without a window alone. A `rope_theta` of the
+//! older form of configurations is that of both kinds; transformers 5.19 gives layers with a window 500,000 whatever it
+//! says, which is what the published models say.
 
 use crate::config::{Settings, Sizes};
 use crate::error::ModelError;

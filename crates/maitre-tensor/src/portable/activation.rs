@@ -24,7 +24,7 @@ fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
 #[inline(always)]
 fn gelu_tanh_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     /// `-2 sqrt(2 / pi)`.
-    const SCALE: f32 = -1.595_769_1;
+    const SCALE: f32 = -1.595_769;
     const CUBE: f32 = 0.044_715;
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
         let exponent = SCALE * (gate * (1.0 + CUBE * gate * gate));

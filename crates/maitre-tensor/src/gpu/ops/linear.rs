@@ -204,7 +204,7 @@ impl<'a> Product<'a> {
 
     fn is_for_hopper(&self, device: &Device, deterministic: bool) -> bool {
         let is_for_library =
-            !deterministic && !self.gate.is_some() && self.m >= LIBRARY_ROWS_ON_HOPPER;
+            !deterministic && self.gate.is_none() && self.m >= LIBRARY_ROWS_ON_HOPPER;
         self.format == WeightFormat::Bf16
             && device.has_hopper_kernels()
             && linear_hopper::takes(self.w_rows(), self.gate.is_some())
