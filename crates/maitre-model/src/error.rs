@@ -191,7 +191,7 @@ pub enum ModelError {
         /// The shape in the file.
         found: Vec<usize>,
         /// The settings that imply it.
-        settings: String,
+        settings: Box<str>,
     },
 
     /// A tensor is stored as numbers that this crate does not read.

@@ -119,7 +119,7 @@ impl<'a> Loader<'a> {
                 file: "the checkpoint".to_owned(),
                 expected: needed.shape.clone(),
                 found: dense.shape,
-                settings: needed.settings.clone(),
+                settings: needed.settings.as_str().into(),
             }),
         }
     }

@@ -102,7 +102,7 @@ impl SafetensorsCheckpoint {
                 file: self.file_name(&needed.name),
                 expected: needed.shape.clone(),
                 found: found.shape,
-                settings: needed.settings.clone(),
+                settings: needed.settings.as_str().into(),
             });
         }
         Ok(())
