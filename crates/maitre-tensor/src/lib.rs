@@ -46,6 +46,7 @@ mod aligned;
 mod attend;
 mod backend;
 mod batch;
+mod blocks;
 mod buffer;
 mod cache;
 #[cfg(feature = "candle")]
@@ -79,6 +80,7 @@ pub use backend::{
     RecordedSteps, StepShape,
 };
 pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
+pub use blocks::BlockFormat;
 pub use buffer::Buffer;
 pub use cache::{KvFormat, LayerCache};
 pub use communicator::{Communicator, ThreadRanks};
