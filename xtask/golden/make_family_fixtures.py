@@ -37,7 +37,8 @@ OLMO3 = dict(
     vocab_size=67, hidden_size=24, intermediate_size=36, num_hidden_layers=4, num_attention_heads=3,
     num_key_value_heads=1, max_position_embeddings=128, sliding_window=8, eos_token_id=2)
 # Bounds that lie within the few pairs of these heads.
-YARN = dict(rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=32, beta_fast=8.0)
+YARN = dict(
+    rope_type="yarn", rope_theta=10.0, factor=4.0, original_max_position_embeddings=32, beta_fast=2.0, beta_slow=0.5)
 SHORT = [1.0, 1.05, 1.1, 1.3, 1.6, 2.0]
 LONG = [1.0, 1.4, 2.0, 3.1, 5.0, 7.5]
 
@@ -90,7 +91,7 @@ def qwen2(out):
                     rope_parameters=dict(rope_type="default", rope_theta=1000.0)),
         torch.float32, 11, 70, form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
     write_case(
-        out, "qwen2-bf16-yarn", Qwen2ForCausalLM, Qwen2Config(**QWEN2, rope_parameters=dict(YARN)),
+        out, "qwen2-bf16-yarn", Qwen2ForCausalLM, Qwen2Config(**QWEN2, rope_parameters=dict(YARN, truncate=False)),
         torch.bfloat16, 12, 60)
 
 
@@ -135,14 +136,14 @@ def olmo3(out):
     ropes = {FULL: dict(YARN), SLIDING: dict(rope_type="default", rope_theta=100.0)}
     write_case(
         out, "olmo3-f32-yarn", Olmo3ForCausalLM, Olmo3Config(**OLMO3, rope_parameters=ropes), torch.float32, 17, 48)
-    truncated = dict(YARN) | dict(attention_factor=1.2)
+    truncated = dict(YARN, attention_factor=1.2)
     write_case(
         out, "olmo3-bf16-yarn-v4", Olmo3ForCausalLM,
         Olmo3Config(**OLMO3 | dict(hidden_size=30, num_attention_heads=5, num_key_value_heads=5), attention_bias=True,
                     layer_types=[FULL, SLIDING, SLIDING, FULL], tie_word_embeddings=True,
-                    rope_parameters={FULL: dict(truncated), SLIDING: dict(rope_type="default", rope_theta=100.0)}),
+                    rope_parameters={FULL: dict(truncated), SLIDING: dict(rope_type="default", rope_theta=10.0)}),
         torch.bfloat16, 18, 45, embedding_gain=0.2, form=lambda it: v4(
-            it, rope_theta=100.0,
+            it, rope_theta=10.0,
             rope_scaling={key: value for key, value in truncated.items() if key != "rope_theta"}))
 
 

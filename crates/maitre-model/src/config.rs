@@ -162,11 +162,26 @@ impl ModelConfig {
         KvLayout::cut(&self.reads())
     }
 
-    /// Bytes of keys and values that one token of context occupies.
+    /// Bytes of keys and values that one token of context occupies: in all layers, and in places of pages that no layer
+    /// uses.
     #[must_use]
     pub fn kv_bytes_per_token(&self, format: KvFormat) -> u64 {
-        let layer = format.bytes_per_token(self.num_kv_heads, self.head_dim);
-        self.num_layers as u64 * layer as u64
+        let places = self.kv_layout().blocks_per_context_block();
+        places as u64 * self.layer_kv_bytes(format)
+    }
+
+    /// The same of a token that lies behind all windows: what each further token of a long context takes. 0 where all
+    /// layers have a window.
+    #[must_use]
+    pub fn kv_bytes_per_distant_token(&self, format: KvFormat) -> u64 {
+        let KvLayout { places, groups } = self.kv_layout();
+        let full = groups.iter().filter(|group| group.reads == Reads::Full);
+        (full.count() * places) as u64 * self.layer_kv_bytes(format)
+    }
+
+    /// Bytes of a token's keys and values in one layer.
+    fn layer_kv_bytes(&self, format: KvFormat) -> u64 {
+        format.bytes_per_token(self.num_kv_heads, self.head_dim) as u64
     }
 
     /// Width of the queries of one token: all heads side by side.

@@ -194,6 +194,19 @@ pub enum ModelError {
         settings: Box<str>,
     },
 
+    /// A model cannot be divided among so many ranks.
+    #[error(
+        "{ranks} ranks cannot divide this model: {what} is {found}, which each must have a whole share of"
+    )]
+    Shard {
+        /// The size that is divided.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// Ranks.
+        ranks: usize,
+    },
+
     /// A tensor is stored as numbers that this crate does not read.
     #[error(
         "tensor `{name}` in {file} is stored as {found}; supported are F32, F16 and BF16: {advice}"

@@ -11,9 +11,10 @@ use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::generation::GenerationDefaults;
 use crate::kv_layout::KvLayout;
-use crate::layers::{RopeTables, StepContext};
+use crate::layers::{Ranks, RopeTables, StepContext};
 use crate::names::{EMBEDDING, HEAD};
 use crate::progress::LoadProgress;
+use crate::shard::Shard;
 use crate::source::ModelSource;
 use crate::weights::{self, FormatOf};
 use crate::workspace;
@@ -44,6 +45,8 @@ pub struct LoadOptions {
     /// The longest context that the model will be given, where that is less than its configuration allows. It decides which
     /// of its factors a [`LongRope`](crate::LongRope) takes, and nothing else.
     pub context_len: Option<usize>,
+    /// The share of the matrices that is loaded. A runner of less than all is one of as many ranks.
+    pub shard: Shard,
 }
 
 /// Weights ready to be run, shared by every [`Runner`](crate::Runner) that needs them.
@@ -57,6 +60,7 @@ pub struct Model {
     kv_layout: KvLayout,
     /// The longest context that it is set up for.
     context_len: usize,
+    shard: Shard,
 }
 
 /// Whether a runner takes batches of several groups. While it does not, layers that read differently share one group that
@@ -154,16 +158,16 @@ impl Model {
             layout if RUNNER_TAKES_GROUPS || layout.groups.len() == 1 => layout,
             _ => KvLayout::in_one_group(config.num_layers),
         };
+        let share = config.share(options.shard)?;
         let decoder = weights::load_decoder(
             weights.as_ref(),
-            &config,
+            (&config, options.shard),
             &kv_layout,
             FormatOf::layers_in(dtype),
             backend,
             observer,
         )?;
-        let layer_bytes =
-            backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, kv_dtype);
+        let layer_bytes = backend.kv_bytes_per_token(share.num_kv_heads, config.head_dim, kv_dtype);
         let longest = config.max_position_embeddings;
         let context_len = options.context_len.map_or(longest, |len| len.min(longest));
         tracing::info!(
@@ -178,13 +182,14 @@ impl Model {
         );
         Ok(Self {
             kv_bytes_per_token: (layer_bytes * config.num_layers) as u64,
-            config,
+            config: share,
             generation: GenerationDefaults::default(),
             decoder,
             dtype,
             kv_dtype,
             kv_layout,
             context_len,
+            shard: options.shard,
         })
     }
 
@@ -207,7 +212,7 @@ impl Model {
         workspace::gpu_bytes(&self.config, &self.decoder, rows, output_rows)
     }
 
-    /// What the model is.
+    /// What the model is; of a share, with the sizes that are this rank's.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -217,6 +222,12 @@ impl Model {
     #[must_use]
     pub fn generation_defaults(&self) -> &GenerationDefaults {
         &self.generation
+    }
+
+    /// Which share of it this is.
+    #[must_use]
+    pub fn shard(&self) -> Shard {
+        self.shard
     }
 
     /// The format of matrices in memory.
@@ -255,12 +266,14 @@ impl Model {
         backend: &'a Backend,
         ropes: &'a RopeTables,
         batch: &'a Batch,
+        ranks: Option<&'a Ranks>,
     ) -> StepContext<'a> {
         StepContext {
             backend,
             config: &self.config,
             ropes,
             batch,
+            ranks,
         }
     }
 

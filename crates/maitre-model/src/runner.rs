@@ -5,18 +5,19 @@
 
 mod drawing;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use maitre_tensor::{
-    Backend, BlockCopy, DrawnTokens, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK, RecordedSteps,
-    StepLists, StepShape,
+    Backend, BlockCopy, Communicator, DrawnTokens, Heartbeat, LargestStep, LayerCache, PEAK_BLOCK,
+    RecordedSteps, StepLists, StepShape,
 };
 
 use crate::batch::{Batch, BatchLimits};
 use crate::error::ModelError;
-use crate::layers::RopeTables;
+use crate::layers::{Ranks, RopeTables};
 use crate::model::Model;
 use crate::moves::{CacheMoves, Pools};
 use crate::padding::Padding;
@@ -117,6 +118,8 @@ pub struct Runner {
     backend: Backend,
     limits: BatchLimits,
     rope: RopeTables,
+    /// The way to the other ranks, where the model is shared.
+    ranks: Option<Ranks>,
     caches: Vec<LayerCache>,
     host_caches: Vec<LayerCache>,
     /// Reused by [`Runner::move_blocks`].
@@ -139,13 +142,46 @@ impl Runner {
     /// written.
     ///
     /// # Errors
-    /// [`ModelError::RunnerLimit`] for a limit of zero or beyond 32-bit slots; a failed allocation.
+    /// [`ModelError::RunnerLimit`] for a limit of zero or beyond 32-bit slots, and for a share of a model; a failed
+    /// allocation.
     pub fn new(
         model: Arc<Model>,
         backend: Backend,
         config: RunnerConfig,
     ) -> Result<Self, ModelError> {
+        Self::among(model, backend, config, None)
+    }
+
+    /// A runner of one rank's share of a model. All ranks run the same steps in the same order, and each has all
+    /// logits.
+    ///
+    /// # Errors
+    /// As [`Runner::new`]; [`ModelError::RunnerLimit`] if the model is shared by another number of ranks.
+    pub fn of_rank(
+        model: Arc<Model>,
+        backend: Backend,
+        config: RunnerConfig,
+        communicator: Box<dyn Communicator>,
+    ) -> Result<Self, ModelError> {
+        Self::among(model, backend, config, Some(communicator))
+    }
+
+    fn among(
+        model: Arc<Model>,
+        backend: Backend,
+        config: RunnerConfig,
+        communicator: Option<Box<dyn Communicator>>,
+    ) -> Result<Self, ModelError> {
         config.validate()?;
+        let shared = model.shard().ranks();
+        let found = communicator.as_ref().map_or(1, |it| it.num_ranks());
+        if found != shared {
+            return Err(ModelError::RunnerLimit {
+                name: "ranks",
+                found,
+                expected: format!("{shared}, as many as share the model"),
+            });
+        }
         let shape = model.config();
         let capacity = config.num_blocks as usize * config.block_size as usize;
         let longest = shape.max_position_embeddings;
@@ -196,6 +232,7 @@ impl Runner {
             backend,
             limits,
             rope,
+            ranks: communicator.map(RefCell::new),
             caches,
             host_caches,
             copies: Vec::new(),
@@ -258,7 +295,9 @@ impl Runner {
 
     /// Runs all layers over a validated batch.
     fn compute(&mut self, batch: &Batch, drawn: Option<DrawnTokens<'_>>) -> Result<(), ModelError> {
-        let step = self.model.step(&self.backend, &self.rope, batch);
+        let step = self
+            .model
+            .step(&self.backend, &self.rope, batch, self.ranks.as_ref());
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
         self.backend.step_on(lists(batch, drawn)?, || {
@@ -275,7 +314,9 @@ impl Runner {
         drawn: Option<DrawnTokens<'_>>,
     ) -> Result<(), ModelError> {
         let padded = self.padding.fill(batch, shape)?;
-        let step = self.model.step(&self.backend, &self.rope, padded);
+        let step = self
+            .model
+            .step(&self.backend, &self.rope, padded, self.ranks.as_ref());
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
         let played =

@@ -6,6 +6,8 @@
 
 mod values;
 
+use std::ops::Range;
+
 use maitre_tensor::{
     Activation, Backend, Buffer, DType, PackedWeight, TensorError, WeightFormat, WeightView,
 };
@@ -14,14 +16,15 @@ use crate::checkpoint::{Checkpoint, Dense, Stored};
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Layers};
 use crate::error::ModelError;
-use crate::inventory::{LayerTensors, Needed, Projection};
+use crate::inventory::{LayerTensors, Needed, Part, Projection};
 use crate::kv_layout::{CachePlace, KvLayout};
 use crate::layers::{Attention, Embedding, GatedMlp, HeadNorms, Linear};
 use crate::names::{EMBEDDING, HEAD, Norms};
 use crate::progress::{LoadProgress, Progress};
+use crate::shard::Shard;
 use crate::skeletons::{PostNorm, PostNormLayer, PreNorm, PreNormLayer};
 use crate::spec::HeadNorm;
-use values::{check_finite, round_as, widen};
+use values::{check_finite, columns, round_as, widen};
 
 /// Which format each matrix gets in memory.
 #[derive(Debug, Clone, Copy)]
@@ -50,14 +53,14 @@ impl FormatOf {
     }
 }
 
-/// Loads every weight of `config` for layers whose keys and values lie as in `layout`, and tells `observer` of each. A
+/// Loads `shard` of every weight of `config` for layers whose keys and values lie as in `layout`, and tells `observer` of each. A
 /// checkpoint has been checked against `config`.
 ///
 /// # Errors
 /// A tensor that cannot be quantized, by name; matrices that are tied and differ.
 pub(crate) fn load_decoder(
     source: &dyn Checkpoint,
-    config: &ModelConfig,
+    (config, shard): (&ModelConfig, Shard),
     layout: &KvLayout,
     formats: FormatOf,
     backend: &Backend,
@@ -66,6 +69,7 @@ pub(crate) fn load_decoder(
     let loader = Loader {
         source,
         config,
+        shard,
         formats,
         backend,
         progress: Progress::begin(observer, total_bytes(source, config)),
@@ -101,9 +105,21 @@ fn total_bytes(source: &dyn Checkpoint, config: &ModelConfig) -> u64 {
         .sum()
 }
 
+/// How ranks share a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// Each has it all.
+    Nowhere,
+    /// By the rows of each part: output features.
+    Rows,
+    /// By columns: input features.
+    Columns,
+}
+
 struct Loader<'a> {
     source: &'a dyn Checkpoint,
     config: &'a ModelConfig,
+    shard: Shard,
     formats: FormatOf,
     backend: &'a Backend,
     progress: Progress<'a>,
@@ -130,27 +146,46 @@ impl<'a> Loader<'a> {
         self.progress.add(self.source.bytes_of(&needed.name) as u64);
     }
 
-    /// The parts of a projection, stacked along their rows; of a gate and what it gates, as gated by `activation`.
+    /// This rank's rows of a tensor's part.
+    fn rows_of(&self, part: &Part, cut: Cut) -> Range<usize> {
+        match cut {
+            Cut::Rows => self.shard.part_of(&part.rows),
+            Cut::Nowhere | Cut::Columns => part.rows.clone(),
+        }
+    }
+
+    /// The parts of a projection as far as this rank has them, stacked along their rows; of a gate and what it gates, as
+    /// gated by `activation`.
     fn matrix(
         &self,
         projection: &Projection,
         activation: Option<Activation>,
+        cut: Cut,
     ) -> Result<PackedWeight, ModelError> {
+        let whole = 0..projection.cols;
+        let cols = match cut {
+            Cut::Columns => self.shard.part_of(&whole),
+            Cut::Nowhere | Cut::Rows => whole.clone(),
+        };
         let tensors = projection.tensors.iter();
         let tensors = tensors
-            .map(|(weight, _)| self.stored(weight))
+            .map(|(weight, _)| match cols == whole {
+                true => self.stored(weight),
+                false => Ok(columns(&self.stored(weight)?, cols.clone())),
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let views: Vec<WeightView<'_>> = projection
             .parts
             .iter()
             .map(|part| {
                 let tensor = &tensors[part.tensor];
-                let row = projection.cols * tensor.dtype.size_in_bytes();
+                let row = cols.len() * tensor.dtype.size_in_bytes();
+                let rows = self.rows_of(part, cut);
                 WeightView {
                     dtype: tensor.dtype,
-                    rows: part.rows.len(),
-                    cols: projection.cols,
-                    bytes: &tensor.bytes[part.rows.start * row..part.rows.end * row],
+                    rows: rows.len(),
+                    cols: cols.len(),
+                    bytes: &tensor.bytes[rows.start * row..rows.end * row],
                 }
             })
             .collect();
@@ -190,22 +225,25 @@ impl<'a> Loader<'a> {
         &self,
         projection: &Projection,
         activation: Option<Activation>,
+        cut: Cut,
     ) -> Result<Linear, ModelError> {
-        let weight = self.matrix(projection, activation)?;
-        let biases: Vec<&Needed> = projection
-            .tensors
-            .iter()
-            .filter_map(|(_, bias)| bias.as_ref())
-            .collect();
+        let weight = self.matrix(projection, activation, cut)?;
+        let biases = projection.tensors.iter();
+        let biases = biases
+            .map(|(_, bias)| bias.as_ref().map(|bias| self.values(bias)).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
         let mut values = Vec::new();
-        for bias in &biases {
-            values.extend(self.values(bias)?);
-            self.done(bias);
+        for part in &projection.parts {
+            if let Some(bias) = &biases[part.tensor] {
+                values.extend_from_slice(&bias[self.rows_of(part, cut)]);
+            }
         }
-        let bias = match biases.is_empty() {
-            true => None,
-            false => Some(self.backend.vector(&values)?),
-        };
+        for (_, bias) in &projection.tensors {
+            bias.iter().for_each(|bias| self.done(bias));
+        }
+        // What is added to a sum is added once.
+        let is_added = !values.is_empty() && (cut != Cut::Columns || self.shard.is_first());
+        let bias = is_added.then(|| self.backend.vector(&values)).transpose()?;
         Ok(Linear { weight, bias })
     }
 
@@ -228,7 +266,8 @@ impl<'a> Loader<'a> {
     /// The embedding, and the output matrix unless that is the embedding too.
     fn embedding_and_head(&self) -> Result<(Embedding, Option<PackedWeight>), ModelError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
-        let load = |name: &str| self.matrix(&Projection::single(name, vocab, hidden), None);
+        let load =
+            |name: &str| self.matrix(&Projection::single(name, vocab, hidden), None, Cut::Nowhere);
         let tied = self.config.tie_word_embeddings;
         let name = match tied {
             true => self.tied_name()?,
@@ -271,7 +310,7 @@ impl<'a> Loader<'a> {
         place: CachePlace,
     ) -> Result<Attention, ModelError> {
         let spec = self.config.layers[layer].attention;
-        let qkv = self.linear(&tensors.qkv, None)?;
+        let qkv = self.linear(&tensors.qkv, None, Cut::Rows)?;
         let norms = match (&tensors.head_norms, spec.head_norm) {
             (Some([q, k]), HeadNorm::PerHead) => HeadNorms::PerHead {
                 q: self.norm(q)?,
@@ -288,15 +327,15 @@ impl<'a> Loader<'a> {
             spec,
             qkv,
             norms,
-            output: self.linear(&tensors.output, None)?,
+            output: self.linear(&tensors.output, None, Cut::Columns)?,
         })
     }
 
     fn mlp(&self, layer: usize, tensors: &LayerTensors) -> Result<GatedMlp, ModelError> {
         let activation = self.config.layers[layer].mlp.activation;
         Ok(GatedMlp {
-            gate_up: self.linear(&tensors.gate_up, Some(activation))?,
-            down: self.linear(&tensors.down, None)?,
+            gate_up: self.linear(&tensors.gate_up, Some(activation), Cut::Rows)?,
+            down: self.linear(&tensors.down, None, Cut::Columns)?,
         })
     }
 

@@ -84,7 +84,8 @@ impl Attention {
         rows: usize,
     ) -> Result<(), TensorError> {
         step.backend.encode(acts.attention, acts.attended, rows)?;
-        self.output.apply(step, acts.attended, acts.delta, rows)
+        self.output.apply(step, acts.attended, acts.delta, rows)?;
+        step.add_up(acts, rows)
     }
 
     /// The block tables and slots of the layer's group, which a validated batch has.

@@ -26,7 +26,8 @@ impl GatedMlp {
         let out = (&mut *acts.gated, &mut *acts.activated);
         step.backend
             .linear_gated_encoded(acts.normed, weight, bias.as_ref(), out, 0..rows)?;
-        self.down.apply(step, acts.activated, acts.delta, rows)
+        self.down.apply(step, acts.activated, acts.delta, rows)?;
+        step.add_up(acts, rows)
     }
 
     /// Its matrices.

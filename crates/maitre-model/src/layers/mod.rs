@@ -10,10 +10,13 @@ mod linear;
 mod norms;
 mod rope;
 
-use maitre_tensor::Backend;
+use std::cell::RefCell;
+
+use maitre_tensor::{Backend, Communicator, TensorError};
 
 use crate::batch::Batch;
 use crate::config::ModelConfig;
+use crate::workspace::Activations;
 pub(crate) use attention::Attention;
 pub(crate) use embedding::Embedding;
 pub(crate) use gated_mlp::GatedMlp;
@@ -28,4 +31,22 @@ pub(crate) struct StepContext<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) ropes: &'a RopeTables,
     pub(crate) batch: &'a Batch,
+    /// The way to the other ranks, where the model is shared.
+    pub(crate) ranks: Option<&'a Ranks>,
+}
+
+/// One rank's side of a group. A step runs on one thread, which borrows it for one operation at a time.
+pub(crate) type Ranks = RefCell<Box<dyn Communicator>>;
+
+impl StepContext<'_> {
+    /// Adds up what each rank has of `delta`, where matrices are shared by their input features.
+    pub(crate) fn add_up(self, acts: &mut Activations<'_>, rows: usize) -> Result<(), TensorError> {
+        match self.ranks {
+            None => Ok(()),
+            Some(ranks) => {
+                let numbers = rows * self.config.hidden_size;
+                ranks.borrow_mut().all_reduce(acts.delta, numbers)
+            }
+        }
+    }
 }

@@ -26,6 +26,7 @@ mod load_progress;
 mod parity_candle;
 mod parity_transformers;
 mod perplexity;
+mod ranks;
 mod recomputed;
 mod sliding_window;
 mod starts;
