@@ -1,13 +1,14 @@
 //! `maitre inspect`: what a model (and one that drafts for it) is and what it needs, from its configuration alone.
 //! The other files that are there are checked as a start would, but no weights are read.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
 use maitre::server::Startup;
 use maitre::{AvailableMemory, KvFormat, WeightFormat};
-use maitre_model::ModelConfig;
+use maitre_model::{KvLayout, ModelConfig};
 use serde_json::json;
 
 use super::model::KvDTypeArg;
@@ -118,6 +119,7 @@ impl Inspected {
                     ", of which a token sees the last {window}"
                 )),
         );
+        text += &kv_groups(config);
         if let Some((name, draft)) = &self.draft {
             text += &format!(
                 "draft model         {name}: {}, {:.2} M parameters, {} layers (hidden {}), vocabulary {}\n",
@@ -191,6 +193,7 @@ impl Inspected {
             json!({
                 "weight_bytes": config.weight_bytes(weights),
                 "kv_bytes_per_token": config.kv_bytes_per_token(kv),
+                "kv_bytes_per_distant_token": config.kv_bytes_per_distant_token(kv),
             })
         };
         let dtypes: serde_json::Map<_, _> = self
@@ -205,6 +208,11 @@ impl Inspected {
                 }
                 (weights.to_string(), entry)
             })
+            .collect();
+        let groups = config.kv_layout().groups;
+        let groups: Vec<_> = groups
+            .iter()
+            .map(|group| json!({ "layers": group.layers, "window": group.reads.window() }))
             .collect();
         let draft = self.draft.as_ref().map(|(name, draft)| {
             json!({
@@ -227,6 +235,7 @@ impl Inspected {
             "vocab_size": config.vocab_size,
             "context": config.max_position_embeddings,
             "sliding_window": config.sliding_window,
+            "kv_groups": groups,
             "draft": draft,
             "available_bytes": self.available.as_ref().map(|available| available.bytes),
             "memory_limit": self.available.as_ref().and_then(|available| {
@@ -238,6 +247,60 @@ impl Inspected {
     }
 }
 
+/// How layers share the cache, where they read it in different ways.
+fn kv_groups(config: &ModelConfig) -> String {
+    let KvLayout { places, groups } = config.kv_layout();
+    if groups.len() < 2 {
+        return String::new();
+    }
+    let windows: BTreeSet<Option<usize>> =
+        groups.iter().map(|group| group.reads.window()).collect();
+    let kinds: Vec<String> = windows
+        .into_iter()
+        .map(|window| {
+            let alike = groups.iter().filter(|group| group.reads.window() == window);
+            match window {
+                None => format!("{} that read all", alike.count()),
+                Some(window) => format!("{} that read the last {window} tokens", alike.count()),
+            }
+        })
+        .collect();
+    let [all, distant] = [
+        config.kv_bytes_per_token(KvFormat::Bf16),
+        config.kv_bytes_per_distant_token(KvFormat::Bf16),
+    ];
+    format!(
+        "KV groups           {}, of up to {places} layers\n\
+         KV behind windows   {distant} of {all} bytes/token (bf16)\n",
+        kinds.join(", ")
+    )
+}
+
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_layers_are_told_where_there_are_several() {
+        let mut config = json!({
+            "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 640,
+            "intermediate_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1,
+            "head_dim": 256, "vocab_size": 262_144, "max_position_embeddings": 32_768, "sliding_window": 512
+        });
+        let told = |config: &serde_json::Value| {
+            let read = ModelConfig::from_json(config.to_string().as_bytes());
+            kv_groups(&read.expect("a configuration"))
+        };
+        assert_eq!(
+            told(&config),
+            "KV groups           1 that read all, 5 that read the last 512 tokens, of up to 3 layers\n\
+             KV behind windows   3072 of 18432 bytes/token (bf16)\n"
+        );
+        config["layer_types"] = json!(vec!["full_attention"; 18]);
+        assert_eq!(told(&config), "");
+    }
 }
