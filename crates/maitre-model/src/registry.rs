@@ -152,3 +152,19 @@ impl fmt::Display for Architecture {
         formatter.write_str(self.class_name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_name_leads_to_one_family() {
+        let names: BTreeSet<&str> = FAMILIES
+            .iter()
+            .flat_map(|family| [family.class_name, family.model_type])
+            .collect();
+        assert_eq!(names.len(), 2 * Architecture::all().count());
+    }
+}

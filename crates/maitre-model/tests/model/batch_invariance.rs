@@ -151,8 +151,12 @@ proptest! {
             "llama-f32-sharded",
             "mistral-f32-window",
             "qwen2-f32-windows-v4",
+            "qwen2-bf16-yarn",
             "gemma3-f32-linear",
+            "gemma3-bf16-v4",
             "phi3-f32-longrope",
+            "phi3-bf16-longrope-short-v4",
+            "olmo3-f32-yarn",
             "olmo3-bf16-yarn-v4",
         ] {
             check(name, &LoadOptions::default(), &schedule);

@@ -102,8 +102,16 @@ fn decode(runner: &mut Runner, sequences: &[(&[u32], &[u32])]) -> Vec<Vec<f32>> 
 /// Alone and whole; together, decoding, some of it recorded: the same bits.
 #[test]
 fn bits_do_not_depend_on_the_crowd_nor_on_recording() {
-    for kv_dtype in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8] {
-        let source = ModelSource::Directory(fixture("qwen3-bf16-untied-bias-v4"));
+    const QWEN3: &str = "qwen3-bf16-untied-bias-v4";
+    for (name, kv_dtype) in [
+        (QWEN3, KvFormat::F32),
+        (QWEN3, KvFormat::Bf16),
+        (QWEN3, KvFormat::Int8),
+        ("gemma3-bf16-v4", KvFormat::Bf16),
+        ("olmo3-bf16-yarn-v4", KvFormat::F32),
+        ("phi3-f32-longrope", KvFormat::Bf16),
+    ] {
+        let source = ModelSource::Directory(fixture(name));
         let options = LoadOptions {
             kv_dtype: Some(kv_dtype),
             ..LoadOptions::default()
@@ -136,7 +144,11 @@ fn bits_do_not_depend_on_the_crowd_nor_on_recording() {
             let together = decode(&mut runner, &known);
             for at in 0..3 {
                 let expected = &alone[at][lengths[at] - step - 1];
-                assert_eq!(bits(expected), bits(&together[at]), "{kv_dtype}, {at}");
+                assert_eq!(
+                    bits(expected),
+                    bits(&together[at]),
+                    "{name}, {kv_dtype}, {at}"
+                );
             }
         }
         assert_eq!(runner.recorded_steps(), 1);

@@ -255,10 +255,10 @@ fn a_model_that_cannot_be_used_is_refused_by_name() {
         (
             |m| {
                 edit(&m.join("config.json"), |c| {
-                    c.replace("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"")
+                    c.replace("\"rope_type\": \"default\"", "\"rope_type\": \"dynamic\"")
                 })
             },
-            &["yarn", "default", "llama3"],
+            &["dynamic", "default", "llama3"],
         ),
         (
             |m| {
