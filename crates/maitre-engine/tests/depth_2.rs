@@ -20,6 +20,8 @@ mod health;
 mod invariance;
 #[path = "engine/isolation.rs"]
 mod isolation;
+#[path = "engine/kv_groups.rs"]
+mod kv_groups;
 #[path = "engine/pipelined.rs"]
 mod pipelined;
 #[path = "engine/policies.rs"]

@@ -99,6 +99,7 @@ impl Sequences {
         }
         batch.groups.push(KvGroup {
             tables: BlockTables {
+                first_blocks: Vec::new(),
                 tables,
                 block_size: BLOCK_SIZE,
             },

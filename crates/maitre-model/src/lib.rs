@@ -25,7 +25,7 @@
 //!     positions: vec![0, 1, 2],
 //!     spans: vec![Span { first_token: 0, num_tokens: 3, context_len: 3 }],
 //!     groups: vec![KvGroup {
-//!         tables: BlockTables { tables: vec![vec![2]], block_size: 16 },
+//!         tables: BlockTables { first_blocks: Vec::new(), tables: vec![vec![2]], block_size: 16 },
 //!         slots: vec![32, 33, 34], // block 2, offsets 0 to 2
 //!     }],
 //!     output_rows: vec![2],
@@ -79,7 +79,7 @@ mod synchronous;
 mod weights;
 mod workspace;
 
-pub use batch::{Batch, BatchLimits, KvGroup};
+pub use batch::{Batch, BatchLimits};
 pub use config::ModelConfig;
 pub use error::ModelError;
 pub use executor::{
@@ -101,4 +101,4 @@ pub use synchronous::Synchronous;
 pub use workspace::LOGITS_TILE;
 
 // What batches and executors are made of.
-pub use maitre_tensor::{BlockTables, Heartbeat, NO_SLOT, Span};
+pub use maitre_tensor::{BlockTables, Heartbeat, KvGroup, NO_SLOT, Span};

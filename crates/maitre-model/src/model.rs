@@ -63,10 +63,6 @@ pub struct Model {
     shard: Shard,
 }
 
-/// Whether a runner takes batches of several groups. While it does not, layers that read differently share one group that
-/// keeps the whole context: each still attends through its own window, and blocks behind the windows stay taken.
-const RUNNER_TAKES_GROUPS: bool = false;
-
 impl Model {
     /// Loads a model's configuration and weights.
     ///
@@ -100,12 +96,15 @@ impl Model {
         let generation = GenerationDefaults::load(source)?;
         Ok(Self {
             generation,
-            ..Self::load_drafter(source, options, backend, observer)?
+            ..Self::load_in(source, options, backend, observer, ModelConfig::kv_layout)?
         })
     }
 
     /// Loads a model that only drafts for another one: without generation defaults, which are the
     /// other one's. `observer` is told as by [`load_observed`](Self::load_observed).
+    ///
+    /// Its keys and values lie in the blocks of one of the other's KV groups, so its own layers form a single group: each
+    /// still attends through its own window.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -114,6 +113,21 @@ impl Model {
         options: &LoadOptions,
         backend: &Backend,
         observer: &dyn Fn(LoadProgress),
+    ) -> Result<Self, ModelError> {
+        let layout = |config: &ModelConfig| match config.kv_layout() {
+            layout if layout.groups.len() == 1 => layout,
+            _ => KvLayout::in_one_group(config.num_layers),
+        };
+        Self::load_in(source, options, backend, observer, layout)
+    }
+
+    /// Loads a model whose keys and values lie in the groups that `layout` says, without generation defaults.
+    fn load_in(
+        source: &ModelSource,
+        options: &LoadOptions,
+        backend: &Backend,
+        observer: &dyn Fn(LoadProgress),
+        layout: impl FnOnce(&ModelConfig) -> KvLayout,
     ) -> Result<Self, ModelError> {
         let config = ModelConfig::load(source)?;
         let files = match options.load_format {
@@ -154,10 +168,7 @@ impl Model {
             WeightFormat::F32 => KvFormat::F32,
             _ => KvFormat::Bf16,
         });
-        let kv_layout = match config.kv_layout() {
-            layout if RUNNER_TAKES_GROUPS || layout.groups.len() == 1 => layout,
-            _ => KvLayout::in_one_group(config.num_layers),
-        };
+        let kv_layout = layout(&config);
         let share = config.share(options.shard)?;
         let decoder = weights::load_decoder(
             weights.as_ref(),

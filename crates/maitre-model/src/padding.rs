@@ -7,10 +7,9 @@
 //!
 //! A row that fills up belongs to no span, reads position 0 and writes no slot. Its result is not used.
 
-use maitre_tensor::{BlockTables, NO_SLOT, Span, StepShape};
+use maitre_tensor::{KvGroup, NO_SLOT, Span, StepShape};
 
-use crate::batch::{Batch, BatchLimits, KvGroup};
-use crate::error::ModelError;
+use crate::batch::{Batch, BatchLimits};
 
 /// The least context that is told apart from a longer one.
 const LEAST_CONTEXT: usize = 256;
@@ -26,10 +25,7 @@ pub(crate) struct Padding {
 impl Padding {
     pub(crate) fn new(limits: &BatchLimits) -> Self {
         let most_rows = limits.max_tokens.min(limits.max_spans);
-        let tables = BlockTables {
-            tables: Vec::new(),
-            block_size: limits.block_size,
-        };
+        let group = || KvGroup::new(limits.block_size);
         Self {
             most_rows: most_rows.min(limits.max_output_rows),
             most_context: limits.max_context_len,
@@ -37,10 +33,7 @@ impl Padding {
                 tokens: Vec::new(),
                 positions: Vec::new(),
                 spans: Vec::new(),
-                groups: vec![KvGroup {
-                    tables,
-                    slots: Vec::new(),
-                }],
+                groups: limits.groups.iter().map(|_| group()).collect(),
                 output_rows: Vec::new(),
             },
         }
@@ -67,8 +60,7 @@ impl Padding {
     }
 
     /// `batch` with filling rows behind its own.
-    pub(crate) fn fill(&mut self, batch: &Batch, shape: StepShape) -> Result<&Batch, ModelError> {
-        let from = batch.group()?;
+    pub(crate) fn fill(&mut self, batch: &Batch, shape: StepShape) -> &Batch {
         let Batch {
             tokens,
             positions,
@@ -76,15 +68,18 @@ impl Padding {
             groups,
             output_rows,
         } = &mut self.batch;
-        let KvGroup { tables, slots } = &mut groups[0];
         let rows = shape.rows;
-        for (list, own, filler) in [
-            (tokens, &batch.tokens, 0),
-            (positions, &batch.positions, 0),
-            (slots, &from.slots, NO_SLOT),
-        ] {
+        for (list, own) in [(tokens, &batch.tokens), (positions, &batch.positions)] {
             list.clone_from(own);
-            list.resize(rows, filler);
+            list.resize(rows, 0);
+        }
+        for (KvGroup { tables, slots }, from) in groups.iter_mut().zip(&batch.groups) {
+            slots.clone_from(&from.slots);
+            slots.resize(rows, NO_SLOT);
+            tables.tables.clone_from(&from.tables.tables);
+            tables.tables.resize_with(rows, Vec::new);
+            tables.first_blocks.clone_from(&from.tables.first_blocks);
+            tables.first_blocks.resize(rows, 0);
         }
         spans.clone_from(&batch.spans);
         spans.extend((spans.len()..rows).map(|row| Span {
@@ -92,11 +87,9 @@ impl Padding {
             num_tokens: 0,
             context_len: 0,
         }));
-        tables.tables.clone_from(&from.tables.tables);
-        tables.tables.resize_with(rows, Vec::new);
         output_rows.clear();
         output_rows.extend(0..rows as u32);
-        Ok(&self.batch)
+        &self.batch
     }
 }
 
@@ -112,13 +105,16 @@ fn filled(rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use maitre_tensor::BlockTables;
+
     use super::*;
+    use crate::kv_layout::Reads;
 
     fn limits() -> BatchLimits {
         BatchLimits {
             vocab_size: 10,
             max_context_len: 1000,
-            sliding_window: None,
+            groups: vec![Reads::Full, Reads::Window(300)],
             max_tokens: 100,
             max_spans: 30,
             max_output_rows: 100,
@@ -137,20 +133,25 @@ mod tests {
                 num_tokens: 1,
                 context_len,
             });
-        let tables = contexts
-            .iter()
-            .map(|&len| (0..len.div_ceil(4) as u32).collect());
+        let group = |from: u32| KvGroup {
+            tables: BlockTables {
+                tables: contexts
+                    .iter()
+                    .map(|&len| (from..from + len.div_ceil(4) as u32).collect())
+                    .collect(),
+                first_blocks: vec![0; contexts.len()],
+                block_size: 4,
+            },
+            slots: contexts
+                .iter()
+                .map(|&len| 4 * from + len as u32 - 1)
+                .collect(),
+        };
         Batch {
             tokens: vec![3; contexts.len()],
             positions: contexts.iter().map(|&len| len as u32 - 1).collect(),
             spans: spans.collect(),
-            groups: vec![KvGroup {
-                tables: BlockTables {
-                    tables: tables.collect(),
-                    block_size: 4,
-                },
-                slots: contexts.iter().map(|&len| len as u32 - 1).collect(),
-            }],
+            groups: vec![group(0), group(250)],
             output_rows: (0..contexts.len() as u32).collect(),
         }
     }
@@ -190,21 +191,22 @@ mod tests {
         for contexts in [&[7, 300, 2][..], &[1; 9], &[4]] {
             let batch = decodes(contexts);
             let shape = padding.shape_of(&batch).unwrap();
-            let filled = padding.fill(&batch, shape).unwrap();
+            let filled = padding.fill(&batch, shape);
             let (own, rows) = (contexts.len(), shape.rows);
             assert_eq!(filled.tokens[..own], batch.tokens);
             assert_eq!(filled.positions[..own], batch.positions);
             assert_eq!(filled.spans[..own], batch.spans);
-            let (group, from) = (&filled.groups[0], &batch.groups[0]);
-            assert_eq!(group.slots[..own], from.slots);
-            assert_eq!(group.tables.tables[..own], from.tables.tables);
-            assert!(group.slots[own..].iter().all(|&slot| slot == NO_SLOT));
+            assert_eq!(filled.groups.len(), batch.groups.len());
+            for (group, from) in filled.groups.iter().zip(&batch.groups) {
+                assert_eq!(group.slots[..own], from.slots);
+                assert_eq!(group.tables.tables[..own], from.tables.tables);
+                assert_eq!(group.tables.first_blocks[..own], from.tables.first_blocks);
+                assert!(group.slots[own..].iter().all(|&slot| slot == NO_SLOT));
+                assert_eq!(group.tables.tables.len(), rows);
+                assert_eq!(group.tables.first_blocks.len(), rows);
+            }
             assert!(filled.spans[own..].iter().all(|span| span.context_len == 0));
-            for len in [
-                filled.tokens.len(),
-                filled.spans.len(),
-                group.tables.tables.len(),
-            ] {
+            for len in [filled.tokens.len(), filled.spans.len()] {
                 assert_eq!(len, rows);
             }
             assert_eq!(filled.output_rows, Vec::from_iter(0..rows as u32));

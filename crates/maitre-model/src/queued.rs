@@ -19,9 +19,6 @@ use crate::runner::sample_row;
 use crate::synchronous::{draws_of, hand_out};
 use crate::{CacheMoves, Draw, Drawn, ModelError, Runner};
 
-/// Steps in flight: one that is computed, and one that is ready when it ends.
-const DEPTH: usize = 2;
-
 /// Queues the steps of a [`Runner`] on a GPU, two at a time.
 #[derive(Debug)]
 pub struct Queued {
@@ -53,6 +50,9 @@ enum Rows {
 }
 
 impl Queued {
+    /// Steps in flight at most.
+    pub const DEPTH: usize = 2;
+
     /// An executor of `runner`, which runs on a GPU.
     ///
     /// # Errors
@@ -60,11 +60,11 @@ impl Queued {
     /// [`ModelError::Tensor`] for a runner on the processor, and if there is too little memory.
     pub fn new(runner: Runner) -> Result<Self, ModelError> {
         let most = runner.limits().max_output_rows;
-        let unused = (0..DEPTH).map(|_| runner.backend().draws(most));
+        let unused = (0..Self::DEPTH).map(|_| runner.backend().draws(most));
         Ok(Self {
             unused: unused.collect::<Result<_, _>>()?,
             runner,
-            in_flight: VecDeque::with_capacity(DEPTH),
+            in_flight: VecDeque::with_capacity(Self::DEPTH),
             next_ticket: 0,
             received: Vec::new(),
         })
@@ -139,7 +139,7 @@ impl Executor for Queued {
     fn depth(&self) -> usize {
         // Rows of more logits are drawn from by the host, as no vocabulary that is known asks for.
         match self.vocab_size() {
-            ..=MOST_CHOOSABLE => DEPTH,
+            ..=MOST_CHOOSABLE => Self::DEPTH,
             _ => 1,
         }
     }

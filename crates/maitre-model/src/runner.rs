@@ -17,6 +17,7 @@ use maitre_tensor::{
 
 use crate::batch::{Batch, BatchLimits};
 use crate::error::ModelError;
+use crate::kv_layout::Reads;
 use crate::layers::{Ranks, RopeTables};
 use crate::model::Model;
 use crate::moves::{CacheMoves, Pools};
@@ -28,9 +29,9 @@ pub(crate) use drawing::sample_row;
 /// What a runner is sized for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunnerConfig {
-    /// Blocks in the KV cache.
+    /// Pages in the KV cache: blocks in each of the caches of [`KvLayout::places`](crate::KvLayout::places).
     pub num_blocks: u32,
-    /// Blocks in the host pool, to which blocks of the cache can be moved; 0 for none.
+    /// Pages in the host pool, to which pages of the cache can be moved; 0 for none.
     pub num_host_blocks: u32,
     /// Tokens per block.
     pub block_size: u32,
@@ -185,14 +186,16 @@ impl Runner {
         let shape = model.config();
         let capacity = config.num_blocks as usize * config.block_size as usize;
         let longest = shape.max_position_embeddings;
+        let groups = model.kv_layout().groups.iter();
+        let groups: Vec<Reads> = groups.map(|group| group.reads).collect();
         let limits = BatchLimits {
             vocab_size: shape.vocab_size,
-            // Blocks behind a window are used again.
-            max_context_len: match shape.sliding_window {
-                None => longest.min(capacity),
-                Some(_) => longest,
+            // Pages behind a window are used again.
+            max_context_len: match groups.contains(&Reads::Full) {
+                true => longest.min(capacity),
+                false => longest,
             },
-            sliding_window: shape.sliding_window,
+            groups,
             max_tokens: config.max_batched_tokens,
             max_spans: config.max_seqs,
             max_output_rows: config.max_output_rows_per_step,
@@ -226,6 +229,7 @@ impl Runner {
                 list_words: list_words(&limits),
             })?;
         }
+        let padding = Padding::new(&limits);
         let records_steps = config.record_steps && backend.gpu_info().is_some();
         Ok(Self {
             model,
@@ -240,13 +244,13 @@ impl Runner {
             num_outputs: 0,
             in_workspace: 0..0,
             fetched: Default::default(),
-            padding: Padding::new(&limits),
+            padding,
             records_steps,
             recorded: RecordedSteps::default(),
         })
     }
 
-    /// Moves blocks of all layers. The logits of the last step remain.
+    /// Moves pages: blocks of all places. The logits of the last step remain.
     ///
     /// # Errors
     /// [`ModelError::MoveOutOfRange`] and [`ModelError::NoHostPool`] before anything has moved; a
@@ -300,7 +304,7 @@ impl Runner {
             .step(&self.backend, &self.rope, batch, self.ranks.as_ref());
         let decoder = self.model.decoder();
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
-        self.backend.step_on(lists(batch, drawn)?, || {
+        self.backend.step_on(lists(batch, drawn), || {
             decoder.forward(step, caches, workspace)
         })??;
         Ok(())
@@ -313,7 +317,7 @@ impl Runner {
         shape: StepShape,
         drawn: Option<DrawnTokens<'_>>,
     ) -> Result<(), ModelError> {
-        let padded = self.padding.fill(batch, shape)?;
+        let padded = self.padding.fill(batch, shape);
         let step = self
             .model
             .step(&self.backend, &self.rope, padded, self.ranks.as_ref());
@@ -321,7 +325,7 @@ impl Runner {
         let (caches, workspace) = (&mut self.caches, &mut self.workspace);
         let played =
             self.backend
-                .step_recorded(shape, lists(padded, drawn)?, &mut self.recorded, || {
+                .step_recorded(shape, lists(padded, drawn), &mut self.recorded, || {
                     decoder.forward(step, caches, workspace)
                 });
         if let Some(reason) = self.recorded.take_failure() {
@@ -446,31 +450,26 @@ impl Runner {
 }
 
 /// What a batch tells the operators beside tensors.
-fn lists<'a>(
-    batch: &'a Batch,
-    drawn: Option<DrawnTokens<'a>>,
-) -> Result<StepLists<'a>, ModelError> {
-    let group = batch.group()?;
-    Ok(StepLists {
-        indices: [
-            &batch.tokens,
-            &batch.positions,
-            &group.slots,
-            &batch.output_rows,
-        ],
+fn lists<'a>(batch: &'a Batch, drawn: Option<DrawnTokens<'a>>) -> StepLists<'a> {
+    StepLists {
+        indices: [&batch.tokens, &batch.positions, &batch.output_rows],
         spans: &batch.spans,
-        tables: Some(&group.tables),
+        groups: &batch.groups,
         context_bound: 0,
         drawn,
-    })
+    }
 }
 
 /// Numbers in the lists of the largest batch.
 fn list_words(limits: &BatchLimits) -> usize {
     let rows = limits.max_tokens.max(limits.max_output_rows);
     let blocks = limits.max_context_len.div_ceil(limits.block_size);
-    4 * rows + limits.max_spans * (4 + blocks)
+    let per_group = rows + limits.max_spans * (4 + blocks) + 2 * ALIGNED;
+    3 * rows + limits.groups.len() * per_group
 }
+
+/// Words by which a list on a device may begin later than the one before it ends.
+const ALIGNED: usize = 64;
 
 impl fmt::Debug for Runner {
     /// Names the model and the limits; caches and activations are too large to print.

@@ -58,6 +58,7 @@ impl DraftModel {
     #[must_use]
     pub fn new(executor: Box<dyn Forward>, config: DraftModelConfig) -> Self {
         let tables = BlockTables {
+            first_blocks: Vec::new(),
             tables: Vec::new(),
             block_size: config.block_size,
         };

@@ -28,7 +28,7 @@ struct Arguments {
     const float* q;      // [rows, heads * head_dim]
     const u8* cache;     // [slots / 16][kv_heads] cells
     const u32* spans;    // [spans][4]: first_token, num_tokens, context_len, table_offset
-    const u32* tables;   // block numbers, a span's from its table_offset on
+    const u32* tables;   // block numbers; that of a span's block b is at table_offset + b, counted modulo 2^32
     float* out;          // [rows, heads * head_dim]
     float* records;      // what chunks leave behind (`Records`), or null: each block walks all chunks
     u32 most_chunks;     // chunks per item that `records` has space for
@@ -59,7 +59,7 @@ struct Item {
     u32 token;    // token row of the span's first token
     u32 before;   // positions before it
     u32 window;
-    u32 table;    // offset of the span's block table
+    u32 table;    // offset of the span's block table: where its block 0 is or would be
 
     // Which positions a row, counted from the item's first, sees: the last up to its token's own.
     DEVICE Range seen_by(u32 row) const {
@@ -208,7 +208,7 @@ DEVICE float mean(float value, float inverse) {
 
 // The slot of a position of an item's span.
 DEVICE u32 slot_of(const Arguments& args, const Item& item, u32 position) {
-    const u32 block = args.tables[static_cast<u64>(item.table) + position / args.block_size];
+    const u32 block = args.tables[static_cast<u32>(item.table + position / args.block_size)];
     return block * args.block_size + position % args.block_size;
 }
 

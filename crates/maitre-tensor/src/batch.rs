@@ -32,14 +32,55 @@ impl Span {
 
 /// Where each span's keys and values lie in a [`LayerCache`].
 ///
-/// Position `p` of span `s` is in slot `tables[s][p / block_size] * block_size + p % block_size`.
+/// Position `p` of span `s` is in slot `table[p / block_size - first] * block_size + p % block_size` of its table
+/// `table` and first block `first`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockTables {
     /// Block numbers in order of position, one list per span. Where attention has a window, those
     /// of blocks that lie wholly before [`Span::first_seen`] may be any number.
     pub tables: Vec<Vec<u32>>,
+    /// Which block of its span a table's first entry is for, one number per span; those before it lie behind the
+    /// window. Empty if all tables begin with the first block.
+    pub first_blocks: Vec<u32>,
     /// Positions per block.
     pub block_size: usize,
+}
+
+impl BlockTables {
+    /// The block that the first entry of a span's table is for.
+    #[must_use]
+    pub fn first_block(&self, span: usize) -> usize {
+        self.first_blocks
+            .get(span)
+            .map_or(0, |&first| first as usize)
+    }
+}
+
+/// Where the keys and values of a batch lie for layers that attend alike, a KV group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvGroup {
+    /// One block table per span. Where the group's layers have a window, entries of blocks that lie
+    /// wholly behind that of the span's first token are not read and may be any number or be left out
+    /// ([`BlockTables::first_blocks`]).
+    pub tables: BlockTables,
+    /// Where each token's key and value go, `[tokens]`: `block · block_size + offset`, or [`NO_SLOT`] to
+    /// compute without writing.
+    pub slots: Vec<u32>,
+}
+
+impl KvGroup {
+    /// A group without spans.
+    #[must_use]
+    pub const fn new(block_size: usize) -> Self {
+        Self {
+            tables: BlockTables {
+                tables: Vec::new(),
+                first_blocks: Vec::new(),
+                block_size,
+            },
+            slots: Vec::new(),
+        }
+    }
 }
 
 /// Arguments of [`Backend::rope_and_store`](crate::Backend::rope_and_store); `rows` is

@@ -79,7 +79,7 @@ pub use backend::{
     AddNormed, Backend, BlockCopy, LargestAttention, LargestStep, NormColumns, PEAK_BLOCK,
     RecordedSteps, StepShape,
 };
-pub use batch::{Attention, BlockTables, NO_SLOT, RopeStore, Span};
+pub use batch::{Attention, BlockTables, KvGroup, NO_SLOT, RopeStore, Span};
 pub use blocks::BlockFormat;
 pub use buffer::Buffer;
 pub use cache::{KvFormat, LayerCache};

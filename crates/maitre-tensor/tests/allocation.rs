@@ -113,6 +113,7 @@ impl Step {
                 context_len,
             }],
             tables: BlockTables {
+                first_blocks: Vec::new(),
                 tables: vec![(0..blocks).collect()],
                 block_size,
             },

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use maitre_scheduler::{Policy, PolicyKind};
+use maitre_scheduler::{KvSpec, Policy, PolicyKind};
 use maitre_speculative::{Acceptance, Speculate, SpeculatorConfig};
 
 use maitre_text::{ReasoningFormat, ToolFormat};
@@ -67,14 +67,14 @@ pub struct EngineLimits {
     pub max_queued_tokens: usize,
     /// Tokens per KV block.
     pub block_size: usize,
-    /// KV blocks in the pool.
+    /// KV pages in the pool. A sequence's block takes one in each of [`Scheduling::kv_groups`].
     pub num_blocks: usize,
-    /// KV blocks of the host tier, where blocks go that the pool has no space for.
+    /// KV pages of the host tier, where pages go that the pool has no space for.
     pub num_host_blocks: usize,
 }
 
 impl EngineLimits {
-    /// Tokens that the KV pool holds.
+    /// Tokens that the KV pool holds for one KV group, if no other takes any.
     #[must_use]
     pub fn kv_tokens(&self) -> usize {
         self.num_blocks * self.block_size
@@ -90,8 +90,8 @@ pub struct Scheduling {
     pub custom_policy: Option<CustomPolicy>,
     /// Whether prefixes are shared between requests.
     pub prefix_cache: bool,
-    /// Positions that a token attends to; `None` = all before it.
-    pub window: Option<usize>,
+    /// The groups of layers that share the pages of the KV pool, each by the positions that a token of its layers reads.
+    pub kv_groups: Vec<KvSpec>,
     /// How long a step may take while a streaming request waits for its next token.
     pub itl_target: Option<Duration>,
     /// Requests that would wait longer than this are refused at once.
@@ -111,7 +111,7 @@ impl Default for Scheduling {
             policy: PolicyKind::Fcfs,
             custom_policy: None,
             prefix_cache: true,
-            window: None,
+            kv_groups: vec![KvSpec::Full],
             itl_target: None,
             max_queue_wait: None,
             reorder_within: Duration::from_secs(1),
@@ -122,6 +122,14 @@ impl Default for Scheduling {
 }
 
 impl Scheduling {
+    /// Positions that a token reads at most in any layer; `None` = all before it.
+    #[must_use]
+    pub fn window(&self) -> Option<usize> {
+        let windows = self.kv_groups.iter().map(|spec| spec.window());
+        let all: Option<Vec<u32>> = windows.collect();
+        all?.into_iter().max().map(|window| window as usize)
+    }
+
     /// What the policy is called.
     #[must_use]
     pub fn policy_name(&self) -> &str {
@@ -270,9 +278,7 @@ impl fmt::Display for Scheduling {
         let ms = |time: Option<Duration>| {
             time.map_or_else(|| "none".into(), |time| format!("{} ms", time.as_millis()))
         };
-        let window = self
-            .window
-            .map_or_else(|| "none".into(), |window| format!("{window} tokens"));
+        let window = windows(&self.kv_groups);
         write!(
             f,
             "scheduling: policy {}, prefix cache {}, attention window {window}, ITL target {}, longest \
@@ -283,6 +289,22 @@ impl fmt::Display for Scheduling {
             ms(self.max_queue_wait),
         )
     }
+}
+
+/// The windows of KV groups in their order, those that are alike drawn together.
+fn windows(groups: &[KvSpec]) -> String {
+    let runs = groups.chunk_by(|a, b| a == b).filter_map(|run| {
+        let window = match run.first()? {
+            KvSpec::Full => "none".to_owned(),
+            KvSpec::Window(window) => format!("{window} tokens"),
+        };
+        Some(match run.len() {
+            _ if run.len() == groups.len() => window,
+            1 => format!("{window} in 1 KV group"),
+            many => format!("{window} in {many} KV groups"),
+        })
+    });
+    runs.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Speculation {

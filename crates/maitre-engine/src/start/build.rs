@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use maitre_model::{Executor, Model, ModelSource, Queued, Runner, RunnerConfig, Synchronous};
-use maitre_scheduler::KvConfig;
+use maitre_scheduler::{KvConfig, KvSpec};
 use maitre_speculative::{Speculate, Speculator};
 use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
 
@@ -59,22 +59,25 @@ impl EngineBuilder {
         let draft = self.load_draft(&model, &text, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
         let plan = MemoryPlan::of(&backend, self.kv_cache_bytes.is_some())?;
-        let kv_per_token =
-            model.kv_bytes_per_token() + draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
+        let draft_kv = draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
+        let kv_per_token = model.kv_bytes_per_token() + draft_kv;
+        // What a block takes in one KV group. The draft model keeps its own beside each page.
+        let page = |per_token: u64| per_token * self.block_size as u64;
+        let target_page = page(kv_per_place(&model, &backend));
+        let page_bytes = target_page + page(draft_kv);
         let activations = self.activations(&backend, &model, draft.as_ref());
         let left = plan.for_kv(activations, self.host_kv_bytes);
-        let limits = self.limits(&model, kv_per_token, left)?;
-        let target_kv = model.kv_bytes_per_token();
+        let limits = self.limits(&model, [page_bytes, target_page], left)?;
         let mut memory = MemoryBudget {
             weights: model.weight_bytes() as u64,
             draft_weights: draft
                 .as_ref()
                 .map_or(0, |draft| draft.model.weight_bytes() as u64),
             kv_per_token,
-            kv_cache: kv_per_token * limits.kv_tokens() as u64,
-            host_kv: target_kv * (limits.num_host_blocks * limits.block_size) as u64,
+            kv_cache: page_bytes * limits.num_blocks as u64,
+            host_kv: target_page * limits.num_host_blocks as u64,
             workspace: 0,
-            bookkeeping: self.bookkeeping(&limits),
+            bookkeeping: self.bookkeeping(&limits, &model),
             unread_answers: self
                 .unread_bytes
                 .unwrap_or_else(|| unread::default_bytes(limits.max_model_len)),
@@ -186,7 +189,7 @@ impl EngineBuilder {
             reasoning_format: None,
             limits,
             scheduling: Scheduling {
-                window: config.sliding_window,
+                kv_groups: kv_groups(model),
                 ..self.scheduling.clone()
             },
             speculation: self.speculation.clone(),
@@ -215,7 +218,7 @@ impl EngineBuilder {
     fn limits(
         &self,
         model: &Model,
-        kv_per_token: u64,
+        [page_bytes, host_page_bytes]: [u64; 2],
         left: Left,
     ) -> Result<EngineLimits, StartError> {
         let trained = model.config().max_position_embeddings;
@@ -227,17 +230,24 @@ impl EngineBuilder {
                 expected: format!("at most {trained}, the positions this model was trained for"),
             });
         }
-        let size = self.step_size(matches!(left, Left::Gpu(_)));
+        let is_on_gpu = matches!(left, Left::Gpu(_));
+        let size = self.step_size(is_on_gpu);
+        let steps_in_flight = if is_on_gpu { Queued::DEPTH } else { 1 };
+        let kv = KvConfig {
+            groups: kv_groups(model),
+            ..KvConfig::new(0, narrow(self.block_size))
+        };
         let num_blocks = KvDemand {
-            bytes_per_token: kv_per_token,
-            block_size: self.block_size,
+            kv: &kv,
+            page_bytes,
+            ahead: size.tokens * steps_in_flight,
             max_model_len,
             max_seqs: size.seqs,
             given_bytes: self.kv_cache_bytes,
             left,
         }
-        .num_blocks()?;
-        let num_host_blocks = self.host_blocks(model)?;
+        .num_pages()?;
+        let num_host_blocks = self.host_pages(host_page_bytes)?;
         Ok(EngineLimits {
             max_model_len,
             max_seqs: size.seqs,
@@ -254,8 +264,9 @@ impl EngineBuilder {
 impl EngineBuilder {
     /// Host memory for the block tables, for stop strings, for the texts of sequences, where these are looked up, and
     /// for changes of the prefix cache, where they are published.
-    fn bookkeeping(&self, limits: &EngineLimits) -> u64 {
+    fn bookkeeping(&self, limits: &EngineLimits, model: &Model) -> u64 {
         let blocks = KvConfig {
+            groups: kv_groups(model),
             prefix_cache: self.scheduling.prefix_cache,
             num_host_pages: narrow(limits.num_host_blocks),
             ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
@@ -287,17 +298,16 @@ impl EngineBuilder {
                 context_len,
             });
             let blocks = seqs * context_len.div_ceil(self.block_size);
+            let groups = model.kv_layout().groups.len();
             // Lists have a power of two of bytes.
-            let lists = 2 * size_of::<u32>() * (4 * (tokens + seqs) + blocks);
+            let lists = 2 * size_of::<u32>() * (3 * tokens + groups * (tokens + 4 * seqs + blocks));
             (model.workspace_bytes(tokens, tokens) + scratch + lists) as u64
         };
         of(model) + draft.map_or(0, |draft| of(&draft.model))
     }
 
-    /// Blocks of the host tier.
-    fn host_blocks(&self, model: &Model) -> Result<usize, StartError> {
-        let config = model.config();
-        let block = model.kv_bytes_per_token() * self.block_size as u64;
+    /// Pages of the host tier.
+    fn host_pages(&self, page: u64) -> Result<usize, StartError> {
         let refused = |expected| {
             Err(StartError::Setting {
                 setting: "--host-kv-bytes",
@@ -308,20 +318,30 @@ impl EngineBuilder {
         if self.host_kv_bytes == 0 {
             return Ok(0);
         }
-        if let Some(window) = config.sliding_window {
-            return refused(format!(
-                "0: this model attends through a window of {window} tokens, which the host tier does not \
-                 support"
-            ));
-        }
         // Blocks are numbered in 32 bits.
         let most = u64::from(u32::MAX) - 1;
-        match self.host_kv_bytes / block.max(1) {
-            0 => refused(format!("0, or at least {block}, one block")),
-            blocks if blocks > most => refused(format!("at most {}", most * block)),
-            blocks => Ok(blocks as usize),
+        match self.host_kv_bytes / page.max(1) {
+            0 => refused(format!("0, or at least {page}, one page")),
+            pages if pages > most => refused(format!("at most {}", most * page)),
+            pages => Ok(pages as usize),
         }
     }
+}
+
+/// The groups of a model's layers, as the scheduler knows them.
+fn kv_groups(model: &Model) -> Vec<KvSpec> {
+    let groups = model.kv_layout().groups.iter();
+    let windows = groups.map(|group| group.reads.window());
+    windows
+        .map(|window| window.map_or(KvSpec::Full, |window| KvSpec::Window(narrow(window))))
+        .collect()
+}
+
+/// Bytes that a token's keys and values take in one KV group, places that no layer uses included.
+fn kv_per_place(model: &Model, backend: &Backend) -> u64 {
+    let config = model.config();
+    let layer = backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, model.kv_dtype());
+    (layer * model.kv_layout().places) as u64
 }
 
 /// A directory's last part, or the name of a model in memory.

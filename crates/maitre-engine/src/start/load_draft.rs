@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use maitre_model::{Model, ModelSource, Runner, RunnerConfig};
+use maitre_model::{Model, ModelSource, Reads, Runner, RunnerConfig};
 use maitre_speculative::{DraftModel, DraftModelConfig, Drafter, Speculate};
 use maitre_tensor::Backend;
 use maitre_text::Tokenizer;
@@ -32,14 +32,14 @@ impl EngineBuilder {
         let Some(source) = self.draft_source() else {
             return Ok(None);
         };
-        if let Some(window) = target.config().sliding_window {
+        let groups = &target.kv_layout().groups;
+        if !groups.iter().any(|group| group.reads == Reads::Full) {
             return Err(StartError::Setting {
                 setting: "--draft-model",
                 found: source.to_string(),
-                expected: format!(
-                    "none: this model attends through a window of {window} tokens, whose blocks a draft model \
-                     can't share; --speculate suffix needs none"
-                ),
+                expected: "none: all layers of this model attend through windows, and a draft model can't share blocks \
+                     that are given back; --speculate suffix needs none"
+                    .to_owned(),
             });
         }
         let name = short_name(source);

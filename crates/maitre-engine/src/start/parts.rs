@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use maitre_model::GenerationDefaults;
 use maitre_scheduler::queue::QueueBounds;
-use maitre_scheduler::{KvConfig, KvSpec, Scheduler, SchedulerConfig};
+use maitre_scheduler::{KvConfig, Scheduler, SchedulerConfig};
 use maitre_speculative::{Drafter, Speculator};
 use maitre_text::Tokenizer;
 
@@ -30,6 +30,7 @@ use crate::request::seeds::Seeds;
 use crate::request::stop_budget::StopBudget;
 use crate::request::tenants::Tenants;
 use crate::start::build::narrow;
+use crate::step::layout::KvShape;
 use crate::step::runner::StepRunner;
 use crate::step::step_loop::{Ended, StepLoop};
 use crate::{Clock, Engine, Executor, StartError};
@@ -97,34 +98,32 @@ impl Parts {
         let cache_events = CacheFeed::new(FEED_BYTES);
         let listeners = cache_events.source();
         let speculator = Speculator::new(info.speculation.speculator(vocab_size), drafter);
-        let window = scheduling.window.map(narrow);
         let (news, reader) = news();
+        let config = SchedulerConfig {
+            max_seqs: limits.max_seqs,
+            max_batched_tokens: limits.max_batched_tokens,
+            steps_in_flight,
+            max_model_len: limits.max_model_len,
+            policy: scheduling.policy,
+            reorder_within: scheduling.reorder_within,
+            itl_target: scheduling.itl_target,
+            kv: KvConfig {
+                groups: scheduling.kv_groups.clone(),
+                prefix_cache: scheduling.prefix_cache,
+                num_host_pages: narrow(limits.num_host_blocks),
+                events: scheduling.cache_events,
+                hash_key,
+                ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
+            },
+        };
+        let kv_tokens = config.capacity_tokens();
         let step_loop = StepLoop {
-            scheduler: Scheduler::with_policy(
-                SchedulerConfig {
-                    max_seqs: limits.max_seqs,
-                    max_batched_tokens: limits.max_batched_tokens,
-                    steps_in_flight,
-                    max_model_len: limits.max_model_len,
-                    policy: scheduling.policy,
-                    reorder_within: scheduling.reorder_within,
-                    itl_target: scheduling.itl_target,
-                    kv: KvConfig {
-                        groups: vec![window.map_or(KvSpec::Full, KvSpec::Window)],
-                        prefix_cache: scheduling.prefix_cache,
-                        num_host_pages: narrow(limits.num_host_blocks),
-                        events: scheduling.cache_events,
-                        hash_key,
-                        ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
-                    },
-                },
-                policy,
-            )?,
+            scheduler: Scheduler::with_policy(config, policy)?,
             runner: StepRunner::new(
                 executor,
                 speculator,
                 Arc::clone(&clock),
-                limits.block_size,
+                KvShape::new(limits.block_size, &scheduling.kv_groups),
                 vocab_size,
             ),
             sequences: HashMap::new(),
@@ -154,7 +153,7 @@ impl Parts {
             },
             vocab_size,
             max_model_len: limits.max_model_len,
-            kv_tokens: limits.kv_tokens(),
+            kv_tokens,
             max_queue: limits.max_queue,
         };
         Ok(Engine::from_shared(Shared {

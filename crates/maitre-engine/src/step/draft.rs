@@ -27,7 +27,7 @@ impl StepRunner {
             // What comes behind a token that is not known yet cannot be guessed.
             .filter(|(_, span)| span.tokens.iter().all(|token| token.known().is_some()))
             .filter_map(|(index, span)| {
-                Some((index, request(span, sequences.get(&span.request)?)?))
+                Some((index, self.request(span, sequences.get(&span.request)?)?))
             })
             .unzip();
         if requests.is_empty() {
@@ -67,7 +67,7 @@ impl StepRunner {
             let Some(sequence) = sequences.get(&span.request) else {
                 continue;
             };
-            match request(span, sequence) {
+            match self.request(span, sequence) {
                 Some(request) if result.failure.is_none() => {
                     let tokens: Vec<u32> = result.tokens.iter().map(|it| it.token).collect();
                     let (known, drafted) = (span.context_len, result.drafted);
@@ -75,11 +75,12 @@ impl StepRunner {
                         .verified(&request, known, drafted, &tokens, result.accepted);
                 }
                 _ => {
-                    let slots = slots(span).iter();
+                    let slots = self.drafted_slots(span).iter();
                     let there = slots.take_while(|&&slot| slot == NO_SLOT);
                     let kept = span.first_position + there.count();
                     let end = span.context_len + drafts.len();
-                    self.speculator.written(&sequence.table, kept, end);
+                    let table = sequence.whole_table(self.kv.drafted);
+                    self.speculator.written(table, kept, end);
                     // Perhaps the first token of an answer.
                     let first: Vec<u32> = result.tokens.iter().map(|it| it.token).collect();
                     self.speculator.said(span.request.0, &first);
@@ -90,22 +91,29 @@ impl StepRunner {
     }
 }
 
+impl StepRunner {
+    fn request<'a>(
+        &self,
+        span: &'a PlannedSpan,
+        sequence: &'a Sequence,
+    ) -> Option<DraftRequest<'a>> {
+        is_decode(span).then(|| DraftRequest {
+            id: span.request.0,
+            most: span.drafts,
+            rules: sequence.rules(),
+            table: sequence.whole_table(self.kv.drafted),
+            slots: self.drafted_slots(span),
+        })
+    }
+
+    /// Where a draft model keeps the keys and values of a span, if it can keep them anywhere.
+    fn drafted_slots<'a>(&self, span: &'a PlannedSpan) -> &'a [u32] {
+        let group = self.kv.drafted.and_then(|group| span.groups.get(group));
+        group.map_or(&[], |group| &group.slots)
+    }
+}
+
 /// One known token whose logits yield the next: what tokens can be drafted for.
 fn is_decode(span: &PlannedSpan) -> bool {
     span.samples && span.tokens.len() == 1
-}
-
-/// Where the draft model keeps its keys and values: in the blocks of the first group.
-fn slots(span: &PlannedSpan) -> &[u32] {
-    span.groups.first().map_or(&[], |group| &group.slots)
-}
-
-fn request<'a>(span: &'a PlannedSpan, sequence: &'a Sequence) -> Option<DraftRequest<'a>> {
-    is_decode(span).then(|| DraftRequest {
-        id: span.request.0,
-        most: span.drafts,
-        rules: sequence.rules(),
-        table: &sequence.table,
-        slots: slots(span),
-    })
 }

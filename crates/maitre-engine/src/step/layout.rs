@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use maitre_model::{Batch, KvGroup, RowWant, SampledToken};
-use maitre_scheduler::{PlannedSpan, RequestId};
+use maitre_scheduler::{KvSpec, PlannedSpan, RequestId};
 use maitre_speculative::{Acceptance, Drafted};
-use maitre_tensor::{BlockTables, Span};
+use maitre_tensor::Span;
 
 use crate::step::sequence::Sequence;
 
@@ -44,22 +44,37 @@ pub(crate) struct Layout {
     pub(crate) owners: Vec<RowOwner>,
 }
 
-impl Layout {
-    pub(crate) fn new(block_size: usize) -> Self {
-        let tables = BlockTables {
-            tables: Vec::new(),
+/// How the keys and values of sequences are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KvShape {
+    /// Tokens per block.
+    pub(crate) block_size: usize,
+    /// Groups of layers with block tables of their own.
+    pub(crate) num_groups: usize,
+    /// The group whose blocks a draft model keeps its own keys and values in: the first under full attention, whose
+    /// tables have all blocks of a sequence.
+    pub(crate) drafted: Option<usize>,
+}
+
+impl KvShape {
+    pub(crate) fn new(block_size: usize, groups: &[KvSpec]) -> Self {
+        Self {
             block_size,
-        };
-        let group = KvGroup {
-            tables,
-            slots: Vec::new(),
-        };
+            num_groups: groups.len(),
+            drafted: groups.iter().position(|spec| *spec == KvSpec::Full),
+        }
+    }
+}
+
+impl Layout {
+    pub(crate) fn new(kv: KvShape) -> Self {
+        let groups = (0..kv.num_groups).map(|_| KvGroup::new(kv.block_size));
         Self {
             batch: Batch {
                 tokens: Vec::new(),
                 positions: Vec::new(),
                 spans: Vec::new(),
-                groups: vec![group],
+                groups: groups.collect(),
                 output_rows: Vec::new(),
             },
             sampled: Vec::new(),
@@ -83,10 +98,10 @@ impl Layout {
             let sequence = sequences.get(&work.span.request);
             let first = self.batch.tokens.len();
             self.add_tokens(work, sequence);
-            self.add_table(index, sequence);
+            self.add_tables(index, sequence);
             self.add_rows(index, first, work, sequence, acceptance);
         }
-        if let Some(group) = self.batch.groups.first_mut() {
+        for group in &mut self.batch.groups {
             group.tables.tables.truncate(work.len());
         }
     }
@@ -103,6 +118,7 @@ impl Layout {
         self.batch.output_rows.clear();
         for group in &mut self.batch.groups {
             group.slots.clear();
+            group.tables.first_blocks.clear();
         }
         self.sampled.clear();
         self.wants.clear();
@@ -138,17 +154,19 @@ impl Layout {
         }
     }
 
-    fn add_table(&mut self, index: usize, sequence: Option<&Sequence>) {
-        let Some(group) = self.batch.groups.first_mut() else {
-            return;
-        };
-        let tables = &mut group.tables.tables;
-        if tables.len() == index {
-            tables.push(Vec::new());
+    fn add_tables(&mut self, index: usize, sequence: Option<&Sequence>) {
+        let own = sequence.map_or(&[][..], |sequence| &sequence.tables);
+        for (number, group) in self.batch.groups.iter_mut().enumerate() {
+            let tables = &mut group.tables.tables;
+            if tables.len() == index {
+                tables.push(Vec::new());
+            }
+            tables[index].clear();
+            let table = own.get(number);
+            tables[index].extend_from_slice(table.map_or(&[], |table| &table.blocks));
+            let first = table.map_or(0, |table| table.first_block as u32);
+            group.tables.first_blocks.push(first);
         }
-        let table = sequence.map_or(&[][..], |sequence| &sequence.table);
-        tables[index].clear();
-        tables[index].extend_from_slice(table);
     }
 
     fn add_rows(

@@ -17,7 +17,7 @@ use maitre_tensor::{Heartbeat, PEAK_BLOCK};
 
 use crate::step::constraint::Constrained;
 use crate::step::in_flight::{Stage, StepInFlight, goes_ahead};
-use crate::step::layout::{Layout, Work};
+use crate::step::layout::{KvShape, Layout, Work};
 use crate::step::result::{Failure, SpanResult, StepResult};
 use crate::step::rows::Rows;
 use crate::step::sequence::Sequence;
@@ -47,7 +47,7 @@ pub(crate) struct StepRunner {
     layouts: Vec<Layout>,
     /// When the last step had its result.
     finished: Time,
-    block_size: usize,
+    pub(super) kv: KvShape,
     /// Ids from here on belong to no text: padding rows of the embedding.
     pub(crate) choosable: usize,
     /// Why no further step can succeed, once that is known.
@@ -59,7 +59,7 @@ impl StepRunner {
         executor: Box<dyn Executor>,
         speculator: Speculator,
         clock: Arc<dyn Clock>,
-        block_size: usize,
+        kv: KvShape,
         choosable: usize,
     ) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl StepRunner {
             held: None,
             layouts: Vec::new(),
             finished: Time::ZERO,
-            block_size,
+            kv,
             choosable,
             fatal: None,
         }
@@ -137,10 +137,7 @@ impl StepRunner {
         let moving = self.clock.now().saturating_sub(moves_began);
         let mut step = StepInFlight {
             drafts: vec![Vec::new(); plan.spans.len()],
-            layout: self
-                .layouts
-                .pop()
-                .unwrap_or_else(|| Layout::new(self.block_size)),
+            layout: self.layouts.pop().unwrap_or_else(|| Layout::new(self.kv)),
             // It stays so if its copies failed.
             stage: Stage::NotMoved(Failure::default()),
             began,
@@ -370,10 +367,7 @@ impl StepRunner {
         {
             return self.run_living(work, sequences);
         }
-        let mut layout = self
-            .layouts
-            .pop()
-            .unwrap_or_else(|| Layout::new(self.block_size));
+        let mut layout = self.layouts.pop().unwrap_or_else(|| Layout::new(self.kv));
         let begun = self.begin(&mut layout, work, sequences);
         let done = begun.and_then(|ticket| self.wait(ticket, &layout, work, sequences));
         self.layouts.push(layout);

@@ -5,10 +5,19 @@ use maitre_sampling::{TokenCounts, TokenLogprobs};
 use maitre_scheduler::queue::QueueEntry;
 use maitre_scheduler::{GroupSpan, RequestId};
 use maitre_speculative::{Rules, Speculator};
+use smallvec::SmallVec;
 
 use crate::FinishReason;
 use crate::admission::command::Choice;
 use crate::step::constraint::Constrained;
+
+/// A sequence's blocks in one KV group.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// The block that the first entry is for.
+    pub(crate) first_block: usize,
+    pub(crate) blocks: Vec<u32>,
+}
 
 /// What decides a sequence's tokens, and where its keys and values are.
 #[derive(Debug)]
@@ -22,8 +31,8 @@ pub(crate) struct Sequence {
     pub(crate) started: bool,
     /// What it counted for in the bounds of the queue while it had not started.
     pub(crate) queued: QueueEntry,
-    /// Its block table, kept up to date by the deltas of the plans.
-    pub(crate) table: Vec<u32>,
+    /// Its block table in each KV group, kept up to date by the deltas of the plans.
+    pub(crate) tables: SmallVec<[Table; 1]>,
     /// Its newest token: what its next step computes.
     pub(crate) newest: u32,
     /// Whether the executor can draw each of its tokens.
@@ -106,11 +115,19 @@ impl Sequence {
         }
     }
 
-    /// Follows a change of the block table. Entries behind a window are not read and may be any number.
+    /// Follows the changes of its block tables.
     pub(crate) fn follow(&mut self, groups: &[GroupSpan]) {
-        for GroupSpan { table: delta, .. } in groups {
-            self.table.resize(delta.keep, u32::MAX);
-            self.table.extend(delta.blocks.iter().map(|block| block.0));
+        if self.tables.len() < groups.len() {
+            self.tables.resize_with(groups.len(), Table::default);
         }
+        for (table, group) in self.tables.iter_mut().zip(groups) {
+            group.table.apply(&mut table.first_block, &mut table.blocks);
+        }
+    }
+
+    /// The pages of all its blocks in a group, which is one under full attention; none if there is no such group.
+    pub(crate) fn whole_table(&self, group: Option<usize>) -> &[u32] {
+        let table = group.and_then(|group| self.tables.get(group));
+        table.map_or(&[], |table| &table.blocks)
     }
 }

@@ -14,6 +14,7 @@ use maitre_scheduler::{
     Expired, ExpiredWhy, Outcome, RequestId, Scheduler, SchedulerError, StepPlan, Time,
 };
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::admission::command::{CancelledBy, Command, Submission};
@@ -241,7 +242,7 @@ impl StepLoop {
             scored_prompt,
             prompt_logprobs: Vec::new(),
             started: false,
-            table: Vec::new(),
+            tables: SmallVec::new(),
             newest: 0,
             draws_every_token,
             wish: 0,

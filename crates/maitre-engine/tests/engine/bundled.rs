@@ -231,7 +231,7 @@ async fn blocks_behind_a_window_are_given_back() {
         request
     };
     let roomy = builder().prefix_cache(false).build().unwrap();
-    assert_eq!(roomy.info().scheduling.window, Some(32));
+    assert_eq!(roomy.info().scheduling.window(), Some(32));
     let whole = answer(roomy.generate(request(20, 500)).await.unwrap())
         .await
         .unwrap();

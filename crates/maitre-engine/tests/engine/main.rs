@@ -18,6 +18,7 @@ mod grammars;
 mod health;
 mod invariance;
 mod isolation;
+mod kv_groups;
 mod model_files;
 #[cfg(feature = "grammar")]
 mod parts;

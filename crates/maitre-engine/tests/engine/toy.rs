@@ -1,6 +1,6 @@
 //! A model that costs nothing and notices everything: the "keys and values" it keeps in each slot
 //! are the tokens themselves, and its logits are a hash of the whole prefix as read back through
-//! the block table. A wrong table, slot, position or a block reused too early changes its tokens.
+//! the block tables, of each KV group the positions that it reads. A wrong table, slot, position or a block reused too early changes its tokens.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,7 +14,8 @@ use maitre_engine::{
     Scheduling, Speculate, Speculation, Synchronous, SystemClock,
 };
 use maitre_model::{Batch, CacheMoves, GenerationDefaults, Logits, ModelError};
-use maitre_tensor::{Heartbeat, NO_SLOT, TensorError};
+use maitre_scheduler::KvSpec;
+use maitre_tensor::{Heartbeat, KvGroup, NO_SLOT, TensorError};
 use maitre_text::Tokenizer;
 
 use crate::pipelined::Pipelined;
@@ -113,6 +114,7 @@ pub(crate) struct Toy {
     slots: Vec<u32>,
     host: Vec<u32>,
     block_size: usize,
+    pub(crate) kv_groups: &'static [KvSpec],
     computed: Arc<AtomicUsize>,
     rows: Vec<(u64, bool)>,
     logits: Vec<f32>,
@@ -128,6 +130,7 @@ impl Toy {
             slots: vec![u32::MAX; limits.num_blocks * limits.block_size],
             host: vec![u32::MAX; limits.num_host_blocks * limits.block_size],
             block_size: limits.block_size,
+            kv_groups: &[KvSpec::Full],
             computed: Arc::clone(&gate.computed),
             rows: Vec::new(),
             logits: Vec::new(),
@@ -152,9 +155,7 @@ impl Forward for Toy {
     }
 
     fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
-        if self.fault == Some(Fault::Moves) {
-            panic!("injected panic");
-        }
+        assert!(self.fault != Some(Fault::Moves), "injected panic");
         let size = self.block_size;
         let span = |block: u32| block as usize * size..(block as usize + 1) * size;
         for moved in moves.swap_out {
@@ -190,12 +191,13 @@ impl Forward for Toy {
                 _ => {}
             }
         }
-        let group = &batch.groups[0];
         let mut seen = std::collections::HashSet::new();
-        for (&slot, &token) in group.slots.iter().zip(&batch.tokens) {
-            if slot != NO_SLOT {
-                assert!(seen.insert(slot), "slot {slot} written twice in one step");
-                self.slots[slot as usize] = token;
+        for (number, group) in (0..).zip(&batch.groups) {
+            for (&slot, &token) in group.slots.iter().zip(&batch.tokens) {
+                if slot != NO_SLOT {
+                    assert!(seen.insert(slot), "slot {slot} written twice in one step");
+                    self.slots[slot as usize] = token ^ number << 24;
+                }
             }
         }
         self.rows.clear();
@@ -209,12 +211,15 @@ impl Forward for Toy {
                     (span.first_token..span.first_token + span.num_tokens).contains(&row)
                 })
                 .unwrap();
-            let table = &group.tables.tables[index];
             let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-            for position in 0..=batch.positions[row] as usize {
-                let block = table[position / group.tables.block_size] as usize;
-                let slot = block * group.tables.block_size + position % group.tables.block_size;
-                hash = (hash ^ u64::from(self.slots[slot])).wrapping_mul(0x0100_0000_01b3);
+            for (spec, KvGroup { tables, .. }) in self.kv_groups.iter().zip(&batch.groups) {
+                let (table, first) = (&tables.tables[index], tables.first_block(index));
+                let position = batch.positions[row] as usize;
+                for position in spec.first_read(position)..=position {
+                    let block = table[position / tables.block_size - first] as usize;
+                    let slot = block * tables.block_size + position % tables.block_size;
+                    hash = (hash ^ u64::from(self.slots[slot])).wrapping_mul(0x0100_0000_01b3);
+                }
             }
             self.rows.push((hash, marked(span, batch)));
         }
@@ -274,6 +279,7 @@ pub(crate) struct Setup {
     pub(crate) block_size: usize,
     pub(crate) num_blocks: usize,
     pub(crate) num_host_blocks: usize,
+    pub(crate) kv_groups: &'static [KvSpec],
     pub(crate) prefix_cache: bool,
     pub(crate) policy: PolicyKind,
     pub(crate) custom_policy: Option<fn() -> CustomPolicy>,
@@ -293,6 +299,7 @@ impl Default for Setup {
             block_size: 4,
             num_blocks: 1024,
             num_host_blocks: 0,
+            kv_groups: &[KvSpec::Full],
             prefix_cache: true,
             policy: PolicyKind::Fcfs,
             custom_policy: None,
@@ -338,6 +345,7 @@ impl Setup {
         let limits = self.limits();
         let mut toy = Toy::new(&limits, tokenizer().num_tokens());
         toy.fault = self.fault;
+        toy.kv_groups = self.kv_groups;
         let gate = Arc::clone(&toy.gate);
         let executor: Box<dyn Executor> = match crate::DEPTH {
             1 => Box::new(Synchronous::new(toy)),
@@ -376,6 +384,7 @@ impl Setup {
                 policy: self.policy,
                 custom_policy: self.custom_policy.map(|make| make()),
                 prefix_cache: self.prefix_cache,
+                kv_groups: self.kv_groups.to_vec(),
                 cache_events: true,
                 ..Scheduling::default()
             },

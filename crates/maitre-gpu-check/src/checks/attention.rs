@@ -127,6 +127,7 @@ fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result
             context_len: rows,
         }],
         tables: BlockTables {
+            first_blocks: Vec::new(),
             tables: vec![(0..(slots / BLOCK_SIZE) as u32).collect()],
             block_size: BLOCK_SIZE,
         },

@@ -114,6 +114,7 @@ impl Case {
             cache: moved(backend, of, host, format)?,
             spans,
             tables: BlockTables {
+                first_blocks: Vec::new(),
                 tables,
                 block_size: BLOCK_SIZE,
             },

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use maitre_tensor::KvFormat;
 use maitre_tensor::{
-    Attention, BlockCopy, BlockTables, DType, SampleRow, SampleRows, SampledRow, Span, StepLists,
+    Attention, BlockCopy, DType, KvGroup, SampleRow, SampleRows, SampledRow, Span, StepLists,
 };
 
 use super::operators::time_together;
@@ -118,13 +118,11 @@ fn attention(
         .collect();
     // Neighbours in a sequence lie apart.
     let table = |s: usize| (0..per_sequence).map(move |b| (b * sequences + s) as u32);
-    let tables = BlockTables {
-        tables: (0..sequences).map(|s| table(s).collect()).collect(),
-        block_size: BLOCK_SIZE,
-    };
+    let mut group = KvGroup::new(BLOCK_SIZE);
+    group.tables.tables = (0..sequences).map(|s| table(s).collect()).collect();
     let lists = StepLists {
         spans: &spans,
-        tables: Some(&tables),
+        groups: std::slice::from_ref(&group),
         ..StepLists::default()
     };
     let seconds = time_together(backend, lists, || {
@@ -133,7 +131,7 @@ fn attention(
                 q: &q,
                 cache: &cache,
                 spans: &spans,
-                tables: &tables,
+                tables: &group.tables,
                 heads,
                 kv_heads,
                 head_dim: dim,

@@ -118,7 +118,7 @@ fn rope(site: &mut Site, rows: usize) -> Result<Outcome> {
     let mut q_out = backend.zeros(DType::F32, rows * heads * dim)?;
     let positions: Vec<u32> = (0..rows as u32).collect();
     let lists = StepLists {
-        indices: [&positions, &[], &[], &[]],
+        indices: [&positions, &[], &[]],
         ..StepLists::default()
     };
     let seconds = time_together(backend, lists, || {

@@ -3,10 +3,9 @@
 //! It runs in three parts, as a step's last layer needs keys and values of every row and the rest of the output rows
 //! alone: keys and values are stored, queries attend, the result is projected.
 
-use maitre_tensor::{LayerCache, PackedWeight, RopeStore, TensorError};
+use maitre_tensor::{KvGroup, LayerCache, PackedWeight, RopeStore, TensorError};
 
 use super::{HeadNorms, Linear, StepContext};
-use crate::batch::KvGroup;
 use crate::kv_layout::CachePlace;
 use crate::spec::AttentionSpec;
 use crate::workspace::Activations;

@@ -107,17 +107,30 @@ fn each_mistake_is_named() {
             b.spans[0].context_len = 4
         }),
         (
-            "the block table of span 0 has 0 blocks; its context needs 1",
+            "the block table of span 0 in KV group 0 has 0 blocks; its context needs 1",
             |b| {
                 b.groups[0].tables.tables[0].clear();
             },
         ),
-        ("the block table of span 1 names block 8 of 8", |b| {
-            b.groups[0].tables.tables[1][1] = 8;
+        (
+            "the block table of span 1 in KV group 0 names block 8 of 8",
+            |b| {
+                b.groups[0].tables.tables[1][1] = 8;
+            },
+        ),
+        (
+            "the block table of span 1 in KV group 0 begins with block 1; its tokens see block 0",
+            |b| b.groups[0].tables.first_blocks = vec![0, 1],
+        ),
+        ("the batch has 1 first blocks; expected 2", |b| {
+            b.groups[0].tables.first_blocks = vec![0];
         }),
-        ("row 3 writes slot 12; its block table implies 20", |b| {
-            b.groups[0].slots[3] = 12;
-        }),
+        (
+            "row 3 writes slot 12 in KV group 0; its block table implies 20",
+            |b| {
+                b.groups[0].slots[3] = 12;
+            },
+        ),
     ];
     let mut runner = small_runner();
     for (message, breakage) in table {

@@ -4,7 +4,8 @@
 //! of another size, on one to three threads, with logits asked for in other tiles.
 
 use crate::support::{
-    Host, Part, all_logits, batch, bits, fixture, prefill, runner, sized_runner, whole_cache,
+    Host, Part, all_logits, batch, bits, fixture, forward, prefill, runner, sized_runner,
+    whole_cache,
 };
 use maitre_model::{LOGITS_TILE, LoadFormat, LoadOptions, ModelSource, Runner, RunnerConfig};
 use maitre_tensor::KvFormat;
@@ -94,7 +95,7 @@ fn run(runner: &mut Runner, schedule: &Schedule) -> Vec<Vec<Vec<f32>>> {
             })
             .collect();
         let batch = batch(&parts, schedule.block_size);
-        runner.forward(&batch).unwrap();
+        forward(runner, &batch);
         let mut rows = tiled_logits(runner, batch.output_rows.len(), schedule.tile).into_iter();
         for (sequence, count) in taken {
             logits[sequence].extend(rows.by_ref().take(count));

@@ -3,8 +3,8 @@
 
 use crate::greedy::cases;
 use crate::support::{
-    Host, Part, all_logits, batch, bits, bundled, fixture, greedy, in_dtype, prefill, test_data,
-    whole_cache,
+    Host, Part, all_logits, batch, bits, bundled, fixture, forward, greedy, in_dtype, prefill,
+    test_data, whole_cache,
 };
 use maitre_model::{CacheMove, CacheMoves, Draw, LoadOptions, ModelSource, Runner, RunnerConfig};
 use maitre_tensor::{KvFormat, WeightFormat};
@@ -95,7 +95,7 @@ fn decode(runner: &mut Runner, sequences: &[(&[u32], &[u32])]) -> Vec<Vec<f32>> 
             table,
         })
         .collect();
-    runner.forward(&batch(&parts, 16)).unwrap();
+    forward(runner, &batch(&parts, 16));
     all_logits(runner, sequences.len())
 }
 
@@ -136,7 +136,7 @@ fn bits_do_not_depend_on_the_crowd_nor_on_recording() {
                 table: tables[at],
             })
             .collect();
-        runner.forward(&batch(&parts, 16)).unwrap();
+        forward(&mut runner, &batch(&parts, 16));
         for step in (0..steps).rev() {
             let known: Vec<(&[u32], &[u32])> = (0..3)
                 .map(|at| (&texts[at][..lengths[at] - step], tables[at]))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maitre_model::{Batch, KvGroup, LoadOptions, Model, ModelSource, Runner, RunnerConfig};
 use maitre_tensor::{
-    Backend, BlockTables, DeviceName, GpuOptions, Span, TensorError, WeightFormat,
+    Backend, BlockTables, DeviceName, GpuOptions, NO_SLOT, Span, TensorError, WeightFormat,
 };
 
 pub(crate) const FIXTURES: [&str; 15] = [
@@ -105,6 +105,7 @@ impl Host {
 
     /// A runner of another size.
     pub(crate) fn sized(&self, config: RunnerConfig) -> Runner {
+        let config = for_all_groups(&self.model, config);
         Runner::new(self.model.clone(), self.backend.clone(), config).unwrap()
     }
 
@@ -118,7 +119,16 @@ impl Host {
 
     /// A runner with an empty cache.
     pub(crate) fn runner(&self) -> Runner {
-        Runner::new(self.model.clone(), self.backend.clone(), self.config).unwrap()
+        self.sized(self.config)
+    }
+}
+
+/// As many blocks for each KV group of `model`.
+fn for_all_groups(model: &Model, config: RunnerConfig) -> RunnerConfig {
+    let groups = model.kv_layout().groups.len() as u32;
+    RunnerConfig {
+        num_blocks: config.num_blocks * groups,
+        ..config
     }
 }
 
@@ -135,6 +145,7 @@ pub(crate) fn sized_runner(
 ) -> Runner {
     let backend = Backend::cpu(threads).unwrap();
     let model = Arc::new(Model::load(source, options, &backend).unwrap());
+    let config = for_all_groups(&model, config);
     Runner::new(model, backend, config).unwrap()
 }
 
@@ -173,12 +184,34 @@ pub(crate) fn batch(parts: &[Part<'_>], block_size: usize) -> Batch {
     batch.output_rows = (0..batch.tokens.len() as u32).collect();
     batch.groups.push(KvGroup {
         tables: BlockTables {
+            first_blocks: Vec::new(),
             tables: parts.iter().map(|part| part.table.to_vec()).collect(),
             block_size,
         },
         slots,
     });
     batch
+}
+
+/// Runs a batch of one KV group in all groups of `runner`'s model. The blocks of the groups alternate, so that none is in
+/// two of them.
+pub(crate) fn forward(runner: &mut Runner, batch: &Batch) {
+    let groups = runner.limits().groups.len() as u32;
+    let block_size = runner.limits().block_size as u32;
+    let mut batch = batch.clone();
+    let from = batch.groups.remove(0);
+    batch.groups.extend((0..groups).map(|group| {
+        let mut own = from.clone();
+        let page = |block: u32| block * groups + group;
+        let blocks = own.tables.tables.iter_mut().flatten();
+        blocks.for_each(|block| *block = page(*block));
+        let slots = own.slots.iter_mut().filter(|slot| **slot != NO_SLOT);
+        slots.for_each(|slot| {
+            *slot = page(*slot / block_size) * block_size + *slot % block_size;
+        });
+        own
+    }));
+    runner.forward(&batch).unwrap();
 }
 
 /// The logits of all output rows of the last step, one vector per row.
@@ -194,9 +227,10 @@ pub(crate) fn all_logits(runner: &mut Runner, rows: usize) -> Vec<Vec<f32>> {
     all
 }
 
-/// Every block of the cache, in order: the table of a sequence that has the cache to itself.
+/// Every block that the cache has for a KV group, in order: the table of a sequence that has the cache to itself.
 pub(crate) fn whole_cache(runner: &Runner) -> Vec<u32> {
-    (0..runner.limits().num_blocks as u32).collect()
+    let groups = runner.limits().groups.len();
+    (0..(runner.limits().num_blocks / groups) as u32).collect()
 }
 
 /// The logits after each token of `tokens`, computed alone in chunks of at most `chunk`.
@@ -210,7 +244,7 @@ pub(crate) fn prefill(runner: &mut Runner, tokens: &[u32], chunk: usize) -> Vec<
             start: index * chunk,
             table: &table,
         };
-        runner.forward(&batch(&[part], block_size)).unwrap();
+        forward(runner, &batch(&[part], block_size));
         logits.extend(all_logits(runner, tokens.len()));
     }
     logits
@@ -240,7 +274,7 @@ pub(crate) fn greedy(
         let last_row = (end - computed - 1) as u32;
         let complete = end == known.len();
         batch.output_rows = if complete { vec![last_row] } else { vec![] };
-        runner.forward(&batch).unwrap();
+        forward(runner, &batch);
         computed = end;
         if complete {
             let next = argmax(runner.logits(0..1).unwrap().values);

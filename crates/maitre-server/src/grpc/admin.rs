@@ -124,7 +124,7 @@ fn scheduling(scheduling: &Scheduling) -> v1::Scheduling {
     v1::Scheduling {
         policy: scheduling.policy_name().to_owned(),
         prefix_cache: scheduling.prefix_cache,
-        attention_window: scheduling.window.map_or(0, saturating_u32),
+        attention_window: scheduling.window().map_or(0, saturating_u32),
         itl_target: scheduling.itl_target.map(duration),
         max_queue_wait: scheduling.max_queue_wait.map(duration),
     }

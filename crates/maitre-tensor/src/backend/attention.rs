@@ -55,8 +55,12 @@ fn check_spans(check: Check<'_>, args: &Attention<'_>) -> Result<usize, TensorEr
         tables.tables.len(),
     )?;
     check.rule(tables.block_size > 0, "tables.block_size", "above 0", 0)?;
+    let firsts = tables.first_blocks.len();
+    let expected = format_args!("one per span ({}) or none", spans.len());
+    let one_each = firsts == 0 || firsts == spans.len();
+    check.rule(one_each, "tables.first_blocks", expected, firsts)?;
     let mut rows = 0;
-    for (span, table) in spans.iter().zip(&tables.tables) {
+    for (index, (span, table)) in spans.iter().zip(&tables.tables).enumerate() {
         let known = span.context_len >= span.num_tokens;
         check.rule(
             known,
@@ -73,7 +77,12 @@ fn check_spans(check: Check<'_>, args: &Attention<'_>) -> Result<usize, TensorEr
             format_args!("{span:?}"),
         )?;
         rows = end.unwrap_or(rows);
-        let covered = span.context_len.div_ceil(tables.block_size) <= table.len();
+        let first = tables.first_block(index);
+        let begins =
+            span.num_tokens == 0 || first <= span.first_seen(args.window) / tables.block_size;
+        let expected = "a table that begins with the first block its tokens see";
+        check.rule(begins, "tables.first_blocks", expected, first)?;
+        let covered = span.context_len.div_ceil(tables.block_size) <= first + table.len();
         let expected = format_args!(
             "blocks of {} for {} positions",
             tables.block_size, span.context_len
@@ -93,10 +102,11 @@ fn check_cache(check: Check<'_>, args: &Attention<'_>) -> Result<(), TensorError
     check.cache(args.cache, args.kv_heads, args.head_dim)?;
     let block_size = args.tables.block_size;
     let blocks = args.cache.slots() / block_size;
-    let mut tables = args.spans.iter().zip(&args.tables.tables);
-    tables.try_for_each(|(span, table)| {
+    let mut tables = args.spans.iter().zip(&args.tables.tables).enumerate();
+    tables.try_for_each(|(index, (span, table))| {
         // Blocks behind the window may belong to others by now.
         let held = span.first_seen(args.window) / block_size;
+        let held = held.saturating_sub(args.tables.first_block(index));
         let seen = table.iter().copied().enumerate().skip(held);
         check.each_below("tables", seen, blocks)
     })

@@ -5,15 +5,16 @@
 //! one of them finds it by its address, one that is given any other list copies it first.
 //!
 //! ```text
-//! lists   [tokens][positions][slots][output rows][spans · 4][block tables] | lists of single operators
+//! lists   [tokens][positions][output rows][slots, per group][spans · 4, per group][block tables of all groups] | ..
 //!          at offsets that depend on their lengths alone: what a recorded step reads is where it was
+//!          ..  lists of single operators
 //! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory::Allocation;
 use super::{Arg, DeviceBytes, DrawnTokens, Gpu, GpuInfo, GpuOptions, GraphId, Hold, Queue};
-use crate::{BlockTables, Span, TensorError};
+use crate::{BlockTables, KvGroup, Span, TensorError};
 
 /// Words per span on the device.
 const SPAN_WORDS: usize = 4;
@@ -24,12 +25,12 @@ const LIST_WORDS: usize = 64;
 /// The index lists of a step; all may be empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StepLists<'a> {
-    /// Token ids, positions, slots, output rows: whatever operators of the step are given.
-    pub indices: [&'a [u32]; 4],
+    /// Token ids, positions, output rows: whatever operators of the step are given.
+    pub indices: [&'a [u32]; 3],
     /// The spans attention is given.
     pub spans: &'a [Span],
-    /// Their block tables.
-    pub tables: Option<&'a BlockTables>,
+    /// Their slots and block tables, in each KV group.
+    pub groups: &'a [KvGroup],
     /// No span has a longer context. It fixes how attention is cut up, so that what is recorded for some contexts
     /// serves others; 0 is whatever the longest is.
     pub context_bound: usize,
@@ -46,11 +47,21 @@ struct Staged {
     offset: usize,
 }
 
+/// Spans with the block tables of one group on the device.
+#[derive(Debug, Clone, Copy)]
+struct StagedSpans {
+    /// Addresses and lengths of both in host memory, as in [`Staged`].
+    host: [(usize, usize); 2],
+    /// Bytes into the lists: of the spans, and of the tables of all groups, where each span says its place.
+    offsets: [usize; 2],
+}
+
 /// What changes from operator to operator.
 #[derive(Debug)]
 struct State {
     lists: DeviceBytes,
     staged: Vec<Staged>,
+    staged_spans: Vec<StagedSpans>,
     /// Words of the step's lists.
     step_words: usize,
     /// Words of these and of the operator's own.
@@ -103,6 +114,7 @@ impl Device {
         let state = State {
             lists: DeviceBytes::zeroed(&gpu, 0)?,
             staged: Vec::new(),
+            staged_spans: Vec::new(),
             step_words: 0,
             used: 0,
             context_bound: 0,
@@ -243,14 +255,11 @@ impl DeviceTurn<'_> {
             self.note(list, &mut words);
             words.extend(list.iter().flat_map(|word| word.to_le_bytes()));
         }
-        if let Some(tables) = lists.tables {
-            self.note(lists.spans, &mut words);
-            let spans = span_words(lists.spans, tables)?;
-            words.extend(spans.iter().flat_map(|word| word.to_le_bytes()));
-            self.note(&tables.tables, &mut words);
-            let blocks = tables.tables.iter().flatten();
-            words.extend(blocks.flat_map(|word| word.to_le_bytes()));
+        for group in lists.groups {
+            self.note(&group.slots, &mut words);
+            words.extend(group.slots.iter().flat_map(|word| word.to_le_bytes()));
         }
+        self.stage_spans(lists, &mut words)?;
         let used = (words.len() / size_of::<u32>()).next_multiple_of(LIST_WORDS);
         let result = self
             .reserve_lists(used)
@@ -268,9 +277,37 @@ impl DeviceTurn<'_> {
         placed
     }
 
+    /// Appends the spans, once for each group, and then the block tables of all groups: behind everything whose length
+    /// is the same in each step of a shape.
+    fn stage_spans(
+        &mut self,
+        lists: &StepLists<'_>,
+        words: &mut Vec<u8>,
+    ) -> Result<(), TensorError> {
+        let mut first = 0;
+        for KvGroup { tables, .. } in lists.groups {
+            align(words);
+            self.state.staged_spans.push(StagedSpans {
+                host: [place(lists.spans), place(&tables.tables)],
+                offsets: [words.len(), 0],
+            });
+            let spans = span_words(lists.spans, tables, first)?;
+            words.extend(spans.iter().flat_map(|word| word.to_le_bytes()));
+            first += tables.tables.iter().map(Vec::len).sum::<usize>();
+        }
+        align(words);
+        for staged in &mut self.state.staged_spans {
+            staged.offsets[1] = words.len();
+        }
+        let tables = lists.groups.iter().flat_map(|group| &group.tables.tables);
+        words.extend(tables.flatten().flat_map(|word| word.to_le_bytes()));
+        Ok(())
+    }
+
     /// The step's lists may change from now on.
     pub(crate) fn forget(&mut self) {
         self.state.staged.clear();
+        self.state.staged_spans.clear();
         (self.state.step_words, self.state.used) = (0, 0);
         self.state.context_bound = 0;
     }
@@ -289,10 +326,12 @@ impl DeviceTurn<'_> {
         spans: &[Span],
         tables: &BlockTables,
     ) -> Result<[usize; 2], TensorError> {
-        if let (Some(spans), Some(tables)) = (self.find(spans), self.find(&tables.tables)) {
-            return Ok([spans, tables]);
+        let host = [place(spans), place(&tables.tables)];
+        let mut staged = self.state.staged_spans.iter();
+        if let Some(staged) = staged.find(|staged| staged.host == host) {
+            return Ok(staged.offsets);
         }
-        let spans = self.upload_list(span_words(spans, tables)?.into_iter())?;
+        let spans = self.upload_list(span_words(spans, tables, 0)?.into_iter())?;
         let tables = self.upload_list(tables.tables.iter().flatten().copied())?;
         Ok([spans, tables])
     }
@@ -365,15 +404,13 @@ impl DeviceTurn<'_> {
 
     /// Notes that a list begins behind `words`, which it fills up.
     fn note<T>(&mut self, list: &[T], words: &mut Vec<u8>) {
-        let line = LIST_WORDS * size_of::<u32>();
-        words.resize(words.len().next_multiple_of(line), 0);
-        let host = (list.as_ptr().addr(), size_of_val(list));
-        let offset = words.len();
+        align(words);
+        let (host, offset) = (place(list), words.len());
         self.state.staged.push(Staged { host, offset });
     }
 
     fn find<T>(&self, list: &[T]) -> Option<usize> {
-        let host = (list.as_ptr().addr(), size_of_val(list));
+        let host = place(list);
         let staged = self.state.staged.iter();
         staged
             .copied()
@@ -389,17 +426,38 @@ impl Drop for DeviceTurn<'_> {
     }
 }
 
-/// `{first_token, num_tokens, context_len, table_offset}` of each span.
-fn span_words(spans: &[Span], tables: &BlockTables) -> Result<Vec<u32>, TensorError> {
+/// Where a list begins in host memory, and its bytes.
+fn place<T>(list: &[T]) -> (usize, usize) {
+    (list.as_ptr().addr(), size_of_val(list))
+}
+
+/// Fills up so that a list may begin.
+fn align(words: &mut Vec<u8>) {
+    let line = LIST_WORDS * size_of::<u32>();
+    words.resize(words.len().next_multiple_of(line), 0);
+}
+
+/// `{first_token, num_tokens, context_len, table_offset}` of each span, where the entries of the first table begin at
+/// `offset`. A table's offset is that of the span's block 0, although the table may begin with a later one: kernels
+/// count modulo 2^32.
+fn span_words(
+    spans: &[Span],
+    tables: &BlockTables,
+    mut offset: usize,
+) -> Result<Vec<u32>, TensorError> {
+    let fits = |value: usize, span: &Span| {
+        u32::try_from(value).map_err(|_| TensorError::Device {
+            operation: "copying spans",
+            message: format!("{value} does not fit 32 bits in {span:?}"),
+        })
+    };
     let mut words = Vec::with_capacity(spans.len() * SPAN_WORDS);
-    let mut offset = 0;
-    for (span, table) in spans.iter().zip(&tables.tables) {
-        for value in [span.first_token, span.num_tokens, span.context_len, offset] {
-            words.push(u32::try_from(value).map_err(|_| TensorError::Device {
-                operation: "copying spans",
-                message: format!("{value} does not fit 32 bits in {span:?}"),
-            })?);
+    for (index, (span, table)) in spans.iter().zip(&tables.tables).enumerate() {
+        for value in [span.first_token, span.num_tokens, span.context_len] {
+            words.push(fits(value, span)?);
         }
+        let first = fits(tables.first_block(index), span)?;
+        words.push(fits(offset, span)?.wrapping_sub(first));
         offset += table.len();
     }
     Ok(words)

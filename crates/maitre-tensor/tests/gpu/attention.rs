@@ -6,8 +6,8 @@ mod reserve;
 use std::sync::Mutex;
 
 use maitre_tensor::{
-    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, LayerCache, RecordedSteps,
-    Span, StepLists, StepShape, TensorError,
+    Attention, Backend, BlockCopy, BlockTables, Buffer, DType, KvFormat, KvGroup, LayerCache,
+    RecordedSteps, Span, StepLists, StepShape, TensorError,
 };
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ struct Batch {
     q: Buffer,
     cache: LayerCache,
     spans: Vec<Span>,
-    tables: BlockTables,
+    group: KvGroup,
 }
 
 impl Case {
@@ -82,6 +82,7 @@ impl Case {
             cache.write(slot, head, &garbage, &garbage).unwrap();
         }
         let (mut spans, mut tables, mut q) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first_blocks = Vec::new();
         for (s, &(name, before, now)) in self.sequences.iter().enumerate() {
             let first_seen = (before + 1).saturating_sub(self.window.unwrap_or(usize::MAX));
             let seen = first_seen..before + now;
@@ -97,8 +98,12 @@ impl Case {
             }
             let table = (0..most).map(|block| (block * count + s) as u32);
             let mut table: Vec<u32> = table.collect();
-            table[..first_seen / self.block_size].fill(u32::MAX);
-            tables.push(table);
+            // Blocks behind the window are impossible ones, or left out.
+            let behind = first_seen / self.block_size;
+            let left_out = if s % 2 == 0 { behind } else { behind / 2 };
+            table[..behind].fill(u32::MAX);
+            tables.push(table.split_off(left_out));
+            first_blocks.push(left_out as u32);
             spans.push(Span {
                 first_token: q.len() / (kv_heads * group * dim),
                 num_tokens: now,
@@ -115,9 +120,13 @@ impl Case {
             q: backend.vector(&q).unwrap(),
             cache: moved(backend, cache),
             spans,
-            tables: BlockTables {
-                tables,
-                block_size: self.block_size,
+            group: KvGroup {
+                tables: BlockTables {
+                    tables,
+                    first_blocks,
+                    block_size: self.block_size,
+                },
+                slots: Vec::new(),
             },
         }
     }
@@ -140,7 +149,7 @@ impl Case {
             q: &batch.q,
             cache: &batch.cache,
             spans: &batch.spans,
-            tables: &batch.tables,
+            tables: &batch.group.tables,
             heads: kv_heads * group,
             kv_heads,
             head_dim,
@@ -366,7 +375,7 @@ fn a_recorded_step_serves_other_contexts() {
             case.attend(&gpu, &batch, &mut expected).unwrap();
             let lists = StepLists {
                 spans: &batch.spans,
-                tables: Some(&batch.tables),
+                groups: std::slice::from_ref(&batch.group),
                 ..StepLists::default()
             };
             let step = || case.attend(&gpu, &batch, &mut out.lock().unwrap());
@@ -403,9 +412,9 @@ fn bad_input_is_refused() {
         ("spans", |_, batch, _| batch.spans[1].first_token = 1),
         ("spans", |_, batch, _| batch.spans[1].context_len = 0),
         ("tables", |_, batch, _| batch.spans[0].context_len = 33),
-        ("tables", |_, batch, _| batch.tables.tables[1][0] = 4),
+        ("tables", |_, batch, _| batch.group.tables.tables[1][0] = 4),
         ("tables.block_size", |_, batch, _| {
-            batch.tables.block_size = 0
+            batch.group.tables.block_size = 0
         }),
     ];
     for (argument, damage) in table {

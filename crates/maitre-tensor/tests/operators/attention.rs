@@ -56,6 +56,7 @@ impl Case {
             })
             .collect();
         BlockTables {
+            first_blocks: Vec::new(),
             tables,
             block_size: self.block_size,
         }
@@ -72,11 +73,16 @@ impl Case {
         (position + 1).saturating_sub(self.window.unwrap_or(usize::MAX))
     }
 
-    /// The tables with impossible numbers for blocks behind the window.
+    /// The tables with impossible numbers for blocks behind the window, or without these blocks, by turns.
     fn tables_given(&self) -> BlockTables {
         let mut tables = self.tables();
-        for (table, (before, _)) in tables.tables.iter_mut().zip(&self.sequences) {
-            table[..self.first_seen(*before) / self.block_size].fill(u32::MAX);
+        let sequences = tables.tables.iter_mut().zip(&self.sequences);
+        for (index, (table, (before, _))) in sequences.enumerate() {
+            let behind = self.first_seen(*before) / self.block_size;
+            let left_out = if index % 2 == 0 { behind } else { behind / 2 };
+            table[..behind].fill(u32::MAX);
+            table.drain(..left_out);
+            tables.first_blocks.push(left_out as u32);
         }
         tables
     }

@@ -160,6 +160,7 @@ impl Pool {
             slots: Vec::new(),
             spans: Vec::new(),
             tables: BlockTables {
+                first_blocks: Vec::new(),
                 tables: chunks
                     .iter()
                     .map(|(sequence, _)| self.tables[*sequence].clone())

@@ -191,6 +191,7 @@ fn attention(
     let (mut spans, mut tables) = (
         vec![span(0, 2, 3), span(2, 1, 4)],
         BlockTables {
+            first_blocks: Vec::new(),
             tables: vec![vec![0, 1], vec![3, 2]],
             block_size: 2,
         },
@@ -200,6 +201,7 @@ fn attention(
         cache: &cache,
         spans: &[],
         tables: &BlockTables {
+            first_blocks: Vec::new(),
             tables: Vec::new(),
             block_size: 1,
         },

@@ -56,7 +56,7 @@ impl Case {
             let garbage = vec![self.garbage; dim];
             cache.write(slot, head, &garbage, &garbage).unwrap();
         }
-        let (mut spans, mut q) = (Vec::new(), Vec::new());
+        let (mut spans, mut first_blocks, mut q) = (Vec::new(), Vec::new(), Vec::new());
         for (s, &(before, now)) in self.sequences.iter().enumerate() {
             let first_seen = (before + 1).saturating_sub(self.window.unwrap_or(usize::MAX));
             let seen = first_seen..before + now;
@@ -68,7 +68,12 @@ impl Case {
                     .write(slot, head, &numbers[..dim], &numbers[dim..])
                     .unwrap();
             }
-            tables[s][..first_seen / self.block_size].fill(u32::MAX);
+            // Blocks behind the window are impossible ones, or left out.
+            let behind = first_seen / self.block_size;
+            let left_out = if s % 2 == 0 { behind } else { behind / 2 };
+            tables[s][..behind].fill(u32::MAX);
+            tables[s].drain(..left_out);
+            first_blocks.push(left_out as u32);
             let first_token = q.len() / (heads * dim);
             for p in before..before + now {
                 q.extend(self.numbers((1 << 30) + s * 10_000 + p, heads * dim));
@@ -82,6 +87,7 @@ impl Case {
         }
         let mut out = Buffer::from_f32s(&vec![7.0; q.len()]).unwrap();
         let tables = BlockTables {
+            first_blocks,
             tables,
             block_size: self.block_size,
         };
@@ -291,6 +297,7 @@ fn what_is_not_finite_stays_with_those_that_see_it() {
                         context_len,
                     }],
                     tables: &BlockTables {
+                        first_blocks: Vec::new(),
                         tables: vec![(0..10).collect()],
                         block_size: 16,
                     },

@@ -142,8 +142,9 @@ impl Walk<'_> {
         let (cache, tables) = (self.args.cache, self.args.tables);
         let positions = seen.start.max(start)..seen.end.min(start + TILE);
         let (shape, block_size) = (cache.shape(), tables.block_size);
+        let (table, first) = (&tables.tables[self.span], tables.first_block(self.span));
         let slot = |position: usize| {
-            let block = tables.tables[self.span][position / block_size] as usize;
+            let block = table[position / block_size - first] as usize;
             block * block_size + position % block_size
         };
         let cell = |slot: usize| cache.cell(slot / GROUP, self.kv_head);
