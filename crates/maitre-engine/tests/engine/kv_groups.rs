@@ -46,7 +46,7 @@ async fn a_crowd_gets_the_answers_that_each_request_gets_alone() {
     let mut running = Vec::new();
     for salt in 0..12 {
         let mut request = tokens_request(&prompt(salt % 4, 30 + salt), 40);
-        request.sampling.n = Some(1 + salt % 2);
+        request.n = 1 + salt % 2;
         let generation = engine.generate(request.clone()).await.unwrap();
         running.push((request, tokio::spawn(answers(generation))));
     }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use maitre_model::{LoadOptions, Model, ModelSource, Runner, RunnerConfig, Shard};
 use maitre_tensor::{Backend, ThreadRanks};
 
-use crate::support::{Host, Part, all_logits, batch, bits, fixture, greedy, options_of, prefill};
+use crate::support::{
+    Host, Part, all_logits, batch, bits, fixture, for_all_groups, forward, greedy, options_of,
+    prefill,
+};
 
 /// Families whose heads and MLPs two ranks can share, each with something of its own.
 const SHARED: [&str; 4] = [
@@ -46,6 +49,7 @@ fn on_two_ranks<T: PartialEq + Send>(
                     };
                     let model = Arc::new(Model::load(source, &options, &backend).unwrap());
                     let communicator = Box::new(communicator);
+                    let config = for_all_groups(&model, config);
                     work(&mut Runner::of_rank(model, backend, config, communicator).unwrap())
                 })
             })
@@ -113,7 +117,7 @@ fn bits_depend_on_the_number_of_ranks_alone() {
                     })
                     .collect();
                 let batch = batch(&parts.iter().map(|it| it.1.clone()).collect::<Vec<_>>(), 16);
-                runner.forward(&batch).unwrap();
+                forward(runner, &batch);
                 let mut logits = all_logits(runner, batch.output_rows.len()).into_iter();
                 for (at, part) in &parts {
                     rows[*at].extend(logits.by_ref().take(part.tokens.len()));

@@ -164,8 +164,8 @@ fn groups_share_a_pool_that_holds_no_more_than_they_read() {
             .collect();
         let full = layout.groups.len() - windows.len();
         assert!(full > 0 && !windows.is_empty(), "{name}: {layout:?}");
-        let tokens = tokens();
-        let expected = prefill(&mut whole.runner(), &tokens, usize::MAX);
+        let tokens = &tokens()[..120];
+        let expected = prefill(&mut whole.runner(), tokens, usize::MAX);
         for chunk in [1, 7, CHUNK] {
             let of_window = |window: &usize| (window + chunk).div_ceil(BLOCK_SIZE) + 1;
             let pages = full * tokens.len().div_ceil(BLOCK_SIZE)

@@ -124,7 +124,7 @@ impl Host {
 }
 
 /// As many blocks for each KV group of `model`.
-fn for_all_groups(model: &Model, config: RunnerConfig) -> RunnerConfig {
+pub(crate) fn for_all_groups(model: &Model, config: RunnerConfig) -> RunnerConfig {
     let groups = model.kv_layout().groups.len() as u32;
     RunnerConfig {
         num_blocks: config.num_blocks * groups,
