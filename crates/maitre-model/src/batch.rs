@@ -14,6 +14,7 @@ use maitre_tensor::{KvGroup, NO_SLOT, Span};
 
 use crate::error::ModelError;
 use crate::kv_layout::Reads;
+use crate::table_error::TableError;
 
 /// One step's input.
 #[derive(Debug, Clone)]
@@ -206,32 +207,35 @@ impl Batch {
         // Blocks behind the window have been given back.
         let held = span.first_seen(reads.window()) / limits.block_size;
         if table.first_block > held {
-            return Err(ModelError::TableBeginsLate {
+            return Err(TableError::BeginsLate {
                 group,
                 span: index,
                 found: table.first_block,
                 needed: held,
-            });
+            }
+            .into());
         }
         let needed = span.context_len.div_ceil(limits.block_size);
         let found = table.first_block + table.blocks.len();
         if found < needed {
-            return Err(ModelError::TableTooShort {
+            return Err(TableError::TooShort {
                 group,
                 span: index,
                 found,
                 needed,
-            });
+            }
+            .into());
         }
         let mut blocks = table.blocks.iter().skip(held - table.first_block);
         match blocks.find(|block| **block as usize >= limits.num_blocks) {
             None => Ok(table),
-            Some(block) => Err(ModelError::BlockOutOfRange {
+            Some(block) => Err(TableError::BlockOutOfRange {
                 group,
                 span: index,
                 block: *block,
                 num_blocks: limits.num_blocks,
-            }),
+            }
+            .into()),
         }
     }
 
@@ -251,12 +255,13 @@ impl Batch {
             let expected = block * block_size + position % block_size;
             let found = slots[row];
             if found != NO_SLOT && found as usize != expected {
-                return Err(ModelError::SlotMismatch {
+                return Err(TableError::SlotMismatch {
                     group,
                     row,
                     found,
                     expected,
-                });
+                }
+                .into());
             }
         }
         Ok(())

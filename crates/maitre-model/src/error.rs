@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use maitre_tensor::{TensorError, WeightFormat};
 
-use crate::StepOrderError;
+use crate::{StepOrderError, TableError};
 
 /// Why a model could not be loaded or a step could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -393,65 +393,9 @@ pub enum ModelError {
         expected: usize,
     },
 
-    /// A span's block table begins behind what its tokens see.
-    #[error(
-        "the block table of span {span} in KV group {group} begins with block {found}; its tokens see block {needed}"
-    )]
-    TableBeginsLate {
-        /// The group, by its number.
-        group: usize,
-        /// The span.
-        span: usize,
-        /// The first block it has.
-        found: usize,
-        /// The first block that is seen.
-        needed: usize,
-    },
-
-    /// A span's block table does not reach its context's end.
-    #[error(
-        "the block table of span {span} in KV group {group} has {found} blocks; its context needs {needed}"
-    )]
-    TableTooShort {
-        /// The group, by its number.
-        group: usize,
-        /// The span.
-        span: usize,
-        /// How many blocks it has, those behind the window included.
-        found: usize,
-        /// How many it needs.
-        needed: usize,
-    },
-
-    /// A block table names a block that does not exist.
-    #[error(
-        "the block table of span {span} in KV group {group} names block {block} of {num_blocks}"
-    )]
-    BlockOutOfRange {
-        /// The group, by its number.
-        group: usize,
-        /// The span.
-        span: usize,
-        /// The block named.
-        block: u32,
-        /// How many blocks there are.
-        num_blocks: usize,
-    },
-
-    /// A token would be written to a place that its block table does not give it.
-    #[error(
-        "row {row} writes slot {found} in KV group {group}; its block table implies {expected}"
-    )]
-    SlotMismatch {
-        /// The group, by its number.
-        group: usize,
-        /// The row of the batch.
-        row: usize,
-        /// The slot found.
-        found: u32,
-        /// The slot implied.
-        expected: usize,
-    },
+    /// The block tables or slots of a span are not what its tokens need.
+    #[error(transparent)]
+    Table(#[from] TableError),
 
     /// A move names a block that its pool does not have.
     #[error("`{end}` of {list}[{index}] is block {block}, but the {pool} pool has {num_blocks}")]

@@ -76,6 +76,7 @@ mod skeletons;
 mod source;
 pub mod spec;
 mod synchronous;
+mod table_error;
 mod weights;
 mod workspace;
 
@@ -98,6 +99,7 @@ pub use runner::{Logits, Runner, RunnerConfig};
 pub use shard::Shard;
 pub use source::ModelSource;
 pub use synchronous::Synchronous;
+pub use table_error::TableError;
 pub use workspace::LOGITS_TILE;
 
 // What batches and executors are made of.
