@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("maitre-text", &["maitre-gguf", "maitre-sampling"]),
     ("maitre-proto", &[]),
     ("maitre-bundled", &[]),
-    ("maitre-model", &["maitre-tensor"]),
+    ("maitre-model", &["maitre-gguf", "maitre-tensor"]),
     ("maitre-scheduler", &["maitre-kv"]),
     ("maitre-speculative", &["maitre-model", "maitre-sampling"]),
     (

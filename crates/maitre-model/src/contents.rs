@@ -32,8 +32,8 @@ pub(crate) fn mistaken_weights(head: &[u8]) -> Option<String> {
     }
     if head.starts_with(b"GGUF") {
         return Some(
-            "is a GGUF file under the name of a safetensors file; download the model's safetensors \
-             files"
+            "is a GGUF file under the name of a safetensors file; give it the name of one, NAME.gguf, and that to \
+             --model, or download the model's safetensors files"
                 .to_owned(),
         );
     }

@@ -22,7 +22,7 @@ const LAYOUTS: &[Kind] = &[
     },
     Kind {
         is_of: |name| name.ends_with(".gguf"),
-        what: ", which is in the GGUF format: it is not supported, download the model's safetensors files",
+        what: ", which is a GGUF file: give that file itself",
     },
 ];
 

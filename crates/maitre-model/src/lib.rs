@@ -57,6 +57,7 @@ mod error;
 mod executor;
 mod forward;
 mod generation;
+mod gguf;
 mod inventory;
 mod json;
 mod kv_layout;
@@ -88,6 +89,7 @@ pub use executor::{
 };
 pub use forward::{Draw, Drawn, Forward};
 pub use generation::GenerationDefaults;
+pub use gguf::GgufFile;
 pub use kv_layout::{KvLayout, LayerGroup, Reads};
 pub use model::{LoadFormat, LoadOptions, Model};
 pub use moves::{CacheMove, CacheMoves};

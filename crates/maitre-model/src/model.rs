@@ -5,14 +5,13 @@ use std::fmt;
 use maitre_tensor::{Backend, DType, KvFormat, WeightFormat};
 
 use crate::batch::Batch;
-use crate::checkpoint::{Checkpoint, RandomCheckpoint, SafetensorsCheckpoint};
+use crate::checkpoint::{self, Checkpoint, RandomCheckpoint};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::generation::GenerationDefaults;
 use crate::kv_layout::KvLayout;
 use crate::layers::{Ranks, RopeTables, StepContext};
-use crate::names::{EMBEDDING, HEAD};
 use crate::progress::LoadProgress;
 use crate::shard::Shard;
 use crate::source::ModelSource;
@@ -131,17 +130,11 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let config = ModelConfig::load(source)?;
         let files = match options.load_format {
-            LoadFormat::Auto => {
-                let files = SafetensorsCheckpoint::open(source)?;
-                files.check(&config)?;
-                Some(files)
-            }
+            LoadFormat::Auto => Some(checkpoint::open(source, &config)?),
             LoadFormat::Random { .. } => None,
         };
         // The embedding's type stands for that of all matrices.
-        let stored = files
-            .as_ref()
-            .and_then(|files| files.dtype_of(EMBEDDING).or_else(|| files.dtype_of(HEAD)));
+        let stored = files.as_ref().and_then(|(_, dtype)| *dtype);
         let dtype = options
             .dtype
             .or_else(|| stored.or(config.dtype).map(WeightFormat::from))
@@ -152,7 +145,7 @@ impl Model {
             (dtype, _) => dtype,
         };
         let weights: Box<dyn Checkpoint> = match (files, options.load_format) {
-            (Some(files), _) => Box::new(files),
+            (Some((files, _)), _) => files,
             (None, LoadFormat::Random { seed }) => {
                 let made_up = made_up_dtype(dtype);
                 Box::new(RandomCheckpoint::new(
@@ -162,7 +155,7 @@ impl Model {
                     made_up,
                 ))
             }
-            (None, LoadFormat::Auto) => Box::new(SafetensorsCheckpoint::open(source)?),
+            (None, LoadFormat::Auto) => checkpoint::open(source, &config)?.0,
         };
         let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
             WeightFormat::F32 => KvFormat::F32,
@@ -210,8 +203,8 @@ impl Model {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check_weights(source: &ModelSource, config: &ModelConfig) -> Result<(), ModelError> {
-        if SafetensorsCheckpoint::is_there(source)? {
-            SafetensorsCheckpoint::open(source)?.check(config)?;
+        if checkpoint::is_there(source)? {
+            checkpoint::open(source, config)?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use maitre_tensor::TensorFile;
 
 use crate::contents::mistaken_text;
 use crate::error::ModelError;
+use crate::gguf::GgufFile;
 use crate::{damage, json, layout};
 
 /// U+FEFF in UTF-8: some editors put it first.
@@ -22,6 +23,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub enum ModelSource {
     /// A directory on disk.
     Directory(PathBuf),
+    /// One GGUF file, which has all of a model.
+    Gguf(PathBuf),
     /// Files compiled into the program.
     Memory {
         /// What to call the model in messages.
@@ -80,6 +83,7 @@ impl ModelSource {
     fn read_raw(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
         match self {
             Self::Memory { .. } => Ok(self.in_memory(file).map(Cow::Borrowed)),
+            Self::Gguf(path) => translated(path, file),
             Self::Directory(directory) => {
                 let Some(path) = existing_file(directory, file)? else {
                     return Ok(None);
@@ -100,6 +104,7 @@ impl ModelSource {
         match self {
             Self::Memory { .. } => file.to_owned(),
             Self::Directory(directory) => directory.join(file).display().to_string(),
+            Self::Gguf(path) => path.display().to_string(),
         }
     }
 
@@ -116,6 +121,7 @@ impl ModelSource {
                 .filter(|name| name.rsplit_once('/').is_some_and(|(of, _)| of == folder))
                 .map(str::to_owned)
                 .collect(),
+            Self::Gguf(_) => Vec::new(),
             Self::Directory(directory) => list(&directory.join(folder))?
                 .into_iter()
                 .map(|name| format!("{folder}/{name}"))
@@ -156,6 +162,7 @@ impl ModelSource {
             Self::Memory { files, .. } => {
                 files.iter().map(|(name, _)| (*name).to_owned()).collect()
             }
+            Self::Gguf(_) => Vec::new(),
             Self::Directory(directory) => std::fs::read_dir(directory)
                 .into_iter()
                 .flatten()
@@ -171,7 +178,19 @@ impl ModelSource {
     pub(crate) fn has(&self, file: &str) -> Result<bool, ModelError> {
         match self {
             Self::Memory { .. } => Ok(self.in_memory(file).is_some()),
+            Self::Gguf(path) => Ok(translated(path, file)?.is_some()),
             Self::Directory(directory) => Ok(existing_file(directory, file)?.is_some()),
+        }
+    }
+
+    /// The GGUF file, if the model is one.
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`].
+    pub fn gguf(&self) -> Result<Option<GgufFile>, ModelError> {
+        match self {
+            Self::Gguf(path) => GgufFile::open(path).map(Some),
+            Self::Directory(_) | Self::Memory { .. } => Ok(None),
         }
     }
 
@@ -183,6 +202,8 @@ impl ModelSource {
                 TensorFile::from_static(content)
                     .map_err(|error| damage::explain(file, content, error))
             }
+            Self::Gguf(path) => TensorFile::map(std::slice::from_ref(path))
+                .map_err(|error| damage::explain_file(path, error)),
             Self::Directory(directory) => {
                 let path = directory.join(file);
                 TensorFile::map(std::slice::from_ref(&path))
@@ -193,13 +214,23 @@ impl ModelSource {
 
     fn in_memory(&self, file: &str) -> Option<&'static [u8]> {
         match self {
-            Self::Directory(_) => None,
+            Self::Directory(_) | Self::Gguf(_) => None,
             Self::Memory { files, .. } => files
                 .iter()
                 .find(|(name, _)| *name == file)
                 .map(|(_, content)| *content),
         }
     }
+}
+
+/// What a GGUF file says in place of a file of a directory.
+fn translated(path: &Path, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+    let said = match file {
+        "config.json" => GgufFile::open(path)?.config_json()?,
+        "generation_config.json" => GgufFile::open(path)?.generation_json()?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Cow::Owned(said.to_string().into_bytes())))
 }
 
 /// The names in a folder, none if it does not exist. A name that is no text is no name of a model's file.
@@ -258,6 +289,7 @@ impl fmt::Display for ModelSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => write!(formatter, "model directory {}", path.display()),
+            Self::Gguf(path) => write!(formatter, "GGUF file {}", path.display()),
             Self::Memory { name, .. } => write!(formatter, "built-in model {name}"),
         }
     }

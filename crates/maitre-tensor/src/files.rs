@@ -3,17 +3,18 @@
 //! A file is mapped, not read: opening takes microseconds, and its pages are loaded while the
 //! weights are packed. The `safetensors` crate parses the header and checks that it describes the
 //! file exactly; this module adds the path to each complaint and refuses a name that two files share.
-#![allow(unsafe_code)]
+
+mod mapped;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+
+pub use mapped::MappedFile;
 
 use crate::{DType, TensorError};
 
@@ -49,7 +50,7 @@ struct Part {
 }
 
 enum Source {
-    Mapped(Mmap),
+    Mapped(MappedFile),
     Static(&'static [u8]),
 }
 
@@ -124,9 +125,9 @@ impl TensorFile {
     /// remain valid, they would be read from the file anew. Whatever is not mapped is left alone.
     pub fn release(&self, name: &str) {
         if let Some((part, tensor)) = self.find(name)
-            && matches!(part.source, Source::Mapped(_))
+            && let Source::Mapped(file) = &part.source
         {
-            forget_pages(part.bytes_of(tensor));
+            file.release(part.place_of(tensor));
         }
     }
 
@@ -196,15 +197,19 @@ impl Part {
 
     fn bytes_of(&self, tensor: &TensorInfo) -> &[u8] {
         // Within the file: the parser has compared the end of the last tensor with the file's.
+        &self.source.bytes()[self.place_of(tensor)]
+    }
+
+    fn place_of(&self, tensor: &TensorInfo) -> Range<usize> {
         let (start, end) = tensor.data_offsets;
-        &self.source.bytes()[self.data_start..][start..end]
+        self.data_start + start..self.data_start + end
     }
 }
 
 impl Source {
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Mapped(file) => file,
+            Self::Mapped(file) => file.bytes(),
             Self::Static(bytes) => bytes,
         }
     }
@@ -219,42 +224,7 @@ impl fmt::Debug for TensorFile {
     }
 }
 
-/// Drops the pages that lie wholly within bytes of a mapped file.
-#[cfg(target_os = "linux")]
-fn forget_pages(bytes: &[u8]) {
-    const PAGE: usize = 4096;
-    let start = bytes.as_ptr().align_offset(PAGE);
-    if let Some(len) = bytes.len().checked_sub(start) {
-        let pages = bytes[start..].as_ptr().cast_mut().cast();
-        // SAFETY: the range belongs to a mapping of a file that is never written through; dropped
-        // pages are read from the file again when they are touched. A page size above 4096 makes
-        // the call fail, which changes nothing.
-        let _ = unsafe { libc::madvise(pages, len / PAGE * PAGE, libc::MADV_DONTNEED) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn forget_pages(_: &[u8]) {}
-
 fn map_one(path: &Path) -> Result<Part, TensorError> {
-    let unreadable = |error| TensorError::File {
-        path: path.to_owned(),
-        error,
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
-    }
-    if metadata.len() == 0 {
-        return Err(TensorError::InvalidFile {
-            path: path.to_owned(),
-            reason: "it is empty".to_owned(),
-        });
-    }
-    // SAFETY: the mapping is private to this process and only read. Another process that
-    // truncates the file meanwhile breaks the documented rule of `TensorFile::map`, as it would
-    // for every program that maps its weights.
-    let file = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+    let file = MappedFile::map(path)?;
     Part::new(path.to_owned(), Source::Mapped(file))
 }

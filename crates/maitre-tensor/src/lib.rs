@@ -87,7 +87,7 @@ pub use communicator::{Communicator, ThreadRanks};
 pub use cpu::CpuPath;
 pub use dtype::DType;
 pub use error::TensorError;
-pub use files::{RawTensor, TensorFile};
+pub use files::{MappedFile, RawTensor, TensorFile};
 pub use format::{InputFormat, WeightFormat};
 pub use gpu::{
     DeviceName, DrawRows, DrawnTokens, Draws, GpuInfo, GpuMemory, GpuOptions, StepLists,

@@ -348,6 +348,10 @@ fn kv_per_place(model: &Model, backend: &Backend) -> u64 {
 pub(crate) fn short_name(source: &ModelSource) -> String {
     match source {
         ModelSource::Memory { name, .. } => (*name).to_owned(),
+        ModelSource::Gguf(path) => path.file_stem().map_or_else(
+            || "model".into(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
         ModelSource::Directory(path) => {
             let given = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             let path = path.canonicalize().unwrap_or_else(|_| path.clone());

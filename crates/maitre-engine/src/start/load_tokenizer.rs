@@ -44,6 +44,9 @@ impl EngineBuilder {
     /// The model's tokenizer. Weights made up from a configuration alone can do without.
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer, StartError> {
         let source = &self.source;
+        if let Some(file) = source.gguf()? {
+            return Ok(Tokenizer::from_gguf(file.index(), file.bytes())?);
+        }
         let Some(json) = source.read("tokenizer.json")? else {
             if matches!(self.load.load_format, LoadFormat::Random { .. }) {
                 return Ok(Tokenizer::of_bytes()?);

@@ -4,9 +4,9 @@
 /// A file in the making.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Writer {
-    settings: Vec<Vec<u8>>,
-    tensors: Vec<Vec<u8>>,
-    data: Vec<u8>,
+    pub(crate) settings: Vec<Vec<u8>>,
+    pub(crate) tensors: Vec<Vec<u8>>,
+    pub(crate) data: Vec<u8>,
     alignment: usize,
 }
 

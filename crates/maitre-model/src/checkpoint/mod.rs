@@ -3,6 +3,7 @@
 //! A checkpoint says how a tensor is stored and hands its bytes out where they lie, which for files is the mapped file:
 //! nothing is copied before it is packed.
 
+mod gguf;
 mod leftovers;
 mod random;
 mod safetensors;
@@ -12,9 +13,13 @@ use std::borrow::Cow;
 
 use maitre_tensor::DType;
 
+use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::names::{EMBEDDING, HEAD};
+use crate::source::ModelSource;
+use gguf::GgufCheckpoint;
 pub(crate) use random::RandomCheckpoint;
-pub(crate) use safetensors::SafetensorsCheckpoint;
+use safetensors::SafetensorsCheckpoint;
 
 /// Named tensors.
 pub(crate) trait Checkpoint {
@@ -32,6 +37,34 @@ pub(crate) trait Checkpoint {
 
     /// Gives back the memory of a tensor that will not be read again.
     fn release(&self, name: &str);
+}
+
+/// Whether a model has weights.
+pub(crate) fn is_there(source: &ModelSource) -> Result<bool, ModelError> {
+    match source {
+        ModelSource::Gguf(_) => Ok(true),
+        _ => SafetensorsCheckpoint::is_there(source),
+    }
+}
+
+/// The weights of a model, checked against its configuration without being read, and the type that the embedding has
+/// there, which stands for that of all matrices.
+///
+/// # Errors
+/// A tensor that is missing, of another shape or left over, by name; a file that can't be read.
+pub(crate) fn open(
+    source: &ModelSource,
+    config: &ModelConfig,
+) -> Result<(Box<dyn Checkpoint>, Option<DType>), ModelError> {
+    if let Some(file) = source.gguf()? {
+        let weights = GgufCheckpoint::new(file, config)?;
+        let dtype = weights.dtype();
+        return Ok((Box::new(weights), dtype));
+    }
+    let files = SafetensorsCheckpoint::open(source)?;
+    files.check(config)?;
+    let dtype = files.dtype_of(EMBEDDING).or_else(|| files.dtype_of(HEAD));
+    Ok((Box::new(files), dtype))
 }
 
 /// A tensor in the form in which it is stored.

@@ -20,6 +20,7 @@ mod configurations;
 mod executors;
 mod families;
 mod file_faults;
+mod gguf;
 mod gpu;
 mod greedy;
 mod load_progress;

@@ -42,15 +42,17 @@ async fn elsewhere(flag: &'static str, model: &str, startup: &Startup) -> Result
         return Ok(ModelSource::Directory(path));
     }
     let ending = path.extension().and_then(|ending| ending.to_str());
+    if path.is_file() && ending == Some("gguf") {
+        return Ok(ModelSource::Gguf(path));
+    }
     let found = match ending {
         _ if !path.exists() => "does not exist",
-        Some("gguf") => "is a GGUF file, which is not supported",
         Some("safetensors" | "json") => "is not a directory but one file of a model",
         _ => "is not a directory",
     };
     bail!(
-        "{flag}: model directory {model} {found}; expected a directory with config.json and model.safetensors, \
-         ORG/NAME on the Hub, or {BUNDLED}"
+        "{flag}: model directory {model} {found}; expected a directory with config.json and model.safetensors, a \
+         GGUF file, ORG/NAME on the Hub, or {BUNDLED}"
     )
 }
 
