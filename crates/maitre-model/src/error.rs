@@ -25,15 +25,6 @@ pub enum ModelError {
         problem: &'static str,
     },
 
-    /// A GGUF file that is damaged, or has what is not supported.
-    #[error("{file}: {reason}")]
-    Gguf {
-        /// The file.
-        file: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-
     /// A file the model cannot do without is absent.
     #[error("{model} has no {file}; {expected}")]
     MissingFile {

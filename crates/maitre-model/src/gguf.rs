@@ -218,9 +218,9 @@ impl GgufFile {
 
     /// The error for what is well-formed and not supported.
     pub(crate) fn unsupported(&self, what: &str) -> ModelError {
-        ModelError::Gguf {
+        ModelError::UnusableFile {
             file: self.file.path().display().to_string(),
-            reason: format!("it has {what}, which is not supported"),
+            problem: format!("has {what}, which is not supported"),
         }
     }
 
@@ -239,8 +239,8 @@ impl GgufFile {
 }
 
 fn broken(path: &Path, error: &GgufError) -> ModelError {
-    ModelError::Gguf {
+    ModelError::UnusableFile {
         file: path.display().to_string(),
-        reason: error.to_string(),
+        problem: format!("is no GGUF file that can be read: {error}"),
     }
 }

@@ -138,9 +138,9 @@ fn numbers(entry: &TensorEntry) -> Result<Numbers, ModelError> {
         TensorKind::Iq4Nl => blocks(BlockFormat::Iq4Nl),
         TensorKind::Iq4Xs => blocks(BlockFormat::Iq4Xs),
         TensorKind::Mxfp4 => blocks(BlockFormat::Mxfp4),
-        other => Err(ModelError::Gguf {
-            file: entry.name.clone(),
-            reason: format!("it is in the format {other}, which is not supported"),
+        other => Err(ModelError::UnusableFile {
+            file: format!("the tensor {}", entry.name),
+            problem: format!("is in the format {other}, which is not supported"),
         }),
     }
 }
