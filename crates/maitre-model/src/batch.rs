@@ -249,11 +249,11 @@ impl Batch {
     ) -> Result<(), ModelError> {
         let block_size = limits.block_size;
         let slots = &self.groups[group].slots;
-        for row in span.first_token..span.first_token + span.num_tokens {
+        let rows = slots.iter().enumerate().skip(span.first_token);
+        for (row, &found) in rows.take(span.num_tokens) {
             let position = self.positions[row] as usize;
             let block = table.blocks[position / block_size - table.first_block] as usize;
             let expected = block * block_size + position % block_size;
-            let found = slots[row];
             if found != NO_SLOT && found as usize != expected {
                 return Err(TableError::SlotMismatch {
                     group,
