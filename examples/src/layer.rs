@@ -108,7 +108,8 @@ impl Sequences {
         let table = |sequence| (first(sequence)..first(sequence) + blocks).map(|b| b as u32);
         Self {
             spans: (0..count).map(span).collect(),
-            tables: BlockTables { first_blocks: Vec::new(),
+            tables: BlockTables {
+                first_blocks: Vec::new(),
                 tables: (0..count).map(|s| table(s).collect()).collect(),
                 block_size: BLOCK_SIZE,
             },

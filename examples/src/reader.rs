@@ -116,7 +116,8 @@ fn batch(text: &[u32], start: usize, rows: usize) -> Batch {
             context_len,
         }],
         groups: vec![KvGroup {
-            tables: BlockTables { first_blocks: Vec::new(),
+            tables: BlockTables {
+                first_blocks: Vec::new(),
                 tables: vec![(0..blocks).collect()],
                 block_size: BLOCK_SIZE,
             },

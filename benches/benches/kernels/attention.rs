@@ -49,7 +49,8 @@ impl Shape {
     fn tables(self) -> BlockTables {
         let blocks = self.context / BLOCK_SIZE;
         let table = |sequence| move |block| (block * self.sequences + sequence) as u32;
-        BlockTables { first_blocks: Vec::new(),
+        BlockTables {
+            first_blocks: Vec::new(),
             tables: (0..self.sequences)
                 .map(|sequence| (0..blocks).map(table(sequence)).collect())
                 .collect(),

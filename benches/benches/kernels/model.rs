@@ -113,7 +113,8 @@ impl Shape {
                 })
                 .collect(),
             groups: vec![KvGroup {
-                tables: BlockTables { first_blocks: Vec::new(),
+                tables: BlockTables {
+                    first_blocks: Vec::new(),
                     tables: (0..sequences).map(|s| table(s).collect()).collect(),
                     block_size: BLOCK_SIZE,
                 },

@@ -21,7 +21,7 @@ use crate::rope::{RopeConfig, RopeContext, RopeScaling};
 use crate::source::ModelSource;
 use crate::spec::{LayerSpec, ModelSpec};
 use crate::weights::FormatOf;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, is_positive};
 
 /// What a model is, apart from its weights.
 #[derive(Debug, Clone, PartialEq)]

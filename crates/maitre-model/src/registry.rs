@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
 
-use crate::architectures::{gemma3, llama, mistral, olmo3, phi3, qwen2, qwen3};
+use crate::architectures;
 use crate::config::{Settings, Sizes};
 use crate::error::ModelError;
 use crate::names::Names;
@@ -48,14 +48,14 @@ impl Defaults {
 }
 
 /// Every family, in the order in which messages list them.
-const FAMILIES: [&Family; 7] = [
-    &llama::FAMILY,
-    &mistral::FAMILY,
-    &qwen2::FAMILY,
-    &qwen3::FAMILY,
-    &gemma3::FAMILY,
-    &phi3::FAMILY,
-    &olmo3::FAMILY,
+const FAMILIES: &[&Family] = &[
+    &architectures::llama::FAMILY,
+    &architectures::mistral::FAMILY,
+    &architectures::qwen2::FAMILY,
+    &architectures::qwen3::FAMILY,
+    &architectures::gemma3::FAMILY,
+    &architectures::phi3::FAMILY,
+    &architectures::olmo3::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.
@@ -65,7 +65,7 @@ pub struct Architecture(&'static Family);
 impl Architecture {
     /// All that can be loaded.
     pub fn all() -> impl Iterator<Item = Self> {
-        FAMILIES.into_iter().map(Self)
+        FAMILIES.iter().copied().map(Self)
     }
 
     /// The name in `architectures`.
@@ -117,13 +117,15 @@ fn find(
     found: &Value,
     name: fn(&Family) -> &'static str,
 ) -> Result<Architecture, ModelError> {
-    let mut all = FAMILIES.into_iter();
-    all.find(|family| found.as_str() == Some(name(family)))
-        .map(Architecture)
+    let mut all = Architecture::all();
+    all.find(|it| found.as_str() == Some(name(it.family())))
         .ok_or_else(|| ModelError::UnknownArchitecture {
             key,
             found: found.to_string(),
-            supported: FAMILIES.map(|family| family.class_name).join(", "),
+            supported: Architecture::all()
+                .map(Architecture::class_name)
+                .collect::<Vec<_>>()
+                .join(", "),
         })
 }
 

@@ -6,7 +6,7 @@
 
 mod scaling;
 
-use crate::config::Settings;
+use crate::config::{Settings, is_positive};
 use crate::error::ModelError;
 pub use scaling::{Llama3Scaling, LongRope, RopeScaling, Yarn};
 
@@ -80,17 +80,22 @@ impl RopeConfig {
             let sliding = v5.object("sliding_attention", "rope_parameters.sliding_attention.")?;
             if full.is_some() || sliding.is_some() {
                 v5.refuse_others(&["full_attention", "sliding_attention"])?;
-                let read = |object: Option<Settings<'_>>, outer: Option<f64>, default| {
-                    let inner = object
-                        .as_ref()
-                        .map(|it| it.positive("rope_theta"))
-                        .transpose()?;
-                    let theta = inner.flatten().or(outer).unwrap_or(default);
-                    Self::of_object(settings, object.as_ref(), theta, context)
+                // Both spellings at once are refused, as for families with one object.
+                nested_object(settings)?;
+                let theta = read_theta(settings, full.as_ref(), "rope_theta")?;
+                let of_full = theta.unwrap_or(thetas.full);
+                let theta = match thetas.windowed_key {
+                    Some(key) => read_theta(settings, sliding.as_ref(), key)?,
+                    // What stands outside is that of the other layers.
+                    None => match &sliding {
+                        Some(object) => object.positive("rope_theta")?,
+                        None => outer,
+                    },
                 };
+                let of_windowed = theta.unwrap_or(thetas.windowed);
                 return Ok([
-                    read(full, outer, thetas.full)?,
-                    read(sliding, windowed, thetas.windowed)?,
+                    Self::of_object(settings, full.as_ref(), of_full, context)?,
+                    Self::of_object(settings, sliding.as_ref(), of_windowed, context)?,
                 ]);
             }
         }
@@ -335,7 +340,7 @@ fn read_long_rope(
         let expected = "a list of numbers above 0, one per pair that is turned";
         let found = nested.numbers(key, expected)?;
         let found = found.ok_or_else(|| nested.missing(key, expected))?;
-        match found.len() == dims / 2 && found.iter().all(|&factor| factor > 0.0) {
+        match found.len() == dims / 2 && found.iter().all(|&factor| is_positive(factor)) {
             true => Ok(found.iter().map(|&factor| factor as f32).collect()),
             false => Err(nested.contradicts(
                 key,
@@ -349,12 +354,20 @@ fn read_long_rope(
         None => context.max_position_embeddings as f64 / original as f64,
     };
     let attention_factor = nested.positive("attention_factor")?;
+    let attention_factor =
+        attention_factor.unwrap_or_else(|| LongRope::published_attention_factor(scale, original));
+    if !is_positive(attention_factor) {
+        return Err(nested.contradicts(
+            "original_max_position_embeddings",
+            original.to_string(),
+            "more than 1, or an attention_factor".to_owned(),
+        ));
+    }
     Ok(LongRope {
         short_factor: factors("short_factor")?,
         long_factor: factors("long_factor")?,
         original_max_position_embeddings: original,
-        attention_factor: attention_factor
-            .unwrap_or_else(|| LongRope::published_attention_factor(scale, original)),
+        attention_factor,
     })
 }
 

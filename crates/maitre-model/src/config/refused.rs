@@ -2,9 +2,10 @@
 //!
 //! A configuration is an open-ended dictionary: a checkpoint of a model family this crate has never
 //! heard of may call itself a Llama and add one more key. Ignoring such a key gives fluent nonsense,
-//! so every key known to alter a transformer's forward pass in some public model is listed here with
-//! the one value that leaves it unaltered. A family names the keys of the list that it implements. Keys in neither this list nor the code are training
-//! settings and metadata; they have no effect.
+//! so the keys that are known to alter the forward pass of public models are listed here, each with the one
+//! value that leaves it unaltered. A family names the keys of the list that it reads itself
+//! ([`Family::implements`](crate::registry::Family)); to all others they are refused. A key that is neither in the
+//! list nor in the code is taken for a training setting or metadata, and ignored.
 
 use serde_json::Value;
 
@@ -64,6 +65,10 @@ const REFUSED: &[(Neutral, &[&str])] = &[
             "residual_multiplier",
             "embedding_multiplier",
             "embedding_scale",
+            "lm_head_multiplier",
+            "key_multiplier",
+            "attention_in_multiplier",
+            "attention_out_multiplier",
             "logits_scaling",
             "logit_scale",
             "logits_scale",
@@ -83,6 +88,8 @@ const REFUSED: &[(Neutral, &[&str])] = &[
             "logit_soft_cap",
             "clip_qkv",
             "output_multiplier_scale",
+            "mlp_multipliers",
+            "ssm_multipliers",
         ],
     ),
     // Other positions, or positions on some dimensions or layers only.
@@ -186,4 +193,52 @@ pub(super) fn refuse_unsupported(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    /// Refuses a configuration of this key alone.
+    fn refused(key: &str, value: &Value, implemented: &[&str]) -> Option<String> {
+        let mut map = Map::new();
+        map.insert(key.to_owned(), value.clone());
+        let value = Value::Object(map);
+        let settings = Settings::of_file("config.json", &value).unwrap();
+        let result = refuse_unsupported(&settings, implemented);
+        result.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_key_of_the_list_is_refused_but_at_its_neutral_value() {
+        for (neutral, keys) in REFUSED {
+            let (idle, active) = match neutral {
+                Neutral::Absent => (Value::Null, json!(8)),
+                Neutral::Off => (json!(false), json!(true)),
+                Neutral::One => (json!(1.0), json!(0.5)),
+                Neutral::Zero => (json!(0), json!(4)),
+            };
+            for key in *keys {
+                assert_eq!(refused(key, &idle, &[]), None, "{key}");
+                assert_eq!(refused(key, &active, &[key]), None, "{key}");
+                let message = refused(key, &active, &[]).unwrap_or_default();
+                assert!(message.contains(&format!("`{key}`")), "{key}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_key_stands_once() {
+        let mut keys: Vec<&str> = REFUSED
+            .iter()
+            .flat_map(|(_, keys)| *keys)
+            .copied()
+            .collect();
+        let count = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+    }
 }

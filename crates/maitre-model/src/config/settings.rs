@@ -113,12 +113,10 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// A finite number above zero.
+    /// A finite number above zero that is one in single precision, too: that is what it is computed with.
     pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>, ModelError> {
         self.convert(key, "a number above 0", |value| {
-            value
-                .as_f64()
-                .filter(|number| number.is_finite() && *number > 0.0)
+            value.as_f64().filter(|&number| is_positive(number))
         })
     }
 
@@ -247,4 +245,10 @@ fn brief(value: &Value) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
+}
+
+/// Whether a number is finite and above zero in single precision.
+pub(crate) fn is_positive(number: f64) -> bool {
+    let single = number as f32;
+    single.is_finite() && single > 0.0
 }

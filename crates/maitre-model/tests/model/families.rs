@@ -146,6 +146,46 @@ fn what_a_family_does_not_compute_is_refused_by_name() {
             gemma3(json!({"query_pre_attn_scalar": 0})),
             ["query_pre_attn_scalar", "above 0"],
         ),
+        // In single precision these are 0, infinite, and 0.
+        (
+            gemma3(json!({"query_pre_attn_scalar": 1e-100})),
+            ["query_pre_attn_scalar", "above 0"],
+        ),
+        (
+            qwen2(json!({"rms_norm_eps": 1e60})),
+            ["rms_norm_eps", "above 0"],
+        ),
+        (
+            phi3(long(json!({"short_factor": vec![1e-300; 8]}))),
+            ["short_factor", "above 0"],
+        ),
+        (
+            phi3(patched(
+                long(json!({})),
+                json!({"original_max_position_embeddings": 1}),
+            )),
+            ["original_max_position_embeddings", "more than 1"],
+        ),
+        (
+            gemma3(json!({
+                "rope_parameters": {"full_attention": {"rope_theta": 1e6}},
+                "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            })),
+            ["rope_scaling", "only one of the two"],
+        ),
+        (
+            gemma3(json!({
+                "rope_parameters": {"full_attention": {"rope_theta": 6.0}}, "rope_theta": 5.0,
+            })),
+            ["rope_theta", "6"],
+        ),
+        (
+            gemma3(json!({
+                "rope_parameters": {"sliding_attention": {"rope_theta": 6.0}},
+                "rope_local_base_freq": 5.0,
+            })),
+            ["rope_local_base_freq", "6"],
+        ),
         (
             gemma3(json!({"rope_parameters": {"full_attention": {"rope_type": "dynamic"}}})),
             ["rope_parameters.full_attention.rope_type", "dynamic"],
@@ -285,4 +325,44 @@ fn absent_settings_default_as_each_family_does() {
     assert_eq!((attention.qkv_bias, attention.output_bias), (true, false));
     assert!(!qwen.tie_word_embeddings);
     assert_eq!(parse(&phi3(json!({}))).unwrap().rms_norm_eps, 1e-5);
+}
+
+#[test]
+fn every_setting_of_rope_counts() {
+    let rope = |config: Value, which: usize| parse(&config).unwrap().ropes[which].clone();
+    let yarn = |more: Value| {
+        let scaling = patched(json!({"rope_type": "yarn", "factor": 4.0}), more);
+        match rope(qwen2(json!({"rope_parameters": scaling})), 0).scaling {
+            RopeScaling::Yarn(yarn) => yarn,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(yarn(json!({})).truncate && !yarn(json!({"truncate": false})).truncate);
+    // Both halves alike cancel; one of them alone is as if there were none.
+    let factor = |more: Value| yarn(more).attention_factor;
+    assert_eq!(factor(json!({"mscale": 1.0, "mscale_all_dim": 1.0})), 1.0);
+    assert_eq!(factor(json!({"mscale": 0.7})), factor(json!({})));
+    let unlike = factor(json!({"mscale": 2.0, "mscale_all_dim": 1.0}));
+    assert!((unlike - (1.0 + 0.2 * 4_f64.ln()) / (1.0 + 0.1 * 4_f64.ln())).abs() < 1e-12);
+
+    let long = |more: Value| {
+        let scaling = patched(
+            json!({"type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![2.0; 8]}),
+            more,
+        );
+        let config = json!({"original_max_position_embeddings": 512, "rope_scaling": scaling});
+        match rope(phi3(config), 0).scaling {
+            RopeScaling::LongRope(long) => long.attention_factor,
+            other => panic!("{other:?}"),
+        }
+    };
+    // The context is 4,096 tokens, 8 times the original one.
+    assert_eq!(long(json!({})), long(json!({"factor": 8.0})));
+    assert!(long(json!({"factor": 32.0})) > long(json!({})));
+
+    let local = json!({
+        "rope_local_base_freq": 5.0, "rope_parameters": {"full_attention": {"rope_theta": 7.0}},
+    });
+    assert_eq!(rope(gemma3(local.clone()), 0).theta, 7.0);
+    assert_eq!(rope(gemma3(local), 1).theta, 5.0);
 }
