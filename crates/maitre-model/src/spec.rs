@@ -1,7 +1,7 @@
 //! What a family makes of a configuration: the mathematics of each layer, apart from sizes and weights.
 //!
 //! Families differ in a few choices per layer: how far attention looks back, which positions turn which heads, what is
-//! normalised, how the MLP's gate opens. A [`LayerSpec`] states these choices; [`crate::layers`] carries them out.
+//! normalised, how the MLP's gate opens. A [`LayerSpec`] states these choices; the blocks in `layers/` carry them out.
 
 use maitre_tensor::Activation;
 

@@ -1,6 +1,6 @@
 //! What layers are made of: each block owns its weights and runs itself on a [`StepContext`].
 //!
-//! Blocks hand activations to each other in the roles of [`Activations`](crate::workspace::Activations): attention and
+//! Blocks hand activations to each other in the roles of [`Activations`]: attention and
 //! MLP read `normed` and leave what they add in `delta`.
 
 mod attention;
