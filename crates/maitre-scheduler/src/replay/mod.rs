@@ -155,7 +155,7 @@ pub enum ReplayError {
 /// use maitre_scheduler::{Call, KvConfig, NewRequest, Recorder, Scheduler, SchedulerConfig, Time, replay};
 ///
 /// let config = SchedulerConfig::new(4, 8, 64, KvConfig::new(8, 4));
-/// let mut scheduler = Scheduler::new(config)?;
+/// let mut scheduler = Scheduler::new(config.clone())?;
 /// let mut recorder = Recorder::new(1 << 20);
 ///
 /// let request = NewRequest::new(1, vec![100, 101, 102], 4);

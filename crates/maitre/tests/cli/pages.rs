@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 53] = [
+const OF_OTHERS: [&str; 54] = [
     // cargo
     "--example",
     "--features",
@@ -36,6 +36,7 @@ const OF_OTHERS: [&str; 53] = [
     "--pairs",
     "--prefill-tokens",
     "--quick",
+    "--rounds",
     "--target",
     "--users",
     "--vllm-python",

@@ -66,7 +66,7 @@ fn settings_that_cannot_work_are_refused_with_ones_that_do() {
         ),
         (
             &["--host-kv-bytes", "10"],
-            &["--host-kv-bytes is 10", "at least 49152, one block"],
+            &["--host-kv-bytes is 10", "at least 49152, one page"],
         ),
         (
             &["--host-kv-bytes", "18446744073709551615"],
