@@ -149,6 +149,11 @@ impl GgufFile {
             let factor = turned as f64 / head_dim as f64;
             config.insert("partial_rotary_factor".into(), json!(factor));
         }
+        // Ignoring a window would give other answers beyond it.
+        if let Some(window) = size("attention.sliding_window")? {
+            let what = format!("{prefix}.attention.sliding_window = {window}");
+            return Err(self.unsupported(&what));
+        }
         let eps = number("attention.layer_norm_rms_epsilon")?;
         config.insert(
             "rms_norm_eps".into(),
