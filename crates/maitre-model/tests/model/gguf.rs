@@ -145,7 +145,11 @@ fn refused(writer: &Writer) -> String {
 #[test]
 fn a_file_that_is_no_model_says_why() {
     type Change = fn(&mut Writer);
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 7] = [
+        (
+            |it| it.set("llama.attention.sliding_window", 4, &[8, 0, 0, 0]),
+            "llama.attention.sliding_window = 8, which is not supported",
+        ),
         (
             |it| {
                 it.tensors
