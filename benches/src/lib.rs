@@ -2,6 +2,7 @@
 //! is shown beside the limit of the machine.
 
 mod bench;
+mod exposition;
 pub mod hostile;
 pub mod repeats;
 pub mod speculation;

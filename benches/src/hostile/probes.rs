@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::door::{Door, HEALTH_CHECK, READS, framed};
 use super::samples::{Recorder, Wait};
+use crate::exposition::Exposition;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A probe that takes longer has failed; the next one begins.
@@ -66,15 +67,8 @@ async fn ask_grpc(address: SocketAddr) -> Result<()> {
 
 /// How many asynchronous tasks the server says that it has.
 pub(crate) async fn tasks(address: SocketAddr) -> Result<u64> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let tasks = answer
-        .lines()
-        .find_map(|line| line.strip_prefix("maitre_async_tasks "));
-    Ok(tasks.context("no maitre_async_tasks")?.trim().parse()?)
+    let metrics = Exposition::of(address).await?;
+    Ok(metrics.value("maitre_async_tasks")? as u64)
 }
 
 async fn ask_http(address: SocketAddr) -> Result<()> {

@@ -5,7 +5,6 @@
 //! the time between tokens, [`costs`] which part of the server's processor time text, sampling and HTTP take.
 
 mod client;
-mod exposition;
 mod profile;
 
 use std::path::PathBuf;
@@ -13,9 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::exposition::Exposition;
 use crate::hostile::Server;
 use client::{Counts, Load};
-use exposition::Exposition;
 pub use profile::{Part, Profile};
 
 /// The server to start.

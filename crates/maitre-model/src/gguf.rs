@@ -53,7 +53,7 @@ const FAMILIES: [Family; 3] = [
 const ARCHITECTURE: &str = "general.architecture";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 /// Factors of Llama 3.1's frequencies.
-pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
+const ROPE_FACTORS: &str = "rope_freqs.weight";
 const OUTPUT: &str = "output.weight";
 
 /// Texts of tokens that end an answer where a model has them, whatever its settings say: many files name but one of

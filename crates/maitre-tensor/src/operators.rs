@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use crate::{
-    AddNormed, Attention, BlockCopy, Buffer, LayerCache, LinearInput, NormColumns, PackedWeight,
-    RopeStore, SampleRows, TensorError,
+    AddNormed, Attention, BlockCopy, Buffer, LargestStep, LayerCache, LinearInput, NormColumns,
+    PackedWeight, RopeStore, SampleRows, TensorError,
 };
 
 /// What becomes of the sums of a product.
@@ -37,12 +37,19 @@ impl Epilogue<'_> {
 /// Arguments have been checked: all memory is the device's, shapes and forms fit, indices are within bounds, and
 /// nothing is written before that is known. What remains to be refused is what a device has no kernel for.
 pub(crate) trait Operators:
-    RowOperators + Norms + Products + Rotation + PagedAttention + BlockCopies + Sampling
+    RowOperators + Norms + Products + Rotation + PagedAttention + BlockCopies + Sampling + Reservation
 {
 }
 
-impl<T: RowOperators + Norms + Products + Rotation + PagedAttention + BlockCopies + Sampling>
-    Operators for T
+impl<T> Operators for T where
+    T: RowOperators
+        + Norms
+        + Products
+        + Rotation
+        + PagedAttention
+        + BlockCopies
+        + Sampling
+        + Reservation
 {
 }
 
@@ -121,9 +128,20 @@ pub(crate) trait Products: RowOperators {
         epilogue: Epilogue<'_>,
     ) -> Result<(), TensorError>;
 
-    /// [`Backend::linear_gated_encoded`](crate::Backend::linear_gated_encoded): by way of `between`, unless a
-    /// device can do it at once.
+    /// [`Backend::linear_gated_encoded`](crate::Backend::linear_gated_encoded).
     fn linear_gated_encoded(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        outs: (&mut Buffer, &mut LinearInput),
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        self.linear_gated_then_encoded(x, w, bias, outs, rows)
+    }
+
+    /// The same in two operators, by way of `between`: for what a device can't do at once.
+    fn linear_gated_then_encoded(
         &self,
         x: &LinearInput,
         w: &PackedWeight,
@@ -175,4 +193,10 @@ pub(crate) trait BlockCopies {
 pub(crate) trait Sampling {
     /// [`Backend::sample_rows`](crate::Backend::sample_rows).
     fn sample_rows(&self, args: SampleRows<'_>) -> Result<(), TensorError>;
+}
+
+/// Memory that operators work in.
+pub(crate) trait Reservation {
+    /// [`Backend::reserve`](crate::Backend::reserve).
+    fn reserve(&self, largest: LargestStep<'_>) -> Result<(), TensorError>;
 }

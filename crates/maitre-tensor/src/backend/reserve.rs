@@ -2,8 +2,6 @@
 
 use super::Backend;
 use super::attention::check_heads;
-use crate::processor::most_needed;
-use crate::team::Need;
 use crate::{KvFormat, LayerCache, LinearInput, TensorError};
 
 /// The largest calls that the operators of a step will get.
@@ -62,41 +60,10 @@ impl Backend {
     /// [`TensorError::Argument`] for heads or a block size that make no sense,
     /// [`TensorError::Reserve`] when the system refuses the memory.
     pub fn reserve(&self, largest: LargestStep<'_>) -> Result<(), TensorError> {
-        let LargestStep {
-            inputs,
-            cache,
-            block_size,
-            heads,
-            rows,
-            context_len,
-            list_words,
-        } = largest;
-        let check = self.check("reserve");
-        check_heads(check, heads, cache.kv_heads(), cache.head_dim())?;
+        let (check, cache) = (self.check("reserve"), largest.cache);
+        check_heads(check, largest.heads, cache.kv_heads(), cache.head_dim())?;
+        let block_size = largest.block_size;
         check.rule(block_size > 0, "block_size", "above 0", block_size)?;
-        let (attention, operator) = most_needed(cache, heads, block_size, self.threads());
-        if let Some(device) = self.device() {
-            let scratch = device.most_scratch(&LargestAttention {
-                format: cache.format(),
-                heads,
-                kv_heads: cache.kv_heads(),
-                head_dim: cache.head_dim(),
-                rows,
-                context_len,
-            });
-            let list_words = list_words.max(device.most_single_list(rows));
-            return device.turn().reserve(list_words, scratch);
-        }
-        let shapes = || inputs.iter().map(|input| input.shape());
-        let normed = shapes().map(|shape| shape.cols).max().unwrap_or(0);
-        let row = shapes().map(|shape| shape.words).max().unwrap_or(0);
-        let widened = 2 * row * self.kernels().widened_rows;
-        let tile = Need {
-            floats: attention.floats.max(normed),
-            // A copy of slots within a cache holds a cell.
-            words: attention.words.max(widened).max(cache.shape().words()),
-            ..attention
-        };
-        self.inner.processor.team.reserve(tile, operator)
+        self.operators().reserve(largest)
     }
 }

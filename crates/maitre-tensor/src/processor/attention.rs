@@ -218,7 +218,7 @@ impl<'a> Work<'a> {
 }
 
 /// Scratch of a tile, and of a whole call of [`Backend::paged_attention`](crate::Backend::paged_attention), at most.
-pub(crate) fn most_needed(
+pub(super) fn most_needed(
     cache: &LayerCache,
     heads: usize,
     block_size: usize,

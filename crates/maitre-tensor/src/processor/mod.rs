@@ -7,11 +7,10 @@ mod attention;
 mod copies;
 mod linear;
 mod norms;
+mod reserve;
 mod rope;
 mod rows;
 mod sampling;
-
-pub(crate) use attention::most_needed;
 
 use crate::kernels::Kernels;
 use crate::team::{Scratch, Team};

@@ -21,7 +21,7 @@ use crate::backend::PEAK_BLOCK;
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::weight::RowLayout;
 use crate::gpu::{Arg, DeviceBytes, Grid};
-use crate::operators::{Epilogue, Products, RowOperators};
+use crate::operators::{Epilogue, Products};
 use crate::{
     Activation, Buffer, InputFormat, LinearInput, PackedWeight, TensorError, WeightFormat,
 };
@@ -78,14 +78,13 @@ impl Products for Device {
         x: &LinearInput,
         w: &PackedWeight,
         bias: Option<&Buffer>,
-        (between, out): (&mut Buffer, &mut LinearInput),
+        outs: (&mut Buffer, &mut LinearInput),
         rows: Range<usize>,
     ) -> Result<(), TensorError> {
-        if !self.writes_encoded(w, out) {
-            let count = rows.len();
-            self.linear(x, w, bias, between, rows, Epilogue::Gated)?;
-            return self.encode(between, out, count);
+        if !self.writes_encoded(w, outs.1) {
+            return self.linear_gated_then_encoded(x, w, bias, outs, rows);
         }
+        let (_, out) = outs;
         let product = Product::of("linear_gated_encoded", x, w, bias, rows)?;
         let stride = out.shape().words * 2;
         let out = out.memory_mut().checked_mut()?;

@@ -7,6 +7,7 @@ mod embed;
 pub(crate) mod linear;
 mod linear_hopper;
 mod norms;
+mod reserve;
 mod rope;
 mod rows;
 pub(super) mod sampling;

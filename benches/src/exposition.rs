@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 
 /// One answer of `/metrics`, labels included in the names; series that differ in a tenant or a model are added up.
 #[derive(Debug)]
-pub(super) struct Exposition(HashMap<String, f64>);
+pub(crate) struct Exposition(HashMap<String, f64>);
 
 impl Exposition {
-    pub(super) async fn of(server: SocketAddr) -> Result<Self> {
+    pub(crate) async fn of(server: SocketAddr) -> Result<Self> {
         let mut stream = TcpStream::connect(server).await?;
         let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         stream.write_all(request).await?;
@@ -44,18 +44,18 @@ impl Exposition {
         Self(values)
     }
 
-    pub(super) fn value(&self, name: &str) -> Result<f64> {
+    pub(crate) fn value(&self, name: &str) -> Result<f64> {
         let found = self.0.get(name).copied();
         found.with_context(|| format!("the server's metrics have no {name}"))
     }
 
     /// Of a histogram: how many there are; none before the first.
-    pub(super) fn count(&self, name: &str) -> Result<f64> {
+    pub(crate) fn count(&self, name: &str) -> Result<f64> {
         Ok(self.value(&format!("{name}_count")).unwrap_or(0.0))
     }
 
     /// Of a histogram: their sum.
-    pub(super) fn sum(&self, name: &str) -> Result<f64> {
+    pub(crate) fn sum(&self, name: &str) -> Result<f64> {
         Ok(self.value(&format!("{name}_sum")).unwrap_or(0.0))
     }
 
@@ -64,7 +64,7 @@ impl Exposition {
     /// # Errors
     ///
     /// If it has values and no such bound.
-    pub(super) fn bucket(&self, name: &str, bound: f64) -> Result<f64> {
+    pub(crate) fn bucket(&self, name: &str, bound: f64) -> Result<f64> {
         match self.value(&format!("{name}_bucket {bound}")) {
             Err(_) if self.count(name)? == 0.0 => Ok(0.0),
             bucket => bucket,
