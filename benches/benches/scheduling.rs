@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use maitre_kv::{HashChain, KvConfig, KvManager, KvSpec, SeqId, SequenceStart};
+use maitre_kv::{Ahead, HashChain, KvConfig, KvManager, KvSpec, SeqId, SequenceStart};
 use maitre_scheduler::{NewRequest, Outcome, RequestId, Scheduler, SchedulerConfig, Time};
 
 const RUNNING: u64 = 256;
@@ -165,7 +165,7 @@ fn pool(criterion: &mut Criterion) -> Result<()> {
                 chain: &chain,
                 hit,
                 reserve: tokens,
-                ahead: usize::MAX,
+                ahead: Ahead::ONE_STEP,
                 headroom: 0,
             };
             let admitted = kv.admit(SeqId(0), &start);

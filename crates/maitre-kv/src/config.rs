@@ -17,24 +17,76 @@ pub enum KvSpec {
     Full,
     /// Sliding-window attention: the last so many, its own included.
     Window(u32),
+    /// Attention within chunks of so many positions, which begin at absolute multiples of it (Llama 4): those of its chunk.
+    Chunked(u32),
+    /// A recurrence (Mamba, a gated delta net): none, but the one state that the token before it left. See
+    /// [`StateSpan`](crate::StateSpan).
+    State {
+        /// Pages that a state takes.
+        pages: u32,
+        /// The states behind absolute multiples of so many tokens are kept for later sequences, as full blocks are. A
+        /// multiple of the block size.
+        checkpoint_every: u32,
+    },
 }
 
 impl KvSpec {
-    /// Positions a token reads; `None` = all before it.
+    /// The window of sliding-window attention.
     pub fn window(self) -> Option<u32> {
         match self {
-            Self::Full => None,
             Self::Window(window) => Some(window),
+            _ => None,
         }
     }
 
-    /// The first position that the token at `position` reads.
+    /// Positions that a token reads at most, its own included; `None` if it reads all before it.
+    pub fn most_read(self) -> Option<u32> {
+        match self {
+            Self::Full => None,
+            Self::Window(positions) | Self::Chunked(positions) => Some(positions),
+            Self::State { .. } => Some(0),
+        }
+    }
+
+    /// The first position that the token at `position` reads; one behind it if it reads none.
     pub fn first_read(self, position: usize) -> usize {
         match self {
             Self::Full => 0,
             Self::Window(window) => (position + 1).saturating_sub(window as usize),
+            Self::Chunked(chunk) => position - position % chunk as usize,
+            Self::State { .. } => position + 1,
         }
     }
+
+    /// Whether it keeps a state instead of keys and values.
+    pub fn is_state(self) -> bool {
+        matches!(self, Self::State { .. })
+    }
+
+    /// Pages that a name stands for: of a block, or of a state.
+    pub(crate) fn parts(self) -> usize {
+        match self {
+            Self::State { pages, .. } => pages as usize,
+            _ => 1,
+        }
+    }
+}
+
+/// What the steps in flight may do of one sequence, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Positions that they compute, so that a group which forgets has to hold them beside what is read.
+    pub positions: usize,
+    /// How many they are: each writes a state of its own.
+    pub steps: usize,
+}
+
+impl Ahead {
+    /// One step of any length.
+    pub const ONE_STEP: Self = Self {
+        positions: usize::MAX,
+        steps: 1,
+    };
 }
 
 /// Size of the pool, the groups that share it, and what it remembers of sequences that are gone.
@@ -75,7 +127,7 @@ impl KvConfig {
     /// # Errors
     ///
     /// [`KvError::ZeroPages`], [`KvError::ZeroBlockSize`], [`KvError::WrongGroupCount`], [`KvError::ZeroWindow`],
-    /// [`KvError::HostTierAlone`], or [`KvError::TooManySlots`] if slots would not fit below `u32::MAX`, the number
+    /// [`KvError::WrongStatePages`], [`KvError::WrongCheckpoints`], [`KvError::HostTierAlone`], or [`KvError::TooManySlots`] if slots would not fit below `u32::MAX`, the number
     /// that kernels read as "do not write".
     pub fn validate(&self) -> Result<(), KvError> {
         if self.num_pages == 0 {
@@ -88,9 +140,8 @@ impl KvConfig {
         if groups == 0 || groups > MOST_GROUPS {
             return Err(KvError::WrongGroupCount { groups });
         }
-        let mut windows = self.groups.iter().map(|spec| spec.window());
-        if let Some(group) = windows.position(|window| window == Some(0)) {
-            return Err(KvError::ZeroWindow { group });
+        for (group, spec) in self.groups.iter().enumerate() {
+            self.check_spec(group, *spec)?;
         }
         if self.num_host_pages > 0 && !self.prefix_cache {
             return Err(KvError::HostTierAlone);
@@ -104,6 +155,25 @@ impl KvConfig {
         Ok(())
     }
 
+    fn check_spec(&self, group: usize, spec: KvSpec) -> Result<(), KvError> {
+        match spec {
+            KvSpec::Window(0) | KvSpec::Chunked(0) => Err(KvError::ZeroWindow { group }),
+            KvSpec::State { pages, .. } if pages == 0 || pages > MOST_STATE_PAGES => {
+                Err(KvError::WrongStatePages { group, pages })
+            }
+            KvSpec::State {
+                checkpoint_every, ..
+            } if checkpoint_every == 0 || checkpoint_every % self.block_size != 0 => {
+                Err(KvError::WrongCheckpoints {
+                    group,
+                    checkpoint_every,
+                    block_size: self.block_size,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Slots of the pool: positions that all its pages hold. A position of a sequence takes a slot in each group.
     pub fn num_slots(&self) -> usize {
         self.num_pages as usize * self.block_size as usize
@@ -114,19 +184,21 @@ impl KvConfig {
         tokens.div_ceil(self.block_size as usize)
     }
 
-    /// Pages that a sequence of `tokens` positions takes at most, over all groups, if no more than `ahead` positions
-    /// behind the computed ones have to be covered: a windowed group needs no more than its window and these.
-    pub fn pages_for(&self, tokens: usize, ahead: usize) -> usize {
+    /// Pages that a sequence of `tokens` positions takes at most, over all groups, if steps in flight compute no more of it
+    /// than `ahead`: a group that forgets needs no more than what is read and these.
+    pub fn pages_for(&self, tokens: usize, ahead: Ahead) -> usize {
         let blocks = self.blocks_for(tokens);
         let groups = self.groups.iter();
-        groups
-            .map(|spec| blocks.min(self.most_blocks(*spec, ahead)))
-            .sum()
+        let pages = groups.map(|spec| match spec {
+            KvSpec::State { pages, .. } => ring(ahead.steps).saturating_mul(*pages as usize),
+            spec => blocks.min(self.most_blocks(*spec, ahead.positions)),
+        });
+        pages.fold(0, usize::saturating_add)
     }
 
     /// Positions of the longest sequence that the whole pool holds by [`pages_for`](Self::pages_for); `usize::MAX` if
-    /// all groups have windows that it holds.
-    pub fn longest_sequence(&self, ahead: usize) -> usize {
+    /// all groups forget and it holds what they keep.
+    pub fn longest_sequence(&self, ahead: Ahead) -> usize {
         let most = self.num_pages as usize;
         let block_size = self.block_size as usize;
         // A sequence of more blocks than there are pages fits only if none of its groups holds all of it.
@@ -147,9 +219,37 @@ impl KvConfig {
         fitting * block_size
     }
 
-    /// Whether some group forgets what is behind its window.
-    pub fn has_window(&self) -> bool {
-        self.groups.iter().any(|spec| spec.window().is_some())
+    /// Whether some group forgets: what lies behind its window or before its chunk, or all but its state.
+    pub fn forgets(&self) -> bool {
+        self.groups.iter().any(|spec| spec.most_read().is_some())
+    }
+
+    /// Whether some group keeps states.
+    pub fn has_state(&self) -> bool {
+        self.groups.iter().any(|spec| spec.is_state())
+    }
+
+    /// Groups that keep keys and values: a block of a sequence takes a page in each.
+    pub fn num_block_groups(&self) -> usize {
+        self.groups.iter().filter(|spec| !spec.is_state()).count()
+    }
+
+    /// Pages that a state takes in each group that keeps states, together.
+    pub fn pages_per_state(&self) -> usize {
+        let states = self.groups.iter().filter(|spec| spec.is_state());
+        states.map(|spec| spec.parts()).sum()
+    }
+
+    /// Pages that are kept of a block, with its share of the next checkpoint.
+    pub fn pages_per_block(&self) -> f64 {
+        let of_group = |spec: &KvSpec| match *spec {
+            KvSpec::State {
+                pages,
+                checkpoint_every,
+            } => f64::from(pages) * f64::from(self.block_size) / f64::from(checkpoint_every),
+            _ => 1.0,
+        };
+        self.groups.iter().map(of_group).sum()
     }
 
     /// The first block that the token at `position` of a group reads.
@@ -157,13 +257,13 @@ impl KvConfig {
         spec.first_read(position) / self.block_size as usize
     }
 
-    /// Blocks in a group's table at most, while `ahead` positions behind the computed ones are covered: those of the
-    /// window and of these positions, and one more because either may begin within a block.
+    /// Blocks in a group's table at most, while `ahead` positions behind the computed ones are covered: those of what is
+    /// read and of these positions, and one more because either may begin within a block.
     pub(crate) fn most_blocks(&self, spec: KvSpec, ahead: usize) -> usize {
-        match spec {
-            KvSpec::Full => usize::MAX,
-            KvSpec::Window(window) => {
-                let positions = ahead.saturating_add(window as usize);
+        match spec.most_read() {
+            None => usize::MAX,
+            Some(read) => {
+                let positions = ahead.saturating_add(read as usize);
                 positions.div_ceil(self.block_size as usize) + 1
             }
         }
@@ -186,9 +286,22 @@ impl KvConfig {
 /// Groups there may be: their numbers are kept in 16 bits.
 const MOST_GROUPS: usize = 1 << 16;
 
+/// Pages that a state may take: so are theirs.
+const MOST_STATE_PAGES: u32 = 1 << 16;
+
+/// States that a sequence keeps in a group with so many steps in flight: what the oldest of them reads, and what each writes.
+pub(crate) fn ring(steps: usize) -> usize {
+    steps.saturating_add(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const AHEAD: Ahead = Ahead {
+        positions: 64,
+        steps: 2,
+    };
 
     #[test]
     fn a_pool_that_cannot_exist_is_refused() {
@@ -211,8 +324,46 @@ mod tests {
         assert_eq!(with(|it| it.groups.clear()), Err(none));
         let no_window = |it: &mut KvConfig| it.groups.push(KvSpec::Window(0));
         assert_eq!(with(no_window), Err(KvError::ZeroWindow { group: 1 }));
+        let no_chunk = |it: &mut KvConfig| it.groups.push(KvSpec::Chunked(0));
+        assert_eq!(with(no_chunk), Err(KvError::ZeroWindow { group: 1 }));
         let alone = |it: &mut KvConfig| (it.num_host_pages, it.prefix_cache) = (1, false);
         assert_eq!(with(alone), Err(KvError::HostTierAlone));
+    }
+
+    #[test]
+    fn states_that_cannot_be_kept_are_refused() {
+        let with = |pages, checkpoint_every| {
+            let state = KvSpec::State {
+                pages,
+                checkpoint_every,
+            };
+            let groups = vec![KvSpec::Full, state];
+            let pool = KvConfig {
+                groups,
+                ..KvConfig::new(4, 16)
+            };
+            pool.validate()
+        };
+        assert_eq!((with(1, 16), with(1 << 16, 1 << 20)), (Ok(()), Ok(())));
+        for pages in [0, (1 << 16) + 1] {
+            let wrong = KvError::WrongStatePages { group: 1, pages };
+            assert_eq!(with(pages, 16), Err(wrong));
+        }
+        for checkpoint_every in [0, 8, 24] {
+            let wrong = KvError::WrongCheckpoints {
+                group: 1,
+                checkpoint_every,
+                block_size: 16,
+            };
+            assert_eq!(with(1, checkpoint_every), Err(wrong));
+        }
+    }
+
+    #[test]
+    fn a_chunk_begins_at_a_multiple() {
+        let chunk = KvSpec::Chunked(32);
+        assert_eq!((chunk.first_read(31), chunk.first_read(32)), (0, 32));
+        assert_eq!(chunk.first_read(95), 64);
     }
 
     #[test]
@@ -229,9 +380,9 @@ mod tests {
             groups,
             ..KvConfig::new(4, 16)
         };
-        assert_eq!(pool.pages_for(33, 64), 3 * 3);
-        assert_eq!(pool.pages_for(1600, 64), 100 + 2 * 7);
-        assert_eq!(pool.pages_for(1600, usize::MAX), 3 * 100);
+        assert_eq!(pool.pages_for(33, AHEAD), 3 * 3);
+        assert_eq!(pool.pages_for(1600, AHEAD), 100 + 2 * 7);
+        assert_eq!(pool.pages_for(1600, Ahead::ONE_STEP), 3 * 100);
     }
 
     #[test]
@@ -241,7 +392,7 @@ mod tests {
                 groups,
                 ..KvConfig::new(30, 16)
             };
-            pool.longest_sequence(64)
+            pool.longest_sequence(AHEAD)
         };
         let window = KvSpec::Window(30);
         assert_eq!(longest(vec![KvSpec::Full]), 30 * 16);
@@ -249,6 +400,16 @@ mod tests {
         assert_eq!(longest(vec![KvSpec::Full, KvSpec::Full]), 15 * 16);
         assert_eq!(longest(vec![window; 4]), usize::MAX);
         assert_eq!(longest(vec![window; 5]), 6 * 16);
+        // Three states at a time.
+        let state = |pages| KvSpec::State {
+            pages,
+            checkpoint_every: 32,
+        };
+        assert_eq!(longest(vec![KvSpec::Full, state(4)]), 18 * 16);
+        assert_eq!(
+            (longest(vec![state(10)]), longest(vec![state(11)])),
+            (usize::MAX, 0)
+        );
     }
 
     #[test]

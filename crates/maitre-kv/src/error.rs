@@ -21,11 +21,32 @@ pub enum KvError {
     },
     /// A window through which a token would not even see itself.
     #[error(
-        "the attention window of KV group {group} is 0 positions; it needs at least 1, or full attention"
+        "the attention window or chunk of KV group {group} is 0 positions; it needs at least 1, or full attention"
     )]
     ZeroWindow {
         /// The group, by its number.
         group: usize,
+    },
+    /// A state that takes no page, or more than their numbers can tell apart.
+    #[error("a state of KV group {group} takes {pages} pages; it needs 1 to 65536")]
+    WrongStatePages {
+        /// The group, by its number.
+        group: usize,
+        /// Configured pages per state.
+        pages: u32,
+    },
+    /// A checkpoint is named by the block it ends with.
+    #[error(
+        "KV group {group} keeps a state every {checkpoint_every} tokens; it needs a multiple of the block size, \
+         {block_size} tokens"
+    )]
+    WrongCheckpoints {
+        /// The group, by its number.
+        group: usize,
+        /// Configured tokens between checkpoints.
+        checkpoint_every: u32,
+        /// Configured tokens per block.
+        block_size: u32,
     },
     /// A host tier keeps named pages, and without a prefix cache there are none.
     #[error("a host tier needs the prefix cache; enable it or set the host tier to 0 pages")]
@@ -136,6 +157,14 @@ pub enum InvariantViolation {
         block: BlockId,
         /// The parent; `None` if it has gone already.
         parent: Option<BlockId>,
+    },
+    /// The states of a sequence are out of order, or one that is written next is not its own.
+    #[error("the states of {sequence:?} in KV group {group} are not its own, whole and in order")]
+    WrongStates {
+        /// The sequence.
+        sequence: SeqId,
+        /// The group, by its number.
+        group: usize,
     },
     /// A block is to be overwritten by a copy that no sequence waits for, and may be given to another.
     #[error("KV page {block:?} is not held, but something is to be copied there")]

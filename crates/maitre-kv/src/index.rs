@@ -14,19 +14,25 @@ const NONE: BlockId = BlockId::NONE;
 /// thousand different continuations must not cost ten thousand comparisons.
 const COMPARED_CHILDREN: usize = 16;
 
-/// What a page may hold: the keys and values of a block for the layers of one group.
+/// What a page may hold: the keys and values of a block for the layers of one group, or a part of their state behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) hash: BlockHash,
     /// The group, by its number.
     pub(crate) group: u16,
+    /// Which page of a state it is.
+    pub(crate) part: u16,
 }
 
 impl Contents {
     pub(crate) fn new(hash: BlockHash, group: usize) -> Self {
-        // `KvConfig::validate` bounds the number of groups.
-        let group = group as u16;
-        Self { hash, group }
+        Self::of_part(hash, group, 0)
+    }
+
+    pub(crate) fn of_part(hash: BlockHash, group: usize, part: usize) -> Self {
+        // `KvConfig::validate` bounds both numbers.
+        let (group, part) = (group as u16, part as u16);
+        Self { hash, group, part }
     }
 
     pub(crate) fn group(self) -> usize {
@@ -34,7 +40,7 @@ impl Contents {
     }
 
     pub(crate) fn name(self) -> Name {
-        Name::new(self.hash, self.group())
+        Name::of_part(self.hash, self.group(), usize::from(self.part))
     }
 }
 
@@ -45,6 +51,7 @@ pub(crate) struct Record {
     /// The hash of the block before it, or the root of its namespace.
     pub(crate) parent: BlockHash,
     group: u16,
+    part: u16,
     /// Whether it is the first block of its sequences: its parent is a root.
     pub(crate) first: bool,
     /// Neighbours among the children of `parent`, newer and older.
@@ -57,12 +64,13 @@ impl Record {
         Contents {
             hash: self.hash,
             group: self.group,
+            part: self.part,
         }
     }
 
     /// The name of the block before it in the same group.
     pub(crate) fn parent_name(&self) -> Name {
-        Name::new(self.parent, usize::from(self.group))
+        Name::of_part(self.parent, usize::from(self.group), usize::from(self.part))
     }
 }
 
@@ -136,6 +144,7 @@ impl PrefixIndex {
             hash: contents.hash,
             parent,
             group: contents.group,
+            part: contents.part,
             first,
             newer: NONE,
             older: NONE,

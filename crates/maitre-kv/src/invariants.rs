@@ -17,13 +17,11 @@ impl KvManager {
         self.check_arriving()?;
         self.check_index()?;
         self.check_lineage()?;
+        self.check_states()?;
         if !self.host.is_consistent(self.places_in_use) {
             return Err(InvariantViolation::WrongHostTier);
         }
-        let empty = self
-            .tables
-            .iter()
-            .filter(|(_, tables)| tables.groups.iter().all(|table| table.end() == 0));
+        let empty = self.tables.iter().filter(|(_, tables)| tables.is_empty());
         match empty.map(|(&id, _)| id).min() {
             Some(sequence) => Err(InvariantViolation::EmptyTable { sequence }),
             None => Ok(()),
@@ -118,6 +116,21 @@ impl KvManager {
                     block,
                     parent,
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// States stand in the order of their tokens, each on as many pages as one takes, and what is written next is of one
+    /// sequence alone and has no name.
+    fn check_states(&self) -> Result<(), InvariantViolation> {
+        for (&sequence, tables) in &self.tables {
+            for (group, states) in tables.states.iter().enumerate() {
+                let parts = self.config.groups[group].parts();
+                let whole = states.iter().all(|(_, state)| state.pages().len() == parts);
+                if !(whole && states.is_in_order() && states.spare().all(|it| self.is_own(it))) {
+                    return Err(InvariantViolation::WrongStates { sequence, group });
+                }
             }
         }
         Ok(())

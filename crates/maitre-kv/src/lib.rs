@@ -7,8 +7,9 @@
 //! attention, or a window of some size. A sequence owns a *block table* in each group: its entries are the pages
 //! that hold block after block of its positions, `i * block_size .. (i + 1) * block_size`; the table of a windowed group
 //! begins with the first block that is still read. A token is written to a
-//! *slot* in each group, `page * block_size + offset`, so the model needs no more than tables and slots. All groups take
-//! their pages from one pool, and no page is in the tables of two groups.
+//! *slot* in each group, `page * block_size + offset`, so the model needs no more than tables and slots. A recurrent group
+//! has no tables: a sequence reads one [state](StateSpan) in it and writes others. All groups take their pages from one pool, and no
+//! page is in the tables of two groups.
 //!
 //! A full block gets a *name* in each group when the step that filled it is committed: a hash over its tokens and the
 //! name of the block before it. Later sequences find their longest kept prefix by these names
@@ -23,7 +24,7 @@
 //! # Examples
 //!
 //! ```
-//! use maitre_kv::{SequenceStart, HashChain, KvConfig, KvError, KvManager, SeqId};
+//! use maitre_kv::{Ahead, HashChain, KvConfig, KvError, KvManager, SeqId, SequenceStart};
 //!
 //! let mut kv = KvManager::new(KvConfig::new(8, 16))?;
 //! let tokens: Vec<u32> = (0..40).collect();
@@ -43,7 +44,7 @@
 //!     chain: &chain,
 //!     hit,
 //!     reserve: 41,
-//!     ahead: usize::MAX,
+//!     ahead: Ahead::ONE_STEP,
 //!     headroom: 0,
 //! };
 //! assert_eq!(kv.admit(SeqId(2), &start)?, 32);
@@ -70,14 +71,18 @@ mod naming;
 mod numbers;
 mod pool;
 mod prefix;
+mod start;
+mod states;
 mod table;
 
-pub use config::{KvConfig, KvSpec};
+pub use config::{Ahead, KvConfig, KvSpec};
 pub use error::{InvariantViolation, KvError};
 pub use events::CacheEvent;
 pub use hash::{BlockHash, HashChain, HashKey, Namespace};
 pub use manager::{KvCounts, KvManager, SeqId};
 pub use moves::{BlockMove, BlockMoves};
 pub use pool::BlockId;
-pub use prefix::{ForkStart, PrefixHit, SequenceStart};
+pub use prefix::PrefixHit;
+pub use start::{ForkStart, SequenceStart};
+pub use states::{StateRef, StateRequest, StateSpan, StateWrite};
 pub use table::TableDelta;

@@ -15,6 +15,7 @@ use crate::moving::Arrival;
 use crate::name::Name;
 use crate::numbers::NumberMap;
 use crate::pool::{Allocated, BlockPool};
+use crate::states::States;
 use crate::table::{Table, Tables};
 use crate::{BlockId, CacheEvent, HashChain, KvConfig, KvError, KvSpec, Namespace, TableDelta};
 
@@ -41,8 +42,10 @@ pub struct KvCounts {
 #[derive(Debug, Clone)]
 pub struct KvManager {
     pub(crate) config: KvConfig,
-    /// Whether any group has one.
-    has_window: bool,
+    /// Whether any group does.
+    forgets: bool,
+    /// Whether any group keeps states.
+    pub(crate) has_state: bool,
     pub(crate) pool: BlockPool,
     pub(crate) index: PrefixIndex,
     pub(crate) host: HostTier,
@@ -82,7 +85,8 @@ impl KvManager {
             pool: BlockPool::new(config.num_pages),
             index: PrefixIndex::new(named_pages, config.block_size),
             host: HostTier::new(config.num_host_pages),
-            has_window: config.has_window(),
+            forgets: config.forgets(),
+            has_state: config.has_state(),
             config,
             tables: NumberMap::default(),
             moves: BlockMoves::default(),
@@ -101,9 +105,9 @@ impl KvManager {
         &self.config
     }
 
-    /// Whether some group forgets what is behind its window.
-    pub fn has_window(&self) -> bool {
-        self.has_window
+    /// Whether some group forgets, as [`KvConfig::forgets`] says.
+    pub fn forgets(&self) -> bool {
+        self.forgets
     }
 
     /// Groups of layers, each with a table per sequence.
@@ -168,18 +172,22 @@ impl KvManager {
         }
     }
 
-    /// Makes `sequence`'s tables cover at least `tokens` positions, but for those behind a window. Tables that already
-    /// do are left alone.
+    /// Makes `sequence`'s tables cover at least `tokens` positions, but for those behind a window, with a state to write in
+    /// each group that keeps states. Tables that already do are left alone.
     ///
     /// # Errors
     ///
     /// [`KvError::OutOfPages`] if the free pages do not suffice; nothing has changed then.
     pub fn grow(&mut self, sequence: SeqId, tokens: usize) -> Result<(), KvError> {
         let reach = self.blocks_for(tokens);
-        let needed = match self.tables.get(&sequence) {
-            Some(tables) => missing(&tables.groups, reach),
-            None => reach * self.num_groups(),
+        let (blocks, states) = match self.tables.get(&sequence) {
+            Some(tables) => (self.missing(tables, reach), self.missing_states(tables, 1)),
+            None => {
+                let states = usize::from(reach > 0) * self.config.pages_per_state();
+                (reach * self.config.num_block_groups(), states)
+            }
         };
+        let needed = blocks + states;
         if needed == 0 {
             return Ok(());
         }
@@ -187,16 +195,18 @@ impl KvManager {
         if needed > free {
             return Err(KvError::OutOfPages { needed, free });
         }
-        let pages: Vec<BlockId> = (0..needed).map_while(|_| self.allocate()).collect();
+        let pages: Vec<BlockId> = (0..blocks).map_while(|_| self.allocate()).collect();
         let mut pages = pages.into_iter();
-        let num_groups = self.num_groups();
-        let tables = self.tables.entry(sequence);
-        let tables = tables.or_insert_with(|| Tables::new(num_groups));
-        for table in &mut tables.groups {
-            let needed = reach.saturating_sub(table.end());
-            table.blocks.extend(pages.by_ref().take(needed));
+        if !self.tables.contains_key(&sequence) {
+            self.tables.insert(sequence, self.no_tables(1));
         }
-        Ok(())
+        if let Some(tables) = self.tables.get_mut(&sequence) {
+            for (spec, table) in self.config.groups.iter().zip(&mut tables.groups) {
+                let needed = missing_in(*spec, table, reach);
+                table.blocks.extend(pages.by_ref().take(needed));
+            }
+        }
+        self.reserve_states(sequence, 1)
     }
 
     /// Gives back the blocks that `sequence` holds beyond those that its first `tokens` positions (at least
@@ -228,11 +238,32 @@ impl KvManager {
             .map_or(0, |table| table.first_block)
     }
 
-    /// Positions that the tables of `sequence` reach to in every group.
+    /// Positions that the tables of `sequence` reach to in every group; any number if all groups keep states.
     pub fn covered(&self, sequence: SeqId) -> usize {
-        let tables = self.tables.get(&sequence);
-        let ends = tables.and_then(|tables| tables.groups.iter().map(Table::end).min());
-        ends.unwrap_or(0) * self.config.block_size as usize
+        let Some(tables) = self.tables.get(&sequence) else {
+            return 0;
+        };
+        let groups = self.config.groups.iter().zip(&tables.groups);
+        let blocks = groups.filter(|(spec, _)| !spec.is_state());
+        let ends = blocks.map(|(_, table)| table.end());
+        let block_size = self.config.block_size as usize;
+        ends.min().map_or(usize::MAX, |end| end * block_size)
+    }
+
+    /// Tables of a sequence that holds nothing, of which at most so many steps are in flight.
+    pub(crate) fn no_tables(&self, steps: usize) -> Tables {
+        let mut tables = Tables::new(self.num_groups());
+        if self.has_state {
+            tables.states = vec![States::new(steps); self.num_groups()];
+        }
+        tables
+    }
+
+    /// Pages that tables take to reach to block `reach`.
+    fn missing(&self, tables: &Tables, reach: usize) -> usize {
+        let groups = self.config.groups.iter().zip(&tables.groups);
+        let missing = groups.map(|(spec, table)| missing_in(*spec, table, reach));
+        missing.sum()
     }
 
     pub(crate) fn table(&self, sequence: SeqId, group: usize) -> Option<&Table> {
@@ -298,7 +329,10 @@ impl KvManager {
             let held = table.blocks.iter();
             held.filter(|&&block| self.num_tables(block) > 1).count()
         };
-        let groups = || self.config.groups.iter().zip(&tables.groups);
+        let groups = || {
+            let groups = self.config.groups.iter().zip(&tables.groups);
+            groups.filter(|(spec, _)| !spec.is_state())
+        };
         let full = groups().filter(|(spec, _)| **spec == KvSpec::Full);
         let fewest = full.map(|(_, table)| shared(table)).min();
         let fewest = fewest.or_else(|| groups().map(|(_, table)| shared(table)).min());
@@ -327,14 +361,15 @@ impl KvManager {
         self.pool.num_free() - free_before
     }
 
-    /// Gives back the blocks of `sequence` that no token from `position` on reads, and returns how many pages
-    /// it let go of. None under full attention.
+    /// Gives back the blocks of `sequence` that no token from `position` on reads, and the states before the one behind its
+    /// first `position` tokens. Returns how many pages of blocks it let go of: none under full attention.
     ///
     /// The sequence must not [await moves](Self::awaits_moves): a copy would be made into a block of another.
     pub fn release_behind(&mut self, sequence: SeqId, position: usize) -> usize {
-        if !self.has_window {
+        if !self.forgets {
             return 0;
         }
+        self.drop_states_before(sequence, position);
         let Some(tables) = self.tables.get_mut(&sequence) else {
             return 0;
         };
@@ -402,10 +437,14 @@ impl KvManager {
         }
     }
 
-    /// Whether every other group keeps what it has of the same block. Only asked for the sake of events.
+    /// Whether everything else is kept of the same block and of the states behind it. Only asked for the sake of events.
     pub(crate) fn is_kept_beside(&self, contents: Contents) -> bool {
-        let mut others = (0..self.num_groups()).filter(|&group| group != contents.group());
-        self.config.events && others.all(|group| self.is_kept(Name::new(contents.hash, group)))
+        let is_kept_in = |(group, spec): (usize, &KvSpec)| {
+            let parts = (0..spec.parts()).map(|part| Contents::of_part(contents.hash, group, part));
+            let mut others = parts.filter(|part| *part != contents);
+            others.all(|part| self.is_kept(part.name()))
+        };
+        self.config.events && self.config.groups.iter().enumerate().all(is_kept_in)
     }
 
     /// Whether the pool or the host tier has the contents of this name.
@@ -420,10 +459,12 @@ impl KvManager {
     }
 }
 
-/// Pages that tables take to reach to block `reach`.
-fn missing(tables: &[Table], reach: usize) -> usize {
-    let missing = tables.iter().map(|table| reach.saturating_sub(table.end()));
-    missing.sum()
+/// Pages that the table of a group takes to reach to block `reach`.
+fn missing_in(spec: KvSpec, table: &Table, reach: usize) -> usize {
+    match spec.is_state() {
+        true => 0,
+        false => reach.saturating_sub(table.end()),
+    }
 }
 
 /// The slots of `positions`, as far as the table reaches.

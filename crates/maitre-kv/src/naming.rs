@@ -88,6 +88,9 @@ impl KvManager {
                 table.named = index + 1;
             }
         }
+        for (group, states) in tables.states.iter().enumerate() {
+            self.name_states(group, states, end, chain, tokens);
+        }
         self.tables.insert(sequence, tables);
         replaced
     }
@@ -109,8 +112,9 @@ impl KvManager {
         match self.index.find(Name::new(hash, group)) {
             None if table.has_left_others && is_shared => return false,
             None => {
-                self.name(own, chain, group, index, tokens);
-                self.announce(chain, group, index, tokens);
+                let contents = Contents::new(hash, group);
+                self.name(own, contents, chain, index, tokens);
+                self.announce(contents, chain, index, tokens);
             }
             Some(known) if known == own => {}
             Some(known) if self.is_awaited_from_host(known) => return false,
@@ -141,25 +145,29 @@ impl KvManager {
         forgotten
     }
 
-    /// Names `block` as what a group has of block `index` of `chain`, the hashes of `tokens`.
+    /// Names what `block` has of block `index` of `chain`, the hashes of `tokens`, or of the state behind it.
     pub(crate) fn name(
         &mut self,
         block: BlockId,
+        contents: Contents,
         chain: &HashChain,
-        group: usize,
         index: usize,
         tokens: &[u32],
     ) {
         let tokens = &tokens[self.positions(index)];
-        let contents = Contents::new(chain.hashes()[index], group);
         self.index
             .insert(block, contents, chain.parent(index), index == 0, tokens);
     }
 
-    /// Says that block `index` of `chain` can be reused, now that a group has named what it has of it, if all others
+    /// Says that block `index` of `chain` can be reused, now that these contents of it have a name, if all others
     /// have and it could not be before.
-    fn announce(&mut self, chain: &HashChain, group: usize, index: usize, tokens: &[u32]) {
-        let contents = Contents::new(chain.hashes()[index], group);
+    pub(crate) fn announce(
+        &mut self,
+        contents: Contents,
+        chain: &HashChain,
+        index: usize,
+        tokens: &[u32],
+    ) {
         if !self.host.contains(contents.name()) && self.is_kept_beside(contents) {
             let tokens = &tokens[self.positions(index)];
             self.tell(|| CacheEvent::Stored {

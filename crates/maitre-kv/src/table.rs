@@ -11,6 +11,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::BlockId;
+use crate::states::States;
 
 /// How a table changed since it was last told: drop the blocks before [`first_block`](Self::first_block), keep those
 /// before `keep`, and append `blocks`.
@@ -105,8 +106,10 @@ impl Table {
 /// The tables of one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct Tables {
-    /// One per group.
+    /// One per group. Those of groups that keep states are empty.
     pub(crate) groups: SmallVec<[Table; 2]>,
+    /// The states of each group; nothing where no group keeps any.
+    pub(crate) states: Vec<States>,
     /// The cache was reset since the sequence began: its contents are not to be named any more.
     pub(crate) outdated: bool,
 }
@@ -115,23 +118,32 @@ impl Tables {
     pub(crate) fn new(num_groups: usize) -> Self {
         Self {
             groups: smallvec![Table::default(); num_groups],
+            states: Vec::new(),
             outdated: false,
         }
     }
 
-    /// The pages that they hold, group by group.
-    pub(crate) fn held(&self) -> impl Iterator<Item = BlockId> {
-        self.groups
-            .iter()
-            .flat_map(|table| table.blocks.iter().copied())
+    /// Whether they hold nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let no_states = self.states.iter().all(States::is_empty);
+        no_states && self.groups.iter().all(|table| table.end() == 0)
     }
 
-    /// The same from the last block to the first, those of one block together.
+    /// The pages that they hold, group by group.
+    pub(crate) fn held(&self) -> impl Iterator<Item = BlockId> {
+        let blocks = self.groups.iter().flat_map(|table| &table.blocks);
+        blocks
+            .copied()
+            .chain(self.states.iter().flat_map(States::held))
+    }
+
+    /// The same, states first, then blocks from the last to the first, those of one block together.
     pub(crate) fn held_backwards(&self) -> impl Iterator<Item = BlockId> {
         let end = self.groups.iter().map(Table::end).max().unwrap_or(0);
         let first = self.groups.iter().map(|table| table.first_block).min();
         let indexes = first.unwrap_or(0)..end;
         let of_block = |index| self.groups.iter().filter_map(move |table| table.get(index));
-        indexes.rev().flat_map(of_block)
+        let states = self.states.iter().flat_map(States::held);
+        states.chain(indexes.rev().flat_map(of_block))
     }
 }

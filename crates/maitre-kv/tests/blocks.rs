@@ -260,7 +260,7 @@ fn errors_say_what_to_do() {
         the KV pool has 0 groups of layers; it needs 1 to 65536, one for each kind of attention
         1073741824 KV pages of 16 tokens have more slots than 32 bits can number (4294967295); use fewer pages
         3 more KV pages needed, 2 free; release a sequence first
-        the attention window of KV group 1 is 0 positions; it needs at least 1, or full attention
+        the attention window or chunk of KV group 1 is 0 positions; it needs at least 1, or full attention
         a host tier needs the prefix cache; enable it or set the host tier to 0 pages
         SeqId(3) already holds blocks; release it first
         SeqId(3) does not hold in KV group 1 what is read behind its first 9 positions, so it cannot be forked there"#]]

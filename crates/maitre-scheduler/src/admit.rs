@@ -118,8 +118,8 @@ impl Scheduler {
     }
 
     /// Pages that an admission leaves free: for each admitted request those of one more block.
-    fn headroom(&self) -> usize {
-        self.num_admitted() * self.kv.num_groups()
+    pub(crate) fn headroom(&self) -> usize {
+        self.num_admitted() * self.config.kv.num_block_groups()
     }
 
     /// Requests that hold blocks: those that run, and those that will when more of their blocks have come.
@@ -252,7 +252,8 @@ impl Scheduler {
         let (chain, tokens, host) = (&request.chain, &request.tokens, self.host_pays(1.0));
         let block_size = self.config.kv.block_size as usize;
         let reads = request.read_cache;
-        if request.source.is_some() {
+        // A state would have to come, too.
+        if request.source.is_some() && !self.kv.has_state() {
             let whole = reads.then(|| self.kv.find_blocks(chain, tokens, host));
             let whole = whole.unwrap_or_default();
             let arriving = Self::worth_a_transfer(request, whole.tokens(block_size));

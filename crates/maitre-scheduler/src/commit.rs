@@ -119,9 +119,16 @@ impl Scheduler {
             if service.output_tokens > 0 {
                 self.policy.served(service);
             }
-            let replaced = remember(&mut self.kv, span.place, request);
+            // A fork computes the last token of the prompt again: until the next commit, what that reads is kept.
+            let ends_prompt = usize::from(request.committed == request.prompt_len);
+            let behind = request.committed - ends_prompt;
+            let replaced = remember(&mut self.kv, span.place, request, behind);
             let unread = self.in_flight.keep_for(span.place, replaced);
             self.kv.let_go_replaced(&unread);
+        }
+        if span.drafts > 0 || again > 0 {
+            self.kv
+                .rewind_states(span.place.sequence(), request.scheduled);
         }
         if span.drafts > 0 {
             let kept = request.reserved(self.config.kv.block_size as usize);
@@ -138,10 +145,14 @@ impl Scheduler {
     }
 }
 
-/// Names the blocks that a request has filled, and gives back those behind its windows: steps in flight compute
-/// positions from `committed` on, and so read none of them. Returns the blocks that were replaced by equal ones
-/// and that steps in flight still read.
-fn remember(kv: &mut KvManager, place: Place, request: &mut Request) -> Vec<BlockId> {
+/// Names the blocks that a request has filled, and gives back what is not read from position `behind` on: steps in flight
+/// compute later ones. Returns the blocks that were replaced by equal ones and that steps in flight still read.
+fn remember(
+    kv: &mut KvManager,
+    place: Place,
+    request: &mut Request,
+    behind: usize,
+) -> Vec<BlockId> {
     let (sequence, committed) = (place.sequence(), request.committed);
     let full = committed / kv.config().block_size as usize;
     let mut replaced = Vec::new();
@@ -154,7 +165,7 @@ fn remember(kv: &mut KvManager, place: Place, request: &mut Request) -> Vec<Bloc
         }
         request.remembered = full;
     }
-    kv.release_behind(sequence, committed);
+    kv.release_behind(sequence, behind);
     replaced
 }
 

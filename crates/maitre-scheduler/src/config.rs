@@ -1,6 +1,6 @@
 //! The limits a scheduler lives within.
 
-use maitre_kv::KvConfig;
+use maitre_kv::{Ahead, KvConfig};
 
 use crate::{PolicyKind, SchedulerError, Time};
 
@@ -50,10 +50,12 @@ impl SchedulerConfig {
         }
     }
 
-    /// Positions of one request that steps in flight compute at most, so that a windowed group has to hold them beside its
-    /// window.
-    pub fn ahead(&self) -> usize {
-        self.max_batched_tokens.saturating_mul(self.steps_in_flight)
+    /// What steps in flight compute of one request at most: a group that forgets has to hold that beside what is read.
+    pub fn ahead(&self) -> Ahead {
+        Ahead {
+            positions: self.max_batched_tokens.saturating_mul(self.steps_in_flight),
+            steps: self.steps_in_flight,
+        }
     }
 
     /// Tokens of the longest sequence that the KV pool holds; `usize::MAX` if it holds any.

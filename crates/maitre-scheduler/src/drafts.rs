@@ -6,8 +6,8 @@
 //!
 //! - **Tokens** of the budget, also under the latency target, and no request more than it may still generate
 //!   beside the token that it gets in any case.
-//! - **Blocks** that are free. No request is preempted for a draft. A grant takes a block, a page in each KV group, only if one stays
-//!   free for each *other* admitted request, for its next tokens. Should one need a second block while this step is in
+//! - **Blocks** that are free, and in a recurrent model a state for each place. No request is preempted for a draft. A grant takes
+//!   pages only if those of one block stay free for each *other* admitted request, for its next tokens. Should one need a second block while this step is in
 //!   flight, it waits until the drafts are back.
 //! - **Evenly**: one place to each, then a second one to each, by arrival, until nothing is left. A request that
 //!   needs a block and gets none drops out; the others go on with what their blocks hold.
@@ -62,19 +62,35 @@ impl Scheduler {
             let covered = self.kv.covered(wish.place.sequence());
             wish.space = covered.saturating_sub(sketch.plan.spans[wish.span].context_len);
         }
-        let others = self.num_admitted() - 1;
-        // A block takes a page in each group.
-        let spare = (self.kv.free_pages() / self.kv.num_groups()).saturating_sub(others);
-        share(&mut wishes, sketch.budget, spare, block_size);
-        for wish in wishes {
+        let (kv, others) = (&self.config.kv, self.num_admitted() - 1);
+        let block = kv.num_block_groups();
+        let spare = self.kv.free_pages().saturating_sub(others * block);
+        let prices = Prices {
+            block_size,
+            block,
+            place: kv.pages_per_state(),
+        };
+        share(&mut wishes, sketch.budget, spare, prices);
+        for wish in wishes.into_iter().filter(|wish| wish.granted > 0) {
             sketch.add_drafts(&mut self.kv, &wish);
         }
     }
 }
 
-/// Deals `budget` places out, one to each in turn. A request whose blocks are full takes a new block of
-/// `block_size` places, as long as there are `spare` ones.
-fn share(wishes: &mut [Wish], mut budget: usize, mut spare: usize, block_size: usize) {
+/// What drafts take, in pages.
+#[derive(Debug, Clone, Copy)]
+struct Prices {
+    /// Places of a block.
+    block_size: usize,
+    /// A block, in all groups.
+    block: usize,
+    /// What each place takes beside its block: a state, in all groups that keep states.
+    place: usize,
+}
+
+/// Deals `budget` places out, one to each in turn, as long as there are `spare` pages for them. A request whose blocks are
+/// full takes a new one.
+fn share(wishes: &mut [Wish], mut budget: usize, mut spare: usize, prices: Prices) {
     let mut goes_on = true;
     while goes_on {
         goes_on = false;
@@ -82,12 +98,14 @@ fn share(wishes: &mut [Wish], mut budget: usize, mut spare: usize, block_size: u
             if budget == 0 {
                 return;
             }
-            if wish.granted == wish.space {
-                if spare == 0 {
-                    continue;
-                }
-                spare -= 1;
-                wish.space += block_size;
+            let is_full = wish.granted == wish.space;
+            let price = prices.place + if is_full { prices.block } else { 0 };
+            if spare < price {
+                continue;
+            }
+            spare -= price;
+            if is_full {
+                wish.space += prices.block_size;
             }
             wish.granted += 1;
             budget -= 1;
@@ -100,21 +118,29 @@ impl Sketch {
     /// Extends a span's slots and block table by the places that were granted.
     fn add_drafts(&mut self, kv: &mut KvManager, wish: &Wish) {
         let (sequence, span) = (wish.place.sequence(), &mut self.plan.spans[wish.span]);
-        let end = span.context_len + wish.granted;
-        // There are enough blocks by the count of them. If there were not, the tables would reach less far, and
+        let (start, end) = (span.first_position, span.context_len + wish.granted);
+        // There are enough pages by the count of them. If there were not, the tables would reach less far, and
         // so would the drafts.
+        let states = kv.reserve_states(sequence, wish.granted);
         let _ = kv.grow(sequence, end);
         let reach = end.min(kv.covered(sequence)).max(span.context_len);
+        let reach = states.map_or(span.context_len, |()| reach);
         span.drafts = reach - span.context_len;
         let drafted = span.context_len..reach;
-        for (group, (table, slots)) in span
-            .groups
-            .iter_mut()
-            .zip(kv.take_deltas(sequence, reach, drafted))
+        for (group, (table, slots)) in
+            span.groups
+                .iter_mut()
+                .zip(kv.take_deltas(sequence, reach, drafted.clone()))
         {
             group.slots.extend(slots);
             // It goes on where the delta of the span ended.
             group.table.blocks.extend(table.blocks);
+        }
+        for (group, span) in span.groups.iter_mut().enumerate() {
+            if let Some(state) = &mut span.state {
+                let drafted = kv.plan_draft_states(sequence, group, start, drafted.clone());
+                state.writes.extend(drafted);
+            }
         }
         self.spans[wish.span].drafts = span.drafts;
         self.budget -= span.drafts;

@@ -277,6 +277,14 @@ pub enum InvariantViolation {
         /// What its next token, its drafts in flight and its reservation need.
         expected: usize,
     },
+    /// A running request's state is gone that its next step, or one in flight, reads.
+    #[error("{request} has not the state behind its first {tokens} tokens")]
+    StateMissing {
+        /// The request.
+        request: RequestId,
+        /// Tokens that are computed, or that planned steps compute.
+        tokens: usize,
+    },
     /// Blocks are held by a sequence that is neither running nor leaving with a step in flight.
     #[error("{holding} sequences hold KV blocks, expected {expected}")]
     BlocksLeaked {

@@ -20,6 +20,7 @@ impl Scheduler {
             let (tokens, drafts) = in_flight.get(place).copied().unwrap_or_default();
             self.check_running(request, tokens)?;
             self.check_table(*place, request, drafts)?;
+            self.check_states(*place, request)?;
         }
         for awaiting in self.awaiting.values() {
             let request = &awaiting.request;
@@ -160,6 +161,19 @@ impl Scheduler {
             })?;
         }
         Ok(())
+    }
+
+    /// The states are there that the oldest step in flight and the next one read.
+    fn check_states(&self, place: Place, request: &Request) -> Result<(), InvariantViolation> {
+        let mut read = [request.committed, request.scheduled].into_iter();
+        let missing = read.find(|&tokens| !self.kv.has_state_behind(place.sequence(), tokens));
+        match missing {
+            Some(tokens) => Err(InvariantViolation::StateMissing {
+                request: request.id,
+                tokens,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Only admitted requests, and requests that leave with a step in flight or a transfer, hold blocks.

@@ -85,6 +85,6 @@ pub use transfers::{BlockSource, Phase, PlannedTransfer, TransferId};
 
 // What the plans and the configuration are made of.
 pub use maitre_kv::{
-    BlockHash, BlockId, BlockMove, BlockMoves, CacheEvent, HashKey, KvConfig, KvCounts, KvSpec,
-    Namespace, TableDelta,
+    Ahead, BlockHash, BlockId, BlockMove, BlockMoves, CacheEvent, HashKey, KvConfig, KvCounts,
+    KvSpec, Namespace, StateRef, StateSpan, StateWrite, TableDelta,
 };

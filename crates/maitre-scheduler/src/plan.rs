@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use maitre_kv::{BlockId, BlockMoves, TableDelta};
+use maitre_kv::{BlockId, BlockMoves, StateSpan, TableDelta};
 use smallvec::SmallVec;
 
 use crate::{PlannedTransfer, RequestId};
@@ -117,17 +117,20 @@ pub struct PlannedSpan {
     pub drafts: usize,
 }
 
-/// Where the keys and values of a span are in one KV group.
+/// Where the keys and values of a span are in one KV group, or its states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSpan {
     /// How the request's block table changed since its last span. Afterwards it has one block for
     /// each `block_size` of the positions up to `context_len + drafts`, in order, from
-    /// [`first_block`](TableDelta::first_block) on: those before it lie behind the group's window, for each of the
-    /// span's tokens.
+    /// [`first_block`](TableDelta::first_block) on: those before it lie behind the group's window or before its chunk, for each
+    /// of the span's tokens.
     pub table: TableDelta,
     /// `[num_tokens + drafts]`: where each token's KV is written, `block * block_size + offset`, or
     /// [`NO_SLOT`] if it is there already, in a block that others may hold too. A drafted token's never is.
     pub slots: SmallVec<[u32; 4]>,
+    /// In a group that keeps states: which one the span reads and which ones it writes, the one behind its last token among
+    /// them, one behind each place for a draft, and one for each checkpoint that it passes. The group has no blocks and no slots.
+    pub state: Option<Box<StateSpan>>,
 }
 
 /// The slot of a token whose keys and values are there already: compute, do not write.
@@ -299,6 +302,14 @@ impl fmt::Display for GroupSpan {
             keep,
             blocks,
         } = &self.table;
+        if let Some(state) = &self.state {
+            let read = state.read.as_ref().map_or(&[][..], |state| state.pages());
+            write!(f, "state [{}] to", Blocks(read))?;
+            return state
+                .writes
+                .iter()
+                .try_for_each(|write| write!(f, " {}:[{}]", write.row, Blocks(write.to.pages())));
+        }
         let (blocks, slots) = (Blocks(blocks), Runs(&self.slots));
         match first_block {
             0 => write!(f, "blocks {keep}+[{blocks}] slots [{slots}]"),

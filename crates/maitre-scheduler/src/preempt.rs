@@ -29,6 +29,8 @@ impl Scheduler {
             return;
         };
         let (needed_by, len) = (request.id, request.scheduled + 1);
+        // What is kept for forks alone goes first.
+        self.kv.release_behind(place.sequence(), request.committed);
         while self.kv.grow(place.sequence(), len).is_err() {
             let Some(victim) = self.victim() else {
                 return;

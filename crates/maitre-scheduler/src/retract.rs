@@ -47,6 +47,8 @@ impl Scheduler {
         let kept = request.reserved(self.config.kv.block_size as usize);
         let kept = kept.max(request.scheduled + 1);
         self.kv.shrink(span.place.sequence(), kept);
+        self.kv
+            .rewind_states(span.place.sequence(), request.scheduled);
     }
 
     /// What waited for the step waits for those before it as far as they need it.

@@ -2,13 +2,14 @@
 //!
 //! One rule keeps the need for blocks simple: **admission reserves blocks for all tokens known by
 //! then**. A prefill therefore never stops halfway for want of blocks, and only a decode that enters a
-//! new block can run out. (A windowed group has its pages once its window is filled, and goes on with those that it
-//! leaves behind. Only if others hold these too it takes further ones, and may run out like a decode.)
+//! new block can run out. (A group that forgets has its pages once its window is filled or its ring of states is complete, and goes
+//! on with those that it leaves behind. Only if others hold these too, or may find them, it takes further ones, and may run out
+//! like a decode.)
 //! Admission also leaves one free block for every request that already runs, in every KV group, so
 //! each of them can decode `block_size` more tokens before a request has to be preempted. Without
 //! it, a new request would take the last blocks and lose them, with all its work, a step later.
 
-use maitre_kv::{BlockMoves, KvManager};
+use maitre_kv::{BlockMoves, KvManager, StateRequest};
 use smallvec::SmallVec;
 
 use crate::drafts::Wish;
@@ -31,10 +32,12 @@ pub(crate) struct Sketch {
     pub(crate) wishes: Vec<Wish>,
     /// Tokens that may still be planned.
     pub(crate) budget: usize,
+    /// Pages that checkpoints leave free.
+    headroom: usize,
 }
 
 impl Sketch {
-    fn new(step_id: StepId, budget: usize, num_spans: usize) -> Self {
+    fn new(step_id: StepId, budget: usize, num_spans: usize, headroom: usize) -> Self {
         let plan = StepPlan {
             step_id,
             moves: BlockMoves::default(),
@@ -49,6 +52,7 @@ impl Sketch {
             spans: Vec::with_capacity(num_spans),
             wishes: Vec::new(),
             budget,
+            headroom,
         }
     }
 
@@ -69,14 +73,31 @@ impl Sketch {
             let mut slots: SmallVec<[u32; 4]> = slots.collect();
             let cached = cached.min(slots.len());
             slots[..cached].fill(NO_SLOT);
-            GroupSpan { table, slots }
+            GroupSpan {
+                table,
+                slots,
+                state: None,
+            }
         });
+        let mut groups: SmallVec<[GroupSpan; 2]> = groups.collect();
+        if kv.has_state() {
+            let request = StateRequest {
+                positions: positions.clone(),
+                again: samples,
+                checkpoints: request.write_cache,
+                headroom: self.headroom,
+            };
+            for (group, span) in groups.iter_mut().enumerate() {
+                let state = kv.plan_states(place.sequence(), group, &request);
+                span.state = state.map(Box::new);
+            }
+        }
         self.plan.spans.push(PlannedSpan {
             request: request.id,
             first_position: positions.start,
             tokens: tokens_at(request, positions.clone()),
             context_len: positions.end,
-            groups: groups.collect(),
+            groups,
             output_positions: output_positions(request, num_tokens, samples),
             samples,
             drafts: 0,
@@ -109,7 +130,8 @@ impl Scheduler {
     /// requests expired.
     pub fn schedule(&mut self, now: Time) -> StepPlan {
         let budget = self.config.max_batched_tokens;
-        let mut sketch = Sketch::new(self.next_step_id(), budget, self.running.len());
+        let (step_id, headroom) = (self.next_step_id(), self.headroom());
+        let mut sketch = Sketch::new(step_id, budget, self.running.len(), headroom);
         self.expire(now, &mut sketch);
         if self.in_flight.len() < self.config.steps_in_flight {
             let nobody_stalls = self.plan_decodes(&mut sketch);
@@ -149,10 +171,10 @@ impl Scheduler {
     /// requests went on, so the step stays empty.
     fn plan_decodes(&mut self, sketch: &mut Sketch) -> bool {
         let kv = &mut self.kv;
-        let has_window = kv.has_window();
+        let forgets = kv.forgets();
         let mut running = self.running.iter();
         let all_have_space = running.all(|(place, request)| {
-            let needs_space = request.is_ready() || has_window && request.is_in_prompt();
+            let needs_space = request.is_ready() || forgets && request.is_in_prompt();
             !needs_space || kv.grow(place.sequence(), request.scheduled + 1).is_ok()
         });
         if !all_have_space {
@@ -227,20 +249,29 @@ impl Scheduler {
 }
 
 /// How many of a request's known tokens a step computes that has `budget` for them: those whose blocks it has or gets.
-/// Only in a windowed group it may get too few, if the pages that it leaves behind are held by others too.
+/// Only in a group that forgets it may get too few, if the pages that it leaves behind are held by others too.
 pub(crate) fn chunk(kv: &mut KvManager, place: Place, request: &Request, budget: usize) -> usize {
     let num_tokens = request.unscheduled().min(budget);
     let (sequence, scheduled) = (place.sequence(), request.scheduled);
-    if !kv.has_window() {
+    if !kv.forgets() {
         return num_tokens;
+    }
+    if kv.reserve_states(sequence, 1).is_err() {
+        return 0;
     }
     let mut more = num_tokens;
     while more > 0 && kv.grow(sequence, scheduled + more).is_err() {
         more /= 2;
     }
-    kv.covered(sequence)
-        .saturating_sub(scheduled)
-        .min(num_tokens)
+    let covered = kv.covered(sequence).saturating_sub(scheduled);
+    let num_tokens = covered.min(num_tokens);
+    // The last token may have to be computed again, which takes the state before it. Where there is no page for one more, the
+    // last token is left to a step of its own, which reads that state.
+    let is_last = num_tokens > 1 && num_tokens == request.unscheduled();
+    match is_last && kv.reserve_states(sequence, 2).is_err() {
+        true => num_tokens - 1,
+        false => num_tokens,
+    }
 }
 
 /// The tokens at `positions`, or the newest one that a step in flight samples if they are not known.

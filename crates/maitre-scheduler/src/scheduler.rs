@@ -378,7 +378,7 @@ impl Scheduler {
         match (self.cost.line(), self.move_cost.line()) {
             (Some(step), Some(moving)) => {
                 let again = step.per_token * f64::from(self.config.kv.block_size);
-                ways * moving.per_token * (self.kv.num_groups() as f64) < again
+                ways * moving.per_token * self.config.kv.pages_per_block() < again
             }
             // Nothing known: memory is copied faster than tokens are computed on anything we know.
             _ => true,

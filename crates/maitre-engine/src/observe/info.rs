@@ -297,6 +297,8 @@ fn windows(groups: &[KvSpec]) -> String {
         let window = match run.first()? {
             KvSpec::Full => "none".to_owned(),
             KvSpec::Window(window) => format!("{window} tokens"),
+            KvSpec::Chunked(chunk) => format!("chunks of {chunk} tokens"),
+            KvSpec::State { .. } => "a state".to_owned(),
         };
         Some(match run.len() {
             _ if run.len() == groups.len() => window,

@@ -1,6 +1,6 @@
 //! How the memory there is is split; decided once, before anything is allocated.
 
-use maitre_scheduler::KvConfig;
+use maitre_scheduler::{Ahead, KvConfig};
 
 use crate::StartError;
 
@@ -20,7 +20,7 @@ pub(crate) struct KvDemand<'a> {
     /// Bytes of a page: of a block in one of the groups.
     pub(crate) page_bytes: u64,
     /// Positions of a sequence that steps in flight compute at most.
-    pub(crate) ahead: usize,
+    pub(crate) ahead: Ahead,
     pub(crate) max_model_len: usize,
     pub(crate) max_seqs: usize,
     /// The operator's choice; `None` = ours.
@@ -114,7 +114,10 @@ mod tests {
         KvDemand {
             kv: one_group(),
             page_bytes: 16 * 1024,
-            ahead: 32,
+            ahead: Ahead {
+                positions: 32,
+                steps: 1,
+            },
             max_model_len: 100,
             max_seqs: 4,
             given_bytes,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use maitre_model::{Executor, Model, ModelSource, Queued, Runner, RunnerConfig, Synchronous};
-use maitre_scheduler::{KvConfig, KvSpec};
+use maitre_scheduler::{Ahead, KvConfig, KvSpec};
 use maitre_speculative::{Speculate, Speculator};
 use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
 
@@ -240,7 +240,10 @@ impl EngineBuilder {
         let num_blocks = KvDemand {
             kv: &kv,
             page_bytes,
-            ahead: size.tokens * steps_in_flight,
+            ahead: Ahead {
+                positions: size.tokens * steps_in_flight,
+                steps: steps_in_flight,
+            },
             max_model_len,
             max_seqs: size.seqs,
             given_bytes: self.kv_cache_bytes,

@@ -1,6 +1,6 @@
 //! The single facts that the random calls build on, one by one.
 
-use maitre_kv::{ForkStart, HashChain, KvConfig, KvManager, KvSpec, SeqId, SequenceStart};
+use maitre_kv::{Ahead, ForkStart, HashChain, KvConfig, KvManager, KvSpec, SeqId, SequenceStart};
 
 use crate::world::World;
 
@@ -230,7 +230,7 @@ fn no_sequence_moves_over_to_a_block_that_is_still_to_be_copied() {
         chain: &chain,
         hit,
         reserve: 3,
-        ahead: usize::MAX,
+        ahead: Ahead::ONE_STEP,
         headroom: 0,
     };
     assert_eq!(kv.admit(SeqId(2), &start), Ok(2));
@@ -251,7 +251,7 @@ fn a_copy_is_not_copied_on_before_it_is_settled() {
     let start = ForkStart {
         tokens: 3,
         reserve: 3,
-        ahead: usize::MAX,
+        ahead: Ahead::ONE_STEP,
         headroom: 0,
     };
     kv.fork(SeqId(1), SeqId(2), start).unwrap();
@@ -310,7 +310,7 @@ fn a_window_comes_back_from_the_host_tier() {
 #[test]
 fn a_windowed_table_moves_on_with_its_sequence() {
     let mut world = World::new(mixed(64, 0));
-    world.ahead = 4;
+    world.ahead.positions = 4;
     world.admit(1, 0, &counted(40), true, 0);
     let table = |world: &World, group| world.kv.block_table(SeqId(1), group).len();
     assert_eq!((table(&world, 0), table(&world, 1)), (5, 21));

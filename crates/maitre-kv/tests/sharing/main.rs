@@ -7,4 +7,6 @@ mod cases;
 mod memory;
 mod model;
 mod properties;
+mod starting;
+mod states;
 mod world;

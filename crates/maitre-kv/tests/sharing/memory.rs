@@ -1,7 +1,7 @@
 //! The memory that the pages stand for: for each position a hash of everything up to it and of the group, so that a
 //! reader sees whether a block is what its name says.
 
-use maitre_kv::BlockMoves;
+use maitre_kv::{BlockMoves, StateRef};
 
 /// What a group keeps at each position of `tokens`.
 pub(crate) fn cells(namespace: usize, group: usize, tokens: &[u32]) -> Vec<u64> {
@@ -52,5 +52,17 @@ impl Memory {
     pub(crate) fn write(&mut self, slot: u32, cell: u64) {
         let slot = slot as usize;
         self.pool[slot / self.block_size][slot % self.block_size] = cell;
+    }
+
+    /// Whether all pages of a state hold `cell`, each in its own way.
+    pub(crate) fn has_state(&self, at: &StateRef, cell: u64) -> bool {
+        let mut pages = at.pages().iter().enumerate();
+        pages.all(|(part, page)| self.pool[page.0 as usize][0] == cell ^ part as u64)
+    }
+
+    pub(crate) fn write_state(&mut self, at: &StateRef, cell: u64) {
+        for (part, page) in at.pages().iter().enumerate() {
+            self.pool[page.0 as usize].fill(cell ^ part as u64);
+        }
     }
 }

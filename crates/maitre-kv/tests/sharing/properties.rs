@@ -1,6 +1,6 @@
 //! Random calls.
 
-use maitre_kv::{KvConfig, KvSpec};
+use maitre_kv::{Ahead, KvConfig, KvSpec};
 use proptest::prelude::*;
 
 use crate::world::World;
@@ -106,7 +106,7 @@ fn make(world: &mut World, call: &Call) {
     }
 }
 
-fn live(config: KvConfig, ahead: usize, calls: &[Call]) -> World {
+fn live(config: KvConfig, ahead: Ahead, calls: &[Call]) -> World {
     let mut world = World::new(config);
     world.ahead = ahead;
     calls.iter().for_each(|call| make(&mut world, call));
@@ -116,8 +116,17 @@ fn live(config: KvConfig, ahead: usize, calls: &[Call]) -> World {
     world
 }
 
-fn groups() -> impl Strategy<Value = Vec<KvSpec>> {
-    let spec = prop_oneof![Just(KvSpec::Full), (1..12u32).prop_map(KvSpec::Window),];
+fn groups(block_size: u32) -> impl Strategy<Value = Vec<KvSpec>> {
+    let state = (1..4u32, 1..4u32).prop_map(move |(pages, blocks)| KvSpec::State {
+        pages,
+        checkpoint_every: blocks * block_size,
+    });
+    let spec = prop_oneof![
+        2 => Just(KvSpec::Full),
+        2 => (1..12u32).prop_map(KvSpec::Window),
+        1 => (1..12u32).prop_map(KvSpec::Chunked),
+        1 => state,
+    ];
     prop::collection::vec(spec, 1..5)
 }
 
@@ -130,14 +139,19 @@ proptest! {
     #[test]
     fn it_does_what_the_model_does(
         num_pages in 2..14u32,
-        block_size in 1..5u32,
+        (block_size, groups) in (1..5u32).prop_flat_map(|size| (Just(size), groups(size))),
         num_host_pages in 0..8u32,
-        groups in groups(),
-        ahead in 1..16usize,
+        positions in 1..16usize,
+        steps in 1..4usize,
         calls in calls(),
     ) {
         // The more groups, the more pages it takes to do anything.
-        let num_pages = num_pages * groups.len() as u32;
+        let pages = groups.iter().map(|spec| match spec {
+            KvSpec::State { pages, .. } => *pages,
+            _ => 1,
+        });
+        let num_pages = num_pages * pages.sum::<u32>();
+        let ahead = Ahead { positions, steps };
         let config = KvConfig { num_host_pages, groups, ..KvConfig::new(num_pages, block_size) };
         let world = live(config, ahead, &calls);
         prop_assert_eq!(world.kv.used_pages(), 0);

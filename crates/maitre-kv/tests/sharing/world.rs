@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use maitre_kv::{
-    BlockHash, BlockId, BlockMoves, CacheEvent, ForkStart, HashChain, KvConfig, KvError, KvManager,
-    SeqId, SequenceStart,
+    Ahead, BlockHash, BlockId, BlockMoves, CacheEvent, ForkStart, HashChain, KvConfig, KvError,
+    KvManager, KvSpec, SeqId, SequenceStart, StateRequest, StateSpan,
 };
 
 use crate::memory::{Memory, cells};
-use crate::model::{Model, Name, Reach};
+use crate::model::{Model, Name, Reach, part_of, parts};
 
 pub(crate) struct Live {
     pub(crate) namespace: usize,
@@ -22,8 +22,8 @@ pub(crate) struct Live {
 
 pub(crate) struct World {
     pub(crate) kv: KvManager,
-    /// Positions behind the computed ones that new tables of windowed groups cover.
-    pub(crate) ahead: usize,
+    /// What new tables of groups that forget cover behind what is computed.
+    pub(crate) ahead: Ahead,
     pub(crate) model: Model,
     pub(crate) live: BTreeMap<u64, Live>,
     /// Names in the cache, by its events.
@@ -44,7 +44,10 @@ impl World {
             mirror: HashSet::new(),
             memory: Memory::new(config.num_pages, config.num_host_pages, config.block_size),
             kv: KvManager::new(config).unwrap(),
-            ahead: 1 << 20,
+            ahead: Ahead {
+                positions: 1 << 20,
+                steps: 1,
+            },
             unsettled: Vec::new(),
         }
     }
@@ -126,6 +129,8 @@ impl World {
             ahead: reach.ahead,
             headroom: 0,
         };
+        // A recurrence computes the last token again.
+        let again = usize::from(self.kv.has_state());
         let forked = self.kv.fork(SeqId(parent), SeqId(child), start);
         let expected = self.model.fork(parent, child, computed, reach);
         assert_eq!(forked.is_ok(), expected);
@@ -138,7 +143,7 @@ impl World {
             Live {
                 namespace,
                 tokens,
-                computed,
+                computed: computed - again,
                 there: computed,
                 chain,
             },
@@ -155,16 +160,27 @@ impl World {
             return false;
         };
         let len = live.tokens.len() + new.len();
+        let start = live.computed;
         let grown = self.kv.grow(SeqId(sequence), len).is_ok();
         assert_eq!(grown, self.model.grow(sequence, len));
+        let states = if grown && start < len {
+            self.plan_states(sequence, start, len, commit)
+        } else {
+            Vec::new()
+        };
         // The evicted are copied before their blocks are written.
         self.make_moves();
         if !grown {
             return false;
         }
+        let again = states.iter().any(|(_, span)| {
+            let rows = span.writes.iter().map(|write| write.row);
+            rows.max().unwrap() > 0 && span.writes.iter().any(|it| start + it.row + 2 == len)
+        });
+        self.compute_states(sequence, new, start, &states);
         let live = self.live.get_mut(&sequence).unwrap();
         live.tokens.extend(new);
-        for group in 0..self.kv.num_groups() {
+        for group in (0..self.kv.num_groups()).filter(|it| states.iter().all(|of| of.0 != *it)) {
             // The last token may be there already: then it would be computed without being written.
             let cells = cells(live.namespace, group, &live.tokens);
             for (position, &cell) in cells.iter().enumerate().skip(live.computed) {
@@ -176,7 +192,7 @@ impl World {
         }
         live.computed = live.tokens.len();
         // The step that computes it has made its moves. They are settled before blocks are given back.
-        let gives_back = commit || self.kv.config().has_window();
+        let gives_back = commit || self.kv.config().forgets();
         if gives_back && self.kv.awaits_moves(SeqId(sequence)) {
             self.settle();
         }
@@ -188,10 +204,62 @@ impl World {
             self.model
                 .commit(sequence, live.namespace, &live.tokens, live.computed);
         }
-        self.kv.release_behind(SeqId(sequence), live.computed);
-        self.model.release_behind(sequence, live.computed);
+        // For a fork, the state is kept that the last token reads.
+        let behind = live.computed - usize::from(again);
+        self.kv.release_behind(SeqId(sequence), behind);
+        self.model.release_behind(sequence, behind);
         self.check();
         true
+    }
+
+    /// Plans what each recurrent group reads and writes.
+    fn plan_states(
+        &mut self,
+        sequence: u64,
+        start: usize,
+        end: usize,
+        checkpoints: bool,
+    ) -> Vec<(usize, StateSpan)> {
+        let reserved = self.kv.reserve_states(SeqId(sequence), 2).is_ok();
+        assert_eq!(reserved, self.model.reserve_states(sequence, 2));
+        let request = StateRequest {
+            positions: start..end,
+            again: reserved,
+            checkpoints,
+            headroom: 0,
+        };
+        let groups = 0..self.kv.num_groups();
+        let spans = groups.filter_map(|group| {
+            let positions = (start, end);
+            let span = self.kv.plan_states(SeqId(sequence), group, &request)?;
+            self.model
+                .plan_states(sequence, group, positions, reserved, checkpoints);
+            Some((group, span))
+        });
+        spans.collect()
+    }
+
+    /// What is read has to be the state behind the tokens before; what is written is read later.
+    fn compute_states(
+        &mut self,
+        sequence: u64,
+        new: &[u32],
+        start: usize,
+        states: &[(usize, StateSpan)],
+    ) {
+        let live = &self.live[&sequence];
+        let tokens = [&live.tokens, new].concat();
+        for (group, span) in states {
+            let cells = cells(live.namespace, *group, &tokens);
+            assert_eq!(span.read.is_some(), start > 0);
+            if let Some(read) = &span.read {
+                let is_right = self.memory.has_state(read, cells[start - 1]);
+                assert!(is_right, "{sequence} behind {start} in {group}");
+            }
+            for write in &span.writes {
+                self.memory.write_state(&write.to, cells[start + write.row]);
+            }
+        }
     }
 
     pub(crate) fn release(&mut self, sequence: u64) {
@@ -241,7 +309,8 @@ impl World {
             }
         }
         for (&sequence, live) in &self.live {
-            for (group, spec) in self.kv.config().groups.iter().enumerate() {
+            let groups = self.kv.config().groups.iter().enumerate();
+            for (group, spec) in groups.filter(|(_, spec)| !spec.is_state()) {
                 let held = self.kv.block_table(SeqId(sequence), group).len();
                 assert_eq!(held, self.model.held_by(sequence, group));
                 let cells = cells(live.namespace, group, &live.tokens);
@@ -263,9 +332,14 @@ impl World {
         let in_host = self.model.names_in_host();
         assert_eq!(self.kv.host_pages(), in_host.len());
         let kept: HashSet<&Name> = in_pool.into_iter().chain(in_host).collect();
+        let groups = self.kv.config().groups.iter().enumerate();
+        let of_group = |(group, spec): (usize, &KvSpec)| {
+            (0..parts(*spec)).map(move |part| part_of(group, part))
+        };
+        let all: Vec<usize> = groups.flat_map(of_group).collect();
         let in_all = kept.iter().filter(|(namespace, _, tokens)| {
-            let mut groups = 0..self.kv.num_groups();
-            groups.all(|group| kept.contains(&(*namespace, group, tokens.clone())))
+            let name = |part: &usize| (*namespace, *part, tokens.clone());
+            all.iter().all(|part| kept.contains(&name(part)))
         });
         let expected: HashSet<BlockHash> = in_all.map(|name| self.hash(name)).collect();
         assert_eq!(

@@ -303,7 +303,8 @@ fn without_places(log: &str) -> Vec<String> {
             Some("copy") => " block ",
             _ => " drafts ",
         };
-        line.split(cut).next().unwrap_or_default().to_owned()
+        let kept = line.split(cut).next().unwrap_or_default();
+        kept.split(" state ").next().unwrap_or_default().to_owned()
     });
     lines.collect()
 }

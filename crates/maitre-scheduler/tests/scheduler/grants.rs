@@ -25,20 +25,23 @@ impl World {
     pub(crate) fn check_grants(&mut self, plan: &StepPlan) {
         let config = self.scheduler.config();
         let usage = self.scheduler.kv_usage();
-        // A block takes a page in each group.
-        let free = (usage.total - usage.used) / self.num_groups();
+        // A block takes a page in each group, and a draft the pages of a state.
+        let free_pages = usage.total - usage.used;
+        let free = free_pages / config.kv.num_block_groups().max(1);
         let awaiting = self.live.keys().filter(|id| self.is_awaiting(**id)).count();
         let others = (self.scheduler.num_running() + awaiting).saturating_sub(1);
         let decodes: Vec<Grant> = plan.spans.iter().map(|span| self.grant(span)).collect();
         let taken: usize = decodes.iter().map(|grant| grant.taken).sum();
         assert!(
-            taken == 0 || free >= others,
+            taken == 0 || free >= others || config.kv.num_block_groups() == 0,
             "drafts took blocks that others need: {free} free, {others} others"
         );
         self.check_prompts_come_first(plan);
-        // How far the tables of windowed groups reach is not known here: only that plenty of blocks is enough.
+        // How far the tables of groups that forget reach is not known here: only that plenty of pages is enough.
         let most: usize = decodes.iter().map(|grant| grant.most).sum();
-        let is_scarce = config.kv.has_window() && free <= others + most + decodes.len();
+        let blocks = (others + most + decodes.len()) * config.kv.num_block_groups();
+        let plenty = blocks + most * config.kv.pages_per_state();
+        let is_scarce = config.kv.forgets() && free_pages <= plenty;
         let all_tokens = plan.num_tokens() + plan.num_drafts() == config.max_batched_tokens;
         for (index, short) in decodes.iter().enumerate() {
             if short.granted == short.most || is_scarce {
@@ -83,9 +86,9 @@ impl World {
             let id = entry.request.id;
             let span = plan.spans.iter().find(|span| span.request == id);
             let end = span.map_or(entry.scheduled, |span| span.context_len);
-            // A windowed group may have no page for more.
-            let has_window = self.scheduler.config().kv.has_window();
-            let computes = end >= entry.known || has_window && end > entry.scheduled;
+            // A group that forgets may have no page for more.
+            let forgets = self.scheduler.config().kv.forgets();
+            let computes = end >= entry.known || forgets && end > entry.scheduled;
             assert!(computes, "drafts take tokens from {id}");
         }
     }

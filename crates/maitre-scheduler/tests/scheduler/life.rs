@@ -339,19 +339,47 @@ fn happen(world: &mut World, id: u64, event: &Event) {
 /// So that further groups are drawn from numbers of their own.
 const OTHERS: u64 = 0x6a09_e667_f3bc_c908;
 
-/// Groups beside the first one, mostly none or one, and pages of the host tier for all of them.
-fn random_groups(random: &mut Random, first: KvSpec, host: Option<usize>) -> (Vec<KvSpec>, usize) {
+/// Groups beside the first one, mostly none or one, and pages of the host tier for all of them. Some have chunks in place of
+/// a window, and in some models a recurrent group goes with them or stands in their place.
+fn random_groups(
+    random: &mut Random,
+    first: KvSpec,
+    host: Option<usize>,
+    block_size: u32,
+) -> (Vec<KvSpec>, usize) {
     let mut groups = vec![first];
     for _ in 0..[0, 0, 1, 1, 2][random.below(5)] {
         let window = random.perhaps(50, 12);
         let window = window.map(|window| KvSpec::Window(2 + window as u32));
         groups.push(window.unwrap_or(KvSpec::Full));
     }
+    let mut more = Random(random.0 ^ OTHERS.rotate_left(1));
+    for spec in groups.iter_mut().filter(|_| more.chance(40)) {
+        if let KvSpec::Window(window) = *spec {
+            *spec = KvSpec::Chunked(window);
+        }
+    }
+    if more.chance(45) {
+        let state = KvSpec::State {
+            pages: 1 + more.below(3) as u32,
+            checkpoint_every: block_size * (1 + more.below(4)) as u32,
+        };
+        match more.below(6) {
+            0 => groups = vec![state],
+            1 => groups.extend([state, state]),
+            2 => groups.insert(0, state),
+            _ => groups.push(state),
+        }
+    }
     let host = match host {
-        None if groups.iter().any(|spec| spec.window().is_some()) => random.perhaps(50, 7),
+        None if groups.iter().any(|spec| spec.most_read().is_some()) => random.perhaps(50, 7),
         host => host,
     };
-    let pages = host.unwrap_or(0) * groups.len();
+    let pages = groups.iter().map(|spec| match spec {
+        KvSpec::State { pages, .. } => *pages as usize,
+        _ => 1,
+    });
+    let pages = host.unwrap_or(0) * pages.sum::<usize>();
     (groups, pages)
 }
 
@@ -370,7 +398,7 @@ fn random_config(random: &mut Random) -> (SchedulerConfig, QueueBounds) {
     };
     let spare = random.below(spare);
     let first = window.map_or(KvSpec::Full, KvSpec::Window);
-    let (groups, host) = random_groups(&mut Random(random.0 ^ OTHERS), first, host);
+    let (groups, host) = random_groups(&mut Random(random.0 ^ OTHERS), first, host, block_size);
     let kv = KvConfig {
         num_host_pages: if prefix_cache { host as u32 } else { 0 },
         groups,

@@ -32,6 +32,7 @@ mod refusals;
 mod rest;
 mod simulation;
 mod starvation;
+mod states;
 mod tally;
 mod transfers;
 mod waste;

@@ -1,6 +1,9 @@
 //! The toy model: the next token is a hash of the whole prefix, and the KV memory keeps, for each position, a
 //! hash of everything up to it, read back through the block tables the plans tell.
 //!
+//! A recurrent group keeps the last of these hashes alone, on all pages of a state: it goes on from the one that is read, and writes it
+//! where the plan says.
+//!
 //! Where tokens may be drafted there is garbage until they are accepted. So a wrong slot, a wrong table, a token computed twice or not at all, a block given to two requests, or a
 //! prefix shared that is not the same prefix, or not in the same namespace, is seen by the next read.
 
@@ -8,7 +11,7 @@ use std::collections::HashSet;
 
 use maitre_scheduler::{
     BlockId, BlockMove, BlockMoves, GroupSpan, KvSpec, NO_SLOT, PlannedSpan, SchedulerConfig,
-    TableDelta,
+    StateRef, StateSpan, TableDelta,
 };
 
 /// The token that follows `prefix`.
@@ -89,6 +92,11 @@ fn cell(before: u64, token: u32) -> u64 {
         .rotate_left(23)
 }
 
+/// What page `part` of a state holds, and back again.
+fn part_of(state: u64, part: usize) -> u64 {
+    state ^ (part as u64).wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
 /// What a wrong draft leaves behind: of no token after any other.
 const GARBAGE: u64 = 0x0bad_0bad_0bad_0bad;
 
@@ -150,35 +158,39 @@ impl Memory {
     }
 
     /// Writes what a span computes, and garbage where it drafts; the position before the first of a sequence
-    /// is `root`.
+    /// is `root`. Where a chunk begins, the position before it need not be there: `expected` has what was.
     pub(crate) fn write(
         &mut self,
         span: &PlannedSpan,
         tokens: &[u32],
         tables: &[Table],
         root: u64,
+        expected: Option<&[Vec<u64>]>,
     ) {
         for (group, (of_group, table)) in span.groups.iter().zip(tables).enumerate() {
             let root = root_in(root, group);
-            self.write_in(of_group, span.first_position, tokens, table, root);
+            match &of_group.state {
+                Some(state) => self.write_states(state, tokens, root),
+                None => {
+                    let first = span.first_position;
+                    let is_read = self.groups[group].first_read(first) < first;
+                    let known = expected.and_then(|all| Some(all[group][first.checked_sub(1)?]));
+                    let before = match first {
+                        0 => Some(root),
+                        _ if is_read => self.pool[self.slot(table, first - 1)],
+                        _ => known,
+                    };
+                    self.write_in(of_group, tokens, before);
+                }
+            }
         }
     }
 
-    fn write_in(
-        &mut self,
-        span: &GroupSpan,
-        first_position: usize,
-        tokens: &[u32],
-        table: &Table,
-        root: u64,
-    ) {
-        for (offset, (&slot, &token)) in span.slots.iter().zip(tokens).enumerate() {
-            let before = match (first_position + offset).checked_sub(1) {
-                Some(before) => self.pool[self.slot(table, before)],
-                None => Some(root),
-            };
+    fn write_in(&mut self, span: &GroupSpan, tokens: &[u32], mut before: Option<u64>) {
+        for (&slot, &token) in span.slots.iter().zip(tokens) {
+            before = before.map(|before| cell(before, token));
             if slot != NO_SLOT {
-                self.pool[slot as usize] = before.map(|before| cell(before, token));
+                self.pool[slot as usize] = before;
             }
         }
         for &slot in &span.slots[tokens.len()..] {
@@ -186,10 +198,51 @@ impl Memory {
         }
     }
 
+    fn write_states(&mut self, span: &StateSpan, tokens: &[u32], root: u64) {
+        let mut state = match &span.read {
+            Some(read) => self.state(read),
+            None => Some(root),
+        };
+        let mut behind = Vec::new();
+        for &token in tokens {
+            state = state.map(|before| cell(before, token));
+            behind.push(state);
+        }
+        for write in &span.writes {
+            let state = behind.get(write.row).copied().unwrap_or(Some(GARBAGE));
+            self.set_state(&write.to, state);
+        }
+    }
+
+    /// What a state is, if all of its pages agree.
+    fn state(&self, at: &StateRef) -> Option<u64> {
+        let pages = at.pages().iter().enumerate();
+        let mut parts = pages.map(|(part, page)| {
+            let start = self.range(page.0).start;
+            self.pool[start].map(|it| part_of(it, part))
+        });
+        let state = parts.next()??;
+        parts.all(|part| part == Some(state)).then_some(state)
+    }
+
+    fn set_state(&mut self, at: &StateRef, state: Option<u64>) {
+        for (part, page) in at.pages().iter().enumerate() {
+            let range = self.range(page.0);
+            self.pool[range].fill(state.map(|it| part_of(it, part)));
+        }
+    }
+
     /// The first `accepted` drafts of a span were right: what was computed for them is what is `expected` there, in
     /// each group.
     pub(crate) fn accept(&mut self, span: &PlannedSpan, accepted: usize, expected: &[Vec<u64>]) {
         for (group, expected) in span.groups.iter().zip(expected) {
+            if let Some(state) = &group.state {
+                let drafted = span.tokens.len()..span.tokens.len() + accepted;
+                for write in state.writes.iter().filter(|it| drafted.contains(&it.row)) {
+                    self.set_state(&write.to, Some(expected[span.first_position + write.row]));
+                }
+                continue;
+            }
             let slots = group.slots[span.tokens.len()..].iter().take(accepted);
             for (&slot, &cell) in slots.zip(&expected[span.context_len..]) {
                 self.pool[slot as usize] = Some(cell);
@@ -203,6 +256,10 @@ impl Memory {
         for &slot in slots.filter(|&&slot| slot != NO_SLOT) {
             self.pool[slot as usize] = None;
         }
+        let states = span.groups.iter().filter_map(|group| group.state.as_ref());
+        for write in states.flat_map(|state| &state.writes) {
+            self.set_state(&write.to, None);
+        }
     }
 
     /// Reads whatever the tokens of a span read, which has to be what is `expected` in each group.
@@ -210,12 +267,35 @@ impl Memory {
         for (group, spec) in self.groups.iter().enumerate() {
             let first = spec.first_read(span.first_position);
             let (table, cells) = (&tables[group], &expected[group]);
+            if let Some(state) = &span.groups[group].state {
+                self.check_states(span, state, cells);
+                continue;
+            }
             let positions = cells.iter().enumerate().take(span.context_len);
             for (position, &expected) in positions.skip(first) {
                 let found = self.pool[self.slot(table, position)];
                 let request = span.request;
                 assert_eq!(found, Some(expected), "{request} at {position} in {group}");
             }
+        }
+    }
+
+    fn check_states(&self, span: &PlannedSpan, state: &StateSpan, cells: &[u64]) {
+        let (request, first) = (span.request, span.first_position);
+        if let Some(read) = &state.read {
+            assert_eq!(
+                self.state(read),
+                Some(cells[first - 1]),
+                "{request} behind {first}"
+            );
+        }
+        for write in state.writes.iter().filter(|it| it.row < span.tokens.len()) {
+            let behind = first + write.row;
+            assert_eq!(
+                self.state(&write.to),
+                Some(cells[behind]),
+                "{request} at {behind}"
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use maitre_scheduler::{
 
 use crate::model::Table;
 use crate::policies::ranks;
+use crate::states::{check_states, next_states, read_states, written_states};
 use crate::world::{Entry, World};
 
 impl World {
@@ -100,6 +101,7 @@ impl World {
             victim.running = false;
             victim.scheduled = 0;
             victim.tables.fill(Table::default());
+            victim.states.fill(BTreeMap::new());
         }
     }
 
@@ -294,6 +296,11 @@ impl World {
         entry.prefill_len = entry.known;
         entry.scheduled = found;
         entry.tables.fill(Table::default());
+        entry.states.fill(BTreeMap::new());
+        if self.scheduler.config().kv.has_state() {
+            self.tally.hits_of_state += u64::from(admitted.cached_tokens > 0);
+            self.tally.forks_of_state += u64::from(admitted.forked_tokens > 0);
+        }
         if entry.scheduled >= entry.request.prompt.len() {
             let order = entry.order;
             self.unpark(order);
@@ -305,7 +312,7 @@ impl World {
 
     fn check_span(&mut self, span: &PlannedSpan) {
         let config = self.scheduler.config();
-        let (block_size, reach) = (config.kv.block_size as usize, config.ahead());
+        let (block_size, reach) = (config.kv.block_size as usize, config.ahead().positions);
         let specs = config.kv.groups.clone();
         let entry = self.live.get(&span.request);
         let entry = entry.expect("a planned request is live");
@@ -327,13 +334,17 @@ impl World {
         let positions = span.first_position..span.context_len;
         let written = span.first_position..span.context_len + span.drafts;
         assert_eq!(span.groups.len(), entry.tables.len());
-        for ((group, spec), table) in span.groups.iter().zip(&specs).zip(&mut entry.tables) {
+        for ((group, spec), states) in span.groups.iter().zip(&specs).zip(&mut entry.states) {
+            check_states(span, group, *spec, states);
+        }
+        let groups = span.groups.iter().zip(&specs).zip(&mut entry.tables);
+        for ((group, spec), table) in groups.filter(|((_, spec), _)| !spec.is_state()) {
             assert!(group.table.keep <= table.end().max(group.table.first_block));
             assert!(group.table.first_block * block_size <= spec.first_read(span.first_position));
             table.apply(&group.table);
             assert_eq!(table.end(), written.end.div_ceil(block_size));
-            if let Some(window) = spec.window() {
-                let most = (window as usize + reach).div_ceil(block_size) + 1;
+            if let Some(read) = spec.most_read() {
+                let most = (read as usize + reach).div_ceil(block_size) + 1;
                 let held = entry.transferred || table.blocks.len() <= most;
                 assert!(held, "a windowed table is longer than it has to be");
             }
@@ -389,12 +400,13 @@ impl World {
                 slots.map(move |(position, slot)| (group, position, *slot))
             });
             let slots = slots.filter(|(_, _, slot)| *slot != NO_SLOT);
-            slots
-                .map(|(group, position, slot)| {
-                    let part = (request, (group, position / block_size as usize));
-                    (part, BlockId(slot / block_size))
-                })
-                .collect::<HashSet<_>>()
+            let blocks = slots.map(|(group, position, slot)| {
+                let part = (request, (group, position / block_size as usize));
+                (part, BlockId(slot / block_size))
+            });
+            let states = written_states(span);
+            let states = states.map(|(part, page)| ((request, part), page));
+            blocks.chain(states).collect::<HashSet<_>>()
         };
         let mut readers: BTreeMap<BlockId, HashSet<Part>> = BTreeMap::new();
         let mut read = |request: RequestId, table: Vec<((usize, usize), BlockId)>| {
@@ -409,6 +421,7 @@ impl World {
                 let table = visible(tables, span.first_position);
                 in_use.extend(table.iter().map(|&(_, block)| block.0));
                 read(span.request, table);
+                read(span.request, read_states(span).collect());
                 writers.extend(written(span));
             }
         }
@@ -419,7 +432,11 @@ impl World {
                 visible(&entry.tables, entry.scheduled - entry.in_flight),
             );
         }
+        for (&id, entry) in self.live.iter().filter(|(_, entry)| entry.running) {
+            read(id, next_states(entry).collect());
+        }
         for span in &plan.spans {
+            read(span.request, read_states(span).collect());
             writers.extend(written(span));
         }
         let mut arrivals = plan.moves.swap_in.iter().chain(&plan.moves.copies);

@@ -12,7 +12,7 @@ use crate::life::{Case, message_of};
 use crate::tally::Tally;
 
 /// Lives that the ordinary test run sees.
-const LIVES: u64 = 500;
+const LIVES: u64 = 600;
 
 /// Events of the longest life.
 const EVENTS: usize = 120;
@@ -82,6 +82,9 @@ fn any_life_keeps_the_invariants_and_comes_to_rest() {
         total.lost,
         total.partly_lost,
         total.transfers_without_request,
+        total.hits_of_state,
+        total.forks_of_state,
+        total.deferred_with_state,
     ];
     assert!(met.iter().all(|&times| times > 3), "{total:?}");
 }

@@ -41,6 +41,12 @@ pub(crate) struct Tally {
     pub(crate) transfers_without_request: u64,
     /// Admissions before a prompt in progress.
     pub(crate) went_before: u64,
+    /// Admissions that went on from a recurrent state in the cache.
+    pub(crate) hits_of_state: u64,
+    /// Forks that share one.
+    pub(crate) forks_of_state: u64,
+    /// Tokens that were not taken of a request that has one.
+    pub(crate) deferred_with_state: u64,
 }
 
 impl Tally {
@@ -81,5 +87,8 @@ impl Tally {
         self.lost += other.lost;
         self.partly_lost += other.partly_lost;
         self.transfers_without_request += other.transfers_without_request;
+        self.hits_of_state += other.hits_of_state;
+        self.forks_of_state += other.forks_of_state;
+        self.deferred_with_state += other.deferred_with_state;
     }
 }

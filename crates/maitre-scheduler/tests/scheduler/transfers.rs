@@ -25,7 +25,8 @@ impl World {
         for planned in &plan.transfers {
             let config = &self.scheduler.config().kv;
             let block_size = config.block_size as usize;
-            let has_window = config.has_window();
+            let forgets = config.forgets();
+            assert!(!config.has_state(), "a state would have to come too");
             // The prompt that a fork waits for may be there since its parent was admitted in this plan.
             let mut admitted = plan.admitted.iter().map(|it| self.live[&it.request].order);
             let parked_by = self.live[&planned.request].parked_by;
@@ -38,7 +39,7 @@ impl World {
             let (start, end) = (planned.positions.start, planned.positions.end);
             let all = source.tokens.min(entry.request.prompt.len() - 1);
             // A windowed group may not have the space for all of it.
-            assert!(end == all || has_window && end < all);
+            assert!(end == all || forgets && end < all);
             assert!(start < end && start.is_multiple_of(block_size));
             let blocks = end.div_ceil(block_size) - start / block_size;
             for group in &planned.blocks {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use maitre_scheduler::{
     BlockHash, BlockMove, BlockMoves, CacheEvent, Call, NewRequest, Outcome, PlannedSpan, Refusal,
-    RequestId, Scheduler, SchedulerConfig, StepPlan, Time, TransferId,
+    RequestId, Scheduler, SchedulerConfig, StateRef, StepPlan, Time, TransferId,
 };
 
 use crate::drafting::Drafting;
@@ -56,6 +56,8 @@ pub(crate) struct Entry {
     pub(crate) parked_by: Option<(Time, u64)>,
     /// Its block table in each group, as far as plans have told it.
     pub(crate) tables: Vec<Table>,
+    /// In each group, the states that plans have told since its admission, by the tokens that they are behind.
+    pub(crate) states: Vec<BTreeMap<usize, StateRef>>,
 }
 
 impl Entry {
@@ -219,6 +221,7 @@ impl World {
             transferred: false,
             parked_by: self.parent_to_wait_for(&request),
             tables: vec![Table::default(); self.num_groups()],
+            states: vec![BTreeMap::new(); self.num_groups()],
             request,
         };
         self.num_added += 1;
@@ -327,7 +330,9 @@ impl World {
         self.memory.make(&step.to_make);
         for (span, (tables, root)) in plan.spans.iter().zip(&tables) {
             let tokens = self.resolve(span);
-            self.memory.write(span, &tokens, tables, *root);
+            let entry = self.live.get(&span.request);
+            let expected = entry.map(|entry| entry.cells.as_slice());
+            self.memory.write(span, &tokens, tables, *root, expected);
         }
         for (span, (tables, _)) in plan.spans.iter().zip(&tables) {
             if let Some(entry) = self.live.get(&span.request) {
@@ -438,6 +443,7 @@ impl World {
         if deferred {
             entry.deferrals += 1;
             self.tally.deferred += 1;
+            self.tally.deferred_with_state += u64::from(self.scheduler.config().kv.has_state());
         } else if span.samples {
             entry.deferrals = 0;
         }
@@ -472,7 +478,7 @@ impl World {
                     let reachable = parent.is_none_or(|parent| self.mirror.contains(&parent));
                     // Another group may have it in the host tier, which may have lost the parent.
                     let is_mixed = config.groups.len() > 1 && config.num_host_pages > 0;
-                    let may_lack = config.has_window() || is_mixed;
+                    let may_lack = config.forgets() || is_mixed;
                     assert!(reachable || may_lack, "stored without parent");
                 }
                 CacheEvent::Removed { hash } => {
