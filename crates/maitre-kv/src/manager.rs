@@ -181,6 +181,8 @@ impl KvManager {
     pub fn grow(&mut self, sequence: SeqId, tokens: usize) -> Result<(), KvError> {
         let reach = self.blocks_for(tokens);
         let (blocks, states) = match self.tables.get(&sequence) {
+            // Mostly, and asked for each decode of each step.
+            Some(tables) if !self.has_state && tables.reach_to(reach) => return Ok(()),
             Some(tables) => (self.missing(tables, reach), self.missing_states(tables, 1)),
             None => {
                 let states = usize::from(reach > 0) * self.config.pages_per_state();

@@ -123,6 +123,11 @@ impl Tables {
         }
     }
 
+    /// Whether each of them reaches to block `reach`.
+    pub(crate) fn reach_to(&self, reach: usize) -> bool {
+        self.groups.iter().all(|table| table.end() >= reach)
+    }
+
     /// Whether they hold nothing.
     pub(crate) fn is_empty(&self) -> bool {
         let no_states = self.states.iter().all(States::is_empty);

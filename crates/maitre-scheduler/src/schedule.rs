@@ -68,29 +68,16 @@ impl Sketch {
         let positions = request.scheduled..request.scheduled + num_tokens;
         let samples = positions.end >= request.tokens.len();
         let cached = request.cached.saturating_sub(positions.start);
-        let groups = kv.take_deltas(place.sequence(), positions.end, positions.clone());
-        let groups = groups.map(|(table, slots)| {
+        let mut groups = SmallVec::new();
+        for (table, slots) in kv.take_deltas(place.sequence(), positions.end, positions.clone()) {
             let mut slots: SmallVec<[u32; 4]> = slots.collect();
             let cached = cached.min(slots.len());
             slots[..cached].fill(NO_SLOT);
-            GroupSpan {
+            groups.push(GroupSpan {
                 table,
                 slots,
                 state: None,
-            }
-        });
-        let mut groups: SmallVec<[GroupSpan; 2]> = groups.collect();
-        if kv.has_state() {
-            let request = StateRequest {
-                positions: positions.clone(),
-                again: samples,
-                checkpoints: request.write_cache,
-                headroom: self.headroom,
-            };
-            for (group, span) in groups.iter_mut().enumerate() {
-                let state = kv.plan_states(place.sequence(), group, &request);
-                span.state = state.map(Box::new);
-            }
+            });
         }
         self.plan.spans.push(PlannedSpan {
             request: request.id,
@@ -102,6 +89,15 @@ impl Sketch {
             samples,
             drafts: 0,
         });
+        if kv.has_state() {
+            let span = StateRequest {
+                positions: positions.clone(),
+                again: samples,
+                checkpoints: request.write_cache,
+                headroom: self.headroom,
+            };
+            self.plan_states(kv, place, &span);
+        }
         self.spans.push(SpanInFlight {
             place,
             request: request.id,
@@ -116,6 +112,15 @@ impl Sketch {
         }
         self.budget -= num_tokens;
         request.scheduled = positions.end;
+    }
+
+    /// Adds the states that the newest span reads and writes.
+    fn plan_states(&mut self, kv: &mut KvManager, place: Place, request: &StateRequest) {
+        let groups = self.plan.spans.last_mut().map(|span| &mut span.groups[..]);
+        for (group, span) in groups.unwrap_or_default().iter_mut().enumerate() {
+            let state = kv.plan_states(place.sequence(), group, request);
+            span.state = state.map(Box::new);
+        }
     }
 }
 
