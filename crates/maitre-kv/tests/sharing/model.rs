@@ -20,6 +20,8 @@ struct Page {
     holders: usize,
     /// Its name, and the how-many-th naming that was.
     name: Option<(Name, usize)>,
+    /// A step that is not settled copies it from the host tier: no sequence moves over to it.
+    arriving: bool,
 }
 
 /// The blocks of a sequence in one group.
@@ -229,6 +231,7 @@ impl Model {
         let page = Page {
             holders: 1,
             name: None,
+            arriving: false,
         };
         self.pages.insert(self.next, page);
         self.next
@@ -245,6 +248,10 @@ impl Model {
             }
             self.host.push(name);
         }
+    }
+
+    pub(crate) fn arrive(&mut self, id: usize) {
+        self.pages.get_mut(&id).unwrap().arriving = true;
     }
 
     pub(crate) fn name(&mut self, id: usize, name: Name) {
@@ -298,6 +305,7 @@ impl Model {
                     None if table.has_left_others && is_shared => break,
                     None => self.name(own, name),
                     Some(known) if known == own => {}
+                    Some(known) if self.pages[&known].arriving => break,
                     Some(known) => {
                         table.has_left_others |= is_shared;
                         self.hold(known);
@@ -346,6 +354,9 @@ impl Model {
 
     pub(crate) fn settle(&mut self) {
         self.places_in_use = 0;
+        self.pages
+            .values_mut()
+            .for_each(|page| page.arriving = false);
         for id in std::mem::take(&mut self.pins) {
             self.let_go(id);
         }

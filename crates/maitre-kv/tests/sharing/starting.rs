@@ -104,6 +104,7 @@ impl Model {
             }
             for (index, name, page) in found {
                 if page.is_none() {
+                    self.arrive(table.pages[&index]);
                     self.name(table.pages[&index], name);
                 }
             }
