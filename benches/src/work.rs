@@ -19,7 +19,9 @@ impl Peak {
     pub fn of(format: WeightFormat) -> Self {
         match format {
             WeightFormat::Bf16 => Self::Bf16,
-            WeightFormat::Int8 { .. } | WeightFormat::Int4 { .. } => Self::Int8,
+            WeightFormat::Int8 { .. } | WeightFormat::Int4 { .. } | WeightFormat::Blocks(_) => {
+                Self::Int8
+            }
             _ => Self::F32,
         }
     }

@@ -285,6 +285,15 @@ pub enum ModelError {
         source: TensorError,
     },
 
+    /// A tensor of stored blocks cannot be used.
+    #[error("cannot load `{tensor}`")]
+    Blocks {
+        /// Its name.
+        tensor: String,
+        /// What is wrong with it.
+        source: TensorError,
+    },
+
     /// A norm or a bias of a model that is to be quantized holds NaN or an infinity: what passes
     /// it could not be rounded to integers either.
     #[error(

@@ -34,8 +34,9 @@ pub enum LoadFormat {
 /// How to load a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// The format of matrices in memory. `None` keeps the files' type (f16 becomes bf16 on a GPU); random weights take the type
-    /// the configuration names, else bf16. Integer formats are quantized at load.
+    /// The format of matrices in memory. `None` keeps the files' (f16 and stored blocks become bf16 on a GPU); random weights
+    /// take the type the configuration names, else bf16. Integer formats are quantized at load. [`WeightFormat::Blocks`], of
+    /// whichever format, is every matrix as it is stored.
     pub dtype: Option<WeightFormat>,
     /// The type of the KV cache. `None` is f32 beside f32 matrices, else bf16.
     pub kv_dtype: Option<KvFormat>,
@@ -133,15 +134,17 @@ impl Model {
             LoadFormat::Auto => Some(checkpoint::open(source, &config)?),
             LoadFormat::Random { .. } => None,
         };
-        // The embedding's type stands for that of all matrices.
         let stored = files.as_ref().and_then(|(_, dtype)| *dtype);
         let dtype = options
             .dtype
-            .or_else(|| stored.or(config.dtype).map(WeightFormat::from))
+            .or(stored)
+            .or(config.dtype.map(WeightFormat::from))
             .unwrap_or(WeightFormat::Bf16);
         let dtype = match (dtype, backend.gpu_info()) {
-            // A GPU has no kernels for half precision; the range of bf16 is that of f32.
-            (WeightFormat::F16, Some(_)) if options.dtype.is_none() => WeightFormat::Bf16,
+            // A GPU has no kernels for half precision, whose range bf16 exceeds, nor for stored blocks.
+            (WeightFormat::F16 | WeightFormat::Blocks(_), Some(_)) if options.dtype.is_none() => {
+                WeightFormat::Bf16
+            }
             (dtype, _) => dtype,
         };
         let weights: Box<dyn Checkpoint> = match (files, options.load_format) {
@@ -234,7 +237,7 @@ impl Model {
         self.shard
     }
 
-    /// The format of matrices in memory.
+    /// The format of matrices in memory; of a file with several formats of blocks, the one that has the most numbers.
     #[must_use]
     pub fn dtype(&self) -> WeightFormat {
         self.dtype

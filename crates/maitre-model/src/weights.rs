@@ -4,15 +4,14 @@
 //! four matrix products; where a file has them stacked already, their rows are taken as they lie. A tied embedding is
 //! packed once and used twice.
 
+mod matrix;
 mod values;
 
 use std::ops::Range;
 
-use maitre_tensor::{
-    Activation, Backend, Buffer, DType, PackedWeight, TensorError, WeightFormat, WeightView,
-};
+use maitre_tensor::{Activation, Backend, Buffer, DType, PackedWeight, TensorError, WeightFormat};
 
-use crate::checkpoint::{Checkpoint, Dense, Stored};
+use crate::checkpoint::{Checkpoint, Stored};
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Layers};
 use crate::error::ModelError;
@@ -24,7 +23,8 @@ use crate::progress::{LoadProgress, Progress};
 use crate::shard::Shard;
 use crate::skeletons::{PostNorm, PostNormLayer, PreNorm, PreNormLayer};
 use crate::spec::HeadNorm;
-use values::{check_finite, columns, round_as, widen};
+use matrix::{StoredMatrix, StoredPart, columns};
+use values::{check_finite, round_as, widen};
 
 /// Which format each matrix gets in memory.
 #[derive(Debug, Clone, Copy)]
@@ -127,17 +127,18 @@ struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     /// A tensor of the shape that is needed.
-    fn stored(&self, needed: &Needed) -> Result<Dense<'a>, ModelError> {
-        match self.source.tensor(&needed.name)? {
-            Stored::Dense(dense) if dense.shape == needed.shape => Ok(dense),
-            Stored::Dense(dense) => Err(ModelError::TensorShape {
-                name: needed.name.clone(),
-                file: "the checkpoint".to_owned(),
-                expected: needed.shape.clone(),
-                found: dense.shape,
-                settings: needed.settings.as_str().into(),
-            }),
+    fn stored(&self, needed: &Needed) -> Result<Stored<'a>, ModelError> {
+        let stored = self.source.tensor(&needed.name)?;
+        if stored.shape() == needed.shape {
+            return Ok(stored);
         }
+        Err(ModelError::TensorShape {
+            name: needed.name.clone(),
+            file: "the checkpoint".to_owned(),
+            expected: needed.shape.clone(),
+            found: stored.shape().to_vec(),
+            settings: needed.settings.as_str().into(),
+        })
     }
 
     /// Gives a packed tensor's memory back, and counts it.
@@ -167,43 +168,40 @@ impl<'a> Loader<'a> {
             Cut::Columns => self.shard.part_of(&whole),
             Cut::Nowhere | Cut::Rows => whole.clone(),
         };
-        let tensors = projection.tensors.iter();
-        let tensors = tensors
-            .map(|(weight, _)| match cols == whole {
-                true => self.stored(weight),
-                false => Ok(columns(&self.stored(weight)?, cols.clone())),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let views: Vec<WeightView<'_>> = projection
-            .parts
-            .iter()
-            .map(|part| {
-                let tensor = &tensors[part.tensor];
-                let row = cols.len() * tensor.dtype.size_in_bytes();
-                let rows = self.rows_of(part, cut);
-                WeightView {
-                    dtype: tensor.dtype,
-                    rows: rows.len(),
-                    cols: cols.len(),
-                    bytes: &tensor.bytes[rows.start * row..rows.end * row],
-                }
-            })
-            .collect();
+        let tensors = projection.tensors.iter().map(|(weight, _)| {
+            let stored = self.stored(weight)?;
+            match cols == whole {
+                true => Ok(stored),
+                false => columns(stored, cols.clone()),
+            }
+        });
+        let parts = projection.parts.iter().map(|part| StoredPart {
+            tensor: part.tensor,
+            rows: self.rows_of(part, cut),
+        });
+        let matrix = StoredMatrix {
+            tensors: tensors.collect::<Result<_, ModelError>>()?,
+            parts: parts.collect(),
+            cols: cols.len(),
+        };
         let name_of = |part: usize| &projection.tensors[projection.parts[part].tensor].0.name;
         let format = self.formats.of(name_of(0));
-        let packed = match (views.as_slice(), activation) {
-            ([gate, up], Some(activation)) => {
-                self.backend.pack_gated(*gate, *up, activation, format)
+        let packed = matrix.pack(self.backend, format, activation);
+        let packed = packed.map_err(|error| match error {
+            ModelError::Tensor(source @ TensorError::NonFiniteWeight { part, .. }) => {
+                ModelError::Quantize {
+                    tensor: name_of(part).clone(),
+                    format,
+                    source,
+                }
             }
-            (views, _) => self.backend.pack(views, format),
-        };
-        let packed = packed.map_err(|source| match source {
-            TensorError::NonFiniteWeight { part, .. } => ModelError::Quantize {
-                tensor: name_of(part).clone(),
-                format,
-                source,
-            },
-            other => other.into(),
+            ModelError::Tensor(source @ TensorError::NonFiniteScale { part, .. }) => {
+                ModelError::Blocks {
+                    tensor: name_of(part).clone(),
+                    source,
+                }
+            }
+            other => other,
         })?;
         for (weight, _) in &projection.tensors {
             self.done(weight);
@@ -213,7 +211,7 @@ impl<'a> Loader<'a> {
 
     /// The numbers of a vector, in f32.
     fn values(&self, needed: &Needed) -> Result<Vec<f32>, ModelError> {
-        let values = widen(&self.stored(needed)?);
+        let values = widen(&self.stored(needed)?.into_dense()?);
         let format = self.formats.of(&needed.name);
         if format.is_quantized() {
             check_finite(&needed.name, &values, format)?;
@@ -276,8 +274,11 @@ impl<'a> Loader<'a> {
         let scale = match self.config.scales_embedding {
             false => None,
             true => {
-                let Stored::Dense(stored) = self.source.tensor(name)?;
-                Some(embedding_scale(hidden, stored.dtype))
+                let dtype = match self.source.tensor(name)? {
+                    Stored::Dense(dense) => dense.dtype,
+                    Stored::Blocks(_) => DType::F32,
+                };
+                Some(embedding_scale(hidden, dtype))
             }
         };
         let table = load(name)?;
@@ -291,14 +292,12 @@ impl<'a> Loader<'a> {
     /// Under which name a tied matrix is stored. Old checkpoints may hold it under both; what two
     /// different matrices mean is something even versions of one library disagree on, so it is refused.
     fn tied_name(&self) -> Result<&'static str, ModelError> {
-        let bytes = |name: &str| -> Result<_, ModelError> {
-            let Stored::Dense(dense) = self.source.tensor(name)?;
-            Ok(dense.bytes)
-        };
         let source = self.source;
         match (source.contains(EMBEDDING), source.contains(HEAD)) {
             (false, true) => Ok(HEAD),
-            (true, true) if bytes(EMBEDDING)? != bytes(HEAD)? => Err(ModelError::UntiedWeights),
+            (true, true) if source.tensor(EMBEDDING)?.bytes() != source.tensor(HEAD)?.bytes() => {
+                Err(ModelError::UntiedWeights)
+            }
             _ => Ok(EMBEDDING),
         }
     }

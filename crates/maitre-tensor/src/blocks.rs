@@ -1,10 +1,11 @@
 //! The quantized formats of GGUF files: how their blocks hold numbers.
 //!
 //! A row is cut into blocks of 32 or 256 numbers, and a block into groups of 16 or 32. In every format here the numbers
-//! of a group are `scale * code - minimum`, with codes of at most 8 bits: the formats differ in how many bits a code
-//! has, whether codes stand for steps or for entries of a table, and how scales and minimums are packed. So one
-//! function takes a block apart ([`BlockFormat::each_group`]), and what decodes rows or packs them for kernels need not
-//! know the formats. (ggml: `ggml-common.h` for the layouts, `dequantize_row_*` of `ggml-quants.c` for their meaning.)
+//! of a group are `scale * value - minimum`, where a code of at most 8 bits stands for the value: the formats differ in
+//! how many bits a code has, whether codes stand for steps or for entries of a table, and how scales and minimums are
+//! packed. So one function takes a block apart ([`BlockFormat::unpack`]), and what decodes rows or packs them for
+//! kernels need not know the formats. (ggml: `ggml-common.h` for the layouts, `dequantize_row_*` of `ggml-quants.c` for
+//! their meaning.)
 
 mod large;
 mod small;
@@ -47,15 +48,39 @@ pub enum BlockFormat {
     Mxfp4,
 }
 
-/// Most numbers of a group.
-const MOST_CODES: usize = 32;
+/// Numbers of the longest block.
+const MOST_CODES: usize = 256;
 
-/// A group of a block that has been taken apart: its numbers are `scale * code - minimum`, computed in f32 as written.
+/// Most groups of a block.
+const MOST_GROUPS: usize = 16;
+
+/// A block that has been taken apart. Its number `i`, of group `g`, is
+/// `scale * scales[g] * value(codes[i]) - minimum * minimums[g]`, where both first products are exact in f32.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Group<'c> {
+pub(crate) struct Unpacked {
+    /// The block's factor of all scales.
     pub(crate) scale: f32,
+    /// The block's factor of all minimums; 0 in a format that has none.
     pub(crate) minimum: f32,
-    pub(crate) codes: &'c [i8],
+    /// One per group; 1 in a format whose blocks are one group.
+    pub(crate) scales: [i8; MOST_GROUPS],
+    /// One per group.
+    pub(crate) minimums: [u8; MOST_GROUPS],
+    /// One per number; see [`BlockFormat::value`].
+    pub(crate) codes: [u8; MOST_CODES],
+}
+
+impl Unpacked {
+    /// What blocks are taken apart into.
+    pub(crate) const fn new() -> Self {
+        Self {
+            scale: 0.0,
+            minimum: 0.0,
+            scales: [1; MOST_GROUPS],
+            minimums: [1; MOST_GROUPS],
+            codes: [0; MOST_CODES],
+        }
+    }
 }
 
 impl BlockFormat {
@@ -109,7 +134,7 @@ impl BlockFormat {
     pub const fn group_len(self) -> usize {
         match self {
             Self::Q2K | Self::Q3K | Self::Q6K => 16,
-            _ => MOST_CODES,
+            _ => 32,
         }
     }
 
@@ -131,34 +156,100 @@ impl BlockFormat {
                 actual: format!("{} numbers for {} bytes", out.len(), bytes.len()),
             });
         }
+        let mut block = Unpacked::new();
         let blocks = bytes.chunks_exact(self.block_bytes());
-        for (block, out) in blocks.zip(out.chunks_exact_mut(self.block_len())) {
-            let mut groups = out.chunks_exact_mut(self.group_len());
-            self.each_group(block, |group| {
-                for (out, code) in groups.next().into_iter().flatten().zip(group.codes) {
-                    *out = group.scale * f32::from(*code) - group.minimum;
+        for (bytes, out) in blocks.zip(out.chunks_exact_mut(self.block_len())) {
+            self.unpack(bytes, &mut block);
+            let groups = out
+                .chunks_exact_mut(self.group_len())
+                .zip(block.codes.chunks_exact(self.group_len()));
+            for (group, (out, codes)) in groups.enumerate() {
+                let scale = block.scale * f32::from(block.scales[group]);
+                let minimum = block.minimum * f32::from(block.minimums[group]);
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = scale * f32::from(self.value(*code)) - minimum;
                 }
-            });
+            }
         }
         Ok(())
     }
 
-    /// Takes one block apart: `visit` is called with its groups in order.
-    pub(crate) fn each_group(self, block: &[u8], visit: impl FnMut(Group<'_>)) {
+    /// Whether groups have a minimum.
+    pub(crate) const fn has_minimum(self) -> bool {
+        matches!(
+            self,
+            Self::Q4_1 | Self::Q5_1 | Self::Q2K | Self::Q4K | Self::Q5K
+        )
+    }
+
+    /// Bits of a code.
+    pub(crate) const fn bits(self) -> usize {
         match self {
-            Self::Q4_0 => small::q4_0(block, visit),
-            Self::Q4_1 => small::q4_1(block, visit),
-            Self::Q5_0 => small::q5_0(block, visit),
-            Self::Q5_1 => small::q5_1(block, visit),
-            Self::Q8_0 => small::q8_0(block, visit),
-            Self::Iq4Nl => small::iq4_nl(block, visit),
-            Self::Mxfp4 => small::mxfp4(block, visit),
-            Self::Q2K => large::q2_k(block, visit),
-            Self::Q3K => large::q3_k(block, visit),
-            Self::Q4K => large::q4_k(block, visit),
-            Self::Q5K => large::q5_k(block, visit),
-            Self::Q6K => large::q6_k(block, visit),
-            Self::Iq4Xs => large::iq4_xs(block, visit),
+            Self::Q2K => 2,
+            Self::Q3K => 3,
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => 5,
+            Self::Q6K => 6,
+            Self::Q8_0 => 8,
+            _ => 4,
+        }
+    }
+
+    /// What is added to a value so that it is not negative, in the formats whose codes are such sums or stand for
+    /// values of a table.
+    pub(crate) const fn zero(self) -> i32 {
+        match self {
+            Self::Q3K => 4,
+            Self::Q4_0 => 8,
+            Self::Mxfp4 => 12,
+            Self::Q5_0 => 16,
+            Self::Q6K => 32,
+            Self::Q8_0 | Self::Iq4Nl | Self::Iq4Xs => 128,
+            _ => 0,
+        }
+    }
+
+    /// The values that codes stand for, each with [`BlockFormat::zero`] added, where they are no steps.
+    pub(crate) const fn table(self) -> Option<[u8; 16]> {
+        let (values, zero) = match self {
+            Self::Iq4Nl | Self::Iq4Xs => (IQ4_VALUES, 128),
+            Self::Mxfp4 => (E2M1_TWICE, 12),
+            _ => return None,
+        };
+        let mut table = [0; 16];
+        let mut code = 0;
+        while code < table.len() {
+            table[code] = (values[code] as i16 + zero) as u8;
+            code += 1;
+        }
+        Some(table)
+    }
+
+    /// What a code stands for.
+    pub(crate) fn value(self, code: u8) -> i16 {
+        let shifted = match self.table() {
+            Some(table) => table[usize::from(code & 15)],
+            None => code,
+        };
+        i16::from(shifted) - self.zero() as i16
+    }
+
+    /// Takes one block apart. What the format has no use for in `out` keeps its value.
+    pub(crate) fn unpack(self, block: &[u8], out: &mut Unpacked) {
+        match self {
+            Self::Q4_0 => small::q4_0(block, out),
+            Self::Q4_1 => small::q4_1(block, out),
+            Self::Q5_0 => small::q5_0(block, out),
+            Self::Q5_1 => small::q5_1(block, out),
+            Self::Q8_0 => small::q8_0(block, out),
+            // The same bytes; what the codes mean differs.
+            Self::Iq4Nl => small::q4_0(block, out),
+            Self::Mxfp4 => small::mxfp4(block, out),
+            Self::Q2K => large::q2_k(block, out),
+            Self::Q3K => large::q3_k(block, out),
+            Self::Q4K => large::q4_k(block, out),
+            Self::Q5K => large::q5_k(block, out),
+            Self::Q6K => large::q6_k(block, out),
+            Self::Iq4Xs => large::iq4_xs(block, out),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{CpuPath, DType, KvFormat};
+use crate::{BlockFormat, CpuPath, DType, KvFormat};
 
 /// What went wrong, what was expected, and where.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +103,56 @@ pub enum TensorError {
         col: usize,
         /// The number.
         value: f32,
+    },
+    /// A block that is stored with a scale or minimum that is NaN or infinite.
+    #[error(
+        "the block of output feature {row} that begins at input feature {col} has a scale or minimum of {value}; the \
+         file is damaged: download it again"
+    )]
+    NonFiniteScale {
+        /// Which of the matrices that were to be packed together.
+        part: usize,
+        /// Output feature within the part.
+        row: usize,
+        /// First input feature of the block.
+        col: usize,
+        /// The number.
+        value: f32,
+    },
+    /// Numbers were to be rounded to a format that only files have.
+    #[error(
+        "weights cannot be converted to {format}, which a file has or has not; use int8 or int4"
+    )]
+    NotQuantizable {
+        /// The format.
+        format: BlockFormat,
+    },
+    /// Rows of a matrix of stored blocks that are no whole number of them.
+    #[error(
+        "rows of {cols} numbers cannot be stored in {format}, whose blocks have {}: the file is damaged",
+        format.block_len()
+    )]
+    BlockCols {
+        /// The format.
+        format: BlockFormat,
+        /// Numbers of a row.
+        cols: usize,
+    },
+    /// A matrix of stored blocks whose bytes are not its shape's.
+    #[error(
+        "a matrix of {rows} x {cols} in {format} takes {expected} bytes, but has {actual}: the file is damaged"
+    )]
+    BlockSize {
+        /// Output features.
+        rows: usize,
+        /// Input features.
+        cols: usize,
+        /// The format.
+        format: BlockFormat,
+        /// Bytes of the shape, saturated.
+        expected: usize,
+        /// Bytes there are.
+        actual: usize,
     },
     /// Memory for the keys and values of a layer could not be reserved.
     #[error(

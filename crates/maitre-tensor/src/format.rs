@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{DType, TensorError};
+use crate::{BlockFormat, DType, TensorError};
+
+use crate::weight::blocks::{BlockLayout, UNIT};
+use crate::weight::layout::LANES;
 
 /// Input features that share a scale in [`WeightFormat::Int4`] unless something else is asked for.
 const INT4_GROUP: usize = 64;
@@ -12,7 +15,8 @@ const INT4_GROUP: usize = 64;
 ///
 /// The floating-point formats keep what the file has (or its nearest neighbour). The integer
 /// formats are made from it at load: weights are rounded to a grid of `2^bits` steps, and the
-/// activations they meet to int8 with one scale per token.
+/// activations they meet to int8 with one scale per token. Stored blocks were rounded by whoever
+/// made the file, and are not rounded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WeightFormat {
@@ -35,6 +39,9 @@ pub enum WeightFormat {
         /// Input features per group: 32, 64 or 128.
         group: usize,
     },
+    /// The blocks of a GGUF file, bit for bit, with an activation scale per 32 input features. Made by
+    /// [`Backend::pack_blocks`](crate::Backend::pack_blocks) alone: no other weights are rounded to them.
+    Blocks(BlockFormat),
 }
 
 /// The form in which a weight format reads its input; see [`LinearInput`](crate::LinearInput).
@@ -74,13 +81,17 @@ impl WeightFormat {
                 group: activation_group,
             },
             Self::Int4 { group } => InputFormat::Int8 { group: Some(group) },
+            Self::Blocks(_) => InputFormat::Int8 { group: Some(UNIT) },
         }
     }
 
-    /// Whether weights are rounded to integers.
+    /// Whether weights are integers with scales.
     #[must_use]
     pub const fn is_quantized(self) -> bool {
-        matches!(self, Self::Int8 { .. } | Self::Int4 { .. })
+        matches!(
+            self,
+            Self::Int8 { .. } | Self::Int4 { .. } | Self::Blocks(_)
+        )
     }
 
     /// Bits that a weight takes, its share of scales and zero points included, in a matrix with
@@ -93,6 +104,10 @@ impl WeightFormat {
             Self::Int8 { .. } => 8.0,
             // One cache line per 16 output features and group: see `weight::layout`.
             Self::Int4 { group } => 4.0 + 32.0 / group as f64,
+            Self::Blocks(format) => {
+                let bytes = BlockLayout::of(format).block_bytes();
+                (8 * bytes) as f64 / (LANES * format.block_len()) as f64
+            }
         }
     }
 
@@ -122,7 +137,7 @@ impl From<DType> for WeightFormat {
 
 impl fmt::Display for WeightFormat {
     /// `f32`, `f16`, `bf16`, `int8`, `int8-g64`, `int4` (groups of 64), `int4-g32`: what
-    /// [`FromStr`] reads.
+    /// [`FromStr`] reads. Stored blocks have llama.cpp's names, which it does not: nothing can be converted to them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::F32 => f.pad("f32"),
@@ -136,6 +151,7 @@ impl fmt::Display for WeightFormat {
             } => f.pad(&format!("int8-g{group}")),
             Self::Int4 { group: INT4_GROUP } => f.pad("int4"),
             Self::Int4 { group } => f.pad(&format!("int4-g{group}")),
+            Self::Blocks(format) => format.fmt(f),
         }
     }
 }

@@ -96,4 +96,4 @@ pub use heartbeat::Heartbeat;
 pub use input::LinearInput;
 pub use limits::Limits;
 pub use sampling::{MOST_CHOOSABLE, SampleRow, SampleRows, SampledRow};
-pub use weight::{PackedWeight, WeightView};
+pub use weight::{BlocksView, PackedWeight, WeightView};

@@ -156,6 +156,8 @@ pub(crate) struct Rect<'a, T> {
     stride: usize,
     rows: Range<usize>,
     cols: Range<usize>,
+    /// The column of the matrix that counts as the first.
+    origin: usize,
 }
 
 impl<'a, T> Grid<'a, T> {
@@ -194,6 +196,7 @@ unsafe impl<'a, T: Send> Outputs for Grid<'a, T> {
             stride: self.cols,
             rows: row..self.rows.min(row + self.block_rows),
             cols: col..self.cols.min(col + self.block_cols),
+            origin: 0,
         }
     }
 }
@@ -206,7 +209,20 @@ impl<T> Rect<'_, T> {
 
     /// Columns of the matrix that the rectangle covers.
     pub(crate) fn cols(&self) -> Range<usize> {
-        self.cols.clone()
+        self.cols.start - self.origin..self.cols.end - self.origin
+    }
+
+    /// The rectangle's share of the matrix that `cols` of this one are; none if it covers nothing of them.
+    pub(crate) fn within(&mut self, cols: Range<usize>) -> Option<Rect<'_, T>> {
+        let (start, end) = (self.origin + cols.start, self.origin + cols.end);
+        let shared = self.cols.start.max(start)..self.cols.end.min(end);
+        (!shared.is_empty()).then(|| Rect {
+            base: self.base,
+            stride: self.stride,
+            rows: self.rows.clone(),
+            cols: shared,
+            origin: start,
+        })
     }
 
     /// The rectangle's piece of the matrix's row `row`.

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use maitre_gguf::{TensorEntry, TensorKind};
-use maitre_tensor::{BlockFormat, DType};
+use maitre_tensor::{BlockFormat, DType, WeightFormat};
 
-use super::{Checkpoint, Dense, Stored};
+use super::{Blocks, Checkpoint, Dense, Stored};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::GgufFile;
@@ -99,11 +99,24 @@ impl GgufCheckpoint {
         })
     }
 
-    /// The type in which matrices are kept in memory where nothing else is asked for: the embedding's.
-    pub(crate) fn dtype(&self) -> Option<DType> {
+    /// The format that stands for that of all matrices: of blocks the one that has the most numbers, else the
+    /// embedding's.
+    pub(crate) fn format(&self) -> Option<WeightFormat> {
+        let mut blocks: Vec<(BlockFormat, usize)> = Vec::new();
+        for entry in self.entries.values() {
+            if let Ok(Numbers::Blocks(format)) = numbers(entry) {
+                match blocks.iter_mut().find(|(known, _)| *known == format) {
+                    Some((_, count)) => *count += entry.len(),
+                    None => blocks.push((format, entry.len())),
+                }
+            }
+        }
+        if let Some((format, _)) = blocks.into_iter().max_by_key(|(_, count)| *count) {
+            return Some(WeightFormat::Blocks(format));
+        }
         match numbers(self.entries.get(EMBEDDING)?).ok()? {
-            Numbers::Dense(dtype) => Some(dtype),
-            Numbers::Blocks(_) => None,
+            Numbers::Dense(dtype) => Some(dtype.into()),
+            Numbers::Blocks(format) => Some(WeightFormat::Blocks(format)),
         }
     }
 
@@ -190,27 +203,27 @@ impl Checkpoint for GgufCheckpoint {
             .bytes()
             .get(entry.place.clone())
             .unwrap_or_default();
-        let (dtype, bytes) = match numbers(entry)? {
-            Numbers::Dense(dtype) => (dtype, Cow::Borrowed(bytes)),
-            Numbers::Blocks(format) => {
-                let mut numbers = vec![0.0; entry.len()];
-                format.decode(bytes, &mut numbers)?;
-                let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
-                (DType::F32, Cow::Owned(bytes.collect()))
-            }
-        };
+        // A row is whole blocks, so that rows change places as they are stored.
         let bytes = match self.rows_are_interleaved(name) {
-            None => bytes,
+            None => Cow::Borrowed(bytes),
             Some(Interleaved { head_dim }) => {
                 let rows = entry.shape.first().copied().unwrap_or(1).max(1);
-                Cow::Owned(in_halves(&bytes, bytes.len() / rows, head_dim))
+                Cow::Owned(in_halves(bytes, bytes.len() / rows, head_dim))
             }
         };
-        Ok(Stored::Dense(Dense {
-            dtype,
-            shape: entry.shape.clone(),
-            bytes,
-        }))
+        let shape = entry.shape.clone();
+        Ok(match numbers(entry)? {
+            Numbers::Dense(dtype) => Stored::Dense(Dense {
+                dtype,
+                shape,
+                bytes,
+            }),
+            Numbers::Blocks(format) => Stored::Blocks(Blocks {
+                format,
+                shape,
+                bytes,
+            }),
+        })
     }
 
     fn contains(&self, name: &str) -> bool {

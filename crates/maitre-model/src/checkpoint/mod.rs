@@ -11,7 +11,7 @@ mod shard_index;
 
 use std::borrow::Cow;
 
-use maitre_tensor::DType;
+use maitre_tensor::{BlockFormat, DType, WeightFormat};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -47,24 +47,24 @@ pub(crate) fn is_there(source: &ModelSource) -> Result<bool, ModelError> {
     }
 }
 
-/// The weights of a model, checked against its configuration without being read, and the type that the embedding has
-/// there, which stands for that of all matrices.
+/// The weights of a model, checked against its configuration without being read, and the format that stands for that of
+/// all matrices: the embedding's, or of stored blocks the one that has the most numbers.
 ///
 /// # Errors
 /// A tensor that is missing, of another shape or left over, by name; a file that can't be read.
 pub(crate) fn open(
     source: &ModelSource,
     config: &ModelConfig,
-) -> Result<(Box<dyn Checkpoint>, Option<DType>), ModelError> {
+) -> Result<(Box<dyn Checkpoint>, Option<WeightFormat>), ModelError> {
     if let Some(file) = source.gguf()? {
         let weights = GgufCheckpoint::new(file, config)?;
-        let dtype = weights.dtype();
-        return Ok((Box::new(weights), dtype));
+        let format = weights.format();
+        return Ok((Box::new(weights), format));
     }
     let files = SafetensorsCheckpoint::open(source)?;
     files.check(config)?;
     let dtype = files.dtype_of(EMBEDDING).or_else(|| files.dtype_of(HEAD));
-    Ok((Box::new(files), dtype))
+    Ok((Box::new(files), dtype.map(WeightFormat::from)))
 }
 
 /// A tensor in the form in which it is stored.
@@ -73,6 +73,35 @@ pub(crate) fn open(
 pub(crate) enum Stored<'a> {
     /// A number after the other.
     Dense(Dense<'a>),
+    /// Blocks of a GGUF file.
+    Blocks(Blocks<'a>),
+}
+
+impl<'a> Stored<'a> {
+    pub(crate) fn shape(&self) -> &[usize] {
+        match self {
+            Self::Dense(dense) => &dense.shape,
+            Self::Blocks(blocks) => &blocks.shape,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Dense(dense) => &dense.bytes,
+            Self::Blocks(blocks) => &blocks.bytes,
+        }
+    }
+
+    /// As single numbers: those of blocks in f32.
+    ///
+    /// # Errors
+    /// Bytes that are no whole number of blocks.
+    pub(crate) fn into_dense(self) -> Result<Dense<'a>, ModelError> {
+        match self {
+            Self::Dense(dense) => Ok(dense),
+            Self::Blocks(blocks) => blocks.decode(),
+        }
+    }
 }
 
 /// Numbers of one type, row by row.
@@ -82,4 +111,25 @@ pub(crate) struct Dense<'a> {
     pub(crate) shape: Vec<usize>,
     /// Little-endian.
     pub(crate) bytes: Cow<'a, [u8]>,
+}
+
+/// Numbers in blocks, row by row.
+#[derive(Debug)]
+pub(crate) struct Blocks<'a> {
+    pub(crate) format: BlockFormat,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Cow<'a, [u8]>,
+}
+
+impl Blocks<'_> {
+    fn decode(&self) -> Result<Dense<'static>, ModelError> {
+        let mut numbers = vec![0.0; self.shape.iter().product()];
+        self.format.decode(&self.bytes, &mut numbers)?;
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+        Ok(Dense {
+            dtype: DType::F32,
+            shape: self.shape.clone(),
+            bytes: Cow::Owned(bytes.collect()),
+        })
+    }
 }

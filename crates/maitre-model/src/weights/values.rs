@@ -1,8 +1,5 @@
 //! Numbers of stored tensors, in f32.
 
-use std::borrow::Cow;
-use std::ops::Range;
-
 use half::{bf16, f16};
 use maitre_tensor::{DType, WeightFormat};
 
@@ -22,22 +19,6 @@ pub(super) fn widen(tensor: &Dense<'_>) -> Vec<f32> {
 fn map_chunks<const WIDTH: usize>(bytes: &[u8], convert: fn([u8; WIDTH]) -> f32) -> Vec<f32> {
     let (elements, _) = bytes.as_chunks::<WIDTH>();
     elements.iter().map(|element| convert(*element)).collect()
-}
-
-/// Some columns of a matrix, copied: the rows of a share do not lie together.
-pub(super) fn columns(tensor: &Dense<'_>, cols: Range<usize>) -> Dense<'static> {
-    let width = tensor.dtype.size_in_bytes();
-    let rows = tensor.shape.first().copied().unwrap_or(0);
-    let row = tensor.shape.get(1).copied().unwrap_or(0) * width;
-    let mut bytes = Vec::with_capacity(rows * cols.len() * width);
-    for row in tensor.bytes.chunks_exact(row.max(1)) {
-        bytes.extend_from_slice(&row[cols.start * width..cols.end * width]);
-    }
-    Dense {
-        dtype: tensor.dtype,
-        shape: vec![rows, cols.len()],
-        bytes: Cow::Owned(bytes),
-    }
 }
 
 /// The nearest number of a type.

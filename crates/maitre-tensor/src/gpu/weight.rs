@@ -61,7 +61,7 @@ impl RowLayout {
         let aligned = layout.cols.next_multiple_of(ALIGNED_COLS);
         let (row_bytes, scale_words, group) = match layout.format {
             WeightFormat::F32 => (layout.cols * 4, 0, 0),
-            WeightFormat::F16 => {
+            WeightFormat::F16 | WeightFormat::Blocks(_) => {
                 return Err(TensorError::NotOnGpu {
                     operator,
                     found: format!("{} weights", layout.format),
@@ -234,6 +234,8 @@ impl RowPacker<'_> {
                     write(out, words.iter().map(|word| in_pairs(*word).to_le_bytes()));
                 }
             }
+            // No layout on a GPU has it.
+            WeightFormat::Blocks(_) => {}
             WeightFormat::Bf16 => write(
                 out,
                 values

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use super::blocks;
 use crate::element::Element;
 use crate::format::WeightFormat;
 use crate::weight::layout::{LANES, LINE};
@@ -16,6 +17,7 @@ pub(crate) fn embed(table: PackedView<'_>, row: usize, out: &mut [f32]) {
     let (panel, lane) = layout.place(row);
     let panel = table.panel(panel);
     match layout.format {
+        WeightFormat::Blocks(format) => blocks::embed(format, table, row, out),
         WeightFormat::F32 => each::<4>(panel, lane, 1, out, |word, _| f32::from_le_bytes(*word)),
         WeightFormat::F16 => {
             each::<2>(panel, lane, 1, out, |word, _| {

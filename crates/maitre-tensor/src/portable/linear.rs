@@ -8,6 +8,7 @@
 use half::{bf16, f16};
 
 use super::activation::gate_mul;
+use super::blocks;
 use crate::element::Element;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
@@ -81,6 +82,7 @@ fn panel_sums(weight: PackedView<'_>, panel: &[u8], x: InputRows<'_>) -> Sums {
         }),
         WeightFormat::Int8 { .. } => int8(&panel[..LINE], &panel[LINE..], x),
         WeightFormat::Int4 { group } => int4(panel, group / 8, x),
+        WeightFormat::Blocks(format) => blocks::panel_sums(format, panel, x),
     }
 }
 

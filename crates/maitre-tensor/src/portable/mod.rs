@@ -7,6 +7,7 @@
 
 mod activation;
 pub(crate) mod attention;
+mod blocks;
 mod dot;
 pub(crate) mod encode;
 pub(crate) mod exp;

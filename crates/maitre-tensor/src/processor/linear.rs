@@ -7,8 +7,8 @@ use crate::backend::PEAK_BLOCK;
 use crate::input::LinearInput;
 use crate::kernels::Linear;
 use crate::operators::{Epilogue, Products};
-use crate::tiles::Grid;
-use crate::weight::PackedView;
+use crate::team::Scratch;
+use crate::tiles::{Grid, Rect};
 use crate::weight::layout::LANES;
 use crate::{Buffer, PackedWeight, TensorError};
 
@@ -40,13 +40,21 @@ impl Products for Processor {
     ) -> Result<(), TensorError> {
         let (name, kernels, count) = (epilogue.operator(), self.kernels, rows.len());
         let first = if count == 0 { 0 } else { rows.start };
-        let args = Linear {
-            x: x.view().rows(first, count),
-            weight: w.view(),
-            bias: bias.map(Buffer::f32s).transpose()?,
+        let (x, bias) = (
+            x.view().rows(first, count),
+            bias.map(Buffer::f32s).transpose()?,
+        );
+        let (block_rows, block_cols) = self.linear_blocks(w, count);
+        let pair = 1 + usize::from(w.is_gated());
+        let compute = |rect: &mut Rect<'_, f32>, scratch: &mut Scratch| {
+            for (first, weight) in w.pieces() {
+                let cols = first / pair..(first + weight.layout.rows) / pair;
+                if let Some(mut rect) = rect.within(cols) {
+                    let bias = bias.map(|bias| &bias[first..]);
+                    (kernels.linear)(&Linear { x, weight, bias }, &mut rect, scratch);
+                }
+            }
         };
-        let (block_rows, block_cols) = self.linear_blocks(w.view(), count);
-        let compute = |rect: &mut _, scratch: &mut _| (kernels.linear)(&args, rect, scratch);
         match epilogue {
             Epilogue::None => {
                 let out = floats_mut(out, count * w.rows())?;
@@ -80,12 +88,13 @@ impl Products for Processor {
 
 impl Processor {
     /// Token rows and output features of a tile.
-    fn linear_blocks(&self, w: PackedView<'_>, rows: usize) -> (usize, usize) {
-        let bytes = w.layout.panel_bytes() * (FEATURES / LANES);
+    fn linear_blocks(&self, w: &PackedWeight, rows: usize) -> (usize, usize) {
+        let panels: usize = w.pieces().map(|(_, piece)| piece.layout.panels()).sum();
+        let bytes = w.layout().panel_bytes() * (FEATURES / LANES);
         let wanted = self.team.threads() * TILES_PER_THREAD;
         // Many features per tile while reading them is most of the work, as long as there are
         // tiles enough for all threads.
-        let groups = w.layout.panels().div_ceil(FEATURES / LANES);
+        let groups = panels.div_ceil(FEATURES / LANES);
         let per_tile = (TILE_BYTES / bytes).clamp(1, (groups / wanted).max(1));
         let tiles = groups.div_ceil(per_tile);
         let cuts = wanted.div_ceil(tiles.max(1));

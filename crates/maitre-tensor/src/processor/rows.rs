@@ -15,12 +15,16 @@ impl RowOperators for Processor {
         out: &mut Buffer,
     ) -> Result<(), TensorError> {
         let out = floats_mut(out, tokens.len() * table.cols())?;
-        let (kernels, table) = (self.kernels, table.view());
-        let dim = table.layout.cols;
+        let (kernels, dim) = (self.kernels, table.cols());
         let blocks = RowBlocks::new(out, dim, rows_per_tile(dim));
         self.for_each_tile("embed", blocks, |block, _| {
             for (out, token) in block.data.chunks_exact_mut(dim).zip(&tokens[block.first..]) {
-                (kernels.embed)(table, *token as usize, out);
+                let token = *token as usize;
+                for (first, piece) in table.pieces() {
+                    if (first..first + piece.layout.rows).contains(&token) {
+                        (kernels.embed)(piece, token - first, out);
+                    }
+                }
             }
         })
     }

@@ -6,6 +6,7 @@
 //! panel    f32, f16, bf16   [row][row] ...
 //!          int8             [16 scales][row][row] ...
 //!          int4             ([16 scales, 16 zero points][row] ... of a group) ...
+//!          stored blocks    see `weight::blocks`: a row is a unit of them
 //! row      lane 0 | lane 1 | ... | lane 15     64 bytes: 1 f32, 2 bf16, 4 int8 or 8 int4 per lane
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! Everything but f16 (32 bytes a row) comes in whole cache lines. What is missing at the end of
 //! either dimension is stored as zeros.
 
+use super::blocks::{BlockLayout, UNIT};
 use crate::Activation;
 use crate::format::WeightFormat;
 
@@ -37,6 +39,14 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Of a matrix without output features.
+    pub(crate) const EMPTY: Self = Self {
+        format: WeightFormat::F32,
+        rows: 0,
+        cols: 0,
+        gate: None,
+    };
+
     /// Number of panels.
     pub(crate) fn panels(&self) -> usize {
         if self.gate.is_some() {
@@ -75,6 +85,7 @@ impl Layout {
             WeightFormat::Bf16 => 2,
             WeightFormat::Int8 { .. } => 4,
             WeightFormat::Int4 { .. } => 8,
+            WeightFormat::Blocks(_) => UNIT,
         }
     }
 
@@ -82,6 +93,7 @@ impl Layout {
     pub(crate) fn row_bytes(&self) -> usize {
         match self.format {
             WeightFormat::F16 => LINE / 2,
+            WeightFormat::Blocks(format) => BlockLayout::of(format).unit_bytes,
             _ => LINE,
         }
     }
@@ -96,6 +108,10 @@ impl Layout {
         let headers = match self.format {
             WeightFormat::Int8 { .. } => 1,
             WeightFormat::Int4 { group } => self.cols.div_ceil(group),
+            WeightFormat::Blocks(format) => {
+                let blocks = self.cols / format.block_len();
+                return (blocks * BlockLayout::of(format).block_bytes()).next_multiple_of(LINE);
+            }
             _ => 0,
         };
         (headers * LINE + self.depth() * self.row_bytes()).next_multiple_of(LINE)
@@ -112,6 +128,10 @@ impl Layout {
         let headers = match self.format {
             WeightFormat::Int8 { .. } => 1,
             WeightFormat::Int4 { group } => col / group + 1,
+            WeightFormat::Blocks(format) => {
+                let (layout, len) = (BlockLayout::of(format), format.block_len());
+                return col / len * layout.block_bytes() + layout.codes_at(col % len / UNIT);
+            }
             _ => 0,
         };
         headers * LINE + col / self.row_depth() * self.row_bytes()

@@ -1,7 +1,9 @@
 //! [`PackedWeight`]: a weight matrix in the order in which the kernels read it.
 
+pub(crate) mod blocks;
 pub(crate) mod layout;
 mod pack;
+mod pack_blocks;
 mod quantize;
 pub(crate) mod source;
 
@@ -10,6 +12,7 @@ use crate::memory::Memory;
 use crate::{DType, TensorError};
 
 use layout::Layout;
+pub use pack_blocks::BlocksView;
 pub(crate) use quantize::{INT8_ZERO, Int4Row, nearest, quantize_int4, quantize_int8};
 
 /// A weight matrix as a file stores it: `[rows, cols]` = `[out features, in features]`, row-major,
@@ -32,17 +35,22 @@ pub struct WeightView<'a> {
 /// Matrices that share their input (query, key and value; gate and up) are packed into one, so that
 /// a step reads the input once and has fewer barriers. One packed copy serves as embedding and as
 /// output layer.
+///
+/// Stored blocks of different formats are packed into one all the same, as pieces that follow each other.
 #[derive(Debug)]
 pub struct PackedWeight {
     memory: Memory,
+    /// Of the first piece.
     layout: Layout,
+    /// Of the pieces behind it.
+    others: Vec<Layout>,
 }
 
 impl PackedWeight {
     /// Output features, those of all parts together.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.layout.rows
+        self.layouts().map(|layout| layout.rows).sum()
     }
 
     /// Input features.
@@ -51,7 +59,7 @@ impl PackedWeight {
         self.layout.cols
     }
 
-    /// How the numbers are stored.
+    /// How the numbers are stored; of pieces in different formats, those of the first.
     #[must_use]
     pub fn format(&self) -> WeightFormat {
         self.layout.format
@@ -81,7 +89,28 @@ impl PackedWeight {
 
     /// A matrix that was packed elsewhere.
     pub(crate) fn from_memory(memory: Memory, layout: Layout) -> Self {
-        Self { memory, layout }
+        Self {
+            memory,
+            layout,
+            others: Vec::new(),
+        }
+    }
+
+    /// Pieces, at least one, that follow each other in `memory`.
+    pub(crate) fn stacked(memory: Memory, layouts: &[Layout]) -> Self {
+        let (layout, others) = match layouts {
+            [first, others @ ..] => (*first, others.to_vec()),
+            [] => (Layout::EMPTY, Vec::new()),
+        };
+        Self {
+            memory,
+            layout,
+            others,
+        }
+    }
+
+    fn layouts(&self) -> impl Iterator<Item = Layout> {
+        std::iter::once(self.layout).chain(self.others.iter().copied())
     }
 
     pub(crate) fn memory(&self) -> &Memory {
@@ -92,11 +121,24 @@ impl PackedWeight {
         self.layout
     }
 
-    pub(crate) fn view(&self) -> PackedView<'_> {
-        PackedView {
-            layout: self.layout,
-            bytes: self.memory.as_slice(),
-        }
+    /// The pieces, each with the first of its output features.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (usize, PackedView<'_>)> {
+        let mut bytes: &[u8] = self.memory.as_slice();
+        let mut first = 0;
+        self.layouts().map(move |layout| {
+            let len = layout.panels() * layout.panel_bytes();
+            let (piece, rest) = bytes.split_at(len.min(bytes.len()));
+            bytes = rest;
+            let piece = (
+                first,
+                PackedView {
+                    layout,
+                    bytes: piece,
+                },
+            );
+            first += layout.rows;
+            piece
+        })
     }
 }
 

@@ -35,6 +35,7 @@ impl Backend {
     /// [`TensorError::WeightParts`] if there are no parts, or their `cols` differ or are zero;
     /// [`TensorError::WeightSize`] if a part's bytes are not its shape's;
     /// [`TensorError::GroupSize`] for a format with a group that the kernels do not know;
+    /// [`TensorError::NotQuantizable`] for stored blocks, which [`Backend::pack_blocks`] packs;
     /// [`TensorError::Int8Width`] for more input features than sums of int8 can take;
     /// [`TensorError::NonFiniteWeight`] for a NaN or an infinity that would have to be quantized;
     /// [`TensorError::Reserve`].
@@ -91,6 +92,9 @@ impl Backend {
         layout: Layout,
     ) -> Result<PackedWeight, TensorError> {
         layout.format.validate()?;
+        if let WeightFormat::Blocks(format) = layout.format {
+            return Err(TensorError::NotQuantizable { format });
+        }
         parts.iter().try_for_each(check_size)?;
         if layout.format == WeightFormat::INT8 && layout.cols > INT8_COLS {
             return Err(TensorError::Int8Width {
@@ -182,6 +186,8 @@ impl Packer<'_> {
                 let scale = (self.kernels.quantize_int8)(values, words);
                 panel[lane * 4..lane * 4 + 4].copy_from_slice(&scale.to_le_bytes());
             }
+            // Packed by `pack_blocks` alone.
+            WeightFormat::Blocks(_) => {}
             WeightFormat::Int4 { group } => {
                 for (index, values) in values.chunks(group).enumerate() {
                     let words = &mut words[index * group / 8..][..values.len().div_ceil(8)];

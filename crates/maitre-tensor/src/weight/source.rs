@@ -28,10 +28,10 @@ pub(crate) struct SourceRow<'a> {
 
 /// A number that cannot be quantized.
 pub(crate) struct Fault {
-    part: usize,
-    row: usize,
-    col: usize,
-    value: f32,
+    pub(super) part: usize,
+    pub(super) row: usize,
+    pub(super) col: usize,
+    pub(super) value: f32,
 }
 
 /// The fault that comes first in the file, whichever thread finds one first.

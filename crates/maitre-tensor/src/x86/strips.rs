@@ -55,7 +55,7 @@ pub(super) trait Product {
 
     /// The token rows of a block as [`Product::block`] reads them.
     #[inline(always)]
-    fn prepare<'a>(x: InputRows<'a>, _: &'a mut Scratch) -> InputRows<'a> {
+    fn prepare<'a>(_: Layout, x: InputRows<'a>, _: &'a mut Scratch) -> InputRows<'a> {
         x
     }
 
@@ -264,7 +264,7 @@ impl Strip<'_> {
         scratch: &mut Scratch,
     ) {
         let Linear { x, weight, .. } = self.args;
-        let x = F::prepare(x.rows(first, M), scratch);
+        let x = F::prepare(weight.layout, x.rows(first, M), scratch);
         // SAFETY: promised by the caller; the slices are as long as the product expects.
         let sums = unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead) };
         let pair = 1 + usize::from(weight.layout.gate.is_some());

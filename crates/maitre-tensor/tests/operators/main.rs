@@ -4,6 +4,7 @@
 
 mod attention;
 mod backend;
+mod blocks;
 mod candle;
 mod copies;
 mod files;

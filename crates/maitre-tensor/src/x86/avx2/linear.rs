@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::blocks::Blocks;
 use super::dot::{Bf16, Dot, F16, F32, Operands, block, split_bf16, widen};
 use super::quantized::{Int4Groups, Int8Groups};
 use crate::format::WeightFormat;
@@ -23,8 +24,19 @@ pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut S
             WeightFormat::Bf16 => tile::<Pairs>(args, out, scratch),
             WeightFormat::Int8 { .. } => tile::<Int8Groups>(args, out, scratch),
             WeightFormat::Int4 { .. } => tile::<Int4Groups>(args, out, scratch),
+            WeightFormat::Blocks(_) => linear_blocks(args, out, scratch),
         }
     }
+}
+
+/// See [`Kernels::linear`](crate::kernels::Kernels::linear), of stored blocks.
+pub(in crate::x86) fn linear_blocks(
+    args: &Linear<'_>,
+    out: &mut Rect<'_, f32>,
+    scratch: &mut Scratch,
+) {
+    // SAFETY: as in `linear`; the paths beyond AVX2 ask for its instructions too.
+    unsafe { tile::<Blocks>(args, out, scratch) }
 }
 
 /// # Safety
@@ -77,7 +89,7 @@ impl Product for Pairs {
     type Sums = Sums;
 
     #[inline(always)]
-    fn prepare<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+    fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
         widen(x, scratch, split_bf16)
     }
 

@@ -6,10 +6,14 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod blocks;
+mod codes;
 mod dot;
 mod linear;
 mod quantized;
 mod rows;
+
+pub(super) use linear::linear_blocks;
 
 use crate::kernels::Kernels;
 use crate::portable;

@@ -24,7 +24,7 @@ impl Product for Int8Groups {
     type Sums = Sums;
 
     #[inline(always)]
-    fn prepare<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+    fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
         widen(x, scratch, split_int8)
     }
 

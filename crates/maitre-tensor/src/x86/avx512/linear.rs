@@ -11,6 +11,7 @@ use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
+use crate::x86::avx2;
 use crate::x86::strips::{self, Ahead, Lanes, Product, TOKENS};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
@@ -31,6 +32,7 @@ pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut S
                 tile::<quantized::Int8Groups>(args, out, scratch);
             }
             WeightFormat::Int4 { .. } => tile::<quantized::Int4Groups>(args, out, scratch),
+            WeightFormat::Blocks(_) => avx2::linear_blocks(args, out, scratch),
         }
     }
 }

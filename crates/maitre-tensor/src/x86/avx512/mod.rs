@@ -26,7 +26,9 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("avx512bf16")
-        && is_x86_feature_detected!("fma");
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+        && is_x86_feature_detected!("avx2");
     available.then_some(&KERNELS)
 }
 
@@ -34,6 +36,8 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
 static KERNELS: Kernels = Kernels {
     name: "avx512",
     linear: linear::linear,
+    // Of stored blocks, which the kernels for AVX2 compute.
+    widened_rows: super::strips::TOKENS,
     peaks: rows::peaks,
     encode: rows::encode,
     quantize_int8: rows::quantize_int8,
