@@ -1,7 +1,7 @@
 //! Models in GGUF files: those of the Hub's layout, converted as llama.cpp converts them, give the bits of the original.
 
 #[path = "../../../maitre-gguf/tests/writer/mod.rs"]
-mod writer;
+pub(crate) mod writer;
 
 use std::fs;
 use std::path::Path;
@@ -106,7 +106,7 @@ fn converted(name: &str) -> Writer {
     writer
 }
 
-fn written(writer: &Writer) -> (TempDir, ModelSource) {
+pub(crate) fn written(writer: &Writer) -> (TempDir, ModelSource) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.gguf");
     fs::write(&path, writer.file()).unwrap();

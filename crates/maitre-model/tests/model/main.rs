@@ -21,6 +21,7 @@ mod executors;
 mod families;
 mod file_faults;
 mod gguf;
+mod gguf_blocks;
 mod gpu;
 mod greedy;
 mod load_progress;
