@@ -22,11 +22,13 @@ mod cursor;
 mod error;
 mod index;
 mod kind;
+mod naming;
 mod tensors;
 mod value;
 
 pub use error::GgufError;
 pub use index::GgufIndex;
 pub use kind::TensorKind;
+pub use naming::ModelFiles;
 pub use tensors::TensorEntry;
 pub use value::{List, Value, ValueKind};

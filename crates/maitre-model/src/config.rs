@@ -68,11 +68,14 @@ pub struct ModelConfig {
 const FILE: &str = "config.json";
 
 impl ModelConfig {
-    /// Reads a model's `config.json`.
+    /// Reads a model's `config.json`, or what its GGUF file says.
     ///
     /// # Errors
     /// As [`from_json`](Self::from_json), and a file that is not there or cannot be read.
     pub fn load(source: &ModelSource) -> Result<Self, ModelError> {
+        if let Some(file) = source.gguf()? {
+            return file.config();
+        }
         let expected =
             "expected a Hugging Face model directory with config.json and model.safetensors";
         Self::from_json(&source.read_required(FILE, expected)?)
@@ -214,7 +217,7 @@ pub(crate) struct Sizes {
 }
 
 /// The most layers: each has its own entry in the lists of a configuration.
-const MOST_LAYERS: usize = 1 << 16;
+pub(crate) const MOST_LAYERS: usize = 1 << 16;
 
 impl Sizes {
     fn read(settings: &Settings<'_>, family: &Family) -> Result<Self, ModelError> {

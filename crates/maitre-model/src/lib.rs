@@ -76,6 +76,7 @@ mod shard;
 mod skeletons;
 mod source;
 pub mod spec;
+mod stored;
 mod synchronous;
 mod table_error;
 mod weights;
@@ -100,9 +101,12 @@ pub use rope::{Llama3Scaling, LongRope, RopeConfig, RopeScaling, Yarn};
 pub use runner::{Logits, Runner, RunnerConfig};
 pub use shard::Shard;
 pub use source::ModelSource;
+pub use stored::{StoredTensors, TensorUse};
 pub use synchronous::Synchronous;
 pub use table_error::TableError;
 pub use workspace::LOGITS_TILE;
 
+// Which GGUF files are one model, by their names.
+pub use maitre_gguf::ModelFiles;
 // What batches and executors are made of.
 pub use maitre_tensor::{BlockTables, Heartbeat, KvGroup, NO_SLOT, Span};

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maitre_gguf::ModelFiles;
 use maitre_tensor::TensorFile;
 
 use crate::contents::mistaken_text;
@@ -23,7 +24,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub enum ModelSource {
     /// A directory on disk.
     Directory(PathBuf),
-    /// One GGUF file, which has all of a model.
+    /// A GGUF file, which has all of a model; the first of them, if it is split.
     Gguf(PathBuf),
     /// Files compiled into the program.
     Memory {
@@ -35,6 +36,35 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
+    /// The model in a directory: that of the Hub's layout, or else the one in GGUF files if it has any. Such files beside
+    /// a `config.json` are another form of the same model, and are left alone.
+    ///
+    /// # Errors
+    /// Several models in GGUF files, by name; a directory that cannot be listed.
+    pub fn in_directory(directory: &Path) -> Result<Self, ModelError> {
+        let as_on_hub = Self::Directory(directory.to_owned());
+        if as_on_hub.has("config.json")? {
+            return Ok(as_on_hub);
+        }
+        let names = list(directory)?;
+        let models = ModelFiles::among(names.iter().map(String::as_str));
+        let files: Vec<&str> = models
+            .iter()
+            .filter_map(|model| model.files.first().map(String::as_str))
+            .collect();
+        match files.as_slice() {
+            [] => Ok(as_on_hub),
+            [file] => Ok(Self::Gguf(directory.join(file))),
+            several => Err(ModelError::UnusableFile {
+                file: format!("model directory {}", directory.display()),
+                problem: format!(
+                    "has several models in GGUF files: name one of {}",
+                    several.join(", ")
+                ),
+            }),
+        }
+    }
+
     /// The content of the text file `file`, or `None` if the model has no such file. A byte order
     /// mark before JSON is left out.
     ///

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use maitre_model::{Executor, Model, ModelSource, Queued, Runner, RunnerConfig, Synchronous};
+use maitre_model::{
+    Executor, Model, ModelFiles, ModelSource, Queued, Runner, RunnerConfig, Synchronous,
+};
 use maitre_scheduler::{Ahead, KvConfig, KvSpec};
 use maitre_speculative::{Speculate, Speculator};
 use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
@@ -351,10 +353,10 @@ fn kv_per_place(model: &Model, backend: &Backend) -> u64 {
 pub(crate) fn short_name(source: &ModelSource) -> String {
     match source {
         ModelSource::Memory { name, .. } => (*name).to_owned(),
-        ModelSource::Gguf(path) => path.file_stem().map_or_else(
-            || "model".into(),
-            |name| name.to_string_lossy().into_owned(),
-        ),
+        ModelSource::Gguf(path) => path
+            .file_name()
+            .and_then(|name| ModelFiles::of(name.to_str()?))
+            .map_or_else(|| "model".into(), |model| model.stem),
         ModelSource::Directory(path) => {
             let given = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             let path = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -415,5 +417,15 @@ mod tests {
         let plain = folder.path().join("snapshots/x");
         std::fs::create_dir_all(&plain).unwrap();
         assert_eq!(short_name(&ModelSource::Directory(plain)), "x");
+    }
+
+    #[test]
+    fn a_gguf_file_gives_its_name_without_the_number_of_a_part() {
+        for (file, name) in [
+            ("a/tea-Q8_0.gguf", "tea-Q8_0"),
+            ("a/tea-Q8_0-00001-of-00003.gguf", "tea-Q8_0"),
+        ] {
+            assert_eq!(short_name(&ModelSource::Gguf(file.into())), name);
+        }
     }
 }

@@ -14,11 +14,19 @@ pub fn check_files(source: &ModelSource) -> Result<ModelConfig, StartError> {
     let config = ModelConfig::load(source)?;
     let defaults = GenerationDefaults::load(source)?;
     Model::check_weights(source, &config)?;
-    if source.read("tokenizer.json")?.is_some() {
+    if has_tokenizer(source)? {
         let tokenizer = Engine::builder(source.clone()).tokenizer()?;
         ModelText::new(tokenizer, config.vocab_size, defaults)?;
     }
     Ok(config)
+}
+
+/// Whether there are files of a tokenizer.
+fn has_tokenizer(source: &ModelSource) -> Result<bool, ModelError> {
+    Ok(match source.gguf()? {
+        Some(file) => file.index().get("tokenizer.ggml.model").is_some(),
+        None => source.read("tokenizer.json")?.is_some(),
+    })
 }
 
 /// The same for a model that drafts for another: its generation defaults are not used.

@@ -9,23 +9,9 @@ use maitre_tensor::{BlockFormat, DType, WeightFormat};
 use super::{Blocks, Checkpoint, Dense, Stored};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::gguf::GgufFile;
-use crate::names::{EMBEDDING, FINAL_NORM, HEAD};
-
-/// Names of a layer's modules here and there.
-const MODULES: [(&str, &str); 11] = [
-    ("attn_norm", "input_layernorm"),
-    ("ffn_norm", "post_attention_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_q_norm", "self_attn.q_norm"),
-    ("attn_k_norm", "self_attn.k_norm"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
+use crate::gguf::{GgufFile, Held, NamesInFile};
+use crate::names::{EMBEDDING, HEAD};
+use crate::stored::StoredTensor;
 
 /// Rows of a tensor that lie in pairs of neighbours, by head.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +24,8 @@ struct Interleaved {
 pub(crate) struct GgufCheckpoint {
     file: GgufFile,
     /// Entries by their names on the Hub.
-    entries: BTreeMap<String, TensorEntry>,
+    entries: BTreeMap<String, Held>,
+    names: NamesInFile,
     interleaved: Option<Interleaved>,
 }
 
@@ -54,17 +41,13 @@ impl GgufCheckpoint {
             .interleaves_heads()?
             .then_some(Interleaved { head_dim });
         let needed = config.needed_tensors();
-        let by_name: BTreeMap<&str, &TensorEntry> = file
-            .index()
-            .tensors()
-            .iter()
-            .map(|entry| (entry.name.as_str(), entry))
-            .collect();
-        let mut left: BTreeSet<&str> = by_name.keys().copied().collect();
+        let names = NamesInFile::of(&config.architecture.family().names);
+        let by_name = file.weights(config)?;
+        let mut left: BTreeSet<&str> = by_name.keys().map(String::as_str).collect();
         let mut entries = BTreeMap::new();
         for tensor in &needed {
-            let name = name_in_file(&tensor.name);
-            let Some(entry) = by_name.get(name.as_str()) else {
+            let name = names.in_file(&tensor.name);
+            let Some(held) = by_name.get(name.as_str()) else {
                 if tensor.name == HEAD && config.tie_word_embeddings {
                     continue;
                 }
@@ -75,10 +58,11 @@ impl GgufCheckpoint {
                         .to_owned(),
                 });
             };
+            let entry = &held.entry;
             if entry.shape != tensor.shape {
                 return Err(ModelError::TensorShape {
                     name,
-                    file: file.file().path().display().to_string(),
+                    file: file.path_of(held),
                     expected: tensor.shape.clone(),
                     found: entry.shape.clone(),
                     settings: tensor.settings.as_str().into(),
@@ -86,7 +70,7 @@ impl GgufCheckpoint {
             }
             numbers(entry)?;
             left.remove(name.as_str());
-            entries.insert(tensor.name.clone(), (*entry).clone());
+            entries.insert(tensor.name.clone(), held.clone());
         }
         if let Some(name) = left.first() {
             let what = format!("the tensor {name}, for which its family has no use");
@@ -95,6 +79,7 @@ impl GgufCheckpoint {
         Ok(Self {
             file,
             entries,
+            names,
             interleaved,
         })
     }
@@ -103,7 +88,8 @@ impl GgufCheckpoint {
     /// embedding's.
     pub(crate) fn format(&self) -> Option<WeightFormat> {
         let mut blocks: Vec<(BlockFormat, usize)> = Vec::new();
-        for entry in self.entries.values() {
+        for held in self.entries.values() {
+            let entry = &held.entry;
             if let Ok(Numbers::Blocks(format)) = numbers(entry) {
                 match blocks.iter_mut().find(|(known, _)| *known == format) {
                     Some((_, count)) => *count += entry.len(),
@@ -114,7 +100,7 @@ impl GgufCheckpoint {
         if let Some((format, _)) = blocks.into_iter().max_by_key(|(_, count)| *count) {
             return Some(WeightFormat::Blocks(format));
         }
-        match numbers(self.entries.get(EMBEDDING)?).ok()? {
+        match numbers(&self.entries.get(EMBEDDING)?.entry).ok()? {
             Numbers::Dense(dtype) => Some(dtype.into()),
             Numbers::Blocks(format) => Some(WeightFormat::Blocks(format)),
         }
@@ -158,21 +144,16 @@ fn numbers(entry: &TensorEntry) -> Result<Numbers, ModelError> {
     }
 }
 
-/// The name of a tensor in a GGUF file.
-fn name_in_file(name: &str) -> String {
-    match name {
-        EMBEDDING => return "token_embd.weight".to_owned(),
-        HEAD => return "output.weight".to_owned(),
-        FINAL_NORM => return "output_norm.weight".to_owned(),
-        _ => {}
-    }
-    let parts = name.strip_prefix("model.layers.").and_then(|rest| {
-        let (layer, rest) = rest.split_once('.')?;
-        let (module, kind) = rest.rsplit_once('.')?;
-        let (here, _) = MODULES.iter().find(|(_, there)| *there == module)?;
-        Some(format!("blk.{layer}.{here}.{kind}"))
+/// Every tensor of a file.
+pub(super) fn stored_tensors(file: &GgufFile) -> Vec<StoredTensor> {
+    let tensors = file.tensors().map(|(_, entry)| StoredTensor {
+        name: entry.name.clone(),
+        dimensions: entry.shape.len(),
+        format: entry.kind.to_string(),
+        is_supported: numbers(entry).is_ok(),
+        bytes: entry.place.len() as u64,
     });
-    parts.unwrap_or_else(|| name.to_owned())
+    tensors.collect()
 }
 
 /// Rows in the order of halves: those of a head lie as pairs of an element of its first half and one of its second.
@@ -190,19 +171,15 @@ fn in_halves(bytes: &[u8], row: usize, head_dim: usize) -> Vec<u8> {
 
 impl Checkpoint for GgufCheckpoint {
     fn tensor(&self, name: &str) -> Result<Stored<'_>, ModelError> {
-        let entry = self
+        let held = self
             .entries
             .get(name)
             .ok_or_else(|| ModelError::MissingTensor {
-                name: name_in_file(name),
+                name: self.names.in_file(name),
                 expected: Vec::new(),
                 hint: "the file is not complete".to_owned(),
             })?;
-        let bytes = self
-            .file
-            .bytes()
-            .get(entry.place.clone())
-            .unwrap_or_default();
+        let (entry, bytes) = (&held.entry, self.file.bytes_of(held));
         // A row is whole blocks, so that rows change places as they are stored.
         let bytes = match self.rows_are_interleaved(name) {
             None => Cow::Borrowed(bytes),
@@ -231,12 +208,14 @@ impl Checkpoint for GgufCheckpoint {
     }
 
     fn bytes_of(&self, name: &str) -> usize {
-        self.entries.get(name).map_or(0, |entry| entry.place.len())
+        self.entries
+            .get(name)
+            .map_or(0, |held| held.entry.place.len())
     }
 
     fn release(&self, name: &str) {
-        if let Some(entry) = self.entries.get(name) {
-            self.file.file().release(entry.place.clone());
+        if let Some(held) = self.entries.get(name) {
+            self.file.release(held);
         }
     }
 }
@@ -251,23 +230,5 @@ mod tests {
         let bytes = [0, 0, 2, 2, 1, 1, 3, 3, 4, 4, 6, 6, 5, 5, 7, 7];
         let rows: Vec<u8> = (0..8).flat_map(|row| [row; 2]).collect();
         assert_eq!(in_halves(&bytes, 2, 4), rows);
-    }
-
-    #[test]
-    fn names_are_translated() {
-        for (there, here) in [
-            (EMBEDDING, "token_embd.weight"),
-            (
-                "model.layers.12.self_attn.q_proj.bias",
-                "blk.12.attn_q.bias",
-            ),
-            (
-                "model.layers.0.mlp.down_proj.weight",
-                "blk.0.ffn_down.weight",
-            ),
-            ("model.layers.3.other.weight", "model.layers.3.other.weight"),
-        ] {
-            assert_eq!(name_in_file(there), here);
-        }
     }
 }

@@ -17,6 +17,7 @@ use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::names::{EMBEDDING, HEAD};
 use crate::source::ModelSource;
+use crate::stored::StoredTensor;
 use gguf::GgufCheckpoint;
 pub(crate) use random::RandomCheckpoint;
 use safetensors::SafetensorsCheckpoint;
@@ -44,6 +45,20 @@ pub(crate) fn is_there(source: &ModelSource) -> Result<bool, ModelError> {
     match source {
         ModelSource::Gguf(_) => Ok(true),
         _ => SafetensorsCheckpoint::is_there(source),
+    }
+}
+
+/// Every tensor of a model's files, whether or not it can be used; none of a model without weights.
+///
+/// # Errors
+/// Files that can't be read.
+pub(crate) fn stored_tensors(source: &ModelSource) -> Result<Vec<StoredTensor>, ModelError> {
+    if let Some(file) = source.gguf()? {
+        return Ok(gguf::stored_tensors(&file));
+    }
+    match SafetensorsCheckpoint::is_there(source)? {
+        true => Ok(SafetensorsCheckpoint::open(source)?.stored_tensors()),
+        false => Ok(Vec::new()),
     }
 }
 

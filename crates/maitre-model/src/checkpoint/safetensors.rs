@@ -14,6 +14,7 @@ use crate::error::ModelError;
 use crate::inventory::Needed;
 use crate::names::{EMBEDDING, HEAD};
 use crate::source::ModelSource;
+use crate::stored::{StoredTensor, bytes_of_unread};
 
 use super::leftovers::{UNQUANTIZED, foreign_kind, is_beside, is_buffer};
 use super::shard_index::{INDEX_FILE, SINGLE_FILE, ShardIndex, weight_files};
@@ -62,6 +63,32 @@ impl SafetensorsCheckpoint {
         }
         self.files.push((file, tensors));
         Ok(())
+    }
+
+    /// Every tensor of the files.
+    pub(crate) fn stored_tensors(&self) -> Vec<StoredTensor> {
+        let of = |(name, file): (&String, &usize)| {
+            let tensors = &self.files.get(*file)?.1;
+            let shape = tensors.shape(name)?;
+            let (format, is_supported, bytes) = match tensors.get(name) {
+                Ok(tensor) => {
+                    let format = format!("{:?}", tensor.dtype).to_uppercase();
+                    (format, true, tensor.bytes.len() as u64)
+                }
+                Err(error) => {
+                    let (format, bytes) = bytes_of_unread(&error, shape.iter().product())?;
+                    (format, false, bytes)
+                }
+            };
+            Some(StoredTensor {
+                name: name.clone(),
+                dimensions: shape.len(),
+                format,
+                is_supported,
+                bytes,
+            })
+        };
+        self.file_of.iter().filter_map(of).collect()
     }
 
     /// Refuses a checkpoint that is not the configuration's.

@@ -12,6 +12,8 @@ pub enum RopeScaling {
     Default,
     /// All are divided by this factor (Chen et al. 2023, arXiv 2306.15595).
     Linear(f64),
+    /// Each is divided by a factor of its own.
+    Factors(Vec<f32>),
     /// Llama 3.1's: slow turns are slowed by `factor`, fast ones kept, those between interpolated.
     Llama3(Llama3Scaling),
     /// YaRN (Peng et al. 2023, arXiv 2309.00071).
@@ -90,6 +92,13 @@ impl RopeScaling {
         match self {
             Self::Default => powers.map(|power| 1.0 / power).collect(),
             Self::Linear(factor) => powers.map(|power| 1.0 / power / *factor as f32).collect(),
+            Self::Factors(factors) => {
+                let factors = factors.iter();
+                factors
+                    .zip(powers)
+                    .map(|(factor, power)| 1.0 / power / factor)
+                    .collect()
+            }
             Self::Llama3(scaling) => powers.map(|power| scaling.apply(1.0 / power)).collect(),
             Self::Yarn(yarn) => {
                 let ramp = yarn.ramp(theta, dims);

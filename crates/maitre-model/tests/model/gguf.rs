@@ -9,10 +9,11 @@ use std::path::Path;
 use maitre_model::{LoadOptions, Model, ModelConfig, ModelSource};
 use maitre_tensor::Backend;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use writer::{Writer, text};
 
+use crate::starts::{copy, edit_config};
 use crate::support::{fixture, prefill, runner};
 
 /// What a module is called in a GGUF file, in the order of their being looked for.
@@ -47,14 +48,31 @@ fn interleaved(bytes: &[u8], rows: usize, head_dim: usize) -> Vec<u8> {
 
 /// A fixture of one weight file as a GGUF file in the making.
 fn converted(name: &str) -> Writer {
+    converted_as(name, |tensors| tensors)
+}
+
+/// A tensor to be written: its name, sizes from the outermost, its kind and bytes.
+type Tensor = (String, Vec<usize>, u32, Vec<u8>);
+
+/// The same, with other tensors than the converter writes.
+fn converted_as(name: &str, change: impl Fn(Vec<Tensor>) -> Vec<Tensor>) -> Writer {
     let read = |file: &str| fs::read(fixture(name).join(file)).unwrap();
     let config: Value = serde_json::from_slice(&read("config.json")).unwrap();
-    let arch = config["model_type"].as_str().unwrap();
+    let arch = match config["model_type"].as_str().unwrap() {
+        "mistral" => "llama",
+        arch => arch,
+    };
+    let count = |key: &str| config[key].as_u64();
+    let heads = count("num_attention_heads").unwrap();
+    let head_dim = count("head_dim").unwrap_or_else(|| count("hidden_size").unwrap() / heads);
     let mut writer = Writer::new(32);
     writer.set("general.architecture", 8, &text(arch));
     let mut set = |key: &str, setting: &str| {
-        let value = config[setting].as_u64().unwrap() as u32;
-        writer.set(&format!("{arch}.{key}"), 4, &value.to_le_bytes());
+        let value = match setting {
+            "head_dim" => head_dim,
+            setting => count(setting).unwrap(),
+        };
+        writer.set(&format!("{arch}.{key}"), 4, &(value as u32).to_le_bytes());
     };
     for (key, setting) in [
         ("embedding_length", "hidden_size"),
@@ -68,16 +86,20 @@ fn converted(name: &str) -> Writer {
     ] {
         set(key, setting);
     }
+    let theta = match &config["rope_theta"] {
+        Value::Null => &config["rope_parameters"]["rope_theta"],
+        theta => theta,
+    };
     for (key, value) in [
         ("attention.layer_norm_rms_epsilon", &config["rms_norm_eps"]),
-        ("rope.freq_base", &config["rope_parameters"]["rope_theta"]),
+        ("rope.freq_base", theta),
     ] {
         let value = value.as_f64().unwrap() as f32;
         writer.set(&format!("{arch}.{key}"), 6, &value.to_le_bytes());
     }
     let weights = read("model.safetensors");
     let tensors = SafeTensors::deserialize(&weights).unwrap();
-    let head_dim = config["head_dim"].as_u64().unwrap() as usize;
+    let mut written = Vec::new();
     for (name, tensor) in tensors.tensors() {
         let renamed = match name.as_str() {
             "model.embed_tokens.weight" => "token_embd.weight".to_owned(),
@@ -92,7 +114,7 @@ fn converted(name: &str) -> Writer {
         let is_turned =
             arch == "llama" && (renamed.contains("attn_q") || renamed.contains("attn_k"));
         let bytes = match is_turned {
-            true => interleaved(tensor.data(), shape[0], head_dim),
+            true => interleaved(tensor.data(), shape[0], head_dim as usize),
             false => tensor.data().to_vec(),
         };
         let kind = match tensor.dtype() {
@@ -100,8 +122,11 @@ fn converted(name: &str) -> Writer {
             Dtype::F16 => 1,
             other => panic!("{other:?}"),
         };
+        written.push((renamed, shape.to_vec(), kind, bytes));
+    }
+    for (name, shape, kind, bytes) in change(written) {
         let sizes: Vec<u64> = shape.iter().rev().map(|size| *size as u64).collect();
-        writer.tensor(&renamed, &sizes, kind, &bytes);
+        writer.tensor(&name, &sizes, kind, &bytes);
     }
     writer
 }
@@ -133,6 +158,62 @@ fn a_converted_model_has_the_bits_of_the_original() {
     }
 }
 
+/// Queries, keys and values of each layer below each other in one tensor.
+fn fused(tensors: Vec<Tensor>) -> Vec<Tensor> {
+    let find = |name: &str| tensors.iter().find(|tensor| tensor.0 == name).cloned();
+    let mut out = Vec::new();
+    for tensor in &tensors {
+        if tensor.0.contains("attn_k.") || tensor.0.contains("attn_v.") {
+            continue;
+        }
+        let mut tensor = tensor.clone();
+        if tensor.0.contains("attn_q.") {
+            for other in ["attn_k.", "attn_v."] {
+                let (_, shape, _, bytes) = find(&tensor.0.replace("attn_q.", other)).unwrap();
+                tensor.1[0] += shape[0];
+                tensor.3.extend(bytes);
+            }
+            tensor.0 = tensor.0.replace("attn_q.", "attn_qkv.");
+        }
+        out.push(tensor);
+    }
+    out
+}
+
+#[test]
+fn fused_projections_come_apart() {
+    for name in ["llama-f16-untied", "llama-f32-llama3-bias-v4"] {
+        let (_kept, apart) = written(&converted(name));
+        let (_kept_too, together) = written(&converted_as(name, fused));
+        assert_eq!(logits(&together), logits(&apart), "{name}");
+    }
+}
+
+/// What the converter calls `llama` is Mistral where it has a window.
+#[test]
+fn a_window_makes_a_llama_a_mistral() {
+    let name = "mistral-f32-window";
+    let mut writer = converted(name);
+    writer.set("llama.attention.sliding_window", 4, &24_u32.to_le_bytes());
+    let (_kept, file) = written(&writer);
+    let original = ModelSource::Directory(fixture(name));
+    assert_eq!(logits(&file), logits(&original));
+    // Without one it is another model.
+    let (_kept, file) = written(&converted(name));
+    assert_ne!(logits(&file), logits(&original));
+}
+
+/// Biases of all projections: those of queries and keys lie in pairs, as their rows do.
+#[test]
+fn biases_are_found_and_turned() {
+    let name = "llama-f32-llama3-bias-v4";
+    let (_kept, file) = written(&converted(name));
+    let original = copy(name);
+    edit_config(original.path(), json!({"rope_scaling": null}));
+    let original = ModelSource::Directory(original.path().to_owned());
+    assert_eq!(logits(&file), logits(&original));
+}
+
 /// The message of a model that is not loaded.
 fn refused(writer: &Writer) -> String {
     let (_kept, file) = written(writer);
@@ -145,11 +226,7 @@ fn refused(writer: &Writer) -> String {
 #[test]
 fn a_file_that_is_no_model_says_why() {
     type Change = fn(&mut Writer);
-    let cases: [(Change, &str); 7] = [
-        (
-            |it| it.set("llama.attention.sliding_window", 4, &[8, 0, 0, 0]),
-            "llama.attention.sliding_window = 8, which is not supported",
-        ),
+    let cases: [(Change, &str); 6] = [
         (
             |it| {
                 it.tensors
@@ -163,11 +240,11 @@ fn a_file_that_is_no_model_says_why() {
         ),
         (
             |it| it.tensor("rope_freqs.weight", &[4], 0, &[0; 16]),
-            "rope_freqs.weight, factors of the frequencies (as of Llama 3.1), which is not supported",
+            "4 factors in rope_freqs.weight for 12 pairs that are turned, which is not supported",
         ),
         (
             |it| it.set("llama.rope.scaling.type", 8, &text("longrope")),
-            "llama.rope.scaling.type = \"longrope\", which is not supported",
+            "llama.rope.scaling.type = longrope without rope_factors_short.weight, which is not supported",
         ),
         (
             |it| {

@@ -22,6 +22,8 @@ mod families;
 mod file_faults;
 mod gguf;
 mod gguf_blocks;
+mod gguf_families;
+mod gguf_parts;
 mod gpu;
 mod greedy;
 mod load_progress;

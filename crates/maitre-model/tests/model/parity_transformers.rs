@@ -8,11 +8,11 @@ use maitre_tensor::{KvFormat, WeightFormat};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-struct Expected {
-    tokens: Vec<u32>,
-    logits: Vec<f32>,
+pub(crate) struct Expected {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) logits: Vec<f32>,
     /// What follows the first half of the tokens, where that is known.
-    greedy: Vec<u32>,
+    pub(crate) greedy: Vec<u32>,
 }
 
 fn ids(tensor: &TensorView<'_>) -> Vec<u32> {
@@ -21,7 +21,7 @@ fn ids(tensor: &TensorView<'_>) -> Vec<u32> {
         .collect()
 }
 
-fn expected(name: &str) -> Expected {
+pub(crate) fn expected(name: &str) -> Expected {
     let bytes = std::fs::read(fixture(name).join("expected.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let logits = file.tensor("logits").unwrap();
@@ -39,7 +39,7 @@ fn expected(name: &str) -> Expected {
 }
 
 /// The largest difference, relative to the largest logit.
-fn relative_error(found: &[Vec<f32>], expected: &[f32]) -> f32 {
+pub(crate) fn relative_error(found: &[Vec<f32>], expected: &[f32]) -> f32 {
     let found = found.concat();
     assert_eq!(found.len(), expected.len());
     let largest = expected

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Write fixtures of other formats as GGUF files: what llama.cpp's converter makes of the same models.
+
+usage: make_gguf_fixtures.py [FIXTURES]      (default: crates/maitre-model/tests/fixtures)
+needs: gguf 0.19.0, numpy
+
+`FIXTURES/gguf/NAME.gguf` has the weights of `FIXTURES/NAME`, whose expected logits are its own. The names of tensors are
+those of gguf-py's map, the bytes of the file its writer's. What the converter does to each family is done here again
+(`conversion/*.py` of llama.cpp): rows of queries and keys of Llama in pairs, 1 added to Gemma's norms, scalings of RoPE
+as settings or tensors. Vectors are always F32 there, matrices keep their type.
+"""
+import json
+import math
+import pathlib
+import struct
+import sys
+
+import gguf
+import numpy
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEFAULT = ROOT / "crates/maitre-model/tests/fixtures"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# Fixtures, and changes of their configurations: what a file can't say is what it says by saying nothing.
+CASES = {
+    "gemma3-f32-linear": dict(query_pre_attn_scalar=12),
+    "llama-bf16-llama3-tied-as-head": {},
+    "olmo3-bf16-yarn-v4": {},
+    "olmo3-f32-yarn": {},
+    "phi3-bf16-longrope-short-v4": {},
+    "phi3-f32-longrope": {},
+    "qwen2-bf16-yarn": {},
+}
+ARCHITECTURES = dict(gemma3_text="gemma3", llama="llama", olmo3="olmo2", phi3="phi3", qwen2="qwen2")
+
+
+def read_safetensors(path):
+    """Arrays by name; bf16 as bits in 16-bit integers."""
+    data = path.read_bytes()
+    length, = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + length])
+    kinds = dict(F32="<f4", F16="<f2", BF16="<u2")
+    arrays = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            array = numpy.frombuffer(data[8 + length + begin:8 + length + end], kinds[entry["dtype"]])
+            arrays[name] = array.reshape(entry["shape"])
+    return arrays
+
+
+def widened(array):
+    if array.dtype == numpy.uint16:
+        return (array.astype(numpy.uint32) << 16).view(numpy.float32)
+    return array.astype(numpy.float32)
+
+
+def add_tensor(writer, name, array):
+    if array.ndim == 1:
+        writer.add_tensor(name, widened(array))
+    elif array.dtype == numpy.uint16:
+        writer.add_tensor(name, array.view(numpy.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
+    else:
+        writer.add_tensor(name, array)
+
+
+def in_pairs(array, heads):
+    """Rows of a head's halves by turns, as `LlamaModel.permute` has them."""
+    return array.reshape(heads, 2, array.shape[0] // heads // 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+
+
+def rope_of(config):
+    """The settings of RoPE for layers without a window, and the base of those with one."""
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    windowed = None
+    if "full_attention" in rope:
+        windowed = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    rope.setdefault("rope_type", rope.get("type", "default"))
+    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        if key in config:
+            rope[key] = config[key]
+    return rope, windowed
+
+
+def add_sizes(writer, config):
+    heads = config["num_attention_heads"]
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+
+
+def add_rope(writer, rope, windowed):
+    """As `TextModel.set_gguf_parameters`."""
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if windowed is not None:
+        writer.add_rope_freq_base_swa(windowed)
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        if "attention_factor" in rope:
+            writer.add_rope_scaling_yarn_attn_factor(rope["attention_factor"])
+        writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+        writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+
+
+def llama3_factors(rope, dims):
+    """As `LlamaModel.generate_extra_tensors`: what each frequency is divided by."""
+    context, factor = rope["original_max_position_embeddings"], rope["factor"]
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    factors = []
+    for pair in range(dims // 2):
+        turns = context * rope["rope_theta"] ** (-2 * pair / dims) / (2 * math.pi)
+        smooth = min(max((turns - low) / (high - low), 0), 1)
+        factors.append(1 / ((1 - smooth) / factor + smooth))
+    return numpy.array(factors, numpy.float32)
+
+
+def convert(source, path, changes):
+    config = json.loads((source / "config.json").read_text()) | changes
+    rope, windowed = rope_of(config)
+    arch = ARCHITECTURES[config["model_type"]]
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    writer = gguf.GGUFWriter(path, arch)
+    add_sizes(writer, config)
+    extra = {}
+    if arch == "phi3":
+        writer.add_rope_freq_base(rope["rope_theta"])
+        original, dims = rope["original_max_position_embeddings"], int(rope["partial_rotary_factor"] * head_dim)
+        scale = config["max_position_embeddings"] / original
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_dimension_count(dims)
+        writer.add_sliding_window(config.get("sliding_window") or 0)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
+        for kind in ("long", "short"):
+            extra[f"rope_factors_{kind}.weight"] = numpy.array(rope[f"{kind}_factor"], numpy.float32)
+    else:
+        add_rope(writer, rope, windowed)
+        if "head_dim" in config:
+            writer.add_key_length(head_dim)
+            writer.add_value_length(head_dim)
+    if arch == "llama":
+        writer.add_vocab_size(config["vocab_size"])
+        writer.add_rope_dimension_count(head_dim)
+        if rope["rope_type"] == "llama3":
+            extra["rope_freqs.weight"] = llama3_factors(rope, head_dim)
+    if arch in ("gemma3", "olmo2"):
+        writer.add_sliding_window(config["sliding_window"])
+    if arch == "olmo2":
+        layers = config["num_hidden_layers"]
+        types = config.get("layer_types")
+        writer.add_sliding_window_pattern(
+            [kind == "sliding_attention" for kind in types] if types else [(it + 1) % 4 != 0 for it in range(layers)])
+    for name, array in extra.items():
+        writer.add_tensor(name, array)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], config["num_hidden_layers"])
+    weights = read_safetensors(source / "model.safetensors")
+    if EMBEDDING not in weights:
+        # Tied, and stored as the other.
+        weights[EMBEDDING] = weights.pop(HEAD)
+    for name, array in weights.items():
+        if arch == "llama" and name.rsplit(".", 1)[0].endswith(("q_proj", "k_proj")):
+            array = in_pairs(array, heads if "q_proj" in name else kv_heads)
+        if arch == "gemma3" and name.endswith("norm.weight"):
+            array = widened(array) + numpy.float32(1)
+        add_tensor(writer, names.get_name(name, try_suffixes=(".weight", ".bias")), array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    print(f"{path.name}: {path.stat().st_size} bytes")
+
+
+def main():
+    fixtures = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
+    out = fixtures / "gguf"
+    out.mkdir(exist_ok=True)
+    for name, changes in CASES.items():
+        convert(fixtures / name, out / f"{name}.gguf", changes)
+
+
+if __name__ == "__main__":
+    main()
