@@ -23,6 +23,7 @@
 
 mod cache;
 mod client;
+mod downloaded;
 mod environment;
 mod error;
 mod repository;
@@ -34,10 +35,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use client::Client;
+pub use downloaded::{Downloaded, downloaded, downloaded_in};
 pub use environment::Token;
 use error::Asked;
 pub use error::HubError;
-use repository::Repository;
+use repository::{Repository, Wanted};
 
 /// The revision meant when none is named.
 const DEFAULT_REVISION: &str = "main";
@@ -69,6 +71,37 @@ pub async fn resolve(
     Hub::new(HubOptions::from_env())?
         .resolve(name, revision, progress)
         .await
+}
+
+/// As [`resolve`], of a model in GGUF files; returns the path of its first one. `tag` is the format as the files' names
+/// have it, such as `Q4_K_M`, in any case of letters; or a file's name.
+///
+/// # Errors
+/// As [`resolve`]. A tag that means no file or several is answered with those there are.
+///
+/// # Cancel safety
+/// As [`resolve`].
+pub async fn resolve_gguf(
+    name: &str,
+    revision: Option<&str>,
+    tag: &str,
+    progress: &ProgressBar,
+) -> Result<PathBuf, HubError> {
+    Hub::new(HubOptions::from_env())?
+        .resolve_gguf(name, revision, tag, progress)
+        .await
+}
+
+/// Whether [`resolve_gguf`] would find this in the cache, without the Hub.
+#[must_use]
+pub fn has_gguf(name: &str, revision: Option<&str>, tag: &str) -> bool {
+    let cache = HubOptions::from_env().cache_dir;
+    let cache = cache.unwrap_or_else(|| NO_HOME.into());
+    let revision = revision.unwrap_or(DEFAULT_REVISION);
+    let found = name.split_once('/').and_then(|(owner, model)| {
+        cache::RepositoryCache::new(&cache, owner, model).find_gguf(revision, tag)
+    });
+    found.is_some_and(|snapshot| snapshot.lacks.is_empty())
 }
 
 /// A progress bar for [`resolve`], on stderr; invisible when stderr is not a terminal.
@@ -150,6 +183,30 @@ impl Hub {
         revision: Option<&str>,
         progress: &ProgressBar,
     ) -> Result<PathBuf, HubError> {
+        self.get(name, revision, Wanted::Model, progress).await
+    }
+
+    /// [`resolve_gguf`], on this Hub and cache.
+    ///
+    /// # Errors
+    /// As [`resolve_gguf`].
+    pub async fn resolve_gguf(
+        &self,
+        name: &str,
+        revision: Option<&str>,
+        tag: &str,
+        progress: &ProgressBar,
+    ) -> Result<PathBuf, HubError> {
+        self.get(name, revision, Wanted::Gguf(tag), progress).await
+    }
+
+    async fn get(
+        &self,
+        name: &str,
+        revision: Option<&str>,
+        wanted: Wanted<'_>,
+        progress: &ProgressBar,
+    ) -> Result<PathBuf, HubError> {
         let revision = revision.unwrap_or(DEFAULT_REVISION);
         let asked = Asked {
             name,
@@ -157,10 +214,10 @@ impl Hub {
             endpoint: self.client.endpoint(),
             token: self.token.as_ref(),
         };
-        let repository = Repository::new(&self.client, &self.cache_dir, asked)?;
+        let repository = Repository::new(&self.client, &self.cache_dir, asked, wanted)?;
         let (cached, incomplete) = match repository.cached() {
             Some(snapshot) if !snapshot.lacks.is_empty() => (None, Some(snapshot)),
-            snapshot => (snapshot.map(|snapshot| snapshot.directory), None),
+            snapshot => (snapshot.map(|snapshot| snapshot.model), None),
         };
         if self.offline {
             let lacks = incomplete.map_or_else(Vec::new, |snapshot| snapshot.lacks);

@@ -2,6 +2,7 @@
 #![cfg(feature = "hub")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod hub_gguf;
 mod hub_server;
 
 use std::path::{Path, PathBuf};

@@ -97,6 +97,35 @@ async fn the_address_of_a_models_page_is_taken_for_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_format_and_a_short_name_lead_to_a_file_whose_licence_is_told_once() {
+    let fixture = Fixture::new().await;
+    let fixtures =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../maitre-model/tests/fixtures/gguf");
+    let file = std::fs::read(fixtures.join("qwen2-bf16-yarn.gguf")).unwrap();
+    fixture.server.commit("Qwen3-0.6B-Q8_0.gguf", file);
+    let output = fixture.inspect("tiny/model:q8_0").await;
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(text(&output.stdout).contains("Qwen3-0.6B-Q8_0.gguf: Qwen2ForCausalLM"));
+    assert!(said.is_empty(), "{said}");
+
+    let licence = "qwen3:0.6b is Qwen3-0.6B-Q8_0.gguf of Qwen/Qwen3-0.6B-GGUF on the Hub, under this licence: Apache-2.0";
+    for times in [1, 0] {
+        let output = fixture.inspect("Qwen3:0.6B").await;
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.matches(licence).count(), times, "{said}");
+    }
+    let output = fixture.inspect("tiny/model:Q4_K_M").await;
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("has no GGUF file of the format `Q4_K_M`; it has Q8_0"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_question_is_a_warning_where_the_cache_is_complete() {
     let fixture = Fixture::new().await;
     assert!(fixture.inspect("tiny/model").await.status.success());

@@ -1,4 +1,5 @@
-//! What the Hub calls a model, in what a user may paste for it: `ORG/NAME`, or the address of its page.
+//! What the Hub calls a model, in what a user may paste for it: `ORG/NAME`, `ORG/NAME:FORMAT` for one in GGUF files, or
+//! the address of its page or of such a file.
 
 use maitre::StartError;
 
@@ -19,6 +20,8 @@ pub(crate) struct HubName {
     pub(crate) name: String,
     /// A branch, tag or commit, if one is named.
     pub(crate) revision: Option<String>,
+    /// The format of a model in GGUF files, or the name of its file.
+    pub(crate) gguf: Option<String>,
 }
 
 impl HubName {
@@ -39,10 +42,11 @@ impl HubName {
                     "ORG/NAME or its page on the Hub (for a mirror of the Hub set HF_ENDPOINT), or a directory",
                 ));
             }
-            let name = (is_hub_name(text)).then(|| text.to_owned());
-            return Ok(name.map(|name| Self {
-                name,
+            let (name, gguf) = without_format(text);
+            return Ok(is_hub_name(name).then(|| Self {
+                name: name.to_owned(),
                 revision: None,
+                gguf: gguf.map(str::to_owned),
             }));
         };
         Self::of_page(flag, text, path).map(Some)
@@ -59,6 +63,7 @@ impl HubName {
             return Err(refused(flag, text, &expected));
         }
         let second = parts.next().unwrap_or_default();
+        let (second, format) = without_format(second);
         let second = second.strip_suffix(".git").unwrap_or(second);
         let (second, after_at) = match second.split_once('@') {
             Some((second, revision)) => (second, Some(revision)),
@@ -72,11 +77,28 @@ impl HubName {
             Some("tree" | "blob" | "resolve" | "raw" | "commit") => parts.next(),
             _ => after_at,
         };
+        let file = parts.collect::<Vec<_>>().join("/");
+        let file = Some(file).filter(|file| file.ends_with(".gguf"));
         Ok(Self {
             name,
             revision: revision.map(|revision| revision.replace("%2F", "/")),
+            gguf: file.or(format.map(str::to_owned)),
         })
     }
+}
+
+/// What stands before the first colon, and behind it.
+fn without_format(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((name, format)) if is_format(format) => (name, Some(format)),
+        _ => (text, None),
+    }
+}
+
+/// A word as the names of files have it, with a folder or none.
+fn is_format(text: &str) -> bool {
+    let mut parts = text.split('/');
+    parts.clone().count() <= 2 && parts.all(is_word)
 }
 
 fn refused(flag: &'static str, found: &str, expected: &str) -> StartError {
@@ -121,14 +143,16 @@ fn without_scheme(text: &str) -> &str {
 
 /// ORG/NAME: two parts of the characters the Hub allows, and not a path written as one.
 fn is_hub_name(model: &str) -> bool {
-    let part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    matches!(model.split_once('/'), Some((org, name)) if part(org) && part(name))
+    matches!(model.split_once('/'), Some((org, name)) if is_word(org) && is_word(name))
+}
+
+/// A name of the characters the Hub allows.
+fn is_word(part: &str) -> bool {
+    !part.is_empty()
+        && !part.starts_with('.')
+        && part
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 #[cfg(test)]
@@ -194,6 +218,47 @@ mod tests {
         ] {
             let expected = ("Qwen/Qwen3-0.6B".to_owned(), revision.map(str::to_owned));
             assert_eq!(parse(address), Ok(Some(expected)), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_format_or_a_file_chooses_among_gguf_files() {
+        let gguf = |text: &str| {
+            let found = HubName::parse("--model", text, None).unwrap();
+            found.map(|found| (found.name, found.revision, found.gguf))
+        };
+        for (text, revision, format) in [
+            ("org/m-GGUF:Q4_K_M", None, "Q4_K_M"),
+            ("org/m-GGUF:q8/m-q8.gguf", None, "q8/m-q8.gguf"),
+            ("hf.co/org/m-GGUF:Q4_K_M", None, "Q4_K_M"),
+            ("https://hf.co/org/m-GGUF:Q4_K_M", None, "Q4_K_M"),
+            (
+                "https://huggingface.co/org/m-GGUF/blob/main/m-Q8_0.gguf",
+                Some("main"),
+                "m-Q8_0.gguf",
+            ),
+            (
+                "https://huggingface.co/org/m-GGUF/resolve/v2/a/m-Q8_0.gguf?download=true",
+                Some("v2"),
+                "a/m-Q8_0.gguf",
+            ),
+        ] {
+            let expected = (
+                "org/m-GGUF".to_owned(),
+                revision.map(str::to_owned),
+                Some(format.to_owned()),
+            );
+            assert_eq!(gguf(text), Some(expected), "{text}");
+        }
+        for path in [
+            "org/m:",
+            "org/m:a b",
+            "org/m:../x",
+            "org/m:a/b/c",
+            "m:Q4_K_M",
+            "C:/m",
+        ] {
+            assert_eq!(gguf(path), None, "{path}");
         }
     }
 

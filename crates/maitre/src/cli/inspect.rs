@@ -1,5 +1,8 @@
-//! `maitre inspect`: what a model (and one that drafts for it) is and what it needs, from its configuration alone.
-//! The other files that are there are checked as a start would, but no weights are read.
+//! `maitre inspect`: what a model (and one that drafts for it) is and what it needs, from its configuration alone, and
+//! in which formats its files hold it. The files that are there are checked as a start would, but no weights are read.
+//! Of a model that is refused and has formats that are not read, all are told before the reason.
+
+mod stored;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use maitre::server::Startup;
 use maitre::{AvailableMemory, KvFormat, WeightFormat};
-use maitre_model::{KvLayout, ModelConfig};
+use maitre_model::{KvLayout, ModelConfig, StoredTensors};
 use serde_json::json;
 
 use super::model::KvDTypeArg;
@@ -16,7 +19,8 @@ use super::source;
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// `bundled`, a directory in Hugging Face's layout, or ORG/NAME on the Hub.
+    /// `bundled`, a directory in Hugging Face's layout, a GGUF file, ORG/NAME on the Hub (ORG/NAME:Q4_K_M for one in
+    /// GGUF files), or a short name such as qwen3:0.6b.
     #[arg(long, default_value = "bundled", value_name = "MODEL")]
     model: String,
     /// A draft model to count beside it: `bundled`, a directory, ORG/NAME on the Hub, or `none`. Only its sizes
@@ -45,6 +49,7 @@ const DTYPES: [(WeightFormat, KvFormat); 5] = [
 struct Inspected {
     name: String,
     config: ModelConfig,
+    stored: Vec<StoredTensors>,
     draft: Option<(String, ModelConfig)>,
     dtypes: [(WeightFormat, KvFormat); 5],
     available: Option<AvailableMemory>,
@@ -60,9 +65,22 @@ pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
             Some((draft.to_string(), maitre::check_draft_files(&draft)?))
         }
     };
+    let (stored, config) = match (target.stored_tensors(), maitre::check_files(&target)) {
+        (stored, Ok(config)) => (stored?, config),
+        (stored, Err(error)) => {
+            // The reason names one tensor or none; the table has all formats.
+            let unread = stored.unwrap_or_default();
+            if !args.json && unread.iter().any(|tensors| !tensors.is_supported) {
+                let table = stored::table(&unread);
+                write!(std::io::stdout().lock(), "{target}\n\n{table}")?;
+            }
+            return Err(error.into());
+        }
+    };
     let inspected = Inspected {
         name: target.to_string(),
-        config: maitre::check_files(&target)?,
+        config,
+        stored,
         draft,
         dtypes: DTYPES.map(|(weights, kv)| (weights, args.kv_dtype.format().unwrap_or(kv))),
         available: maitre::available_memory(),
@@ -141,6 +159,10 @@ impl Inspected {
                 }) => format!("{} (limited to {limit})", mib(*bytes)),
             }
         );
+        text += &stored::table(&self.stored);
+        if !self.stored.is_empty() {
+            text.push('\n');
+        }
         text + &self.table()
     }
 
@@ -212,7 +234,13 @@ impl Inspected {
         let groups = config.kv_layout().groups;
         let groups: Vec<_> = groups
             .iter()
-            .map(|group| json!({ "layers": group.layers, "window": group.reads.window() }))
+            .map(|group| {
+                json!({
+                    "layers": group.layers,
+                    "window": group.reads.window(),
+                    "bf16_bytes_per_token": kv_bytes_per_group(config),
+                })
+            })
             .collect();
         let draft = self.draft.as_ref().map(|(name, draft)| {
             json!({
@@ -236,6 +264,7 @@ impl Inspected {
             "context": config.max_position_embeddings,
             "sliding_window": config.sliding_window,
             "kv_groups": groups,
+            "stored": stored::as_json(&self.stored),
             "draft": draft,
             "available_bytes": self.available.as_ref().map(|available| available.bytes),
             "memory_limit": self.available.as_ref().and_then(|available| {
@@ -271,9 +300,17 @@ fn kv_groups(config: &ModelConfig) -> String {
     ];
     format!(
         "KV groups           {}, of up to {places} layers\n\
+         KV of a group       {} bytes/token (bf16)\n\
          KV behind windows   {distant} of {all} bytes/token (bf16)\n",
-        kinds.join(", ")
+        kinds.join(", "),
+        kv_bytes_per_group(config)
     )
+}
+
+/// Bytes of a token's keys and values in one of the groups, which are alike, in bf16.
+fn kv_bytes_per_group(config: &ModelConfig) -> u64 {
+    let groups = config.kv_layout().groups.len().max(1) as u64;
+    config.kv_bytes_per_token(KvFormat::Bf16) / groups
 }
 
 fn mib(bytes: u64) -> String {
@@ -298,6 +335,7 @@ mod tests {
         assert_eq!(
             told(&config),
             "KV groups           1 that read all, 5 that read the last 512 tokens, of up to 3 layers\n\
+             KV of a group       3072 bytes/token (bf16)\n\
              KV behind windows   3072 of 18432 bytes/token (bf16)\n"
         );
         config["layer_types"] = json!(vec!["full_attention"; 18]);

@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod gpu_check;
 pub(crate) mod hub_name;
 pub(crate) mod inspect;
+pub(crate) mod list;
 pub(crate) mod listen;
 pub(crate) mod loading;
 pub(crate) mod logs;
@@ -16,6 +17,7 @@ pub(crate) mod model;
 pub(crate) mod report;
 pub(crate) mod sampling;
 pub(crate) mod serve;
+pub(crate) mod short_names;
 pub(crate) mod signals;
 pub(crate) mod source;
 pub(crate) mod speculation;
@@ -45,6 +47,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Show a model's parameters and what it needs in memory.
     Inspect(inspect::InspectArgs),
+    /// List the models that were downloaded, or those that have a short name.
+    List(list::ListArgs),
     /// Verify and time the GPU backend in one run.
     GpuCheck(gpu_check::GpuCheckArgs),
 }

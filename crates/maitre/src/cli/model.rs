@@ -9,13 +9,15 @@ use maitre::server::Startup;
 use maitre::{DeviceName, EngineBuilder, KvFormat, LoadFormat, PolicyKind, WeightFormat};
 
 use super::loading::Loading;
+use super::short_names;
 use super::source::{on_hub, target};
 use super::speculation::SpeculationArgs;
 
 /// Which model, how it is held, and the bounds of the engine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
-    /// `bundled`, a directory in Hugging Face's layout, or ORG/NAME on the Hub.
+    /// `bundled`, a directory in Hugging Face's layout, a GGUF file, ORG/NAME on the Hub (ORG/NAME:Q4_K_M for one in
+    /// GGUF files), or a short name such as qwen3:0.6b (`maitre list --available`).
     #[arg(long, default_value = "bundled", value_name = "MODEL")]
     pub(crate) model: String,
     /// Name to serve the model under [default: its own].
@@ -236,7 +238,10 @@ impl ModelArgs {
             .speculation
             .apply(builder, &self.model, startup)
             .await?;
-        let from_hub = on_hub("--model", &self.model)?.map(|model| model.name);
+        let from_hub = on_hub("--model", &self.model)?.map(|model| {
+            let short = short_names::find(&self.model);
+            short.map_or(model.name, |short| short.name.to_owned())
+        });
         if let Some(name) = self.served_model_name.clone().or(from_hub) {
             builder = builder.served_name(name);
         }

@@ -14,6 +14,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maitre_model::ModelFiles;
+
 use super::error::HubError;
 
 /// What text cannot be read without. Some repositories have none.
@@ -23,12 +25,14 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) directory: PathBuf,
+    /// What is opened as the model: the directory, or a file in it.
+    pub(super) model: PathBuf,
     pub(super) lacks: Vec<String>,
 }
 
 impl Snapshot {
     pub(super) fn complete(self) -> Option<PathBuf> {
-        self.lacks.is_empty().then_some(self.directory)
+        self.lacks.is_empty().then_some(self.model)
     }
 }
 
@@ -83,8 +87,8 @@ impl RepositoryCache {
         in_parent(&path, |path| fs::write(path, []))
     }
 
-    /// The snapshot of `revision`, complete or not.
-    pub(super) fn find_snapshot(&self, revision: &str) -> Option<Snapshot> {
+    /// The commit of `revision` and its directory.
+    fn find_commit(&self, revision: &str) -> Option<(String, PathBuf)> {
         let commit = if is_commit(revision) {
             revision.to_string()
         } else {
@@ -92,14 +96,39 @@ impl RepositoryCache {
             fs::read_to_string(name).ok()?.trim().to_string()
         };
         let directory = self.snapshot(&commit);
-        if !is_commit(&commit) || !directory.is_dir() {
+        (is_commit(&commit) && directory.is_dir()).then_some((commit, directory))
+    }
+
+    /// The snapshot of `revision`, complete or not, of a model in GGUF files that `tag` means among those that are here.
+    pub(super) fn find_gguf(&self, revision: &str, tag: &str) -> Option<Snapshot> {
+        let (_, directory) = self.find_commit(revision)?;
+        let names = gguf_files(&directory);
+        let models = ModelFiles::among(names.iter().map(String::as_str));
+        let meant = ModelFiles::meant(&models, tag);
+        let [model] = meant.as_slice() else {
             return None;
-        }
+        };
+        let lacks = model.files.iter();
+        let lacks = lacks.filter(|file| !directory.join(file).is_file());
+        Some(Snapshot {
+            model: directory.join(model.files.first()?),
+            lacks: lacks.cloned().collect(),
+            directory,
+        })
+    }
+
+    /// The snapshot of `revision`, complete or not.
+    pub(super) fn find_snapshot(&self, revision: &str) -> Option<Snapshot> {
+        let (commit, directory) = self.find_commit(revision)?;
         let mut lacks = lacks_of_model(&directory);
         if !directory.join(TOKENIZER).is_file() && !self.absence(&commit, TOKENIZER).is_file() {
             lacks.push(TOKENIZER.to_owned());
         }
-        Some(Snapshot { directory, lacks })
+        Some(Snapshot {
+            model: directory.clone(),
+            directory,
+            lacks,
+        })
     }
 
     /// Gives the snapshot of `commit` its name. Done last, it says that the snapshot is complete.
@@ -207,6 +236,26 @@ fn lacks_of_model(directory: &Path) -> Vec<String> {
         None => {}
     }
     lacks
+}
+
+/// The names of the GGUF files of a snapshot: at its top level, or in a folder.
+pub(super) fn gguf_files(directory: &Path) -> Vec<String> {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string());
+        names.filter_map(Result::ok).collect()
+    };
+    let mut files = Vec::new();
+    for name in names(directory) {
+        let path = directory.join(&name);
+        if path.is_dir() {
+            files.extend(names(&path).iter().map(|file| format!("{name}/{file}")));
+        } else {
+            files.push(name);
+        }
+    }
+    files.retain(|file| file.ends_with(".gguf"));
+    files
 }
 
 /// A shard (`model-00001-of-00002`) without the index is a part of a model.

@@ -165,6 +165,39 @@ pub enum HubError {
         /// The file or pattern that is not there.
         missing: &'static str,
     },
+    /// The repository holds a model in GGUF files only, and none was named.
+    #[error(
+        "repository `{name}` has GGUF files only: name one by its format, as {name}:{first}; there are {all}",
+        first = .tags.first().map_or("", String::as_str), all = .tags.join(", ")
+    )]
+    GgufOnly {
+        /// `ORG/NAME`.
+        name: String,
+        /// The formats there are.
+        tags: Vec<String>,
+    },
+    /// A format means no GGUF file of the repository, or several.
+    #[error("{}", choice(name, tag, meant, tags))]
+    GgufChoice {
+        /// `ORG/NAME`.
+        name: String,
+        /// What was asked for.
+        tag: String,
+        /// The files that it means.
+        meant: Vec<String>,
+        /// The formats there are.
+        tags: Vec<String>,
+    },
+    /// The repository lacks a part of a model that is split.
+    #[error(
+        "repository `{name}` lacks {part}, a part of the model: choose another format, or another repository"
+    )]
+    GgufPart {
+        /// `ORG/NAME`.
+        name: String,
+        /// The file.
+        part: String,
+    },
     /// A file broke off and did not go on.
     #[error(
         "the download of {file} stopped at {have} of {size} bytes ({reason}): \
@@ -197,6 +230,20 @@ pub enum HubError {
         /// What was wrong with the answer.
         reason: String,
     },
+}
+
+fn choice(name: &str, tag: &str, meant: &[String], tags: &[String]) -> String {
+    match (meant, tags) {
+        (_, []) => format!("repository `{name}` has no GGUF file: leave out `:{tag}`"),
+        ([], tags) => format!(
+            "repository `{name}` has no GGUF file of the format `{tag}`; it has {}",
+            tags.join(", ")
+        ),
+        (meant, _) => format!(
+            "`{tag}` means several files of repository `{name}`: name one, as {name}:FILE; they are {}",
+            meant.join(", ")
+        ),
+    }
 }
 
 fn hidden(token: Option<&str>) -> String {
@@ -258,20 +305,23 @@ impl HubError {
             | Self::RevisionNotFound { .. }
             | Self::NotCached { .. }
             | Self::Incomplete { .. }
-            | Self::NotAModel { .. } => false,
+            | Self::NotAModel { .. }
+            | Self::GgufOnly { .. }
+            | Self::GgufChoice { .. }
+            | Self::GgufPart { .. } => false,
         }
     }
 
     /// The same, with what the cache lacks, where the Hub would have had to give it.
     pub(super) fn with_incomplete(self, cached: Option<Snapshot>) -> Self {
         match cached {
-            Some(Snapshot { directory, lacks }) if self.is_no_answer_about_the_model() => {
-                Self::Incomplete {
-                    directory,
-                    lacks,
-                    cause: Box::new(self),
-                }
-            }
+            Some(Snapshot {
+                directory, lacks, ..
+            }) if self.is_no_answer_about_the_model() => Self::Incomplete {
+                directory,
+                lacks,
+                cause: Box::new(self),
+            },
             _ => self,
         }
     }

@@ -1,9 +1,11 @@
 //! One revision of one repository: what it lists, and which of it a model needs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
+use maitre_model::ModelFiles;
 
 use super::cache::{RepositoryCache, Snapshot, TOKENIZER, is_commit};
 use super::client::{Client, TreeEntry};
@@ -27,6 +29,15 @@ pub(super) struct RemoteFile {
     pub(super) size: u64,
 }
 
+/// Which of a repository's files are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// A model as transformers saves it.
+    Model,
+    /// A model in GGUF files, by its format or a file's name.
+    Gguf(&'a str),
+}
+
 /// The files to have, all of one commit.
 #[derive(Debug)]
 pub(super) struct Listing {
@@ -40,6 +51,7 @@ pub(super) struct Repository<'a> {
     client: &'a Client,
     cache: RepositoryCache,
     asked: Asked<'a>,
+    wanted: Wanted<'a>,
 }
 
 impl<'a> Repository<'a> {
@@ -47,6 +59,7 @@ impl<'a> Repository<'a> {
         client: &'a Client,
         cache_dir: &Path,
         asked: Asked<'a>,
+        wanted: Wanted<'a>,
     ) -> Result<Self, HubError> {
         let Asked { name, revision, .. } = asked;
         let parts = name
@@ -66,16 +79,24 @@ impl<'a> Repository<'a> {
             client,
             cache: RepositoryCache::new(cache_dir, owner, model),
             asked,
+            wanted,
         })
     }
 
     pub(super) fn cached(&self) -> Option<Snapshot> {
-        self.cache.find_snapshot(self.asked.revision)
+        self.find(self.asked.revision)
+    }
+
+    fn find(&self, revision: &str) -> Option<Snapshot> {
+        match self.wanted {
+            Wanted::Model => self.cache.find_snapshot(revision),
+            Wanted::Gguf(tag) => self.cache.find_gguf(revision, tag),
+        }
     }
 
     /// The cached snapshot of the commit that the Hub has listed, if it is complete without what could not be had.
     pub(super) fn cached_as_listed(&self, listing: &Listing) -> Option<PathBuf> {
-        self.cache.find_snapshot(&listing.commit)?.complete()
+        self.find(&listing.commit)?.complete()
     }
 
     pub(super) fn not_cached(&self, lacks: Vec<String>) -> HubError {
@@ -113,28 +134,20 @@ impl<'a> Repository<'a> {
             }),
             TreeEntry::Other => None,
         });
-        let files = needed(files.collect());
+        let files = match self.wanted {
+            Wanted::Model => needed_of_model(name, files.collect())?,
+            Wanted::Gguf(tag) => needed_of_gguf(name, tag, files.collect())?,
+        };
         if let Some(file) = files.iter().find(|file| !is_word(&file.id)) {
             return Err(garbled(format!(
                 "{} has the object id `{}`",
                 file.name, file.id
             )));
         }
-        for (missing, pattern) in [
-            ("config.json", "config.json"),
-            ("*.safetensors", ".safetensors"),
-        ] {
-            if !files.iter().any(|file| file.name.ends_with(pattern)) {
-                return Err(HubError::NotAModel {
-                    name: self.asked.name.to_string(),
-                    missing,
-                });
-            }
-        }
         Ok(Listing { commit, files })
     }
 
-    /// Gets every listed file that is not here yet; returns the snapshot's directory.
+    /// Gets every listed file that is not here yet; returns what is opened as the model.
     pub(super) async fn download(
         &self,
         listing: &Listing,
@@ -150,7 +163,8 @@ impl<'a> Repository<'a> {
             listing.files.len(),
             directory.display()
         );
-        if !listing.files.iter().any(|file| file.name == TOKENIZER)
+        if matches!(self.wanted, Wanted::Model)
+            && !listing.files.iter().any(|file| file.name == TOKENIZER)
             && let Err(error) = self.cache.note_absence(&listing.commit, TOKENIZER)
         {
             tracing::debug!("without the Hub, {name} will count as incomplete: {error}");
@@ -173,7 +187,10 @@ impl<'a> Repository<'a> {
             tracing::warn!("without the Hub, {name} will not be found by its name: {error}");
         }
         progress.finish_and_clear();
-        Ok(directory)
+        Ok(match (self.wanted, listing.files.first()) {
+            (Wanted::Gguf(_), Some(first)) => directory.join(&first.name),
+            _ => directory,
+        })
     }
 
     async fn get(
@@ -216,6 +233,70 @@ fn is_word(part: &str) -> bool {
         && part
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// The files of a model as transformers saves it.
+fn needed_of_model(name: &str, files: Vec<RemoteFile>) -> Result<Vec<RemoteFile>, HubError> {
+    let ggufs = ModelFiles::among(files.iter().map(|file| file.name.as_str()));
+    let files = needed(files);
+    for (missing, pattern) in [
+        ("config.json", "config.json"),
+        ("*.safetensors", ".safetensors"),
+    ] {
+        if !files.iter().any(|file| file.name.ends_with(pattern)) {
+            return Err(match ggufs.is_empty() {
+                true => HubError::NotAModel {
+                    name: name.to_owned(),
+                    missing,
+                },
+                false => HubError::GgufOnly {
+                    name: name.to_owned(),
+                    tags: tags(&ggufs),
+                },
+            });
+        }
+    }
+    Ok(files)
+}
+
+/// The files of the one model in GGUF files that `tag` means.
+fn needed_of_gguf(
+    name: &str,
+    tag: &str,
+    mut files: Vec<RemoteFile>,
+) -> Result<Vec<RemoteFile>, HubError> {
+    let is_safe = |name: &str| name.split('/').count() <= 2 && name.split('/').all(is_word);
+    files.retain(|file| is_safe(&file.name));
+    let models = ModelFiles::among(files.iter().map(|file| file.name.as_str()));
+    let model = match ModelFiles::meant(&models, tag).as_slice() {
+        [model] => *model,
+        meant => {
+            return Err(HubError::GgufChoice {
+                name: name.to_owned(),
+                tag: tag.to_owned(),
+                meant: meant
+                    .iter()
+                    .flat_map(|it| it.files.first())
+                    .cloned()
+                    .collect(),
+                tags: tags(&models),
+            });
+        }
+    };
+    let found = model.files.iter().map(|part| {
+        let file = files.iter().find(|file| file.name == *part);
+        file.cloned().ok_or_else(|| HubError::GgufPart {
+            name: name.to_owned(),
+            part: part.clone(),
+        })
+    });
+    found.collect()
+}
+
+/// The formats of models, each once.
+fn tags(models: &[ModelFiles]) -> Vec<String> {
+    let tags: BTreeSet<&str> = models.iter().map(ModelFiles::tag).collect();
+    tags.into_iter().map(str::to_owned).collect()
 }
 
 /// The files that serving reads. Only top-level ones and chat templates: subfolders hold the same model in
@@ -300,7 +381,8 @@ mod tests {
     #[test]
     fn names_that_could_leave_the_cache_are_refused() {
         let client = Client::new(Some("http://127.0.0.1:9".into()), None, None).unwrap();
-        let repository = |asked| Repository::new(&client, Path::new("/cache"), asked);
+        let repository =
+            |asked| Repository::new(&client, Path::new("/cache"), asked, Wanted::Model);
         let asked = |name, revision| Asked {
             name,
             revision,

@@ -68,7 +68,15 @@ const OF_OTHERS: [&str; 54] = [
     "--use-server-token-count",
 ];
 
-const COMMANDS: [&str; 6] = ["serve", "chat", "generate", "bench", "inspect", "gpu-check"];
+const COMMANDS: [&str; 7] = [
+    "serve",
+    "chat",
+    "generate",
+    "bench",
+    "inspect",
+    "list",
+    "gpu-check",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -199,6 +207,14 @@ fn the_banner_on_the_pages_is_the_one_of_the_program() {
     for page in ["README.md", "docs/src/guide/serve.md"] {
         assert_eq!(banner(&read(page)), printed, "{page}");
     }
+}
+
+#[test]
+fn the_short_names_on_the_page_are_those_of_the_program() {
+    let guide = read("docs/src/guide/serve.md");
+    let (_, block) = guide.split_once("$ maitre list --available\n").unwrap();
+    let (shown, _) = block.split_once("```").unwrap();
+    assert_eq!(shown, stdout(&maitre(&["list", "--available"])));
 }
 
 #[test]

@@ -174,9 +174,11 @@ async fn revision(
     let mut hub = hub.lock().unwrap();
     hub.requests.push(format!("INFO {revision}"));
     match (org.as_str(), name.as_str()) {
-        ("tiny", "model") if revision == "main" => json!({"id": "tiny/model", "sha": hub.commit})
-            .to_string()
-            .into_response(),
+        ("tiny", "model") | ("Qwen", "Qwen3-0.6B-GGUF") if revision == "main" => {
+            json!({"id": "tiny/model", "sha": hub.commit})
+                .to_string()
+                .into_response()
+        }
         ("tiny", "model") => refusal(StatusCode::NOT_FOUND, "RevisionNotFound"),
         ("tiny", "gated") => refusal(StatusCode::FORBIDDEN, "GatedRepo"),
         ("tiny", "private") => refusal(StatusCode::UNAUTHORIZED, "RepoNotFound"),
