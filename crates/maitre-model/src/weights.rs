@@ -6,7 +6,9 @@
 
 mod matrix;
 mod values;
+mod widened;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use maitre_tensor::{Activation, Backend, Buffer, DType, PackedWeight, TensorError, WeightFormat};
@@ -25,6 +27,7 @@ use crate::skeletons::{PostNorm, PostNormLayer, PreNorm, PreNormLayer};
 use crate::spec::HeadNorm;
 use matrix::{StoredMatrix, StoredPart, columns};
 use values::{check_finite, round_as, widen};
+use widened::widened;
 
 /// Which format each matrix gets in memory.
 #[derive(Debug, Clone, Copy)]
@@ -66,11 +69,19 @@ pub(crate) fn load_decoder(
     backend: &Backend,
     observer: &dyn Fn(LoadProgress),
 ) -> Result<Decoder, ModelError> {
+    let widened = match formats.layers {
+        WeightFormat::Blocks(_) => widened(source, config),
+        _ => BTreeSet::new(),
+    };
+    if let Some(tensor) = widened.first() {
+        tracing::info!(%tensor, tensors = widened.len(), "matrices that are stored in forms that do not go together become f32");
+    }
     let loader = Loader {
         source,
         config,
         shard,
         formats,
+        widened,
         backend,
         progress: Progress::begin(observer, total_bytes(source, config)),
     };
@@ -121,6 +132,8 @@ struct Loader<'a> {
     config: &'a ModelConfig,
     shard: Shard,
     formats: FormatOf,
+    /// Tensors that are kept in f32 whatever `formats` says.
+    widened: BTreeSet<String>,
     backend: &'a Backend,
     progress: Progress<'a>,
 }
@@ -185,7 +198,10 @@ impl<'a> Loader<'a> {
             cols: cols.len(),
         };
         let name_of = |part: usize| &projection.tensors[projection.parts[part].tensor].0.name;
-        let format = self.formats.of(name_of(0));
+        let format = match self.widened.contains(name_of(0)) {
+            true => WeightFormat::F32,
+            false => self.formats.of(name_of(0)),
+        };
         let packed = matrix.pack(self.backend, format, activation);
         let packed = packed.map_err(|error| match error {
             ModelError::Tensor(source @ TensorError::NonFiniteWeight { part, .. }) => {

@@ -207,6 +207,13 @@ impl Checkpoint for GgufCheckpoint {
         self.entries.contains_key(name)
     }
 
+    fn format_of(&self, name: &str) -> Option<WeightFormat> {
+        Some(match numbers(&self.entries.get(name)?.entry).ok()? {
+            Numbers::Dense(dtype) => dtype.into(),
+            Numbers::Blocks(format) => WeightFormat::Blocks(format),
+        })
+    }
+
     fn bytes_of(&self, name: &str) -> usize {
         self.entries
             .get(name)

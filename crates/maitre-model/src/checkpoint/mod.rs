@@ -33,6 +33,9 @@ pub(crate) trait Checkpoint {
     /// Whether there is a tensor of this name.
     fn contains(&self, name: &str) -> bool;
 
+    /// The format in which the tensor is stored; `None` if it is not there.
+    fn format_of(&self, name: &str) -> Option<WeightFormat>;
+
     /// Bytes of the tensor as it is stored; none if it is not there.
     fn bytes_of(&self, name: &str) -> usize;
 

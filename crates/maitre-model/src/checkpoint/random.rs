@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use half::{bf16, f16};
-use maitre_tensor::DType;
+use maitre_tensor::{DType, WeightFormat};
 
 use super::{Checkpoint, Dense, Stored};
 use crate::config::ModelConfig;
@@ -77,6 +77,10 @@ impl Checkpoint for RandomCheckpoint {
 
     fn contains(&self, name: &str) -> bool {
         self.shapes.contains_key(name)
+    }
+
+    fn format_of(&self, name: &str) -> Option<WeightFormat> {
+        self.shapes.get(name).map(|_| self.dtype.into())
     }
 
     fn bytes_of(&self, name: &str) -> usize {

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use maitre_tensor::{DType, RawTensor, TensorError, TensorFile};
+use maitre_tensor::{DType, RawTensor, TensorError, TensorFile, WeightFormat};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -281,6 +281,10 @@ impl Checkpoint for SafetensorsCheckpoint {
 
     fn contains(&self, name: &str) -> bool {
         self.file_of.contains_key(name)
+    }
+
+    fn format_of(&self, name: &str) -> Option<WeightFormat> {
+        self.dtype_of(name).map(WeightFormat::from)
     }
 
     fn bytes_of(&self, name: &str) -> usize {

@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use maitre_tensor::{
-    Activation, Backend, BlocksView, PackedWeight, TensorError, WeightFormat, WeightView,
-};
+use maitre_tensor::{Activation, Backend, BlocksView, PackedWeight, WeightFormat, WeightView};
 
 use crate::checkpoint::{Blocks, Dense, Stored};
 use crate::error::ModelError;
@@ -29,7 +27,8 @@ impl StoredMatrix<'_> {
     /// Packs it in `format`, a gate and what it gates for `activation`; [`WeightFormat::Blocks`], of whichever format, is
     /// as it is stored.
     ///
-    /// Parts that can't stay as they are stored in one matrix become f32, which holds the numbers of all.
+    /// # Errors
+    /// Numbers that can't be quantized; stored parts that are no one matrix, see [`widened`](super::widened::widened).
     pub(super) fn pack(
         self,
         backend: &Backend,
@@ -39,16 +38,12 @@ impl StoredMatrix<'_> {
         if !matches!(format, WeightFormat::Blocks(_)) {
             return self.pack_dense(backend, format, activation);
         }
-        let mut dtypes = self.tensors.iter().map(|tensor| match tensor {
-            Stored::Dense(dense) => Some(dense.dtype),
-            Stored::Blocks(_) => None,
-        });
-        let first = dtypes.next().flatten();
-        let are_alike = dtypes.all(|dtype| dtype == first);
-        match (are_alike, first) {
-            (true, Some(dtype)) => self.pack_dense(backend, dtype.into(), activation),
-            (true, None) => self.pack_blocks(backend, activation),
-            (false, _) => self.pack_dense(backend, WeightFormat::F32, activation),
+        match self.tensors.first() {
+            Some(Stored::Dense(dense)) => {
+                let dtype = dense.dtype;
+                self.pack_dense(backend, dtype.into(), activation)
+            }
+            _ => self.pack_blocks(backend, activation),
         }
     }
 
@@ -76,13 +71,7 @@ impl StoredMatrix<'_> {
             ([gate, up], Some(activation)) => backend.pack_gated_blocks(*gate, *up, activation),
             (views, _) => backend.pack_blocks(views),
         };
-        match packed {
-            // Formats that differ where they must not.
-            Err(TensorError::WeightParts { .. }) => {
-                self.pack_dense(backend, WeightFormat::F32, activation)
-            }
-            packed => Ok(packed?),
-        }
+        Ok(packed?)
     }
 
     fn pack_dense(
