@@ -202,7 +202,7 @@ mod tests {
             ("qwen3:8b", &["qwen3:0.6b", "qwen3:1.7b", "qwen3:4b"]),
             ("smolm2:135m", &["smollm2:135m"]),
             ("gema3", &["gemma3:270m", "gemma3:1b"]),
-            ("phi4:mni", &["phi4:mini"]),
+            ("phi4:mni", &["phi3:mini", "phi4:mini"]),
             ("tea", &[]),
             ("", &[]),
         ] {

@@ -24,7 +24,7 @@ fn inspect_tells_formats_and_groups_of_a_file() {
     for line in [
         "gemma3-f32-linear.gguf: Gemma3ForCausalLM",
         "KV groups           1 that read all, 5 that read the last 8 tokens, of up to 1 layers",
-        "KV of a group       48 bytes/token (bf16)",
+        "KV of a group       56 bytes/token (bf16)",
         "embedding       F32             1       0.0 MiB",
         "attention       F32            24       0.0 MiB",
         "MLP             F32            18       0.0 MiB",
