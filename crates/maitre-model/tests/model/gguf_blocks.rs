@@ -155,18 +155,17 @@ fn stored_blocks_compute_what_their_numbers_do() {
             &tokens(),
             50,
         );
-        for (stored, exact) in stored.iter().zip(&exact) {
-            let largest = exact
-                .iter()
-                .fold(0.0_f32, |largest, it| largest.max(it.abs()));
-            for (stored, exact) in stored.iter().zip(exact) {
-                let error = (stored - exact).abs();
-                assert!(
-                    error <= 2e-2 * largest,
-                    "{formats:?}: off by {error} of {largest}"
-                );
-            }
-        }
+        let (stored, exact) = (stored.concat(), exact.concat());
+        let square = |numbers: &mut dyn Iterator<Item = f32>| -> f64 {
+            numbers.map(|it| f64::from(it) * f64::from(it)).sum()
+        };
+        let error = square(&mut stored.iter().zip(&exact).map(|(a, b)| a - b));
+        let error = (error / square(&mut exact.iter().copied())).sqrt();
+        // Half a percent for each of some ten products in a row, as steps of 1/127 of the largest of 32 predict.
+        assert!(
+            (1e-4..3e-2).contains(&error),
+            "{formats:?}: off by {error} of the logits"
+        );
     }
 }
 
@@ -201,6 +200,12 @@ fn blocks_take_in_memory_what_they_take_in_the_file() {
         let numbers = matrices + VOCAB.next_multiple_of(16) * HIDDEN;
         let norms = 5 * HIDDEN * 4;
         let expected = (numbers as f64 * bits / 8.0) as usize + norms;
-        assert_eq!(prepared.model().weight_bytes(), expected, "{format}");
+        let found = prepared.model().weight_bytes();
+        // Panels begin at cache lines.
+        let most = expected + expected / 50;
+        assert!(
+            (expected..=most).contains(&found),
+            "{format}: {found} bytes, expected {expected}"
+        );
     }
 }
