@@ -15,8 +15,8 @@ const INT4_GROUP: usize = 64;
 ///
 /// The floating-point formats keep what the file has (or its nearest neighbour). The integer
 /// formats are made from it at load: weights are rounded to a grid of `2^bits` steps, and the
-/// activations they meet to int8 with one scale per token. Stored blocks were rounded by whoever
-/// made the file, and are not rounded again.
+/// activations they meet to int8 with one scale per token. Stored blocks were rounded when the file
+/// was made, and are not rounded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WeightFormat {

@@ -161,9 +161,10 @@ fn stored_blocks_compute_what_their_numbers_do() {
         };
         let error = square(&mut stored.iter().zip(&exact).map(|(a, b)| a - b));
         let error = (error / square(&mut exact.iter().copied())).sqrt();
-        // Half a percent for each of some ten products in a row, as steps of 1/127 of the largest of 32 predict.
+        // Half a percent for each of some ten products in a row, as steps of 1/127 of the largest of 32 predict; more
+        // where random minimums leave small differences of large sums.
         assert!(
-            (1e-4..3e-2).contains(&error),
+            (1e-4..5e-2).contains(&error),
             "{formats:?}: off by {error} of the logits"
         );
     }
