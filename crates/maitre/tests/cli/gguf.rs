@@ -37,7 +37,7 @@ fn inspect_tells_formats_and_groups_of_a_file() {
         serde_json::from_str(&inspected(&fixture("gemma3-f32-linear"), &["--json"])).unwrap();
     assert_eq!(json["stored"][0]["used_for"], "embedding");
     assert_eq!(json["stored"][0]["supported"], true);
-    assert_eq!(json["kv_groups"][0]["bf16_bytes_per_token"], 48);
+    assert_eq!(json["kv_groups"][0]["bf16_bytes_per_token"], 56);
 }
 
 #[test]
