@@ -1,15 +1,16 @@
-//! What pairs of measurements allow to say: medians, and a bound of the ratio that chance alone
-//! would rarely reach.
+//! What pairs of measurements allow to say: medians, and bounds of the ratio that chance alone
+//! would rarely pass.
 //!
 //! The machine's speed wanders by tens of percent, so only measurements taken one after the other
 //! are compared: each pair gives a ratio. How sure their median is, the pairs themselves tell
 //! (Efron 1979, "Bootstrap methods: another look at the jackknife"): draw as many from them as there
-//! are, with replacement, take the median, repeat. What 95 % of these medians exceed is the bound.
+//! are, with replacement, take the median, repeat. What 95 % of these medians exceed is the lower
+//! bound, what 95 % of them stay below the upper one.
 
 /// Repetitions: the 5 % quantile of 10,000 medians moves by well under the spread of the pairs.
 const RESAMPLES: usize = 10_000;
 
-/// The share of resampled medians below the bound.
+/// The share of resampled medians below the lower bound, and of those above the upper one.
 const BELOW: f64 = 0.05;
 
 /// The middle of the numbers; of an even count, the mean of the two in the middle. NaN for none.
@@ -24,10 +25,22 @@ pub(super) fn median(numbers: &[f64]) -> f64 {
     }
 }
 
-/// What the median of the ratios exceeds with 95 % confidence. NaN for none.
-pub(super) fn lower_bound(ratios: &[f64]) -> f64 {
+/// Between what the median of the ratios lies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bounds {
+    /// What it exceeds with 95 % confidence.
+    pub(super) lower: f64,
+    /// What it stays below with 95 % confidence.
+    pub(super) upper: f64,
+}
+
+/// Of these ratios; NaN for none.
+pub(super) fn bounds(ratios: &[f64]) -> Bounds {
     if ratios.is_empty() {
-        return f64::NAN;
+        return Bounds {
+            lower: f64::NAN,
+            upper: f64::NAN,
+        };
     }
     let mut random = Random(0);
     let mut medians: Vec<f64> = (0..RESAMPLES)
@@ -40,7 +53,11 @@ pub(super) fn lower_bound(ratios: &[f64]) -> f64 {
         })
         .collect();
     medians.sort_by(f64::total_cmp);
-    medians[(RESAMPLES as f64 * BELOW) as usize]
+    let below = (RESAMPLES as f64 * BELOW) as usize;
+    Bounds {
+        lower: medians[below],
+        upper: medians[RESAMPLES - 1 - below],
+    }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): the
@@ -71,14 +88,18 @@ mod tests {
 
     #[test]
     fn equal_ratios_leave_no_doubt() {
-        assert!(lower_bound(&[]).is_nan());
-        assert_eq!(lower_bound(&[1.25; 20]), 1.25);
+        assert!(bounds(&[]).lower.is_nan());
+        let certain = Bounds {
+            lower: 1.25,
+            upper: 1.25,
+        };
+        assert_eq!(bounds(&[1.25; 20]), certain);
     }
 
     /// For an odd number n of different ratios, the resampled median is at most the k-th smallest
     /// exactly when more than half of n draws are among the k smallest: a binomial probability.
     #[test]
-    fn the_bound_is_the_quantile_that_the_binomial_distribution_gives() {
+    fn the_bounds_are_the_quantiles_that_the_binomial_distribution_gives() {
         let n = 21;
         let at_most = |k: i32| -> f64 {
             let p = f64::from(k) / f64::from(n);
@@ -95,20 +116,25 @@ mod tests {
         let expected = (1..n).find(|&k| at_most(k) > BELOW).unwrap();
         // In no order, and unevenly far apart.
         let ratios: Vec<f64> = (0..n).map(|i| f64::from((i * 8 % n + 1).pow(2))).collect();
-        assert_eq!(lower_bound(&ratios), f64::from(expected.pow(2)));
+        let mirrored = n + 1 - expected;
+        let bounds = bounds(&ratios);
+        assert_eq!(bounds.lower, f64::from(expected.pow(2)));
+        assert_eq!(bounds.upper, f64::from(mirrored.pow(2)));
         assert!(expected > 1 && expected < n / 2, "{expected}");
     }
 
     #[test]
-    fn a_few_disturbed_pairs_do_not_move_the_bound_far() {
+    fn a_few_disturbed_pairs_do_not_move_the_bounds_far() {
         let mut ratios: Vec<f64> = (0..20).map(|i| 1.5 + 0.01 * f64::from(i % 5)).collect();
-        let calm = lower_bound(&ratios);
+        let calm = bounds(&ratios);
         ratios[3] = 0.1;
         ratios[11] = 40.0;
-        let disturbed = lower_bound(&ratios);
+        let disturbed = bounds(&ratios);
         assert!(
-            calm > 1.5 && (calm - disturbed).abs() < 0.02,
-            "{calm} {disturbed}"
+            calm.lower > 1.5
+                && (calm.lower - disturbed.lower).abs() < 0.02
+                && (calm.upper - disturbed.upper).abs() < 0.02,
+            "{calm:?} {disturbed:?}"
         );
     }
 }

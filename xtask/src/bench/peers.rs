@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::bootstrap::{lower_bound, median};
+use super::bootstrap::{bounds, median};
 use super::contestant::{Batched, Contestant, Warm};
 use super::roofline::{Machine, Shape};
 use crate::cargo::{root, target_directory};
@@ -18,7 +18,7 @@ use crate::cargo::{root, target_directory};
 /// The model that needs no folder.
 const BUNDLED: &str = "bundled";
 
-/// Maitre beside another engine: pairs of measurements, their ratio, and its 95 % bound.
+/// Maitre beside another engine: pairs of measurements, their ratio, and its 95 % bounds.
 ///
 /// The same number of threads, the same prompts' lengths, the prompts' time included for both.
 #[derive(Debug, clap::Parser)]
@@ -67,6 +67,9 @@ pub(crate) struct Arguments {
         conflicts_with_all = ["vllm_python", "llama_batched_bench"]
     )]
     against: Option<String>,
+    /// The second Maitre is this program, such as one that was built from another commit.
+    #[arg(long, value_name = "PROGRAM", requires = "against")]
+    against_program: Option<PathBuf>,
     /// Ask both the prompts of this file in turn, instead of random ones of --input-tokens; see `maitre
     /// bench --prompts`. There is no workload of one long prompt then.
     #[arg(
@@ -150,7 +153,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let shape = Shape::read(&arguments.model_folder()?)?;
     let logs = target_directory().join("bench-peers");
     fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-    let maitre = arguments.maitre(&arguments.with)?;
+    let maitre = arguments.maitre(super::build_maitre()?, &arguments.with)?;
     let mut maitre = Warm::start(maitre, logs.join("maitre.log"))?;
     let (name, mut peer) = arguments.peer(&logs)?;
     println!(
@@ -171,7 +174,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         match round {
             0 => println!("warmed up"),
-            _ => println!("pair {round} of {}", arguments.pairs),
+            _ => println!("pair {round} of {}:{}", arguments.pairs, last(&records)),
         }
     }
     print_table(&name, &records, &shape, machine);
@@ -195,9 +198,9 @@ impl Arguments {
         Ok(root().join("crates/maitre-bundled/model/target"))
     }
 
-    /// The release build of Maitre with these flags beside the common ones, to be asked line by line.
-    fn maitre(&self, flags: &str) -> Result<Command> {
-        let mut command = Command::new(super::build_maitre()?);
+    /// A build of Maitre with these flags beside the common ones, to be asked line by line.
+    fn maitre(&self, program: PathBuf, flags: &str) -> Result<Command> {
+        let mut command = Command::new(program);
         command.args(["bench", "--target", "in-process", "--line-by-line"]);
         command.arg("--model");
         match self.is_bundled() {
@@ -225,8 +228,16 @@ impl Arguments {
             return Ok((name, Contestant::Warm(process)));
         }
         if let Some(flags) = &self.against {
-            let process = Warm::start(self.maitre(flags)?, logs.join("against.log"))?;
-            let name = format!("maitre {flags}").trim_end().to_owned();
+            let program = match &self.against_program {
+                Some(program) => absolute(program)?,
+                None => super::build_maitre()?,
+            };
+            let name = match &self.against_program {
+                Some(program) => format!("{} {flags}", program.display()),
+                None => format!("maitre {flags}"),
+            };
+            let process = Warm::start(self.maitre(program, flags)?, logs.join("against.log"))?;
+            let name = name.trim_end().to_owned();
             return Ok((name, Contestant::Warm(process)));
         }
         let (Some(program), Some(gguf)) = (&self.llama_batched_bench, &self.gguf) else {
@@ -296,30 +307,51 @@ impl Record {
     }
 }
 
+/// The ratio of each workload in the pair that was measured last.
+fn last(records: &[Record]) -> String {
+    let pairs = records.iter().filter_map(|record| record.pairs.last());
+    pairs
+        .map(|pair| format!(" {:.3}", pair.theirs / pair.ours))
+        .collect()
+}
+
 /// A line for each workload; the shares of the limit are those of the medians.
 fn print_table(peer: &str, records: &[Record], shape: &Shape, machine: Machine) {
     println!("\nmaitre beside {peer}; {machine}");
     println!(
-        "{:>15}  {:>12}  {:>8}  {:>12}  {:>8}  {:>6}  {:>10}",
-        "workload", "maitre tok/s", "of limit", "peer tok/s", "of limit", "ratio", "95 % above"
+        "{:>15}  {:>12}  {:>8}  {:>12}  {:>8}  {:>6}  {:>10}  {:>10}",
+        "workload",
+        "maitre tok/s",
+        "of limit",
+        "peer tok/s",
+        "of limit",
+        "ratio",
+        "95 % above",
+        "95 % below"
     );
+    let mut logarithms = 0.0;
     for record in records {
         let seconds = |pick: fn(&Pair) -> f64| median(&record.column(pick));
         let (ours, theirs) = (seconds(|pair| pair.ours), seconds(|pair| pair.theirs));
         let ratios = record.column(|pair| pair.theirs / pair.ours);
         let tokens = record.workload.tokens() as f64;
         let limit = 100.0 * shape.seconds(record.workload, machine);
+        let bounds = bounds(&ratios);
+        logarithms += median(&ratios).ln();
         println!(
-            "{:>15}  {:>12.1}  {:>6.1} %  {:>12.1}  {:>6.1} %  {:>6.3}  {:>10.3}",
+            "{:>15}  {:>12.1}  {:>6.1} %  {:>12.1}  {:>6.1} %  {:>6.3}  {:>10.3}  {:>10.3}",
             record.workload.name(),
             tokens / ours,
             limit / ours,
             tokens / theirs,
             limit / theirs,
             median(&ratios),
-            lower_bound(&ratios)
+            bounds.lower,
+            bounds.upper
         );
     }
+    let mean = (logarithms / records.len() as f64).exp();
+    println!("{:>15}  geometric mean of the ratios {mean:.3}", "");
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::bootstrap::{lower_bound, median};
+use super::bootstrap::{bounds, median};
 use crate::cargo::{cargo, finish, target_directory};
 
 /// Speculation with a drafter of known acceptance and cost, and on recorded text, for one user on one model.
@@ -188,7 +188,7 @@ fn speed(report: &mut String, samples: &[Value]) -> Result<()> {
             100.0 * error,
         )?;
         if alpha.as_f64() == Some(0.8) && best.as_ref().is_none_or(|it| measured > it.0) {
-            let bound = lower_bound(&speed_ups);
+            let bound = bounds(&speed_ups).lower;
             let text =
                 format!("k = {drafts} at c = {cost}: {measured:.2} times, 95 % above {bound:.2}");
             best = Some((measured, text));
@@ -221,9 +221,9 @@ fn auto(report: &mut String, samples: &[Value]) -> Result<()> {
             group.key("best"),
             median(&group.ratios("off_s", "fixed_s")?),
             median(&over_off),
-            lower_bound(&over_off),
+            bounds(&over_off).lower,
             median(&over_fixed),
-            lower_bound(&over_fixed),
+            bounds(&over_fixed).lower,
             group.median("rounds_per_step")?,
             group.median("tokens_per_step")?,
         )?;
@@ -261,9 +261,9 @@ fn recorded(report: &mut String, samples: &[Value]) -> Result<()> {
             sum("accepted")?,
             sum("drafted")?,
             median(&decoding),
-            lower_bound(&decoding),
+            bounds(&decoding).lower,
             median(&whole),
-            lower_bound(&whole),
+            bounds(&whole).lower,
         )?;
     }
     Ok(())

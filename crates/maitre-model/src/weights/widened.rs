@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use maitre_tensor::{BlockFormat, WeightFormat};
+use maitre_tensor::{BlockFormat, BlocksView, WeightFormat};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::inventory::Projection;
-
-/// Output features that a matrix of several formats has to have a multiple of in each.
-const PIECE_ROWS: usize = 16;
 
 /// What the matrices of one role read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +66,8 @@ fn kind(source: &dyn Checkpoint, projection: &Projection, is_gated: bool) -> Opt
         .windows(2)
         .zip(&projection.parts)
         .all(|(pair, part)| {
-            pair.first() == pair.last() || !is_gated && part.rows.len().is_multiple_of(PIECE_ROWS)
+            pair.first() == pair.last()
+                || !is_gated && part.rows.len().is_multiple_of(BlocksView::PIECE_ROWS)
         });
     go_together.then_some(Kind::Blocks)
 }

@@ -1,12 +1,12 @@
 //! Models whose matrices are stored blocks: computed with as they are, in every arrangement with the same bits.
 
 use maitre_model::{LoadOptions, ModelSource};
-use maitre_tensor::{BlockFormat, WeightFormat};
+use maitre_tensor::{BlockFormat, KvFormat, WeightFormat};
 use tempfile::TempDir;
 
 use crate::gguf::writer::{Writer, text};
 use crate::gguf::written;
-use crate::support::{Host, bits, in_dtype, prefill, runner};
+use crate::support::{Host, bits, prefill, runner};
 
 const HIDDEN: usize = 256;
 const INTER: usize = 512;
@@ -64,6 +64,11 @@ impl Noise {
 
 /// A random model of two layers whose matrices are stored in `formats`, by turns; the embedding is the output matrix too.
 fn model(formats: &[BlockFormat]) -> (TempDir, ModelSource) {
+    model_beside(formats, "")
+}
+
+/// The same with one matrix in f16.
+fn model_beside(formats: &[BlockFormat], plain: &str) -> (TempDir, ModelSource) {
     let mut noise = Noise(7);
     let mut writer = Writer::new(32);
     writer.set("general.architecture", 8, &text("llama"));
@@ -88,6 +93,12 @@ fn model(formats: &[BlockFormat]) -> (TempDir, ModelSource) {
     let mut formats = formats.iter().cycle();
     let mut matrix = |writer: &mut Writer, name: &str, rows: usize, cols: usize| {
         let format = *formats.next().unwrap();
+        if name == plain {
+            let number = |_| half::f16::from_f32((noise.next() % 201) as f32 / 1000.0 - 0.1);
+            let halves = (0..rows * cols).map(number);
+            let bytes: Vec<u8> = halves.flat_map(half::f16::to_le_bytes).collect();
+            return writer.tensor(name, &[cols as u64, rows as u64], 1, &bytes);
+        }
         let bytes = noise.blocks(format, rows, cols);
         let (kind, ..) = stored_as(format);
         writer.tensor(name, &[cols as u64, rows as u64], kind, &bytes);
@@ -144,30 +155,47 @@ fn mixtures() -> Vec<Vec<BlockFormat>> {
 #[test]
 fn stored_blocks_compute_what_their_numbers_do() {
     for formats in mixtures() {
-        let (_kept, source) = model(&formats);
-        let stored = prefill(
-            &mut runner(&source, &LoadOptions::default(), 2),
-            &tokens(),
-            50,
-        );
-        let exact = prefill(
-            &mut runner(&source, &in_dtype(WeightFormat::F32), 2),
-            &tokens(),
-            50,
-        );
-        let (stored, exact) = (stored.concat(), exact.concat());
-        let square = |numbers: &mut dyn Iterator<Item = f32>| -> f64 {
-            numbers.map(|it| f64::from(it) * f64::from(it)).sum()
-        };
-        let error = square(&mut stored.iter().zip(&exact).map(|(a, b)| a - b));
-        let error = (error / square(&mut exact.iter().copied())).sqrt();
-        // Half a percent for each of some ten products in a row, as steps of 1/127 of the largest of 32 predict; more
-        // where random minimums leave small differences of large sums.
-        assert!(
-            (1e-4..5e-2).contains(&error),
-            "{formats:?}: off by {error} of the logits"
-        );
+        compare(&model(&formats).1, &format!("{formats:?}"));
     }
+}
+
+/// A matrix that was left in f16: its role is widened in all layers, or it is alone in its role.
+#[test]
+fn a_matrix_that_is_not_quantized_goes_with_the_others() {
+    for plain in [
+        "token_embd.weight",
+        "blk.0.attn_v.weight",
+        "blk.1.attn_output.weight",
+        "blk.0.ffn_up.weight",
+        "blk.1.ffn_down.weight",
+    ] {
+        let (_kept, source) = model_beside(&[BlockFormat::Q4K], plain);
+        compare(&source, plain);
+    }
+}
+/// That a model as it is stored has the logits of its numbers in f32, but for the rounding of activations.
+fn compare(source: &ModelSource, what: &str) {
+    let logits = |dtype: Option<WeightFormat>| -> Vec<f32> {
+        let options = LoadOptions {
+            dtype,
+            kv_dtype: Some(KvFormat::F32),
+            ..LoadOptions::default()
+        };
+        prefill(&mut runner(source, &options, 2), &tokens(), 50).concat()
+    };
+    let (stored, exact) = (logits(None), logits(Some(WeightFormat::F32)));
+    let square = |numbers: &mut dyn Iterator<Item = f32>| -> f64 {
+        numbers.map(|it| f64::from(it) * f64::from(it)).sum()
+    };
+    let error = square(&mut stored.iter().zip(&exact).map(|(a, b)| a - b));
+    let error = (error / square(&mut exact.iter().copied())).sqrt();
+    println!("{what}: off by {error:.4} of the logits");
+    // Half a percent for each of some ten products in a row, as steps of 1/127 of the largest of 32 predict; more where
+    // random minimums leave small differences of large sums.
+    assert!(
+        (1e-4..5e-2).contains(&error),
+        "{what}: off by {error} of the logits"
+    );
 }
 
 #[test]

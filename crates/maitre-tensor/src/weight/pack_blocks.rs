@@ -26,6 +26,9 @@ pub struct BlocksView<'a> {
 }
 
 impl BlocksView<'_> {
+    /// A part that is followed by one of another format has a multiple of so many output features.
+    pub const PIECE_ROWS: usize = LANES;
+
     fn row_bytes(&self) -> usize {
         self.cols / self.format.block_len() * self.format.block_bytes()
     }
@@ -58,14 +61,14 @@ impl Backend {
     /// # Errors
     ///
     /// [`TensorError::WeightParts`] if there are no parts, their `cols` differ, or a part is followed by one of another
-    /// format and its rows are not a multiple of 16; [`TensorError::BlockCols`] and [`TensorError::BlockSize`] for a part
+    /// format and its rows are not a multiple of [`BlocksView::PIECE_ROWS`]; [`TensorError::BlockCols`] and [`TensorError::BlockSize`] for a part
     /// that is not of its shape; [`TensorError::NonFiniteScale`] for a scale that is NaN or infinite;
     /// [`TensorError::Reserve`].
     pub fn pack_blocks(&self, parts: &[BlocksView<'_>]) -> Result<PackedWeight, TensorError> {
         check_parts(parts)?;
-        let aligned = parts
-            .windows(2)
-            .all(|pair| pair[0].format == pair[1].format || pair[0].rows.is_multiple_of(LANES));
+        let aligned = parts.windows(2).all(|pair| {
+            pair[0].format == pair[1].format || pair[0].rows.is_multiple_of(BlocksView::PIECE_ROWS)
+        });
         if !aligned {
             return Err(TensorError::WeightParts {
                 cols: parts.iter().map(|part| part.cols).collect(),
