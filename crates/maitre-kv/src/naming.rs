@@ -71,13 +71,14 @@ impl KvManager {
             return replaced;
         }
         let full = computed.min(tokens.len()) / self.config.block_size as usize;
+        let end = full.min(chain.hashes().len());
+        // Most steps fill no block: they leave the table where it is.
+        let tables = self.tables.get(&sequence);
+        if !tables.is_some_and(|tables| tables.may_name_before(end)) {
+            return replaced;
+        }
         let Some(mut tables) = self.tables.remove(&sequence) else {
             return replaced;
-        };
-        let end = if tables.outdated {
-            0
-        } else {
-            full.min(chain.hashes().len())
         };
         for (group, table) in tables.groups.iter_mut().enumerate() {
             let first = table.named.max(table.first_block);

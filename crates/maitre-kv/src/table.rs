@@ -128,6 +128,12 @@ impl Tables {
         self.groups.iter().all(|table| table.end() >= reach)
     }
 
+    /// Whether something behind one of the first `end` blocks may have no name yet.
+    pub(crate) fn may_name_before(&self, end: usize) -> bool {
+        let has_unnamed = |it: &Table| it.named.max(it.first_block) < end.min(it.end());
+        !self.outdated && (!self.states.is_empty() || self.groups.iter().any(has_unnamed))
+    }
+
     /// Whether they hold nothing.
     pub(crate) fn is_empty(&self) -> bool {
         let no_states = self.states.iter().all(States::is_empty);
