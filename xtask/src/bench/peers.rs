@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::bootstrap::{bounds, median};
 use super::contestant::{Batched, Contestant, Warm};
-use super::roofline::{Machine, Shape};
+use super::roofline::{Machine, STORED, Shape};
 use crate::cargo::{root, target_directory};
 
 /// The model that needs no folder.
@@ -24,10 +24,10 @@ const BUNDLED: &str = "bundled";
 #[derive(Debug, clap::Parser)]
 #[command(name = "cargo xtask bench peers")]
 pub(crate) struct Arguments {
-    /// The model, a directory in Hugging Face's layout, or `bundled` (with --against only).
-    #[arg(long, value_name = "DIR")]
+    /// The model: a directory in Hugging Face's layout, a GGUF file, or `bundled` (with --against only).
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
-    /// Dtype of Maitre's weights.
+    /// Dtype of Maitre's weights; `stored`: a GGUF file's own.
     #[arg(long, default_value = "bf16")]
     dtype: String,
     /// A Python with vLLM: compare with it.
@@ -150,7 +150,7 @@ struct Pair {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let shape = Shape::read(&arguments.model_folder()?)?;
+    let shape = arguments.shape()?;
     let logs = target_directory().join("bench-peers");
     fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
     let maitre = arguments.maitre(super::build_maitre()?, &arguments.with)?;
@@ -186,6 +186,28 @@ impl Arguments {
         self.model.as_os_str() == BUNDLED
     }
 
+    fn shape(&self) -> Result<Shape> {
+        if self.model.extension().is_none_or(|name| name != "gguf") {
+            ensure!(
+                self.dtype != STORED,
+                "--dtype {STORED} takes a GGUF file as --model"
+            );
+            return Shape::read(&self.model_folder()?);
+        }
+        let mut inspect = Command::new(super::build_maitre()?);
+        inspect.args(["inspect", "--json", "--model"]);
+        let output = inspect.arg(&self.model).output();
+        let output = output.context("cannot start `maitre inspect`")?;
+        let report = String::from_utf8_lossy(&output.stdout);
+        Shape::of_inspected(&report).with_context(|| {
+            let log = String::from_utf8_lossy(&output.stderr);
+            format!(
+                "in what `maitre inspect` says of {}: {log}",
+                self.model.display()
+            )
+        })
+    }
+
     /// Where the model's shape is to be read.
     fn model_folder(&self) -> Result<PathBuf> {
         if !self.is_bundled() {
@@ -210,7 +232,9 @@ impl Arguments {
         if let Some(prompts) = &self.prompts {
             command.arg("--prompts").arg(absolute(prompts)?);
         }
-        command.args(["--dtype", &self.dtype]);
+        if self.dtype != STORED {
+            command.args(["--dtype", &self.dtype]);
+        }
         command.args(["--threads", &self.threads.to_string()]);
         command.args(flags.split_ascii_whitespace());
         Ok(command)

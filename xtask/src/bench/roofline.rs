@@ -14,6 +14,9 @@ use serde_json::Value;
 
 use super::peers::Workload;
 
+/// The weights as a GGUF file has them, whatever that is.
+pub(super) const STORED: &str = "stored";
+
 /// Weights of the matrices.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -21,6 +24,8 @@ pub(super) struct Shape {
     body: u64,
     /// In the output layer.
     head: u64,
+    /// Bytes of both in the model's files, if they are computed with as they are.
+    stored_bytes: Option<u64>,
 }
 
 /// What the machine reaches.
@@ -30,8 +35,8 @@ pub(super) struct Machine {
     read_bytes_per_s: f64,
     /// Operations a second in the format of the weights.
     ops_per_s: f64,
-    /// Bytes of a weight.
-    bytes_per_weight: f64,
+    /// Bytes of a weight; those of the files if `None`.
+    bytes_per_weight: Option<f64>,
     /// The format that products are taken in.
     peak: &'static str,
 }
@@ -41,11 +46,12 @@ impl Machine {
     pub(super) fn of_weights(dtype: &str) -> Result<Self> {
         // An int4 weight shares a scale and a zero point with 63 others.
         let (bytes_per_weight, peak) = match dtype {
-            "f32" => (4.0, "f32"),
-            "bf16" => (2.0, "bf16"),
-            "int8" => (1.0, "int8"),
-            "int4" => (0.5 + 4.0 / 64.0, "int8"),
-            _ => bail!("no limit is known for {dtype}; expected f32, bf16, int8 or int4"),
+            "f32" => (Some(4.0), "f32"),
+            "bf16" => (Some(2.0), "bf16"),
+            "int8" => (Some(1.0), "int8"),
+            "int4" => (Some(0.5 + 4.0 / 64.0), "int8"),
+            STORED => (None, "int8"),
+            _ => bail!("no limit is known for {dtype}; expected f32, bf16, int8, int4 or {STORED}"),
         };
         Ok(Self {
             read_bytes_per_s: 0.0,
@@ -108,6 +114,34 @@ impl Shape {
         Ok(Self {
             body: number("num_hidden_layers")? * (attention + mlp),
             head: number("vocab_size")? * hidden,
+            stored_bytes: None,
+        })
+    }
+
+    /// Takes the shape of any model from what `maitre inspect --json` printed of it. Norms count as matrices, which is a
+    /// thousandth.
+    pub(super) fn of_inspected(report: &str) -> Result<Self> {
+        let report: Value = serde_json::from_str(report)?;
+        let number = |value: &Value, name: &str| {
+            value[name]
+                .as_u64()
+                .with_context(|| format!("`{name}` is missing or no number"))
+        };
+        let head = number(&report, "vocab_size")? * number(&report, "hidden_size")?;
+        let stored = report["stored"].as_array().context("`stored` is missing")?;
+        let bytes_of = |used_for: &str| -> Result<u64> {
+            let rows = stored.iter().filter(|row| row["used_for"] == used_for);
+            rows.map(|row| number(row, "bytes")).sum()
+        };
+        let (embedding, output) = (bytes_of("embedding")?, bytes_of("output")?);
+        let (matrices, head_bytes) = match output {
+            0 => (head, embedding),
+            _ => (2 * head, output),
+        };
+        Ok(Self {
+            body: number(&report, "parameters")?.saturating_sub(matrices),
+            head,
+            stored_bytes: Some(bytes_of("attention")? + bytes_of("MLP")? + head_bytes),
         })
     }
 
@@ -116,9 +150,11 @@ impl Shape {
     pub(super) fn seconds(&self, workload: Workload, machine: Machine) -> f64 {
         let users = workload.users as u64;
         let step = |tokens: u64| {
-            // Beside int4 layers the vocabulary is int8.
-            let head = machine.bytes_per_weight.max(1.0);
-            let bytes = self.body as f64 * machine.bytes_per_weight + self.head as f64 * head;
+            let bytes = match machine.bytes_per_weight {
+                None => self.stored_bytes.unwrap_or(0) as f64,
+                // Beside int4 layers the vocabulary is int8.
+                Some(each) => self.body as f64 * each + self.head as f64 * each.max(1.0),
+            };
             let ops = 2 * (self.body * tokens + self.head * users);
             (bytes / machine.read_bytes_per_s).max(ops as f64 / machine.ops_per_s)
         };
@@ -128,6 +164,8 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const QWEN3: &str = r#"{"hidden_size": 1024, "num_attention_heads": 16,
@@ -145,6 +183,33 @@ mod tests {
     }
 
     #[test]
+    fn a_report_tells_the_shape_and_the_bytes_of_the_file() {
+        let report = |output: &str| {
+            let rows = [
+                ("embedding", 70),
+                ("attention", 20),
+                ("MLP", 30),
+                (output, 60),
+            ];
+            let rows = rows.map(|(used_for, bytes)| json!({"used_for": used_for, "bytes": bytes}));
+            let report =
+                json!({"parameters": 1000, "vocab_size": 50, "hidden_size": 4, "stored": rows});
+            Shape::of_inspected(&report.to_string()).unwrap()
+        };
+        let tied = report("norms, biases");
+        assert_eq!(
+            (tied.body, tied.head, tied.stored_bytes),
+            (800, 200, Some(120))
+        );
+        let apart = report("output");
+        assert_eq!(
+            (apart.body, apart.head, apart.stored_bytes),
+            (600, 200, Some(110))
+        );
+        assert!(Shape::of_inspected("{}").is_err());
+    }
+
+    #[test]
     fn a_machine_is_as_fast_as_it_ever_was() {
         let mut machine = Machine::of_weights("int4").unwrap();
         machine.learn("read=4e10 f32=1 bf16=2 int8=9e11").unwrap();
@@ -159,11 +224,15 @@ mod tests {
 
     #[test]
     fn one_user_waits_for_memory_and_many_for_arithmetic() {
-        let shape = Shape { body: 90, head: 10 };
+        let shape = Shape {
+            body: 90,
+            head: 10,
+            stored_bytes: Some(50),
+        };
         let machine = Machine {
             read_bytes_per_s: 100.0,
             ops_per_s: 1000.0,
-            bytes_per_weight: 2.0,
+            bytes_per_weight: Some(2.0),
             peak: "bf16",
         };
         let workload = |users, input, output| Workload {
@@ -177,5 +246,11 @@ mod tests {
         assert_eq!(shape.seconds(workload(1, 20, 1), machine), 3.62);
         // 50 users: 2 x 100 x 50 operations in 10 s.
         assert_eq!(shape.seconds(workload(50, 1, 2), machine), 20.0);
+        // The 50 bytes of the file in half a second.
+        let stored = Machine {
+            bytes_per_weight: None,
+            ..machine
+        };
+        assert_eq!(shape.seconds(workload(1, 1, 3), stored), 1.5);
     }
 }
