@@ -159,7 +159,8 @@ fn stored_blocks_compute_what_their_numbers_do() {
     }
 }
 
-/// A matrix that was left in f16: its role is widened in all layers, or it is alone in its role.
+/// A matrix that was left in f16: its role is widened in all layers, or it is alone in its role. Beside Q8_0, because random
+/// minimums make scores so large that the smallest error decides what attention sees.
 #[test]
 fn a_matrix_that_is_not_quantized_goes_with_the_others() {
     for plain in [
@@ -169,10 +170,11 @@ fn a_matrix_that_is_not_quantized_goes_with_the_others() {
         "blk.0.ffn_up.weight",
         "blk.1.ffn_down.weight",
     ] {
-        let (_kept, source) = model_beside(&[BlockFormat::Q4K], plain);
+        let (_kept, source) = model_beside(&[BlockFormat::Q8_0], plain);
         compare(&source, plain);
     }
 }
+
 /// That a model as it is stored has the logits of its numbers in f32, but for the rounding of activations.
 fn compare(source: &ModelSource, what: &str) {
     let logits = |dtype: Option<WeightFormat>| -> Vec<f32> {
