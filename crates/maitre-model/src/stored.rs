@@ -41,15 +41,31 @@ pub struct StoredTensors {
     pub count: usize,
     /// Bytes that they take in the files.
     pub bytes: u64,
+    /// Bytes that they take in memory if they are kept as they are stored: vectors are widened to f32, and stored blocks
+    /// lie in the order in which they are computed with.
+    pub bytes_in_memory: u64,
 }
 
-/// One tensor: its name in the file, its dimensions, its format and whether that is read, and its bytes.
+/// One tensor: its name in the file, its dimensions and how many numbers it has, its format and whether that is read, its
+/// bytes, and how many bits a number takes in memory if it is kept so.
 pub(crate) struct StoredTensor {
     pub(crate) name: String,
     pub(crate) dimensions: usize,
+    pub(crate) elements: usize,
     pub(crate) format: String,
     pub(crate) is_supported: bool,
     pub(crate) bytes: u64,
+    pub(crate) bits_in_memory: f64,
+}
+
+impl StoredTensor {
+    fn bytes_in_memory(&self) -> u64 {
+        let bits = match self.dimensions {
+            0 | 1 => 32.0,
+            _ => self.bits_in_memory,
+        };
+        (self.elements as f64 * bits / 8.0).ceil() as u64
+    }
 }
 
 impl TensorUse {
@@ -101,9 +117,11 @@ impl ModelSource {
                     is_supported: tensor.is_supported,
                     count: 0,
                     bytes: 0,
+                    bytes_in_memory: 0,
                 });
             group.count += 1;
             group.bytes += tensor.bytes;
+            group.bytes_in_memory += tensor.bytes_in_memory();
         }
         Ok(groups.into_values().collect())
     }

@@ -146,12 +146,26 @@ fn numbers(entry: &TensorEntry) -> Result<Numbers, ModelError> {
 
 /// Every tensor of a file.
 pub(super) fn stored_tensors(file: &GgufFile) -> Vec<StoredTensor> {
-    let tensors = file.tensors().map(|(_, entry)| StoredTensor {
-        name: entry.name.clone(),
-        dimensions: entry.shape.len(),
-        format: entry.kind.to_string(),
-        is_supported: numbers(entry).is_ok(),
-        bytes: entry.place.len() as u64,
+    let tensors = file.tensors().map(|(_, entry)| {
+        let elements = entry.shape.iter().product();
+        let bytes = entry.place.len() as u64;
+        let kept = match numbers(entry) {
+            Ok(Numbers::Dense(dtype)) => Some(dtype.into()),
+            Ok(Numbers::Blocks(format)) => Some(WeightFormat::Blocks(format)),
+            Err(_) => None,
+        };
+        StoredTensor {
+            name: entry.name.clone(),
+            dimensions: entry.shape.len(),
+            elements,
+            format: entry.kind.to_string(),
+            is_supported: kept.is_some(),
+            bytes,
+            bits_in_memory: match kept {
+                Some(format) => format.bits_per_weight(),
+                None => 8.0 * bytes as f64 / elements.max(1) as f64,
+            },
+        }
     });
     tensors.collect()
 }

@@ -70,22 +70,25 @@ impl SafetensorsCheckpoint {
         let of = |(name, file): (&String, &usize)| {
             let tensors = &self.files.get(*file)?.1;
             let shape = tensors.shape(name)?;
+            let elements: usize = shape.iter().product();
             let (format, is_supported, bytes) = match tensors.get(name) {
                 Ok(tensor) => {
                     let format = format!("{:?}", tensor.dtype).to_uppercase();
                     (format, true, tensor.bytes.len() as u64)
                 }
                 Err(error) => {
-                    let (format, bytes) = bytes_of_unread(&error, shape.iter().product())?;
+                    let (format, bytes) = bytes_of_unread(&error, elements)?;
                     (format, false, bytes)
                 }
             };
             Some(StoredTensor {
                 name: name.clone(),
                 dimensions: shape.len(),
+                elements,
                 format,
                 is_supported,
                 bytes,
+                bits_in_memory: 8.0 * bytes as f64 / elements.max(1) as f64,
             })
         };
         self.file_of.iter().filter_map(of).collect()

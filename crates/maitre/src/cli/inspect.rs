@@ -55,6 +55,16 @@ struct Inspected {
     available: Option<AvailableMemory>,
 }
 
+/// What one `--dtype` needs.
+struct Row {
+    name: String,
+    /// `None`: as stored.
+    weights: Option<WeightFormat>,
+    /// The draft model's.
+    beside: WeightFormat,
+    kv: KvFormat,
+}
+
 pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
     let target = source::target(&args.model, startup).await?;
     let default = (args.model == source::BUNDLED).then_some(source::BUNDLED);
@@ -95,11 +105,56 @@ pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
 }
 
 impl Inspected {
+    /// Bytes of the weights in memory; as they are stored if no dtype is given.
+    fn weight_bytes(&self, weights: Option<WeightFormat>) -> u64 {
+        match weights {
+            Some(weights) => self.config.weight_bytes(weights),
+            None => self.stored.iter().map(|it| it.bytes_in_memory).sum(),
+        }
+    }
+
+    /// The rows of the table: `auto` where the file is kept in a format that `--dtype` does not know, then the dtypes.
+    fn rows(&self) -> Vec<Row> {
+        let rows = self.dtypes.iter().map(|&(weights, kv)| Row {
+            name: weights.to_string(),
+            weights: Some(weights),
+            beside: weights,
+            kv,
+        });
+        let mut rows: Vec<Row> = rows.collect();
+        let is_known = |stored: &StoredTensors| {
+            let mut names = rows.iter().map(|row| row.name.as_str());
+            names.any(|name| name.eq_ignore_ascii_case(&stored.format))
+        };
+        if !self.stored.iter().all(is_known) {
+            // A draft model beside it is kept as its own file has it, which is bf16 for those there are.
+            let beside = WeightFormat::Bf16;
+            let same = rows.iter().find(|row| row.beside == beside);
+            let kv = same.map_or(KvFormat::Bf16, |row| row.kv);
+            rows.insert(
+                0,
+                Row {
+                    name: "auto".to_owned(),
+                    weights: None,
+                    beside,
+                    kv,
+                },
+            );
+        }
+        rows
+    }
+
     /// Tokens of KV cache that fit beside the weights, the draft model's counted in both; `None` where the
     /// memory can't be read.
-    fn kv_tokens(&self, weights: WeightFormat, kv: KvFormat) -> Option<u64> {
+    fn kv_tokens(&self, row: &Row) -> Option<u64> {
+        let Row {
+            weights,
+            beside,
+            kv,
+            ..
+        } = *row;
         let draft = self.draft.as_ref().map(|(_, draft)| draft);
-        let held = self.config.weight_bytes(weights) + draft.map_or(0, |d| d.weight_bytes(weights));
+        let held = self.weight_bytes(weights) + draft.map_or(0, |d| d.weight_bytes(beside));
         let per_token =
             self.config.kv_bytes_per_token(kv) + draft.map_or(0, |d| d.kv_bytes_per_token(kv));
         let available = self.available.as_ref()?.bytes;
@@ -190,19 +245,19 @@ impl Inspected {
             "+ draft",
             "tokens beside it",
         );
-        for &(weights, kv) in &self.dtypes {
+        for row in self.rows() {
             let draft = self.draft.as_ref().map(|(_, draft)| draft);
             table += &line(
-                &weights.to_string(),
-                &mib(self.config.weight_bytes(weights)),
-                &mib(draft.map_or(0, |draft| draft.weight_bytes(weights))),
-                &kv.to_string(),
-                &self.config.kv_bytes_per_token(kv).to_string(),
+                &row.name,
+                &mib(self.weight_bytes(row.weights)),
+                &mib(draft.map_or(0, |draft| draft.weight_bytes(row.beside))),
+                &row.kv.to_string(),
+                &self.config.kv_bytes_per_token(row.kv).to_string(),
                 &draft
-                    .map_or(0, |draft| draft.kv_bytes_per_token(kv))
+                    .map_or(0, |draft| draft.kv_bytes_per_token(row.kv))
                     .to_string(),
                 &self
-                    .kv_tokens(weights, kv)
+                    .kv_tokens(&row)
                     .map_or_else(|| "unknown".into(), |tokens| tokens.to_string()),
             );
         }
@@ -211,24 +266,24 @@ impl Inspected {
 
     fn as_json(&self) -> serde_json::Value {
         let config = &self.config;
-        let bytes = |config: &ModelConfig, weights, kv| {
+        let bytes = |config: &ModelConfig, weight_bytes: u64, kv| {
             json!({
-                "weight_bytes": config.weight_bytes(weights),
+                "weight_bytes": weight_bytes,
                 "kv_bytes_per_token": config.kv_bytes_per_token(kv),
                 "kv_bytes_per_distant_token": config.kv_bytes_per_distant_token(kv),
             })
         };
         let dtypes: serde_json::Map<_, _> = self
-            .dtypes
-            .iter()
-            .map(|&(weights, kv)| {
-                let mut entry = bytes(config, weights, kv);
-                entry["kv_dtype"] = kv.to_string().into();
-                entry["kv_tokens_that_fit"] = self.kv_tokens(weights, kv).into();
+            .rows()
+            .into_iter()
+            .map(|row| {
+                let mut entry = bytes(config, self.weight_bytes(row.weights), row.kv);
+                entry["kv_dtype"] = row.kv.to_string().into();
+                entry["kv_tokens_that_fit"] = self.kv_tokens(&row).into();
                 if let Some((_, draft)) = &self.draft {
-                    entry["draft"] = bytes(draft, weights, kv);
+                    entry["draft"] = bytes(draft, draft.weight_bytes(row.beside), row.kv);
                 }
-                (weights.to_string(), entry)
+                (row.name, entry)
             })
             .collect();
         let groups = config.kv_layout().groups;

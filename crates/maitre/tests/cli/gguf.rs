@@ -49,6 +49,27 @@ fn a_directory_with_one_file_is_that_file() {
     assert!(text.contains("BF16"), "{text}");
 }
 
+/// What `--dtype auto` keeps of a file of blocks has no other name: a line of its own says what it takes.
+#[test]
+fn inspect_tells_what_a_file_takes_as_it_is() {
+    let Some(data) = std::env::var_os("MAITRE_TEST_DATA") else {
+        println!("skipped: MAITRE_TEST_DATA is not set");
+        return;
+    };
+    let model = Path::new(&data).join("models/smollm2-135m-instruct-q4_1");
+    let json: serde_json::Value = serde_json::from_str(&inspected(&model, &["--json"])).unwrap();
+    let bytes = |dtype: &str| json["dtypes"][dtype]["weight_bytes"].as_u64().unwrap();
+    // The file's bytes: Q4_1 and Q8_0 take as much in memory, and norms are f32.
+    let stored = json["stored"].as_array().unwrap().iter();
+    let stored: u64 = stored.map(|row| row["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(bytes("auto"), stored);
+    assert!(bytes("int4") < stored && stored < bytes("int8"));
+    let text = inspected(&model, &[]);
+    assert!(text.contains("\nauto "), "{text}");
+    let text = inspected(&fixture("gemma3-f32-linear"), &[]);
+    assert!(!text.contains("\nauto "), "{text}");
+}
+
 /// Of formats that are not read, all are told, and the reason names one tensor.
 #[test]
 fn inspect_tells_formats_that_are_not_read() {
