@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Make the fixtures of Qwen 2, Gemma 3, Phi 3 and OLMo 3, in the form of make_fixtures.py.
+"""Make the fixtures of the families that make_fixtures.py does not have, in the same form.
 
-usage: make_family_fixtures.py [OUT_DIR]      (default: crates/maitre-model/tests/fixtures)
+usage: make_family_fixtures.py [OUT_DIR [FAMILY..]]      (default: crates/maitre-model/tests/fixtures, all families)
 needs: torch, transformers 5.19, safetensors, tokenizers
 
 `expected.safetensors` has one more tensor here: `greedy` (i64, [N]), the ids that follow the first half of `tokens`
@@ -15,8 +15,8 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    Gemma3ForCausalLM, Gemma3TextConfig, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config,
-    Qwen2ForCausalLM)
+    Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
+    Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM)
 
 from make_fixtures import DEFAULT_OUT, HEAD, random_model, write_weights
 
@@ -36,6 +36,11 @@ PHI3 = dict(
 OLMO3 = dict(
     vocab_size=67, hidden_size=24, intermediate_size=36, num_hidden_layers=4, num_attention_heads=3,
     num_key_value_heads=1, max_position_embeddings=128, sliding_window=8, eos_token_id=2)
+# What the others have in common: a quarter of the heads share a key, and heads are not hidden / heads wide.
+SMALL = dict(
+    vocab_size=67, hidden_size=24, intermediate_size=36, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=10, max_position_embeddings=128, eos_token_id=2, pad_token_id=0)
+DEFAULT_ROPE = dict(rope_type="default", rope_theta=500.0)
 # Bounds that lie within the few pairs of these heads.
 YARN = dict(
     rope_type="yarn", rope_theta=10.0, factor=4.0, original_max_position_embeddings=32, beta_fast=2.0, beta_slow=0.5)
@@ -147,11 +152,28 @@ def olmo3(out):
             rope_scaling={key: value for key, value in truncated.items() if key != "rope_theta"}))
 
 
+def granite(out):
+    multipliers = dict(embedding_multiplier=3.5, attention_multiplier=0.4, residual_multiplier=0.3, logits_scaling=1.7)
+    write_case(
+        out, "granite-f32-tied", GraniteForCausalLM,
+        GraniteConfig(**SMALL, **multipliers, tie_word_embeddings=True, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 19, 50, embedding_gain=0.2)
+    write_case(
+        out, "granite-bf16-bias-v4", GraniteForCausalLM,
+        GraniteConfig(**SMALL | dict(head_dim=6), **multipliers, attention_bias=True, mlp_bias=True,
+                      rope_parameters=dict(DEFAULT_ROPE, rope_type="linear", factor=2.0)),
+        torch.bfloat16, 20, 45, embedding_gain=0.2, form=v4)
+
+
+FAMILIES = (qwen2, gemma3, phi3, olmo3, granite)
+
+
 def main():
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_OUT
     torch.set_num_threads(1)
-    for family in (qwen2, gemma3, phi3, olmo3):
-        family(out)
+    for family in FAMILIES:
+        if family.__name__ in sys.argv[2:] or not sys.argv[2:]:
+            family(out)
 
 
 if __name__ == "__main__":

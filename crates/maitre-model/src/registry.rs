@@ -56,6 +56,7 @@ const FAMILIES: &[&Family] = &[
     &architectures::gemma3::FAMILY,
     &architectures::phi3::FAMILY,
     &architectures::olmo3::FAMILY,
+    &architectures::granite::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.

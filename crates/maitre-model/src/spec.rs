@@ -55,13 +55,44 @@ pub struct MlpSpec {
     pub bias: bool,
 }
 
+/// Constants that embeddings, what layers add, and logits are multiplied by; that of scores is [`AttentionSpec::scale`].
+///
+/// All are part of weights or of other constants once a model is loaded: a step does not multiply by them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Multipliers {
+    /// Of embeddings.
+    pub embedding: EmbeddingScale,
+    /// Of what attention and MLP add to the residual stream, above 0.
+    pub residual: f32,
+    /// Of logits.
+    pub logits: f32,
+}
+
+/// What embeddings are multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum EmbeddingScale {
+    /// A constant.
+    By(f32),
+    /// The root of their width, rounded to the type in which they are stored.
+    RootOfWidth,
+}
+
+impl Multipliers {
+    /// Those that change nothing.
+    pub const ONE: Self = Self {
+        embedding: EmbeddingScale::By(1.0),
+        residual: 1.0,
+        logits: 1.0,
+    };
+}
+
 /// All that a family reads from its configuration beyond the sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ModelSpec {
     pub(crate) layers: Vec<LayerSpec>,
     pub(crate) ropes: Vec<RopeConfig>,
-    /// Whether embeddings are multiplied by the root of their width.
-    pub(crate) scales_embedding: bool,
+    pub(crate) multipliers: Multipliers,
     /// What norms add to the weights in the files.
     pub(crate) norm_offset: f32,
 }
@@ -72,7 +103,7 @@ impl ModelSpec {
         Self {
             layers: vec![layer; num_layers],
             ropes: vec![rope],
-            scales_embedding: false,
+            multipliers: Multipliers::ONE,
             norm_offset: 0.0,
         }
     }

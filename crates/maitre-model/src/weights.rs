@@ -24,7 +24,7 @@ use crate::names::{EMBEDDING, HEAD, Norms};
 use crate::progress::{LoadProgress, Progress};
 use crate::shard::Shard;
 use crate::skeletons::{PostNorm, PostNormLayer, PreNorm, PreNormLayer};
-use crate::spec::HeadNorm;
+use crate::spec::{EmbeddingScale, HeadNorm};
 use matrix::{StoredMatrix, StoredPart, columns};
 use values::{check_finite, round_as, widen};
 use widened::widened;
@@ -263,11 +263,17 @@ impl<'a> Loader<'a> {
 
     /// A norm's weight as it multiplies.
     fn norm(&self, needed: &Needed) -> Result<Buffer, ModelError> {
+        self.scaled_norm(needed, 1.0)
+    }
+
+    /// A norm's weight times `factor`.
+    fn scaled_norm(&self, needed: &Needed, factor: f32) -> Result<Buffer, ModelError> {
         let mut values = self.values(needed)?;
-        if self.config.norm_offset != 0.0 {
+        let offset = self.config.norm_offset;
+        if offset != 0.0 || factor != 1.0 {
             values
                 .iter_mut()
-                .for_each(|value| *value += self.config.norm_offset);
+                .for_each(|value| *value = (*value + offset) * factor);
         }
         self.done(needed);
         Ok(self.backend.vector(&values)?)
@@ -287,22 +293,32 @@ impl<'a> Loader<'a> {
             true => self.tied_name()?,
             false => EMBEDDING,
         };
-        let scale = match self.config.scales_embedding {
-            false => None,
-            true => {
+        let multiplier = match self.config.multipliers.embedding {
+            EmbeddingScale::By(multiplier) => multiplier,
+            EmbeddingScale::RootOfWidth => {
                 let dtype = match self.source.tensor(name)? {
                     Stored::Dense(dense) => dense.dtype,
                     Stored::Blocks(_) => DType::F32,
                 };
-                Some(embedding_scale(hidden, dtype))
+                embedding_scale(hidden, dtype)
             }
         };
+        let scale = multiplier / self.stream_divisor();
+        let scale = (scale != 1.0).then_some(scale);
         let table = load(name)?;
         let head = match tied {
             true => None,
             false => Some(load(HEAD)?),
         };
         Ok((Embedding { table, scale }, head))
+    }
+
+    /// What the residual stream is kept divided by: see [`ModelConfig::stream_eps`].
+    fn stream_divisor(&self) -> f32 {
+        match self.config.architecture.family().names.norms {
+            Norms::Before { .. } => self.config.multipliers.residual,
+            Norms::After { .. } | Norms::BothSides { .. } => 1.0,
+        }
     }
 
     /// Under which name a tied matrix is stored. Old checkpoints may hold it under both; what two
@@ -354,11 +370,16 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The norm that follows a layer: the next one's first, if layers begin with one, or the model's last.
-    fn norm_behind(&self, layer: usize) -> Option<Needed> {
+    /// The norm that follows a layer: the next one's first, if layers begin with one, or the model's last, which
+    /// multiplies logits, too.
+    fn norm_behind(&self, layer: usize) -> Result<Option<Buffer>, ModelError> {
         match layer + 1 < self.config.num_layers {
-            true => first_norm(self.config.layer_tensors(layer + 1)),
-            false => Some(self.config.final_norm()),
+            true => self.optional_norm(first_norm(self.config.layer_tensors(layer + 1)).as_ref()),
+            false => {
+                let logits = self.config.multipliers.logits;
+                self.scaled_norm(&self.config.final_norm(), logits)
+                    .map(Some)
+            }
         }
     }
 
@@ -373,14 +394,15 @@ impl<'a> Loader<'a> {
 
     fn pre_norm(&self, layout: &KvLayout) -> Result<PreNorm, ModelError> {
         let first = first_norm(self.config.layer_tensors(0));
-        let first_norm = self.required_norm(first.as_ref())?;
+        let required = |norm: Option<Buffer>| norm.ok_or_else(|| self.unnamed_norm());
+        let first_norm = required(self.optional_norm(first.as_ref())?)?;
         let layers = self.layers(layout).map(|(layer, place, tensors)| {
             let [_, _, before_mlp, _] = &tensors.norms;
             Ok(PreNormLayer {
                 attention: self.attention(layer, &tensors, place)?,
-                mlp_norm: self.required_norm(before_mlp.as_ref())?,
+                mlp_norm: required(self.optional_norm(before_mlp.as_ref())?)?,
                 mlp: self.mlp(layer, &tensors)?,
-                next_norm: self.required_norm(self.norm_behind(layer).as_ref())?,
+                next_norm: required(self.norm_behind(layer)?)?,
             })
         });
         Ok(PreNorm {
@@ -392,15 +414,19 @@ impl<'a> Loader<'a> {
     fn post_norm(&self, layout: &KvLayout) -> Result<PostNorm, ModelError> {
         let first = first_norm(self.config.layer_tensors(0));
         let first_norm = self.optional_norm(first.as_ref())?;
+        let after = |needed: &Option<Needed>| {
+            let needed = needed.as_ref().ok_or_else(|| self.unnamed_norm())?;
+            self.scaled_norm(needed, self.config.multipliers.residual)
+        };
         let layers = self.layers(layout).map(|(layer, place, tensors)| {
             let [_, after_attention, before_mlp, after_mlp] = &tensors.norms;
             Ok(PostNormLayer {
                 attention: self.attention(layer, &tensors, place)?,
-                after_attention: self.required_norm(after_attention.as_ref())?,
+                after_attention: after(after_attention)?,
                 before_mlp: self.optional_norm(before_mlp.as_ref())?,
                 mlp: self.mlp(layer, &tensors)?,
-                after_mlp: self.required_norm(after_mlp.as_ref())?,
-                next_norm: self.optional_norm(self.norm_behind(layer).as_ref())?,
+                after_mlp: after(after_mlp)?,
+                next_norm: self.norm_behind(layer)?,
             })
         });
         Ok(PostNorm {
@@ -409,14 +435,13 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A norm that the family's skeleton has in each layer.
-    fn required_norm(&self, needed: Option<&Needed>) -> Result<Buffer, ModelError> {
-        let needed = needed.ok_or_else(|| ModelError::MissingTensor {
+    /// The error for a norm that the family's skeleton has in each layer.
+    fn unnamed_norm(&self) -> ModelError {
+        ModelError::MissingTensor {
             name: "a norm of the family".to_owned(),
             expected: vec![self.config.hidden_size],
             hint: "the family names no tensor for it".to_owned(),
-        })?;
-        self.norm(needed)
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use crate::kv_layout::Reads;
 use crate::names::{Names, Norms};
 use crate::registry::{Defaults, Family};
 use crate::rope::{RopeConfig, Thetas};
-use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec};
+use crate::spec::{
+    AttentionSpec, EmbeddingScale, HeadNorm, LayerSpec, MlpSpec, ModelSpec, Multipliers,
+};
 
 pub(crate) const FAMILY: Family = Family {
     class_name: "Gemma3ForCausalLM",
@@ -80,7 +82,10 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     Ok(ModelSpec {
         layers: reads.into_iter().map(layer).collect(),
         ropes: RopeConfig::read_by_layer_type(settings, &sizes.for_rope(), THETAS)?.into(),
-        scales_embedding: true,
+        multipliers: Multipliers {
+            embedding: EmbeddingScale::RootOfWidth,
+            ..Multipliers::ONE
+        },
         norm_offset: 1.0,
     })
 }

@@ -5,6 +5,7 @@
 //! describe, [`crate::registry`] the table of all families.
 
 pub(crate) mod gemma3;
+pub(crate) mod granite;
 pub(crate) mod llama;
 pub(crate) mod mistral;
 pub(crate) mod olmo3;

@@ -12,7 +12,7 @@ use crate::kv_layout::Reads;
 use crate::names::{Names, Norms};
 use crate::registry::{Defaults, Family};
 use crate::rope::{RopeConfig, Thetas};
-use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec};
+use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec, Multipliers};
 
 pub(crate) const FAMILY: Family = Family {
     class_name: "Olmo3ForCausalLM",
@@ -65,7 +65,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     Ok(ModelSpec {
         layers: reads.into_iter().map(layer).collect(),
         ropes: RopeConfig::read_by_layer_type(settings, &sizes.for_rope(), THETAS)?.into(),
-        scales_embedding: false,
+        multipliers: Multipliers::ONE,
         norm_offset: 0.0,
     })
 }

@@ -29,6 +29,14 @@ impl Settings<'_> {
         Ok(())
     }
 
+    /// Refuses a window, which belongs to another family.
+    pub(crate) fn refuse_window(&self) -> Result<(), ModelError> {
+        match self.get("sliding_window") {
+            None => Ok(()),
+            Some(window) => Err(self.unsupported("sliding_window", window, "absent or null")),
+        }
+    }
+
     /// Refuses layers that attend in their own ways (`layer_types` of transformers).
     pub(crate) fn require_full_attention(&self) -> Result<(), ModelError> {
         let types = self.layer_types()?.unwrap_or_default();

@@ -159,6 +159,8 @@ proptest! {
             "phi3-bf16-longrope-short-v4",
             "olmo3-f32-yarn",
             "olmo3-bf16-yarn-v4",
+            "granite-f32-tied",
+            "granite-bf16-bias-v4",
         ] {
             check(name, &LoadOptions::default(), &schedule);
         }

@@ -1,5 +1,6 @@
 //! What each family reads of its configuration, and what it refuses by name.
 
+use maitre_model::spec::{EmbeddingScale, Multipliers};
 use maitre_model::{ModelConfig, ModelError, Reads, RopeScaling};
 use serde_json::{Value, json};
 
@@ -27,6 +28,10 @@ fn phi3(more: Value) -> Value {
 
 fn olmo3(more: Value) -> Value {
     family("Olmo3ForCausalLM", "olmo3", more)
+}
+
+fn granite(more: Value) -> Value {
+    family("GraniteForCausalLM", "granite", more)
 }
 
 fn patched(mut config: Value, patch: Value) -> Value {
@@ -235,6 +240,27 @@ fn what_a_family_does_not_compute_is_refused_by_name() {
             ["rope_scaling.short_mscale", "longrope"],
         ),
         (
+            granite(json!({"sliding_window": 128})),
+            ["sliding_window", "128"],
+        ),
+        (
+            granite(json!({"residual_multiplier": 0})),
+            ["residual_multiplier", "above 0"],
+        ),
+        // Its square is 0 in single precision, and what norms add would be infinite.
+        (
+            granite(json!({"residual_multiplier": 1e-30})),
+            ["residual_multiplier", "rms_norm_eps"],
+        ),
+        (
+            granite(json!({"logits_scaling": -8.0})),
+            ["logits_scaling", "above 0"],
+        ),
+        (
+            olmo3(json!({"embedding_multiplier": 12.0})),
+            ["embedding_multiplier", "12"],
+        ),
+        (
             qwen2(json!({"num_hidden_layers": 1 << 17})),
             ["num_hidden_layers", "overflows"],
         ),
@@ -313,10 +339,14 @@ fn yarn_stretches_the_context() {
 #[test]
 fn absent_settings_default_as_each_family_does() {
     let gemma = parse(&gemma3(json!({}))).unwrap();
-    assert!(gemma.tie_word_embeddings && gemma.scales_embedding);
+    assert!(gemma.tie_word_embeddings);
+    assert_eq!(gemma.multipliers.embedding, EmbeddingScale::RootOfWidth);
     assert_eq!((gemma.head_dim, gemma.rms_norm_eps), (256, 1e-6));
     assert_eq!((gemma.ropes[0].theta, gemma.ropes[1].theta), (1e6, 1e4));
     assert_eq!(gemma.layers[0].attention.scale, 1.0 / 16.0);
+    let plain = parse(&granite(json!({}))).unwrap();
+    assert_eq!(plain.multipliers, Multipliers::ONE);
+    assert_eq!(plain.layers[0].attention.scale, 1.0);
     let olmo = parse(&olmo3(json!({}))).unwrap();
     assert_eq!((olmo.head_dim, olmo.rms_norm_eps), (16, 1e-5));
     assert_eq!(olmo.ropes[0].theta, 5e5);

@@ -64,6 +64,7 @@ fn logits_are_close_to_the_processors() {
         ("gemma3-bf16-v4", LoadOptions::default(), 0.05),
         ("phi3-f32-longrope", LoadOptions::default(), 1e-4),
         ("olmo3-f32-yarn", LoadOptions::default(), 1e-4),
+        ("granite-f32-tied", LoadOptions::default(), 1e-4),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT8), 0.1),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT4), 0.3),
     ] {

@@ -8,9 +8,11 @@ use maitre_tensor::{
     Backend, BlockTables, DeviceName, GpuOptions, NO_SLOT, Span, TensorError, WeightFormat,
 };
 
-pub(crate) const FIXTURES: [&str; 15] = [
+pub(crate) const FIXTURES: &[&str] = &[
     "gemma3-bf16-v4",
     "gemma3-f32-linear",
+    "granite-bf16-bias-v4",
+    "granite-f32-tied",
     "llama-bf16-llama3-tied-as-head",
     "llama-f16-untied",
     "llama-f32-llama3-bias-v4",
