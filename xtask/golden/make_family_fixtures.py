@@ -15,10 +15,11 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
-    Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM)
+    Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, GraniteConfig, GraniteForCausalLM,
+    MinistralConfig, MinistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
+    Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM)
 
-from make_fixtures import DEFAULT_OUT, HEAD, random_model, write_weights
+from make_fixtures import DEFAULT_OUT, HEAD, LLAMA3_ROPE, random_model, write_weights
 
 NUM_GREEDY = 16
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -165,7 +166,53 @@ def granite(out):
         torch.bfloat16, 20, 45, embedding_gain=0.2, form=v4)
 
 
-FAMILIES = (qwen2, gemma3, phi3, olmo3, granite)
+def olmo2(out):
+    write_case(
+        out, "olmo2-f32", Olmo2ForCausalLM, Olmo2Config(**SMALL, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 21, 50)
+    write_case(
+        out, "olmo2-bf16-bias-v4", Olmo2ForCausalLM,
+        Olmo2Config(**SMALL | dict(num_key_value_heads=1), attention_bias=True, tie_word_embeddings=True,
+                    rope_parameters=dict(YARN)),
+        torch.bfloat16, 22, 45, embedding_gain=0.2, form=v4)
+
+
+def gemma(out):
+    write_case(
+        out, "gemma-f32-tied", GemmaForCausalLM, GemmaConfig(**SMALL, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 23, 50, norm_center=0.0, embedding_gain=0.2)
+    # The published models say `gelu` and mean its approximation.
+    write_case(
+        out, "gemma-bf16-v4", GemmaForCausalLM,
+        GemmaConfig(**SMALL | dict(hidden_size=40, num_key_value_heads=1), rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 24, 45, norm_center=0.0, embedding_gain=0.2, form=lambda it: v4(it) | dict(hidden_act="gelu"))
+
+
+def seed_oss(out):
+    write_case(
+        out, "seed-oss-f32-bias", SeedOssForCausalLM,
+        SeedOssConfig(**SMALL | dict(intermediate_size=34), attention_out_bias=True, mlp_bias=True,
+                      rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 25, 50)
+    write_case(
+        out, "seed-oss-bf16-v4", SeedOssForCausalLM, SeedOssConfig(**SMALL, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 26, 45, form=lambda it: {k: v for k, v in v4(it).items() if k != "attention_bias"})
+
+
+def ministral(out):
+    types = [SLIDING, FULL, SLIDING]
+    write_case(
+        out, "ministral-f32-windows", MinistralForCausalLM,
+        MinistralConfig(**SMALL, sliding_window=8, layer_types=types, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 27, 50)
+    write_case(
+        out, "ministral-bf16-v4", MinistralForCausalLM,
+        MinistralConfig(**SMALL, sliding_window=12, tie_word_embeddings=True, rope_parameters=dict(LLAMA3_ROPE)),
+        torch.bfloat16, 41, 45,
+        form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
+
+
+FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral)
 
 
 def main():

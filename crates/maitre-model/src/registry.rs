@@ -57,6 +57,10 @@ const FAMILIES: &[&Family] = &[
     &architectures::phi3::FAMILY,
     &architectures::olmo3::FAMILY,
     &architectures::granite::FAMILY,
+    &architectures::olmo2::FAMILY,
+    &architectures::gemma::FAMILY,
+    &architectures::seed_oss::FAMILY,
+    &architectures::ministral::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.

@@ -55,10 +55,7 @@ const THETAS: Thetas = Thetas {
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     settings.require_activation(&["gelu_pytorch_tanh"])?;
     settings.refuse_unless_false("mlp_bias")?;
-    let window = match settings.mentions("sliding_window") {
-        true => settings.size("sliding_window")?,
-        false => Some(DEFAULT_WINDOW),
-    };
+    let window = settings.window_or(DEFAULT_WINDOW)?;
     let pattern = settings.size("sliding_window_pattern")?;
     let pattern = pattern.unwrap_or(DEFAULT_PATTERN);
     let is_windowed = |layer: usize| !(layer + 1).is_multiple_of(pattern);

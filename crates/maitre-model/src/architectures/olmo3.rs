@@ -44,10 +44,7 @@ const THETAS: Thetas = Thetas {
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     settings.require_silu()?;
     settings.refuse_unless_false("mlp_bias")?;
-    let window = match settings.mentions("sliding_window") {
-        true => settings.size("sliding_window")?,
-        false => Some(DEFAULT_WINDOW),
-    };
+    let window = settings.window_or(DEFAULT_WINDOW)?;
     let is_windowed = |layer: usize| !(layer + 1).is_multiple_of(PATTERN);
     let reads = settings.layer_reads(sizes.num_layers, window, is_windowed)?;
     let bias = settings.flag("attention_bias")?;

@@ -161,6 +161,14 @@ proptest! {
             "olmo3-bf16-yarn-v4",
             "granite-f32-tied",
             "granite-bf16-bias-v4",
+            "olmo2-f32",
+            "olmo2-bf16-bias-v4",
+            "gemma-f32-tied",
+            "gemma-bf16-v4",
+            "seed-oss-f32-bias",
+            "seed-oss-bf16-v4",
+            "ministral-f32-windows",
+            "ministral-bf16-v4",
         ] {
             check(name, &LoadOptions::default(), &schedule);
         }

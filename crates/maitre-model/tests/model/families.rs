@@ -34,6 +34,22 @@ fn granite(more: Value) -> Value {
     family("GraniteForCausalLM", "granite", more)
 }
 
+fn olmo2(more: Value) -> Value {
+    family("Olmo2ForCausalLM", "olmo2", more)
+}
+
+fn gemma1(more: Value) -> Value {
+    family("GemmaForCausalLM", "gemma", more)
+}
+
+fn seed_oss(more: Value) -> Value {
+    family("SeedOssForCausalLM", "seed_oss", more)
+}
+
+fn ministral(more: Value) -> Value {
+    family("MinistralForCausalLM", "ministral", more)
+}
+
 fn patched(mut config: Value, patch: Value) -> Value {
     for (key, value) in patch.as_object().unwrap() {
         config[key] = value.clone();
@@ -88,6 +104,9 @@ fn layers_read_as_far_back_as_each_family_says() {
         (gemma3(types(&six)), [W, None, W, W, None, None]),
         (olmo3(json!({})), [W, W, W, None, W, W]),
         (olmo3(types(&six)), [W, None, W, W, None, None]),
+        (ministral(json!({})), [W; 6]),
+        (ministral(json!({"sliding_window": null})), [None; 6]),
+        (ministral(types(&six)), [W, None, W, W, None, None]),
         (phi3(json!({})), [None; 6]),
         (phi3(json!({"sliding_window": 2047})), [Some(2047); 6]),
     ] {
@@ -260,6 +279,42 @@ fn what_a_family_does_not_compute_is_refused_by_name() {
             olmo3(json!({"embedding_multiplier": 12.0})),
             ["embedding_multiplier", "12"],
         ),
+        (olmo2(json!({"mlp_bias": true})), ["mlp_bias", "true"]),
+        (
+            olmo2(json!({"layer_types": vec!["sliding_attention"; 6]})),
+            ["layer_types", "sliding_attention"],
+        ),
+        (
+            gemma1(json!({"hidden_activation": "gelu"})),
+            ["hidden_activation", "gelu_pytorch_tanh"],
+        ),
+        (
+            gemma1(json!({"hidden_act": "relu"})),
+            ["hidden_act", "relu"],
+        ),
+        (
+            gemma1(json!({"sliding_window": 128})),
+            ["sliding_window", "128"],
+        ),
+        (
+            seed_oss(json!({"attention_bias": "yes"})),
+            ["attention_bias", "true or false"],
+        ),
+        (
+            qwen2(json!({"attention_out_bias": true})),
+            ["attention_out_bias", "true"],
+        ),
+        (
+            ministral(json!({"attention_bias": true})),
+            ["attention_bias", "true"],
+        ),
+        (
+            ministral(patched(
+                json!({"sliding_window": null}),
+                json!({"layer_types": vec!["sliding_attention"; 6]}),
+            )),
+            ["sliding_window", "lacks"],
+        ),
         (
             qwen2(json!({"num_hidden_layers": 1 << 17})),
             ["num_hidden_layers", "overflows"],
@@ -347,6 +402,15 @@ fn absent_settings_default_as_each_family_does() {
     let plain = parse(&granite(json!({}))).unwrap();
     assert_eq!(plain.multipliers, Multipliers::ONE);
     assert_eq!(plain.layers[0].attention.scale, 1.0);
+    let olmo = parse(&olmo2(json!({}))).unwrap();
+    assert_eq!((olmo.head_dim, olmo.rms_norm_eps), (16, 1e-5));
+    let first = parse(&gemma1(json!({"hidden_act": "gelu"}))).unwrap();
+    assert!(first.tie_word_embeddings);
+    assert_eq!((first.head_dim, first.norm_offset), (256, 1.0));
+    let seed = parse(&seed_oss(json!({}))).unwrap();
+    let attention = seed.layers[0].attention;
+    assert_eq!((attention.qkv_bias, attention.output_bias), (true, false));
+    assert_eq!(seed.head_dim, 128);
     let olmo = parse(&olmo3(json!({}))).unwrap();
     assert_eq!((olmo.head_dim, olmo.rms_norm_eps), (16, 1e-5));
     assert_eq!(olmo.ropes[0].theta, 5e5);

@@ -65,6 +65,10 @@ fn logits_are_close_to_the_processors() {
         ("phi3-f32-longrope", LoadOptions::default(), 1e-4),
         ("olmo3-f32-yarn", LoadOptions::default(), 1e-4),
         ("granite-f32-tied", LoadOptions::default(), 1e-4),
+        ("olmo2-f32", LoadOptions::default(), 1e-4),
+        ("gemma-f32-tied", LoadOptions::default(), 1e-4),
+        ("seed-oss-f32-bias", LoadOptions::default(), 1e-4),
+        ("ministral-f32-windows", LoadOptions::default(), 1e-4),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT8), 0.1),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT4), 0.3),
     ] {

@@ -9,6 +9,8 @@ use maitre_tensor::{
 };
 
 pub(crate) const FIXTURES: &[&str] = &[
+    "gemma-bf16-v4",
+    "gemma-f32-tied",
     "gemma3-bf16-v4",
     "gemma3-f32-linear",
     "granite-bf16-bias-v4",
@@ -17,7 +19,11 @@ pub(crate) const FIXTURES: &[&str] = &[
     "llama-f16-untied",
     "llama-f32-llama3-bias-v4",
     "llama-f32-sharded",
+    "ministral-bf16-v4",
+    "ministral-f32-windows",
     "mistral-f32-window",
+    "olmo2-bf16-bias-v4",
+    "olmo2-f32",
     "olmo3-bf16-yarn-v4",
     "olmo3-f32-yarn",
     "phi3-bf16-longrope-short-v4",
@@ -26,6 +32,8 @@ pub(crate) const FIXTURES: &[&str] = &[
     "qwen2-f32-windows-v4",
     "qwen3-bf16-untied-bias-v4",
     "qwen3-f32-tied",
+    "seed-oss-bf16-v4",
+    "seed-oss-f32-bias",
 ];
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
