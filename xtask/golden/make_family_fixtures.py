@@ -15,9 +15,10 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, GraniteConfig, GraniteForCausalLM,
-    MinistralConfig, MinistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config,
-    Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM)
+    Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config, Glm4ForCausalLM, GlmConfig,
+    GlmForCausalLM, GraniteConfig, GraniteForCausalLM, MinistralConfig, MinistralForCausalLM, Olmo2Config,
+    Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+    SeedOssConfig, SeedOssForCausalLM)
 
 from make_fixtures import DEFAULT_OUT, HEAD, LLAMA3_ROPE, random_model, write_weights
 
@@ -212,7 +213,22 @@ def ministral(out):
         form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
 
 
-FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral)
+def glm(out):
+    half, quarter = dict(DEFAULT_ROPE, partial_rotary_factor=0.6), dict(DEFAULT_ROPE, partial_rotary_factor=0.25)
+    for seed, name, model_class, config_class in (
+            (29, "glm", GlmForCausalLM, GlmConfig), (31, "glm4", Glm4ForCausalLM, Glm4Config)):
+        write_case(
+            out, f"{name}-f32-partial", model_class, config_class(**SMALL, rope_parameters=dict(half)),
+            torch.float32, seed, 50)
+        write_case(
+            out, f"{name}-bf16-v4", model_class,
+            config_class(**SMALL | dict(head_dim=16, num_hidden_layers=2), attention_bias=False,
+                         tie_word_embeddings=True, rope_parameters=dict(quarter)),
+            torch.bfloat16, seed + 1, 45,
+            form=lambda it: v4(it, rope_theta=500.0, partial_rotary_factor=0.25))
+
+
+FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm)
 
 
 def main():

@@ -61,6 +61,8 @@ const FAMILIES: &[&Family] = &[
     &architectures::gemma::FAMILY,
     &architectures::seed_oss::FAMILY,
     &architectures::ministral::FAMILY,
+    &architectures::glm::GLM,
+    &architectures::glm::GLM4,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.

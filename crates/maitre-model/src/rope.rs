@@ -2,7 +2,8 @@
 //!
 //! Pair `i` of a head (elements `i` and `i + dims/2` of the `dims` that are turned) is turned by the angle
 //! `position · frequency(i)`, with `frequency(i) = theta^(-2i/dims)` (Su et al. 2021, arXiv 2104.09864), unless the
-//! frequencies are [scaled](RopeScaling) for longer contexts.
+//! frequencies are [scaled](RopeScaling) for longer contexts. Models whose pairs are [neighbours](RopePairs) are brought
+//! into this form when they are loaded.
 
 mod scaling;
 
@@ -23,6 +24,20 @@ pub struct RopeConfig {
     pub scaling: RopeScaling,
     /// Numbers of a head that are turned, even: the first ones.
     pub dims: usize,
+    /// Which of them are turned together in the files.
+    pub pairs: RopePairs,
+}
+
+/// Which numbers of a head are a pair, of those that are turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RopePairs {
+    /// One of the first half and one of the second.
+    Halves,
+    /// Two that lie side by side. Scores do not depend on the order of a head's numbers as long as queries and keys have
+    /// the same: so the rows of both projections are brought into the order of halves when they are loaded. (Weights of norms of heads
+    /// would have to be, too; no family has both.)
+    Neighbours,
 }
 
 /// What the rest of a configuration says to RoPE.
@@ -32,8 +47,10 @@ pub(crate) struct RopeContext {
     pub(crate) max_position_embeddings: usize,
     /// The trained context where no setting gives it.
     pub(crate) original: usize,
-    /// Whether the family implements `partial_rotary_factor`.
-    pub(crate) turns_part: bool,
+    /// Which numbers of a head are turned together.
+    pub(crate) pairs: RopePairs,
+    /// The share of a head that is turned where `partial_rotary_factor` does not say, if the family implements that.
+    pub(crate) turned_part: Option<f64>,
     /// Whether the family implements LongRoPE.
     pub(crate) has_long_rope: bool,
 }
@@ -123,6 +140,7 @@ impl RopeConfig {
             theta,
             scaling,
             dims,
+            pairs: context.pairs,
         })
     }
 
@@ -171,13 +189,12 @@ fn read_dims(
     context: &RopeContext,
 ) -> Result<usize, ModelError> {
     const KEY: &str = "partial_rotary_factor";
-    if !context.turns_part {
-        return Ok(context.head_dim);
-    }
-    let inner = object.map(|it| it.positive(KEY)).transpose()?.flatten();
-    let Some(share) = inner.map_or_else(|| settings.positive(KEY), |inner| Ok(Some(inner)))? else {
+    let Some(default) = context.turned_part else {
         return Ok(context.head_dim);
     };
+    let inner = object.map(|it| it.positive(KEY)).transpose()?.flatten();
+    let share = inner.map_or_else(|| settings.positive(KEY), |inner| Ok(Some(inner)))?;
+    let share = share.unwrap_or(default);
     let dims = (context.head_dim as f64 * share) as usize;
     if dims == 0 || !dims.is_multiple_of(2) || dims > context.head_dim {
         let head_dim = context.head_dim;
@@ -249,7 +266,7 @@ fn read_scaling(
     for (key, value) in nested.entries() {
         let one = matches!(key, "partial_rotary_factor" | "factor" | "attention_factor")
             && value.as_f64() == Some(1.0);
-        let is_read = key == "partial_rotary_factor" && context.turns_part;
+        let is_read = key == "partial_rotary_factor" && context.turned_part.is_some();
         if !one && !is_read && !COMMON_KEYS.contains(&key) && !own_keys.contains(&key) {
             let supported = format!("no such key with rope_type {kind}");
             return Err(nested.unsupported(key, value, &supported));
@@ -385,6 +402,7 @@ mod tests {
                 original_max_position_embeddings: 8192,
             }),
             dims: 128,
+            pairs: RopePairs::Halves,
         }
     }
 
@@ -417,6 +435,7 @@ mod tests {
                 attention_factor: 1.2,
             }),
             dims: 4,
+            pairs: RopePairs::Halves,
         };
         assert_eq!(rope.frequencies(100), [1.0, 0.005]);
         assert_eq!(rope.frequencies(101), [0.25, 0.00125]);

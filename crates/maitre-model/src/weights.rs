@@ -181,13 +181,21 @@ impl<'a> Loader<'a> {
             Cut::Columns => self.shard.part_of(&whole),
             Cut::Nowhere | Cut::Rows => whole.clone(),
         };
-        let tensors = projection.tensors.iter().map(|(weight, _)| {
-            let stored = self.stored(weight)?;
-            match cols == whole {
-                true => Ok(stored),
-                false => columns(stored, cols.clone()),
-            }
-        });
+        let tensors = projection
+            .tensors
+            .iter()
+            .enumerate()
+            .map(|(at, (weight, _))| {
+                let stored = self.stored(weight)?;
+                let stored = match projection.paired_rows(at) {
+                    None => stored,
+                    Some((neighbours, rows)) => neighbours.of_rows(stored, &rows),
+                };
+                match cols == whole {
+                    true => Ok(stored),
+                    false => columns(stored, cols.clone()),
+                }
+            });
         let parts = projection.parts.iter().map(|part| StoredPart {
             tensor: part.tensor,
             rows: self.rows_of(part, cut),
@@ -242,10 +250,13 @@ impl<'a> Loader<'a> {
         cut: Cut,
     ) -> Result<Linear, ModelError> {
         let weight = self.matrix(projection, activation, cut)?;
-        let biases = projection.tensors.iter();
+        let biases = projection.tensors.iter().enumerate();
         let biases = biases
-            .map(|(_, bias)| bias.as_ref().map(|bias| self.values(bias)).transpose())
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(at, (_, bias))| {
+                let bias = bias.as_ref().map(|bias| self.values(bias)).transpose()?;
+                Ok(bias.map(|bias| projection.in_halves(at, bias)))
+            })
+            .collect::<Result<Vec<_>, ModelError>>()?;
         let mut values = Vec::new();
         for part in &projection.parts {
             if let Some(bias) = &biases[part.tensor] {

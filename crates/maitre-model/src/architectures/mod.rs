@@ -6,6 +6,7 @@
 
 pub(crate) mod gemma;
 pub(crate) mod gemma3;
+pub(crate) mod glm;
 pub(crate) mod granite;
 pub(crate) mod llama;
 pub(crate) mod ministral;

@@ -77,7 +77,7 @@ impl RopeTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rope::{Llama3Scaling, RopeScaling};
+    use crate::rope::{Llama3Scaling, RopePairs, RopeScaling};
 
     #[test]
     fn tables_hold_the_angle_of_position_times_frequency() {
@@ -102,6 +102,7 @@ mod tests {
                 original_max_position_embeddings: 8192,
             }),
             dims: 8,
+            pairs: RopePairs::Halves,
         }
     }
 }

@@ -169,6 +169,10 @@ proptest! {
             "seed-oss-bf16-v4",
             "ministral-f32-windows",
             "ministral-bf16-v4",
+            "glm-f32-partial",
+            "glm-bf16-v4",
+            "glm4-f32-partial",
+            "glm4-bf16-v4",
         ] {
             check(name, &LoadOptions::default(), &schedule);
         }
