@@ -15,10 +15,11 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config, Glm4ForCausalLM, GlmConfig,
-    GlmForCausalLM, GraniteConfig, GraniteForCausalLM, MinistralConfig, MinistralForCausalLM, Olmo2Config,
-    Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM,
-    SeedOssConfig, SeedOssForCausalLM)
+    Exaone4Config, Exaone4ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config,
+    Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GraniteConfig, GraniteForCausalLM, HunYuanDenseV1Config,
+    HunYuanDenseV1ForCausalLM, MinistralConfig, MinistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config,
+    Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM,
+    SmolLM3Config, SmolLM3ForCausalLM)
 
 from make_fixtures import DEFAULT_OUT, HEAD, LLAMA3_ROPE, random_model, write_weights
 
@@ -228,7 +229,46 @@ def glm(out):
             form=lambda it: v4(it, rope_theta=500.0, partial_rotary_factor=0.25))
 
 
-FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm)
+def smollm3(out):
+    write_case(
+        out, "smollm3-f32-windows", SmolLM3ForCausalLM,
+        SmolLM3Config(**SMALL | dict(num_hidden_layers=4, intermediate_size=20), no_rope_layer_interval=2,
+                      use_sliding_window=True, sliding_window=8, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 33, 50, embedding_gain=0.2)
+    write_case(
+        out, "smollm3-bf16-bias-v4", SmolLM3ForCausalLM,
+        SmolLM3Config(**SMALL, no_rope_layers=[0, 1, 0], attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
+                      rope_parameters=dict(YARN)),
+        torch.bfloat16, 43, 45, form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
+
+
+def exaone4(out):
+    write_case(
+        out, "exaone4-f32-windows", Exaone4ForCausalLM,
+        Exaone4Config(**SMALL | dict(num_hidden_layers=4, intermediate_size=20), tie_word_embeddings=True,
+                      sliding_window=8, sliding_window_pattern=2, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 35, 50, embedding_gain=0.2)
+    write_case(
+        out, "exaone4-bf16-v4", Exaone4ForCausalLM,
+        Exaone4Config(**SMALL, sliding_window=None, layer_types=[FULL] * 3, tie_word_embeddings=True,
+                      rope_parameters=dict(LLAMA3_ROPE)),
+        torch.bfloat16, 36, 45, form=lambda it: v4(it) | dict(sliding_window_pattern="LLLG"))
+
+
+def hunyuan(out):
+    alpha = dict(rope_type="dynamic", rope_theta=100.0, alpha=50.0, factor=1.0, beta_fast=32, beta_slow=1, mscale=1.0,
+                 mscale_all_dim=1.0)
+    write_case(
+        out, "hunyuan-f32-alpha", HunYuanDenseV1ForCausalLM, HunYuanDenseV1Config(**SMALL, rope_parameters=dict(alpha)),
+        torch.float32, 37, 50)
+    write_case(
+        out, "hunyuan-bf16-bias-v4", HunYuanDenseV1ForCausalLM,
+        HunYuanDenseV1Config(**SMALL | dict(num_key_value_heads=1), attention_bias=True, tie_word_embeddings=True,
+                             rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 38, 45, embedding_gain=0.2, form=v4)
+
+
+FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm, smollm3, exaone4, hunyuan)
 
 
 def main():

@@ -17,7 +17,7 @@ use crate::json;
 use crate::kv_layout::{KvLayout, Reads};
 use crate::names::{EMBEDDING, HEAD};
 use crate::registry::{Architecture, Family};
-use crate::rope::{RopeConfig, RopeContext, RopePairs, RopeScaling};
+use crate::rope::{DEFAULT_THETA, RopeConfig, RopeContext, RopePairs, RopeScaling};
 use crate::source::ModelSource;
 use crate::spec::{LayerSpec, ModelSpec, Multipliers};
 use crate::weights::FormatOf;
@@ -276,7 +276,9 @@ impl Sizes {
             head_dim: self.head_dim,
             max_position_embeddings: self.max_position_embeddings,
             original: self.max_position_embeddings,
+            theta: DEFAULT_THETA,
             pairs: RopePairs::Halves,
+            has_alpha: false,
             turned_part: None,
             has_long_rope: false,
         }

@@ -143,8 +143,8 @@ impl ModelConfig {
     }
 
     /// How rows of queries and keys lie that `rope` turns, unless in the order of halves.
-    fn neighbours(&self, rope: usize) -> Option<Neighbours> {
-        let rope = self.ropes.get(rope)?;
+    fn neighbours(&self, rope: Option<usize>) -> Option<Neighbours> {
+        let rope = self.ropes.get(rope?)?;
         (rope.pairs == RopePairs::Neighbours).then_some(Neighbours {
             head_dim: self.head_dim,
             turned: rope.dims,
@@ -156,7 +156,9 @@ impl ModelConfig {
         let head_dim = self.head_dim;
         match kind {
             HeadNorm::Absent => None,
-            HeadNorm::PerHead => Some([q, k].map(|it| named.vector(it, head_dim, "head_dim"))),
+            HeadNorm::PerHead | HeadNorm::PerHeadTurned => {
+                Some([q, k].map(|it| named.vector(it, head_dim, "head_dim")))
+            }
             HeadNorm::WholeRow => Some([
                 named.vector(q, self.query_size(), "num_attention_heads * head_dim"),
                 named.vector(k, self.kv_size(), "num_key_value_heads * head_dim"),

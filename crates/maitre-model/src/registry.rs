@@ -63,6 +63,9 @@ const FAMILIES: &[&Family] = &[
     &architectures::ministral::FAMILY,
     &architectures::glm::GLM,
     &architectures::glm::GLM4,
+    &architectures::smollm3::FAMILY,
+    &architectures::exaone4::FAMILY,
+    &architectures::hunyuan::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.

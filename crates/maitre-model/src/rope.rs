@@ -12,7 +12,7 @@ use crate::error::ModelError;
 pub use scaling::{Llama3Scaling, LongRope, RopeScaling, Yarn};
 
 /// What transformers uses where no configuration gives a theta.
-const DEFAULT_THETA: f64 = 10_000.0;
+pub(crate) const DEFAULT_THETA: f64 = 10_000.0;
 
 /// How positions turn into angles.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,12 +45,16 @@ pub enum RopePairs {
 pub(crate) struct RopeContext {
     pub(crate) head_dim: usize,
     pub(crate) max_position_embeddings: usize,
+    /// The base where no setting gives it.
+    pub(crate) theta: f64,
     /// The trained context where no setting gives it.
     pub(crate) original: usize,
     /// Which numbers of a head are turned together.
     pub(crate) pairs: RopePairs,
     /// The share of a head that is turned where `partial_rotary_factor` does not say, if the family implements that.
     pub(crate) turned_part: Option<f64>,
+    /// Whether the family implements `dynamic` with an `alpha`, a larger base for all lengths.
+    pub(crate) has_alpha: bool,
     /// Whether the family implements LongRoPE.
     pub(crate) has_long_rope: bool,
 }
@@ -74,7 +78,7 @@ impl RopeConfig {
         Self::of_object(
             settings,
             nested.as_ref(),
-            theta.unwrap_or(DEFAULT_THETA),
+            theta.unwrap_or(context.theta),
             context,
         )
     }
@@ -132,12 +136,15 @@ impl RopeConfig {
         context: &RopeContext,
     ) -> Result<Self, ModelError> {
         let dims = read_dims(settings, object, context)?;
-        let scaling = match object {
-            None => RopeScaling::Default,
-            Some(object) => read_scaling(settings, object, dims, context)?,
+        let (scaling, stretch) = match object {
+            None => (RopeScaling::Default, 1.0),
+            Some(object) => (
+                read_scaling(settings, object, dims, context)?,
+                read_stretch(object, dims, context)?,
+            ),
         };
         Ok(Self {
-            theta,
+            theta: theta * stretch,
             scaling,
             dims,
             pairs: context.pairs,
@@ -216,6 +223,15 @@ const COMMON_KEYS: &[&str] = &[
     "rope_theta",
     "original_max_position_embeddings",
 ];
+const ALPHA_KEYS: &[&str] = &[
+    "alpha",
+    // Written beside it, and without effect in the published code.
+    "factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+];
 const YARN_KEYS: &[&str] = &[
     "factor",
     "attention_factor",
@@ -242,6 +258,7 @@ fn read_scaling(
             let factor = required(nested, "factor", "linear")?;
             (RopeScaling::Linear(factor), &["factor"])
         }
+        "dynamic" if context.has_alpha => (RopeScaling::Default, ALPHA_KEYS),
         "llama3" => (
             RopeScaling::Llama3(read_llama3(outer, nested)?),
             &["factor", "low_freq_factor", "high_freq_factor"],
@@ -256,11 +273,14 @@ fn read_scaling(
             &["short_factor", "long_factor", "factor", "attention_factor"],
         ),
         other => {
-            let supported = match context.has_long_rope {
-                true => "default, linear, llama3, yarn, longrope",
-                false => "default, linear, llama3, yarn",
-            };
-            return Err(nested.unsupported("rope_type", &other.into(), supported));
+            let mut supported = "default, linear, llama3, yarn".to_owned();
+            for (is_read, kind) in [
+                (context.has_long_rope, ", longrope"),
+                (context.has_alpha, ", dynamic with an alpha"),
+            ] {
+                supported += if is_read { kind } else { "" };
+            }
+            return Err(nested.unsupported("rope_type", &other.into(), &supported));
         }
     };
     for (key, value) in nested.entries() {
@@ -273,6 +293,34 @@ fn read_scaling(
         }
     }
     Ok(scaling)
+}
+
+/// What the base is multiplied by: `alpha` of `dynamic` ("NTK-aware" scaling) is how many times longer contexts may be, and
+/// slows the slowest pair by just that.
+fn read_stretch(
+    nested: &Settings<'_>,
+    dims: usize,
+    context: &RopeContext,
+) -> Result<f64, ModelError> {
+    let kind = match nested.text("rope_type")? {
+        Some(kind) => Some(kind),
+        None => nested.text("type")?,
+    };
+    if !context.has_alpha || kind != Some("dynamic") {
+        return Ok(1.0);
+    }
+    let alpha = nested.positive("alpha")?.ok_or_else(|| {
+        let expected = "a number above 0, for rope_type dynamic";
+        nested.missing("alpha", expected)
+    })?;
+    let stretch = alpha.powf(dims as f64 / (dims as f64 - 2.0));
+    match is_positive(stretch) {
+        true => Ok(stretch),
+        false => {
+            let expected = format!("a number that can be raised for heads of {dims}");
+            Err(nested.contradicts("alpha", alpha.to_string(), expected))
+        }
+    }
 }
 
 fn required(nested: &Settings<'_>, key: &'static str, kind: &str) -> Result<f64, ModelError> {

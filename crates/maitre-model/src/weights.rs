@@ -358,6 +358,7 @@ impl<'a> Loader<'a> {
                 q: self.norm(q)?,
                 k: self.norm(k)?,
             },
+            (Some([q, k]), HeadNorm::PerHeadTurned) => self.norms_of_turned(q, k)?,
             (Some([q, k]), HeadNorm::WholeRow) => HeadNorms::WholeRow {
                 q: self.norm(q)?,
                 k: self.norm(k)?,
@@ -370,6 +371,19 @@ impl<'a> Loader<'a> {
             qkv,
             norms,
             output: self.linear(&tensors.output, None, Cut::Columns)?,
+        })
+    }
+
+    /// See [`HeadNorms::PerHeadTurned`].
+    fn norms_of_turned(&self, q: &Needed, k: &Needed) -> Result<HeadNorms, ModelError> {
+        let [of_queries, of_keys] = [self.values(q)?, self.values(k)?];
+        let offset = self.config.norm_offset;
+        let both = of_queries.iter().zip(&of_keys);
+        let both: Vec<f32> = both.map(|(w, v)| (w + offset) * (v + offset)).collect();
+        [q, k].iter().for_each(|needed| self.done(needed));
+        Ok(HeadNorms::PerHeadTurned {
+            q: self.backend.vector(&both)?,
+            k: self.backend.vector(&vec![1.0; both.len()])?,
         })
     }
 

@@ -65,7 +65,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     let layer = |reads: Reads| LayerSpec {
         attention: AttentionSpec {
             reads,
-            rope: usize::from(reads != Reads::Full),
+            rope: Some(usize::from(reads != Reads::Full)),
             head_norm: HeadNorm::PerHead,
             scale: scalar.unwrap_or(DEFAULT_SCORE_SCALAR).sqrt().recip() as f32,
             qkv_bias: bias,

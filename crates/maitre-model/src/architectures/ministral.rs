@@ -3,6 +3,7 @@
 
 use crate::config::{Settings, Sizes};
 use crate::error::ModelError;
+use crate::kv_layout::Reads;
 use crate::names::Names;
 use crate::registry::{Defaults, Family};
 use crate::rope::RopeConfig;
@@ -27,14 +28,15 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     }
     let window = settings.window_or(DEFAULT_WINDOW)?;
     let reads = settings.layer_reads(sizes.num_layers, window, |_| window.is_some())?;
-    let layer = LayerSpec {
-        attention: AttentionSpec::plain(sizes.head_dim),
+    let layer = |reads: Reads| LayerSpec {
+        attention: AttentionSpec {
+            reads,
+            ..AttentionSpec::plain(sizes.head_dim)
+        },
         mlp: MlpSpec::PLAIN,
     };
-    let rope = RopeConfig::read(settings, &sizes.for_rope())?;
-    let mut spec = ModelSpec::uniform(sizes.num_layers, layer, rope);
-    for (layer, reads) in spec.layers.iter_mut().zip(reads) {
-        layer.attention.reads = reads;
-    }
-    Ok(spec)
+    Ok(ModelSpec {
+        layers: reads.into_iter().map(layer).collect(),
+        ..ModelSpec::without_layers(RopeConfig::read(settings, &sizes.for_rope())?)
+    })
 }

@@ -51,7 +51,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     let layer = |reads: Reads| LayerSpec {
         attention: AttentionSpec {
             reads,
-            rope: usize::from(reads != Reads::Full),
+            rope: Some(usize::from(reads != Reads::Full)),
             head_norm: HeadNorm::WholeRow,
             qkv_bias: bias,
             output_bias: bias,

@@ -173,6 +173,12 @@ proptest! {
             "glm-bf16-v4",
             "glm4-f32-partial",
             "glm4-bf16-v4",
+            "smollm3-f32-windows",
+            "smollm3-bf16-bias-v4",
+            "exaone4-f32-windows",
+            "exaone4-bf16-v4",
+            "hunyuan-f32-alpha",
+            "hunyuan-bf16-bias-v4",
         ] {
             check(name, &LoadOptions::default(), &schedule);
         }

@@ -1,6 +1,6 @@
 //! What each family reads of its configuration.
 
-use maitre_model::spec::{EmbeddingScale, Multipliers};
+use maitre_model::spec::{EmbeddingScale, HeadNorm, Multipliers};
 use maitre_model::{ModelConfig, ModelError, Reads, RopePairs, RopeScaling};
 use serde_json::{Value, json};
 
@@ -56,6 +56,18 @@ pub(crate) fn glm(more: Value) -> Value {
 
 pub(crate) fn glm4(more: Value) -> Value {
     family("Glm4ForCausalLM", "glm4", more)
+}
+
+pub(crate) fn smollm3(more: Value) -> Value {
+    family("SmolLM3ForCausalLM", "smollm3", more)
+}
+
+pub(crate) fn exaone4(more: Value) -> Value {
+    family("Exaone4ForCausalLM", "exaone4", more)
+}
+
+pub(crate) fn hunyuan(more: Value) -> Value {
+    family("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", more)
 }
 
 pub(crate) fn patched(mut config: Value, patch: Value) -> Value {
@@ -115,6 +127,24 @@ fn layers_read_as_far_back_as_each_family_says() {
         (ministral(json!({})), [W; 6]),
         (ministral(json!({"sliding_window": null})), [None; 6]),
         (ministral(types(&six)), [W, None, W, W, None, None]),
+        // A window that is not in use.
+        (smollm3(json!({"sliding_window": 128})), [None; 6]),
+        (
+            smollm3(json!({"sliding_window": 128, "use_sliding_window": true})),
+            [None, None, None, Some(128), None, None],
+        ),
+        (exaone4(json!({})), [W, W, W, None, W, W]),
+        (
+            exaone4(patched(
+                types(&six),
+                json!({"sliding_window_pattern": "LLLG"}),
+            )),
+            [W, None, W, W, None, None],
+        ),
+        (
+            exaone4(json!({"sliding_window": null, "sliding_window_pattern": 0})),
+            [None; 6],
+        ),
         (phi3(json!({})), [None; 6]),
         (phi3(json!({"sliding_window": 2047})), [Some(2047); 6]),
     ] {
@@ -127,6 +157,41 @@ fn layers_read_as_far_back_as_each_family_says() {
     let layout = parse(&gemma3(json!({}))).unwrap().kv_layout();
     assert_eq!((layout.places, layout.groups.len()), (1, 6));
     assert_eq!(layout.groups[5].reads, Reads::Full);
+}
+
+#[test]
+fn layers_turn_their_heads_or_not_as_each_family_says() {
+    let turns = |config: Value| -> Vec<bool> {
+        let config = parse(&config).unwrap();
+        let layers = config.layers.iter();
+        layers.map(|layer| layer.attention.rope.is_some()).collect()
+    };
+    let fourth = [true, true, true, false, true, true];
+    assert_eq!(turns(smollm3(json!({}))), fourth);
+    assert_eq!(
+        turns(smollm3(json!({"no_rope_layer_interval": 2}))),
+        [true, false, true, false, true, false]
+    );
+    let list = json!({"no_rope_layers": [0, 1, 1, 0, 0, 1], "no_rope_layer_interval": 2});
+    assert_eq!(
+        turns(smollm3(list)),
+        [false, true, true, false, false, true]
+    );
+    assert_eq!(turns(exaone4(json!({}))), fourth);
+    assert_eq!(turns(exaone4(json!({"sliding_window": null}))), [true; 6]);
+    assert_eq!(turns(hunyuan(json!({}))), [true; 6]);
+}
+
+#[test]
+fn alpha_makes_the_base_larger() {
+    let theta = |alpha: f64| {
+        let scaling = json!({"type": "dynamic", "alpha": alpha, "factor": 1.0, "mscale": 1.0});
+        let config = hunyuan(json!({"rope_theta": 1e4, "rope_scaling": scaling}));
+        parse(&config).unwrap().ropes[0].theta
+    };
+    assert_eq!(theta(1.0), 1e4);
+    // Heads of 16 numbers.
+    assert_eq!(theta(1000.0), 1e4 * 1000_f64.powf(16.0 / 14.0));
 }
 
 #[test]
@@ -214,6 +279,14 @@ fn absent_settings_default_as_each_family_does() {
     let attention = later.layers[0].attention;
     assert_eq!((attention.qkv_bias, attention.output_bias), (true, false));
     assert_eq!(parse(&glm(json!({}))).unwrap().ropes, later.ropes);
+    let smol = parse(&smollm3(json!({"pretraining_tp": 2}))).unwrap();
+    assert!(smol.tie_word_embeddings);
+    assert_eq!((smol.ropes[0].theta, smol.rms_norm_eps), (2e6, 1e-6));
+    assert_eq!(parse(&exaone4(json!({}))).unwrap().rms_norm_eps, 1e-5);
+    let norm = parse(&hunyuan(json!({"num_experts": 1}))).unwrap().layers[0]
+        .attention
+        .head_norm;
+    assert_eq!(norm, HeadNorm::PerHeadTurned);
     let olmo = parse(&olmo3(json!({}))).unwrap();
     assert_eq!((olmo.head_dim, olmo.rms_norm_eps), (16, 1e-5));
     assert_eq!(olmo.ropes[0].theta, 5e5);

@@ -1,8 +1,8 @@
 //! What each family refuses of its configuration, by name.
 
 use crate::families::{
-    gemma1, gemma3, glm, glm4, granite, ministral, olmo2, olmo3, parse, patched, phi3, qwen2,
-    seed_oss,
+    exaone4, gemma1, gemma3, glm, glm4, granite, hunyuan, ministral, olmo2, olmo3, parse, patched,
+    phi3, qwen2, seed_oss, smollm3,
 };
 use serde_json::{Value, json};
 
@@ -208,6 +208,51 @@ fn what_a_family_does_not_compute_is_refused_by_name() {
         (
             glm4(json!({"sliding_window": 128})),
             ["sliding_window", "128"],
+        ),
+        (
+            smollm3(json!({"no_rope_layers": [1, 0]})),
+            ["no_rope_layers", "0 or 1 for each layer, 6"],
+        ),
+        (
+            smollm3(json!({"no_rope_layers": [1, 1, 1, 2, 1, 1]})),
+            ["no_rope_layers", "0 or 1"],
+        ),
+        (
+            smollm3(json!({"layer_types": vec!["sliding_attention"; 6]})),
+            ["layer_types", "sliding_attention"],
+        ),
+        (
+            qwen2(json!({"no_rope_layer_interval": 4})),
+            ["no_rope_layer_interval", "4"],
+        ),
+        (
+            exaone4(json!({"sliding_window_pattern": "LLLG"})),
+            ["sliding_window_pattern", "LLLG"],
+        ),
+        (
+            exaone4(json!({"attention_bias": true})),
+            ["attention_bias", "true"],
+        ),
+        (hunyuan(json!({"num_experts": 2})), ["num_experts", "2"]),
+        (
+            hunyuan(json!({"use_qk_norm": false})),
+            ["use_qk_norm", "false"],
+        ),
+        (
+            hunyuan(json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}})),
+            ["rope_scaling.alpha", "lacks"],
+        ),
+        (
+            hunyuan(json!({"rope_scaling": {"type": "dynamic", "alpha": 1e37}})),
+            ["rope_scaling.alpha", "raised"],
+        ),
+        (
+            hunyuan(json!({"rope_scaling": {"type": "yarn", "factor": 4.0}})),
+            ["attention_factor", "norms of turned heads"],
+        ),
+        (
+            qwen2(json!({"rope_scaling": {"type": "dynamic", "alpha": 1000.0}})),
+            ["rope_scaling.rope_type", "dynamic"],
         ),
         (
             qwen2(json!({"num_hidden_layers": 1 << 17})),

@@ -9,6 +9,8 @@ use maitre_tensor::{
 };
 
 pub(crate) const FIXTURES: &[&str] = &[
+    "exaone4-bf16-v4",
+    "exaone4-f32-windows",
     "gemma-bf16-v4",
     "gemma-f32-tied",
     "gemma3-bf16-v4",
@@ -19,6 +21,8 @@ pub(crate) const FIXTURES: &[&str] = &[
     "glm4-f32-partial",
     "granite-bf16-bias-v4",
     "granite-f32-tied",
+    "hunyuan-bf16-bias-v4",
+    "hunyuan-f32-alpha",
     "llama-bf16-llama3-tied-as-head",
     "llama-f16-untied",
     "llama-f32-llama3-bias-v4",
@@ -38,6 +42,8 @@ pub(crate) const FIXTURES: &[&str] = &[
     "qwen3-f32-tied",
     "seed-oss-bf16-v4",
     "seed-oss-f32-bias",
+    "smollm3-bf16-bias-v4",
+    "smollm3-f32-windows",
 ];
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
