@@ -5,6 +5,8 @@
 //! packed once and used twice.
 
 mod matrix;
+#[cfg(test)]
+mod tests;
 mod values;
 mod widened;
 
@@ -480,17 +482,4 @@ fn first_norm(tensors: LayerTensors) -> Option<Needed> {
 /// for 1,152 that is 33.94 in f32 and 34 in bf16. The products themselves are not rounded.
 fn embedding_scale(hidden: usize, dtype: DType) -> f32 {
     round_as(dtype, (hidden as f64).sqrt() as f32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_scale_of_embeddings_is_rounded_to_their_type() {
-        let root = 1152_f32.sqrt();
-        assert_eq!(embedding_scale(1152, DType::F32), root);
-        assert_eq!(embedding_scale(1152, DType::Bf16), 34.0);
-        assert_eq!(embedding_scale(1152, DType::F16), 33.937_5);
-    }
 }
