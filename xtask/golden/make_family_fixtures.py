@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Make the fixtures of Qwen 2, Gemma 3, Phi 3 and OLMo 3, in the form of make_fixtures.py.
+"""Make the fixtures of the families that make_fixtures.py does not have, in the same form.
 
-usage: make_family_fixtures.py [OUT_DIR]      (default: crates/maitre-model/tests/fixtures)
+usage: make_family_fixtures.py [OUT_DIR [FAMILY..]]      (default: crates/maitre-model/tests/fixtures, all families)
 needs: torch, transformers 5.19, safetensors, tokenizers
 
 `expected.safetensors` has one more tensor here: `greedy` (i64, [N]), the ids that follow the first half of `tokens`
@@ -15,10 +15,13 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    Gemma3ForCausalLM, Gemma3TextConfig, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config,
-    Qwen2ForCausalLM)
+    Exaone4Config, Exaone4ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config,
+    Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GraniteConfig, GraniteForCausalLM, HunYuanDenseV1Config,
+    HunYuanDenseV1ForCausalLM, MinistralConfig, MinistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config,
+    Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM,
+    SmolLM3Config, SmolLM3ForCausalLM)
 
-from make_fixtures import DEFAULT_OUT, HEAD, random_model, write_weights
+from make_fixtures import DEFAULT_OUT, HEAD, LLAMA3_ROPE, random_model, write_weights
 
 NUM_GREEDY = 16
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -36,6 +39,11 @@ PHI3 = dict(
 OLMO3 = dict(
     vocab_size=67, hidden_size=24, intermediate_size=36, num_hidden_layers=4, num_attention_heads=3,
     num_key_value_heads=1, max_position_embeddings=128, sliding_window=8, eos_token_id=2)
+# What the others have in common: a quarter of the heads share a key, and heads are not hidden / heads wide.
+SMALL = dict(
+    vocab_size=67, hidden_size=24, intermediate_size=36, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=10, max_position_embeddings=128, eos_token_id=2, pad_token_id=0)
+DEFAULT_ROPE = dict(rope_type="default", rope_theta=500.0)
 # Bounds that lie within the few pairs of these heads.
 YARN = dict(
     rope_type="yarn", rope_theta=10.0, factor=4.0, original_max_position_embeddings=32, beta_fast=2.0, beta_slow=0.5)
@@ -147,11 +155,128 @@ def olmo3(out):
             rope_scaling={key: value for key, value in truncated.items() if key != "rope_theta"}))
 
 
+def granite(out):
+    multipliers = dict(embedding_multiplier=3.5, attention_multiplier=0.4, residual_multiplier=0.3, logits_scaling=1.7)
+    write_case(
+        out, "granite-f32-tied", GraniteForCausalLM,
+        GraniteConfig(**SMALL, **multipliers, tie_word_embeddings=True, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 19, 50, embedding_gain=0.2)
+    write_case(
+        out, "granite-bf16-bias-v4", GraniteForCausalLM,
+        GraniteConfig(**SMALL | dict(head_dim=6), **multipliers, attention_bias=True, mlp_bias=True,
+                      rope_parameters=dict(DEFAULT_ROPE, rope_type="linear", factor=2.0)),
+        torch.bfloat16, 20, 45, embedding_gain=0.2, form=v4)
+
+
+def olmo2(out):
+    write_case(
+        out, "olmo2-f32", Olmo2ForCausalLM, Olmo2Config(**SMALL, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 21, 50)
+    write_case(
+        out, "olmo2-bf16-bias-v4", Olmo2ForCausalLM,
+        Olmo2Config(**SMALL | dict(num_key_value_heads=1), attention_bias=True, tie_word_embeddings=True,
+                    rope_parameters=dict(YARN)),
+        torch.bfloat16, 22, 45, embedding_gain=0.2, form=v4)
+
+
+def gemma(out):
+    write_case(
+        out, "gemma-f32-tied", GemmaForCausalLM, GemmaConfig(**SMALL, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 23, 50, norm_center=0.0, embedding_gain=0.2)
+    # The published models say `gelu` and mean its approximation.
+    write_case(
+        out, "gemma-bf16-v4", GemmaForCausalLM,
+        GemmaConfig(**SMALL | dict(hidden_size=40, num_key_value_heads=1), rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 24, 45, norm_center=0.0, embedding_gain=0.2, form=lambda it: v4(it) | dict(hidden_act="gelu"))
+
+
+def seed_oss(out):
+    write_case(
+        out, "seed-oss-f32-bias", SeedOssForCausalLM,
+        SeedOssConfig(**SMALL | dict(intermediate_size=34), attention_out_bias=True, mlp_bias=True,
+                      rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 25, 50)
+    write_case(
+        out, "seed-oss-bf16-v4", SeedOssForCausalLM, SeedOssConfig(**SMALL, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 26, 45, form=lambda it: {k: v for k, v in v4(it).items() if k != "attention_bias"})
+
+
+def ministral(out):
+    types = [SLIDING, FULL, SLIDING]
+    write_case(
+        out, "ministral-f32-windows", MinistralForCausalLM,
+        MinistralConfig(**SMALL, sliding_window=8, layer_types=types, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 27, 50)
+    write_case(
+        out, "ministral-bf16-v4", MinistralForCausalLM,
+        MinistralConfig(**SMALL, sliding_window=12, tie_word_embeddings=True, rope_parameters=dict(LLAMA3_ROPE)),
+        torch.bfloat16, 41, 45,
+        form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
+
+
+def glm(out):
+    half, quarter = dict(DEFAULT_ROPE, partial_rotary_factor=0.6), dict(DEFAULT_ROPE, partial_rotary_factor=0.25)
+    for seed, name, model_class, config_class in (
+            (29, "glm", GlmForCausalLM, GlmConfig), (31, "glm4", Glm4ForCausalLM, Glm4Config)):
+        write_case(
+            out, f"{name}-f32-partial", model_class, config_class(**SMALL, rope_parameters=dict(half)),
+            torch.float32, seed, 50)
+        write_case(
+            out, f"{name}-bf16-v4", model_class,
+            config_class(**SMALL | dict(head_dim=16, num_hidden_layers=2), attention_bias=False,
+                         tie_word_embeddings=True, rope_parameters=dict(quarter)),
+            torch.bfloat16, seed + 1, 45,
+            form=lambda it: v4(it, rope_theta=500.0, partial_rotary_factor=0.25))
+
+
+def smollm3(out):
+    write_case(
+        out, "smollm3-f32-windows", SmolLM3ForCausalLM,
+        SmolLM3Config(**SMALL | dict(num_hidden_layers=4, intermediate_size=20), no_rope_layer_interval=2,
+                      use_sliding_window=True, sliding_window=8, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 33, 50, embedding_gain=0.2)
+    write_case(
+        out, "smollm3-bf16-bias-v4", SmolLM3ForCausalLM,
+        SmolLM3Config(**SMALL, no_rope_layers=[0, 1, 0], attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
+                      rope_parameters=dict(YARN)),
+        torch.bfloat16, 43, 45, form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
+
+
+def exaone4(out):
+    write_case(
+        out, "exaone4-f32-windows", Exaone4ForCausalLM,
+        Exaone4Config(**SMALL | dict(num_hidden_layers=4, intermediate_size=20), tie_word_embeddings=True,
+                      sliding_window=8, sliding_window_pattern=2, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 35, 50, embedding_gain=0.2)
+    write_case(
+        out, "exaone4-bf16-v4", Exaone4ForCausalLM,
+        Exaone4Config(**SMALL, sliding_window=None, layer_types=[FULL] * 3, tie_word_embeddings=True,
+                      rope_parameters=dict(LLAMA3_ROPE)),
+        torch.bfloat16, 36, 45, form=lambda it: v4(it) | dict(sliding_window_pattern="LLLG"))
+
+
+def hunyuan(out):
+    alpha = dict(rope_type="dynamic", rope_theta=100.0, alpha=50.0, factor=1.0, beta_fast=32, beta_slow=1, mscale=1.0,
+                 mscale_all_dim=1.0)
+    write_case(
+        out, "hunyuan-f32-alpha", HunYuanDenseV1ForCausalLM, HunYuanDenseV1Config(**SMALL, rope_parameters=dict(alpha)),
+        torch.float32, 37, 50)
+    write_case(
+        out, "hunyuan-bf16-bias-v4", HunYuanDenseV1ForCausalLM,
+        HunYuanDenseV1Config(**SMALL | dict(num_key_value_heads=1), attention_bias=True, tie_word_embeddings=True,
+                             rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 38, 45, embedding_gain=0.2, form=v4)
+
+
+FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm, smollm3, exaone4, hunyuan)
+
+
 def main():
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_OUT
     torch.set_num_threads(1)
-    for family in (qwen2, gemma3, phi3, olmo3):
-        family(out)
+    for family in FAMILIES:
+        if family.__name__ in sys.argv[2:] or not sys.argv[2:]:
+            family(out)
 
 
 if __name__ == "__main__":

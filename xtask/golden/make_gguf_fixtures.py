@@ -6,7 +6,7 @@ needs: gguf 0.19.0, numpy
 
 `FIXTURES/gguf/NAME.gguf` has the weights of `FIXTURES/NAME`, whose expected logits are its own. The names of tensors are
 those of gguf-py's map, the bytes of the file its writer's. What the converter does to each family is done here again
-(`conversion/*.py` of llama.cpp): rows of queries and keys of Llama in pairs, 1 added to Gemma's norms, scalings of RoPE
+(`conversion/*.py` of llama.cpp): rows of queries and keys of Llama and its kin in pairs, 1 added to Gemma's norms, scalings of RoPE
 as settings or tensors. Vectors are always F32 there, matrices keep their type.
 """
 import json
@@ -23,15 +23,25 @@ DEFAULT = ROOT / "crates/maitre-model/tests/fixtures"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Fixtures, and changes of their configurations: what a file can't say is what it says by saying nothing.
 CASES = {
+    "exaone4-f32-windows": {},
+    "gemma-bf16-v4": {},
     "gemma3-f32-linear": dict(query_pre_attn_scalar=12),
+    "glm4-bf16-v4": {},
+    "granite-bf16-bias-v4": {},
+    "hunyuan-f32-alpha": {},
     "llama-bf16-llama3-tied-as-head": {},
     "olmo3-bf16-yarn-v4": {},
     "olmo3-f32-yarn": {},
     "phi3-bf16-longrope-short-v4": {},
     "phi3-f32-longrope": {},
     "qwen2-bf16-yarn": {},
+    "smollm3-bf16-bias-v4": dict(no_rope_layer_interval=4),
 }
-ARCHITECTURES = dict(gemma3_text="gemma3", llama="llama", olmo3="olmo2", phi3="phi3", qwen2="qwen2")
+ARCHITECTURES = dict(
+    exaone4="exaone4", gemma="gemma", gemma3_text="gemma3", glm4="glm4", granite="granite",
+    hunyuan_v1_dense="hunyuan-dense", llama="llama", olmo3="olmo2", phi3="phi3", qwen2="qwen2", smollm3="smollm3")
+# Those that the converter takes for kinds of Llama.
+LIKE_LLAMA = ("granite", "llama", "smollm3")
 
 
 def read_safetensors(path):
@@ -95,8 +105,12 @@ def add_sizes(writer, config):
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
-def add_rope(writer, rope, windowed):
-    """As `TextModel.set_gguf_parameters`."""
+def add_rope(writer, rope, windowed, head_dim):
+    """As `TextModel.set_gguf_parameters`, and `HunYuanModel` where the base is made larger."""
+    if rope["rope_type"] == "dynamic":
+        rope["rope_theta"] *= rope["alpha"] ** (head_dim / (head_dim - 2))
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+        writer.add_rope_scaling_factor(1)
     writer.add_rope_freq_base(rope["rope_theta"])
     if windowed is not None:
         writer.add_rope_freq_base_swa(windowed)
@@ -145,33 +159,40 @@ def convert(source, path, changes):
         for kind in ("long", "short"):
             extra[f"rope_factors_{kind}.weight"] = numpy.array(rope[f"{kind}_factor"], numpy.float32)
     else:
-        add_rope(writer, rope, windowed)
+        add_rope(writer, rope, windowed, head_dim)
         if "head_dim" in config:
             writer.add_key_length(head_dim)
             writer.add_value_length(head_dim)
-    if arch == "llama":
+    if arch in LIKE_LLAMA:
         writer.add_vocab_size(config["vocab_size"])
         writer.add_rope_dimension_count(head_dim)
         if rope["rope_type"] == "llama3":
             extra["rope_freqs.weight"] = llama3_factors(rope, head_dim)
-    if arch in ("gemma3", "olmo2"):
+    if arch == "granite":
+        writer.add_attention_scale(config["attention_multiplier"])
+        writer.add_embedding_scale(config["embedding_multiplier"])
+        writer.add_residual_scale(config["residual_multiplier"])
+        writer.add_logit_scale(config["logits_scaling"])
+    if arch == "glm4":
+        writer.add_rope_dimension_count(int(head_dim * rope["partial_rotary_factor"]))
+    if arch in ("exaone4", "gemma3", "olmo2"):
         writer.add_sliding_window(config["sliding_window"])
-    if arch == "olmo2":
+    if arch in ("exaone4", "olmo2"):
         layers = config["num_hidden_layers"]
         types = config.get("layer_types")
         writer.add_sliding_window_pattern(
             [kind == "sliding_attention" for kind in types] if types else [(it + 1) % 4 != 0 for it in range(layers)])
     for name, array in extra.items():
         writer.add_tensor(name, array)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], config["num_hidden_layers"])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper().replace("-", "_")], config["num_hidden_layers"])
     weights = read_safetensors(source / "model.safetensors")
     if EMBEDDING not in weights:
         # Tied, and stored as the other.
         weights[EMBEDDING] = weights.pop(HEAD)
     for name, array in weights.items():
-        if arch == "llama" and name.rsplit(".", 1)[0].endswith(("q_proj", "k_proj")):
+        if arch in LIKE_LLAMA and name.rsplit(".", 1)[0].endswith(("q_proj", "k_proj")):
             array = in_pairs(array, heads if "q_proj" in name else kv_heads)
-        if arch == "gemma3" and name.endswith("norm.weight"):
+        if arch in ("gemma", "gemma3") and name.endswith("norm.weight"):
             array = widened(array) + numpy.float32(1)
         add_tensor(writer, names.get_name(name, try_suffixes=(".weight", ".bias")), array)
     writer.write_header_to_file()

@@ -17,9 +17,9 @@ use crate::json;
 use crate::kv_layout::{KvLayout, Reads};
 use crate::names::{EMBEDDING, HEAD};
 use crate::registry::{Architecture, Family};
-use crate::rope::{RopeConfig, RopeContext, RopeScaling};
+use crate::rope::{DEFAULT_THETA, RopeConfig, RopeContext, RopePairs, RopeScaling};
 use crate::source::ModelSource;
-use crate::spec::{LayerSpec, ModelSpec};
+use crate::spec::{LayerSpec, ModelSpec, Multipliers};
 use crate::weights::FormatOf;
 pub(crate) use settings::{Settings, is_positive};
 
@@ -56,8 +56,8 @@ pub struct ModelConfig {
     pub sliding_window: Option<usize>,
     /// Whether the output matrix is the embedding.
     pub tie_word_embeddings: bool,
-    /// Whether embeddings are multiplied by the root of `hidden_size`, rounded to the type in which they are stored.
-    pub scales_embedding: bool,
+    /// What embeddings, what layers add, and logits are multiplied by.
+    pub multipliers: Multipliers,
     /// What norms add to their weights as they are stored.
     pub norm_offset: f32,
     /// The type the configuration says its weights have, if it says so.
@@ -108,14 +108,33 @@ impl ModelConfig {
             rms_norm_eps: eps.unwrap_or(family.defaults.rms_norm_eps) as f32,
             sliding_window: common_window(&spec.layers),
             tie_word_embeddings: tie_word_embeddings.unwrap_or(family.defaults.tie_word_embeddings),
-            scales_embedding: spec.scales_embedding,
+            multipliers: spec.multipliers,
             norm_offset: spec.norm_offset,
             layers: spec.layers,
             ropes: spec.ropes,
             dtype: read_dtype(&settings)?,
         };
         check_size("max_position_embeddings", config.max_position_embeddings)?;
+        if !is_positive(f64::from(config.stream_eps())) {
+            return Err(settings.contradicts(
+                "residual_multiplier",
+                config.multipliers.residual.to_string(),
+                format!(
+                    "a number by whose square rms_norm_eps = {} can be divided",
+                    config.rms_norm_eps
+                ),
+            ));
+        }
         Ok(config)
+    }
+
+    /// What norms of the residual stream add to its mean square, where layers norm before they compute.
+    ///
+    /// Such layers keep the stream divided by the multiplier m of what they add, so that they add it as it is. Their
+    /// norms give what they would give of the whole stream if they add less: of x/m, eps/m².
+    pub(crate) fn stream_eps(&self) -> f32 {
+        let multiplier = f64::from(self.multipliers.residual);
+        (f64::from(self.rms_norm_eps) / (multiplier * multiplier)) as f32
     }
 
     /// How many numbers the weights are; a tied matrix counts once.
@@ -257,7 +276,10 @@ impl Sizes {
             head_dim: self.head_dim,
             max_position_embeddings: self.max_position_embeddings,
             original: self.max_position_embeddings,
-            turns_part: false,
+            theta: DEFAULT_THETA,
+            pairs: RopePairs::Halves,
+            has_alpha: false,
+            turned_part: None,
             has_long_rope: false,
         }
     }

@@ -142,7 +142,7 @@ impl GgufFile {
             file: self,
             prefix: family.name,
         };
-        refused::refuse_unsupported(&words)?;
+        refused::refuse_unsupported(&words, family.implements)?;
         let mut config = settings::common(&words, family)?;
         (family.particulars)(&words, &mut config)?;
         Ok(Value::Object(config))

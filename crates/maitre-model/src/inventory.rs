@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use crate::config::ModelConfig;
 use crate::names::{EMBEDDING, FINAL_NORM, HEAD, Stacked};
+use crate::pairs::Neighbours;
+use crate::rope::RopePairs;
 use crate::spec::HeadNorm;
 
 /// A tensor that a model needs.
@@ -27,6 +29,8 @@ pub(crate) struct Projection {
     pub(crate) parts: Vec<Part>,
     /// Input features.
     pub(crate) cols: usize,
+    /// How rows of the first two parts lie, queries and keys, unless in the order of halves.
+    pub(crate) neighbours: Option<Neighbours>,
 }
 
 /// Rows of a tensor.
@@ -103,12 +107,15 @@ impl ModelConfig {
         const INTER: &str = "intermediate_size";
         let (qkv_bias, mlp_bias) = (spec.attention.qkv_bias, spec.mlp.bias);
         LayerTensors {
-            qkv: named.stacked(
-                names.qkv,
-                [(query, QUERY), (kv, KV), (kv, KV)],
-                (hidden, HIDDEN),
-                qkv_bias,
-            ),
+            qkv: Projection {
+                neighbours: self.neighbours(spec.attention.rope),
+                ..named.stacked(
+                    names.qkv,
+                    [(query, QUERY), (kv, KV), (kv, KV)],
+                    (hidden, HIDDEN),
+                    qkv_bias,
+                )
+            },
             output: named.stacked(
                 Stacked::Apart([names.output]),
                 [(hidden, HIDDEN)],
@@ -135,12 +142,23 @@ impl ModelConfig {
         }
     }
 
+    /// How rows of queries and keys lie that `rope` turns, unless in the order of halves.
+    fn neighbours(&self, rope: Option<usize>) -> Option<Neighbours> {
+        let rope = self.ropes.get(rope?)?;
+        (rope.pairs == RopePairs::Neighbours).then_some(Neighbours {
+            head_dim: self.head_dim,
+            turned: rope.dims,
+        })
+    }
+
     fn head_norms(&self, named: &LayerNames, kind: HeadNorm) -> Option<[Needed; 2]> {
         let [q, k] = self.architecture.family().names.head_norms;
         let head_dim = self.head_dim;
         match kind {
             HeadNorm::Absent => None,
-            HeadNorm::PerHead => Some([q, k].map(|it| named.vector(it, head_dim, "head_dim"))),
+            HeadNorm::PerHead | HeadNorm::PerHeadTurned => {
+                Some([q, k].map(|it| named.vector(it, head_dim, "head_dim")))
+            }
             HeadNorm::WholeRow => Some([
                 named.vector(q, self.query_size(), "num_attention_heads * head_dim"),
                 named.vector(k, self.kv_size(), "num_key_value_heads * head_dim"),
@@ -162,7 +180,29 @@ impl Projection {
                 rows: 0..rows,
             }],
             cols,
+            neighbours: None,
         }
+    }
+
+    /// A tensor's bias in the order that its rows have in memory.
+    pub(crate) fn in_halves(&self, tensor: usize, mut bias: Vec<f32>) -> Vec<f32> {
+        if let Some((neighbours, rows)) = self.paired_rows(tensor) {
+            for rows in rows {
+                let heads = neighbours.in_halves(&bias[rows.clone()], 1);
+                bias[rows].copy_from_slice(&heads);
+            }
+        }
+        bias
+    }
+
+    /// Rows of a tensor that lie in pairs of neighbours.
+    pub(crate) fn paired_rows(&self, tensor: usize) -> Option<(Neighbours, Vec<Range<usize>>)> {
+        let parts = self.parts.iter().take(2);
+        let rows = parts
+            .filter(|part| part.tensor == tensor)
+            .map(|part| part.rows.clone());
+        let rows: Vec<_> = rows.collect();
+        (!rows.is_empty()).then_some((self.neighbours?, rows))
     }
 }
 
@@ -235,6 +275,7 @@ impl LayerNames {
             tensors,
             parts,
             cols,
+            neighbours: None,
         }
     }
 

@@ -56,6 +56,16 @@ const FAMILIES: &[&Family] = &[
     &architectures::gemma3::FAMILY,
     &architectures::phi3::FAMILY,
     &architectures::olmo3::FAMILY,
+    &architectures::granite::FAMILY,
+    &architectures::olmo2::FAMILY,
+    &architectures::gemma::FAMILY,
+    &architectures::seed_oss::FAMILY,
+    &architectures::ministral::FAMILY,
+    &architectures::glm::GLM,
+    &architectures::glm::GLM4,
+    &architectures::smollm3::FAMILY,
+    &architectures::exaone4::FAMILY,
+    &architectures::hunyuan::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.

@@ -2,7 +2,8 @@
 //!
 //! Pair `i` of a head (elements `i` and `i + dims/2` of the `dims` that are turned) is turned by the angle
 //! `position · frequency(i)`, with `frequency(i) = theta^(-2i/dims)` (Su et al. 2021, arXiv 2104.09864), unless the
-//! frequencies are [scaled](RopeScaling) for longer contexts.
+//! frequencies are [scaled](RopeScaling) for longer contexts. Models whose pairs are [neighbours](RopePairs) are brought
+//! into this form when they are loaded.
 
 mod scaling;
 
@@ -11,7 +12,7 @@ use crate::error::ModelError;
 pub use scaling::{Llama3Scaling, LongRope, RopeScaling, Yarn};
 
 /// What transformers uses where no configuration gives a theta.
-const DEFAULT_THETA: f64 = 10_000.0;
+pub(crate) const DEFAULT_THETA: f64 = 10_000.0;
 
 /// How positions turn into angles.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,20 @@ pub struct RopeConfig {
     pub scaling: RopeScaling,
     /// Numbers of a head that are turned, even: the first ones.
     pub dims: usize,
+    /// Which of them are turned together in the files.
+    pub pairs: RopePairs,
+}
+
+/// Which numbers of a head are a pair, of those that are turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RopePairs {
+    /// One of the first half and one of the second.
+    Halves,
+    /// Two that lie side by side. Scores do not depend on the order of a head's numbers as long as queries and keys have
+    /// the same: so the rows of both projections are brought into the order of halves when they are loaded. (Weights of norms of heads
+    /// would have to be, too; no family has both.)
+    Neighbours,
 }
 
 /// What the rest of a configuration says to RoPE.
@@ -30,10 +45,16 @@ pub struct RopeConfig {
 pub(crate) struct RopeContext {
     pub(crate) head_dim: usize,
     pub(crate) max_position_embeddings: usize,
+    /// The base where no setting gives it.
+    pub(crate) theta: f64,
     /// The trained context where no setting gives it.
     pub(crate) original: usize,
-    /// Whether the family implements `partial_rotary_factor`.
-    pub(crate) turns_part: bool,
+    /// Which numbers of a head are turned together.
+    pub(crate) pairs: RopePairs,
+    /// The share of a head that is turned where `partial_rotary_factor` does not say, if the family implements that.
+    pub(crate) turned_part: Option<f64>,
+    /// Whether the family implements `dynamic` with an `alpha`, a larger base for all lengths.
+    pub(crate) has_alpha: bool,
     /// Whether the family implements LongRoPE.
     pub(crate) has_long_rope: bool,
 }
@@ -57,7 +78,7 @@ impl RopeConfig {
         Self::of_object(
             settings,
             nested.as_ref(),
-            theta.unwrap_or(DEFAULT_THETA),
+            theta.unwrap_or(context.theta),
             context,
         )
     }
@@ -115,14 +136,18 @@ impl RopeConfig {
         context: &RopeContext,
     ) -> Result<Self, ModelError> {
         let dims = read_dims(settings, object, context)?;
-        let scaling = match object {
-            None => RopeScaling::Default,
-            Some(object) => read_scaling(settings, object, dims, context)?,
+        let (scaling, stretch) = match object {
+            None => (RopeScaling::Default, 1.0),
+            Some(object) => (
+                read_scaling(settings, object, dims, context)?,
+                read_stretch(object, dims, context)?,
+            ),
         };
         Ok(Self {
-            theta,
+            theta: theta * stretch,
             scaling,
             dims,
+            pairs: context.pairs,
         })
     }
 
@@ -171,13 +196,12 @@ fn read_dims(
     context: &RopeContext,
 ) -> Result<usize, ModelError> {
     const KEY: &str = "partial_rotary_factor";
-    if !context.turns_part {
-        return Ok(context.head_dim);
-    }
-    let inner = object.map(|it| it.positive(KEY)).transpose()?.flatten();
-    let Some(share) = inner.map_or_else(|| settings.positive(KEY), |inner| Ok(Some(inner)))? else {
+    let Some(default) = context.turned_part else {
         return Ok(context.head_dim);
     };
+    let inner = object.map(|it| it.positive(KEY)).transpose()?.flatten();
+    let share = inner.map_or_else(|| settings.positive(KEY), |inner| Ok(Some(inner)))?;
+    let share = share.unwrap_or(default);
     let dims = (context.head_dim as f64 * share) as usize;
     if dims == 0 || !dims.is_multiple_of(2) || dims > context.head_dim {
         let head_dim = context.head_dim;
@@ -198,6 +222,15 @@ const COMMON_KEYS: &[&str] = &[
     "type",
     "rope_theta",
     "original_max_position_embeddings",
+];
+const ALPHA_KEYS: &[&str] = &[
+    "alpha",
+    // Written beside it, and without effect in the published code.
+    "factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
 ];
 const YARN_KEYS: &[&str] = &[
     "factor",
@@ -225,6 +258,7 @@ fn read_scaling(
             let factor = required(nested, "factor", "linear")?;
             (RopeScaling::Linear(factor), &["factor"])
         }
+        "dynamic" if context.has_alpha => (RopeScaling::Default, ALPHA_KEYS),
         "llama3" => (
             RopeScaling::Llama3(read_llama3(outer, nested)?),
             &["factor", "low_freq_factor", "high_freq_factor"],
@@ -239,23 +273,54 @@ fn read_scaling(
             &["short_factor", "long_factor", "factor", "attention_factor"],
         ),
         other => {
-            let supported = match context.has_long_rope {
-                true => "default, linear, llama3, yarn, longrope",
-                false => "default, linear, llama3, yarn",
-            };
-            return Err(nested.unsupported("rope_type", &other.into(), supported));
+            let mut supported = "default, linear, llama3, yarn".to_owned();
+            for (is_read, kind) in [
+                (context.has_long_rope, ", longrope"),
+                (context.has_alpha, ", dynamic with an alpha"),
+            ] {
+                supported += if is_read { kind } else { "" };
+            }
+            return Err(nested.unsupported("rope_type", &other.into(), &supported));
         }
     };
     for (key, value) in nested.entries() {
         let one = matches!(key, "partial_rotary_factor" | "factor" | "attention_factor")
             && value.as_f64() == Some(1.0);
-        let is_read = key == "partial_rotary_factor" && context.turns_part;
+        let is_read = key == "partial_rotary_factor" && context.turned_part.is_some();
         if !one && !is_read && !COMMON_KEYS.contains(&key) && !own_keys.contains(&key) {
             let supported = format!("no such key with rope_type {kind}");
             return Err(nested.unsupported(key, value, &supported));
         }
     }
     Ok(scaling)
+}
+
+/// What the base is multiplied by: `alpha` of `dynamic` ("NTK-aware" scaling) is how many times longer contexts may be, and
+/// slows the slowest pair by just that.
+fn read_stretch(
+    nested: &Settings<'_>,
+    dims: usize,
+    context: &RopeContext,
+) -> Result<f64, ModelError> {
+    let kind = match nested.text("rope_type")? {
+        Some(kind) => Some(kind),
+        None => nested.text("type")?,
+    };
+    if !context.has_alpha || kind != Some("dynamic") {
+        return Ok(1.0);
+    }
+    let alpha = nested.positive("alpha")?.ok_or_else(|| {
+        let expected = "a number above 0, for rope_type dynamic";
+        nested.missing("alpha", expected)
+    })?;
+    let stretch = alpha.powf(dims as f64 / (dims as f64 - 2.0));
+    match is_positive(stretch) {
+        true => Ok(stretch),
+        false => {
+            let expected = format!("a number that can be raised for heads of {dims}");
+            Err(nested.contradicts("alpha", alpha.to_string(), expected))
+        }
+    }
 }
 
 fn required(nested: &Settings<'_>, key: &'static str, kind: &str) -> Result<f64, ModelError> {
@@ -385,6 +450,7 @@ mod tests {
                 original_max_position_embeddings: 8192,
             }),
             dims: 128,
+            pairs: RopePairs::Halves,
         }
     }
 
@@ -417,6 +483,7 @@ mod tests {
                 attention_factor: 1.2,
             }),
             dims: 4,
+            pairs: RopePairs::Halves,
         };
         assert_eq!(rope.frequencies(100), [1.0, 0.005]);
         assert_eq!(rope.frequencies(101), [0.25, 0.00125]);

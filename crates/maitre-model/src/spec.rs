@@ -22,9 +22,10 @@ pub struct LayerSpec {
 pub struct AttentionSpec {
     /// How far back a token looks.
     pub reads: Reads,
-    /// Which of [`ModelConfig::ropes`](crate::ModelConfig::ropes) turns queries and keys.
-    pub rope: usize,
-    /// What is normalised of queries and keys before they are turned.
+    /// Which of [`ModelConfig::ropes`](crate::ModelConfig::ropes) turns queries and keys; `None` if they are not turned
+    /// and know of positions by what attention may look at alone (Kazemnejad et al. 2023, arXiv 2305.19466).
+    pub rope: Option<usize>,
+    /// What is normalised of queries and keys.
     pub head_norm: HeadNorm,
     /// Factor of each score.
     pub scale: f32,
@@ -34,7 +35,7 @@ pub struct AttentionSpec {
     pub output_bias: bool,
 }
 
-/// An RMSNorm of queries and keys.
+/// An RMSNorm of queries and keys, before they are turned unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadNorm {
@@ -42,6 +43,8 @@ pub enum HeadNorm {
     Absent,
     /// Each head by itself, all with one weight, `[head_dim]`.
     PerHead,
+    /// Each head by itself after it was turned, all with one weight, `[head_dim]`.
+    PerHeadTurned,
     /// All heads of a token as one vector, with weights `[heads * head_dim]` and `[kv_heads * head_dim]`.
     WholeRow,
 }
@@ -55,13 +58,44 @@ pub struct MlpSpec {
     pub bias: bool,
 }
 
+/// Constants that embeddings, what layers add, and logits are multiplied by; that of scores is [`AttentionSpec::scale`].
+///
+/// All are part of weights or of other constants once a model is loaded: a step does not multiply by them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Multipliers {
+    /// Of embeddings.
+    pub embedding: EmbeddingScale,
+    /// Of what attention and MLP add to the residual stream, above 0.
+    pub residual: f32,
+    /// Of logits.
+    pub logits: f32,
+}
+
+/// What embeddings are multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum EmbeddingScale {
+    /// A constant.
+    By(f32),
+    /// The root of their width, rounded to the type in which they are stored.
+    RootOfWidth,
+}
+
+impl Multipliers {
+    /// Those that change nothing.
+    pub const ONE: Self = Self {
+        embedding: EmbeddingScale::By(1.0),
+        residual: 1.0,
+        logits: 1.0,
+    };
+}
+
 /// All that a family reads from its configuration beyond the sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ModelSpec {
     pub(crate) layers: Vec<LayerSpec>,
     pub(crate) ropes: Vec<RopeConfig>,
-    /// Whether embeddings are multiplied by the root of their width.
-    pub(crate) scales_embedding: bool,
+    pub(crate) multipliers: Multipliers,
     /// What norms add to the weights in the files.
     pub(crate) norm_offset: f32,
 }
@@ -71,8 +105,16 @@ impl ModelSpec {
     pub(crate) fn uniform(num_layers: usize, layer: LayerSpec, rope: RopeConfig) -> Self {
         Self {
             layers: vec![layer; num_layers],
+            ..Self::without_layers(rope)
+        }
+    }
+
+    /// What is left of them where layers differ.
+    pub(crate) fn without_layers(rope: RopeConfig) -> Self {
+        Self {
+            layers: Vec::new(),
             ropes: vec![rope],
-            scales_embedding: false,
+            multipliers: Multipliers::ONE,
             norm_offset: 0.0,
         }
     }
@@ -83,7 +125,7 @@ impl AttentionSpec {
     pub(crate) fn plain(head_dim: usize) -> Self {
         Self {
             reads: Reads::Full,
-            rope: 0,
+            rope: Some(0),
             head_norm: HeadNorm::Absent,
             scale: 1.0 / (head_dim as f32).sqrt(),
             qkv_bias: false,

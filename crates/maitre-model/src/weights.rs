@@ -5,6 +5,8 @@
 //! packed once and used twice.
 
 mod matrix;
+#[cfg(test)]
+mod tests;
 mod values;
 mod widened;
 
@@ -24,7 +26,7 @@ use crate::names::{EMBEDDING, HEAD, Norms};
 use crate::progress::{LoadProgress, Progress};
 use crate::shard::Shard;
 use crate::skeletons::{PostNorm, PostNormLayer, PreNorm, PreNormLayer};
-use crate::spec::HeadNorm;
+use crate::spec::{EmbeddingScale, HeadNorm};
 use matrix::{StoredMatrix, StoredPart, columns};
 use values::{check_finite, round_as, widen};
 use widened::widened;
@@ -181,13 +183,21 @@ impl<'a> Loader<'a> {
             Cut::Columns => self.shard.part_of(&whole),
             Cut::Nowhere | Cut::Rows => whole.clone(),
         };
-        let tensors = projection.tensors.iter().map(|(weight, _)| {
-            let stored = self.stored(weight)?;
-            match cols == whole {
-                true => Ok(stored),
-                false => columns(stored, cols.clone()),
-            }
-        });
+        let tensors = projection
+            .tensors
+            .iter()
+            .enumerate()
+            .map(|(at, (weight, _))| {
+                let stored = self.stored(weight)?;
+                let stored = match projection.paired_rows(at) {
+                    None => stored,
+                    Some((neighbours, rows)) => neighbours.of_rows(stored, &rows),
+                };
+                match cols == whole {
+                    true => Ok(stored),
+                    false => columns(stored, cols.clone()),
+                }
+            });
         let parts = projection.parts.iter().map(|part| StoredPart {
             tensor: part.tensor,
             rows: self.rows_of(part, cut),
@@ -242,10 +252,13 @@ impl<'a> Loader<'a> {
         cut: Cut,
     ) -> Result<Linear, ModelError> {
         let weight = self.matrix(projection, activation, cut)?;
-        let biases = projection.tensors.iter();
+        let biases = projection.tensors.iter().enumerate();
         let biases = biases
-            .map(|(_, bias)| bias.as_ref().map(|bias| self.values(bias)).transpose())
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(at, (_, bias))| {
+                let bias = bias.as_ref().map(|bias| self.values(bias)).transpose()?;
+                Ok(bias.map(|bias| projection.in_halves(at, bias)))
+            })
+            .collect::<Result<Vec<_>, ModelError>>()?;
         let mut values = Vec::new();
         for part in &projection.parts {
             if let Some(bias) = &biases[part.tensor] {
@@ -263,11 +276,17 @@ impl<'a> Loader<'a> {
 
     /// A norm's weight as it multiplies.
     fn norm(&self, needed: &Needed) -> Result<Buffer, ModelError> {
+        self.scaled_norm(needed, 1.0)
+    }
+
+    /// A norm's weight times `factor`.
+    fn scaled_norm(&self, needed: &Needed, factor: f32) -> Result<Buffer, ModelError> {
         let mut values = self.values(needed)?;
-        if self.config.norm_offset != 0.0 {
+        let offset = self.config.norm_offset;
+        if offset != 0.0 || factor != 1.0 {
             values
                 .iter_mut()
-                .for_each(|value| *value += self.config.norm_offset);
+                .for_each(|value| *value = (*value + offset) * factor);
         }
         self.done(needed);
         Ok(self.backend.vector(&values)?)
@@ -287,22 +306,32 @@ impl<'a> Loader<'a> {
             true => self.tied_name()?,
             false => EMBEDDING,
         };
-        let scale = match self.config.scales_embedding {
-            false => None,
-            true => {
+        let multiplier = match self.config.multipliers.embedding {
+            EmbeddingScale::By(multiplier) => multiplier,
+            EmbeddingScale::RootOfWidth => {
                 let dtype = match self.source.tensor(name)? {
                     Stored::Dense(dense) => dense.dtype,
                     Stored::Blocks(_) => DType::F32,
                 };
-                Some(embedding_scale(hidden, dtype))
+                embedding_scale(hidden, dtype)
             }
         };
+        let scale = multiplier / self.stream_divisor();
+        let scale = (scale != 1.0).then_some(scale);
         let table = load(name)?;
         let head = match tied {
             true => None,
             false => Some(load(HEAD)?),
         };
         Ok((Embedding { table, scale }, head))
+    }
+
+    /// What the residual stream is kept divided by: see [`ModelConfig::stream_eps`].
+    fn stream_divisor(&self) -> f32 {
+        match self.config.architecture.family().names.norms {
+            Norms::Before { .. } => self.config.multipliers.residual,
+            Norms::After { .. } | Norms::BothSides { .. } => 1.0,
+        }
     }
 
     /// Under which name a tied matrix is stored. Old checkpoints may hold it under both; what two
@@ -331,6 +360,7 @@ impl<'a> Loader<'a> {
                 q: self.norm(q)?,
                 k: self.norm(k)?,
             },
+            (Some([q, k]), HeadNorm::PerHeadTurned) => self.norms_of_turned(q, k)?,
             (Some([q, k]), HeadNorm::WholeRow) => HeadNorms::WholeRow {
                 q: self.norm(q)?,
                 k: self.norm(k)?,
@@ -346,6 +376,19 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// See [`HeadNorms::PerHeadTurned`].
+    fn norms_of_turned(&self, q: &Needed, k: &Needed) -> Result<HeadNorms, ModelError> {
+        let [of_queries, of_keys] = [self.values(q)?, self.values(k)?];
+        let offset = self.config.norm_offset;
+        let both = of_queries.iter().zip(&of_keys);
+        let both: Vec<f32> = both.map(|(w, v)| (w + offset) * (v + offset)).collect();
+        [q, k].iter().for_each(|needed| self.done(needed));
+        Ok(HeadNorms::PerHeadTurned {
+            q: self.backend.vector(&both)?,
+            k: self.backend.vector(&vec![1.0; both.len()])?,
+        })
+    }
+
     fn mlp(&self, layer: usize, tensors: &LayerTensors) -> Result<GatedMlp, ModelError> {
         let activation = self.config.layers[layer].mlp.activation;
         Ok(GatedMlp {
@@ -354,11 +397,16 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The norm that follows a layer: the next one's first, if layers begin with one, or the model's last.
-    fn norm_behind(&self, layer: usize) -> Option<Needed> {
+    /// The norm that follows a layer: the next one's first, if layers begin with one, or the model's last, which
+    /// multiplies logits, too.
+    fn norm_behind(&self, layer: usize) -> Result<Option<Buffer>, ModelError> {
         match layer + 1 < self.config.num_layers {
-            true => first_norm(self.config.layer_tensors(layer + 1)),
-            false => Some(self.config.final_norm()),
+            true => self.optional_norm(first_norm(self.config.layer_tensors(layer + 1)).as_ref()),
+            false => {
+                let logits = self.config.multipliers.logits;
+                self.scaled_norm(&self.config.final_norm(), logits)
+                    .map(Some)
+            }
         }
     }
 
@@ -373,14 +421,15 @@ impl<'a> Loader<'a> {
 
     fn pre_norm(&self, layout: &KvLayout) -> Result<PreNorm, ModelError> {
         let first = first_norm(self.config.layer_tensors(0));
-        let first_norm = self.required_norm(first.as_ref())?;
+        let required = |norm: Option<Buffer>| norm.ok_or_else(|| self.unnamed_norm());
+        let first_norm = required(self.optional_norm(first.as_ref())?)?;
         let layers = self.layers(layout).map(|(layer, place, tensors)| {
             let [_, _, before_mlp, _] = &tensors.norms;
             Ok(PreNormLayer {
                 attention: self.attention(layer, &tensors, place)?,
-                mlp_norm: self.required_norm(before_mlp.as_ref())?,
+                mlp_norm: required(self.optional_norm(before_mlp.as_ref())?)?,
                 mlp: self.mlp(layer, &tensors)?,
-                next_norm: self.required_norm(self.norm_behind(layer).as_ref())?,
+                next_norm: required(self.norm_behind(layer)?)?,
             })
         });
         Ok(PreNorm {
@@ -392,15 +441,19 @@ impl<'a> Loader<'a> {
     fn post_norm(&self, layout: &KvLayout) -> Result<PostNorm, ModelError> {
         let first = first_norm(self.config.layer_tensors(0));
         let first_norm = self.optional_norm(first.as_ref())?;
+        let after = |needed: &Option<Needed>| {
+            let needed = needed.as_ref().ok_or_else(|| self.unnamed_norm())?;
+            self.scaled_norm(needed, self.config.multipliers.residual)
+        };
         let layers = self.layers(layout).map(|(layer, place, tensors)| {
             let [_, after_attention, before_mlp, after_mlp] = &tensors.norms;
             Ok(PostNormLayer {
                 attention: self.attention(layer, &tensors, place)?,
-                after_attention: self.required_norm(after_attention.as_ref())?,
+                after_attention: after(after_attention)?,
                 before_mlp: self.optional_norm(before_mlp.as_ref())?,
                 mlp: self.mlp(layer, &tensors)?,
-                after_mlp: self.required_norm(after_mlp.as_ref())?,
-                next_norm: self.optional_norm(self.norm_behind(layer).as_ref())?,
+                after_mlp: after(after_mlp)?,
+                next_norm: self.norm_behind(layer)?,
             })
         });
         Ok(PostNorm {
@@ -409,14 +462,13 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A norm that the family's skeleton has in each layer.
-    fn required_norm(&self, needed: Option<&Needed>) -> Result<Buffer, ModelError> {
-        let needed = needed.ok_or_else(|| ModelError::MissingTensor {
+    /// The error for a norm that the family's skeleton has in each layer.
+    fn unnamed_norm(&self) -> ModelError {
+        ModelError::MissingTensor {
             name: "a norm of the family".to_owned(),
             expected: vec![self.config.hidden_size],
             hint: "the family names no tensor for it".to_owned(),
-        })?;
-        self.norm(needed)
+        }
     }
 }
 
@@ -430,17 +482,4 @@ fn first_norm(tensors: LayerTensors) -> Option<Needed> {
 /// for 1,152 that is 33.94 in f32 and 34 in bf16. The products themselves are not rounded.
 fn embedding_scale(hidden: usize, dtype: DType) -> f32 {
     round_as(dtype, (hidden as f64).sqrt() as f32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_scale_of_embeddings_is_rounded_to_their_type() {
-        let root = 1152_f32.sqrt();
-        assert_eq!(embedding_scale(1152, DType::F32), root);
-        assert_eq!(embedding_scale(1152, DType::Bf16), 34.0);
-        assert_eq!(embedding_scale(1152, DType::F16), 33.937_5);
-    }
 }

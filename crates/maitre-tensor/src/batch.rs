@@ -109,7 +109,7 @@ pub struct RopeStore<'a> {
     pub kv_heads: usize,
     /// Elements per head, even.
     pub head_dim: usize,
-    /// Elements of each head that are rotated, even: the first ones. The others stay as they are.
+    /// Elements of each head that are rotated, even: the first ones. The others stay as they are; with 0 all do.
     pub rotary_dim: usize,
     /// Rotated queries, `[rows, heads * head_dim]`.
     pub q_out: &'a mut Buffer,

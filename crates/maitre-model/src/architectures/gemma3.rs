@@ -13,7 +13,9 @@ use crate::kv_layout::Reads;
 use crate::names::{Names, Norms};
 use crate::registry::{Defaults, Family};
 use crate::rope::{RopeConfig, Thetas};
-use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec};
+use crate::spec::{
+    AttentionSpec, EmbeddingScale, HeadNorm, LayerSpec, MlpSpec, ModelSpec, Multipliers,
+};
 
 pub(crate) const FAMILY: Family = Family {
     class_name: "Gemma3ForCausalLM",
@@ -53,10 +55,7 @@ const THETAS: Thetas = Thetas {
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     settings.require_activation(&["gelu_pytorch_tanh"])?;
     settings.refuse_unless_false("mlp_bias")?;
-    let window = match settings.mentions("sliding_window") {
-        true => settings.size("sliding_window")?,
-        false => Some(DEFAULT_WINDOW),
-    };
+    let window = settings.window_or(DEFAULT_WINDOW)?;
     let pattern = settings.size("sliding_window_pattern")?;
     let pattern = pattern.unwrap_or(DEFAULT_PATTERN);
     let is_windowed = |layer: usize| !(layer + 1).is_multiple_of(pattern);
@@ -66,7 +65,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     let layer = |reads: Reads| LayerSpec {
         attention: AttentionSpec {
             reads,
-            rope: usize::from(reads != Reads::Full),
+            rope: Some(usize::from(reads != Reads::Full)),
             head_norm: HeadNorm::PerHead,
             scale: scalar.unwrap_or(DEFAULT_SCORE_SCALAR).sqrt().recip() as f32,
             qkv_bias: bias,
@@ -80,7 +79,10 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     Ok(ModelSpec {
         layers: reads.into_iter().map(layer).collect(),
         ropes: RopeConfig::read_by_layer_type(settings, &sizes.for_rope(), THETAS)?.into(),
-        scales_embedding: true,
+        multipliers: Multipliers {
+            embedding: EmbeddingScale::RootOfWidth,
+            ..Multipliers::ONE
+        },
         norm_offset: 1.0,
     })
 }

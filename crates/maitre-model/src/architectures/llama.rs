@@ -21,9 +21,7 @@ pub(crate) const FAMILY: Family = Family {
 };
 
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
-    if let Some(window) = settings.get("sliding_window") {
-        return Err(settings.unsupported("sliding_window", window, "absent or null"));
-    }
+    settings.refuse_window()?;
     settings.require_full_attention()?;
     settings.require_silu()?;
     let bias = settings.flag("attention_bias")?;

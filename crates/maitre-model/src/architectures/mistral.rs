@@ -31,10 +31,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     for key in ["attention_bias", "mlp_bias"] {
         settings.refuse_unless_false(key)?;
     }
-    let window = match settings.mentions("sliding_window") {
-        true => settings.size("sliding_window")?,
-        false => Some(DEFAULT_WINDOW),
-    };
+    let window = settings.window_or(DEFAULT_WINDOW)?;
     if let (Some(_), Some(types)) = (window, settings.get("layer_types")) {
         return Err(settings.unsupported("layer_types", types, "absent beside a sliding_window"));
     }

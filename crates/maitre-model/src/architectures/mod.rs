@@ -4,10 +4,19 @@
 //! [`ModelSpec`](crate::spec::ModelSpec) made of its settings. [`crate::layers`] has the blocks that these
 //! describe, [`crate::registry`] the table of all families.
 
+pub(crate) mod exaone4;
+pub(crate) mod gemma;
 pub(crate) mod gemma3;
+pub(crate) mod glm;
+pub(crate) mod granite;
+pub(crate) mod hunyuan;
 pub(crate) mod llama;
+pub(crate) mod ministral;
 pub(crate) mod mistral;
+pub(crate) mod olmo2;
 pub(crate) mod olmo3;
 pub(crate) mod phi3;
 pub(crate) mod qwen2;
 pub(crate) mod qwen3;
+pub(crate) mod seed_oss;
+pub(crate) mod smollm3;

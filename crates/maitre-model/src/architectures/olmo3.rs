@@ -12,7 +12,7 @@ use crate::kv_layout::Reads;
 use crate::names::{Names, Norms};
 use crate::registry::{Defaults, Family};
 use crate::rope::{RopeConfig, Thetas};
-use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec};
+use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec, Multipliers};
 
 pub(crate) const FAMILY: Family = Family {
     class_name: "Olmo3ForCausalLM",
@@ -44,17 +44,14 @@ const THETAS: Thetas = Thetas {
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     settings.require_silu()?;
     settings.refuse_unless_false("mlp_bias")?;
-    let window = match settings.mentions("sliding_window") {
-        true => settings.size("sliding_window")?,
-        false => Some(DEFAULT_WINDOW),
-    };
+    let window = settings.window_or(DEFAULT_WINDOW)?;
     let is_windowed = |layer: usize| !(layer + 1).is_multiple_of(PATTERN);
     let reads = settings.layer_reads(sizes.num_layers, window, is_windowed)?;
     let bias = settings.flag("attention_bias")?;
     let layer = |reads: Reads| LayerSpec {
         attention: AttentionSpec {
             reads,
-            rope: usize::from(reads != Reads::Full),
+            rope: Some(usize::from(reads != Reads::Full)),
             head_norm: HeadNorm::WholeRow,
             qkv_bias: bias,
             output_bias: bias,
@@ -65,7 +62,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     Ok(ModelSpec {
         layers: reads.into_iter().map(layer).collect(),
         ropes: RopeConfig::read_by_layer_type(settings, &sizes.for_rope(), THETAS)?.into(),
-        scales_embedding: false,
+        multipliers: Multipliers::ONE,
         norm_offset: 0.0,
     })
 }

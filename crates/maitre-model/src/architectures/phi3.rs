@@ -46,7 +46,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
         mlp: MlpSpec::PLAIN,
     };
     let mut context = sizes.for_rope();
-    context.turns_part = true;
+    context.turned_part = Some(1.0);
     context.has_long_rope = true;
     context.original = DEFAULT_ORIGINAL_CONTEXT;
     let rope = RopeConfig::read(settings, &context)?;

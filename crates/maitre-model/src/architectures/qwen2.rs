@@ -40,10 +40,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
         return Ok(spec);
     }
     // No window at all is what null means, and none that is absent.
-    let window = match settings.mentions("sliding_window") {
-        true => settings.size("sliding_window")?,
-        false => Some(DEFAULT_WINDOW),
-    };
+    let window = settings.window_or(DEFAULT_WINDOW)?;
     // Zero is a number here, and means that every layer has the window.
     let first = settings.count("max_window_layers")?;
     let first = first.unwrap_or(DEFAULT_MAX_WINDOW_LAYERS);

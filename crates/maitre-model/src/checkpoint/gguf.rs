@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 
 use maitre_gguf::{TensorEntry, TensorKind};
 use maitre_tensor::{BlockFormat, DType, WeightFormat};
@@ -11,13 +12,8 @@ use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::{GgufFile, Held, NamesInFile};
 use crate::names::{EMBEDDING, HEAD};
+use crate::pairs::Neighbours;
 use crate::stored::StoredTensor;
-
-/// Rows of a tensor that lie in pairs of neighbours, by head.
-#[derive(Debug, Clone, Copy)]
-struct Interleaved {
-    head_dim: usize,
-}
 
 /// A GGUF file's tensors.
 #[derive(Debug)]
@@ -26,7 +22,7 @@ pub(crate) struct GgufCheckpoint {
     /// Entries by their names on the Hub.
     entries: BTreeMap<String, Held>,
     names: NamesInFile,
-    interleaved: Option<Interleaved>,
+    neighbours: Option<Neighbours>,
 }
 
 impl GgufCheckpoint {
@@ -37,9 +33,10 @@ impl GgufCheckpoint {
     /// file.
     pub(crate) fn new(file: GgufFile, config: &ModelConfig) -> Result<Self, ModelError> {
         let head_dim = config.head_dim;
-        let interleaved = file
-            .interleaves_heads()?
-            .then_some(Interleaved { head_dim });
+        let neighbours = file.interleaves_heads()?.then_some(Neighbours {
+            head_dim,
+            turned: head_dim,
+        });
         let needed = config.needed_tensors();
         let names = NamesInFile::of(&config.architecture.family().names);
         let by_name = file.weights(config)?;
@@ -80,7 +77,7 @@ impl GgufCheckpoint {
             file,
             entries,
             names,
-            interleaved,
+            neighbours,
         })
     }
 
@@ -106,9 +103,9 @@ impl GgufCheckpoint {
         }
     }
 
-    fn rows_are_interleaved(&self, name: &str) -> Option<Interleaved> {
+    fn pairs_of(&self, name: &str) -> Option<Neighbours> {
         let is_turned = name.contains(".q_proj.") || name.contains(".k_proj.");
-        self.interleaved.filter(|_| is_turned)
+        self.neighbours.filter(|_| is_turned)
     }
 }
 
@@ -170,19 +167,6 @@ pub(super) fn stored_tensors(file: &GgufFile) -> Vec<StoredTensor> {
     tensors.collect()
 }
 
-/// Rows in the order of halves: those of a head lie as pairs of an element of its first half and one of its second.
-fn in_halves(bytes: &[u8], row: usize, head_dim: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    for head in bytes.chunks_exact(row * head_dim) {
-        for half in 0..2 {
-            for pair in head.chunks_exact(2 * row) {
-                out.extend_from_slice(&pair[half * row..][..row]);
-            }
-        }
-    }
-    out
-}
-
 impl Checkpoint for GgufCheckpoint {
     fn tensor(&self, name: &str) -> Result<Stored<'_>, ModelError> {
         let held = self
@@ -194,16 +178,9 @@ impl Checkpoint for GgufCheckpoint {
                 hint: "the file is not complete".to_owned(),
             })?;
         let (entry, bytes) = (&held.entry, self.file.bytes_of(held));
-        // A row is whole blocks, so that rows change places as they are stored.
-        let bytes = match self.rows_are_interleaved(name) {
-            None => Cow::Borrowed(bytes),
-            Some(Interleaved { head_dim }) => {
-                let rows = entry.shape.first().copied().unwrap_or(1).max(1);
-                Cow::Owned(in_halves(bytes, bytes.len() / rows, head_dim))
-            }
-        };
+        let bytes = Cow::Borrowed(bytes);
         let shape = entry.shape.clone();
-        Ok(match numbers(entry)? {
+        let stored = match numbers(entry)? {
             Numbers::Dense(dtype) => Stored::Dense(Dense {
                 dtype,
                 shape,
@@ -214,6 +191,11 @@ impl Checkpoint for GgufCheckpoint {
                 shape,
                 bytes,
             }),
+        };
+        let all = 0..entry.shape.first().copied().unwrap_or(1);
+        Ok(match self.pairs_of(name) {
+            None => stored,
+            Some(neighbours) => neighbours.of_rows(stored, slice::from_ref(&all)),
         })
     }
 
@@ -238,18 +220,5 @@ impl Checkpoint for GgufCheckpoint {
         if let Some(held) = self.entries.get(name) {
             self.file.release(held);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pairs_of_rows_become_halves() {
-        // Two heads of four rows of two bytes, in pairs: elements 0 2, 1 3 of each head.
-        let bytes = [0, 0, 2, 2, 1, 1, 3, 3, 4, 4, 6, 6, 5, 5, 7, 7];
-        let rows: Vec<u8> = (0..8).flat_map(|row| [row; 2]).collect();
-        assert_eq!(in_halves(&bytes, 2, 4), rows);
     }
 }

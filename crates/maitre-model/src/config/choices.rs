@@ -6,6 +6,7 @@ use super::Settings;
 use crate::error::ModelError;
 use crate::kv_layout::Reads;
 
+const WINDOW: &str = "sliding_window";
 const LAYER_TYPES: &str = "layer_types";
 const FULL: &str = "full_attention";
 const WINDOWED: &str = "sliding_attention";
@@ -18,15 +19,38 @@ impl Settings<'_> {
 
     /// Refuses an activation under another name than these. Absent, it is the family's.
     pub(crate) fn require_activation(&self, names: &[&str]) -> Result<(), ModelError> {
-        for key in ["hidden_act", "hidden_activation"] {
-            let Some(value) = self.get(key) else {
-                continue;
-            };
-            if !value.as_str().is_some_and(|name| names.contains(&name)) {
-                return Err(self.unsupported(key, value, names[0]));
+        self.require_activation_in("hidden_act", names)?;
+        self.require_activation_in("hidden_activation", names)
+    }
+
+    /// Refuses an activation that `key` gives under another name than these.
+    pub(crate) fn require_activation_in(
+        &self,
+        key: &str,
+        names: &[&str],
+    ) -> Result<(), ModelError> {
+        match self.get(key) {
+            Some(value) if !value.as_str().is_some_and(|name| names.contains(&name)) => {
+                Err(self.unsupported(key, value, names[0]))
             }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What `sliding_window` says, `default` where it is absent; null is none.
+    pub(crate) fn window_or(&self, default: usize) -> Result<Option<usize>, ModelError> {
+        match self.mentions(WINDOW) {
+            true => self.size(WINDOW),
+            false => Ok(Some(default)),
+        }
+    }
+
+    /// Refuses a window, which belongs to another family.
+    pub(crate) fn refuse_window(&self) -> Result<(), ModelError> {
+        match self.get(WINDOW) {
+            None => Ok(()),
+            Some(window) => Err(self.unsupported(WINDOW, window, "absent or null")),
+        }
     }
 
     /// Refuses layers that attend in their own ways (`layer_types` of transformers).
@@ -49,7 +73,7 @@ impl Settings<'_> {
         let through_window = || {
             window.map(Reads::Window).ok_or_else(|| {
                 let expected = "a whole number of at least 1, for layers with sliding_attention";
-                self.missing("sliding_window", expected)
+                self.missing(WINDOW, expected)
             })
         };
         let Some(types) = self.layer_types()? else {

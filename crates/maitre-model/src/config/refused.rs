@@ -161,6 +161,7 @@ const REFUSED: &[(Neutral, &[&str])] = &[
             "use_qkv_bias",
             "qkv_bias",
             "use_bias",
+            "attention_out_bias",
         ],
     ),
     // Mixtures of experts.

@@ -6,8 +6,14 @@
 //! | `gemma3` | 1 is added to the weights of norms; `query_pre_attn_scalar` is left out, and known from the number of layers |
 //! | `phi3` | the two lists of LongRoPE become tensors |
 //! | `olmo2` | OLMo 2 and 3 have one name: the latter has windows |
+//! | `granite`, `smollm3` | as `llama`; multipliers of the former have other names, and of the latter every fourth layer turns nothing |
+//! | `gemma` | 1 is added to the weights of norms |
+//! | `exaone4` | Llama 3.1's scaling becomes factors |
+//! | `hunyuan-dense` | the base that `alpha` makes larger is the base |
+//! | `glm4` | nothing |
 //! | `qwen2`, `qwen3` | nothing; windows of the former are lost |
 
+use maitre_gguf::Value as Setting;
 use serde_json::json;
 
 use super::rope;
@@ -23,6 +29,8 @@ pub(super) struct Family {
     pub(super) model_type: &'static str,
     /// Whether the converter writes rows of queries and keys in pairs of neighbours.
     pub(super) interleaves_heads: bool,
+    /// Settings that it reads, of those that are refused unless a family does.
+    pub(super) implements: &'static [&'static str],
     /// Tensors with factors of RoPE's frequencies.
     pub(super) factors: &'static [&'static str],
     /// Adds what not all families have.
@@ -34,12 +42,13 @@ pub(super) const LLAMA_FACTORS: &str = "rope_freqs.weight";
 pub(super) const SHORT_FACTORS: &str = "rope_factors_short.weight";
 pub(super) const LONG_FACTORS: &str = "rope_factors_long.weight";
 
-pub(super) const FAMILIES: [Family; 6] = [
+pub(super) const FAMILIES: [Family; 12] = [
     Family {
         name: "llama",
         class_name: "LlamaForCausalLM",
         model_type: "llama",
         interleaves_heads: true,
+        implements: &[],
         factors: &[LLAMA_FACTORS],
         particulars: llama,
     },
@@ -48,6 +57,7 @@ pub(super) const FAMILIES: [Family; 6] = [
         class_name: "Qwen2ForCausalLM",
         model_type: "qwen2",
         interleaves_heads: false,
+        implements: &[],
         factors: &[],
         particulars: |words, _| words.refuse_window(),
     },
@@ -56,6 +66,7 @@ pub(super) const FAMILIES: [Family; 6] = [
         class_name: "Qwen3ForCausalLM",
         model_type: "qwen3",
         interleaves_heads: false,
+        implements: &[],
         factors: &[],
         particulars: |words, config| {
             attention_bias(words, config);
@@ -67,6 +78,7 @@ pub(super) const FAMILIES: [Family; 6] = [
         class_name: "Gemma3ForCausalLM",
         model_type: "gemma3_text",
         interleaves_heads: false,
+        implements: &[],
         factors: &[],
         particulars: gemma3,
     },
@@ -75,6 +87,7 @@ pub(super) const FAMILIES: [Family; 6] = [
         class_name: "Phi3ForCausalLM",
         model_type: "phi3",
         interleaves_heads: false,
+        implements: &[],
         factors: &[SHORT_FACTORS, LONG_FACTORS],
         particulars: phi3,
     },
@@ -83,8 +96,82 @@ pub(super) const FAMILIES: [Family; 6] = [
         class_name: "Olmo3ForCausalLM",
         model_type: "olmo3",
         interleaves_heads: false,
+        implements: &[],
         factors: &[],
         particulars: olmo,
+    },
+    Family {
+        name: "granite",
+        class_name: "GraniteForCausalLM",
+        model_type: "granite",
+        interleaves_heads: true,
+        implements: &[
+            ATTENTION_SCALE,
+            EMBEDDING_SCALE,
+            RESIDUAL_SCALE,
+            LOGIT_SCALE,
+        ],
+        factors: &[LLAMA_FACTORS],
+        particulars: granite,
+    },
+    Family {
+        name: "gemma",
+        class_name: "GemmaForCausalLM",
+        model_type: "gemma",
+        interleaves_heads: false,
+        implements: &[],
+        factors: &[],
+        particulars: |words, config| {
+            attention_bias(words, config);
+            words.refuse_window()
+        },
+    },
+    Family {
+        name: "glm4",
+        class_name: "Glm4ForCausalLM",
+        model_type: "glm4",
+        interleaves_heads: false,
+        implements: &[],
+        factors: &[],
+        particulars: |words, config| {
+            attention_bias(words, config);
+            words.refuse_window()
+        },
+    },
+    Family {
+        name: "smollm3",
+        class_name: "SmolLM3ForCausalLM",
+        model_type: "smollm3",
+        interleaves_heads: true,
+        implements: &[],
+        factors: &[LLAMA_FACTORS],
+        particulars: |words, config| {
+            biases(words, config);
+            // What llama.cpp takes for every file.
+            config.insert("no_rope_layer_interval".into(), json!(4));
+            words.refuse_window()
+        },
+    },
+    Family {
+        name: "exaone4",
+        class_name: "Exaone4ForCausalLM",
+        model_type: "exaone4",
+        interleaves_heads: false,
+        implements: &[],
+        factors: &[LLAMA_FACTORS],
+        particulars: |words, config| windows(words, config, 4),
+    },
+    Family {
+        name: "hunyuan-dense",
+        class_name: "HunYuanDenseV1ForCausalLM",
+        model_type: "hunyuan_v1_dense",
+        interleaves_heads: false,
+        implements: &[],
+        factors: &[],
+        particulars: |words, config| {
+            attention_bias(words, config);
+            words.refuse_window()
+        },
     },
 ];
 
@@ -93,11 +180,44 @@ fn attention_bias(words: &Words<'_>, config: &mut Config) {
     config.insert("attention_bias".into(), json!(has_bias));
 }
 
-/// Llama and what the converter calls so: with a window it is Mistral.
-fn llama(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
+fn biases(words: &Words<'_>, config: &mut Config) {
     attention_bias(words, config);
     let mlp_bias = words.layers_have("ffn_gate.bias");
     config.insert("mlp_bias".into(), json!(mlp_bias));
+}
+
+const ATTENTION_SCALE: &str = "attention.scale";
+const EMBEDDING_SCALE: &str = "embedding_scale";
+const RESIDUAL_SCALE: &str = "residual_scale";
+const LOGIT_SCALE: &str = "logit_scale";
+
+/// Granite. A multiplier that is 0 or absent is 1, but for that of scores, which is what other families have.
+fn granite(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
+    const TURNS: &str = "rope.scaling.finetuned";
+    biases(words, config);
+    if let Some(Setting::Bool(false)) = words.file.index().get(&words.key(TURNS)) {
+        return Err(words.unsupported(TURNS, "false: heads that are not turned"));
+    }
+    for (setting, name) in [
+        ("attention_multiplier", ATTENTION_SCALE),
+        ("embedding_multiplier", EMBEDDING_SCALE),
+        ("residual_multiplier", RESIDUAL_SCALE),
+        ("logits_scaling", LOGIT_SCALE),
+    ] {
+        if let Some(value) = words.number(name)?.filter(|value| *value != 0.0) {
+            config.insert(setting.into(), json!(value));
+        }
+    }
+    let head_dim = config.get("head_dim").and_then(serde_json::Value::as_f64);
+    let scale = head_dim.map(|head_dim| head_dim.sqrt().recip());
+    let scores = config.entry("attention_multiplier");
+    scores.or_insert_with(|| json!(scale));
+    words.refuse_window()
+}
+
+/// Llama and what the converter calls so: with a window it is Mistral.
+fn llama(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
+    biases(words, config);
     if let Some(window) = words.window()? {
         config.insert("architectures".into(), json!(["MistralForCausalLM"]));
         config.insert("model_type".into(), json!("mistral"));

@@ -87,10 +87,14 @@ const REFUSED: &[(Neutral, &[&str])] = &[
     ),
 ];
 
-/// Refuses the first setting of the list that a file has with a value other than a neutral one.
-pub(super) fn refuse_unsupported(words: &Words<'_>) -> Result<(), ModelError> {
+/// Refuses the first setting of the list that a file has with a value other than a neutral one, but for those that its
+/// family implements.
+pub(super) fn refuse_unsupported(
+    words: &Words<'_>,
+    implemented: &[&str],
+) -> Result<(), ModelError> {
     for (neutral, names) in REFUSED {
-        for name in *names {
+        for name in names.iter().filter(|name| !implemented.contains(name)) {
             let value = words.file.index().get(&words.key(name));
             if let Some(value) = value.filter(|value| !neutral.holds(value)) {
                 return Err(words.unsupported(name, value));

@@ -51,7 +51,8 @@ impl Attention {
             rotary_dim: rope.dims,
             q_out: acts.query,
             cache,
-        })
+        })?;
+        self.norms.apply_to_turned(step, acts.query, rows)
     }
 
     /// Attention of every row over its own sequence's cache: `query` → `attention`.

@@ -9,7 +9,11 @@ use crate::rope::RopeConfig;
 
 /// Tables of every way in which a model's layers turn their heads.
 #[derive(Debug)]
-pub(crate) struct RopeTables(Vec<RopeTable>);
+pub(crate) struct RopeTables {
+    tables: Vec<RopeTable>,
+    /// Of layers that turn nothing. Its one number is never read.
+    none: RopeTable,
+}
 
 /// Cosines and sines of every angle, `[positions, dims / 2]` each.
 #[derive(Debug)]
@@ -29,18 +33,25 @@ impl RopeTables {
         context_len: usize,
     ) -> Result<Self, TensorError> {
         let table = |rope| RopeTable::new(backend, rope, positions, context_len);
-        ropes.iter().map(table).collect::<Result<_, _>>().map(Self)
+        Ok(Self {
+            tables: ropes.iter().map(table).collect::<Result<_, _>>()?,
+            none: RopeTable {
+                cos: backend.vector(&[1.0])?,
+                sin: backend.vector(&[0.0])?,
+                dims: 0,
+            },
+        })
     }
 
     /// The table of a layer's way, by its number in the model's list.
-    pub(crate) fn of(&self, rope: usize) -> &RopeTable {
+    pub(crate) fn of(&self, rope: Option<usize>) -> &RopeTable {
         // A specification names none but those it lists.
-        &self.0[rope]
+        rope.map_or(&self.none, |rope| &self.tables[rope])
     }
 
     pub(crate) fn size_in_bytes(&self) -> usize {
         let size = |table: &RopeTable| table.cos.size_in_bytes() + table.sin.size_in_bytes();
-        self.0.iter().map(size).sum()
+        self.tables.iter().map(size).sum()
     }
 }
 
@@ -77,14 +88,14 @@ impl RopeTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rope::{Llama3Scaling, RopeScaling};
+    use crate::rope::{Llama3Scaling, RopePairs, RopeScaling};
 
     #[test]
     fn tables_hold_the_angle_of_position_times_frequency() {
         let rope: RopeConfig = llama31();
         let backend = Backend::cpu(1).unwrap();
         let tables = RopeTables::new(&backend, std::slice::from_ref(&rope), 300, 300).unwrap();
-        let table = tables.of(0);
+        let table = tables.of(Some(0));
         let angle = 299.0 * rope.frequencies(300)[1];
         assert_eq!(table.cos.f32s().unwrap()[299 * 4 + 1], angle.cos());
         assert_eq!(table.sin.f32s().unwrap()[299 * 4 + 1], angle.sin());
@@ -102,6 +113,7 @@ mod tests {
                 original_max_position_embeddings: 8192,
             }),
             dims: 8,
+            pairs: RopePairs::Halves,
         }
     }
 }

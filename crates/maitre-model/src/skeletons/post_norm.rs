@@ -6,7 +6,8 @@
 //! ```
 //!
 //! An addition is fused with the norm before it and, if there is one, with the norm after it: as in the other skeleton a
-//! layer owns the norm that the next one begins with.
+//! layer owns the norm that the next one begins with. A multiplier of what layers add is part of the weights of the norms
+//! after attention and MLP.
 
 use maitre_tensor::{AddNormed, Buffer, LayerCache, LinearInput, TensorError};
 

@@ -2,6 +2,10 @@
 //!
 //! Each addition is fused with the norm that follows it, across the layer boundary too: a layer therefore owns the norm
 //! *after* it.
+//!
+//! A multiplier m of what layers add costs nothing here: the residual stream is kept divided by m from the embedding on,
+//! so that what a layer adds is added as it is, and a norm gives the same of x/m as of x, once it adds
+//! [eps/m²](crate::ModelConfig::stream_eps) to the mean square.
 
 use maitre_tensor::{Buffer, LayerCache, TensorError};
 
@@ -36,7 +40,7 @@ impl PreNorm {
         caches: &mut [LayerCache],
         acts: &mut Activations<'_>,
     ) -> Result<(), TensorError> {
-        let (eps, rows) = (step.config.rms_norm_eps, step.batch.tokens.len());
+        let (eps, rows) = (step.config.stream_eps(), step.batch.tokens.len());
         step.backend
             .rms_norm(acts.residual, &self.first_norm, eps, acts.normed, rows)?;
         super::run(&self.layers, step, caches, acts)
@@ -65,7 +69,7 @@ impl Block for PreNormLayer {
         rows: usize,
         is_last: bool,
     ) -> Result<(), TensorError> {
-        let (backend, eps) = (step.backend, step.config.rms_norm_eps);
+        let (backend, eps) = (step.backend, step.config.stream_eps());
         self.attention.project(step, acts, rows)?;
         let (residual, norm) = (&mut *acts.residual, &self.mlp_norm);
         backend.add_rms_norm(residual, acts.delta, norm, eps, acts.normed, rows)?;

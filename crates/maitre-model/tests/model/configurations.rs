@@ -235,7 +235,7 @@ fn values_that_describe_no_model_are_refused_by_name() {
             json!({"architectures": ["MixtralForCausalLM"]}),
             vec!["unknown", "Mixtral", "MistralForCausalLM"],
         ),
-        (json!({"model_type": "granite"}), vec!["unknown", "granite"]),
+        (json!({"model_type": "mpt"}), vec!["unknown", "mpt"]),
         (
             json!({"model_type": "qwen3"}),
             vec!["model_type", "qwen3", "llama"],

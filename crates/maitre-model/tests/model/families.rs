@@ -1,10 +1,11 @@
-//! What each family reads of its configuration, and what it refuses by name.
+//! What each family reads of its configuration.
 
-use maitre_model::{ModelConfig, ModelError, Reads, RopeScaling};
+use maitre_model::spec::{EmbeddingScale, HeadNorm, Multipliers};
+use maitre_model::{ModelConfig, ModelError, Reads, RopePairs, RopeScaling};
 use serde_json::{Value, json};
 
 /// A configuration with six layers and sizes that suit every family.
-fn family(class: &str, kind: &str, more: Value) -> Value {
+pub(crate) fn family(class: &str, kind: &str, more: Value) -> Value {
     let config = json!({
         "architectures": [class], "model_type": kind, "hidden_size": 64, "intermediate_size": 96,
         "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
@@ -13,30 +14,70 @@ fn family(class: &str, kind: &str, more: Value) -> Value {
     patched(config, more)
 }
 
-fn qwen2(more: Value) -> Value {
+pub(crate) fn qwen2(more: Value) -> Value {
     family("Qwen2ForCausalLM", "qwen2", more)
 }
 
-fn gemma3(more: Value) -> Value {
+pub(crate) fn gemma3(more: Value) -> Value {
     family("Gemma3ForCausalLM", "gemma3_text", more)
 }
 
-fn phi3(more: Value) -> Value {
+pub(crate) fn phi3(more: Value) -> Value {
     family("Phi3ForCausalLM", "phi3", more)
 }
 
-fn olmo3(more: Value) -> Value {
+pub(crate) fn olmo3(more: Value) -> Value {
     family("Olmo3ForCausalLM", "olmo3", more)
 }
 
-fn patched(mut config: Value, patch: Value) -> Value {
+pub(crate) fn granite(more: Value) -> Value {
+    family("GraniteForCausalLM", "granite", more)
+}
+
+pub(crate) fn olmo2(more: Value) -> Value {
+    family("Olmo2ForCausalLM", "olmo2", more)
+}
+
+pub(crate) fn gemma1(more: Value) -> Value {
+    family("GemmaForCausalLM", "gemma", more)
+}
+
+pub(crate) fn seed_oss(more: Value) -> Value {
+    family("SeedOssForCausalLM", "seed_oss", more)
+}
+
+pub(crate) fn ministral(more: Value) -> Value {
+    family("MinistralForCausalLM", "ministral", more)
+}
+
+pub(crate) fn glm(more: Value) -> Value {
+    family("GlmForCausalLM", "glm", more)
+}
+
+pub(crate) fn glm4(more: Value) -> Value {
+    family("Glm4ForCausalLM", "glm4", more)
+}
+
+pub(crate) fn smollm3(more: Value) -> Value {
+    family("SmolLM3ForCausalLM", "smollm3", more)
+}
+
+pub(crate) fn exaone4(more: Value) -> Value {
+    family("Exaone4ForCausalLM", "exaone4", more)
+}
+
+pub(crate) fn hunyuan(more: Value) -> Value {
+    family("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", more)
+}
+
+pub(crate) fn patched(mut config: Value, patch: Value) -> Value {
     for (key, value) in patch.as_object().unwrap() {
         config[key] = value.clone();
     }
     config
 }
 
-fn parse(config: &Value) -> Result<ModelConfig, ModelError> {
+pub(crate) fn parse(config: &Value) -> Result<ModelConfig, ModelError> {
     ModelConfig::from_json(config.to_string().as_bytes())
 }
 
@@ -83,6 +124,27 @@ fn layers_read_as_far_back_as_each_family_says() {
         (gemma3(types(&six)), [W, None, W, W, None, None]),
         (olmo3(json!({})), [W, W, W, None, W, W]),
         (olmo3(types(&six)), [W, None, W, W, None, None]),
+        (ministral(json!({})), [W; 6]),
+        (ministral(json!({"sliding_window": null})), [None; 6]),
+        (ministral(types(&six)), [W, None, W, W, None, None]),
+        // A window that is not in use.
+        (smollm3(json!({"sliding_window": 128})), [None; 6]),
+        (
+            smollm3(json!({"sliding_window": 128, "use_sliding_window": true})),
+            [None, None, None, Some(128), None, None],
+        ),
+        (exaone4(json!({})), [W, W, W, None, W, W]),
+        (
+            exaone4(patched(
+                types(&six),
+                json!({"sliding_window_pattern": "LLLG"}),
+            )),
+            [W, None, W, W, None, None],
+        ),
+        (
+            exaone4(json!({"sliding_window": null, "sliding_window_pattern": 0})),
+            [None; 6],
+        ),
         (phi3(json!({})), [None; 6]),
         (phi3(json!({"sliding_window": 2047})), [Some(2047); 6]),
     ] {
@@ -98,158 +160,38 @@ fn layers_read_as_far_back_as_each_family_says() {
 }
 
 #[test]
-fn what_a_family_does_not_compute_is_refused_by_name() {
-    let long = |more: Value| {
-        let rope =
-            json!({"type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![2.0; 8]});
-        json!({"original_max_position_embeddings": 512, "rope_scaling": patched(rope, more)})
+fn layers_turn_their_heads_or_not_as_each_family_says() {
+    let turns = |config: Value| -> Vec<bool> {
+        let config = parse(&config).unwrap();
+        let layers = config.layers.iter();
+        layers.map(|layer| layer.attention.rope.is_some()).collect()
     };
-    for (config, parts) in [
-        (
-            qwen2(json!({"use_sliding_window": true, "layer_types": ["full_attention"]})),
-            ["layer_types", "list of 1"],
-        ),
-        (
-            qwen2(json!({"layer_types": vec!["sliding_attention"; 6]})),
-            ["layer_types", "sliding_attention"],
-        ),
-        (
-            qwen2(json!({"use_sliding_window": true, "max_window_layers": -1})),
-            ["max_window_layers", "-1"],
-        ),
-        (qwen2(json!({"hidden_act": "gelu"})), ["hidden_act", "gelu"]),
-        (
-            gemma3(json!({"final_logit_softcapping": 30.0})),
-            ["final_logit_softcapping", "30"],
-        ),
-        (
-            gemma3(json!({"attn_logit_softcapping": 50.0})),
-            ["attn_logit_softcapping", "50"],
-        ),
-        (
-            gemma3(json!({"use_bidirectional_attention": true})),
-            ["use_bidirectional_attention", "true"],
-        ),
-        (
-            gemma3(json!({"hidden_activation": "silu"})),
-            ["hidden_activation", "gelu_pytorch_tanh"],
-        ),
-        (
-            gemma3(json!({"layer_types": vec!["chunked_attention"; 6]})),
-            ["layer_types", "chunked_attention"],
-        ),
-        (
-            gemma3(json!({"sliding_window": null})),
-            ["sliding_window", "lacks"],
-        ),
-        (
-            gemma3(json!({"query_pre_attn_scalar": 0})),
-            ["query_pre_attn_scalar", "above 0"],
-        ),
-        // In single precision these are 0, infinite, and 0.
-        (
-            gemma3(json!({"query_pre_attn_scalar": 1e-100})),
-            ["query_pre_attn_scalar", "above 0"],
-        ),
-        (
-            qwen2(json!({"rms_norm_eps": 1e60})),
-            ["rms_norm_eps", "above 0"],
-        ),
-        (
-            phi3(long(json!({"short_factor": vec![1e-300; 8]}))),
-            ["short_factor", "above 0"],
-        ),
-        (
-            phi3(patched(
-                long(json!({})),
-                json!({"original_max_position_embeddings": 1}),
-            )),
-            ["original_max_position_embeddings", "more than 1"],
-        ),
-        (
-            gemma3(json!({
-                "rope_parameters": {"full_attention": {"rope_theta": 1e6}},
-                "rope_scaling": {"rope_type": "linear", "factor": 8.0},
-            })),
-            ["rope_scaling", "only one of the two"],
-        ),
-        (
-            gemma3(json!({
-                "rope_parameters": {"full_attention": {"rope_theta": 6.0}}, "rope_theta": 5.0,
-            })),
-            ["rope_theta", "6"],
-        ),
-        (
-            gemma3(json!({
-                "rope_parameters": {"sliding_attention": {"rope_theta": 6.0}},
-                "rope_local_base_freq": 5.0,
-            })),
-            ["rope_local_base_freq", "6"],
-        ),
-        (
-            gemma3(json!({"rope_parameters": {"full_attention": {"rope_type": "dynamic"}}})),
-            ["rope_parameters.full_attention.rope_type", "dynamic"],
-        ),
-        (
-            gemma3(json!({"rope_parameters": {"full_attention": {}, "chunked_attention": {}}})),
-            ["rope_parameters.chunked_attention", "full_attention"],
-        ),
-        (
-            olmo3(json!({"rope_local_base_freq": 10_000.0})),
-            ["rope_local_base_freq", "10000"],
-        ),
-        (
-            olmo3(json!({"rope_scaling": {"rope_type": "longrope"}})),
-            ["rope_scaling.rope_type", "longrope"],
-        ),
-        (
-            olmo3(json!({"rope_scaling": {"rope_type": "yarn"}})),
-            ["rope_scaling.factor", "yarn"],
-        ),
-        (
-            phi3(json!({"attention_bias": true})),
-            ["attention_bias", "true"],
-        ),
-        (
-            phi3(json!({"partial_rotary_factor": 0.45})),
-            ["partial_rotary_factor", "0.45"],
-        ),
-        (
-            phi3(json!({"partial_rotary_factor": 1.5})),
-            ["partial_rotary_factor", "1.5"],
-        ),
-        (
-            phi3(long(json!({"short_factor": vec![1.0; 7]}))),
-            ["rope_scaling.short_factor", "8 numbers"],
-        ),
-        (
-            phi3(long(json!({"long_factor": null}))),
-            ["rope_scaling.long_factor", "lacks"],
-        ),
-        (
-            phi3(long(json!({"long_factor": vec![0.0; 8]}))),
-            ["rope_scaling.long_factor", "above 0"],
-        ),
-        (
-            phi3(long(json!({"short_mscale": 1.1}))),
-            ["rope_scaling.short_mscale", "longrope"],
-        ),
-        (
-            qwen2(json!({"num_hidden_layers": 1 << 17})),
-            ["num_hidden_layers", "overflows"],
-        ),
-    ] {
-        let message = match parse(&config) {
-            Ok(_) => panic!("{config} was accepted"),
-            Err(error) => error.to_string(),
-        };
-        for part in parts {
-            assert!(
-                message.contains(part),
-                "{config}: {message:?} lacks {part:?}"
-            );
-        }
-    }
+    let fourth = [true, true, true, false, true, true];
+    assert_eq!(turns(smollm3(json!({}))), fourth);
+    assert_eq!(
+        turns(smollm3(json!({"no_rope_layer_interval": 2}))),
+        [true, false, true, false, true, false]
+    );
+    let list = json!({"no_rope_layers": [0, 1, 1, 0, 0, 1], "no_rope_layer_interval": 2});
+    assert_eq!(
+        turns(smollm3(list)),
+        [false, true, true, false, false, true]
+    );
+    assert_eq!(turns(exaone4(json!({}))), fourth);
+    assert_eq!(turns(exaone4(json!({"sliding_window": null}))), [true; 6]);
+    assert_eq!(turns(hunyuan(json!({}))), [true; 6]);
+}
+
+#[test]
+fn alpha_makes_the_base_larger() {
+    let theta = |alpha: f64| {
+        let scaling = json!({"type": "dynamic", "alpha": alpha, "factor": 1.0, "mscale": 1.0});
+        let config = hunyuan(json!({"rope_theta": 1e4, "rope_scaling": scaling}));
+        parse(&config).unwrap().ropes[0].theta
+    };
+    assert_eq!(theta(1.0), 1e4);
+    // Heads of 16 numbers.
+    assert_eq!(theta(1000.0), 1e4 * 1000_f64.powf(16.0 / 14.0));
 }
 
 #[test]
@@ -313,10 +255,38 @@ fn yarn_stretches_the_context() {
 #[test]
 fn absent_settings_default_as_each_family_does() {
     let gemma = parse(&gemma3(json!({}))).unwrap();
-    assert!(gemma.tie_word_embeddings && gemma.scales_embedding);
+    assert!(gemma.tie_word_embeddings);
+    assert_eq!(gemma.multipliers.embedding, EmbeddingScale::RootOfWidth);
     assert_eq!((gemma.head_dim, gemma.rms_norm_eps), (256, 1e-6));
     assert_eq!((gemma.ropes[0].theta, gemma.ropes[1].theta), (1e6, 1e4));
     assert_eq!(gemma.layers[0].attention.scale, 1.0 / 16.0);
+    let plain = parse(&granite(json!({}))).unwrap();
+    assert_eq!(plain.multipliers, Multipliers::ONE);
+    assert_eq!(plain.layers[0].attention.scale, 1.0);
+    let olmo = parse(&olmo2(json!({}))).unwrap();
+    assert_eq!((olmo.head_dim, olmo.rms_norm_eps), (16, 1e-5));
+    let first = parse(&gemma1(json!({"hidden_act": "gelu"}))).unwrap();
+    assert!(first.tie_word_embeddings);
+    assert_eq!((first.head_dim, first.norm_offset), (256, 1.0));
+    let seed = parse(&seed_oss(json!({}))).unwrap();
+    let attention = seed.layers[0].attention;
+    assert_eq!((attention.qkv_bias, attention.output_bias), (true, false));
+    assert_eq!(seed.head_dim, 128);
+    let later = parse(&glm4(json!({}))).unwrap();
+    assert_eq!((later.head_dim, later.ropes[0].dims), (128, 64));
+    assert_eq!(later.ropes[0].pairs, RopePairs::Neighbours);
+    assert!((later.rms_norm_eps - 1.5625e-7).abs() < 1e-12);
+    let attention = later.layers[0].attention;
+    assert_eq!((attention.qkv_bias, attention.output_bias), (true, false));
+    assert_eq!(parse(&glm(json!({}))).unwrap().ropes, later.ropes);
+    let smol = parse(&smollm3(json!({"pretraining_tp": 2}))).unwrap();
+    assert!(smol.tie_word_embeddings);
+    assert_eq!((smol.ropes[0].theta, smol.rms_norm_eps), (2e6, 1e-6));
+    assert_eq!(parse(&exaone4(json!({}))).unwrap().rms_norm_eps, 1e-5);
+    let norm = parse(&hunyuan(json!({"num_experts": 1}))).unwrap().layers[0]
+        .attention
+        .head_norm;
+    assert_eq!(norm, HeadNorm::PerHeadTurned);
     let olmo = parse(&olmo3(json!({}))).unwrap();
     assert_eq!((olmo.head_dim, olmo.rms_norm_eps), (16, 1e-5));
     assert_eq!(olmo.ropes[0].theta, 5e5);

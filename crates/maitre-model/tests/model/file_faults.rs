@@ -147,7 +147,7 @@ pub(crate) fn text_faults() -> Vec<(&'static str, &'static str, Fault)> {
         (
             "config: unknown type",
             PLAIN,
-            config(json!({"model_type": "granite"})),
+            config(json!({"model_type": "mpt"})),
         ),
         (
             "config: not supported",

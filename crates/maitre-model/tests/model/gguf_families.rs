@@ -19,7 +19,12 @@ fn path(name: &str) -> PathBuf {
 }
 
 /// Fixtures whose files say all that their configurations do, and whether they hold the same numbers.
-const WHOLE: [(&str, bool); 5] = [
+const WHOLE: [(&str, bool); 10] = [
+    ("exaone4-f32-windows", true),
+    ("gemma-bf16-v4", true),
+    ("glm4-bf16-v4", true),
+    ("granite-bf16-bias-v4", false),
+    ("hunyuan-f32-alpha", false),
     ("llama-bf16-llama3-tied-as-head", false),
     ("olmo3-bf16-yarn-v4", true),
     ("olmo3-f32-yarn", true),
@@ -71,6 +76,11 @@ fn what_a_file_cannot_say_has_its_usual_value() {
     for (name, change) in [
         // Scores are divided by the root of the head's width.
         ("gemma3-f32-linear", json!({"query_pre_attn_scalar": 12})),
+        // Every fourth layer turns nothing.
+        (
+            "smollm3-bf16-bias-v4",
+            json!({"no_rope_layers": null, "no_rope_layer_interval": 4}),
+        ),
         // Bounds of YaRN are whole pairs.
         ("qwen2-bf16-yarn", json!({"rope_parameters": yarn})),
     ] {

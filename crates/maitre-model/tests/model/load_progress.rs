@@ -44,7 +44,7 @@ fn bytes_in_files(name: &str) -> u64 {
 
 #[test]
 fn a_load_tells_of_every_byte_of_the_files() {
-    for name in FIXTURES {
+    for &name in FIXTURES {
         let source = ModelSource::Directory(fixture(name));
         let told = observe(&source, &LoadOptions::default());
         assert_eq!(told[0].total_bytes, bytes_in_files(name), "{name}");

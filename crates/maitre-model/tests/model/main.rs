@@ -19,6 +19,7 @@ mod block_moves;
 mod configurations;
 mod executors;
 mod families;
+mod families_refused;
 mod file_faults;
 mod gguf;
 mod gguf_blocks;

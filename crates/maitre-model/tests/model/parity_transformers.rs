@@ -59,7 +59,7 @@ pub(crate) fn relative_error(found: &[Vec<f32>], expected: &[f32]) -> f32 {
 
 #[test]
 fn logits_match_whole_and_chunked() {
-    for name in FIXTURES {
+    for &name in FIXTURES {
         let expected = expected(name);
         let source = ModelSource::Directory(fixture(name));
         let host = Host::new(&source, &options_of(name), 2);
@@ -78,7 +78,7 @@ fn logits_match_whole_and_chunked() {
 
 #[test]
 fn greedy_ids_match_whole_and_chunked() {
-    for name in FIXTURES {
+    for &name in FIXTURES {
         let expected = expected(name);
         let source = ModelSource::Directory(fixture(name));
         let host = Host::new(&source, &options_of(name), 2);
@@ -112,7 +112,7 @@ fn long_rope_depends_on_the_context_that_the_model_is_set_up_for() {
 
 #[test]
 fn the_files_type_is_kept_unless_told_otherwise() {
-    for name in FIXTURES {
+    for &name in FIXTURES {
         let source = ModelSource::Directory(fixture(name));
         let dtype = Host::new(&source, &LoadOptions::default(), 1)
             .model()

@@ -218,7 +218,7 @@ fn sizes_in_memory_are_those_announced() {
 
 #[test]
 fn sizes_count_every_bias_and_norm() {
-    for name in FIXTURES {
+    for &name in FIXTURES {
         let tensors: Vec<_> = fs::read_dir(fixture(name))
             .unwrap()
             .map(|file| file.unwrap().path())

@@ -8,14 +8,30 @@ use maitre_tensor::{
     Backend, BlockTables, DeviceName, GpuOptions, NO_SLOT, Span, TensorError, WeightFormat,
 };
 
-pub(crate) const FIXTURES: [&str; 15] = [
+pub(crate) const FIXTURES: &[&str] = &[
+    "exaone4-bf16-v4",
+    "exaone4-f32-windows",
+    "gemma-bf16-v4",
+    "gemma-f32-tied",
     "gemma3-bf16-v4",
     "gemma3-f32-linear",
+    "glm-bf16-v4",
+    "glm-f32-partial",
+    "glm4-bf16-v4",
+    "glm4-f32-partial",
+    "granite-bf16-bias-v4",
+    "granite-f32-tied",
+    "hunyuan-bf16-bias-v4",
+    "hunyuan-f32-alpha",
     "llama-bf16-llama3-tied-as-head",
     "llama-f16-untied",
     "llama-f32-llama3-bias-v4",
     "llama-f32-sharded",
+    "ministral-bf16-v4",
+    "ministral-f32-windows",
     "mistral-f32-window",
+    "olmo2-bf16-bias-v4",
+    "olmo2-f32",
     "olmo3-bf16-yarn-v4",
     "olmo3-f32-yarn",
     "phi3-bf16-longrope-short-v4",
@@ -24,6 +40,10 @@ pub(crate) const FIXTURES: [&str; 15] = [
     "qwen2-f32-windows-v4",
     "qwen3-bf16-untied-bias-v4",
     "qwen3-f32-tied",
+    "seed-oss-bf16-v4",
+    "seed-oss-f32-bias",
+    "smollm3-bf16-bias-v4",
+    "smollm3-f32-windows",
 ];
 
 pub(crate) fn fixture(name: &str) -> PathBuf {

@@ -6,7 +6,7 @@ use crate::{Buffer, NO_SLOT, RopeStore, TensorError};
 
 impl Backend {
     /// Splits fused projections into heads, normalises query and key heads if asked, rotates them, or
-    /// the first part of each, by their positions (half-split layout), writes the queries to `q_out` and each token's keys
+    /// the first part of each, or nothing, by their positions (half-split layout), writes the queries to `q_out` and each token's keys
     /// and values to its cache slot, rounded to the cache's format.
     ///
     /// # Errors
@@ -41,9 +41,9 @@ fn check_heads(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorError
     )?;
     let rotary = args.rotary_dim;
     check.rule(
-        rotary > 0 && rotary.is_multiple_of(2) && rotary <= dim,
+        rotary.is_multiple_of(2) && rotary <= dim,
         "rotary_dim",
-        format_args!("even and above 0, up to `head_dim` ({dim})"),
+        format_args!("even, up to `head_dim` ({dim})"),
         rotary,
     )?;
     check.rule(args.kv_heads > 0, "kv_heads", "above 0", args.kv_heads)?;
@@ -55,10 +55,14 @@ fn check_heads(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorError
 /// That there are angles for all positions.
 fn check_angles(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorError> {
     let half = args.rotary_dim / 2;
-    let positions = args.cos.len() / half;
-    check.matrix("cos", args.cos, positions, half)?;
-    check.matrix("sin", args.sin, positions, half)?;
-    check.indices("positions", args.positions, positions)
+    let positions = args.cos.len().checked_div(half);
+    check.matrix("cos", args.cos, positions.unwrap_or(0), half)?;
+    check.matrix("sin", args.sin, positions.unwrap_or(0), half)?;
+    match positions {
+        // Nothing is rotated, and no angle read.
+        None => Ok(()),
+        Some(positions) => check.indices("positions", args.positions, positions),
+    }
 }
 
 /// That there is a slot for each row, of a cache with such heads, or none.

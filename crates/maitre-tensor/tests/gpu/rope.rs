@@ -67,8 +67,8 @@ impl Case {
             self.qkv.clone(),
             random(5, dim),
             random(6, dim),
-            random(7, MAX_POSITIONS * self.rotary / 2),
-            random(8, MAX_POSITIONS * self.rotary / 2),
+            random(7, (MAX_POSITIONS * self.rotary / 2).max(1)),
+            random(8, (MAX_POSITIONS * self.rotary / 2).max(1)),
         ]
         .map(|numbers| backend.vector(&numbers).unwrap());
         let mut q_out = backend.vector(&vec![9.0; rows * self.heads * dim]).unwrap();
@@ -144,10 +144,11 @@ fn queries_and_cache_agree_with_the_processors() {
             (5, shapes[3]),
         ] {
             let mut case = Case::new(shape, rows, with_norm);
-            // With 30 rows, three quarters of the heads; with 5, the first pair alone.
+            // With 30 rows, three quarters of the heads; with 5, the first pair alone; with 7, nothing.
             case.rotary = match rows {
                 30 => 18,
                 5 => 2,
+                7 => 0,
                 _ => case.dim,
             };
             let [mut expected, mut actual] =

@@ -121,12 +121,12 @@ fn rope_refuses_wrong_shapes() {
             "`head_dim` must be even and above 0, but is 3",
         ),
         (
-            Box::new(|a| a.rotary_dim = 0),
-            "`rotary_dim` must be even and above 0, up to `head_dim` (4), but is 0",
+            Box::new(|a| a.rotary_dim = 3),
+            "`rotary_dim` must be even, up to `head_dim` (4), but is 3",
         ),
         (
             Box::new(|a| a.rotary_dim = 6),
-            "`rotary_dim` must be even and above 0, up to `head_dim` (4), but is 6",
+            "`rotary_dim` must be even, up to `head_dim` (4), but is 6",
         ),
         (
             Box::new(|a| a.heads = 0),

@@ -1,0 +1,273 @@
+//! What each family refuses of its configuration, by name.
+
+use crate::families::{
+    exaone4, gemma1, gemma3, glm, glm4, granite, hunyuan, ministral, olmo2, olmo3, parse, patched,
+    phi3, qwen2, seed_oss, smollm3,
+};
+use serde_json::{Value, json};
+
+#[test]
+fn what_a_family_does_not_compute_is_refused_by_name() {
+    let long = |more: Value| {
+        let rope =
+            json!({"type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![2.0; 8]});
+        json!({"original_max_position_embeddings": 512, "rope_scaling": patched(rope, more)})
+    };
+    for (config, parts) in [
+        (
+            qwen2(json!({"use_sliding_window": true, "layer_types": ["full_attention"]})),
+            ["layer_types", "list of 1"],
+        ),
+        (
+            qwen2(json!({"layer_types": vec!["sliding_attention"; 6]})),
+            ["layer_types", "sliding_attention"],
+        ),
+        (
+            qwen2(json!({"use_sliding_window": true, "max_window_layers": -1})),
+            ["max_window_layers", "-1"],
+        ),
+        (qwen2(json!({"hidden_act": "gelu"})), ["hidden_act", "gelu"]),
+        (
+            gemma3(json!({"final_logit_softcapping": 30.0})),
+            ["final_logit_softcapping", "30"],
+        ),
+        (
+            gemma3(json!({"attn_logit_softcapping": 50.0})),
+            ["attn_logit_softcapping", "50"],
+        ),
+        (
+            gemma3(json!({"use_bidirectional_attention": true})),
+            ["use_bidirectional_attention", "true"],
+        ),
+        (
+            gemma3(json!({"hidden_activation": "silu"})),
+            ["hidden_activation", "gelu_pytorch_tanh"],
+        ),
+        (
+            gemma3(json!({"layer_types": vec!["chunked_attention"; 6]})),
+            ["layer_types", "chunked_attention"],
+        ),
+        (
+            gemma3(json!({"sliding_window": null})),
+            ["sliding_window", "lacks"],
+        ),
+        (
+            gemma3(json!({"query_pre_attn_scalar": 0})),
+            ["query_pre_attn_scalar", "above 0"],
+        ),
+        // In single precision these are 0, infinite, and 0.
+        (
+            gemma3(json!({"query_pre_attn_scalar": 1e-100})),
+            ["query_pre_attn_scalar", "above 0"],
+        ),
+        (
+            qwen2(json!({"rms_norm_eps": 1e60})),
+            ["rms_norm_eps", "above 0"],
+        ),
+        (
+            phi3(long(json!({"short_factor": vec![1e-300; 8]}))),
+            ["short_factor", "above 0"],
+        ),
+        (
+            phi3(patched(
+                long(json!({})),
+                json!({"original_max_position_embeddings": 1}),
+            )),
+            ["original_max_position_embeddings", "more than 1"],
+        ),
+        (
+            gemma3(json!({
+                "rope_parameters": {"full_attention": {"rope_theta": 1e6}},
+                "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            })),
+            ["rope_scaling", "only one of the two"],
+        ),
+        (
+            gemma3(json!({
+                "rope_parameters": {"full_attention": {"rope_theta": 6.0}}, "rope_theta": 5.0,
+            })),
+            ["rope_theta", "6"],
+        ),
+        (
+            gemma3(json!({
+                "rope_parameters": {"sliding_attention": {"rope_theta": 6.0}},
+                "rope_local_base_freq": 5.0,
+            })),
+            ["rope_local_base_freq", "6"],
+        ),
+        (
+            gemma3(json!({"rope_parameters": {"full_attention": {"rope_type": "dynamic"}}})),
+            ["rope_parameters.full_attention.rope_type", "dynamic"],
+        ),
+        (
+            gemma3(json!({"rope_parameters": {"full_attention": {}, "chunked_attention": {}}})),
+            ["rope_parameters.chunked_attention", "full_attention"],
+        ),
+        (
+            olmo3(json!({"rope_local_base_freq": 10_000.0})),
+            ["rope_local_base_freq", "10000"],
+        ),
+        (
+            olmo3(json!({"rope_scaling": {"rope_type": "longrope"}})),
+            ["rope_scaling.rope_type", "longrope"],
+        ),
+        (
+            olmo3(json!({"rope_scaling": {"rope_type": "yarn"}})),
+            ["rope_scaling.factor", "yarn"],
+        ),
+        (
+            phi3(json!({"attention_bias": true})),
+            ["attention_bias", "true"],
+        ),
+        (
+            phi3(json!({"partial_rotary_factor": 0.45})),
+            ["partial_rotary_factor", "0.45"],
+        ),
+        (
+            phi3(json!({"partial_rotary_factor": 1.5})),
+            ["partial_rotary_factor", "1.5"],
+        ),
+        (
+            phi3(long(json!({"short_factor": vec![1.0; 7]}))),
+            ["rope_scaling.short_factor", "8 numbers"],
+        ),
+        (
+            phi3(long(json!({"long_factor": null}))),
+            ["rope_scaling.long_factor", "lacks"],
+        ),
+        (
+            phi3(long(json!({"long_factor": vec![0.0; 8]}))),
+            ["rope_scaling.long_factor", "above 0"],
+        ),
+        (
+            phi3(long(json!({"short_mscale": 1.1}))),
+            ["rope_scaling.short_mscale", "longrope"],
+        ),
+        (
+            granite(json!({"sliding_window": 128})),
+            ["sliding_window", "128"],
+        ),
+        (
+            granite(json!({"residual_multiplier": 0})),
+            ["residual_multiplier", "above 0"],
+        ),
+        // Its square is 0 in single precision, and what norms add would be infinite.
+        (
+            granite(json!({"residual_multiplier": 1e-30})),
+            ["residual_multiplier", "rms_norm_eps"],
+        ),
+        (
+            granite(json!({"logits_scaling": -8.0})),
+            ["logits_scaling", "above 0"],
+        ),
+        (
+            olmo3(json!({"embedding_multiplier": 12.0})),
+            ["embedding_multiplier", "12"],
+        ),
+        (olmo2(json!({"mlp_bias": true})), ["mlp_bias", "true"]),
+        (
+            olmo2(json!({"layer_types": vec!["sliding_attention"; 6]})),
+            ["layer_types", "sliding_attention"],
+        ),
+        (
+            gemma1(json!({"hidden_activation": "gelu"})),
+            ["hidden_activation", "gelu_pytorch_tanh"],
+        ),
+        (
+            gemma1(json!({"hidden_act": "relu"})),
+            ["hidden_act", "relu"],
+        ),
+        (
+            gemma1(json!({"sliding_window": 128})),
+            ["sliding_window", "128"],
+        ),
+        (
+            seed_oss(json!({"attention_bias": "yes"})),
+            ["attention_bias", "true or false"],
+        ),
+        (
+            qwen2(json!({"attention_out_bias": true})),
+            ["attention_out_bias", "true"],
+        ),
+        (
+            ministral(json!({"attention_bias": true})),
+            ["attention_bias", "true"],
+        ),
+        (
+            ministral(patched(
+                json!({"sliding_window": null}),
+                json!({"layer_types": vec!["sliding_attention"; 6]}),
+            )),
+            ["sliding_window", "lacks"],
+        ),
+        (
+            glm(json!({"partial_rotary_factor": 0.45})),
+            ["partial_rotary_factor", "0.45"],
+        ),
+        (glm4(json!({"mlp_bias": true})), ["mlp_bias", "true"]),
+        (
+            glm4(json!({"sliding_window": 128})),
+            ["sliding_window", "128"],
+        ),
+        (
+            smollm3(json!({"no_rope_layers": [1, 0]})),
+            ["no_rope_layers", "0 or 1 for each layer, 6"],
+        ),
+        (
+            smollm3(json!({"no_rope_layers": [1, 1, 1, 2, 1, 1]})),
+            ["no_rope_layers", "0 or 1"],
+        ),
+        (
+            smollm3(json!({"layer_types": vec!["sliding_attention"; 6]})),
+            ["layer_types", "sliding_attention"],
+        ),
+        (
+            qwen2(json!({"no_rope_layer_interval": 4})),
+            ["no_rope_layer_interval", "4"],
+        ),
+        (
+            exaone4(json!({"sliding_window_pattern": "LLLG"})),
+            ["sliding_window_pattern", "LLLG"],
+        ),
+        (
+            exaone4(json!({"attention_bias": true})),
+            ["attention_bias", "true"],
+        ),
+        (hunyuan(json!({"num_experts": 2})), ["num_experts", "2"]),
+        (
+            hunyuan(json!({"use_qk_norm": false})),
+            ["use_qk_norm", "false"],
+        ),
+        (
+            hunyuan(json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}})),
+            ["rope_scaling.alpha", "lacks"],
+        ),
+        (
+            hunyuan(json!({"rope_scaling": {"type": "dynamic", "alpha": 1e37}})),
+            ["rope_scaling.alpha", "raised"],
+        ),
+        (
+            hunyuan(json!({"rope_scaling": {"type": "yarn", "factor": 4.0}})),
+            ["attention_factor", "norms of turned heads"],
+        ),
+        (
+            qwen2(json!({"rope_scaling": {"type": "dynamic", "alpha": 1000.0}})),
+            ["rope_scaling.rope_type", "dynamic"],
+        ),
+        (
+            qwen2(json!({"num_hidden_layers": 1 << 17})),
+            ["num_hidden_layers", "overflows"],
+        ),
+    ] {
+        let message = match parse(&config) {
+            Ok(_) => panic!("{config} was accepted"),
+            Err(error) => error.to_string(),
+        };
+        for part in parts {
+            assert!(
+                message.contains(part),
+                "{config}: {message:?} lacks {part:?}"
+            );
+        }
+    }
+}
