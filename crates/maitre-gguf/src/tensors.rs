@@ -29,7 +29,8 @@ impl TensorEntry {
     /// Numbers in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        // Not by the shape: if one size is 0, the others may be anything, also more than can be multiplied.
+        self.place.len() / self.kind.block_bytes() * self.kind.block_len()
     }
 
     /// Whether it has none.
@@ -104,10 +105,9 @@ fn read_entry(cursor: &mut Cursor<'_>, number: usize) -> Result<Placed, GgufErro
             "has rows of {row} numbers, and {kind} keeps {block} together"
         )));
     }
-    let bytes = shape.iter().skip(1).try_fold(
-        row / kind.block_len() * kind.block_bytes(),
-        |bytes, &size| bytes.checked_mul(size),
-    );
+    let of_row = (row / kind.block_len()).checked_mul(kind.block_bytes());
+    let rows = shape.iter().skip(1);
+    let bytes = of_row.and_then(|bytes| rows.copied().try_fold(bytes, usize::checked_mul));
     let bytes = bytes.ok_or_else(|| {
         refuse(format!(
             "has sizes {shape:?}, more than memory has addresses"

@@ -87,10 +87,20 @@ fn a_file_that_ends_too_early_says_where() {
     }
 }
 
+/// Sizes beside a 0 are not bounded by the bytes.
+#[test]
+fn a_tensor_of_nothing_may_have_any_sizes() {
+    let mut writer = Writer::new(32);
+    writer.entry("nothing", &[0, 1 << 62, 1 << 62], 0, 0);
+    let index = GgufIndex::read(&writer.file()).unwrap();
+    let tensor = index.tensors().next().unwrap();
+    assert_eq!((tensor.len(), tensor.place.len()), (0, 0));
+}
+
 #[test]
 fn a_file_that_lies_is_refused_by_name() {
     type Lie = fn(&mut Writer);
-    let lies: [(Lie, &str); 17] = [
+    let lies: [(Lie, &str); 18] = [
         (|it| it.set("a.u8", 0, &[1]), "the setting a.u8 comes twice"),
         (|it| it.set("odd", 13, &[1]), "odd at byte"),
         (|it| it.set("odd", 7, &[2]), "the setting odd at byte"),
@@ -133,6 +143,11 @@ fn a_file_that_lies_is_refused_by_name() {
         ),
         (
             |it| it.entry("odd", &[1 << 40, 1 << 40], 0, 0),
+            "more than memory has addresses",
+        ),
+        // One row that is too long by itself.
+        (
+            |it| it.entry("odd", &[1 << 62], 0, 0),
             "more than memory has addresses",
         ),
         (

@@ -144,7 +144,7 @@ fn numbers(entry: &TensorEntry) -> Result<Numbers, ModelError> {
 /// Every tensor of a file.
 pub(super) fn stored_tensors(file: &GgufFile) -> Vec<StoredTensor> {
     let tensors = file.tensors().map(|(_, entry)| {
-        let elements = entry.shape.iter().product();
+        let elements = entry.len();
         let bytes = entry.place.len() as u64;
         let kept = match numbers(entry) {
             Ok(Numbers::Dense(dtype)) => Some(dtype.into()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 54] = [
+const OF_OTHERS: [&str; 55] = [
     // cargo
     "--example",
     "--features",
@@ -25,6 +25,7 @@ const OF_OTHERS: [&str; 54] = [
     "--tool",
     // cargo xtask
     "--against",
+    "--against-program",
     "--cost",
     "--full",
     "--generations",

@@ -5,6 +5,7 @@
 //! one instruction multiplies those sums by the factor of their group and widens them. Codes of eight bits, and values of
 //! a table that need as many, meet 16-bit activations.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::codes::{
@@ -145,7 +146,7 @@ unsafe fn panel_sums<C: Codes, const M: usize>(
         for block in panel.chunks_exact(layout.block_bytes()) {
             let heads = Heads::read(format, block);
             for unit in 0..layout.units {
-                for line in 0..=format.bits() {
+                for line in 0..=C::BITS {
                     let line = next.wrapping_add(index * stride + line * LINE);
                     _mm_prefetch::<_MM_HINT_T0>(line.cast());
                 }
@@ -255,7 +256,7 @@ impl Unit {
                     for m in 0..M {
                         let words = C::broadcast::<$quad>(self.words.add(m * self.stride));
                         for h in 0..HALVES {
-                            run[m][h] = C::add(run[m][h], codes[h], words);
+                            run[m][h] = computed(C::add(run[m][h], codes[h], words));
                         }
                     }
                     if ($quad + 1) % C::RUN == 0 {
@@ -274,6 +275,20 @@ impl Unit {
             sums
         }
     }
+}
+
+/// The same number, which is there from here on.
+///
+/// What follows differs from format to format, and the compiler would compute a token's products only where they are
+/// asked for: then the codes of a whole unit have to be kept until the last token, and do not fit into the registers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn computed(mut sums: __m256i) -> __m256i {
+    // SAFETY: there is no instruction; the compiler may not know that.
+    unsafe {
+        asm!("/* {0} */", inout(ymm_reg) sums, options(nomem, nostack, preserves_flags));
+    }
+    sums
 }
 
 /// Scales and minimums of 16 output features.

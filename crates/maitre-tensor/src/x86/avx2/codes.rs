@@ -13,6 +13,8 @@ use crate::weight::layout::LINE;
 /// All functions need the instructions that [`kernels`](super::kernels) asks for, and pointers to as many bytes as they
 /// read: half of each line of a unit, the words of a token's unit.
 pub(super) trait Codes {
+    /// Bits of a code: a unit has a line for each.
+    const BITS: usize;
     /// Quads whose products add up without overflow.
     const RUN: usize;
     /// Words of a token's unit as they are prepared.
@@ -99,11 +101,12 @@ unsafe fn one_bit<const QUAD: usize>(codes: *const u8, first: usize) -> __m256i 
 
 /// The kinds whose products are summed in 16 bits: how a quad is put together is all they differ in.
 macro_rules! narrow {
-    ($(#[$doc:meta])* $name:ident, run: $run:literal, halved: $halved:literal, $quad:ident, $codes:ident, $table:ident => $load:expr) => {
+    ($(#[$doc:meta])* $name:ident, bits: $bits:literal, run: $run:literal, halved: $halved:literal, $quad:ident, $codes:ident, $table:ident => $load:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
 
         impl Codes for $name {
+            const BITS: usize = $bits;
             const RUN: usize = $run;
             const WORDS: usize = QUADS + $halved as usize;
             const HALVED: bool = $halved;
@@ -144,47 +147,48 @@ macro_rules! narrow {
 
 narrow! {
     /// Four bits: a pair of products is at most 2 * 15 * 127 = 3,810, and eight pairs are 30,480 of 32,767.
-    FourBits, run: 8, halved: false, QUAD, codes, _table => nibble::<QUAD>(codes)
+    FourBits, bits: 4, run: 8, halved: false, QUAD, codes, _table => nibble::<QUAD>(codes)
 }
 
 narrow! {
     /// Five bits: four pairs are 31,496.
-    FiveBits, run: 4, halved: false, QUAD, codes, _table => {
+    FiveBits, bits: 5, run: 4, halved: false, QUAD, codes, _table => {
         _mm256_or_si256(nibble::<QUAD>(codes), _mm256_slli_epi16::<4>(one_bit::<QUAD>(codes, 4)))
     }
 }
 
 narrow! {
     /// Codes of four bits for values up to 24, zero added: four pairs are 24,384.
-    SmallTable, run: 4, halved: false, QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
+    SmallTable, bits: 4, run: 4, halved: false, QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
 }
 
 narrow! {
     /// Two bits, 16 to a group.
-    TwoBits, run: 4, halved: true, QUAD, codes, _table => two_bits::<QUAD>(codes, 0)
+    TwoBits, bits: 2, run: 4, halved: true, QUAD, codes, _table => two_bits::<QUAD>(codes, 0)
 }
 
 narrow! {
     /// Three bits, 16 to a group.
-    ThreeBits, run: 4, halved: true, QUAD, codes, _table => {
+    ThreeBits, bits: 3, run: 4, halved: true, QUAD, codes, _table => {
         _mm256_or_si256(two_bits::<QUAD>(codes, 0), _mm256_slli_epi16::<2>(one_bit::<QUAD>(codes, 2)))
     }
 }
 
 narrow! {
     /// Six bits, 16 to a group: two pairs are 32,004.
-    SixBits, run: 2, halved: true, QUAD, codes, _table => {
+    SixBits, bits: 6, run: 2, halved: true, QUAD, codes, _table => {
         _mm256_or_si256(nibble::<QUAD>(codes), _mm256_slli_epi16::<4>(two_bits::<QUAD>(codes, 4)))
     }
 }
 
 /// The kinds that meet 16-bit activations, whose products are summed in 32 bits at once.
 macro_rules! wide {
-    ($(#[$doc:meta])* $name:ident, $quad:ident, $codes:ident, $table:ident => $load:expr) => {
+    ($(#[$doc:meta])* $name:ident, bits: $bits:literal, $quad:ident, $codes:ident, $table:ident => $load:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
 
         impl Codes for $name {
+            const BITS: usize = $bits;
             const RUN: usize = QUADS;
             const WORDS: usize = 2 * QUADS;
             type Codes = [__m256i; 2];
@@ -237,12 +241,12 @@ macro_rules! wide {
 
 wide! {
     /// Bytes.
-    EightBits, QUAD, codes, _table => line(codes, QUAD, 0)
+    EightBits, bits: 8, QUAD, codes, _table => line(codes, QUAD, 0)
 }
 
 wide! {
     /// Codes of four bits for values of a byte.
-    LargeTable, QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
+    LargeTable, bits: 4, QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
 }
 
 /// Rows with a word behind each unit: the sums of its halves, as two 16-bit numbers.
