@@ -92,8 +92,10 @@ fn a_file_that_ends_too_early_says_where() {
 fn a_tensor_of_nothing_may_have_any_sizes() {
     let mut writer = Writer::new(32);
     writer.entry("nothing", &[0, 1 << 62, 1 << 62], 0, 0);
-    let index = GgufIndex::read(&writer.file()).unwrap();
-    let tensor = index.tensors().next().unwrap();
+    let mut file = writer.file();
+    file.resize(file.len().next_multiple_of(32), 0);
+    let index = GgufIndex::read(&file).unwrap();
+    let tensor = &index.tensors()[0];
     assert_eq!((tensor.len(), tensor.place.len()), (0, 0));
 }
 
