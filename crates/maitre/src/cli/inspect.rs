@@ -51,6 +51,8 @@ struct Inspected {
     config: ModelConfig,
     stored: Vec<StoredTensors>,
     draft: Option<(String, ModelConfig)>,
+    /// What the draft model's files hold.
+    draft_stored: Vec<StoredTensors>,
     dtypes: [(WeightFormat, KvFormat); 5],
     available: Option<AvailableMemory>,
 }
@@ -60,19 +62,20 @@ struct Row {
     name: String,
     /// `None`: as stored.
     weights: Option<WeightFormat>,
-    /// The draft model's.
-    beside: WeightFormat,
     kv: KvFormat,
 }
 
 pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
     let target = source::target(&args.model, startup).await?;
     let default = (args.model == source::BUNDLED).then_some(source::BUNDLED);
+    let mut draft_stored = Vec::new();
     let draft = match args.draft_model.as_deref().or(default) {
         None | Some("none") => None,
         Some(name) => {
             let draft = source::draft(name, startup).await?;
-            Some((draft.to_string(), maitre::check_draft_files(&draft)?))
+            let config = maitre::check_draft_files(&draft)?;
+            draft_stored = draft.stored_tensors()?;
+            Some((draft.to_string(), config))
         }
     };
     let (stored, config) = match (target.stored_tensors(), maitre::check_files(&target)) {
@@ -92,6 +95,7 @@ pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
         config,
         stored,
         draft,
+        draft_stored,
         dtypes: DTYPES.map(|(weights, kv)| (weights, args.kv_dtype.format().unwrap_or(kv))),
         available: maitre::available_memory(),
     };
@@ -107,10 +111,13 @@ pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
 impl Inspected {
     /// Bytes of the weights in memory; as they are stored if no dtype is given.
     fn weight_bytes(&self, weights: Option<WeightFormat>) -> u64 {
-        match weights {
-            Some(weights) => self.config.weight_bytes(weights),
-            None => self.stored.iter().map(|it| it.bytes_in_memory).sum(),
-        }
+        bytes_as(&self.config, &self.stored, weights)
+    }
+
+    /// The same of the draft model; 0 without one.
+    fn draft_bytes(&self, weights: Option<WeightFormat>) -> u64 {
+        let draft = self.draft.as_ref();
+        draft.map_or(0, |(_, draft)| bytes_as(draft, &self.draft_stored, weights))
     }
 
     /// The rows of the table: `auto` where the file is kept in a format that `--dtype` does not know, then the dtypes.
@@ -118,7 +125,6 @@ impl Inspected {
         let rows = self.dtypes.iter().map(|&(weights, kv)| Row {
             name: weights.to_string(),
             weights: Some(weights),
-            beside: weights,
             kv,
         });
         let mut rows: Vec<Row> = rows.collect();
@@ -127,19 +133,16 @@ impl Inspected {
             names.any(|name| name.eq_ignore_ascii_case(&stored.format))
         };
         if !self.stored.iter().all(is_known) {
-            // A draft model beside it is kept as its own file has it, which is bf16 for those there are.
-            let beside = WeightFormat::Bf16;
-            let same = rows.iter().find(|row| row.beside == beside);
-            let kv = same.map_or(KvFormat::Bf16, |row| row.kv);
-            rows.insert(
-                0,
-                Row {
-                    name: "auto".to_owned(),
-                    weights: None,
-                    beside,
-                    kv,
-                },
-            );
+            // Stored blocks go with keys and values in bf16, as the row of that name has them.
+            let same = rows
+                .iter()
+                .find(|row| row.weights == Some(WeightFormat::Bf16));
+            let auto = Row {
+                name: "auto".to_owned(),
+                weights: None,
+                kv: same.map_or(KvFormat::Bf16, |row| row.kv),
+            };
+            rows.insert(0, auto);
         }
         rows
     }
@@ -147,14 +150,9 @@ impl Inspected {
     /// Tokens of KV cache that fit beside the weights, the draft model's counted in both; `None` where the
     /// memory can't be read.
     fn kv_tokens(&self, row: &Row) -> Option<u64> {
-        let Row {
-            weights,
-            beside,
-            kv,
-            ..
-        } = *row;
+        let Row { weights, kv, .. } = *row;
         let draft = self.draft.as_ref().map(|(_, draft)| draft);
-        let held = self.weight_bytes(weights) + draft.map_or(0, |d| d.weight_bytes(beside));
+        let held = self.weight_bytes(weights) + self.draft_bytes(weights);
         let per_token =
             self.config.kv_bytes_per_token(kv) + draft.map_or(0, |d| d.kv_bytes_per_token(kv));
         let available = self.available.as_ref()?.bytes;
@@ -250,7 +248,7 @@ impl Inspected {
             table += &line(
                 &row.name,
                 &mib(self.weight_bytes(row.weights)),
-                &mib(draft.map_or(0, |draft| draft.weight_bytes(row.beside))),
+                &mib(self.draft_bytes(row.weights)),
                 &row.kv.to_string(),
                 &self.config.kv_bytes_per_token(row.kv).to_string(),
                 &draft
@@ -281,7 +279,7 @@ impl Inspected {
                 entry["kv_dtype"] = row.kv.to_string().into();
                 entry["kv_tokens_that_fit"] = self.kv_tokens(&row).into();
                 if let Some((_, draft)) = &self.draft {
-                    entry["draft"] = bytes(draft, draft.weight_bytes(row.beside), row.kv);
+                    entry["draft"] = bytes(draft, self.draft_bytes(row.weights), row.kv);
                 }
                 (row.name, entry)
             })
@@ -328,6 +326,14 @@ impl Inspected {
             }),
             "dtypes": dtypes,
         })
+    }
+}
+
+/// Bytes of a model's weights in memory in a dtype, or as they are stored.
+fn bytes_as(config: &ModelConfig, stored: &[StoredTensors], weights: Option<WeightFormat>) -> u64 {
+    match weights {
+        Some(weights) => config.weight_bytes(weights),
+        None => stored.iter().map(|it| it.bytes_in_memory).sum(),
     }
 }
 
