@@ -1,12 +1,13 @@
 //! What a request may ask for, and what it gets: stops, lengths, echo, log-probabilities, `n`; and
 //! everything that is wrong with a bad one, at once.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::toy::{Answer, Setup, answer, tokens_request};
 use maitre_engine::{
     ChatMessage, ChatRequest, EngineError, Event, FinishReason, GenerateRequest, Input, Matched,
-    Role,
+    Offload, Role,
 };
 
 const PROMPT: [u32; 3] = [300, 301, 302];
@@ -362,18 +363,34 @@ async fn a_model_that_does_not_sample_by_default_is_greedy() {
 }
 
 /// The first look at a request does not do its work: whatever runs a template and whatever is long is
-/// worked on elsewhere, so the thread that asks stays free. Here the only other thread is occupied, so the
-/// work can't be over by chance.
+/// worked on elsewhere, so the thread that asks stays free. Here every thread that could do the work is occupied, so
+/// the work can't be over by chance.
 #[test]
 fn templates_and_long_requests_never_run_on_the_async_worker() {
     use std::task::Poll;
     let (engine, _gate) = Setup::default().start();
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(1)
         .build()
         .unwrap();
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    runtime.spawn_blocking(move || released.recv());
+    let lanes_are_occupied = Arc::new(Mutex::new(()));
+    let occupied = lanes_are_occupied.lock().unwrap();
+    let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    for lane in [1, 100 << 10, usize::MAX] {
+        for _ in 0..Offload::threads() {
+            let (offload, began) = (engine.offload().clone(), began.clone());
+            let released = Arc::clone(&lanes_are_occupied);
+            let wait = move || {
+                let _ = began.send(());
+                drop(released.lock());
+            };
+            runtime.spawn(async move { offload.away(lane, wait).await });
+        }
+    }
+    runtime.block_on(async {
+        for _ in 0..Offload::threads() {
+            begun.recv().await.unwrap();
+        }
+    });
     let chat = |content: &str| {
         let message = ChatMessage::new(Role::User, content);
         Input::Chat(ChatRequest::new(vec![message]))
@@ -398,5 +415,5 @@ fn templates_and_long_requests_never_run_on_the_async_worker() {
         let looked = runtime.block_on(looked);
         assert_eq!(looked, (at_once, at_once), "{what}");
     }
-    release.send(()).unwrap();
+    drop(occupied);
 }
