@@ -4,7 +4,10 @@ use std::hint::black_box;
 
 use anyhow::Result;
 use maitre_benches::{Bench, Peak, Work};
-use maitre_tensor::{Backend, Buffer, DType, LinearInput, PackedWeight, WeightFormat, WeightView};
+use maitre_tensor::{
+    Backend, BlockFormat, BlocksView, Buffer, DType, LinearInput, PackedWeight, WeightFormat,
+    WeightView,
+};
 
 use crate::data::{bf16_bytes, cold_copies, numbers};
 
@@ -14,6 +17,12 @@ const FORMATS: [WeightFormat; 4] = [
     WeightFormat::INT8,
     WeightFormat::INT4,
 ];
+
+/// All formats, and those of GGUF files.
+fn formats() -> impl Iterator<Item = WeightFormat> {
+    let blocks = BlockFormat::ALL.map(WeightFormat::Blocks);
+    FORMATS.into_iter().chain(blocks)
+}
 
 /// Input and output features: gate and up; down; query, key and value; attention's output.
 const LAYERS: [(usize, usize); 4] = [(1024, 6144), (3072, 1024), (1024, 4096), (2048, 1024)];
@@ -33,8 +42,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     } else {
         &LAYERS[..2]
     };
-    let wanted: Vec<_> = FORMATS
-        .into_iter()
+    let wanted: Vec<_> = formats()
         .filter(|format| bench.wants(&format!("linear/{format}")))
         .collect();
     if wanted.is_empty() {
@@ -59,17 +67,12 @@ fn measure_shape(
     rows: &[usize],
 ) -> Result<()> {
     let backend = bench.backend();
-    let view = WeightView {
-        dtype: DType::Bf16,
-        rows: out_features,
-        cols,
-        bytes: &source[..out_features * cols * size_of::<u16>()],
-    };
-    let first = backend.pack(&[view], format)?;
+    let packed = || pack(&backend, source, format, (cols, out_features));
+    let first = packed()?;
     let bytes = first.size_in_bytes();
     let mut weights = vec![first];
     for _ in 1..cold_copies(bytes) {
-        weights.push(backend.pack(&[view], format)?);
+        weights.push(packed()?);
     }
     for &rows in rows {
         let mut product = Product::new(&backend, &weights, rows)?;
@@ -82,6 +85,35 @@ fn measure_shape(
         bench.measure(&format!("linear/{format}"), &shape, work, || product.next())?;
     }
     Ok(())
+}
+
+/// Weights of a format. Those of blocks are whatever numbers the source's bits are, but for their exponents: those of
+/// scales must be finite.
+fn pack(
+    backend: &Backend,
+    source: &[u8],
+    format: WeightFormat,
+    (cols, rows): (usize, usize),
+) -> Result<PackedWeight> {
+    if let WeightFormat::Blocks(format) = format {
+        let count = rows * cols / format.block_len() * format.block_bytes();
+        let bytes: Vec<u8> = source[..count].iter().map(|byte| byte & 0x3b).collect();
+        let bytes = &bytes;
+        let view = BlocksView {
+            format,
+            rows,
+            cols,
+            bytes,
+        };
+        return Ok(backend.pack_blocks(&[view])?);
+    }
+    let view = WeightView {
+        dtype: DType::Bf16,
+        rows,
+        cols,
+        bytes: &source[..rows * cols * size_of::<u16>()],
+    };
+    Ok(backend.pack(&[view], format)?)
 }
 
 /// Calls of the operator with one weight after the other.

@@ -1,7 +1,8 @@
 //! Products with stored blocks, and rows of a table of them.
 //!
 //! Activations have one scale per unit of 32. The integers of a unit are summed exactly, times the groups' factors where
-//! groups are halves of a unit; then they are scaled and added to f32 sums, unit after unit:
+//! groups are halves of a unit; then they are scaled and added to f32 sums, unit after unit, each product and its addition
+//! rounded once:
 //!
 //! ```text
 //! 32 to a group    sum += steps * (scale * x.scale)              steps = sum of (code - zero) * x
@@ -31,13 +32,14 @@ pub(super) fn panel_sums(format: BlockFormat, panel: &[u8], x: InputRows<'_>) ->
                 let steps = x.steps(format, codes, lane);
                 *sum = match layout.factors {
                     Factors::HalfScales | Factors::HalfScalesAndMinimums => {
+                        let minimum = format.has_minimum().then_some(minimum);
                         x.add_halves(*sum, steps, (scale, minimum), factors)
                     }
                     _ => {
                         let [(factor, factor_of_minimum), _] = factors;
                         let scale = scale * factor as f32;
                         let minimum = minimum * factor_of_minimum as f32;
-                        x.add(*sum, steps, scale, minimum)
+                        x.add(*sum, steps, scale, format.has_minimum().then_some(minimum))
                     }
                 };
             }
@@ -81,23 +83,26 @@ impl<'a> UnitOfRow<'a> {
         ]
     }
 
-    fn add(&self, sum: f32, steps: [i32; 2], scale: f32, minimum: f32) -> f32 {
-        let sum = sum + (steps[0] + steps[1]) as f32 * (scale * self.group.scale);
-        sum - minimum * (self.group.scale * self.group.sum as f32)
+    fn add(&self, sum: f32, steps: [i32; 2], scale: f32, minimum: Option<f32>) -> f32 {
+        let sum = ((steps[0] + steps[1]) as f32).mul_add(scale * self.group.scale, sum);
+        let of_minimum = -(self.group.scale * self.group.sum as f32);
+        minimum.map_or(sum, |minimum| minimum.mul_add(of_minimum, sum))
     }
 
     fn add_halves(
         &self,
         sum: f32,
         steps: [i32; 2],
-        (scale, minimum): (f32, f32),
+        (scale, minimum): (f32, Option<f32>),
         factors: [(i32, i32); 2],
     ) -> f32 {
         let [(scale_0, minimum_0), (scale_1, minimum_1)] = factors;
         let steps = scale_0 * steps[0] + scale_1 * steps[1];
         let minimums = minimum_0 * self.sums[0] + minimum_1 * self.sums[1];
-        let sum = sum + steps as f32 * (scale * self.group.scale);
-        sum - minimums as f32 * (minimum * self.group.scale)
+        let sum = (steps as f32).mul_add(scale * self.group.scale, sum);
+        minimum.map_or(sum, |minimum| {
+            (minimums as f32).mul_add(-(minimum * self.group.scale), sum)
+        })
     }
 }
 

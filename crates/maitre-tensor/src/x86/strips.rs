@@ -36,22 +36,22 @@ pub(super) const PANELS: usize = 4;
 const TALL_PANELS: usize = 2;
 
 /// Most tokens of one of several blocks, of any product.
-pub(super) const TOKENS: usize = 6;
+pub(super) const TOKENS: usize = 8;
+
+/// Most tokens of a tall block.
+const MOST_TOKENS: usize = 12;
 
 /// How an instruction set and a weight format turn tokens and panels into finished sums.
 pub(super) trait Product {
     /// Most tokens of one of several blocks, [`TOKENS`] or fewer.
     const TOKENS: usize;
 
-    /// Most tokens of a block that is the only one: up to one more than [`TOKENS`].
+    /// Most tokens of a block that is the only one: up to 7 where several have 6 or fewer.
     const ALONE: usize = Self::TOKENS;
 
-    /// Most tokens of a block of [`TALL_PANELS`], up to 12; none if this is not above
+    /// Most tokens of a block of [`TALL_PANELS`], up to [`MOST_TOKENS`]; none if this is not above
     /// [`Product::ALONE`].
     const TALL: usize = 0;
-
-    /// The sums of a panel's features.
-    type Sums: Lanes;
 
     /// The token rows of a block as [`Product::block`] reads them.
     #[inline(always)]
@@ -59,7 +59,7 @@ pub(super) trait Product {
         x
     }
 
-    /// The products of `M` tokens with `P` panels, without the bias.
+    /// The products of `M` tokens with `P` panels, without the bias, into the first places of `sums`.
     ///
     /// # Safety
     ///
@@ -70,13 +70,44 @@ pub(super) trait Product {
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[Self::Sums; P]; M];
+        sums: &mut Block,
+    );
 }
 
 /// Registers that hold one number per feature of a panel.
 pub(super) trait Lanes: Copy {
-    /// The numbers, the first feature's first.
-    fn numbers(self) -> [f32; LANES];
+    /// Writes the numbers, the first feature's first.
+    fn write(self, numbers: &mut Numbers);
+}
+
+/// A number per feature of a panel. A register is written and read whole, as it lies in one cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Numbers(pub(super) [f32; LANES]);
+
+/// The sums of a block: of each token, those with each panel.
+pub(super) struct Block([[Numbers; PANELS]; MOST_TOKENS]);
+
+impl Block {
+    fn new() -> Self {
+        Self([[Numbers([0.0; LANES]); PANELS]; MOST_TOKENS])
+    }
+
+    /// Writes all sums.
+    #[inline(always)]
+    pub(super) fn put<S: Lanes, const M: usize, const P: usize>(&mut self, sums: [[S; P]; M]) {
+        for (place, sums) in self.0.iter_mut().zip(sums) {
+            for (place, sums) in place.iter_mut().zip(sums) {
+                sums.write(place);
+            }
+        }
+    }
+
+    /// The place of a token's sums with a panel.
+    #[inline(always)]
+    pub(super) fn place(&mut self, token: usize, panel: usize) -> &mut Numbers {
+        &mut self.0[token][panel]
+    }
 }
 
 /// Memory to fetch while a block is computed: `lines` cache lines per step from `start` on.
@@ -135,6 +166,7 @@ pub(super) unsafe fn tile<F: Product>(
     let pair = 1 + usize::from(args.weight.layout.gate.is_some());
     let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
     let mut first = panels.start;
+    let mut sums = Block::new();
     let is_tall = (F::ALONE + 1..=F::TALL).contains(&out.rows().len());
     let full = if is_tall { TALL_PANELS } else { PANELS };
     while first < panels.end {
@@ -152,11 +184,11 @@ pub(super) unsafe fn tile<F: Product>(
         // SAFETY: promised by the caller.
         unsafe {
             match count {
-                TALL_PANELS if is_tall => strip.run_tall::<F, TALL_PANELS>(out, scratch),
-                _ if is_tall => strip.run_tall::<F, 1>(out, scratch),
-                PANELS => strip.run::<F, PANELS>(out, scratch),
-                2 => strip.run::<F, 2>(out, scratch),
-                _ => strip.run::<F, 1>(out, scratch),
+                TALL_PANELS if is_tall => strip.run_tall::<F, TALL_PANELS>(out, scratch, &mut sums),
+                _ if is_tall => strip.run_tall::<F, 1>(out, scratch, &mut sums),
+                PANELS => strip.run::<F, PANELS>(out, scratch, &mut sums),
+                2 => strip.run::<F, 2>(out, scratch, &mut sums),
+                _ => strip.run::<F, 1>(out, scratch, &mut sums),
             }
         }
         first += count;
@@ -181,6 +213,7 @@ impl Strip<'_> {
         &self,
         out: &mut Rect<'_, f32>,
         scratch: &mut Scratch,
+        sums: &mut Block,
     ) {
         let rows = out.rows();
         let blocks = match rows.len() {
@@ -194,13 +227,16 @@ impl Strip<'_> {
             // SAFETY: promised by the caller.
             unsafe {
                 match count {
-                    1 => self.block::<F, 1, P>(first, ahead, out, scratch),
-                    2 => self.block::<F, 2, P>(first, ahead, out, scratch),
-                    3 => self.block::<F, 3, P>(first, ahead, out, scratch),
-                    4 => self.block::<F, 4, P>(first, ahead, out, scratch),
-                    5 => self.block::<F, 5, P>(first, ahead, out, scratch),
-                    7 if F::ALONE > TOKENS => self.block::<F, 7, P>(first, ahead, out, scratch),
-                    _ => self.block::<F, TOKENS, P>(first, ahead, out, scratch),
+                    1 => self.block::<F, 1, P>(first, ahead, out, scratch, sums),
+                    2 => self.block::<F, 2, P>(first, ahead, out, scratch, sums),
+                    3 => self.block::<F, 3, P>(first, ahead, out, scratch, sums),
+                    4 => self.block::<F, 4, P>(first, ahead, out, scratch, sums),
+                    5 => self.block::<F, 5, P>(first, ahead, out, scratch, sums),
+                    7 if F::ALONE > 6 || F::TOKENS > 6 => {
+                        self.block::<F, 7, P>(first, ahead, out, scratch, sums)
+                    }
+                    8 if F::TOKENS > 7 => self.block::<F, 8, P>(first, ahead, out, scratch, sums),
+                    _ => self.block::<F, 6, P>(first, ahead, out, scratch, sums),
                 }
             }
         }
@@ -216,6 +252,7 @@ impl Strip<'_> {
         &self,
         out: &mut Rect<'_, f32>,
         scratch: &mut Scratch,
+        sums: &mut Block,
     ) {
         let first = out.rows().start;
         let ahead = self.next.map_or(Ahead::NONE, |next| Ahead {
@@ -225,12 +262,12 @@ impl Strip<'_> {
         // SAFETY: promised by the caller.
         unsafe {
             match out.rows().len() {
-                7 => self.block::<F, 7, P>(first, ahead, out, scratch),
-                8 => self.block::<F, 8, P>(first, ahead, out, scratch),
-                9 => self.block::<F, 9, P>(first, ahead, out, scratch),
-                10 => self.block::<F, 10, P>(first, ahead, out, scratch),
-                11 => self.block::<F, 11, P>(first, ahead, out, scratch),
-                _ => self.block::<F, 12, P>(first, ahead, out, scratch),
+                7 => self.block::<F, 7, P>(first, ahead, out, scratch, sums),
+                8 => self.block::<F, 8, P>(first, ahead, out, scratch, sums),
+                9 => self.block::<F, 9, P>(first, ahead, out, scratch, sums),
+                10 => self.block::<F, 10, P>(first, ahead, out, scratch, sums),
+                11 => self.block::<F, 11, P>(first, ahead, out, scratch, sums),
+                _ => self.block::<F, 12, P>(first, ahead, out, scratch, sums),
             }
         }
     }
@@ -262,41 +299,45 @@ impl Strip<'_> {
         ahead: Ahead,
         out: &mut Rect<'_, f32>,
         scratch: &mut Scratch,
+        sums: &mut Block,
     ) {
         let Linear { x, weight, .. } = self.args;
         let x = F::prepare(weight.layout, x.rows(first, M), scratch);
         // SAFETY: promised by the caller; the slices are as long as the product expects.
-        let sums = unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead) };
+        unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead, sums) };
         let pair = 1 + usize::from(weight.layout.gate.is_some());
         let column = self.panels.start / pair * LANES - out.cols().start;
-        for (m, sums) in sums.iter().enumerate() {
+        for (m, sums) in sums.0.iter_mut().take(M).enumerate() {
             let place = &mut out.row_mut(first + m)[column..];
-            for (index, sums) in sums.chunks_exact(pair).enumerate() {
+            for (index, sums) in sums[..P].chunks_exact_mut(pair).enumerate() {
                 let panel = self.panels.start + index * pair;
-                let finished = if let ([gate, up], Some(activation)) = (sums, weight.layout.gate) {
-                    let gate = self.add_bias(panel, gate.numbers());
-                    let up = self.add_bias(panel + 1, up.numbers());
-                    let mut gated = [0.0; LANES];
-                    gate_mul(activation, &gate, &up, &mut gated);
-                    gated
-                } else {
-                    self.add_bias(panel, sums[0].numbers())
-                };
-                store(finished, &mut place[index * LANES..]);
+                for (sums, panel) in sums.iter_mut().zip(panel..) {
+                    self.add_bias(panel, &mut sums.0);
+                }
+                let place = &mut place[index * LANES..];
+                match (&*sums, weight.layout.gate) {
+                    ([gate, up], Some(activation)) => {
+                        let mut gated = [0.0; LANES];
+                        gate_mul(activation, &gate.0, &up.0, &mut gated);
+                        store(&gated, place);
+                    }
+                    _ => store(&sums[0].0, place),
+                }
             }
         }
     }
 
     /// Adds what there is of a bias: the last panel has lanes without a feature.
     #[inline(always)]
-    fn add_bias(&self, panel: usize, mut sums: [f32; LANES]) -> [f32; LANES] {
-        let feature = self.args.weight.layout.feature(panel, 0);
-        if let (Some(bias), Some(first)) = (self.args.bias, feature) {
+    fn add_bias(&self, panel: usize, sums: &mut [f32; LANES]) {
+        let Some(bias) = self.args.bias else {
+            return;
+        };
+        if let Some(first) = self.args.weight.layout.feature(panel, 0) {
             for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
                 *sum += bias;
             }
         }
-        sums
     }
 
     fn bytes<'a>(&self, weight: PackedView<'a>) -> &'a [u8] {
@@ -307,9 +348,9 @@ impl Strip<'_> {
 
 /// Writes the first lanes, as many as there is space for.
 #[inline(always)]
-fn store(sums: [f32; LANES], place: &mut [f32]) {
+fn store(sums: &[f32; LANES], place: &mut [f32]) {
     match place.first_chunk_mut() {
-        Some(place) => *place = sums,
+        Some(place) => *place = *sums,
         None => place.copy_from_slice(&sums[..place.len()]),
     }
 }

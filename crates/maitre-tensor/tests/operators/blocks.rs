@@ -135,6 +135,39 @@ fn products_are_those_of_the_files_numbers() {
     }
 }
 
+/// Kernels add up products in 16 bits. Here all codes and activations are as large as they can be.
+#[test]
+fn the_largest_products_do_not_overflow() {
+    let (cols, features) = (512, 20);
+    for format in BlockFormat::ALL {
+        for code in [0x00, 0x7f, 0x80, 0xff] {
+            let mut bytes = vec![code; features * cols / format.block_len() * format.block_bytes()];
+            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                for at in heads(format) {
+                    block[*at..at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
+                }
+                if format == BlockFormat::Mxfp4 {
+                    block[0] = 127;
+                }
+            }
+            let (weight, w) = (packed(format, cols, &bytes), numbers(format, &bytes));
+            let x: Vec<f32> = [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]]
+                .iter()
+                .flat_map(|pair| pair.repeat(cols / 2))
+                .collect();
+            let expected: Vec<f64> = x
+                .chunks_exact(cols)
+                .flat_map(|x| w.chunks_exact(cols).map(move |w| (x, w)))
+                .map(|(x, w)| x.iter().zip(w).map(|(x, w)| f64::from(x * w)).sum())
+                .collect();
+            for backend in backends(2) {
+                let found = linear(&backend, &x, &weight, None);
+                assert_close(&found, &expected, 1e-5);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_row_has_the_same_bits_in_any_company() {
     for format in BlockFormat::ALL {

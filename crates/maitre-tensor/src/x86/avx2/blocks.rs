@@ -1,24 +1,21 @@
 //! Products with stored blocks: what [`crate::portable`]'s `blocks` computes, in the same order and with the same bits.
 //!
-//! A panel is walked unit by unit (32 input features of 16 output features, one half of them per register). Codes of up
-//! to six bits meet bytes of activations, whose products add up in 16 bits for as many quads as cannot overflow; then
-//! one instruction multiplies those sums by the factor of their group and widens them. Codes of eight bits, and values of
-//! a table that need as many, meet 16-bit activations.
+//! A panel is walked unit by unit (32 input features of 16 output features, half of them in a register). Few tokens take
+//! both halves at once, so that a panel is read once; more tokens take one half after the other, so that what is read
+//! and computed once for all of them is shared by more. Codes of up to six bits meet bytes of activations, whose products
+//! add up in 16 bits; at the end of a group one instruction widens the sums and multiplies them by the group's factor.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::codes::{
-    Codes, EightBits, FiveBits, FourBits, LargeTable, SixBits, SmallTable, ThreeBits, TwoBits,
-};
-use super::linear::Sums;
+use super::codes::{self, Codes, broadcast, prepare};
 use crate::blocks::BlockFormat;
 use crate::format::WeightFormat;
-use crate::input::InputRows;
+use crate::input::{Group, InputRows};
 use crate::team::Scratch;
 use crate::weight::blocks::{BlockLayout, Factors, QUADS};
 use crate::weight::layout::{LANES, LINE, Layout};
-use crate::x86::strips::{Ahead, Product};
+use crate::x86::strips::{Ahead, Block, Product};
 
 /// Bytes between the unit that is used and what is asked for, where nothing else is to be fetched.
 const AHEAD: usize = 4096;
@@ -26,8 +23,11 @@ const AHEAD: usize = 4096;
 /// Halves of the lanes: a register has eight.
 const HALVES: usize = 2;
 
-/// Most tokens of a block of sums: eight registers of sums, two of codes, one of words, and their products.
-const TOKENS: usize = 4;
+/// Most tokens of a block of sums: eight registers of sums, two of codes, and what they are multiplied with.
+const TOKENS: usize = 8;
+
+/// Most tokens that take both halves of a panel at once.
+const FEW: usize = 4;
 
 /// Stored blocks of all formats.
 ///
@@ -35,32 +35,32 @@ const TOKENS: usize = 4;
 /// thousands of times that of the question.
 pub(super) struct Blocks;
 
-/// Calls `$function::<kind>` for the kind of codes that a format has.
+/// Calls `$function::<codes>` for the codes of a format.
 macro_rules! for_codes {
-    ($format:expr, $function:ident $(, $tokens:expr)? => $arguments:tt) => {{
-        use BlockFormat as B;
+    ($format:expr, $function:ident $(, $parameter:expr)* => $arguments:tt) => {
+        for_codes!(
+            @ $format, $function, ($($parameter),*), $arguments,
+            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K Iq4Nl Iq4Xs Mxfp4
+        )
+    };
+    (@ $format:expr, $function:ident, $parameters:tt, $arguments:tt, $($name:ident)*) => {
         match $format {
-            B::Q4_0 | B::Q4_1 | B::Q4K => $function::<FourBits $(, $tokens)?>$arguments,
-            B::Q5_0 | B::Q5_1 | B::Q5K => $function::<FiveBits $(, $tokens)?>$arguments,
-            B::Q8_0 => $function::<EightBits $(, $tokens)?>$arguments,
-            B::Q2K => $function::<TwoBits $(, $tokens)?>$arguments,
-            B::Q3K => $function::<ThreeBits $(, $tokens)?>$arguments,
-            B::Q6K => $function::<SixBits $(, $tokens)?>$arguments,
-            B::Iq4Nl | B::Iq4Xs => $function::<LargeTable $(, $tokens)?>$arguments,
-            B::Mxfp4 => $function::<SmallTable $(, $tokens)?>$arguments,
+            $(BlockFormat::$name => for_codes!(@@ $function, $name, $parameters, $arguments),)*
         }
-    }};
+    };
+    (@@ $function:ident, $name:ident, ($($parameter:expr),*), $arguments:tt) => {
+        $function::<codes::$name $(, $parameter)*>$arguments
+    };
 }
 
 impl Product for Blocks {
     const TOKENS: usize = TOKENS;
 
-    type Sums = Sums;
-
     #[inline(always)]
     fn prepare<'a>(layout: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
         match layout.format {
-            WeightFormat::Blocks(format) => for_codes!(format, prepare => (x, scratch)),
+            // SAFETY: this is called where the processor has the instructions.
+            WeightFormat::Blocks(format) => unsafe { for_codes!(format, prepare => (x, scratch)) },
             _ => x,
         }
     }
@@ -71,208 +71,247 @@ impl Product for Blocks {
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[Sums; P]; M] {
-        // SAFETY: promised by the caller; a panel is `panel_bytes` long.
-        unsafe {
-            let mut sums = [[Sums([_mm256_setzero_ps(); HALVES]); P]; M];
-            let WeightFormat::Blocks(format) = layout.format else {
-                return sums;
-            };
-            let size = layout.panel_bytes();
-            for p in 0..P {
-                let panel = &panels[p * size..][..size];
-                let next = ahead.part(p, size / LINE);
-                let next = next.unwrap_or(panel.as_ptr().wrapping_add(AHEAD));
-                let mut of_panel = [[_mm256_setzero_ps(); HALVES]; TOKENS];
+        out: &mut Block,
+    ) {
+        let WeightFormat::Blocks(format) = layout.format else {
+            return;
+        };
+        let size = layout.panel_bytes();
+        let tokens = Tokens { x, count: M };
+        for (p, panel) in panels.chunks_exact(size).enumerate() {
+            let next = ahead.part(p, size / LINE);
+            let next = next.unwrap_or(panel.as_ptr().wrapping_add(AHEAD));
+            let walk = Walk { panel, next, p };
+            // SAFETY: promised by the caller; a panel is `panel_bytes` long.
+            unsafe {
                 match M {
-                    1 => write(
-                        &mut of_panel,
-                        for_codes!(format, panel_sums, 1 => (format, x, panel, next)),
-                    ),
-                    2 => write(
-                        &mut of_panel,
-                        for_codes!(format, panel_sums, 2 => (format, x, panel, next)),
-                    ),
-                    3 => write(
-                        &mut of_panel,
-                        for_codes!(format, panel_sums, 3 => (format, x, panel, next)),
-                    ),
-                    _ => write(
-                        &mut of_panel,
-                        for_codes!(format, panel_sums, 4 => (format, x, panel, next)),
-                    ),
-                }
-                for (sums, of_panel) in sums.iter_mut().zip(of_panel) {
-                    sums[p] = Sums(of_panel);
+                    1 => for_codes!(format, walk_panel, 1, 2 => (walk, tokens, 0, out)),
+                    2 => for_codes!(format, walk_panel, 2, 2 => (walk, tokens, 0, out)),
+                    3 | FEW => for_codes!(format, walk_panel, FEW, 2 => (walk, tokens, 0, out)),
+                    5 | 6 => {
+                        for_codes!(format, walk_panel, 6, 1 => (walk, tokens, 0, out));
+                        for_codes!(format, walk_panel, 6, 1 => (walk, tokens, 1, out));
+                    }
+                    _ => {
+                        for_codes!(format, walk_panel, TOKENS, 1 => (walk, tokens, 0, out));
+                        for_codes!(format, walk_panel, TOKENS, 1 => (walk, tokens, 1, out));
+                    }
                 }
             }
-            sums
         }
     }
 }
 
-fn prepare<'a, C: Codes>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
-    C::prepare(x, scratch)
+/// Prepared token rows of a block.
+#[derive(Clone, Copy)]
+struct Tokens<'a> {
+    x: InputRows<'a>,
+    count: usize,
 }
 
-/// Sums of a panel, in the first places.
-#[inline(always)]
-fn write<const M: usize>(out: &mut [[__m256; HALVES]], sums: [[__m256; HALVES]; M]) {
-    for (out, sums) in out.iter_mut().zip(sums) {
-        *out = sums;
-    }
+/// Panel `p` of a strip, while what `next` points to is fetched.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    p: usize,
+    panel: &'a [u8],
+    next: *const u8,
 }
 
-/// The products of `M` tokens with a panel, while what `next` points to is fetched.
+/// Writes the products of `M` tokens with `H` halves of a panel, the first of which is `half`. If there are fewer tokens,
+/// the last one is computed again.
 ///
 /// # Safety
 ///
-/// The processor has the instructions. `panel` is a panel of `format`, and `x` are `M` rows that [`Codes::prepare`] has
-/// prepared.
+/// The processor has the instructions. The panel is one of its format, and `tokens` has at least one row that
+/// [`prepare`] has prepared.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn panel_sums<C: Codes, const M: usize>(
-    format: BlockFormat,
-    x: InputRows<'_>,
-    panel: &[u8],
-    next: *const u8,
-) -> [[__m256; HALVES]; M] {
-    let layout = BlockLayout::of(format);
+unsafe fn walk_panel<C: Codes, const M: usize, const H: usize>(
+    walk: Walk<'_>,
+    tokens: Tokens<'_>,
+    half: usize,
+    out: &mut Block,
+) {
+    let Walk { p, panel, next } = walk;
+    let layout = const { BlockLayout::of(C::FORMAT) };
     let stride = layout.block_bytes() / layout.units;
-    let mut sums = [[_mm256_setzero_ps(); HALVES]; M];
+    let rows: [usize; M] = std::array::from_fn(|m| m.min(tokens.count - 1));
+    let InputRows {
+        words,
+        groups,
+        shape,
+    } = tokens.x;
+    let mut sums = [[_mm256_setzero_ps(); H]; M];
     let mut index = 0;
     // SAFETY: blocks and units are within the panel, the words and groups of a unit within its row.
     unsafe {
-        let table = read_table(format);
+        let table = read_table(C::FORMAT);
         for block in panel.chunks_exact(layout.block_bytes()) {
-            let heads = Heads::read(format, block);
+            let heads = Heads::<H>::read(C::FORMAT, block, half);
             for unit in 0..layout.units {
-                for line in 0..=C::BITS {
+                for line in (half..=C::FORMAT.bits()).step_by(HALVES / H) {
                     let line = next.wrapping_add(index * stride + line * LINE);
                     _mm_prefetch::<_MM_HINT_T0>(line.cast());
                 }
-                let row = Unit {
-                    words: x.words.as_ptr().add(index * C::WORDS),
-                    stride: x.shape.words,
-                    codes: block.as_ptr().add(layout.codes_at(unit)),
+                let unit = Unit {
+                    words: rows.map(|row| words.as_ptr().add(row * shape.words + index * C::WORDS)),
+                    groups: rows.map(|row| groups.as_ptr().add(row * shape.groups + index)),
+                    codes: block
+                        .as_ptr()
+                        .add(layout.codes_at(unit) + half * LINE / HALVES),
+                    factors: block
+                        .as_ptr()
+                        .add(layout.factors_at(unit) + half * LANES / HALVES),
                     table,
                 };
-                let factors = block.as_ptr().add(layout.factors_at(unit));
-                let groups = x.groups.as_ptr().add(index);
-                if C::HALVED {
-                    let factors = HalfFactors::read(layout.factors, factors, format.zero());
-                    let steps = row.steps::<C, M>(factors.scales);
-                    for m in 0..M {
-                        let group = *groups.add(m * x.shape.groups);
-                        let pair = x.words.as_ptr().add(m * x.shape.words + index * C::WORDS);
-                        let pair = _mm256_set1_epi32((*pair.add(QUADS)).cast_signed());
-                        for h in 0..HALVES {
-                            let zero = _mm256_madd_epi16(factors.zeros[h], pair);
-                            let steps = _mm256_sub_epi32(steps[m][h], zero);
-                            let scale = _mm256_set1_ps(group.scale);
-                            sums[m][h] =
-                                add(sums[m][h], steps, _mm256_mul_ps(heads.scale[h], scale));
-                            if format.has_minimum() {
-                                let minimums = _mm256_madd_epi16(factors.minimums[h], pair);
-                                let minimums = _mm256_cvtepi32_ps(minimums);
-                                let scale = _mm256_mul_ps(heads.minimum[h], scale);
-                                let minimums = _mm256_mul_ps(minimums, scale);
-                                sums[m][h] = _mm256_sub_ps(sums[m][h], minimums);
-                            }
-                        }
-                    }
+                if C::GROUPS == 2 {
+                    unit.add_halves::<C, H>(&mut sums, layout.factors, &heads);
                 } else {
-                    let heads = heads.times(layout.factors, factors);
-                    let steps = row.steps::<C, M>([[_mm256_set1_epi16(1); HALVES]; 2]);
-                    for m in 0..M {
-                        let group = *groups.add(m * x.shape.groups);
-                        let zero = _mm256_set1_epi32(format.zero() * group.sum);
-                        let scale = _mm256_set1_ps(group.scale);
-                        let sum = _mm256_set1_ps(group.scale * group.sum as f32);
-                        for h in 0..HALVES {
-                            let steps = _mm256_sub_epi32(steps[m][h], zero);
-                            sums[m][h] =
-                                add(sums[m][h], steps, _mm256_mul_ps(heads.scale[h], scale));
-                            if format.has_minimum() {
-                                let minimum = _mm256_mul_ps(heads.minimum[h], sum);
-                                sums[m][h] = _mm256_sub_ps(sums[m][h], minimum);
-                            }
-                        }
-                    }
+                    unit.add::<C, H>(&mut sums, layout.factors, heads);
+                }
+                if M > FEW {
+                    in_memory(&mut sums);
                 }
                 index += 1;
             }
         }
+        for (m, sums) in sums.into_iter().enumerate().take(tokens.count) {
+            let (halves, _) = out.place(m, p).0.as_chunks_mut::<{ LANES / HALVES }>();
+            for (half, sums) in halves[half..].iter_mut().zip(sums) {
+                _mm256_storeu_ps(half.as_mut_ptr(), sums);
+            }
+        }
     }
-    sums
 }
 
-/// `sum + steps * scale`, each rounded.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn add(sum: __m256, steps: __m256i, scale: __m256) -> __m256 {
-    _mm256_add_ps(sum, _mm256_mul_ps(_mm256_cvtepi32_ps(steps), scale))
-}
-
-/// The values of a format's codes, for both halves of a register; none are all zero.
+/// The values of a format's codes, for both halves of a register; none are all zero. Those that need eight bits have
+/// their sign.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn read_table(format: BlockFormat) -> __m256i {
-    let table = format.table().unwrap_or_default();
+    let mut table = format.table().unwrap_or_default();
+    if format.zero() == 128 {
+        table = table.map(|value| value ^ 128);
+    }
     // SAFETY: sixteen bytes.
     unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())) }
 }
 
-/// What a unit's products are computed from.
-#[derive(Clone, Copy)]
-struct Unit {
-    /// The first token's words; tokens are `stride` words apart.
-    words: *const u32,
-    stride: usize,
+/// A unit of some lanes, and what `M` tokens bring to it.
+struct Unit<const M: usize> {
+    words: [*const u32; M],
+    groups: [*const Group; M],
     codes: *const u8,
+    factors: *const u8,
     table: __m256i,
 }
 
-impl Unit {
-    /// The sums of the products, those of each half of the unit times `factors[half]`.
+impl<const M: usize> Unit<M> {
+    /// The products' sums of a group that begins at quad 0 or in the middle, in 16 bits or as [`Codes::add`] has them.
     ///
     /// # Safety
     ///
-    /// As [`panel_sums`].
+    /// As [`walk_panel`].
     #[inline(always)]
-    unsafe fn steps<C: Codes, const M: usize>(
-        self,
-        factors: [[__m256i; HALVES]; 2],
-    ) -> [[__m256i; HALVES]; M] {
+    unsafe fn group<C: Codes, const H: usize, const GROUP: usize>(&self) -> [[__m256i; H]; M] {
         // SAFETY: promised by the caller.
         unsafe {
-            let mut sums = [[_mm256_setzero_si256(); HALVES]; M];
-            let mut run = [[_mm256_setzero_si256(); HALVES]; M];
+            let mut sums = [[_mm256_setzero_si256(); H]; M];
+            for m in 0..M {
+                sums[m] = [C::begin(self.words[m], GROUP); H];
+            }
             macro_rules! quads {
                 ($($quad:literal)*) => {$(
-                    let codes = [
-                        C::load::<$quad>(self.codes, self.table),
-                        C::load::<$quad>(self.codes.add(LINE / 2), self.table),
-                    ];
-                    for m in 0..M {
-                        let words = C::broadcast::<$quad>(self.words.add(m * self.stride));
-                        for h in 0..HALVES {
-                            run[m][h] = computed(C::add(run[m][h], codes[h], words));
-                        }
-                    }
-                    if ($quad + 1) % C::RUN == 0 {
+                    if $quad * C::GROUPS / QUADS == GROUP {
+                        let codes: [C::Codes; H] = std::array::from_fn(|h| {
+                            C::load::<$quad>(self.codes.add(h * LINE / HALVES), self.table)
+                        });
                         for m in 0..M {
-                            for h in 0..HALVES {
-                                let run = C::widen(run[m][h], factors[$quad / 4][h]);
-                                sums[m][h] = _mm256_add_epi32(sums[m][h], run);
+                            let words = broadcast(self.words[m].add($quad));
+                            for h in 0..H {
+                                sums[m][h] = computed(C::add(sums[m][h], codes[h], words));
                             }
                         }
-                        run = [[_mm256_setzero_si256(); HALVES]; M];
                     }
                 )*};
             }
             quads!(0 1 2 3 4 5 6 7);
-            let _ = run;
             sums
+        }
+    }
+
+    /// Adds the products of a unit that is one group.
+    ///
+    /// # Safety
+    ///
+    /// As [`walk_panel`].
+    #[inline(always)]
+    unsafe fn add<C: Codes, const H: usize>(
+        &self,
+        sums: &mut [[__m256; H]; M],
+        factors: Factors,
+        heads: Heads<H>,
+    ) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let steps = self.group::<C, H, 0>();
+            let heads = heads.times(factors, self.factors);
+            for m in 0..M {
+                let group = *self.groups[m];
+                let scale = _mm256_set1_ps(group.scale);
+                let sum = _mm256_set1_ps(-(group.scale * group.sum as f32));
+                for h in 0..H {
+                    let mut steps = C::widen(steps[m][h], _mm256_set1_epi16(1));
+                    if C::ADDED != 0 {
+                        steps = _mm256_add_epi32(steps, _mm256_set1_epi32(C::ADDED * group.sum));
+                    }
+                    let scale = _mm256_mul_ps(heads.scale[h], scale);
+                    sums[m][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(steps), scale, sums[m][h]);
+                    if C::FORMAT.has_minimum() {
+                        sums[m][h] = _mm256_fmadd_ps(heads.minimum[h], sum, sums[m][h]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the products of a unit whose halves are groups.
+    ///
+    /// # Safety
+    ///
+    /// As [`walk_panel`].
+    #[inline(always)]
+    unsafe fn add_halves<C: Codes, const H: usize>(
+        &self,
+        sums: &mut [[__m256; H]; M],
+        factors: Factors,
+        heads: &Heads<H>,
+    ) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let factors = HalfFactors::<H>::read(factors, self.factors);
+            let mut steps = self.group::<C, H, 0>();
+            for of_token in &mut steps {
+                for h in 0..H {
+                    of_token[h] = C::widen(of_token[h], factors.scales[0][h]);
+                }
+            }
+            let second = self.group::<C, H, 1>();
+            for m in 0..M {
+                let scale = _mm256_set1_ps((*self.groups[m]).scale);
+                for h in 0..H {
+                    let second = C::widen(second[m][h], factors.scales[1][h]);
+                    let steps = _mm256_cvtepi32_ps(_mm256_add_epi32(steps[m][h], second));
+                    let factor = _mm256_mul_ps(heads.scale[h], scale);
+                    sums[m][h] = _mm256_fmadd_ps(steps, factor, sums[m][h]);
+                    if C::FORMAT.has_minimum() {
+                        let of_halves = broadcast(self.words[m].add(QUADS));
+                        let minimums = _mm256_madd_epi16(factors.minimums[h], of_halves);
+                        let factor = _mm256_mul_ps(heads.minimum[h], scale);
+                        let minimums = _mm256_cvtepi32_ps(minimums);
+                        sums[m][h] = _mm256_fnmadd_ps(minimums, factor, sums[m][h]);
+                    }
+                }
+            }
         }
     }
 }
@@ -291,30 +330,42 @@ fn computed(mut sums: __m256i) -> __m256i {
     sums
 }
 
-/// Scales and minimums of 16 output features.
-#[derive(Clone, Copy)]
-struct Heads {
-    scale: [__m256; HALVES],
-    minimum: [__m256; HALVES],
+/// The same sums, which lie in memory from here on.
+///
+/// A unit's products need the registers. The compiler knows, but lets the sums be where they cross cache lines.
+#[inline(always)]
+fn in_memory<const M: usize, const H: usize>(sums: &mut [[__m256; H]; M]) {
+    // SAFETY: there is no instruction; the compiler may not know that.
+    unsafe {
+        asm!("/* {0} */", in(reg) sums.as_mut_ptr(), options(nostack, preserves_flags));
+    }
 }
 
-impl Heads {
-    /// Those of a block.
+/// Scales and minimums of eight output features, or of both halves of a panel.
+#[derive(Clone, Copy)]
+struct Heads<const H: usize> {
+    scale: [__m256; H],
+    minimum: [__m256; H],
+}
+
+impl<const H: usize> Heads<H> {
+    /// Those of a block, from half `half` of its lanes on.
     ///
     /// # Safety
     ///
     /// `block` is a block of `format`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn read(format: BlockFormat, block: &[u8]) -> Self {
+    unsafe fn read(format: BlockFormat, block: &[u8], half: usize) -> Self {
         let mut heads = Self {
-            scale: [_mm256_setzero_ps(); HALVES],
-            minimum: [_mm256_setzero_ps(); HALVES],
+            scale: [_mm256_setzero_ps(); H],
+            minimum: [_mm256_setzero_ps(); H],
         };
-        for h in 0..HALVES {
+        for h in 0..H {
             // SAFETY: 32 bytes of scales, and 32 of minimums in a format that has some.
             unsafe {
-                let scales = _mm_loadu_si128(block.as_ptr().add(h * LANES).cast());
+                let at = block.as_ptr().add((half + h) * LANES);
+                let scales = _mm_loadu_si128(at.cast());
                 heads.scale[h] = match format {
                     BlockFormat::Mxfp4 => {
                         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(scales)))
@@ -322,8 +373,8 @@ impl Heads {
                     _ => _mm256_cvtph_ps(scales),
                 };
                 if format.has_minimum() {
-                    let minimums = block.as_ptr().add(2 * LANES + h * LANES);
-                    heads.minimum[h] = _mm256_cvtph_ps(_mm_loadu_si128(minimums.cast()));
+                    let minimums = _mm_loadu_si128(at.add(2 * LANES).cast());
+                    heads.minimum[h] = _mm256_cvtph_ps(minimums);
                 }
             }
         }
@@ -334,11 +385,11 @@ impl Heads {
     ///
     /// # Safety
     ///
-    /// `bytes` points to a unit's factors.
+    /// `bytes` points to a unit's factors of the first half.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn times(mut self, factors: Factors, bytes: *const u8) -> Self {
-        for h in 0..HALVES {
+        for h in 0..H {
             // SAFETY: promised by the caller.
             unsafe {
                 if factors != Factors::None {
@@ -370,29 +421,26 @@ unsafe fn eight(bytes: *const u8, half: usize) -> __m128i {
 
 /// The factors of a unit's two groups, as pairs of 16-bit numbers.
 #[derive(Clone, Copy)]
-struct HalfFactors {
+struct HalfFactors<const H: usize> {
     /// By half of the unit: the scale's factor, twice.
-    scales: [[__m256i; HALVES]; 2],
-    /// The scale's factors of both halves of the unit, times the zero of the codes.
-    zeros: [__m256i; HALVES],
+    scales: [[__m256i; H]; 2],
     /// The minimum's factors of both halves of the unit.
-    minimums: [__m256i; HALVES],
+    minimums: [__m256i; H],
 }
 
-impl HalfFactors {
+impl<const H: usize> HalfFactors<H> {
     /// # Safety
     ///
     /// `bytes` points to a unit's factors of both halves.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn read(factors: Factors, bytes: *const u8, zero: i32) -> Self {
-        let none = [_mm256_setzero_si256(); HALVES];
+    unsafe fn read(factors: Factors, bytes: *const u8) -> Self {
+        let none = [_mm256_setzero_si256(); H];
         let mut out = Self {
             scales: [none; 2],
-            zeros: none,
             minimums: none,
         };
-        for h in 0..HALVES {
+        for h in 0..H {
             // SAFETY: promised by the caller.
             let [first, second] = unsafe { [eight(bytes, h), eight(bytes.add(LANES), h)] };
             let [first, second] = match factors {
@@ -410,8 +458,6 @@ impl HalfFactors {
             };
             out.scales[0][h] = pair(first, first);
             out.scales[1][h] = pair(second, second);
-            let zero = _mm256_set1_epi16(zero as i16);
-            out.zeros[h] = _mm256_mullo_epi16(pair(first, second), zero);
         }
         out
     }

@@ -2,49 +2,68 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{split_int8, widen};
+use crate::blocks::BlockFormat;
 use crate::input::{InputRows, InputShape};
 use crate::team::Scratch;
-use crate::weight::blocks::QUADS;
+use crate::weight::blocks::{QUADS, UNIT};
 use crate::weight::layout::LINE;
 
-/// Codes of one kind, eight output features at a time.
+/// The codes of a format, eight output features at a time.
 ///
 /// All functions need the instructions that [`kernels`](super::kernels) asks for, and pointers to as many bytes as they
 /// read: half of each line of a unit, the words of a token's unit.
+///
+/// Products of bytes add up in 16 bits. Where codes stand for numbers around [`Codes::OFFSET`], the sums do not begin at
+/// 0 but at what the offset contributes: then they end within 16 bits though codes are not negative, whatever they
+/// overflow to on the way.
 pub(super) trait Codes {
-    /// Bits of a code: a unit has a line for each.
-    const BITS: usize;
-    /// Quads whose products add up without overflow.
-    const RUN: usize;
+    /// The format, for which a kernel is compiled.
+    const FORMAT: BlockFormat;
+    /// What the sums take from each code.
+    const OFFSET: i32 = Self::FORMAT.zero();
+    /// The part of [`Codes::OFFSET`] that belongs to the numbers and is added again in 32 bits.
+    const ADDED: i32 = 0;
+    /// Groups of a unit: one, or one for each half.
+    const GROUPS: usize = UNIT / Self::FORMAT.group_len();
+    /// Whether the sums of a unit's halves follow its quads, as two 16-bit numbers.
+    const HAS_SUMS: bool = Self::GROUPS == 2 && Self::FORMAT.has_minimum();
     /// Words of a token's unit as they are prepared.
-    const WORDS: usize = QUADS;
-    /// Whether a group is half a unit: then the word behind a unit's quads has the sums of its halves.
-    const HALVED: bool = false;
+    const WORDS: usize =
+        QUADS + (Self::OFFSET != 0) as usize * Self::GROUPS + Self::HAS_SUMS as usize;
     /// A quad's codes.
     type Codes: Copy;
-    /// A quad's activations.
-    type Words: Copy;
 
-    /// Brings token rows into the form that [`Codes::broadcast`] reads.
-    fn prepare<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a>;
-
+    /// A quad's codes.
+    ///
     /// # Safety
     ///
     /// See the trait.
     unsafe fn load<const QUAD: usize>(codes: *const u8, table: __m256i) -> Self::Codes;
 
+    /// What the sums of a group begin with.
+    ///
     /// # Safety
     ///
     /// See the trait.
-    unsafe fn broadcast<const QUAD: usize>(words: *const u32) -> Self::Words;
+    #[inline(always)]
+    unsafe fn begin(words: *const u32, group: usize) -> __m256i {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match Self::OFFSET {
+                0 => _mm256_setzero_si256(),
+                _ => broadcast(words.add(QUADS + group)),
+            }
+        }
+    }
 
+    /// The sums and the products of a quad.
+    ///
     /// # Safety
     ///
     /// See the trait.
-    unsafe fn add(sums: __m256i, codes: Self::Codes, words: Self::Words) -> __m256i;
+    unsafe fn add(sums: __m256i, codes: Self::Codes, words: __m256i) -> __m256i;
 
-    /// The sums of a run, in 32 bits and times a factor.
+    /// The sums of a group, in 32 bits and times a factor, of which there is none but where groups are halves.
     ///
     /// # Safety
     ///
@@ -52,82 +71,102 @@ pub(super) trait Codes {
     unsafe fn widen(sums: __m256i, factor: __m256i) -> __m256i;
 }
 
-/// The codes of a line, moved down by some bits. Bits of neighbours are left in.
+/// # Safety
+///
+/// The processor has the instructions, and `word` points to a readable word.
 #[inline(always)]
-unsafe fn line(codes: *const u8, line: usize, shift: usize) -> __m256i {
+pub(super) unsafe fn broadcast(word: *const u32) -> __m256i {
+    // SAFETY: promised by the caller.
+    unsafe { _mm256_set1_epi32((*word).cast_signed()) }
+}
+
+/// Bits of the codes of a line: those of `mask`, where bit `from` of a byte is moved to bit `to`.
+#[inline(always)]
+unsafe fn moved(codes: *const u8, line: usize, from: usize, to: usize, mask: i8) -> __m256i {
     // SAFETY: promised by the caller.
     unsafe {
         let codes = _mm256_loadu_si256(codes.add(line * LINE).cast());
-        match shift {
+        // Bits of neighbours come in from the other end, which no mask reaches.
+        let moved = match from as isize - to as isize {
+            -4 => _mm256_slli_epi16::<4>(codes),
+            -3 => _mm256_slli_epi16::<3>(codes),
+            -2 => _mm256_slli_epi16::<2>(codes),
+            -1 => _mm256_slli_epi16::<1>(codes),
             1 => _mm256_srli_epi16::<1>(codes),
             2 => _mm256_srli_epi16::<2>(codes),
             3 => _mm256_srli_epi16::<3>(codes),
             4 => _mm256_srli_epi16::<4>(codes),
             5 => _mm256_srli_epi16::<5>(codes),
             6 => _mm256_srli_epi16::<6>(codes),
-            7 => _mm256_srli_epi16::<7>(codes),
             _ => codes,
-        }
+        };
+        _mm256_and_si256(moved, _mm256_set1_epi8(mask))
     }
-}
-
-/// The bits of `mask` in every byte.
-#[inline(always)]
-unsafe fn masked(codes: __m256i, mask: i8) -> __m256i {
-    // SAFETY: promised by the caller.
-    unsafe { _mm256_and_si256(codes, _mm256_set1_epi8(mask)) }
 }
 
 /// A quad of a plane of four bits.
 #[inline(always)]
 unsafe fn nibble<const QUAD: usize>(codes: *const u8) -> __m256i {
     // SAFETY: promised by the caller.
-    unsafe { masked(line(codes, QUAD / 2, QUAD % 2 * 4), 0x0f) }
+    unsafe { moved(codes, QUAD / 2, QUAD % 2 * 4, 0, 0x0f) }
 }
 
-/// A quad of a plane of two bits that begins at line `first`.
+/// A quad of two bits.
 #[inline(always)]
-unsafe fn two_bits<const QUAD: usize>(codes: *const u8, first: usize) -> __m256i {
+unsafe fn two_bits<const QUAD: usize>(codes: *const u8) -> __m256i {
     // SAFETY: promised by the caller.
-    unsafe { masked(line(codes, first + QUAD / 4, QUAD % 4 * 2), 0x03) }
+    unsafe { moved(codes, QUAD / 4, QUAD % 4 * 2, 0, 0x03) }
 }
 
-/// A quad of a plane of one bit, which is line `first`.
+/// A quad of three bits.
 #[inline(always)]
-unsafe fn one_bit<const QUAD: usize>(codes: *const u8, first: usize) -> __m256i {
+unsafe fn three_bits<const QUAD: usize>(codes: *const u8) -> __m256i {
     // SAFETY: promised by the caller.
-    unsafe { masked(line(codes, first, QUAD), 0x01) }
+    unsafe { _mm256_or_si256(two_bits::<QUAD>(codes), moved(codes, 2, QUAD, 2, 0x04)) }
 }
 
-/// The kinds whose products are summed in 16 bits: how a quad is put together is all they differ in.
+/// A quad of five bits.
+#[inline(always)]
+unsafe fn five_bits<const QUAD: usize>(codes: *const u8) -> __m256i {
+    // SAFETY: promised by the caller.
+    unsafe { _mm256_or_si256(nibble::<QUAD>(codes), moved(codes, 4, QUAD, 4, 0x10)) }
+}
+
+/// A quad of six bits.
+#[inline(always)]
+unsafe fn six_bits<const QUAD: usize>(codes: *const u8) -> __m256i {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let upper = moved(codes, 4 + QUAD / 4, QUAD % 4 * 2, 4, 0x30);
+        _mm256_or_si256(nibble::<QUAD>(codes), upper)
+    }
+}
+
+/// A quad of bytes, whose zero is 128.
+#[inline(always)]
+unsafe fn bytes<const QUAD: usize>(codes: *const u8) -> __m256i {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let codes = _mm256_loadu_si256(codes.add(QUAD * LINE).cast());
+        _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN))
+    }
+}
+
+/// The formats whose products are summed in 16 bits: how a quad is put together is what they differ in.
 macro_rules! narrow {
-    ($(#[$doc:meta])* $name:ident, bits: $bits:literal, run: $run:literal, halved: $halved:literal, $quad:ident, $codes:ident, $table:ident => $load:expr) => {
+    ($(#[$doc:meta])* $name:ident $({ $($constant:ident: $kind:ty = $value:expr),* })? $quad:ident, $codes:ident, $table:ident => $load:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
 
         impl Codes for $name {
-            const BITS: usize = $bits;
-            const RUN: usize = $run;
-            const WORDS: usize = QUADS + $halved as usize;
-            const HALVED: bool = $halved;
+            const FORMAT: BlockFormat = BlockFormat::$name;
+            $($(const $constant: $kind = $value;)*)?
             type Codes = __m256i;
-            type Words = __m256i;
-
-            #[inline(always)]
-            fn prepare<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
-                if $halved { with_sums(x, scratch) } else { x }
-            }
 
             #[inline(always)]
             unsafe fn load<const $quad: usize>($codes: *const u8, $table: __m256i) -> __m256i {
                 // SAFETY: promised by the caller.
                 unsafe { $load }
-            }
-
-            #[inline(always)]
-            unsafe fn broadcast<const QUAD: usize>(words: *const u32) -> __m256i {
-                // SAFETY: promised by the caller.
-                unsafe { _mm256_set1_epi32((*words.add(QUAD)).cast_signed()) }
             }
 
             #[inline(always)]
@@ -146,88 +185,84 @@ macro_rules! narrow {
 }
 
 narrow! {
-    /// Four bits: a pair of products is at most 2 * 15 * 127 = 3,810, and eight pairs are 30,480 of 32,767.
-    FourBits, bits: 4, run: 8, halved: false, QUAD, codes, _table => nibble::<QUAD>(codes)
+    /// Around 8, eight pairs of products are at most 16 * 8 * 127 = 16,256 of 32,767.
+    Q4_0 QUAD, codes, _table => nibble::<QUAD>(codes)
 }
 
 narrow! {
-    /// Five bits: four pairs are 31,496.
-    FiveBits, bits: 5, run: 4, halved: false, QUAD, codes, _table => {
-        _mm256_or_si256(nibble::<QUAD>(codes), _mm256_slli_epi16::<4>(one_bit::<QUAD>(codes, 4)))
-    }
+    /// Eight pairs are at most 16 * 15 * 127 = 30,480.
+    Q4_1 QUAD, codes, _table => nibble::<QUAD>(codes)
 }
 
 narrow! {
-    /// Codes of four bits for values up to 24, zero added: four pairs are 24,384.
-    SmallTable, bits: 4, run: 4, halved: false, QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
+    /// As [`Q4_1`].
+    Q4K QUAD, codes, _table => nibble::<QUAD>(codes)
 }
 
 narrow! {
-    /// Two bits, 16 to a group.
-    TwoBits, bits: 2, run: 4, halved: true, QUAD, codes, _table => two_bits::<QUAD>(codes, 0)
+    /// Around 16, eight pairs are at most 16 * 16 * 127 = 32,512.
+    Q5_0 QUAD, codes, _table => five_bits::<QUAD>(codes)
 }
 
 narrow! {
-    /// Three bits, 16 to a group.
-    ThreeBits, bits: 3, run: 4, halved: true, QUAD, codes, _table => {
-        _mm256_or_si256(two_bits::<QUAD>(codes, 0), _mm256_slli_epi16::<2>(one_bit::<QUAD>(codes, 2)))
-    }
+    /// As [`Q5_0`].
+    Q5_1 { OFFSET: i32 = 16, ADDED: i32 = 16 } QUAD, codes, _table => five_bits::<QUAD>(codes)
 }
 
 narrow! {
-    /// Six bits, 16 to a group: two pairs are 32,004.
-    SixBits, bits: 6, run: 2, halved: true, QUAD, codes, _table => {
-        _mm256_or_si256(nibble::<QUAD>(codes), _mm256_slli_epi16::<4>(two_bits::<QUAD>(codes, 4)))
-    }
+    /// As [`Q5_0`].
+    Q5K { OFFSET: i32 = 16, ADDED: i32 = 16 } QUAD, codes, _table => five_bits::<QUAD>(codes)
 }
 
-/// The kinds that meet 16-bit activations, whose products are summed in 32 bits at once.
-macro_rules! wide {
-    ($(#[$doc:meta])* $name:ident, bits: $bits:literal, $quad:ident, $codes:ident, $table:ident => $load:expr) => {
+narrow! {
+    /// Values from -12 to 12.
+    Mxfp4 QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
+}
+
+narrow! {
+    /// Two bits.
+    Q2K QUAD, codes, _table => two_bits::<QUAD>(codes)
+}
+
+narrow! {
+    /// Three bits.
+    Q3K QUAD, codes, _table => three_bits::<QUAD>(codes)
+}
+
+narrow! {
+    /// Around 32, four pairs are at most 8 * 32 * 127 = 32,512.
+    Q6K QUAD, codes, _table => six_bits::<QUAD>(codes)
+}
+
+/// The formats of eight bits, two products of which fill 16 bits. Magnitudes meet activations that have taken their
+/// signs: the instruction wants one factor without a sign, and two products of 128 * 127 are not too large for it.
+macro_rules! bytes {
+    ($(#[$doc:meta])* $name:ident $quad:ident, $codes:ident, $table:ident => $load:expr) => {
         $(#[$doc])*
         pub(super) struct $name;
 
         impl Codes for $name {
-            const BITS: usize = $bits;
-            const RUN: usize = QUADS;
-            const WORDS: usize = 2 * QUADS;
+            const FORMAT: BlockFormat = BlockFormat::$name;
+            const OFFSET: i32 = 0;
             type Codes = [__m256i; 2];
-            type Words = [__m256i; 2];
 
-            #[inline(always)]
-            fn prepare<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
-                widen(x, scratch, split_int8)
-            }
-
-            /// Bytes 0 and 2 of each quad, and bytes 1 and 3.
+            /// Values and their magnitudes.
             #[inline(always)]
             unsafe fn load<const $quad: usize>($codes: *const u8, $table: __m256i) -> [__m256i; 2] {
                 // SAFETY: promised by the caller.
                 unsafe {
-                    let bytes = $load;
-                    [
-                        _mm256_and_si256(bytes, _mm256_set1_epi16(0xff)),
-                        _mm256_srli_epi16::<8>(bytes),
-                    ]
+                    let values = $load;
+                    [values, _mm256_abs_epi8(values)]
                 }
             }
 
             #[inline(always)]
-            unsafe fn broadcast<const QUAD: usize>(words: *const u32) -> [__m256i; 2] {
+            unsafe fn add(sums: __m256i, codes: [__m256i; 2], words: __m256i) -> __m256i {
                 // SAFETY: promised by the caller.
                 unsafe {
-                    let words = words.add(2 * QUAD);
-                    [*words, *words.add(1)].map(|word| _mm256_set1_epi32(word.cast_signed()))
-                }
-            }
-
-            #[inline(always)]
-            unsafe fn add(sums: __m256i, codes: [__m256i; 2], words: [__m256i; 2]) -> __m256i {
-                // SAFETY: promised by the caller.
-                unsafe {
-                    let even = _mm256_madd_epi16(codes[0], words[0]);
-                    let odd = _mm256_madd_epi16(codes[1], words[1]);
-                    _mm256_add_epi32(_mm256_add_epi32(sums, even), odd)
+                    let [values, magnitudes] = codes;
+                    let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(words, values));
+                    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
                 }
             }
 
@@ -239,42 +274,73 @@ macro_rules! wide {
     };
 }
 
-wide! {
-    /// Bytes.
-    EightBits, bits: 8, QUAD, codes, _table => line(codes, QUAD, 0)
+bytes! {
+    /// Bytes. Their zero is 128.
+    Q8_0 QUAD, codes, _table => bytes::<QUAD>(codes)
 }
 
-wide! {
-    /// Codes of four bits for values of a byte.
-    LargeTable, bits: 4, QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
+bytes! {
+    /// Values of a byte.
+    Iq4Nl QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
 }
 
-/// Rows with a word behind each unit: the sums of its halves, as two 16-bit numbers.
-#[inline(always)]
-fn with_sums<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+bytes! {
+    /// As [`Iq4Nl`].
+    Iq4Xs QUAD, codes, table => _mm256_shuffle_epi8(table, nibble::<QUAD>(codes))
+}
+
+/// Rows with the words behind each unit that [`Codes`] asks for.
+///
+/// # Safety
+///
+/// The processor has the instructions.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn prepare<'a, C: Codes>(
+    x: InputRows<'a>,
+    scratch: &'a mut Scratch,
+) -> InputRows<'a> {
+    if C::WORDS == QUADS {
+        return x;
+    }
     let units = x.words.as_chunks::<QUADS>().0;
-    let (wide, _) = scratch.words_and_floats(units.len() * (QUADS + 1), 0);
-    for (wide, unit) in wide
-        .as_chunks_mut::<{ QUADS + 1 }>()
-        .0
-        .iter_mut()
-        .zip(units)
-    {
-        wide[..QUADS].copy_from_slice(unit);
-        let sum = |words: &[u32]| {
-            let numbers = words.iter().flat_map(|word| word.to_le_bytes());
-            numbers.fold(0_i16, |sum, byte| sum + i16::from(byte.cast_signed()))
+    let (wide, _) = scratch.words_and_floats(units.len() * C::WORDS, 0);
+    for (wide, unit) in wide.chunks_exact_mut(C::WORDS).zip(units) {
+        let (quads, further) = wide.split_at_mut(QUADS);
+        quads.copy_from_slice(unit);
+        // SAFETY: promised by the caller; a unit is a register.
+        let [first, second] = unsafe { pair_sums(_mm256_loadu_si256(unit.as_ptr().cast())) };
+        let pair = |[low, high]: [i16; 2]| {
+            u32::from(low.cast_unsigned()) | u32::from(high.cast_unsigned()) << 16
         };
-        let (first, second) = unit.split_at(QUADS / 2);
-        let [first, second] = [sum(first), sum(second)].map(|it| u32::from(it.cast_unsigned()));
-        wide[QUADS] = first | second << 16;
+        let sums = |[low, high]: [i16; 2]| low + high;
+        let offset = |sums: [i16; 2]| pair(sums.map(|sum| -(C::OFFSET as i16) * sum));
+        match (C::GROUPS, C::HAS_SUMS) {
+            (_, true) => further[0] = pair([sums(first), sums(second)]),
+            (1, _) => further[0] = offset([first[0] + second[0], first[1] + second[1]]),
+            _ => further.copy_from_slice(&[offset(first), offset(second)]),
+        }
     }
     InputRows {
         words: wide,
         groups: x.groups,
         shape: InputShape {
-            words: x.shape.words / QUADS * (QUADS + 1),
+            words: x.shape.words / QUADS * C::WORDS,
             ..x.shape
         },
     }
+}
+
+/// Of both halves of a unit, the sums of the bytes that two lanes of a word's products hold: the first two of each quad
+/// and the last two.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn pair_sums(unit: __m256i) -> [[i16; 2]; 2] {
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), unit);
+    let twos = _mm256_add_epi16(pairs, _mm256_srli_si256::<8>(pairs));
+    let fours = _mm256_add_epi16(twos, _mm256_srli_si256::<4>(twos));
+    let halves = [
+        _mm256_extract_epi32::<0>(fours),
+        _mm256_extract_epi32::<4>(fours),
+    ];
+    halves.map(|pair| [pair as i16, (pair >> 16) as i16])
 }

@@ -24,16 +24,21 @@ use crate::weight::layout::LINE;
 use crate::x86::strips::Ahead;
 
 /// The multiply-add of a weight format, for half a row of a panel.
+///
+/// A row may meet its words part by part: the weights of one part are all that must stay in registers while the tokens
+/// pass.
 pub(super) trait Dot {
     /// Bytes of a row of a panel.
     const ROW: usize;
     /// Words of activations that a row meets.
     const WORDS: usize;
+    /// Parts of a row that meet their words one after the other: one or two.
+    const PARTS: usize = 1;
     /// Whether an addition waits for a multiplication: integer sums are added a cycle later.
     const IS_FUSED: bool;
-    /// The weights of half a row.
+    /// The weights of a part of half a row.
     type Weights: Copy;
-    /// The words that a row meets, broadcast.
+    /// The words that a part meets, broadcast.
     type Words: Copy;
     /// Sums of 8 output features.
     type Sums: Copy;
@@ -46,12 +51,12 @@ pub(super) trait Dot {
     /// # Safety
     ///
     /// As [`Dot::zero`], and `half_row` points to half of [`Dot::ROW`] readable bytes.
-    unsafe fn load(half_row: *const u8) -> Self::Weights;
+    unsafe fn load<const PART: usize>(half_row: *const u8) -> Self::Weights;
 
     /// # Safety
     ///
     /// As [`Dot::zero`], and `words` points to [`Dot::WORDS`] readable words.
-    unsafe fn broadcast(words: *const u32) -> Self::Words;
+    unsafe fn broadcast<const PART: usize>(words: *const u32) -> Self::Words;
 
     /// `sums + weights * x`.
     ///
@@ -79,15 +84,15 @@ impl Dot for F32 {
     }
 
     #[inline(always)]
-    unsafe fn load(half_row: *const u8) -> __m256 {
+    unsafe fn load<const PART: usize>(half_row: *const u8) -> __m256 {
         // SAFETY: promised by the caller.
         unsafe { _mm256_loadu_ps(half_row.cast()) }
     }
 
     #[inline(always)]
-    unsafe fn broadcast(words: *const u32) -> __m256 {
+    unsafe fn broadcast<const PART: usize>(words: *const u32) -> __m256 {
         // SAFETY: promised by the caller.
-        unsafe { _mm256_set1_ps(*words.cast()) }
+        unsafe { _mm256_set1_ps(*words.add(PART).cast()) }
     }
 
     #[inline(always)]
@@ -115,15 +120,15 @@ impl Dot for F16 {
     }
 
     #[inline(always)]
-    unsafe fn load(half_row: *const u8) -> __m256 {
+    unsafe fn load<const PART: usize>(half_row: *const u8) -> __m256 {
         // SAFETY: promised by the caller.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(half_row.cast())) }
     }
 
     #[inline(always)]
-    unsafe fn broadcast(words: *const u32) -> __m256 {
+    unsafe fn broadcast<const PART: usize>(words: *const u32) -> __m256 {
         // SAFETY: promised by the caller.
-        unsafe { F32::broadcast(words) }
+        unsafe { F32::broadcast::<PART>(words) }
     }
 
     #[inline(always)]
@@ -139,9 +144,10 @@ pub(super) struct Bf16;
 impl Dot for Bf16 {
     const ROW: usize = 64;
     const WORDS: usize = 2;
+    const PARTS: usize = 2;
     const IS_FUSED: bool = true;
-    type Weights = [__m256; 2];
-    type Words = [__m256; 2];
+    type Weights = __m256;
+    type Words = __m256;
     type Sums = __m256;
 
     #[inline(always)]
@@ -150,29 +156,30 @@ impl Dot for Bf16 {
         unsafe { F32::zero() }
     }
 
+    /// The first of each pair, or the second.
     #[inline(always)]
-    unsafe fn load(half_row: *const u8) -> [__m256; 2] {
+    unsafe fn load<const PART: usize>(half_row: *const u8) -> __m256 {
         // SAFETY: promised by the caller.
         unsafe {
             let pairs = _mm256_loadu_si256(half_row.cast());
             let high_halves = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
-            [
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)),
-                _mm256_castsi256_ps(_mm256_and_si256(pairs, high_halves)),
-            ]
+            _mm256_castsi256_ps(match PART {
+                0 => _mm256_slli_epi32::<16>(pairs),
+                _ => _mm256_and_si256(pairs, high_halves),
+            })
         }
     }
 
     #[inline(always)]
-    unsafe fn broadcast(words: *const u32) -> [__m256; 2] {
+    unsafe fn broadcast<const PART: usize>(words: *const u32) -> __m256 {
         // SAFETY: promised by the caller.
-        unsafe { [F32::broadcast(words), F32::broadcast(words.add(1))] }
+        unsafe { F32::broadcast::<PART>(words) }
     }
 
     #[inline(always)]
-    unsafe fn add(sums: __m256, [low, high]: [__m256; 2], x: [__m256; 2]) -> __m256 {
+    unsafe fn add(sums: __m256, weights: __m256, x: __m256) -> __m256 {
         // SAFETY: promised by the caller.
-        unsafe { F32::add(F32::add(sums, low, x[0]), high, x[1]) }
+        unsafe { F32::add(sums, weights, x) }
     }
 }
 
@@ -184,9 +191,10 @@ pub(super) struct Int8;
 impl Dot for Int8 {
     const ROW: usize = 64;
     const WORDS: usize = 2;
+    const PARTS: usize = 2;
     const IS_FUSED: bool = false;
-    type Weights = [__m256i; 2];
-    type Words = [__m256i; 2];
+    type Weights = __m256i;
+    type Words = __m256i;
     type Sums = __m256i;
 
     #[inline(always)]
@@ -195,33 +203,29 @@ impl Dot for Int8 {
         unsafe { _mm256_setzero_si256() }
     }
 
-    /// Bytes 0 and 2 of each quad, and bytes 1 and 3.
+    /// Bytes 0 and 2 of each quad, or bytes 1 and 3.
     #[inline(always)]
-    unsafe fn load(half_row: *const u8) -> [__m256i; 2] {
+    unsafe fn load<const PART: usize>(half_row: *const u8) -> __m256i {
         // SAFETY: promised by the caller.
         unsafe {
             let quads = _mm256_loadu_si256(half_row.cast());
-            [
-                _mm256_and_si256(quads, _mm256_set1_epi16(0xff)),
-                _mm256_srli_epi16::<8>(quads),
-            ]
+            match PART {
+                0 => _mm256_and_si256(quads, _mm256_set1_epi16(0xff)),
+                _ => _mm256_srli_epi16::<8>(quads),
+            }
         }
     }
 
     #[inline(always)]
-    unsafe fn broadcast(words: *const u32) -> [__m256i; 2] {
+    unsafe fn broadcast<const PART: usize>(words: *const u32) -> __m256i {
         // SAFETY: promised by the caller.
-        unsafe { [broadcast(words), broadcast(words.add(1))] }
+        unsafe { broadcast(words.add(PART)) }
     }
 
     #[inline(always)]
-    unsafe fn add(sums: __m256i, weights: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+    unsafe fn add(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
         // SAFETY: promised by the caller.
-        unsafe {
-            let even = _mm256_madd_epi16(weights[0], x[0]);
-            let odd = _mm256_madd_epi16(weights[1], x[1]);
-            _mm256_add_epi32(_mm256_add_epi32(sums, even), odd)
-        }
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(weights, x)) }
     }
 }
 
@@ -246,7 +250,7 @@ impl Dot for Int4 {
 
     /// The low halves of the bytes, and the high ones.
     #[inline(always)]
-    unsafe fn load(half_row: *const u8) -> [__m256i; 2] {
+    unsafe fn load<const PART: usize>(half_row: *const u8) -> [__m256i; 2] {
         // SAFETY: promised by the caller.
         unsafe {
             let bytes = _mm256_loadu_si256(half_row.cast());
@@ -259,7 +263,7 @@ impl Dot for Int4 {
     }
 
     #[inline(always)]
-    unsafe fn broadcast(words: *const u32) -> [__m256i; 2] {
+    unsafe fn broadcast<const PART: usize>(words: *const u32) -> [__m256i; 2] {
         // SAFETY: promised by the caller.
         unsafe { [broadcast(words), broadcast(words.add(1))] }
     }
@@ -412,12 +416,21 @@ unsafe fn narrow_block<D: Dot, const M: usize, const W: usize, const P: usize>(
             for w in 0..W {
                 let row = panel.add(w * panel_stride + k * D::ROW);
                 _mm_prefetch::<_MM_HINT_T0>(fetched[w].wrapping_add(k * LINE).cast());
-                let weights = [D::load(row), D::load(row.add(D::ROW / 2))];
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let words = D::broadcast(x.add(m * x_stride + k * D::WORDS));
-                    for (sums, weights) in sums[w].iter_mut().zip(weights) {
-                        *sums = D::add(*sums, weights, words);
-                    }
+                macro_rules! part {
+                    ($part:literal) => {
+                        let halves = [row, row.add(D::ROW / 2)];
+                        let weights = halves.map(|half| D::load::<$part>(half));
+                        for (m, sums) in sums.iter_mut().enumerate() {
+                            let words = D::broadcast::<$part>(x.add(m * x_stride + k * D::WORDS));
+                            for (sums, weights) in sums[w].iter_mut().zip(weights) {
+                                *sums = D::add(*sums, weights, words);
+                            }
+                        }
+                    };
+                }
+                part!(0);
+                if D::PARTS == 2 {
+                    part!(1);
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::weight::layout::{LANES, Layout};
-use crate::x86::strips::{self, Ahead, Lanes, Product};
+use crate::x86::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
 pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
@@ -54,9 +54,12 @@ pub(super) struct Sums(pub(super) [__m256; 2]);
 
 impl Lanes for Sums {
     #[inline(always)]
-    fn numbers(self) -> [f32; LANES] {
-        // SAFETY: both are sixteen f32 numbers.
-        unsafe { std::mem::transmute(self.0) }
+    fn write(self, numbers: &mut Numbers) {
+        let (halves, _) = numbers.0.as_chunks_mut::<{ LANES / 2 }>();
+        for (half, sums) in halves.iter_mut().zip(self.0) {
+            // SAFETY: a register is half of the numbers, and was made by these instructions.
+            unsafe { _mm256_storeu_ps(half.as_mut_ptr(), sums) };
+        }
     }
 }
 
@@ -66,27 +69,26 @@ struct Floats<D>(D);
 impl<D: Dot<Sums = __m256>> Product for Floats<D> {
     const TOKENS: usize = 6;
 
-    type Sums = Sums;
-
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
         layout: Layout,
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[Sums; P]; M] {
+        out: &mut Block,
+    ) {
         // SAFETY: promised by the caller.
-        unsafe { float_block::<D, M, P>(layout, x, panels, ahead) }
+        unsafe { out.put(float_block::<D, M, P>(layout, x, panels, ahead)) }
     }
 }
 
-/// Products with bf16 activations. Six tokens, though a word or two must be read twice.
+/// Products with bf16 activations. Five tokens: a sixth takes the registers of the mask and of a word, which then come
+/// from memory for each row, but costs less than a second pass.
 struct Pairs;
 
 impl Product for Pairs {
-    const TOKENS: usize = 6;
-
-    type Sums = Sums;
+    const TOKENS: usize = 5;
+    const ALONE: usize = 6;
 
     #[inline(always)]
     fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
@@ -99,9 +101,10 @@ impl Product for Pairs {
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[Sums; P]; M] {
+        out: &mut Block,
+    ) {
         // SAFETY: promised by the caller.
-        unsafe { float_block::<Bf16, M, P>(layout, x, panels, ahead) }
+        unsafe { out.put(float_block::<Bf16, M, P>(layout, x, panels, ahead)) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::input::InputRows;
 use crate::team::Scratch;
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
-use crate::x86::strips::{Ahead, Product};
+use crate::x86::strips::{Ahead, Block, Product};
 
 /// Int8 weights.
 pub(super) struct Int8Groups;
@@ -20,8 +20,6 @@ pub(super) struct Int8Groups;
 impl Product for Int8Groups {
     /// Eight registers of sums, four of weights, two words and their products.
     const TOKENS: usize = 4;
-
-    type Sums = Sums;
 
     #[inline(always)]
     fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
@@ -34,7 +32,8 @@ impl Product for Int8Groups {
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[Sums; P]; M] {
+        out: &mut Block,
+    ) {
         let panel_stride = layout.panel_bytes();
         let group_rows = x.shape.group_len().div_ceil(4);
         let (depth, groups) = (layout.depth(), x.shape.groups);
@@ -72,7 +71,7 @@ impl Product for Int8Groups {
                     }
                 }
             }
-            sums
+            out.put(sums);
         }
     }
 }
@@ -84,21 +83,20 @@ impl Product for Int4Groups {
     /// Six registers of sums, four of weights, two words, their products, and two constants.
     const TOKENS: usize = 3;
 
-    type Sums = Sums;
-
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
         layout: Layout,
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[Sums; P]; M] {
+        out: &mut Block,
+    ) {
         // SAFETY: promised by the caller: each group of rows follows its header; the groups'
         // ranges of rows are within the panel.
         unsafe {
             let mut sums = [[Sums([_mm256_setzero_ps(); 2]); P]; M];
             let WeightFormat::Int4 { group: group_len } = layout.format else {
-                return sums;
+                return;
             };
             let panel_stride = layout.panel_bytes();
             let (group_rows, depth, groups) = (group_len / 8, layout.depth(), x.shape.groups);
@@ -127,7 +125,7 @@ impl Product for Int4Groups {
                     }
                 }
             }
-            sums
+            out.put(sums);
         }
     }
 }

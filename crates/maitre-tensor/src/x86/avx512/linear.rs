@@ -10,9 +10,9 @@ use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::weight::INT8_ZERO;
-use crate::weight::layout::{LANES, LINE, Layout};
+use crate::weight::layout::{LINE, Layout};
 use crate::x86::avx2;
-use crate::x86::strips::{self, Ahead, Lanes, Product, TOKENS};
+use crate::x86::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
 pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
@@ -39,11 +39,14 @@ pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut S
 
 impl Lanes for __m512 {
     #[inline(always)]
-    fn numbers(self) -> [f32; LANES] {
-        // SAFETY: both are sixteen f32 numbers.
-        unsafe { std::mem::transmute(self) }
+    fn write(self, numbers: &mut Numbers) {
+        // SAFETY: a register is as many numbers, and was made by these instructions.
+        unsafe { _mm512_storeu_ps(numbers.0.as_mut_ptr(), self) };
     }
 }
+
+/// Tokens of a block that is one of several.
+const TOKENS: usize = 6;
 
 /// The floating-point formats.
 ///
@@ -57,15 +60,14 @@ impl<D: Dot<Sums = __m512>> Product for Floats<D> {
     const ALONE: usize = TOKENS + 1;
     const TALL: usize = 2 * TOKENS;
 
-    type Sums = __m512;
-
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
         layout: Layout,
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[__m512; P]; M] {
+        out: &mut Block,
+    ) {
         let operands = Operands {
             x: x.words.as_ptr(),
             x_stride: x.shape.words,
@@ -75,7 +77,7 @@ impl<D: Dot<Sums = __m512>> Product for Floats<D> {
             ahead,
         };
         // SAFETY: promised by the caller; a row of words is as long as a panel is deep.
-        unsafe { block::<D, M, P>(operands) }
+        unsafe { out.put(block::<D, M, P>(operands)) }
     }
 }
 
@@ -87,15 +89,14 @@ impl Product for PerToken {
     const ALONE: usize = TOKENS + 1;
     const TALL: usize = 2 * TOKENS;
 
-    type Sums = __m512;
-
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
         layout: Layout,
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[__m512; P]; M] {
+        out: &mut Block,
+    ) {
         let panel_stride = layout.panel_bytes();
         let operands = Operands {
             x: x.words.as_ptr(),
@@ -119,7 +120,7 @@ impl Product for PerToken {
                     sums[m][p] = _mm512_mul_ps(scaled, scales);
                 }
             }
-            sums
+            out.put(sums);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
-use crate::x86::strips::{Ahead, Product};
+use crate::x86::strips::{Ahead, Block, Product};
 
 /// Int8 weights, activation scales per group.
 pub(super) struct Int8Groups;
@@ -20,15 +20,14 @@ impl Product for Int8Groups {
     /// The f32 sums take registers too.
     const TOKENS: usize = 4;
 
-    type Sums = __m512;
-
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
         layout: Layout,
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[__m512; P]; M] {
+        out: &mut Block,
+    ) {
         let panel_stride = layout.panel_bytes();
         let group_words = x.shape.group_len() / 4;
         let (depth, groups) = (layout.depth(), x.shape.groups);
@@ -62,7 +61,7 @@ impl Product for Int8Groups {
                     sums[p] = _mm512_mul_ps(sums[p], scales);
                 }
             }
-            sums
+            out.put(sums);
         }
     }
 }
@@ -74,18 +73,16 @@ impl Product for Int4Groups {
     /// Four panels of bytes and four of expanded weights leave space for sixteen sums.
     const TOKENS: usize = 4;
 
-    type Sums = __m512;
-
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
         layout: Layout,
         x: InputRows<'_>,
         panels: &[u8],
         ahead: Ahead,
-    ) -> [[__m512; P]; M] {
+        out: &mut Block,
+    ) {
         let WeightFormat::Int4 { group: group_len } = layout.format else {
-            // SAFETY: the instructions are there, as the caller promises.
-            return unsafe { [[_mm512_setzero_ps(); P]; M] };
+            return;
         };
         let panel_stride = layout.panel_bytes();
         let (group_rows, depth, groups) = (group_len / 8, layout.depth(), x.shape.groups);
@@ -115,7 +112,7 @@ impl Product for Int4Groups {
                     }
                 }
             }
-            sums
+            out.put(sums);
         }
     }
 }
