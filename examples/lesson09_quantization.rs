@@ -3,17 +3,19 @@
 //! The same model in bf16, int8 and int4: what it weighs, how well it predicts, how fast it is; then
 //! the matrices of a larger model, and what a few outlying channels do to a scale. Run it with
 //! `cargo run --release --example lesson09_quantization`; the page is
-//! `docs/src/lessons/lesson09_quantization.md`.
+//! `docs/src/lessons/lesson09_quantization.md`. With `-- FILE.gguf ...`, files of one model, it compares these instead.
 
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use maitre::{Engine, GenerateRequest, Input};
+use anyhow::{Context, Result, ensure};
+use maitre::Engine;
 use maitre_examples::heldout::{self, WINDOW};
+use maitre_examples::local::{source, tokens_per_second};
 use maitre_examples::numbers::{bytes, fastest, normal};
 use maitre_examples::picture::{self, Line};
-use maitre_examples::timed::ask_all;
-use maitre_examples::{quick, table};
+use maitre_examples::reader::{self, Reader};
+use maitre_examples::{divergence, quick, table};
 use maitre_tensor::{
     Backend, Buffer, DType, Limits, LinearInput, PackedWeight, WeightFormat, WeightView,
 };
@@ -22,7 +24,10 @@ use maitre_tensor::{
 const FORMATS: [&str; 6] = ["bf16", "int8", "int8-g64", "int4-g32", "int4", "int4-g128"];
 
 /// Sequences that decode together when the small model's speed is measured.
-const USERS: usize = 16;
+const USERS: u32 = 16;
+
+/// Tokens of a window of text, and windows, on which forms of a model are compared.
+const COMPARED: (usize, usize) = (256, 8);
 
 /// Input and output features of one layer of a model of 0.6 billion parameters: query, key and
 /// value; attention's output; gate and up; down.
@@ -63,6 +68,10 @@ fn main() -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let backend = Backend::cpu(threads)?;
     println!("\n{threads} threads, {} kernels\n", backend.name());
+    let files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if !files.is_empty() {
+        return compare_files(&files, &backend);
+    }
     let qualities = bundled_model(&backend)?;
     let speeds = larger_layer(&backend)?;
     outliers(&backend)?;
@@ -82,7 +91,10 @@ fn bundled_model(backend: &Backend) -> Result<Vec<Quality>> {
             format,
             bytes: model.weight_bytes(),
             perplexity: heldout::perplexity(&model, backend, windows)?,
-            tokens_per_second: runtime.block_on(tokens_per_second(format, new_tokens))?,
+            tokens_per_second: runtime.block_on(async {
+                let engine = Engine::builder(maitre::bundled()).dtype(Some(format));
+                tokens_per_second(&engine.build()?, USERS, new_tokens).await
+            })?,
         });
     }
     let bf16 = qualities[0].perplexity;
@@ -114,27 +126,66 @@ fn bundled_model(backend: &Backend) -> Result<Vec<Quality>> {
     Ok(qualities)
 }
 
-/// Sixteen users at once at the whole engine, the second time.
-async fn tokens_per_second(format: WeightFormat, new_tokens: u32) -> Result<f64> {
-    let engine = Engine::builder(maitre::bundled())
-        .dtype(Some(format))
-        .build()?;
-    let requests = || -> Vec<GenerateRequest> {
-        let prompt = |user: u32| (0..16).map(|i| 300 + (user * 31 + i * 7) % 3000).collect();
-        let request = |user| {
-            let mut request = GenerateRequest::new(Input::Tokens(prompt(user)));
-            request.sampling.temperature = Some(0.0);
-            request.stopping.max_tokens = Some(new_tokens);
-            request.stopping.ignore_eos = true;
-            request
-        };
-        (0..USERS as u32).map(request).collect()
-    };
-    ask_all(&engine, requests()).await?;
-    let began = Instant::now();
-    let answers = ask_all(&engine, requests()).await?;
-    let tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
-    Ok(tokens as f64 / began.elapsed().as_secs_f64())
+/// Files of one model, as they are stored, and the first of them in this engine's formats: what each weighs, how far its
+/// predictions are from the first one's in f32, and how fast it is.
+fn compare_files(files: &[PathBuf], backend: &Backend) -> Result<()> {
+    let first = files.first().context("no file")?;
+    let own = ["bf16", "int8", "int4"].map(|name| (first, Some(name)));
+    let as_stored = files.iter().map(|file| (file, None));
+    let (width, count) = COMPARED;
+    let mut reference = reading(first, Some("f32"), backend)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut rows = Vec::new();
+    let mut ids = Vec::new();
+    for (file, format) in as_stored.chain(own) {
+        let engine = Engine::builder(source(file)?);
+        let engine = engine.dtype(format.map(str::parse).transpose()?).build()?;
+        if ids.is_empty() {
+            ids = engine.tokenizer().encode(maitre_bundled::HELDOUT)?;
+        }
+        let windows = ids.chunks_exact(width).take(count);
+        let mut other = reading(file, format, backend)?;
+        let divergence = divergence::between(&mut reference, &mut other, windows)?;
+        let speed = |users| runtime.block_on(tokens_per_second(&engine, users, 64));
+        rows.push(vec![
+            format.map_or_else(
+                || name(file),
+                |format| format!("{} in {format}", name(first)),
+            ),
+            format!("{:.1}", mib(engine.info().memory.weights as usize)),
+            format!("{:.5}", divergence.nats),
+            format!("{:.1} %", 100.0 * divergence.agreement),
+            format!("{:.0}", speed(1)?),
+            format!("{:.0}", speed(USERS)?),
+        ]);
+    }
+    println!(
+        "  {} tokens of text, against the first file in f32\n",
+        width * count
+    );
+    let header = [
+        "weights",
+        "MiB",
+        "nats per token",
+        "same choice",
+        "tokens/s, 1 user",
+        "16 users",
+    ];
+    table::print(&header, &rows);
+    Ok(())
+}
+
+/// A reader of windows with the weights of a file.
+fn reading(file: &Path, format: Option<&str>, backend: &Backend) -> Result<Reader> {
+    let format = format.map(str::parse).transpose()?;
+    let model = reader::load_from(&source(file)?, format, backend)?;
+    Reader::new(model, backend, COMPARED.0)
+}
+
+/// The last part of a path.
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 /// The products of one layer with made-up weights: speed does not depend on their values.

@@ -2,9 +2,11 @@
 //! tables on the terminal, pictures beside them.
 
 pub mod block_map;
+pub mod divergence;
 pub mod dry_run;
 pub mod heldout;
 pub mod layer;
+pub mod local;
 pub mod numbers;
 pub mod picture;
 pub mod reader;

@@ -30,11 +30,24 @@ pub fn load(
         name: model.name,
         files: model.files,
     };
+    load_from(&source, format, backend)
+}
+
+/// A model with its weights in `format`, or as its files store them.
+///
+/// # Errors
+///
+/// A model that can't be loaded.
+pub fn load_from(
+    source: &ModelSource,
+    format: Option<WeightFormat>,
+    backend: &Backend,
+) -> Result<Arc<Model>> {
     let options = LoadOptions {
         dtype: format,
         ..LoadOptions::default()
     };
-    Ok(Arc::new(Model::load(&source, &options, backend)?))
+    Ok(Arc::new(Model::load(source, &options, backend)?))
 }
 
 /// The tokenizer of both bundled models.
