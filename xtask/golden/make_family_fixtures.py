@@ -15,11 +15,13 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    Exaone4Config, Exaone4ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config,
-    Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GraniteConfig, GraniteForCausalLM, HunYuanDenseV1Config,
-    HunYuanDenseV1ForCausalLM, MinistralConfig, MinistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Olmo3Config,
-    Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM,
-    SmolLM3Config, SmolLM3ForCausalLM)
+    Cohere2Config, Cohere2ForCausalLM, Exaone4Config, Exaone4ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig,
+    GemmaConfig, GemmaForCausalLM, Glm4Config, Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel,
+    GraniteConfig, GraniteForCausalLM, HunYuanDenseV1Config, HunYuanDenseV1ForCausalLM, LlamaConfig, LlamaForCausalLM,
+    Ministral3Config, Ministral3ForCausalLM, MinistralConfig, MinistralForCausalLM, Mistral3Config,
+    Mistral3ForConditionalGeneration, MistralConfig, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM,
+    Phi3Config, Phi3ForCausalLM, PixtralVisionConfig, Qwen2Config, Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM,
+    SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config, Starcoder2ForCausalLM)
 
 from make_fixtures import DEFAULT_OUT, HEAD, LLAMA3_ROPE, random_model, write_weights
 
@@ -70,9 +72,14 @@ def v4(settings, **changes):
     return settings
 
 
-def write_case(out, name, model_class, config, dtype, seed, prompt_length, half=None, form=None, **gains):
-    model = random_model(model_class, config, dtype, seed, **gains).to(dtype)
-    tokens = torch.randint(3, config.vocab_size, (prompt_length,))
+def write_case(out, name, model_class, config, dtype, seed, prompt_length, half=None, form=None, names=None, more=None,
+               **gains):
+    """`names` makes a name in the file of a name in the model, `more` are tensors beside the model's."""
+    model = random_model(model_class, config, dtype, seed, **gains)
+    # What is no parameter stays in f32, as `from_pretrained` has it: frequencies of RoPE above all.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    tokens = torch.randint(3, config.get_text_config().vocab_size, (prompt_length,))
     with torch.no_grad():
         logits = model(tokens.unsqueeze(0), use_cache=False).logits[0].float()
         following = greedy(model, tokens[:half or prompt_length // 2])
@@ -81,6 +88,9 @@ def write_case(out, name, model_class, config, dtype, seed, prompt_length, half=
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     if config.tie_word_embeddings:
         del weights[HEAD]
+    if names:
+        weights = {names(key): value for key, value in weights.items()}
+    weights |= more or {}
     write_weights(directory, weights, 1)
     save_file({"tokens": tokens, "logits": logits, "greedy": following}, directory / "expected.safetensors")
     settings = json.loads(model.config.to_json_string())
@@ -268,7 +278,107 @@ def hunyuan(out):
         torch.bfloat16, 38, 45, embedding_gain=0.2, form=v4)
 
 
-FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm, smollm3, exaone4, hunyuan)
+def ministral3(out):
+    grown = dict(YARN, original_max_position_embeddings=16, llama_4_scaling_beta=0.4, mscale=1.0, mscale_all_dim=1.0)
+    write_case(
+        out, "ministral3-f32-yarn", Ministral3ForCausalLM,
+        Ministral3Config(**SMALL | dict(intermediate_size=34), rope_parameters=dict(grown)), torch.float32, 44, 70)
+    write_case(
+        out, "ministral3-bf16-window", Ministral3ForCausalLM,
+        Ministral3Config(**SMALL | dict(num_hidden_layers=2), sliding_window=12, tie_word_embeddings=True,
+                         rope_parameters=dict(grown, llama_4_scaling_beta=0.1, original_max_position_embeddings=20)),
+        torch.bfloat16, 65, 45, embedding_gain=0.2)
+
+
+def mistral3(out):
+    tower = PixtralVisionConfig(
+        hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
+    outer = dict(vision_config=tower, image_token_index=3, spatial_merge_size=2)
+
+    def on_hub(name):
+        for ours, theirs in (("model.language_model.", "language_model.model."), ("model.", ""),
+                             ("lm_head.", "language_model.lm_head.")):
+            if name.startswith(ours):
+                return theirs + name.removeprefix(ours)
+        return name
+
+    def hub_form(settings):
+        text = v4(settings["text_config"] | dict(dtype=settings["dtype"]))
+        del settings["tie_word_embeddings"], text["tie_word_embeddings"]
+        return settings | dict(text_config=text, torch_dtype=settings.pop("dtype"))
+
+    write_case(
+        out, "mistral3-f32-images-v4", Mistral3ForConditionalGeneration,
+        Mistral3Config(**outer, tie_word_embeddings=False,
+                       text_config=MistralConfig(**SMALL | dict(intermediate_size=20), sliding_window=None,
+                                                 rope_parameters=dict(DEFAULT_ROPE))),
+        torch.float32, 46, 50, form=hub_form, names=on_hub)
+    grown = dict(YARN, original_max_position_embeddings=20, attention_factor=1.0, llama_4_scaling_beta=0.1)
+    write_case(
+        out, "mistral3-bf16-ministral3", Mistral3ForConditionalGeneration,
+        Mistral3Config(**outer, text_config=Ministral3Config(**SMALL, tie_word_embeddings=True, rope_parameters=grown)),
+        torch.bfloat16, 59, 45, embedding_gain=0.2)
+
+
+def llama(out):
+    rope = dict(rope_type="dynamic", rope_theta=100.0, factor=3.0)
+    # The base is that of a context of as many tokens as the prompt has, also for what follows its half: the longest
+    # length that the module has seen counts.
+    write_case(
+        out, "llama-f32-dynamic", LlamaForCausalLM,
+        LlamaConfig(**SMALL | dict(max_position_embeddings=24, intermediate_size=34), rope_parameters=dict(rope)),
+        torch.float32, 48, 70)
+    # This one is short.
+    write_case(
+        out, "llama-bf16-dynamic-short-v4", LlamaForCausalLM,
+        LlamaConfig(**SMALL | dict(max_position_embeddings=64), rope_parameters=dict(rope)), torch.bfloat16, 49, 45,
+        form=lambda it: v4(it, rope_theta=100.0, rope_scaling=dict(type="dynamic", factor=3.0)))
+
+
+COHERE2 = {key: value for key, value in SMALL.items() if key != "head_dim"}
+
+
+def cohere2(out):
+    write_case(
+        out, "cohere2-f32-windows", Cohere2ForCausalLM,
+        Cohere2Config(**COHERE2 | dict(num_hidden_layers=4), logit_scale=0.3, sliding_window=8,
+                      layer_types=[SLIDING, FULL, SLIDING, FULL], rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 50, 50, embedding_gain=0.5)
+    write_case(
+        out, "cohere2-bf16-bias-v4", Cohere2ForCausalLM,
+        Cohere2Config(**COHERE2 | dict(hidden_size=40, num_key_value_heads=1), logit_scale=0.6, sliding_window=12,
+                      attention_bias=True, sliding_window_pattern=2, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 51, 45, embedding_gain=0.2,
+        form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"} | dict(sliding_window_pattern=2))
+
+
+def starcoder2(out):
+    write_case(
+        out, "starcoder2-f32-window", Starcoder2ForCausalLM,
+        Starcoder2Config(**COHERE2, sliding_window=12, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 52, 50, embedding_gain=0.5)
+    write_case(
+        out, "starcoder2-bf16-v4", Starcoder2ForCausalLM,
+        Starcoder2Config(**COHERE2 | dict(hidden_size=40, num_key_value_heads=1), use_bias=False,
+                         tie_word_embeddings=False, rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 53, 45, form=v4)
+
+
+GPT2 = dict(vocab_size=67, n_embd=24, n_layer=3, n_head=4, n_positions=64, eos_token_id=2, bos_token_id=2)
+
+
+def gpt2(out):
+    write_case(out, "gpt2-f32-inner", GPT2LMHeadModel, GPT2Config(**GPT2, n_inner=50), torch.float32, 54, 50)
+    # The published files have names without a prefix, and masks.
+    mask = torch.ones(64, 64).tril().view(1, 1, 64, 64)
+    write_case(
+        out, "gpt2-bf16-v4", GPT2LMHeadModel, GPT2Config(**GPT2 | dict(n_layer=2)), torch.bfloat16, 55, 45,
+        form=lambda it: it | dict(torch_dtype=it.pop("dtype")), names=lambda it: it.removeprefix("transformer."),
+        more={"h.0.attn.bias": mask})
+
+
+FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm, smollm3, exaone4, hunyuan,
+            ministral3, mistral3, llama, cohere2, starcoder2, gpt2)
 
 
 def main():

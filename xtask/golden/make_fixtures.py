@@ -56,10 +56,10 @@ def random_model(model_class, config, dtype, seed, norm_center=1.0, embedding_ga
     model = model_class(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "norm" in name:
-                parameter.copy_(norm_center + 0.2 * torch.randn_like(parameter))
-            elif name.endswith("bias"):
+            if name.endswith("bias"):
                 parameter.copy_(0.3 * torch.randn_like(parameter))
+            elif parameter.ndim == 1:
+                parameter.copy_(norm_center + 0.2 * torch.randn_like(parameter))
             elif name == EMBEDDING:
                 parameter.copy_(embedding_gain * torch.randn_like(parameter))
             else:

@@ -21,6 +21,7 @@ use crate::rope::{DEFAULT_THETA, RopeConfig, RopeContext, RopePairs, RopeScaling
 use crate::source::ModelSource;
 use crate::spec::{LayerSpec, ModelSpec, Multipliers};
 use crate::weights::FormatOf;
+use crate::wrapper::Wrapper;
 pub(crate) use settings::{Settings, is_positive};
 
 /// What a model is, apart from its weights.
@@ -62,10 +63,13 @@ pub struct ModelConfig {
     pub norm_offset: f32,
     /// The type the configuration says its weights have, if it says so.
     pub dtype: Option<DType>,
+    /// The class that the model is the text's part of, if it is one's.
+    pub wrapper: Option<Wrapper>,
 }
 
 /// Where a configuration lies in a model's directory.
 const FILE: &str = "config.json";
+const TIED: &str = "tie_word_embeddings";
 
 impl ModelConfig {
     /// Reads a model's `config.json`, or what its GGUF file says.
@@ -87,13 +91,24 @@ impl ModelConfig {
     /// What is missing, malformed, contradictory or not implemented, by the key's name.
     pub fn from_json(json: &[u8]) -> Result<Self, ModelError> {
         let value = json::parse(FILE, json)?;
-        let settings = Settings::of_file(FILE, &value)?;
-        let architecture = Architecture::named_by(&settings)?;
+        let outer = Settings::of_file(FILE, &value)?;
+        let wrapper = Wrapper::named_by(&outer);
+        let (settings, architecture) = match wrapper {
+            None => (outer, Architecture::named_by(&outer)?),
+            Some(wrapper) => {
+                refused::refuse_unsupported(&outer, &[])?;
+                let text = text_settings(&outer)?;
+                (text, wrapper.text_family(&text)?)
+            }
+        };
         let family = architecture.family();
         refused::refuse_unsupported(&settings, family.implements)?;
         let sizes = Sizes::read(&settings, family)?;
         let spec = (family.spec)(&settings, &sizes)?;
-        let tie_word_embeddings = settings.optional_flag("tie_word_embeddings")?;
+        let tie_word_embeddings = match settings.optional_flag(TIED)? {
+            None if wrapper.is_some() => outer.optional_flag(TIED)?,
+            stated => stated,
+        };
         let eps = settings.positive("rms_norm_eps")?;
         let config = Self {
             architecture,
@@ -112,7 +127,8 @@ impl ModelConfig {
             norm_offset: spec.norm_offset,
             layers: spec.layers,
             ropes: spec.ropes,
-            dtype: read_dtype(&settings)?,
+            dtype: read_dtype(&settings)?.map_or_else(|| read_dtype(&outer), |it| Ok(Some(it)))?,
+            wrapper,
         };
         check_size("max_position_embeddings", config.max_position_embeddings)?;
         if !is_positive(f64::from(config.stream_eps())) {
@@ -281,6 +297,7 @@ impl Sizes {
             has_alpha: false,
             turned_part: None,
             has_long_rope: false,
+            has_query_growth: false,
         }
     }
 
@@ -355,6 +372,17 @@ fn common_window(layers: &[LayerSpec]) -> Option<usize> {
     let mut windows = layers.iter().map(|layer| layer.attention.reads.window());
     let first = windows.next()??;
     windows.all(|window| window == Some(first)).then_some(first)
+}
+
+/// The settings of the text's part of a model.
+pub(crate) fn text_settings<'a>(outer: &Settings<'a>) -> Result<Settings<'a>, ModelError> {
+    let text = outer.object("text_config", "text_config.")?;
+    text.ok_or_else(|| {
+        outer.missing(
+            "text_config",
+            "an object, the settings of the model of text",
+        )
+    })
 }
 
 /// `dtype` (transformers v5) or `torch_dtype` (v4). Other types are left to the weight files.

@@ -3,14 +3,16 @@
 //! These are defaults: they apply where a request is silent. Their meaning and limits belong to
 //! the sampler; here they are only read.
 
-use crate::config::Settings;
+use crate::config::{Settings, text_settings};
 use crate::error::ModelError;
 use crate::json;
 use crate::source::ModelSource;
+use crate::wrapper::Wrapper;
 
 const FILE: &str = "generation_config.json";
 /// Where older models name the end of an answer.
 const CONFIG: &str = "config.json";
+const EOS: &str = "eos_token_id";
 
 /// What the model's authors recommend. `None` where they say nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,7 +51,13 @@ impl GenerationDefaults {
             && let Some(json) = source.read(CONFIG)?
         {
             let value = json::parse(CONFIG, &json)?;
-            let ids = Settings::of_file(CONFIG, &value)?.token_ids("eos_token_id")?;
+            let settings = Settings::of_file(CONFIG, &value)?;
+            let ids = match settings.token_ids(EOS)? {
+                None if Wrapper::named_by(&settings).is_some() => {
+                    text_settings(&settings)?.token_ids(EOS)?
+                }
+                stated => stated,
+            };
             defaults.eos_token_ids = ids.unwrap_or_default();
             defaults.eos_file = CONFIG;
         }
@@ -65,7 +73,7 @@ impl GenerationDefaults {
         let do_sample = settings.optional_flag("do_sample")?;
         let is_greedy = do_sample == Some(false);
         Ok(Self {
-            eos_token_ids: settings.token_ids("eos_token_id")?.unwrap_or_default(),
+            eos_token_ids: settings.token_ids(EOS)?.unwrap_or_default(),
             eos_file: file,
             temperature: unless_unused(is_greedy, number("temperature"))?,
             top_p: unless_unused(is_greedy, number("top_p"))?,

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::checkpoint::FileNames;
 use crate::config::ModelConfig;
 use crate::names::{EMBEDDING, FINAL_NORM, HEAD, Stacked};
 use crate::pairs::Neighbours;
@@ -74,6 +75,12 @@ impl Needed {
 }
 
 impl ModelConfig {
+    /// What tensors are called in files of safetensors.
+    pub(crate) fn file_names(&self) -> FileNames {
+        self.wrapper
+            .map_or(FileNames::AS_IS, |wrapper| *wrapper.files())
+    }
+
     /// Every tensor of the model, with the output matrix even if it is the embedding.
     pub(crate) fn needed_tensors(&self) -> Vec<Needed> {
         let vocabulary = [self.vocab_size, self.hidden_size];

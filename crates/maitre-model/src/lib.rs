@@ -82,6 +82,7 @@ mod synchronous;
 mod table_error;
 mod weights;
 mod workspace;
+mod wrapper;
 
 pub use batch::{Batch, BatchLimits};
 pub use config::ModelConfig;
@@ -98,7 +99,7 @@ pub use moves::{CacheMove, CacheMoves};
 pub use progress::LoadProgress;
 pub use queued::Queued;
 pub use registry::Architecture;
-pub use rope::{Llama3Scaling, LongRope, RopeConfig, RopePairs, RopeScaling, Yarn};
+pub use rope::{Llama3Scaling, LongRope, QueryGrowth, RopeConfig, RopePairs, RopeScaling, Yarn};
 pub use runner::{Logits, Runner, RunnerConfig};
 pub use shard::Shard;
 pub use source::ModelSource;
@@ -106,6 +107,7 @@ pub use stored::{StoredTensors, TensorUse};
 pub use synchronous::Synchronous;
 pub use table_error::TableError;
 pub use workspace::LOGITS_TILE;
+pub use wrapper::Wrapper;
 
 // Which GGUF files are one model, by their names.
 pub use maitre_gguf::ModelFiles;

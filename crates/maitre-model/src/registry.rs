@@ -10,6 +10,7 @@ use crate::config::{Settings, Sizes};
 use crate::error::ModelError;
 use crate::names::Names;
 use crate::spec::ModelSpec;
+use crate::wrapper::Wrapper;
 
 /// A model family: everything that sets it apart from others.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ const FAMILIES: &[&Family] = &[
     &architectures::smollm3::FAMILY,
     &architectures::exaone4::FAMILY,
     &architectures::hunyuan::FAMILY,
+    &architectures::ministral3::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.
@@ -82,6 +84,10 @@ impl Architecture {
     #[must_use]
     pub const fn class_name(self) -> &'static str {
         self.0.class_name
+    }
+
+    pub(crate) const fn of(family: &'static Family) -> Self {
+        Self(family)
     }
 
     pub(crate) const fn family(self) -> &'static Family {
@@ -134,6 +140,7 @@ fn find(
             found: found.to_string(),
             supported: Architecture::all()
                 .map(Architecture::class_name)
+                .chain(Wrapper::all().map(Wrapper::class_name))
                 .collect::<Vec<_>>()
                 .join(", "),
         })

@@ -6,7 +6,7 @@ use maitre_tensor::TensorError;
 
 use crate::checkpoint;
 use crate::error::ModelError;
-use crate::names::{EMBEDDING, HEAD};
+use crate::names::HEAD;
 use crate::source::ModelSource;
 
 /// What tensors are for.
@@ -25,6 +25,8 @@ pub enum TensorUse {
     Vectors,
     /// All others.
     Other,
+    /// What turns images into tokens, and is not loaded.
+    Images,
 }
 
 /// Tensors of one use in one format.
@@ -73,11 +75,20 @@ impl TensorUse {
     fn of(tensor: &StoredTensor) -> Self {
         const ATTENTION: [&str; 2] = [".self_attn.", ".attn_"];
         const MLP: [&str; 2] = [".mlp.", ".ffn_"];
+        const IMAGES: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
         let has = |parts: [&str; 2]| parts.iter().any(|part| tensor.name.contains(part));
+        let is_of_images = |name: &str| {
+            let name = name.strip_prefix("model.").unwrap_or(name);
+            IMAGES.iter().any(|part| name.starts_with(part))
+        };
+        let ends = |end: &str| tensor.name.ends_with(end);
         match tensor.name.as_str() {
+            name if is_of_images(name) => Self::Images,
             _ if tensor.dimensions < 2 => Self::Vectors,
-            EMBEDDING | "token_embd.weight" => Self::Embedding,
-            HEAD | "output.weight" => Self::Output,
+            "token_embd.weight" => Self::Embedding,
+            _ if ends("embed_tokens.weight") => Self::Embedding,
+            "output.weight" => Self::Output,
+            _ if ends(HEAD) => Self::Output,
             _ if has(ATTENTION) => Self::Attention,
             _ if has(MLP) => Self::Mlp,
             _ => Self::Other,
@@ -94,6 +105,7 @@ impl TensorUse {
             Self::Output => "output",
             Self::Vectors => "norms, biases",
             Self::Other => "other",
+            Self::Images => "images",
         }
     }
 }
@@ -121,7 +133,10 @@ impl ModelSource {
                 });
             group.count += 1;
             group.bytes += tensor.bytes;
-            group.bytes_in_memory += tensor.bytes_in_memory();
+            group.bytes_in_memory += match used_for {
+                TensorUse::Images => 0,
+                _ => tensor.bytes_in_memory(),
+            };
         }
         Ok(groups.into_values().collect())
     }

@@ -95,7 +95,11 @@ pub(crate) fn gpu_bytes(
         + per_input(inter, forms.activated);
     let logits = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size;
     let peaks = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size.div_ceil(PEAK_BLOCK);
-    let angles: usize = config.ropes.iter().map(|rope| rope.dims).sum();
+    let angles: usize = config
+        .ropes
+        .iter()
+        .map(|rope| rope.dims + usize::from(rope.query_growth.is_some()))
+        .sum();
     let positions = config.max_position_embeddings * angles;
     rows * (plain * f32s + for_matrices)
         + output_rows * per_input(hidden, decoder.head().input())

@@ -29,6 +29,8 @@ struct Head {
     // Null for a head that is not rotated.
     const float* cos;
     const float* sin;
+    // Of what was rotated; 1 of keys and values.
+    float factor;
     // Pairs of a head, and how many of them are rotated.
     u32 half;
     u32 turned;
@@ -52,12 +54,12 @@ DEVICE Pair pair_of(const Head& head, u32 i) {
         pair.low = pair.low * head.inverse * head.norm[low];
         pair.high = pair.high * head.inverse * head.norm[high];
     }
-    if (head.cos == nullptr || i >= head.turned) {
-        return pair;
+    if (head.cos != nullptr && i < head.turned) {
+        const float cos = head.cos[i];
+        const float sin = head.sin[i];
+        pair = {pair.low * cos - pair.high * sin, pair.high * cos + pair.low * sin};
     }
-    const float cos = head.cos[i];
-    const float sin = head.sin[i];
-    return {pair.low * cos - pair.high * sin, pair.high * cos + pair.low * sin};
+    return {pair.low * head.factor, pair.high * head.factor};
 }
 
 // 1 / sqrt(mean(x²) + eps) of a head, in every lane.
@@ -163,8 +165,9 @@ DEVICE bool is_superseded(const u32* slots, u32 row, u32 rows, u32* later) {
 
 template <typename Number>
 DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k_norm, float eps,
-                           const float* cos, const float* sin, const u32* positions, const u32* slots,
-                           u32 heads, u32 kv_heads, u32 dim, u32 rotary, float* q_out, u8* cache, u32* later) {
+                           const float* cos, const float* sin, const float* q_factors, const u32* positions,
+                           const u32* slots, u32 heads, u32 kv_heads, u32 dim, u32 rotary, float* q_out, u8* cache,
+                           u32* later) {
     const u32 row = blockIdx.x;
     const u32 warps = blockDim.x / WARP;
     const u32 all = heads + 2 * kv_heads;
@@ -187,6 +190,7 @@ DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k
     head.inverse = head.norm == nullptr ? 1.0f : inverse_rms(head.input, dim, eps);
     head.cos = is_value ? nullptr : cos + angles;
     head.sin = is_value ? nullptr : sin + angles;
+    head.factor = is_query && q_factors != nullptr ? q_factors[positions[row]] : 1.0f;
     head.half = dim / 2;
     head.turned = is_value ? head.half : rotary / 2;
     if (is_query) {
@@ -208,12 +212,12 @@ DEVICE void rope_store_row(const float* qkv, const float* q_norm, const float* k
 // Grid: rows, and heads (queries, keys and values) by warps of a block. Shared memory: one word.
 #define ROPE_STORE(name, Number)                                                                        \
     KERNEL name(const float* qkv, const float* q_norm, const float* k_norm, float eps, const float* cos, \
-                const float* sin, const u32* positions, const u32* slots, u32 heads, u32 kv_heads,       \
-                u32 dim, u32 rotary, float* q_out, u8* cache) {                                          \
+                const float* sin, const float* q_factors, const u32* positions, const u32* slots,        \
+                u32 heads, u32 kv_heads, u32 dim, u32 rotary, float* q_out, u8* cache) {                 \
         take_turn();                                                                                     \
         SHARED(shared);                                                                                  \
-        rope_store_row<Number>(qkv, q_norm, k_norm, eps, cos, sin, positions, slots, heads, kv_heads,    \
-                               dim, rotary, q_out, cache, reinterpret_cast<u32*>(shared));               \
+        rope_store_row<Number>(qkv, q_norm, k_norm, eps, cos, sin, q_factors, positions, slots, heads,   \
+                               kv_heads, dim, rotary, q_out, cache, reinterpret_cast<u32*>(shared));     \
     }                                                                                                    \
     EXPORT(name)
 

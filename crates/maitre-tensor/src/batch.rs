@@ -99,6 +99,8 @@ pub struct RopeStore<'a> {
     pub cos: &'a Buffer,
     /// Sines, `[max_positions, rotary_dim / 2]`.
     pub sin: &'a Buffer,
+    /// Factor of rotated queries at each position, `[max_positions]`.
+    pub q_factors: Option<&'a Buffer>,
     /// Position of each token row.
     pub positions: &'a [u32],
     /// Cache slot of each token row, or [`NO_SLOT`]. If two rows name one slot, the later row wins.

@@ -202,6 +202,7 @@ impl Layer {
                 eps: 1e-6,
                 cos: &self.angles,
                 sin: &self.angles,
+                q_factors: None,
                 positions: &step.positions,
                 slots: &step.positions,
                 heads: HEADS,

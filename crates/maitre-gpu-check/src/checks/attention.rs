@@ -108,6 +108,7 @@ fn stored(backend: &Backend, rows: usize, of: Heads, format: KvFormat) -> Result
         eps: 1e-6,
         cos: &cos,
         sin: &sin,
+        q_factors: None,
         positions: &positions,
         slots: &positions,
         heads,

@@ -130,6 +130,7 @@ fn rope(site: &mut Site, rows: usize) -> Result<Outcome> {
                 eps: 1e-6,
                 cos: &angles,
                 sin: &angles,
+                q_factors: None,
                 positions: &positions,
                 slots: &positions,
                 heads,

@@ -3,6 +3,7 @@
 //! A checkpoint says how a tensor is stored and hands its bytes out where they lie, which for files is the mapped file:
 //! nothing is copied before it is packed.
 
+mod file_names;
 mod gguf;
 mod leftovers;
 mod random;
@@ -18,6 +19,7 @@ use crate::error::ModelError;
 use crate::names::{EMBEDDING, HEAD};
 use crate::source::ModelSource;
 use crate::stored::StoredTensor;
+pub(crate) use file_names::FileNames;
 use gguf::GgufCheckpoint;
 pub(crate) use random::RandomCheckpoint;
 use safetensors::SafetensorsCheckpoint;
@@ -60,7 +62,7 @@ pub(crate) fn stored_tensors(source: &ModelSource) -> Result<Vec<StoredTensor>, 
         return Ok(gguf::stored_tensors(&file));
     }
     match SafetensorsCheckpoint::is_there(source)? {
-        true => Ok(SafetensorsCheckpoint::open(source)?.stored_tensors()),
+        true => Ok(SafetensorsCheckpoint::open(source, FileNames::AS_IS)?.stored_tensors()),
         false => Ok(Vec::new()),
     }
 }
@@ -79,7 +81,7 @@ pub(crate) fn open(
         let format = weights.format();
         return Ok((Box::new(weights), format));
     }
-    let files = SafetensorsCheckpoint::open(source)?;
+    let files = SafetensorsCheckpoint::open(source, config.file_names())?;
     files.check(config)?;
     let dtype = files.dtype_of(EMBEDDING).or_else(|| files.dtype_of(HEAD));
     Ok((Box::new(files), dtype.map(WeightFormat::from)))

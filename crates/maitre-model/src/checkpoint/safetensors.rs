@@ -18,16 +18,28 @@ use crate::stored::{StoredTensor, bytes_of_unread};
 
 use super::leftovers::{UNQUANTIZED, foreign_kind, is_beside, is_buffer};
 use super::shard_index::{INDEX_FILE, SINGLE_FILE, ShardIndex, weight_files};
-use super::{Checkpoint, Dense, Stored};
+use super::{Checkpoint, Dense, FileNames, Stored};
 
 /// Named tensors in one or several mapped files.
 #[derive(Debug)]
 pub(crate) struct SafetensorsCheckpoint {
     /// Each with its name.
     files: Vec<(String, TensorFile)>,
-    /// Which file holds the tensor of this name.
-    file_of: BTreeMap<String, usize>,
+    /// Where the tensor of this name is.
+    place_of: BTreeMap<String, Place>,
+    names: FileNames,
+    /// The names of tensors that are not loaded.
+    beside: Vec<String>,
     index: Option<ShardIndex>,
+}
+
+/// A tensor in a file.
+#[derive(Debug)]
+struct Place {
+    /// Which of the files.
+    file: usize,
+    /// What it is called there.
+    name: String,
 }
 
 impl SafetensorsCheckpoint {
@@ -36,15 +48,17 @@ impl SafetensorsCheckpoint {
         Ok(source.has(INDEX_FILE)? || source.has(SINGLE_FILE)?)
     }
 
-    /// Opens every shard of the index if there is one, else the single file.
-    pub(crate) fn open(source: &ModelSource) -> Result<Self, ModelError> {
-        let (names, index) = weight_files(source)?;
+    /// Opens every shard of the index if there is one, else the single file. Tensors in them are called as `names` says.
+    pub(crate) fn open(source: &ModelSource, names: FileNames) -> Result<Self, ModelError> {
+        let (files, index) = weight_files(source)?;
         let mut checkpoint = Self {
-            files: Vec::with_capacity(names.len()),
-            file_of: BTreeMap::new(),
+            files: Vec::with_capacity(files.len()),
+            place_of: BTreeMap::new(),
+            names,
+            beside: Vec::new(),
             index,
         };
-        for name in names {
+        for name in files {
             let tensors = source.open_tensors(&name)?;
             checkpoint.add(name, tensors)?;
         }
@@ -53,10 +67,20 @@ impl SafetensorsCheckpoint {
 
     fn add(&mut self, file: String, tensors: TensorFile) -> Result<(), ModelError> {
         for name in tensors.names() {
-            if let Some(first) = self.file_of.insert(name.clone(), self.files.len()) {
+            if self.names.is_beside(&name) {
+                self.beside.push(name);
+                continue;
+            }
+            let here = self.names.name_of(&name);
+            let place = Place {
+                file: self.files.len(),
+                name: name.clone(),
+            };
+            if let Some(first) = self.place_of.insert(here, place) {
+                let first = self.files.get(first.file).map_or(&file, |it| &it.0);
                 return Err(ModelError::DuplicateTensor {
                     name,
-                    first: self.files[first].0.clone(),
+                    first: first.clone(),
                     second: file,
                 });
             }
@@ -67,8 +91,8 @@ impl SafetensorsCheckpoint {
 
     /// Every tensor of the files.
     pub(crate) fn stored_tensors(&self) -> Vec<StoredTensor> {
-        let of = |(name, file): (&String, &usize)| {
-            let tensors = &self.files.get(*file)?.1;
+        let of = |(name, place): (&String, &Place)| {
+            let tensors = &self.files.get(place.file)?.1;
             let shape = tensors.shape(name)?;
             let elements: usize = shape.iter().product();
             let (format, is_supported, bytes) = match tensors.get(name) {
@@ -91,7 +115,7 @@ impl SafetensorsCheckpoint {
                 bits_in_memory: 8.0 * bytes as f64 / elements.max(1) as f64,
             })
         };
-        self.file_of.iter().filter_map(of).collect()
+        self.place_of.iter().filter_map(of).collect()
     }
 
     /// Refuses a checkpoint that is not the configuration's.
@@ -121,14 +145,14 @@ impl SafetensorsCheckpoint {
     fn check_tensor(&self, needed: &Needed, config: &ModelConfig) -> Result<(), ModelError> {
         let Some(found) = self.find(&needed.name)? else {
             return Err(ModelError::MissingTensor {
-                name: needed.name.clone(),
+                name: self.name_in_file(&needed.name),
                 expected: needed.shape.clone(),
                 hint: self.why_missing(&needed.name, config),
             });
         };
         if found.shape != needed.shape {
             return Err(ModelError::TensorShape {
-                name: needed.name.clone(),
+                name: self.name_in_file(&needed.name),
                 file: self.file_name(&needed.name),
                 expected: needed.shape.clone(),
                 found: found.shape,
@@ -140,10 +164,11 @@ impl SafetensorsCheckpoint {
 
     /// What a missing tensor may come from.
     fn why_missing(&self, name: &str, config: &ModelConfig) -> String {
+        let names = self.names.in_file(name);
         let listed = self
             .index
             .as_ref()
-            .and_then(|index| index.weight_map.get(name));
+            .and_then(|index| names.iter().find_map(|name| index.weight_map.get(name)));
         if let Some(file) = listed {
             return format!(
                 "{INDEX_FILE} says that it is in {file}, which does not hold it: they are of different \
@@ -176,47 +201,68 @@ impl SafetensorsCheckpoint {
 
     /// The type of the tensor `name`, if it is there.
     pub(crate) fn dtype_of(&self, name: &str) -> Option<DType> {
-        let tensor = self.file_with(name)?.get(name).ok()?;
-        Some(tensor.dtype)
+        let (file, name) = self.file_with(name)?;
+        Some(file.get(name).ok()?.dtype)
     }
 
     fn find(&self, name: &str) -> Result<Option<RawTensor<'_>>, ModelError> {
-        let Some(file) = self.file_with(name) else {
+        let Some((file, in_file)) = self.file_with(name) else {
             return Ok(None);
         };
-        file.get(name).map(Some).map_err(|error| match error {
-            TensorError::UnsupportedDType { name, dtype } => ModelError::TensorDType {
-                file: self.file_name(&name),
+        file.get(in_file).map(Some).map_err(|error| match error {
+            TensorError::UnsupportedDType {
+                name: in_file,
+                dtype,
+            } => ModelError::TensorDType {
+                file: self.file_name(name),
                 advice: if matches!(dtype.as_str(), "F64" | "I64") {
                     "load the model with transformers in torch.bfloat16 and save it again"
                 } else {
                     UNQUANTIZED
                 },
-                name,
+                name: in_file,
                 found: dtype,
             },
             other => other.into(),
         })
     }
 
-    fn file_with(&self, name: &str) -> Option<&TensorFile> {
-        self.file_of.get(name).map(|&file| &self.files[file].1)
+    /// The file that holds a tensor, and what that is called there.
+    fn file_with(&self, name: &str) -> Option<(&TensorFile, &str)> {
+        let place = self.place_of.get(name)?;
+        Some((&self.files.get(place.file)?.1, &place.name))
     }
 
     fn file_name(&self, name: &str) -> String {
-        let file = self.file_of.get(name).map(|&file| &self.files[file].0);
-        file.cloned().unwrap_or_default()
+        let place = self.place_of.get(name);
+        let file = place.and_then(|place| self.files.get(place.file));
+        file.map(|it| it.0.clone()).unwrap_or_default()
+    }
+
+    /// What a tensor is called in the files; of one that is not there, what it would be called beside the others.
+    fn name_in_file(&self, name: &str) -> String {
+        if let Some(place) = self.place_of.get(name) {
+            return place.name.clone();
+        }
+        let mut names = self.names.in_file(name);
+        let is_alike = |name: &String| {
+            let prefix = name.split('.').next().unwrap_or_default();
+            let mut stored = self.place_of.values();
+            stored.any(|place| place.name.split('.').next() == Some(prefix))
+        };
+        let at = names.iter().position(is_alike).unwrap_or(0);
+        names.swap_remove(at)
     }
 
     /// The tensors that are in a layer, with its number.
     fn layers(&self) -> impl Iterator<Item = (usize, &String)> {
-        let names = self.file_of.keys();
+        let names = self.place_of.keys();
         names.filter_map(|name| Some((layer_of(name)?, name)))
     }
 
     /// Refuses a checkpoint of a kind that is not read.
     fn refuse_foreign(&self) -> Result<(), ModelError> {
-        let names: Vec<&str> = self.file_of.keys().map(String::as_str).collect();
+        let names: Vec<&str> = self.place_of.keys().map(String::as_str).collect();
         match foreign_kind(&names) {
             None => Ok(()),
             Some((kind, name)) => Err(ModelError::ForeignWeights {
@@ -233,10 +279,18 @@ impl SafetensorsCheckpoint {
     fn refuse_leftovers(&self, needed: &[Needed], num_layers: usize) -> Result<(), ModelError> {
         let needed: BTreeSet<&str> = needed.iter().map(|tensor| tensor.name.as_str()).collect();
         let is_left = |name: &str| {
-            let shape = self.file_with(name).and_then(|file| file.shape(name));
+            let shape = self
+                .file_with(name)
+                .and_then(|(file, name)| file.shape(name));
             !needed.contains(name) && !is_buffer(name, &shape.unwrap_or_default())
         };
-        let left = self.file_of.keys().filter(|name| is_left(name));
+        if let Some(first) = self.beside.first() {
+            let count = self.beside.len();
+            tracing::warn!(
+                "{count} tensors that turn images into tokens are not loaded, the first is {first}: only text is served"
+            );
+        }
+        let left = self.place_of.keys().filter(|name| is_left(name));
         let (beside, left): (Vec<&String>, Vec<&String>) = left.partition(|name| is_beside(name));
         if let Some(first) = beside.first() {
             let count = beside.len();
@@ -254,7 +308,7 @@ impl SafetensorsCheckpoint {
                 last,
                 num_layers,
                 file: self.file_name(name),
-                name: name.clone(),
+                name: self.name_in_file(name),
             });
         }
         match left.first() {
@@ -262,7 +316,7 @@ impl SafetensorsCheckpoint {
             Some(first) => Err(ModelError::UnexpectedTensors {
                 count: left.len(),
                 file: self.file_name(first),
-                first: (*first).clone(),
+                first: self.name_in_file(first),
             }),
         }
     }
@@ -283,7 +337,7 @@ impl Checkpoint for SafetensorsCheckpoint {
     }
 
     fn contains(&self, name: &str) -> bool {
-        self.file_of.contains_key(name)
+        self.place_of.contains_key(name)
     }
 
     fn format_of(&self, name: &str) -> Option<WeightFormat> {
@@ -291,12 +345,14 @@ impl Checkpoint for SafetensorsCheckpoint {
     }
 
     fn bytes_of(&self, name: &str) -> usize {
-        let tensor = self.file_with(name).and_then(|file| file.get(name).ok());
+        let tensor = self
+            .file_with(name)
+            .and_then(|(file, name)| file.get(name).ok());
         tensor.map_or(0, |tensor| tensor.bytes.len())
     }
 
     fn release(&self, name: &str) {
-        if let Some(file) = self.file_with(name) {
+        if let Some((file, name)) = self.file_with(name) {
             file.release(name);
         }
     }

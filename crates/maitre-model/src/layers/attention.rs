@@ -43,6 +43,7 @@ impl Attention {
             eps: step.config.rms_norm_eps,
             cos: &rope.cos,
             sin: &rope.sin,
+            q_factors: rope.q_factors.as_ref(),
             positions: &step.batch.positions,
             slots: &self.group(step).slots,
             heads: step.config.num_heads,

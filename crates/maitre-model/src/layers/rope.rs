@@ -20,6 +20,8 @@ pub(crate) struct RopeTables {
 pub(crate) struct RopeTable {
     pub(crate) cos: Buffer,
     pub(crate) sin: Buffer,
+    /// Factors of turned queries, `[positions]`.
+    pub(crate) q_factors: Option<Buffer>,
     /// Numbers of a head that are turned.
     pub(crate) dims: usize,
 }
@@ -38,6 +40,7 @@ impl RopeTables {
             none: RopeTable {
                 cos: backend.vector(&[1.0])?,
                 sin: backend.vector(&[0.0])?,
+                q_factors: None,
                 dims: 0,
             },
         })
@@ -50,7 +53,10 @@ impl RopeTables {
     }
 
     pub(crate) fn size_in_bytes(&self) -> usize {
-        let size = |table: &RopeTable| table.cos.size_in_bytes() + table.sin.size_in_bytes();
+        let size = |table: &RopeTable| {
+            let factors = table.q_factors.as_ref().map_or(0, Buffer::size_in_bytes);
+            table.cos.size_in_bytes() + table.sin.size_in_bytes() + factors
+        };
         self.tables.iter().map(size).sum()
     }
 }
@@ -77,9 +83,14 @@ impl RopeTable {
                 .collect();
             backend.vector(&values)
         };
+        let q_factors = rope.query_growth.map(|growth| {
+            let factors = (0..positions).map(|position| growth.factor(position));
+            backend.vector(&factors.collect::<Vec<f32>>())
+        });
         Ok(Self {
             cos: table(f64::cos)?,
             sin: table(f64::sin)?,
+            q_factors: q_factors.transpose()?,
             dims: rope.dims,
         })
     }
@@ -114,6 +125,7 @@ mod tests {
             }),
             dims: 8,
             pairs: RopePairs::Halves,
+            query_growth: None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What each family reads of its configuration.
 
 use maitre_model::spec::{EmbeddingScale, HeadNorm, Multipliers};
-use maitre_model::{ModelConfig, ModelError, Reads, RopePairs, RopeScaling};
+use maitre_model::{ModelConfig, ModelError, Reads, RopePairs, RopeScaling, Wrapper};
+use maitre_tensor::DType;
 use serde_json::{Value, json};
 
 /// A configuration with six layers and sizes that suit every family.
@@ -68,6 +69,29 @@ pub(crate) fn exaone4(more: Value) -> Value {
 
 pub(crate) fn hunyuan(more: Value) -> Value {
     family("HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", more)
+}
+
+pub(crate) fn ministral3(more: Value) -> Value {
+    let rope = json!({
+        "rope_type": "yarn", "type": "yarn", "factor": 16.0, "original_max_position_embeddings": 256,
+        "max_position_embeddings": 4096, "llama_4_scaling_beta": 0.1
+    });
+    let config = family(
+        "Ministral3ForCausalLM",
+        "ministral3",
+        json!({"rope_parameters": rope}),
+    );
+    patched(config, more)
+}
+
+/// Ministral 3 beside images.
+pub(crate) fn mistral3(text: Value, more: Value) -> Value {
+    let mut text = ministral3(text);
+    text.as_object_mut().unwrap().remove("architectures");
+    let config = json!({
+        "architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "text_config": text
+    });
+    patched(config, more)
 }
 
 pub(crate) fn patched(mut config: Value, patch: Value) -> Value {
@@ -180,6 +204,38 @@ fn layers_turn_their_heads_or_not_as_each_family_says() {
     assert_eq!(turns(exaone4(json!({}))), fourth);
     assert_eq!(turns(exaone4(json!({"sliding_window": null}))), [true; 6]);
     assert_eq!(turns(hunyuan(json!({}))), [true; 6]);
+}
+
+#[test]
+fn the_text_of_a_model_with_images_is_a_familys() {
+    let alone = parse(&ministral3(json!({"tie_word_embeddings": true}))).unwrap();
+    let growth = alone.ropes[0].query_growth.unwrap();
+    assert_eq!(
+        (growth.beta, growth.original_max_position_embeddings),
+        (0.1, 256)
+    );
+    assert_eq!(alone.wrapper, None);
+    let inside = |text: Value, more: Value| parse(&mistral3(text, more)).unwrap();
+    let tied = json!({"tie_word_embeddings": true});
+    let untied = json!({"tie_word_embeddings": false});
+    let wrapped = inside(tied.clone(), json!({"dtype": "bfloat16"}));
+    assert_eq!(wrapped.wrapper, Wrapper::all().next());
+    assert_eq!(wrapped.architecture, alone.architecture);
+    assert_eq!(
+        (&wrapped.ropes, &wrapped.layers),
+        (&alone.ropes, &alone.layers)
+    );
+    assert_eq!(wrapped.dtype, Some(DType::Bf16));
+    // What the model of text says counts, then what stands outside.
+    assert!(wrapped.tie_word_embeddings);
+    assert!(inside(json!({}), tied.clone()).tie_word_embeddings);
+    assert!(!inside(untied, tied).tie_word_embeddings);
+    assert!(!inside(json!({}), json!({})).tie_word_embeddings);
+    // Without a name it is Mistral.
+    let plain = json!({"model_type": null, "rope_parameters": null, "sliding_window": null});
+    let mistral = inside(plain, json!({"architectures": null}));
+    assert_eq!(mistral.architecture.class_name(), "MistralForCausalLM");
+    assert_eq!(mistral.layers[0].attention.reads, Reads::Full);
 }
 
 #[test]

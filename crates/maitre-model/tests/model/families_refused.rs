@@ -1,8 +1,8 @@
 //! What each family refuses of its configuration, by name.
 
 use crate::families::{
-    exaone4, gemma1, gemma3, glm, glm4, granite, hunyuan, ministral, olmo2, olmo3, parse, patched,
-    phi3, qwen2, seed_oss, smollm3,
+    exaone4, gemma1, gemma3, glm, glm4, granite, hunyuan, ministral, ministral3, mistral3, olmo2,
+    olmo3, parse, patched, phi3, qwen2, seed_oss, smollm3,
 };
 use serde_json::{Value, json};
 
@@ -253,6 +253,47 @@ fn what_a_family_does_not_compute_is_refused_by_name() {
         (
             qwen2(json!({"rope_scaling": {"type": "dynamic", "alpha": 1000.0}})),
             ["rope_scaling.rope_type", "dynamic"],
+        ),
+        (
+            ministral3(json!({"rope_parameters": null})),
+            ["rope_parameters", "llama_4_scaling_beta"],
+        ),
+        (
+            ministral3(json!({"rope_parameters": {"rope_type": "default"}})),
+            ["rope_parameters.llama_4_scaling_beta", "a number"],
+        ),
+        (
+            ministral3(
+                json!({"rope_parameters": {"rope_type": "default", "llama_4_scaling_beta": 0.1}}),
+            ),
+            ["rope_parameters.original_max_position_embeddings", "lacks"],
+        ),
+        (
+            ministral3(json!({"layer_types": vec!["full_attention"; 6]})),
+            ["layer_types", "absent"],
+        ),
+        (
+            qwen2(json!({"rope_scaling": {"rope_type": "default", "llama_4_scaling_beta": 0.1}})),
+            ["rope_scaling.llama_4_scaling_beta", "0.1"],
+        ),
+        (
+            mistral3(json!({"num_experts": 4}), json!({})),
+            ["text_config.num_experts", "4"],
+        ),
+        (
+            mistral3(json!({"model_type": "mistral4"}), json!({})),
+            ["text_config.model_type", "mistral, ministral3"],
+        ),
+        (
+            mistral3(json!({}), json!({"text_config": null})),
+            ["text_config", "an object"],
+        ),
+        (
+            mistral3(
+                json!({}),
+                json!({"quantization_config": {"quant_method": "fp8"}}),
+            ),
+            ["quantization_config", "fp8"],
         ),
         (
             qwen2(json!({"num_hidden_layers": 1 << 17})),

@@ -6,13 +6,14 @@ use crate::{Buffer, NO_SLOT, RopeStore, TensorError};
 
 impl Backend {
     /// Splits fused projections into heads, normalises query and key heads if asked, rotates them, or
-    /// the first part of each, or nothing, by their positions (half-split layout), writes the queries to `q_out` and each token's keys
-    /// and values to its cache slot, rounded to the cache's format.
+    /// the first part of each, or nothing, by their positions (half-split layout), multiplies queries by the factor of their
+    /// position if there are factors, writes the queries to `q_out` and each token's keys and values to its cache slot,
+    /// rounded to the cache's format.
     ///
     /// # Errors
     ///
     /// As for every operator of [`Backend`]; `heads` must be a multiple of `kv_heads`, positions
-    /// below the rows of `cos` and `sin`, slots below those of the cache or [`NO_SLOT`].
+    /// below the rows of `cos` and `sin` and the length of `q_factors`, slots below those of the cache or [`NO_SLOT`].
     pub fn rope_and_store(&self, args: RopeStore<'_>) -> Result<(), TensorError> {
         let check = self.check("rope_and_store");
         check_heads(check, &args)?;
@@ -25,6 +26,7 @@ impl Backend {
         norm("q_norm", args.q_norm)?;
         norm("k_norm", args.k_norm)?;
         check_angles(check, &args)?;
+        check_factors(check, &args)?;
         check_slots(check, &args)?;
         check.matrix("q_out", args.q_out, rows, args.heads * dim)?;
         self.operators().rope_and_store(args)
@@ -63,6 +65,15 @@ fn check_angles(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorErro
         None => Ok(()),
         Some(positions) => check.indices("positions", args.positions, positions),
     }
+}
+
+/// That there are factors for all positions, if there are any.
+fn check_factors(check: Check<'_>, args: &RopeStore<'_>) -> Result<(), TensorError> {
+    let Some(factors) = args.q_factors else {
+        return Ok(());
+    };
+    check.vector("q_factors", factors, factors.len())?;
+    check.indices("positions", args.positions, factors.len())
 }
 
 /// That there is a slot for each row, of a cache with such heads, or none.

@@ -44,6 +44,7 @@ impl Rotation for Processor {
                 let outs = queries.row_mut(row).chunks_exact_mut(dim);
                 for (head, out) in outs.enumerate() {
                     heads.rotate(row, first + head, heads.q_norm, out);
+                    heads.multiply(row, out);
                 }
             }
             heads.store(args.slots, cells, scratch);
@@ -62,6 +63,7 @@ struct Heads<'a> {
     eps: f32,
     cos: &'a [f32],
     sin: &'a [f32],
+    q_factors: Option<&'a [f32]>,
     positions: &'a [u32],
     heads: usize,
     kv_heads: usize,
@@ -84,6 +86,7 @@ impl<'a> Heads<'a> {
             eps: args.eps,
             cos: args.cos.f32s()?,
             sin: args.sin.f32s()?,
+            q_factors: args.q_factors.map(Buffer::f32s).transpose()?,
             positions: args.positions,
             heads: args.heads,
             kv_heads: args.kv_heads,
@@ -110,6 +113,14 @@ impl<'a> Heads<'a> {
             sin: &self.sin[angles..][..half],
         };
         (self.kernels.rope)(&head, out);
+    }
+
+    /// Multiplies a rotated query by the factor of its position.
+    fn multiply(&self, row: usize, query: &mut [f32]) {
+        if let Some(factors) = self.q_factors {
+            let factor = factors[self.positions[row] as usize];
+            query.iter_mut().for_each(|number| *number *= factor);
+        }
     }
 
     /// Writes the keys and values of those tokens whose slots belong to the share, in order.

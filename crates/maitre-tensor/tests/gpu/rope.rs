@@ -63,12 +63,13 @@ impl Case {
     /// The rotated queries.
     fn run(&self, backend: &Backend, cache: &mut LayerCache) -> Vec<f32> {
         let (rows, dim) = (self.positions.len(), self.dim);
-        let [qkv, q_norm, k_norm, cos, sin] = [
+        let [qkv, q_norm, k_norm, cos, sin, factors] = [
             self.qkv.clone(),
             random(5, dim),
             random(6, dim),
             random(7, (MAX_POSITIONS * self.rotary / 2).max(1)),
             random(8, (MAX_POSITIONS * self.rotary / 2).max(1)),
+            random(9, MAX_POSITIONS),
         ]
         .map(|numbers| backend.vector(&numbers).unwrap());
         let mut q_out = backend.vector(&vec![9.0; rows * self.heads * dim]).unwrap();
@@ -80,6 +81,7 @@ impl Case {
                 eps: EPS,
                 cos: &cos,
                 sin: &sin,
+                q_factors: (self.heads > 3).then_some(&factors),
                 positions: &self.positions,
                 slots: &self.slots,
                 heads: self.heads,
@@ -266,6 +268,7 @@ fn what_the_processor_refuses_is_refused_in_the_same_words() {
                 eps: EPS,
                 cos: &table,
                 sin: &table,
+                q_factors: None,
                 positions: &case.positions,
                 slots: &case.slots,
                 heads: case.heads,

@@ -86,6 +86,7 @@ impl Layer {
                 eps: 1e-6,
                 cos: &self.cos,
                 sin: &self.sin,
+                q_factors: None,
                 positions: &batch.positions,
                 slots: &batch.slots,
                 heads: HEADS,

@@ -97,6 +97,7 @@ fn rope(change: impl FnOnce(&mut RopeStore<'_>)) -> Result<(), TensorError> {
         eps: 1e-6,
         cos: &zeros(10 * 2),
         sin: &zeros(10 * 2),
+        q_factors: None,
         positions: &[0, 9],
         slots: &[0, 2],
         heads: 2,
@@ -108,6 +109,33 @@ fn rope(change: impl FnOnce(&mut RopeStore<'_>)) -> Result<(), TensorError> {
     };
     change(&mut args);
     Backend::cpu(1).unwrap().rope_and_store(args)
+}
+
+#[test]
+fn rope_refuses_positions_without_a_factor() {
+    let mut cache = LayerCache::new(3, 2, 4, KvFormat::F32).unwrap();
+    let refused = Backend::cpu(1).unwrap().rope_and_store(RopeStore {
+        qkv: &zeros(2 * (2 + 4) * 4),
+        q_norm: None,
+        k_norm: None,
+        eps: 1e-6,
+        cos: &zeros(10 * 2),
+        sin: &zeros(10 * 2),
+        q_factors: Some(&zeros(3)),
+        positions: &[0, 9],
+        slots: &[0, 2],
+        heads: 2,
+        kv_heads: 2,
+        head_dim: 4,
+        rotary_dim: 4,
+        q_out: &mut zeros(2 * 8),
+        cache: &mut cache,
+    });
+    let message = refused.unwrap_err().to_string();
+    assert!(
+        message.ends_with("`positions`[1] is 9, but must be below 3"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ struct Case {
     norms: Option<(Vec<f32>, Vec<f32>)>,
     cos: Vec<f32>,
     sin: Vec<f32>,
+    q_factors: Option<Vec<f32>>,
 }
 
 impl Case {
@@ -40,7 +41,7 @@ impl Case {
         let (positions, slots): (Vec<u32>, Vec<u32>) = rows.into_iter().unzip();
         let angles = |f: fn(f64) -> f64| {
             let angle = |i: usize| {
-                let (position, pair) = (i / (rotary / 2), i % (rotary / 2));
+                let (position, pair) = (i / (rotary / 2).max(1), i % (rotary / 2).max(1));
                 position as f64 / 10_000_f64.powf(2.0 * pair as f64 / rotary as f64)
             };
             (0..MAX_POSITIONS * rotary / 2)
@@ -56,6 +57,7 @@ impl Case {
             norms: with_norm.then(|| (noise(8, dim), noise(9, dim))),
             cos: angles(f64::cos),
             sin: angles(f64::sin),
+            q_factors: None,
             positions,
             slots,
         }
@@ -86,6 +88,7 @@ impl Case {
                 eps: 1e-6,
                 cos: &buffer(&self.cos),
                 sin: &buffer(&self.sin),
+                q_factors: self.q_factors.as_ref().map(|it| buffer(it)).as_ref(),
                 positions: &self.positions,
                 slots: &self.slots,
                 heads: self.heads,
@@ -281,6 +284,29 @@ fn a_token_without_a_slot_leaves_what_is_cached() {
             assert_eq!(bits(&first), bits(&second), "{}", backend.name());
             assert_eq!(bits(&keys), bits(&same_keys), "{}", backend.name());
             assert_eq!(bits(&values), bits(&same_values), "{}", backend.name());
+        }
+    }
+}
+
+#[test]
+fn queries_alone_are_multiplied_by_the_factor_of_their_position() {
+    let rows: Vec<(u32, u32)> = (0..20).map(|row| (row * 7 % 50, row)).collect();
+    for rotary in [0, 10, 24] {
+        let plain = Case::partial((4, 2, 24), rotary, rows.clone(), true);
+        let factors = noise(11, MAX_POSITIONS);
+        let grown = Case {
+            q_factors: Some(factors.clone()),
+            ..Case::partial((4, 2, 24), rotary, rows.clone(), true)
+        };
+        for backend in backends(2) {
+            let (mut q, k, v) = plain.run_on(&backend, KvFormat::Bf16);
+            let (grown_q, grown_k, grown_v) = grown.run_on(&backend, KvFormat::Bf16);
+            for (row, (position, _)) in q.chunks_exact_mut(4 * 24).zip(&rows) {
+                let factor = factors[*position as usize];
+                row.iter_mut().for_each(|number| *number *= factor);
+            }
+            assert_eq!(bits(&grown_q), bits(&q), "{}", backend.name());
+            assert_eq!((bits(&grown_k), bits(&grown_v)), (bits(&k), bits(&v)));
         }
     }
 }

@@ -190,6 +190,11 @@ impl Inspected {
                     ", of which a token sees the last {window}"
                 )),
         );
+        if let Some(wrapper) = config.wrapper {
+            text += &format!(
+                "text alone          of {wrapper}: what turns images into tokens is not loaded\n"
+            );
+        }
         text += &kv_groups(config);
         if let Some((name, draft)) = &self.draft {
             text += &format!(
@@ -307,6 +312,7 @@ impl Inspected {
         });
         json!({
             "architecture": config.architecture.to_string(),
+            "text_of": config.wrapper.map(|wrapper| wrapper.to_string()),
             "parameters": config.num_parameters(),
             "layers": config.num_layers,
             "hidden_size": config.hidden_size,

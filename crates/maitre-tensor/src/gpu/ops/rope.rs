@@ -14,6 +14,7 @@ impl Rotation for Device {
         let all_heads = args.heads + 2 * args.kv_heads;
         let [qkv, cos, sin] = [bytes(args.qkv)?, bytes(args.cos)?, bytes(args.sin)?];
         let (q_norm, k_norm) = (maybe(args.q_norm)?, maybe(args.k_norm)?);
+        let q_factors = maybe(args.q_factors)?;
         let q_out = bytes_mut(args.q_out)?;
         let kernel = match args.cache.format() {
             KvFormat::F32 => "rope_store_f32",
@@ -36,6 +37,7 @@ impl Rotation for Device {
             Arg::F32(args.eps),
             at(cos),
             at(sin),
+            q_factors,
             turn.list_arg(positions),
             turn.list_arg(slots),
             Arg::U32(args.heads),

@@ -1,6 +1,6 @@
 //! What the weight files of a model hold: by use and format.
 
-use maitre_model::StoredTensors;
+use maitre_model::{StoredTensors, TensorUse};
 use serde_json::json;
 
 use super::mib;
@@ -15,9 +15,10 @@ pub(super) fn table(stored: &[StoredTensors]) -> String {
     };
     let mut table = line("stored", "format", "tensors", "bytes", "");
     for tensors in stored {
-        let note = match tensors.is_supported {
-            true => "",
-            false => "  not supported",
+        let note = match (tensors.used_for, tensors.is_supported) {
+            (TensorUse::Images, _) => "  not loaded",
+            (_, true) => "",
+            (_, false) => "  not supported",
         };
         table += &line(
             tensors.used_for.word(),
