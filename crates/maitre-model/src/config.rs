@@ -295,6 +295,7 @@ impl Sizes {
             theta: DEFAULT_THETA,
             pairs: RopePairs::Halves,
             has_alpha: false,
+            has_dynamic: false,
             turned_part: None,
             has_long_rope: false,
             has_query_growth: false,
@@ -356,12 +357,14 @@ fn check_size(what: &'static str, size: usize) -> Result<(), ModelError> {
     }
 }
 
-/// The longest context: what a configuration says, or what YaRN stretches the trained one to where that is longer.
+/// The longest context: what a configuration says, or what YaRN or a larger base stretches the trained one
+/// to where that is longer.
 fn longest_context(spec: &ModelSpec, stated: usize) -> usize {
     let stretched = spec.ropes.iter().map(|rope| match &rope.scaling {
         RopeScaling::Yarn(yarn) => {
             (yarn.original_max_position_embeddings as f64 * yarn.factor) as usize
         }
+        RopeScaling::Dynamic(dynamic) => dynamic.longest(),
         _ => stated,
     });
     stretched.fold(stated, usize::max)

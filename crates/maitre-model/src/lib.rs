@@ -99,7 +99,9 @@ pub use moves::{CacheMove, CacheMoves};
 pub use progress::LoadProgress;
 pub use queued::Queued;
 pub use registry::Architecture;
-pub use rope::{Llama3Scaling, LongRope, QueryGrowth, RopeConfig, RopePairs, RopeScaling, Yarn};
+pub use rope::{
+    DynamicNtk, Llama3Scaling, LongRope, QueryGrowth, RopeConfig, RopePairs, RopeScaling, Yarn,
+};
 pub use runner::{Logits, Runner, RunnerConfig};
 pub use shard::Shard;
 pub use source::ModelSource;

@@ -43,7 +43,8 @@ pub struct LoadOptions {
     /// Where weights come from.
     pub load_format: LoadFormat,
     /// The longest context that the model will be given, where that is less than its configuration allows. It decides which
-    /// of its factors a [`LongRope`](crate::LongRope) takes, and nothing else.
+    /// of its factors a [`LongRope`](crate::LongRope) takes and how large the base of a [`DynamicNtk`](crate::DynamicNtk) is,
+    /// and nothing else.
     pub context_len: Option<usize>,
     /// The share of the matrices that is loaded. A runner of less than all is one of as many ranks.
     pub shard: Shard,

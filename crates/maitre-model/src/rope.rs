@@ -11,7 +11,7 @@ mod scaling;
 use crate::config::Settings;
 use crate::error::ModelError;
 use kinds::{read_growth, read_scaling, read_stretch};
-pub use scaling::{Llama3Scaling, LongRope, RopeScaling, Yarn};
+pub use scaling::{DynamicNtk, Llama3Scaling, LongRope, RopeScaling, Yarn};
 
 /// What transformers uses where no configuration gives a theta.
 pub(crate) const DEFAULT_THETA: f64 = 10_000.0;
@@ -78,6 +78,8 @@ pub(crate) struct RopeContext {
     pub(crate) turned_part: Option<f64>,
     /// Whether the family implements `dynamic` with an `alpha`, a larger base for all lengths.
     pub(crate) has_alpha: bool,
+    /// Whether the family implements `dynamic`, a larger base for longer contexts.
+    pub(crate) has_dynamic: bool,
     /// Whether the family implements LongRoPE.
     pub(crate) has_long_rope: bool,
     /// Whether the family's queries grow with their position.
@@ -280,6 +282,30 @@ mod tests {
             .count();
         assert!((5..=9).contains(&between), "{between} interpolated");
         assert!(scaled.windows(2).all(|pair| pair[0] > pair[1]));
+    }
+
+    #[test]
+    fn a_dynamic_base_belongs_to_the_context_that_the_model_is_set_up_for() {
+        let rope = RopeConfig {
+            theta: 100.0,
+            scaling: RopeScaling::Dynamic(DynamicNtk {
+                factor: 4.0,
+                original_max_position_embeddings: 100,
+            }),
+            dims: 8,
+            pairs: RopePairs::Halves,
+            query_growth: None,
+        };
+        let plain = RopeConfig {
+            scaling: RopeScaling::Default,
+            ..rope.clone()
+        };
+        assert_eq!(rope.frequencies(100), plain.frequencies(100));
+        assert_eq!(rope.frequencies(7), plain.frequencies(100));
+        // The slowest pair turns as far in the longer context: (4 · 2 - 3) times slower.
+        let [longer, trained] = [rope.frequencies(200), plain.frequencies(100)];
+        assert_eq!(longer[0], 1.0);
+        assert!((trained[3] / longer[3] - 5.0).abs() < 1e-5);
     }
 
     #[test]

@@ -36,6 +36,8 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
             ..MlpSpec::PLAIN
         },
     };
-    let rope = RopeConfig::read(settings, &sizes.for_rope())?;
+    let mut context = sizes.for_rope();
+    context.has_dynamic = true;
+    let rope = RopeConfig::read(settings, &context)?;
     Ok(ModelSpec::uniform(sizes.num_layers, layer, rope))
 }

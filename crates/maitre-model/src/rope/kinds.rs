@@ -1,6 +1,6 @@
 //! The kinds of scaling in the words of a configuration.
 
-use super::{Llama3Scaling, LongRope, QueryGrowth, RopeContext, RopeScaling, Yarn};
+use super::{DynamicNtk, Llama3Scaling, LongRope, QueryGrowth, RopeContext, RopeScaling, Yarn};
 use crate::config::{Settings, is_positive};
 use crate::error::ModelError;
 
@@ -50,6 +50,10 @@ pub(super) fn read_scaling(
             (RopeScaling::Linear(factor), &["factor"])
         }
         "dynamic" if context.has_alpha => (RopeScaling::Default, ALPHA_KEYS),
+        "dynamic" if context.has_dynamic => (
+            RopeScaling::Dynamic(read_dynamic(outer, nested, dims, context)?),
+            &["factor"],
+        ),
         "llama3" => (
             RopeScaling::Llama3(read_llama3(outer, nested)?),
             &["factor", "low_freq_factor", "high_freq_factor"],
@@ -68,6 +72,7 @@ pub(super) fn read_scaling(
             for (is_read, kind) in [
                 (context.has_long_rope, ", longrope"),
                 (context.has_alpha, ", dynamic with an alpha"),
+                (context.has_dynamic, ", dynamic"),
             ] {
                 supported += if is_read { kind } else { "" };
             }
@@ -129,6 +134,7 @@ fn required(nested: &Settings<'_>, key: &'static str, kind: &str) -> Result<f64,
     let expected = match kind {
         "llama3" => "a number above 0, for rope_type llama3",
         "yarn" => "a number above 0, for rope_type yarn",
+        "dynamic" => "a number above 0, for rope_type dynamic",
         _ => "a number above 0, for rope_type linear",
     };
     nested
@@ -169,6 +175,35 @@ fn read_llama3(outer: &Settings<'_>, nested: &Settings<'_>) -> Result<Llama3Scal
         ));
     }
     Ok(scaling)
+}
+
+fn read_dynamic(
+    outer: &Settings<'_>,
+    nested: &Settings<'_>,
+    dims: usize,
+    context: &RopeContext,
+) -> Result<DynamicNtk, ModelError> {
+    let dynamic = DynamicNtk {
+        factor: required(nested, "factor", "dynamic")?,
+        original_max_position_embeddings: context.max_position_embeddings,
+    };
+    let stated = original_context(outer, nested)?;
+    if let Some(stated) = stated.filter(|stated| *stated != context.max_position_embeddings) {
+        let expected = format!(
+            "max_position_embeddings = {}, or absent",
+            context.max_position_embeddings
+        );
+        return Err(nested.contradicts(ORIGINAL, stated.to_string(), expected));
+    }
+    let stretch = dynamic.stretch(dims, dynamic.longest());
+    match dynamic.factor >= 1.0 && dims > 2 && is_positive(stretch) {
+        true => Ok(dynamic),
+        false => {
+            let expected =
+                format!("at least 1, and a number that can be raised for heads of {dims}");
+            Err(nested.contradicts("factor", dynamic.factor.to_string(), expected))
+        }
+    }
 }
 
 fn read_yarn(

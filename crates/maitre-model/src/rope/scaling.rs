@@ -20,6 +20,9 @@ pub enum RopeScaling {
     Yarn(Yarn),
     /// LongRoPE (Ding et al. 2024, arXiv 2402.13753).
     LongRope(LongRope),
+    /// A larger base for longer contexts, so that the slowest pair turns as far as in the trained one ("dynamic NTK": Peng et
+    /// al. 2023, arXiv 2309.00071, section 3.2).
+    Dynamic(DynamicNtk),
 }
 
 /// The parameters of [`RopeScaling::Llama3`].
@@ -54,6 +57,21 @@ pub struct Yarn {
     pub truncate: bool,
 }
 
+/// The parameters of [`RopeScaling::Dynamic`].
+///
+/// The base belongs to the longest context that the model is set up for, as in vLLM, and is the trained one up to
+/// `original_max_position_embeddings`. transformers takes it from the length so far, and leaves keys in its cache that were turned
+/// by another base. What a cache holds must not depend on what came later, so that isn't done here: answers differ from
+/// transformers' where a model is set up for more than the trained context.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct DynamicNtk {
+    /// How many times the trained context the longest one is.
+    pub factor: f64,
+    /// The context of pre-training, in tokens.
+    pub original_max_position_embeddings: usize,
+}
+
 /// The parameters of [`RopeScaling::LongRope`].
 ///
 /// A model has two lists of factors, one for contexts up to the trained one and one for longer ones. Keys that were
@@ -85,12 +103,16 @@ impl RopeScaling {
 
     /// The frequencies of a head of which `dims` numbers are turned, in a model set up for `context_len` tokens.
     pub(crate) fn frequencies(&self, theta: f64, dims: usize, context_len: usize) -> Vec<f32> {
+        let theta = match self {
+            Self::Dynamic(dynamic) => theta * dynamic.stretch(dims, context_len),
+            _ => theta,
+        };
         let powers = (0..dims / 2).map(|pair| {
             let exponent = (2 * pair) as f32 / dims as f32;
             theta.powf(f64::from(exponent)) as f32
         });
         match self {
-            Self::Default => powers.map(|power| 1.0 / power).collect(),
+            Self::Default | Self::Dynamic(_) => powers.map(|power| 1.0 / power).collect(),
             Self::Linear(factor) => powers.map(|power| 1.0 / power / *factor as f32).collect(),
             Self::Factors(factors) => {
                 let factors = factors.iter();
@@ -134,6 +156,21 @@ impl Llama3Scaling {
             (1.0 - smooth) * frequency / self.factor + smooth * frequency
         };
         scaled as f32
+    }
+}
+
+impl DynamicNtk {
+    /// What the base is multiplied by; more than two numbers of a head are turned.
+    pub(crate) fn stretch(&self, dims: usize, context_len: usize) -> f64 {
+        let original = self.original_max_position_embeddings as f64;
+        let times = (context_len as f64 / original).max(1.0);
+        let longer = self.factor * times - (self.factor - 1.0);
+        longer.powf(dims as f64 / (dims as f64 - 2.0))
+    }
+
+    /// The longest context.
+    pub(crate) fn longest(&self) -> usize {
+        (self.original_max_position_embeddings as f64 * self.factor) as usize
     }
 }
 

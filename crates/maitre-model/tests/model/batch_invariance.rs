@@ -179,6 +179,8 @@ proptest! {
             "exaone4-bf16-v4",
             "hunyuan-f32-alpha",
             "hunyuan-bf16-bias-v4",
+            "llama-f32-dynamic",
+            "llama-bf16-dynamic-short-v4",
             "ministral3-f32-yarn",
             "ministral3-bf16-window",
             "mistral3-f32-images-v4",

@@ -300,6 +300,40 @@ fn both_forms_of_each_familys_rope_read_the_same() {
 }
 
 #[test]
+fn a_dynamic_base_stretches_the_context() {
+    let llama = |rope: Value| {
+        let config = family("LlamaForCausalLM", "llama", json!({"rope_scaling": rope}));
+        parse(&config)
+    };
+    let read = llama(json!({"type": "dynamic", "factor": 2.5})).unwrap();
+    assert_eq!(read.max_position_embeddings, 10_240);
+    let RopeScaling::Dynamic(dynamic) = read.ropes[0].scaling else {
+        panic!("{:?}", read.ropes[0]);
+    };
+    assert_eq!(dynamic.original_max_position_embeddings, 4096);
+    for (rope, parts) in [
+        (json!({}), ["rope_scaling.factor", "dynamic"]),
+        (
+            json!({"factor": 0.5}),
+            ["rope_scaling.factor", "at least 1"],
+        ),
+        (json!({"factor": 1e30}), ["rope_scaling.factor", "raised"]),
+        (
+            json!({"factor": 2.0, "alpha": 8.0}),
+            ["rope_scaling.alpha", "dynamic"],
+        ),
+        (
+            json!({"factor": 2.0, "original_max_position_embeddings": 512}),
+            ["rope_scaling.original_max_position_embeddings", "4096"],
+        ),
+    ] {
+        let message = llama(patched(json!({"rope_type": "dynamic"}), rope)).unwrap_err();
+        let message = message.to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
 fn yarn_stretches_the_context() {
     let yarn = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096});
     let config = qwen2(json!({"rope_scaling": yarn}));

@@ -73,6 +73,7 @@ fn logits_are_close_to_the_processors() {
         ("smollm3-f32-windows", LoadOptions::default(), 1e-4),
         ("exaone4-f32-windows", LoadOptions::default(), 1e-4),
         ("hunyuan-f32-alpha", LoadOptions::default(), 1e-4),
+        ("llama-f32-dynamic", LoadOptions::default(), 1e-4),
         ("ministral3-f32-yarn", LoadOptions::default(), 1e-4),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT8), 0.1),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT4), 0.3),

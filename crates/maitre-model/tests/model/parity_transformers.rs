@@ -100,14 +100,26 @@ fn greedy_ids_match_whole_and_chunked() {
     }
 }
 
-/// A model's context decides which factors LongRoPE takes: other contexts give other logits.
+/// A model's context decides which factors LongRoPE takes and which base a dynamic one is: other contexts give other logits.
 #[test]
-fn long_rope_depends_on_the_context_that_the_model_is_set_up_for() {
-    let name = "phi3-bf16-longrope-short-v4";
-    let (expected, source) = (expected(name), ModelSource::Directory(fixture(name)));
-    let host = Host::new(&source, &LoadOptions::default(), 1);
-    let found = prefill(&mut host.runner(), &expected.tokens, usize::MAX);
-    assert!(relative_error(&found, &expected.logits) > 0.05);
+fn rope_depends_on_the_context_that_the_model_is_set_up_for() {
+    for name in [
+        "phi3-bf16-longrope-short-v4",
+        "llama-bf16-dynamic-short-v4",
+        "llama-f32-dynamic",
+    ] {
+        let (expected, source) = (expected(name), ModelSource::Directory(fixture(name)));
+        for context_len in [Some(65), None] {
+            let options = LoadOptions {
+                context_len,
+                ..LoadOptions::default()
+            };
+            let host = Host::new(&source, &options, 1);
+            let found = prefill(&mut host.runner(), &expected.tokens, usize::MAX);
+            let error = relative_error(&found, &expected.logits);
+            assert!(error > 1e-3, "{name}, {context_len:?}: {error:e}");
+        }
+    }
 }
 
 #[test]

@@ -23,8 +23,10 @@ pub(crate) const FIXTURES: &[&str] = &[
     "granite-f32-tied",
     "hunyuan-bf16-bias-v4",
     "hunyuan-f32-alpha",
+    "llama-bf16-dynamic-short-v4",
     "llama-bf16-llama3-tied-as-head",
     "llama-f16-untied",
+    "llama-f32-dynamic",
     "llama-f32-llama3-bias-v4",
     "llama-f32-sharded",
     "ministral-bf16-v4",
@@ -75,8 +77,12 @@ pub(crate) fn test_data() -> Option<PathBuf> {
 /// How a fixture is loaded so that it is computed as transformers computed it.
 pub(crate) fn options_of(name: &str) -> LoadOptions {
     LoadOptions {
-        // It chooses LongRoPE's factors by the length of a prompt, and these are short.
-        context_len: (name == "phi3-bf16-longrope-short-v4").then_some(64),
+        // It chooses LongRoPE's factors and dynamic bases by the length of a prompt.
+        context_len: match name {
+            "phi3-bf16-longrope-short-v4" | "llama-bf16-dynamic-short-v4" => Some(64),
+            "llama-f32-dynamic" => Some(70),
+            _ => None,
+        },
         ..LoadOptions::default()
     }
 }
