@@ -5,6 +5,7 @@
 //! of its tile is. The portable kernels are the specification; a path for a newer instruction set
 //! is one more table of the same shape, chosen by [`CpuPath`](crate::CpuPath).
 
+use crate::Activation;
 use crate::attend::{Queries, Seen, States, Tile, TileBuffers};
 use crate::cache::CellShape;
 use crate::input::{Group, InputRows, InputShape};
@@ -34,6 +35,10 @@ pub(crate) struct Kernels {
     pub(crate) peaks: fn(logits: &[f32], out: &mut [f32]),
     /// `x / sqrt(mean(x^2) + eps) * weight`.
     pub(crate) rms_norm: fn(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+    /// `(x - mean) / sqrt(variance + eps) * weight + bias`; weight and bias come together.
+    pub(crate) layer_norm: fn(input: &[f32], (&[f32], Option<&[f32]>), eps: f32, out: &mut [f32]),
+    /// `activation(x)`, number by number.
+    pub(crate) activate: fn(Activation, input: &[f32], out: &mut [f32]),
     /// `sum += delta`.
     pub(crate) add: fn(sum: &mut [f32], delta: &[f32]),
     /// Normalises a head if it has a norm, and rotates its pairs `(i, i + n)`, where n is the number of angles; what

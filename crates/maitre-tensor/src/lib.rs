@@ -76,8 +76,8 @@ mod x86;
 
 pub use activation::Activation;
 pub use backend::{
-    AddNormed, Backend, BlockCopy, LargestAttention, LargestStep, NormColumns, PEAK_BLOCK,
-    RecordedSteps, StepShape,
+    AddNormed, Backend, BlockCopy, LargestAttention, LargestStep, LayerNorm, NormColumns,
+    PEAK_BLOCK, RecordedSteps, StepShape,
 };
 pub use batch::{Attention, BlockTables, KvGroup, NO_SLOT, RopeStore, Span};
 pub use blocks::BlockFormat;

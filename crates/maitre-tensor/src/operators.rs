@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use crate::{
-    AddNormed, Attention, BlockCopy, Buffer, LargestStep, LayerCache, LinearInput, NormColumns,
-    PackedWeight, RopeStore, SampleRows, TensorError,
+    Activation, AddNormed, Attention, BlockCopy, Buffer, LargestStep, LayerCache, LayerNorm,
+    LinearInput, NormColumns, PackedWeight, RopeStore, SampleRows, TensorError,
 };
 
 /// What becomes of the sums of a product.
@@ -75,6 +75,15 @@ pub(crate) trait RowOperators {
     /// [`Backend::encode`](crate::Backend::encode).
     fn encode(&self, x: &Buffer, out: &mut LinearInput, rows: usize) -> Result<(), TensorError>;
 
+    /// [`Backend::activate`](crate::Backend::activate).
+    fn activate(
+        &self,
+        x: &Buffer,
+        activation: Activation,
+        out: &mut LinearInput,
+        rows: usize,
+    ) -> Result<(), TensorError>;
+
     /// [`Backend::rms_norm`](crate::Backend::rms_norm).
     fn rms_norm(
         &self,
@@ -97,7 +106,7 @@ pub(crate) trait RowOperators {
     ) -> Result<(), TensorError>;
 }
 
-/// What families need that normalise what a layer adds, or whole rows of queries and keys.
+/// What families need that normalise what a layer adds, whole rows of queries and keys, or by mean and variance.
 pub(crate) trait Norms {
     /// [`Backend::add_normed`](crate::Backend::add_normed).
     fn add_normed(&self, args: AddNormed<'_>) -> Result<(), TensorError>;
@@ -109,6 +118,12 @@ pub(crate) trait Norms {
         columns: NormColumns<'_>,
         rows: usize,
     ) -> Result<(), TensorError>;
+
+    /// [`Backend::layer_norm`](crate::Backend::layer_norm).
+    fn layer_norm(&self, args: LayerNorm<'_>) -> Result<(), TensorError>;
+
+    /// [`Backend::add`](crate::Backend::add).
+    fn add(&self, sum: &mut Buffer, delta: &Buffer, len: usize) -> Result<(), TensorError>;
 
     /// [`Backend::scale`](crate::Backend::scale).
     fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<(), TensorError>;

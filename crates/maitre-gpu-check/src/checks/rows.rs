@@ -1,7 +1,7 @@
 //! The operators that make an output row of single input rows.
 
 use anyhow::Result;
-use maitre_tensor::{AddNormed, Backend, DType, InputFormat, NormColumns};
+use maitre_tensor::{Activation, AddNormed, Backend, DType, InputFormat, LayerNorm, NormColumns};
 
 use super::{BF16_LIMIT, F32_LIMIT, compare, identical, read};
 use crate::item::Item;
@@ -36,6 +36,22 @@ pub(super) fn list(items: &mut Vec<Item>) {
             move |site| {
                 let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
                 compare(site, limit, |it| added_normed(it, format, rows, dim))
+            },
+        ));
+        items.push(Item::check(
+            format!("layer_norm_{format}"),
+            format!("layer_norm to {format}"),
+            move |site| {
+                let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+                compare(site, limit, |it| layer_norm(it, format, rows, dim))
+            },
+        ));
+        items.push(Item::check(
+            format!("activate_{format}"),
+            format!("activate to {format}"),
+            move |site| {
+                let (rows, dim) = (last(site.sizes.rows), site.sizes.inputs);
+                compare(site, limit, |it| activated(it, format, rows, dim))
             },
         ));
         items.push(Item::check(
@@ -128,6 +144,35 @@ fn added_normed(
     let mut both = backend.decode(&out, rows)?.f32s()?.to_vec();
     both.extend(read(backend, &residual)?);
     Ok(both)
+}
+
+/// The sum of the residual stream and what a layer adds is normalised by mean and variance.
+fn layer_norm(backend: &Backend, format: InputFormat, rows: usize, dim: usize) -> Result<Vec<f32>> {
+    let mut residual = backend.vector(&random(1, rows * dim))?;
+    let delta = backend.vector(&random(3, rows * dim))?;
+    let [weight, bias] = [random(2, dim), random(7, dim)];
+    let [weight, bias] = [backend.vector(&weight)?, backend.vector(&bias)?];
+    let mut out = backend.linear_input(format, dim, rows)?;
+    backend.add(&mut residual, &delta, rows * dim)?;
+    backend.layer_norm(LayerNorm {
+        residual: &mut residual,
+        delta: Some(&delta),
+        weight: &weight,
+        bias: Some(&bias),
+        eps: EPS,
+        out: &mut out,
+        rows,
+    })?;
+    let mut both = backend.decode(&out, rows)?.f32s()?.to_vec();
+    both.extend(read(backend, &residual)?);
+    Ok(both)
+}
+
+fn activated(backend: &Backend, format: InputFormat, rows: usize, dim: usize) -> Result<Vec<f32>> {
+    let x = backend.vector(&random(4, rows * dim))?;
+    let mut out = backend.linear_input(format, dim, rows)?;
+    backend.activate(&x, Activation::GeluTanh, &mut out, rows)?;
+    Ok(backend.decode(&out, rows)?.f32s()?.to_vec())
 }
 
 /// The second half of each row and a few numbers more.

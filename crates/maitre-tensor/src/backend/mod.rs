@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use copies::BlockCopy;
 pub use linear::PEAK_BLOCK;
-pub use norms::{AddNormed, NormColumns};
+pub use norms::{AddNormed, LayerNorm, NormColumns};
 pub use recorded::{RecordedSteps, StepShape};
 pub use reserve::{LargestAttention, LargestStep};
 

@@ -1,5 +1,5 @@
-//! Normalisation of what a layer adds, and of parts of rows: what families need that norm after their layers, or whole
-//! rows of queries and keys.
+//! Normalisation of what a layer adds, of parts of rows, and by mean and variance: what families need that norm after their
+//! layers, whole rows of queries and keys, or as the first transformers did.
 
 use super::Backend;
 use crate::{Buffer, LinearInput, TensorError};
@@ -16,6 +16,25 @@ pub struct AddNormed<'a> {
     /// Weight of the norm of the sum; without it the sum goes on as it is.
     pub before: Option<&'a Buffer>,
     /// Added to the mean squares.
+    pub eps: f32,
+    /// What the next matrix reads; as large.
+    pub out: &'a mut LinearInput,
+    /// Token rows.
+    pub rows: usize,
+}
+
+/// Arguments of [`Backend::layer_norm`].
+#[derive(Debug)]
+pub struct LayerNorm<'a> {
+    /// The residual stream, `[rows, weight.len()]`.
+    pub residual: &'a mut Buffer,
+    /// What a layer adds to it, as large; without it the stream stays as it is.
+    pub delta: Option<&'a Buffer>,
+    /// A factor for each column.
+    pub weight: &'a Buffer,
+    /// What is added to each column, as long as `weight`.
+    pub bias: Option<&'a Buffer>,
+    /// Added to the variance.
     pub eps: f32,
     /// What the next matrix reads; as large.
     pub out: &'a mut LinearInput,
@@ -76,6 +95,38 @@ impl Backend {
         check.vector("weight", columns.weight, dim)?;
         check.matrix("x", x, rows, width)?;
         self.operators().rms_norm_columns(x, columns, rows)
+    }
+
+    /// `residual += delta`, then `out = (residual - mean) / sqrt(variance + eps) * weight + bias`, row by row (Ba, Kiros and
+    /// Hinton 2016, arXiv 1607.06450). The variance is the mean square of what the mean is taken from, in a pass of its own.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn layer_norm(&self, args: LayerNorm<'_>) -> Result<(), TensorError> {
+        let check = self.check("layer_norm");
+        let (dim, rows) = (args.weight.len(), args.rows);
+        check.rule(dim > 0, "weight", "at least 1 element", "empty")?;
+        check.vector("weight", args.weight, dim)?;
+        args.bias
+            .map_or(Ok(()), |bias| check.vector("bias", bias, dim))?;
+        args.delta
+            .map_or(Ok(()), |delta| check.matrix("delta", delta, rows, dim))?;
+        check.matrix("residual", args.residual, rows, dim)?;
+        check.any_input("out", args.out, dim, rows)?;
+        self.operators().layer_norm(args)
+    }
+
+    /// `sum += delta`, for the first `len` numbers.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn add(&self, sum: &mut Buffer, delta: &Buffer, len: usize) -> Result<(), TensorError> {
+        let check = self.check("add");
+        check.matrix("delta", delta, len, 1)?;
+        check.matrix("sum", sum, len, 1)?;
+        self.operators().add(sum, delta, len)
     }
 
     /// `x *= factor`, for the first `len` numbers.

@@ -3,7 +3,7 @@
 
 use super::Backend;
 use crate::input::LinearInput;
-use crate::{Buffer, PackedWeight, TensorError};
+use crate::{Activation, Buffer, PackedWeight, TensorError};
 
 impl Backend {
     /// `out[i] = table[tokens[i]]`, widened to f32. `out` is `[tokens.len(), table.cols()]`.
@@ -62,6 +62,26 @@ impl Backend {
         check.matrix("x", x, rows, cols)?;
         check.any_input("out", out, cols, rows)?;
         self.operators().encode(x, out, rows)
+    }
+
+    /// `out = activation(x)`, in the form of `out`. `x` is `[rows, out.cols()]`.
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn activate(
+        &self,
+        x: &Buffer,
+        activation: Activation,
+        out: &mut LinearInput,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        let check = self.check("activate");
+        let cols = out.cols();
+        check.rule(cols > 0, "out", "at least 1 column wide", "empty")?;
+        check.matrix("x", x, rows, cols)?;
+        check.any_input("out", out, cols, rows)?;
+        self.operators().activate(x, activation, out, rows)
     }
 
     /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row. `x` and `out` are

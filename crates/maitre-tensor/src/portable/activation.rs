@@ -1,4 +1,4 @@
-//! The gated activations of feed-forward layers (Shazeer 2020, arXiv 2002.05202).
+//! The activations of feed-forward layers, alone or as gates (Shazeer 2020, arXiv 2002.05202).
 
 use super::exp::exp;
 use crate::Activation;
@@ -12,22 +12,42 @@ pub(crate) fn gate_mul(activation: Activation, gate: &[f32], up: &[f32], out: &m
     }
 }
 
-/// `gate / (1 + e^-gate) * up`.
+/// `activation(x)`, number by number.
+#[inline(always)]
+pub(crate) fn activate(activation: Activation, input: &[f32], out: &mut [f32]) {
+    let each = input.iter().zip(out);
+    match activation {
+        Activation::Silu => each.for_each(|(x, out)| *out = silu(*x)),
+        Activation::GeluTanh => each.for_each(|(x, out)| *out = gelu_tanh(*x)),
+    }
+}
+
 #[inline(always)]
 fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        *out = gate / (1.0 + exp(-gate)) * up;
+        *out = silu(*gate) * up;
     }
+}
+
+#[inline(always)]
+fn gelu_tanh_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gelu_tanh(*gate) * up;
+    }
+}
+
+/// `x / (1 + e^-x)`.
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
 }
 
 /// GELU by way of tanh: `(1 + tanh(u)) / 2` is `1 / (1 + e^-2u)`, with the same exponential as above.
 #[inline(always)]
-fn gelu_tanh_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+fn gelu_tanh(x: f32) -> f32 {
     /// `-2 sqrt(2 / pi)`.
     const SCALE: f32 = -1.595_769;
     const CUBE: f32 = 0.044_715;
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        let exponent = SCALE * (gate * (1.0 + CUBE * gate * gate));
-        *out = gate / (1.0 + exp(exponent)) * up;
-    }
+    let exponent = SCALE * (x * (1.0 + CUBE * x * x));
+    x / (1.0 + exp(exponent))
 }

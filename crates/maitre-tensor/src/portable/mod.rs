@@ -23,7 +23,8 @@ pub(crate) mod store;
 use crate::kernels::Kernels;
 use crate::weight::{quantize_int4, quantize_int8};
 
-pub(crate) use activation::gate_mul;
+pub(crate) use activation::{activate, gate_mul};
+pub(crate) use norm::scale_and_shift;
 pub(crate) use peaks::peaks;
 
 /// The portable path.
@@ -37,6 +38,8 @@ pub(crate) static KERNELS: Kernels = Kernels {
     widened_rows: 0,
     peaks,
     rms_norm: norm::rms_norm,
+    layer_norm: norm::layer_norm,
+    activate,
     add: norm::add,
     rope: rope::rope,
     store_key: store::store_key,

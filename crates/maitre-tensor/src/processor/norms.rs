@@ -1,10 +1,10 @@
-//! Normalisation of what a layer adds, and of parts of rows.
+//! Normalisation of what a layer adds, of parts of rows, and by mean and variance.
 
 use super::rows::each_row;
 use super::{Processor, floats, floats_mut, rows_per_tile};
 use crate::operators::Norms;
 use crate::tiles::RowBlocks;
-use crate::{AddNormed, Buffer, NormColumns, TensorError};
+use crate::{AddNormed, Buffer, LayerNorm, NormColumns, TensorError};
 
 impl Norms for Processor {
     fn add_normed(&self, args: AddNormed<'_>) -> Result<(), TensorError> {
@@ -56,6 +56,43 @@ impl Norms for Processor {
                 (kernels.rms_norm)(part, weight, eps, normed);
                 part.copy_from_slice(normed);
             }
+        })
+    }
+
+    fn layer_norm(&self, args: LayerNorm<'_>) -> Result<(), TensorError> {
+        let LayerNorm { eps, rows, .. } = args;
+        let (weight, dim) = (args.weight.f32s()?, args.weight.len());
+        let bias = args.bias.map(Buffer::f32s).transpose()?;
+        let delta = match args.delta {
+            Some(delta) => Some(floats(delta, rows * dim)?),
+            None => None,
+        };
+        let residual = floats_mut(args.residual, rows * dim)?;
+        let (kernels, shape) = (self.kernels, args.out.shape());
+        let block = rows_per_tile(dim);
+        let blocks = (
+            RowBlocks::new(residual, dim, block),
+            args.out.blocks(rows, block),
+        );
+        self.for_each_tile("layer_norm", blocks, |(sums, out), scratch| {
+            let normed = scratch.floats(dim);
+            let rows = sums.data.chunks_exact_mut(dim).zip(sums.first..);
+            each_row(&shape, out, rows, |(sum, row), words, groups| {
+                if let Some(delta) = delta {
+                    (kernels.add)(sum, &delta[row * dim..][..dim]);
+                }
+                (kernels.layer_norm)(sum, (weight, bias), eps, normed);
+                (kernels.encode)(normed, &shape, words, groups);
+            });
+        })
+    }
+
+    fn add(&self, sum: &mut Buffer, delta: &Buffer, len: usize) -> Result<(), TensorError> {
+        let (delta, kernels) = (floats(delta, len)?, self.kernels);
+        let blocks = RowBlocks::new(floats_mut(sum, len)?, 1, rows_per_tile(1));
+        self.for_each_tile("add", blocks, |block, _| {
+            let delta = &delta[block.first..][..block.data.len()];
+            (kernels.add)(block.data, delta);
         })
     }
 

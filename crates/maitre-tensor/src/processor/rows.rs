@@ -5,7 +5,7 @@ use super::{Processor, floats, floats_mut, rows_per_tile};
 use crate::input::{Group, InputShape, LinearInput};
 use crate::operators::RowOperators;
 use crate::tiles::{RowBlocks, Rows};
-use crate::{Buffer, PackedWeight, TensorError};
+use crate::{Activation, Buffer, PackedWeight, TensorError};
 
 impl RowOperators for Processor {
     fn embed(
@@ -54,6 +54,27 @@ impl RowOperators for Processor {
             let rows = x[block.0.first * cols..].chunks_exact(cols);
             each_row(&shape, block, rows, |values, words, groups| {
                 (kernels.encode)(values, &shape, words, groups);
+            });
+        })
+    }
+
+    fn activate(
+        &self,
+        x: &Buffer,
+        activation: Activation,
+        out: &mut LinearInput,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        let cols = out.cols();
+        let x = floats(x, rows * cols)?;
+        let (kernels, shape) = (self.kernels, out.shape());
+        let blocks = out.blocks(rows, rows_per_tile(cols));
+        self.for_each_tile("activate", blocks, |block, scratch| {
+            let activated = scratch.floats(cols);
+            let rows = x[block.0.first * cols..].chunks_exact(cols);
+            each_row(&shape, block, rows, |row, words, groups| {
+                (kernels.activate)(activation, row, activated);
+                (kernels.encode)(activated, &shape, words, groups);
             });
         })
     }

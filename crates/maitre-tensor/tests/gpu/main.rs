@@ -16,6 +16,7 @@ mod copies;
 mod devices;
 mod hopper;
 mod integers;
+mod layer_norms;
 mod linear;
 mod norms;
 mod rope;

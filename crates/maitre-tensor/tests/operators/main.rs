@@ -10,6 +10,7 @@ mod copies;
 mod files;
 mod gated;
 mod invariance;
+mod layer_norms;
 mod linear;
 mod norms;
 mod numbers;

@@ -372,7 +372,7 @@ impl<'a> Product<'a> {
 }
 
 /// A gate as the kernels are told of it: `gate_mul` of `cuda/linear_weights.cuh`; 0 is none.
-const fn gate_code(gate: Option<Activation>) -> usize {
+pub(super) const fn gate_code(gate: Option<Activation>) -> usize {
     match gate {
         None => 0,
         Some(Activation::Silu) => 1,

@@ -1,11 +1,11 @@
-//! Normalisation of what a layer adds, and of parts of rows.
+//! Normalisation of what a layer adds, of parts of rows, and by mean and variance.
 
 use super::{Device, at, bytes, bytes_mut, maybe};
 use crate::gpu::{Arg, Grid};
 use crate::operators::Norms;
-use crate::{AddNormed, Buffer, InputFormat, NormColumns, TensorError};
+use crate::{AddNormed, Buffer, InputFormat, LayerNorm, NormColumns, TensorError};
 
-/// Threads of a block that scales, a number each.
+/// Threads of a block that scales or adds, a number each.
 const SCALE_THREADS: usize = 256;
 
 impl Norms for Device {
@@ -49,6 +49,33 @@ impl Norms for Device {
         self.turn()
             .queue()
             .launch_early("rms_norm_columns", grid, &args)
+    }
+
+    fn layer_norm(&self, args: LayerNorm<'_>) -> Result<(), TensorError> {
+        let (dim, rows) = (args.weight.len(), args.rows);
+        let (kernel, stride) = match args.out.format() {
+            InputFormat::F32 => ("layer_norm_f32", dim),
+            _ => ("layer_norm_bf16", args.out.shape().words * 2),
+        };
+        let out = args.out.memory_mut().checked_mut()?;
+        let args = [
+            at(bytes(args.residual)?),
+            maybe(args.delta)?,
+            at(bytes(args.weight)?),
+            maybe(args.bias)?,
+            Arg::F32(args.eps),
+            at(out),
+            Arg::U32(dim),
+            Arg::U32(stride),
+        ];
+        let grid = norm_grid(rows, dim);
+        self.turn().queue().launch_early(kernel, grid, &args)
+    }
+
+    fn add(&self, sum: &mut Buffer, delta: &Buffer, len: usize) -> Result<(), TensorError> {
+        let args = [at(bytes_mut(sum)?), at(bytes(delta)?), Arg::U32(len)];
+        let grid = Grid::of(len.div_ceil(SCALE_THREADS), SCALE_THREADS);
+        self.turn().queue().launch_early("add_numbers", grid, &args)
     }
 
     fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<(), TensorError> {

@@ -1,10 +1,11 @@
 //! The operators whose output rows are made from single input rows.
 
+use super::linear::gate_code;
 use super::norms::norm_grid;
 use super::{Device, at, bytes, bytes_mut, maybe};
 use crate::gpu::{Arg, Grid};
 use crate::operators::RowOperators;
-use crate::{Buffer, InputFormat, LinearInput, PackedWeight, TensorError};
+use crate::{Activation, Buffer, InputFormat, LinearInput, PackedWeight, TensorError};
 
 /// Threads of a block that only copies, and the numbers of a row it copies.
 const COPY_THREADS: usize = 256;
@@ -44,6 +45,33 @@ impl RowOperators for Device {
         let out = out.memory_mut().checked_mut()?;
         let args = [at(x), at(out), Arg::U32(cols), Arg::U32(stride)];
         let grid = copy_grid(rows, cols);
+        self.turn().queue().launch_early(kernel, grid, &args)
+    }
+
+    fn activate(
+        &self,
+        x: &Buffer,
+        activation: Activation,
+        out: &mut LinearInput,
+        rows: usize,
+    ) -> Result<(), TensorError> {
+        let (x, cols) = (bytes(x)?, out.cols());
+        let (kernel, stride) = match out.format() {
+            InputFormat::F32 => ("activate_f32", cols),
+            _ => ("activate_bf16", out.shape().words * 2),
+        };
+        let out = out.memory_mut().checked_mut()?;
+        let args = [
+            at(x),
+            at(out),
+            Arg::U32(cols),
+            Arg::U32(stride),
+            Arg::U32(gate_code(Some(activation))),
+        ];
+        let grid = Grid {
+            blocks: [rows, cols.div_ceil(COPY_THREADS), 1],
+            ..Grid::of(rows, COPY_THREADS)
+        };
         self.turn().queue().launch_early(kernel, grid, &args)
     }
 

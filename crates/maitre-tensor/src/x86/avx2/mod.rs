@@ -33,6 +33,8 @@ static KERNELS: Kernels = Kernels {
     widened_rows: super::strips::TOKENS,
     encode: rows::encode,
     rms_norm: rows::rms_norm,
+    layer_norm: rows::layer_norm,
+    activate: rows::activate,
     add: rows::add,
     peaks: rows::peaks,
     quantize_int8: rows::quantize_int8,

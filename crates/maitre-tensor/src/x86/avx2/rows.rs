@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 
+use crate::Activation;
 use crate::format::InputFormat;
 use crate::input::{Group, InputShape};
 use crate::portable::encode as portable;
@@ -143,6 +144,31 @@ pub(super) fn rms_norm(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32])
     }
     // SAFETY: as in `encode`.
     unsafe { wide(input, weight, eps, out) }
+}
+
+/// See [`Kernels::layer_norm`](crate::kernels::Kernels::layer_norm).
+pub(super) fn layer_norm(
+    input: &[f32],
+    weights: (&[f32], Option<&[f32]>),
+    eps: f32,
+    out: &mut [f32],
+) {
+    #[target_feature(enable = "avx2,fma")]
+    fn wide(input: &[f32], weights: (&[f32], Option<&[f32]>), eps: f32, out: &mut [f32]) {
+        norm::layer_norm::<LANES>(input, weights, eps, out);
+    }
+    // SAFETY: as in `encode`.
+    unsafe { wide(input, weights, eps, out) }
+}
+
+/// See [`Kernels::activate`](crate::kernels::Kernels::activate).
+pub(super) fn activate(activation: Activation, input: &[f32], out: &mut [f32]) {
+    #[target_feature(enable = "avx2,fma")]
+    fn wide(activation: Activation, input: &[f32], out: &mut [f32]) {
+        crate::portable::activate(activation, input, out);
+    }
+    // SAFETY: as in `encode`.
+    unsafe { wide(activation, input, out) }
 }
 
 /// See [`Kernels::peaks`](crate::kernels::Kernels::peaks).

@@ -43,6 +43,8 @@ static KERNELS: Kernels = Kernels {
     quantize_int8: rows::quantize_int8,
     quantize_int4: rows::quantize_int4,
     rms_norm: rows::rms_norm,
+    layer_norm: rows::layer_norm,
+    activate: rows::activate,
     add: rows::add,
     rope: rope::rope,
     store_key: rope::store_key,
