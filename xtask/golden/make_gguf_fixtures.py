@@ -23,25 +23,38 @@ DEFAULT = ROOT / "crates/maitre-model/tests/fixtures"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Fixtures, and changes of their configurations: what a file can't say is what it says by saying nothing.
 CASES = {
+    "cohere2-f32-windows": dict(layer_types=None, sliding_window_pattern=4),
     "exaone4-f32-windows": {},
     "gemma-bf16-v4": {},
     "gemma3-f32-linear": dict(query_pre_attn_scalar=12),
     "glm4-bf16-v4": {},
+    "gpt2-bf16-v4": {},
     "granite-bf16-bias-v4": {},
     "hunyuan-f32-alpha": {},
     "llama-bf16-llama3-tied-as-head": {},
+    "ministral3-f32-yarn": {},
+    "mistral3-f32-images-v4": {},
+    "olmo2-f32": {},
     "olmo3-bf16-yarn-v4": {},
     "olmo3-f32-yarn": {},
     "phi3-bf16-longrope-short-v4": {},
     "phi3-f32-longrope": {},
     "qwen2-bf16-yarn": {},
+    "seed-oss-f32-bias": {},
     "smollm3-bf16-bias-v4": dict(no_rope_layer_interval=4),
+    "starcoder2-f32-window": dict(sliding_window=None),
 }
 ARCHITECTURES = dict(
-    exaone4="exaone4", gemma="gemma", gemma3_text="gemma3", glm4="glm4", granite="granite",
-    hunyuan_v1_dense="hunyuan-dense", llama="llama", olmo3="olmo2", phi3="phi3", qwen2="qwen2", smollm3="smollm3")
+    cohere2="cohere2", exaone4="exaone4", gemma="gemma", gemma3_text="gemma3", glm4="glm4", gpt2="gpt2",
+    granite="granite", hunyuan_v1_dense="hunyuan-dense", llama="llama", ministral3="mistral3", mistral="mistral3",
+    olmo2="olmo2", olmo3="olmo2", phi3="phi3", qwen2="qwen2", seed_oss="seed_oss", smollm3="smollm3",
+    starcoder2="starcoder2")
 # Those that the converter takes for kinds of Llama.
-LIKE_LLAMA = ("granite", "llama", "smollm3")
+LIKE_LLAMA = ("granite", "llama", "mistral3", "smollm3")
+# The names of sizes in transformers and in GPT-2.
+SIZES = dict(
+    hidden_size="n_embd", num_hidden_layers="n_layer", num_attention_heads="n_head", max_position_embeddings="n_positions")
+TRANSPOSED = ("c_attn.weight", "attn.c_proj.weight", "c_fc.weight", "mlp.c_proj.weight")
 
 
 def read_safetensors(path):
@@ -100,8 +113,13 @@ def add_sizes(writer, config):
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_head_count(heads)
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if "num_key_value_heads" in config:
+        writer.add_head_count_kv(config["num_key_value_heads"])
+    if "rms_norm_eps" in config:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    for key in ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"):
+        if key in config:
+            writer.add_layer_norm_eps(config[key])
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
@@ -140,10 +158,14 @@ def llama3_factors(rope, dims):
 
 
 def convert(source, path, changes):
-    config = json.loads((source / "config.json").read_text()) | changes
+    config = json.loads((source / "config.json").read_text())
+    config = config.get("text_config", config) | changes
+    if config["model_type"] == "gpt2":
+        config |= {ours: config[theirs] for ours, theirs in SIZES.items()}
+        config["intermediate_size"] = 4 * config["hidden_size"]
     rope, windowed = rope_of(config)
     arch = ARCHITECTURES[config["model_type"]]
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    heads, kv_heads = config["num_attention_heads"], config.get("num_key_value_heads")
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     writer = gguf.GGUFWriter(path, arch)
     add_sizes(writer, config)
@@ -158,7 +180,7 @@ def convert(source, path, changes):
         writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
         for kind in ("long", "short"):
             extra[f"rope_factors_{kind}.weight"] = numpy.array(rope[f"{kind}_factor"], numpy.float32)
-    else:
+    elif arch != "gpt2":
         add_rope(writer, rope, windowed, head_dim)
         if "head_dim" in config:
             writer.add_key_length(head_dim)
@@ -173,11 +195,19 @@ def convert(source, path, changes):
         writer.add_embedding_scale(config["embedding_multiplier"])
         writer.add_residual_scale(config["residual_multiplier"])
         writer.add_logit_scale(config["logits_scaling"])
+    if config["model_type"] == "ministral3":
+        writer.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
+        writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
+    if arch == "cohere2":
+        writer.add_logit_scale(config["logit_scale"])
+        writer.add_sliding_window(config["sliding_window"])
+        writer.add_rope_dimension_count(head_dim)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
     if arch == "glm4":
         writer.add_rope_dimension_count(int(head_dim * rope["partial_rotary_factor"]))
-    if arch in ("exaone4", "gemma3", "olmo2"):
+    if arch in ("exaone4", "gemma3", "olmo2") and "sliding_window" in config:
         writer.add_sliding_window(config["sliding_window"])
-    if arch in ("exaone4", "olmo2"):
+    if arch in ("exaone4", "olmo2") and "sliding_window" in config:
         layers = config["num_hidden_layers"]
         types = config.get("layer_types")
         writer.add_sliding_window_pattern(
@@ -186,10 +216,15 @@ def convert(source, path, changes):
         writer.add_tensor(name, array)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper().replace("-", "_")], config["num_hidden_layers"])
     weights = read_safetensors(source / "model.safetensors")
-    if EMBEDDING not in weights:
+    if HEAD in weights and EMBEDDING not in weights:
         # Tied, and stored as the other.
         weights[EMBEDDING] = weights.pop(HEAD)
     for name, array in weights.items():
+        if name.startswith(("vision_tower.", "multi_modal_projector.")) or name.endswith(".attn.bias"):
+            continue
+        name = name.removeprefix("language_model.")
+        if arch == "gpt2" and name.endswith(TRANSPOSED):
+            array = numpy.ascontiguousarray(array.T)
         if arch in LIKE_LLAMA and name.rsplit(".", 1)[0].endswith(("q_proj", "k_proj")):
             array = in_pairs(array, heads if "q_proj" in name else kv_heads)
         if arch in ("gemma", "gemma3") and name.endswith("norm.weight"):

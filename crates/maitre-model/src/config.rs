@@ -15,11 +15,11 @@ use crate::error::ModelError;
 use crate::inventory::Needed;
 use crate::json;
 use crate::kv_layout::{KvLayout, Reads};
-use crate::names::{EMBEDDING, HEAD};
+use crate::names::{EMBEDDING, HEAD, POSITIONS};
 use crate::registry::{Architecture, Family};
 use crate::rope::{DEFAULT_THETA, RopeConfig, RopeContext, RopePairs, RopeScaling};
 use crate::source::ModelSource;
-use crate::spec::{LayerSpec, ModelSpec, Multipliers};
+use crate::spec::{LayerSpec, ModelSpec, Multipliers, NormKind};
 use crate::weights::FormatOf;
 use crate::wrapper::Wrapper;
 pub(crate) use settings::{Settings, is_positive};
@@ -32,7 +32,7 @@ pub struct ModelConfig {
     pub architecture: Architecture,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the gated MLP.
+    /// Width inside the MLP.
     pub intermediate_size: usize,
     /// Number of transformer layers.
     pub num_layers: usize,
@@ -46,7 +46,7 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// The longest context the model was made for, in tokens.
     pub max_position_embeddings: usize,
-    /// What RMSNorm adds to the mean square.
+    /// What norms add to the mean square, or to the variance.
     pub rms_norm_eps: f32,
     /// What each layer does.
     pub layers: Vec<LayerSpec>,
@@ -61,6 +61,10 @@ pub struct ModelConfig {
     pub multipliers: Multipliers,
     /// What norms add to their weights as they are stored.
     pub norm_offset: f32,
+    /// How the residual stream is normalised.
+    pub norm: NormKind,
+    /// Whether each position has an embedding that is added to its token's.
+    pub learned_positions: bool,
     /// The type the configuration says its weights have, if it says so.
     pub dtype: Option<DType>,
     /// The class that the model is the text's part of, if it is one's.
@@ -109,7 +113,7 @@ impl ModelConfig {
             None if wrapper.is_some() => outer.optional_flag(TIED)?,
             stated => stated,
         };
-        let eps = settings.positive("rms_norm_eps")?;
+        let eps = settings.positive(family.defaults.keys.norm_eps)?;
         let config = Self {
             architecture,
             hidden_size: sizes.hidden_size,
@@ -125,6 +129,8 @@ impl ModelConfig {
             tie_word_embeddings: tie_word_embeddings.unwrap_or(family.defaults.tie_word_embeddings),
             multipliers: spec.multipliers,
             norm_offset: spec.norm_offset,
+            norm: spec.norm,
+            learned_positions: spec.learned_positions,
             layers: spec.layers,
             ropes: spec.ropes,
             dtype: read_dtype(&settings)?.map_or_else(|| read_dtype(&outer), |it| Ok(Some(it)))?,
@@ -168,7 +174,7 @@ impl ModelConfig {
         let mut elements = [0u64; 3];
         for tensor in self.needed_tensors() {
             let kind = match tensor.name.as_str() {
-                EMBEDDING | HEAD => 0,
+                EMBEDDING | HEAD | POSITIONS => 0,
                 _ if tensor.shape.len() > 1 => 1,
                 _ => 2,
             };
@@ -256,25 +262,35 @@ pub(crate) const MOST_LAYERS: usize = 1 << 16;
 
 impl Sizes {
     fn read(settings: &Settings<'_>, family: &Family) -> Result<Self, ModelError> {
-        let hidden_size = settings.required_size("hidden_size")?;
-        let num_heads = settings.required_size("num_attention_heads")?;
-        let max_position_embeddings = settings.required_size("max_position_embeddings")?;
+        let keys = &family.defaults.keys;
+        let hidden_size = settings.required_size(keys.hidden_size)?;
+        let num_heads = settings.required_size(keys.num_heads)?;
+        let max_position_embeddings = settings.required_size(keys.max_position_embeddings)?;
+        let intermediate_size = match family.defaults.mlp_widths {
+            Some(widths) if settings.get(keys.intermediate_size).is_none() => {
+                hidden_size.saturating_mul(widths)
+            }
+            _ => settings.required_size(keys.intermediate_size)?,
+        };
         let head_dim = match settings.size("head_dim")?.or(family.defaults.head_dim) {
             Some(head_dim) => head_dim,
             None if hidden_size.is_multiple_of(num_heads) => hidden_size / num_heads,
             None => {
                 return Err(ModelError::InvalidSetting {
                     file: FILE.to_owned(),
-                    key: "num_attention_heads".to_owned(),
+                    key: keys.num_heads.to_owned(),
                     found: num_heads.to_string(),
-                    expected: format!("a divisor of hidden_size = {hidden_size}, or a head_dim"),
+                    expected: format!(
+                        "a divisor of {} = {hidden_size}, or a head_dim",
+                        keys.hidden_size
+                    ),
                 });
             }
         };
         let sizes = Self {
             hidden_size,
-            intermediate_size: settings.required_size("intermediate_size")?,
-            num_layers: settings.required_size("num_hidden_layers")?,
+            intermediate_size,
+            num_layers: settings.required_size(keys.num_layers)?,
             num_heads,
             num_kv_heads: settings.size("num_key_value_heads")?.unwrap_or(num_heads),
             head_dim,

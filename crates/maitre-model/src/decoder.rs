@@ -2,8 +2,8 @@
 
 use maitre_tensor::{InputFormat, LayerCache, PackedWeight, TensorError};
 
-use crate::layers::{Attention, Embedding, GatedMlp, StepContext};
-use crate::skeletons::{PostNorm, PreNorm};
+use crate::layers::{Attention, Embedding, Mlp, StepContext};
+use crate::skeletons::{Parallel, PostNorm, PreNorm};
 use crate::workspace::Workspace;
 
 /// The weights of a model.
@@ -20,6 +20,7 @@ pub(crate) struct Decoder {
 pub(crate) enum Layers {
     PreNorm(PreNorm),
     PostNorm(PostNorm),
+    Parallel(Parallel),
 }
 
 /// The forms in which the layers' matrices read their inputs.
@@ -47,6 +48,7 @@ impl Decoder {
         match &self.layers {
             Layers::PreNorm(layers) => layers.run(step, caches, &mut acts),
             Layers::PostNorm(layers) => layers.run(step, caches, &mut acts),
+            Layers::Parallel(layers) => layers.run(step, caches, &mut acts),
         }
     }
 
@@ -55,8 +57,9 @@ impl Decoder {
         let first = match &self.layers {
             Layers::PreNorm(layers) => layers.layers.first().map(|it| (&it.attention, &it.mlp)),
             Layers::PostNorm(layers) => layers.layers.first().map(|it| (&it.attention, &it.mlp)),
+            Layers::Parallel(layers) => layers.layers.first().map(|it| (&it.attention, &it.mlp)),
         };
-        let of = |(attention, mlp): (&Attention, &GatedMlp)| InputForms {
+        let of = |(attention, mlp): (&Attention, &Mlp)| InputForms {
             normed: attention.weights()[0].input(),
             attended: attention.weights()[1].input(),
             activated: mlp.weights()[1].input(),
@@ -74,8 +77,9 @@ impl Decoder {
         let layers = match &self.layers {
             Layers::PreNorm(layers) => layers.size_in_bytes(),
             Layers::PostNorm(layers) => layers.size_in_bytes(),
+            Layers::Parallel(layers) => layers.size_in_bytes(),
         };
-        self.embedding.table.size_in_bytes()
+        self.embedding.size_in_bytes()
             + self.head.as_ref().map_or(0, PackedWeight::size_in_bytes)
             + layers
     }

@@ -104,6 +104,12 @@ impl GgufFile {
         Ok(self.family()?.interleaves_heads)
     }
 
+    /// What the tensors of a model are called in it.
+    pub(crate) fn names(&self, config: &ModelConfig) -> Result<NamesInFile, ModelError> {
+        let names = &config.architecture.family().names;
+        Ok(NamesInFile::of(names, self.family()?.renamed))
+    }
+
     fn family(&self) -> Result<&'static Family, ModelError> {
         let found = self.said(self.index().text(ARCHITECTURE))?;
         let mut families = families::FAMILIES.iter();

@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use crate::checkpoint::FileNames;
 use crate::config::ModelConfig;
-use crate::names::{EMBEDDING, FINAL_NORM, HEAD, Stacked};
+use crate::names::{EMBEDDING, FINAL_NORM, HEAD, POSITIONS, Stacked};
 use crate::pairs::Neighbours;
 use crate::rope::RopePairs;
-use crate::spec::HeadNorm;
+use crate::spec::{HeadNorm, NormKind};
 
 /// A tensor that a model needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +42,24 @@ pub(crate) struct Part {
     pub(crate) rows: Range<usize>,
 }
 
+/// A norm of the residual stream.
+#[derive(Debug)]
+pub(crate) struct NormTensors {
+    pub(crate) weight: Needed,
+    pub(crate) bias: Option<Needed>,
+}
+
 /// The tensors of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerTensors {
     /// Queries, keys and values.
     pub(crate) qkv: Projection,
     pub(crate) output: Projection,
-    /// The gate and what it gates.
+    /// The gate and what it gates, or what takes their place.
     pub(crate) gate_up: Projection,
     pub(crate) down: Projection,
     /// Before attention, after it, before the MLP, after it.
-    pub(crate) norms: [Option<Needed>; 4],
+    pub(crate) norms: [Option<NormTensors>; 4],
     /// Of queries and of keys.
     pub(crate) head_norms: Option<[Needed; 2]>,
 }
@@ -78,7 +85,9 @@ impl ModelConfig {
     /// What tensors are called in files of safetensors.
     pub(crate) fn file_names(&self) -> FileNames {
         self.wrapper
-            .map_or(FileNames::AS_IS, |wrapper| *wrapper.files())
+            .map_or(self.architecture.family().names.files, |wrapper| {
+                *wrapper.files()
+            })
     }
 
     /// Every tensor of the model, with the output matrix even if it is the embedding.
@@ -87,8 +96,13 @@ impl ModelConfig {
         let mut all = vec![
             Needed::new(EMBEDDING, &vocabulary, "vocab_size, hidden_size"),
             Needed::new(HEAD, &vocabulary, "vocab_size, hidden_size"),
-            self.final_norm(),
         ];
+        all.extend(self.final_norm().into_list());
+        if self.learned_positions {
+            let positions = [self.max_position_embeddings, self.hidden_size];
+            let settings = "max_position_embeddings, hidden_size";
+            all.push(Needed::new(POSITIONS, &positions, settings));
+        }
         for layer in 0..self.num_layers {
             all.extend(self.layer_tensors(layer).into_list());
         }
@@ -96,8 +110,18 @@ impl ModelConfig {
     }
 
     /// The norm before the output matrix.
-    pub(crate) fn final_norm(&self) -> Needed {
-        Needed::new(FINAL_NORM, &[self.hidden_size], HIDDEN)
+    pub(crate) fn final_norm(&self) -> NormTensors {
+        self.norm_tensors(FINAL_NORM)
+    }
+
+    fn norm_tensors(&self, module: &str) -> NormTensors {
+        let vector =
+            |kind: &str| Needed::new(format!("{module}.{kind}"), &[self.hidden_size], HIDDEN);
+        let is_biased = self.norm == NormKind::Layer { bias: true };
+        NormTensors {
+            weight: vector("weight"),
+            bias: is_biased.then(|| vector("bias")),
+        }
     }
 
     /// The tensors of layer `layer`, which the model has.
@@ -129,12 +153,15 @@ impl ModelConfig {
                 (query, QUERY),
                 spec.attention.output_bias,
             ),
-            gate_up: named.stacked(
-                names.gate_up,
-                [(inter, INTER); 2],
-                (hidden, HIDDEN),
-                mlp_bias,
-            ),
+            gate_up: match names.gate_up {
+                Stacked::Fused(up) if !spec.mlp.gated => named.stacked(
+                    Stacked::Apart([up]),
+                    [(inter, INTER)],
+                    (hidden, HIDDEN),
+                    mlp_bias,
+                ),
+                both => named.stacked(both, [(inter, INTER); 2], (hidden, HIDDEN), mlp_bias),
+            },
             down: named.stacked(
                 Stacked::Apart([names.down]),
                 [(hidden, HIDDEN)],
@@ -144,7 +171,7 @@ impl ModelConfig {
             norms: names
                 .norms
                 .in_order()
-                .map(|name| Some(named.vector(name?, hidden, HIDDEN))),
+                .map(|name| Some(self.norm_tensors(&format!("{}{}", named.prefix, name?)))),
             head_norms: self.head_norms(&named, spec.attention.head_norm),
         }
     }
@@ -213,12 +240,19 @@ impl Projection {
     }
 }
 
+impl NormTensors {
+    fn into_list(self) -> impl Iterator<Item = Needed> {
+        std::iter::once(self.weight).chain(self.bias)
+    }
+}
+
 impl LayerTensors {
     /// All of them, as messages go through them.
     fn into_list(self) -> impl Iterator<Item = Needed> {
         let projections = [self.qkv, self.output, self.gate_up, self.down];
         let tensors = projections.into_iter().flat_map(|it| it.tensors);
         let norms = self.norms.into_iter().flatten();
+        let norms = norms.flat_map(NormTensors::into_list);
         tensors
             .flat_map(|(weight, bias)| std::iter::once(weight).chain(bias))
             .chain(norms)

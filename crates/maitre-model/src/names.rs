@@ -2,9 +2,13 @@
 //!
 //! A name here lacks the layer's prefix, `model.layers.N.`, and the kind, `.weight` or `.bias`.
 
+use crate::checkpoint::FileNames;
+
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 pub(crate) const HEAD: &str = "lm_head.weight";
-pub(crate) const FINAL_NORM: &str = "model.norm.weight";
+pub(crate) const FINAL_NORM: &str = "model.norm";
+/// Embeddings of positions.
+pub(crate) const POSITIONS: &str = "model.embed_positions.weight";
 
 /// The names of one layer's tensors.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +17,7 @@ pub(crate) struct Names {
     pub(crate) qkv: Stacked<3>,
     /// The projection of what attention computes.
     pub(crate) output: &'static str,
-    /// Projections of the gate and of what it gates.
+    /// Projections of the gate and of what it gates; of an MLP without a gate the one there is, as a fused one.
     pub(crate) gate_up: Stacked<2>,
     /// The projection of what was gated.
     pub(crate) down: &'static str,
@@ -21,6 +25,8 @@ pub(crate) struct Names {
     pub(crate) head_norms: [&'static str; 2],
     /// Norms of the residual stream, or of what is added to it.
     pub(crate) norms: Norms,
+    /// What names of safetensors are where they are not these.
+    pub(crate) files: FileNames,
 }
 
 /// Projections of one input.
@@ -35,6 +41,8 @@ pub(crate) enum Stacked<const N: usize> {
 /// Where a layer normalises, and by which tensors. It decides on the skeleton.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Norms {
+    /// Once, before attention and MLP, which read the same and are added together.
+    Parallel(&'static str),
     /// Before attention and before the MLP.
     Before {
         attention: &'static str,
@@ -66,6 +74,7 @@ impl Names {
             attention: "input_layernorm",
             mlp: "post_attention_layernorm",
         },
+        files: FileNames::AS_IS,
     };
 }
 
@@ -73,6 +82,7 @@ impl Norms {
     /// The norms before attention, after it, before the MLP and after it.
     pub(crate) fn in_order(self) -> [Option<&'static str>; 4] {
         match self {
+            Self::Parallel(norm) => [Some(norm), None, None, None],
             Self::Before { attention, mlp } => [Some(attention), None, Some(mlp), None],
             Self::After { attention, mlp } => [None, Some(attention), None, Some(mlp)],
             Self::BothSides {

@@ -34,10 +34,37 @@ pub(crate) struct Family {
 pub(crate) struct Defaults {
     /// The width of a head; `None` is the model's width over the number of heads.
     pub(crate) head_dim: Option<usize>,
-    /// What RMSNorm adds to the mean square.
+    /// What norms add to the mean square.
     pub(crate) rms_norm_eps: f64,
     /// Whether the output matrix is the embedding.
     pub(crate) tie_word_embeddings: bool,
+    /// The width inside the MLP in widths of the model, where no setting gives it.
+    pub(crate) mlp_widths: Option<usize>,
+    /// What the sizes are called.
+    pub(crate) keys: Keys,
+}
+
+/// What settings are called that all families have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys {
+    pub(crate) hidden_size: &'static str,
+    pub(crate) intermediate_size: &'static str,
+    pub(crate) num_layers: &'static str,
+    pub(crate) num_heads: &'static str,
+    pub(crate) max_position_embeddings: &'static str,
+    /// What norms add to the mean square.
+    pub(crate) norm_eps: &'static str,
+}
+
+impl Keys {
+    pub(crate) const LLAMA: Self = Self {
+        hidden_size: "hidden_size",
+        intermediate_size: "intermediate_size",
+        num_layers: "num_hidden_layers",
+        num_heads: "num_attention_heads",
+        max_position_embeddings: "max_position_embeddings",
+        norm_eps: "rms_norm_eps",
+    };
 }
 
 impl Defaults {
@@ -45,6 +72,8 @@ impl Defaults {
         head_dim: None,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: false,
+        mlp_widths: None,
+        keys: Keys::LLAMA,
     };
 }
 
@@ -68,6 +97,9 @@ const FAMILIES: &[&Family] = &[
     &architectures::exaone4::FAMILY,
     &architectures::hunyuan::FAMILY,
     &architectures::ministral3::FAMILY,
+    &architectures::cohere2::FAMILY,
+    &architectures::starcoder2::FAMILY,
+    &architectures::gpt2::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.

@@ -13,7 +13,7 @@ use crate::rope::RopeConfig;
 pub struct LayerSpec {
     /// Its attention.
     pub attention: AttentionSpec,
-    /// Its gated MLP.
+    /// Its MLP.
     pub mlp: MlpSpec,
 }
 
@@ -49,13 +49,28 @@ pub enum HeadNorm {
     WholeRow,
 }
 
-/// `down(activation(gate) * up)`.
+/// `down(activation(gate) * up)`, or without a gate `down(activation(up))`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MlpSpec {
-    /// How the gate opens.
+    /// Whether there is a gate.
+    pub gated: bool,
+    /// How the gate opens, or what stands between the projections.
     pub activation: Activation,
     /// Whether the projections add a bias.
     pub bias: bool,
+}
+
+/// How the residual stream is normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NormKind {
+    /// By its root mean square.
+    Rms,
+    /// By mean and variance (LayerNorm).
+    Layer {
+        /// Whether something is added to each number afterwards.
+        bias: bool,
+    },
 }
 
 /// Constants that embeddings, what layers add, and logits are multiplied by; that of scores is [`AttentionSpec::scale`].
@@ -98,6 +113,10 @@ pub(crate) struct ModelSpec {
     pub(crate) multipliers: Multipliers,
     /// What norms add to the weights in the files.
     pub(crate) norm_offset: f32,
+    /// How the residual stream is normalised.
+    pub(crate) norm: NormKind,
+    /// Whether each position has an embedding that is added to its token's.
+    pub(crate) learned_positions: bool,
 }
 
 impl ModelSpec {
@@ -112,10 +131,20 @@ impl ModelSpec {
     /// What is left of them where layers differ.
     pub(crate) fn without_layers(rope: RopeConfig) -> Self {
         Self {
-            layers: Vec::new(),
             ropes: vec![rope],
+            ..Self::without_rope()
+        }
+    }
+
+    /// What is left of that where no layer turns its heads.
+    pub(crate) fn without_rope() -> Self {
+        Self {
+            layers: Vec::new(),
+            ropes: Vec::new(),
             multipliers: Multipliers::ONE,
             norm_offset: 0.0,
+            norm: NormKind::Rms,
+            learned_positions: false,
         }
     }
 }
@@ -137,6 +166,7 @@ impl AttentionSpec {
 impl MlpSpec {
     /// With SiLU, without biases.
     pub(crate) const PLAIN: Self = Self {
+        gated: true,
         activation: Activation::Silu,
         bias: false,
     };

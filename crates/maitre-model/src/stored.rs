@@ -73,10 +73,16 @@ impl StoredTensor {
 impl TensorUse {
     /// By the name that a tensor has on the Hub or in a GGUF file.
     fn of(tensor: &StoredTensor) -> Self {
-        const ATTENTION: [&str; 2] = [".self_attn.", ".attn_"];
+        const ATTENTION: [&str; 3] = [".self_attn.", ".attn_", ".attn."];
         const MLP: [&str; 2] = [".mlp.", ".ffn_"];
+        const EMBEDDINGS: [&str; 4] = [
+            "embed_tokens.weight",
+            "wte.weight",
+            "wpe.weight",
+            "position_embd.weight",
+        ];
         const IMAGES: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
-        let has = |parts: [&str; 2]| parts.iter().any(|part| tensor.name.contains(part));
+        let has = |parts: &[&str]| parts.iter().any(|part| tensor.name.contains(part));
         let is_of_images = |name: &str| {
             let name = name.strip_prefix("model.").unwrap_or(name);
             IMAGES.iter().any(|part| name.starts_with(part))
@@ -86,11 +92,11 @@ impl TensorUse {
             name if is_of_images(name) => Self::Images,
             _ if tensor.dimensions < 2 => Self::Vectors,
             "token_embd.weight" => Self::Embedding,
-            _ if ends("embed_tokens.weight") => Self::Embedding,
+            _ if EMBEDDINGS.iter().any(|end| ends(end)) => Self::Embedding,
             "output.weight" => Self::Output,
             _ if ends(HEAD) => Self::Output,
-            _ if has(ATTENTION) => Self::Attention,
-            _ if has(MLP) => Self::Mlp,
+            _ if has(&ATTENTION) => Self::Attention,
+            _ if has(&MLP) => Self::Mlp,
             _ => Self::Other,
         }
     }

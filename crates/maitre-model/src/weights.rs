@@ -4,6 +4,7 @@
 //! four matrix products; where a file has them stacked already, their rows are taken as they lie. A tied embedding is
 //! packed once and used twice.
 
+mod layers;
 mod matrix;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,11 @@ use crate::decoder::{Decoder, Layers};
 use crate::error::ModelError;
 use crate::inventory::{LayerTensors, Needed, Part, Projection};
 use crate::kv_layout::{CachePlace, KvLayout};
-use crate::layers::{Attention, Embedding, GatedMlp, HeadNorms, Linear};
-use crate::names::{EMBEDDING, HEAD, Norms};
+use crate::layers::{Attention, Embedding, HeadNorms, Linear, Mlp};
+use crate::names::{EMBEDDING, HEAD, Norms, POSITIONS};
 use crate::progress::{LoadProgress, Progress};
 use crate::shard::Shard;
-use crate::skeletons::{PostNorm, PostNormLayer, PreNorm, PreNormLayer};
-use crate::spec::{EmbeddingScale, HeadNorm};
+use crate::spec::{EmbeddingScale, HeadNorm, MlpSpec};
 use matrix::{StoredMatrix, StoredPart, columns};
 use values::{check_finite, round_as, widen};
 use widened::widened;
@@ -50,7 +50,7 @@ impl FormatOf {
     /// The format of the matrix that is stored under this name.
     pub(crate) fn of(self, tensor: &str) -> WeightFormat {
         match (tensor, self.layers) {
-            (EMBEDDING | HEAD, WeightFormat::Int4 { group }) => WeightFormat::Int8 {
+            (EMBEDDING | HEAD | POSITIONS, WeightFormat::Int4 { group }) => WeightFormat::Int8 {
                 activation_group: Some(group),
             },
             (_, format) => format,
@@ -90,6 +90,7 @@ pub(crate) fn load_decoder(
     let (embedding, head) = loader.embedding_and_head()?;
     let layers = match config.architecture.family().names.norms {
         Norms::Before { .. } => Layers::PreNorm(loader.pre_norm(layout)?),
+        Norms::Parallel(_) => Layers::Parallel(loader.parallel(layout)?),
         Norms::After { .. } | Norms::BothSides { .. } => {
             Layers::PostNorm(loader.post_norm(layout)?)
         }
@@ -292,10 +293,6 @@ impl<'a> Loader<'a> {
         Ok(self.backend.vector(&values)?)
     }
 
-    fn optional_norm(&self, needed: Option<&Needed>) -> Result<Option<Buffer>, ModelError> {
-        needed.map(|needed| self.norm(needed)).transpose()
-    }
-
     /// The embedding, and the output matrix unless that is the embedding too.
     fn embedding_and_head(&self) -> Result<(Embedding, Option<PackedWeight>), ModelError> {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
@@ -323,13 +320,29 @@ impl<'a> Loader<'a> {
             true => None,
             false => Some(load(HEAD)?),
         };
-        Ok((Embedding { table, scale }, head))
+        let positions = self.positions()?;
+        let embedding = Embedding {
+            table,
+            scale,
+            positions,
+        };
+        Ok((embedding, head))
+    }
+
+    /// The embedding of positions, if there is one.
+    fn positions(&self) -> Result<Option<PackedWeight>, ModelError> {
+        if !self.config.learned_positions {
+            return Ok(None);
+        }
+        let (rows, cols) = (self.config.max_position_embeddings, self.config.hidden_size);
+        let table = Projection::single(POSITIONS, rows, cols);
+        self.matrix(&table, None, Cut::Nowhere).map(Some)
     }
 
     /// What the residual stream is kept divided by: see [`ModelConfig::stream_eps`].
     fn stream_divisor(&self) -> f32 {
         match self.config.architecture.family().names.norms {
-            Norms::Before { .. } => self.config.multipliers.residual,
+            Norms::Before { .. } | Norms::Parallel(_) => self.config.multipliers.residual,
             Norms::After { .. } | Norms::BothSides { .. } => 1.0,
         }
     }
@@ -389,93 +402,16 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn mlp(&self, layer: usize, tensors: &LayerTensors) -> Result<GatedMlp, ModelError> {
-        let activation = self.config.layers[layer].mlp.activation;
-        Ok(GatedMlp {
-            gate_up: self.linear(&tensors.gate_up, Some(activation), Cut::Rows)?,
+    fn mlp(&self, layer: usize, tensors: &LayerTensors) -> Result<Mlp, ModelError> {
+        let MlpSpec {
+            gated, activation, ..
+        } = self.config.layers[layer].mlp;
+        Ok(Mlp {
+            gate_up: self.linear(&tensors.gate_up, gated.then_some(activation), Cut::Rows)?,
+            ungated: (!gated).then_some(activation),
             down: self.linear(&tensors.down, None, Cut::Columns)?,
         })
     }
-
-    /// The norm that follows a layer: the next one's first, if layers begin with one, or the model's last, which
-    /// multiplies logits, too.
-    fn norm_behind(&self, layer: usize) -> Result<Option<Buffer>, ModelError> {
-        match layer + 1 < self.config.num_layers {
-            true => self.optional_norm(first_norm(self.config.layer_tensors(layer + 1)).as_ref()),
-            false => {
-                let logits = self.config.multipliers.logits;
-                self.scaled_norm(&self.config.final_norm(), logits)
-                    .map(Some)
-            }
-        }
-    }
-
-    /// The layers that have a place in the caches, which is all of them, each with its tensors.
-    fn layers(&self, layout: &KvLayout) -> impl Iterator<Item = (usize, CachePlace, LayerTensors)> {
-        let layers = 0..self.config.num_layers;
-        layers.filter_map(move |layer| {
-            let place = layout.place_of(layer)?;
-            Some((layer, place, self.config.layer_tensors(layer)))
-        })
-    }
-
-    fn pre_norm(&self, layout: &KvLayout) -> Result<PreNorm, ModelError> {
-        let first = first_norm(self.config.layer_tensors(0));
-        let required = |norm: Option<Buffer>| norm.ok_or_else(|| self.unnamed_norm());
-        let first_norm = required(self.optional_norm(first.as_ref())?)?;
-        let layers = self.layers(layout).map(|(layer, place, tensors)| {
-            let [_, _, before_mlp, _] = &tensors.norms;
-            Ok(PreNormLayer {
-                attention: self.attention(layer, &tensors, place)?,
-                mlp_norm: required(self.optional_norm(before_mlp.as_ref())?)?,
-                mlp: self.mlp(layer, &tensors)?,
-                next_norm: required(self.norm_behind(layer)?)?,
-            })
-        });
-        Ok(PreNorm {
-            first_norm,
-            layers: layers.collect::<Result<_, ModelError>>()?,
-        })
-    }
-
-    fn post_norm(&self, layout: &KvLayout) -> Result<PostNorm, ModelError> {
-        let first = first_norm(self.config.layer_tensors(0));
-        let first_norm = self.optional_norm(first.as_ref())?;
-        let after = |needed: &Option<Needed>| {
-            let needed = needed.as_ref().ok_or_else(|| self.unnamed_norm())?;
-            self.scaled_norm(needed, self.config.multipliers.residual)
-        };
-        let layers = self.layers(layout).map(|(layer, place, tensors)| {
-            let [_, after_attention, before_mlp, after_mlp] = &tensors.norms;
-            Ok(PostNormLayer {
-                attention: self.attention(layer, &tensors, place)?,
-                after_attention: after(after_attention)?,
-                before_mlp: self.optional_norm(before_mlp.as_ref())?,
-                mlp: self.mlp(layer, &tensors)?,
-                after_mlp: after(after_mlp)?,
-                next_norm: self.norm_behind(layer)?,
-            })
-        });
-        Ok(PostNorm {
-            first_norm,
-            layers: layers.collect::<Result<_, ModelError>>()?,
-        })
-    }
-
-    /// The error for a norm that the family's skeleton has in each layer.
-    fn unnamed_norm(&self) -> ModelError {
-        ModelError::MissingTensor {
-            name: "a norm of the family".to_owned(),
-            expected: vec![self.config.hidden_size],
-            hint: "the family names no tensor for it".to_owned(),
-        }
-    }
-}
-
-/// The norm that a layer begins with.
-fn first_norm(tensors: LayerTensors) -> Option<Needed> {
-    let [first, ..] = tensors.norms;
-    first
 }
 
 /// The root of the embedding's width, rounded to the type that the embedding is stored in, as transformers rounds it:

@@ -84,5 +84,6 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
             ..Multipliers::ONE
         },
         norm_offset: 1.0,
+        ..ModelSpec::without_rope()
     })
 }

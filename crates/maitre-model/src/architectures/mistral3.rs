@@ -24,5 +24,6 @@ pub(crate) const WRAPPER: Kind = Kind {
             "multi_modal_projector.",
             "model.multi_modal_projector.",
         ],
+        ..FileNames::AS_IS
     },
 };

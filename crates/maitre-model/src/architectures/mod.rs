@@ -4,10 +4,12 @@
 //! [`ModelSpec`](crate::spec::ModelSpec) made of its settings. [`crate::layers`] has the blocks that these
 //! describe, [`crate::registry`] the table of all families.
 
+pub(crate) mod cohere2;
 pub(crate) mod exaone4;
 pub(crate) mod gemma;
 pub(crate) mod gemma3;
 pub(crate) mod glm;
+pub(crate) mod gpt2;
 pub(crate) mod granite;
 pub(crate) mod hunyuan;
 pub(crate) mod llama;
@@ -22,3 +24,4 @@ pub(crate) mod qwen2;
 pub(crate) mod qwen3;
 pub(crate) mod seed_oss;
 pub(crate) mod smollm3;
+pub(crate) mod starcoder2;

@@ -12,7 +12,7 @@ use crate::kv_layout::Reads;
 use crate::names::{Names, Norms};
 use crate::registry::{Defaults, Family};
 use crate::rope::{RopeConfig, Thetas};
-use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec, Multipliers};
+use crate::spec::{AttentionSpec, HeadNorm, LayerSpec, MlpSpec, ModelSpec};
 
 pub(crate) const FAMILY: Family = Family {
     class_name: "Olmo3ForCausalLM",
@@ -62,7 +62,6 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
     Ok(ModelSpec {
         layers: reads.into_iter().map(layer).collect(),
         ropes: RopeConfig::read_by_layer_type(settings, &sizes.for_rope(), THETAS)?.into(),
-        multipliers: Multipliers::ONE,
-        norm_offset: 0.0,
+        ..ModelSpec::without_rope()
     })
 }

@@ -7,6 +7,8 @@ pub(crate) struct FileNames {
     pub(crate) prefixes: &'static [(&'static str, &'static str)],
     /// How names of tensors begin that are not loaded.
     pub(crate) beside: &'static [&'static str],
+    /// How names of matrices end that have their inputs as rows there.
+    pub(crate) transposed: &'static [&'static str],
 }
 
 impl FileNames {
@@ -14,11 +16,17 @@ impl FileNames {
     pub(crate) const AS_IS: Self = Self {
         prefixes: &[],
         beside: &[],
+        transposed: &[],
     };
 
     /// Whether a tensor of a file is not loaded.
     pub(crate) fn is_beside(&self, stored: &str) -> bool {
         self.beside.iter().any(|prefix| stored.starts_with(prefix))
+    }
+
+    /// Whether rows and columns of a tensor change places on the way here.
+    pub(crate) fn is_transposed(&self, name: &str) -> bool {
+        self.transposed.iter().any(|end| name.ends_with(end))
     }
 
     /// What a tensor of a file is called here.
@@ -53,6 +61,7 @@ mod tests {
         let names = FileNames {
             prefixes: &[("inner.model.", "model."), ("model.inner.", "model.")],
             beside: &["tower."],
+            transposed: &[".fc.weight"],
         };
         assert_eq!(
             names.name_of("inner.model.norm.weight"),
@@ -68,6 +77,9 @@ mod tests {
             ["inner.model.norm.weight", "model.inner.norm.weight"]
         );
         assert_eq!(names.in_file("other.weight"), ["other.weight"]);
+        assert!(
+            names.is_transposed("model.0.fc.weight") && !names.is_transposed("model.0.fc.bias")
+        );
         assert!(names.is_beside("tower.norm.weight") && !names.is_beside("model.tower.weight"));
         assert_eq!(
             FileNames::AS_IS.in_file("model.norm.weight"),

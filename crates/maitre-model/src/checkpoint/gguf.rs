@@ -38,7 +38,7 @@ impl GgufCheckpoint {
             turned: head_dim,
         });
         let needed = config.needed_tensors();
-        let names = NamesInFile::of(&config.architecture.family().names);
+        let names = file.names(config)?;
         let by_name = file.weights(config)?;
         let mut left: BTreeSet<&str> = by_name.keys().map(String::as_str).collect();
         let mut entries = BTreeMap::new();

@@ -133,6 +133,28 @@ pub(crate) struct Dense<'a> {
     pub(crate) bytes: Cow<'a, [u8]>,
 }
 
+impl Dense<'_> {
+    /// A matrix with its rows as columns.
+    fn transposed(self) -> Self {
+        let &[rows, cols] = self.shape.as_slice() else {
+            return self;
+        };
+        let size = self.dtype.size_in_bytes();
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for col in 0..cols {
+            for row in 0..rows {
+                let at = (row * cols + col) * size;
+                bytes.extend_from_slice(self.bytes.get(at..at + size).unwrap_or_default());
+            }
+        }
+        Self {
+            dtype: self.dtype,
+            shape: vec![cols, rows],
+            bytes: Cow::Owned(bytes),
+        }
+    }
+}
+
 /// Numbers in blocks, row by row.
 #[derive(Debug)]
 pub(crate) struct Blocks<'a> {

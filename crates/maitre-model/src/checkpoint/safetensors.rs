@@ -143,13 +143,16 @@ impl SafetensorsCheckpoint {
     }
 
     fn check_tensor(&self, needed: &Needed, config: &ModelConfig) -> Result<(), ModelError> {
-        let Some(found) = self.find(&needed.name)? else {
+        let Some(mut found) = self.find(&needed.name)? else {
             return Err(ModelError::MissingTensor {
                 name: self.name_in_file(&needed.name),
                 expected: needed.shape.clone(),
                 hint: self.why_missing(&needed.name, config),
             });
         };
+        if self.names.is_transposed(&needed.name) {
+            found.shape.reverse();
+        }
         if found.shape != needed.shape {
             return Err(ModelError::TensorShape {
                 name: self.name_in_file(&needed.name),
@@ -329,10 +332,14 @@ impl Checkpoint for SafetensorsCheckpoint {
             expected: Vec::new(),
             hint: "the files are not complete".to_owned(),
         })?;
-        Ok(Stored::Dense(Dense {
+        let stored = Dense {
             dtype: tensor.dtype,
             shape: tensor.shape,
             bytes: Cow::Borrowed(tensor.bytes),
+        };
+        Ok(Stored::Dense(match self.names.is_transposed(name) {
+            true => stored.transposed(),
+            false => stored,
         }))
     }
 

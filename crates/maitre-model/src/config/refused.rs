@@ -19,6 +19,8 @@ enum Neutral {
     Absent,
     /// `false`, and an empty object or list.
     Off,
+    /// `true`.
+    On,
     /// The multiplier 1.
     One,
     /// Zero, of something that is added or counted.
@@ -35,6 +37,7 @@ impl Neutral {
                 Value::Array(list) => list.is_empty(),
                 _ => false,
             },
+            Self::On => value.as_bool() == Some(true),
             Self::One => value.as_f64() == Some(1.0),
             Self::Zero => value.as_f64() == Some(0.0) || value.as_bool() == Some(false),
         }
@@ -44,6 +47,7 @@ impl Neutral {
         match self {
             Self::Absent => "absent or null",
             Self::Off => "false or empty",
+            Self::On => "true",
             Self::One => "1",
             Self::Zero => "0",
         }
@@ -92,6 +96,8 @@ const REFUSED: &[(Neutral, &[&str])] = &[
             "ssm_multipliers",
         ],
     ),
+    (Neutral::On, &["scale_attn_weights"]),
+    (Neutral::Off, &["scale_attn_by_inverse_layer_idx"]),
     // Other positions, or positions on some dimensions or layers only.
     (
         Neutral::One,
@@ -218,6 +224,7 @@ mod tests {
             let (idle, active) = match neutral {
                 Neutral::Absent => (Value::Null, json!(8)),
                 Neutral::Off => (json!(false), json!(true)),
+                Neutral::On => (json!(true), json!(false)),
                 Neutral::One => (json!(1.0), json!(0.5)),
                 Neutral::Zero => (json!(0), json!(4)),
             };

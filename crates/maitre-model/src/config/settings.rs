@@ -169,9 +169,18 @@ impl<'a> Settings<'a> {
 
     /// Refuses a switch of which this crate implements one side.
     pub(crate) fn refuse_unless_false(&self, key: &str) -> Result<(), ModelError> {
+        self.refuse_unless(key, false)
+    }
+
+    /// The same where that side is the other one.
+    pub(crate) fn refuse_unless_true(&self, key: &str) -> Result<(), ModelError> {
+        self.refuse_unless(key, true)
+    }
+
+    fn refuse_unless(&self, key: &str, side: bool) -> Result<(), ModelError> {
         match self.get(key) {
-            Some(value) if value.as_bool() != Some(false) => {
-                Err(self.unsupported(key, value, "absent or false"))
+            Some(value) if value.as_bool() != Some(side) => {
+                Err(self.unsupported(key, value, &format!("absent or {side}")))
             }
             _ => Ok(()),
         }

@@ -10,6 +10,11 @@
 //! | `gemma` | 1 is added to the weights of norms |
 //! | `exaone4` | Llama 3.1's scaling becomes factors |
 //! | `hunyuan-dense` | the base that `alpha` makes larger is the base |
+//! | `mistral3` | as `llama`; Mistral, or Ministral 3 where queries grow with their position |
+//! | `cohere2` | which layers have windows is left out: all but every fourth |
+//! | `starcoder2` | windows are lost |
+//! | `gpt2` | matrices are transposed |
+//! | `seed_oss` | the norm before the MLP is named after what it follows |
 //! | `glm4` | nothing |
 //! | `qwen2`, `qwen3` | nothing; windows of the former are lost |
 
@@ -31,6 +36,8 @@ pub(super) struct Family {
     pub(super) interleaves_heads: bool,
     /// Settings that it reads, of those that are refused unless a family does.
     pub(super) implements: &'static [&'static str],
+    /// Modules of its layers that have another name than by their use: that, and their own.
+    pub(super) renamed: &'static [(&'static str, &'static str)],
     /// Tensors with factors of RoPE's frequencies.
     pub(super) factors: &'static [&'static str],
     /// Adds what not all families have.
@@ -42,7 +49,7 @@ pub(super) const LLAMA_FACTORS: &str = "rope_freqs.weight";
 pub(super) const SHORT_FACTORS: &str = "rope_factors_short.weight";
 pub(super) const LONG_FACTORS: &str = "rope_factors_long.weight";
 
-pub(super) const FAMILIES: [Family; 12] = [
+pub(super) const FAMILIES: [Family; 17] = [
     Family {
         name: "llama",
         class_name: "LlamaForCausalLM",
@@ -50,6 +57,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: true,
         implements: &[],
         factors: &[LLAMA_FACTORS],
+        renamed: &[],
         particulars: llama,
     },
     Family {
@@ -59,6 +67,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[],
+        renamed: &[],
         particulars: |words, _| words.refuse_window(),
     },
     Family {
@@ -68,6 +77,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[],
+        renamed: &[],
         particulars: |words, config| {
             attention_bias(words, config);
             words.refuse_window()
@@ -80,6 +90,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[],
+        renamed: &[],
         particulars: gemma3,
     },
     Family {
@@ -89,6 +100,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[SHORT_FACTORS, LONG_FACTORS],
+        renamed: &[],
         particulars: phi3,
     },
     Family {
@@ -98,6 +110,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[],
+        renamed: &[],
         particulars: olmo,
     },
     Family {
@@ -112,6 +125,7 @@ pub(super) const FAMILIES: [Family; 12] = [
             LOGIT_SCALE,
         ],
         factors: &[LLAMA_FACTORS],
+        renamed: &[],
         particulars: granite,
     },
     Family {
@@ -121,6 +135,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[],
+        renamed: &[],
         particulars: |words, config| {
             attention_bias(words, config);
             words.refuse_window()
@@ -133,6 +148,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[],
+        renamed: &[],
         particulars: |words, config| {
             attention_bias(words, config);
             words.refuse_window()
@@ -145,6 +161,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: true,
         implements: &[],
         factors: &[LLAMA_FACTORS],
+        renamed: &[],
         particulars: |words, config| {
             biases(words, config);
             // What llama.cpp takes for every file.
@@ -159,6 +176,7 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[LLAMA_FACTORS],
+        renamed: &[],
         particulars: |words, config| windows(words, config, 4),
     },
     Family {
@@ -168,8 +186,72 @@ pub(super) const FAMILIES: [Family; 12] = [
         interleaves_heads: false,
         implements: &[],
         factors: &[],
+        renamed: &[],
         particulars: |words, config| {
             attention_bias(words, config);
+            words.refuse_window()
+        },
+    },
+    Family {
+        name: "mistral3",
+        class_name: "MistralForCausalLM",
+        model_type: "mistral",
+        interleaves_heads: true,
+        implements: &[QUERY_GROWTH],
+        factors: &[LLAMA_FACTORS],
+        renamed: &[],
+        particulars: mistral3,
+    },
+    Family {
+        name: "cohere2",
+        class_name: "Cohere2ForCausalLM",
+        model_type: "cohere2",
+        interleaves_heads: false,
+        implements: &[LOGIT_SCALE],
+        factors: &[],
+        renamed: &[],
+        particulars: |words, config| {
+            attention_bias(words, config);
+            config.insert("logit_scale".into(), json!(words.number(LOGIT_SCALE)?));
+            windows(words, config, 4)
+        },
+    },
+    Family {
+        name: "starcoder2",
+        class_name: "Starcoder2ForCausalLM",
+        model_type: "starcoder2",
+        interleaves_heads: false,
+        implements: &[],
+        factors: &[],
+        renamed: &[],
+        particulars: |words, config| {
+            let use_bias = words.layers_have("attn_q.bias");
+            config.insert("use_bias".into(), json!(use_bias));
+            words.refuse_window()
+        },
+    },
+    Family {
+        name: "gpt2",
+        class_name: "GPT2LMHeadModel",
+        model_type: "gpt2",
+        interleaves_heads: false,
+        implements: &[],
+        factors: &[],
+        renamed: &[],
+        particulars: |words, _| words.refuse_window(),
+    },
+    Family {
+        name: "seed_oss",
+        class_name: "SeedOssForCausalLM",
+        model_type: "seed_oss",
+        interleaves_heads: false,
+        implements: &[],
+        factors: &[],
+        renamed: &[("ffn_norm", "post_attention_norm")],
+        particulars: |words, config| {
+            biases(words, config);
+            let output_bias = words.layers_have("attn_output.bias");
+            config.insert("attention_out_bias".into(), json!(output_bias));
             words.refuse_window()
         },
     },
@@ -187,6 +269,7 @@ fn biases(words: &Words<'_>, config: &mut Config) {
 }
 
 const ATTENTION_SCALE: &str = "attention.scale";
+const QUERY_GROWTH: &str = "attention.temperature_scale";
 const EMBEDDING_SCALE: &str = "embedding_scale";
 const RESIDUAL_SCALE: &str = "residual_scale";
 const LOGIT_SCALE: &str = "logit_scale";
@@ -226,6 +309,19 @@ fn llama(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// Mistral, or Ministral 3, whose queries grow with their position.
+fn mistral3(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
+    config.insert("sliding_window".into(), json!(words.window()?));
+    let growth = words.number(QUERY_GROWTH)?.filter(|it| *it != 0.0);
+    let rope = config.get_mut("rope_parameters");
+    if let (Some(growth), Some(rope)) = (growth, rope.and_then(|it| it.as_object_mut())) {
+        rope.insert("llama_4_scaling_beta".into(), json!(growth));
+        config.insert("architectures".into(), json!(["Ministral3ForCausalLM"]));
+        config.insert("model_type".into(), json!("ministral3"));
+    }
+    Ok(())
+}
+
 /// Layers of the one Gemma 3 whose scores are divided by another root than that of a head's width (27B).
 const LARGE_GEMMA_LAYERS: u64 = 62;
 /// What llama.cpp takes where a file does not say.
@@ -257,8 +353,14 @@ fn phi3(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// OLMo 2, or with windows OLMo 3.
 fn olmo(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
     attention_bias(words, config);
+    if words.window()?.is_none() {
+        config.insert("architectures".into(), json!(["Olmo2ForCausalLM"]));
+        config.insert("model_type".into(), json!("olmo2"));
+        return Ok(());
+    }
     windows(words, config, 4)?;
     let theta = rope::theta(words)?;
     let windowed = words.number("rope.freq_base_swa")?.unwrap_or(theta);

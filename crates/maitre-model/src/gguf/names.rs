@@ -2,7 +2,7 @@
 //!
 //! The Hub has names for each family, a GGUF file one for each use. So the names are paired by use.
 
-use crate::names::{EMBEDDING, FINAL_NORM, HEAD, Names, Stacked};
+use crate::names::{EMBEDDING, HEAD, Names, POSITIONS, Stacked};
 
 /// The three projections in one tensor.
 pub(super) const FUSED_QKV: &str = "attn_qkv";
@@ -22,8 +22,9 @@ pub(crate) struct NamesInFile {
 }
 
 impl NamesInFile {
-    /// Those of the family that has these names on the Hub.
-    pub(crate) fn of(names: &Names) -> Self {
+    /// Those of the family that has these names on the Hub; `renamed` are modules that have another name in a file than by
+    /// their use.
+    pub(crate) fn of(names: &Names, renamed: &[(&str, &'static str)]) -> Self {
         let mut modules = vec![(names.output, "attn_output"), (names.down, "ffn_down")];
         match names.qkv {
             Stacked::Apart(apart) => modules.extend(apart.into_iter().zip(QKV)),
@@ -41,6 +42,10 @@ impl NamesInFile {
         );
         let norms = names.norms.in_order().into_iter().zip(NORMS);
         modules.extend(norms.filter_map(|(there, here)| Some((there?, here))));
+        for (_, here) in &mut modules {
+            let own = renamed.iter().find(|(usual, _)| usual == here);
+            *here = own.map_or(*here, |(_, own)| *own);
+        }
         Self { modules }
     }
 
@@ -49,7 +54,9 @@ impl NamesInFile {
         match name {
             EMBEDDING => return "token_embd.weight".to_owned(),
             HEAD => return "output.weight".to_owned(),
-            FINAL_NORM => return "output_norm.weight".to_owned(),
+            "model.norm.weight" => return "output_norm.weight".to_owned(),
+            "model.norm.bias" => return "output_norm.bias".to_owned(),
+            POSITIONS => return "position_embd.weight".to_owned(),
             _ => {}
         }
         let parts = name.strip_prefix("model.layers.").and_then(|rest| {
@@ -114,7 +121,7 @@ mod tests {
         ] {
             let mut all = Architecture::all();
             let family = all.find(|it| it.class_name() == family).unwrap().family();
-            assert_eq!(NamesInFile::of(&family.names).in_file(there), here);
+            assert_eq!(NamesInFile::of(&family.names, &[]).in_file(there), here);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::families::Family;
 use super::rope;
 use super::{GgufFile, OUTPUT, TOKENS};
 use crate::error::ModelError;
+use crate::registry::{Architecture, Keys};
 
 /// A configuration in the making.
 pub(super) type Config = Map<String, Value>;
@@ -90,13 +91,16 @@ pub(super) fn common(words: &Words<'_>, family: &Family) -> Result<Config, Model
     let mut config = Map::new();
     config.insert("architectures".into(), json!([family.class_name]));
     config.insert("model_type".into(), json!(family.model_type));
+    let mut known = Architecture::all();
+    let known = known.find(|it| it.class_name() == family.class_name);
+    let keys = known.map_or(Keys::LLAMA, |it| it.family().defaults.keys);
     for (setting, name) in [
-        ("hidden_size", "embedding_length"),
-        ("intermediate_size", "feed_forward_length"),
-        ("num_hidden_layers", "block_count"),
-        ("num_attention_heads", "attention.head_count"),
+        (keys.hidden_size, "embedding_length"),
+        (keys.intermediate_size, "feed_forward_length"),
+        (keys.num_layers, "block_count"),
+        (keys.num_heads, "attention.head_count"),
         ("num_key_value_heads", "attention.head_count_kv"),
-        ("max_position_embeddings", "context_length"),
+        (keys.max_position_embeddings, "context_length"),
     ] {
         if let Some(value) = words.size(name)? {
             config.insert(setting.into(), json!(value));
@@ -111,8 +115,11 @@ pub(super) fn common(words: &Words<'_>, family: &Family) -> Result<Config, Model
             config.insert("partial_rotary_factor".into(), json!(factor));
         }
     }
-    let eps = words.number("attention.layer_norm_rms_epsilon")?;
-    config.insert("rms_norm_eps".into(), json!(eps));
+    let eps = match words.number("attention.layer_norm_rms_epsilon")? {
+        None => words.number("attention.layer_norm_epsilon")?,
+        eps => eps,
+    };
+    config.insert(keys.norm_eps.into(), json!(eps));
     config.insert("rope_parameters".into(), rope::of_all_layers(words)?.into());
     let rows = file.tensor("token_embd.weight");
     let rows = rows.and_then(|(_, tensor)| tensor.shape.first().copied());

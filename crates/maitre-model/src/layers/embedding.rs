@@ -12,6 +12,8 @@ pub(crate) struct Embedding {
     pub(crate) table: PackedWeight,
     /// What rows are multiplied by.
     pub(crate) scale: Option<f32>,
+    /// `[positions, hidden]`, of which each token's is added to its row.
+    pub(crate) positions: Option<PackedWeight>,
 }
 
 impl Embedding {
@@ -23,12 +25,20 @@ impl Embedding {
     ) -> Result<(), TensorError> {
         let tokens = &step.batch.tokens;
         step.backend.embed(&self.table, tokens, acts.residual)?;
-        match self.scale {
-            None => Ok(()),
-            Some(scale) => {
-                let numbers = tokens.len() * self.table.cols();
-                step.backend.scale(acts.residual, scale, numbers)
-            }
+        let numbers = tokens.len() * self.table.cols();
+        if let Some(scale) = self.scale {
+            step.backend.scale(acts.residual, scale, numbers)?;
         }
+        if let Some(table) = &self.positions {
+            step.backend
+                .embed(table, &step.batch.positions, acts.delta)?;
+            step.backend.add(acts.residual, acts.delta, numbers)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn size_in_bytes(&self) -> usize {
+        let positions = self.positions.as_ref();
+        self.table.size_in_bytes() + positions.map_or(0, PackedWeight::size_in_bytes)
     }
 }

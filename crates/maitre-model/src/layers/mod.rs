@@ -5,10 +5,11 @@
 
 mod attention;
 mod embedding;
-mod gated_mlp;
 mod linear;
+mod mlp;
 mod norms;
 mod rope;
+mod stream_norm;
 
 use std::cell::RefCell;
 
@@ -19,10 +20,11 @@ use crate::config::ModelConfig;
 use crate::workspace::Activations;
 pub(crate) use attention::Attention;
 pub(crate) use embedding::Embedding;
-pub(crate) use gated_mlp::GatedMlp;
 pub(crate) use linear::Linear;
+pub(crate) use mlp::Mlp;
 pub(crate) use norms::HeadNorms;
 pub(crate) use rope::RopeTables;
+pub(crate) use stream_norm::StreamNorm;
 
 /// What one step is computed from, apart from the weights.
 #[derive(Clone, Copy)]

@@ -13,6 +13,7 @@
 //! In the last layer only keys and values are needed of every row. The rest is computed for the
 //! output rows alone, which spares a prefill chunk that ends mid-prompt most of a layer.
 
+mod parallel;
 mod post_norm;
 mod pre_norm;
 
@@ -20,6 +21,7 @@ use maitre_tensor::{LayerCache, TensorError};
 
 use crate::layers::{Attention, StepContext};
 use crate::workspace::Activations;
+pub(crate) use parallel::{Parallel, ParallelLayer};
 pub(crate) use post_norm::{PostNorm, PostNormLayer};
 pub(crate) use pre_norm::{PreNorm, PreNormLayer};
 

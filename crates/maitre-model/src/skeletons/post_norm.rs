@@ -12,7 +12,7 @@
 use maitre_tensor::{AddNormed, Buffer, LayerCache, LinearInput, TensorError};
 
 use super::Block;
-use crate::layers::{Attention, GatedMlp, StepContext};
+use crate::layers::{Attention, Mlp, StepContext};
 use crate::workspace::Activations;
 
 /// All layers.
@@ -31,7 +31,7 @@ pub(crate) struct PostNormLayer {
     pub(crate) after_attention: Buffer,
     /// The norm of what the MLP reads.
     pub(crate) before_mlp: Option<Buffer>,
-    pub(crate) mlp: GatedMlp,
+    pub(crate) mlp: Mlp,
     /// The norm of what the MLP adds.
     pub(crate) after_mlp: Buffer,
     /// The norm after the layer: the next layer's first if it has one, or the model's last.

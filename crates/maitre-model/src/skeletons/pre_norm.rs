@@ -7,17 +7,17 @@
 //! so that what a layer adds is added as it is, and a norm gives the same of x/m as of x, once it adds
 //! [eps/m²](crate::ModelConfig::stream_eps) to the mean square.
 
-use maitre_tensor::{Buffer, LayerCache, TensorError};
+use maitre_tensor::{LayerCache, TensorError};
 
 use super::Block;
-use crate::layers::{Attention, GatedMlp, StepContext};
+use crate::layers::{Attention, Mlp, StepContext, StreamNorm};
 use crate::workspace::Activations;
 
 /// All layers.
 #[derive(Debug)]
 pub(crate) struct PreNorm {
     /// The norm before the first.
-    pub(crate) first_norm: Buffer,
+    pub(crate) first_norm: StreamNorm,
     pub(crate) layers: Vec<PreNormLayer>,
 }
 
@@ -26,10 +26,10 @@ pub(crate) struct PreNorm {
 pub(crate) struct PreNormLayer {
     pub(crate) attention: Attention,
     /// The norm between attention and MLP.
-    pub(crate) mlp_norm: Buffer,
-    pub(crate) mlp: GatedMlp,
+    pub(crate) mlp_norm: StreamNorm,
+    pub(crate) mlp: Mlp,
     /// The norm after the layer: the next layer's first, or the model's last.
-    pub(crate) next_norm: Buffer,
+    pub(crate) next_norm: StreamNorm,
 }
 
 impl PreNorm {
@@ -40,9 +40,9 @@ impl PreNorm {
         caches: &mut [LayerCache],
         acts: &mut Activations<'_>,
     ) -> Result<(), TensorError> {
-        let (eps, rows) = (step.config.stream_eps(), step.batch.tokens.len());
-        step.backend
-            .rms_norm(acts.residual, &self.first_norm, eps, acts.normed, rows)?;
+        let rows = step.batch.tokens.len();
+        self.first_norm
+            .run(step, acts.residual, acts.normed, rows)?;
         super::run(&self.layers, step, caches, acts)
     }
 
@@ -69,16 +69,17 @@ impl Block for PreNormLayer {
         rows: usize,
         is_last: bool,
     ) -> Result<(), TensorError> {
-        let (backend, eps) = (step.backend, step.config.stream_eps());
         self.attention.project(step, acts, rows)?;
-        let (residual, norm) = (&mut *acts.residual, &self.mlp_norm);
-        backend.add_rms_norm(residual, acts.delta, norm, eps, acts.normed, rows)?;
+        let sum = (&mut *acts.residual, &*acts.delta);
+        self.mlp_norm
+            .run_after_adding(step, sum, acts.normed, rows)?;
         self.mlp.run(step, acts, rows)?;
         let next = if is_last {
             &mut *acts.hidden
         } else {
             &mut *acts.normed
         };
-        backend.add_rms_norm(acts.residual, acts.delta, &self.next_norm, eps, next, rows)
+        let sum = (&mut *acts.residual, &*acts.delta);
+        self.next_norm.run_after_adding(step, sum, next, rows)
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn widened(source: &dyn Checkpoint, config: &ModelConfig) -> BTreeSet
     for layer in 0..config.num_layers {
         let tensors = config.layer_tensors(layer);
         let [normed, attended, activated] = &mut roles;
-        normed.extend([(tensors.qkv, false), (tensors.gate_up, true)]);
+        let is_gated = config.layers.get(layer).is_none_or(|it| it.mlp.gated);
+        normed.extend([(tensors.qkv, false), (tensors.gate_up, is_gated)]);
         attended.push((tensors.output, false));
         activated.push((tensors.down, false));
     }

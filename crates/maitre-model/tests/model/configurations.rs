@@ -127,8 +127,8 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
             ["rope_scaling.truncate", "linear"],
         ),
         (
-            json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
-            ["rope_type", "dynamic"],
+            json!({"rope_scaling": {"rope_type": "ntk", "factor": 2.0}}),
+            ["rope_type", "ntk"],
         ),
         (
             json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "finetuned": true}}),

@@ -1,8 +1,7 @@
 //! What each family reads of its configuration.
 
 use maitre_model::spec::{EmbeddingScale, HeadNorm, Multipliers};
-use maitre_model::{ModelConfig, ModelError, Reads, RopePairs, RopeScaling, Wrapper};
-use maitre_tensor::DType;
+use maitre_model::{ModelConfig, ModelError, Reads, RopePairs, RopeScaling};
 use serde_json::{Value, json};
 
 /// A configuration with six layers and sizes that suit every family.
@@ -84,6 +83,22 @@ pub(crate) fn ministral3(more: Value) -> Value {
     patched(config, more)
 }
 
+pub(crate) fn cohere2(more: Value) -> Value {
+    family("Cohere2ForCausalLM", "cohere2", more)
+}
+
+pub(crate) fn starcoder2(more: Value) -> Value {
+    family("Starcoder2ForCausalLM", "starcoder2", more)
+}
+
+pub(crate) fn gpt2(more: Value) -> Value {
+    let config = json!({
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 64, "n_layer": 6, "n_head": 4,
+        "n_positions": 256, "n_ctx": 256, "vocab_size": 512, "n_inner": null
+    });
+    patched(config, more)
+}
+
 /// Ministral 3 beside images.
 pub(crate) fn mistral3(text: Value, more: Value) -> Value {
     let mut text = ministral3(text);
@@ -148,6 +163,15 @@ fn layers_read_as_far_back_as_each_family_says() {
         (gemma3(types(&six)), [W, None, W, W, None, None]),
         (olmo3(json!({})), [W, W, W, None, W, W]),
         (olmo3(types(&six)), [W, None, W, W, None, None]),
+        (cohere2(json!({})), [W, W, W, None, W, W]),
+        (
+            cohere2(json!({"sliding_window_pattern": 2, "sliding_window": 8})),
+            [Some(8), None, Some(8), None, Some(8), None],
+        ),
+        (cohere2(types(&six)), [W, None, W, W, None, None]),
+        (starcoder2(json!({})), [None; 6]),
+        (starcoder2(json!({"sliding_window": 4096})), [W; 6]),
+        (gpt2(json!({})), [None; 6]),
         (ministral(json!({})), [W; 6]),
         (ministral(json!({"sliding_window": null})), [None; 6]),
         (ministral(types(&six)), [W, None, W, W, None, None]),
@@ -204,38 +228,9 @@ fn layers_turn_their_heads_or_not_as_each_family_says() {
     assert_eq!(turns(exaone4(json!({}))), fourth);
     assert_eq!(turns(exaone4(json!({"sliding_window": null}))), [true; 6]);
     assert_eq!(turns(hunyuan(json!({}))), [true; 6]);
-}
-
-#[test]
-fn the_text_of_a_model_with_images_is_a_familys() {
-    let alone = parse(&ministral3(json!({"tie_word_embeddings": true}))).unwrap();
-    let growth = alone.ropes[0].query_growth.unwrap();
-    assert_eq!(
-        (growth.beta, growth.original_max_position_embeddings),
-        (0.1, 256)
-    );
-    assert_eq!(alone.wrapper, None);
-    let inside = |text: Value, more: Value| parse(&mistral3(text, more)).unwrap();
-    let tied = json!({"tie_word_embeddings": true});
-    let untied = json!({"tie_word_embeddings": false});
-    let wrapped = inside(tied.clone(), json!({"dtype": "bfloat16"}));
-    assert_eq!(wrapped.wrapper, Wrapper::all().next());
-    assert_eq!(wrapped.architecture, alone.architecture);
-    assert_eq!(
-        (&wrapped.ropes, &wrapped.layers),
-        (&alone.ropes, &alone.layers)
-    );
-    assert_eq!(wrapped.dtype, Some(DType::Bf16));
-    // What the model of text says counts, then what stands outside.
-    assert!(wrapped.tie_word_embeddings);
-    assert!(inside(json!({}), tied.clone()).tie_word_embeddings);
-    assert!(!inside(untied, tied).tie_word_embeddings);
-    assert!(!inside(json!({}), json!({})).tie_word_embeddings);
-    // Without a name it is Mistral.
-    let plain = json!({"model_type": null, "rope_parameters": null, "sliding_window": null});
-    let mistral = inside(plain, json!({"architectures": null}));
-    assert_eq!(mistral.architecture.class_name(), "MistralForCausalLM");
-    assert_eq!(mistral.layers[0].attention.reads, Reads::Full);
+    assert_eq!(turns(cohere2(json!({}))), fourth);
+    assert_eq!(turns(starcoder2(json!({}))), [true; 6]);
+    assert_eq!(turns(gpt2(json!({}))), [false; 6]);
 }
 
 #[test]

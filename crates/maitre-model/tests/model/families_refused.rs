@@ -1,8 +1,8 @@
 //! What each family refuses of its configuration, by name.
 
 use crate::families::{
-    exaone4, gemma1, gemma3, glm, glm4, granite, hunyuan, ministral, ministral3, mistral3, olmo2,
-    olmo3, parse, patched, phi3, qwen2, seed_oss, smollm3,
+    cohere2, exaone4, gemma1, gemma3, glm, glm4, gpt2, granite, hunyuan, ministral, ministral3,
+    mistral3, olmo2, olmo3, parse, patched, phi3, qwen2, seed_oss, smollm3, starcoder2,
 };
 use serde_json::{Value, json};
 
@@ -253,6 +253,68 @@ fn what_a_family_does_not_compute_is_refused_by_name() {
         (
             qwen2(json!({"rope_scaling": {"type": "dynamic", "alpha": 1000.0}})),
             ["rope_scaling.rope_type", "dynamic"],
+        ),
+        (
+            cohere2(json!({"position_embedding_type": "alibi"})),
+            ["position_embedding_type", "rope_gptj"],
+        ),
+        (
+            cohere2(json!({"use_parallel_block": false})),
+            ["use_parallel_block", "absent or true"],
+        ),
+        (
+            cohere2(json!({"use_gated_activation": false})),
+            ["use_gated_activation", "absent or true"],
+        ),
+        (
+            cohere2(json!({"use_qk_norm": true})),
+            ["use_qk_norm", "true"],
+        ),
+        (
+            cohere2(json!({"logit_scale": 0})),
+            ["logit_scale", "above 0"],
+        ),
+        (
+            cohere2(json!({"hidden_act": "gelu"})),
+            ["hidden_act", "silu"],
+        ),
+        (
+            starcoder2(json!({"hidden_act": "silu"})),
+            ["hidden_act", "gelu_pytorch_tanh"],
+        ),
+        (
+            starcoder2(json!({"norm_type": "rms_norm"})),
+            ["norm_type", "layer_norm"],
+        ),
+        (
+            starcoder2(json!({"mlp_type": "gated"})),
+            ["mlp_type", "default"],
+        ),
+        (
+            starcoder2(json!({"layer_types": vec!["sliding_attention"; 6]})),
+            ["layer_types", "sliding_attention"],
+        ),
+        (
+            gpt2(json!({"activation_function": "relu"})),
+            ["activation_function", "gelu_new"],
+        ),
+        (
+            gpt2(json!({"add_cross_attention": true})),
+            ["add_cross_attention", "true"],
+        ),
+        (gpt2(json!({"n_embd": null})), ["n_embd", "lacks"]),
+        (
+            gpt2(json!({"n_head": 5})),
+            ["n_head", "a divisor of n_embd = 64"],
+        ),
+        (gpt2(json!({"n_inner": 0})), ["n_inner", "at least 1"]),
+        (
+            qwen2(json!({"scale_attn_weights": false})),
+            ["scale_attn_weights", "false"],
+        ),
+        (
+            qwen2(json!({"scale_attn_by_inverse_layer_idx": true})),
+            ["scale_attn_by_inverse_layer_idx", "true"],
         ),
         (
             ministral3(json!({"rope_parameters": null})),

@@ -14,22 +14,27 @@ use crate::parity_transformers::{expected, relative_error};
 use crate::starts::{copy, edit_config};
 use crate::support::{Host, fixture, greedy, options_of, prefill};
 
-fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     fixture("gguf").join(format!("{name}.gguf"))
 }
 
 /// Fixtures whose files say all that their configurations do, and whether they hold the same numbers.
-const WHOLE: [(&str, bool); 10] = [
+pub(crate) const WHOLE: [(&str, bool); 15] = [
     ("exaone4-f32-windows", true),
     ("gemma-bf16-v4", true),
     ("glm4-bf16-v4", true),
+    ("gpt2-bf16-v4", true),
     ("granite-bf16-bias-v4", false),
     ("hunyuan-f32-alpha", false),
     ("llama-bf16-llama3-tied-as-head", false),
+    ("ministral3-f32-yarn", true),
+    ("mistral3-f32-images-v4", true),
+    ("olmo2-f32", true),
     ("olmo3-bf16-yarn-v4", true),
     ("olmo3-f32-yarn", true),
     ("phi3-bf16-longrope-short-v4", true),
     ("phi3-f32-longrope", true),
+    ("seed-oss-f32-bias", true),
 ];
 
 fn logits(source: &ModelSource, name: &str, tokens: &[u32]) -> Vec<Vec<f32>> {
@@ -81,6 +86,11 @@ fn what_a_file_cannot_say_has_its_usual_value() {
             "smollm3-bf16-bias-v4",
             json!({"no_rope_layers": null, "no_rope_layer_interval": 4}),
         ),
+        (
+            "cohere2-f32-windows",
+            json!({"layer_types": null, "sliding_window_pattern": 4}),
+        ),
+        ("starcoder2-f32-window", json!({"sliding_window": null})),
         // Bounds of YaRN are whole pairs.
         ("qwen2-bf16-yarn", json!({"rope_parameters": yarn})),
     ] {

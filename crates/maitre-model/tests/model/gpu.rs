@@ -74,6 +74,11 @@ fn logits_are_close_to_the_processors() {
         ("exaone4-f32-windows", LoadOptions::default(), 1e-4),
         ("hunyuan-f32-alpha", LoadOptions::default(), 1e-4),
         ("llama-f32-dynamic", LoadOptions::default(), 1e-4),
+        ("cohere2-f32-windows", LoadOptions::default(), 1e-4),
+        ("cohere2-bf16-bias-v4", LoadOptions::default(), 0.05),
+        ("starcoder2-f32-window", LoadOptions::default(), 1e-4),
+        ("gpt2-f32-inner", LoadOptions::default(), 1e-4),
+        ("gpt2-bf16-v4", LoadOptions::default(), 0.05),
         ("ministral3-f32-yarn", LoadOptions::default(), 1e-4),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT8), 0.1),
         ("qwen3-f32-tied", in_dtype(WeightFormat::INT4), 0.3),
@@ -121,6 +126,9 @@ fn bits_do_not_depend_on_the_crowd_nor_on_recording() {
         ("gemma3-bf16-v4", KvFormat::Bf16),
         ("olmo3-bf16-yarn-v4", KvFormat::F32),
         ("phi3-f32-longrope", KvFormat::Bf16),
+        ("cohere2-bf16-bias-v4", KvFormat::Bf16),
+        ("gpt2-bf16-v4", KvFormat::F32),
+        ("ministral3-f32-yarn", KvFormat::F32),
     ] {
         let source = ModelSource::Directory(fixture(name));
         let options = LoadOptions {

@@ -9,6 +9,8 @@ use maitre_tensor::{
 };
 
 pub(crate) const FIXTURES: &[&str] = &[
+    "cohere2-bf16-bias-v4",
+    "cohere2-f32-windows",
     "exaone4-bf16-v4",
     "exaone4-f32-windows",
     "gemma-bf16-v4",
@@ -19,6 +21,8 @@ pub(crate) const FIXTURES: &[&str] = &[
     "glm-f32-partial",
     "glm4-bf16-v4",
     "glm4-f32-partial",
+    "gpt2-bf16-v4",
+    "gpt2-f32-inner",
     "granite-bf16-bias-v4",
     "granite-f32-tied",
     "hunyuan-bf16-bias-v4",
@@ -50,6 +54,8 @@ pub(crate) const FIXTURES: &[&str] = &[
     "seed-oss-f32-bias",
     "smollm3-bf16-bias-v4",
     "smollm3-f32-windows",
+    "starcoder2-bf16-v4",
+    "starcoder2-f32-window",
 ];
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
