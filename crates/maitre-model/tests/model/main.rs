@@ -30,6 +30,7 @@ mod greedy;
 mod layer_norms;
 mod load_progress;
 mod parity_candle;
+mod parity_table;
 mod parity_transformers;
 mod perplexity;
 mod ranks;
