@@ -35,8 +35,8 @@ pub(crate) struct Kernels {
     pub(crate) peaks: fn(logits: &[f32], out: &mut [f32]),
     /// `x / sqrt(mean(x^2) + eps) * weight`.
     pub(crate) rms_norm: fn(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
-    /// `(x - mean) / sqrt(variance + eps) * weight + bias`; weight and bias come together.
-    pub(crate) layer_norm: fn(input: &[f32], (&[f32], Option<&[f32]>), eps: f32, out: &mut [f32]),
+    /// `(x - mean) / sqrt(variance + eps) * weight + bias`.
+    pub(crate) layer_norm: fn(input: &[f32], Affine<'_>, eps: f32, out: &mut [f32]),
     /// `activation(x)`, number by number.
     pub(crate) activate: fn(Activation, input: &[f32], out: &mut [f32]),
     /// `sum += delta`.
@@ -61,6 +61,13 @@ pub(crate) struct Linear<'a> {
     pub(crate) x: InputRows<'a>,
     pub(crate) weight: PackedView<'a>,
     /// `[out]`.
+    pub(crate) bias: Option<&'a [f32]>,
+}
+
+/// What [`Kernels::layer_norm`] multiplies by and adds, as long as a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Affine<'a> {
+    pub(crate) weight: &'a [f32],
     pub(crate) bias: Option<&'a [f32]>,
 }
 

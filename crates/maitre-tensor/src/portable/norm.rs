@@ -2,6 +2,7 @@
 //! Hinton 2016, arXiv 1607.06450), and the residual sum.
 
 use super::dot::{LANES, dot, tree_sum};
+use crate::kernels::Affine;
 
 /// See [`Kernels::rms_norm`](crate::kernels::Kernels::rms_norm).
 #[inline(always)]
@@ -13,16 +14,11 @@ pub(super) fn rms_norm(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32])
 }
 
 /// See [`Kernels::layer_norm`](crate::kernels::Kernels::layer_norm).
-pub(super) fn layer_norm(
-    input: &[f32],
-    weights: (&[f32], Option<&[f32]>),
-    eps: f32,
-    out: &mut [f32],
-) {
+pub(super) fn layer_norm(input: &[f32], affine: Affine<'_>, eps: f32, out: &mut [f32]) {
     let count = input.len() as f32;
     let mean = sum(input, |x| x) / count;
     let variance = sum(input, |x| (x - mean) * (x - mean)) / count;
-    scale_and_shift(input, mean, 1.0 / (variance + eps).sqrt(), weights, out);
+    scale_and_shift(input, mean, 1.0 / (variance + eps).sqrt(), affine, out);
 }
 
 /// `(x - mean) * inverse * weight + bias`.
@@ -31,7 +27,7 @@ pub(crate) fn scale_and_shift(
     input: &[f32],
     mean: f32,
     inverse: f32,
-    (weight, bias): (&[f32], Option<&[f32]>),
+    Affine { weight, bias }: Affine<'_>,
     out: &mut [f32],
 ) {
     for ((out, x), weight) in out.iter_mut().zip(input).zip(weight) {

@@ -2,6 +2,7 @@
 
 use super::rows::each_row;
 use super::{Processor, floats, floats_mut, rows_per_tile};
+use crate::kernels::Affine;
 use crate::operators::Norms;
 use crate::tiles::RowBlocks;
 use crate::{AddNormed, Buffer, LayerNorm, NormColumns, TensorError};
@@ -81,7 +82,7 @@ impl Norms for Processor {
                 if let Some(delta) = delta {
                     (kernels.add)(sum, &delta[row * dim..][..dim]);
                 }
-                (kernels.layer_norm)(sum, (weight, bias), eps, normed);
+                (kernels.layer_norm)(sum, Affine { weight, bias }, eps, normed);
                 (kernels.encode)(normed, &shape, words, groups);
             });
         })

@@ -1,5 +1,6 @@
 //! Normalisation, compiled for each instruction set with as many lanes as its registers have.
 
+use crate::kernels::Affine;
 use crate::portable::scale_and_shift;
 
 /// See [`Kernels::rms_norm`](crate::kernels::Kernels::rms_norm).
@@ -22,7 +23,7 @@ pub(super) fn rms_norm<const LANES: usize>(
 #[inline(always)]
 pub(super) fn layer_norm<const LANES: usize>(
     input: &[f32],
-    weights: (&[f32], Option<&[f32]>),
+    affine: Affine<'_>,
     eps: f32,
     out: &mut [f32],
 ) {
@@ -30,7 +31,7 @@ pub(super) fn layer_norm<const LANES: usize>(
     let mean = sum::<LANES>(input, |x, lane| lane + x) / count;
     let squares = sum::<LANES>(input, |x, lane| (x - mean).mul_add(x - mean, lane));
     let inverse = 1.0 / (squares / count + eps).sqrt();
-    scale_and_shift(input, mean, inverse, weights, out);
+    scale_and_shift(input, mean, inverse, affine, out);
 }
 
 /// Lanes of four registers, to which `add` adds a number each, summed by a fixed tree.

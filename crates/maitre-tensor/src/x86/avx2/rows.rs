@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 use crate::Activation;
 use crate::format::InputFormat;
 use crate::input::{Group, InputShape};
+use crate::kernels::Affine;
 use crate::portable::encode as portable;
 use crate::weight::{self, Int4Row};
 use crate::x86::norm;
@@ -147,18 +148,13 @@ pub(super) fn rms_norm(input: &[f32], weight: &[f32], eps: f32, out: &mut [f32])
 }
 
 /// See [`Kernels::layer_norm`](crate::kernels::Kernels::layer_norm).
-pub(super) fn layer_norm(
-    input: &[f32],
-    weights: (&[f32], Option<&[f32]>),
-    eps: f32,
-    out: &mut [f32],
-) {
+pub(super) fn layer_norm(input: &[f32], affine: Affine<'_>, eps: f32, out: &mut [f32]) {
     #[target_feature(enable = "avx2,fma")]
-    fn wide(input: &[f32], weights: (&[f32], Option<&[f32]>), eps: f32, out: &mut [f32]) {
-        norm::layer_norm::<LANES>(input, weights, eps, out);
+    fn wide(input: &[f32], affine: Affine<'_>, eps: f32, out: &mut [f32]) {
+        norm::layer_norm::<LANES>(input, affine, eps, out);
     }
     // SAFETY: as in `encode`.
-    unsafe { wide(input, weights, eps, out) }
+    unsafe { wide(input, affine, eps, out) }
 }
 
 /// See [`Kernels::activate`](crate::kernels::Kernels::activate).
