@@ -15,13 +15,14 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    Cohere2Config, Cohere2ForCausalLM, Exaone4Config, Exaone4ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig,
-    GemmaConfig, GemmaForCausalLM, Glm4Config, Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel,
-    GraniteConfig, GraniteForCausalLM, HunYuanDenseV1Config, HunYuanDenseV1ForCausalLM, LlamaConfig, LlamaForCausalLM,
-    Ministral3Config, Ministral3ForCausalLM, MinistralConfig, MinistralForCausalLM, Mistral3Config,
-    Mistral3ForConditionalGeneration, MistralConfig, Olmo2Config, Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM,
-    Phi3Config, Phi3ForCausalLM, PixtralVisionConfig, Qwen2Config, Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM,
-    SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config, Starcoder2ForCausalLM)
+    Cohere2Config, Cohere2ForCausalLM, Exaone4Config, Exaone4ForCausalLM, Gemma2Config, Gemma2ForCausalLM,
+    Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config, Glm4ForCausalLM, GlmConfig,
+    GlmForCausalLM, GPT2Config, GPT2LMHeadModel, GraniteConfig, GraniteForCausalLM, HunYuanDenseV1Config,
+    HunYuanDenseV1ForCausalLM, LlamaConfig, LlamaForCausalLM, Ministral3Config, Ministral3ForCausalLM, MinistralConfig,
+    MinistralForCausalLM, Mistral3Config, Mistral3ForConditionalGeneration, MistralConfig, Olmo2Config,
+    Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, PixtralVisionConfig, Qwen2Config,
+    Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config,
+    Starcoder2ForCausalLM)
 
 from make_fixtures import DEFAULT_OUT, HEAD, LLAMA3_ROPE, random_model, write_weights
 
@@ -377,8 +378,24 @@ def gpt2(out):
         more={"h.0.attn.bias": mask})
 
 
+def gemma2(out):
+    # Other implementations of attention than this one ignore the bound of scores.
+    bounds = dict(attn_logit_softcapping=1.5, final_logit_softcapping=8.0, attn_implementation="eager")
+    write_case(
+        out, "gemma2-f32-windows", Gemma2ForCausalLM,
+        Gemma2Config(**SMALL | dict(intermediate_size=34), **bounds, sliding_window=8, query_pre_attn_scalar=7,
+                     rope_parameters=dict(DEFAULT_ROPE)),
+        torch.float32, 62, 50, norm_center=0.0, embedding_gain=0.2)
+    write_case(
+        out, "gemma2-bf16-v4", Gemma2ForCausalLM,
+        Gemma2Config(**SMALL | dict(hidden_size=40, num_key_value_heads=1), **bounds, sliding_window=12,
+                     rope_parameters=dict(DEFAULT_ROPE)),
+        torch.bfloat16, 63, 45, norm_center=0.0, embedding_gain=0.2,
+        form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
+
+
 FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm, smollm3, exaone4, hunyuan,
-            ministral3, mistral3, llama, cohere2, starcoder2, gpt2)
+            ministral3, mistral3, llama, cohere2, starcoder2, gpt2, gemma2)
 
 
 def main():

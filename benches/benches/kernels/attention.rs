@@ -118,6 +118,7 @@ fn measure_shape(bench: &mut Bench, shape: Shape) -> Result<()> {
             kv_heads: KV_HEADS,
             head_dim: HEAD_DIM,
             scale: 0.088,
+            score_bound: None,
             window: None,
             out: black_box(&mut out),
         })?)

@@ -61,6 +61,8 @@ pub struct ModelConfig {
     pub multipliers: Multipliers,
     /// What norms add to their weights as they are stored.
     pub norm_offset: f32,
+    /// Bound of each logit: it becomes `bound * tanh(logit / bound)`.
+    pub logit_bound: Option<f32>,
     /// How the residual stream is normalised.
     pub norm: NormKind,
     /// Whether each position has an embedding that is added to its token's.
@@ -129,6 +131,7 @@ impl ModelConfig {
             tie_word_embeddings: tie_word_embeddings.unwrap_or(family.defaults.tie_word_embeddings),
             multipliers: spec.multipliers,
             norm_offset: spec.norm_offset,
+            logit_bound: spec.logit_bound,
             norm: spec.norm,
             learned_positions: spec.learned_positions,
             layers: spec.layers,

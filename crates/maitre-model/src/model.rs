@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use maitre_tensor::{Backend, DType, KvFormat, WeightFormat};
+use maitre_tensor::{Backend, DType, KvFormat, TensorError, WeightFormat};
 
 use crate::batch::Batch;
 use crate::checkpoint::{self, Checkpoint, RandomCheckpoint};
@@ -131,6 +131,7 @@ impl Model {
         layout: impl FnOnce(&ModelConfig) -> KvLayout,
     ) -> Result<Self, ModelError> {
         let config = ModelConfig::load(source)?;
+        check_kernels(&config, backend)?;
         let files = match options.load_format {
             LoadFormat::Auto => Some(checkpoint::open(source, &config)?),
             LoadFormat::Random { .. } => None,
@@ -309,6 +310,21 @@ impl fmt::Debug for Model {
             .field("dtype", &self.dtype)
             .field("kv_dtype", &self.kv_dtype)
             .finish_non_exhaustive()
+    }
+}
+
+/// That the device has kernels for what the model computes, as far as that is known before a step.
+fn check_kernels(config: &ModelConfig, backend: &Backend) -> Result<(), TensorError> {
+    let mut layers = config.layers.iter();
+    let is_bounded =
+        config.logit_bound.is_some() || layers.any(|layer| layer.attention.score_bound.is_some());
+    match backend.gpu_info() {
+        Some(_) if is_bounded => Err(TensorError::NotOnGpu {
+            operator: "paged_attention",
+            found: "bounds of scores or logits".to_owned(),
+            instead: "the processor".to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -100,6 +100,7 @@ const FAMILIES: &[&Family] = &[
     &architectures::cohere2::FAMILY,
     &architectures::starcoder2::FAMILY,
     &architectures::gpt2::FAMILY,
+    &architectures::gemma2::FAMILY,
 ];
 
 /// A family of models with one forward pass, by the name of its class: that in `architectures`.

@@ -390,7 +390,14 @@ impl Runner {
         } = self.workspace.outputs();
         let backend = &self.backend;
         let wanted = rows.clone();
-        backend.step(|| backend.linear_with_peaks(hidden, head, logits, peaks, wanted))?;
+        let limit = self.model.config().logit_bound;
+        backend.step(|| {
+            backend.linear_with_peaks(hidden, head, logits, peaks, wanted)?;
+            let Some(limit) = limit else { return Ok(()) };
+            // The larger of two numbers is the larger one within bounds, too: peaks stay peaks.
+            backend.bound(logits, limit, rows.len() * head.rows())?;
+            backend.bound(peaks, limit, rows.len() * head.rows().div_ceil(PEAK_BLOCK))
+        })?;
         self.in_workspace = rows;
         Ok(())
     }

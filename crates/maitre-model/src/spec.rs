@@ -29,6 +29,8 @@ pub struct AttentionSpec {
     pub head_norm: HeadNorm,
     /// Factor of each score.
     pub scale: f32,
+    /// Bound of each score after that, by tanh.
+    pub score_bound: Option<f32>,
     /// Whether the projections of queries, keys and values add a bias.
     pub qkv_bias: bool,
     /// Whether the projection of the result adds one.
@@ -113,6 +115,8 @@ pub(crate) struct ModelSpec {
     pub(crate) multipliers: Multipliers,
     /// What norms add to the weights in the files.
     pub(crate) norm_offset: f32,
+    /// Bound of each logit, by tanh.
+    pub(crate) logit_bound: Option<f32>,
     /// How the residual stream is normalised.
     pub(crate) norm: NormKind,
     /// Whether each position has an embedding that is added to its token's.
@@ -143,6 +147,7 @@ impl ModelSpec {
             ropes: Vec::new(),
             multipliers: Multipliers::ONE,
             norm_offset: 0.0,
+            logit_bound: None,
             norm: NormKind::Rms,
             learned_positions: false,
         }
@@ -157,6 +162,7 @@ impl AttentionSpec {
             rope: Some(0),
             head_norm: HeadNorm::Absent,
             scale: 1.0 / (head_dim as f32).sqrt(),
+            score_bound: None,
             qkv_bias: false,
             output_bias: false,
         }

@@ -33,6 +33,7 @@ pub(crate) struct Attend<'a> {
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) scale: f32,
+    pub(crate) score_bound: Option<f32>,
     /// Positions that a token sees at most.
     pub(crate) window: usize,
 }
@@ -56,6 +57,8 @@ pub(crate) struct Queries<'a> {
     pub(crate) sums: &'a [i32],
     /// What makes a score of a product of query and key, `[queries]`.
     pub(crate) factors: &'a [f32],
+    /// What scores are bounded by afterwards.
+    pub(crate) score_bound: Option<f32>,
 }
 
 /// Which of the queries see how much of a tile.

@@ -139,6 +139,8 @@ pub struct Attention<'a> {
     pub head_dim: usize,
     /// Factor of each score, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// Bound of each score: it becomes `bound * tanh(score / bound)` (Gemma 2, arXiv 2408.00118, section 2). `None` is none.
+    pub score_bound: Option<f32>,
     /// How many positions a token sees at most: the last up to its own, which counts (Mistral,
     /// arXiv 2310.06825, section 2). `None` is all of them.
     pub window: Option<usize>,

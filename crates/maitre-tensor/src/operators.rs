@@ -125,6 +125,9 @@ pub(crate) trait Norms {
     /// [`Backend::add`](crate::Backend::add).
     fn add(&self, sum: &mut Buffer, delta: &Buffer, len: usize) -> Result<(), TensorError>;
 
+    /// [`Backend::bound`](crate::Backend::bound).
+    fn bound(&self, x: &mut Buffer, limit: f32, len: usize) -> Result<(), TensorError>;
+
     /// [`Backend::scale`](crate::Backend::scale).
     fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<(), TensorError>;
 }

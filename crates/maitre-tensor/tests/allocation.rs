@@ -221,6 +221,7 @@ impl Layer {
                 kv_heads: KV_HEADS,
                 head_dim: DIM,
                 scale: 1.0,
+                score_bound: None,
                 window: None,
                 out: &mut self.y,
             })?;

@@ -142,6 +142,7 @@ impl Case {
             kv_heads: self.of.kv_heads,
             head_dim: self.of.head_dim,
             scale: 1.0 / (self.of.head_dim as f32).sqrt(),
+            score_bound: None,
             window: self.of.window,
             out: &mut out,
         })?;

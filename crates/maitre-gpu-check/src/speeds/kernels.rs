@@ -136,6 +136,7 @@ fn attention(
                 kv_heads,
                 head_dim: dim,
                 scale: 1.0 / (dim as f32).sqrt(),
+                score_bound: None,
                 window: None,
                 out: &mut out,
             })

@@ -68,6 +68,7 @@ fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError>
             rope: Some(usize::from(reads != Reads::Full)),
             head_norm: HeadNorm::PerHead,
             scale: scalar.unwrap_or(DEFAULT_SCORE_SCALAR).sqrt().recip() as f32,
+            score_bound: None,
             qkv_bias: bias,
             output_bias: bias,
         },

@@ -7,6 +7,7 @@
 pub(crate) mod cohere2;
 pub(crate) mod exaone4;
 pub(crate) mod gemma;
+pub(crate) mod gemma2;
 pub(crate) mod gemma3;
 pub(crate) mod glm;
 pub(crate) mod gpt2;

@@ -72,6 +72,7 @@ impl Attention {
             kv_heads: step.config.num_kv_heads,
             head_dim: step.config.head_dim,
             scale: self.spec.scale,
+            score_bound: self.spec.score_bound,
             window: self.spec.reads.window(),
             out: acts.attention,
         })

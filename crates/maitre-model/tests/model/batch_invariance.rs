@@ -179,6 +179,8 @@ proptest! {
             "exaone4-bf16-v4",
             "hunyuan-f32-alpha",
             "hunyuan-bf16-bias-v4",
+            "gemma2-f32-windows",
+            "gemma2-bf16-v4",
             "cohere2-f32-windows",
             "cohere2-bf16-bias-v4",
             "starcoder2-f32-window",

@@ -83,6 +83,10 @@ pub(crate) fn ministral3(more: Value) -> Value {
     patched(config, more)
 }
 
+pub(crate) fn gemma2(more: Value) -> Value {
+    family("Gemma2ForCausalLM", "gemma2", more)
+}
+
 pub(crate) fn cohere2(more: Value) -> Value {
     family("Cohere2ForCausalLM", "cohere2", more)
 }
@@ -163,6 +167,8 @@ fn layers_read_as_far_back_as_each_family_says() {
         (gemma3(types(&six)), [W, None, W, W, None, None]),
         (olmo3(json!({})), [W, W, W, None, W, W]),
         (olmo3(types(&six)), [W, None, W, W, None, None]),
+        (gemma2(json!({})), [W, None, W, None, W, None]),
+        (gemma2(types(&six)), [W, None, W, W, None, None]),
         (cohere2(json!({})), [W, W, W, None, W, W]),
         (
             cohere2(json!({"sliding_window_pattern": 2, "sliding_window": 8})),
@@ -345,6 +351,22 @@ fn absent_settings_default_as_each_family_does() {
     assert_eq!((gemma.head_dim, gemma.rms_norm_eps), (256, 1e-6));
     assert_eq!((gemma.ropes[0].theta, gemma.ropes[1].theta), (1e6, 1e4));
     assert_eq!(gemma.layers[0].attention.scale, 1.0 / 16.0);
+    let second = parse(&gemma2(json!({}))).unwrap();
+    assert!(second.tie_word_embeddings);
+    assert_eq!((second.head_dim, second.norm_offset), (256, 1.0));
+    let attention = second.layers[1].attention;
+    assert_eq!(
+        (attention.scale, attention.head_norm),
+        (1.0 / 16.0, HeadNorm::Absent)
+    );
+    assert_eq!(
+        (attention.score_bound, second.logit_bound),
+        (Some(50.0), Some(30.0))
+    );
+    let own = json!({"attn_logit_softcapping": null, "final_logit_softcapping": 12.5});
+    let second = parse(&gemma2(own)).unwrap();
+    assert_eq!(second.layers[0].attention.score_bound, None);
+    assert_eq!(second.logit_bound, Some(12.5));
     let plain = parse(&granite(json!({}))).unwrap();
     assert_eq!(plain.multipliers, Multipliers::ONE);
     assert_eq!(plain.layers[0].attention.scale, 1.0);

@@ -1,8 +1,8 @@
 //! What each family refuses of its configuration, by name.
 
 use crate::families::{
-    cohere2, exaone4, gemma1, gemma3, glm, glm4, gpt2, granite, hunyuan, ministral, ministral3,
-    mistral3, olmo2, olmo3, parse, patched, phi3, qwen2, seed_oss, smollm3, starcoder2,
+    cohere2, exaone4, gemma1, gemma2, gemma3, glm, glm4, gpt2, granite, hunyuan, ministral,
+    ministral3, mistral3, olmo2, olmo3, parse, patched, phi3, qwen2, seed_oss, smollm3, starcoder2,
 };
 use serde_json::{Value, json};
 
@@ -253,6 +253,18 @@ fn what_a_family_does_not_compute_is_refused_by_name() {
         (
             qwen2(json!({"rope_scaling": {"type": "dynamic", "alpha": 1000.0}})),
             ["rope_scaling.rope_type", "dynamic"],
+        ),
+        (
+            gemma2(json!({"attn_logit_softcapping": 0.0})),
+            ["attn_logit_softcapping", "above 0"],
+        ),
+        (
+            gemma2(json!({"final_logit_softcapping": -30.0})),
+            ["final_logit_softcapping", "above 0"],
+        ),
+        (
+            gemma2(json!({"use_bidirectional_attention": true})),
+            ["use_bidirectional_attention", "true"],
         ),
         (
             cohere2(json!({"position_embedding_type": "alibi"})),

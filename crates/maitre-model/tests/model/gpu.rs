@@ -6,8 +6,10 @@ use crate::support::{
     Host, Part, all_logits, batch, bits, bundled, fixture, forward, greedy, in_dtype, prefill,
     test_data, whole_cache,
 };
-use maitre_model::{CacheMove, CacheMoves, Draw, LoadOptions, ModelSource, Runner, RunnerConfig};
-use maitre_tensor::{KvFormat, WeightFormat};
+use maitre_model::{
+    CacheMove, CacheMoves, Draw, LoadOptions, Model, ModelSource, Runner, RunnerConfig,
+};
+use maitre_tensor::{Backend, DeviceName, GpuOptions, KvFormat, WeightFormat};
 
 /// Enough to see that attention reads what was stored; the emulator takes its time.
 const GREEDY_TOKENS: usize = 12;
@@ -99,6 +101,18 @@ fn logits_are_close_to_the_processors() {
         let worst = errors.fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
         assert!(worst <= tolerance * most, "{name}: {worst} of {most}");
     }
+}
+
+/// What no kernel of a GPU computes is refused before weights are read.
+#[test]
+fn bounds_of_scores_and_logits_are_refused_at_the_start() {
+    let source = ModelSource::Directory(fixture("gemma2-f32-windows"));
+    let opened = Backend::open(DeviceName::Emulator, 1, GpuOptions::default());
+    let Ok(backend) = opened else { return };
+    let refused = Model::load(&source, &LoadOptions::default(), &backend);
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("bounds of scores or logits"), "{message}");
+    assert!(message.contains("the processor"), "{message}");
 }
 
 /// One decode step of every sequence, whose tokens so far are known.

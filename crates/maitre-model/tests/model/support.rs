@@ -15,6 +15,8 @@ pub(crate) const FIXTURES: &[&str] = &[
     "exaone4-f32-windows",
     "gemma-bf16-v4",
     "gemma-f32-tied",
+    "gemma2-bf16-v4",
+    "gemma2-f32-windows",
     "gemma3-bf16-v4",
     "gemma3-f32-linear",
     "glm-bf16-v4",

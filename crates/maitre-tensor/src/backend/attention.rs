@@ -7,7 +7,7 @@ use crate::{Attention, TensorError};
 impl Backend {
     /// Causal attention of each span's tokens over the span's cached keys and values:
     /// `softmax(scale * q * k^T) * v`, where a token sees all positions up to its own, or the last of
-    /// them if there is a window.
+    /// them if there is a window. With a bound b of scores s it is b * tanh(s / b) in place of s, which a GPU has no kernel for.
     ///
     /// Queries and weights are rounded as the cache is: not at all for f32, to bf16 for bf16, to
     /// fixed point of 15 and 16 bits for int8. Sums are f32. What a slot holds that a token does
@@ -22,6 +22,9 @@ impl Backend {
         let check = self.check("paged_attention");
         check_heads(check, args.heads, args.kv_heads, args.head_dim)?;
         check.rule(args.window != Some(0), "window", "above 0", 0)?;
+        if let Some(limit) = args.score_bound {
+            check_bound(check, "score_bound", limit)?;
+        }
         let rows = check_spans(check, &args)?;
         check_cache(check, &args)?;
         let width = args.heads * args.head_dim;
@@ -29,6 +32,16 @@ impl Backend {
         check.matrix("out", args.out, rows, width)?;
         self.operators().paged_attention(args, rows)
     }
+}
+
+/// That numbers can be bounded by it.
+pub(super) fn check_bound(
+    check: Check<'_>,
+    argument: &'static str,
+    limit: f32,
+) -> Result<(), TensorError> {
+    let is_bound = limit.is_finite() && limit > 0.0;
+    check.rule(is_bound, argument, "finite and above 0", limit)
 }
 
 pub(super) fn check_heads(

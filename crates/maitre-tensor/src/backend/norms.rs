@@ -2,6 +2,7 @@
 //! layers, whole rows of queries and keys, or as the first transformers did.
 
 use super::Backend;
+use super::attention::check_bound;
 use crate::{Buffer, LinearInput, TensorError};
 
 /// Arguments of [`Backend::add_normed`].
@@ -127,6 +128,18 @@ impl Backend {
         check.matrix("delta", delta, len, 1)?;
         check.matrix("sum", sum, len, 1)?;
         self.operators().add(sum, delta, len)
+    }
+
+    /// `x = limit * tanh(x / limit)`, for the first `len` numbers: of a GPU's [`TensorError::NotOnGpu`].
+    ///
+    /// # Errors
+    ///
+    /// As for every operator of [`Backend`].
+    pub fn bound(&self, x: &mut Buffer, limit: f32, len: usize) -> Result<(), TensorError> {
+        let check = self.check("bound");
+        check_bound(check, "limit", limit)?;
+        check.matrix("x", x, len, 1)?;
+        self.operators().bound(x, limit, len)
     }
 
     /// `x *= factor`, for the first `len` numbers.

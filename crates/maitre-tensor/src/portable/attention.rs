@@ -19,6 +19,7 @@
 
 use std::ops::Range;
 
+use super::bound::bound;
 use super::exp::exp;
 use super::query::{LARGEST_WEIGHT, Magnitude, quantize};
 use crate::attend::{Queries, Seen, States, TILE, Tile, TileBuffers};
@@ -47,6 +48,9 @@ pub(crate) fn attend(
         let mut scores = products(tile, rounded, sums);
         for score in &mut scores {
             *score *= queries.factors[query];
+        }
+        if let Some(limit) = queries.score_bound {
+            bound(&mut scores, limit);
         }
         let state = State {
             max: &mut states.max[query],

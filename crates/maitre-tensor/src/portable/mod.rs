@@ -8,6 +8,7 @@
 mod activation;
 pub(crate) mod attention;
 mod blocks;
+pub(crate) mod bound;
 mod dot;
 pub(crate) mod encode;
 pub(crate) mod exp;

@@ -48,6 +48,7 @@ impl PagedAttention for Processor {
             kv_heads: args.kv_heads,
             head_dim: args.head_dim,
             scale: args.scale,
+            score_bound: args.score_bound,
             window: args.window.unwrap_or(usize::MAX),
         };
         let out = floats_mut(args.out, rows * width)?;

@@ -4,6 +4,7 @@ use super::rows::each_row;
 use super::{Processor, floats, floats_mut, rows_per_tile};
 use crate::kernels::Affine;
 use crate::operators::Norms;
+use crate::portable::bound::bound;
 use crate::tiles::RowBlocks;
 use crate::{AddNormed, Buffer, LayerNorm, NormColumns, TensorError};
 
@@ -95,6 +96,11 @@ impl Norms for Processor {
             let delta = &delta[block.first..][..block.data.len()];
             (kernels.add)(block.data, delta);
         })
+    }
+
+    fn bound(&self, x: &mut Buffer, limit: f32, len: usize) -> Result<(), TensorError> {
+        let blocks = RowBlocks::new(floats_mut(x, len)?, 1, rows_per_tile(1));
+        self.for_each_tile("bound", blocks, |block, _| bound(block.data, limit))
     }
 
     fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<(), TensorError> {

@@ -154,6 +154,7 @@ impl Case {
             kv_heads,
             head_dim,
             scale: 2.0 / (head_dim as f32).sqrt(),
+            score_bound: None,
             window: self.window,
             out,
         })

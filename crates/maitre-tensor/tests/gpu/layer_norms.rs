@@ -94,3 +94,14 @@ fn activations_agree_with_the_processors() {
         }
     }
 }
+
+#[test]
+fn what_has_no_kernel_is_refused() {
+    let Some((_, gpu)) = backends() else { return };
+    let mut x = gpu.vector(&[1.0; 4]).unwrap();
+    let refused = gpu.bound(&mut x, 30.0, 4).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "bound: the GPU has no kernel for numbers bounded by 30; use the processor"
+    );
+}

@@ -3,7 +3,7 @@
 use maitre_tensor::{Attention, Backend, BlockTables, DType, KvFormat, LayerCache, Span};
 use proptest::prelude::*;
 
-use crate::numbers::{assert_close, bits, buffer, noise, rounded, unwritten};
+use crate::numbers::{assert_close, backends, bits, buffer, noise, rounded, unwritten};
 
 /// A batch: how many positions each sequence has had, and how many tokens it has now.
 #[derive(Debug, Clone)]
@@ -16,6 +16,7 @@ struct Case {
     sequences: Vec<(usize, usize)>,
     format: KvFormat,
     window: Option<usize>,
+    bound: Option<f32>,
 }
 
 impl Case {
@@ -113,10 +114,13 @@ impl Case {
     }
 
     fn run(&self, threads: usize) -> Vec<f32> {
+        self.run_on(&Backend::cpu(threads).unwrap())
+    }
+
+    fn run_on(&self, backend: &Backend) -> Vec<f32> {
         let width = self.heads * self.dim;
         let mut out = unwritten(self.rows() * width);
-        Backend::cpu(threads)
-            .unwrap()
+        backend
             .paged_attention(Attention {
                 q: &buffer(&noise(0, self.rows() * width)),
                 cache: &self.cache(&self.tables()),
@@ -126,6 +130,7 @@ impl Case {
                 kv_heads: self.kv_heads,
                 head_dim: self.dim,
                 scale: 3.0,
+                score_bound: self.bound,
                 window: self.window,
                 out: &mut out,
             })
@@ -161,6 +166,7 @@ impl Case {
                     out.extend(attended(
                         &q[row * dim..][..dim],
                         &cached[head / group][seen.clone()],
+                        self.bound,
                     ));
                 }
             }
@@ -190,7 +196,7 @@ fn fixed_point(query: &[f32]) -> Vec<f32> {
 }
 
 /// What a query makes of keys and values.
-fn attended(q: &[f32], cached: &[(Vec<f32>, Vec<f32>)]) -> Vec<f64> {
+fn attended(q: &[f32], cached: &[(Vec<f32>, Vec<f32>)], bound: Option<f32>) -> Vec<f64> {
     let dot = |key: &Vec<f32>| -> f64 {
         let products = q
             .iter()
@@ -198,7 +204,12 @@ fn attended(q: &[f32], cached: &[(Vec<f32>, Vec<f32>)]) -> Vec<f64> {
             .map(|(q, k)| f64::from(*q) * f64::from(*k));
         products.sum()
     };
-    let scores: Vec<f64> = cached.iter().map(|(key, _)| 3.0 * dot(key)).collect();
+    let bounded = |score: f64| match bound.map(f64::from) {
+        None => score,
+        Some(bound) => bound * (score / bound).tanh(),
+    };
+    let scores = cached.iter().map(|(key, _)| bounded(3.0 * dot(key)));
+    let scores: Vec<f64> = scores.collect();
     let most = scores.iter().copied().fold(f64::MIN, f64::max);
     let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
     let total: f64 = weights.iter().sum();
@@ -228,9 +239,10 @@ fn any_case() -> impl Strategy<Value = Case> {
             Just(None),
             prop_oneof![1_usize..8, 8_usize..80, 80_usize..200].prop_map(Some)
         ],
+        prop_oneof![Just(None), Just(Some(0.8)), Just(Some(5.0))],
     )
         .prop_map(
-            |(dim, kv_heads, group, block_size, sequences, format, window)| Case {
+            |(dim, kv_heads, group, block_size, sequences, format, window, bound)| Case {
                 heads: kv_heads * group,
                 kv_heads,
                 dim,
@@ -238,6 +250,7 @@ fn any_case() -> impl Strategy<Value = Case> {
                 sequences,
                 format,
                 window,
+                bound,
             },
         )
 }
@@ -248,6 +261,14 @@ proptest! {
     #[test]
     fn equals_double_precision(case in any_case(), threads in 1_usize..4) {
         assert_close(&case.run(threads), &case.expected(), case.tolerance());
+    }
+
+    #[test]
+    fn bounded_scores_equal_double_precision_on_every_path(case in any_case()) {
+        let case = Case { bound: Some(1.5), ..case };
+        for backend in backends(2) {
+            assert_close(&case.run_on(&backend), &case.expected(), case.tolerance());
+        }
     }
 
     #[test]
@@ -275,6 +296,7 @@ fn long_contexts_cross_many_tiles_and_chunks() {
             sequences: vec![(1_000, 1), (600, 2), (1_300, 1), (63, 1), (64, 1), (0, 130)],
             format,
             window,
+            bound: window.map(|_| 2.0),
         };
         assert_close(&case.run(2), &case.expected(), case.tolerance());
     }
@@ -290,6 +312,7 @@ fn rows_between_spans_are_not_written() {
         sequences: vec![(3, 2), (0, 3)],
         format: KvFormat::F32,
         window: None,
+        bound: None,
     };
     let tables = case.tables();
     let mut spans = case.spans();
@@ -307,6 +330,7 @@ fn rows_between_spans_are_not_written() {
             kv_heads: 2,
             head_dim: 8,
             scale: 1.0,
+            score_bound: None,
             window: None,
             out: &mut out,
         })

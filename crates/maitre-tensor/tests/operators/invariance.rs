@@ -105,6 +105,7 @@ impl Layer {
                 kv_heads: KV_HEADS,
                 head_dim: DIM,
                 scale: 0.2,
+                score_bound: None,
                 window: self.window,
                 out: &mut attended,
             })?;

@@ -118,6 +118,22 @@ proptest! {
     }
 
     #[test]
+    fn bounded_numbers_equal_double_precision(len in 0_usize..3000, limit in 0.01_f32..100.0) {
+        let mut x: Vec<f32> = noise(6, len).iter().map(|x| 60.0 * x).collect();
+        x.push(500.0);
+        for backend in backends(2) {
+            let mut bounded = buffer(&x);
+            backend.bound(&mut bounded, limit, len).unwrap();
+            let wide_limit = f64::from(limit);
+            let bound = |x: f64| wide_limit * (x / wide_limit).tanh();
+            let mut expected: Vec<f64> = wide(&x).into_iter().map(bound).collect();
+            expected[len] = 500.0;
+            assert_close(&bounded.f32s().unwrap()[..len], &expected[..len], 1e-5 * wide_limit.max(1.0));
+            prop_assert_eq!(bounded.f32s().unwrap()[len], 500.0);
+        }
+    }
+
+    #[test]
     fn activations_equal_double_precision(
         rows in 1_usize..9,
         dim in 1_usize..300,
@@ -200,6 +216,10 @@ fn wrong_shapes_are_refused() {
     refused(
         backend.add(&mut zeros(4), &zeros(3), 4),
         "add: `delta` must be at least [4, 1] f32 elements, but is 3 f32 elements",
+    );
+    refused(
+        backend.bound(&mut zeros(4), f32::NAN, 4),
+        "bound: `limit` must be finite and above 0, but is NaN",
     );
     let mut out = LinearInput::new(InputFormat::F32, 4, 3).unwrap();
     refused(

@@ -237,6 +237,7 @@ fn attention(
         kv_heads: 2,
         head_dim: 4,
         scale: 1.0,
+        score_bound: None,
         window: None,
         out: &mut zeros(3 * 16),
     };
@@ -252,7 +253,15 @@ fn attention(
 fn attention_refuses_wrong_shapes() {
     attention(|_, _, _| ()).unwrap();
     type Change = Box<dyn FnOnce(&mut Attention<'_>, &mut Vec<Span>, &mut BlockTables)>;
-    let table: [(Change, &str); 15] = [
+    let table: [(Change, &str); 17] = [
+        (
+            Box::new(|a, _, _| a.score_bound = Some(0.0)),
+            "`score_bound` must be finite and above 0, but is 0",
+        ),
+        (
+            Box::new(|a, _, _| a.score_bound = Some(f32::INFINITY)),
+            "`score_bound` must be finite and above 0, but is inf",
+        ),
         (
             Box::new(|a, _, _| a.window = Some(0)),
             "`window` must be above 0, but is 0",

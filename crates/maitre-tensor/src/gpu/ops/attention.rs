@@ -16,6 +16,7 @@ mod kernel;
 
 use kernel::Kernel;
 
+use super::norms::no_bound;
 use super::{Device, at, bytes, bytes_mut};
 use crate::gpu::device::DeviceTurn;
 use crate::gpu::{Arg, DeviceBytes, GpuInfo, Grid};
@@ -47,6 +48,9 @@ const MERGE_THREADS: usize = 128;
 
 impl PagedAttention for Device {
     fn paged_attention(&self, args: Attention<'_>, _rows: usize) -> Result<(), TensorError> {
+        if let Some(limit) = args.score_bound {
+            return Err(no_bound("paged_attention", limit));
+        }
         check_cells("paged_attention", args.cache.size_in_bytes())?;
         let (q, cache) = (bytes(args.q)?, args.cache.memory().checked()?);
         let out = bytes_mut(args.out)?;

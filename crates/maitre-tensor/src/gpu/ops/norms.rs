@@ -78,12 +78,25 @@ impl Norms for Device {
         self.turn().queue().launch_early("add_numbers", grid, &args)
     }
 
+    fn bound(&self, _: &mut Buffer, limit: f32, _: usize) -> Result<(), TensorError> {
+        Err(no_bound("bound", limit))
+    }
+
     fn scale(&self, x: &mut Buffer, factor: f32, len: usize) -> Result<(), TensorError> {
         let args = [at(bytes_mut(x)?), Arg::F32(factor), Arg::U32(len)];
         let grid = Grid::of(len.div_ceil(SCALE_THREADS), SCALE_THREADS);
         self.turn()
             .queue()
             .launch_early("scale_numbers", grid, &args)
+    }
+}
+
+/// The error for bounds of scores and logits.
+pub(super) fn no_bound(operator: &'static str, limit: f32) -> TensorError {
+    TensorError::NotOnGpu {
+        operator,
+        found: format!("numbers bounded by {limit}"),
+        instead: "the processor".to_owned(),
     }
 }
 

@@ -102,6 +102,7 @@ impl Case {
                 kv_heads,
                 head_dim: dim,
                 scale: 2.0 / (dim as f32).sqrt(),
+                score_bound: None,
                 window: self.window,
                 out: &mut out,
             })
@@ -305,6 +306,7 @@ fn what_is_not_finite_stays_with_those_that_see_it() {
                     kv_heads: 1,
                     head_dim: dim,
                     scale: 1.0,
+                    score_bound: None,
                     window,
                     out: &mut out,
                 })

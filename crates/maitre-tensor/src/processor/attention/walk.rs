@@ -96,6 +96,7 @@ impl Walk<'_> {
             words,
             sums: memory.query_sums,
             factors: memory.factors,
+            score_bound: self.args.score_bound,
         };
         let all = self.seen();
         for chunk in chunks {

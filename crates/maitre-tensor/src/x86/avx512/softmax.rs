@@ -12,6 +12,19 @@ use crate::attend::{CELLS, States, TILE, TileBuffers};
 use crate::cache::GROUP;
 use crate::portable::query::{LARGEST_WEIGHT, Magnitude};
 
+/// `limit * tanh(x / limit)`, as [the portable one](crate::portable::bound::bound) computes it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn bound(x: __m512, limit: f32) -> __m512 {
+    let limit = _mm512_set1_ps(limit);
+    let share = _mm512_abs_ps(_mm512_div_ps(x, limit));
+    let shrunk = exp(_mm512_mul_ps(share, _mm512_set1_ps(-2.0)));
+    let one = _mm512_set1_ps(1.0);
+    let tanh = _mm512_div_ps(_mm512_sub_ps(one, shrunk), _mm512_add_ps(one, shrunk));
+    let sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0));
+    _mm512_or_ps(_mm512_mul_ps(tanh, limit), sign)
+}
+
 impl Work<'_> {
     /// Makes weights of a query's scores, and merges their maximum and sum into its state.
     ///
@@ -34,7 +47,13 @@ impl Work<'_> {
             // SAFETY: the query and the cell exist.
             let product = unsafe { self.product::<FORMAT>(query, cell, buffers) };
             let hidden = _mm512_set1_ps(f32::NEG_INFINITY);
-            *score = _mm512_mask_mul_ps(hidden, masks[cell], product, factor);
+            *score = match self.queries.score_bound {
+                None => _mm512_mask_mul_ps(hidden, masks[cell], product, factor),
+                Some(limit) => {
+                    let bounded = bound(_mm512_mul_ps(product, factor), limit);
+                    _mm512_mask_mov_ps(hidden, masks[cell], bounded)
+                }
+            };
         }
         let pairs = [
             _mm512_max_ps(scores[0], scores[1]),
