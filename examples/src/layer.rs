@@ -87,6 +87,7 @@ impl Layer {
             kv_heads: self.heads.kv,
             head_dim: self.heads.dim,
             scale: (self.heads.dim as f32).powf(-0.5),
+            score_bound: None,
             window: None,
             out,
         })?)
