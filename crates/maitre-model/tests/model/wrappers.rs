@@ -1,10 +1,12 @@
 //! Models of text inside classes that have more.
 
-use maitre_model::{Reads, Wrapper};
+use maitre_model::{GenerationDefaults, LoadOptions, ModelSource, Reads, TensorUse, Wrapper};
 use maitre_tensor::DType;
 use serde_json::{Value, json};
 
 use crate::families::{ministral3, mistral3, parse};
+use crate::starts::{copy, edit_weights, load};
+use crate::support::fixture;
 
 #[test]
 fn the_text_of_a_model_with_images_is_a_familys() {
@@ -36,4 +38,48 @@ fn the_text_of_a_model_with_images_is_a_familys() {
     let mistral = inside(plain, json!({"architectures": null}));
     assert_eq!(mistral.architecture.class_name(), "MistralForCausalLM");
     assert_eq!(mistral.layers[0].attention.reads, Reads::Full);
+}
+
+#[test]
+fn what_turns_images_into_tokens_is_told_of_and_not_loaded() {
+    for name in ["mistral3-f32-images-v4", "mistral3-bf16-ministral3"] {
+        let source = ModelSource::Directory(fixture(name));
+        let stored = source.stored_tensors().unwrap();
+        let images: Vec<_> = stored
+            .iter()
+            .filter(|it| it.used_for == TensorUse::Images)
+            .map(|it| (it.count, it.bytes_in_memory))
+            .collect();
+        assert_eq!(images, [(15, 0)], "{name}");
+        assert!(stored.iter().all(|it| it.used_for != TensorUse::Other));
+        // The settings of the model of text name the end of an answer.
+        let ends = GenerationDefaults::load(&source).unwrap();
+        assert_eq!(ends.eos_token_ids, [2], "{name}");
+    }
+}
+
+#[test]
+fn tensors_of_the_text_are_named_as_in_the_files() {
+    for (name, tensor) in [
+        ("mistral3-f32-images-v4", "language_model.model.norm.weight"),
+        (
+            "mistral3-bf16-ministral3",
+            "model.language_model.norm.weight",
+        ),
+    ] {
+        let missing = copy(name);
+        edit_weights(missing.path(), |tensors| {
+            tensors.remove(tensor).unwrap();
+        });
+        let message = load(missing.path(), &LoadOptions::default()).unwrap_err();
+        assert!(message.to_string().contains(tensor), "{message}");
+        let more = copy(name);
+        let other = tensor.replace("norm", "other");
+        edit_weights(more.path(), |tensors| {
+            let spare = tensors[tensor].clone();
+            tensors.insert(other.clone(), spare);
+        });
+        let message = load(more.path(), &LoadOptions::default()).unwrap_err();
+        assert!(message.to_string().contains(&other), "{message}");
+    }
 }
