@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 55] = [
+const OF_OTHERS: [&str; 56] = [
     // cargo
     "--example",
     "--features",
     "--package",
     "--release",
+    "--test",
     // pip, podman, cmake, converters of models, profilers
     "--build",
     "--no-deps",
