@@ -136,13 +136,21 @@ fn compare_files(files: &[PathBuf], backend: &Backend) -> Result<()> {
     let mut reference = reading(first, Some("f32"), backend)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let mut rows = Vec::new();
-    let mut ids = Vec::new();
+    let (mut ids, mut vocabulary) = (Vec::new(), 0);
     for (file, format) in as_stored.chain(own) {
         let engine = Engine::builder(source(file)?);
         let engine = engine.dtype(format.map(str::parse).transpose()?).build()?;
         if ids.is_empty() {
+            vocabulary = engine.info().vocab_size;
             ids = engine.tokenizer().encode(maitre_bundled::HELDOUT)?;
         }
+        ensure!(
+            engine.info().vocab_size == vocabulary,
+            "{} has {} tokens and {} has {vocabulary}: they are not of one model",
+            file.display(),
+            engine.info().vocab_size,
+            first.display()
+        );
         let windows = ids.chunks_exact(width).take(count);
         let mut other = reading(file, format, backend)?;
         let divergence = divergence::between(&mut reference, &mut other, windows)?;

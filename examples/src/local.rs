@@ -21,10 +21,13 @@ pub fn source(path: &Path) -> Result<ModelSource> {
     })
 }
 
-/// `users` requests of 16 tokens, greedy, with answers of `new_tokens`.
-#[must_use]
-pub fn requests(users: u32, new_tokens: u32) -> Vec<GenerateRequest> {
-    let prompt = |user: u32| (0..16).map(|i| 300 + (user * 31 + i * 7) % 3000).collect();
+/// `users` requests of 16 tokens of a vocabulary, greedy, with answers of `new_tokens`.
+fn requests(users: u32, new_tokens: u32, vocabulary: u32) -> Vec<GenerateRequest> {
+    let prompt = |user: u32| {
+        (0..16)
+            .map(|i| (300 + user * 31 + i * 7) % vocabulary)
+            .collect()
+    };
     let request = |user| {
         let mut request = GenerateRequest::new(Input::Tokens(prompt(user)));
         request.sampling.temperature = Some(0.0);
@@ -41,9 +44,10 @@ pub fn requests(users: u32, new_tokens: u32) -> Vec<GenerateRequest> {
 ///
 /// The first error of any answer.
 pub async fn tokens_per_second(engine: &Engine, users: u32, new_tokens: u32) -> Result<f64> {
-    ask_all(engine, requests(users, new_tokens)).await?;
+    let requests = || requests(users, new_tokens, engine.info().vocab_size as u32);
+    ask_all(engine, requests()).await?;
     let began = Instant::now();
-    let answers = ask_all(engine, requests(users, new_tokens)).await?;
+    let answers = ask_all(engine, requests()).await?;
     let tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
     Ok(tokens as f64 / began.elapsed().as_secs_f64())
 }

@@ -26,6 +26,7 @@ CASES = {
     "cohere2-f32-windows": dict(layer_types=None, sliding_window_pattern=4),
     "exaone4-f32-windows": {},
     "gemma-bf16-v4": {},
+    "gemma2-f32-windows": dict(query_pre_attn_scalar=10),
     "gemma3-f32-linear": dict(query_pre_attn_scalar=12),
     "glm4-bf16-v4": {},
     "gpt2-bf16-v4": {},
@@ -45,7 +46,7 @@ CASES = {
     "starcoder2-f32-window": dict(sliding_window=None),
 }
 ARCHITECTURES = dict(
-    cohere2="cohere2", exaone4="exaone4", gemma="gemma", gemma3_text="gemma3", glm4="glm4", gpt2="gpt2",
+    cohere2="cohere2", exaone4="exaone4", gemma="gemma", gemma2="gemma2", gemma3_text="gemma3", glm4="glm4", gpt2="gpt2",
     granite="granite", hunyuan_v1_dense="hunyuan-dense", llama="llama", ministral3="mistral3", mistral="mistral3",
     olmo2="olmo2", olmo3="olmo2", phi3="phi3", qwen2="qwen2", seed_oss="seed_oss", smollm3="smollm3",
     starcoder2="starcoder2")
@@ -205,7 +206,10 @@ def convert(source, path, changes):
         writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
     if arch == "glm4":
         writer.add_rope_dimension_count(int(head_dim * rope["partial_rotary_factor"]))
-    if arch in ("exaone4", "gemma3", "olmo2") and "sliding_window" in config:
+    if arch == "gemma2":
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if arch in ("exaone4", "gemma2", "gemma3", "olmo2") and "sliding_window" in config:
         writer.add_sliding_window(config["sliding_window"])
     if arch in ("exaone4", "olmo2") and "sliding_window" in config:
         layers = config["num_hidden_layers"]
@@ -227,7 +231,7 @@ def convert(source, path, changes):
             array = numpy.ascontiguousarray(array.T)
         if arch in LIKE_LLAMA and name.rsplit(".", 1)[0].endswith(("q_proj", "k_proj")):
             array = in_pairs(array, heads if "q_proj" in name else kv_heads)
-        if arch in ("gemma", "gemma3") and name.endswith("norm.weight"):
+        if arch in ("gemma", "gemma2", "gemma3") and name.endswith("norm.weight"):
             array = widened(array) + numpy.float32(1)
         add_tensor(writer, names.get_name(name, try_suffixes=(".weight", ".bias")), array)
     writer.write_header_to_file()

@@ -236,6 +236,22 @@ fn stems(folder: &str, ending: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// What a command prints is put in place of such a mark.
+#[test]
+fn no_page_has_a_place_that_is_to_be_filled() {
+    let marks = ["@@", "TODO", "TBD"];
+    let pages = pages();
+    let marked = pages.iter().flat_map(|page| {
+        let code = page.blocks.iter().map(|(_, code)| code.as_str());
+        let texts: Vec<&str> = code.chain([page.prose.as_str()]).collect();
+        let found = marks
+            .iter()
+            .filter(move |mark| texts.iter().any(|text| text.contains(**mark)));
+        found.map(|mark| format!("{}: {mark}", page.name()))
+    });
+    assert_none(&marked.collect::<Vec<_>>(), "a page is whole");
+}
+
 #[test]
 fn every_page_is_in_the_summary_and_every_lesson_in_the_index() {
     let book = root().join("docs/src");

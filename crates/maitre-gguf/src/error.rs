@@ -23,8 +23,7 @@ pub enum GgufError {
     },
     /// The file ends before what it announces.
     #[error(
-        "it ends at byte {len}, within {what}, which begins at byte {position} and takes {needed} bytes: the download \
-         may have been cut short"
+        "it ends at byte {len}, within {what}, which begins at byte {position} and takes {}", sized(*needed)
     )]
     Truncated {
         /// What is cut.
@@ -86,4 +85,14 @@ pub enum GgufError {
         /// What is wrong with it, as the rest of a sentence.
         problem: String,
     },
+}
+
+/// A size, and what it tells about the file.
+fn sized(needed: u64) -> String {
+    match needed {
+        u64::MAX => {
+            "more bytes than any file has: its header is damaged, download it again".to_owned()
+        }
+        needed => format!("{needed} bytes: the download may have been cut short"),
+    }
 }

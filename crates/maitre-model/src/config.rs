@@ -86,8 +86,7 @@ impl ModelConfig {
         if let Some(file) = source.gguf()? {
             return file.config();
         }
-        let expected =
-            "expected a Hugging Face model directory with config.json and model.safetensors";
+        let expected = "expected a Hugging Face model directory with config.json and model.safetensors, or a GGUF file";
         Self::from_json(&source.read_required(FILE, expected)?)
     }
 
@@ -111,8 +110,9 @@ impl ModelConfig {
         refused::refuse_unsupported(&settings, family.implements)?;
         let sizes = Sizes::read(&settings, family)?;
         let spec = (family.spec)(&settings, &sizes)?;
-        let tie_word_embeddings = match settings.optional_flag(TIED)? {
-            None if wrapper.is_some() => outer.optional_flag(TIED)?,
+        // Of a model with images the setting outside is that of the whole.
+        let tie_word_embeddings = match outer.optional_flag(TIED)? {
+            None => settings.optional_flag(TIED)?,
             stated => stated,
         };
         let eps = settings.positive(family.defaults.keys.norm_eps)?;
@@ -335,7 +335,9 @@ impl Sizes {
                 file: FILE.to_owned(),
                 key: "head_dim".to_owned(),
                 found: self.head_dim.to_string(),
-                expected: "an even number, because rotary embedding turns pairs".to_owned(),
+                expected: "an even number, because heads are turned and stored in pairs; where no setting gives it, it \
+                           is the model's width over its heads"
+                    .to_owned(),
             });
         }
         Ok(())

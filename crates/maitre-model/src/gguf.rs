@@ -49,6 +49,7 @@ const OUTPUT: &str = "output.weight";
 
 impl Part {
     fn open(path: &Path) -> Result<Self, ModelError> {
+        parts::refuse_absent(path)?;
         let file = MappedFile::map(path)?;
         let index = GgufIndex::read(file.bytes()).map_err(|error| broken(path, &error))?;
         Ok(Self { file, index })

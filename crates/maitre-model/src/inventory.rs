@@ -9,6 +9,7 @@ use crate::checkpoint::FileNames;
 use crate::config::ModelConfig;
 use crate::names::{EMBEDDING, FINAL_NORM, HEAD, POSITIONS, Stacked};
 use crate::pairs::Neighbours;
+use crate::registry::Keys;
 use crate::rope::RopePairs;
 use crate::spec::{HeadNorm, NormKind};
 
@@ -88,6 +89,27 @@ impl ModelConfig {
             .map_or(self.architecture.family().names.files, |wrapper| {
                 *wrapper.files()
             })
+    }
+
+    /// Settings by the names that the family's files give them.
+    pub(crate) fn own_names(&self, settings: &str) -> String {
+        let keys = &self.architecture.family().defaults.keys;
+        let llama = Keys::LLAMA;
+        let pairs = [
+            (llama.hidden_size, keys.hidden_size),
+            (llama.intermediate_size, keys.intermediate_size),
+            (llama.num_heads, keys.num_heads),
+            (llama.max_position_embeddings, keys.max_position_embeddings),
+        ];
+        let name = |setting: &str| {
+            let found = pairs.iter().find(|(theirs, _)| *theirs == setting);
+            found.map_or(setting, |(_, own)| own).to_owned()
+        };
+        let parts = settings.split(", ").map(|part| {
+            let factors = part.split(" * ").map(name);
+            factors.collect::<Vec<_>>().join(" * ")
+        });
+        parts.collect::<Vec<_>>().join(", ")
     }
 
     /// Every tensor of the model, with the output matrix even if it is the embedding.

@@ -21,6 +21,10 @@ const LAYOUTS: &[Kind] = &[
         what: ", which is of the Hub's cache: give the name ORG/NAME, or the directory below snapshots/",
     },
     Kind {
+        is_of: |name| name.starts_with("mmproj") && name.ends_with(".gguf"),
+        what: ", which turns images into tokens and is no model: download the model's own file beside it",
+    },
+    Kind {
         is_of: |name| name.ends_with(".gguf"),
         what: ", which is a GGUF file: give that file itself",
     },

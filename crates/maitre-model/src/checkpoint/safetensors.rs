@@ -143,23 +143,24 @@ impl SafetensorsCheckpoint {
     }
 
     fn check_tensor(&self, needed: &Needed, config: &ModelConfig) -> Result<(), ModelError> {
-        let Some(mut found) = self.find(&needed.name)? else {
+        let Some(found) = self.find(&needed.name)? else {
             return Err(ModelError::MissingTensor {
                 name: self.name_in_file(&needed.name),
                 expected: needed.shape.clone(),
                 hint: self.why_missing(&needed.name, config),
             });
         };
+        let mut expected = needed.shape.clone();
         if self.names.is_transposed(&needed.name) {
-            found.shape.reverse();
+            expected.reverse();
         }
-        if found.shape != needed.shape {
+        if found.shape != expected {
             return Err(ModelError::TensorShape {
                 name: self.name_in_file(&needed.name),
                 file: self.file_name(&needed.name),
-                expected: needed.shape.clone(),
+                expected,
                 found: found.shape,
-                settings: needed.settings.as_str().into(),
+                settings: config.own_names(&needed.settings).into(),
             });
         }
         Ok(())

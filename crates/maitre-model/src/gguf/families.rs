@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `llama` | rows of queries and keys of a head lie in pairs of neighbours; Llama 3.1's scaling of RoPE becomes factors in a tensor |
 //! | `gemma3` | 1 is added to the weights of norms; `query_pre_attn_scalar` is left out, and known from the number of layers |
+//! | `gemma2` | as `gemma3`; which layers have windows is left out: every other |
 //! | `phi3` | the two lists of LongRoPE become tensors |
 //! | `olmo2` | OLMo 2 and 3 have one name: the latter has windows |
 //! | `granite`, `smollm3` | as `llama`; multipliers of the former have other names, and of the latter every fourth layer turns nothing |
@@ -49,7 +50,7 @@ pub(super) const LLAMA_FACTORS: &str = "rope_freqs.weight";
 pub(super) const SHORT_FACTORS: &str = "rope_factors_short.weight";
 pub(super) const LONG_FACTORS: &str = "rope_factors_long.weight";
 
-pub(super) const FAMILIES: [Family; 17] = [
+pub(super) const FAMILIES: [Family; 18] = [
     Family {
         name: "llama",
         class_name: "LlamaForCausalLM",
@@ -92,6 +93,16 @@ pub(super) const FAMILIES: [Family; 17] = [
         factors: &[],
         renamed: &[],
         particulars: gemma3,
+    },
+    Family {
+        name: "gemma2",
+        class_name: "Gemma2ForCausalLM",
+        model_type: "gemma2",
+        interleaves_heads: false,
+        implements: &[SCORE_BOUND, LOGIT_BOUND],
+        factors: &[],
+        renamed: &[],
+        particulars: gemma2,
     },
     Family {
         name: "phi3",
@@ -268,6 +279,8 @@ fn biases(words: &Words<'_>, config: &mut Config) {
     config.insert("mlp_bias".into(), json!(mlp_bias));
 }
 
+const SCORE_BOUND: &str = "attn_logit_softcapping";
+const LOGIT_BOUND: &str = "final_logit_softcapping";
 const ATTENTION_SCALE: &str = "attention.scale";
 const QUERY_GROWTH: &str = "attention.temperature_scale";
 const EMBEDDING_SCALE: &str = "embedding_scale";
@@ -322,8 +335,10 @@ fn mistral3(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Layers of the one Gemma 3 whose scores are divided by another root than that of a head's width (27B).
+/// Layers of the one Gemma 3, and of the one Gemma 2, whose scores are divided by another root than that of a head's width
+/// (27B).
 const LARGE_GEMMA_LAYERS: u64 = 62;
+const LARGE_GEMMA_2_LAYERS: u64 = 46;
 /// What llama.cpp takes where a file does not say.
 const GEMMA_WINDOWED_THETA: f64 = 10_000.0;
 
@@ -334,15 +349,36 @@ fn gemma3(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
     let windowed = windowed.unwrap_or(GEMMA_WINDOWED_THETA);
     let ropes = rope::by_layer_type(words, windowed)?;
     config.insert("rope_parameters".into(), ropes.into());
+    let scalar = score_scalar(config, LARGE_GEMMA_LAYERS);
+    config.insert("query_pre_attn_scalar".into(), json!(scalar));
+    Ok(())
+}
+
+/// Gemma 2. A bound that is 0 is none; one that is absent is what the family has.
+fn gemma2(words: &Words<'_>, config: &mut Config) -> Result<(), ModelError> {
+    attention_bias(words, config);
+    windows(words, config, 2)?;
+    for name in [SCORE_BOUND, LOGIT_BOUND] {
+        if let Some(bound) = words.number(name)? {
+            let bound = (bound != 0.0).then_some(bound);
+            config.insert(name.into(), json!(bound));
+        }
+    }
+    let scalar = score_scalar(config, LARGE_GEMMA_2_LAYERS);
+    config.insert("query_pre_attn_scalar".into(), json!(scalar));
+    Ok(())
+}
+
+/// The number whose root scores are divided by: a head's width, or in the large model the width of one of as many equal
+/// heads.
+fn score_scalar(config: &Config, large: u64) -> Option<u64> {
     let of = |name: &str| config.get(name).and_then(serde_json::Value::as_u64);
-    let scalar = match of("num_hidden_layers") {
-        Some(LARGE_GEMMA_LAYERS) => of("hidden_size")
+    match of("num_hidden_layers") {
+        Some(layers) if layers == large => of("hidden_size")
             .zip(of("num_attention_heads"))
             .and_then(|(width, heads)| width.checked_div(heads)),
         _ => of("head_dim"),
-    };
-    config.insert("query_pre_attn_scalar".into(), json!(scalar));
-    Ok(())
+    }
 }
 
 /// Phi 3 and 4. A window is that of all layers; Phi 4 has none, which the converter writes as 0.

@@ -1,6 +1,7 @@
 //! Models that are split among files: `NAME-00001-of-00003.gguf` has the settings, and all have tensors.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use maitre_gguf::ModelFiles;
@@ -43,12 +44,26 @@ pub(super) fn open_rest(path: &Path, first: &Part) -> Result<Vec<Part>, ModelErr
     Ok(rest)
 }
 
+/// Refuses a file that is empty, and one that is not there though its name says that it belongs to others.
+pub(super) fn refuse_absent(path: &Path) -> Result<(), ModelError> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let count = name
+        .and_then(ModelFiles::of)
+        .map_or(1, |model| model.files.len());
+    let problem = match path.metadata() {
+        Ok(file) if file.is_file() && file.len() == 0 => {
+            "is empty: download it again, or convert the model again".to_owned()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && count > 1 => {
+            format!("is not there, and is one of the {count} files of the model: download it too")
+        }
+        // What else is wrong is told where it is opened.
+        _ => return Ok(()),
+    };
+    Err(unusable(path, problem))
+}
+
 fn open_part(path: &Path, number: u64, count: u64) -> Result<Part, ModelError> {
-    if !path.exists() {
-        let problem =
-            format!("is not there, and is one of the {count} files of the model: download it too");
-        return Err(unusable(path, problem));
-    }
     let part = Part::open(path)?;
     let said = (part.unsigned(NUMBER)?, part.unsigned(COUNT)?);
     if said != (Some(number), Some(count)) {

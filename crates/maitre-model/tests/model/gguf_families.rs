@@ -80,6 +80,7 @@ fn what_a_file_cannot_say_has_its_usual_value() {
     });
     for (name, change) in [
         // Scores are divided by the root of the head's width.
+        ("gemma2-f32-windows", json!({"query_pre_attn_scalar": 10})),
         ("gemma3-f32-linear", json!({"query_pre_attn_scalar": 12})),
         // Every fourth layer turns nothing.
         (
@@ -359,6 +360,22 @@ fn the_scale_of_scores_of_the_large_gemma_is_known_by_its_layers() {
     };
     assert_eq!(scale(&[]), 1.0 / 12_f32.sqrt());
     assert_eq!(scale(&[whole("block_count", 62)]), 1.0 / 4_f32.sqrt());
+}
+
+/// A bound of 0 is none.
+#[test]
+fn bounds_and_windows_of_gemma_2_are_read() {
+    let bounds = |settings: &[Setting]| {
+        let config = config("gemma2-f32-windows", settings);
+        (config.layers[0].attention.score_bound, config.logit_bound)
+    };
+    assert_eq!(bounds(&[]), (Some(1.5), Some(8.0)));
+    let none = |name: &'static str| bounds(&[float(name, 0.0)]);
+    assert_eq!(none("attn_logit_softcapping"), (None, Some(8.0)));
+    assert_eq!(none("final_logit_softcapping"), (Some(1.5), None));
+    let layers = &config("gemma2-f32-windows", &[]).layers;
+    let reads: Vec<Reads> = layers.iter().map(|layer| layer.attention.reads).collect();
+    assert_eq!(reads, [Reads::Window(8), Reads::Full, Reads::Window(8)]);
 }
 
 /// The numbers of a file are the model's where its settings name no value at all.

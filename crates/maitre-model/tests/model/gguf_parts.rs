@@ -144,6 +144,19 @@ fn parts_that_are_not_of_one_model_are_named() {
         message.contains("m-00003-of-00003.gguf is not there, and is one of the 3 files"),
         "{message}"
     );
+    let first = directory.path().join(&names[0]);
+    fs::write(&first, b"").unwrap();
+    let message = refused(&at(&names[0]));
+    assert!(
+        message.contains("gguf is empty: download it again"),
+        "{message}"
+    );
+    fs::remove_file(&first).unwrap();
+    let message = refused(&at(&names[0]));
+    assert!(
+        message.contains("m-00001-of-00003.gguf is not there, and is one of the 3 files"),
+        "{message}"
+    );
 }
 
 #[test]

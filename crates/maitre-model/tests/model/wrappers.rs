@@ -5,7 +5,7 @@ use maitre_tensor::DType;
 use serde_json::{Value, json};
 
 use crate::families::{ministral3, mistral3, parse};
-use crate::starts::{copy, edit_weights, load};
+use crate::starts::{copy, edit_config, edit_weights, load};
 use crate::support::fixture;
 
 #[test]
@@ -28,10 +28,11 @@ fn the_text_of_a_model_with_images_is_a_familys() {
         (&alone.ropes, &alone.layers)
     );
     assert_eq!(wrapped.dtype, Some(DType::Bf16));
-    // What the model of text says counts, then what stands outside.
+    // What stands outside counts, as transformers saves it, then what the model of text says.
     assert!(wrapped.tie_word_embeddings);
     assert!(inside(json!({}), tied.clone()).tie_word_embeddings);
-    assert!(!inside(untied, tied).tie_word_embeddings);
+    assert!(inside(untied.clone(), tied.clone()).tie_word_embeddings);
+    assert!(!inside(tied, untied).tie_word_embeddings);
     assert!(!inside(json!({}), json!({})).tie_word_embeddings);
     // Without a name it is Mistral.
     let plain = json!({"model_type": null, "rope_parameters": null, "sliding_window": null});
@@ -81,5 +82,25 @@ fn tensors_of_the_text_are_named_as_in_the_files() {
         });
         let message = load(more.path(), &LoadOptions::default()).unwrap_err();
         assert!(message.to_string().contains(&other), "{message}");
+    }
+}
+
+/// What is said of a shape is what the file has, and the settings are called as in its configuration.
+#[test]
+fn shapes_of_gpt2_are_told_as_they_are_stored() {
+    for (change, expected) in [
+        (json!({"n_inner": 40}), ["[24, 50]", "[24, 40]", "n_inner"]),
+        (
+            json!({"n_positions": 32}),
+            ["[64, 24]", "[32, 24]", "n_positions, n_embd"],
+        ),
+    ] {
+        let model = copy("gpt2-f32-inner");
+        edit_config(model.path(), change);
+        let message = load(model.path(), &LoadOptions::default()).unwrap_err();
+        let message = message.to_string();
+        for part in expected {
+            assert!(message.contains(part), "{message}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What `--model` and `--draft-model` mean: a bundled model, a directory or file, a short name, or a name on the Hub, in
 //! this order.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "hub")]
@@ -43,7 +44,9 @@ async fn elsewhere(flag: &'static str, model: &str, startup: &Startup) -> Result
         return Ok(ModelSource::in_directory(&path)?);
     }
     let ending = path.extension().and_then(|ending| ending.to_str());
-    if path.is_file() && ending == Some("gguf") {
+    if path.is_file()
+        && (ending.is_some_and(|it| it.eq_ignore_ascii_case("gguf")) || is_gguf(&path))
+    {
         return Ok(ModelSource::Gguf(path));
     }
     let near = match path.exists() {
@@ -62,12 +65,23 @@ async fn elsewhere(flag: &'static str, model: &str, startup: &Startup) -> Result
         }
         _ if !path.exists() => "does not exist",
         Some("safetensors" | "json") => "is not a directory but one file of a model",
-        _ => "is not a directory",
+        _ => "is neither a directory nor a GGUF file",
+    };
+    let kind = match ending {
+        Some("gguf") => "GGUF file",
+        _ => "model directory",
     };
     bail!(
-        "{flag}: model directory {model} {found}; expected a directory with config.json and model.safetensors, a \
+        "{flag}: {kind} {model} {found}; expected a directory with config.json and model.safetensors, a \
          GGUF file, ORG/NAME on the Hub, or {BUNDLED}"
     )
+}
+
+/// Whether a file begins as GGUF files do, whatever it is called.
+fn is_gguf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && &magic == b"GGUF"
 }
 
 /// What to give in place of a name that is none.
