@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use maitre::Engine;
+use maitre::{Engine, Speculate};
 use maitre_examples::heldout::{self, WINDOW};
 use maitre_examples::local::{source, tokens_per_second};
 use maitre_examples::numbers::{bytes, fastest, normal};
@@ -138,7 +138,7 @@ fn compare_files(files: &[PathBuf], backend: &Backend) -> Result<()> {
     let mut rows = Vec::new();
     let (mut ids, mut vocabulary) = (Vec::new(), 0);
     for (file, format) in as_stored.chain(own) {
-        let engine = Engine::builder(source(file)?);
+        let engine = Engine::builder(source(file)?).speculate(Speculate::Off);
         let engine = engine.dtype(format.map(str::parse).transpose()?).build()?;
         if ids.is_empty() {
             vocabulary = engine.info().vocab_size;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use maitre::Engine;
+use maitre::{Engine, Speculate};
 use maitre_examples::local::{source, tokens_per_second};
 use maitre_examples::{quick, table};
 use maitre_model::ModelSource;
@@ -50,9 +50,15 @@ fn measure(model: &ModelSource, limits: &Limits) -> Result<()> {
             name => Some(name.parse()?),
         };
         let began = Instant::now();
-        let engine = Engine::builder(model.clone()).dtype(dtype).build()?;
+        // Guesses would make several tokens of one reading.
+        let engine = Engine::builder(model.clone()).speculate(Speculate::Off);
+        let engine = engine.dtype(dtype).build()?;
         let ready = began.elapsed();
         let (info, memory) = (engine.info(), &engine.info().memory);
+        if rows.iter().any(|row: &Vec<String>| row[0] == info.dtype) {
+            // Files that store this format.
+            continue;
+        }
         if rows.is_empty() {
             println!(
                 "\n  {}: {}, {:.1} M parameters, {} of KV per token\n",
