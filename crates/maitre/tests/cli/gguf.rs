@@ -113,6 +113,6 @@ fn an_unknown_family_is_refused_with_those_there_are() {
     fs::write(&path, file).unwrap();
     let said = fails(&["inspect", "--model", path.to_str().unwrap()], 1);
     let expected = "has the unknown model architecture \"qwen9\" in general.architecture; supported: llama, qwen2, qwen3, \
-                    gemma3, phi3, olmo2";
+                    gemma3, gemma2, phi3, olmo2";
     assert!(said.contains(expected), "{said}");
 }
