@@ -119,7 +119,6 @@ fn measure_shape(bench: &mut Bench, shape: Shape) -> Result<()> {
             head_dim: HEAD_DIM,
             scale: 0.088,
             score_bound: None,
-            score_bound: None,
             window: None,
             out: black_box(&mut out),
         })?)

@@ -216,8 +216,8 @@ impl<const M: usize> Unit<M> {
         // SAFETY: promised by the caller.
         unsafe {
             let mut sums = [[_mm256_setzero_si256(); H]; M];
-            for m in 0..M {
-                sums[m] = [C::begin(self.words[m], GROUP); H];
+            for (sums, words) in sums.iter_mut().zip(self.words) {
+                *sums = [C::begin(words, GROUP); H];
             }
             macro_rules! quads {
                 ($($quad:literal)*) => {$(
@@ -291,8 +291,8 @@ impl<const M: usize> Unit<M> {
             let factors = HalfFactors::<H>::read(factors, self.factors);
             let mut steps = self.group::<C, H, 0>();
             for of_token in &mut steps {
-                for h in 0..H {
-                    of_token[h] = C::widen(of_token[h], factors.scales[0][h]);
+                for (sums, factor) in of_token.iter_mut().zip(factors.scales[0]) {
+                    *sums = C::widen(*sums, factor);
                 }
             }
             let second = self.group::<C, H, 1>();
