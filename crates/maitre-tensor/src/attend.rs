@@ -50,8 +50,11 @@ pub(crate) struct Tile<'a> {
 
 /// Queries of consecutive tokens of one sequence: of each token, those that share the key head.
 pub(crate) struct Queries<'a> {
-    /// Rounded as the keys are, `[queries, parts, key_words]`. An int8 query has two parts, 128
-    /// times the first plus the second; all others have one.
+    /// Rounded to meet the keys, `[queries, query_words]`, as [`Kernels::query_words`] and
+    /// [`Kernels::load_query`] of the path say.
+    ///
+    /// [`Kernels::query_words`]: crate::kernels::Kernels::query_words
+    /// [`Kernels::load_query`]: crate::kernels::Kernels::load_query
     pub(crate) words: &'a [u32],
     /// Of an int8 query: 128 times the sum of each part's numbers, `[queries, 2]`.
     pub(crate) sums: &'a [i32],
@@ -111,7 +114,8 @@ impl Seen {
 pub(crate) struct TileBuffers<'a> {
     /// `[queries, parts, TILE]`; 32-bit integers for int8.
     pub(crate) scores: &'a mut [f32],
-    /// Weights as they meet the values, `[queries, parts, TILE / per_word]`.
+    /// Weights as they meet the values, `[queries, weight_words]`, as
+    /// [`Kernels::weight_words`](crate::kernels::Kernels::weight_words) of the path says.
     pub(crate) weights: &'a mut [u32],
     /// Of an int8 cache: what a weight of 1 stands for, `[queries]`.
     pub(crate) units: &'a mut [f32],
@@ -140,7 +144,8 @@ impl States<'_> {
 }
 
 impl CellShape {
-    /// Parts of a query or weight: int8 ones need more than eight bits.
+    /// Parts of a query or weight where bytes meet bytes: int8 ones need more than eight bits. A part of a query counts
+    /// 128 times the next, of a weight 256 times.
     pub(crate) fn parts(self) -> usize {
         match self.format {
             KvFormat::Int8 => 2,
@@ -148,12 +153,12 @@ impl CellShape {
         }
     }
 
-    /// Words of a rounded query.
+    /// Words of a query that is rounded as the keys are, `[parts, key_words]`.
     pub(crate) fn query_words(self) -> usize {
         self.parts() * self.key_words()
     }
 
-    /// Words of one query's weights for a tile.
+    /// Words of a query's weights for a tile that are rounded as the values are, `[parts, TILE / per_word]`.
     pub(crate) fn weight_words(self) -> usize {
         self.parts() * TILE / self.format.per_word()
     }

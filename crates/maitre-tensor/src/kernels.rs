@@ -48,6 +48,10 @@ pub(crate) struct Kernels {
     pub(crate) store_key: fn(CellShape, cell: &mut [u32], slot: usize, key: &[f32]),
     /// Rounds a value into its place in a cell; the other slots keep theirs.
     pub(crate) store_value: fn(CellShape, cell: &mut [u32], slot: usize, value: &[f32]),
+    /// Words of a rounded query.
+    pub(crate) query_words: fn(CellShape) -> usize,
+    /// Words of one query's weights for a tile.
+    pub(crate) weight_words: fn(CellShape) -> usize,
     /// Rounds a query to meet keys of a format; returns the factor of its scores, less the scale.
     pub(crate) load_query: fn(CellShape, query: &[f32], words: &mut [u32], sums: &mut [i32]) -> f32,
     /// Merges a tile of the cache into what queries know.

@@ -21,6 +21,7 @@ pub(crate) mod rope;
 pub(crate) mod sampling;
 pub(crate) mod store;
 
+use crate::cache::CellShape;
 use crate::kernels::Kernels;
 use crate::weight::{quantize_int4, quantize_int8};
 
@@ -45,6 +46,8 @@ pub(crate) static KERNELS: Kernels = Kernels {
     rope: rope::rope,
     store_key: store::store_key,
     store_value: store::store_value,
+    query_words: CellShape::query_words,
+    weight_words: CellShape::weight_words,
     load_query: query::load_query,
     attend: attention::attend,
 };

@@ -220,6 +220,7 @@ impl<'a> Work<'a> {
 
 /// Scratch of a tile, and of a whole call of [`Backend::paged_attention`](crate::Backend::paged_attention), at most.
 pub(super) fn most_needed(
+    kernels: &Kernels,
     cache: &LayerCache,
     heads: usize,
     block_size: usize,
@@ -229,7 +230,7 @@ pub(super) fn most_needed(
     let count = QUERIES.div_ceil(group) * group;
     let tile = Need {
         records: count * Record::len(cache.head_dim()),
-        ..walk::need(cache.shape(), block_size, count)
+        ..walk::need(kernels, cache.shape(), block_size, count)
     };
     let operator = Need {
         floats: if threads > 1 { MOST_RECORDED } else { 0 },

@@ -9,7 +9,8 @@ use crate::{LargestStep, TensorError};
 impl Reservation for Processor {
     fn reserve(&self, largest: LargestStep<'_>) -> Result<(), TensorError> {
         let (cache, threads) = (largest.cache, self.team.threads());
-        let (attention, operator) = most_needed(cache, largest.heads, largest.block_size, threads);
+        let (heads, block_size) = (largest.heads, largest.block_size);
+        let (attention, operator) = most_needed(self.kernels, cache, heads, block_size, threads);
         let shapes = || largest.inputs.iter().map(|input| input.shape());
         let normed = shapes().map(|shape| shape.cols).max().unwrap_or(0);
         let row = shapes().map(|shape| shape.words).max().unwrap_or(0);

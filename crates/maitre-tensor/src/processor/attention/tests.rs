@@ -181,14 +181,6 @@ proptest! {
     }
 
     #[test]
-    fn avx2_is_the_portable_kernel_on_wider_registers(case in any_case()) {
-        if let Ok(kernels) = CpuPath::Avx2.require() {
-            let expected = bits(&case.run(&portable::KERNELS, 1));
-            prop_assert!(bits(&case.run(kernels, 2)) == expected);
-        }
-    }
-
-    #[test]
     fn garbage_threads_and_blocks_change_no_bit(case in any_case()) {
         for kernels in paths() {
             let expected = bits(&case.run(kernels, 1));

@@ -187,10 +187,10 @@ pub(super) fn chunks_of(positions: Range<usize>) -> Range<usize> {
 }
 
 /// Scratch of a walk with `count` queries.
-pub(super) fn need(shape: CellShape, block_size: usize, count: usize) -> Need {
+pub(super) fn need(kernels: &Kernels, shape: CellShape, block_size: usize, count: usize) -> Need {
     let int8 = usize::from(shape.format == KvFormat::Int8);
     let floats = shape.parts() * TILE + shape.value_stride() + GROUP + 4;
-    let words = shape.weight_words() + shape.query_words();
+    let words = (kernels.weight_words)(shape) + (kernels.query_words)(shape);
     Need {
         floats: count * floats,
         words: gathered_words(shape, block_size) + count * words,
@@ -220,9 +220,9 @@ impl<'a> Memory<'a> {
         let (shape, block_size) = (walk.args.cache.shape(), walk.args.tables.block_size);
         let gathered = gathered_words(shape, block_size);
         let (score_len, value_len) = (count * shape.parts() * TILE, count * shape.value_stride());
-        let weight_len = count * shape.weight_words();
+        let weight_len = count * (walk.kernels.weight_words)(shape);
 
-        let need = need(shape, block_size, count);
+        let need = need(walk.kernels, shape, block_size, count);
         let (floats, words, integers) = scratch.aligned(need.floats, need.words, need.integers);
         let (scores, floats) = floats.split_at_mut(score_len);
         let (values, floats) = floats.split_at_mut(value_len);
@@ -254,7 +254,7 @@ impl Walk<'_> {
     fn load_queries(&self, words: &mut [u32], sums: &mut [i32], factors: &mut [f32]) {
         let args = self.args;
         let (shape, group) = (args.cache.shape(), self.group());
-        let rounded = words.chunks_exact_mut(shape.query_words());
+        let rounded = words.chunks_exact_mut((self.kernels.query_words)(shape));
         for (i, (words, factor)) in rounded.zip(factors).enumerate() {
             let head = (self.tokens.start + i / group) * args.heads + self.kv_head * group;
             let query = &args.q[(head + i % group) * args.head_dim..][..args.head_dim];

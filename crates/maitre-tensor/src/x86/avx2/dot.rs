@@ -324,9 +324,13 @@ pub(super) fn split_bf16(word: u32) -> [u32; 2] {
 /// See [`widen`].
 #[inline(always)]
 pub(super) fn split_int8(word: u32) -> [u32; 2] {
-    let [a, b, c, d] = word
-        .to_le_bytes()
-        .map(|byte| u32::from(i16::from(byte.cast_signed()).cast_unsigned()));
+    pair_up(word.to_le_bytes().map(|byte| i16::from(byte.cast_signed())))
+}
+
+/// The words in which four integers meet a word of four bytes.
+#[inline(always)]
+pub(super) fn pair_up(quad: [i16; 4]) -> [u32; 2] {
+    let [a, b, c, d] = quad.map(|integer| u32::from(integer.cast_unsigned()));
     [a | c << 16, b | d << 16]
 }
 
@@ -351,7 +355,7 @@ pub(super) struct Operands {
 const AHEAD: usize = 4096;
 
 /// The sums of 16 features.
-type Pair<D> = [<D as Dot>::Sums; 2];
+pub(super) type Pair<D> = [<D as Dot>::Sums; 2];
 
 /// The sums of `M` tokens with `P` panels, as many panels at a time as the registers hold.
 ///
@@ -413,30 +417,64 @@ unsafe fn narrow_block<D: Dot, const M: usize, const W: usize, const P: usize>(
         });
         let mut sums = [[[D::zero(); 2]; W]; M];
         for k in 0..depth {
-            for w in 0..W {
+            for (w, fetched) in fetched.iter().enumerate() {
                 let row = panel.add(w * panel_stride + k * D::ROW);
-                _mm_prefetch::<_MM_HINT_T0>(fetched[w].wrapping_add(k * LINE).cast());
-                macro_rules! part {
-                    ($part:literal) => {
-                        let halves = [row, row.add(D::ROW / 2)];
-                        let weights = halves.map(|half| D::load::<$part>(half));
-                        for (m, sums) in sums.iter_mut().enumerate() {
-                            let words = D::broadcast::<$part>(x.add(m * x_stride + k * D::WORDS));
-                            for (sums, weights) in sums[w].iter_mut().zip(weights) {
-                                *sums = D::add(*sums, weights, words);
-                            }
-                        }
-                    };
-                }
-                part!(0);
-                if D::PARTS == 2 {
-                    part!(1);
-                }
+                _mm_prefetch::<_MM_HINT_T0>(fetched.wrapping_add(k * LINE).cast());
+                add_row::<D, M, W>(&mut sums, w, row, x.add(k * D::WORDS), x_stride);
             }
         }
         for (out, sums) in out.iter_mut().zip(sums) {
             for (out, sums) in out[first..].iter_mut().zip(sums) {
                 *out = sums;
+            }
+        }
+    }
+}
+
+/// Adds the products of `M` tokens with a row of panel `w` of those whose sums are given.
+///
+/// # Safety
+///
+/// The processor has the instructions; the row is readable, and so are [`Dot::WORDS`] words of each token, which are
+/// `x_stride` words apart.
+#[inline(always)]
+pub(super) unsafe fn add_row<D: Dot, const M: usize, const W: usize>(
+    sums: &mut [[Pair<D>; W]; M],
+    w: usize,
+    row: *const u8,
+    x: *const u32,
+    x_stride: usize,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        add_part::<D, 0, M, W>(sums, w, row, x, x_stride);
+        if D::PARTS == 2 {
+            add_part::<D, 1, M, W>(sums, w, row, x, x_stride);
+        }
+    }
+}
+
+/// One part of a row; see [`add_row`].
+///
+/// # Safety
+///
+/// As [`add_row`].
+#[inline(always)]
+pub(super) unsafe fn add_part<D: Dot, const PART: usize, const M: usize, const W: usize>(
+    sums: &mut [[Pair<D>; W]; M],
+    w: usize,
+    row: *const u8,
+    x: *const u32,
+    x_stride: usize,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let halves = [row, row.add(D::ROW / 2)];
+        let weights = halves.map(|half| D::load::<PART>(half));
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let words = D::broadcast::<PART>(x.add(m * x_stride));
+            for (sums, weights) in sums[w].iter_mut().zip(weights) {
+                *sums = D::add(*sums, weights, words);
             }
         }
     }

@@ -7,11 +7,16 @@
 
 mod attention;
 mod blocks;
+mod cached;
 mod codes;
 mod dot;
+mod exp;
 mod linear;
 mod quantized;
+mod query;
+mod rope;
 mod rows;
+mod softmax;
 
 pub(super) use linear::linear_blocks;
 
@@ -39,10 +44,12 @@ static KERNELS: Kernels = Kernels {
     peaks: rows::peaks,
     quantize_int8: rows::quantize_int8,
     quantize_int4: rows::quantize_int4,
-    rope: attention::rope,
-    store_key: attention::store_key,
-    store_value: attention::store_value,
-    load_query: attention::load_query,
+    rope: rope::rope,
+    store_key: rope::store_key,
+    store_value: rope::store_value,
+    query_words: query::query_words,
+    weight_words: attention::weight_words,
+    load_query: query::load_query,
     attend: attention::attend,
     ..portable::KERNELS
 };
