@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import (
     Cohere2Config, Cohere2ForCausalLM, Exaone4Config, Exaone4ForCausalLM, Gemma2Config, Gemma2ForCausalLM,
-    Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config, Glm4ForCausalLM, GlmConfig,
+    Gemma3Config, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma3TextConfig, GemmaConfig, GemmaForCausalLM, Glm4Config, Glm4ForCausalLM, GlmConfig,
     GlmForCausalLM, GPT2Config, GPT2LMHeadModel, GraniteConfig, GraniteForCausalLM, HunYuanDenseV1Config,
     HunYuanDenseV1ForCausalLM, LlamaConfig, LlamaForCausalLM, Ministral3Config, Ministral3ForCausalLM, MinistralConfig,
     MinistralForCausalLM, Mistral3Config, Mistral3ForConditionalGeneration, MistralConfig, Olmo2Config,
     Olmo2ForCausalLM, Olmo3Config, Olmo3ForCausalLM, Phi3Config, Phi3ForCausalLM, PixtralVisionConfig, Qwen2Config,
-    Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config,
+    Qwen2ForCausalLM, SeedOssConfig, SeedOssForCausalLM, SiglipVisionConfig, SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config,
     Starcoder2ForCausalLM)
 
 from make_fixtures import DEFAULT_OUT, HEAD, LLAMA3_ROPE, random_model, write_weights
@@ -131,6 +131,45 @@ def gemma3(out):
         form=lambda it: {k: v for k, v in v4(
             it, rope_theta=5000.0, rope_local_base_freq=100.0, rope_scaling=None, sliding_window_pattern=2).items()
             if k != "layer_types"})
+
+
+def on_hub(name):
+    """The name on the Hub of a tensor of a model with images."""
+    for ours, theirs in (("model.language_model.", "language_model.model."), ("model.", ""),
+                         ("lm_head.", "language_model.lm_head.")):
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+def gemma3_images(out):
+    tower = SiglipVisionConfig(
+        hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
+    outer = dict(vision_config=tower, mm_tokens_per_image=1, image_token_index=3, tie_word_embeddings=True)
+    text = GEMMA3 | dict(num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=4, head_dim=6)
+    ropes = {FULL: dict(rope_type="linear", factor=4.0, rope_theta=5000.0),
+             SLIDING: dict(rope_type="default", rope_theta=100.0)}
+
+    def hub_form(settings):
+        # What the class has anyway is left out, as on the Hub.
+        absent = ("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "layer_types",
+                  "tie_word_embeddings")
+        text = v4(settings["text_config"] | dict(dtype=settings["dtype"]), rope_theta=5000.0, rope_local_base_freq=100.0,
+                  rope_scaling=dict(rope_type="linear", factor=4.0), sliding_window_pattern=2)
+        text = {key: value for key, value in text.items() if key not in absent}
+        del settings["tie_word_embeddings"]
+        return settings | dict(text_config=text, torch_dtype=settings.pop("dtype"))
+
+    types = [SLIDING, FULL, SLIDING]
+    write_case(
+        out, "gemma3-f32-images-v4", Gemma3ForConditionalGeneration,
+        Gemma3Config(**outer, text_config=Gemma3TextConfig(**text | dict(max_position_embeddings=131072),
+                                                           layer_types=types, rope_parameters=ropes)),
+        torch.float32, 61, 50, form=hub_form, names=on_hub, norm_center=0.0, embedding_gain=0.2)
+    write_case(
+        out, "gemma3-bf16-images", Gemma3ForConditionalGeneration,
+        Gemma3Config(**outer, text_config=Gemma3TextConfig(**text, rope_parameters=ropes)),
+        torch.bfloat16, 62, 45, norm_center=0.0, embedding_gain=0.2)
 
 
 def phi3(out):
@@ -296,13 +335,6 @@ def mistral3(out):
         hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8)
     outer = dict(vision_config=tower, image_token_index=3, spatial_merge_size=2)
 
-    def on_hub(name):
-        for ours, theirs in (("model.language_model.", "language_model.model."), ("model.", ""),
-                             ("lm_head.", "language_model.lm_head.")):
-            if name.startswith(ours):
-                return theirs + name.removeprefix(ours)
-        return name
-
     def hub_form(settings):
         text = v4(settings["text_config"] | dict(dtype=settings["dtype"]))
         del settings["tie_word_embeddings"], text["tie_word_embeddings"]
@@ -394,7 +426,7 @@ def gemma2(out):
         form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
 
 
-FAMILIES = (qwen2, gemma3, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm, smollm3, exaone4, hunyuan,
+FAMILIES = (qwen2, gemma3, gemma3_images, phi3, olmo3, granite, olmo2, gemma, seed_oss, ministral, glm, smollm3, exaone4, hunyuan,
             ministral3, mistral3, llama, cohere2, starcoder2, gpt2, gemma2)
 
 

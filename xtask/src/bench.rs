@@ -5,6 +5,7 @@ mod contestant;
 mod kernels;
 mod peers;
 mod roofline;
+mod served;
 mod speculation;
 mod streams;
 

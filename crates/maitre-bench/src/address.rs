@@ -13,6 +13,8 @@ const MAX_CONCURRENCY: usize = 65_536;
 pub enum Address {
     /// `grpc://HOST:PORT`: a server; the value is `HOST:PORT`.
     Grpc(String),
+    /// `http://HOST:PORT/v1`: a server with OpenAI's API; the value is the address.
+    OpenAi(String),
     /// `in-process`: an engine of this process.
     InProcess,
 }
@@ -24,30 +26,45 @@ impl FromStr for Address {
         if given == "in-process" {
             return Ok(Self::InProcess);
         }
+        let refused = || BenchError::Address {
+            given: given.to_string(),
+        };
+        if let Some(rest) = given.strip_prefix("http://") {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let path = path.trim_end_matches('/');
+            // Of an address without a path the API is meant.
+            let path = if path.is_empty() { "v1" } else { path };
+            let is_path = path
+                .chars()
+                .all(|c| c.is_ascii_graphic() && !"?#@".contains(c));
+            return (is_authority(authority) && is_path)
+                .then(|| Self::OpenAi(format!("http://{authority}/{path}")))
+                .ok_or_else(refused);
+        }
         let authority = given
             .strip_prefix("grpc://")
             .map(|rest| rest.trim_end_matches('/'));
         authority
-            .filter(|authority| {
-                authority.rsplit_once(':').is_some_and(|(host, port)| {
-                    let bracketed = host.starts_with('[') && host.ends_with(']');
-                    let plain = !host.contains([':', '/', '@']);
-                    !host.is_empty()
-                        && (bracketed || plain)
-                        && port.parse::<u16>().is_ok_and(|p| p > 0)
-                })
-            })
+            .filter(|authority| is_authority(authority))
             .map(|authority| Self::Grpc(authority.to_string()))
-            .ok_or_else(|| BenchError::Address {
-                given: given.to_string(),
-            })
+            .ok_or_else(refused)
     }
+}
+
+/// Whether it is `HOST:PORT`.
+fn is_authority(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let plain = !host.contains([':', '/', '@']);
+        !host.is_empty() && (bracketed || plain) && port.parse::<u16>().is_ok_and(|p| p > 0)
+    })
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Grpc(authority) => write!(f, "grpc://{authority}"),
+            Self::OpenAi(address) => f.write_str(address),
             Self::InProcess => f.write_str("in-process"),
         }
     }
@@ -78,8 +95,14 @@ mod tests {
             "grpc://localhost:1",
             "grpc://[::1]:80",
             "in-process",
+            "http://127.0.0.1:8080/v1",
+            "http://[::1]:80/proxy/v1",
         ] {
             assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
+        }
+        for short in ["http://h:80", "http://h:80/", "http://h:80/v1/"] {
+            let address = short.parse::<Address>().unwrap().to_string();
+            assert_eq!(address, "http://h:80/v1", "{short}");
         }
         for bad in [
             "",
@@ -92,7 +115,11 @@ mod tests {
             "grpc://a:b:80",
             "grpc://u@h:80",
             "grpc://h/x:80",
-            "http://h:80",
+            "http://h",
+            "http://h:0/v1",
+            "http://u@h:80/v1",
+            "http://h:80/v1?x",
+            "https://h:80/v1",
             "h:80",
         ] {
             let message = bad.parse::<Address>().unwrap_err().to_string();

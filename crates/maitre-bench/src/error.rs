@@ -6,7 +6,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The target's address has no known form.
-    #[error("`{given}` is not a target: expected grpc://HOST:PORT or in-process")]
+    #[error(
+        "`{given}` is not a target: expected grpc://HOST:PORT, http://HOST:PORT/v1 (without TLS: measure where the server \
+         runs), or in-process"
+    )]
     Address {
         /// What was given.
         given: String,
@@ -52,13 +55,23 @@ pub enum BenchError {
         /// What is wrong, with the number of the line.
         reason: String,
     },
-    /// No server answers there, or it does not answer as Maitre does.
-    #[error("cannot use {address} as a target ({reason}): is `maitre serve` running there?")]
+    /// No server answers there, or it does not answer as the address says.
+    #[error(
+        "cannot use {address} as a target ({reason}): is `maitre serve`, or another server with that API, running there?"
+    )]
     Connect {
         /// The target's address.
         address: String,
         /// What the transport or the server said.
         reason: String,
+    },
+    /// Random prompts need to know which tokens there are.
+    #[error(
+        "{address} does not say how many tokens its model knows: give --vocab-size, or --prompts with texts to ask"
+    )]
+    VocabSize {
+        /// The target's address.
+        address: String,
     },
     /// The report cannot be written.
     #[error("cannot write {path} ({error}): choose another output folder", path = .path.display())]

@@ -156,7 +156,7 @@ fn screaming(camel: &str) -> String {
 }
 
 /// What lies behind an error, in one line: tonic's own says only "transport error".
-fn reason(error: &dyn Error) -> String {
+pub(crate) fn reason(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     let mut parts: Vec<String> = causes.map(ToString::to_string).collect();
     parts.dedup();

@@ -1,7 +1,7 @@
 //! This crate sends load to a server or an engine, and measures how many tokens per second it makes and how long
 //! users wait.
 //!
-//! A *closed loop* of N users asks a [`Target`] — a server over gRPC, or an engine in this process —
+//! A *closed loop* of N users asks a [`Target`] — a server over gRPC or OpenAI's API, or an engine in this process —
 //! for answers of exactly known length; each user sends the next request when the last is answered.
 //! What arrives when is measured at the client, by the same code for every target:
 //!
@@ -56,6 +56,7 @@ mod cpu;
 mod error;
 mod grpc;
 mod in_process;
+mod openai;
 mod plot;
 mod prompts;
 mod report;
@@ -70,6 +71,7 @@ pub use closed_loop::{Settings, measure};
 pub use error::BenchError;
 pub use grpc::GrpcTarget;
 pub use in_process::InProcessTarget;
+pub use openai::{OpenAiOptions, OpenAiTarget};
 pub use prompts::{PromptFile, Prompts};
 pub use report::{Report, Run};
 pub use statistics::Percentiles;

@@ -1,9 +1,9 @@
-//! Both kinds of target on the bundled model: the same questions, the same kind of answers.
+//! All kinds of target on the bundled model: the same questions, the same kind of answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use maitre_bench::{
-    BenchError, GrpcTarget, InProcessTarget, MonotonicClock, PromptFile, Report, Settings, Target,
-    Workload, measure,
+    BenchError, GrpcTarget, InProcessTarget, MonotonicClock, OpenAiOptions, OpenAiTarget,
+    PromptFile, Report, Settings, Target, Workload, measure,
 };
 use maitre_engine::{Engine, EngineBuilder, ModelSource};
 use maitre_server::{Listeners, Server};
@@ -17,26 +17,36 @@ fn engine() -> EngineBuilder {
     .threads(Some(1))
 }
 
-/// A server on a free port, which lives as long as the test's runtime; `HOST:PORT` of it.
-async fn serve(engine: Engine) -> String {
-    let listeners = Listeners::bind(([127, 0, 0, 1], 0).into(), None)
-        .await
-        .unwrap();
-    let address = listeners.grpc_address().to_string();
+/// A server on free ports, which lives as long as the test's runtime; `HOST:PORT` of its gRPC, and the address of its API
+/// like OpenAI's.
+async fn serve(engine: Engine) -> (String, String) {
+    let any_port = ([127, 0, 0, 1], 0).into();
+    let listeners = Listeners::bind(any_port, Some(any_port)).await.unwrap();
+    let grpc = listeners.grpc_address().to_string();
+    let http = format!("http://{}/v1", listeners.http_address().unwrap());
     tokio::spawn(Server::builder(engine).serve(listeners, std::future::pending()));
-    address
+    (grpc, http)
 }
 
-async fn both(engine: Engine, settings: &Settings) -> [Report; 2] {
-    let remote = GrpcTarget::connect(&serve(engine.clone()).await)
-        .await
-        .unwrap();
+async fn targets(engine: Engine) -> [Box<dyn Target>; 3] {
+    let (grpc, http) = serve(engine.clone()).await;
+    let grpc = GrpcTarget::connect(&grpc).await.unwrap();
+    let http = OpenAiTarget::connect(&http, OpenAiOptions::default());
+    let http = http.await.unwrap();
     let local = InProcessTarget::new(engine);
-    assert_eq!(remote.model(), local.model());
+    assert_eq!(grpc.model(), local.model());
+    assert_eq!(http.model(), local.model());
+    [Box::new(grpc), Box::new(http), Box::new(local)]
+}
+
+async fn all(engine: Engine, settings: &Settings) -> Vec<Report> {
     let clock = MonotonicClock::new();
-    let remote = measure(&remote, &clock, settings, |_| {}).await.unwrap();
-    let local = measure(&local, &clock, settings, |_| {}).await.unwrap();
-    [remote, local]
+    let mut reports = Vec::new();
+    for target in targets(engine).await {
+        let report = measure(target.as_ref(), &clock, settings, |_| {}).await;
+        reports.push(report.unwrap());
+    }
+    reports
 }
 
 fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Settings {
@@ -57,7 +67,7 @@ fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Set
 #[tokio::test]
 async fn answers_have_the_asked_length_and_every_gap_is_seen() {
     let settings = settings(9, 6, &[1, 3]);
-    for report in both(engine().build().unwrap(), &settings).await {
+    for report in all(engine().build().unwrap(), &settings).await {
         assert!(report.is_complete(), "{report}");
         for run in &report.runs {
             assert_eq!(
@@ -79,30 +89,35 @@ async fn answers_have_the_asked_length_and_every_gap_is_seen() {
 }
 
 #[tokio::test]
-async fn both_read_prompts_as_the_same_tokens() {
+async fn all_read_prompts_as_the_same_tokens() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let chat = "\"<|im_start|>user\\nHello!<|im_end|>\"\n\"A table for two.\"\n";
     std::fs::write(file.path(), chat).unwrap();
     let file = PromptFile::read(file.path()).unwrap();
     let engine = engine().build().unwrap();
-    let local = InProcessTarget::new(engine.clone());
-    let prompts = file.tokens(&local).await.unwrap();
-    let remote = GrpcTarget::connect(&serve(engine.clone()).await).await;
-    assert_eq!(file.tokens(&remote.unwrap()).await.unwrap(), prompts);
+    let prompts = file.tokens(&InProcessTarget::new(engine.clone())).await;
+    let prompts = prompts.unwrap();
+    for target in targets(engine.clone()).await {
+        let read = file.tokens(target.as_ref()).await.unwrap();
+        assert_eq!(read, prompts, "{}", target.name());
+    }
     let settings = Settings {
         prompts: Some(prompts),
         ..settings(5, 4, &[2])
     };
-    let [remote, local] = both(engine, &settings).await;
-    assert!(remote.is_complete() && local.is_complete(), "{remote}");
-    assert_eq!(remote.runs[0].input_tokens, local.runs[0].input_tokens);
+    let reports = all(engine, &settings).await;
+    for report in &reports {
+        assert!(report.is_complete(), "{report}");
+        let tokens = |report: &Report| report.runs[0].input_tokens;
+        assert_eq!(tokens(report), tokens(&reports[0]));
+    }
 }
 
 #[tokio::test]
-async fn a_full_queue_has_the_same_name_at_both() {
+async fn a_full_queue_has_the_same_name_at_all() {
     let settings = settings(64, 12, &[12]);
     let engine = engine().max_seqs(1).max_queue(1).build().unwrap();
-    for report in both(engine, &settings).await {
+    for report in all(engine, &settings).await {
         let run = &report.runs[0];
         let codes: Vec<_> = run.errors.keys().map(String::as_str).collect();
         assert_eq!(codes, ["RESOURCE_EXHAUSTED"], "{report}");

@@ -76,6 +76,7 @@ pub struct ModelConfig {
 /// Where a configuration lies in a model's directory.
 const FILE: &str = "config.json";
 const TIED: &str = "tie_word_embeddings";
+const KV_HEADS: &str = "num_key_value_heads";
 
 impl ModelConfig {
     /// Reads a model's `config.json`, or what its GGUF file says.
@@ -267,8 +268,15 @@ impl Sizes {
     fn read(settings: &Settings<'_>, family: &Family) -> Result<Self, ModelError> {
         let keys = &family.defaults.keys;
         let hidden_size = settings.required_size(keys.hidden_size)?;
-        let num_heads = settings.required_size(keys.num_heads)?;
-        let max_position_embeddings = settings.required_size(keys.max_position_embeddings)?;
+        let size = |key: &'static str| match settings.size(key)? {
+            Some(size) => Ok(size),
+            None => match family.defaults.size(key) {
+                Some(size) => Ok(size),
+                None => settings.required_size(key),
+            },
+        };
+        let num_heads = size(keys.num_heads)?;
+        let default_kv_heads = family.defaults.size(KV_HEADS).unwrap_or(num_heads);
         let intermediate_size = match family.defaults.mlp_widths {
             Some(widths) if settings.get(keys.intermediate_size).is_none() => {
                 hidden_size.saturating_mul(widths)
@@ -295,10 +303,10 @@ impl Sizes {
             intermediate_size,
             num_layers: settings.required_size(keys.num_layers)?,
             num_heads,
-            num_kv_heads: settings.size("num_key_value_heads")?.unwrap_or(num_heads),
+            num_kv_heads: settings.size(KV_HEADS)?.unwrap_or(default_kv_heads),
             head_dim,
-            vocab_size: settings.required_size("vocab_size")?,
-            max_position_embeddings,
+            vocab_size: size("vocab_size")?,
+            max_position_embeddings: size(keys.max_position_embeddings)?,
         };
         sizes.check_heads()?;
         sizes.check_sizes()?;
@@ -325,7 +333,7 @@ impl Sizes {
         if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             return Err(ModelError::InvalidSetting {
                 file: FILE.to_owned(),
-                key: "num_key_value_heads".to_owned(),
+                key: KV_HEADS.to_owned(),
                 found: self.num_kv_heads.to_string(),
                 expected: format!("a divisor of num_attention_heads = {}", self.num_heads),
             });

@@ -40,6 +40,8 @@ pub(crate) struct Defaults {
     pub(crate) tie_word_embeddings: bool,
     /// The width inside the MLP in widths of the model, where no setting gives it.
     pub(crate) mlp_widths: Option<usize>,
+    /// Sizes that may be absent, by their settings.
+    pub(crate) sizes: &'static [(&'static str, usize)],
     /// What the sizes are called.
     pub(crate) keys: Keys,
 }
@@ -73,8 +75,17 @@ impl Defaults {
         rms_norm_eps: 1e-6,
         tie_word_embeddings: false,
         mlp_widths: None,
+        sizes: &[],
         keys: Keys::LLAMA,
     };
+}
+
+impl Defaults {
+    /// What the absence of a size means.
+    pub(crate) fn size(&self, key: &str) -> Option<usize> {
+        let mut sizes = self.sizes.iter();
+        sizes.find_map(|(name, size)| (*name == key).then_some(*size))
+    }
 }
 
 /// Every family, in the order in which messages list them.

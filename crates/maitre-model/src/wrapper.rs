@@ -23,7 +23,30 @@ pub(crate) struct Kind {
     pub(crate) files: FileNames,
 }
 
-const KINDS: &[&Kind] = &[&architectures::mistral3::WRAPPER];
+impl Kind {
+    /// On the Hub the model of text is in `language_model.`; transformers 5 saves it in `model.language_model.`, with the
+    /// output matrix outside.
+    pub(crate) const FILES: FileNames = FileNames {
+        prefixes: &[
+            ("language_model.model.", "model."),
+            ("model.language_model.", "model."),
+            ("language_model.lm_head.", "lm_head."),
+            ("lm_head.", "lm_head."),
+        ],
+        beside: &[
+            "vision_tower.",
+            "model.vision_tower.",
+            "multi_modal_projector.",
+            "model.multi_modal_projector.",
+        ],
+        ..FileNames::AS_IS
+    };
+}
+
+const KINDS: &[&Kind] = &[
+    &architectures::mistral3::WRAPPER,
+    &architectures::gemma3::WRAPPER,
+];
 
 /// The class of a model that has more than the text's part that is loaded.
 #[derive(Clone, Copy)]

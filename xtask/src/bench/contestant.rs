@@ -12,11 +12,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::peers::Workload;
+use super::served::Served;
 
 /// One side of the comparison.
 pub(super) enum Contestant {
     /// A process that answers each line with a measurement.
     Warm(Warm),
+    /// A server, measured over HTTP.
+    Served(Served),
     /// A program that measures one workload a call, and leaves its loading out of the time.
     Batched(Batched),
 }
@@ -26,7 +29,17 @@ impl Contestant {
     pub(super) fn seconds(&mut self, workload: Workload) -> Result<f64> {
         match self {
             Self::Warm(process) => process.seconds(workload),
+            Self::Served(server) => server.seconds(workload),
             Self::Batched(program) => program.seconds(workload),
+        }
+    }
+
+    /// Asks Maitre something else than a workload.
+    pub(super) fn ask(&mut self, request: &str) -> Result<String> {
+        match self {
+            Self::Warm(process) => process.ask(request),
+            Self::Served(server) => server.ask(request),
+            Self::Batched(_) => bail!("it answers nothing but workloads"),
         }
     }
 }
@@ -109,14 +122,19 @@ impl Warm {
     }
 
     fn signal(&self, name: &str) -> Result<()> {
-        let group = format!("-{}", self.child.id());
-        let status = Command::new("kill")
-            .args(["-s", name, "--", &group])
-            .status()
-            .context("cannot start `kill`")?;
-        ensure!(status.success(), self.died());
-        Ok(())
+        signal(self.child.id(), name).with_context(|| self.died())
     }
+}
+
+/// Sends a signal to a process and those that it started.
+pub(super) fn signal(process: u32, name: &str) -> Result<()> {
+    let group = format!("-{process}");
+    let status = Command::new("kill")
+        .args(["-s", name, "--", &group])
+        .status()
+        .context("cannot start `kill`")?;
+    ensure!(status.success(), "there is no process {process}");
+    Ok(())
 }
 
 impl Drop for Warm {

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::bootstrap::{bounds, median};
 use super::contestant::{Batched, Contestant, Warm};
 use super::roofline::{Machine, STORED, Shape};
+use super::served::{Served, free_port};
 use crate::cargo::{root, target_directory};
 
 /// The model that needs no folder.
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         value_name = "PYTHON",
-        required_unless_present_any = ["llama_batched_bench", "against"]
+        required_unless_present_any = ["llama_batched_bench", "against", "llama_server", "peer_url"]
     )]
     vllm_python: Option<PathBuf>,
     /// Dtype of vLLM's weights.
@@ -48,6 +49,25 @@ pub(crate) struct Arguments {
         conflicts_with = "vllm_python"
     )]
     llama_batched_bench: Option<PathBuf>,
+    /// llama.cpp's server: compare with it over HTTP, where Maitre is a server too.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        requires = "gguf",
+        conflicts_with_all = ["vllm_python", "llama_batched_bench", "against", "peer_url"]
+    )]
+    llama_server: Option<PathBuf>,
+    /// Compare with a server that runs already, as http://HOST:PORT/v1, over HTTP. It goes on running while Maitre is
+    /// measured.
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with_all = ["vllm_python", "llama_batched_bench", "against"]
+    )]
+    peer_url: Option<String>,
+    /// How many tokens the model of --peer-url knows, if that server does not say so.
+    #[arg(long, value_name = "N", requires = "peer_url")]
+    vocab_size: Option<usize>,
     /// The same model for llama.cpp.
     #[arg(long, value_name = "FILE")]
     gguf: Option<PathBuf>,
@@ -153,8 +173,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let shape = arguments.shape()?;
     let logs = target_directory().join("bench-peers");
     fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-    let maitre = arguments.maitre(super::build_maitre()?, &arguments.with)?;
-    let mut maitre = Warm::start(maitre, logs.join("maitre.log"))?;
+    let mut maitre = arguments.ours(&logs)?;
     let (name, mut peer) = arguments.peer(&logs)?;
     println!(
         "maitre and {name} are ready; their logs are in {}",
@@ -222,16 +241,22 @@ impl Arguments {
 
     /// A build of Maitre with these flags beside the common ones, to be asked line by line.
     fn maitre(&self, program: PathBuf, flags: &str) -> Result<Command> {
+        let mut command = self.maitre_command(program, "bench", flags)?;
+        command.args(["--target", "in-process", "--line-by-line"]);
+        if let Some(prompts) = &self.prompts {
+            command.arg("--prompts").arg(absolute(prompts)?);
+        }
+        Ok(command)
+    }
+
+    /// A command of Maitre with the model and these flags.
+    fn maitre_command(&self, program: PathBuf, name: &str, flags: &str) -> Result<Command> {
         let mut command = Command::new(program);
-        command.args(["bench", "--target", "in-process", "--line-by-line"]);
-        command.arg("--model");
+        command.args([name, "--model"]);
         match self.is_bundled() {
             true => command.arg(BUNDLED),
             false => command.arg(absolute(&self.model)?),
         };
-        if let Some(prompts) = &self.prompts {
-            command.arg("--prompts").arg(absolute(prompts)?);
-        }
         if self.dtype != STORED {
             command.args(["--dtype", &self.dtype]);
         }
@@ -240,8 +265,81 @@ impl Arguments {
         Ok(command)
     }
 
+    fn is_over_http(&self) -> bool {
+        self.llama_server.is_some() || self.peer_url.is_some()
+    }
+
+    /// Maitre with the first flags.
+    fn ours(&self, logs: &Path) -> Result<Contestant> {
+        let program = super::build_maitre()?;
+        if !self.is_over_http() {
+            let command = self.maitre(program, &self.with)?;
+            return Ok(Contestant::Warm(Warm::start(
+                command,
+                logs.join("maitre.log"),
+            )?));
+        }
+        let (grpc, port) = (free_port()?, free_port()?);
+        let mut server = self.maitre_command(program, "serve", &self.with)?;
+        server.args(["--grpc-addr", &format!("127.0.0.1:{grpc}")]);
+        server.args(["--http-addr", &format!("127.0.0.1:{port}")]);
+        let client = |address: &str| self.client(address);
+        let served = Served::start(server, port, &logs.join("maitre.log"), client)?;
+        Ok(Contestant::Served(served))
+    }
+
+    /// `maitre bench` as the client of a server.
+    fn client(&self, address: &str) -> Result<Command> {
+        let mut client = Command::new(super::build_maitre()?);
+        client.args(["bench", "--line-by-line", "--target", address]);
+        client.args(["--threads", &self.threads.to_string()]);
+        if let Some(size) = self.vocab_size {
+            client.args(["--vocab-size", &size.to_string()]);
+        }
+        Ok(client)
+    }
+
+    /// llama.cpp's server, with a place for each user.
+    fn llama_server(&self, program: &Path, gguf: &Path) -> Result<(Command, u16)> {
+        let port = free_port()?;
+        let users = self.users.iter().copied().max().unwrap_or(1);
+        let longest = (self.input_tokens + self.output_tokens).max(self.prefill_tokens + 1);
+        let mut command = Command::new(absolute(program)?);
+        command.arg("-m").arg(absolute(gguf)?);
+        for (flag, number) in [
+            ("--port", usize::from(port)),
+            ("-t", self.threads),
+            ("-tb", self.threads),
+            ("-np", users),
+            ("-c", users * longest),
+        ] {
+            command.arg(flag).arg(number.to_string());
+        }
+        Ok((command, port))
+    }
+
+    /// The other engine over HTTP.
+    fn served_peer(&self, logs: &Path) -> Result<(String, Contestant)> {
+        if let Some(address) = &self.peer_url {
+            let served = Served::running(self.client(address)?, logs.join("peer.log"))?;
+            return Ok((address.clone(), Contestant::Served(served)));
+        }
+        let (Some(program), Some(gguf)) = (&self.llama_server, &self.gguf) else {
+            bail!("name a server: --llama-server with --gguf, or --peer-url");
+        };
+        let (server, port) = self.llama_server(program, gguf)?;
+        let client = |address: &str| self.client(address);
+        let served = Served::start(server, port, &logs.join("llama-server.log"), client)?;
+        let file = gguf.file_name().unwrap_or_default();
+        let name = format!("llama.cpp's server, {}", file.display());
+        Ok((name, Contestant::Served(served)))
+    }
+
     /// The other engine and what the table calls it.
     fn peer(&self, logs: &Path) -> Result<(String, Contestant)> {
+        if self.is_over_http() {
+            return self.served_peer(logs);
+        }
         if let Some(python) = &self.vllm_python {
             let mut command = Command::new(absolute(python)?);
             command.arg(root().join("benches/peers/vllm_lines.py"));
@@ -312,7 +410,12 @@ impl Record {
     }
 
     /// One measurement of each.
-    fn measure(&self, maitre: &mut Warm, peer: &mut Contestant, ours_first: bool) -> Result<Pair> {
+    fn measure(
+        &self,
+        maitre: &mut Contestant,
+        peer: &mut Contestant,
+        ours_first: bool,
+    ) -> Result<Pair> {
         let mut ours = || {
             let seconds = maitre.seconds(self.workload);
             seconds.with_context(|| format!("maitre at {}", self.workload.name()))

@@ -46,7 +46,7 @@ const NEIGHBOURS: &str = "rope_gptj";
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     settings.require_silu()?;
     settings.refuse_unless_false("mlp_bias")?;
-    settings.require_activation_in("position_embedding_type", &[NEIGHBOURS])?;
+    settings.require_one_of("position_embedding_type", &[NEIGHBOURS])?;
     for key in ["use_parallel_block", "use_gated_activation"] {
         settings.refuse_unless_true(key)?;
     }

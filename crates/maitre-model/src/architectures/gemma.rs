@@ -30,8 +30,8 @@ const GELU: &str = "gelu_pytorch_tanh";
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     settings.refuse_window()?;
     settings.require_full_attention()?;
-    settings.require_activation_in("hidden_act", &[GELU, "gelu"])?;
-    settings.require_activation_in("hidden_activation", &[GELU])?;
+    settings.require_one_of("hidden_act", &[GELU, "gelu"])?;
+    settings.require_one_of("hidden_activation", &[GELU])?;
     settings.refuse_unless_false("mlp_bias")?;
     let bias = settings.flag("attention_bias")?;
     let layer = LayerSpec {

@@ -4,6 +4,8 @@
 //! layers with a window to one without, each kind with a base of RoPE of its own. Embeddings are multiplied by the root
 //! of their width; scores are divided by the root of `query_pre_attn_scalar`, not of the head's width. The gate opens by
 //! GELU.
+//!
+//! From 4B on the models take images too. The settings of their text leave out the sizes that the class has anyway.
 
 use maitre_tensor::Activation;
 
@@ -16,6 +18,7 @@ use crate::rope::{RopeConfig, Thetas};
 use crate::spec::{
     AttentionSpec, EmbeddingScale, HeadNorm, LayerSpec, MlpSpec, ModelSpec, Multipliers,
 };
+use crate::wrapper::Kind;
 
 pub(crate) const FAMILY: Family = Family {
     class_name: "Gemma3ForCausalLM",
@@ -32,6 +35,12 @@ pub(crate) const FAMILY: Family = Family {
     defaults: Defaults {
         head_dim: Some(256),
         tie_word_embeddings: true,
+        sizes: &[
+            ("num_attention_heads", 8),
+            ("num_key_value_heads", 4),
+            ("vocab_size", 262_208),
+            ("max_position_embeddings", 131_072),
+        ],
         ..Defaults::LLAMA
     },
     implements: &[
@@ -40,6 +49,14 @@ pub(crate) const FAMILY: Family = Family {
         "sliding_window_pattern",
     ],
     spec,
+};
+
+/// Gemma 3 with images.
+pub(crate) const WRAPPER: Kind = Kind {
+    class_name: "Gemma3ForConditionalGeneration",
+    model_type: "gemma3",
+    text: &[&FAMILY],
+    files: Kind::FILES,
 };
 
 const DEFAULT_SCORE_SCALAR: f64 = 256.0;

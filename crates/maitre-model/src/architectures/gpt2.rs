@@ -66,7 +66,7 @@ pub(crate) const FAMILY: Family = Family {
 
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     let approximations = ["gelu_new", "gelu_pytorch_tanh"];
-    settings.require_activation_in("activation_function", &approximations)?;
+    settings.require_one_of("activation_function", &approximations)?;
     settings.refuse_window()?;
     settings.require_full_attention()?;
     let plain = AttentionSpec::plain(sizes.head_dim);

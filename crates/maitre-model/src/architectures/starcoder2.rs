@@ -36,8 +36,8 @@ pub(crate) const FAMILY: Family = Family {
 
 fn spec(settings: &Settings<'_>, sizes: &Sizes) -> Result<ModelSpec, ModelError> {
     settings.require_activation(&["gelu_pytorch_tanh"])?;
-    settings.require_activation_in("norm_type", &["layer_norm"])?;
-    settings.require_activation_in("mlp_type", &["default"])?;
+    settings.require_one_of("norm_type", &["layer_norm"])?;
+    settings.require_one_of("mlp_type", &["default"])?;
     settings.require_full_attention()?;
     for key in ["attention_bias", "mlp_bias"] {
         settings.refuse_unless_false(key)?;

@@ -19,16 +19,12 @@ impl Settings<'_> {
 
     /// Refuses an activation under another name than these. Absent, it is the family's.
     pub(crate) fn require_activation(&self, names: &[&str]) -> Result<(), ModelError> {
-        self.require_activation_in("hidden_act", names)?;
-        self.require_activation_in("hidden_activation", names)
+        self.require_one_of("hidden_act", names)?;
+        self.require_one_of("hidden_activation", names)
     }
 
-    /// Refuses an activation that `key` gives under another name than these.
-    pub(crate) fn require_activation_in(
-        &self,
-        key: &str,
-        names: &[&str],
-    ) -> Result<(), ModelError> {
+    /// Refuses another name in `key` than these. Absent, it is the family's.
+    pub(crate) fn require_one_of(&self, key: &str, names: &[&str]) -> Result<(), ModelError> {
         match self.get(key) {
             Some(value) if !value.as_str().is_some_and(|name| names.contains(&name)) => {
                 Err(self.unsupported(key, value, names[0]))

@@ -193,6 +193,8 @@ proptest! {
             "ministral3-bf16-window",
             "mistral3-f32-images-v4",
             "mistral3-bf16-ministral3",
+            "gemma3-f32-images-v4",
+            "gemma3-bf16-images",
         ] {
             check(name, &LoadOptions::default(), &schedule);
         }

@@ -4,7 +4,7 @@ use maitre_model::{GenerationDefaults, LoadOptions, ModelSource, Reads, TensorUs
 use maitre_tensor::DType;
 use serde_json::{Value, json};
 
-use crate::families::{ministral3, mistral3, parse};
+use crate::families::{ministral3, mistral3, parse, patched};
 use crate::starts::{copy, edit_config, edit_weights, load};
 use crate::support::fixture;
 
@@ -41,9 +41,42 @@ fn the_text_of_a_model_with_images_is_a_familys() {
     assert_eq!(mistral.layers[0].attention.reads, Reads::Full);
 }
 
+/// The settings of Gemma 3's text on the Hub: 4B, which leaves out what the class has anyway, and 12B.
+#[test]
+fn sizes_that_gemma3_leaves_out_are_those_of_its_class() {
+    let model = |more: Value| {
+        let text = json!({
+            "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024
+        });
+        parse(&json!({
+            "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": patched(text, more)
+        }))
+        .unwrap()
+    };
+    let sizes = |config: &maitre_model::ModelConfig| {
+        (
+            (config.num_heads, config.num_kv_heads, config.head_dim),
+            (config.vocab_size, config.max_position_embeddings),
+        )
+    };
+    let small = model(json!({}));
+    assert_eq!(sizes(&small), ((8, 4, 256), (262_208, 131_072)));
+    assert!(small.tie_word_embeddings);
+    let large =
+        model(json!({"num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 262_144}));
+    assert_eq!(sizes(&large), ((16, 8, 256), (262_144, 131_072)));
+}
+
 #[test]
 fn what_turns_images_into_tokens_is_told_of_and_not_loaded() {
-    for name in ["mistral3-f32-images-v4", "mistral3-bf16-ministral3"] {
+    // Of Pixtral's tower and its projector, and of SigLIP's and its.
+    for (name, tensors) in [
+        ("mistral3-f32-images-v4", 15),
+        ("mistral3-bf16-ministral3", 15),
+        ("gemma3-f32-images-v4", 34),
+        ("gemma3-bf16-images", 34),
+    ] {
         let source = ModelSource::Directory(fixture(name));
         let stored = source.stored_tensors().unwrap();
         let images: Vec<_> = stored
@@ -51,7 +84,7 @@ fn what_turns_images_into_tokens_is_told_of_and_not_loaded() {
             .filter(|it| it.used_for == TensorUse::Images)
             .map(|it| (it.count, it.bytes_in_memory))
             .collect();
-        assert_eq!(images, [(15, 0)], "{name}");
+        assert_eq!(images, [(tensors, 0)], "{name}");
         assert!(stored.iter().all(|it| it.used_for != TensorUse::Other));
         // The settings of the model of text name the end of an answer.
         let ends = GenerationDefaults::load(&source).unwrap();
@@ -67,6 +100,8 @@ fn tensors_of_the_text_are_named_as_in_the_files() {
             "mistral3-bf16-ministral3",
             "model.language_model.norm.weight",
         ),
+        ("gemma3-f32-images-v4", "language_model.model.norm.weight"),
+        ("gemma3-bf16-images", "model.language_model.norm.weight"),
     ] {
         let missing = copy(name);
         edit_weights(missing.path(), |tensors| {

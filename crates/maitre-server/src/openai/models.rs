@@ -19,6 +19,7 @@ impl Handlers {
             root: info.model.clone(),
             parent: None,
             max_model_len: info.limits.max_model_len,
+            vocab_size: info.vocab_size,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! `maitre bench`: measure a server over gRPC, or the engine in this process.
+//! `maitre bench`: measure a server over gRPC or OpenAI's API, or the engine in this process.
 
 mod line_by_line;
 
@@ -8,20 +8,29 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use maitre::bench::{
-    Address, GrpcTarget, InProcessTarget, MonotonicClock, PromptFile, Settings, Target, Workload,
-    measure, parse_concurrency,
+    Address, GrpcTarget, InProcessTarget, MonotonicClock, OpenAiOptions, OpenAiTarget, PromptFile,
+    Settings, Target, Workload, measure, parse_concurrency,
 };
 
 use maitre::server::Startup;
 
 use super::model::ModelArgs;
 
+/// Where clients of OpenAI look for their key.
+const API_KEY: &str = "OPENAI_API_KEY";
+
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// `grpc://HOST:PORT`, or `in-process` for an engine in this process (then the model flags
-    /// apply).
+    /// `grpc://HOST:PORT`, `http://HOST:PORT/v1` for any server with OpenAI's API (an API key comes from
+    /// OPENAI_API_KEY), or `in-process` for an engine in this process (then the model flags apply).
     #[arg(long, default_value = "in-process", value_name = "TARGET")]
     target: Address,
+    /// Which of an HTTP server's models to ask [default: the first it lists].
+    #[arg(long, value_name = "NAME")]
+    served_model: Option<String>,
+    /// Random prompts have token ids below this [default: what the server says; vLLM does not].
+    #[arg(long, value_name = "N")]
+    vocab_size: Option<usize>,
     #[command(flatten)]
     model: ModelArgs,
     /// Users at once, one run for each: each sends its next request when the last is answered.
@@ -76,6 +85,14 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup) -> Result<()> {
     let prompts = prompts.map(PromptFile::read).transpose()?;
     let target: Box<dyn Target> = match &args.target {
         Address::Grpc(authority) => Box::new(GrpcTarget::connect(authority).await?),
+        Address::OpenAi(address) => {
+            let options = OpenAiOptions {
+                model: args.served_model.clone(),
+                api_key: std::env::var(API_KEY).ok(),
+                vocab_size: args.vocab_size,
+            };
+            Box::new(OpenAiTarget::connect(address, options).await?)
+        }
         Address::InProcess => Box::new(InProcessTarget::new(args.model.engine(startup).await?)),
     };
     let prompts = match &prompts {

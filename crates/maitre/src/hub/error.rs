@@ -145,7 +145,7 @@ pub enum HubError {
         cache = .cache_dir.display(), lacking = lacking(lacks)
     )]
     NotCached {
-        /// `ORG/NAME`.
+        /// `ORG/NAME`, with the format or the file of a GGUF model behind a colon.
         name: String,
         /// What was asked for.
         revision: String,

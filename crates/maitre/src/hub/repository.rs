@@ -101,7 +101,10 @@ impl<'a> Repository<'a> {
 
     pub(super) fn not_cached(&self, lacks: Vec<String>) -> HubError {
         HubError::NotCached {
-            name: self.asked.name.to_string(),
+            name: match self.wanted {
+                Wanted::Model => self.asked.name.to_string(),
+                Wanted::Gguf(tag) => format!("{}:{tag}", self.asked.name),
+            },
             revision: self.asked.revision.to_string(),
             cache_dir: self.cache.root().to_path_buf(),
             lacks,

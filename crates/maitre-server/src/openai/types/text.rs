@@ -78,6 +78,8 @@ pub(in crate::openai) struct Model {
     pub(in crate::openai) parent: Option<String>,
     /// The longest prompt and answer together, in tokens.
     pub(in crate::openai) max_model_len: usize,
+    /// Token ids are below this.
+    pub(in crate::openai) vocab_size: usize,
 }
 
 /// Which server it is.
