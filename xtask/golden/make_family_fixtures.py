@@ -169,7 +169,7 @@ def gemma3_images(out):
     write_case(
         out, "gemma3-bf16-images", Gemma3ForConditionalGeneration,
         Gemma3Config(**outer, text_config=Gemma3TextConfig(**text, rope_parameters=ropes)),
-        torch.bfloat16, 62, 45, norm_center=0.0, embedding_gain=0.2)
+        torch.bfloat16, 66, 45, norm_center=0.0, embedding_gain=0.2)
 
 
 def phi3(out):
@@ -422,7 +422,7 @@ def gemma2(out):
         out, "gemma2-bf16-v4", Gemma2ForCausalLM,
         Gemma2Config(**SMALL | dict(hidden_size=40, num_key_value_heads=1), **bounds, sliding_window=12,
                      rope_parameters=dict(DEFAULT_ROPE)),
-        torch.bfloat16, 63, 45, norm_center=0.0, embedding_gain=0.2,
+        torch.bfloat16, 66, 45, norm_center=0.0, embedding_gain=0.2,
         form=lambda it: {k: v for k, v in v4(it).items() if k != "layer_types"})
 
 

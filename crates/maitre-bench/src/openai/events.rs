@@ -75,11 +75,10 @@ impl Events {
             .filter(|it| !it.text.is_empty())
             .count();
         if let Some(usage) = chunk.usage {
-            let missed = usage.completion_tokens.saturating_sub(self.told + tokens);
-            // Some servers say the usage with every piece.
-            if chunk.choices.is_empty() {
-                tokens += missed;
-            }
+            tokens = usage
+                .completion_tokens
+                .saturating_sub(self.told)
+                .max(tokens);
         }
         self.told += tokens;
         Ok(tokens)
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_with_every_piece_adds_nothing() {
+    fn usage_with_a_piece_counts_what_was_held_back() {
         let mut events = Events::default();
         let piece = |n: usize| {
             format!(
@@ -132,6 +131,7 @@ mod tests {
         };
         assert_eq!(events.feed(piece(1).as_bytes()), Ok(1));
         assert_eq!(events.feed(piece(2).as_bytes()), Ok(1));
+        assert_eq!(events.feed(piece(5).as_bytes()), Ok(3));
     }
 
     #[test]
