@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 56] = [
+const OF_OTHERS: [&str; 58] = [
     // cargo
     "--example",
     "--features",
@@ -34,6 +34,8 @@ const OF_OTHERS: [&str; 56] = [
     "--hostile",
     "--list",
     "--llama-batched-bench",
+    "--llama-server",
+    "--peer-url",
     "--minutes",
     "--pairs",
     "--prefill-tokens",
