@@ -1,0 +1,79 @@
+//! Why a simulation cannot be made. A request that is refused during one is counted, not an error.
+
+use maitre_scheduler::SchedulerError;
+
+/// What is wrong with the question.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// A number is outside its range.
+    #[error("{setting} is {found}; expected {expected}")]
+    Setting {
+        /// Name of the field or the flag.
+        setting: &'static str,
+        /// What was given.
+        found: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// The model is larger than the memory.
+    #[error(
+        "the weights of {model} take {weight_bytes} bytes and {hardware} has {usable_bytes} for weights and KV cache; \
+         choose fewer bytes per weight, a smaller model or hardware with more memory"
+    )]
+    DoesNotFit {
+        /// The model.
+        model: String,
+        /// The hardware.
+        hardware: String,
+        /// Bytes of the weights.
+        weight_bytes: u64,
+        /// Bytes that may be used.
+        usable_bytes: u64,
+    },
+    /// The scheduler does not take the configuration.
+    #[error(transparent)]
+    Scheduler(#[from] SchedulerError),
+    /// Requests wait and no step can be planned. The scheduler promises that this does not happen.
+    #[error(
+        "replica {replica} has {waiting} waiting requests at {seconds} s and plans no step for them: this is a fault of the \
+         scheduler, please report it with the command"
+    )]
+    Stalled {
+        /// The replica, counted from 0.
+        replica: usize,
+        /// Its waiting requests.
+        waiting: usize,
+        /// Simulated time, in seconds.
+        seconds: f64,
+    },
+}
+
+impl SimError {
+    pub(crate) fn setting(
+        setting: &'static str,
+        found: impl ToString,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Setting {
+            setting,
+            found: found.to_string(),
+            expected: expected.into(),
+        }
+    }
+}
+
+/// A number of a model, of hardware or of a rate that has to be above 0.
+pub(crate) fn check_positive(setting: &'static str, value: f64) -> Result<(), SimError> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(()),
+        false => Err(SimError::setting(setting, value, "a number above 0")),
+    }
+}
+
+/// A time in seconds, which may be 0.
+pub(crate) fn check_seconds(setting: &'static str, value: f64) -> Result<(), SimError> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(()),
+        false => Err(SimError::setting(setting, value, "0 seconds or more")),
+    }
+}

@@ -1,0 +1,53 @@
+//! This crate foresees how a fleet serves: the scheduler and the KV manager that serve, under simulated time.
+//!
+//! A [`Simulation`] sends the requests of a workload ([`workload`]) to replicas ([`routing`]). Each replica has the
+//! [`Scheduler`](maitre_scheduler::Scheduler) and the [`BoundedQueue`](maitre_scheduler::queue::BoundedQueue) of the server, with
+//! the prefix cache. Each step that the scheduler plans is priced by a [`CostModel`] instead of being computed. A [`Report`] tells
+//! latencies, throughput, goodput, and what the time went to.
+//!
+//! Every step is simulated, one by one. What is not: text (answers have the lengths that the workload says), speculation, several
+//! devices for one replica, and what happens outside of the engine's step loop, such as tokenizing and the network.
+//!
+//! **Architecture invariant:** pure and deterministic. This crate knows nothing of tensors, tokio, the engine, the server or the
+//! wall clock, and the same simulation gives the same report, byte for byte.
+//!
+//! # Examples
+//!
+//! ```
+//! use maitre_sim::workload::{Length, Lengths, OpenLoop};
+//! use maitre_sim::{EngineSettings, Hardware, ModelShape, Simulation};
+//!
+//! let (model, hardware) = (ModelShape::known("qwen3-8b").unwrap(), Hardware::known("h100").unwrap());
+//! let blocks = EngineSettings::kv_blocks_beside(&model, &hardware, 16)?;
+//! let engine = EngineSettings::new(blocks, 4096);
+//! let mut simulation = Simulation::new(&model, &hardware, engine)?;
+//! simulation.slo = "ttft=500ms,tpot=50ms".parse()?;
+//!
+//! let lengths = Lengths::Independent { prompt: Length::Uniform(100..=200), output: Length::Fixed(20) };
+//! let mut arrivals = OpenLoop::new("poisson:5".parse()?, lengths, 20, 0)?;
+//! let report = simulation.run(&mut arrivals)?;
+//! assert_eq!(report.requests.completed, 20);
+//! assert_eq!(report.goodput.unwrap().share, 1.0);
+//! # Ok::<(), maitre_sim::SimError>(())
+//! ```
+
+mod cost;
+mod engine;
+mod error;
+mod fleet;
+mod random;
+mod replica;
+mod report;
+pub mod routing;
+mod slo;
+pub mod workload;
+
+pub use cost::{CostModel, Hardware, ModelShape, ProductFormat, StepPricer, StepSeconds, StepWork};
+pub use engine::{EngineSettings, ToldSettings};
+pub use error::SimError;
+pub use fleet::Simulation;
+pub use replica::{Answered, ReplicaLoad};
+pub use report::{
+    Goodput, Kv, Percentiles, Preemptions, Queue, ReplicaReport, Report, Requests, Steps, Tokens,
+};
+pub use slo::{Slo, parse_time};

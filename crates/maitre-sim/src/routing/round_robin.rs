@@ -1,0 +1,22 @@
+//! One replica after the other, whatever they have to do.
+
+use super::{FleetView, Router};
+use crate::workload::Request;
+
+/// Sends each request to the next replica.
+#[derive(Debug, Clone, Default)]
+pub struct RoundRobin {
+    next: usize,
+}
+
+impl Router for RoundRobin {
+    fn route(&mut self, _request: &Request, fleet: FleetView<'_>) -> usize {
+        let chosen = self.next % fleet.len().max(1);
+        self.next = chosen + 1;
+        chosen
+    }
+
+    fn looks_at_loads(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,214 @@
+//! Traces: requests that were recorded elsewhere, one a line.
+
+use std::io::BufRead;
+
+use maitre_scheduler::Time;
+
+use super::{Request, SharedPrefix, azure, mooncake};
+
+/// Bad lines that an error names.
+const NAMED: usize = 5;
+
+/// The forms of traces that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceFormat {
+    /// CSV with the columns `TIMESTAMP`, `ContextTokens` and `GeneratedTokens` (Azure Public Dataset, LLM inference).
+    AzureCsv,
+    /// JSON objects with `timestamp` in milliseconds, `input_length`, `output_length` and `hash_ids` of blocks of 512
+    /// tokens (Mooncake: Qin et al. 2025).
+    MooncakeJsonl,
+}
+
+impl TraceFormat {
+    /// The form of a trace that begins with this line.
+    fn of(line: &str) -> Self {
+        match line.trim_start().starts_with('{') {
+            true => Self::MooncakeJsonl,
+            false => Self::AzureCsv,
+        }
+    }
+}
+
+/// What to do about lines that are no requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadLines {
+    /// Read nothing.
+    Refuse,
+    /// Leave them out and say which they were.
+    Skip,
+}
+
+/// A line that is no request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 1 on.
+    pub line: usize,
+    /// What is wrong and what was expected.
+    pub reason: String,
+}
+
+impl std::fmt::Display for BadLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
+/// Why a trace is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// Some lines are no requests.
+    #[error("{}; correct them or skip them", list(.bad))]
+    BadLines {
+        /// All of them, in order.
+        bad: Vec<BadLine>,
+    },
+    /// The first line does not name the columns.
+    #[error(
+        "line 1: `{found}` does not name the column {column}; expected TIMESTAMP,ContextTokens,GeneratedTokens, or JSON lines"
+    )]
+    Header {
+        /// The line.
+        found: String,
+        /// The column that is missing.
+        column: &'static str,
+    },
+    /// No line is a request.
+    #[error("there is no request in it; expected a CSV file with a header or JSON lines")]
+    Empty,
+    /// The file cannot be read.
+    #[error("it cannot be read")]
+    Read(#[from] std::io::Error),
+}
+
+/// The first bad lines and how many there are.
+fn list(bad: &[BadLine]) -> String {
+    let named: Vec<String> = bad.iter().take(NAMED).map(ToString::to_string).collect();
+    match bad.len().saturating_sub(NAMED) {
+        0 => named.join("; "),
+        more => format!("{}; and {more} lines more", named.join("; ")),
+    }
+}
+
+/// Recorded requests, in the order of their arrival. The first comes at time zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The requests.
+    pub requests: Vec<Request>,
+    /// Lines that were left out.
+    pub skipped: Vec<BadLine>,
+}
+
+/// What a line says: the arrival by the trace's own clock, in nanoseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    pub(super) at_ns: i128,
+    pub(super) prompt_tokens: u32,
+    pub(super) output_tokens: u32,
+    pub(super) prefix: Option<SharedPrefix>,
+}
+
+impl Trace {
+    /// Reads a trace, in the form that its first line has if none is given.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError`], with the numbers of the lines.
+    pub fn read(
+        text: impl BufRead,
+        format: Option<TraceFormat>,
+        bad_lines: BadLines,
+    ) -> Result<Self, TraceError> {
+        let mut reader = Reader::new(format);
+        for (index, line) in text.lines().enumerate() {
+            reader.line(index + 1, line?.trim())?;
+        }
+        let Reader { requests, bad, .. } = reader;
+        if bad_lines == BadLines::Refuse && !bad.is_empty() {
+            return Err(TraceError::BadLines { bad });
+        }
+        if requests.is_empty() {
+            return Err(TraceError::Empty);
+        }
+        Ok(Self {
+            requests,
+            skipped: bad,
+        })
+    }
+}
+
+/// A trace that is read to some line.
+struct Reader {
+    format: Option<TraceFormat>,
+    columns: Option<azure::Columns>,
+    /// When the first and the last request came.
+    times: Option<(i128, i128)>,
+    requests: Vec<Request>,
+    bad: Vec<BadLine>,
+}
+
+impl Reader {
+    fn new(format: Option<TraceFormat>) -> Self {
+        Self {
+            format,
+            columns: None,
+            times: None,
+            requests: Vec::new(),
+            bad: Vec::new(),
+        }
+    }
+
+    /// Takes a line. Empty ones are no mistake.
+    fn line(&mut self, line: usize, text: &str) -> Result<(), TraceError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let format = *self.format.get_or_insert_with(|| TraceFormat::of(text));
+        let row = match (format, &self.columns) {
+            (TraceFormat::MooncakeJsonl, _) => mooncake::row(text),
+            (TraceFormat::AzureCsv, Some(columns)) => columns.row(text),
+            (TraceFormat::AzureCsv, None) => {
+                self.columns = Some(azure::Columns::named_by(text)?);
+                return Ok(());
+            }
+        };
+        if let Err(reason) = row.and_then(|row| self.add(row)) {
+            self.bad.push(BadLine { line, reason });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, row: Row) -> Result<(), String> {
+        for (name, tokens) in [("prompt", row.prompt_tokens), ("answer", row.output_tokens)] {
+            if tokens == 0 {
+                return Err(format!("the {name} has 0 tokens; expected at least 1"));
+            }
+        }
+        let (first, last) = self.times.unwrap_or((row.at_ns, row.at_ns));
+        if row.at_ns < last {
+            let early = (last - row.at_ns) as f64 / 1e9;
+            return Err(format!(
+                "it comes {early} s before the line before; expected the order of time"
+            ));
+        }
+        self.times = Some((first, row.at_ns));
+        let since = u64::try_from(row.at_ns - first);
+        let since = since.map_err(|_| "it comes centuries after the first line".to_owned())?;
+        self.requests.push(Request {
+            number: self.requests.len() as u64,
+            arrival: Time::from_nanos(since),
+            prompt_tokens: row.prompt_tokens,
+            output_tokens: row.output_tokens,
+            prefix: row.prefix,
+            session: None,
+            user: None,
+        });
+        Ok(())
+    }
+}
+
+/// A number of tokens in a column.
+pub(super) fn tokens(name: &str, text: &str) -> Result<u32, String> {
+    let text = text.trim();
+    text.parse()
+        .map_err(|_| format!("{name} is `{text}`; expected a number of tokens"))
+}
