@@ -19,6 +19,7 @@ pub(crate) mod sampling;
 pub(crate) mod serve;
 pub(crate) mod short_names;
 pub(crate) mod signals;
+pub(crate) mod simulate;
 pub(crate) mod source;
 pub(crate) mod speculation;
 
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Generate(generate::GenerateArgs),
     /// Measure a server, or the engine in this process.
     Bench(bench::BenchArgs),
+    /// Foresee how a model on some hardware would serve some requests, in simulated time.
+    Simulate(simulate::SimulateArgs),
     /// Show a model's parameters and what it needs in memory.
     Inspect(inspect::InspectArgs),
     /// List the models that were downloaded, or those that have a short name.

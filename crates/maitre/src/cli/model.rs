@@ -139,7 +139,7 @@ impl SchedulingArgs {
 }
 
 /// Every policy by its name, each with a word on it.
-fn policies() -> impl TypedValueParser<Value = PolicyKind> {
+pub(crate) fn policies() -> impl TypedValueParser<Value = PolicyKind> {
     let values = PolicyKind::ALL.iter();
     let values = values.map(|&kind| PossibleValue::new(kind.name()).help(kind.about()));
     PossibleValuesParser::new(values).try_map(|name| {

@@ -19,6 +19,7 @@ mod logs;
 mod model_files;
 mod pages;
 mod settings;
+mod simulate;
 mod speculation;
 mod surroundings;
 mod text_files;

@@ -72,11 +72,12 @@ const OF_OTHERS: [&str; 58] = [
     "--use-server-token-count",
 ];
 
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 8] = [
     "serve",
     "chat",
     "generate",
     "bench",
+    "simulate",
     "inspect",
     "list",
     "gpu-check",
