@@ -45,7 +45,7 @@ impl OpenAiTarget {
     ///
     /// # Errors
     /// [`BenchError::Connect`] if no server answers within five seconds, or not as OpenAI's does;
-    /// [`BenchError::VocabSize`] if nobody says how many tokens the model knows.
+    /// [`BenchError::VocabSize`] if neither the server nor the options say how many tokens the model knows.
     pub async fn connect(address: &str, options: OpenAiOptions) -> Result<Self, BenchError> {
         let failed = |reason: String| BenchError::Connect {
             address: address.to_owned(),
@@ -122,7 +122,7 @@ impl Model {
         self.vocab_size.or(meta)
     }
 
-    /// Where nobody says, the server will tell what is too long.
+    /// Where the server does not say, it will tell what is too long.
     fn max_model_len(&self) -> usize {
         let meta = self.meta.as_ref();
         let meta = meta.and_then(|meta| meta.n_ctx.or(meta.n_ctx_train));
