@@ -83,6 +83,11 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup) -> Result<()> {
     // A file of no use is told before a model is loaded.
     let prompts = args.prompts.as_deref();
     let prompts = prompts.map(PromptFile::read).transpose()?;
+    let is_http = matches!(args.target, Address::OpenAi(_));
+    ensure!(
+        is_http || (args.served_model.is_none() && args.vocab_size.is_none()),
+        "--served-model and --vocab-size go with --target http://HOST:PORT/v1; other targets say what they serve"
+    );
     let target: Box<dyn Target> = match &args.target {
         Address::Grpc(authority) => Box::new(GrpcTarget::connect(authority).await?),
         Address::OpenAi(address) => {

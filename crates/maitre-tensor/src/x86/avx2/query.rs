@@ -38,7 +38,7 @@ pub(super) fn load_query(
     unsafe { wide(shape, query, words, sums) }
 }
 
-/// Rounds a query to integers of 15 bits, and notes 128 times their sum, which the offset of the keys
+/// Rounds a query to integers of 15 bits, in one part, and notes 128 times their sum, which the offset of the keys
 /// adds to their products.
 #[inline(always)]
 fn load_int8(query: &[f32], words: &mut [u32], sums: &mut [i32]) -> f32 {
