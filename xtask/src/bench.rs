@@ -3,6 +3,7 @@
 mod bootstrap;
 mod contestant;
 mod kernels;
+mod pairs;
 mod peers;
 mod roofline;
 mod served;

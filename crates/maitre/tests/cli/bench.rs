@@ -163,3 +163,30 @@ fn bench_says_which_line_it_cannot_answer() {
         assert!(said.contains(expected), "{line}: {said}");
     }
 }
+
+#[test]
+fn bench_says_what_is_wrong_with_a_target() {
+    // What cannot be parsed ends with 2, what is not there with 1.
+    for (code, words, parts) in [
+        (
+            2,
+            &["--target", "https://h:80/v1"][..],
+            &["`https://h:80/v1`", "http://HOST:PORT/v1"][..],
+        ),
+        (
+            1,
+            &["--target", "http://127.0.0.1:1/v1"],
+            &["http://127.0.0.1:1/v1", "refused"],
+        ),
+        (
+            1,
+            &["--vocab-size", "9"],
+            &["--vocab-size", "--target http://HOST:PORT/v1"],
+        ),
+    ] {
+        let message = fails(&[&["bench"], words].concat(), code);
+        for part in parts {
+            assert!(message.contains(part), "{words:?}: {message}");
+        }
+    }
+}
