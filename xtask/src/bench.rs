@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod contestant;
+mod kept;
 mod kernels;
 mod pairs;
 mod peers;
@@ -16,6 +17,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use crate::cargo::{cargo, finish, program, target_directory};
+use crate::inlined;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -47,5 +49,7 @@ fn build_maitre() -> Result<PathBuf> {
         "--package",
         "maitre",
     ]))?;
-    Ok(target_directory().join("release").join("maitre"))
+    let release = target_directory().join("release");
+    inlined::check(&release)?;
+    Ok(release.join("maitre"))
 }

@@ -6,15 +6,19 @@
 
 use anyhow::Result;
 
+use crate::cargo::target_directory;
 use crate::phases::Phases;
 use crate::simulate_faults::{self, CI_SECONDS};
-use crate::{examples, lint, test};
+use crate::{examples, inlined, lint, test};
 
 pub(crate) fn run() -> Result<()> {
     let mut phases = Phases::new();
     lint::add_phases(&mut phases);
     phases.run("examples", examples::run);
     phases.run("simulate", || simulate_faults::simulate(CI_SECONDS, 0));
+    phases.run("inlined", || {
+        inlined::check(&target_directory().join("debug"))
+    });
     phases.run("test", || test::test(&[]));
     phases.finish()
 }

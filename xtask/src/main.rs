@@ -8,6 +8,7 @@ mod clients;
 mod examples;
 mod fuzz;
 mod golden;
+mod inlined;
 mod lint;
 mod phases;
 mod python;

@@ -20,11 +20,13 @@ pub enum CpuPath {
     Avx512,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// 64-bit ARM with dot products of bytes.
+    Neon,
 }
 
 impl CpuPath {
     /// Every path, the fastest first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
     /// The fastest path of this processor.
     #[must_use]
@@ -68,13 +70,17 @@ impl CpuPath {
                 "this processor lacks AVX2, FMA or F16C: the portable kernels run, several times \
                  slower than those for newer processors",
             ),
+            (Self::Portable, Self::Portable) if cfg!(target_arch = "aarch64") => Some(
+                "this processor lacks dot products of bytes (ARMv8.2): the portable kernels run, \
+                 several times slower than those for newer processors",
+            ),
             // For other processors there are no other kernels.
             (Self::Portable, Self::Portable) => None,
             (Self::Portable, _) => Some(
                 "MAITRE_CPU asks for the portable kernels, several times slower than those that \
                  this processor can run; unset it",
             ),
-            (Self::Avx512 | Self::Avx2, _) => None,
+            (Self::Avx512 | Self::Avx2 | Self::Neon, _) => None,
         }
     }
 
@@ -92,6 +98,10 @@ impl CpuPath {
             Self::Avx2 => crate::x86::avx2::kernels(),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 | Self::Avx2 => None,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => crate::arm::kernels(),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => None,
         }
     }
 }
@@ -102,6 +112,7 @@ impl fmt::Display for CpuPath {
             Self::Portable => "portable",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
+            Self::Neon => "neon",
         })
     }
 }
@@ -135,24 +146,23 @@ mod tests {
     #[test]
     fn slower_paths_have_a_caveat_that_names_the_cause() {
         for fastest in CpuPath::ALL {
-            for path in [CpuPath::Avx512, CpuPath::Avx2] {
+            for path in [CpuPath::Avx512, CpuPath::Avx2, CpuPath::Neon] {
                 assert_eq!(path.caveat_beside(fastest), None);
             }
         }
         let forced = CpuPath::Portable.caveat_beside(CpuPath::Avx2).unwrap();
         assert!(forced.contains("MAITRE_CPU"), "{forced}");
         let old = CpuPath::Portable.caveat_beside(CpuPath::Portable);
-        assert_eq!(
-            old.is_some_and(|caveat| caveat.contains("lacks AVX2")),
-            cfg!(target_arch = "x86_64")
-        );
+        let lacks = |what: &str| old.is_some_and(|caveat| caveat.contains(what));
+        assert_eq!(lacks("lacks AVX2"), cfg!(target_arch = "x86_64"));
+        assert_eq!(lacks("lacks dot products"), cfg!(target_arch = "aarch64"));
     }
 
     #[test]
     fn an_unknown_path_is_refused_by_name() {
         assert_eq!(
             "sse9".parse::<CpuPath>().unwrap_err().to_string(),
-            "MAITRE_CPU is \"sse9\"; known are avx512, avx2 and portable"
+            "MAITRE_CPU is \"sse9\"; known are avx512, avx2, neon and portable"
         );
     }
 }

@@ -43,6 +43,8 @@
 
 mod activation;
 mod aligned;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod attend;
 mod backend;
 mod batch;
@@ -70,6 +72,8 @@ mod processor;
 mod sampling;
 mod team;
 mod tiles;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vector;
 mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;

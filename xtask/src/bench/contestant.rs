@@ -24,13 +24,22 @@ pub(super) enum Contestant {
     Batched(Batched),
 }
 
+/// What a workload took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Measured {
+    /// From the first request sent to the last token received.
+    pub(super) seconds: f64,
+    /// From the first request sent to the last of the first tokens, where the contestant tells it: the time of the prompts.
+    pub(super) prompts: Option<f64>,
+}
+
 impl Contestant {
-    /// Seconds from the first request sent to the last token received.
-    pub(super) fn seconds(&mut self, workload: Workload) -> Result<f64> {
+    /// One measurement.
+    pub(super) fn measure(&mut self, workload: Workload) -> Result<Measured> {
         match self {
-            Self::Warm(process) => process.seconds(workload),
-            Self::Served(server) => server.seconds(workload),
-            Self::Batched(program) => program.seconds(workload),
+            Self::Warm(process) => process.measure(workload),
+            Self::Served(server) => server.measure(workload),
+            Self::Batched(program) => program.measure(workload),
         }
     }
 
@@ -45,7 +54,7 @@ impl Contestant {
 }
 
 /// A process with the engine inside. It reads `USERS INPUT_TOKENS OUTPUT_TOKENS` and answers
-/// `SECONDS TOKENS`; it says `ready` first.
+/// `SECONDS TOKENS`, perhaps with the seconds of the prompts as a third number; it says `ready` first.
 pub(super) struct Warm {
     child: Child,
     requests: ChildStdin,
@@ -92,22 +101,23 @@ impl Warm {
         Ok(answer)
     }
 
-    /// As [`Contestant::seconds`].
-    pub(super) fn seconds(&mut self, workload: Workload) -> Result<f64> {
+    /// As [`Contestant::measure`].
+    pub(super) fn measure(&mut self, workload: Workload) -> Result<Measured> {
         let Workload {
             users,
             input,
             output,
+            ..
         } = workload;
         let answer = self.ask(&format!("{users} {input} {output}"))?;
-        let (seconds, tokens) = parse_answer(&answer)
+        let (measured, tokens) = parse_answer(&answer)
             .with_context(|| format!("it answered `{answer}`, expected `SECONDS TOKENS`"))?;
         let expected = users * output;
         ensure!(
             tokens == expected,
             "it generated {tokens} tokens, {expected} were asked for"
         );
-        plausible(seconds)
+        plausible(measured)
     }
 
     fn line(&mut self) -> Result<String> {
@@ -145,17 +155,24 @@ impl Drop for Warm {
     }
 }
 
-fn parse_answer(line: &str) -> Option<(f64, usize)> {
-    let (seconds, tokens) = line.split_once(' ')?;
-    Some((seconds.parse().ok()?, tokens.parse().ok()?))
+fn parse_answer(line: &str) -> Option<(Measured, usize)> {
+    let mut words = line.split(' ');
+    let (seconds, tokens) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let prompts = words.next().map(str::parse).transpose().ok()?;
+    Some((Measured { seconds, prompts }, tokens))
 }
 
-fn plausible(seconds: f64) -> Result<f64> {
+fn plausible(measured: Measured) -> Result<Measured> {
+    let Measured { seconds, prompts } = measured;
     ensure!(
         seconds.is_finite() && seconds > 0.0,
         "{seconds} seconds can't be right"
     );
-    Ok(seconds)
+    ensure!(
+        prompts.is_none_or(|prompts| prompts > 0.0 && prompts <= seconds),
+        "{prompts:?} seconds for the prompts of {seconds} can't be right"
+    );
+    Ok(measured)
 }
 
 /// llama.cpp's `llama-batched-bench` on one model.
@@ -166,7 +183,7 @@ pub(super) struct Batched {
 }
 
 impl Batched {
-    fn seconds(&self, workload: Workload) -> Result<f64> {
+    fn measure(&self, workload: Workload) -> Result<Measured> {
         let mut command = self.command(workload);
         let output = command
             .stdin(Stdio::null())
@@ -174,7 +191,12 @@ impl Batched {
             .with_context(|| format!("cannot start {}", self.program.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().find(|line| line.contains("\"t_pp\""));
-        let measured = line.and_then(|line| Some(field(line, "t_pp")? + field(line, "t_tg")?));
+        let measured = line.and_then(|line| {
+            let prompts = field(line, "t_pp")?;
+            let seconds = prompts + field(line, "t_tg")?;
+            let prompts = Some(prompts);
+            Some(Measured { seconds, prompts })
+        });
         plausible(measured.with_context(|| {
             let log = String::from_utf8_lossy(&output.stderr);
             format!("it measured nothing ({}):\n{log}", output.status)
@@ -187,6 +209,7 @@ impl Batched {
             users,
             input,
             output,
+            ..
         } = workload;
         let mut command = Command::new(&self.program);
         command.arg("-m").arg(&self.gguf);
@@ -220,6 +243,7 @@ mod tests {
         users: 2,
         input: 16,
         output: 32,
+        is_apart: false,
     };
 
     fn shell(script: &str) -> Result<Warm> {
@@ -232,9 +256,10 @@ mod tests {
     #[test]
     fn a_warm_process_answers_line_by_line_and_is_stopped_in_between() {
         let mut process =
-            shell("echo ready; while read a b c; do echo $a.$b $((a * c)); done").unwrap();
+            shell("echo ready; while read a b c; do echo $a.$b $((a * c)) 0.5; done").unwrap();
         for _ in 0..3 {
-            assert_eq!(process.seconds(WORKLOAD).unwrap(), 2.16);
+            let measured = process.measure(WORKLOAD).unwrap();
+            assert_eq!((measured.seconds, measured.prompts), (2.16, Some(0.5)));
             let status = format!("/proc/{}/status", process.child.id());
             // A signal takes a moment to arrive. Where there is no such file, there is nothing to
             // see; where it never says "stopped", the test does not end.
@@ -259,11 +284,19 @@ mod tests {
                 "echo ready; read l; echo NaN 64",
                 "NaN seconds can't be right",
             ),
+            (
+                "echo ready; read l; echo 1 64 x",
+                "expected `SECONDS TOKENS`",
+            ),
+            (
+                "echo ready; read l; echo 1 64 1.5",
+                "seconds for the prompts of 1 can't be right",
+            ),
             ("echo ready; read l; exit", "the process ended"),
         ];
         for (script, expected) in table {
             let error = shell(script)
-                .and_then(|mut process| process.seconds(WORKLOAD))
+                .and_then(|mut process| process.measure(WORKLOAD))
                 .unwrap_err();
             let message = format!("{error:#}");
             assert!(message.contains(expected), "{script}: {message}");

@@ -11,7 +11,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::contestant::{Batched, Contestant, Warm};
-use super::pairs::{Record, last, print_table};
+use super::kept::Kept;
+use super::pairs::{Record, print_table};
 use super::roofline::{Machine, STORED, Shape};
 use super::served::{Served, free_port};
 use crate::cargo::{root, target_directory};
@@ -22,7 +23,7 @@ const BUNDLED: &str = "bundled";
 /// Maitre beside another engine: pairs of measurements, their ratio, and its 95 % bounds.
 ///
 /// The same number of threads, the same prompts' lengths, the prompts' time included for both.
-#[derive(Debug, clap::Parser)]
+#[derive(Debug, Clone, clap::Parser)]
 #[command(name = "cargo xtask bench peers")]
 pub(crate) struct Arguments {
     /// The model: a directory in Hugging Face's layout, a GGUF file, or `bundled` (with --against only).
@@ -114,9 +115,22 @@ pub(crate) struct Arguments {
     /// Tokens of each answer.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     output_tokens: usize,
-    /// Tokens of the one prompt of the last workload, which has one token of answer.
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
-    prefill_tokens: usize,
+    /// Tokens of prompts with one token of answer, a workload of one user for each.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1024", value_parser = positive)]
+    prefill_tokens: Vec<usize>,
+    /// Tokens of long prompts with answers of --output-tokens, a workload for each: the time of the prompts and that of
+    /// the answers are compared apart.
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = positive, conflicts_with_all = ["vllm_python", "prompts"])]
+    contexts: Vec<usize>,
+    /// Users at once with each of --contexts.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive, requires = "contexts")]
+    context_users: usize,
+    /// Measure --contexts alone.
+    #[arg(long, requires = "contexts")]
+    only_contexts: bool,
+    /// Go on with the pairs that an interrupted run with the same flags has left.
+    #[arg(long)]
+    resume: bool,
 }
 
 fn positive(text: &str) -> Result<usize, String> {
@@ -134,6 +148,8 @@ pub(super) struct Workload {
     pub(super) input: usize,
     /// Tokens of each answer.
     pub(super) output: usize,
+    /// Whether prompts and answers are compared apart.
+    pub(super) is_apart: bool,
 }
 
 impl Workload {
@@ -170,18 +186,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
     let mut machine = Machine::of_weights(&arguments.dtype)?;
     let mut records: Vec<Record> = arguments.workloads().map(Record::new).collect();
+    let (file, flags) = (logs.join("pairs.jsonl"), arguments.flags());
+    let mut kept = Kept::open(&file, &flags, arguments.resume, &mut records)?;
     // The first round is not counted: caches, pages and compilers of both warm up.
     for round in 0..=arguments.pairs {
-        machine.learn(&maitre.ask("limits")?)?;
         for record in &mut records {
+            if round > 0 && record.pairs.len() >= round {
+                continue;
+            }
+            machine.learn(&maitre.ask("limits")?)?;
             let pair = record.measure(&mut maitre, &mut peer, round % 2 == 0)?;
             if round > 0 {
+                kept.add(&record.workload.name(), pair)?;
                 record.pairs.push(pair);
+                let (pairs, ratios) = (arguments.pairs, record.ratios(pair));
+                println!("pair {round} of {pairs}, {ratios}");
             }
         }
-        match round {
-            0 => println!("warmed up"),
-            _ => println!("pair {round} of {}:{}", arguments.pairs, last(&records)),
+        if round == 0 {
+            println!("warmed up; the pairs are written to {}", file.display());
         }
     }
     print_table(&name, &records, &shape, machine);
@@ -189,6 +212,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 impl Arguments {
+    /// What pairs depend on.
+    fn flags(&self) -> String {
+        let pairs = Self {
+            pairs: 0,
+            resume: false,
+            ..self.clone()
+        };
+        format!("{pairs:?}")
+    }
+
     fn is_bundled(&self) -> bool {
         self.model.as_os_str() == BUNDLED
     }
@@ -291,7 +324,9 @@ impl Arguments {
     fn llama_server(&self, program: &Path, gguf: &Path) -> Result<(Command, u16)> {
         let port = free_port()?;
         let users = self.users.iter().copied().max().unwrap_or(1);
-        let longest = (self.input_tokens + self.output_tokens).max(self.prefill_tokens + 1);
+        let prompts = self.prefill_tokens.iter().chain(&self.contexts);
+        let longest = prompts.fold(self.input_tokens, |most, prompt| most.max(*prompt));
+        let longest = longest + self.output_tokens;
         let mut command = Command::new(absolute(program)?);
         command.arg("-m").arg(absolute(gguf)?);
         for (flag, number) in [
@@ -365,17 +400,23 @@ impl Arguments {
 
     fn workloads(&self) -> impl Iterator<Item = Workload> {
         let has_prompts = self.prompts.is_some();
-        let crowds = self.users.iter().map(move |&users| Workload {
+        let workload = |users, input, output| Workload {
             users,
-            input: if has_prompts { 0 } else { self.input_tokens },
-            output: self.output_tokens,
+            input,
+            output,
+            is_apart: false,
+        };
+        let input = if has_prompts { 0 } else { self.input_tokens };
+        let crowds = self.users.iter();
+        let crowds = crowds.map(move |&users| workload(users, input, self.output_tokens));
+        let prefills = self.prefill_tokens.iter().filter(move |_| !has_prompts);
+        let prefills = prefills.map(move |&tokens| workload(1, tokens, 1));
+        let short = crowds.chain(prefills).filter(|_| !self.only_contexts);
+        let long = self.contexts.iter().map(move |&tokens| Workload {
+            is_apart: true,
+            ..workload(self.context_users, tokens, self.output_tokens)
         });
-        let prefill = (!has_prompts).then_some(Workload {
-            users: 1,
-            input: self.prefill_tokens,
-            output: 1,
-        });
-        crowds.chain(prefill)
+        short.chain(long)
     }
 }
 
@@ -409,7 +450,12 @@ mod tests {
             names("peers --model m --against= --users 1,8 --prompts f"),
             ["1 x file -> 32", "8 x file -> 32"]
         );
+        assert_eq!(
+            names("peers --model m --against= --contexts 2048,4096 --only-contexts"),
+            ["1 x 2048 -> 32", "1 x 4096 -> 32"]
+        );
         for line in [
+            "peers --model m --vllm-python p --contexts 64",
             "peers --model m --vllm-python p --prompts f",
             "peers --model m --against= --prompts f --input-tokens 3",
         ] {

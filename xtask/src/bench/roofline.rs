@@ -239,6 +239,7 @@ mod tests {
             users,
             input,
             output,
+            is_apart: false,
         };
         // 200 bytes in 2 s; 2 x 100 operations in 0.2 s.
         assert_eq!(shape.seconds(workload(1, 1, 3), machine), 6.0);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::contestant::{Warm, signal};
+use super::contestant::{Measured, Warm, signal};
 use super::peers::Workload;
 
 /// Time for a server to load its model.
@@ -49,12 +49,12 @@ impl Served {
         })
     }
 
-    /// As [`Contestant::seconds`](super::contestant::Contestant::seconds).
-    pub(super) fn seconds(&mut self, workload: Workload) -> Result<f64> {
+    /// As [`Contestant::measure`](super::contestant::Contestant::measure).
+    pub(super) fn measure(&mut self, workload: Workload) -> Result<Measured> {
         self.signal("CONT")?;
-        let seconds = self.client.seconds(workload)?;
+        let measured = self.client.measure(workload)?;
         self.signal("STOP")?;
-        Ok(seconds)
+        Ok(measured)
     }
 
     /// Asks the client.

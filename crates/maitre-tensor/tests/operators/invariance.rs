@@ -316,6 +316,25 @@ fn token_by_token_equals_whole() {
     }
 }
 
+/// A member that the system has descheduled holds a tile while the others work on.
+#[test]
+fn more_threads_than_cores_change_no_bit() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let lengths = [130, 64, 1];
+    for path in CpuPath::available() {
+        for dtypes in [DTYPES[1], DTYPES[5]] {
+            let expected = outputs(path, dtypes, &lengths, &alone_and_whole(&lengths, None));
+            let run = Arrangement {
+                threads: 4 * cores + 3,
+                block_size: 16,
+                window: None,
+                steps: interleaved(&lengths, &[7, 1, 16]),
+            };
+            assert!(outputs(path, dtypes, &lengths, &run) == expected, "{path}");
+        }
+    }
+}
+
 #[test]
 fn formats_differ_by_their_rounding_only() {
     let lengths = [70, 3];

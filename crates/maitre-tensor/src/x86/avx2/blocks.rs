@@ -12,10 +12,13 @@ use super::codes::{self, Codes, broadcast, prepare};
 use crate::blocks::BlockFormat;
 use crate::format::WeightFormat;
 use crate::input::{Group, InputRows};
+use crate::kernels::Linear;
 use crate::team::Scratch;
+use crate::tiles::Rect;
+use crate::vector::eight::tile;
+use crate::vector::strips::{Ahead, Block, Product};
 use crate::weight::blocks::{BlockLayout, Factors, QUADS};
 use crate::weight::layout::{LANES, LINE, Layout};
-use crate::x86::strips::{Ahead, Block, Product};
 
 /// Bytes between the unit that is used and what is asked for, where nothing else is to be fetched.
 const AHEAD: usize = 4096;
@@ -51,6 +54,13 @@ macro_rules! for_codes {
     (@@ $function:ident, $name:ident, ($($parameter:expr),*), $arguments:tt) => {
         $function::<codes::$name $(, $parameter)*>$arguments
     };
+}
+
+/// See [`Kernels::linear`](crate::kernels::Kernels::linear), of stored blocks.
+pub(crate) fn linear_blocks(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: reached through tables that are handed out only where the processor has the instructions: the paths beyond
+    // AVX2 ask for its instructions too.
+    unsafe { tile::<Blocks>(args, out, scratch) }
 }
 
 impl Product for Blocks {
@@ -222,9 +232,12 @@ impl<const M: usize> Unit<M> {
             macro_rules! quads {
                 ($($quad:literal)*) => {$(
                     if $quad * C::GROUPS / QUADS == GROUP {
-                        let codes: [C::Codes; H] = std::array::from_fn(|h| {
-                            C::load::<$quad>(self.codes.add(h * LINE / HALVES), self.table)
-                        });
+                        // No closure: one that is not inlined would be compiled without the instructions.
+                        let mut codes = [C::load::<$quad>(self.codes, self.table); H];
+                        for (h, codes) in codes.iter_mut().enumerate().skip(1) {
+                            let half = self.codes.add(h * LINE / HALVES);
+                            *codes = C::load::<$quad>(half, self.table);
+                        }
                         for m in 0..M {
                             let words = broadcast(self.words[m].add($quad));
                             for h in 0..H {

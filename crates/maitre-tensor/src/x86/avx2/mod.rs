@@ -1,27 +1,25 @@
 //! Kernels for processors with AVX2, FMA and F16C: Haswell and Zen and later.
 //!
-//! A register is half a row of a panel; else they are what the kernels for wider registers are.
-//! The functions of [`KERNELS`] are safe to call only because [`kernels`] hands the table out after
-//! it has asked the processor.
+//! Most are those for [registers of eight numbers](crate::vector::eight). The functions of [`KERNELS`] are safe to call
+//! only because [`kernels`] hands the table out after it has asked the processor.
 #![allow(unsafe_code)]
 
-mod attention;
 mod blocks;
-mod cached;
+mod bytes;
 mod codes;
-mod dot;
-mod exp;
-mod linear;
-mod quantized;
-mod query;
-mod rope;
-mod rows;
-mod softmax;
+mod compiled;
+mod registers;
 
-pub(super) use linear::linear_blocks;
+pub(crate) use blocks::linear_blocks;
+pub(crate) use bytes::{
+    BF16_QUERIES, BF16_TOKENS, INT4_TOKENS, INT8_OFFSET, INT8_QUERIES, INT8_SIDE_BY_SIDE,
+    INT8_TOKENS, Int4, Int8, KeyBytes, ValueBytes, widen_int8,
+};
+pub(crate) use registers::{F32x8, I32x8, fetch_far, fetch_near};
 
 use crate::kernels::Kernels;
 use crate::portable;
+use crate::vector::{eight, strips};
 
 /// The kernels, if this processor has every instruction they use.
 pub(crate) fn kernels() -> Option<&'static Kernels> {
@@ -34,22 +32,22 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
 /// Private, so that [`kernels`] is the only way to the functions.
 static KERNELS: Kernels = Kernels {
     name: "avx2",
-    linear: linear::linear,
-    widened_rows: super::strips::TOKENS,
-    encode: rows::encode,
-    rms_norm: rows::rms_norm,
-    layer_norm: rows::layer_norm,
-    activate: rows::activate,
-    add: rows::add,
-    peaks: rows::peaks,
-    quantize_int8: rows::quantize_int8,
-    quantize_int4: rows::quantize_int4,
-    rope: rope::rope,
-    store_key: rope::store_key,
-    store_value: rope::store_value,
-    query_words: query::query_words,
-    weight_words: attention::weight_words,
-    load_query: query::load_query,
-    attend: attention::attend,
+    linear: eight::linear,
+    widened_rows: strips::TOKENS,
+    encode: eight::encode,
+    rms_norm: compiled::rms_norm,
+    layer_norm: compiled::layer_norm,
+    activate: compiled::activate,
+    add: compiled::add,
+    peaks: compiled::peaks,
+    quantize_int8: compiled::quantize_int8,
+    quantize_int4: compiled::quantize_int4,
+    rope: compiled::rope,
+    store_key: compiled::store_key,
+    store_value: compiled::store_value,
+    query_words: eight::query_words,
+    weight_words: eight::weight_words,
+    load_query: eight::load_query,
+    attend: eight::attend,
     ..portable::KERNELS
 };

@@ -14,7 +14,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::x86::strips::Ahead;
+use crate::vector::strips::Ahead;
 
 /// The multiply-add instruction of a weight format.
 pub(super) trait Dot {

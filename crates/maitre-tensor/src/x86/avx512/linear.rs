@@ -9,10 +9,10 @@ use crate::input::InputRows;
 use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
+use crate::vector::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LINE, Layout};
 use crate::x86::avx2;
-use crate::x86::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
 pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {

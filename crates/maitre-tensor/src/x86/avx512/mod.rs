@@ -37,7 +37,7 @@ static KERNELS: Kernels = Kernels {
     name: "avx512",
     linear: linear::linear,
     // Of stored blocks, which the kernels for AVX2 compute.
-    widened_rows: super::strips::TOKENS,
+    widened_rows: crate::vector::strips::TOKENS,
     peaks: rows::peaks,
     encode: rows::encode,
     quantize_int8: rows::quantize_int8,

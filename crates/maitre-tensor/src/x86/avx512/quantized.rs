@@ -9,9 +9,9 @@ use std::arch::x86_64::*;
 use super::dot::{Dot, Int8, Operands, block};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
+use crate::vector::strips::{Ahead, Block, Product};
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
-use crate::x86::strips::{Ahead, Block, Product};
 
 /// Int8 weights, activation scales per group.
 pub(super) struct Int8Groups;
@@ -154,13 +154,14 @@ unsafe fn int4_block<const M: usize, const P: usize>(operands: Operands) -> [[__
         let mut sums = [[_mm512_setzero_si512(); P]; M];
         for k in 0..depth {
             ahead.fetch(k);
-            let mut weights = [_mm512_setzero_si512(); P];
-            for (p, weights) in weights.iter_mut().enumerate() {
-                *weights = Int8::load(panel.add(p * panel_stride + k * Int8::ROW));
+            // No closure: one that is not inlined would be compiled without the instructions, and theirs would be calls.
+            let mut low = [_mm512_setzero_si512(); P];
+            let mut high = low;
+            for (p, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
+                let weights = Int8::load(panel.add(p * panel_stride + k * Int8::ROW));
+                *low = _mm512_and_si512(weights, low_halves);
+                *high = _mm512_and_si512(_mm512_srli_epi16::<4>(weights), low_halves);
             }
-            let low = weights.map(|weights| _mm512_and_si512(weights, low_halves));
-            let high = weights
-                .map(|weights| _mm512_and_si512(_mm512_srli_epi16::<4>(weights), low_halves));
             for (m, sums) in sums.iter_mut().enumerate() {
                 let words = x.add(m * x_stride + 2 * k);
                 let first = _mm512_set1_epi32((*words).cast_signed());

@@ -9,8 +9,8 @@ use crate::format::InputFormat;
 use crate::input::{Group, InputShape};
 use crate::kernels::Affine;
 use crate::portable::encode as portable;
+use crate::vector::norm;
 use crate::weight::{self, Int4Row};
-use crate::x86::norm;
 
 /// Lanes of a register.
 const LANES: usize = 16;

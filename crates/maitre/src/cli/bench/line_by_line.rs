@@ -5,7 +5,8 @@
 //! engine                                        program
 //! ready                                    ->
 //!                                          <-   4 16 32          users, prompt and answer tokens
-//! 0.713204 128                             ->                    seconds, generated tokens
+//! 0.713204 128 0.052011                    ->                    seconds, generated tokens, seconds to the
+//!                                                                last of the first tokens
 //!                                          <-   limits
 //! read=3.1e10 f32=2.3e11 bf16=… int8=…     ->                    bytes or operations a second
 //! ```
@@ -72,7 +73,9 @@ async fn run_once(
     let [run] = report.runs.as_slice() else {
         bail!("one concurrency gave {} runs", report.runs.len());
     };
-    Ok(format!("{:.6} {}", run.duration_s, run.output_tokens))
+    let prompts_ms = run.ttft_ms.as_ref().map_or(f64::NAN, |ttft| ttft.max);
+    let (seconds, prompts) = (run.duration_s, prompts_ms / 1e3);
+    Ok(format!("{seconds:.6} {} {prompts:.6}", run.output_tokens))
 }
 
 fn parse(line: &str, seed: u64) -> Option<(usize, Workload)> {

@@ -18,9 +18,10 @@
 //! is inlined into a function for which the instructions are enabled.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::eight::isa::fetch_far;
 use crate::input::InputRows;
 use crate::kernels::Linear;
 use crate::portable::gate_mul;
@@ -30,19 +31,19 @@ use crate::weight::PackedView;
 use crate::weight::layout::{LANES, LINE, Layout};
 
 /// Panels of a full strip.
-pub(super) const PANELS: usize = 4;
+pub(crate) const PANELS: usize = 4;
 
 /// Panels of a strip that a tall block passes.
 const TALL_PANELS: usize = 2;
 
 /// Most tokens of one of several blocks, of any product.
-pub(super) const TOKENS: usize = 8;
+pub(crate) const TOKENS: usize = 8;
 
 /// Most tokens of a tall block.
 const MOST_TOKENS: usize = 12;
 
 /// How an instruction set and a weight format turn tokens and panels into finished sums.
-pub(super) trait Product {
+pub(crate) trait Product {
     /// Most tokens of one of several blocks, [`TOKENS`] or fewer.
     const TOKENS: usize;
 
@@ -75,7 +76,7 @@ pub(super) trait Product {
 }
 
 /// Registers that hold one number per feature of a panel.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// Writes the numbers, the first feature's first.
     fn write(self, numbers: &mut Numbers);
 }
@@ -83,10 +84,10 @@ pub(super) trait Lanes: Copy {
 /// A number per feature of a panel. A register is written and read whole, as it lies in one cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Numbers(pub(super) [f32; LANES]);
+pub(crate) struct Numbers(pub(crate) [f32; LANES]);
 
 /// The sums of a block: of each token, those with each panel.
-pub(super) struct Block([[Numbers; PANELS]; MOST_TOKENS]);
+pub(crate) struct Block([[Numbers; PANELS]; MOST_TOKENS]);
 
 impl Block {
     fn new() -> Self {
@@ -95,7 +96,7 @@ impl Block {
 
     /// Writes all sums.
     #[inline(always)]
-    pub(super) fn put<S: Lanes, const M: usize, const P: usize>(&mut self, sums: [[S; P]; M]) {
+    pub(crate) fn put<S: Lanes, const M: usize, const P: usize>(&mut self, sums: [[S; P]; M]) {
         for (place, sums) in self.0.iter_mut().zip(sums) {
             for (place, sums) in place.iter_mut().zip(sums) {
                 sums.write(place);
@@ -105,28 +106,28 @@ impl Block {
 
     /// The place of a token's sums with a panel.
     #[inline(always)]
-    pub(super) fn place(&mut self, token: usize, panel: usize) -> &mut Numbers {
+    pub(crate) fn place(&mut self, token: usize, panel: usize) -> &mut Numbers {
         &mut self.0[token][panel]
     }
 }
 
 /// Memory to fetch while a block is computed: `lines` cache lines per step from `start` on.
 #[derive(Clone, Copy)]
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     start: *const u8,
     lines: usize,
 }
 
 impl Ahead {
     /// Nothing.
-    pub(super) const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         start: std::ptr::null(),
         lines: 0,
     };
 
     /// What is left from step `step` on.
     #[inline(always)]
-    pub(super) fn after(self, step: usize) -> Self {
+    pub(crate) fn after(self, step: usize) -> Self {
         Self {
             start: self.start.wrapping_add(step * self.lines * LINE),
             ..self
@@ -135,17 +136,17 @@ impl Ahead {
 
     /// One of the `lines` parts of what `steps` steps fetch, at a line a step.
     #[inline(always)]
-    pub(super) fn part(self, part: usize, steps: usize) -> Option<*const u8> {
+    pub(crate) fn part(self, part: usize, steps: usize) -> Option<*const u8> {
         (part < self.lines).then(|| self.start.wrapping_add(part * steps * LINE))
     }
 
     /// Asks for the lines of one step.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(super) fn fetch(self, step: usize) {
+    pub(crate) fn fetch(self, step: usize) {
         for line in 0..self.lines {
             let address = self.start.wrapping_add((step * self.lines + line) * LINE);
-            // SAFETY: a prefetch may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+            fetch_far(address);
         }
     }
 }
@@ -156,7 +157,7 @@ impl Ahead {
 ///
 /// The processor has the instructions of `F`, and they are enabled for the caller.
 #[inline(always)]
-pub(super) unsafe fn tile<F: Product>(
+pub(crate) unsafe fn tile<F: Product>(
     args: &Linear<'_>,
     out: &mut Rect<'_, f32>,
     scratch: &mut Scratch,

@@ -3,27 +3,24 @@
 //! Sums are exact within a group of the reduction; one scale per token is one group. At its end
 //! they are scaled and added to f32 sums, in the order of the groups.
 
-use std::arch::x86_64::*;
-
-use super::dot::{Int4, Int8, Operands, block, split_int8, widen};
+use super::dot::{ByteSums, Dot, Operands, block};
+use super::isa::{self, F32x8, I32x8, Int4, Int8};
 use super::linear::Sums;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::team::Scratch;
-use crate::weight::INT8_ZERO;
+use crate::vector::strips::{Ahead, Block, Product};
 use crate::weight::layout::{LANES, LINE, Layout};
-use crate::x86::strips::{Ahead, Block, Product};
 
 /// Int8 weights.
 pub(super) struct Int8Groups;
 
 impl Product for Int8Groups {
-    /// Eight registers of sums, four of weights, two words and their products.
-    const TOKENS: usize = 4;
+    const TOKENS: usize = isa::INT8_TOKENS;
 
     #[inline(always)]
     fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
-        widen(x, scratch, split_int8)
+        isa::widen_int8(x, scratch)
     }
 
     #[inline(always)]
@@ -40,11 +37,11 @@ impl Product for Int8Groups {
         // SAFETY: promised by the caller: `depth` rows follow the scales, the first line of each
         // panel; the groups' ranges of rows are within them.
         unsafe {
-            let mut sums = [[Sums([_mm256_setzero_ps(); 2]); P]; M];
+            let mut sums = [[Sums([F32x8::splat(0.0); 2]); P]; M];
             for group in 0..groups {
                 let start = group * group_rows;
                 let steps = block::<Int8, M, P>(Operands {
-                    x: x.words.as_ptr().add(start * 2),
+                    x: x.words.as_ptr().add(start * Int8::WORDS),
                     x_stride: x.shape.words,
                     panel: panels.as_ptr().add(LINE + start * LINE),
                     panel_stride,
@@ -53,11 +50,12 @@ impl Product for Int8Groups {
                 });
                 for m in 0..M {
                     let part = x.groups[m * groups + group];
-                    let zero = _mm256_set1_epi32(INT8_ZERO.wrapping_mul(part.sum));
-                    let scale = _mm256_set1_ps(part.scale);
+                    let zero = I32x8::splat(isa::INT8_OFFSET.wrapping_mul(part.sum));
+                    let scale = F32x8::splat(part.scale);
                     for p in 0..P {
                         for (sum, steps) in sums[m][p].0.iter_mut().zip(steps[m][p]) {
-                            *sum = add_scaled(*sum, steps, zero, scale);
+                            let exact = Int8::totals(steps).sub(zero);
+                            *sum = sum.add(exact.floats().mul(scale));
                         }
                     }
                 }
@@ -65,9 +63,9 @@ impl Product for Int8Groups {
             for p in 0..P {
                 let header = panels[p * panel_stride..][..LINE].as_ptr();
                 for h in 0..2 {
-                    let scales = _mm256_loadu_ps(header.add(h * LINE / 2).cast());
+                    let scales = F32x8::load(header.add(h * LINE / 2).cast());
                     for sums in &mut sums {
-                        sums[p].0[h] = _mm256_mul_ps(sums[p].0[h], scales);
+                        sums[p].0[h] = sums[p].0[h].mul(scales);
                     }
                 }
             }
@@ -80,8 +78,7 @@ impl Product for Int8Groups {
 pub(super) struct Int4Groups;
 
 impl Product for Int4Groups {
-    /// Six registers of sums, four of weights, two words, their products, and two constants.
-    const TOKENS: usize = 3;
+    const TOKENS: usize = isa::INT4_TOKENS;
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
@@ -94,7 +91,7 @@ impl Product for Int4Groups {
         // SAFETY: promised by the caller: each group of rows follows its header; the groups'
         // ranges of rows are within the panel.
         unsafe {
-            let mut sums = [[Sums([_mm256_setzero_ps(); 2]); P]; M];
+            let mut sums = [[Sums([F32x8::splat(0.0); 2]); P]; M];
             let WeightFormat::Int4 { group: group_len } = layout.format else {
                 return;
             };
@@ -104,7 +101,7 @@ impl Product for Int4Groups {
                 let start = group * group_rows;
                 let header = panels.as_ptr().add(start * LINE + group * LINE);
                 let steps = block::<Int4, M, P>(Operands {
-                    x: x.words.as_ptr().add(start * 2),
+                    x: x.words.as_ptr().add(start * Int4::WORDS),
                     x_stride: x.shape.words,
                     panel: header.add(LINE),
                     panel_stride,
@@ -117,10 +114,11 @@ impl Product for Int4Groups {
                     for (h, (scales, zeros)) in halves.into_iter().enumerate() {
                         for m in 0..M {
                             let part = x.groups[m * groups + group];
-                            let zero = _mm256_mullo_epi32(zeros, _mm256_set1_epi32(part.sum));
-                            let scale = _mm256_mul_ps(scales, _mm256_set1_ps(part.scale));
+                            let exact =
+                                Int4::totals(steps[m][p][h]).sub(zeros.mul(I32x8::splat(part.sum)));
+                            let scale = scales.mul(F32x8::splat(part.scale));
                             let sum = &mut sums[m][p].0[h];
-                            *sum = add_scaled(*sum, steps[m][p][h], zero, scale);
+                            *sum = sum.add(exact.floats().mul(scale));
                         }
                     }
                 }
@@ -130,32 +128,17 @@ impl Product for Int4Groups {
     }
 }
 
-/// `sums + (steps - zero) * scale`, rounded as often as that reads.
-///
-/// # Safety
-///
-/// The processor has the instructions.
-#[inline(always)]
-unsafe fn add_scaled(sums: __m256, steps: __m256i, zero: __m256i, scale: __m256) -> __m256 {
-    // SAFETY: promised by the caller.
-    unsafe {
-        let exact = _mm256_cvtepi32_ps(_mm256_sub_epi32(steps, zero));
-        _mm256_add_ps(sums, _mm256_mul_ps(exact, scale))
-    }
-}
-
 /// The scales and zero points of a group, for one half of the lanes.
 ///
 /// # Safety
 ///
 /// The processor has the instructions, and `header` points to a readable line.
 #[inline(always)]
-unsafe fn read_header(header: *const u8, half: usize) -> (__m256, __m256i) {
+unsafe fn read_header(header: *const u8, half: usize) -> (F32x8, I32x8) {
     // SAFETY: promised by the caller.
     unsafe {
-        let scales = _mm_loadu_si128(header.add(half * LANES).cast());
-        let scales = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(scales));
-        let zeros = _mm_loadl_epi64(header.add(2 * LANES + half * LANES / 2).cast());
-        (_mm256_castsi256_ps(scales), _mm256_cvtepu8_epi32(zeros))
+        let scales = I32x8::of_u16s(header.add(half * LANES)).shift_left::<16>();
+        let zeros = I32x8::of_bytes(header.add(2 * LANES + half * LANES / 2));
+        (scales.as_floats(), zeros)
     }
 }

@@ -5,7 +5,7 @@ use crate::portable::scale_and_shift;
 
 /// See [`Kernels::rms_norm`](crate::kernels::Kernels::rms_norm).
 #[inline(always)]
-pub(super) fn rms_norm<const LANES: usize>(
+pub(crate) fn rms_norm<const LANES: usize>(
     input: &[f32],
     weight: &[f32],
     eps: f32,
@@ -21,7 +21,7 @@ pub(super) fn rms_norm<const LANES: usize>(
 
 /// See [`Kernels::layer_norm`](crate::kernels::Kernels::layer_norm).
 #[inline(always)]
-pub(super) fn layer_norm<const LANES: usize>(
+pub(crate) fn layer_norm<const LANES: usize>(
     input: &[f32],
     affine: Affine<'_>,
     eps: f32,

@@ -1,24 +1,30 @@
 //! The exponential function of eight numbers.
 
-use std::arch::x86_64::*;
+use super::isa::{F32x8, I32x8};
 
 /// `e^x` as [the portable one](crate::portable::exp::exp) computes it, but with fused
 /// multiply-adds: exactly 1 at 0, 0 at negative infinity, NaN for NaN.
+///
+/// # Safety
+///
+/// The processor has the instructions.
 #[inline]
-#[target_feature(enable = "avx2,fma")]
-pub(super) fn exp(x: __m256) -> __m256 {
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
+pub(super) unsafe fn exp(x: F32x8) -> F32x8 {
+    // SAFETY: promised by the caller.
+    let splat = |number: f32| unsafe { F32x8::splat(number) };
     // Below it the result would be subnormal.
-    let smallest = _mm256_set1_ps(-87.3);
+    let smallest = splat(-87.3);
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
-    let magic = _mm256_set1_ps(12_582_912.0);
-    // Of two operands of which one is NaN, these instructions return the second.
-    let clamped = _mm256_max_ps(smallest, _mm256_min_ps(_mm256_set1_ps(88.0), x));
-    let shifted = _mm256_fmadd_ps(clamped, _mm256_set1_ps(std::f32::consts::LOG2_E), magic);
-    let n = _mm256_sub_ps(shifted, magic);
+    let magic = splat(12_582_912.0);
+    // NaN as the second of two numbers stays NaN.
+    let clamped = smallest.max(splat(88.0).min(x));
+    let shifted = clamped.mul_add(splat(std::f32::consts::LOG2_E), magic);
+    let n = shifted.sub(magic);
     // ln 2 in two parts: the first has few enough bits that `n` times it is exact.
-    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693_359_4), clamped);
-    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.121_944_4e-4), r);
-    let mut polynomial = _mm256_set1_ps(1.987_569_1e-4);
+    let r = n.mul_sub_from(splat(0.693_359_4), clamped);
+    let r = n.mul_sub_from(splat(-2.121_944_4e-4), r);
+    let mut polynomial = splat(1.987_569_1e-4);
     for coefficient in [
         1.398_199_9e-3,
         8.333_452e-3,
@@ -26,15 +32,14 @@ pub(super) fn exp(x: __m256) -> __m256 {
         1.666_666_5e-1,
         5.0e-1,
     ] {
-        polynomial = _mm256_fmadd_ps(polynomial, r, _mm256_set1_ps(coefficient));
+        polynomial = polynomial.mul_add(r, splat(coefficient));
     }
-    let linear = _mm256_add_ps(r, _mm256_set1_ps(1.0));
-    let result = _mm256_fmadd_ps(polynomial, _mm256_mul_ps(r, r), linear);
+    let result = polynomial.mul_add(r.mul(r), r.add(splat(1.0)));
     // `n` is at most 127 and at least -126, so that its power of two has exponent bits.
-    let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted));
-    let power = _mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23));
-    let kept = _mm256_cmp_ps::<_CMP_NLT_UQ>(x, smallest);
-    _mm256_and_ps(kept, _mm256_mul_ps(result, _mm256_castsi256_ps(power)))
+    let exponent = shifted.bits().shift_left::<23>();
+    // SAFETY: promised by the caller.
+    let power = exponent.add(unsafe { I32x8::splat(127 << 23) });
+    x.is_not_less(smallest).and(result.mul(power.as_floats()))
 }
 
 #[cfg(test)]
@@ -42,14 +47,16 @@ mod tests {
     use super::*;
 
     fn eight(x: [f32; 8]) -> [f32; 8] {
-        // SAFETY: the tests below have asked the processor, and arrays have the register's size.
-        unsafe { std::mem::transmute(exp(std::mem::transmute::<[f32; 8], __m256>(x))) }
+        let mut y = [0.0; 8];
+        // SAFETY: the tests below have asked the processor, and arrays have eight numbers.
+        unsafe { exp(F32x8::load(x.as_ptr())).store(y.as_mut_ptr()) };
+        y
     }
 
     #[test]
     fn agrees_with_double_precision_and_keeps_the_ends() {
-        if super::super::kernels().is_none() {
-            println!("skipped: the processor lacks AVX2, FMA or F16C");
+        if super::super::isa::kernels().is_none() {
+            println!("skipped: the processor lacks the instructions");
             return;
         }
         let mut worst = 0.0_f64;

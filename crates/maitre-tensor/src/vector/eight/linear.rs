@@ -1,20 +1,19 @@
 //! Matrix products: which block of registers computes each weight format.
 
-use std::arch::x86_64::*;
-
-use super::blocks::Blocks;
-use super::dot::{Bf16, Dot, F16, F32, Operands, block, split_bf16, widen};
+use super::dot::{Dot, Operands, block, split_bf16, widen};
+use super::floats::{Bf16, F16, F32};
+use super::isa::{self, F32x8};
 use super::quantized::{Int4Groups, Int8Groups};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
+use crate::vector::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 use crate::weight::layout::{LANES, Layout};
-use crate::x86::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(crate) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {
@@ -24,49 +23,44 @@ pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut S
             WeightFormat::Bf16 => tile::<Pairs>(args, out, scratch),
             WeightFormat::Int8 { .. } => tile::<Int8Groups>(args, out, scratch),
             WeightFormat::Int4 { .. } => tile::<Int4Groups>(args, out, scratch),
-            WeightFormat::Blocks(_) => linear_blocks(args, out, scratch),
+            WeightFormat::Blocks(_) => isa::linear_blocks(args, out, scratch),
         }
     }
-}
-
-/// See [`Kernels::linear`](crate::kernels::Kernels::linear), of stored blocks.
-pub(in crate::x86) fn linear_blocks(
-    args: &Linear<'_>,
-    out: &mut Rect<'_, f32>,
-    scratch: &mut Scratch,
-) {
-    // SAFETY: as in `linear`; the paths beyond AVX2 ask for its instructions too.
-    unsafe { tile::<Blocks>(args, out, scratch) }
 }
 
 /// # Safety
 ///
 /// The processor has the instructions.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
+#[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon,dotprod"))]
+pub(crate) unsafe fn tile<F: Product>(
+    args: &Linear<'_>,
+    out: &mut Rect<'_, f32>,
+    scratch: &mut Scratch,
+) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }
 
 /// The sums of a panel.
 #[derive(Clone, Copy)]
-pub(super) struct Sums(pub(super) [__m256; 2]);
+pub(super) struct Sums(pub(super) [F32x8; 2]);
 
 impl Lanes for Sums {
     #[inline(always)]
     fn write(self, numbers: &mut Numbers) {
         let (halves, _) = numbers.0.as_chunks_mut::<{ LANES / 2 }>();
         for (half, sums) in halves.iter_mut().zip(self.0) {
-            // SAFETY: a register is half of the numbers, and was made by these instructions.
-            unsafe { _mm256_storeu_ps(half.as_mut_ptr(), sums) };
+            // SAFETY: a register is half of the numbers.
+            unsafe { sums.store(half.as_mut_ptr()) };
         }
     }
 }
 
-/// Products with f32 activations. Six tokens: twelve registers of sums, two of weights, one word.
+/// Products with f32 activations. Six tokens: twelve registers of eight sums, two of weights, one word.
 struct Floats<D>(D);
 
-impl<D: Dot<Sums = __m256>> Product for Floats<D> {
+impl<D: Dot<Sums = F32x8>> Product for Floats<D> {
     const TOKENS: usize = 6;
 
     #[inline(always)]
@@ -82,13 +76,12 @@ impl<D: Dot<Sums = __m256>> Product for Floats<D> {
     }
 }
 
-/// Products with bf16 activations. Five tokens: a sixth takes the registers of the mask and of a word, which then come
-/// from memory for each row, but costs less than a second pass.
+/// Products with bf16 activations.
 struct Pairs;
 
 impl Product for Pairs {
-    const TOKENS: usize = 5;
-    const ALONE: usize = 6;
+    const TOKENS: usize = isa::BF16_TOKENS.0;
+    const ALONE: usize = isa::BF16_TOKENS.1;
 
     #[inline(always)]
     fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
@@ -112,7 +105,7 @@ impl Product for Pairs {
 ///
 /// As [`Product::block`].
 #[inline(always)]
-unsafe fn float_block<D: Dot<Sums = __m256>, const M: usize, const P: usize>(
+unsafe fn float_block<D: Dot<Sums = F32x8>, const M: usize, const P: usize>(
     layout: Layout,
     x: InputRows<'_>,
     panels: &[u8],

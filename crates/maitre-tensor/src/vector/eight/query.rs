@@ -6,7 +6,7 @@ use crate::cache::{CellShape, KvFormat};
 use crate::portable::query::{LARGEST_QUERY, Magnitude, quantize};
 
 /// See [`Kernels::query_words`](crate::kernels::Kernels::query_words).
-pub(super) fn query_words(shape: CellShape) -> usize {
+pub(crate) fn query_words(shape: CellShape) -> usize {
     match shape.format {
         KvFormat::F32 => shape.key_words(),
         KvFormat::Bf16 | KvFormat::Int8 => 2 * shape.key_words(),
@@ -15,14 +15,14 @@ pub(super) fn query_words(shape: CellShape) -> usize {
 
 /// See [`Kernels::load_query`](crate::kernels::Kernels::load_query). With bf16 keys queries stay f32: they are multiplied
 /// as such, so rounding them would only lose digits.
-pub(super) fn load_query(
+pub(crate) fn load_query(
     shape: CellShape,
     query: &[f32],
     words: &mut [u32],
     sums: &mut [i32],
 ) -> f32 {
-    #[target_feature(enable = "avx2,fma")]
-    fn wide(shape: CellShape, query: &[f32], words: &mut [u32], sums: &mut [i32]) -> f32 {
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
+    unsafe fn wide(shape: CellShape, query: &[f32], words: &mut [u32], sums: &mut [i32]) -> f32 {
         if shape.format == KvFormat::Int8 {
             return load_int8(query, words, sums);
         }

@@ -6,10 +6,10 @@
 //! | bf16 | f32 | widened, then the same |
 //! | int8 | 16-bit integers | summed exactly |
 
-use std::arch::x86_64::*;
-
 use super::attention::Work;
-use super::dot::{Bf16, Dot, F32, Int8};
+use super::dot::{ByteSums, Dot};
+use super::floats::{Bf16, F32};
+use super::isa::{self, F32x8, I32x8, KeyBytes, ValueBytes};
 use super::softmax::Row;
 use crate::attend::TILE;
 
@@ -21,6 +21,8 @@ pub(super) trait Cached: Dot {
     const SLOTS: usize;
     /// Queries whose sums fill the registers.
     const QUERIES: usize;
+    /// Whether the sums of one and two queries leave registers for further panels side by side with the first.
+    const SIDE_BY_SIDE: bool;
     /// Words that a query's weights take.
     const WEIGHT_WORDS: usize;
 
@@ -30,7 +32,7 @@ pub(super) trait Cached: Dot {
     /// # Safety
     ///
     /// The processor has the instructions, and the scales exist where the format has any.
-    unsafe fn products(sums: Self::Sums, excess: i32, scales: *const f32) -> __m256;
+    unsafe fn products(sums: Self::Sums, excess: i32, scales: *const f32) -> F32x8;
 
     /// Stores weights in the order in which values meet them; returns what the integer 1 is. `masks` say which positions
     /// are seen.
@@ -45,7 +47,7 @@ pub(super) trait Cached: Dot {
     /// # Safety
     ///
     /// As [`Cached::products`].
-    unsafe fn first_sums(before: __m256, decay: __m256) -> <Self::Values as Dot>::Sums;
+    unsafe fn first_sums(before: F32x8, decay: F32x8) -> <Self::Values as Dot>::Sums;
 
     /// What is known after them.
     ///
@@ -54,23 +56,24 @@ pub(super) trait Cached: Dot {
     /// As [`Cached::products`].
     unsafe fn merged(
         sums: <Self::Values as Dot>::Sums,
-        before: __m256,
-        decay: __m256,
-        unit: __m256,
-    ) -> __m256;
+        before: F32x8,
+        decay: F32x8,
+        unit: F32x8,
+    ) -> F32x8;
 }
 
 /// Floating-point formats.
 macro_rules! cached_floats {
-    ($format:ty, $slots:literal, $queries:literal) => {
+    ($format:ty, $slots:literal, $queries:expr) => {
         impl Cached for $format {
             type Values = Self;
             const SLOTS: usize = $slots;
             const QUERIES: usize = $queries;
+            const SIDE_BY_SIDE: bool = true;
             const WEIGHT_WORDS: usize = TILE;
 
             #[inline(always)]
-            unsafe fn products(sums: __m256, _: i32, _: *const f32) -> __m256 {
+            unsafe fn products(sums: F32x8, _: i32, _: *const f32) -> F32x8 {
                 sums
             }
 
@@ -82,13 +85,12 @@ macro_rules! cached_floats {
             }
 
             #[inline(always)]
-            unsafe fn first_sums(before: __m256, decay: __m256) -> __m256 {
-                // SAFETY: promised by the caller.
-                unsafe { _mm256_mul_ps(before, decay) }
+            unsafe fn first_sums(before: F32x8, decay: F32x8) -> F32x8 {
+                before.mul(decay)
             }
 
             #[inline(always)]
-            unsafe fn merged(sums: __m256, _: __m256, _: __m256, _: __m256) -> __m256 {
+            unsafe fn merged(sums: F32x8, _: F32x8, _: F32x8, _: F32x8) -> F32x8 {
                 sums
             }
         }
@@ -96,21 +98,21 @@ macro_rules! cached_floats {
 }
 
 cached_floats!(F32, 1, 6);
-// The sums of a sixth query would leave the registers: halves of words need one more.
-cached_floats!(Bf16, 2, 5);
+cached_floats!(Bf16, 2, isa::BF16_QUERIES);
 
-impl Cached for Int8 {
-    type Values = SignedInt8;
+impl Cached for KeyBytes {
+    type Values = ValueBytes;
     const SLOTS: usize = 4;
-    const QUERIES: usize = 6;
+    const QUERIES: usize = isa::INT8_QUERIES;
+    const SIDE_BY_SIDE: bool = isa::INT8_SIDE_BY_SIDE;
     const WEIGHT_WORDS: usize = TILE / 2;
 
     #[inline(always)]
-    unsafe fn products(sums: __m256i, excess: i32, scales: *const f32) -> __m256 {
+    unsafe fn products(sums: Self::Sums, excess: i32, scales: *const f32) -> F32x8 {
         // SAFETY: promised by the caller.
         unsafe {
-            let exact = _mm256_sub_epi32(sums, _mm256_set1_epi32(excess));
-            _mm256_mul_ps(_mm256_cvtepi32_ps(exact), _mm256_loadu_ps(scales))
+            let exact = Self::totals(sums).sub(I32x8::splat(excess));
+            exact.floats().mul(F32x8::load(scales))
         }
     }
 
@@ -121,61 +123,20 @@ impl Cached for Int8 {
     }
 
     #[inline(always)]
-    unsafe fn first_sums(_: __m256, _: __m256) -> __m256i {
+    unsafe fn first_sums(_: F32x8, _: F32x8) -> <ValueBytes as Dot>::Sums {
         // SAFETY: promised by the caller.
-        unsafe { Self::zero() }
+        unsafe { ValueBytes::zero() }
     }
 
     #[inline(always)]
-    unsafe fn merged(sums: __m256i, before: __m256, decay: __m256, unit: __m256) -> __m256 {
+    unsafe fn merged(
+        sums: <ValueBytes as Dot>::Sums,
+        before: F32x8,
+        decay: F32x8,
+        unit: F32x8,
+    ) -> F32x8 {
         // SAFETY: promised by the caller.
-        unsafe {
-            let here = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), unit);
-            _mm256_fmadd_ps(before, decay, here)
-        }
-    }
-}
-
-/// [`Int8`] with signed bytes in the cache.
-pub(super) struct SignedInt8;
-
-impl Dot for SignedInt8 {
-    const ROW: usize = Int8::ROW;
-    const WORDS: usize = Int8::WORDS;
-    const PARTS: usize = Int8::PARTS;
-    const IS_FUSED: bool = Int8::IS_FUSED;
-    type Weights = __m256i;
-    type Words = __m256i;
-    type Sums = __m256i;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m256i {
-        // SAFETY: promised by the caller.
-        unsafe { Int8::zero() }
-    }
-
-    /// Bytes 0 and 2 of each quad, or bytes 1 and 3.
-    #[inline(always)]
-    unsafe fn load<const PART: usize>(half_row: *const u8) -> __m256i {
-        // SAFETY: promised by the caller.
-        unsafe {
-            let quads = _mm256_loadu_si256(half_row.cast());
-            match PART {
-                0 => _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(quads)),
-                _ => _mm256_srai_epi16::<8>(quads),
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn broadcast<const PART: usize>(words: *const u32) -> __m256i {
-        // SAFETY: promised by the caller.
-        unsafe { Int8::broadcast::<PART>(words) }
-    }
-
-    #[inline(always)]
-    unsafe fn add(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
-        // SAFETY: promised by the caller.
-        unsafe { Int8::add(sums, weights, x) }
+        let here = unsafe { ValueBytes::totals(sums) }.floats().mul(unit);
+        before.mul_add(decay, here)
     }
 }

@@ -1,4 +1,4 @@
-//! One tile of attention on 256-bit registers.
+//! One tile of attention on registers of eight numbers.
 //!
 //! Scores and weighted values are the loop of the [products](super::dot): rows of 16 lanes, each of which meets a word
 //! of each query. A cell's keys are a panel; so is a column of 16 elements of its values, whose rows lie further apart.
@@ -19,25 +19,26 @@
 //! bf16 is widened in registers and multiplied in f32, with queries and weights that are not rounded at all. Int8 meets
 //! queries and weights as 16-bit integers, whose products are summed exactly.
 
-use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::cached::Cached;
-use super::dot::{Bf16, Dot, F32, Int8, Pair, add_part, add_row};
+use super::dot::{Dot, Pair, add_part, add_row};
+use super::floats::{Bf16, F32};
+use super::isa::{F32x8, KeyBytes, fetch_far};
 use crate::attend::{CELLS, Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{CellShape, GROUP, KvFormat};
 
 /// See [`Kernels::weight_words`](crate::kernels::Kernels::weight_words).
-pub(super) fn weight_words(shape: CellShape) -> usize {
+pub(crate) fn weight_words(shape: CellShape) -> usize {
     match shape.format {
         KvFormat::F32 => F32::WEIGHT_WORDS,
         KvFormat::Bf16 => Bf16::WEIGHT_WORDS,
-        KvFormat::Int8 => Int8::WEIGHT_WORDS,
+        KvFormat::Int8 => KeyBytes::WEIGHT_WORDS,
     }
 }
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
-pub(super) fn attend(
+pub(crate) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
@@ -73,7 +74,7 @@ pub(super) fn attend(
         match shape.format {
             KvFormat::F32 => work.attend::<F32>(buffers, states),
             KvFormat::Bf16 => work.attend::<Bf16>(buffers, states),
-            KvFormat::Int8 => work.attend::<Int8>(buffers, states),
+            KvFormat::Int8 => work.attend::<KeyBytes>(buffers, states),
         }
     }
 }
@@ -96,9 +97,12 @@ pub(super) struct Work<'a> {
 macro_rules! by_queries {
     ($queries:expr, $self:ident . $kernel:ident ::<$format:ident> $args:tt) => {
         match $queries {
-            1 => $self.$kernel::<$format, 1, 4> $args,
-            2 => $self.$kernel::<$format, 2, 2> $args,
-            3 => $self.$kernel::<$format, 3, 2> $args,
+            1 if $format::SIDE_BY_SIDE => $self.$kernel::<$format, 1, 4> $args,
+            2 if $format::SIDE_BY_SIDE => $self.$kernel::<$format, 2, 2> $args,
+            3 if $format::SIDE_BY_SIDE => $self.$kernel::<$format, 3, 2> $args,
+            1 => $self.$kernel::<$format, 1, 2> $args,
+            2 => $self.$kernel::<$format, 2, 1> $args,
+            3 => $self.$kernel::<$format, 3, 1> $args,
             4 => $self.$kernel::<$format, 4, 1> $args,
             5 => $self.$kernel::<$format, 5, 1> $args,
             _ => $self.$kernel::<$format, 6, 1> $args,
@@ -110,7 +114,7 @@ impl Work<'_> {
     /// # Safety
     ///
     /// As asserted in [`attend`].
-    #[target_feature(enable = "avx2,fma")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     unsafe fn attend<F: Cached>(&self, buffers: &mut TileBuffers<'_>, states: &mut States<'_>) {
         let seen = self.seen;
         for query in (seen.first..seen.end).step_by(F::QUERIES) {
@@ -150,7 +154,7 @@ impl Work<'_> {
     /// # Safety
     ///
     /// The queries from `first` on exist.
-    #[target_feature(enable = "avx2,fma")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     unsafe fn scores<F: Cached, const M: usize, const W: usize>(
         &self,
         first: usize,
@@ -185,7 +189,7 @@ impl Work<'_> {
                         for (half, sums) in sums.iter().enumerate() {
                             let scales = scales.wrapping_add(half * HALF).cast();
                             let products = F::products(*sums, excess, scales);
-                            _mm256_storeu_ps(out.add(half * HALF), products);
+                            products.store(out.add(half * HALF));
                         }
                     }
                 }
@@ -199,7 +203,7 @@ impl Work<'_> {
     ///
     /// The queries exist, and the positions.
     #[inline]
-    #[target_feature(enable = "avx2,fma")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     unsafe fn weigh_all<F: Cached>(
         &self,
         queries: Range<usize>,
@@ -224,7 +228,7 @@ impl Work<'_> {
     /// # Safety
     ///
     /// The queries from `first` on exist, and the positions.
-    #[target_feature(enable = "avx2,fma")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     unsafe fn weigh_columns<F: Cached, const M: usize, const W: usize>(
         &self,
         first: usize,
@@ -251,7 +255,7 @@ impl Work<'_> {
     ///
     /// As many queries and columns exist from `first` and `column` on; positions are below [`TILE`].
     #[inline]
-    #[target_feature(enable = "avx2,fma")]
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c"))]
     unsafe fn weigh<F: Cached, const M: usize, const W: usize>(
         &self,
         (first, column): (usize, usize),
@@ -269,10 +273,10 @@ impl Work<'_> {
                 |m: usize, w: usize, half: usize| states.add(m * stride + w * GROUP + half * HALF);
             let mut sums = [[[F::Values::zero(); 2]; W]; M];
             for (m, sums) in sums.iter_mut().enumerate() {
-                let decay = _mm256_set1_ps(buffers.decays[first + m]);
+                let decay = F32x8::splat(buffers.decays[first + m]);
                 for (w, sums) in sums.iter_mut().enumerate() {
                     for (half, sums) in sums.iter_mut().enumerate() {
-                        let before = _mm256_loadu_ps(state(m, w, half));
+                        let before = F32x8::load(state(m, w, half));
                         *sums = F::first_sums(before, decay);
                     }
                 }
@@ -287,13 +291,12 @@ impl Work<'_> {
                 }
             }
             for (m, sums) in sums.into_iter().enumerate() {
-                let decay = _mm256_set1_ps(buffers.decays[first + m]);
-                let unit = _mm256_set1_ps(buffers.units[first + m]);
+                let decay = F32x8::splat(buffers.decays[first + m]);
+                let unit = F32x8::splat(buffers.units[first + m]);
                 for (w, sums) in sums.into_iter().enumerate() {
                     for (half, sums) in sums.into_iter().enumerate() {
-                        let before = _mm256_loadu_ps(state(m, w, half));
-                        let merged = F::merged(sums, before, decay, unit);
-                        _mm256_storeu_ps(state(m, w, half), merged);
+                        let before = F32x8::load(state(m, w, half));
+                        F::merged(sums, before, decay, unit).store(state(m, w, half));
                     }
                 }
             }
@@ -390,7 +393,7 @@ unsafe fn add_rows<D: Dot, const M: usize, const W: usize>(
             // SAFETY: as the caller promises.
             unsafe {
                 let row = rows.panels[w].add(k * rows.stride);
-                _mm_prefetch::<_MM_HINT_T1>(rows.ahead[w].wrapping_add(k * rows.stride).cast());
+                fetch_far(rows.ahead[w].wrapping_add(k * rows.stride));
                 add_row::<D, M, W>(&mut local, w, row, x.add(k * D::WORDS), x_stride);
             }
         }
