@@ -1,29 +1,18 @@
-//! What comes when: requests with an arrival, lengths and a beginning that others may share.
+//! A request, and where requests come from.
 //!
-//! A [`Request`] has no text and no tokens; the replica makes a prompt of the right length from it. Two prompts begin
+//! A [`Request`] has no text and no tokens; its user makes a prompt of the right length from it. Two prompts begin
 //! alike exactly as far as their [`SharedPrefix`]es name the same blocks.
-
-mod azure;
-mod closed;
-mod lengths;
-mod mooncake;
-mod open;
-mod trace;
 
 use std::sync::Arc;
 
-pub use closed::{ClosedLoop, ThinkTime};
-pub use lengths::{Length, Lengths};
-use maitre_scheduler::Time;
-pub use open::{ArrivalProcess, OpenLoop, Replay};
-pub use trace::{BadLine, BadLines, Trace, TraceError, TraceFormat};
+use crate::Time;
 
-/// A request on its way to the fleet.
+/// A request on its way to a server, or to a fleet of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Counted from 0 in the order in which its source made it.
     pub number: u64,
-    /// When it comes, since the beginning of the simulation.
+    /// When it comes, since the beginning of the workload.
     pub arrival: Time,
     /// Tokens of its prompt, at least 1.
     pub prompt_tokens: u32,
@@ -52,15 +41,15 @@ const OWN: u32 = 1 << 31;
 
 impl Request {
     /// Tokens of prompt and answer together.
-    pub(crate) fn full_length(&self) -> usize {
+    #[must_use]
+    pub fn full_length(&self) -> usize {
         (self.prompt_tokens as usize).saturating_add(self.output_tokens as usize)
     }
 
-    /// A prompt for it. Its tokens are zeros but for those that tell blocks apart, so a long one costs little more than
-    /// its memory.
+    /// A prompt for it that no model reads: its tokens are zeros but for those that tell blocks apart, so a long one costs
+    /// little more than its memory. There is room behind it for the answer.
     #[must_use]
-    pub(crate) fn prompt(&self) -> Vec<u32> {
-        // The scheduler appends the answer to it.
+    pub fn prompt(&self) -> Vec<u32> {
         let mut prompt = Vec::with_capacity(self.full_length());
         prompt.resize(self.prompt_tokens as usize, 0);
         let (block_tokens, ids) = match &self.prefix {

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use maitre_scheduler::Time;
-
-use super::{Arrivals, Lengths, Request, SharedPrefix, Trace};
-use crate::SimError;
-use crate::error::check_positive;
-use crate::random::{Random, mix};
+use crate::{Arrivals, Lengths, Random, Request, SettingError, SharedPrefix, Time, Trace, mix};
 
 /// When the requests of an open loop come.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,12 +32,14 @@ impl ArrivalProcess {
     ///
     /// # Errors
     ///
-    /// [`SimError::Setting`].
-    pub fn validate(&self) -> Result<(), SimError> {
+    /// [`SettingError`].
+    pub fn validate(&self) -> Result<(), SettingError> {
         let (Self::Constant { rate } | Self::Poisson { rate } | Self::Gamma { rate, .. }) = *self;
-        check_positive("the rate of arrivals", rate)?;
+        SettingError::check_positive("the rate of arrivals", rate)?;
         match *self {
-            Self::Gamma { variation, .. } => check_positive("the variation of arrivals", variation),
+            Self::Gamma { variation, .. } => {
+                SettingError::check_positive("the variation of arrivals", variation)
+            }
             _ => Ok(()),
         }
     }
@@ -61,14 +58,14 @@ impl ArrivalProcess {
 }
 
 impl std::str::FromStr for ArrivalProcess {
-    type Err = SimError;
+    type Err = SettingError;
 
     /// Reads `constant:RATE`, `poisson:RATE` or `gamma:RATE,VARIATION`, with the rate in requests per second.
-    fn from_str(text: &str) -> Result<Self, SimError> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         let bad = || {
             let expected =
                 "constant:RATE, poisson:RATE or gamma:RATE,VARIATION, such as poisson:2.5";
-            SimError::setting("the arrivals", text, expected)
+            SettingError::new("the arrivals", text, expected)
         };
         let number = |text: &str| text.trim().parse::<f64>().map_err(|_| bad());
         let (kind, numbers) = text.split_once(':').ok_or_else(bad)?;
@@ -120,13 +117,13 @@ impl OpenLoop {
     ///
     /// # Errors
     ///
-    /// [`SimError::Setting`].
+    /// [`SettingError`].
     pub fn new(
         process: ArrivalProcess,
         lengths: Lengths,
         requests: u64,
         seed: u64,
-    ) -> Result<Self, SimError> {
+    ) -> Result<Self, SettingError> {
         process.validate()?;
         lengths.validate()?;
         let mut random = Random::new(seed, 0);
@@ -187,12 +184,12 @@ impl Replay {
     ///
     /// # Errors
     ///
-    /// [`SimError::Setting`] for a trace without rows or a speed that is not above 0.
-    pub fn new(trace: &Trace, speed: f64, requests: Option<u64>) -> Result<Self, SimError> {
-        check_positive("the speed of the trace", speed)?;
+    /// [`SettingError`] for a trace without rows or a speed that is not above 0.
+    pub fn new(trace: &Trace, speed: f64, requests: Option<u64>) -> Result<Self, SettingError> {
+        SettingError::check_positive("the speed of the trace", speed)?;
         let rows: Arc<[Request]> = trace.requests.as_slice().into();
         let Some(last) = rows.last() else {
-            return Err(SimError::setting("the trace", "empty", "at least one row"));
+            return Err(SettingError::new("the trace", "empty", "at least one row"));
         };
         // The next round follows after the mean time between two rows.
         let span = last.arrival.as_secs_f64();
@@ -253,14 +250,14 @@ impl Arrivals for Replay {
 }
 
 /// A moment of the simulation; the largest there is for what lies behind all time.
-pub(super) fn seconds(seconds: f64) -> Time {
+pub(crate) fn seconds(seconds: f64) -> Time {
     Time::try_from_secs_f64(seconds).unwrap_or(Time::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::Length;
+    use crate::Length;
 
     fn lengths() -> Lengths {
         Lengths::Independent {
@@ -323,7 +320,7 @@ mod tests {
     fn a_trace_is_played_faster_and_again_with_other_beginnings() {
         let text = "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [5, 6]}\n\
                     {\"timestamp\": 1000, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [5, 7]}\n";
-        let trace = Trace::read(text.as_bytes(), None, crate::workload::BadLines::Refuse).unwrap();
+        let trace = Trace::read(text.as_bytes(), None, crate::BadLines::Refuse).unwrap();
         let mut replay = Replay::new(&trace, 2.0, Some(4)).unwrap();
         let requests: Vec<Request> = std::iter::from_fn(|| replay.take()).collect();
         let at: Vec<u128> = requests.iter().map(|it| it.arrival.as_millis()).collect();
