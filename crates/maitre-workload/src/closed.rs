@@ -16,7 +16,7 @@ pub enum ThinkTime {
 }
 
 impl ThinkTime {
-    fn draw(self, random: &mut Random) -> Time {
+    pub(crate) fn draw(self, random: &mut Random) -> Time {
         match self {
             Self::Fixed(time) => time,
             Self::Exponential(mean) => seconds(mean.as_secs_f64() * random.exponential()),

@@ -14,13 +14,22 @@ pub enum Length {
 }
 
 impl Length {
-    fn draw(&self, random: &mut Random) -> u32 {
+    pub(crate) fn draw(&self, random: &mut Random) -> u32 {
         match self {
             Self::Fixed(tokens) => *tokens,
             Self::Uniform(range) => {
                 let width = u64::from(range.end().saturating_sub(*range.start())) + 1;
                 range.start() + random.below(width) as u32
             }
+        }
+    }
+
+    /// The longest there is.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        match self {
+            Self::Fixed(tokens) => *tokens,
+            Self::Uniform(range) => *range.end(),
         }
     }
 
@@ -45,6 +54,16 @@ impl std::fmt::Display for Length {
         match self {
             Self::Fixed(tokens) => write!(f, "{tokens}"),
             Self::Uniform(range) => write!(f, "{}..{}", range.start(), range.end()),
+        }
+    }
+}
+
+/// A number where it is fixed, as it is read where it is not.
+impl serde::Serialize for Length {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fixed(tokens) => serializer.serialize_u32(*tokens),
+            Self::Uniform(_) => serializer.collect_str(self),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The simulator and the load generator take their requests from it, so that both mean the same by the same words. Requests come
 //! from a [`Trace`] that is played again ([`Replay`]), at some rate whether or not earlier ones are answered ([`OpenLoop`]), or
-//! from users who wait for their answers ([`ClosedLoop`]). An [`Slo`] says which answers are good.
+//! from users who wait for their answers ([`ClosedLoop`]), each of them alone or as turns of a conversation ([`Conversations`]). An [`Slo`] says which answers are good.
 //!
 //! **Architecture invariant:** pure and deterministic. Time, randomness and text are arguments, and the same seed gives the same
 //! requests on every machine. This crate knows neither the simulator nor the clients that send requests.
@@ -21,20 +21,26 @@
 //! ```
 
 mod azure;
+mod chats;
 mod closed;
+mod conversations;
 mod error;
 mod lengths;
 mod mooncake;
 mod open;
+mod process;
 mod random;
 mod request;
 mod slo;
 mod trace;
 
+pub use chats::{Chat, ChatTurn, Chats};
 pub use closed::{ClosedLoop, ThinkTime};
+pub use conversations::{Conversations, Starts, Turn, Turns};
 pub use error::SettingError;
 pub use lengths::{Length, Lengths};
-pub use open::{ArrivalProcess, OpenLoop, Replay};
+pub use open::{OpenLoop, Replay};
+pub use process::{ArrivalProcess, RateStep};
 pub use random::{Random, mix};
 pub use request::{Arrivals, Request, SharedPrefix};
 pub use slo::{Slo, parse_time};

@@ -2,102 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{Arrivals, Lengths, Random, Request, SettingError, SharedPrefix, Time, Trace, mix};
-
-/// When the requests of an open loop come.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ArrivalProcess {
-    /// One after the same time again and again.
-    Constant {
-        /// Requests per second.
-        rate: f64,
-    },
-    /// Independently of each other.
-    Poisson {
-        /// Requests per second.
-        rate: f64,
-    },
-    /// In bursts: the times between requests have a gamma distribution.
-    Gamma {
-        /// Requests per second.
-        rate: f64,
-        /// Standard deviation of the time between two requests, divided by its mean: 1 is a Poisson process, more comes
-        /// in bursts, less is steadier.
-        variation: f64,
-    },
-}
-
-impl ArrivalProcess {
-    /// Checks its numbers.
-    ///
-    /// # Errors
-    ///
-    /// [`SettingError`].
-    pub fn validate(&self) -> Result<(), SettingError> {
-        let (Self::Constant { rate } | Self::Poisson { rate } | Self::Gamma { rate, .. }) = *self;
-        SettingError::check_positive("the rate of arrivals", rate)?;
-        match *self {
-            Self::Gamma { variation, .. } => {
-                SettingError::check_positive("the variation of arrivals", variation)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Seconds from one request to the next.
-    fn gap(&self, random: &mut Random) -> f64 {
-        match *self {
-            Self::Constant { rate } => 1.0 / rate,
-            Self::Poisson { rate } => random.exponential() / rate,
-            Self::Gamma { rate, variation } => {
-                let shape = 1.0 / (variation * variation);
-                random.gamma(shape) / (shape * rate)
-            }
-        }
-    }
-}
-
-impl std::str::FromStr for ArrivalProcess {
-    type Err = SettingError;
-
-    /// Reads `constant:RATE`, `poisson:RATE` or `gamma:RATE,VARIATION`, with the rate in requests per second.
-    fn from_str(text: &str) -> Result<Self, SettingError> {
-        let bad = || {
-            let expected =
-                "constant:RATE, poisson:RATE or gamma:RATE,VARIATION, such as poisson:2.5";
-            SettingError::new("the arrivals", text, expected)
-        };
-        let number = |text: &str| text.trim().parse::<f64>().map_err(|_| bad());
-        let (kind, numbers) = text.split_once(':').ok_or_else(bad)?;
-        let process = match kind {
-            "constant" => Self::Constant {
-                rate: number(numbers)?,
-            },
-            "poisson" => Self::Poisson {
-                rate: number(numbers)?,
-            },
-            "gamma" => {
-                let (rate, variation) = numbers.split_once(',').ok_or_else(bad)?;
-                Self::Gamma {
-                    rate: number(rate)?,
-                    variation: number(variation)?,
-                }
-            }
-            _ => return Err(bad()),
-        };
-        process.validate().map(|()| process)
-    }
-}
-
-impl std::fmt::Display for ArrivalProcess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Constant { rate } => write!(f, "constant:{rate}"),
-            Self::Poisson { rate } => write!(f, "poisson:{rate}"),
-            Self::Gamma { rate, variation } => write!(f, "gamma:{rate},{variation}"),
-        }
-    }
-}
+use crate::{
+    ArrivalProcess, Arrivals, Lengths, Random, Request, SettingError, SharedPrefix, Time, Trace,
+    mix,
+};
 
 /// Requests of an [`ArrivalProcess`], each with a prompt that no other begins like.
 #[derive(Debug, Clone)]
@@ -108,12 +16,12 @@ pub struct OpenLoop {
     seed: u64,
     random: Random,
     made: u64,
-    /// When the next one comes, in seconds: a sum of durations would round each of them.
-    next_seconds: f64,
+    /// When the next one comes, in seconds: a sum of durations would round each of them. `None` behind the end of the process.
+    next_seconds: Option<f64>,
 }
 
 impl OpenLoop {
-    /// So many `requests`.
+    /// So many `requests`, or as many as come before the end of a process that has one.
     ///
     /// # Errors
     ///
@@ -127,7 +35,7 @@ impl OpenLoop {
         process.validate()?;
         lengths.validate()?;
         let mut random = Random::new(seed, 0);
-        let next_seconds = process.gap(&mut random);
+        let next_seconds = process.next_after(0.0, &mut random);
         Ok(Self {
             process,
             lengths,
@@ -146,7 +54,8 @@ impl Arrivals for OpenLoop {
     }
 
     fn next_at(&mut self) -> Option<Time> {
-        (self.made < self.requests).then(|| seconds(self.next_seconds))
+        let left = self.made < self.requests;
+        self.next_seconds.filter(|_| left).map(seconds)
     }
 
     fn take(&mut self) -> Option<Request> {
@@ -154,7 +63,8 @@ impl Arrivals for OpenLoop {
         let number = self.made;
         let (prompt_tokens, output_tokens) = self.lengths.of(self.seed, number);
         self.made += 1;
-        self.next_seconds += self.process.gap(&mut self.random);
+        let at = self.next_seconds.unwrap_or_default();
+        self.next_seconds = self.process.next_after(at, &mut self.random);
         Some(Request {
             number,
             arrival,
@@ -257,64 +167,6 @@ pub(crate) fn seconds(seconds: f64) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Length;
-
-    fn lengths() -> Lengths {
-        Lengths::Independent {
-            prompt: Length::Fixed(8),
-            output: Length::Fixed(2),
-        }
-    }
-
-    fn arrivals(process: &str, requests: u64) -> Vec<f64> {
-        let process = process.parse().unwrap();
-        let mut open = OpenLoop::new(process, lengths(), requests, 3).unwrap();
-        let requests = std::iter::from_fn(|| open.take());
-        requests
-            .map(|request| request.arrival.as_secs_f64())
-            .collect()
-    }
-
-    #[test]
-    fn processes_have_their_rate_and_their_variation() {
-        for (process, variation) in [
-            ("constant:4", 0.0),
-            ("poisson:4", 1.0),
-            ("gamma:4,3", 3.0),
-            ("gamma:4,0.5", 0.5),
-        ] {
-            let at = arrivals(process, 100_000);
-            assert!(at.is_sorted());
-            let gaps: Vec<f64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
-            let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-            let squares = gaps.iter().map(|gap| (gap - mean) * (gap - mean));
-            let deviation = (squares.sum::<f64>() / gaps.len() as f64).sqrt();
-            assert!((mean * 4.0 - 1.0).abs() < 0.03, "{process}: {mean}");
-            assert!(
-                (deviation / mean - variation).abs() < 0.05 * (1.0 + variation),
-                "{process}"
-            );
-        }
-    }
-
-    #[test]
-    fn arrivals_are_read_and_refused() {
-        for good in ["constant:2", "poisson:0.5", "gamma:2,3"] {
-            assert_eq!(good.parse::<ArrivalProcess>().unwrap().to_string(), good);
-        }
-        for bad in [
-            "",
-            "poisson",
-            "poisson:0",
-            "poisson:x",
-            "poisson:inf",
-            "gamma:2",
-            "gamma:2,0",
-            "steps:3",
-        ] {
-            assert!(bad.parse::<ArrivalProcess>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_trace_is_played_faster_and_again_with_other_beginnings() {

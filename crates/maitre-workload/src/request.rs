@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::Time;
+use crate::{Random, Time, mix};
 
 /// A request on its way to a server, or to a fleet of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,29 @@ impl Request {
         }
         prompt
     }
+
+    /// A prompt for it that a model reads: tokens below `vocab_size`, all of them as likely. Blocks with the same id have
+    /// the same tokens under one seed, and what is behind them no other request's prompt repeats.
+    #[must_use]
+    pub fn random_tokens(&self, vocab_size: usize, seed: u64) -> Vec<u32> {
+        let length = self.prompt_tokens as usize;
+        let draw = |random: &mut Random| random.below(vocab_size as u64) as u32;
+        let mut prompt = Vec::with_capacity(length);
+        if let Some(prefix) = &self.prefix {
+            for &id in prefix.ids.iter() {
+                let mut random = Random::new(mix(seed ^ SHARED), id);
+                let tokens = (length - prompt.len()).min(prefix.block_tokens as usize);
+                prompt.extend((0..tokens).map(|_| draw(&mut random)));
+            }
+        }
+        let mut random = Random::new(seed, self.number);
+        prompt.resize_with(length, || draw(&mut random));
+        prompt
+    }
 }
+
+/// Tells the tokens of shared blocks from those of requests.
+const SHARED: u64 = 0x7368_6172_6564_2121;
 
 /// A source of requests, in the order of their arrival.
 pub trait Arrivals {
@@ -122,6 +144,26 @@ mod tests {
         assert_eq!(agree(&first, &request(1, 14, &[7 + (1 << 40), 8])), 1);
         assert_eq!(agree(&first, &request(1, 14, &[])), 0);
         assert_eq!(agree(&request(0, 14, &[]), &request(1, 14, &[])), 0);
+    }
+
+    #[test]
+    fn random_prompts_share_what_their_blocks_share() {
+        let tokens = |request: &Request, seed| request.random_tokens(50, seed);
+        let (first, second) = (request(0, 400, &[7, 8, 9]), request(1, 402, &[7, 8, 10]));
+        let (a, b) = (tokens(&first, 3), tokens(&second, 3));
+        assert_eq!((a.len(), b.len()), (400, 402));
+        assert_eq!(a[..8], b[..8]);
+        assert_ne!(a[8..12], b[8..12]);
+        assert_ne!(a[12..], b[12..400]);
+        assert_eq!(a, tokens(&first, 3));
+        assert_ne!(a[..8], tokens(&first, 4)[..8]);
+        for id in 0..50 {
+            let times = a.iter().filter(|&&found| found == id).count();
+            assert!(times < 30, "{id}: {times} of 400");
+        }
+        assert!(a.iter().all(|&id| id < 50));
+        let cut = tokens(&request(2, 10, &[7, 8, 9]), 3);
+        assert_eq!(cut, a[..10]);
     }
 
     #[test]
