@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What each library may use of the others. An arrow too many is a layer that leaks; one too few
 /// means that this table, and with it the architecture page, describes another program.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("maitre-tensor", &[]),
     ("maitre-gguf", &[]),
     ("maitre-kv", &[]),
@@ -21,7 +21,8 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("maitre-bundled", &[]),
     ("maitre-model", &["maitre-gguf", "maitre-tensor"]),
     ("maitre-scheduler", &["maitre-kv"]),
-    ("maitre-sim", &["maitre-scheduler"]),
+    ("maitre-workload", &[]),
+    ("maitre-sim", &["maitre-scheduler", "maitre-workload"]),
     ("maitre-speculative", &["maitre-model", "maitre-sampling"]),
     (
         "maitre-engine",
@@ -36,7 +37,10 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ),
     ("maitre-server", &["maitre-engine", "maitre-proto"]),
     // The engine's public handle, as its in-process target; what the engine is made of stays unseen.
-    ("maitre-bench", &["maitre-engine", "maitre-proto"]),
+    (
+        "maitre-bench",
+        &["maitre-engine", "maitre-proto", "maitre-workload"],
+    ),
     // A GPU is checked from the operators up to the engine under load, and without a server.
     (
         "maitre-gpu-check",
@@ -56,18 +60,22 @@ const MAY_BUILD_WITH: [(&str, &[&str]); 1] = [("maitre-tensor", &["maitre-gpu-em
 
 /// Pure crates: time, randomness and data are arguments. These are all they may use from elsewhere;
 /// `libm` has the same results on every platform, and `pulp` compiles plain code for several widths of vector.
-const PURE: [(&str, &[&str]); 5] = [
+const PURE: [(&str, &[&str]); 6] = [
     ("maitre-gguf", &["thiserror"]),
     ("maitre-kv", &["blake3", "smallvec", "thiserror"]),
     ("maitre-scheduler", &["maitre-kv", "smallvec", "thiserror"]),
     ("maitre-sampling", &["libm", "pulp", "thiserror"]),
-    // It reads traces and writes reports, but files and streams are the caller's.
+    // They read traces and write reports, but files and streams are the caller's.
+    (
+        "maitre-workload",
+        &["libm", "serde", "serde_json", "thiserror"],
+    ),
     (
         "maitre-sim",
         &[
             "hdrhistogram",
-            "libm",
             "maitre-scheduler",
+            "maitre-workload",
             "serde",
             "serde_json",
             "thiserror",

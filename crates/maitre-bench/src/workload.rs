@@ -4,6 +4,8 @@
 //! Random ids cost a model what text costs, need no tokenizer, and no two prompts share a prefix,
 //! so that a prefix cache neither helps nor hides.
 
+use maitre_workload::{Random, mix};
+
 use crate::{BenchError, BenchRequest, ModelFacts, Prompts};
 
 /// Requests per user when their number is not given; with fewer, starting and ending weigh too much.
@@ -78,34 +80,15 @@ impl Workload {
 
     /// Request `index` of `phase` with random tokens. Phases (warm-up, each run) never share a prompt.
     pub(crate) fn request(&self, vocab_size: usize, phase: u64, index: usize) -> BenchRequest {
-        let mut random = Random(mix(mix(mix(self.seed) ^ phase) ^ index as u64));
+        let mut random = Random::new(mix(self.seed) ^ phase, index as u64);
         let prompt = (0..self.input_tokens)
-            .map(|_| random.below(vocab_size))
+            .map(|_| random.below(vocab_size as u64) as u32)
             .collect();
         BenchRequest {
             prompt,
             output_tokens: self.output_tokens,
         }
     }
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
-struct Random(u64);
-
-impl Random {
-    /// Uniform in `0..bound`, up to a bias of bound / 2⁶⁴.
-    fn below(&mut self, bound: usize) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let scaled = (u128::from(mix(self.0)) * bound as u128) >> 64;
-        u32::try_from(scaled).unwrap_or(u32::MAX)
-    }
-}
-
-/// The finaliser of SplitMix64: every input bit changes half of the output bits.
-fn mix(value: u64) -> u64 {
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 #[cfg(test)]

@@ -1,20 +1,14 @@
 //! Why a simulation cannot be made. A request that is refused during one is counted, not an error.
 
 use maitre_scheduler::SchedulerError;
+use maitre_workload::SettingError;
 
 /// What is wrong with the question.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
     /// A number is outside its range.
-    #[error("{setting} is {found}; expected {expected}")]
-    Setting {
-        /// Name of the field or the flag.
-        setting: &'static str,
-        /// What was given.
-        found: String,
-        /// What is accepted.
-        expected: String,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The model is larger than the memory.
     #[error(
         "the weights of {model} take {weight_bytes} bytes and {hardware} has {usable_bytes} for weights and KV cache; \
@@ -54,11 +48,7 @@ impl SimError {
         found: impl ToString,
         expected: impl Into<String>,
     ) -> Self {
-        Self::Setting {
-            setting,
-            found: found.to_string(),
-            expected: expected.into(),
-        }
+        Self::Setting(SettingError::new(setting, found, expected))
     }
 }
 

@@ -15,7 +15,7 @@ use maitre_scheduler::Time;
 use crate::replica::{Answered, Replica};
 use crate::report::{Report, Statistics};
 use crate::routing::{FleetView, Router, Routing};
-use crate::slo::Slo;
+use crate::workload::Slo;
 use crate::workload::{Arrivals, Request};
 use crate::{CostModel, EngineSettings, Hardware, ModelShape, ProductFormat, SimError, StepPricer};
 

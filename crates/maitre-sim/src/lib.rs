@@ -31,23 +31,23 @@
 //! # Ok::<(), maitre_sim::SimError>(())
 //! ```
 
+mod answered;
 mod cost;
 mod engine;
 mod error;
 mod fleet;
-mod random;
 mod replica;
 mod report;
 pub mod routing;
-mod slo;
-pub mod workload;
 
 pub use cost::{CostModel, Hardware, ModelShape, ProductFormat, StepPricer, StepSeconds, StepWork};
 pub use engine::{EngineSettings, ToldSettings};
 pub use error::SimError;
 pub use fleet::Simulation;
+/// What comes when: the requests of a simulation.
+pub use maitre_workload as workload;
+pub use maitre_workload::{Slo, parse_time};
 pub use replica::{Answered, ReplicaLoad};
 pub use report::{
     Goodput, Kv, Percentiles, Preemptions, Queue, ReplicaReport, Report, Requests, Steps, Tokens,
 };
-pub use slo::{Slo, parse_time};

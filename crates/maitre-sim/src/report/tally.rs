@@ -6,7 +6,7 @@ use maitre_scheduler::Time;
 
 use super::Latencies;
 use crate::replica::{Answered, PlannedStep};
-use crate::slo::Slo;
+use crate::workload::Slo;
 use crate::{StepSeconds, StepWork};
 
 /// Counted over all replicas.
@@ -59,7 +59,7 @@ impl Statistics {
         if let Some(tpot) = answered.tpot() {
             self.tpot.record(tpot);
         }
-        self.good += u64::from(self.slo.is_met_by(answered));
+        self.good += u64::from(answered.keeps_to(&self.slo));
         self.last_end = self.last_end.max(answered.ended);
     }
 }

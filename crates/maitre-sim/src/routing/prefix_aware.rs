@@ -6,8 +6,7 @@
 use std::collections::HashMap;
 
 use super::{FleetView, Router};
-use crate::random::mix;
-use crate::workload::Request;
+use crate::workload::{Request, mix};
 
 /// Parts of prompts that are remembered in each of two generations. When the younger one is full, the older one is dropped.
 const REMEMBERED: usize = 1 << 20;

@@ -1,8 +1,7 @@
 //! All requests of a session to the same replica, so that its prefix cache has what earlier turns computed.
 
 use super::{FleetView, Router};
-use crate::random::mix;
-use crate::workload::Request;
+use crate::workload::{Request, mix};
 
 /// Sends a session to the replica that wins a draw by its number (rendezvous hashing: Thaler and Ravishankar 1998), so
 /// that one more replica moves few sessions.

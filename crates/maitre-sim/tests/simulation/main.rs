@@ -5,7 +5,6 @@ mod known_answers;
 mod properties;
 mod routing;
 mod schedules;
-mod traces;
 
 use maitre_sim::workload::{Arrivals, Length, Lengths, OpenLoop, Request, SharedPrefix};
 use maitre_sim::{Answered, CostModel, EngineSettings, ModelShape, Report, Simulation};

@@ -2,9 +2,7 @@
 
 use std::io::BufRead;
 
-use maitre_scheduler::Time;
-
-use super::{Request, SharedPrefix, azure, mooncake};
+use crate::{Request, SharedPrefix, Time, azure, mooncake};
 
 /// Bad lines that an error names.
 const NAMED: usize = 5;
@@ -100,11 +98,11 @@ pub struct Trace {
 
 /// What a line says: the arrival by the trace's own clock, in nanoseconds.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Row {
-    pub(super) at_ns: i128,
-    pub(super) prompt_tokens: u32,
-    pub(super) output_tokens: u32,
-    pub(super) prefix: Option<SharedPrefix>,
+pub(crate) struct Row {
+    pub(crate) at_ns: i128,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) output_tokens: u32,
+    pub(crate) prefix: Option<SharedPrefix>,
 }
 
 impl Trace {
@@ -207,7 +205,7 @@ impl Reader {
 }
 
 /// A number of tokens in a column.
-pub(super) fn tokens(name: &str, text: &str) -> Result<u32, String> {
+pub(crate) fn tokens(name: &str, text: &str) -> Result<u32, String> {
     let text = text.trim();
     text.parse()
         .map_err(|_| format!("{name} is `{text}`; expected a number of tokens"))

@@ -2,12 +2,12 @@
 //!
 //! A time is written `2023-11-16 18:15:46.6805900`, in later files with `+00:00` behind it.
 
-use super::TraceError;
-use super::trace::{Row, tokens};
+use crate::TraceError;
+use crate::trace::{Row, tokens};
 
 /// Where the columns are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Columns {
+pub(crate) struct Columns {
     time: usize,
     prompt: usize,
     output: usize,
@@ -15,7 +15,7 @@ pub(super) struct Columns {
 
 impl Columns {
     /// The columns of a file with this first line.
-    pub(super) fn named_by(header: &str) -> Result<Self, TraceError> {
+    pub(crate) fn named_by(header: &str) -> Result<Self, TraceError> {
         let header = header.trim_start_matches('\u{feff}');
         let find = |column: &'static str| {
             let mut names = header.split(',');
@@ -33,7 +33,7 @@ impl Columns {
     }
 
     /// What a line says.
-    pub(super) fn row(&self, line: &str) -> Result<Row, String> {
+    pub(crate) fn row(&self, line: &str) -> Result<Row, String> {
         let fields: Vec<&str> = line.split(',').collect();
         let field = |place: usize, name: &str| {
             let found = fields.len();

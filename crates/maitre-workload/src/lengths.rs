@@ -2,9 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::Trace;
-use crate::SimError;
-use crate::random::Random;
+use crate::{Random, SettingError, Trace};
 
 /// A number of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +14,7 @@ pub enum Length {
 }
 
 impl Length {
-    fn draw(&self, random: &mut Random) -> u32 {
+    pub(crate) fn draw(&self, random: &mut Random) -> u32 {
         match self {
             Self::Fixed(tokens) => *tokens,
             Self::Uniform(range) => {
@@ -26,14 +24,23 @@ impl Length {
         }
     }
 
-    fn check(&self, setting: &'static str) -> Result<(), SimError> {
+    /// The longest there is.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        match self {
+            Self::Fixed(tokens) => *tokens,
+            Self::Uniform(range) => *range.end(),
+        }
+    }
+
+    fn check(&self, setting: &'static str) -> Result<(), SettingError> {
         let (least, most) = match self {
             Self::Fixed(tokens) => (*tokens, *tokens),
             Self::Uniform(range) => (*range.start(), *range.end()),
         };
         match least >= 1 && most >= least {
             true => Ok(()),
-            false => Err(SimError::setting(
+            false => Err(SettingError::new(
                 setting,
                 self,
                 "at least 1, or a range such as 100..200",
@@ -51,13 +58,23 @@ impl std::fmt::Display for Length {
     }
 }
 
+/// A number where it is fixed, as it is read where it is not.
+impl serde::Serialize for Length {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fixed(tokens) => serializer.serialize_u32(*tokens),
+            Self::Uniform(_) => serializer.collect_str(self),
+        }
+    }
+}
+
 impl std::str::FromStr for Length {
-    type Err = SimError;
+    type Err = SettingError;
 
     /// Reads `N` or `LEAST..MOST`, both included.
-    fn from_str(text: &str) -> Result<Self, SimError> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         let bad = || {
-            SimError::setting(
+            SettingError::new(
                 "a length",
                 text,
                 "a number of tokens, or a range such as 100..200",
@@ -101,8 +118,8 @@ impl Lengths {
     ///
     /// # Errors
     ///
-    /// [`SimError::Setting`].
-    pub fn validate(&self) -> Result<(), SimError> {
+    /// [`SettingError`].
+    pub fn validate(&self) -> Result<(), SettingError> {
         match self {
             Self::Independent { prompt, output } => {
                 prompt.check("the length of prompts")?;
@@ -114,7 +131,7 @@ impl Lengths {
                     .all(|&(prompt, output)| prompt >= 1 && output >= 1);
                 match usable && !pairs.is_empty() {
                     true => Ok(()),
-                    false => Err(SimError::setting(
+                    false => Err(SettingError::new(
                         "the lengths of the trace",
                         format!("{} rows", pairs.len()),
                         "at least one row, with at least 1 token of prompt and of answer in each",

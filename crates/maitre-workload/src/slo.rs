@@ -3,10 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use maitre_scheduler::Time;
-
-use crate::SimError;
-use crate::replica::Answered;
+use crate::{SettingError, Time};
 
 /// Bounds for each answer (a service level objective). An answer is good if it keeps to all that are given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,49 +23,25 @@ impl Slo {
         *self == Self::default()
     }
 
-    /// Whether an answer keeps to it.
+    /// Whether an answer with these times keeps to it; an answer of one token has no `tpot`.
     #[must_use]
-    pub fn is_met_by(&self, answered: &Answered) -> bool {
+    pub fn is_met_by(&self, ttft: Time, tpot: Option<Time>, e2e: Time) -> bool {
         let keeps = |bound: Option<Time>, time: Option<Time>| match (bound, time) {
             (Some(bound), Some(time)) => time <= bound,
             _ => true,
         };
-        keeps(self.ttft, Some(answered.ttft()))
-            && keeps(self.tpot, answered.tpot())
-            && keeps(self.e2e, Some(answered.e2e()))
-    }
-}
-
-impl Answered {
-    /// Time to first token, from the arrival.
-    #[must_use]
-    pub fn ttft(&self) -> Time {
-        self.first_token.saturating_sub(self.arrival)
-    }
-
-    /// Time per output token: the mean time between two tokens; `None` of an answer of one.
-    #[must_use]
-    pub fn tpot(&self) -> Option<Time> {
-        let generating = self.ended.saturating_sub(self.first_token);
-        let later = self.output_tokens.checked_sub(1).filter(|&later| later > 0);
-        later.map(|later| generating / later)
-    }
-
-    /// From the arrival to the last token.
-    #[must_use]
-    pub fn e2e(&self) -> Time {
-        self.ended.saturating_sub(self.arrival)
+        keeps(self.ttft, Some(ttft)) && keeps(self.tpot, tpot) && keeps(self.e2e, Some(e2e))
     }
 }
 
 impl FromStr for Slo {
-    type Err = SimError;
+    type Err = SettingError;
 
     /// Reads `ttft=500ms,tpot=50ms,e2e=30s`, any of them.
-    fn from_str(text: &str) -> Result<Self, SimError> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         let bad = || {
             let expected = "bounds of ttft, tpot and e2e such as ttft=500ms,tpot=50ms";
-            SimError::setting("the SLO", text, expected)
+            SettingError::new("the SLO", text, expected)
         };
         let mut slo = Self::default();
         for part in text.split(',') {
@@ -143,22 +116,6 @@ mod tests {
     #[test]
     fn an_answer_has_to_keep_to_all_bounds() {
         let ms = Time::from_millis;
-        let answered = Answered {
-            number: 0,
-            replica: 0,
-            user: None,
-            arrival: ms(100),
-            started: ms(150),
-            first_token: ms(300),
-            ended: ms(360),
-            prompt_tokens: 5,
-            cached_tokens: 0,
-            output_tokens: 4,
-        };
-        assert_eq!(
-            (answered.ttft(), answered.tpot(), answered.e2e()),
-            (ms(200), Some(ms(20)), ms(260))
-        );
         for (slo, expected) in [
             ("ttft=200ms,tpot=20ms,e2e=260ms", true),
             ("ttft=199ms", false),
@@ -166,13 +123,13 @@ mod tests {
             ("ttft=1s,e2e=259ms", false),
         ] {
             let slo: Slo = slo.parse().unwrap();
-            assert_eq!(slo.is_met_by(&answered), expected, "{slo}");
+            assert_eq!(
+                slo.is_met_by(ms(200), Some(ms(20)), ms(260)),
+                expected,
+                "{slo}"
+            );
         }
-        let single = Answered {
-            output_tokens: 1,
-            ..answered
-        };
-        assert_eq!(single.tpot(), None);
-        assert!("tpot=1us".parse::<Slo>().unwrap().is_met_by(&single));
+        let tpot: Slo = "tpot=1us".parse().unwrap();
+        assert!(tpot.is_met_by(ms(200), None, ms(200)), "one token");
     }
 }

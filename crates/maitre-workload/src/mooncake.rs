@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::SharedPrefix;
-use super::trace::Row;
+use crate::SharedPrefix;
+use crate::trace::Row;
 
 /// Tokens that one of the `hash_ids` stands for. An id is the hash of its block and of all blocks before it.
 const BLOCK_TOKENS: u32 = 512;
@@ -18,7 +18,7 @@ struct Line {
 }
 
 /// What a line says.
-pub(super) fn row(text: &str) -> Result<Row, String> {
+pub(crate) fn row(text: &str) -> Result<Row, String> {
     let line: Line = serde_json::from_str(text).map_err(|error| {
         let expected =
             "expected an object with timestamp, input_length, output_length and hash_ids";

@@ -1,29 +1,18 @@
-//! What comes when: requests with an arrival, lengths and a beginning that others may share.
+//! A request, and where requests come from.
 //!
-//! A [`Request`] has no text and no tokens; the replica makes a prompt of the right length from it. Two prompts begin
+//! A [`Request`] has no text and no tokens; its user makes a prompt of the right length from it. Two prompts begin
 //! alike exactly as far as their [`SharedPrefix`]es name the same blocks.
-
-mod azure;
-mod closed;
-mod lengths;
-mod mooncake;
-mod open;
-mod trace;
 
 use std::sync::Arc;
 
-pub use closed::{ClosedLoop, ThinkTime};
-pub use lengths::{Length, Lengths};
-use maitre_scheduler::Time;
-pub use open::{ArrivalProcess, OpenLoop, Replay};
-pub use trace::{BadLine, BadLines, Trace, TraceError, TraceFormat};
+use crate::{Random, Time, mix};
 
-/// A request on its way to the fleet.
+/// A request on its way to a server, or to a fleet of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Counted from 0 in the order in which its source made it.
     pub number: u64,
-    /// When it comes, since the beginning of the simulation.
+    /// When it comes, since the beginning of the workload.
     pub arrival: Time,
     /// Tokens of its prompt, at least 1.
     pub prompt_tokens: u32,
@@ -52,15 +41,15 @@ const OWN: u32 = 1 << 31;
 
 impl Request {
     /// Tokens of prompt and answer together.
-    pub(crate) fn full_length(&self) -> usize {
+    #[must_use]
+    pub fn full_length(&self) -> usize {
         (self.prompt_tokens as usize).saturating_add(self.output_tokens as usize)
     }
 
-    /// A prompt for it. Its tokens are zeros but for those that tell blocks apart, so a long one costs little more than
-    /// its memory.
+    /// A prompt for it that no model reads: its tokens are zeros but for those that tell blocks apart, so a long one costs
+    /// little more than its memory. There is room behind it for the answer.
     #[must_use]
-    pub(crate) fn prompt(&self) -> Vec<u32> {
-        // The scheduler appends the answer to it.
+    pub fn prompt(&self) -> Vec<u32> {
         let mut prompt = Vec::with_capacity(self.full_length());
         prompt.resize(self.prompt_tokens as usize, 0);
         let (block_tokens, ids) = match &self.prefix {
@@ -79,7 +68,29 @@ impl Request {
         }
         prompt
     }
+
+    /// A prompt for it that a model reads: tokens below `vocab_size`, all of them as likely. Blocks with the same id have
+    /// the same tokens under one seed, and what is behind them no other request's prompt repeats.
+    #[must_use]
+    pub fn random_tokens(&self, vocab_size: usize, seed: u64) -> Vec<u32> {
+        let length = self.prompt_tokens as usize;
+        let draw = |random: &mut Random| random.below(vocab_size as u64) as u32;
+        let mut prompt = Vec::with_capacity(length);
+        if let Some(prefix) = &self.prefix {
+            for &id in prefix.ids.iter() {
+                let mut random = Random::new(mix(seed ^ SHARED), id);
+                let tokens = (length - prompt.len()).min(prefix.block_tokens as usize);
+                prompt.extend((0..tokens).map(|_| draw(&mut random)));
+            }
+        }
+        let mut random = Random::new(seed, self.number);
+        prompt.resize_with(length, || draw(&mut random));
+        prompt
+    }
 }
+
+/// Tells the tokens of shared blocks from those of requests.
+const SHARED: u64 = 0x7368_6172_6564_2121;
 
 /// A source of requests, in the order of their arrival.
 pub trait Arrivals {
@@ -133,6 +144,26 @@ mod tests {
         assert_eq!(agree(&first, &request(1, 14, &[7 + (1 << 40), 8])), 1);
         assert_eq!(agree(&first, &request(1, 14, &[])), 0);
         assert_eq!(agree(&request(0, 14, &[]), &request(1, 14, &[])), 0);
+    }
+
+    #[test]
+    fn random_prompts_share_what_their_blocks_share() {
+        let tokens = |request: &Request, seed| request.random_tokens(50, seed);
+        let (first, second) = (request(0, 400, &[7, 8, 9]), request(1, 402, &[7, 8, 10]));
+        let (a, b) = (tokens(&first, 3), tokens(&second, 3));
+        assert_eq!((a.len(), b.len()), (400, 402));
+        assert_eq!(a[..8], b[..8]);
+        assert_ne!(a[8..12], b[8..12]);
+        assert_ne!(a[12..], b[12..400]);
+        assert_eq!(a, tokens(&first, 3));
+        assert_ne!(a[..8], tokens(&first, 4)[..8]);
+        for id in 0..50 {
+            let times = a.iter().filter(|&&found| found == id).count();
+            assert!(times < 30, "{id}: {times} of 400");
+        }
+        assert!(a.iter().all(|&id| id < 50));
+        let cut = tokens(&request(2, 10, &[7, 8, 9]), 3);
+        assert_eq!(cut, a[..10]);
     }
 
     #[test]

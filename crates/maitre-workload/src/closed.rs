@@ -3,12 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use maitre_scheduler::Time;
-
-use super::open::seconds;
-use super::{Arrivals, Lengths, Request};
-use crate::SimError;
-use crate::random::Random;
+use crate::open::seconds;
+use crate::{Arrivals, Lengths, Random, Request, SettingError, Time};
 
 /// How long a user thinks before a request, the first one included.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +16,7 @@ pub enum ThinkTime {
 }
 
 impl ThinkTime {
-    fn draw(self, random: &mut Random) -> Time {
+    pub(crate) fn draw(self, random: &mut Random) -> Time {
         match self {
             Self::Fixed(time) => time,
             Self::Exponential(mean) => seconds(mean.as_secs_f64() * random.exponential()),
@@ -47,17 +43,17 @@ impl ClosedLoop {
     ///
     /// # Errors
     ///
-    /// [`SimError::Setting`].
+    /// [`SettingError`].
     pub fn new(
         users: u32,
         think: ThinkTime,
         lengths: Lengths,
         requests: u64,
         seed: u64,
-    ) -> Result<Self, SimError> {
+    ) -> Result<Self, SettingError> {
         lengths.validate()?;
         if users == 0 {
-            return Err(SimError::setting(
+            return Err(SettingError::new(
                 "the number of users",
                 users,
                 "at least 1",
@@ -111,7 +107,7 @@ impl Arrivals for ClosedLoop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::Length;
+    use crate::Length;
 
     #[test]
     fn a_user_asks_again_only_after_the_answer_and_a_time_to_think() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::time::Duration;
 
-use maitre_sim::workload::{BadLines, Trace, TraceFormat};
+use maitre_workload::{BadLines, Trace, TraceFormat};
 
 const HEADER: &str = "TIMESTAMP,ContextTokens,GeneratedTokens";
 const FIRST: &str = "2023-11-16 18:15:46.6805900,374,44";
