@@ -1,7 +1,7 @@
 //! The settings of a replica's engine: those of `maitre serve` that decide who runs when.
 
 use maitre_scheduler::queue::QueueBounds;
-use maitre_scheduler::{KvConfig, PolicyKind, SchedulerConfig, Time};
+use maitre_scheduler::{KvConfig, KvSpec, PolicyKind, SchedulerConfig, Time};
 use serde::Serialize;
 
 use crate::{Hardware, ModelShape, SimError};
@@ -17,8 +17,10 @@ pub struct EngineSettings {
     pub max_model_len: usize,
     /// Tokens of a KV block.
     pub block_size: u32,
-    /// Blocks of the KV cache.
+    /// Blocks of the KV cache, each in the layers of one group.
     pub kv_blocks: u32,
+    /// How far back the layers of each group read.
+    pub kv_groups: Vec<KvSpec>,
     /// Whether full blocks are kept for later requests that begin alike.
     pub prefix_cache: bool,
     /// Which request is admitted first.
@@ -47,6 +49,7 @@ impl EngineSettings {
             max_model_len,
             block_size: 16,
             kv_blocks,
+            kv_groups: vec![KvSpec::Full],
             prefix_cache: true,
             policy: PolicyKind::Fcfs,
             max_queue: 1024,
@@ -56,6 +59,26 @@ impl EngineSettings {
             reorder_within: Time::from_secs(1),
             steps_in_flight: 1,
         }
+    }
+
+    /// The defaults for a model on so many devices of some hardware: contexts as long as the model's, groups for its windows, and the
+    /// KV cache that fits beside the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError::DoesNotFit`] if there is no place for one block.
+    pub fn fitting(
+        shape: &ModelShape,
+        hardware: &Hardware,
+        devices: u32,
+    ) -> Result<Self, SimError> {
+        let defaults = Self::new(1, shape.context as usize);
+        let kv_blocks = Self::kv_blocks_across(shape, hardware, devices, defaults.block_size)?;
+        Ok(Self {
+            kv_blocks,
+            kv_groups: shape.kv_groups().specs,
+            ..defaults
+        })
     }
 
     /// The blocks of the KV cache that fit beside the weights.
@@ -68,8 +91,25 @@ impl EngineSettings {
         hardware: &Hardware,
         block_size: u32,
     ) -> Result<u32, SimError> {
-        let (weights, usable) = (shape.weight_bytes(), hardware.usable_bytes());
-        match shape.kv_blocks_in(usable - weights, block_size) {
+        Self::kv_blocks_across(shape, hardware, 1, block_size)
+    }
+
+    /// The blocks of the KV cache that fit beside the weights on so many devices. Of more devices than key and value heads several
+    /// have the same ones.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError::DoesNotFit`] if there is no place for one of them.
+    pub fn kv_blocks_across(
+        shape: &ModelShape,
+        hardware: &Hardware,
+        devices: u32,
+        block_size: u32,
+    ) -> Result<u32, SimError> {
+        let usable = hardware.usable_bytes() * f64::from(devices);
+        let weights = shape.weight_bytes();
+        let copies = f64::from(devices) / f64::from(devices.min(shape.kv_heads).max(1));
+        match shape.kv_blocks_in((usable - weights) / copies, block_size) {
             0 => Err(SimError::DoesNotFit {
                 model: shape.name.clone(),
                 hardware: hardware.name.clone(),
@@ -82,6 +122,7 @@ impl EngineSettings {
 
     pub(crate) fn scheduler(&self) -> SchedulerConfig {
         let kv = KvConfig {
+            groups: self.kv_groups.clone(),
             prefix_cache: self.prefix_cache,
             ..KvConfig::new(self.kv_blocks, self.block_size)
         };

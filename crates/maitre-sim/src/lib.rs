@@ -40,7 +40,10 @@ mod replica;
 mod report;
 pub mod routing;
 
-pub use cost::{CostModel, Hardware, ModelShape, ProductFormat, StepPricer, StepSeconds, StepWork};
+pub use cost::{
+    CostModel, Experts, Hardware, KvDtype, KvGroups, ModelShape, ProductFormat, StepPricer,
+    StepSeconds, StepWork, WeightDtype, Window,
+};
 pub use engine::{EngineSettings, ToldSettings};
 pub use error::SimError;
 pub use fleet::Simulation;

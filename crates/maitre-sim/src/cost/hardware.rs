@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::CostModel;
+use super::{CostModel, ProductFormat};
 use crate::SimError;
 use crate::error::{check_positive, check_seconds};
 
@@ -17,23 +17,38 @@ const READ_SHARE: f64 = 0.9;
 /// TFLOP/s on an H100, 788 on an H200.
 const PRODUCT_SHARE: f64 = 0.8;
 
+/// The same of large products in fp8 and int8, which the power of a GPU limits sooner. The product that PyTorch calls was measured at
+/// 1,170 to 1,180 of 1,979 TFLOP/s on sixteen GPUs of Hopper's generation, a tuned one of cuBLASLt at 1,609 (cross-check of
+/// 2026-05-24, gitea.d-robotics.cc/han.zhao/test_gpu_scripts); DeepGEMM's README says up to 1,550.
+const NARROW_PRODUCT_SHARE: f64 = 0.6;
+
 /// Share of the published operations that attention reaches. FlashAttention-2 reports 50 % to 73 % on an A100 (Dao 2023),
 /// FlashAttention-3 up to 75 % on an H100 (Shah et al. 2024); chunks of serving are shorter than theirs, so the lower end.
 const ATTENTION_SHARE: f64 = 0.5;
 
+/// What of the shorter of reading and computing is not hidden behind the longer one in products with weights, and the fixed time of
+/// a kernel beyond both: launch, filling and draining. Both follow from 25 products in bf16 of this project's GPU check on an H100,
+/// at 1 to 2,048 rows, as the pair of steps of 0.05 and 0.5 µs with the least squares; it foresees them with an error of 6 %. The
+/// kernels between products take 1.5 to 2.6 µs there at one row, attention of a short context 5 µs.
+const UNHIDDEN_SHARE: f64 = 0.3;
+const KERNEL_SECONDS: f64 = 2e-6;
+
+/// What the host does between two steps for each sequence: this project's engine spent 2.1 to 2.9 µs at 64 and 256 sequences on an
+/// H100's host. It hides that by planning ahead; other engines do it in slower languages. So it counts.
+const SEQUENCE_SECONDS: f64 = 2.5e-6;
+
+/// From logits to the token on the host: this project's GPU check measured 27 to 52 µs for one row, of which four kernels are counted
+/// by themselves.
+const STEP_SECONDS: f64 = 30e-6;
+
+/// Share of a link's rate that all-reduces reach: 360 of 450 GB/s is what libraries of collectives report on H100s.
+const LINK_SHARE: f64 = 0.8;
+
+/// The time of an all-reduce beside its bytes: a barrier before and after, and the latency of a link.
+const LINK_SECONDS: f64 = 8e-6;
+
 /// Share of the memory that weights and KV cache may take; the rest is for activations and the driver.
 const MEMORY_SHARE: f64 = 0.9;
-
-/// What numbers the products with weights are computed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProductFormat {
-    /// bf16; weights of fewer bits are widened first.
-    #[default]
-    Bf16,
-    /// fp8, on hardware that has it.
-    Fp8,
-}
 
 /// A machine that runs one replica. All shares and times have defaults, so that a file needs only the published figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +65,12 @@ pub struct Hardware {
     /// Operations per second in fp8, at most; `None`: it has no such units.
     #[serde(default)]
     pub fp8_ops_per_second: Option<f64>,
+    /// Operations per second in int8, at most; `None`: it has no such units.
+    #[serde(default)]
+    pub int8_ops_per_second: Option<f64>,
+    /// Bytes that a device sends to the others of its box in a second, at most; `None`: it is alone.
+    #[serde(default)]
+    pub link_bytes_per_second: Option<f64>,
     /// Where the figures are from.
     #[serde(default)]
     pub source: String,
@@ -62,145 +83,255 @@ pub struct Hardware {
     /// Share of the operations that products with weights reach.
     #[serde(default = "product_share")]
     pub product_share: f64,
+    /// The same of products in fp8 and int8.
+    #[serde(default = "narrow_product_share")]
+    pub narrow_product_share: f64,
     /// Share of the operations that attention reaches.
     #[serde(default = "attention_share")]
     pub attention_share: f64,
+    /// Share of the link's rate that all-reduces reach.
+    #[serde(default = "link_share")]
+    pub link_share: f64,
+    /// Seconds of an all-reduce beside its bytes.
+    #[serde(default = "link_seconds")]
+    pub link_seconds: f64,
+    /// What of the shorter of reading and computing is not hidden behind the longer one.
+    #[serde(default = "unhidden_share")]
+    pub unhidden_share: f64,
+    /// Seconds of each kernel beyond what it reads and computes.
+    #[serde(default = "kernel_seconds")]
+    pub kernel_seconds: f64,
     /// Seconds that a step takes whatever is in it.
-    #[serde(default)]
+    #[serde(default = "step_seconds")]
     pub step_seconds: f64,
     /// Seconds for each sequence of a step.
-    #[serde(default)]
+    #[serde(default = "sequence_seconds")]
     pub sequence_seconds: f64,
     /// Seconds for each prefill chunk of a step.
     #[serde(default)]
     pub chunk_seconds: f64,
 }
 
-fn memory_share() -> f64 {
-    MEMORY_SHARE
+macro_rules! default {
+    ($($name:ident: $value:ident,)*) => {
+        $(fn $name() -> f64 {
+            $value
+        })*
+    };
 }
 
-fn read_share() -> f64 {
-    READ_SHARE
+default! {
+    memory_share: MEMORY_SHARE,
+    read_share: READ_SHARE,
+    product_share: PRODUCT_SHARE,
+    narrow_product_share: NARROW_PRODUCT_SHARE,
+    attention_share: ATTENTION_SHARE,
+    link_share: LINK_SHARE,
+    link_seconds: LINK_SECONDS,
+    unhidden_share: UNHIDDEN_SHARE,
+    kernel_seconds: KERNEL_SECONDS,
+    step_seconds: STEP_SECONDS,
+    sequence_seconds: SEQUENCE_SECONDS,
 }
 
-fn product_share() -> f64 {
-    PRODUCT_SHARE
+/// The published figures of a device, in the units in which they are published.
+struct Sheet {
+    name: &'static str,
+    gigabytes: f64,
+    gigabytes_per_second: f64,
+    /// TFLOP/s and TOP/s without sparsity.
+    bf16: f64,
+    fp8: Option<f64>,
+    int8: Option<f64>,
+    /// GB/s in one direction, to the other devices of a box.
+    link: Option<f64>,
+    source: &'static str,
 }
 
-fn attention_share() -> f64 {
-    ATTENTION_SHARE
-}
-
-/// A row of the table: name, GB of memory, GB/s, TFLOP/s in bf16 and in fp8, source.
-type Row = (&'static str, f64, f64, f64, Option<f64>, &'static str);
-
-const ROWS: [Row; 6] = [
-    (
-        "a100",
-        80.0,
-        2039.0,
-        312.0,
-        None,
-        "NVIDIA A100 Tensor Core GPU datasheet, 80 GB SXM",
-    ),
-    (
-        "h100",
-        80.0,
-        3350.0,
-        989.0,
-        Some(1979.0),
-        "NVIDIA H100 Tensor Core GPU datasheet, SXM; half of the figures with sparsity",
-    ),
-    (
-        "h200",
-        141.0,
-        4800.0,
-        989.0,
-        Some(1979.0),
-        "NVIDIA H200 Tensor Core GPU datasheet, SXM; half of the figures with sparsity",
-    ),
-    (
-        "b200",
-        180.0,
-        8000.0,
-        2250.0,
-        Some(4500.0),
-        "NVIDIA DGX B200 datasheet, an eighth of the system; half of the figures with sparsity",
-    ),
-    (
-        "l4",
-        24.0,
-        300.0,
-        121.0,
-        Some(242.5),
-        "NVIDIA L4 Tensor Core GPU datasheet; half of the figures with sparsity",
-    ),
-    (
-        "gb10",
-        128.0,
-        273.0,
-        125.0,
-        Some(250.0),
-        "NVIDIA DGX Spark datasheet: 1 PFLOP in fp4 with sparsity, so a quarter of it in fp8 and an eighth in bf16 without",
-    ),
+const SHEETS: [Sheet; 7] = [
+    Sheet {
+        name: "a100",
+        gigabytes: 80.0,
+        gigabytes_per_second: 2039.0,
+        bf16: 312.0,
+        fp8: None,
+        int8: Some(624.0),
+        link: Some(300.0),
+        source: "NVIDIA A100 Tensor Core GPU datasheet, 80 GB SXM",
+    },
+    Sheet {
+        name: "h100",
+        gigabytes: 80.0,
+        gigabytes_per_second: 3350.0,
+        bf16: 989.0,
+        fp8: Some(1979.0),
+        int8: Some(1979.0),
+        link: Some(450.0),
+        source: "NVIDIA H100 Tensor Core GPU datasheet, SXM; half of the figures with sparsity",
+    },
+    Sheet {
+        name: "h200",
+        gigabytes: 141.0,
+        gigabytes_per_second: 4800.0,
+        bf16: 989.0,
+        fp8: Some(1979.0),
+        int8: Some(1979.0),
+        link: Some(450.0),
+        source: "NVIDIA H200 Tensor Core GPU datasheet, SXM; half of the figures with sparsity",
+    },
+    Sheet {
+        name: "b200",
+        gigabytes: 180.0,
+        gigabytes_per_second: 8000.0,
+        bf16: 2250.0,
+        fp8: Some(4500.0),
+        int8: Some(4500.0),
+        link: Some(900.0),
+        source: "NVIDIA DGX B200 datasheet, an eighth of the system; half of the figures with sparsity",
+    },
+    Sheet {
+        name: "l4",
+        gigabytes: 24.0,
+        gigabytes_per_second: 300.0,
+        bf16: 121.0,
+        fp8: Some(242.5),
+        int8: Some(242.5),
+        link: Some(32.0),
+        source: "NVIDIA L4 Tensor Core GPU datasheet; half of the figures with sparsity; linked by PCIe 4.0 x16",
+    },
+    Sheet {
+        name: "gb10",
+        gigabytes: 128.0,
+        gigabytes_per_second: 273.0,
+        bf16: 125.0,
+        fp8: Some(250.0),
+        int8: None,
+        link: Some(25.0),
+        source: "NVIDIA DGX Spark datasheet: 1 PFLOP in fp4 with sparsity, so a quarter of it in fp8 and an eighth in bf16 \
+                 without; linked by 200 Gbit/s",
+    },
+    Sheet {
+        name: "cpu",
+        gigabytes: 24.0,
+        gigabytes_per_second: 67.0,
+        bf16: 0.473,
+        fp8: None,
+        int8: Some(0.946),
+        link: None,
+        source: "two cores of an AMD EPYC of Zen 4, as loops that do nothing else measured them",
+    },
 ];
 
 impl Hardware {
     /// The hardware that is known by this name.
     #[must_use]
     pub fn known(name: &str) -> Option<Self> {
-        let row = ROWS.iter().find(|row| row.0.eq_ignore_ascii_case(name))?;
-        let (name, memory, read, bf16, fp8, source) = *row;
+        let sheet = SHEETS
+            .iter()
+            .find(|it| it.name.eq_ignore_ascii_case(name))?;
+        let tera = |ops: f64| ops * 1e12;
+        // A processor launches no kernels, and its host is itself.
+        let [kernel_seconds, step_seconds, sequence_seconds] = match sheet.name {
+            "cpu" => [0.0; 3],
+            _ => [KERNEL_SECONDS, STEP_SECONDS, SEQUENCE_SECONDS],
+        };
         Some(Self {
-            name: name.to_owned(),
-            memory_bytes: memory * 1e9,
-            read_bytes_per_second: read * 1e9,
-            bf16_ops_per_second: bf16 * 1e12,
-            fp8_ops_per_second: fp8.map(|ops| ops * 1e12),
-            source: source.to_owned(),
+            name: sheet.name.to_owned(),
+            memory_bytes: sheet.gigabytes * 1e9,
+            read_bytes_per_second: sheet.gigabytes_per_second * 1e9,
+            bf16_ops_per_second: tera(sheet.bf16),
+            fp8_ops_per_second: sheet.fp8.map(tera),
+            int8_ops_per_second: sheet.int8.map(tera),
+            link_bytes_per_second: sheet.link.map(|link| link * 1e9),
+            source: sheet.source.to_owned(),
             memory_share: MEMORY_SHARE,
             read_share: READ_SHARE,
             product_share: PRODUCT_SHARE,
+            narrow_product_share: NARROW_PRODUCT_SHARE,
             attention_share: ATTENTION_SHARE,
-            step_seconds: 0.0,
-            sequence_seconds: 0.0,
+            link_share: LINK_SHARE,
+            link_seconds: LINK_SECONDS,
+            unhidden_share: UNHIDDEN_SHARE,
+            kernel_seconds,
+            step_seconds,
+            sequence_seconds,
             chunk_seconds: 0.0,
         })
     }
 
     /// The names that are known.
     pub fn known_names() -> impl Iterator<Item = &'static str> {
-        ROWS.iter().map(|row| row.0)
+        SHEETS.iter().map(|it| it.name)
     }
 
-    /// What a step costs on it.
+    /// What a step costs on one device.
     ///
     /// # Errors
     ///
-    /// [`SimError::Setting`] for a figure out of its range, or for fp8 where there is none.
+    /// [`SimError::Setting`] for a figure out of its range, or for a format of products where there is none.
     pub fn cost(&self, format: ProductFormat) -> Result<CostModel, SimError> {
+        self.cost_across(1, format)
+    }
+
+    /// What a step costs on so many devices, each of which holds a part of every matrix (tensor parallelism).
+    ///
+    /// # Errors
+    ///
+    /// As [`Hardware::cost`], and for several devices without a link.
+    pub fn cost_across(&self, devices: u32, format: ProductFormat) -> Result<CostModel, SimError> {
         self.validate()?;
-        let ops = match format {
-            ProductFormat::Bf16 => self.bf16_ops_per_second,
-            ProductFormat::Fp8 => self.fp8_ops_per_second.ok_or_else(|| {
-                let expected = "bf16, or hardware with fp8_ops_per_second";
-                SimError::setting(
-                    "the format of products",
-                    format!("fp8 on {}", self.name),
+        let link = match (devices, self.link_bytes_per_second) {
+            (0, _) => return Err(SimError::setting("the number of devices", 0, "at least 1")),
+            (1, link) => link.unwrap_or(f64::MAX),
+            (_, Some(link)) => link,
+            (_, None) => {
+                let expected = "1, or hardware with link_bytes_per_second";
+                return Err(SimError::setting(
+                    "the number of devices",
+                    devices,
                     expected,
-                )
-            })?,
+                ));
+            }
         };
+        let bf16 = self.bf16_ops_per_second * self.product_share;
         Ok(CostModel {
             step_seconds: self.step_seconds,
             sequence_seconds: self.sequence_seconds,
             chunk_seconds: self.chunk_seconds,
+            kernel_seconds: self.kernel_seconds,
             read_bytes_per_second: self.read_bytes_per_second * self.read_share,
-            product_ops_per_second: ops * self.product_share,
+            products: format,
+            product_ops_per_second: self.product_ops(format)?,
+            output_ops_per_second: bf16,
             // Attention is computed in bf16 whatever the weights are.
             attention_ops_per_second: self.bf16_ops_per_second * self.attention_share,
+            unhidden_share: self.unhidden_share,
+            devices,
+            link_bytes_per_second: link * self.link_share,
+            link_seconds: self.link_seconds,
         })
+    }
+
+    fn product_ops(&self, format: ProductFormat) -> Result<f64, SimError> {
+        let (ops, share) = match format {
+            ProductFormat::Bf16 => (Some(self.bf16_ops_per_second), self.product_share),
+            ProductFormat::Fp8 => (self.fp8_ops_per_second, self.narrow_product_share),
+            ProductFormat::Int8 => (self.int8_ops_per_second, self.narrow_product_share),
+        };
+        let name = format.name();
+        ops.map(|ops| ops * share).ok_or_else(|| {
+            SimError::setting(
+                "the format of products",
+                format!("{name} on {}", self.name),
+                format!("bf16, or hardware with {name}_ops_per_second"),
+            )
+        })
+    }
+
+    /// Whether it has units for products in a format.
+    #[must_use]
+    pub fn has(&self, format: ProductFormat) -> bool {
+        self.product_ops(format).is_ok()
     }
 
     /// Bytes for weights and KV cache.
@@ -213,14 +344,20 @@ impl Hardware {
         check_positive("memory_bytes", self.memory_bytes)?;
         check_positive("read_bytes_per_second", self.read_bytes_per_second)?;
         check_positive("bf16_ops_per_second", self.bf16_ops_per_second)?;
-        if let Some(ops) = self.fp8_ops_per_second {
-            check_positive("fp8_ops_per_second", ops)?;
+        for (name, rate) in [
+            ("fp8_ops_per_second", self.fp8_ops_per_second),
+            ("int8_ops_per_second", self.int8_ops_per_second),
+            ("link_bytes_per_second", self.link_bytes_per_second),
+        ] {
+            rate.map_or(Ok(()), |rate| check_positive(name, rate))?;
         }
         for (name, share) in [
             ("memory_share", self.memory_share),
             ("read_share", self.read_share),
             ("product_share", self.product_share),
+            ("narrow_product_share", self.narrow_product_share),
             ("attention_share", self.attention_share),
+            ("link_share", self.link_share),
         ] {
             if !(share > 0.0 && share <= 1.0) {
                 return Err(SimError::setting(
@@ -255,8 +392,18 @@ mod tests {
     #[test]
     fn what_no_machine_has_is_refused() {
         let a100 = Hardware::known("a100").unwrap();
+        assert!(a100.has(ProductFormat::Int8) && !a100.has(ProductFormat::Fp8));
         let said = a100.cost(ProductFormat::Fp8).unwrap_err().to_string();
         assert!(said.contains("fp8 on a100"), "{said}");
+        let cpu = Hardware::known("cpu").unwrap();
+        let said = cpu
+            .cost_across(2, ProductFormat::Bf16)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            said.contains("devices is 2; expected 1, or hardware with link"),
+            "{said}"
+        );
         let greedy = Hardware {
             read_share: 1.5,
             ..a100.clone()
@@ -273,7 +420,14 @@ mod tests {
     fn a_file_needs_only_the_published_figures() {
         let text = r#"{"name": "mine", "memory_bytes": 24e9, "read_bytes_per_second": 50e9, "bf16_ops_per_second": 1.1e12}"#;
         let mine: Hardware = serde_json::from_str(text).unwrap();
-        assert_eq!((mine.read_share, mine.step_seconds), (READ_SHARE, 0.0));
+        assert_eq!(
+            (mine.read_share, mine.step_seconds),
+            (READ_SHARE, STEP_SECONDS)
+        );
+        assert_eq!(
+            mine.kernel_seconds, KERNEL_SECONDS,
+            "as of hardware by name"
+        );
         assert!(serde_json::from_str::<Hardware>(r#"{"name": "mine"}"#).is_err());
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use step::PlannedStep;
 
 use crate::report::{ReplicaTally, Statistics};
 use crate::workload::Request;
-use crate::{EngineSettings, SimError, StepPricer, StepWork};
+use crate::{EngineSettings, SimError, StepPricer};
 
 /// How long the engine waits when it could plan nothing though requests are there.
 const RECHECK: Time = Time::from_millis(20);
@@ -287,7 +287,7 @@ impl Replica {
             if plan.is_empty() {
                 break;
             }
-            let work = StepWork::of(&plan);
+            let work = self.pricer.work(&plan);
             let mut step = self.spare.pop().unwrap_or_default();
             let kv_used = self.scheduler.kv_usage().used;
             step.fill(&plan, work, &self.pricer, kv_used);

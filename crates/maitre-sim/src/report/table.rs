@@ -155,15 +155,7 @@ impl Report {
         )?;
         let seconds = &steps.seconds;
         let total = seconds.total();
-        let terms = [
-            ("step", seconds.step),
-            ("sequences", seconds.sequences),
-            ("chunks", seconds.chunks),
-            ("reading weights", seconds.weight_reads),
-            ("products", seconds.weight_products),
-            ("KV", seconds.kv),
-            ("attention", seconds.attention),
-        ];
+        let terms = seconds.terms();
         // What would be told as nothing is left out.
         let told = terms
             .iter()

@@ -22,7 +22,10 @@ pub(crate) fn shape() -> ModelShape {
         vocabulary: 1,
         tied: true,
         bytes_per_weight: 2.0,
+        bytes_per_output_weight: None,
         bytes_per_kv_number: 2.0,
+        experts: None,
+        window: None,
         context: 4096,
     }
 }
@@ -33,9 +36,7 @@ pub(crate) fn overheads(step: f64, sequence: f64, chunk: f64) -> CostModel {
         step_seconds: step,
         sequence_seconds: sequence,
         chunk_seconds: chunk,
-        read_bytes_per_second: 1e30,
-        product_ops_per_second: 1e30,
-        attention_ops_per_second: 1e30,
+        ..CostModel::limits(1e30, 1e30, 1e30)
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use maitre::server::Startup;
 use maitre_model::ModelConfig;
-use maitre_sim::{Hardware, ModelShape, ProductFormat};
+use maitre_sim::{Hardware, ModelShape, ProductFormat, Window};
 use serde::de::DeserializeOwned;
 
 use super::ProductsArg;
@@ -115,7 +115,10 @@ fn shape(name: &str, config: &ModelConfig, weight_bytes: u64) -> ModelShape {
         vocabulary: size(config.vocab_size),
         tied: config.tie_word_embeddings,
         bytes_per_weight: 1.0,
+        bytes_per_output_weight: None,
         bytes_per_kv_number: 2.0,
+        experts: None,
+        window: window(config),
         context: size(config.max_position_embeddings),
     };
     let weights = shape.weight_bytes();
@@ -131,12 +134,20 @@ fn shape(name: &str, config: &ModelConfig, weight_bytes: u64) -> ModelShape {
              products are those of the latter"
         );
     }
-    if config.kv_layout().groups.len() > 1 || config.sliding_window.is_some() {
-        tracing::warn!(
-            "{name} has layers with windows: they are simulated as if they read the whole context"
-        );
-    }
     shape
+}
+
+/// The window of the layers that have one. Where several have windows of different lengths, all get the longest.
+fn window(config: &ModelConfig) -> Option<Window> {
+    let windows = config.layers.iter();
+    let windows: Vec<usize> = windows
+        .filter_map(|layer| layer.attention.reads.window())
+        .collect();
+    let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+    windows.iter().max().map(|&tokens| Window {
+        tokens: size(tokens),
+        layers: size(windows.len()),
+    })
 }
 
 /// What a .json or .toml file describes.
