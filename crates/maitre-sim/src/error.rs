@@ -24,6 +24,42 @@ pub enum SimError {
         /// Bytes that may be used.
         usable_bytes: u64,
     },
+    /// The model and one request are larger than the memory of a box.
+    #[error(
+        "{model} does not fit on {devices} × {hardware}: its weights take {weight_bytes} bytes, and {missing_bytes} are missing for \
+         them and the KV cache of one request; {remedies}"
+    )]
+    NoPlace {
+        /// The model.
+        model: String,
+        /// Devices of a box.
+        devices: u32,
+        /// The hardware.
+        hardware: String,
+        /// Bytes of the weights.
+        weight_bytes: u64,
+        /// Bytes that are missing.
+        missing_bytes: u64,
+        /// What would make it fit.
+        remedies: String,
+    },
+    /// Not even the least load keeps to the SLO.
+    #[error(
+        "{share:.0} % of the answers within {slo} cannot be reached: with a load of {load} {unit} the best is {best}; allow more time, or \
+         choose faster hardware, more devices or fewer bytes per weight"
+    )]
+    SloUnmet {
+        /// The bounds.
+        slo: String,
+        /// The share of answers that has to keep to them, in percent.
+        share: f64,
+        /// The least load that was tried.
+        load: String,
+        /// Its unit.
+        unit: &'static str,
+        /// What such a share of the answers keeps to then.
+        best: String,
+    },
     /// The scheduler does not take the configuration.
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),

@@ -36,6 +36,7 @@ mod cost;
 mod engine;
 mod error;
 mod fleet;
+pub mod plan;
 mod replica;
 mod report;
 pub mod routing;

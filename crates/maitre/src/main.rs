@@ -70,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Generate(args) => cli::generate::run(args, &startup).await,
             Command::Bench(args) => cli::bench::run(args, &startup).await,
             Command::Simulate(args) => cli::simulate::run(args, &startup).await,
+            Command::Plan(args) => cli::plan::run(args, &startup).await,
             Command::Inspect(args) => cli::inspect::run(args, &startup).await,
             Command::List(args) => cli::list::run(&args),
             Command::GpuCheck(args) => {

@@ -22,6 +22,7 @@
 //! weights and the last ones do not fill the device. Nothing else overlaps. The formulas of the counts are in [`ModelShape`] and
 //! [`StepPricer`].
 
+mod config_json;
 mod counts;
 mod formats;
 mod hardware;

@@ -14,6 +14,7 @@ pub(crate) mod listen;
 pub(crate) mod loading;
 pub(crate) mod logs;
 pub(crate) mod model;
+pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod sampling;
 pub(crate) mod serve;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Foresee how a model on some hardware would serve some requests, in simulated time.
     Simulate(simulate::SimulateArgs),
+    /// Find how many boxes serve some traffic within an SLO, what bounds them and what would move that.
+    Plan(plan::PlanArgs),
     /// Show a model's parameters and what it needs in memory.
     Inspect(inspect::InspectArgs),
     /// List the models that were downloaded, or those that have a short name.

@@ -1,7 +1,7 @@
 //! `maitre simulate`: how a model on some hardware would serve some requests, with the scheduler that serves, in
 //! simulated time.
 
-mod machine;
+pub(super) mod machine;
 mod requests;
 
 use std::io::Write;
@@ -118,6 +118,7 @@ impl EngineArgs {
             max_seqs: self.max_seqs,
             max_batched_tokens: self.max_batched_tokens,
             block_size,
+            kv_groups: shape.kv_groups().specs,
             prefix_cache: !self.no_prefix_cache,
             policy: self.policy,
             max_queue: self.max_queue,

@@ -18,11 +18,11 @@ const TOLERANCE: f64 = 0.02;
 /// What runs on what.
 #[derive(Debug, Args)]
 pub(super) struct MachineArgs {
-    /// A model by name (qwen3-0.6b, qwen3-8b, qwen3-32b, llama-3.1-8b, llama-3.1-70b), a directory with a config.json, a
-    /// GGUF file, `bundled`, or a .json or .toml file with the sizes of a model.
+    /// A model by name (such as qwen3-8b, llama-3.1-70b, gpt-oss-20b; an unknown one lists all), a directory with a config.json,
+    /// a GGUF file, `bundled`, or a .json or .toml file with the sizes of a model.
     #[arg(long, value_name = "MODEL")]
     model: String,
-    /// Hardware by name (a100, h100, h200, b200, l4, gb10), or a .json or .toml file with its figures.
+    /// Hardware by name (a100, h100, h200, b200, l4, gb10, cpu), or a .json or .toml file with its figures.
     #[arg(long, value_name = "NAME|FILE")]
     hardware: String,
     /// Bytes of a weight [default: the model's; 2 for one known by name].
@@ -55,7 +55,7 @@ impl MachineArgs {
     }
 }
 
-fn hardware(name: &str) -> Result<Hardware> {
+pub(in crate::cli) fn hardware(name: &str) -> Result<Hardware> {
     let path = Path::new(name);
     if let Some(known) = Hardware::known(name).filter(|_| !path.exists()) {
         return Ok(known);
@@ -71,7 +71,7 @@ fn hardware(name: &str) -> Result<Hardware> {
     described("--hardware", path)
 }
 
-async fn model(name: &str, startup: &Startup) -> Result<ModelShape> {
+pub(in crate::cli) async fn model(name: &str, startup: &Startup) -> Result<ModelShape> {
     let path = Path::new(name);
     if let Some(known) = ModelShape::known(name).filter(|_| !path.exists()) {
         return Ok(known);
@@ -88,6 +88,9 @@ async fn model(name: &str, startup: &Startup) -> Result<ModelShape> {
             names()
         );
     }
+    if let Some(mixture) = mixture(name, path)? {
+        return Ok(mixture);
+    }
     let source = target(name, startup).await.with_context(|| {
         format!(
             "--model: {name} is none of {} and no file of sizes",
@@ -99,6 +102,17 @@ async fn model(name: &str, startup: &Startup) -> Result<ModelShape> {
     let stored = source.stored_tensors().unwrap_or_default();
     let bytes = stored.iter().map(|tensors| tensors.bytes_in_memory).sum();
     Ok(shape(name, &config, bytes))
+}
+
+/// The sizes of a mixture of experts, which the engine does not load yet, if there is one in this directory.
+fn mixture(name: &str, path: &Path) -> Result<Option<ModelShape>> {
+    let file = path.join("config.json");
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("--model: {} cannot be read", file.display()))?;
+    ModelShape::of_mixture(name, &text).with_context(|| format!("--model: {}", file.display()))
 }
 
 /// The sizes of a model that is here, whose weights take so many bytes; 0 if there are none.

@@ -1,0 +1,58 @@
+//! A plan as people read it.
+
+use std::fmt;
+
+use super::figure::number;
+use super::{Gain, Plan};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let boxes = if self.boxes == 1 { "box" } else { "boxes" };
+        writeln!(
+            f,
+            "{} on {} × {}: {} {} need {} {boxes}, {} each, with {:.0} % of the answers within {}\n",
+            self.model,
+            self.devices,
+            self.hardware,
+            number(self.load),
+            self.unit,
+            self.boxes,
+            number(self.load_per_box),
+            self.slo_share * 100.0,
+            self.slo
+        )?;
+        for figure in &self.figures {
+            writeln!(f, "{figure}")?;
+        }
+        let limit = &self.limit;
+        write!(f, "\nlimit: {}; {}", limit.scarce, limit.because)?;
+        match limit.missed {
+            Some(missed) => writeln!(f, "; more load misses {missed}")?,
+            None => writeln!(f)?,
+        }
+        if self.techniques.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n{:<18}{:<52}{:>12}{:>12}",
+            "technique", "change", self.unit, "per device"
+        )?;
+        for technique in &self.techniques {
+            write!(f, "{:<18}{:<52}", technique.name, technique.change)?;
+            match &technique.gain {
+                Gain::Serves {
+                    load_per_box,
+                    times,
+                } => writeln!(
+                    f,
+                    "{:>12}{:>12}",
+                    number(*load_per_box),
+                    format!("{:+.1} %", (times - 1.0) * 100.0)
+                )?,
+                Gain::Impossible(why) => writeln!(f, "  {why}")?,
+            }
+        }
+        Ok(())
+    }
+}

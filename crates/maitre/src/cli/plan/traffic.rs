@@ -1,0 +1,103 @@
+//! The traffic that a plan is for: users, a rate, or a trace.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use maitre_sim::parse_time;
+use maitre_sim::plan::Traffic;
+use maitre_sim::workload::{BadLines, Length, Lengths, Trace};
+
+/// What is to be served.
+#[derive(Debug, Args)]
+pub(super) struct TrafficArgs {
+    /// People who each send a request, read the answer, think, and send the next one.
+    #[arg(long, value_name = "N", required_unless_present_any = ["rate", "trace"])]
+    users: Option<u32>,
+    /// How long each thinks on average, exponentially distributed [default: not at all].
+    #[arg(long, value_name = "TIME", requires = "users", value_parser = time)]
+    think_time: Option<Duration>,
+    /// Requests a second, at random (a Poisson process).
+    #[arg(long, value_name = "RATE", conflicts_with_all = ["users", "trace"])]
+    rate: Option<f64>,
+    /// A trace, as `maitre simulate` reads it. A box plays all of it at a part of its speed; with --users only its lengths are
+    /// used, a row drawn for each request.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Leave out lines of the trace that are no requests.
+    #[arg(long, requires = "trace")]
+    skip_bad: bool,
+    /// Tokens of each prompt, or a range such as 100..200.
+    #[arg(
+        long,
+        default_value = "512",
+        value_name = "N",
+        conflicts_with = "trace"
+    )]
+    input_tokens: Length,
+    /// Tokens of each answer, or a range.
+    #[arg(
+        long,
+        default_value = "128",
+        value_name = "N",
+        conflicts_with = "trace"
+    )]
+    output_tokens: Length,
+    /// Chooses arrivals, lengths and times to think.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_time(text).ok_or_else(|| "expected a time with its unit, such as 500ms or 5s".to_owned())
+}
+
+impl TrafficArgs {
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(super) fn read(&self) -> Result<Traffic> {
+        let trace = self.trace.as_deref().map(|path| self.read_trace(path));
+        let trace = trace.transpose()?;
+        let lengths = match &trace {
+            Some(trace) => Lengths::Sampled(Lengths::pairs_of(trace)),
+            None => Lengths::Independent {
+                prompt: self.input_tokens.clone(),
+                output: self.output_tokens.clone(),
+            },
+        };
+        Ok(match (self.users, self.rate, trace) {
+            (Some(users), _, _) => Traffic::Users {
+                users,
+                think: self.think_time.unwrap_or_default(),
+                lengths,
+            },
+            (None, Some(per_second), _) => Traffic::Rate {
+                per_second,
+                lengths,
+            },
+            (None, None, trace) => {
+                // The parser asks for a trace where there are neither users nor a rate.
+                Traffic::Trace(trace.context("expected --users, --rate or --trace")?)
+            }
+        })
+    }
+
+    fn read_trace(&self, path: &Path) -> Result<Trace> {
+        let name = path.display();
+        let file = File::open(path).with_context(|| format!("--trace: {name} cannot be opened"))?;
+        let bad_lines = match self.skip_bad {
+            true => BadLines::Skip,
+            false => BadLines::Refuse,
+        };
+        let trace = Trace::read(BufReader::new(file), None, bad_lines);
+        trace.with_context(|| match self.skip_bad {
+            true => format!("--trace: {name} is of no use"),
+            false => format!("--trace: {name} is of no use (--skip-bad leaves bad lines out)"),
+        })
+    }
+}
