@@ -37,9 +37,10 @@ impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = match self.unit {
             "bytes" => bytes(self.value),
+            "boxes" => number(self.value),
             unit => format!("{} {unit}", number(self.value)),
         };
-        write!(f, "{:<24}{value:<24}= {}", self.name, self.formula)
+        write!(f, "{:<20}{value:<34}= {}", self.name, self.formula)
     }
 }
 

@@ -22,11 +22,11 @@ impl Question {
         let scheduler = engine.scheduler();
         let longest = scheduler.capacity_tokens().min(shape.context as usize);
         let pool_formula = format!(
-            "({} usable − {} weights){} = {} pages of {} tokens in {} layers",
+            "{} usable − {} weights{}, in {} pages of {} tokens in {} layers",
             bytes(usable),
             bytes(weights),
             match copies > 1.0 {
-                true => format!(" ÷ {copies} copies of each head"),
+                true => format!(", {copies} copies of each head"),
                 false => String::new(),
             },
             number(f64::from(engine.kv_blocks)),

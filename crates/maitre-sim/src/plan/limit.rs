@@ -27,6 +27,8 @@ pub enum Scarce {
     Overheads,
     /// Blocks of the KV cache.
     KvCapacity,
+    /// The bounded queue, which refuses requests.
+    Queue,
     /// Places in a step: as many sequences run as may.
     Places,
     /// Nothing that was tried.
@@ -44,9 +46,8 @@ pub struct Limit {
     pub because: String,
 }
 
-/// The share of the KV cache above which it is what is scarce, and of the sequences that may run.
-const FULL: f64 = 0.98;
-const PLACES_TAKEN: f64 = 0.95;
+/// The share of the places in a step from which on they are what is scarce.
+const PLACES_TAKEN: f64 = 0.8;
 
 impl fmt::Display for Scarce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,6 +60,7 @@ impl fmt::Display for Scarce {
             Self::Link => "the link between devices",
             Self::Overheads => "kernels and host",
             Self::KvCapacity => "the KV cache",
+            Self::Queue => "the queue",
             Self::Places => "places in a step",
             Self::Nothing => "nothing",
         })
@@ -88,7 +90,14 @@ impl Question {
             because,
         };
         let held = report.kv.max_used_share;
-        if held >= FULL || report.preemptions.requests > 0 {
+        // One more request would not fit: the scheduler keeps a block of each group in reserve for each that runs.
+        let blocks = f64::from(report.kv.blocks);
+        let (prompt, output) = self.traffic.mean_lengths();
+        let of_one = self.model.kv_bytes_of(prompt + output)
+            / (blocks * self.model.page_bytes(self.block_size));
+        let groups = self.model.kv_groups().specs.len() as f64;
+        let reserved = report.steps.mean_sequences * groups / blocks;
+        if held + reserved + of_one >= 1.0 || report.preemptions.requests > 0 {
             return limit(
                 Scarce::KvCapacity,
                 format!(
@@ -96,6 +105,13 @@ impl Question {
                     held * 100.0,
                     report.preemptions.requests
                 ),
+            );
+        }
+        let refused: u64 = report.requests.refused.values().sum();
+        if refused > 0 {
+            return limit(
+                Scarce::Queue,
+                format!("a little more load has {refused} requests refused"),
             );
         }
         let sequences = report.steps.mean_sequences;

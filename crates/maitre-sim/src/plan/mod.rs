@@ -54,6 +54,9 @@ use crate::{
 /// The share of answers that has to keep to the SLO, unless another one is asked for.
 pub const SLO_SHARE: f64 = 0.95;
 
+/// Answers by which a load is judged, at least, unless more or fewer are asked for: so many that a twentieth of them are ten.
+pub const JUDGED: u64 = 200;
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
@@ -83,6 +86,8 @@ pub struct Question {
     pub price_per_hour: Option<f64>,
     /// Whether to search what techniques would gain, which takes as long as all else for each.
     pub techniques: bool,
+    /// Answers by which a load is judged, at least: more of them make the share that keeps to the SLO more certain.
+    pub judged: u64,
     /// Chooses what is random of the traffic.
     pub seed: u64,
 }
@@ -139,6 +144,7 @@ impl Question {
             block_size: 16,
             price_per_hour: None,
             techniques: true,
+            judged: JUDGED,
             seed: 0,
         }
     }
@@ -191,6 +197,11 @@ impl Question {
         if self.slo.is_empty() {
             let expected = "bounds of ttft, tpot and e2e such as ttft=500ms,tpot=50ms";
             return Err(SimError::setting("the SLO", "empty", expected));
+        }
+        if self.slo.ttft.is_none() && self.slo.e2e.is_none() {
+            let expected =
+                "a bound of ttft or e2e too, since without one requests may wait for ever";
+            return Err(SimError::setting("the SLO", self.slo, expected));
         }
         if let Some(price) = self.price_per_hour {
             crate::error::check_positive("the price of an hour", price)?;

@@ -14,6 +14,8 @@ impl Question {
         let alone = self.pricer()?.price(&work);
         let cost = self.cost()?;
         let read = cost.read_bytes_per_second;
+        let devices = self.devices;
+        let token_ops = 2.0 * self.model.active_layer_weights();
         let steps = &capacity.keeps.report.steps;
         let per_step = |seconds: f64| seconds / (steps.count.max(1) as f64);
         Ok(vec![
@@ -21,20 +23,38 @@ impl Question {
                 "one user alone",
                 1.0 / alone.total(),
                 "tokens/s",
+                format!("1 ÷ ({})", terms(alone.terms())),
+            ),
+            Figure::new(
+                "reading weights",
+                alone.weight_reads * 1e3,
+                "ms",
                 format!(
-                    "1 ÷ ({})",
-                    terms(alone.terms().map(|(name, seconds)| (name, seconds)))
+                    "{} for one token ÷ ({devices} × {}/s)",
+                    bytes(alone.weight_reads * read * f64::from(devices)),
+                    bytes(read)
                 ),
             ),
             Figure::new(
-                "reads of one step",
-                alone.weight_reads * read * f64::from(self.devices),
-                "bytes",
+                "reading KV",
+                alone.kv * 1e3,
+                "ms",
                 format!(
-                    "{} × {}/s × {} of the weights",
-                    millis(alone.weight_reads),
-                    bytes(read),
-                    self.devices
+                    "{} of {} tokens, on {devices} of {}/s",
+                    bytes(self.model.kv_bytes_of(length as f64 + 1.0)),
+                    number(length as f64 + 1.0),
+                    bytes(read)
+                ),
+            ),
+            Figure::new(
+                "products of a token",
+                token_ops / (cost.product_ops_per_second * f64::from(devices)) * 1e6,
+                "µs",
+                format!(
+                    "2 × {} weights ÷ ({devices} × {} TFLOP/s in {})",
+                    number(self.model.active_layer_weights()),
+                    number(cost.product_ops_per_second / 1e12),
+                    cost.products.name()
                 ),
             ),
             Figure::new(
@@ -171,7 +191,7 @@ fn terms<const N: usize>(terms: [(&'static str, f64); N]) -> String {
     let total: f64 = terms.iter().map(|(_, seconds)| seconds).sum();
     let told = terms
         .iter()
-        .filter(|(_, seconds)| *seconds >= 0.0005 * total);
+        .filter(|(_, seconds)| *seconds >= 0.002 * total);
     let told: Vec<String> = told
         .map(|(name, seconds)| format!("{name} {}", millis(*seconds)))
         .collect();

@@ -10,17 +10,15 @@ use std::rc::Rc;
 
 use maitre_scheduler::Time;
 
+use super::Question;
 use crate::SimError;
 use crate::workload::{
     Arrivals, ClosedLoop, Length, Lengths, OpenLoop, Replay, Request, SharedPrefix, ThinkTime,
     Trace,
 };
 
-/// Requests of the middle of a trial, at least: so many that a twentieth of them are ten.
-const LEAST_MEASURED: u64 = 200;
-
-/// Requests of a trial at a rate, at least.
-const LEAST_AT_A_RATE: u64 = 1000;
+/// How many times as many requests as are judged at least there are in a trial at a rate, where load ebbs and flows more.
+const TIMES_AT_A_RATE: u64 = 5;
 
 /// Tokens of a block of the common beginning of prompts.
 const PREFIX_BLOCK: u32 = 16;
@@ -124,20 +122,20 @@ impl Traffic {
         }
     }
 
-    /// A trial of this load at a box whose answers take about so long. All prompts begin alike for so many tokens.
+    /// A trial of this load at a box whose answers take about so long.
     pub(super) fn at(
         &self,
         load: f64,
         answer: Time,
-        prefix: u32,
-        seed: u64,
+        question: &Question,
         given_up: &Rc<GivenUp>,
     ) -> Result<Load, SimError> {
+        let (seed, judged) = (question.seed, question.judged.max(1));
         let (arrivals, measured): (Box<dyn Arrivals>, _) = match self {
             Self::Users { think, lengths, .. } => {
                 let users = load as u32;
                 let beginning = u64::from(users);
-                let measured = beginning.max(LEAST_MEASURED);
+                let measured = beginning.max(judged);
                 let requests = beginning + measured + beginning;
                 let think = match think.is_zero() {
                     true => ThinkTime::Fixed(Time::ZERO),
@@ -149,7 +147,7 @@ impl Traffic {
             }
             Self::Rate { lengths, .. } => {
                 let under_way = (load * answer.as_secs_f64()).ceil() as u64;
-                let requests = LEAST_AT_A_RATE.max(4 * under_way);
+                let requests = (TIMES_AT_A_RATE * judged).max(4 * under_way);
                 let process = format!("poisson:{load}").parse()?;
                 let open = OpenLoop::new(process, lengths.clone(), requests, seed)?;
                 (Box::new(open), requests / 4..requests * 7 / 8)
@@ -161,7 +159,7 @@ impl Traffic {
         };
         let arrivals = Box::new(Watched {
             inner: arrivals,
-            prefix,
+            prefix: question.shared_prefix,
             given_up: Rc::clone(given_up),
         });
         Ok(Load { arrivals, measured })

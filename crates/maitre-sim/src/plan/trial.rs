@@ -79,9 +79,7 @@ impl Question {
         let Load {
             mut arrivals,
             measured,
-        } = self
-            .traffic
-            .at(load, answer, self.shared_prefix, self.seed, &given_up)?;
+        } = self.traffic.at(load, answer, self, &given_up)?;
         let simulation = self.simulation()?;
         let counted = measured.end - measured.start;
         let allowed = ((1.0 - self.slo_share) * counted as f64) as u64;
