@@ -60,6 +60,9 @@ pub(crate) struct PlanArgs {
     /// Do not search what techniques would gain, which takes most of the time.
     #[arg(long)]
     no_techniques: bool,
+    /// Answers by which a load is judged, at least: more of them take longer and are more certain.
+    #[arg(long, default_value_t = maitre_sim::plan::JUDGED, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    judged: u64,
     /// Print JSON instead of the text.
     #[arg(long)]
     json: bool,
@@ -89,6 +92,7 @@ pub(crate) async fn run(args: PlanArgs, startup: &Startup) -> Result<()> {
         max_seqs: args.max_seqs,
         max_batched_tokens: args.max_batched_tokens,
         price_per_hour: args.price_per_hour,
+        judged: args.judged,
         techniques: !args.no_techniques,
         seed: args.traffic.seed(),
         ..Question::new(model, hardware, args.slo, traffic)

@@ -88,6 +88,7 @@ struct EngineArgs {
 enum ProductsArg {
     Bf16,
     Fp8,
+    Int8,
 }
 
 impl From<ProductsArg> for ProductFormat {
@@ -95,6 +96,7 @@ impl From<ProductsArg> for ProductFormat {
         match products {
             ProductsArg::Bf16 => Self::Bf16,
             ProductsArg::Fp8 => Self::Fp8,
+            ProductsArg::Int8 => Self::Int8,
         }
     }
 }

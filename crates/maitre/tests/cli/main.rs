@@ -18,6 +18,7 @@ mod list;
 mod logs;
 mod model_files;
 mod pages;
+mod plan;
 mod settings;
 mod simulate;
 mod speculation;

@@ -72,12 +72,13 @@ const OF_OTHERS: [&str; 58] = [
     "--use-server-token-count",
 ];
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "serve",
     "chat",
     "generate",
     "bench",
     "simulate",
+    "plan",
     "inspect",
     "list",
     "gpu-check",
