@@ -251,7 +251,7 @@ fn a_plan_refuses_flags_that_do_not_go_together() {
         ),
         (
             &["--slo", "ttft=1s", "--rate", "2", "--think-time", "1s"],
-            "--users <N>",
+            "cannot be used with",
         ),
         (
             &["--slo", "ttft", "--users", "1"],

@@ -184,7 +184,7 @@ fn simulate_says_what_is_wrong() {
     );
     let unknown = ["simulate", "--model", "no-such-model", "--hardware", "h100"];
     let said = fails(&[&unknown[..], &FEW].concat(), 1);
-    assert!(said.contains("is none of qwen3-0.6b, qwen3-8b"), "{said}");
+    assert!(said.contains("is none of qwen3-0.6b, qwen3-1.7b"), "{said}");
     let a100 = [
         "simulate",
         "--model",

@@ -18,7 +18,7 @@ pub(super) struct TrafficArgs {
     #[arg(long, value_name = "N", required_unless_present_any = ["rate", "trace"])]
     users: Option<u32>,
     /// How long each thinks on average, exponentially distributed [default: not at all].
-    #[arg(long, value_name = "TIME", requires = "users", value_parser = time)]
+    #[arg(long, value_name = "TIME", requires = "users", conflicts_with = "rate", value_parser = time)]
     think_time: Option<Duration>,
     /// Requests a second, at random (a Poisson process).
     #[arg(long, value_name = "RATE", conflicts_with_all = ["users", "trace"])]
