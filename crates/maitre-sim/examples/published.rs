@@ -9,7 +9,9 @@
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 
 use maitre_scheduler::Time;
-use maitre_sim::workload::{Arrivals, ClosedLoop, Length, Lengths, OpenLoop, ThinkTime};
+use maitre_sim::workload::{
+    Arrivals, ClosedLoop, Length, Lengths, OpenLoop, SettingError, ThinkTime,
+};
 use maitre_sim::{
     EngineSettings, Hardware, KvDtype, ModelShape, SimError, Simulation, WeightDtype,
 };
@@ -259,11 +261,7 @@ fn main() -> Result<(), SimError> {
 impl Setup {
     /// Output tokens a second.
     fn simulate(&self, count: u32, input: u32, output: u32) -> Result<f64, SimError> {
-        let unknown = |what: &'static str, name: &str| SimError::Setting {
-            setting: what,
-            found: name.to_owned(),
-            expected: "a name that is known".to_owned(),
-        };
+        let unknown = |what, name: &str| SettingError::new(what, name, "a name that is known");
         let shape = ModelShape::known(self.model).ok_or_else(|| unknown("model", self.model))?;
         let hardware =
             Hardware::known(self.hardware).ok_or_else(|| unknown("hardware", self.hardware))?;

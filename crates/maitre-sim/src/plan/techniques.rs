@@ -63,7 +63,7 @@ impl Question {
                 times: capacity.keeps.load / load / devices,
             }),
             Err(
-                why @ (SimError::Setting { .. }
+                why @ (SimError::Setting(_)
                 | SimError::NoPlace { .. }
                 | SimError::DoesNotFit { .. }
                 | SimError::SloUnmet { .. }

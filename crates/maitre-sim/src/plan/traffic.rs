@@ -60,16 +60,16 @@ impl Traffic {
             Self::Users { users: 0, .. } => {
                 Err(SimError::setting("the number of users", 0, "at least 1"))
             }
-            Self::Users { lengths, .. } => lengths.validate(),
+            Self::Users { lengths, .. } => Ok(lengths.validate()?),
             Self::Rate {
                 per_second,
                 lengths,
             } => {
                 crate::error::check_positive("the rate", *per_second)?;
-                lengths.validate()
+                Ok(lengths.validate()?)
             }
             Self::Trace(trace) if self.in_all() > 0.0 && self.in_all().is_finite() => {
-                Lengths::Sampled(Lengths::pairs_of(trace)).validate()
+                Ok(Lengths::Sampled(Lengths::pairs_of(trace)).validate()?)
             }
             Self::Trace(_) => Err(SimError::setting(
                 "the trace",

@@ -45,7 +45,7 @@ impl Times {
             self.missed[index] += u64::from(bound.is_some_and(|bound| time > bound));
         }
         self.answers += 1;
-        self.kept += u64::from(slo.is_met_by(answered));
+        self.kept += u64::from(slo.is_met_by(answered.ttft(), answered.tpot(), answered.e2e()));
     }
 
     /// The smallest times to which such a share of the answers keeps, each of them by itself.
