@@ -19,10 +19,12 @@
 //!     lengths: Lengths::Independent { prompt: Length::Fixed(64), output: Length::Fixed(8) },
 //! };
 //! let slo = "ttft=300ms,tpot=40ms".parse()?;
-//! let (model, hardware) = (ModelShape::known("qwen3-0.6b").unwrap(), Hardware::known("l4").unwrap());
+//! let model = ModelShape::known("qwen3-0.6b").unwrap();
+//! let hardware = Hardware { memory_bytes: 1.5e9, ..Hardware::known("l4").unwrap() };
 //! let mut question = Question::new(model, hardware, slo, traffic);
 //! question.max_seqs = 4;
 //! question.max_batched_tokens = 64;
+//! question.judged = 20;
 //! question.techniques = false;
 //!
 //! let plan = question.plan()?;
