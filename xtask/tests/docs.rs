@@ -309,7 +309,9 @@ fn every_lesson_is_a_page_and_a_program() {
             rest.chars().take_while(|c| is_part(*c)).collect::<String>()
         });
         for name in named.filter(|name| !name.is_empty()) {
-            if !programs.contains(&name) && !stems("benches/examples", ".rs").contains(&name) {
+            let folders = ["benches/examples", "crates/maitre-sim/examples"];
+            let is_there = |folder: &&str| stems(folder, ".rs").contains(&name);
+            if !programs.contains(&name) && !folders.iter().any(|folder| is_there(&folder)) {
                 missing.push(format!("{}: --example {name}", page.name()));
             }
         }

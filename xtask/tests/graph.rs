@@ -74,6 +74,7 @@ const PURE: [(&str, &[&str]); 6] = [
         "maitre-sim",
         &[
             "hdrhistogram",
+            "libm",
             "maitre-scheduler",
             "maitre-workload",
             "serde",

@@ -79,7 +79,7 @@ const VLLM_FP8: &[Row] = &[
     (16, 8192, 512, 966.3),
 ];
 
-/// TensorRT-LLM 1.0, docs/source/performance/perf-overview.md of its repository.
+/// TensorRT-LLM 1.0, the performance overview of its documentation.
 const TRT_8B_H200: &[Row] = &[
     (30_000, 128, 128, 27_911.0),
     (3000, 128, 2048, 26_221.0),
