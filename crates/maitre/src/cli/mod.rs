@@ -22,6 +22,7 @@ pub(crate) mod signals;
 pub(crate) mod simulate;
 pub(crate) mod source;
 pub(crate) mod speculation;
+pub(crate) mod trace_file;
 
 use clap::{ArgAction, Parser, Subcommand};
 
