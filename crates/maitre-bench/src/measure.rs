@@ -52,9 +52,10 @@ impl Settings {
                 given: given.into(),
             });
         }
+        let drawn = matches!(self.questions, Questions::Random);
         self.loads
             .iter()
-            .try_for_each(|load| self.workload.check(load))?;
+            .try_for_each(|load| self.workload.check(load, drawn))?;
         self.questions.check(&self.workload, model)
     }
 }

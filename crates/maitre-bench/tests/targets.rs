@@ -81,7 +81,9 @@ async fn answers_have_the_asked_length_and_every_gap_is_seen() {
                 "{report}"
             );
             assert!(run.output_tokens_per_second > 0.0);
-            assert_eq!(run.cached_tokens, Some(0), "{report}");
+            // All ask one engine the same, so that the second finds the first one's prompts.
+            let cached = run.cached_tokens.unwrap();
+            assert_eq!(cached > 0, !report.target.starts_with("grpc"), "{report}");
         }
     }
 }

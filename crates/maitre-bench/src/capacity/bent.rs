@@ -97,7 +97,12 @@ impl Bent {
     /// From a run under little load and one under the first load that is too much.
     pub(crate) fn between(easy: &Run, bent: &Run, broken: Broken) -> Self {
         let (before, after) = (Parts::of(easy, broken), Parts::of(bent, broken));
-        let grown = after.minus(&before);
+        // Where the easiest load is too much already, the largest part counts.
+        let is_one = easy.load == bent.load;
+        let grown = match is_one {
+            true => after.clone(),
+            false => after.minus(&before),
+        };
         let mut because = vec![broken.told(bent)];
         let resource = match grown.largest() {
             _ if is_late(bent, &after) => Resource::Client,
@@ -108,12 +113,15 @@ impl Bent {
             "interference" => Resource::PrefillInterference,
             _ => Resource::Compute,
         };
-        because.push(format!(
-            "from {} to {}: {}",
-            easy.load,
-            bent.load,
-            grown.told(&before, &after)
-        ));
+        because.push(match is_one {
+            true => format!("under {}: {}", bent.load, after.told()),
+            false => format!(
+                "from {} to {}: {}",
+                easy.load,
+                bent.load,
+                after.told_from(&before)
+            ),
+        });
         because.extend(seen(easy, bent));
         Self {
             resource,

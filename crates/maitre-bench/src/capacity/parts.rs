@@ -115,12 +115,16 @@ impl Parts {
         self.0.iter().map(|part| part.1).sum()
     }
 
-    /// How these have grown.
-    pub(crate) fn told(&self, before: &Self, after: &Self) -> String {
-        let all = self.0.iter().zip(&before.0).zip(&after.0);
-        let told = all.map(|(((name, _), before), after)| {
-            format!("{name} {:.2} -> {:.2} ms", before.1, after.1)
-        });
+    pub(crate) fn told(&self) -> String {
+        let told = self.0.iter().map(|(name, ms)| format!("{name} {ms:.2} ms"));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What these were before, and are now.
+    pub(crate) fn told_from(&self, before: &Self) -> String {
+        let both = before.0.iter().zip(&self.0);
+        let told =
+            both.map(|(before, after)| format!("{} {:.2} -> {:.2} ms", after.0, before.1, after.1));
         told.collect::<Vec<_>>().join(", ")
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maitre_workload::{
-    Arrivals, ClosedLoop, Conversations, Lengths, OpenLoop, Replay, SettingError, Starts,
+    Arrivals, ClosedLoop, Conversations, Length, Lengths, OpenLoop, Replay, SettingError, Starts,
     ThinkTime, Turns,
 };
 
@@ -87,6 +87,11 @@ fn turns(workload: &Workload, questions: &Questions) -> Option<Turns> {
 fn lengths(workload: &Workload, questions: &Questions) -> Lengths {
     match questions {
         Questions::Trace(trace) => Lengths::Sampled(Lengths::pairs_of(trace)),
+        // The prompts that are asked in turn have the lengths that they have.
+        Questions::InTurn(_) => Lengths::Independent {
+            prompt: Length::Fixed(1),
+            output: workload.output_tokens.clone(),
+        },
         _ => Lengths::Independent {
             prompt: workload.input_tokens.clone(),
             output: workload.output_tokens.clone(),

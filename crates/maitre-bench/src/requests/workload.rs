@@ -66,9 +66,10 @@ impl Workload {
         })
     }
 
-    pub(crate) fn check(&self, load: &Load) -> Result<(), BenchError> {
+    /// Lengths of prompts count where they are `drawn`.
+    pub(crate) fn check(&self, load: &Load, drawn: bool) -> Result<(), BenchError> {
         let lengths = [
-            ("input-tokens", Some(&self.input_tokens)),
+            ("input-tokens", Some(&self.input_tokens).filter(|_| drawn)),
             ("output-tokens", Some(&self.output_tokens)),
             ("turns", self.turns.as_ref()),
         ];
@@ -117,11 +118,12 @@ mod tests {
     #[test]
     fn impossible_workloads_are_refused_by_name() {
         let good = Workload::of(98, 2);
-        assert!(good.check(&Load::Users(4)).is_ok());
+        assert!(good.check(&Load::Users(4), true).is_ok());
         let with = |requests| Workload {
             requests: Some(requests),
             ..good.clone()
         };
+        assert!(Workload::of(0, 2).check(&Load::Users(4), false).is_ok());
         for (workload, expected) in [
             (Workload::of(0, 2), "input-tokens is 0"),
             (Workload::of(2, 0), "output-tokens is 0"),
@@ -131,7 +133,10 @@ mod tests {
             ),
             (with(0), "requests is 0"),
         ] {
-            let message = workload.check(&Load::Users(4)).unwrap_err().to_string();
+            let message = workload
+                .check(&Load::Users(4), true)
+                .unwrap_err()
+                .to_string();
             assert!(message.contains(expected), "{message}");
         }
     }
