@@ -50,7 +50,7 @@ pub(crate) struct Driver<'a> {
 
 enum Next {
     Due,
-    Ended(Option<u32>, Record),
+    Ended(Option<u32>, Box<Record>),
     Stopped,
 }
 
@@ -92,7 +92,7 @@ impl Driver<'_> {
                     return Poll::Ready(Next::Stopped);
                 }
                 if let Poll::Ready(Some((user, record))) = in_flight.poll_next_unpin(context) {
-                    return Poll::Ready(Next::Ended(user, record));
+                    return Poll::Ready(Next::Ended(user, Box::new(record)));
                 }
                 match &mut timer {
                     Some((_, sleep)) => sleep.as_mut().poll(context).map(|()| Next::Due),
@@ -106,7 +106,7 @@ impl Driver<'_> {
                         arrivals.ended(user, record.ended);
                     }
                     ended(&record);
-                    records.push(record);
+                    records.push(*record);
                 }
                 Next::Stopped => break,
             }

@@ -59,7 +59,7 @@ impl Report {
         }
         page.push_str("</ul>\n");
         for figure in plot::all(self) {
-            let _ = write!(page, "<figure>{}</figure>\n", figure.svg()?);
+            let _ = writeln!(page, "<figure>{}</figure>", figure.svg()?);
         }
         page.push_str("</body></html>\n");
         Ok(page)

@@ -4,7 +4,14 @@ use super::figure::{Figure, Line, SIZE, document};
 use super::table;
 use crate::{BenchError, Percentiles, Report, Run, Samples};
 
+/// A distribution of a run.
 type Pick = fn(&Run) -> Option<Percentiles>;
+
+/// A line over loads: its name and its value for a run.
+type OverLoads<'a> = (&'a str, fn(&Run) -> Option<f64>);
+
+/// A distribution by its title, and its values.
+type Values<'a> = (&'a str, fn(&Samples) -> Vec<f64>);
 
 /// Throughput and what it costs in latency, one above the other, as an SVG document.
 pub(super) fn svg(report: &Report) -> Result<String, BenchError> {
@@ -33,7 +40,7 @@ pub(super) fn all(report: &Report) -> Vec<Figure> {
         figures.push(latency(report, title, pick));
     }
     figures.extend(report.runs.last().map(timeline));
-    let distributions: [(&str, fn(&Samples) -> Vec<f64>); 4] = [
+    let distributions: [Values<'_>; 4] = [
         ("time to first token", |it| it.ttft_ms.clone()),
         ("time per output token", |it| {
             it.tpot_ms.iter().copied().flatten().collect()
@@ -72,7 +79,7 @@ fn latency(report: &Report, title: &str, pick: Pick) -> Figure {
 }
 
 /// Loads stand at equal distances: users are usually powers of two.
-fn over_loads(report: &Report, title: &str, lines: &[(&str, fn(&Run) -> Option<f64>)]) -> Figure {
+fn over_loads(report: &Report, title: &str, lines: &[OverLoads<'_>]) -> Figure {
     let is_closed = report.runs.iter().all(|run| run.concurrency.is_some());
     Figure {
         title: title.to_owned(),
