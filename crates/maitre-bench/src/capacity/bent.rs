@@ -185,6 +185,9 @@ fn seen(easy: &Run, bent: &Run) -> Vec<String> {
     let Some(server) = bent.server else {
         return seen;
     };
+    if let Some(share) = server.busy_share {
+        seen.push(format!("a step ran {:.0} % of the time", share * 100.0));
+    }
     if let Some(used) = server.kv_used_max {
         seen.push(format!(
             "at most {:.0} % of the KV cache were held",

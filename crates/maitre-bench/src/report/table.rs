@@ -68,7 +68,12 @@ impl Report {
     pub(crate) fn cells(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
         let mut columns = COLUMNS.to_vec();
         let is_open = self.runs.iter().any(|run| run.concurrency.is_none());
-        let is_cached = self.runs.iter().any(|run| run.cached_tokens > Some(0));
+        // Less than half a percent is nothing to see.
+        let is_cached = |run: &Run| {
+            run.cached_tokens
+                .is_some_and(|it| it as usize * 200 > run.input_tokens)
+        };
+        let is_cached = self.runs.iter().any(is_cached);
         let optional = [
             (LATE, is_open),
             (CACHED, is_cached),

@@ -36,7 +36,7 @@ impl Questions {
                 let count = prompts.count();
                 format!("{count} prompts in turn and {output_tokens} output tokens")
             }
-            Self::Trace(trace) => format!("lengths of {} rows of a trace as", trace.requests.len()),
+            Self::Trace(trace) => return format!("a trace of {} requests", trace.requests.len()),
             Self::Chats(chats) => {
                 return format!("turns of {} recorded conversations", chats.count());
             }
