@@ -48,6 +48,9 @@ pub(crate) struct Driver<'a> {
     pub(crate) stop: &'a Stop,
 }
 
+/// When a request is due, and what waits for that.
+type Timer = (Duration, BoxFuture<'static, ()>);
+
 enum Next {
     Due,
     Ended(Option<u32>, Box<Record>),
@@ -65,7 +68,7 @@ impl Driver<'_> {
         let origin = self.clock.now();
         let mut records = Vec::new();
         let mut in_flight = FuturesUnordered::new();
-        let mut timer: Option<(Duration, BoxFuture<'static, ()>)> = None;
+        let mut timer: Option<Timer> = None;
         let mut stopped = pin!(self.stop.stopped());
         loop {
             let due = arrivals.next_at();
@@ -80,13 +83,7 @@ impl Driver<'_> {
             if due.is_none() && in_flight.is_empty() {
                 break;
             }
-            match due {
-                Some(at) if timer.as_ref().is_none_or(|timer| timer.0 != at) => {
-                    timer = Some((at, self.clock.sleep_until(origin.saturating_add(at))));
-                }
-                Some(_) => {}
-                None => timer = None,
-            }
+            self.arm(&mut timer, due, origin);
             let next = poll_fn(|context| {
                 if stopped.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Next::Stopped);
@@ -115,6 +112,14 @@ impl Driver<'_> {
             records,
             unfinished: in_flight.len(),
             duration: self.clock.now().saturating_sub(origin),
+        }
+    }
+
+    /// Sets the timer to when the next request is due, unless it is set so already.
+    fn arm(&self, timer: &mut Option<Timer>, due: Option<Duration>, origin: Duration) {
+        if timer.as_ref().map(|timer| timer.0) != due {
+            let sleep = |at: Duration| self.clock.sleep_until(origin.saturating_add(at));
+            *timer = due.map(|at| (at, sleep(at)));
         }
     }
 
