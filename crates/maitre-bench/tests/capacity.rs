@@ -100,7 +100,7 @@ fn halved_kv_is_named_as_memory() {
 }
 
 #[test]
-fn places_are_named_where_steps_have_room() {
+fn places_are_named_where_steps_could_hold_more() {
     let few = Behaviour {
         places: 4,
         sequence_ms: 0.05,

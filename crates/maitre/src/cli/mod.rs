@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Generate one answer and print it.
     Generate(generate::GenerateArgs),
     /// Measure a server, or the engine in this process.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Foresee how a model on some hardware would serve some requests, in simulated time.
     Simulate(simulate::SimulateArgs),
     /// Show a model's parameters and what it needs in memory.
