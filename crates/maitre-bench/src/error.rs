@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use maitre_workload::SettingError;
+
 /// What is wrong with the question, the target or the place for the report.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -21,19 +23,12 @@ pub enum BenchError {
         given: String,
     },
     /// A number of the workload is outside its range.
-    #[error("{setting} is {given}; expected {expected}")]
-    Setting {
-        /// Name as on the command line, without the dashes.
-        setting: &'static str,
-        /// What was given.
-        given: usize,
-        /// What is accepted.
-        expected: String,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The requests are longer than the target accepts.
     #[error(
         "{input_tokens} input and {output_tokens} output tokens make {total}, but the model's context \
-         holds {max_model_len}: choose a smaller input-tokens or output-tokens",
+         holds {max_model_len}: choose a smaller input-tokens, output-tokens or length-scale",
         total = .input_tokens.saturating_add(*.output_tokens)
     )]
     TooLong {
@@ -53,6 +48,12 @@ pub enum BenchError {
         /// The file.
         file: String,
         /// What is wrong, with the number of the line.
+        reason: String,
+    },
+    /// The recorded conversations are of no use.
+    #[error("cannot use the conversations: {reason}")]
+    Chats {
+        /// What is wrong.
         reason: String,
     },
     /// No server answers there, or it does not answer as the address says.
@@ -80,6 +81,14 @@ pub enum BenchError {
         path: PathBuf,
         /// What the system said.
         error: std::io::Error,
+    },
+    /// A file is no report.
+    #[error("{path} is no report of this version ({reason}): expected a report.json of `maitre bench --out`", path = .path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// The plot cannot be drawn.
     #[error("cannot draw the plot: {reason}")]

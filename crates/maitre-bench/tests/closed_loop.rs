@@ -5,23 +5,18 @@ mod virtual_time;
 
 use expect_test::expect;
 use maitre_bench::{
-    BenchError, Percentiles, PromptFile, Prompts, Report, Settings, Workload, measure,
+    BenchError, Percentiles, PromptFile, Prompts, Questions, Report, Settings, Stop, Workload,
+    measure,
 };
-use virtual_time::{Script, ScriptedTarget, VirtualClock};
+use virtual_time::{Script, ScriptedTarget, VirtualClock, evenly};
 
-fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Settings {
+fn settings(output_tokens: u32, requests: usize, users: &[u32]) -> Settings {
     let workload = Workload {
-        input_tokens: 10,
-        output_tokens,
         requests: Some(requests),
         seed: 1,
+        ..Workload::of(10, output_tokens)
     };
-    Settings {
-        workload,
-        prompts: None,
-        concurrency: concurrency.to_vec(),
-        warmup_requests: 0,
-    }
+    Settings::closed_loop(workload, users)
 }
 
 fn report(
@@ -31,18 +26,9 @@ fn report(
     let clock = VirtualClock::default();
     let target = ScriptedTarget::new(&clock, script);
     let report = clock
-        .run(measure(&target, &clock, settings, |_| {}))
+        .run(measure(&target, &clock, settings, &Stop::default(), |_| {}))
         .unwrap();
     (report, target)
-}
-
-fn evenly(first_ms: u64, gap_ms: u64, tokens: usize) -> Script {
-    let mut arrivals = vec![(gap_ms, 1); tokens];
-    arrivals[0].0 = first_ms;
-    Script {
-        arrivals,
-        failure: None,
-    }
 }
 
 #[track_caller]
@@ -183,12 +169,12 @@ fn without_an_answer_there_are_no_latencies() {
     });
     assert_eq!(report.runs[0].ttft_ms, None);
     assert_eq!(report.runs[0].output_tokens_per_second, 0.0);
-    expect![[r"
+    expect![[r#"
         fake at scripted: 10 input and 1 output tokens a request, latencies in ms
-        users  done  errors  output tok/s  total tok/s  TTFT p50  p99  TPOT p50  p99  ITL p50  p99  max  E2E p50  CPU
-            1     0       2           0.0          0.0         -    -         -    -        -    -    -        -    -
+        users  done  errors  output tok/s  total tok/s  TTFT p50  p99  TPOT p50  p99  ITL p50  p99  max  E2E p50  p99  CPU
+            1     0       2           0.0          0.0         -    -         -    -        -    -    -        -    -    -
         1 users: 2 requests failed with INTERNAL
-    "]]
+    "#]]
     .assert_eq(&report.to_string());
 }
 
@@ -202,7 +188,7 @@ fn impossible_settings_are_refused_before_anything_is_sent() {
         settings(91, 4, &[1]),
         settings(1, 1, &[2]),
     ] {
-        let refused = clock.run(measure(&target, &clock, &bad, |_| {}));
+        let refused = clock.run(measure(&target, &clock, &bad, &Stop::default(), |_| {}));
         assert!(matches!(
             refused,
             Err(BenchError::Concurrency { .. }
@@ -223,10 +209,21 @@ fn the_files_have_the_documented_names() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let mut run = json["runs"][1].clone();
     // The client's own load is the one number that virtual time does not decide.
-    run["client_cpu_share"] = serde_json::Value::Null;
-    expect![[r#"{"concurrency":4,"requests":8,"completed":8,"errors":{},"duration_s":0.04,"input_tokens":80,"output_tokens":24,"requests_per_second":200.0,"output_tokens_per_second":600.0,"total_tokens_per_second":2600.0,"ttft_ms":{"mean":10.0,"p50":10.0,"p90":10.0,"p99":10.0,"max":10.0},"tpot_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p99":5.0,"max":5.0},"itl_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p99":5.0,"max":5.0},"e2e_ms":{"mean":20.0,"p50":20.0,"p90":20.0,"p99":20.0,"max":20.0},"client_cpu_share":null}"#]]
+    // So is its energy.
+    for own in ["client_cpu_share", "energy_joules"] {
+        run[own] = serde_json::Value::Null;
+    }
+    assert_eq!(
+        run["timeline"]["output_tokens"].as_array().unwrap().len(),
+        60
+    );
+    let samples = run["samples"].take();
+    assert_eq!(samples["ttft_ms"], serde_json::json!(vec![10.0; 8]));
+    assert_eq!(samples["itl_percentiles_ms"].as_array().unwrap().len(), 101);
+    run["timeline"].take();
+    expect![[r#"{"load":"4 users","concurrency":4,"offered_per_second":null,"requests":8,"completed":8,"errors":{},"refusals":{},"unfinished":0,"duration_s":0.04,"input_tokens":80,"cached_tokens":null,"output_tokens":24,"requests_per_second":200.0,"output_tokens_per_second":600.0,"total_tokens_per_second":2600.0,"goodput":null,"ttft_ms":{"mean":10.0,"p50":10.0,"p90":10.0,"p95":10.0,"p99":10.0,"max":10.0},"tpot_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p95":5.0,"p99":5.0,"max":5.0},"itl_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p95":5.0,"p99":5.0,"max":5.0},"e2e_ms":{"mean":20.0,"p50":20.0,"p90":20.0,"p95":20.0,"p99":20.0,"max":20.0},"lateness_ms":{"mean":0.0,"p50":0.0,"p90":0.0,"p95":0.0,"p99":0.0,"max":0.0},"client_cpu_share":null,"energy_joules":null,"server":null,"timeline":null,"samples":null}"#]]
     .assert_eq(&run.to_string());
-    assert_eq!(json["schema"], "maitre.bench/1");
+    assert_eq!(json["schema"], "maitre.bench/2");
     assert_eq!(json["workload"]["input_tokens"], 10);
     let svg = std::fs::read_to_string(folder.join("report.svg")).unwrap();
     assert!(
@@ -253,7 +250,7 @@ fn prompts(clock: &VirtualClock, lines: &str) -> Prompts {
 fn prompts_are_asked_in_turn_and_counted_as_they_are() {
     let clock = VirtualClock::default();
     let settings = Settings {
-        prompts: Some(prompts(&clock, "\"a\"\n\"bb\"\n{\"prompt\": \"ccc\"}\n")),
+        questions: Questions::InTurn(prompts(&clock, "\"a\"\n\"bb\"\n{\"prompt\": \"ccc\"}\n")),
         warmup_requests: 1,
         ..settings(2, 4, &[1, 2])
     };
@@ -278,11 +275,17 @@ fn a_prompt_that_is_too_long_is_refused_before_anything_is_asked() {
     let clock = VirtualClock::default();
     let long = "x".repeat(99);
     let settings = Settings {
-        prompts: Some(prompts(&clock, &format!("\"a\"\n\"{long}\""))),
+        questions: Questions::InTurn(prompts(&clock, &format!("\"a\"\n\"{long}\""))),
         ..settings(2, 4, &[1])
     };
     let target = ScriptedTarget::new(&clock, |_| evenly(1, 1, 2));
-    let refused = clock.run(measure(&target, &clock, &settings, |_| {}));
+    let refused = clock.run(measure(
+        &target,
+        &clock,
+        &settings,
+        &Stop::default(),
+        |_| {},
+    ));
     let message = refused.unwrap_err().to_string();
     assert!(
         message.starts_with("99 input and 2 output tokens"),

@@ -3,7 +3,7 @@
 
 use maitre_bench::{
     BenchError, GrpcTarget, InProcessTarget, MonotonicClock, OpenAiOptions, OpenAiTarget,
-    PromptFile, Report, Settings, Target, Workload, measure,
+    PromptFile, Questions, Report, Settings, Stop, Target, Workload, measure,
 };
 use maitre_engine::{Engine, EngineBuilder, ModelSource};
 use maitre_server::{Listeners, Server};
@@ -43,24 +43,21 @@ async fn all(engine: Engine, settings: &Settings) -> Vec<Report> {
     let clock = MonotonicClock::new();
     let mut reports = Vec::new();
     for target in targets(engine).await {
-        let report = measure(target.as_ref(), &clock, settings, |_| {}).await;
+        let report = measure(target.as_ref(), &clock, settings, &Stop::default(), |_| {}).await;
         reports.push(report.unwrap());
     }
     reports
 }
 
-fn settings(output_tokens: usize, requests: usize, concurrency: &[usize]) -> Settings {
+fn settings(output_tokens: u32, requests: usize, users: &[u32]) -> Settings {
     let workload = Workload {
-        input_tokens: 12,
-        output_tokens,
         requests: Some(requests),
         seed: 3,
+        ..Workload::of(12, output_tokens)
     };
     Settings {
-        workload,
-        prompts: None,
-        concurrency: concurrency.to_vec(),
         warmup_requests: 1,
+        ..Settings::closed_loop(workload, users)
     }
 }
 
@@ -84,6 +81,9 @@ async fn answers_have_the_asked_length_and_every_gap_is_seen() {
                 "{report}"
             );
             assert!(run.output_tokens_per_second > 0.0);
+            // All ask one engine the same, so that the second finds the first one's prompts.
+            let cached = run.cached_tokens.unwrap();
+            assert_eq!(cached > 0, !report.target.starts_with("grpc"), "{report}");
         }
     }
 }
@@ -102,7 +102,7 @@ async fn all_read_prompts_as_the_same_tokens() {
         assert_eq!(read, prompts, "{}", target.name());
     }
     let settings = Settings {
-        prompts: Some(prompts),
+        questions: Questions::InTurn(prompts),
         ..settings(5, 4, &[2])
     };
     let reports = all(engine, &settings).await;
@@ -122,7 +122,9 @@ async fn a_full_queue_has_the_same_name_at_all() {
         let codes: Vec<_> = run.errors.keys().map(String::as_str).collect();
         assert_eq!(codes, ["RESOURCE_EXHAUSTED"], "{report}");
         assert!(run.completed > 0 && !report.is_complete(), "{report}");
-        assert_eq!(run.completed + run.errors["RESOURCE_EXHAUSTED"], 12);
+        let refused = run.errors["RESOURCE_EXHAUSTED"];
+        assert_eq!(run.completed + refused, 12);
+        assert_eq!(run.refusals.get("queue_full"), Some(&refused), "{report}");
     }
 }
 

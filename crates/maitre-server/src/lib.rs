@@ -57,7 +57,7 @@ mod service;
 
 pub use error::ServerError;
 pub use listeners::Listeners;
-pub use metrics::install_recorder;
+pub use metrics::{install_recorder, render as render_metrics};
 pub use server::Server;
 pub use service::startup::Startup;
 

@@ -134,8 +134,9 @@ fn describe() {
     );
 }
 
-/// Everything counted so far, as text; `None` without a recorder of ours.
-pub(crate) fn render() -> Option<String> {
+/// Everything counted so far, in the Prometheus text format; `None` without a recorder of [ours](install_recorder).
+#[must_use]
+pub fn render() -> Option<String> {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         gauge!(ASYNC_TASKS).set(runtime.metrics().num_alive_tasks() as f64);
     }

@@ -126,11 +126,11 @@ fn next_in_steps(steps: &[RateStep], at: f64, expected: f64) -> Option<f64> {
     for step in steps {
         let (from, end) = (at.max(begin), begin + step.seconds);
         begin = end;
-        let room = (end - from).max(0.0) * step.rate;
-        if room > 0.0 && left <= room {
+        let within = (end - from).max(0.0) * step.rate;
+        if within > 0.0 && left <= within {
             return Some(from + left / step.rate);
         }
-        left -= room;
+        left -= within;
     }
     None
 }

@@ -134,6 +134,32 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// Without the requests that have more tokens together with their answers, and how many were left out.
+    #[must_use]
+    pub fn up_to(mut self, most_tokens: usize) -> (Self, usize) {
+        let before = self.requests.len();
+        self.requests
+            .retain(|request| request.full_length() <= most_tokens);
+        let left_out = before - self.requests.len();
+        (self, left_out)
+    }
+
+    /// The same with lengths times a factor, of prompts, of answers and of the blocks that prompts share, each at least 1.
+    #[must_use]
+    pub fn scaled(mut self, factor: f64) -> Self {
+        let scale = |tokens: u32| ((f64::from(tokens) * factor).round() as u32).max(1);
+        for request in &mut self.requests {
+            request.prompt_tokens = scale(request.prompt_tokens);
+            request.output_tokens = scale(request.output_tokens);
+            if let Some(prefix) = &mut request.prefix {
+                prefix.block_tokens = scale(prefix.block_tokens);
+            }
+        }
+        self
+    }
+}
+
 /// A trace that is read to some line.
 struct Reader {
     format: Option<TraceFormat>,

@@ -68,7 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(args) => cli::serve::run(args, &startup, &signals).await,
             Command::Chat(args) => cli::chat::run(args, &startup, &signals).await,
             Command::Generate(args) => cli::generate::run(args, &startup).await,
-            Command::Bench(args) => cli::bench::run(args, &startup).await,
+            Command::Bench(args) => cli::bench::run(*args, &startup, &signals).await,
             Command::Simulate(args) => cli::simulate::run(args, &startup).await,
             Command::Plan(args) => cli::plan::run(args, &startup).await,
             Command::Inspect(args) => cli::inspect::run(args, &startup).await,

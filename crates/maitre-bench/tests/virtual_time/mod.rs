@@ -1,4 +1,5 @@
 //! Virtual time: a clock that moves only when all tasks wait, and then to the next appointment.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -14,6 +15,10 @@ use maitre_bench::{BenchRequest, Clock, ModelFacts, RequestError, Target, TokenS
 struct Time {
     now: Duration,
     appointments: Vec<(Duration, Waker)>,
+    /// What goes on beside the test's own future.
+    tasks: Vec<BoxFuture<'static, ()>>,
+    /// Whether there is a task that has not gone on yet.
+    is_fresh: bool,
 }
 
 /// A clock for one test; clones show the same time.
@@ -24,12 +29,45 @@ impl Clock for VirtualClock {
     fn now(&self) -> Duration {
         self.0.lock().unwrap().now
     }
+
+    fn sleep_until(&self, at: Duration) -> BoxFuture<'static, ()> {
+        self.until(at).boxed()
+    }
 }
 
 impl VirtualClock {
     pub(crate) fn sleep(&self, ms: u64) -> Sleep {
+        self.until(self.now() + Duration::from_millis(ms))
+    }
+
+    /// Time in which the only thread does something else than look at the clock.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.0.lock().unwrap().now += time;
+    }
+
+    /// Goes on beside what [`run`](Self::run) runs.
+    pub(crate) fn spawn(&self, task: BoxFuture<'static, ()>) {
+        let mut time = self.0.lock().unwrap();
+        time.tasks.push(task);
+        time.is_fresh = true;
+    }
+
+    /// Lets the tasks go on as far as they can.
+    fn poll_tasks(&self) {
+        let mut tasks = {
+            let mut time = self.0.lock().unwrap();
+            time.is_fresh = false;
+            std::mem::take(&mut time.tasks)
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
+        // Some may have been added meanwhile.
+        self.0.lock().unwrap().tasks.extend(tasks);
+    }
+
+    fn until(&self, until: Duration) -> Sleep {
         Sleep {
-            until: self.now() + Duration::from_millis(ms),
+            until,
             clock: self.clone(),
         }
     }
@@ -37,17 +75,30 @@ impl VirtualClock {
     /// Runs `future` to its end, moving time whenever it cannot go on.
     pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
+        let mut poll = || {
+            let mut context = Context::from_waker(Waker::noop());
+            future.as_mut().poll(&mut context)
+        };
         loop {
-            if let Poll::Ready(output) = future
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-            {
-                return output;
+            // Until neither the future nor a task has something new for the other.
+            loop {
+                if let Poll::Ready(output) = poll() {
+                    return output;
+                }
+                self.poll_tasks();
+                if let Poll::Ready(output) = poll() {
+                    return output;
+                }
+                if !std::mem::take(&mut self.0.lock().unwrap().is_fresh) {
+                    break;
+                }
             }
             let due = {
                 let mut time = self.0.lock().unwrap();
                 let next = time.appointments.iter().map(|(at, _)| *at).min();
                 let next = next.expect("all tasks wait and none has an appointment");
+                // A busy thread may have passed it.
+                let next = next.max(time.now);
                 time.now = next;
                 let (due, later) = time.appointments.drain(..).partition(|(at, _)| *at <= next);
                 time.appointments = later;
@@ -75,6 +126,16 @@ impl Future for Sleep {
         time.appointments
             .push((self.until, context.waker().clone()));
         Poll::Pending
+    }
+}
+
+/// So many tokens, the first after `first_ms`, each other one `gap_ms` later.
+pub(crate) fn evenly(first_ms: u64, gap_ms: u64, tokens: usize) -> Script {
+    let mut arrivals = vec![(gap_ms, 1); tokens];
+    arrivals[0].0 = first_ms;
+    Script {
+        arrivals,
+        failure: None,
     }
 }
 
@@ -138,7 +199,7 @@ impl Target for ScriptedTarget {
             let sleep = clock.sleep(ms);
             async move {
                 sleep.await;
-                Ok(count)
+                Ok(count.into())
             }
         });
         let end = stream::iter(failure.map(|code| Err(RequestError::new(code, "scripted"))));

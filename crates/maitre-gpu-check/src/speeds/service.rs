@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use maitre_bench::{InProcessTarget, MonotonicClock, Run, Settings, Workload, measure};
+use maitre_bench::{InProcessTarget, MonotonicClock, Run, Settings, Stop, Workload, measure};
 use maitre_model::Model;
 use maitre_tensor::WeightFormat;
 
@@ -111,17 +111,12 @@ fn serve(
         host_blocks: 0,
     };
     let (engine, busy) = service.start(model, site.backend(mode.is_deterministic()))?;
-    let settings = Settings {
-        workload: Workload {
-            input_tokens: input,
-            output_tokens: output,
-            requests: Some(users),
-            seed: 1,
-        },
-        prompts: None,
-        concurrency: vec![users],
-        warmup_requests: 0,
+    let workload = Workload {
+        requests: Some(users),
+        seed: 1,
+        ..Workload::of(input as u32, output as u32)
     };
+    let settings = Settings::closed_loop(workload, &[users as u32]);
     site.handle.block_on(async {
         // Steps of this many users are recorded before the clock starts.
         let prompt = |user: usize| vec![user as u32 % 256; 2];
@@ -130,7 +125,14 @@ fn serve(
         join_all(requests.into_iter().map(|it| answer(&engine, it))).await;
         let (device_s, steps) = (busy.seconds(), busy.steps());
         let target = InProcessTarget::new(engine.clone());
-        let report = measure(&target, &MonotonicClock::default(), &settings, |_| {}).await?;
+        let report = measure(
+            &target,
+            &MonotonicClock::default(),
+            &settings,
+            &Stop::default(),
+            |_| {},
+        )
+        .await?;
         let run = report.runs.into_iter().next();
         let run = run.context("nothing was measured")?;
         ensure!(

@@ -253,8 +253,8 @@ impl ModelShape {
         let (full, windowed) = (self.full_layers(), self.window_layers());
         let groups = |places: u32| full.div_ceil(places) + windowed.div_ceil(places);
         let fits = |&places: &u32| {
-            let room = groups(places) * places;
-            f64::from(room - (full + windowed)) <= MOST_WASTED * f64::from(room)
+            let slots = groups(places) * places;
+            f64::from(slots - (full + windowed)) <= MOST_WASTED * f64::from(slots)
         };
         let candidates = (1..=self.layers.max(1)).filter(fits);
         // One place per page wastes nothing, so there is a candidate.

@@ -1,20 +1,28 @@
 //! `maitre bench`: measure a server over gRPC or OpenAI's API, or the engine in this process.
 
+mod capacity;
 mod line_by_line;
+mod load;
+mod progress;
 
+use std::convert::Infallible;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
+use maitre::bench::workload::Slo;
 use maitre::bench::{
-    Address, GrpcTarget, InProcessTarget, MonotonicClock, OpenAiOptions, OpenAiTarget, PromptFile,
-    Settings, Target, Workload, measure, parse_concurrency,
+    Address, Comparison, GrpcTarget, InProcessTarget, MonotonicClock, OpenAiOptions, OpenAiTarget,
+    Questions, Report, Settings, Stop, Target, measure,
 };
+use maitre::server::{Startup, install_recorder, render_metrics};
 
-use maitre::server::Startup;
-
+use self::capacity::CapacityArgs;
+use self::load::LoadArgs;
+use self::progress::Bar;
 use super::model::ModelArgs;
+use super::signals::Signals;
 
 /// Where clients of OpenAI look for their key.
 const API_KEY: &str = "OPENAI_API_KEY";
@@ -31,24 +39,21 @@ pub(crate) struct BenchArgs {
     /// Random prompts have token ids below this [default: what the server says; vLLM does not].
     #[arg(long, value_name = "N")]
     vocab_size: Option<usize>,
+    /// Where a server shows what it counts [default: /metrics beside /v1; over gRPC its load alone].
+    #[arg(long, value_name = "URL")]
+    metrics_url: Option<String>,
     #[command(flatten)]
     model: ModelArgs,
-    /// Users at once, one run for each: each sends its next request when the last is answered.
-    #[arg(long, default_value = "1,4,16", value_name = "LIST", value_parser = list)]
-    concurrency: List,
-    /// Tokens of each prompt.
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    input_tokens: usize,
-    /// Prompts to ask in turn instead of random ones of --input-tokens: one JSON text a line, or an
-    /// object with a text under `prompt`. Control tokens such as <|im_start|> are parsed.
-    #[arg(long, value_name = "FILE", conflicts_with = "input_tokens")]
-    prompts: Option<PathBuf>,
-    /// Tokens of each answer.
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    output_tokens: usize,
-    /// Requests per run [default: four per user].
-    #[arg(long, value_name = "N")]
-    requests: Option<usize>,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// What a good answer keeps to, such as ttft=500ms,tpot=50ms,e2e=30s: the report tells the share of good answers.
+    #[arg(long, value_name = "BOUNDS")]
+    slo: Option<Slo>,
+    #[command(flatten)]
+    capacity: CapacityArgs,
+    /// Compare two reports that --out wrote, instead of measuring: the second against the first, with 95 % intervals.
+    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"])]
+    compare: Option<Vec<PathBuf>>,
     /// Requests before each run that are not counted.
     #[arg(long, default_value_t = 1, value_name = "N")]
     warmup_requests: usize,
@@ -59,7 +64,8 @@ pub(crate) struct BenchArgs {
     /// with `SECONDS TOKENS`, `limits` with those of the machine. For programs that compare engines.
     #[arg(long, hide = true)]
     line_by_line: bool,
-    /// Also write report.json and a picture into this directory.
+    /// Also write report.json, report.md, report.html and a picture into this directory; with --find-capacity
+    /// capacity.json.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// A TOML file of flags; flags given by hand override it.
@@ -68,65 +74,37 @@ pub(crate) struct BenchArgs {
     config: Option<PathBuf>,
 }
 
-/// A parsed list; a bare `Vec` would make clap take several values.
-#[derive(Debug, Clone)]
-struct List(Vec<usize>);
-
-fn list(text: &str) -> Result<List, String> {
-    parse_concurrency(text)
-        .map(List)
-        .map_err(|error| error.to_string())
-}
-
-pub(crate) async fn run(args: BenchArgs, startup: &Startup) -> Result<()> {
+pub(crate) async fn run(args: BenchArgs, startup: &Startup, signals: &Signals) -> Result<()> {
     startup.doing("");
-    // A file of no use is told before a model is loaded.
-    let prompts = args.prompts.as_deref();
-    let prompts = prompts.map(PromptFile::read).transpose()?;
-    let is_http = matches!(args.target, Address::OpenAi(_));
-    ensure!(
-        is_http || (args.served_model.is_none() && args.vocab_size.is_none()),
-        "--served-model and --vocab-size go with --target http://HOST:PORT/v1; other targets say what they serve"
-    );
-    let target: Box<dyn Target> = match &args.target {
-        Address::Grpc(authority) => Box::new(GrpcTarget::connect(authority).await?),
-        Address::OpenAi(address) => {
-            let options = OpenAiOptions {
-                model: args.served_model.clone(),
-                api_key: std::env::var(API_KEY).ok(),
-                vocab_size: args.vocab_size,
-            };
-            Box::new(OpenAiTarget::connect(address, options).await?)
-        }
-        Address::InProcess => Box::new(InProcessTarget::new(args.model.engine(startup).await?)),
-    };
-    let prompts = match &prompts {
-        None => None,
-        Some(file) => Some(file.tokens(target.as_ref()).await?),
-    };
+    if let Some([first, second]) = args.compare.as_deref() {
+        return compare(first, second);
+    }
+    let files = args.load.files()?;
+    let target = args.target(startup).await?;
+    let questions = args.load.questions(files, target.as_ref()).await?;
     if args.line_by_line {
+        let prompts = match questions {
+            Questions::InTurn(prompts) => Some(prompts),
+            Questions::Random => None,
+            _ => bail!("--line-by-line takes no --trace"),
+        };
         return line_by_line::run(target.as_ref(), prompts, args.model.threads()).await;
     }
     let settings = Settings {
-        workload: Workload {
-            input_tokens: args.input_tokens,
-            output_tokens: args.output_tokens,
-            requests: args.requests,
-            seed: args.model.seed.unwrap_or(0),
-        },
-        prompts,
-        concurrency: args.concurrency.0.clone(),
+        workload: args.load.workload(args.model.seed.unwrap_or(0)),
+        loads: args.load.loads(&questions),
+        questions,
         warmup_requests: args.warmup_requests,
+        slo: args.slo.unwrap_or_default(),
     };
-    let clock = MonotonicClock::default();
-    let report = measure(target.as_ref(), &clock, &settings, |run| {
-        tracing::info!(
-            "{} user(s): {:.1} output tokens/s",
-            run.concurrency,
-            run.output_tokens_per_second
-        );
-    })
-    .await?;
+    if let Some(dimension) = args.capacity.dimension() {
+        let (target, json, out) = (target.as_ref(), args.json, args.out.as_deref());
+        return args
+            .capacity
+            .find(target, &settings, dimension, signals, json, out)
+            .await;
+    }
+    let report = args.measure(target.as_ref(), &settings, signals).await?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", report.to_json())?;
@@ -138,8 +116,98 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup) -> Result<()> {
         tracing::info!("wrote {}", directory.join("report.json").display());
     }
     ensure!(
+        !report.interrupted,
+        "interrupted; the report tells what there was until then"
+    );
+    ensure!(
         report.is_complete(),
         "some requests failed; the report counts them by code"
     );
     Ok(())
+}
+
+fn compare(first: &Path, second: &Path) -> Result<()> {
+    let comparison = Comparison::of(&Report::read(first)?, &Report::read(second)?);
+    write!(std::io::stdout().lock(), "{comparison}")?;
+    ensure!(
+        !comparison.differences.is_empty(),
+        "the reports have no load in common; measure both with the same flags"
+    );
+    Ok(())
+}
+
+/// Runs to the end, or until SIGINT, which ends it with what there is.
+async fn until_interrupt<T>(
+    signals: &Signals,
+    stop: &Stop,
+    measured: impl Future<Output = T>,
+) -> T {
+    let mut interrupts = signals.interrupts();
+    let interrupted = async {
+        interrupts.next().await;
+        stop.stop();
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        measured = measured => measured,
+        never = interrupted => match never {},
+    }
+}
+
+impl BenchArgs {
+    async fn target(&self, startup: &Startup) -> Result<Box<dyn Target>> {
+        let is_http = matches!(self.target, Address::OpenAi(_));
+        ensure!(
+            is_http || (self.served_model.is_none() && self.vocab_size.is_none()),
+            "--served-model and --vocab-size go with --target http://HOST:PORT/v1; other targets say what they serve"
+        );
+        let metrics = self.metrics_url.as_deref();
+        ensure!(
+            metrics.is_none() || self.target != Address::InProcess,
+            "--metrics-url goes with a server as --target"
+        );
+        Ok(match &self.target {
+            Address::Grpc(authority) => {
+                let target = GrpcTarget::connect(authority).await?;
+                Box::new(match metrics {
+                    Some(metrics) => target.with_metrics(metrics)?,
+                    None => target,
+                })
+            }
+            Address::OpenAi(address) => {
+                let options = OpenAiOptions {
+                    model: self.served_model.clone(),
+                    api_key: std::env::var(API_KEY).ok(),
+                    vocab_size: self.vocab_size,
+                };
+                let target = OpenAiTarget::connect(address, options).await?;
+                Box::new(match metrics {
+                    Some(metrics) => target.with_metrics(metrics)?,
+                    None => target,
+                })
+            }
+            Address::InProcess => {
+                // What an engine counts before there is a recorder is lost.
+                let is_counted = install_recorder();
+                let target = InProcessTarget::new(self.model.engine(startup).await?);
+                Box::new(match is_counted {
+                    true => target.with_counts(render_metrics),
+                    false => target,
+                })
+            }
+        })
+    }
+
+    async fn measure(
+        &self,
+        target: &dyn Target,
+        settings: &Settings,
+        signals: &Signals,
+    ) -> Result<Report> {
+        let (clock, stop, bar) = (MonotonicClock::default(), Stop::default(), Bar::new());
+        let measured = measure(target, &clock, settings, &stop, |progress| {
+            bar.show(&progress)
+        });
+        Ok(until_interrupt(signals, &stop, measured).await?)
+    }
 }

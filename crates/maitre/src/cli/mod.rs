@@ -23,6 +23,7 @@ pub(crate) mod signals;
 pub(crate) mod simulate;
 pub(crate) mod source;
 pub(crate) mod speculation;
+pub(crate) mod trace_file;
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -46,7 +47,7 @@ pub(crate) enum Command {
     /// Generate one answer and print it.
     Generate(generate::GenerateArgs),
     /// Measure a server, or the engine in this process.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Foresee how a model on some hardware would serve some requests, in simulated time.
     Simulate(simulate::SimulateArgs),
     /// Find how many boxes serve some traffic within an SLO, what bounds them and what would move that.

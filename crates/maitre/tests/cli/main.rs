@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod bench_loads;
 mod chat;
 mod chat_terminal;
 mod generate;

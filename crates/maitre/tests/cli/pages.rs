@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 58] = [
+const OF_OTHERS: [&str; 60] = [
     // cargo
     "--example",
     "--features",
+    "--ignored",
+    "--nocapture",
     "--package",
     "--release",
     "--test",

@@ -17,7 +17,9 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use maitre::bench::{MonotonicClock, Prompts, Settings, Target, Workload, measure};
+use maitre::bench::{
+    MonotonicClock, Prompts, Questions, Settings, Stop, Target, Workload, measure,
+};
 use maitre_tensor::Limits;
 
 /// Time for the limits: they are asked for again and again.
@@ -59,15 +61,13 @@ async fn run_once(
     let (users, workload) = parse(line, seed)
         .with_context(|| format!("`{line}`: expected `USERS INPUT_TOKENS OUTPUT_TOKENS`"))?;
     let settings = Settings {
-        workload,
-        prompts: prompts.clone(),
-        concurrency: vec![users],
-        warmup_requests: 0,
+        questions: prompts.clone().map_or(Questions::Random, Questions::InTurn),
+        ..Settings::closed_loop(workload, &[users])
     };
     let clock = MonotonicClock::default();
-    let report = measure(target, &clock, &settings, |_| {}).await?;
+    let report = measure(target, &clock, &settings, &Stop::default(), |_| {}).await?;
     if let Some(prompts) = prompts {
-        prompts.advance(users);
+        prompts.advance(users as usize);
     }
     ensure!(report.is_complete(), "some requests failed:\n{report}");
     let [run] = report.runs.as_slice() else {
@@ -78,8 +78,8 @@ async fn run_once(
     Ok(format!("{seconds:.6} {} {prompts:.6}", run.output_tokens))
 }
 
-fn parse(line: &str, seed: u64) -> Option<(usize, Workload)> {
-    let numbers: Vec<usize> = line
+fn parse(line: &str, seed: u64) -> Option<(u32, Workload)> {
+    let numbers: Vec<u32> = line
         .split_ascii_whitespace()
         .map(|word| word.parse().ok())
         .collect::<Option<_>>()?;
@@ -87,10 +87,9 @@ fn parse(line: &str, seed: u64) -> Option<(usize, Workload)> {
         return None;
     };
     let workload = Workload {
-        input_tokens,
-        output_tokens,
-        requests: Some(users),
+        requests: Some(users as usize),
         seed,
+        ..Workload::of(input_tokens, output_tokens)
     };
     Some((users, workload))
 }

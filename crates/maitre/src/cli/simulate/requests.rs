@@ -1,17 +1,15 @@
 //! The requests of a simulation: a trace, arrivals at some rate, or users who wait for their answers.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use maitre_sim::parse_time;
 use maitre_sim::workload::{
-    ArrivalProcess, Arrivals, BadLines, ClosedLoop, Length, Lengths, OpenLoop, Replay, ThinkTime,
-    Trace,
+    ArrivalProcess, Arrivals, ClosedLoop, Length, Lengths, OpenLoop, Replay, ThinkTime, Trace,
 };
+
+use crate::cli::trace_file::{read_trace, time};
 
 /// Requests where neither a trace nor a flag says how many.
 const REQUESTS: u64 = 1000;
@@ -31,7 +29,8 @@ pub(super) struct RequestArgs {
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", requires = "trace")]
     speed: f64,
     /// Requests at this rate a second, whether or not earlier ones are answered: constant:RATE, poisson:RATE, or
-    /// gamma:RATE,VARIATION for bursts.
+    /// gamma:RATE,VARIATION for
+    /// bursts, or a rate that changes: steps:RATExSECONDS,RATExSECONDS or ramp:FROM..TO,SECONDS.
     #[arg(long, value_name = "PROCESS", conflicts_with_all = ["users", "speed"])]
     arrivals: Option<ArrivalProcess>,
     /// Users who each send a request, read the answer, think, and send the next one.
@@ -64,10 +63,6 @@ pub(super) struct RequestArgs {
     seed: u64,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    parse_time(text).ok_or_else(|| "expected a time with its unit, such as 500ms or 5s".to_owned())
-}
-
 /// Requests that are ready to come.
 pub(super) struct Asked {
     pub(super) arrivals: Box<dyn Arrivals + Send>,
@@ -87,34 +82,22 @@ impl RequestArgs {
             self.requests != Some(0),
             "--requests is 0; expected at least 1"
         );
-        let trace = self.trace.as_deref().map(|path| self.read_trace(path));
+        let trace = self
+            .trace
+            .as_deref()
+            .map(|path| read_trace(path, self.skip_bad));
         let trace = trace.transpose()?;
         let skipped = trace.as_ref().map_or(0, |trace| trace.skipped.len());
-        let (arrivals, told): (Box<dyn Arrivals + Send>, String) = match (self.arrivals, self.users)
-        {
-            (Some(process), _) => self.open(process, trace.as_ref())?,
-            (None, Some(users)) => self.closed(users, trace.as_ref())?,
-            (None, None) => self.replay(trace.as_ref())?,
-        };
+        let (arrivals, told): (Box<dyn Arrivals + Send>, String) =
+            match (&self.arrivals, self.users) {
+                (Some(process), _) => self.open(process.clone(), trace.as_ref())?,
+                (None, Some(users)) => self.closed(users, trace.as_ref())?,
+                (None, None) => self.replay(trace.as_ref())?,
+            };
         Ok(Asked {
             arrivals,
             told,
             skipped,
-        })
-    }
-
-    fn read_trace(&self, path: &Path) -> Result<Trace> {
-        let name = path.display();
-        let file = File::open(path).with_context(|| format!("--trace: {name} cannot be opened"))?;
-        let bad_lines = if self.skip_bad {
-            BadLines::Skip
-        } else {
-            BadLines::Refuse
-        };
-        let trace = Trace::read(BufReader::new(file), None, bad_lines);
-        trace.with_context(|| match self.skip_bad {
-            true => format!("--trace: {name} is of no use"),
-            false => format!("--trace: {name} is of no use (--skip-bad leaves bad lines out)"),
         })
     }
 
@@ -140,7 +123,7 @@ impl RequestArgs {
     ) -> Result<(Box<dyn Arrivals + Send>, String)> {
         let requests = self.requests.unwrap_or(REQUESTS);
         let (lengths, told) = self.lengths(trace);
-        let open = OpenLoop::new(process, lengths, requests, self.seed)?;
+        let open = OpenLoop::new(process.clone(), lengths, requests, self.seed)?;
         Ok((
             Box::new(open),
             format!("{requests} requests, {process} a second, {told}"),

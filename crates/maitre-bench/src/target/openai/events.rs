@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::RequestError;
+use crate::{Arrival, RequestError};
 
 /// What came of an answer so far.
 #[derive(Debug, Default)]
@@ -32,6 +32,12 @@ struct Choice {
 #[derive(Debug, Deserialize)]
 struct Usage {
     completion_tokens: usize,
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u32>,
 }
 
 impl Events {
@@ -40,8 +46,8 @@ impl Events {
     ///
     /// # Errors
     /// What the server says went wrong, and what is no event.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, RequestError> {
-        let mut tokens = 0;
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Arrival, RequestError> {
+        let mut arrival = Arrival::default();
         self.rest.extend_from_slice(bytes);
         let buffer = std::mem::take(&mut self.rest);
         let mut lines = buffer.split(|byte| *byte == b'\n');
@@ -53,14 +59,19 @@ impl Events {
             };
             match data.trim_ascii() {
                 b"[DONE]" => self.is_done = true,
-                data => tokens += self.chunk(data)?,
+                data => {
+                    let (tokens, cached) = self.chunk(data)?;
+                    arrival.tokens += tokens;
+                    arrival.cached_tokens = cached.or(arrival.cached_tokens);
+                }
             }
         }
         self.rest = rest.to_vec();
-        Ok(tokens)
+        Ok(arrival)
     }
 
-    fn chunk(&mut self, data: &[u8]) -> Result<usize, RequestError> {
+    /// The tokens of an event, and how many tokens of the prompt were cached, if it says so.
+    fn chunk(&mut self, data: &[u8]) -> Result<(usize, Option<u32>), RequestError> {
         let chunk: Chunk = serde_json::from_slice(data).map_err(|error| {
             RequestError::new("INTERNAL", format!("an event cannot be read: {error}"))
         })?;
@@ -74,14 +85,16 @@ impl Events {
             .iter()
             .filter(|it| !it.text.is_empty())
             .count();
+        let mut cached = None;
         if let Some(usage) = chunk.usage {
+            cached = usage.prompt_tokens_details.and_then(|it| it.cached_tokens);
             tokens = usage
                 .completion_tokens
                 .saturating_sub(self.told)
                 .max(tokens);
         }
         self.told += tokens;
-        Ok(tokens)
+        Ok((tokens, cached))
     }
 
     /// What the end of the connection means.
@@ -115,7 +128,7 @@ mod tests {
         for size in 1..ANSWER.len() {
             let mut events = Events::default();
             let pieces = ANSWER.as_bytes().chunks(size);
-            let tokens = pieces.map(|piece| events.feed(piece).unwrap());
+            let tokens = pieces.map(|piece| events.feed(piece).unwrap().tokens);
             assert_eq!(tokens.sum::<usize>(), 5, "by {size}");
             assert_eq!(events.end(), Ok(0));
         }
@@ -129,9 +142,16 @@ mod tests {
                 "data: {{\"choices\": [{{\"text\": \"a\"}}], \"usage\": {{\"completion_tokens\": {n}}}}}\n\n"
             )
         };
-        assert_eq!(events.feed(piece(1).as_bytes()), Ok(1));
-        assert_eq!(events.feed(piece(2).as_bytes()), Ok(1));
-        assert_eq!(events.feed(piece(5).as_bytes()), Ok(3));
+        let mut tokens = |n| events.feed(piece(n).as_bytes()).unwrap().tokens;
+        assert_eq!((tokens(1), tokens(2), tokens(5)), (1, 1, 3));
+    }
+
+    #[test]
+    fn usage_says_what_was_cached() {
+        let mut events = Events::default();
+        let usage = "data: {\"choices\": [], \"usage\": {\"completion_tokens\": 2, \"prompt_tokens_details\": {\"cached_tokens\": 7}}}\n";
+        let arrival = events.feed(usage.as_bytes()).unwrap();
+        assert_eq!((arrival.tokens, arrival.cached_tokens), (2, Some(7)));
     }
 
     #[test]
@@ -139,7 +159,9 @@ mod tests {
         let failed = |text: &str| {
             let mut events = Events::default();
             let fed = events.feed(text.as_bytes());
-            fed.and_then(|_| events.end()).unwrap_err()
+            fed.map(|_| ())
+                .and_then(|()| events.end().map(|_| ()))
+                .unwrap_err()
         };
         for (text, code, message) in [
             (

@@ -4,19 +4,33 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use maitre_engine::{Engine, EngineError, Event, GenerateRequest, Input};
 
-use crate::{BenchRequest, ModelFacts, RequestError, Target, TokenStream};
+use crate::{
+    Arrival, BenchRequest, ModelFacts, RequestError, ServerState, ServerTimes, Target, TokenStream,
+};
+
+/// What the process has counted, as text of the Prometheus format; `None` if nothing collects it.
+pub type Counted = fn() -> Option<String>;
 
 /// A running [`Engine`].
 #[derive(Debug)]
 pub struct InProcessTarget {
     engine: Engine,
+    counted: Option<Counted>,
 }
 
 impl InProcessTarget {
     /// Measures this engine.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine }
+        let counted = None;
+        Self { engine, counted }
+    }
+
+    /// Also reads what the engine counts, its steps among it, from the recorder that the process has installed.
+    #[must_use]
+    pub fn with_counts(mut self, counted: Counted) -> Self {
+        self.counted = Some(counted);
+        self
     }
 }
 
@@ -45,6 +59,23 @@ impl Target for InProcessTarget {
         async { tokens }.boxed()
     }
 
+    fn state(&self) -> BoxFuture<'_, Option<ServerState>> {
+        let load = self.engine.load();
+        let counted = self.counted.and_then(|counted| counted());
+        let counted = counted.map(|text| ServerState::parse(&text));
+        let total = load.kv_total_blocks.max(1);
+        let state = ServerState {
+            running: Some(load.running as f64),
+            waiting: Some((load.waiting + load.preempted_waiting) as f64),
+            kv_used: Some(load.kv_used_blocks as f64 / total as f64),
+            preemptions: Some(load.preemptions as f64),
+            prefix_queries: Some(load.prefix_queries as f64),
+            prefix_hits: Some(load.prefix_hits as f64),
+            ..counted.unwrap_or_default()
+        };
+        async move { Some(state) }.boxed()
+    }
+
     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>> {
         async move {
             let answer = self
@@ -53,7 +84,7 @@ impl Target for InProcessTarget {
                 .await
                 .map_err(failure)?;
             Ok(answer
-                .map(|event| event.map(tokens_of).map_err(failure))
+                .map(|event| event.map(arrival_of).map_err(failure))
                 .boxed())
         }
         .boxed()
@@ -68,10 +99,19 @@ fn generate(request: BenchRequest) -> GenerateRequest {
     generate
 }
 
-fn tokens_of(event: Event) -> usize {
+fn arrival_of(event: Event) -> Arrival {
     match event {
-        Event::Delta(delta) => delta.token_ids.len(),
-        _ => 0,
+        Event::Delta(delta) => delta.token_ids.len().into(),
+        Event::Finished(finished) => Arrival {
+            tokens: 0,
+            cached_tokens: Some(finished.usage.cached_prompt_tokens),
+            server: Some(ServerTimes {
+                queue: finished.timings.queue,
+                ttft: finished.timings.ttft,
+                tpot: finished.timings.tpot,
+            }),
+        },
+        Event::PromptLogprobs(_) => Arrival::default(),
     }
 }
 
@@ -93,5 +133,15 @@ fn failure(error: EngineError) -> RequestError {
         EngineError::Failed { .. } => "INTERNAL",
         EngineError::ConstraintFailed { .. } => "INVALID_ARGUMENT",
     };
-    RequestError::new(code, error.to_string())
+    let reason = match &error {
+        EngineError::QueueFull { .. } => Some("queue_full"),
+        EngineError::TenantQueueFull { .. } => Some("tenant_queue_full"),
+        EngineError::QueueTokensFull { .. } => Some("queue_tokens_full"),
+        EngineError::Overloaded { .. } => Some("overloaded"),
+        EngineError::UnreadBytesFull { .. } => Some("unread_bytes_full"),
+        EngineError::StopStringsFull { .. } => Some("stop_strings_full"),
+        EngineError::SlowReceiver { .. } => Some("slow_receiver"),
+        _ => None,
+    };
+    RequestError::new(code, error.to_string()).because(reason.map(str::to_owned))
 }

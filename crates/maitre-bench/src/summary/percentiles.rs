@@ -3,44 +3,9 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// What the client saw of one request that was answered in full.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Observation {
-    /// From sending to the first token.
-    pub(crate) ttft: Duration,
-    /// From the first to the last arrival.
-    pub(crate) generating: Duration,
-    /// Tokens after the first arrival.
-    pub(crate) later_tokens: usize,
-    /// Between one arrival and the next.
-    pub(crate) gaps: Vec<Duration>,
-    /// From sending to the end.
-    pub(crate) e2e: Duration,
-    /// All tokens of the answer.
-    pub(crate) tokens: usize,
-}
-
-/// The four distributions of a run.
-#[derive(Debug, Default)]
-pub(crate) struct Statistics {
-    pub(crate) ttft: Latencies,
-    pub(crate) tpot: Latencies,
-    pub(crate) itl: Latencies,
-    pub(crate) e2e: Latencies,
-}
-
-impl Statistics {
-    pub(crate) fn record(&mut self, seen: &Observation) {
-        self.ttft.record(seen.ttft);
-        self.e2e.record(seen.e2e);
-        seen.gaps.iter().for_each(|gap| self.itl.record(*gap));
-        if let Ok(later @ 1..) = u32::try_from(seen.later_tokens) {
-            self.tpot.record(seen.generating / later);
-        }
-    }
-}
+use super::ms;
 
 /// A distribution of durations in constant memory: an HdrHistogram of three significant digits, and
 /// beside it what can be had exactly.
@@ -69,7 +34,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    fn record(&mut self, latency: Duration) {
+    pub(crate) fn record(&mut self, latency: Duration) {
         self.histogram
             .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         self.sum = self.sum.saturating_add(latency);
@@ -78,24 +43,35 @@ impl Latencies {
 
     /// `None` when nothing was recorded.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
-        let ms = |seconds: f64| (seconds * 1e7).round() / 1e4;
-        // The histogram answers with the upper end of a bucket, which may lie beyond the maximum.
-        let at = |quantile| {
-            let found = self.histogram.value_at_quantile(quantile);
-            ms(Duration::from_nanos(found).min(self.max).as_secs_f64())
-        };
         (!self.histogram.is_empty()).then(|| Percentiles {
-            mean: ms(self.sum.as_secs_f64() / self.histogram.len() as f64),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            max: ms(self.max.as_secs_f64()),
+            mean: (self.sum.as_secs_f64() / self.histogram.len() as f64 * 1e7).round() / 1e4,
+            p50: self.at(0.5),
+            p90: self.at(0.9),
+            p95: self.at(0.95),
+            p99: self.at(0.99),
+            max: ms(self.max),
         })
+    }
+
+    /// From the 0th to the 100th, in milliseconds; none when nothing was recorded.
+    pub(crate) fn every_percentile(&self) -> Vec<f64> {
+        if self.histogram.is_empty() {
+            return Vec::new();
+        }
+        (0..=100)
+            .map(|percent| self.at(f64::from(percent) / 100.0))
+            .collect()
+    }
+
+    /// The histogram answers with the upper end of a bucket, which may lie beyond the maximum.
+    fn at(&self, quantile: f64) -> f64 {
+        let found = self.histogram.value_at_quantile(quantile);
+        ms(Duration::from_nanos(found).min(self.max))
     }
 }
 
 /// A distribution in milliseconds: mean and maximum exact, percentiles within 0.1 %.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Arithmetic mean.
     pub mean: f64,
@@ -103,6 +79,8 @@ pub struct Percentiles {
     pub p50: f64,
     /// 90th percentile.
     pub p90: f64,
+    /// 95th percentile.
+    pub p95: f64,
     /// 99th percentile.
     pub p99: f64,
     /// Largest.
@@ -123,6 +101,7 @@ mod tests {
             (found.mean, 500.5),
             (found.p50, 500.0),
             (found.p90, 900.0),
+            (found.p95, 950.0),
             (found.p99, 990.0),
             (found.max, 1000.0),
         ];

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::BenchError;
 
 /// Most users at once: each is a stream, and the client must not become what is measured.
-const MAX_CONCURRENCY: usize = 65_536;
+const MAX_CONCURRENCY: u32 = 65_536;
 
 /// Where the target is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +74,11 @@ impl fmt::Display for Address {
 ///
 /// # Errors
 /// [`BenchError::Concurrency`] for anything but positive numbers separated by commas.
-pub fn parse_concurrency(given: &str) -> Result<Vec<usize>, BenchError> {
+pub fn parse_concurrency(given: &str) -> Result<Vec<u32>, BenchError> {
     let numbers = given.split(',').map(|number| number.trim().parse().ok());
     numbers
         .map(|number| number.filter(|n| (1..=MAX_CONCURRENCY).contains(n)))
-        .collect::<Option<Vec<usize>>>()
+        .collect::<Option<Vec<u32>>>()
         .ok_or_else(|| BenchError::Concurrency {
             given: given.to_string(),
         })

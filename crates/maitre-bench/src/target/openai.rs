@@ -5,6 +5,7 @@
 
 mod events;
 mod http;
+mod metrics_page;
 
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use futures_util::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{BenchError, BenchRequest, ModelFacts, RequestError, Target, TokenStream};
+use crate::{BenchError, BenchRequest, ModelFacts, RequestError, ServerState, Target, TokenStream};
 
 use events::Events;
 use http::Client;
+pub(super) use metrics_page::MetricsPage;
 
 /// Time for a server to say what it serves.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +39,7 @@ pub struct OpenAiOptions {
 pub struct OpenAiTarget {
     address: String,
     client: Client,
+    metrics: MetricsPage,
     model: ModelFacts,
 }
 
@@ -71,11 +74,24 @@ impl OpenAiTarget {
             max_model_len: model.max_model_len(),
             name: model.id,
         };
+        let root = address.trim_end_matches('/').trim_end_matches("/v1");
         Ok(Self {
+            metrics: MetricsPage::new(&format!("{root}/metrics"))?,
             address: address.to_owned(),
             client,
             model: facts,
         })
+    }
+}
+
+impl OpenAiTarget {
+    /// Reads what the server counts from this address instead of `/metrics` beside `/v1`.
+    ///
+    /// # Errors
+    /// [`BenchError::Connect`] for what is no address.
+    pub fn with_metrics(mut self, address: &str) -> Result<Self, BenchError> {
+        self.metrics = MetricsPage::new(address)?;
+        Ok(self)
     }
 }
 
@@ -166,6 +182,10 @@ impl Target for OpenAiTarget {
         .boxed()
     }
 
+    fn state(&self) -> BoxFuture<'_, Option<ServerState>> {
+        self.metrics.state().boxed()
+    }
+
     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>> {
         let body = json!({
             "model": self.model.name,
@@ -182,12 +202,12 @@ impl Target for OpenAiTarget {
                 let (mut body, mut events) = state?;
                 match body.next().await {
                     None => {
-                        let end = events.end();
+                        let end = events.end().map(Into::into);
                         Some((end, None))
                     }
                     Some(Err(error)) => Some((Err(error), None)),
                     Some(Ok(bytes)) => match events.feed(&bytes) {
-                        Ok(tokens) => Some((Ok(tokens), Some((body, events)))),
+                        Ok(arrival) => Some((Ok(arrival), Some((body, events)))),
                         Err(error) => Some((Err(error), None)),
                     },
                 }

@@ -1,11 +1,57 @@
 //! What is measured: anything that answers a prompt with a stream of tokens.
 
+mod address;
+mod grpc;
+mod in_process;
+mod openai;
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-/// Arrivals of one answer: how many tokens came at once. The end of the stream is the end of the
-/// answer; an error ends it too.
-pub type TokenStream = BoxStream<'static, Result<usize, RequestError>>;
+use crate::ServerState;
+
+pub use address::{Address, parse_concurrency};
+pub use grpc::GrpcTarget;
+pub use in_process::{Counted, InProcessTarget};
+pub use openai::{OpenAiOptions, OpenAiTarget};
+
+/// Arrivals of one answer. The end of the stream is the end of the answer; an error ends it too.
+pub type TokenStream = BoxStream<'static, Result<Arrival, RequestError>>;
+
+/// What came at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// Tokens of the answer.
+    pub tokens: usize,
+    /// Tokens of the prompt that the server had in its prefix cache, where it says so.
+    pub cached_tokens: Option<u32>,
+    /// How long the server took by its own clock, where it says so.
+    pub server: Option<ServerTimes>,
+}
+
+impl From<usize> for Arrival {
+    fn from(tokens: usize) -> Self {
+        Self {
+            tokens,
+            ..Self::default()
+        }
+    }
+}
+
+/// Times of one answer by the clock of the server. What the client sees beyond them is the way there and back, and the
+/// client itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServerTimes {
+    /// From the arrival until the first step.
+    pub queue: Duration,
+    /// From the arrival until the first token.
+    pub ttft: Duration,
+    /// Mean time between tokens.
+    pub tpot: Duration,
+}
 
 /// A server or an engine. Its answers have exactly the length that was asked for.
 pub trait Target: Sync {
@@ -25,6 +71,11 @@ pub trait Target: Sync {
 
     /// Sends one request. Greedy sampling, and no end before `output_tokens`.
     fn start(&self, request: BenchRequest) -> BoxFuture<'_, Result<TokenStream, RequestError>>;
+
+    /// What it counts of itself; `None` where it does not tell.
+    fn state(&self) -> BoxFuture<'_, Option<ServerState>> {
+        async { None }.boxed()
+    }
 }
 
 /// What a workload must know about a model.
@@ -52,6 +103,8 @@ pub struct BenchRequest {
 pub struct RequestError {
     /// Name of the gRPC status, such as `RESOURCE_EXHAUSTED`, for every kind of target.
     pub code: String,
+    /// What more precisely, such as `queue_full`, where the server says so.
+    pub reason: Option<String>,
     /// For people.
     pub message: String,
 }
@@ -61,7 +114,15 @@ impl RequestError {
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             code: code.into(),
+            reason: None,
             message: message.into(),
         }
+    }
+
+    /// The same with a reason.
+    #[must_use]
+    pub fn because(mut self, reason: Option<String>) -> Self {
+        self.reason = reason;
+        self
     }
 }

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use crate::RequestError;
-use crate::grpc::reason;
+use crate::target::grpc::reason;
 
 /// The most of an answer that is no stream, and of an error.
 const MOST_BYTES: usize = 16 << 20;
@@ -50,6 +50,11 @@ impl Client {
     pub(super) async fn get(&self, path: &str) -> Result<Bytes, RequestError> {
         let answer = self.send(Method::GET, format!("{}{path}", self.base), None);
         collect(answer.await?).await
+    }
+
+    /// The answer to `GET` of a whole address.
+    pub(super) async fn get_at(&self, address: &str) -> Result<Bytes, RequestError> {
+        collect(self.send(Method::GET, address.to_owned(), None).await?).await
     }
 
     /// A question to `/tokenize`, which servers have beside `/v1`.
@@ -100,10 +105,8 @@ impl Client {
         let code = code(answer.status());
         let status = answer.status();
         let body = collect(answer).await.unwrap_or_default();
-        Err(RequestError::new(
-            code,
-            format!("{status}: {}", message_in(&body)),
-        ))
+        let message = format!("{status}: {}", message_in(&body));
+        Err(RequestError::new(code, message).because(reason_in(&body)))
     }
 }
 
@@ -115,6 +118,13 @@ fn message_in(body: &[u8]) -> String {
         error.get("message").unwrap_or(error).as_str()
     });
     said.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
+}
+
+/// What an error is more precisely: OpenAI's `code` where it is a word.
+fn reason_in(body: &[u8]) -> Option<String> {
+    let said = serde_json::from_slice::<Value>(body).ok()?;
+    let code = said.get("error").unwrap_or(&said).get("code")?.as_str()?;
+    Some(code.to_owned())
 }
 
 async fn collect(answer: Response<Incoming>) -> Result<Bytes, RequestError> {

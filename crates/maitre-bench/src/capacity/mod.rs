@@ -1,0 +1,177 @@
+//! How much load a target bears before too few requests are good, which resource bends first, and what would move it.
+
+mod bent;
+mod parts;
+mod report;
+mod search;
+
+use maitre_workload::{ArrivalProcess, SettingError};
+
+use self::parts::Broken;
+use self::search::{Evidence, Scale, Search, design_effect};
+use crate::measure::Bench;
+use crate::{BenchError, Clock, Load, Progress, Questions, Run, Settings, Stop, Target, Workload};
+
+pub use bent::{Bent, Resource};
+pub use report::{Capacity, Tried};
+
+/// Requests of a run, at least: fewer say little about a share near 1.
+const FEWEST_REQUESTS: usize = 64;
+/// Requests of each user.
+const REQUESTS_PER_USER: usize = 4;
+/// How long requests come in a run, at least: a queue that grows has to have time to.
+const SECONDS: f64 = 10.0;
+/// Requests that are looked at together to see how much they depend on each other.
+const BATCH: usize = 8;
+
+/// What is searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dimension {
+    /// Users who each wait for their answers.
+    Users,
+    /// Requests a second that come independently of each other.
+    Rate,
+}
+
+impl Dimension {
+    /// What it counts.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Rate => "requests/s",
+        }
+    }
+
+    fn scale(self) -> Scale {
+        match self {
+            Self::Users => Scale {
+                is_whole: true,
+                start: 1.0,
+                least: 1.0,
+                most: 16_384.0,
+            },
+            Self::Rate => Scale {
+                is_whole: false,
+                start: 1.0,
+                least: 1.0 / 64.0,
+                most: 65_536.0,
+            },
+        }
+    }
+
+    fn load(self, load: f64) -> Load {
+        match self {
+            Self::Users => Load::Users(load as u32),
+            Self::Rate => Load::Arrivals(ArrivalProcess::Poisson { rate: load }),
+        }
+    }
+
+    /// Requests of a run, of which so many are wanted.
+    fn requests(self, load: f64, wanted: Option<usize>) -> usize {
+        let (fewest, requests) = match self {
+            Self::Users => (load as usize, load as usize * REQUESTS_PER_USER),
+            Self::Rate => (1, (load * SECONDS) as usize),
+        };
+        wanted.unwrap_or(requests.max(FEWEST_REQUESTS)).max(fewest)
+    }
+}
+
+/// Searches the largest load under which the `share` of good requests is as wanted. `settings` say what is asked and what
+/// is good; their loads are not used. `progress` hears of each request and each run.
+///
+/// # Errors
+/// Settings that are impossible for this model, no bounds, or a share that no test can tell.
+///
+/// # Cancel safety
+/// Dropping the future ends the requests in flight. [`Stop`] does so and keeps what was found.
+pub async fn find_capacity(
+    target: &dyn Target,
+    clock: &dyn Clock,
+    settings: &Settings,
+    (dimension, share): (Dimension, f64),
+    stop: &Stop,
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<Capacity, BenchError> {
+    check(settings, share)?;
+    let mut search = Search::new(dimension.scale(), share);
+    let mut runs: Vec<(f64, Run)> = Vec::new();
+    let mut asked = 0;
+    while let Some(load) = search.next() {
+        let workload = Workload {
+            requests: Some(dimension.requests(load, settings.workload.requests)),
+            ..settings.workload.clone()
+        };
+        let of_load = Settings {
+            workload,
+            loads: vec![dimension.load(load)],
+            ..settings.clone()
+        };
+        let mut bench = Bench::new(target, clock, &of_load, stop)?;
+        // Every run asks something else, and so do searches with another seed.
+        bench.skip(asked);
+        asked += 1;
+        let run = bench.run(&dimension.load(load), &mut progress).await?;
+        if stop.is_stopped() {
+            break;
+        }
+        search.tell(load, evidence(&run, settings));
+        runs.push((load, run));
+    }
+    Ok(Capacity::new(
+        (target.name(), target.model().name),
+        settings,
+        (dimension, share),
+        &search,
+        runs,
+        stop.is_stopped(),
+    ))
+}
+
+fn check(settings: &Settings, share: f64) -> Result<(), BenchError> {
+    if settings.slo.is_empty() {
+        let expected = "bounds such as ttft=500ms,tpot=50ms";
+        return Err(SettingError::new("the SLO", "not given", expected).into());
+    }
+    if !(0.5..=0.99).contains(&share) {
+        return Err(SettingError::new("the share of good requests", share, "0.5 to 0.99").into());
+    }
+    if matches!(settings.questions, Questions::Chats(_)) {
+        let expected =
+            "random prompts, prompts of a file or lengths of a trace: it asks more than there are";
+        return Err(SettingError::new("what is asked", "recorded conversations", expected).into());
+    }
+    Ok(())
+}
+
+/// The share of good requests, and how much they depend on each other, from batches of them in the order of time.
+fn evidence(run: &Run, settings: &Settings) -> Evidence {
+    let good = run.goodput.as_ref().map_or(0, |goodput| goodput.good);
+    let ms = |time: f64| std::time::Duration::from_secs_f64(time / 1e3);
+    let samples = &run.samples;
+    let times = samples
+        .ttft_ms
+        .iter()
+        .zip(&samples.tpot_ms)
+        .zip(&samples.e2e_ms);
+    let is_good: Vec<bool> = times
+        .map(|((ttft, tpot), e2e)| settings.slo.is_met_by(ms(*ttft), tpot.map(ms), ms(*e2e)))
+        .collect();
+    let shares = is_good.chunks(BATCH).map(|batch| {
+        let good = batch.iter().filter(|is_good| **is_good).count() as f64;
+        (good / batch.len() as f64, batch.len() as f64)
+    });
+    Evidence {
+        good: good as f64,
+        requests: run.requests as f64,
+        design_effect: design_effect(&shares.collect::<Vec<_>>()).max(1.0),
+    }
+}
+
+/// What bent, from the easiest run and one under the smallest load that is too much.
+fn what_bent(runs: &[(f64, Run)], too_much: f64, settings: &Settings) -> Option<Bent> {
+    let easy = runs.iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let bent = runs.iter().rev().find(|(load, _)| *load == too_much)?;
+    let broken = Broken::most(&bent.1, &settings.slo);
+    Some(Bent::between(&easy.1, &bent.1, broken))
+}

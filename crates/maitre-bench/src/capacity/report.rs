@@ -1,0 +1,202 @@
+//! What was found of a capacity, for people and for scripts.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::search::{Found, Search, Verdict, WIDEST};
+use super::{Bent, Dimension, what_bent};
+use crate::{Run, Settings};
+
+/// The form of reports that this version writes.
+const SCHEMA: &str = "maitre.capacity/1";
+
+/// How much load a target bears.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Names this form.
+    pub schema: String,
+    /// What answered.
+    pub target: String,
+    /// The model it served.
+    pub model: String,
+    /// What was asked, in words.
+    pub asked: String,
+    /// What a good answer keeps to.
+    pub slo: String,
+    /// Share of good requests that was wanted.
+    pub share: f64,
+    /// What loads are counted in.
+    pub unit: String,
+    /// The capacity; `None` if it lies outside of what was tried.
+    pub capacity: Option<f64>,
+    /// Its interval of 95 % confidence: the largest load that is enough, and, of users, the largest that may be; of rates, the
+    /// smallest that is too much. `None` where no load is enough, or none too much.
+    pub interval: (Option<f64>, Option<f64>),
+    /// Whether the interval is no wider than ± 10 %.
+    pub is_narrow: bool,
+    /// What bent first.
+    pub bent: Option<Bent>,
+    /// Every load that was tried.
+    pub tried: Vec<Tried>,
+    /// Whether the search was ended early.
+    pub interrupted: bool,
+}
+
+/// A load that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The load.
+    pub load: f64,
+    /// How often.
+    pub runs: usize,
+    /// Requests in all.
+    pub requests: usize,
+    /// Share of good ones.
+    pub share: f64,
+    /// Whether it is enough; `None` where that is too near to tell.
+    pub is_enough: Option<bool>,
+}
+
+impl Capacity {
+    pub(super) fn new(
+        (target, model): (String, String),
+        settings: &Settings,
+        (dimension, share): (Dimension, f64),
+        search: &Search,
+        runs: Vec<(f64, Run)>,
+        interrupted: bool,
+    ) -> Self {
+        let Found { enough, too_much } = search.found();
+        // Users are whole: the capacity is at most one less than what is too much.
+        let last = too_much.map(|load| match dimension {
+            Dimension::Users => load - 1.0,
+            Dimension::Rate => load,
+        });
+        let both = enough.zip(last);
+        let middle = |(low, high): (f64, f64)| match dimension {
+            Dimension::Users => (low * high).sqrt().round(),
+            Dimension::Rate => (low * high).sqrt(),
+        };
+        Self {
+            schema: SCHEMA.to_owned(),
+            target,
+            model,
+            asked: settings.questions.told(&settings.workload),
+            slo: settings.slo.to_string(),
+            share,
+            unit: dimension.unit().to_owned(),
+            capacity: both.map(middle),
+            interval: (enough, last),
+            is_narrow: both.is_some_and(|(low, high)| high / low <= WIDEST + 1e-9),
+            bent: too_much.and_then(|load| what_bent(&runs, load, settings)),
+            tried: search.tried().map(Tried::of).collect(),
+            interrupted,
+        }
+    }
+
+    /// The report as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+impl Tried {
+    fn of((load, runs, verdict): (f64, &[super::Evidence], Verdict)) -> Self {
+        let requests: f64 = runs.iter().map(|run| run.requests).sum();
+        let good: f64 = runs.iter().map(|run| run.good).sum();
+        Self {
+            load,
+            runs: runs.len(),
+            requests: requests as usize,
+            share: good / requests.max(1.0),
+            is_enough: match verdict {
+                Verdict::Meets => Some(true),
+                Verdict::Misses => Some(false),
+                Verdict::Unsure => None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} at {}: {}", self.model, self.target, self.asked)?;
+        let (share, slo, unit) = (self.share * 100.0, &self.slo, &self.unit);
+        writeln!(f, "good: {slo}; wanted: {share:.0} % of all requests")?;
+        for tried in &self.tried {
+            let means = match tried.is_enough {
+                Some(true) => "enough",
+                Some(false) => "too much",
+                None => "too near to tell",
+            };
+            writeln!(
+                f,
+                "  {:>8} {unit}: {:>5.1} % of {} requests in {} runs: {means}",
+                number(tried.load),
+                tried.share * 100.0,
+                tried.requests,
+                tried.runs
+            )?;
+        }
+        self.tell_capacity(f)?;
+        if let Some(bent) = &self.bent {
+            writeln!(f, "what bends first: {}", bent.resource.name())?;
+            bent.because
+                .iter()
+                .try_for_each(|line| writeln!(f, "  {line}"))?;
+            writeln!(f, "what would move it:")?;
+            bent.moves
+                .iter()
+                .try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
+        match self.interrupted {
+            true => writeln!(f, "interrupted: this is what was known until then"),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Capacity {
+    fn tell_capacity(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = &self.unit;
+        match (self.capacity, self.interval) {
+            (Some(capacity), (Some(low), Some(high))) => {
+                let (low, high) = (number(low), number(high));
+                let capacity = number(capacity);
+                writeln!(
+                    f,
+                    "capacity: {capacity} {unit}, from {low} to {high} with 95 % confidence"
+                )?;
+                match self.is_narrow {
+                    true => Ok(()),
+                    false => writeln!(
+                        f,
+                        "that is wider than 10 % to each side: more requests a run (--requests) narrow it"
+                    ),
+                }
+            }
+            (_, (None, _)) if self.tried.iter().all(|it| it.is_enough == Some(false)) => writeln!(
+                f,
+                "capacity: none; the SLO {} is not met even by the least load: loosen it",
+                self.slo
+            ),
+            (_, (Some(most), None)) => {
+                writeln!(
+                    f,
+                    "capacity: at least {} {unit}, the most that was tried",
+                    number(most)
+                )
+            }
+            _ => writeln!(f, "capacity: not found"),
+        }
+    }
+}
+
+fn number(load: f64) -> String {
+    match load.fract() == 0.0 {
+        true => format!("{load:.0}"),
+        false => format!("{load:.3}"),
+    }
+}

@@ -1,0 +1,248 @@
+//! A measurement: one run for each load, each after a warm-up that is not counted.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::{Either, select};
+use maitre_workload::{Slo, mix};
+
+use crate::driver::{Driven, Driver};
+use crate::machine::{EnergyMeter, cpu_seconds};
+use crate::requests::Plan;
+use crate::server::{Watched, watch};
+use crate::summary::Machine;
+use crate::{
+    BenchError, Clock, Load, ModelFacts, Questions, Report, Run, ServerState, Stop, Target,
+    Workload,
+};
+
+/// What to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The shape of the requests.
+    pub workload: Workload,
+    /// Where prompts come from.
+    pub questions: Questions,
+    /// One run for each.
+    pub loads: Vec<Load>,
+    /// Requests before each run that are not counted.
+    pub warmup_requests: usize,
+    /// What a good answer keeps to.
+    pub slo: Slo,
+}
+
+impl Settings {
+    /// Users of closed loops, one run for each number, who ask random prompts.
+    #[must_use]
+    pub fn closed_loop(workload: Workload, users: &[u32]) -> Self {
+        Self {
+            workload,
+            questions: Questions::Random,
+            loads: users.iter().map(|users| Load::Users(*users)).collect(),
+            warmup_requests: 0,
+            slo: Slo::default(),
+        }
+    }
+
+    fn check(&self, model: &ModelFacts) -> Result<(), BenchError> {
+        let no_users = self.loads.contains(&Load::Users(0));
+        if self.loads.is_empty() || no_users {
+            let given = if no_users { "0" } else { "" };
+            return Err(BenchError::Concurrency {
+                given: given.into(),
+            });
+        }
+        let drawn = matches!(self.questions, Questions::Random);
+        self.loads
+            .iter()
+            .try_for_each(|load| self.workload.check(load, drawn))?;
+        self.questions.check(&self.workload, model)
+    }
+}
+
+/// How a measurement gets on.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A request of a run has ended.
+    Ended {
+        /// So many have.
+        done: usize,
+        /// Of about so many, if that is known.
+        of: Option<usize>,
+    },
+    /// A run is over.
+    Finished(&'a Run),
+}
+
+/// Measures every load in turn; `progress` hears of each request and each run.
+///
+/// # Errors
+/// If the settings are impossible for this model. Requests that fail are counted in the report.
+///
+/// # Cancel safety
+/// Dropping the future ends the requests in flight. [`Stop`] does so and keeps what was measured.
+pub async fn measure(
+    target: &dyn Target,
+    clock: &dyn Clock,
+    settings: &Settings,
+    stop: &Stop,
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<Report, BenchError> {
+    let mut bench = Bench::new(target, clock, settings, stop)?;
+    let mut runs = Vec::with_capacity(settings.loads.len());
+    for load in &settings.loads {
+        let run = bench.run(load, &mut progress).await?;
+        runs.push(run);
+        if stop.is_stopped() {
+            break;
+        }
+    }
+    Ok(Report::new(
+        target.name(),
+        bench.model.name,
+        settings,
+        runs,
+        stop.is_stopped(),
+    ))
+}
+
+/// A warm-up, and what is measured.
+const PHASES_PER_RUN: u64 = 2;
+
+/// A target that is measured again and again; no two runs ask the same.
+pub(crate) struct Bench<'a> {
+    target: &'a dyn Target,
+    clock: &'a dyn Clock,
+    settings: &'a Settings,
+    stop: &'a Stop,
+    model: ModelFacts,
+    phase: u64,
+    asked: usize,
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(
+        target: &'a dyn Target,
+        clock: &'a dyn Clock,
+        settings: &'a Settings,
+        stop: &'a Stop,
+    ) -> Result<Self, BenchError> {
+        let model = target.model();
+        settings.check(&model)?;
+        Ok(Self {
+            target,
+            clock,
+            settings,
+            stop,
+            model,
+            phase: 0,
+            asked: 0,
+        })
+    }
+
+    /// So many runs have been made elsewhere: the next ones ask something else.
+    pub(crate) fn skip(&mut self, runs: u64) {
+        self.phase = runs * PHASES_PER_RUN;
+    }
+
+    /// A warm-up, and a run.
+    pub(crate) async fn run(
+        &mut self,
+        load: &Load,
+        progress: &mut impl FnMut(Progress<'_>),
+    ) -> Result<Run, BenchError> {
+        self.warm_up(load).await?;
+        let settings = self.settings;
+        let seed = self.next_seed();
+        let plan = Plan::new(&settings.workload, &settings.questions, load, seed)?;
+        let expected = plan.expected;
+        let mut done = 0;
+        let mut ended = || {
+            done += 1;
+            progress(Progress::Ended { done, of: expected });
+        };
+        let before = self.target.state().await;
+        let cpu = cpu_seconds().filter(|_| !self.target.shares_process());
+        let mut energy = EnergyMeter::start();
+        let mut watched = Watched::default();
+        let driven = {
+            let watching = pin!(watch(self.target, self.clock, &mut watched, &mut energy));
+            let driving = pin!(self.drive(plan, &settings.questions, seed, &mut ended));
+            match select(driving, watching).await {
+                Either::Left((driven, _)) => driven,
+                Either::Right(((), driving)) => driving.await,
+            }
+        };
+        self.asked += driven.records.len() + driven.unfinished;
+        let seconds = driven.duration.as_secs_f64();
+        let after = self.target.state().await;
+        let machine = Machine {
+            client_cpu_seconds: cpu.zip(cpu_seconds()).map(|(before, after)| after - before),
+            energy_joules: energy.as_mut().map(EnergyMeter::joules),
+            server: states(before, after)
+                .map(|(before, after)| watched.run(&before, &after, seconds)),
+        };
+        let run = Run::new(load, &driven, &settings.slo, machine);
+        progress(Progress::Finished(&run));
+        Ok(run)
+    }
+
+    /// Requests that are not counted, of a user or several who ask random prompts, or those of the file.
+    async fn warm_up(&mut self, load: &Load) -> Result<(), BenchError> {
+        let requests = self.settings.warmup_requests;
+        let seed = self.next_seed();
+        if requests == 0 || self.stop.is_stopped() {
+            return Ok(());
+        }
+        let workload = Workload {
+            requests: Some(requests),
+            turns: None,
+            think_time: None,
+            ..self.settings.workload.clone()
+        };
+        let users = load
+            .users()
+            .unwrap_or(1)
+            .min(u32::try_from(requests).unwrap_or(u32::MAX));
+        let questions = match &self.settings.questions {
+            Questions::Trace(trace) => Questions::Trace(Arc::clone(trace)),
+            Questions::InTurn(prompts) => Questions::InTurn(prompts.clone()),
+            Questions::Random | Questions::Chats(_) => Questions::Random,
+        };
+        let plan = Plan::new(&workload, &questions, &Load::Users(users), seed)?;
+        self.drive(plan, &questions, seed, &mut || {}).await;
+        self.asked += requests;
+        Ok(())
+    }
+
+    async fn drive(
+        &self,
+        mut plan: Plan,
+        questions: &Questions,
+        seed: u64,
+        ended: &mut impl FnMut(),
+    ) -> Driven {
+        let driver = Driver {
+            target: self.target,
+            clock: self.clock,
+            stop: self.stop,
+        };
+        let (vocab_size, asked) = (self.model.vocab_size, self.asked);
+        let ask = |request: &_| questions.ask(request, vocab_size, seed, asked);
+        driver.drive(&mut *plan.arrivals, &ask, |_| ended()).await
+    }
+
+    /// Each warm-up and each run asks something else.
+    fn next_seed(&mut self) -> u64 {
+        let seed = mix(self.settings.workload.seed) ^ self.phase;
+        self.phase += 1;
+        seed
+    }
+}
+
+fn states(
+    before: Option<ServerState>,
+    after: Option<ServerState>,
+) -> Option<(ServerState, ServerState)> {
+    Some((before.unwrap_or_default(), after?))
+}

@@ -1,0 +1,199 @@
+//! `maitre bench` beyond users who wait: open loops, traces, conversations, bounds, the capacity, comparisons.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{fails, maitre, stderr, stdout};
+
+/// Few tokens of the bundled model on one thread.
+const SMALL: [&str; 7] = [
+    "bench",
+    "--threads",
+    "1",
+    "--output-tokens",
+    "3",
+    "--warmup-requests",
+    "0",
+];
+
+#[track_caller]
+fn report(flags: &[&str]) -> Value {
+    let output = maitre(&[&SMALL[..], &["--json"], flags].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+fn file(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn an_open_loop_takes_the_words_of_the_simulator() {
+    let found = report(&[
+        "--rate",
+        "200",
+        "--requests",
+        "6",
+        "--input-tokens",
+        "2..9",
+        "--slo",
+        "e2e=60s",
+    ]);
+    let run = &found["runs"][0];
+    assert_eq!(
+        (&run["load"], &run["completed"]),
+        (&"poisson:200".into(), &6.into())
+    );
+    assert_eq!(run["goodput"]["share"], 1.0);
+    assert_eq!(found["workload"]["input_tokens"], "2..9");
+    assert!(run["server"]["steps"].as_f64().unwrap() > 0.0, "{run}");
+    let found = report(&["--arrivals", "steps:100x0.05,0x0.05,100x0.05"]);
+    assert!(found["runs"][0]["offered_per_second"].is_number());
+    let said = fails(&["bench", "--rate", "5", "--concurrency", "2"], 2);
+    assert!(said.contains("--concurrency"), "{said}");
+    let said = fails(&["bench", "--arrivals", "steps:3"], 2);
+    assert!(said.contains("ramp:FROM..TO,SECONDS"), "{said}");
+}
+
+#[test]
+fn a_trace_is_played_and_bad_lines_are_told_by_number() {
+    let folder = TempDir::new().unwrap();
+    let row = |at: u32, input: u32| {
+        format!(
+            "{{\"timestamp\": {at}, \"input_length\": {input}, \"output_length\": 20, \"hash_ids\": [7]}}\n"
+        )
+    };
+    let trace = file(
+        &folder,
+        "trace.jsonl",
+        &[row(0, 500), row(30, 500), row(60, 99_999_999)].concat(),
+    );
+    let replay = [
+        "--trace",
+        text(&trace),
+        "--length-scale",
+        "0.1",
+        "--speed",
+        "2",
+    ];
+    let said = fails(&[&SMALL[..], &replay].concat(), 1);
+    assert!(said.contains("context holds"), "{said}");
+    let found = report(&[&replay[..], &["--skip-bad"]].concat());
+    assert_eq!(found["runs"][0]["completed"], 2);
+    assert_eq!(found["runs"][0]["load"], "trace x 2");
+
+    let bad = file(
+        &folder,
+        "bad.jsonl",
+        &[row(0, 5), "{}\n".to_owned()].concat(),
+    );
+    let said = fails(&[&SMALL[..], &["--trace", text(&bad)]].concat(), 1);
+    assert!(
+        said.contains("line 2: ") && said.contains("--skip-bad"),
+        "{said}"
+    );
+    let found = report(&[
+        "--trace",
+        text(&bad),
+        "--skip-bad",
+        "--concurrency",
+        "1",
+        "--requests",
+        "2",
+    ]);
+    assert_eq!(found["runs"][0]["input_tokens"], 10);
+}
+
+#[test]
+fn conversations_are_recorded_or_drawn() {
+    let folder = TempDir::new().unwrap();
+    let chat = r#"{"conversations": [{"from": "human", "value": "Hello!"}, {"from": "gpt", "value": "Good morning."},
+        {"from": "human", "value": "A table for two."}, {"from": "gpt", "value": "Gladly."}]}"#;
+    let chats = file(&folder, "chats.jsonl", &chat.replace('\n', " "));
+    let found = report(&["--trace", text(&chats), "--concurrency", "1"]);
+    assert_eq!(found["runs"][0]["completed"], 2);
+    let found = report(&[
+        "--turns",
+        "2",
+        "--concurrency",
+        "1",
+        "--requests",
+        "4",
+        "--input-tokens",
+        "40",
+        "--think-time",
+        "1ms",
+    ]);
+    let run = &found["runs"][0];
+    assert_eq!(run["completed"], 4);
+    assert!(run["cached_tokens"].as_u64().unwrap() > 0, "{run}");
+}
+
+#[test]
+fn reports_are_pages_and_are_compared() {
+    let folder = TempDir::new().unwrap();
+    let out = |name: &str| folder.path().join(name);
+    for name in ["a", "b"] {
+        report(&[
+            "--concurrency",
+            "1,2",
+            "--out",
+            text(&out(name)),
+            "--slo",
+            "ttft=1us",
+        ]);
+    }
+    let markdown = fs::read_to_string(out("a").join("report.md")).unwrap();
+    assert!(
+        markdown.contains("| users | done |")
+            && markdown.contains("no request of any run met the SLO"),
+        "{markdown}"
+    );
+    let html = fs::read_to_string(out("a").join("report.html")).unwrap();
+    assert!(html.starts_with("<!doctype html>") && html.matches("<svg").count() == 9);
+    assert!(
+        !html.contains("src=") && !html.contains("href="),
+        "it needs no other file"
+    );
+
+    let (a, b) = (out("a").join("report.json"), out("b").join("report.json"));
+    let output = maitre(&["bench", "--compare", text(&a), text(&b)]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(
+        said.contains("2 users") && said.contains("TTFT p99"),
+        "{said}"
+    );
+    let same = maitre(&["bench", "--compare", text(&a), text(&a)]);
+    assert!(!stdout(&same).contains("better") && stdout(&same).contains("no difference seen"));
+    let none = file(&folder, "none.json", "{}");
+    let said = fails(&["bench", "--compare", text(&a), text(&none)], 1);
+    assert!(
+        said.contains("none.json") && said.contains("no schema"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_capacity_is_none_where_nothing_meets_the_bounds() {
+    let flags = ["--find-capacity", "--slo", "ttft=1us", "--requests", "16"];
+    let output = maitre(&[&SMALL[..], &flags].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    assert!(said.contains("is not met even by the least load"), "{said}");
+    assert!(
+        said.contains("what bends first: ") && said.contains("a step takes"),
+        "{said}"
+    );
+    let said = fails(&["bench", "--find-capacity"], 2);
+    assert!(said.contains("--slo"), "{said}");
+}
