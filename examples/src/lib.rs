@@ -1,5 +1,5 @@
 //! What the lessons share: timed answers, schedules without a model, models read by hand, operators at work,
-//! tables on the terminal, pictures beside them.
+//! requests for simulated fleets, tables on the terminal, pictures beside them.
 
 pub mod block_map;
 pub mod divergence;
@@ -12,6 +12,7 @@ pub mod picture;
 pub mod reader;
 pub mod table;
 pub mod timed;
+pub mod traffic;
 pub mod verdicts;
 
 /// Whether to take the short way: CI sets `MAITRE_QUICK=1` to see that every lesson still runs.

@@ -118,7 +118,7 @@ impl KvConfig {
             prefix_cache: true,
             num_host_pages: 0,
             events: false,
-            hash_key: HashKey([0; 32]),
+            hash_key: HashKey::default(),
         }
     }
 

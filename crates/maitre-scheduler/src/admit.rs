@@ -34,6 +34,14 @@ pub(crate) struct Blocked {
     running: usize,
 }
 
+impl Blocked {
+    /// Whether it would fail again, if `place` is first now: no more pages are free, and no fewer requests run that need
+    /// one in reserve.
+    pub(crate) fn holds(self, place: Place, free_pages: usize, running: usize) -> bool {
+        self.place == place && free_pages <= self.free_pages && running >= self.running
+    }
+}
+
 /// Cached blocks of waiting requests, counted while one step is planned.
 type Counted = HashMap<Place, usize>;
 
@@ -52,10 +60,10 @@ impl Scheduler {
             if before.is_some_and(|before| !self.goes_before(place, before)) {
                 return;
             }
-            let as_before = |it: Blocked| {
-                it.place == place && free_pages <= it.free_pages && running >= it.running
-            };
-            if self.blocked.is_some_and(as_before) {
+            if self
+                .blocked
+                .is_some_and(|blocked| blocked.holds(place, free_pages, running))
+            {
                 return;
             }
             let admitted = self

@@ -50,7 +50,7 @@ impl Scheduler {
 
     /// Pairs each span whose request still runs with its outcome. Spans whose request is gone may be among
     /// them. Outcomes in the order of the plan, as they usually are, need not be looked for.
-    fn match_outcomes<'a>(
+    pub(crate) fn match_outcomes<'a>(
         &self,
         planned: &StepInFlight,
         outcomes: &'a [Outcome],
@@ -147,7 +147,7 @@ impl Scheduler {
 
 /// Names the blocks that a request has filled, and gives back what is not read from position `behind` on: steps in flight
 /// compute later ones. Returns the blocks that were replaced by equal ones and that steps in flight still read.
-fn remember(
+pub(crate) fn remember(
     kv: &mut KvManager,
     place: Place,
     request: &mut Request,

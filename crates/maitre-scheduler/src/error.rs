@@ -95,6 +95,16 @@ pub enum SchedulerError {
         /// The oldest step in flight, the only one that can be committed.
         expected: Option<StepId>,
     },
+    /// Something else than the same step comes next, or an outcome is not one token.
+    #[error("{step} cannot be repeated {times} times; expected at most {most}")]
+    NotRepeatable {
+        /// The step that was named.
+        step: StepId,
+        /// How often it was to be repeated.
+        times: usize,
+        /// How often it can be.
+        most: usize,
+    },
     /// The step is not in flight, or a later one must be taken back first.
     #[error("{step} cannot be taken back now; expected {}", expected_newest(.newest))]
     NotNewestStep {

@@ -37,6 +37,11 @@ pub(crate) struct StepInFlight {
 }
 
 impl StepInFlight {
+    /// Whether its commit does nothing but to take its outcomes: it copies nothing, and no block waits for it.
+    pub(crate) fn leaves_nothing_behind(&self) -> bool {
+        self.moves.is_empty() && self.release_after.is_empty() && self.replaced.is_empty()
+    }
+
     /// Whether it computes something of a request.
     fn runs(&self, place: Place) -> bool {
         self.spans.iter().any(|span| span.place == place)
@@ -80,6 +85,16 @@ impl StepsInFlight {
 
     pub(crate) fn complete_oldest(&mut self) -> Option<StepInFlight> {
         self.0.pop_front()
+    }
+
+    /// The newest step is another one with the same spans, behind step `before`.
+    pub(crate) fn renew(&mut self, step: StepId, before: StepId) {
+        if let Some(newest) = self.0.back_mut() {
+            newest.step = step;
+            for span in &mut newest.spans {
+                span.sampled_before = Some(before);
+            }
+        }
     }
 
     pub(crate) fn retract_newest(&mut self) -> Option<StepInFlight> {

@@ -60,6 +60,7 @@ mod plan;
 mod policy;
 mod preempt;
 pub mod queue;
+mod repeat;
 mod replay;
 mod request;
 mod retract;

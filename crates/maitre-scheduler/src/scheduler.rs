@@ -268,6 +268,12 @@ impl Scheduler {
         step
     }
 
+    /// The newest of so many further steps, at least one.
+    pub(crate) fn next_step_ids(&mut self, count: usize) -> StepId {
+        self.next_step += count as u64;
+        StepId(self.next_step - 1)
+    }
+
     /// The limits it lives within.
     pub fn config(&self) -> &SchedulerConfig {
         &self.config

@@ -1,7 +1,7 @@
 //! The settings of a replica's engine: those of `maitre serve` that decide who runs when.
 
 use maitre_scheduler::queue::QueueBounds;
-use maitre_scheduler::{KvConfig, KvSpec, PolicyKind, SchedulerConfig, Time};
+use maitre_scheduler::{HashKey, KvConfig, KvSpec, PolicyKind, SchedulerConfig, Time};
 use serde::Serialize;
 
 use crate::{Hardware, ModelShape, SimError};
@@ -124,6 +124,8 @@ impl EngineSettings {
         let kv = KvConfig {
             groups: self.kv_groups.clone(),
             prefix_cache: self.prefix_cache,
+            // Simulated tokens come from no client.
+            hash_key: HashKey::Open,
             ..KvConfig::new(self.kv_blocks, self.block_size)
         };
         SchedulerConfig {

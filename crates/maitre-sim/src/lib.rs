@@ -47,11 +47,12 @@ pub use cost::{
 };
 pub use engine::{EngineSettings, ToldSettings};
 pub use error::SimError;
-pub use fleet::Simulation;
+pub use fleet::{Autoscaling, Failures, FleetSize, OnFailure, ScaleBy, Simulation, Split};
 /// What comes when: the requests of a simulation.
 pub use maitre_workload as workload;
 pub use maitre_workload::{Slo, parse_time};
 pub use replica::{Answered, ReplicaLoad};
 pub use report::{
-    Goodput, Kv, Percentiles, Preemptions, Queue, ReplicaReport, Report, Requests, Steps, Tokens,
+    FailuresReport, Goodput, Kv, Percentiles, Preemptions, Queue, ReplicaReport, Report, Requests,
+    ScalingReport, SplitReport, Steps, Tokens,
 };

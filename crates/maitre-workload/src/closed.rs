@@ -74,6 +74,10 @@ impl ClosedLoop {
 }
 
 impl Arrivals for ClosedLoop {
+    fn shares_prefixes(&self) -> bool {
+        false
+    }
+
     fn next_at(&mut self) -> Option<Time> {
         let left = self.made < self.requests;
         self.due.peek().filter(|_| left).map(|due| due.0.0)

@@ -53,6 +53,10 @@ impl Arrivals for OpenLoop {
         true
     }
 
+    fn shares_prefixes(&self) -> bool {
+        false
+    }
+
     fn next_at(&mut self) -> Option<Time> {
         let left = self.made < self.requests;
         self.next_seconds.filter(|_| left).map(seconds)
@@ -123,6 +127,10 @@ impl Replay {
 impl Arrivals for Replay {
     fn is_open(&self) -> bool {
         true
+    }
+
+    fn shares_prefixes(&self) -> bool {
+        self.rows.iter().any(|row| row.prefix.is_some())
     }
 
     fn next_at(&mut self) -> Option<Time> {

@@ -105,6 +105,11 @@ pub trait Arrivals {
         false
     }
 
+    /// Whether prompts may begin alike. If none do, a simulation need not remember what they begin with.
+    fn shares_prefixes(&self) -> bool {
+        true
+    }
+
     /// The request of this user has ended, or may be tried again, at `at`.
     fn ended(&mut self, user: u32, at: Time) {
         let _ = (user, at);

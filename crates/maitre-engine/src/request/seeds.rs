@@ -44,7 +44,7 @@ impl Seeds {
 
     /// A secret for the block hashes, from the same source.
     pub(crate) fn hash_key() -> Result<HashKey, StartError> {
-        random_key().map(HashKey)
+        random_key().map(HashKey::Secret)
     }
 
     /// The seed of a request that brings none.

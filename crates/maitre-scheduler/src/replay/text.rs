@@ -414,7 +414,7 @@ mod tests {
             deadline: Some(Time::MAX),
             queue_deadline: Some(Time::ZERO),
             prompt_logits: true,
-            namespace: Namespace::new(&HashKey([1; 32]), &[b"a"]),
+            namespace: Namespace::new(&HashKey::Secret([1; 32]), &[b"a"]),
             read_cache: false,
             write_cache: false,
             fork_of: Some(RequestId(8)),

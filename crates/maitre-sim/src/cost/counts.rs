@@ -60,6 +60,17 @@ impl StepWork {
         self.window_pairs += whole * before + whole * (whole + 1) / 2 + (tokens - whole) * window;
     }
 
+    /// The work of the next step, if this one has one token of each sequence, no layer has a window, and the next one has the same
+    /// sequences.
+    pub(crate) fn one_further(&self) -> Self {
+        Self {
+            kv_positions: self.kv_positions + self.sequences,
+            attention_pairs: self.attention_pairs + self.sequences,
+            copied_blocks: 0,
+            ..*self
+        }
+    }
+
     /// A step in which each of so many sequences of this length has its next token, and so many tokens of prompts, of which they
     /// have half before them on average. For estimates; a simulation prices plans.
     pub(crate) fn mixed(sequences: u64, length: u64, prompt: u64, window: Option<u32>) -> Self {

@@ -8,48 +8,90 @@ use crate::workload::Request;
 
 /// What is known of a request from its arrival to its last token.
 #[derive(Debug, Clone)]
-pub(super) struct Live {
-    number: u64,
-    user: Option<u32>,
-    pub(super) arrival: Time,
+pub(crate) struct Live {
+    pub(crate) request: Request,
+    /// When it joined the queue of the replica that has it now.
+    pub(super) joined: Time,
     /// Its place in the queue, until its first step is planned.
     pub(super) queued: Option<QueueEntry>,
-    pub(super) started: Time,
-    pub(super) first_token: Time,
-    pub(super) last_token: Time,
-    prompt_tokens: u32,
-    pub(super) cached_tokens: u32,
-    pub(super) output_tokens: u32,
+    started: Time,
+    first_token: Time,
+    last_token: Time,
+    cached_tokens: u32,
+    /// Tokens of its answer that are there.
     pub(super) generated: u32,
+    /// Tokens of its answer with which it leaves the replica.
+    pub(super) leaves_with: u32,
 }
 
 impl Live {
-    pub(super) fn new(request: &Request, queued: Option<QueueEntry>) -> Self {
+    /// One that comes from outside.
+    pub(crate) fn new(request: Request) -> Self {
         Self {
-            number: request.number,
-            user: request.user,
-            arrival: request.arrival,
-            queued,
+            joined: request.arrival,
+            leaves_with: request.output_tokens,
+            request,
+            queued: None,
             started: Time::ZERO,
             first_token: Time::ZERO,
             last_token: Time::ZERO,
-            prompt_tokens: request.prompt_tokens,
             cached_tokens: 0,
-            output_tokens: request.output_tokens,
             generated: 0,
         }
     }
 
+    /// Its replica is gone, and all that was computed: it begins anew. Returns the tokens that are lost.
+    pub(crate) fn restart(&mut self) -> u32 {
+        *self = Self {
+            generated: self.generated,
+            ..Self::new(self.request.clone())
+        };
+        std::mem::take(&mut self.generated)
+    }
+
+    /// Its first step is planned, with so many tokens of its prompt from the prefix cache.
+    pub(super) fn start(&mut self, now: Time, cached_tokens: u32) {
+        self.started = now;
+        self.cached_tokens = cached_tokens;
+    }
+
+    /// Since its first token.
+    pub(super) fn since_first_token(&self, now: Time) -> Time {
+        now.saturating_sub(self.first_token)
+    }
+
+    /// So many further tokens, at least one, came at the end of steps of which the first ended at `first` and the last at `last`.
+    /// Returns the time since its last token before, if it had one.
+    pub(super) fn take_tokens(&mut self, count: u32, first: Time, last: Time) -> Option<Time> {
+        let gap = (self.generated > 0).then(|| first.saturating_sub(self.last_token));
+        if gap.is_none() {
+            self.first_token = first;
+        }
+        self.last_token = last;
+        self.generated += count;
+        gap
+    }
+
+    /// Whether it has all its tokens.
+    pub(super) fn is_answered(&self) -> bool {
+        self.generated >= self.request.output_tokens
+    }
+
+    /// Whether it has all tokens that it gets here.
+    pub(super) fn is_done_here(&self) -> bool {
+        self.generated >= self.leaves_with
+    }
+
     pub(super) fn answered(&self, replica: usize) -> Answered {
         Answered {
-            number: self.number,
+            number: self.request.number,
             replica,
-            user: self.user,
-            arrival: self.arrival,
+            user: self.request.user,
+            arrival: self.request.arrival,
             started: self.started,
             first_token: self.first_token,
             ended: self.last_token,
-            prompt_tokens: self.prompt_tokens,
+            prompt_tokens: self.request.prompt_tokens,
             cached_tokens: self.cached_tokens,
             output_tokens: self.generated,
         }
@@ -78,10 +120,17 @@ impl Lives {
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
 
-    pub(super) fn remove(&mut self, id: RequestId) {
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Live> {
         let slot = id.0 as usize;
-        if self.slots.get_mut(slot).and_then(Option::take).is_some() {
-            self.free.push(slot);
-        }
+        let live = self.slots.get_mut(slot).and_then(Option::take)?;
+        self.free.push(slot);
+        Some(live)
+    }
+
+    /// All of them, in the order of their arrival.
+    pub(super) fn into_all(self) -> Vec<Live> {
+        let mut all: Vec<Live> = self.slots.into_iter().flatten().collect();
+        all.sort_by_key(|live| (live.request.arrival, live.request.number));
+        all
     }
 }

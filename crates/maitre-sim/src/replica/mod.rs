@@ -4,16 +4,26 @@
 //! once, and is added to the scheduler; when a step ends its outcomes are committed, then the next one is planned, and the
 //! plan is priced instead of computed. All tokens of a step come at its end. With several steps in flight the next ones
 //! are planned while one runs, and begin when the one before them ends.
+//!
+//! Where steps only repeat each other, since all requests decode, they are planned together and end with one event. They are
+//! committed when the last one ends or when the replica is looked at, and it makes no difference that they were taken together:
+//! what comes meanwhile finds the replica as it would be then, and the step that runs is the last one that did not know of it.
 
+mod link;
 mod live;
 mod step;
 
 use std::collections::VecDeque;
 
-use live::{Live, Lives};
+use link::Link;
+pub(crate) use live::Live;
+use live::Lives;
 use maitre_scheduler::queue::{BoundedQueue, Newcomer, QueueRefusal};
-use maitre_scheduler::{NewRequest, Refusal, RequestId, Scheduler, StepPlan, TenantId, Time};
-pub(crate) use step::PlannedStep;
+use maitre_scheduler::{
+    BlockSource, NewRequest, Refusal, RequestId, Scheduler, StepPlan, TenantId, Time,
+};
+use step::PlannedSteps;
+pub(crate) use step::{PricedStep, TOKEN};
 
 use crate::report::{ReplicaTally, Statistics};
 use crate::workload::Request;
@@ -24,6 +34,21 @@ const RECHECK: Time = Time::from_millis(20);
 
 /// Plans without a step, one after the other, after which the simulation gives up.
 const VAIN_PLANS: u32 = 1000;
+
+/// Steps that repeat one and are planned with it, at most: what comes in between makes those behind it useless.
+const MOST_REPEATED: usize = 63;
+
+/// What a replica does of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) enum Role {
+    /// All of it.
+    #[default]
+    Both,
+    /// The prompt, and the first token.
+    Prefill,
+    /// The other tokens, with what came of the prompt over a link on which a token takes so long.
+    Decode { seconds_per_token: f64 },
+}
 
 /// A request that was answered to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,15 +113,21 @@ pub(crate) struct Replica {
     queue: BoundedQueue,
     pricer: StepPricer,
     plan_ahead: bool,
+    /// Whether steps that repeat each other are taken together.
+    repeats: bool,
     /// Tokens of the longest sequence that the KV cache holds.
     capacity_tokens: usize,
     lives: Lives,
     /// Planned steps, the one that runs first.
-    in_flight: VecDeque<PlannedStep>,
+    in_flight: VecDeque<PlannedSteps>,
     /// Steps that are done, kept for their memory.
-    spare: Vec<PlannedStep>,
-    /// When something happens next: the running step ends, or a plan is due.
-    next_event: Option<Time>,
+    spare: Vec<PlannedSteps>,
+    /// When the running steps end, or a plan is due.
+    wakes_at: Option<Time>,
+    role: Role,
+    link: Link,
+    /// Requests whose first token is there, and that another replica goes on with.
+    pub(crate) handed_over: Vec<Live>,
     vain_plans: u32,
     pub(crate) tally: ReplicaTally,
 }
@@ -107,6 +138,8 @@ impl Replica {
         index: usize,
         settings: &EngineSettings,
         pricer: StepPricer,
+        role: Role,
+        every_step: bool,
     ) -> Result<Self, SimError> {
         let scheduler = Scheduler::new(settings.scheduler())?;
         Ok(Self {
@@ -116,10 +149,17 @@ impl Replica {
             queue: BoundedQueue::new(settings.queue())?,
             pricer,
             plan_ahead: settings.steps_in_flight > 1,
+            repeats: settings.steps_in_flight == 1 && !every_step,
             lives: Lives::default(),
             in_flight: VecDeque::new(),
             spare: Vec::new(),
-            next_event: None,
+            wakes_at: None,
+            role,
+            link: Link::new(match role {
+                Role::Decode { seconds_per_token } => seconds_per_token,
+                _ => 0.0,
+            }),
+            handed_over: Vec::new(),
             vain_plans: 0,
             tally: ReplicaTally::default(),
         })
@@ -135,33 +175,60 @@ impl Replica {
         }
     }
 
+    /// Requests that wait, preempted ones among them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.scheduler.num_waiting()
+    }
+
     /// Requests that are not answered yet.
     pub(crate) fn outstanding(&self) -> usize {
-        self.scheduler.num_waiting() + self.scheduler.num_running()
+        self.scheduler.num_waiting() + self.scheduler.num_running() + self.scheduler.num_awaiting()
     }
 
+    /// When something happens next: steps or a transfer end, or a plan is due.
     pub(crate) fn next_event(&self) -> Option<Time> {
-        self.next_event
+        let events = [self.wakes_at, self.link.next_end()];
+        events.into_iter().flatten().min()
     }
 
-    /// Takes a request or refuses it, as the engine does in the thread of the caller. Returns whether the replica was idle and
-    /// has an event now.
-    pub(crate) fn arrive(&mut self, request: &Request, now: Time) -> Result<bool, Refused> {
+    /// Takes a request from outside or refuses it, as the engine does in the thread of the caller. The replica has
+    /// [caught up](Self::catch_up) with `now`. Its next event may come sooner than before.
+    pub(crate) fn arrive(&mut self, request: &Request, now: Time) -> Result<(), Refused> {
+        self.take(Live::new(request.clone()), now)
+    }
+
+    /// As [`Self::arrive`], for one that may have tokens of its answer.
+    pub(crate) fn take(&mut self, mut live: Live, now: Time) -> Result<(), Refused> {
+        let request = &live.request;
         self.check_length(request.full_length())?;
+        let known_tokens = (request.prompt_tokens + live.generated) as usize;
         let newcomer = Newcomer {
             sequences: 1,
-            prompt_tokens: request.prompt_tokens as usize,
+            prompt_tokens: known_tokens,
             tenant: TenantId::default(),
             queue_timeout: None,
         };
         let joined = self.queue.join(&newcomer, now).map_err(Refused::by_queue)?;
-        let slot = self
-            .lives
-            .insert(Live::new(request, joined.first().copied()));
+        live.joined = now;
+        live.queued = joined.first().copied();
+        live.leaves_with = match self.role {
+            Role::Prefill => 1,
+            _ => request.output_tokens,
+        };
+        let max_tokens = (live.leaves_with - live.generated) as usize;
+        let mut prompt = request.prompt();
+        prompt.resize(known_tokens, TOKEN);
+        let source = matches!(self.role, Role::Decode { .. }).then_some(BlockSource {
+            source: 0,
+            tokens: request.prompt_tokens as usize,
+        });
+        let arrival = request.arrival;
+        let slot = self.lives.insert(live);
         let added = self.scheduler.add(NewRequest {
-            arrival: request.arrival,
+            arrival,
             plan_ahead: self.plan_ahead,
-            ..NewRequest::new(slot, request.prompt(), request.output_tokens as usize)
+            source,
+            ..NewRequest::new(slot, prompt, max_tokens)
         });
         if let Err(refusal) = added {
             joined.into_iter().for_each(|entry| self.queue.leave(entry));
@@ -169,11 +236,16 @@ impl Replica {
             return Err(Refused::by_scheduler(refusal));
         }
         self.tally.saw_waiting(self.scheduler.num_waiting());
-        let was_idle = self.next_event.is_none();
-        if was_idle {
-            self.next_event = Some(now);
-        }
-        Ok(was_idle)
+        self.break_off_repeats();
+        self.wakes_at.get_or_insert(now);
+        Ok(())
+    }
+
+    /// The replica is lost, and a fresh one takes its place, which counts on. Returns the requests that it had.
+    pub(crate) fn fail(&mut self, fresh: Self) -> Vec<Live> {
+        let lost = std::mem::replace(self, fresh);
+        self.tally = lost.tally;
+        lost.lives.into_all()
     }
 
     /// What could never run is refused before it has a prompt, which may be as long as a trace says.
@@ -190,21 +262,29 @@ impl Replica {
         })
     }
 
-    /// Does what is due at `now`, the time of the [next event](Self::next_event). `answered` gets the requests that end.
+    /// Does what is due at `now`, the time of the [next event](Self::next_event). `answered` gets the requests that end. Nothing comes
+    /// before `until`, or something may if that is not known.
     pub(crate) fn advance(
         &mut self,
         now: Time,
+        until: Option<Time>,
         statistics: &mut Statistics,
         answered: &mut Vec<Answered>,
     ) -> Result<(), SimError> {
-        self.next_event = None;
-        self.finish_step(now, statistics, answered)?;
-        self.plan_steps(now, statistics);
-        match self.in_flight.front() {
+        self.settle_transfers(now, statistics)?;
+        if self.wakes_at.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        self.wakes_at = None;
+        self.finish_steps(statistics, answered)?;
+        self.plan_steps(now, until, statistics);
+        match self.in_flight.front_mut() {
             Some(running) => {
                 self.vain_plans = 0;
-                self.next_event = Some(now.saturating_add(running.took));
+                self.wakes_at = Some(running.begin(now));
             }
+            // With the end of a transfer it goes on.
+            None if self.link.next_end().is_some() => {}
             None if self.scheduler.has_work() => self.wait_in_vain(now)?,
             None => {}
         }
@@ -220,78 +300,153 @@ impl Replica {
                 seconds: now.as_secs_f64(),
             });
         }
-        self.next_event = Some(now.saturating_add(RECHECK));
+        self.wakes_at = Some(now.saturating_add(RECHECK));
         Ok(())
     }
 
-    /// Commits the step that runs, if one does: it ends now.
-    fn finish_step(
+    /// Learns which transfers have ended by `now`.
+    fn settle_transfers(&mut self, now: Time, statistics: &mut Statistics) -> Result<(), SimError> {
+        while let Some(ended) = self.link.take_ended(now) {
+            self.catch_up(now, statistics)?;
+            self.scheduler.settle_transfer(ended.id, ended.tokens)?;
+            self.break_off_repeats();
+            self.wakes_at.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Commits the steps that have ended before `now`, which is not behind the next event, and that others repeat. Afterwards it is
+    /// as if each step were planned when the one before it ended.
+    pub(crate) fn catch_up(
         &mut self,
         now: Time,
         statistics: &mut Statistics,
+    ) -> Result<(), SimError> {
+        let running = self.in_flight.front();
+        let ended = running.map_or(0, |running| running.ended_before(now));
+        if ended > 0
+            && let Some(mut running) = self.in_flight.pop_front()
+        {
+            self.repeat(&mut running, ended)?;
+            self.record(&running, ended, statistics, &mut Vec::new());
+            running.steps.drain(..ended);
+            self.in_flight.push_front(running);
+        }
+        Ok(())
+    }
+
+    /// Something changes: what would repeat the running step is planned anew. All that have ended are committed.
+    fn break_off_repeats(&mut self) {
+        if let Some(running) = self.in_flight.front_mut()
+            && running.steps.len() > 1
+        {
+            running.steps.truncate(1);
+            self.wakes_at = running.steps.front().map(|step| step.end);
+        }
+    }
+
+    /// Commits the first step of `running` and plans the next one, so many times.
+    fn repeat(&mut self, running: &mut PlannedSteps, times: usize) -> Result<(), SimError> {
+        let mut repeating = running.steps.iter_mut().skip(1);
+        let mut planned = |kv_used| {
+            if let Some(step) = repeating.next() {
+                step.kv_used = kv_used;
+            }
+        };
+        let (id, outcomes) = (running.id, &running.outcomes);
+        running.id = self.scheduler.repeat(id, outcomes, times, &mut planned)?;
+        Ok(())
+    }
+
+    /// Commits the steps that run, if any do: the last of them ends now.
+    fn finish_steps(
+        &mut self,
+        statistics: &mut Statistics,
         answered: &mut Vec<Answered>,
     ) -> Result<(), SimError> {
-        let Some(mut step) = self.in_flight.pop_front() else {
+        let Some(mut running) = self.in_flight.pop_front() else {
             return Ok(());
         };
-        self.scheduler.commit(step.id, &step.outcomes)?;
-        let sampling = step
+        let steps = running.steps.len();
+        if steps > 1 {
+            self.repeat(&mut running, steps - 1)?;
+        }
+        self.scheduler.commit(running.id, &running.outcomes)?;
+        self.record(&running, steps, statistics, answered);
+        running.clear();
+        self.spare.push(running);
+        Ok(())
+    }
+
+    /// Counts the first `ended` of the steps that run, which are committed. `answered` gets the requests that end with them.
+    fn record(
+        &mut self,
+        running: &PlannedSteps,
+        ended: usize,
+        statistics: &mut Statistics,
+        answered: &mut Vec<Answered>,
+    ) {
+        let steps = || running.steps.iter().take(ended);
+        let (Some(first), Some(last)) = (steps().next(), steps().next_back()) else {
+            return;
+        };
+        let sampling = running
             .outcomes
             .iter()
             .filter(|outcome| !outcome.tokens.is_empty());
         for outcome in sampling {
-            if let Some(ended) = self.token(outcome.request, now, statistics) {
-                answered.push(ended);
+            let Some(live) = self.lives.get_mut(outcome.request) else {
+                continue;
+            };
+            if let Some(gap) = live.take_tokens(ended as u32, first.end, last.end) {
+                statistics.gaps(gap, 1);
+            }
+            if live.is_answered() {
+                let live = live.answered(self.index);
+                self.lives.remove(outcome.request);
+                self.tally.answered(&live);
+                answered.push(live);
+            } else if live.is_done_here() {
+                self.handed_over.extend(self.lives.remove(outcome.request));
             }
         }
-        self.tally.step(&step);
-        let tokens = step.work.tokens as usize;
-        let copied = step.work.copied_blocks as usize;
-        self.scheduler
-            .observe(tokens, step.took, copied, step.copying);
+        for (step, next) in steps().zip(steps().skip(1)) {
+            statistics.gaps(next.end.saturating_sub(step.end), next.work.sequences);
+        }
+        for step in steps() {
+            self.tally.step(step);
+            let (tokens, copied) = (step.work.tokens as usize, step.work.copied_blocks as usize);
+            self.scheduler
+                .observe(tokens, step.took, copied, step.copying);
+        }
         self.queue.set_preempted(self.scheduler.num_preempted());
-        step.clear();
-        self.spare.push(step);
-        Ok(())
-    }
-
-    /// A request has its next token. Returns what is to be told of it if that was the last one.
-    fn token(&mut self, id: RequestId, now: Time, statistics: &mut Statistics) -> Option<Answered> {
-        let live = self.lives.get_mut(id)?;
-        if live.generated == 0 {
-            live.first_token = now;
-        } else {
-            statistics.gap(now.saturating_sub(live.last_token));
-        }
-        live.last_token = now;
-        live.generated += 1;
-        if live.generated < live.output_tokens {
-            return None;
-        }
-        let ended = live.answered(self.index);
-        self.lives.remove(id);
-        self.tally.answered(&ended);
-        Some(ended)
     }
 
     /// Plans steps until as many are in flight as may be, or there is nothing to run.
-    fn plan_steps(&mut self, now: Time, statistics: &mut Statistics) {
+    fn plan_steps(&mut self, now: Time, until: Option<Time>, statistics: &mut Statistics) {
         let depth = self.scheduler.config().steps_in_flight;
         // Behind a step that copies blocks while another runs, the engine plans no further one.
-        let is_held = |steps: &VecDeque<PlannedStep>| {
-            steps.len() > 1 && steps.back().is_some_and(|step| step.work.copied_blocks > 0)
+        let copies = |planned: &PlannedSteps| {
+            let mut steps = planned.steps.iter();
+            steps.any(|step| step.work.copied_blocks > 0)
         };
+        let is_held =
+            |steps: &VecDeque<PlannedSteps>| steps.len() > 1 && steps.back().is_some_and(copies);
         while self.in_flight.len() < depth && !is_held(&self.in_flight) {
             let plan = self.scheduler.schedule(now);
             self.record_admissions(&plan, now, statistics);
             if plan.is_empty() {
                 break;
             }
-            let work = self.pricer.work(&plan);
-            let mut step = self.spare.pop().unwrap_or_default();
+            let mut planned = self.spare.pop().unwrap_or_default();
             let kv_used = self.scheduler.kv_usage().used;
-            step.fill(&plan, work, &self.pricer, kv_used);
-            self.in_flight.push_back(step);
+            planned.fill(&plan, &self.pricer, kv_used);
+            if self.repeats && planned.only_decodes() {
+                planned.begin(now);
+                let most = self.scheduler.repeatable_steps(MOST_REPEATED);
+                planned.repeat(most, until, &self.pricer);
+            }
+            self.in_flight.push_back(planned);
         }
     }
 
@@ -301,11 +456,17 @@ impl Replica {
                 continue;
             };
             if let Some(entry) = live.queued.take() {
-                live.started = now;
-                live.cached_tokens = admitted.cached_tokens as u32;
                 self.queue.start(entry, now);
-                statistics.queue_wait(now.saturating_sub(live.arrival));
+                if live.generated > 0 {
+                    statistics.handover(live.since_first_token(now));
+                } else {
+                    live.start(now, admitted.cached_tokens as u32);
+                    statistics.queue_wait(now.saturating_sub(live.joined));
+                }
             }
+        }
+        for transfer in &plan.transfers {
+            self.tally.transferred(self.link.begin(transfer, now));
         }
         let lost = plan.preempted.iter().map(|it| it.lost_tokens as u64);
         self.tally

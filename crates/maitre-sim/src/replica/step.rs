@@ -1,51 +1,70 @@
-//! A planned step: what is committed when it ends, and how long it takes.
+//! Planned steps: what is committed when they end, and how long each of them takes.
+
+use std::collections::VecDeque;
 
 use maitre_scheduler::{Outcome, RequestId, StepId, StepPlan, Time};
 
 use crate::{StepPricer, StepSeconds, StepWork};
 
 /// The token of every answer: a simulation knows lengths, not text.
-const TOKEN: u32 = 0;
+pub(crate) const TOKEN: u32 = 0;
 
-/// What is left of a plan once it is priced. Its memory is used for a later step again.
-#[derive(Debug)]
-pub(crate) struct PlannedStep {
-    pub(super) id: StepId,
-    pub(super) outcomes: Vec<Outcome>,
-    /// Outcomes beyond those of the step, kept for their memory.
-    spare: Vec<Outcome>,
+/// One step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PricedStep {
     pub(crate) work: StepWork,
     pub(crate) seconds: StepSeconds,
     pub(crate) took: Time,
     pub(super) copying: Time,
-    /// Blocks that requests hold while it runs.
+    /// Blocks that requests hold while it runs; of a step that repeats another, known when that one is committed.
     pub(crate) kv_used: usize,
+    /// When it ends, once it is known when it begins.
+    pub(super) end: Time,
 }
 
-impl Default for PlannedStep {
+impl PricedStep {
+    fn new(work: StepWork, pricer: &StepPricer, kv_used: usize) -> Self {
+        let seconds = pricer.price(&work);
+        // A step takes time, or time would stand still.
+        let took = Time::try_from_secs_f64(seconds.total()).unwrap_or(Time::MAX);
+        Self {
+            took: took.max(Time::from_nanos(1)),
+            copying: pricer.copy_time(&work),
+            work,
+            seconds,
+            kv_used,
+            end: Time::MAX,
+        }
+    }
+}
+
+/// A planned step, and those that repeat it one position further on. Its memory is used for later ones again.
+#[derive(Debug)]
+pub(crate) struct PlannedSteps {
+    /// The step that the scheduler has in flight: the first of those that have not ended.
+    pub(super) id: StepId,
+    /// What comes of each of the steps.
+    pub(super) outcomes: Vec<Outcome>,
+    /// Outcomes beyond those of the step, kept for their memory.
+    spare: Vec<Outcome>,
+    /// Those that have not ended, at least one.
+    pub(super) steps: VecDeque<PricedStep>,
+}
+
+impl Default for PlannedSteps {
     fn default() -> Self {
         Self {
             id: StepId(0),
             outcomes: Vec::new(),
             spare: Vec::new(),
-            work: StepWork::default(),
-            seconds: StepSeconds::default(),
-            took: Time::ZERO,
-            copying: Time::ZERO,
-            kv_used: 0,
+            steps: VecDeque::new(),
         }
     }
 }
 
-impl PlannedStep {
+impl PlannedSteps {
     /// Takes on a plan: each span that samples will have one token.
-    pub(super) fn fill(
-        &mut self,
-        plan: &StepPlan,
-        work: StepWork,
-        pricer: &StepPricer,
-        kv_used: usize,
-    ) {
+    pub(super) fn fill(&mut self, plan: &StepPlan, pricer: &StepPricer, kv_used: usize) {
         self.id = plan.step_id;
         for span in &plan.spans {
             let mut outcome = self.spare.pop().unwrap_or_else(empty);
@@ -55,17 +74,61 @@ impl PlannedStep {
             }
             self.outcomes.push(outcome);
         }
-        self.work = work;
-        self.seconds = pricer.price(&work);
-        // A step takes time, or time would stand still.
-        let took = Time::try_from_secs_f64(self.seconds.total()).unwrap_or(Time::MAX);
-        self.took = took.max(Time::from_nanos(1));
-        self.copying = pricer.copy_time(&work);
-        self.kv_used = kv_used;
+        let step = PricedStep::new(pricer.work(plan), pricer, kv_used);
+        self.steps.push_back(step);
+    }
+
+    /// Whether each sequence has one token, which gives it the next one, and no layer has a window.
+    pub(super) fn only_decodes(&self) -> bool {
+        let works = |step: &PricedStep| {
+            let StepWork {
+                sequences,
+                chunks,
+                tokens,
+                rows,
+                window_positions,
+                ..
+            } = step.work;
+            (chunks, window_positions) == (0, 0) && tokens == sequences && rows == sequences
+        };
+        self.steps.iter().all(works)
+    }
+
+    /// Adds at most so many steps that repeat the newest one and begin before `until`.
+    pub(super) fn repeat(&mut self, most: usize, until: Option<Time>, pricer: &StepPricer) {
+        for _ in 0..most {
+            let Some(newest) = self.steps.back() else {
+                return;
+            };
+            let begins = newest.end;
+            if until.is_some_and(|until| begins >= until) {
+                return;
+            }
+            let mut step = PricedStep::new(newest.work.one_further(), pricer, 0);
+            step.end = begins.saturating_add(step.took);
+            self.steps.push_back(step);
+        }
+    }
+
+    /// They run from `now` on. Returns when the last of them ends.
+    pub(super) fn begin(&mut self, now: Time) -> Time {
+        let mut end = now;
+        for step in &mut self.steps {
+            end = end.saturating_add(step.took);
+            step.end = end;
+        }
+        end
+    }
+
+    /// Those that have ended before `now`, but for the last one, which ends with an event.
+    pub(super) fn ended_before(&self, now: Time) -> usize {
+        let ended = self.steps.partition_point(|step| step.end < now);
+        ended.min(self.steps.len().saturating_sub(1))
     }
 
     /// Empties it.
     pub(super) fn clear(&mut self) {
+        self.steps.clear();
         for mut outcome in self.outcomes.drain(..) {
             outcome.tokens.clear();
             self.spare.push(outcome);

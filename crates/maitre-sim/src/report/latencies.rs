@@ -33,13 +33,28 @@ impl Default for Latencies {
 
 impl Latencies {
     pub(crate) fn record(&mut self, time: Time) {
+        self.record_all(time, 1);
+    }
+
+    /// The same time, so often.
+    pub(crate) fn record_all(&mut self, time: Time, times: u64) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         if ns == self.run.0 {
-            self.run.1 += 1;
+            self.run.1 += times;
         } else {
             self.flush();
-            self.run = (ns, 1);
+            self.run = (ns, times);
         }
+    }
+
+    /// Those of another distribution too.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        self.flush();
+        other.flush();
+        let added = self.histogram.add(&other.histogram);
+        debug_assert!(added.is_ok(), "all have the same bounds");
+        self.sum_ns += other.sum_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
     }
 
     fn flush(&mut self) {

@@ -7,7 +7,8 @@
 //! model, hardware, workload, routing, seed, replicas
 //! cost              the parameters of a step's time (see CostModel)
 //! engine            the settings of each replica's engine
-//! requests          arrived, completed, refused {REASON: count}, skipped_lines of the trace
+//! requests          arrived, completed, refused {REASON: count}, failed and rerouted because of failures of replicas,
+//!                   skipped_lines of the trace
 //! tokens            prompt, cached, output      of completed requests; cached: found by their first admission
 //!                   computed                    by all steps, what preemptions lost included
 //! duration_s        from the first arrival to the last end
@@ -18,17 +19,26 @@
 //! kv                blocks (each replica), mean_used_share (over the whole time), max_used_share
 //! preemptions       requests, tokens            computed tokens that were lost
 //! steps             count, mean_ms, mean_sequences, mean_tokens, busy_share, seconds by term of the cost
+//! replica_seconds   of all replicas, from their start to their stop
+//! scaling           by, min, max, cold_start_s, every_s, cooldown_s, started, stopped, mean_replicas, starting_seconds,
+//!                   draining_seconds, sizes[] {at_s, ready, starting, draining, down}       or null
+//! failures          mtbf_s, repair_s, on_failure, count, lost_tokens, down_seconds          or null
+//! split             prefill_replicas, decode_replicas, link_bytes_per_second, transfers, transferred_bytes,
+//!                   handover_ms, prefill_busy_share, decode_busy_share                      or null
 //! per_replica[]     completed, output_tokens, busy_share, max_waiting, max_kv_used_share, preemptions
 //! ```
 //!
 //! Two runs of the same simulation give the same bytes: nothing in a report depends on the machine that simulates.
 
+mod fleet;
 mod latencies;
 mod table;
 mod tally;
 
 use std::collections::BTreeMap;
 
+use fleet::Counted;
+pub use fleet::{FailuresReport, ScalingReport, SplitReport};
 pub(crate) use latencies::Latencies;
 pub use latencies::Percentiles;
 use maitre_scheduler::Time;
@@ -36,7 +46,7 @@ use serde::Serialize;
 pub(crate) use tally::{ReplicaTally, Statistics};
 
 use crate::engine::ToldSettings;
-use crate::fleet::Simulation;
+use crate::fleet::{FleetCounts, Simulation};
 use crate::{CostModel, StepSeconds};
 
 /// A finished simulation. Displayed, it is a table.
@@ -92,6 +102,14 @@ pub struct Report {
     pub preemptions: Preemptions,
     /// Steps.
     pub steps: Steps,
+    /// Seconds of all replicas from their start to their stop, as far as they lie between the first arrival and the last end.
+    pub replica_seconds: f64,
+    /// Replicas that were started and stopped, with autoscaling.
+    pub scaling: Option<ScalingReport>,
+    /// Replicas that failed, if any may.
+    pub failures: Option<FailuresReport>,
+    /// Replicas for prefill and decode, if these are apart.
+    pub split: Option<SplitReport>,
     /// What each replica did.
     pub per_replica: Vec<ReplicaReport>,
 }
@@ -105,6 +123,10 @@ pub struct Requests {
     pub completed: u64,
     /// Those that were refused, by the reason.
     pub refused: BTreeMap<&'static str, u64>,
+    /// Those that a replica took with it when it failed.
+    pub failed: u64,
+    /// How often one was sent to another replica since its own failed.
+    pub rerouted: u64,
     /// Lines of the trace that were left out.
     pub skipped_lines: usize,
 }
@@ -203,13 +225,20 @@ impl Report {
         simulation: &Simulation,
         mut statistics: Statistics,
         replicas: &[ReplicaTally],
+        counts: FleetCounts,
     ) -> Self {
         let began = statistics.first_arrival.unwrap_or(Time::ZERO);
         let duration_s = statistics.last_end.saturating_sub(began).as_secs_f64();
         let mut all = ReplicaTally::default();
         replicas.iter().for_each(|tally| all.add(tally));
         let blocks = simulation.engine.kv_blocks;
-        let replica_seconds = duration_s * replicas.len() as f64;
+        let counted = Counted {
+            simulation,
+            counts,
+            began_s: began.as_secs_f64(),
+            duration_s,
+        };
+        let replica_seconds = counted.replica_seconds(replicas.len());
         let waited = statistics.queue_wait.sum_seconds();
         let goodput = (!statistics.slo.is_empty()).then(|| Goodput {
             slo: statistics.slo.to_string(),
@@ -231,6 +260,8 @@ impl Report {
                 arrived: statistics.arrived,
                 completed: all.completed,
                 refused: std::mem::take(&mut statistics.refused),
+                failed: statistics.failed,
+                rerouted: statistics.rerouted,
                 skipped_lines: simulation.skipped_lines,
             },
             tokens: Tokens {
@@ -267,6 +298,10 @@ impl Report {
                 tokens: all.preempted_tokens,
             },
             steps: Steps::new(&all, replica_seconds),
+            replica_seconds,
+            scaling: counted.scaling(),
+            failures: counted.failures(),
+            split: counted.split(replicas, statistics.handover.percentiles()),
             per_replica: replicas
                 .iter()
                 .map(|tally| ReplicaReport::new(tally, duration_s, blocks))

@@ -17,7 +17,8 @@ impl fmt::Display for Report {
         self.write_latencies(f)?;
         self.write_load(f)?;
         self.write_steps(f)?;
-        self.write_replicas(f)
+        self.write_replicas(f)?;
+        self.write_fleet(f)
     }
 }
 
@@ -187,12 +188,12 @@ impl Report {
     }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
+pub(super) fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
     writeln!(f, "{name:<16}{value}")
 }
 
 /// A part of a whole, in percent.
-struct Share(f64);
+pub(super) struct Share(pub(super) f64);
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maitre_scheduler::Time;
 
 use super::Latencies;
-use crate::replica::{Answered, PlannedStep};
+use crate::replica::{Answered, PricedStep};
 use crate::workload::Slo;
 use crate::{StepSeconds, StepWork};
 
@@ -23,6 +23,13 @@ pub(crate) struct Statistics {
     pub(crate) itl: Latencies,
     pub(crate) e2e: Latencies,
     pub(crate) queue_wait: Latencies,
+    pub(crate) handover: Latencies,
+    /// Answers that ended.
+    pub(crate) answers: u64,
+    /// Requests that a replica took with it.
+    pub(crate) failed: u64,
+    /// Requests that were sent to another replica when theirs failed.
+    pub(crate) rerouted: u64,
 }
 
 impl Statistics {
@@ -43,9 +50,30 @@ impl Statistics {
         self.last_end = self.last_end.max(now);
     }
 
-    /// Between two tokens of a request.
-    pub(crate) fn gap(&mut self, gap: Time) {
-        self.itl.record(gap);
+    /// What was counted elsewhere, beside this.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.arrived += other.arrived;
+        for (reason, count) in other.refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
+        self.good += other.good;
+        let arrivals = [self.first_arrival, other.first_arrival];
+        self.first_arrival = arrivals.into_iter().flatten().min();
+        self.last_end = self.last_end.max(other.last_end);
+        self.ttft.add(other.ttft);
+        self.tpot.add(other.tpot);
+        self.itl.add(other.itl);
+        self.e2e.add(other.e2e);
+        self.queue_wait.add(other.queue_wait);
+        self.handover.add(other.handover);
+        self.answers += other.answers;
+        self.failed += other.failed;
+        self.rerouted += other.rerouted;
+    }
+
+    /// Between two tokens of a request, so often.
+    pub(crate) fn gaps(&mut self, gap: Time, times: u64) {
+        self.itl.record_all(gap, times);
     }
 
     /// From a request's arrival to the plan of its first step.
@@ -53,7 +81,25 @@ impl Statistics {
         self.queue_wait.record(wait);
     }
 
+    /// From a request's first token to its admission where it gets the others.
+    pub(crate) fn handover(&mut self, took: Time) {
+        self.handover.record(took);
+    }
+
+    /// Requests that have ended in any way, and those of them that did not keep to the SLO.
+    pub(crate) fn ended_and_missed(&self) -> (u64, u64) {
+        let refused: u64 = self.refused.values().sum();
+        let ended = self.answers + refused + self.failed;
+        (ended, ended - self.good)
+    }
+
+    pub(crate) fn failed(&mut self, now: Time) {
+        self.failed += 1;
+        self.last_end = self.last_end.max(now);
+    }
+
     pub(crate) fn answered(&mut self, answered: &Answered) {
+        self.answers += 1;
         self.ttft.record(answered.ttft());
         self.e2e.record(answered.e2e());
         if let Some(tpot) = answered.tpot() {
@@ -73,6 +119,9 @@ pub(crate) struct ReplicaTally {
     pub(crate) output_tokens: u64,
     pub(crate) preemptions: u64,
     pub(crate) preempted_tokens: u64,
+    /// Transfers of keys and values to it, and their tokens.
+    pub(crate) transfers: u64,
+    pub(crate) transferred_tokens: u64,
     pub(crate) max_waiting: u64,
     pub(crate) max_kv_used: u64,
     /// Blocks that requests held, times the seconds that they did.
@@ -86,7 +135,7 @@ pub(crate) struct ReplicaTally {
 
 impl ReplicaTally {
     /// A step that has ended.
-    pub(crate) fn step(&mut self, step: &PlannedStep) {
+    pub(crate) fn step(&mut self, step: &PricedStep) {
         let StepWork {
             sequences, tokens, ..
         } = step.work;
@@ -108,6 +157,11 @@ impl ReplicaTally {
         self.preempted_tokens += tokens;
     }
 
+    pub(crate) fn transferred(&mut self, tokens: u64) {
+        self.transfers += 1;
+        self.transferred_tokens += tokens;
+    }
+
     pub(crate) fn answered(&mut self, answered: &Answered) {
         self.completed += 1;
         self.prompt_tokens += u64::from(answered.prompt_tokens);
@@ -122,6 +176,8 @@ impl ReplicaTally {
         self.output_tokens += other.output_tokens;
         self.preemptions += other.preemptions;
         self.preempted_tokens += other.preempted_tokens;
+        self.transfers += other.transfers;
+        self.transferred_tokens += other.transferred_tokens;
         self.max_waiting = self.max_waiting.max(other.max_waiting);
         self.max_kv_used = self.max_kv_used.max(other.max_kv_used);
         self.kv_block_seconds += other.kv_block_seconds;

@@ -1,6 +1,6 @@
 //! The replica with the fewest requests that are not answered.
 
-use super::{FleetView, Router};
+use super::{FleetView, Looks, Router};
 use crate::workload::Request;
 
 /// Sends each request to the replica with the fewest requests. Of several it takes the one that comes next after the last one
@@ -15,5 +15,9 @@ impl Router for LeastLoaded {
         let chosen = fleet.least_loaded(self.next);
         self.next = chosen + 1;
         chosen
+    }
+
+    fn looks(&self) -> Looks {
+        Looks::Counts
     }
 }

@@ -22,52 +22,106 @@ use crate::workload::Request;
 
 /// The replicas of a fleet as a router sees them.
 #[derive(Debug, Clone, Copy)]
-pub struct FleetView<'a>(pub(crate) &'a [Replica]);
+pub struct FleetView<'a> {
+    replicas: &'a [Replica],
+    /// Whether each takes requests.
+    open: Option<&'a [bool]>,
+    len: usize,
+}
 
-impl FleetView<'_> {
-    /// How many replicas there are, at least one.
+impl<'a> FleetView<'a> {
+    pub(crate) fn of(replicas: &'a [Replica], open: &'a [bool]) -> Self {
+        Self {
+            len: replicas.len(),
+            open: Some(open),
+            replicas,
+        }
+    }
+
+    /// So many replicas of which no router wants to know what they do.
+    pub(crate) fn of_idle(len: usize) -> Self {
+        Self {
+            replicas: &[],
+            open: None,
+            len,
+        }
+    }
+
+    /// How many replicas there are, at least one. Some may take no requests.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.len
     }
 
     /// Whether there are none. A fleet has at least one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len == 0
+    }
+
+    /// Whether a replica takes requests: not one that starts, is about to stop, has failed or is not there. At least one does
+    /// whenever a router is asked.
+    #[must_use]
+    pub fn is_open(&self, replica: usize) -> bool {
+        let open = self.open.map(|open| open.get(replica).copied());
+        open.map_or(replica < self.len, Option::unwrap_or_default)
+    }
+
+    /// The first replica from `start` on, and around, that takes requests.
+    #[must_use]
+    pub fn next_open(&self, start: usize) -> usize {
+        let mut all = self.all_from(start);
+        all.find(|&replica| self.is_open(replica)).unwrap_or(0)
+    }
+
+    fn all_from(&self, start: usize) -> impl Iterator<Item = usize> {
+        let len = self.len().max(1);
+        (0..self.len()).map(move |step| (start % len + step) % len)
     }
 
     /// How much a replica has to do; nothing if there is none of this number.
     #[must_use]
     pub fn load(&self, replica: usize) -> ReplicaLoad {
-        self.0.get(replica).map(Replica::load).unwrap_or_default()
+        let replica = self.replicas.get(replica);
+        replica.map(Replica::load).unwrap_or_default()
     }
 
     /// Its requests that are not answered yet.
     #[must_use]
     pub fn outstanding(&self, replica: usize) -> usize {
-        self.0.get(replica).map_or(0, Replica::outstanding)
+        self.replicas.get(replica).map_or(0, Replica::outstanding)
     }
 
-    /// The replica with the fewest requests that are not answered, the first of them from `start` on.
+    /// Of those that take requests, the replica with the fewest that are not answered, the first of them from `start` on.
     #[must_use]
     pub fn least_loaded(&self, start: usize) -> usize {
-        let all = (0..self.len()).map(|step| (start + step) % self.len().max(1));
-        all.min_by_key(|&replica| self.outstanding(replica))
+        let open = self.all_from(start).filter(|&it| self.is_open(it));
+        open.min_by_key(|&replica| self.outstanding(replica))
             .unwrap_or(0)
     }
 }
 
+/// What a router looks at when it chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looks {
+    /// At nothing but the request and [`FleetView::len`]. All requests are routed before anything else, and each replica is simulated by
+    /// itself; the loads that the router is shown are 0.
+    Nothing,
+    /// At [`FleetView::outstanding`] and [`FleetView::least_loaded`]: how many requests replicas have.
+    Counts,
+    /// At [`FleetView::load`] too. No steps of any replica are taken together across an arrival at another.
+    Loads,
+}
+
 /// Sends requests to replicas. Deterministic: the same requests and loads give the same replicas.
 pub trait Router: fmt::Debug {
-    /// The replica for `request`, below [`FleetView::len`]. Each request is asked for once, when it comes.
+    /// The replica for `request`, one that [takes requests](FleetView::is_open). Each request is asked for when it comes, and again if the
+    /// replica fails that has it.
     fn route(&mut self, request: &Request, fleet: FleetView<'_>) -> usize;
 
-    /// Whether it looks at what the replicas have to do. If not, many requests are routed at once and each replica is
-    /// simulated by itself for a while, which is faster, since its memory stays in the processor's caches. The loads
-    /// that it is shown then are of some moment before.
-    fn looks_at_loads(&self) -> bool {
-        true
+    /// What it looks at. The less it is, the faster is the simulation.
+    fn looks(&self) -> Looks {
+        Looks::Loads
     }
 }
 

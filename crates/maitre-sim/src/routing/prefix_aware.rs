@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{FleetView, Router};
+use super::{FleetView, Looks, Router};
 use crate::workload::{Request, mix};
 
 /// Parts of prompts that are remembered in each of two generations. When the younger one is full, the older one is dropped.
@@ -37,13 +37,18 @@ impl Router for PrefixAware {
             .rev()
             .find_map(|key| self.holder(*key));
         let most = fleet.outstanding(least) * MOST_TIMES + MOST_MORE;
-        let in_time = holder.filter(|&holder| fleet.outstanding(holder) <= most);
+        let in_time =
+            holder.filter(|&holder| fleet.is_open(holder) && fleet.outstanding(holder) <= most);
         let chosen = in_time.unwrap_or(least);
         self.next = chosen + 1;
         beginnings
             .into_iter()
             .for_each(|key| self.remember(key, chosen));
         chosen
+    }
+
+    fn looks(&self) -> Looks {
+        Looks::Counts
     }
 }
 

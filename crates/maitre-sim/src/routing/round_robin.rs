@@ -1,6 +1,6 @@
 //! One replica after the other, whatever they have to do.
 
-use super::{FleetView, Router};
+use super::{FleetView, Looks, Router};
 use crate::workload::Request;
 
 /// Sends each request to the next replica.
@@ -11,12 +11,12 @@ pub struct RoundRobin {
 
 impl Router for RoundRobin {
     fn route(&mut self, _request: &Request, fleet: FleetView<'_>) -> usize {
-        let chosen = self.next % fleet.len().max(1);
+        let chosen = fleet.next_open(self.next);
         self.next = chosen + 1;
         chosen
     }
 
-    fn looks_at_loads(&self) -> bool {
-        false
+    fn looks(&self) -> Looks {
+        Looks::Nothing
     }
 }

@@ -1,6 +1,6 @@
 //! All requests of a session to the same replica, so that its prefix cache has what earlier turns computed.
 
-use super::{FleetView, Router};
+use super::{FleetView, Looks, Router};
 use crate::workload::{Request, mix};
 
 /// Sends a session to the replica that wins a draw by its number (rendezvous hashing: Thaler and Ravishankar 1998), so
@@ -16,12 +16,13 @@ impl Router for SessionSticky {
         let key = session(request);
         let replicas = 0..fleet.len();
         replicas
+            .filter(|&replica| fleet.is_open(replica))
             .max_by_key(|&replica| mix(key ^ mix(replica as u64)))
             .unwrap_or(0)
     }
 
-    fn looks_at_loads(&self) -> bool {
-        false
+    fn looks(&self) -> Looks {
+        Looks::Nothing
     }
 }
 

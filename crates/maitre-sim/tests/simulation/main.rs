@@ -1,8 +1,10 @@
 //! The simulator from the outside: answers that are known beforehand, properties of every run, and traces.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod fleets;
 mod known_answers;
 mod properties;
+mod repeats;
 mod routing;
 mod schedules;
 

@@ -1,6 +1,7 @@
 //! `maitre simulate`: how a model on some hardware would serve some requests, with the scheduler that serves, in
 //! simulated time.
 
+mod fleet;
 pub(super) mod machine;
 mod requests;
 
@@ -8,13 +9,12 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use maitre::PolicyKind;
 use maitre::server::Startup;
-use maitre_sim::routing::Routing;
 use maitre_sim::{EngineSettings, Hardware, ModelShape, ProductFormat, Report, Simulation, Slo};
 
+use self::fleet::FleetArgs;
 use self::machine::MachineArgs;
 use self::requests::{Asked, RequestArgs};
 use super::model::policies;
@@ -25,17 +25,16 @@ pub(crate) struct SimulateArgs {
     machine: MachineArgs,
     #[command(flatten)]
     requests: RequestArgs,
-    /// Replicas of the model, each on hardware of its own.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    replicas: usize,
-    /// How requests are sent to the replicas.
-    #[arg(long, default_value = "round-robin", value_name = "ROUTING", value_parser = routings())]
-    routing: Routing,
+    #[command(flatten)]
+    fleet: FleetArgs,
     /// What a good answer keeps to, such as ttft=500ms,tpot=50ms,e2e=30s [default: nothing].
     #[arg(long, value_name = "BOUNDS")]
     slo: Option<Slo>,
     #[command(flatten)]
     engine: EngineArgs,
+    /// Take steps that only repeat each other one by one: the same report, later.
+    #[arg(long)]
+    every_step: bool,
     /// Print the JSON report instead of the table.
     #[arg(long)]
     json: bool,
@@ -101,12 +100,6 @@ impl From<ProductsArg> for ProductFormat {
     }
 }
 
-/// Every routing by its name.
-fn routings() -> impl TypedValueParser<Value = Routing> {
-    let names = Routing::ALL.map(|routing| PossibleValue::new(routing.name()));
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<Routing>())
-}
-
 impl EngineArgs {
     fn settings(&self, shape: &ModelShape, hardware: &Hardware) -> Result<EngineSettings> {
         let block_size = self.block_size;
@@ -147,9 +140,9 @@ pub(crate) async fn run(args: SimulateArgs, startup: &Startup) -> Result<()> {
     simulation.workload = told;
     simulation.skipped_lines = skipped;
     simulation.seed = args.requests.seed();
-    simulation.replicas = args.replicas;
-    simulation.routing = args.routing;
+    args.fleet.apply(&mut simulation);
     simulation.slo = args.slo.unwrap_or_default();
+    simulation.every_step = args.every_step;
 
     let began = Instant::now();
     // On a thread where computing for minutes holds up nothing.

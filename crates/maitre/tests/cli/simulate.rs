@@ -84,6 +84,46 @@ fn simulate_runs_fleets_users_and_traces() {
 }
 
 #[test]
+fn simulate_scales_fails_and_splits_fleets() {
+    let scaling = [
+        "--autoscale",
+        "queue:0.5",
+        "--max-replicas",
+        "3",
+        "--cold-start",
+        "0s",
+    ];
+    let more = [
+        "--scale-every",
+        "10ms",
+        "--mtbf",
+        "200ms",
+        "--repair-time",
+        "50ms",
+    ];
+    let flags = [&FEW[..], &scaling, &more, &["--on-failure", "reroute"]].concat();
+    let fleet = json(&flags);
+    assert_eq!(fleet["scaling"]["by"], "queue:0.5");
+    assert!(fleet["scaling"]["started"].as_u64().unwrap() > 0);
+    assert!(fleet["failures"]["count"].as_u64().unwrap() > 0);
+    assert_eq!(fleet["requests"]["failed"], 0);
+    assert_eq!(json(&flags), fleet);
+    let singly = json(&[&flags[..], &["--every-step"]].concat());
+    assert_eq!(singly, fleet);
+    let table = simulate(&flags);
+    assert!(
+        table.contains("replica-seconds") && table.contains("failures"),
+        "{table}"
+    );
+
+    let split = ["--prefill-replicas", "1", "--decode-replicas", "2"];
+    let link = ["--link-bytes-per-second", "1e9"];
+    let split = json(&[&FEW[..], &split, &link].concat());
+    assert_eq!(split["split"]["transfers"], 12);
+    assert_eq!(split["per_replica"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn a_model_and_hardware_are_read_from_files() {
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| {
@@ -233,6 +273,22 @@ fn simulate_refuses_flags_that_do_not_go_together() {
             "cannot be used with",
         ),
         (&["--arrivals", "poisson:1", "--skip-bad"], "--trace <FILE>"),
+        (
+            &["--arrivals", "poisson:1", "--autoscale", "queue:2"],
+            "--max-replicas",
+        ),
+        (
+            &["--arrivals", "poisson:1", "--autoscale", "load:2"],
+            "such as queue:4",
+        ),
+        (
+            &["--arrivals", "poisson:1", "--prefill-replicas", "2"],
+            "--decode-replicas",
+        ),
+        (
+            &["--arrivals", "poisson:1", "--repair-time", "5s"],
+            "--mtbf",
+        ),
     ] {
         let said = fails(&[&on[..], flags].concat(), 2);
         assert!(said.contains(expected), "{flags:?}: {said}");
