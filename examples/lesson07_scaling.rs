@@ -33,7 +33,7 @@ fn under(replicas: usize, routing: Routing, rate: f64) -> Result<Report> {
     let (seconds, prompt, output) = match quick() {
         // Debug builds check every block after every step.
         true => (1.0, (20, 60), (5, 15)),
-        false => (120.0, PROMPT, OUTPUT),
+        false => (60.0, PROMPT, OUTPUT),
     };
     let total = rate * replicas as f64;
     let mut traffic = Traffic::varying(|_| total, total, seconds, prompt, output, 7);
@@ -53,12 +53,12 @@ fn kept(report: &Report) -> f64 {
 
 // ---- How much load fleets of a size take.
 
-/// The highest rate for each replica, in steps of a quarter, at which so many requests keep to the SLO.
+/// The highest rate for each replica, in steps of a half, at which so many requests keep to the SLO.
 fn capacity(replicas: usize, routing: Routing) -> Result<f64> {
-    let (mut good, mut bad) = (0_u32, 160_u32);
+    let (mut good, mut bad) = (0_u32, 64_u32);
     while bad - good > 1 && !quick() {
         let middle = good.midpoint(bad);
-        match kept(&under(replicas, routing, f64::from(middle) / 4.0)?) >= KEPT {
+        match kept(&under(replicas, routing, f64::from(middle) / 2.0)?) >= KEPT {
             true => good = middle,
             false => bad = middle,
         }
@@ -68,17 +68,13 @@ fn capacity(replicas: usize, routing: Routing) -> Result<f64> {
             kept(&under(replicas, routing, 4.0)?) > 0.0,
             "some requests are in time"
         );
-        good = 16;
+        good = 8;
     }
-    Ok(f64::from(good) / 4.0)
+    Ok(f64::from(good) / 2.0)
 }
 
 fn capacities() -> Result<()> {
-    let sizes: &[usize] = if quick() {
-        &[1, 2]
-    } else {
-        &[1, 2, 4, 8, 16, 32]
-    };
+    let sizes: &[usize] = if quick() { &[1, 2] } else { &[1, 2, 4, 8] };
     let mut rows = Vec::new();
     let mut lines = BLIND.map(|routing| Line {
         name: routing.to_string(),
@@ -127,13 +123,11 @@ fn capacities() -> Result<()> {
 // ---- Where it bends.
 
 fn bend() -> Result<()> {
-    let replicas = if quick() { 2 } else { 8 };
+    let replicas = if quick() { 2 } else { 4 };
     let rates: &[f64] = if quick() {
         &[2.0, 8.0]
     } else {
-        &[
-            2.0, 6.0, 10.0, 14.0, 16.0, 18.0, 20.0, 22.0, 24.0, 26.0, 28.0,
-        ]
+        &[4.0, 12.0, 20.0, 24.0, 26.0, 28.0, 30.0, 32.0, 34.0]
     };
     let mut rows = Vec::new();
     let mut lines = BLIND.map(|routing| Line {
@@ -190,9 +184,9 @@ fn bend() -> Result<()> {
 // ---- Conversations.
 
 fn conversations() -> Result<()> {
-    let (replicas, chats, turns, rates): (usize, u64, u32, &[f64]) = match quick() {
-        true => (2, 3, 2, &[2.0]),
-        false => (8, 2400, 6, &[8.0, 16.0, 24.0, 28.0, 32.0]),
+    let (replicas, seconds, turns, rates): (usize, f64, u32, &[f64]) = match quick() {
+        true => (2, 2.0, 2, &[2.0]),
+        false => (4, 120.0, 6, &[8.0, 16.0, 20.0, 24.0]),
     };
     let mut lines = Routing::ALL.map(|routing| Line {
         name: routing.to_string(),
@@ -202,6 +196,7 @@ fn conversations() -> Result<()> {
     for &rate in rates {
         let mut cached = Vec::new();
         for (routing, line) in Routing::ALL.into_iter().zip(&mut lines) {
+            let chats = (rate * seconds) as u64;
             let mut traffic = Traffic::conversations(chats, rate, turns, 7);
             let report = serve(replicas, routing, &mut traffic)?;
             let ttft = report.ttft_ms.map_or(0.0, |it| it.p99);
@@ -223,7 +218,7 @@ fn conversations() -> Result<()> {
             "what follows beginnings or sessions finds more of them: {cached:?}"
         );
     }
-    println!("{replicas} replicas, {chats} conversations of {turns} turns\n");
+    println!("{replicas} replicas, conversations of {turns} turns that begin within {seconds} s\n");
     table::print(
         &[
             "chats/s", "routing", "cached", "TTFT p50", "p99 (ms)", "kept", "busy",

@@ -14,7 +14,7 @@ use maitre_sim::routing::Routing;
 use maitre_sim::{Autoscaling, Report, ScaleBy};
 
 /// Requests a second that one replica takes within the SLO (lesson 7 finds it).
-const OF_A_REPLICA: f64 = 18.0;
+const OF_A_REPLICA: f64 = 28.0;
 
 const SLO: &str = "ttft=500ms,tpot=25ms";
 
@@ -37,11 +37,7 @@ struct Hour {
 impl Hour {
     fn new() -> Self {
         // A short one for builds that check every step.
-        let (peak, seconds) = if quick() {
-            (8.0, 12.0)
-        } else {
-            (140.0, 1800.0)
-        };
+        let (peak, seconds) = if quick() { (8.0, 12.0) } else { (112.0, 600.0) };
         let (prompt, output) = match quick() {
             true => ((20, 60), (5, 20)),
             false => ((200, 1800), (100, 300)),
@@ -131,22 +127,12 @@ impl Hour {
     /// Each kind with other targets: what is kept, against what is paid.
     fn targets(&self) -> Result<()> {
         let kinds: [(&str, Vec<ScaleBy>); 3] = [
-            (
-                "queue",
-                [0.25, 0.5, 1.0, 2.0, 4.0, 8.0].map(ScaleBy::Queue).into(),
-            ),
+            ("queue", [0.25, 0.5, 1.0, 2.0].map(ScaleBy::Queue).into()),
             (
                 "KV cache",
-                [0.03, 0.05, 0.07, 0.1, 0.15, 0.2]
-                    .map(ScaleBy::KvUse)
-                    .into(),
+                [0.05, 0.07, 0.1, 0.15].map(ScaleBy::KvUse).into(),
             ),
-            (
-                "SLO",
-                [0.999, 0.995, 0.99, 0.97, 0.95, 0.9]
-                    .map(ScaleBy::Slo)
-                    .into(),
-            ),
+            ("SLO", [0.999, 0.99, 0.97, 0.9].map(ScaleBy::Slo).into()),
         ];
         let mut lines = Vec::new();
         let mut rows = Vec::new();

@@ -5,7 +5,8 @@
 //! the prefix cache. Each step that the scheduler plans is priced by a [`CostModel`] instead of being computed. A [`Report`] tells
 //! latencies, throughput, goodput, and what the time went to.
 //!
-//! Every step is simulated, one by one. What is not: text (answers have the lengths that the workload says), speculation, several
+//! Every step is simulated; those that only repeat the one before, one position further on, are taken together, which no report tells.
+//! Replicas may start and stop as the load asks for ([`Autoscaling`]), fail ([`Failures`]), or do prefill and decode apart ([`Split`]). What is not simulated: text (answers have the lengths that the workload says), speculation, several
 //! devices for one replica, and what happens outside of the engine's step loop, such as tokenizing and the network.
 //!
 //! **Architecture invariant:** pure and deterministic. This crate knows nothing of tensors, tokio, the engine, the server or the
