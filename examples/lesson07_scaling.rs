@@ -107,7 +107,7 @@ fn capacities() -> Result<()> {
     let of_largest = |line: &Line| line.points.last().map_or(0.0, |point| point.1);
     ensure!(
         of_largest(&lines[1]) >= of_largest(&lines[0]),
-        "who looks at the replicas takes at least as much"
+        "a routing that looks at the replicas takes at least as much"
     );
     let path = picture::lines(
         "lesson07_capacity",

@@ -11,6 +11,7 @@
 
 mod link;
 mod live;
+mod refused;
 mod step;
 
 use std::collections::VecDeque;
@@ -18,10 +19,9 @@ use std::collections::VecDeque;
 use link::Link;
 pub(crate) use live::Live;
 use live::Lives;
-use maitre_scheduler::queue::{BoundedQueue, Newcomer, QueueRefusal};
-use maitre_scheduler::{
-    BlockSource, NewRequest, Refusal, RequestId, Scheduler, StepPlan, TenantId, Time,
-};
+use maitre_scheduler::queue::{BoundedQueue, Newcomer};
+use maitre_scheduler::{BlockSource, NewRequest, RequestId, Scheduler, StepPlan, TenantId, Time};
+pub(crate) use refused::Refused;
 use step::PlannedSteps;
 pub(crate) use step::{PricedStep, TOKEN};
 
@@ -73,15 +73,6 @@ pub struct Answered {
     pub cached_tokens: u32,
     /// Tokens of its answer.
     pub output_tokens: u32,
-}
-
-/// Why a request was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refused {
-    /// The reason, in a word.
-    pub(crate) reason: &'static str,
-    /// When it may be worth trying again.
-    pub(crate) retry_after: Option<Time>,
 }
 
 /// How much a replica has to do.
@@ -471,33 +462,5 @@ impl Replica {
         let lost = plan.preempted.iter().map(|it| it.lost_tokens as u64);
         self.tally
             .preempted(plan.preempted.len() as u64, lost.sum());
-    }
-}
-
-impl Refused {
-    fn by_queue(refusal: QueueRefusal) -> Self {
-        let (reason, retry_after) = match refusal {
-            QueueRefusal::Full { retry_after, .. } => ("queue_full", retry_after),
-            QueueRefusal::TenantFull { retry_after, .. } => ("tenant_full", retry_after),
-            QueueRefusal::TokensFull { retry_after, .. } => ("queue_tokens_full", retry_after),
-            QueueRefusal::WaitTooLong { retry_after, .. } => ("wait_too_long", retry_after),
-        };
-        Self {
-            reason,
-            retry_after: Some(retry_after),
-        }
-    }
-
-    fn by_scheduler(refusal: Refusal) -> Self {
-        let reason = match refusal {
-            Refusal::NeverFits { .. } => "never_fits",
-            Refusal::TooLong { .. } => "too_long",
-            Refusal::EmptyPrompt | Refusal::ZeroMaxTokens => "empty",
-            Refusal::DuplicateId { .. } => "duplicate",
-        };
-        Self {
-            reason,
-            retry_after: None,
-        }
     }
 }
