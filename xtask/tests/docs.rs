@@ -311,7 +311,7 @@ fn every_lesson_is_a_page_and_a_program() {
         for name in named.filter(|name| !name.is_empty()) {
             let folders = ["benches/examples", "crates/maitre-sim/examples"];
             let is_there = |folder: &&str| stems(folder, ".rs").contains(&name);
-            if !programs.contains(&name) && !folders.iter().any(|folder| is_there(&folder)) {
+            if !programs.contains(&name) && !folders.iter().any(is_there) {
                 missing.push(format!("{}: --example {name}", page.name()));
             }
         }
