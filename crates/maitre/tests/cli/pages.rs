@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 60] = [
+const OF_OTHERS: [&str; 64] = [
     // cargo
     "--example",
     "--features",
@@ -29,6 +29,8 @@ const OF_OTHERS: [&str; 60] = [
     // cargo xtask
     "--against",
     "--against-program",
+    "--context-users",
+    "--contexts",
     "--cost",
     "--full",
     "--generations",
@@ -39,9 +41,11 @@ const OF_OTHERS: [&str; 60] = [
     "--llama-server",
     "--peer-url",
     "--minutes",
+    "--only-contexts",
     "--pairs",
     "--prefill-tokens",
     "--quick",
+    "--resume",
     "--rounds",
     "--target",
     "--users",
