@@ -127,7 +127,7 @@ fn bend() -> Result<()> {
     let rates: &[f64] = if quick() {
         &[2.0, 8.0]
     } else {
-        &[4.0, 12.0, 20.0, 24.0, 26.0, 28.0, 30.0, 32.0, 34.0]
+        &[4.0, 8.0, 12.0, 16.0, 18.0, 20.0, 22.0, 24.0, 26.0, 28.0]
     };
     let mut rows = Vec::new();
     let mut lines = BLIND.map(|routing| Line {

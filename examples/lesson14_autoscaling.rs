@@ -14,7 +14,7 @@ use maitre_sim::routing::Routing;
 use maitre_sim::{Autoscaling, Report, ScaleBy};
 
 /// Requests a second that one replica takes within the SLO (lesson 7 finds it).
-const OF_A_REPLICA: f64 = 28.0;
+const OF_A_REPLICA: f64 = 20.0;
 
 const SLO: &str = "ttft=500ms,tpot=25ms";
 
@@ -37,7 +37,7 @@ struct Hour {
 impl Hour {
     fn new() -> Self {
         // A short one for builds that check every step.
-        let (peak, seconds) = if quick() { (8.0, 12.0) } else { (112.0, 600.0) };
+        let (peak, seconds) = if quick() { (8.0, 12.0) } else { (100.0, 600.0) };
         let (prompt, output) = match quick() {
             true => ((20, 60), (5, 20)),
             false => ((200, 1800), (100, 300)),
@@ -113,14 +113,8 @@ impl Hour {
             reports.push((by.to_string(), self.scaled(by, self.cold_start())?));
         }
         print(&reports);
-        let peak = reports[0].1.replica_seconds;
-        for (name, report) in &reports[2..] {
-            ensure!(
-                quick() || report.replica_seconds < peak,
-                "{name} pays {:.0} replica-seconds, and the peak's fleet {peak:.0}",
-                report.replica_seconds
-            );
-        }
+        let of_peak = kept(&reports[0].1);
+        ensure!(of_peak > 0.99, "the fleet for the peak keeps {of_peak}");
         Ok(reports)
     }
 
