@@ -19,25 +19,28 @@ pub(crate) enum Recorded {
 
 /// Reads a trace of requests.
 pub(crate) fn read_trace(path: &Path, skip_bad: bool) -> Result<Trace> {
-    let trace = open(path).and_then(|file| Ok(Trace::read(file, None, bad_lines(skip_bad))?));
+    let trace = Trace::read(open(path)?, None, bad_lines(skip_bad));
     trace.with_context(|| of_no_use(path, skip_bad))
 }
 
 /// Reads a trace, or conversations if the first line is one.
 pub(crate) fn read_recorded(path: &Path, skip_bad: bool) -> Result<Recorded> {
     let mut first = String::new();
-    let read = open(path).and_then(|mut file| Ok(file.read_line(&mut first)?));
-    read.with_context(|| of_no_use(path, skip_bad))?;
+    let read = open(path)?.read_line(&mut first);
+    read.map_err(TraceError::from)
+        .with_context(|| of_no_use(path, skip_bad))?;
     if !Chats::begin_with(&first) {
         return read_trace(path, skip_bad).map(Recorded::Trace);
     }
-    let chats = open(path).and_then(|file| Ok(Chats::read(file, bad_lines(skip_bad))?));
+    let chats = Chats::read(open(path)?, bad_lines(skip_bad));
     let chats = chats.with_context(|| of_no_use(path, skip_bad))?;
     Ok(Recorded::Chats(chats))
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {
-    Ok(BufReader::new(File::open(path).map_err(TraceError::from)?))
+    let file = File::open(path);
+    let file = file.with_context(|| format!("--trace: {} cannot be opened", path.display()))?;
+    Ok(BufReader::new(file))
 }
 
 fn bad_lines(skip_bad: bool) -> BadLines {

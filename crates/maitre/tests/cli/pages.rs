@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 64] = [
+const OF_OTHERS: [&str; 66] = [
     // cargo
     "--example",
     "--features",
@@ -16,8 +16,10 @@ const OF_OTHERS: [&str; 64] = [
     "--package",
     "--release",
     "--test",
-    // pip, podman, cmake, converters of models, profilers
+    // pip, podman, cmake, converters of models, profilers, numactl
     "--build",
+    "--cpunodebind",
+    "--membind",
     "--no-deps",
     "--outfile",
     "--outtype",

@@ -245,7 +245,7 @@ fn simulate_refuses_flags_that_do_not_go_together() {
         (&[][..], "--trace <FILE>"),
         (
             &["--arrivals", "poisson:x"][..],
-            "expected constant:RATE, poisson:RATE or gamma",
+            "expected constant:RATE, poisson:RATE, gamma:RATE,VARIATION, steps:",
         ),
         (
             &["--arrivals", "poisson:1", "--users", "2"],

@@ -1,15 +1,15 @@
 //! The traffic that a plan is for: users, a rate, or a trace.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use maitre_sim::parse_time;
 use maitre_sim::plan::Traffic;
-use maitre_sim::workload::{BadLines, Length, Lengths, Trace};
+use maitre_sim::workload::{Length, Lengths};
+
+use crate::cli::trace_file;
 
 /// What is to be served.
 #[derive(Debug, Args)]
@@ -61,7 +61,10 @@ impl TrafficArgs {
     }
 
     pub(super) fn read(&self) -> Result<Traffic> {
-        let trace = self.trace.as_deref().map(|path| self.read_trace(path));
+        let trace = self
+            .trace
+            .as_deref()
+            .map(|path| trace_file::read_trace(path, self.skip_bad));
         let trace = trace.transpose()?;
         let lengths = match &trace {
             Some(trace) => Lengths::Sampled(Lengths::pairs_of(trace)),
@@ -84,20 +87,6 @@ impl TrafficArgs {
                 // The parser asks for a trace where there are neither users nor a rate.
                 Traffic::Trace(trace.context("expected --users, --rate or --trace")?)
             }
-        })
-    }
-
-    fn read_trace(&self, path: &Path) -> Result<Trace> {
-        let name = path.display();
-        let file = File::open(path).with_context(|| format!("--trace: {name} cannot be opened"))?;
-        let bad_lines = match self.skip_bad {
-            true => BadLines::Skip,
-            false => BadLines::Refuse,
-        };
-        let trace = Trace::read(BufReader::new(file), None, bad_lines);
-        trace.with_context(|| match self.skip_bad {
-            true => format!("--trace: {name} is of no use"),
-            false => format!("--trace: {name} is of no use (--skip-bad leaves bad lines out)"),
         })
     }
 }
