@@ -56,8 +56,9 @@ impl Question {
     pub(super) fn start(&self) -> Result<f64, SimError> {
         let (prompt, output) = self.traffic.mean_lengths();
         let bytes = self.model.kv_bytes_of(prompt + output).max(1.0);
-        let room = f64::from(self.engine()?.kv_blocks) * self.model.page_bytes(self.block_size);
-        let sequences = (room / bytes / 2.0).clamp(1.0, self.max_seqs as f64 / 2.0);
+        let pool_bytes =
+            f64::from(self.engine()?.kv_blocks) * self.model.page_bytes(self.block_size);
+        let sequences = (pool_bytes / bytes / 2.0).clamp(1.0, self.max_seqs as f64 / 2.0);
         match self.traffic.is_counted() {
             true => Ok(sequences),
             false => {
