@@ -2,7 +2,7 @@
 //!
 //! A function compiled without an instruction set cannot take in an intrinsic that needs it. If a kernel uses a closure, and
 //! the compiler happens not to inline the closure, each intrinsic in it becomes a function, and the kernel spends its time
-//! calling: one product was 20 times slower, with all tests passing. So the compiled library is searched for such
+//! calling: it was many times slower once, with all tests passing. So the compiled library is searched for such
 //! functions.
 
 use std::fs;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use maitre_sim::parse_time;
 use maitre_sim::plan::Traffic;
 use maitre_sim::workload::{Length, Lengths};
 
@@ -18,7 +17,7 @@ pub(super) struct TrafficArgs {
     #[arg(long, value_name = "N", required_unless_present_any = ["rate", "trace"])]
     users: Option<u32>,
     /// How long each thinks on average, exponentially distributed [default: not at all].
-    #[arg(long, value_name = "TIME", requires = "users", conflicts_with = "rate", value_parser = time)]
+    #[arg(long, value_name = "TIME", requires = "users", conflicts_with = "rate", value_parser = trace_file::time)]
     think_time: Option<Duration>,
     /// Requests a second, at random (a Poisson process).
     #[arg(long, value_name = "RATE", conflicts_with_all = ["users", "trace"])]
@@ -49,10 +48,6 @@ pub(super) struct TrafficArgs {
     /// Chooses arrivals, lengths and times to think.
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    parse_time(text).ok_or_else(|| "expected a time with its unit, such as 500ms or 5s".to_owned())
 }
 
 impl TrafficArgs {
