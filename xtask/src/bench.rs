@@ -8,6 +8,8 @@ mod pairs;
 mod peers;
 mod roofline;
 mod served;
+mod simulated_workloads;
+mod simulator;
 mod speculation;
 mod streams;
 
@@ -24,7 +26,8 @@ pub(crate) struct Arguments {
     /// `kernels [--full] [FILTER]` holds the kernels against the limits of this machine; `peers`
     /// holds Maitre against another engine (see `peers --help`); `speculation` holds what drafts gain
     /// against what they should (see `speculation --help`); `streams` measures what text, sampling and HTTP
-    /// cost (see `streams --help`); anything else goes to `maitre bench`, for example `--target in-process --concurrency 1,4,16`.
+    /// cost (see `streams --help`); `simulator` holds what `maitre simulate` foresees against what is measured (see
+    /// `simulator --help`); anything else goes to `maitre bench`, for example `--target in-process --concurrency 1,4,16`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -34,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match words.first().map(String::as_str) {
         Some("kernels") => kernels::run(&kernels::Arguments::parse_from(words)),
         Some("speculation") => speculation::run(&speculation::Arguments::parse_from(words)),
+        Some("simulator") => simulator::run(&simulator::Arguments::parse_from(words)),
         Some("streams") => streams::run(&words[1..]),
         Some("peers") => peers::run(&peers::Arguments::parse_from(words)),
         _ => finish(program(build_maitre()?).arg("bench").args(words)),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use maitre_workload::SettingError;
+use maitre_workload::{Burst, SettingError};
 
 /// What is wrong with the question, the target or the place for the report.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,17 @@ pub enum BenchError {
         /// What is wrong.
         reason: String,
     },
+    /// Requests of a burst failed: its time says nothing.
+    #[error("a burst of {} users with {} input and {} output tokens failed:\n{report}", burst.users, burst.prompt_tokens, burst.output_tokens)]
+    BurstFailed {
+        /// What was asked.
+        burst: Burst,
+        /// What came of it.
+        report: String,
+    },
+    /// The measurement was stopped before there was anything to tell.
+    #[error("interrupted before anything was known; run it again")]
+    Interrupted,
     /// The plot cannot be drawn.
     #[error("cannot draw the plot: {reason}")]
     Plot {

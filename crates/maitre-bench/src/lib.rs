@@ -51,6 +51,7 @@
 //! # Ok::<(), maitre_bench::BenchError>(())
 //! ```
 
+mod bursts;
 mod capacity;
 mod clock;
 mod driver;
@@ -63,6 +64,7 @@ mod server;
 mod summary;
 mod target;
 
+pub use bursts::measure_bursts;
 pub use capacity::{Bent, Capacity, Dimension, Resource, Tried, find_capacity};
 pub use clock::{Clock, MonotonicClock};
 pub use driver::{Record, Stop};

@@ -43,8 +43,8 @@ mod report;
 pub mod routing;
 
 pub use cost::{
-    CostModel, Experts, Hardware, KvDtype, KvGroups, ModelShape, ProductFormat, StepPricer,
-    StepSeconds, StepWork, WeightDtype, Window,
+    Calibrated, CostModel, Experts, Foreseen, Hardware, KvDtype, KvGroups, ModelShape,
+    ProductFormat, StepPricer, StepSeconds, StepWork, WeightDtype, Window,
 };
 pub use engine::{EngineSettings, ToldSettings};
 pub use error::SimError;

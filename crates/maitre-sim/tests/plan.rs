@@ -338,7 +338,7 @@ proptest! {
             window_pairs: context.min(u64::from(window)) * tokens,
             ..StepWork::default()
         };
-        let price = |model: &ModelShape| StepPricer::new(model, cost, 16).unwrap().price(&work);
+        let price = |model: &ModelShape| StepPricer::new(model, cost.clone(), 16).unwrap().price(&work);
         let before = price(&model);
         let mut halved = model.clone();
         halved.bytes_per_weight /= 2.0;

@@ -21,6 +21,7 @@
 //! ```
 
 mod azure;
+mod burst;
 mod chats;
 mod closed;
 mod conversations;
@@ -34,6 +35,7 @@ mod request;
 mod slo;
 mod trace;
 
+pub use burst::{Burst, ObservedBurst};
 pub use chats::{Chat, ChatTurn, Chats};
 pub use closed::{ClosedLoop, ThinkTime};
 pub use conversations::{Conversations, Starts, Turn, Turns};

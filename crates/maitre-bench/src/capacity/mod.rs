@@ -1,6 +1,7 @@
 //! How much load a target bears before too few requests are good, which resource bends first, and what would move it.
 
 mod bent;
+mod curve;
 mod parts;
 mod report;
 mod search;
@@ -171,7 +172,17 @@ fn evidence(run: &Run, settings: &Settings) -> Evidence {
 /// What bent, from the easiest run and one under the smallest load that is too much.
 fn what_bent(runs: &[(f64, Run)], too_much: f64, settings: &Settings) -> Option<Bent> {
     let easy = runs.iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let bent = runs.iter().rev().find(|(load, _)| *load == too_much)?;
+    let (share, least) = (
+        |run: &Run| run.goodput.as_ref().map_or(0.0, |it| it.share),
+        too_much * (1.0 - 1e-9),
+    );
+    let above = runs.iter().filter(|(load, _)| *load >= least);
+    // The smallest of such loads, and of its runs the one with the fewest good requests.
+    let bent = above.min_by(|a, b| {
+        a.0.total_cmp(&b.0)
+            .then(share(&a.1).total_cmp(&share(&b.1)))
+    });
+    let bent = bent.or_else(|| runs.iter().max_by(|a, b| a.0.total_cmp(&b.0)))?;
     let broken = Broken::most(&bent.1, &settings.slo);
     Some(Bent::between(&easy.1, &bent.1, broken))
 }

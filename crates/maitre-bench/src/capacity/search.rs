@@ -1,12 +1,13 @@
 //! A sequential search for the largest load under which enough requests are good.
 //!
-//! At each load the share of good requests is tested against the wanted share again and again, until the interval of
-//! the one does not contain the other. The search doubles the load until it is too much, and then tests between the
-//! largest load that is enough and the smallest that is too much. Loads at which the test does not end lie so near the
-//! capacity that it cannot tell; the search then tests on both sides of them. The capacity lies between two loads
-//! about which the test is sure.
+//! The search doubles the load until too few requests are good, and halves the gap until a curve can be fitted to all runs
+//! (`curve.rs`). Then it asks at loads around where the curve has the wanted share, until the interval of that load is narrow. Where
+//! the share falls as a step does there is no need of a curve: at each load the share is also tested against the wanted one, and
+//! two loads near each other of which one is surely enough and the other surely too much end the search as well.
 
 use std::collections::BTreeMap;
+
+use super::curve::{Crossing, crossing};
 
 /// The widest interval: its ends are 10 % from its geometric middle.
 pub(crate) const WIDEST: f64 = 1.21;
@@ -14,8 +15,11 @@ pub(crate) const WIDEST: f64 = 1.21;
 /// Sides of undecided loads are not cut finer than this.
 const FINEST: f64 = 1.02;
 
-/// Runs at one load, at most.
-const RUNS_PER_LOAD: usize = 6;
+/// Runs at the least or the largest load there is, at most, where it is not told what it is.
+const RUNS_AT_THE_END: usize = 6;
+
+/// Where loads lie that are asked at in turn, relative to where the curve has the wanted share.
+const AROUND: [f64; 7] = [0.95, 1.1, 0.85, 1.0, 1.2, 0.9, 1.05];
 
 /// Runs in all, at most.
 const RUNS: usize = 80;
@@ -85,66 +89,107 @@ impl Search {
 
     /// The load to run next; `None` when the search is over.
     pub(crate) fn next(&self) -> Option<f64> {
-        if self.runs() >= RUNS {
+        if self.runs() == 0 {
+            return Some(self.scale.start);
+        }
+        if self.runs() >= RUNS || self.is_narrow() {
             return None;
         }
-        let untested = self
-            .tried
-            .iter()
-            .find(|(_, runs)| runs.len() < RUNS_PER_LOAD && self.verdict(runs) == Verdict::Unsure);
-        if let Some((load, _)) = untested {
-            return Some(load_of(*load));
-        }
-        let Found { enough, too_much } = self.found();
-        match (enough, too_much) {
-            (None, None) if self.tried.is_empty() => Some(self.scale.start),
-            // All that was tried is too near to tell: look further on both sides.
-            (None, None) => {
-                let (first, last) = self.ends()?;
-                self.untried(last * 2.0)
-                    .or_else(|| self.untried(first / 2.0))
-            }
-            (Some(enough), None) => {
-                let last = self.ends().map_or(enough, |ends| ends.1);
-                self.untried(last.max(enough) * 2.0)
-            }
-            (None, Some(too_much)) => {
-                let first = self.ends().map_or(too_much, |ends| ends.0);
-                self.untried(first.min(too_much) / 2.0)
-            }
-            (Some(enough), Some(too_much)) => self.between(enough, too_much),
+        let (good, bad) = self.sides();
+        match (good, bad) {
+            (Some(good), Some(bad)) => Some(self.between(good, bad)),
+            (Some(good), None) => self.beyond(good * 2.0),
+            (None, Some(bad)) => self.beyond(bad / 2.0),
+            (None, None) => None,
         }
     }
 
-    fn between(&self, enough: f64, too_much: f64) -> Option<f64> {
-        if too_much / enough <= WIDEST {
-            return None;
+    /// A load outside of those that were tried; at the end of the scale that one again, until it is told what it is.
+    fn beyond(&self, load: f64) -> Option<f64> {
+        let load = self.rounded(load.clamp(self.scale.least, self.scale.most));
+        let runs = self.tried.get(&key(load)).map_or(&[][..], Vec::as_slice);
+        let is_open = runs.len() < RUNS_AT_THE_END && self.verdict(runs) == Verdict::Unsure;
+        is_open.then_some(load)
+    }
+
+    /// Around where the curve has the wanted share, if there is one; else in the middle between a load with enough good requests and
+    /// one with too few, or, of whole loads beside each other, the one that was tried less often.
+    fn between(&self, good: f64, bad: f64) -> f64 {
+        if let Some(crossing) = self.crossing() {
+            let around = AROUND[self.runs() % AROUND.len()];
+            let load = self.rounded(crossing.load * around);
+            return load.clamp(self.scale.least, self.scale.most);
         }
-        let unsure = self.tried.keys().map(|load| load_of(*load));
-        let unsure: Vec<f64> = unsure
-            .filter(|load| enough < *load && *load < too_much)
+        let middle = self.rounded((good * bad).sqrt());
+        let is_new = middle != good && middle != bad;
+        let times = |load: f64| self.tried.get(&key(load)).map_or(0, Vec::len);
+        match is_new && bad / good > FINEST {
+            true => middle,
+            false if times(good) <= times(bad) => good,
+            false => bad,
+        }
+    }
+
+    /// The largest load with enough good requests below the smallest one with too few, and that one; by what was seen, whatever
+    /// chance had in it.
+    fn sides(&self) -> (Option<f64>, Option<f64>) {
+        let is_good = |runs: &[Evidence]| {
+            let good: f64 = runs.iter().map(|run| run.good).sum();
+            good >= self.wanted * runs.iter().map(|run| run.requests).sum::<f64>()
+        };
+        let bad = self.tried.iter().find(|(_, runs)| !is_good(runs));
+        let bad = bad.map(|(load, _)| *load);
+        let below = self.tried.range(..bad.unwrap_or(u64::MAX));
+        let good = below.map(|(load, _)| *load).next_back();
+        (good.map(load_of), bad.map(load_of))
+    }
+
+    fn crossing(&self) -> Option<Crossing> {
+        let runs = self.tried.iter();
+        let runs: Vec<(f64, Evidence)> = runs
+            .flat_map(|(load, runs)| runs.iter().map(|run| (load_of(*load), *run)))
             .collect();
-        let (below, above) = match (unsure.first(), unsure.last()) {
-            (Some(first), Some(last)) => ((enough, *first), (*last, too_much)),
-            _ => ((enough, too_much), (enough, enough)),
+        crossing(&runs, self.wanted)
+    }
+
+    fn is_narrow(&self) -> bool {
+        let Found { enough, too_much } = self.found();
+        let (Some(enough), Some(too_much)) = (enough, too_much) else {
+            return false;
         };
-        let wider_first = match below.1 / below.0 >= above.1 / above.0 {
-            true => [below, above],
-            false => [above, below],
-        };
-        wider_first.into_iter().find_map(|(low, high)| {
-            let middle = self.rounded((low * high).sqrt());
-            let is_new = low < middle && middle < high;
-            (is_new && high / low > FINEST).then_some(middle)
-        })
+        too_much / enough <= WIDEST || (self.scale.is_whole && too_much - enough <= 1.0)
     }
 
     pub(crate) fn tell(&mut self, load: f64, evidence: Evidence) {
         self.tried.entry(key(load)).or_default().push(evidence);
     }
 
+    /// Where the capacity is: between two loads about which the test is sure, or within the interval of the curve if that is narrower.
     /// Loads below one that is enough are enough, and loads above one that is too much are too much.
     pub(crate) fn found(&self) -> Found {
+        let tested = self.tested();
+        let width = |low: Option<f64>, high: Option<f64>| match (low, high) {
+            (Some(low), Some(high)) => high / low,
+            _ => f64::INFINITY,
+        };
+        match self.crossing().map(|it| self.whole(it)) {
+            Some((low, high)) if high / low < width(tested.enough, tested.too_much) => Found {
+                enough: Some(low),
+                too_much: Some(high),
+            },
+            _ => tested,
+        }
+    }
+
+    /// The ends of an interval of the curve. Of whole loads the lower one is enough, and the upper one too much.
+    fn whole(&self, crossing: Crossing) -> (f64, f64) {
+        match self.scale.is_whole {
+            true => (crossing.low.floor().max(1.0), crossing.high.floor() + 1.0),
+            false => (crossing.low, crossing.high),
+        }
+    }
+
+    fn tested(&self) -> Found {
         let of = |wanted: Verdict| {
             let tried = self.tried.iter();
             let tried = tried.filter(move |(_, runs)| self.verdict(runs) == wanted);
@@ -166,17 +211,6 @@ impl Search {
 
     pub(crate) fn runs(&self) -> usize {
         self.tried.values().map(Vec::len).sum()
-    }
-
-    fn ends(&self) -> Option<(f64, f64)> {
-        let (first, last) = (self.tried.first_key_value()?, self.tried.last_key_value()?);
-        Some((load_of(*first.0), load_of(*last.0)))
-    }
-
-    /// This load, if there is one like it that has not been tried.
-    fn untried(&self, load: f64) -> Option<f64> {
-        let load = self.rounded(load.clamp(self.scale.least, self.scale.most));
-        (!self.tried.contains_key(&key(load))).then_some(load)
     }
 
     fn rounded(&self, load: f64) -> f64 {

@@ -60,8 +60,14 @@ pub struct Hardware {
     pub memory_bytes: f64,
     /// Bytes that are read from memory in a second, at most.
     pub read_bytes_per_second: f64,
+    /// Bytes of keys and values that attention reads in a second; `None`: as many as of weights, with the same share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_bytes_per_second: Option<f64>,
     /// Operations per second in bf16, at most; a multiply-add is two.
     pub bf16_ops_per_second: f64,
+    /// Operations per second of products with the output matrix; `None`: as many as of others in bf16, with the same share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_ops_per_second: Option<f64>,
     /// Operations per second in fp8, at most; `None`: it has no such units.
     #[serde(default)]
     pub fp8_ops_per_second: Option<f64>,
@@ -110,6 +116,9 @@ pub struct Hardware {
     /// Seconds for each prefill chunk of a step.
     #[serde(default)]
     pub chunk_seconds: f64,
+    /// By what the time of the layers' products is multiplied at so many tokens in a step, as [`CostModel::product_factors`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub product_factors: Vec<(f64, f64)>,
 }
 
 macro_rules! default {
@@ -239,7 +248,9 @@ impl Hardware {
             name: sheet.name.to_owned(),
             memory_bytes: sheet.gigabytes * 1e9,
             read_bytes_per_second: sheet.gigabytes_per_second * 1e9,
+            kv_bytes_per_second: None,
             bf16_ops_per_second: tera(sheet.bf16),
+            output_ops_per_second: None,
             fp8_ops_per_second: sheet.fp8.map(tera),
             int8_ops_per_second: sheet.int8.map(tera),
             link_bytes_per_second: sheet.link.map(|link| link * 1e9),
@@ -256,6 +267,7 @@ impl Hardware {
             step_seconds,
             sequence_seconds,
             chunk_seconds: 0.0,
+            product_factors: Vec::new(),
         })
     }
 
@@ -294,21 +306,24 @@ impl Hardware {
             }
         };
         let bf16 = self.bf16_ops_per_second * self.product_share;
+        let reads = self.read_bytes_per_second * self.read_share;
         Ok(CostModel {
             step_seconds: self.step_seconds,
             sequence_seconds: self.sequence_seconds,
             chunk_seconds: self.chunk_seconds,
             kernel_seconds: self.kernel_seconds,
-            read_bytes_per_second: self.read_bytes_per_second * self.read_share,
+            read_bytes_per_second: reads,
+            kv_bytes_per_second: self.kv_bytes_per_second.unwrap_or(reads),
             products: format,
             product_ops_per_second: self.product_ops(format)?,
-            output_ops_per_second: bf16,
+            output_ops_per_second: self.output_ops_per_second.unwrap_or(bf16),
             // Attention is computed in bf16 whatever the weights are.
             attention_ops_per_second: self.bf16_ops_per_second * self.attention_share,
             unhidden_share: self.unhidden_share,
             devices,
             link_bytes_per_second: link * self.link_share,
             link_seconds: self.link_seconds,
+            product_factors: self.product_factors.clone(),
         })
     }
 
@@ -347,6 +362,8 @@ impl Hardware {
         for (name, rate) in [
             ("fp8_ops_per_second", self.fp8_ops_per_second),
             ("int8_ops_per_second", self.int8_ops_per_second),
+            ("kv_bytes_per_second", self.kv_bytes_per_second),
+            ("output_ops_per_second", self.output_ops_per_second),
             ("link_bytes_per_second", self.link_bytes_per_second),
         ] {
             rate.map_or(Ok(()), |rate| check_positive(name, rate))?;

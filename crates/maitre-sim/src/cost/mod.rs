@@ -8,10 +8,10 @@
 //!         + sequence  × sequences                            host work and rows of each sequence
 //!         + chunk     × prefill chunks                       what a chunk costs beyond its tokens
 //!         + kernel    × kernels                              launching, filling and draining each kernel
-//!         + max(reads, products) + unhidden × min(…)         for the layers, and for the output matrix:
+//!         + max(reads, products) + unhidden × min(…)         for the layers (× a factor by tokens), and for the output matrix:
 //!               reads    = weight bytes / read rate          each expert that a token chose once
 //!               products = 2 × multiply-adds / operations per second
-//!         + KV bytes / read rate                             keys and values that attention reads and the step writes
+//!         + KV bytes / their read rate                       keys and values that attention reads and the step writes
 //!         + attention operations / operations per second     scores and weighted sums
 //!         + activation bytes / read rate                     what kernels hand to each other, and logits
 //!         + all-reduces × (latency + bytes / link rate)      two in each layer, with several devices
@@ -22,6 +22,7 @@
 //! weights and the last ones do not fill the device. Nothing else overlaps. The formulas of the counts are in [`ModelShape`] and
 //! [`StepPricer`].
 
+mod calibration;
 mod config_json;
 mod counts;
 mod formats;
@@ -30,6 +31,7 @@ mod known_shapes;
 mod model_shape;
 mod pricer;
 
+pub use calibration::{Calibrated, Foreseen};
 pub use counts::StepWork;
 pub use formats::{KvDtype, ProductFormat, WeightDtype};
 pub use hardware::Hardware;
@@ -41,7 +43,7 @@ use crate::SimError;
 use crate::error::{check_positive, check_seconds};
 
 /// The parameters of a step's time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CostModel {
     /// Seconds that a step takes whatever is in it.
@@ -54,6 +56,8 @@ pub struct CostModel {
     pub kernel_seconds: f64,
     /// Bytes that a device reads from its memory in a second.
     pub read_bytes_per_second: f64,
+    /// The same of keys and values, which kernels read in smaller pieces; the read rate of weights where nobody measured it.
+    pub kv_bytes_per_second: f64,
     /// What products with the weights of the layers are computed in.
     pub products: ProductFormat,
     /// Operations per second of products with the weights of the layers, of a device; a multiply-add is two.
@@ -70,6 +74,10 @@ pub struct CostModel {
     pub link_bytes_per_second: f64,
     /// Seconds of an all-reduce beside its bytes.
     pub link_seconds: f64,
+    /// By what the time of the layers' products is multiplied at so many tokens in a step, the fewest first. Between two of them the
+    /// factor changes evenly; before the first and behind the last one it stays. None: 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub product_factors: Vec<(f64, f64)>,
 }
 
 impl CostModel {
@@ -86,6 +94,7 @@ impl CostModel {
             chunk_seconds: 0.0,
             kernel_seconds: 0.0,
             read_bytes_per_second,
+            kv_bytes_per_second: read_bytes_per_second,
             products: ProductFormat::Bf16,
             product_ops_per_second,
             output_ops_per_second: product_ops_per_second,
@@ -94,6 +103,7 @@ impl CostModel {
             devices: 1,
             link_bytes_per_second: f64::MAX,
             link_seconds: 0.0,
+            product_factors: Vec::new(),
         }
     }
 
@@ -109,11 +119,13 @@ impl CostModel {
         check_seconds("kernel_seconds", self.kernel_seconds)?;
         check_seconds("link_seconds", self.link_seconds)?;
         check_positive("read_bytes_per_second", self.read_bytes_per_second)?;
+        check_positive("kv_bytes_per_second", self.kv_bytes_per_second)?;
         check_positive("product_ops_per_second", self.product_ops_per_second)?;
         check_positive("output_ops_per_second", self.output_ops_per_second)?;
         check_positive("attention_ops_per_second", self.attention_ops_per_second)?;
         check_positive("link_bytes_per_second", self.link_bytes_per_second)?;
         check_positive("devices", f64::from(self.devices))?;
+        check_factors(&self.product_factors)?;
         match (0.0..=1.0).contains(&self.unhidden_share) {
             true => Ok(()),
             false => Err(SimError::setting(
@@ -122,6 +134,22 @@ impl CostModel {
                 "a number from 0 to 1",
             )),
         }
+    }
+}
+
+/// Checks that factors are in the order of their tokens, and that each is a number above 0.
+fn check_factors(factors: &[(f64, f64)]) -> Result<(), SimError> {
+    for (tokens, factor) in factors {
+        check_positive("product_factors", *tokens)?;
+        check_positive("product_factors", *factor)?;
+    }
+    match factors.is_sorted_by(|a, b| a.0 < b.0) {
+        true => Ok(()),
+        false => Err(SimError::setting(
+            "product_factors",
+            format!("{factors:?}"),
+            "pairs of tokens and a factor, the fewest tokens first",
+        )),
     }
 }
 

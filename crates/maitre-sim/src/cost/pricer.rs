@@ -25,7 +25,7 @@ const ACTIVATION_BYTES: f64 = 2.0;
 const LOGIT_BYTES: f64 = 8.0;
 
 /// Prices the steps of one model on one machine: the counts of a [`ModelShape`], divided by the rates of a [`CostModel`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepPricer {
     cost: CostModel,
     window: Option<u32>,
@@ -77,7 +77,6 @@ impl StepPricer {
         let kv = shape.kv_bytes_per_layer() / kv_devices;
         let attention = shape.attention_ops_per_layer() / head_devices;
         Ok(Self {
-            cost,
             window: shape.window.map(|it| it.tokens),
             experts: Mixtures::of(shape, devices),
             shared_bytes: shape.shared_weights() * shape.bytes_per_weight / devices,
@@ -100,6 +99,7 @@ impl StepPricer {
                 * ACTIVATION_BYTES
                 * f64::from(shape.hidden),
             page_bytes: shape.page_bytes(block_size) / kv_devices,
+            cost,
         })
     }
 
@@ -114,10 +114,7 @@ impl StepPricer {
     pub fn price(&self, work: &StepWork) -> StepSeconds {
         let cost = &self.cost;
         let (tokens, rows) = (work.tokens as f64, work.rows as f64);
-        let (layer_reads, layer_products) = self.roofline(
-            self.layer_bytes(tokens),
-            self.ops_per_token * tokens / cost.product_ops_per_second,
-        );
+        let (layer_reads, layer_products) = self.layers(tokens);
         let output_bytes = if work.rows > 0 {
             self.output_bytes
         } else {
@@ -141,11 +138,30 @@ impl StepPricer {
             kernels: cost.kernel_seconds * self.kernels,
             weight_reads: layer_reads + output_reads,
             weight_products: layer_products + output_products,
-            kv: kv_bytes / cost.read_bytes_per_second + self.copy_seconds(work),
+            kv: kv_bytes / cost.kv_bytes_per_second + self.copy_seconds(work),
             attention: attention_ops / cost.attention_ops_per_second,
             activations: activations / cost.read_bytes_per_second,
             link: self.all_reduces * (cost.link_seconds + sent),
         }
+    }
+
+    /// Reading and computing of the layers' weights.
+    fn layers(&self, tokens: f64) -> (f64, f64) {
+        let products = self.ops_per_token * tokens / self.cost.product_ops_per_second;
+        let (reads, products) = self.roofline(self.layer_bytes(tokens), products);
+        match self.cost.product_factors.as_slice() {
+            [] => (reads, products),
+            factors => {
+                let factor = between(factors, tokens);
+                (factor * reads, factor * products)
+            }
+        }
+    }
+
+    /// The same, added up.
+    pub(super) fn layer_seconds(&self, work: &StepWork) -> f64 {
+        let (reads, products) = self.layers(work.tokens as f64);
+        reads + products
     }
 
     /// Bytes of the layers' weights that a step of so many tokens reads on each device.
@@ -175,6 +191,17 @@ impl StepPricer {
     /// The same, as a time of the simulation.
     pub(crate) fn copy_time(&self, work: &StepWork) -> Time {
         Time::try_from_secs_f64(self.copy_seconds(work)).unwrap_or(Time::MAX)
+    }
+}
+
+/// The value at `x` on the lines between points in the order of their first numbers, of which there is at least one.
+fn between(points: &[(f64, f64)], x: f64) -> f64 {
+    let behind = points.partition_point(|point| point.0 <= x);
+    let below = points.get(behind.wrapping_sub(1));
+    match (below, points.get(behind)) {
+        (Some(a), Some(b)) => a.1 + (b.1 - a.1) * (x - a.0) / (b.0 - a.0),
+        (Some(end), None) | (None, Some(end)) => end.1,
+        (None, None) => 1.0,
     }
 }
 

@@ -115,7 +115,7 @@ impl Simulation {
             workload: String::new(),
             skipped_lines: 0,
             seed: 0,
-            pricer: StepPricer::new(shape, cost, engine.block_size)?,
+            pricer: StepPricer::new(shape, cost.clone(), engine.block_size)?,
             cost,
             engine,
             replicas: 1,
@@ -208,6 +208,6 @@ impl Simulation {
 
     fn replica(&self, index: usize, engine: &EngineSettings) -> Result<Replica, SimError> {
         let role = self.role(index);
-        Replica::new(index, engine, self.pricer, role, self.every_step)
+        Replica::new(index, engine, self.pricer.clone(), role, self.every_step)
     }
 }

@@ -254,7 +254,7 @@ impl Report {
             routing: simulation.routing.name().to_owned(),
             seed: simulation.seed,
             replicas: replicas.len(),
-            cost: simulation.cost,
+            cost: simulation.cost.clone(),
             engine: simulation.engine.told(),
             requests: Requests {
                 arrived: statistics.arrived,

@@ -1,5 +1,6 @@
 //! `maitre bench`: measure a server over gRPC or OpenAI's API, or the engine in this process.
 
+mod calibrate;
 mod capacity;
 mod line_by_line;
 mod load;
@@ -18,6 +19,7 @@ use maitre::bench::{
 };
 use maitre::server::{Startup, install_recorder, render_metrics};
 
+use self::calibrate::CalibrateArgs;
 use self::capacity::CapacityArgs;
 use self::load::LoadArgs;
 use self::progress::Bar;
@@ -51,6 +53,8 @@ pub(crate) struct BenchArgs {
     slo: Option<Slo>,
     #[command(flatten)]
     capacity: CapacityArgs,
+    #[command(flatten)]
+    calibrate: CalibrateArgs,
     /// Compare two reports that --out wrote, instead of measuring: the second against the first, with 95 % intervals.
     #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"])]
     compare: Option<Vec<PathBuf>>,
@@ -65,7 +69,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, hide = true)]
     line_by_line: bool,
     /// Also write report.json, report.md, report.html and a picture into this directory; with --find-capacity
-    /// capacity.json.
+    /// capacity.json, with --calibrate hardware.json.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// A TOML file of flags; flags given by hand override it.
@@ -78,6 +82,9 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup, signals: &Signals) -
     startup.doing("");
     if let Some([first, second]) = args.compare.as_deref() {
         return compare(first, second);
+    }
+    if args.calibrate.is_asked() {
+        return args.calibrate(startup, signals).await;
     }
     let files = args.load.files()?;
     let target = args.target(startup).await?;

@@ -255,7 +255,15 @@ impl ModelArgs {
 
     /// Builds the engine, on a thread where blocking is allowed. `startup` is told what is being done.
     pub(crate) async fn engine(&self, startup: &Startup) -> Result<maitre::Engine> {
-        let builder = self.builder(startup).await?;
+        self.build(self.builder(startup).await?, startup).await
+    }
+
+    /// The same, of a builder that may differ from the flags.
+    pub(crate) async fn build(
+        &self,
+        builder: EngineBuilder,
+        startup: &Startup,
+    ) -> Result<maitre::Engine> {
         let loading = Loading::new(&self.model);
         tracing::info!("{}", loading.text());
         let told = loading.clone();
