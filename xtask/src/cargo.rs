@@ -23,10 +23,20 @@ pub(crate) fn target_directory() -> PathBuf {
 pub(crate) const WHOLE_WORKSPACE: [&str; 3] = ["--workspace", "--features", "maitre/cuda-emulator"];
 
 /// A cargo of the same toolchain as the one that started this program.
+///
+/// It builds whole packages: what lets a later build of a crate begin in its middle takes as much space again as all else, more than
+/// ten gigabytes, and a first build longer. What cargo tells this program about its own package is not passed on, since build scripts
+/// that look at it (that of `ring`) would run again after each change between cargo by hand and this one.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = program(cargo);
-    command.args(arguments);
+    command.args(arguments).env("CARGO_INCREMENTAL", "0");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

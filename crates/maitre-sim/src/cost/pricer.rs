@@ -352,6 +352,26 @@ mod tests {
     }
 
     #[test]
+    fn products_take_longer_by_the_factor_of_their_tokens() {
+        let plain = StepPricer::new(&shape(), cost(), 16).unwrap();
+        let factors = vec![(2.0, 1.5), (6.0, 2.5)];
+        let cost = CostModel {
+            product_factors: factors,
+            ..cost()
+        };
+        let pricer = StepPricer::new(&shape(), cost, 16).unwrap();
+        for (tokens, factor) in [(1, 1.5), (2, 1.5), (4, 2.0), (6, 2.5), (50, 2.5)] {
+            let work = StepWork {
+                tokens,
+                ..StepWork::default()
+            };
+            let (plain, slowed) = (plain.price(&work), pricer.price(&work));
+            close(slowed.weight_reads, factor * plain.weight_reads);
+            close(slowed.weight_products, factor * plain.weight_products);
+        }
+    }
+
+    #[test]
     fn two_devices_halve_what_is_cut_and_reduce() {
         let one = StepPricer::new(&shape(), cost(), 16).unwrap();
         let cost = CostModel {
@@ -445,6 +465,20 @@ mod tests {
                 "product_ops_per_second",
                 CostModel {
                     product_ops_per_second: f64::INFINITY,
+                    ..cost()
+                },
+            ),
+            (
+                "product_factors",
+                CostModel {
+                    product_factors: vec![(4.0, 1.0), (2.0, 1.0)],
+                    ..cost()
+                },
+            ),
+            (
+                "product_factors",
+                CostModel {
+                    product_factors: vec![(4.0, 0.0)],
                     ..cost()
                 },
             ),

@@ -11,7 +11,7 @@ use crate::{CostModel, ModelShape, ProductFormat, SimError, StepPricer};
 /// Steps of the search, at most. It ends before, where its simplex has become a point.
 const STEPS: u64 = 4000;
 
-/// The search starts again from where it ended with a simplex of the first size: so it leaves places where it had become flat.
+/// The search starts again from where it ended, with a simplex of the first size and new factors.
 const ROUNDS: usize = 4;
 
 /// How far from its start a parameter is tried at first: by this power of e.
@@ -46,6 +46,7 @@ pub(super) struct Fit {
     block_size: u32,
     format: ProductFormat,
     bursts: Vec<(ObservedBurst, BurstWork)>,
+    factors: Vec<(f64, f64)>,
 }
 
 impl Fit {
@@ -60,6 +61,7 @@ impl Fit {
             block_size,
             format,
             bursts,
+            factors: Vec::new(),
         };
         // Afterwards every point of the search has a pricer.
         fit.pricer(&[0.0; PARAMETERS])?;
@@ -70,18 +72,20 @@ impl Fit {
         self.bursts.iter()
     }
 
-    pub(super) fn run(&self) -> Result<CostModel, SimError> {
+    /// Parameters and factors in turn: what the factors explain need not bend the parameters.
+    pub(super) fn run(mut self) -> Result<(Self, CostModel), SimError> {
         let mut best = vec![0.0; PARAMETERS];
         for _ in 0..ROUNDS {
             best = self.search(best).unwrap_or_else(|_| vec![0.0; PARAMETERS]);
+            let plain = CostModel {
+                product_factors: Vec::new(),
+                ..self.cost(&best)
+            };
+            let pricer = StepPricer::new(&self.shape, plain, self.block_size)?;
+            self.factors = self.factors(&pricer);
         }
-        let mut cost = self.cost(&best);
-        cost.product_factors = self.factors(&StepPricer::new(
-            &self.shape,
-            cost.clone(),
-            self.block_size,
-        )?);
-        Ok(cost)
+        let cost = self.cost(&best);
+        Ok((self, cost))
     }
 
     fn search(&self, from: Vec<f64>) -> Result<Vec<f64>, Error> {
@@ -108,6 +112,7 @@ impl Fit {
             chunk_seconds: of(2),
             products: self.format,
             kv_bytes_per_second: of(8),
+            product_factors: self.factors.clone(),
             output_ops_per_second: of(5),
             unhidden_share: odds / (1.0 + odds),
             ..CostModel::limits(of(3), of(4), of(6))

@@ -77,7 +77,7 @@ impl Calibrated {
             bursts.push((*burst, BurstWork::of(&burst.burst, engine, window)?));
         }
         let fit = Fit::new(shape, engine.block_size, format, bursts)?;
-        let cost = fit.run()?;
+        let (fit, cost) = fit.run()?;
         let pricer = StepPricer::new(shape, cost.clone(), engine.block_size)?;
         let foreseen = fit.bursts().map(|(observed, work)| Foreseen {
             observed: *observed,
