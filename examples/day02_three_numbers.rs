@@ -1,109 +1,104 @@
 //! Day 2: time to first token, time between tokens, throughput.
 //!
-//! Serves more and more users at once and plots how the three numbers move against each other.
-//! Run it with `cargo run --release --example day02_three_numbers`; the page is
+//! Serves more and more users at once and plots how the three numbers move against each other. The load generator is the one behind
+//! `maitre bench`. Run it with `cargo run --release --example day02_three_numbers`; the page is
 //! `docs/src/lessons/day02_three_numbers.md`.
 
-use std::time::{Duration, Instant};
-
-use anyhow::Result;
-use maitre::{Engine, GenerateRequest, Input};
+use anyhow::{Context, Result, ensure};
+use maitre::Engine;
+use maitre::bench::{
+    InProcessTarget, MonotonicClock, Report, Run, Settings, Stop, Workload, measure,
+};
 use maitre_examples::picture::{self, Line};
-use maitre_examples::timed::{ask, ask_all, ms, quantile};
 use maitre_examples::{quick, table};
-
-/// The three numbers at one number of users.
-struct Point {
-    users: usize,
-    ttft: Duration,
-    itl_median: Duration,
-    itl_p99: Duration,
-    tokens_per_second: f64,
-}
-
-fn request(user: usize, prompt_tokens: u32, max_tokens: u32) -> GenerateRequest {
-    // Any ids will do: what is measured is time, and the lengths must be equal.
-    let prompt = (0..prompt_tokens)
-        .map(|i| 300 + (user as u32 * 31 + i * 7) % 3000)
-        .collect();
-    let mut request = GenerateRequest::new(Input::Tokens(prompt));
-    request.sampling.temperature = Some(0.0);
-    request.stopping.max_tokens = Some(max_tokens);
-    request.stopping.ignore_eos = true;
-    request
-}
-
-async fn measure(engine: &Engine, users: usize, max_tokens: u32) -> Result<Point> {
-    let began = Instant::now();
-    let requests = (0..users)
-        .map(|user| request(user, 64, max_tokens))
-        .collect();
-    let answers = ask_all(engine, requests).await?;
-    let took = began.elapsed();
-    let gaps: Vec<Duration> = answers.iter().flat_map(|answer| answer.gaps()).collect();
-    let tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
-    Ok(Point {
-        users,
-        ttft: quantile(answers.iter().map(|answer| answer.ttft()).collect(), 0.5),
-        itl_median: quantile(gaps.clone(), 0.5),
-        itl_p99: quantile(gaps, 0.99),
-        tokens_per_second: tokens as f64 / took.as_secs_f64(),
-    })
-}
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (crowds, max_tokens): (&[usize], u32) = if quick() {
-        (&[1, 2], 8)
-    } else {
-        (&[1, 2, 4, 8, 16, 32, 64], 64)
+    let (crowds, workload): (&[u32], _) = match quick() {
+        true => (&[1, 2], Workload::of(8, 8)),
+        false => (&[1, 2, 4, 8, 16, 32, 64], Workload::of(64, 64)),
     };
-    let engine = Engine::builder(maitre::bundled()).build()?;
-    ask(&engine, request(0, 64, 8)).await?;
-
-    let mut points = Vec::new();
+    let target = InProcessTarget::new(Engine::builder(maitre::bundled()).build()?);
+    let mut runs = Vec::new();
     for &users in crowds {
-        points.push(measure(&engine, users, max_tokens).await?);
+        runs.push(at_once(&target, &workload, users).await?);
     }
-    println!("\n64-token prompts, {max_tokens} tokens each, all users at once\n");
-    let rows: Vec<Vec<String>> = points
-        .iter()
-        .map(|p| {
-            vec![
-                p.users.to_string(),
-                ms(p.ttft),
-                ms(p.itl_median),
-                ms(p.itl_p99),
-                format!("{:.0}", p.tokens_per_second),
-                format!("{:.1}", p.tokens_per_second / p.users as f64),
-            ]
-        })
-        .collect();
-    table::print(
-        &[
-            "users",
-            "TTFT p50 (ms)",
-            "ITL p50 (ms)",
-            "ITL p99 (ms)",
-            "tokens/s",
-            "per user",
-        ],
-        &rows,
-    );
-    let line = |name: &str, value: &dyn Fn(&Point) -> f64| Line {
-        name: name.into(),
-        points: points.iter().map(|p| (p.users as f64, value(p))).collect(),
+    println!("\n64-token prompts, 64 tokens each, all users at once\n");
+    tell(&runs)?;
+    draw(&runs)
+}
+
+/// As many requests as users, so that all come at the same moment; behind one that is not counted.
+async fn at_once(target: &InProcessTarget, workload: &Workload, users: u32) -> Result<Run> {
+    let workload = Workload {
+        requests: Some(users as usize),
+        // Each crowd has prompts of its own, or the prefix cache would know them.
+        seed: u64::from(users),
+        ..workload.clone()
     };
-    let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let settings = Settings {
+        warmup_requests: 1,
+        ..Settings::closed_loop(workload, &[users])
+    };
+    let clock = MonotonicClock::default();
+    let report: Report = measure(target, &clock, &settings, &Stop::default(), |_| {}).await?;
+    ensure!(report.is_complete(), "every request is answered");
+    report
+        .runs
+        .into_iter()
+        .next()
+        .context("one load is one run")
+}
+
+fn users(run: &Run) -> f64 {
+    run.concurrency.map_or(0.0, |users| users as f64)
+}
+
+fn tell(runs: &[Run]) -> Result<()> {
+    let mut rows = Vec::new();
+    for run in runs {
+        let (ttft, itl) = run.ttft_ms.zip(run.itl_ms).context("answers have tokens")?;
+        rows.push(vec![
+            format!("{:.0}", users(run)),
+            format!("{:.2}", ttft.p50),
+            format!("{:.2}", itl.p50),
+            format!("{:.2}", itl.p99),
+            format!("{:.0}", run.output_tokens_per_second),
+            format!("{:.1}", run.output_tokens_per_second / users(run)),
+        ]);
+    }
+    let header = [
+        "users",
+        "TTFT p50 (ms)",
+        "ITL p50 (ms)",
+        "ITL p99 (ms)",
+        "tokens/s",
+        "per user",
+    ];
+    table::print(&header, &rows);
+    Ok(())
+}
+
+fn draw(runs: &[Run]) -> Result<()> {
+    let line = |name: &str, value: &dyn Fn(&Run) -> f64| Line {
+        name: name.into(),
+        points: runs.iter().map(|run| (users(run), value(run))).collect(),
+    };
     let latency = picture::lines(
         "day02_latency",
         "What each user sees",
         "users at once",
         "milliseconds",
         &[
-            line("time to first token, median", &|p| millis(p.ttft)),
-            line("between tokens, median", &|p| millis(p.itl_median)),
-            line("between tokens, 99th percentile", &|p| millis(p.itl_p99)),
+            line("time to first token, median", &|run| {
+                run.ttft_ms.map_or(0.0, |it| it.p50)
+            }),
+            line("between tokens, median", &|run| {
+                run.itl_ms.map_or(0.0, |it| it.p50)
+            }),
+            line("between tokens, 99th percentile", &|run| {
+                run.itl_ms.map_or(0.0, |it| it.p99)
+            }),
         ],
     )?;
     let throughput = picture::lines(
@@ -111,7 +106,9 @@ async fn main() -> Result<()> {
         "What the server makes",
         "users at once",
         "tokens per second",
-        &[line("all users together", &|p| p.tokens_per_second)],
+        &[line("all users together", &|run| {
+            run.output_tokens_per_second
+        })],
     )?;
     println!("pictures: {}, {}", latency.display(), throughput.display());
     Ok(())

@@ -193,11 +193,11 @@ fn apart() -> Result<()> {
     let (rates, seconds, prompt, output): (&[f64], _, _, _) = match quick() {
         // Debug builds check every block after every step.
         true => (&[8.0], 1.0, (20, 60), (5, 15)),
-        false => (&[40.0, 80.0, 120.0, 140.0], 60.0, (1500, 3000), (100, 300)),
+        false => (&[20.0, 40.0, 80.0, 90.0], 60.0, (1500, 3000), (100, 300)),
     };
     let mut rows = Vec::new();
     for &rate in rates {
-        for prefill in [None, Some(2), Some(4), Some(5)] {
+        for prefill in [None, Some(3), Some(4), Some(5)] {
             let mut simulation = llama_on_h100()?;
             simulation.replicas = 8;
             simulation.split = prefill.map(|prefill| Split {

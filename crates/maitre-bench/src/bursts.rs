@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maitre_workload::{Burst, ObservedBurst};
+use maitre_workload::{Burst, ObservedBurst, SettingError};
 
 use crate::{BenchError, Clock, Run, Settings, Stop, Target, Workload, measure};
 
@@ -19,7 +19,8 @@ const EACH: Duration = Duration::from_millis(150);
 /// now and then is slower by that on average. `progress` hears of the time that has gone by.
 ///
 /// # Errors
-/// Bursts that are impossible for this model, and one whose requests failed. [`BenchError::Interrupted`] if it was stopped.
+/// Bursts that are impossible for this model, none of them, and one whose requests failed. [`BenchError::Interrupted`] if it was
+/// stopped before each was measured once; later the means until then are returned.
 ///
 /// # Cancel safety
 /// Dropping the future ends the requests in flight.
@@ -31,6 +32,9 @@ pub async fn measure_bursts(
     stop: &Stop,
     mut progress: impl FnMut(Duration),
 ) -> Result<Vec<ObservedBurst>, BenchError> {
+    if bursts.is_empty() {
+        return Err(SettingError::new("the number of bursts", 0, "at least 1").into());
+    }
     let mut meter = Meter {
         target,
         clock,
@@ -45,12 +49,15 @@ pub async fn measure_bursts(
     let since = |at: Duration| clock.now().saturating_sub(at);
     let mut sums = vec![(0.0, 0.0, 0.0); bursts.len()];
     let mut passes = 0;
-    while passes < FEWEST_PASSES || since(began) < time {
+    'all: while passes < FEWEST_PASSES || since(began) < time {
         passes += 1;
         for (burst, sum) in bursts.iter().zip(&mut sums) {
             let before = clock.now();
             loop {
-                let (first, answers) = meter.measure(burst).await?;
+                let (first, answers) = match meter.measure(burst).await {
+                    Err(BenchError::Interrupted) if passes > 1 => break 'all,
+                    measured => measured?,
+                };
                 *sum = (sum.0 + first, sum.1 + answers, sum.2 + 1.0);
                 if since(before) >= EACH {
                     break;

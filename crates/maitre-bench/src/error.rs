@@ -90,6 +90,16 @@ pub enum BenchError {
         /// What is wrong.
         reason: String,
     },
+    /// No request was answered, and not since there were too many.
+    #[error(
+        "no request was answered under {load} ({errors}): look at the server's log, and try `maitre bench` with one user"
+    )]
+    NothingAnswered {
+        /// The load.
+        load: String,
+        /// The errors by code.
+        errors: String,
+    },
     /// Requests of a burst failed: its time says nothing.
     #[error("a burst of {} users with {} input and {} output tokens failed:\n{report}", burst.users, burst.prompt_tokens, burst.output_tokens)]
     BurstFailed {

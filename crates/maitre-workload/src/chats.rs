@@ -6,6 +6,7 @@ use std::io::BufRead;
 
 use serde::Deserialize;
 
+use crate::trace::lines;
 use crate::{BadLine, BadLines, TraceError};
 
 /// A message of a person and the answer that was given to it.
@@ -62,15 +63,21 @@ impl Chats {
     /// [`TraceError`], with the numbers of the lines.
     pub fn read(text: impl BufRead, bad_lines: BadLines) -> Result<Self, TraceError> {
         let (mut chats, mut bad) = (Vec::new(), Vec::new());
-        for (index, line) in text.lines().enumerate() {
-            let line = line?;
+        for (number, line) in lines(text) {
+            let line = match line? {
+                Ok(line) => line,
+                Err(no_text) => {
+                    bad.push(no_text);
+                    continue;
+                }
+            };
             if line.trim().is_empty() {
                 continue;
             }
             match chat(&line) {
                 Ok(chat) => chats.push(chat),
                 Err(reason) => bad.push(BadLine {
-                    line: index + 1,
+                    line: number,
                     reason,
                 }),
             }

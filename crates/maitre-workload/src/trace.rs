@@ -78,6 +78,23 @@ pub enum TraceError {
     Read(#[from] std::io::Error),
 }
 
+/// Lines with their numbers; one that is no UTF-8 is a bad line, and ends nothing.
+pub(crate) fn lines(
+    text: impl BufRead,
+) -> impl Iterator<Item = (usize, std::io::Result<Result<String, BadLine>>)> {
+    let lines = text.split(b'\n').enumerate();
+    lines.map(|(index, line)| {
+        let number = index + 1;
+        let read = line.map(|bytes| {
+            String::from_utf8(bytes).map_err(|error| BadLine {
+                line: number,
+                reason: format!("it is no UTF-8 ({})", error.utf8_error()),
+            })
+        });
+        (number, read)
+    })
+}
+
 /// The first bad lines and how many there are.
 fn list(bad: &[BadLine]) -> String {
     let named: Vec<String> = bad.iter().take(NAMED).map(ToString::to_string).collect();
@@ -117,8 +134,11 @@ impl Trace {
         bad_lines: BadLines,
     ) -> Result<Self, TraceError> {
         let mut reader = Reader::new(format);
-        for (index, line) in text.lines().enumerate() {
-            reader.line(index + 1, line?.trim())?;
+        for (number, line) in lines(text) {
+            match line? {
+                Ok(line) => reader.line(number, line.trim())?,
+                Err(bad) => reader.bad.push(bad),
+            }
         }
         let Reader { requests, bad, .. } = reader;
         if bad_lines == BadLines::Refuse && !bad.is_empty() {

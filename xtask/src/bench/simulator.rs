@@ -193,6 +193,14 @@ impl Runner<'_> {
         numbers: &[(&'static str, &str)],
     ) -> Result<()> {
         let (measured, simulated) = self.thrice(trace, &[])?;
+        for run in &measured {
+            let [all, completed] = ["/requests", "/completed"].map(|it| number(run, it));
+            ensure!(
+                all? == completed?,
+                "some requests failed: {}",
+                run["errors"]
+            );
+        }
         for (what, pointer) in numbers {
             self.add(Row {
                 workload,
@@ -300,7 +308,9 @@ impl Row {
     }
 
     fn is_over(&self) -> bool {
-        self.error().abs() > P95.max(2.0 * self.spread())
+        // Of 0 foreseen and measured there is no error, and of 0 measured alone none that is a number.
+        let error = self.error().abs();
+        error.is_nan() && self.foreseen != 0.0 || error > P95.max(2.0 * self.spread())
     }
 
     fn told(&self) -> String {

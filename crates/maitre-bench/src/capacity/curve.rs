@@ -67,11 +67,12 @@ impl Curve {
         let points: Vec<(f64, f64, f64)> = runs
             .iter()
             .map(|(load, run)| {
-                let worth = 1.0 / run.design_effect.max(1.0);
-                let requests = run.requests * worth + ADDED;
+                // Each request counts the same: how much those of a run depend on each other is best seen where some are bad, and runs
+                // without a bad one must not outvote those.
+                let requests = run.requests + ADDED;
                 (
                     load.ln() - middle,
-                    (run.good * worth + ADDED / 2.0) / requests,
+                    (run.good + ADDED / 2.0) / requests,
                     requests,
                 )
             })
@@ -236,6 +237,44 @@ mod tests {
             }
             assert!(inside >= 370, "{steepness} {scatter}: {inside} of 400");
         }
+    }
+
+    /// Runs in which bad requests come together: batches of eight are good or bad as a whole.
+    fn clustered(seed: u64) -> Vec<(f64, Evidence)> {
+        let mut random = Random::new(seed, 4);
+        let loads = [0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2];
+        let runs = (0..35).map(|run| {
+            let load: f64 = 47.0 * loads[run % loads.len()];
+            let share = 1.0 / (1.0 + (-19_f64.ln() + 12.0 * (load / 47.0).ln()).exp());
+            let batches: Vec<(f64, f64)> = (0..25)
+                .map(|_| (if random.unit() <= share { 1.0 } else { 0.0 }, 8.0))
+                .collect();
+            let evidence = Evidence {
+                good: batches.iter().map(|batch| 8.0 * batch.0).sum(),
+                requests: 200.0,
+                design_effect: super::super::search::design_effect(&batches).max(1.0),
+            };
+            (load, evidence)
+        });
+        runs.collect()
+    }
+
+    #[test]
+    fn bad_requests_that_come_together_neither_move_the_crossing_nor_leave_its_interval() {
+        let (mut inside, mut sum, mut found) = (0, 0.0, 0);
+        for seed in 0..400 {
+            if let Some(crossing) = crossing(&clustered(seed), 0.95) {
+                inside += usize::from(crossing.low <= 47.0 && 47.0 <= crossing.high);
+                sum += crossing.load;
+                found += 1;
+            }
+        }
+        assert!(
+            found >= 380 && inside * 20 >= found * 19,
+            "{inside} of {found}"
+        );
+        let mean = sum / found as f64;
+        assert!((mean / 47.0 - 1.0).abs() < 0.02, "{mean}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use maitre_workload::{ArrivalProcess, SettingError};
 use self::parts::Broken;
 use self::search::{Evidence, Scale, Search, design_effect};
 use crate::measure::Bench;
+use crate::summary::REFUSED;
 use crate::{BenchError, Clock, Load, Progress, Questions, Run, Settings, Stop, Target, Workload};
 
 pub use bent::{Bent, Resource};
@@ -18,10 +19,13 @@ pub use report::{Capacity, Tried};
 
 /// Requests of a run, at least: fewer say little about a share near 1.
 const FEWEST_REQUESTS: usize = 64;
-/// Requests of each user.
-const REQUESTS_PER_USER: usize = 4;
+/// Requests of each user. The first one is not counted: that all begin at the same moment is no load that lasts.
+const REQUESTS_PER_USER: usize = 5;
 /// How long requests come in a run, at least: a queue that grows has to have time to.
 const SECONDS: f64 = 10.0;
+/// How long they come at most, but for a few requests: what rates are too small for many requests in.
+const LONGEST_SECONDS: f64 = 60.0;
+const FEWEST_OF_A_RATE: usize = 16;
 /// Requests that are looked at together to see how much they depend on each other.
 const BATCH: usize = 8;
 
@@ -74,7 +78,14 @@ impl Dimension {
             Self::Users => (load as usize, load as usize * REQUESTS_PER_USER),
             Self::Rate => (1, (load * SECONDS) as usize),
         };
-        wanted.unwrap_or(requests.max(FEWEST_REQUESTS)).max(fewest)
+        // Few requests a second take long to be many.
+        let least = match self {
+            Self::Rate => {
+                FEWEST_REQUESTS.min(((load * LONGEST_SECONDS) as usize).max(FEWEST_OF_A_RATE))
+            }
+            Self::Users => FEWEST_REQUESTS + load as usize,
+        };
+        wanted.unwrap_or(requests.max(least)).max(fewest)
     }
 }
 
@@ -116,6 +127,13 @@ pub async fn find_capacity(
         if stop.is_stopped() {
             break;
         }
+        // A server that answers nothing has no capacity, and no SLO to blame.
+        if run.completed == 0 && run.errors.keys().any(|code| code != REFUSED) {
+            return Err(BenchError::NothingAnswered {
+                load: run.load.clone(),
+                errors: run.told_errors(),
+            });
+        }
         search.tell(load, evidence(&run, settings));
         runs.push((load, run));
     }
@@ -145,9 +163,9 @@ fn check(settings: &Settings, share: f64) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// The share of good requests, and how much they depend on each other, from batches of them in the order of time.
+/// The share of good requests, and how much they depend on each other, from batches of them in the order of time. Of users who wait,
+/// their first requests are left out: all of them come at the same moment.
 fn evidence(run: &Run, settings: &Settings) -> Evidence {
-    let good = run.goodput.as_ref().map_or(0, |goodput| goodput.good);
     let ms = |time: f64| std::time::Duration::from_secs_f64(time / 1e3);
     let samples = &run.samples;
     let times = samples
@@ -155,16 +173,21 @@ fn evidence(run: &Run, settings: &Settings) -> Evidence {
         .iter()
         .zip(&samples.tpot_ms)
         .zip(&samples.e2e_ms);
+    let first = run
+        .concurrency
+        .filter(|users| *users < samples.ttft_ms.len());
     let is_good: Vec<bool> = times
+        .skip(first.unwrap_or(0))
         .map(|((ttft, tpot), e2e)| settings.slo.is_met_by(ms(*ttft), tpot.map(ms), ms(*e2e)))
         .collect();
     let shares = is_good.chunks(BATCH).map(|batch| {
         let good = batch.iter().filter(|is_good| **is_good).count() as f64;
         (good / batch.len() as f64, batch.len() as f64)
     });
+    let failed = run.requests - run.completed;
     Evidence {
-        good: good as f64,
-        requests: run.requests as f64,
+        good: is_good.iter().filter(|is_good| **is_good).count() as f64,
+        requests: (is_good.len() + failed) as f64,
         design_effect: design_effect(&shares.collect::<Vec<_>>()).max(1.0),
     }
 }

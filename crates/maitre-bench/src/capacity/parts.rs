@@ -48,8 +48,9 @@ impl Broken {
             Self::Answered => {
                 let (failed, requests) = (run.requests - run.completed, run.requests);
                 format!(
-                    "{failed} of {requests} requests were not answered under {}",
-                    run.load
+                    "{failed} of {requests} requests were not answered under {} ({})",
+                    run.load,
+                    run.told_errors()
                 )
             }
             Self::Ttft => format!(
@@ -72,7 +73,8 @@ pub(crate) struct Parts(Vec<(&'static str, f64)>);
 impl Parts {
     pub(crate) fn of(run: &Run, broken: Broken) -> Self {
         match broken {
-            Broken::Answered => Self(vec![("queue", run.requests as f64)]),
+            // Times say nothing of requests that were not answered; that there was no place for them does.
+            Broken::Answered => Self(vec![("queue", 0.0)]),
             Broken::Ttft => Self(of_ttft(run)),
             Broken::Tpot => Self(of_tpot(run)),
             Broken::E2e => {

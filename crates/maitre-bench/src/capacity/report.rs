@@ -129,7 +129,7 @@ impl fmt::Display for Capacity {
             let means = match tried.is_enough {
                 Some(true) => "enough",
                 Some(false) => "too much",
-                None => "too near to tell",
+                None => "not sure by itself",
             };
             writeln!(
                 f,
@@ -159,6 +159,13 @@ impl fmt::Display for Capacity {
 }
 
 impl Capacity {
+    /// Whether the least load that was tried, and every other one, was surely too much.
+    fn is_hopeless(&self) -> bool {
+        !self.tried.is_empty()
+            && !self.interrupted
+            && self.tried.iter().all(|it| it.is_enough == Some(false))
+    }
+
     fn tell_capacity(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = &self.unit;
         match (self.capacity, self.interval) {
@@ -177,7 +184,7 @@ impl Capacity {
                     ),
                 }
             }
-            (_, (None, _)) if self.tried.iter().all(|it| it.is_enough == Some(false)) => writeln!(
+            (_, (None, _)) if self.is_hopeless() => writeln!(
                 f,
                 "capacity: none; the SLO {} is not met even by the least load: loosen it",
                 self.slo
@@ -185,7 +192,7 @@ impl Capacity {
             (_, (Some(most), None)) => {
                 writeln!(
                     f,
-                    "capacity: at least {} {unit}, the most that was tried",
+                    "capacity: at least {} {unit}; no more is known",
                     number(most)
                 )
             }

@@ -27,12 +27,15 @@ pub struct Record {
     pub failure: Option<RequestError>,
 }
 
+/// Arrivals that memory is reserved for before they come.
+const MOST_RESERVED: usize = 4096;
+
 impl Record {
     pub(crate) fn new(scheduled: Duration, sent: Duration, question: &BenchRequest) -> Self {
         Self {
             scheduled,
             sent,
-            arrivals: Vec::with_capacity(question.output_tokens),
+            arrivals: Vec::with_capacity(question.output_tokens.min(MOST_RESERVED)),
             ended: sent,
             input_tokens: question.prompt.len(),
             cached_tokens: None,

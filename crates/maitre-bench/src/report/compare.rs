@@ -10,6 +10,9 @@ use maitre_workload::Random;
 
 use crate::{Report, Run};
 
+/// How much the shares of answered requests may differ where latencies are compared.
+const ANSWERED_ALIKE: f64 = 0.01;
+
 /// Resamples.
 const RESAMPLES: usize = 2000;
 
@@ -150,6 +153,12 @@ impl Comparison {
                 warnings.push(format!("the {name} are not the same: {ours}; {theirs}"));
             }
         }
+        for (name, report) in [("first", first), ("second", second)] {
+            warnings.extend(incomplete(name, report));
+        }
+        if first.slo != second.slo {
+            warnings.push("the SLOs are not the same".to_owned());
+        }
         Self {
             differences,
             unmatched,
@@ -158,18 +167,48 @@ impl Comparison {
     }
 }
 
+/// What makes a report less than it seems.
+fn incomplete(name: &str, report: &Report) -> Vec<String> {
+    let runs = report
+        .runs
+        .iter()
+        .filter(|run| run.completed < run.requests);
+    let mut found: Vec<String> = runs
+        .map(|run| {
+            format!(
+                "the {name} report has {} of {} requests answered under {} ({}): latencies are those of the answered ones, so none is called better or worse",
+                run.completed,
+                run.requests,
+                run.load,
+                run.told_errors()
+            )
+        })
+        .collect();
+    if report.interrupted {
+        found.push(format!("the {name} report was interrupted"));
+    }
+    found
+}
+
+/// The share of a load's requests that were answered.
+fn answered(report: &Report, load: &str) -> f64 {
+    let runs = || report.runs.iter().filter(|run| run.load == load);
+    let all: usize = runs().map(|run| run.requests).sum();
+    runs().map(|run| run.completed).sum::<usize>() as f64 / all.max(1) as f64
+}
+
 fn difference(
     metric: &Metric,
     load: &str,
-    first: &Report,
-    second: &Report,
+    first_report: &Report,
+    second_report: &Report,
     random: &mut Random,
 ) -> Option<Difference> {
     let values = |report: &Report| -> Vec<f64> {
         let runs = report.runs.iter().filter(|run| run.load == load);
         runs.flat_map(metric.values).collect()
     };
-    let (ours, theirs) = (values(first), values(second));
+    let (ours, theirs) = (values(first_report), values(second_report));
     if ours.is_empty() || theirs.is_empty() {
         return None;
     }
@@ -197,6 +236,8 @@ fn difference(
         (metric.statistic)(&mut ours.clone()),
         (metric.statistic)(&mut theirs.clone()),
     );
+    let answered_alike =
+        (answered(first_report, load) - answered(second_report, load)).abs() < ANSWERED_ALIKE;
     Some(Difference {
         load: load.to_owned(),
         metric: metric.name,
@@ -206,6 +247,8 @@ fn difference(
         low,
         high,
         is_better: match () {
+            // Who refuses most of the requests answers the others soon.
+            () if metric.is_less_better && !answered_alike => None,
             () if high < 1.0 => Some(metric.is_less_better),
             () if low > 1.0 => Some(!metric.is_less_better),
             () => None,

@@ -8,8 +8,8 @@ mod timeline;
 
 pub use goodput::Goodput;
 pub use percentiles::Percentiles;
-pub(crate) use run::Machine;
 pub use run::Run;
+pub(crate) use run::{Machine, REFUSED};
 pub use samples::Samples;
 pub use timeline::Timeline;
 

@@ -12,7 +12,7 @@ use crate::driver::Driven;
 use crate::{Load, Record, ServerRun};
 
 /// The code of requests that a server would not take.
-const REFUSED: &str = "RESOURCE_EXHAUSTED";
+pub(crate) const REFUSED: &str = "RESOURCE_EXHAUSTED";
 
 /// The measurement under one load. Latencies are those of completed requests, and count from when a request was due;
 /// `None` when there were none.
@@ -109,6 +109,13 @@ impl Distributions {
 }
 
 impl Run {
+    /// Errors by code, in words.
+    pub(crate) fn told_errors(&self) -> String {
+        let errors = self.errors.iter();
+        let told = errors.map(|(code, count)| format!("{count} {code}"));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
     pub(crate) fn new(load: &Load, driven: &Driven, slo: &Slo, machine: Machine) -> Self {
         let records = &driven.records;
         let seconds = driven.duration.as_secs_f64();

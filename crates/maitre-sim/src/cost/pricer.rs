@@ -164,6 +164,16 @@ impl StepPricer {
         reads + products
     }
 
+    /// Bytes of weights that a step reads on each device.
+    pub(crate) fn weight_bytes(&self, work: &StepWork) -> f64 {
+        let output = if work.rows > 0 {
+            self.output_bytes
+        } else {
+            0.0
+        };
+        self.layer_bytes(work.tokens as f64) + output
+    }
+
     /// Bytes of the layers' weights that a step of so many tokens reads on each device.
     fn layer_bytes(&self, tokens: f64) -> f64 {
         let Mixtures { bytes, missed } = self.experts;

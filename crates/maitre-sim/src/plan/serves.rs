@@ -15,6 +15,10 @@ impl Question {
         let cost = self.cost()?;
         let read = cost.read_bytes_per_second;
         let devices = self.devices;
+        let factor = match cost.product_factors.is_empty() {
+            true => "",
+            false => " × the factor of one token, of the layers",
+        };
         let token_ops = 2.0 * self.model.active_layer_weights();
         let steps = &capacity.keeps.report.steps;
         let per_step = |seconds: f64| seconds / (steps.count.max(1) as f64);
@@ -31,9 +35,9 @@ impl Question {
                 "ms",
                 format!(
                     "{} for one token ÷ ({devices} × {}/s)",
-                    bytes(alone.weight_reads * read * f64::from(devices)),
+                    bytes(self.pricer()?.weight_bytes(&work) * f64::from(devices)),
                     bytes(read)
-                ),
+                ) + factor,
             ),
             Figure::new(
                 "reading KV",
@@ -43,7 +47,7 @@ impl Question {
                     "{} of {} tokens, on {devices} of {}/s",
                     bytes(self.model.kv_bytes_of(length as f64 + 1.0)),
                     number(length as f64 + 1.0),
-                    bytes(read)
+                    bytes(cost.kv_bytes_per_second)
                 ),
             ),
             Figure::new(

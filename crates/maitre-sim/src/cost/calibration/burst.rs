@@ -126,6 +126,12 @@ impl BurstWork {
         seconds(&self.answers, pricer)
     }
 
+    /// Tokens of each of [`Self::even_steps`].
+    pub(super) fn even_tokens(&self, observed: &ObservedBurst) -> Option<f64> {
+        let (steps, _) = self.even_steps(observed)?;
+        steps.first().map(|step| step.tokens as f64)
+    }
+
     /// Steps that all have about as many tokens, and what they took: those of the answers, or the one of a prompt.
     pub(super) fn even_steps(&self, observed: &ObservedBurst) -> Option<(&[StepWork], f64)> {
         match (self.answers.is_empty(), self.first_tokens.len()) {

@@ -26,7 +26,7 @@ pub struct Calibrated {
     pub hardware: Hardware,
     /// What products with weights were computed in.
     pub products: ProductFormat,
-    /// What was measured, and what these figures foresee.
+    /// What was measured, and what these figures foresee of it, each without the factor that was made from that very burst.
     pub bursts: Vec<Foreseen>,
 }
 
@@ -78,14 +78,22 @@ impl Calibrated {
         }
         let fit = Fit::new(shape, engine.block_size, format, bursts)?;
         let (fit, cost) = fit.run()?;
-        let pricer = StepPricer::new(shape, cost.clone(), engine.block_size)?;
-        let foreseen = fit.bursts().map(|(observed, work)| Foreseen {
-            observed: *observed,
-            first_tokens_seconds: work.first_tokens_seconds(&pricer),
-            answers_seconds: work.answers_seconds(&pricer),
-        });
+        let mut foreseen = Vec::with_capacity(observed.len());
+        for (observed, work) in fit.bursts() {
+            // A burst with a factor of its own would be foreseen without an error, so it is done without that.
+            let mut others = cost.clone();
+            if let Some(tokens) = work.even_tokens(observed) {
+                others.product_factors.retain(|(at, _)| *at != tokens);
+            }
+            let pricer = StepPricer::new(shape, others, engine.block_size)?;
+            foreseen.push(Foreseen {
+                observed: *observed,
+                first_tokens_seconds: work.first_tokens_seconds(&pricer),
+                answers_seconds: work.answers_seconds(&pricer),
+            });
+        }
         Ok(Self {
-            bursts: foreseen.collect(),
+            bursts: foreseen,
             products: format,
             hardware: hardware(name, memory_bytes, &cost, shape, observed.len()),
         })

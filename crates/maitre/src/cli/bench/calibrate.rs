@@ -22,7 +22,8 @@ use crate::cli::simulate::machine;
 pub(super) struct CalibrateArgs {
     /// Measure how long the steps of the model take on this machine, and write the figures of hardware from which
     /// `maitre simulate` and `maitre plan` foresee it, to --out DIR/hardware.json or stdout.
-    #[arg(long, conflicts_with_all = ["slo", "find_capacity", "compare", "line_by_line"])]
+    #[arg(long, conflicts_with_all = ["slo", "find_capacity", "compare", "line_by_line", "concurrency", "rate", "arrivals",
+        "trace", "prompts", "turns", "think_time", "requests"])]
     calibrate: bool,
     /// How long to measure; all bursts of requests are measured three times in any case.
     #[arg(
@@ -55,6 +56,13 @@ impl BenchArgs {
         // The simulator has no drafts.
         let builder = self.model.builder(startup).await?;
         let builder = builder.speculate(Speculate::Off).draft_model(None);
+        // A burst is one as a whole: nothing bounds its steps but their size, and nothing is refused.
+        let defaults = EngineSettings::new(1, 1);
+        let builder = builder
+            .max_queue(defaults.max_queue)
+            .max_queued_tokens(defaults.max_queued_tokens)
+            .max_queue_wait(None)
+            .itl_target(None);
         let engine = self.model.build(builder, startup).await?;
         let info = engine.info().clone();
         // As they are in memory, whatever the files hold.
@@ -72,11 +80,24 @@ impl BenchArgs {
             Calibrated::ladder(&settings),
             ProgressBar::new(time.as_secs()),
         );
+        ensure!(
+            ladder.len() > 1,
+            "a context of {} tokens has no place for bursts of requests that tell how long steps take; give a larger --max-model-len",
+            settings.max_model_len
+        );
+        if let Some(directory) = &self.out {
+            // What can't be written is told before a minute has gone by.
+            let made = fs::create_dir_all(directory);
+            made.with_context(|| format!("cannot make {}", directory.display()))?;
+        }
         let bursts = measure_bursts(&target, &clock, &ladder, time, &stop, |passed| {
             bar.set_position(passed.min(time).as_secs());
         });
         let observed = until_interrupt(signals, &stop, bursts).await?;
         bar.finish_and_clear();
+        if stop.is_stopped() {
+            tracing::warn!("interrupted: the figures come from what was measured until then");
+        }
         let memory = (info.memory.weights + info.memory.kv_cache) as f64;
         let calibrated = Calibrated::fit(
             (name(&info), memory),
@@ -95,34 +116,39 @@ impl BenchArgs {
         settings: &EngineSettings,
     ) -> Result<()> {
         let hardware = serde_json::to_string_pretty(&calibrated.hardware)?;
-        let mut out = std::io::stdout().lock();
-        let file = match &self.out {
-            Some(directory) => {
-                let file = directory.join("hardware.json");
-                write(&file, &hardware)?;
-                file.display().to_string()
-            }
-            None => "hardware.json".to_owned(),
-        };
+        let file = self
+            .out
+            .as_ref()
+            .map(|directory| directory.join("hardware.json"));
         let flags = flags(calibrated, shape, settings);
+        let mut out = std::io::stdout().lock();
         if self.json {
             let mut told = serde_json::to_value(calibrated)?;
             told["flags"] = flags.into_iter().collect();
             writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
-            return Ok(());
+        } else {
+            write!(out, "{calibrated}")?;
+            if file.is_none() {
+                writeln!(out, "\nhardware.json, to be saved:\n{hardware}")?;
+            }
+            let saved = file
+                .as_ref()
+                .map_or("hardware.json".into(), |file| file.to_string_lossy());
+            let model = &self.model.model;
+            write!(
+                out,
+                "\nfor example:\nmaitre simulate --model '{model}' --hardware '{saved}'"
+            )?;
+            for (flag, value) in flags {
+                let value = value.as_str().map_or(value.to_string(), str::to_owned);
+                write!(out, " --{flag} {value}")?;
+            }
+            writeln!(out, " --users 4")?;
         }
-        write!(out, "{calibrated}")?;
-        if self.out.is_none() {
-            writeln!(out, "\n{file}:\n{hardware}")?;
+        match file {
+            Some(file) => write(&file, &hardware),
+            None => Ok(()),
         }
-        let model = &self.model.model;
-        write!(out, "\nmaitre simulate --model {model} --hardware {file}")?;
-        for (flag, value) in flags {
-            let value = value.as_str().map_or(value.to_string(), str::to_owned);
-            write!(out, " --{flag} {value}")?;
-        }
-        writeln!(out)?;
-        Ok(())
     }
 }
 
@@ -144,8 +170,7 @@ fn flags(
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    let written = fs::create_dir_all(directory).and_then(|()| fs::write(file, format!("{text}\n")));
+    let written = fs::write(file, format!("{text}\n"));
     written.with_context(|| format!("cannot write {}", file.display()))
 }
 

@@ -33,12 +33,14 @@ impl Bar {
             Progress::Ended { done, of } => {
                 if self.drawn.get().elapsed() >= REDRAW {
                     self.drawn.set(Instant::now());
+                    if self.bar.is_finished() {
+                        self.bar.reset();
+                    }
                     self.bar.set_length(of.unwrap_or(*done) as u64);
                     self.bar.set_position(*done as u64);
                 }
             }
             Progress::Finished(run) => {
-                self.bar.reset();
                 self.bar.finish_and_clear();
                 tracing::info!(
                     "{}: {:.1} output tokens/s",

@@ -1,0 +1,358 @@
+//! `cargo xtask bench regression`: whether anything has become slower than it was, beyond what chance lets it.
+//!
+//! No speeds are stored, since no two machines have the same, and one machine not at two times: ratios are. Of serving, the shortest
+//! time that a workload can take by what the machine reads and computes, measured in between, over the time that it took; of the
+//! scheduler, steps in the time in which the machine does a million operations. They are stored by kind of processor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde_json::{Value, json};
+
+use super::bootstrap::{bounds, median};
+use super::build_maitre;
+use super::contestant::Warm;
+use super::peers::Workload;
+use super::roofline::{Machine, Shape};
+use crate::cargo::{root, target_directory};
+
+/// A ratio that is smaller by less than this is no regression, however sure it is.
+const TOLERATED: f64 = 0.05;
+
+/// The shape of Qwen3 0.6B; its weights are made up, and its tokens are bytes.
+const SHAPE: &str = r#"{"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024,
+"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072, "num_hidden_layers": 28,
+"vocab_size": 151936, "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000, "hidden_act": "silu",
+"tie_word_embeddings": true, "torch_dtype": "bfloat16", "eos_token_id": 0}"#;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench regression")]
+pub(super) struct Arguments {
+    /// Store what is measured as what this kind of processor reaches, instead of comparing with what is stored.
+    #[arg(long)]
+    write: bool,
+    /// Measurements of each workload.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+}
+
+/// An engine that is started once, and what it is asked.
+struct Served {
+    name: &'static str,
+    dtype: &'static str,
+    workloads: &'static [(usize, usize, usize)],
+}
+
+const SERVED: [Served; 3] = [
+    Served {
+        name: "bundled",
+        dtype: "bf16",
+        workloads: &[(1, 16, 64), (64, 16, 64), (1, 512, 1)],
+    },
+    Served {
+        name: "0.6B",
+        dtype: "bf16",
+        workloads: &[(1, 16, 16), (16, 16, 8), (1, 128, 1)],
+    },
+    Served {
+        name: "0.6B",
+        dtype: "int8",
+        workloads: &[(1, 16, 16), (16, 16, 8), (1, 128, 1)],
+    },
+];
+
+/// A ratio, and what chance lets its median be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ratio {
+    median: f64,
+    lower: f64,
+    upper: f64,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(
+        arguments.rounds >= 5,
+        "--rounds is {}; expected at least 5, or chance decides",
+        arguments.rounds
+    );
+    let (kind, file) = (kind(), root().join("xtask/src/bench/ratios.json"));
+    let mut stored = read(&file)?;
+    let before = stored[&kind].as_object();
+    ensure!(
+        arguments.write || before.is_some(),
+        "no ratios are stored for {kind}; `cargo xtask bench regression --write` stores those of a version that is as fast as it should be"
+    );
+    let maitre = build_maitre()?;
+    let folder = target_directory().join("bench-regression");
+    let model = folder.join("0.6B");
+    fs::create_dir_all(&model)?;
+    fs::write(model.join("config.json"), SHAPE)?;
+    let mut found = BTreeMap::new();
+    for served in &SERVED {
+        served.measure(&maitre, &folder, arguments.rounds, &mut found)?;
+    }
+    let steps = scheduler(&maitre, &folder, arguments.rounds)?;
+    found.insert("scheduler: steps per million operations".to_owned(), steps);
+    if arguments.write {
+        stored[&kind] = found
+            .iter()
+            .map(|(name, it)| (name.clone(), it.to_json()))
+            .collect();
+        fs::write(&file, serde_json::to_string_pretty(&stored)? + "\n")?;
+        return tell(&found, &BTreeMap::new());
+    }
+    let before = before.into_iter().flatten();
+    let before = before.filter_map(|(name, it)| Some((name.clone(), Ratio::of_json(it)?)));
+    tell(&found, &before.collect())
+}
+
+/// Prints all ratios, and fails if one is smaller than it was.
+fn tell(found: &BTreeMap<String, Ratio>, before: &BTreeMap<String, Ratio>) -> Result<()> {
+    let mut slower = Vec::new();
+    println!("\n| workload | ratio | 95 % bounds | stored | |\n|---|---|---|---|---|");
+    for (name, now) in found {
+        let before = before.get(name);
+        let verdict = before.map_or("new", |before| now.verdict(*before));
+        if verdict == "SLOWER" {
+            slower.push(name.as_str());
+        }
+        let stored = before.map_or(String::new(), |it| format!("{:.3}", it.median));
+        let Ratio {
+            median,
+            lower,
+            upper,
+        } = now;
+        println!("| {name} | {median:.3} | {lower:.3} to {upper:.3} | {stored} | {verdict} |");
+    }
+    let missing: Vec<&String> = before
+        .keys()
+        .filter(|name| !found.contains_key(*name))
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "stored, and measured no longer: {missing:?}; store anew with --write"
+    );
+    ensure!(
+        slower.is_empty(),
+        "slower than stored: {}",
+        slower.join("; ")
+    );
+    Ok(())
+}
+
+impl Served {
+    fn measure(
+        &self,
+        maitre: &Path,
+        folder: &Path,
+        rounds: usize,
+        found: &mut BTreeMap<String, Ratio>,
+    ) -> Result<()> {
+        let mut command = Command::new(maitre);
+        command.args([
+            "bench",
+            "--line-by-line",
+            "--dtype",
+            self.dtype,
+            "--speculate",
+            "off",
+        ]);
+        let model = folder.join("0.6B");
+        let shape = match self.name {
+            "bundled" => bundled(maitre)?,
+            _ => {
+                command
+                    .args(["--load-format", "random", "--model"])
+                    .arg(&model);
+                Shape::read(&model)?
+            }
+        };
+        let log = folder.join(format!("{}-{}.log", self.name, self.dtype));
+        let mut engine = Warm::start(command, log)?;
+        let mut ratios = vec![Vec::new(); self.workloads.len()];
+        for round in 0..=rounds {
+            for ((users, input, output), ratios) in self.workloads.iter().zip(&mut ratios) {
+                let workload = Workload {
+                    users: *users,
+                    input: *input,
+                    output: *output,
+                    is_apart: false,
+                };
+                let mut machine = Machine::of_weights(self.dtype)?;
+                machine.learn(&engine.ask("limits")?)?;
+                let took = engine.measure(workload)?.seconds;
+                // The first round touches memory that no other has touched before.
+                if round > 0 {
+                    ratios.push(shape.seconds(workload, machine) / took);
+                }
+            }
+        }
+        for ((users, input, output), ratios) in self.workloads.iter().zip(&ratios) {
+            let name = format!(
+                "{} {}: {users} x {input} -> {output}",
+                self.name, self.dtype
+            );
+            found.insert(name, Ratio::of(ratios));
+        }
+        Ok(())
+    }
+}
+
+fn bundled(maitre: &Path) -> Result<Shape> {
+    let mut inspect = Command::new(maitre);
+    let output = inspect
+        .args(["inspect", "--json", "--model", "bundled"])
+        .output()?;
+    Shape::of_inspected(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Steps of the scheduler that serves, in the simulator, over a million operations that the machine does meanwhile.
+fn scheduler(maitre: &Path, folder: &Path, rounds: usize) -> Result<Ratio> {
+    let mut command = Command::new(maitre);
+    // The simulator is one thread.
+    command.args(["bench", "--line-by-line", "--threads", "1"]);
+    let mut engine = Warm::start(command, folder.join("limits.log"))?;
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let limits = engine.ask("limits")?;
+        let ops = limits
+            .split(' ')
+            .find_map(|it| it.strip_prefix("f32=")?.parse::<f64>().ok());
+        let ops = ops.with_context(|| format!("`{limits}` are no limits"))?;
+        let mut simulate = Command::new(maitre);
+        simulate.args([
+            "simulate",
+            "--model",
+            "qwen3-8b",
+            "--hardware",
+            "h100",
+            "--users",
+            "64",
+        ]);
+        simulate.args(["--requests", "4000", "--every-step", "--json"]);
+        let began = Instant::now();
+        let output = simulate.stderr(Stdio::inherit()).output()?;
+        let took = began.elapsed().as_secs_f64();
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        let steps = report["steps"]["count"].as_f64().context("no steps")?;
+        ratios.push(1e6 * steps / took / ops);
+    }
+    Ok(Ratio::of(&ratios))
+}
+
+impl Ratio {
+    fn of(ratios: &[f64]) -> Self {
+        let bounds = bounds(ratios);
+        Self {
+            median: median(ratios),
+            lower: bounds.lower,
+            upper: bounds.upper,
+        }
+    }
+
+    fn verdict(self, before: Self) -> &'static str {
+        match () {
+            () if self.upper < before.lower && self.median < (1.0 - TOLERATED) * before.median => {
+                "SLOWER"
+            }
+            () if self.lower > before.upper => "faster",
+            () => "as it was",
+        }
+    }
+
+    fn to_json(self) -> Value {
+        let digits = |x: f64| (x * 1e4).round() / 1e4;
+        json!([digits(self.median), digits(self.lower), digits(self.upper)])
+    }
+
+    fn of_json(value: &Value) -> Option<Self> {
+        Some(Self {
+            median: value[0].as_f64()?,
+            lower: value[1].as_f64()?,
+            upper: value[2].as_f64()?,
+        })
+    }
+}
+
+fn read(file: &PathBuf) -> Result<Value> {
+    if !file.exists() {
+        return Ok(json!({}));
+    }
+    let text = fs::read_to_string(file)?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))
+}
+
+/// The kind of this processor, and how many of its cores there are.
+fn kind() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{} with {cores} cores", kernels())
+}
+
+/// The kernels that it runs.
+fn kernels() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        match () {
+            () if is_x86_feature_detected!("avx512bf16") => "avx512 with bf16",
+            () if is_x86_feature_detected!("avx512f") => "avx512",
+            () if is_x86_feature_detected!("avx2") => "avx2",
+            () => "x86",
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        std::env::consts::ARCH
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ratio(median: f64, spread: f64) -> Ratio {
+        Ratio {
+            median,
+            lower: median - spread,
+            upper: median + spread,
+        }
+    }
+
+    #[test]
+    fn slower_is_what_chance_does_not_explain() {
+        let before = ratio(0.60, 0.02);
+        assert_eq!(ratio(0.50, 0.02).verdict(before), "SLOWER");
+        assert_eq!(
+            ratio(0.57, 0.02).verdict(before),
+            "as it was",
+            "bounds overlap"
+        );
+        assert_eq!(
+            ratio(0.577, 0.001).verdict(before),
+            "as it was",
+            "by less than 5 %"
+        );
+        assert_eq!(ratio(0.70, 0.02).verdict(before), "faster");
+        let failed = tell(
+            &[("a".to_owned(), ratio(0.5, 0.02))].into(),
+            &[("a".to_owned(), before)].into(),
+        );
+        assert!(
+            failed
+                .unwrap_err()
+                .to_string()
+                .contains("slower than stored: a")
+        );
+    }
+
+    #[test]
+    fn ratios_are_read_as_they_were_written() {
+        let ratio = Ratio::of(&[0.5, 0.5, 0.5]);
+        assert_eq!(Ratio::of_json(&ratio.to_json()), Some(ratio));
+        assert_eq!(Ratio::of_json(&json!(["x"])), None);
+    }
+}
