@@ -73,6 +73,8 @@ const PURE: [(&str, &[&str]); 6] = [
     (
         "maitre-sim",
         &[
+            "argmin",
+            "argmin-math",
             "hdrhistogram",
             "libm",
             "maitre-scheduler",

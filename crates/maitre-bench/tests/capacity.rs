@@ -195,3 +195,33 @@ fn impossible_questions_are_refused_and_an_early_end_is_told() {
         "{found}"
     );
 }
+
+#[test]
+fn an_end_before_anything_is_known_blames_no_slo() {
+    let clock = VirtualClock::default();
+    let target = SteppingEngine::new(&clock, ROOMY);
+    let (stop, good) = (Stop::default(), settings(10, "tpot=12ms"));
+    stop.stop();
+    let asked = (Dimension::Users, 0.9);
+    let found = clock.run(find_capacity(&target, &clock, &good, asked, &stop, |_| {}));
+    let said = found.unwrap().to_string();
+    assert!(
+        said.contains("capacity: not found") && said.contains("interrupted"),
+        "{said}"
+    );
+    assert!(!said.contains("not met"), "{said}");
+}
+
+#[test]
+fn all_users_asking_at_the_first_moment_count_for_nothing() {
+    // The first prompts of n users take n x 10 ms together, and no others come so close: answers are of many lengths.
+    let slow_prompts = Behaviour {
+        prompt_token_ms: 0.1,
+        sequence_ms: 0.01,
+        ..ROOMY
+    };
+    let mut varied = settings(100, "ttft=60ms");
+    varied.workload.output_tokens = "20..400".parse().unwrap();
+    let found = capacity(slow_prompts, &varied, Dimension::Users);
+    assert!(found.capacity.unwrap() > 8.0, "{found}");
+}

@@ -201,3 +201,19 @@ fn the_published_traces_are_read_whole() {
         assert!((end - last).abs() < 0.001, "{name}: {end}");
     }
 }
+
+#[test]
+fn a_line_that_is_no_text_is_a_bad_line_with_its_number() {
+    let mut bytes =
+        b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.1,10,5\n".to_vec();
+    bytes.extend(b"2023-11-16 18:15:\xff.2,10,5\n2023-11-16 18:15:47.3,20,6\n");
+    let said = Trace::read(&bytes[..], None, BadLines::Refuse)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("line 3") && said.contains("no UTF-8"),
+        "{said}"
+    );
+    let trace = Trace::read(&bytes[..], None, BadLines::Skip).unwrap();
+    assert_eq!((trace.requests.len(), trace.skipped[0].line), (2, 3));
+}

@@ -56,7 +56,7 @@ pub struct CostModel {
     pub kernel_seconds: f64,
     /// Bytes that a device reads from its memory in a second.
     pub read_bytes_per_second: f64,
-    /// The same of keys and values, which kernels read in smaller pieces; the read rate of weights where nobody measured it.
+    /// The same of keys and values, which kernels read in smaller pieces; the read rate of weights where it was not measured.
     pub kv_bytes_per_second: f64,
     /// What products with the weights of the layers are computed in.
     pub products: ProductFormat,

@@ -175,6 +175,33 @@ fn reports_are_pages_and_are_compared() {
     );
     let same = maitre(&["bench", "--compare", text(&a), text(&a)]);
     assert!(!stdout(&same).contains("better") && stdout(&same).contains("no difference seen"));
+    // The second server refused most of the requests, and answered the others soon: that is no better server.
+    let mut refusing: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&b).unwrap()).unwrap();
+    for run in refusing["runs"].as_array_mut().unwrap() {
+        run["requests"] = serde_json::json!(run["completed"].as_u64().unwrap() * 10);
+        run["errors"] = serde_json::json!({"RESOURCE_EXHAUSTED": 9});
+        for name in ["ttft_ms", "e2e_ms"] {
+            for value in run["samples"][name].as_array_mut().unwrap() {
+                *value = serde_json::json!(value.as_f64().unwrap() / 100.0);
+            }
+        }
+    }
+    let refusing = file(&folder, "refusing.json", &refusing.to_string());
+    let said = stdout(&maitre(&["bench", "--compare", text(&a), text(&refusing)]));
+    assert!(
+        said.contains("the second report has") && said.contains("9 RESOURCE_EXHAUSTED"),
+        "{said}"
+    );
+    let lines = said
+        .lines()
+        .filter(|line| line.contains("TTFT") || line.contains("E2E"));
+    assert!(
+        lines
+            .into_iter()
+            .all(|line| line.contains("no difference seen")),
+        "{said}"
+    );
     let none = file(&folder, "none.json", "{}");
     let said = fails(&["bench", "--compare", text(&a), text(&none)], 1);
     assert!(
@@ -196,4 +223,67 @@ fn the_capacity_is_none_where_nothing_meets_the_bounds() {
     );
     let said = fails(&["bench", "--find-capacity"], 2);
     assert!(said.contains("--slo"), "{said}");
+}
+
+#[test]
+fn a_calibration_writes_hardware_and_a_command_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("of this machine");
+    let flags = [
+        "bench",
+        "--calibrate",
+        "--calibrate-seconds",
+        "0",
+        "--max-seqs",
+        "2",
+        "--max-model-len",
+        "64",
+        "--threads",
+        "1",
+        "--out",
+    ];
+    let output = maitre(&[&flags[..], &[text(&out)]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(said.contains("median error"), "{said}");
+    let command = said.lines().last().unwrap();
+    let words: Vec<&str> = command.split('\'').collect();
+    assert_eq!(words[3], text(&out.join("hardware.json")));
+    let further = words[4]
+        .split_whitespace()
+        .chain(["--requests", "8", "--json"]);
+    let mut simulate = vec!["simulate", "--model", "bundled", "--hardware", words[3]];
+    simulate.extend(further);
+    simulate.extend(["--input-tokens", "8", "--output-tokens", "4"]);
+    let output = maitre(&simulate);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["requests"]["completed"], 8);
+}
+
+#[test]
+fn a_calibration_that_cannot_be_is_refused_before_it_begins() {
+    let calibrate = ["bench", "--calibrate", "--calibrate-seconds", "0"];
+    for (flags, code, expected) in [
+        (
+            &["--max-model-len", "8"][..],
+            1,
+            "give a larger --max-model-len",
+        ),
+        (
+            &["--target", "grpc://127.0.0.1:1"][..],
+            1,
+            "leave --target out",
+        ),
+        (&["--concurrency", "4"][..], 2, "--concurrency"),
+        (&["--trace", "none.csv"][..], 2, "--trace"),
+        (
+            &["--out", "/proc/nowhere"][..],
+            1,
+            "cannot make /proc/nowhere",
+        ),
+    ] {
+        let said = fails(&[&calibrate[..], flags].concat(), code);
+        assert!(said.contains(expected), "{said}");
+    }
 }

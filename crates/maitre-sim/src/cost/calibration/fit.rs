@@ -98,6 +98,8 @@ impl Fit {
         let solver = NelderMead::new(simplex).with_sd_tolerance(1e-9)?;
         let found = Executor::new(self, solver)
             .configure(|state| state.max_iters(STEPS))
+            // A crate without a clock.
+            .timer(false)
             .run()?;
         Ok(found.state().get_best_param().cloned().unwrap_or(from))
     }

@@ -32,7 +32,7 @@ pub(super) struct LoadArgs {
     /// Recorded requests: CSV as Azure publishes it, JSON lines as Mooncake does, or conversations as JSON lines with
     /// `conversations` or `messages`. Requests come at the recorded times, unless --rate, --arrivals or --concurrency is
     /// given: then only their lengths are used. Conversations have no times.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["input_tokens", "output_tokens", "prompts", "turns"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input_tokens", "prompts", "turns"])]
     trace: Option<PathBuf>,
     /// Leave out lines of the trace that are no requests, and requests that are longer than the model's context.
     #[arg(long, requires = "trace")]
