@@ -176,8 +176,7 @@ fn reports_are_pages_and_are_compared() {
     let same = maitre(&["bench", "--compare", text(&a), text(&a)]);
     assert!(!stdout(&same).contains("better") && stdout(&same).contains("no difference seen"));
     // The second server refused most of the requests, and answered the others soon: that is no better server.
-    let mut refusing: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(&b).unwrap()).unwrap();
+    let mut refusing: Value = serde_json::from_str(&fs::read_to_string(&b).unwrap()).unwrap();
     for run in refusing["runs"].as_array_mut().unwrap() {
         run["requests"] = serde_json::json!(run["completed"].as_u64().unwrap() * 10);
         run["errors"] = serde_json::json!({"RESOURCE_EXHAUSTED": 9});
@@ -257,7 +256,7 @@ fn a_calibration_writes_hardware_and_a_command_that_runs() {
     simulate.extend(["--input-tokens", "8", "--output-tokens", "4"]);
     let output = maitre(&simulate);
     assert!(output.status.success(), "{}", stderr(&output));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["requests"]["completed"], 8);
 }
 
