@@ -184,6 +184,12 @@ fn what_no_machine_can_be_told_from_is_refused() {
     };
     let said = fit(&[good, still]);
     assert!(said.contains("answers_seconds is 0"), "{said}");
+    let empty = ObservedBurst {
+        burst: burst(0, 16),
+        ..good
+    };
+    let said = fit(&[good, empty]);
+    assert!(said.contains("users is 0"), "{said}");
     let long = ObservedBurst {
         burst: burst(1, 5000),
         ..good

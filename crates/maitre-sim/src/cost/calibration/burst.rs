@@ -48,6 +48,7 @@ pub(super) fn ladder(engine: &EngineSettings) -> Vec<Burst> {
 }
 
 pub(super) fn validate(observed: &ObservedBurst) -> Result<(), SimError> {
+    check_positive("users", f64::from(observed.burst.users))?;
     check_positive("first_tokens_seconds", observed.first_tokens_seconds)?;
     match observed.burst.output_tokens {
         1 => Ok(()),

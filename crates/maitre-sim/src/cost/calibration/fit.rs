@@ -76,7 +76,9 @@ impl Fit {
     pub(super) fn run(mut self) -> Result<(Self, CostModel), SimError> {
         let mut best = vec![0.0; PARAMETERS];
         for _ in 0..ROUNDS {
-            best = self.search(best).unwrap_or_else(|_| vec![0.0; PARAMETERS]);
+            best = self.search(best).map_err(|error| {
+                SimError::setting("the search for parameters", error, "bursts that some fit")
+            })?;
             let plain = CostModel {
                 product_factors: Vec::new(),
                 ..self.cost(&best)
@@ -98,7 +100,7 @@ impl Fit {
         let solver = NelderMead::new(simplex).with_sd_tolerance(1e-9)?;
         let found = Executor::new(self, solver)
             .configure(|state| state.max_iters(STEPS))
-            // A crate without a clock.
+            // This crate knows no clock.
             .timer(false)
             .run()?;
         Ok(found.state().get_best_param().cloned().unwrap_or(from))
@@ -135,7 +137,7 @@ impl Fit {
             };
             let tokens = steps.first().map_or(1.0, |step| step.tokens as f64);
             if factors.iter().any(|(known, _)| *known >= tokens) {
-                // The first burst with so many tokens is the one to go by.
+                // The first burst with so many tokens, or with more, is the one to go by.
                 continue;
             }
             let layers: f64 = steps.iter().map(|step| pricer.layer_seconds(step)).sum();

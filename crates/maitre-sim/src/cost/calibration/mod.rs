@@ -2,8 +2,8 @@
 //!
 //! A burst is a number of requests that come at once to an idle server. The scheduler that serves says which steps there were, and
 //! the [`StepPricer`] what each of them takes by some parameters. The parameters are those by which bursts take as long as
-//! measured: the sum of squares of the logarithms of foreseen to measured times is least (Nelder and Mead 1965, "A simplex method
-//! for function minimization"). What is left at each number of rows that decoded together goes into
+//! measured: a sum over the logarithms of foreseen to measured times is least, in which small errors count by their squares and large
+//! ones by their size (Nelder and Mead 1965, "A simplex method for function minimization"). What is left at each number of rows that decoded together goes into
 //! [`CostModel::product_factors`]: kernels compute rows in tiles, so their speed is no smooth function of the rows.
 
 mod burst;
