@@ -7,6 +7,7 @@ mod kernels;
 mod pairs;
 mod peers;
 mod regression;
+mod replay;
 mod roofline;
 mod served;
 mod simulated_workloads;
@@ -28,7 +29,8 @@ pub(crate) struct Arguments {
     /// holds Maitre against another engine (see `peers --help`); `speculation` holds what drafts gain
     /// against what they should (see `speculation --help`); `streams` measures what text, sampling and HTTP
     /// cost (see `streams --help`); `simulator` holds what `maitre simulate` foresees against what is measured (see
-    /// `simulator --help`); `regression` fails if anything is slower than the ratios that are stored (see
+    /// `simulator --help`); `replay` plays recorded requests under several loads and every scheduling policy, measured and simulated (see
+    /// `replay --help`); `regression` fails if anything is slower than the ratios that are stored (see
     /// `regression --help`); anything else goes to `maitre bench`, for example `--target in-process --concurrency 1,4,16`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -40,6 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some("kernels") => kernels::run(&kernels::Arguments::parse_from(words)),
         Some("speculation") => speculation::run(&speculation::Arguments::parse_from(words)),
         Some("regression") => regression::run(&regression::Arguments::parse_from(words)),
+        Some("replay") => replay::run(&replay::Arguments::parse_from(words)),
         Some("simulator") => simulator::run(&simulator::Arguments::parse_from(words)),
         Some("streams") => streams::run(&words[1..]),
         Some("peers") => peers::run(&peers::Arguments::parse_from(words)),
