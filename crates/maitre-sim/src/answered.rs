@@ -1,8 +1,31 @@
-//! The times of an answer, from what a replica tells of it.
+//! An answer: what a replica tells of it, and its times.
 
 use maitre_workload::{Slo, Time};
 
-use crate::Answered;
+/// A request that was answered to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// Which request.
+    pub number: u64,
+    /// The replica that answered it, counted from 0.
+    pub replica: usize,
+    /// The user who sent it, in a closed loop.
+    pub user: Option<u32>,
+    /// When it came.
+    pub arrival: Time,
+    /// When its first step began to run, or was planned behind another.
+    pub started: Time,
+    /// When its first token came.
+    pub first_token: Time,
+    /// When its last token came.
+    pub ended: Time,
+    /// Tokens of its prompt.
+    pub prompt_tokens: u32,
+    /// Of them, tokens that the prefix cache had at its first admission.
+    pub cached_tokens: u32,
+    /// Tokens of its answer.
+    pub output_tokens: u32,
+}
 
 impl Answered {
     /// Time to first token, from the arrival.

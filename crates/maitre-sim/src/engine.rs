@@ -106,12 +106,36 @@ impl EngineSettings {
         devices: u32,
         block_size: u32,
     ) -> Result<u32, SimError> {
+        Self::kv_blocks_with(shape, None, hardware, devices, block_size)
+    }
+
+    /// The same beside a draft model too, if there is one, which keeps its own keys and values of every block.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError::DoesNotFit`] if there is no place for one of them.
+    pub fn kv_blocks_with(
+        shape: &ModelShape,
+        draft: Option<&ModelShape>,
+        hardware: &Hardware,
+        devices: u32,
+        block_size: u32,
+    ) -> Result<u32, SimError> {
         let usable = hardware.usable_bytes() * f64::from(devices);
-        let weights = shape.weight_bytes();
+        let weights = shape.weight_bytes() + draft.map_or(0.0, ModelShape::weight_bytes);
+        // What of the pages is the model's own.
+        let page = shape.page_bytes(block_size);
+        let drafted = draft.map_or(0.0, |draft| {
+            draft.kv_bytes_per_token() * f64::from(block_size)
+        });
+        let own = page / (page + drafted);
         let copies = f64::from(devices) / f64::from(devices.min(shape.kv_heads).max(1));
-        match shape.kv_blocks_in((usable - weights) / copies, block_size) {
+        match shape.kv_blocks_in((usable - weights) * own / copies, block_size) {
             0 => Err(SimError::DoesNotFit {
-                model: shape.name.clone(),
+                model: match draft {
+                    Some(draft) => format!("{} and {}", shape.name, draft.name),
+                    None => shape.name.clone(),
+                },
                 hardware: hardware.name.clone(),
                 weight_bytes: weights as u64,
                 usable_bytes: usable as u64,

@@ -6,8 +6,10 @@
 //! latencies, throughput, goodput, and what the time went to.
 //!
 //! Every step is simulated; those that only repeat the one before, one position further on, are taken together, which no report tells.
-//! Replicas may start and stop as the load asks for ([`Autoscaling`]), fail ([`Failures`]), or do prefill and decode apart ([`Split`]). What is not simulated: text (answers have the lengths that the workload says), speculation, several
-//! devices for one replica, and what happens outside of the engine's step loop, such as tokenizing and the network.
+//! Replicas may start and stop as the load asks for ([`Autoscaling`]), fail ([`Failures`]), or do prefill and decode apart ([`Split`]).
+//! With [`Speculation`] the scheduler plans drafts, and how many are accepted is drawn from a recorded acceptance. What is not
+//! simulated: text (answers have the lengths that the workload says), several devices for one replica, and what happens outside of the
+//! engine's step loop, such as tokenizing and the network.
 //!
 //! **Architecture invariant:** pure and deterministic. This crate knows nothing of tensors, tokio, the engine, the server or the
 //! wall clock, and the same simulation gives the same report, byte for byte.
@@ -41,7 +43,9 @@ pub mod plan;
 mod replica;
 mod report;
 pub mod routing;
+mod speculation;
 
+pub use answered::Answered;
 pub use cost::{
     Calibrated, CostModel, Experts, Foreseen, Hardware, KvDtype, KvGroups, ModelShape,
     ProductFormat, StepPricer, StepSeconds, StepWork, WeightDtype, Window,
@@ -52,8 +56,9 @@ pub use fleet::{Autoscaling, Failures, FleetSize, OnFailure, ScaleBy, Simulation
 /// What comes when: the requests of a simulation.
 pub use maitre_workload as workload;
 pub use maitre_workload::{Slo, parse_time};
-pub use replica::{Answered, ReplicaLoad};
+pub use replica::ReplicaLoad;
 pub use report::{
     FailuresReport, Goodput, Kv, Percentiles, Preemptions, Queue, ReplicaReport, Report, Requests,
-    ScalingReport, SplitReport, Steps, Tokens,
+    ScalingReport, SpeculationReport, SplitReport, Steps, Tokens,
 };
+pub use speculation::{Acceptance, Drafter, Speculation};

@@ -1,6 +1,6 @@
 //! What there is to do in a step, counted in its plan.
 
-use maitre_scheduler::StepPlan;
+use maitre_scheduler::{PlannedSpan, StepPlan};
 
 /// What there is to do in a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,9 +38,32 @@ impl StepWork {
             let tokens = (span.tokens.len() + span.drafts) as u64;
             let before = span.first_position as u64;
             work.sequences += 1;
-            work.chunks += u64::from(span.tokens.len() > 1 || !span.samples);
+            work.chunks += u64::from(Self::is_chunk(span));
             work.rows += (span.output_positions.len() + span.drafts) as u64;
             work.add(before, tokens, window);
+        }
+        work
+    }
+
+    /// Whether a span has tokens of a prompt, or of what a preemption lost. A rest of one token counts as a decode.
+    pub(crate) fn is_chunk(span: &PlannedSpan) -> bool {
+        span.tokens.len() > 1 || !span.samples
+    }
+
+    /// The work of a draft model in one of its steps for a plan, counted from 0: one token of each sequence that drafts so far, and
+    /// in the first step the prompts' tokens.
+    pub(crate) fn of_drafts(plan: &StepPlan, step: usize, window: Option<u32>) -> Self {
+        let mut work = Self::default();
+        for span in &plan.spans {
+            if span.drafts > step {
+                work.sequences += 1;
+                work.rows += 1;
+                work.add((span.first_position + step) as u64, 1, window);
+            } else if step == 0 && Self::is_chunk(span) {
+                work.sequences += 1;
+                work.chunks += 1;
+                work.add(span.first_position as u64, span.tokens.len() as u64, window);
+            }
         }
         work
     }

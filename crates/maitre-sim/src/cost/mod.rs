@@ -15,6 +15,7 @@
 //!         + attention operations / operations per second     scores and weighted sums
 //!         + activation bytes / read rate                     what kernels hand to each other, and logits
 //!         + all-reduces × (latency + bytes / link rate)      two in each layer, with several devices
+//!         + steps of a draft model                           where drafts are of one: the same sum with its counts
 //! ```
 //!
 //! The products are a roofline (Williams, Waterman and Patterson 2009) with an edge that is not sharp: the weights are read once for
@@ -176,12 +177,14 @@ pub struct StepSeconds {
     pub activations: f64,
     /// All-reduces between devices.
     pub link: f64,
+    /// Drafting: the steps of a draft model.
+    pub drafts: f64,
 }
 
 impl StepSeconds {
     /// The terms by name, in the order in which they are told.
     #[must_use]
-    pub fn terms(&self) -> [(&'static str, f64); 10] {
+    pub fn terms(&self) -> [(&'static str, f64); 11] {
         [
             ("step", self.step),
             ("sequences", self.sequences),
@@ -193,6 +196,7 @@ impl StepSeconds {
             ("attention", self.attention),
             ("activations", self.activations),
             ("link", self.link),
+            ("drafts", self.drafts),
         ]
     }
 
@@ -213,5 +217,6 @@ impl StepSeconds {
         self.attention += other.attention;
         self.activations += other.activations;
         self.link += other.link;
+        self.drafts += other.drafts;
     }
 }

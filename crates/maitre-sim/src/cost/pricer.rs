@@ -109,19 +109,19 @@ impl StepPricer {
         StepWork::of(plan, self.window)
     }
 
-    /// The time of a step.
+    /// The work of one of a draft model's steps for a plan.
+    pub(crate) fn draft_work(&self, plan: &StepPlan, step: usize) -> StepWork {
+        StepWork::of_drafts(plan, step, self.window)
+    }
+
+    /// The time of a step, without that of drafts.
     #[must_use]
     pub fn price(&self, work: &StepWork) -> StepSeconds {
         let cost = &self.cost;
         let (tokens, rows) = (work.tokens as f64, work.rows as f64);
         let (layer_reads, layer_products) = self.layers(tokens);
-        let output_bytes = if work.rows > 0 {
-            self.output_bytes
-        } else {
-            0.0
-        };
         let (output_reads, output_products) = self.roofline(
-            output_bytes,
+            self.output_bytes_read(work),
             self.ops_per_row * rows / cost.output_ops_per_second,
         );
         let kv_bytes = self.full_kv_bytes * work.kv_positions as f64
@@ -142,6 +142,7 @@ impl StepPricer {
             attention: attention_ops / cost.attention_ops_per_second,
             activations: activations / cost.read_bytes_per_second,
             link: self.all_reduces * (cost.link_seconds + sent),
+            drafts: 0.0,
         }
     }
 
@@ -166,12 +167,15 @@ impl StepPricer {
 
     /// Bytes of weights that a step reads on each device.
     pub(crate) fn weight_bytes(&self, work: &StepWork) -> f64 {
-        let output = if work.rows > 0 {
+        self.layer_bytes(work.tokens as f64) + self.output_bytes_read(work)
+    }
+
+    fn output_bytes_read(&self, work: &StepWork) -> f64 {
+        if work.rows > 0 {
             self.output_bytes
         } else {
             0.0
-        };
-        self.layer_bytes(work.tokens as f64) + output
+        }
     }
 
     /// Bytes of the layers' weights that a step of so many tokens reads on each device.

@@ -10,7 +10,8 @@
 use maitre_scheduler::Time;
 
 use super::{FleetCounts, Ran, Simulation};
-use crate::replica::{Answered, Replica};
+use crate::Answered;
+use crate::replica::Replica;
 use crate::report::{ReplicaTally, Statistics};
 use crate::routing::{FleetView, Router};
 use crate::workload::{Arrivals, Request};

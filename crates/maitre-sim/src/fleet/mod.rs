@@ -22,9 +22,11 @@ pub use members::FleetSize;
 pub(crate) use members::replica_seconds;
 pub use split::Split;
 
-use crate::replica::{Answered, Replica, Role};
+use crate::Answered;
+use crate::replica::{Replica, Role};
 use crate::report::{ReplicaTally, Report, Statistics};
 use crate::routing::{Looks, Router, Routing};
+use crate::speculation::{Drafting, Speculation};
 use crate::workload::{Arrivals, Slo};
 use crate::{CostModel, EngineSettings, Hardware, ModelShape, ProductFormat, SimError, StepPricer};
 
@@ -79,6 +81,9 @@ pub struct Simulation {
     pub failures: Option<Failures>,
     /// Whether prefill and decode have replicas of their own; their numbers are in place of [`Self::replicas`].
     pub split: Option<Split>,
+    /// Whether and how several tokens of an answer come from one step. The KV cache of a draft model has to be in
+    /// [`EngineSettings::kv_blocks`](EngineSettings::kv_blocks) already.
+    pub speculation: Option<Speculation>,
     kv_bytes_per_token: f64,
     pricer: StepPricer,
 }
@@ -125,6 +130,7 @@ impl Simulation {
             autoscaling: None,
             failures: None,
             split: None,
+            speculation: None,
             kv_bytes_per_token: shape.kv_bytes_per_token(),
         })
     }
@@ -207,7 +213,16 @@ impl Simulation {
     }
 
     fn replica(&self, index: usize, engine: &EngineSettings) -> Result<Replica, SimError> {
-        let role = self.role(index);
-        Replica::new(index, engine, self.pricer.clone(), role, self.every_step)
+        let drafting = self.speculation.as_ref().map(|speculation| {
+            Drafting::new(speculation, self.seed, &self.cost, engine.block_size)
+        });
+        Replica::new(
+            index,
+            engine,
+            self.pricer.clone(),
+            drafting.transpose()?,
+            self.role(index),
+            self.every_step,
+        )
     }
 }

@@ -23,6 +23,8 @@ pub enum Scarce {
     Activations,
     /// The link between devices.
     Link,
+    /// The steps of a draft model.
+    Drafts,
     /// Launching kernels and the work of the host.
     Overheads,
     /// Blocks of the KV cache.
@@ -58,6 +60,7 @@ impl fmt::Display for Scarce {
             Self::Attention => "arithmetic of attention",
             Self::Activations => "activations",
             Self::Link => "the link between devices",
+            Self::Drafts => "drafting",
             Self::Overheads => "kernels and host",
             Self::KvCapacity => "the KV cache",
             Self::Queue => "the queue",
@@ -142,6 +145,7 @@ fn largest(seconds: &crate::StepSeconds) -> (Scarce, f64) {
         (Scarce::Attention, seconds.attention),
         (Scarce::Activations, seconds.activations),
         (Scarce::Link, seconds.link),
+        (Scarce::Drafts, seconds.drafts),
         (Scarce::Overheads, host),
     ];
     let largest = groups

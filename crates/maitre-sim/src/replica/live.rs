@@ -3,7 +3,7 @@
 use maitre_scheduler::queue::QueueEntry;
 use maitre_scheduler::{RequestId, Time};
 
-use super::Answered;
+use crate::Answered;
 use crate::workload::Request;
 
 /// What is known of a request from its arrival to its last token.
@@ -114,6 +114,10 @@ impl Lives {
             None => self.slots.push(Some(live)),
         }
         slot as u64
+    }
+
+    pub(super) fn request(&self, id: RequestId) -> Option<&Request> {
+        Some(&self.slots.get(id.0 as usize)?.as_ref()?.request)
     }
 
     pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Live> {

@@ -26,8 +26,9 @@ use step::PlannedSteps;
 pub(crate) use step::{PricedStep, TOKEN};
 
 use crate::report::{ReplicaTally, Statistics};
+use crate::speculation::Drafting;
 use crate::workload::Request;
-use crate::{EngineSettings, SimError, StepPricer};
+use crate::{Answered, EngineSettings, SimError, StepPricer};
 
 /// How long the engine waits when it could plan nothing though requests are there.
 const RECHECK: Time = Time::from_millis(20);
@@ -48,31 +49,6 @@ pub(crate) enum Role {
     Prefill,
     /// The other tokens, with what came of the prompt over a link on which a token takes so long.
     Decode { seconds_per_token: f64 },
-}
-
-/// A request that was answered to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answered {
-    /// Which request.
-    pub number: u64,
-    /// The replica that answered it, counted from 0.
-    pub replica: usize,
-    /// The user who sent it, in a closed loop.
-    pub user: Option<u32>,
-    /// When it came.
-    pub arrival: Time,
-    /// When its first step began to run, or was planned behind another.
-    pub started: Time,
-    /// When its first token came.
-    pub first_token: Time,
-    /// When its last token came.
-    pub ended: Time,
-    /// Tokens of its prompt.
-    pub prompt_tokens: u32,
-    /// Of them, tokens that the prefix cache had at its first admission.
-    pub cached_tokens: u32,
-    /// Tokens of its answer.
-    pub output_tokens: u32,
 }
 
 /// How much a replica has to do.
@@ -103,6 +79,7 @@ pub(crate) struct Replica {
     scheduler: Scheduler,
     queue: BoundedQueue,
     pricer: StepPricer,
+    drafting: Option<Drafting>,
     plan_ahead: bool,
     /// Whether steps that repeat each other are taken together.
     repeats: bool,
@@ -129,6 +106,7 @@ impl Replica {
         index: usize,
         settings: &EngineSettings,
         pricer: StepPricer,
+        drafting: Option<Drafting>,
         role: Role,
         every_step: bool,
     ) -> Result<Self, SimError> {
@@ -140,7 +118,9 @@ impl Replica {
             queue: BoundedQueue::new(settings.queue())?,
             pricer,
             plan_ahead: settings.steps_in_flight > 1,
-            repeats: settings.steps_in_flight == 1 && !every_step,
+            // How many tokens a step brings is drawn for each step by itself.
+            repeats: settings.steps_in_flight == 1 && !every_step && drafting.is_none(),
+            drafting,
             lives: Lives::default(),
             in_flight: VecDeque::new(),
             spare: Vec::new(),
@@ -389,8 +369,14 @@ impl Replica {
             let Some(live) = self.lives.get_mut(outcome.request) else {
                 continue;
             };
-            if let Some(gap) = live.take_tokens(ended as u32, first.end, last.end) {
+            let at_once = outcome.tokens.len() as u64;
+            let tokens = ended as u32 * at_once as u32;
+            if let Some(gap) = live.take_tokens(tokens, first.end, last.end) {
                 statistics.gaps(gap, 1);
+            }
+            if at_once > 1 {
+                // A reader gets the tokens of a step together.
+                statistics.gaps(Time::ZERO, at_once - 1);
             }
             if live.is_answered() {
                 let live = live.answered(self.index);
@@ -404,6 +390,7 @@ impl Replica {
         for (step, next) in steps().zip(steps().skip(1)) {
             statistics.gaps(next.end.saturating_sub(step.end), next.work.sequences);
         }
+        self.tally.drafts.add(&running.drafts);
         for step in steps() {
             self.tally.step(step);
             let (tokens, copied) = (step.work.tokens as usize, step.work.copied_blocks as usize);
@@ -431,7 +418,14 @@ impl Replica {
             }
             let mut planned = self.spare.pop().unwrap_or_default();
             let kv_used = self.scheduler.kv_usage().used;
-            planned.fill(&plan, &self.pricer, kv_used);
+            let request = |id| self.lives.request(id);
+            planned.fill(
+                &plan,
+                &self.pricer,
+                kv_used,
+                self.drafting.as_ref(),
+                request,
+            );
             if self.repeats && planned.only_decodes() {
                 planned.begin(now);
                 let most = self.scheduler.repeatable_steps(MOST_REPEATED);

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-use maitre_scheduler::{Outcome, RequestId, StepId, StepPlan, Time};
+use maitre_scheduler::{Outcome, PlannedSpan, RequestId, StepId, StepPlan, Time};
 
+use crate::speculation::{DraftCounts, Drafting};
+use crate::workload::Request;
 use crate::{StepPricer, StepSeconds, StepWork};
 
 /// The token of every answer: a simulation knows lengths, not text.
@@ -23,8 +25,11 @@ pub(crate) struct PricedStep {
 }
 
 impl PricedStep {
-    fn new(work: StepWork, pricer: &StepPricer, kv_used: usize) -> Self {
-        let seconds = pricer.price(&work);
+    fn new(work: StepWork, pricer: &StepPricer, kv_used: usize, drafts: f64) -> Self {
+        let seconds = StepSeconds {
+            drafts,
+            ..pricer.price(&work)
+        };
         // A step takes time, or time would stand still.
         let took = Time::try_from_secs_f64(seconds.total()).unwrap_or(Time::MAX);
         Self {
@@ -47,6 +52,8 @@ pub(crate) struct PlannedSteps {
     pub(super) outcomes: Vec<Outcome>,
     /// Outcomes beyond those of the step, kept for their memory.
     spare: Vec<Outcome>,
+    /// What comes of its drafts.
+    pub(super) drafts: DraftCounts,
     /// Those that have not ended, at least one.
     pub(super) steps: VecDeque<PricedStep>,
 }
@@ -57,14 +64,22 @@ impl Default for PlannedSteps {
             id: StepId(0),
             outcomes: Vec::new(),
             spare: Vec::new(),
+            drafts: DraftCounts::default(),
             steps: VecDeque::new(),
         }
     }
 }
 
 impl PlannedSteps {
-    /// Takes on a plan: each span that samples will have one token.
-    pub(super) fn fill(&mut self, plan: &StepPlan, pricer: &StepPricer, kv_used: usize) {
+    /// Takes on a plan: each span that samples will have one token, and its drafts that are accepted.
+    pub(super) fn fill<'a>(
+        &mut self,
+        plan: &StepPlan,
+        pricer: &StepPricer,
+        kv_used: usize,
+        drafting: Option<&Drafting>,
+        request: impl Fn(RequestId) -> Option<&'a Request>,
+    ) {
         self.id = plan.step_id;
         for span in &plan.spans {
             let mut outcome = self.spare.pop().unwrap_or_else(empty);
@@ -72,10 +87,31 @@ impl PlannedSteps {
             if span.samples {
                 outcome.tokens.push(TOKEN);
             }
+            if let (Some(drafting), Some(request)) = (drafting, request(span.request)) {
+                self.draft(span, &mut outcome, drafting, request);
+            }
             self.outcomes.push(outcome);
         }
-        let step = PricedStep::new(pricer.work(plan), pricer, kv_used);
+        let drafts = drafting.map_or(0.0, |drafting| drafting.seconds(plan));
+        let step = PricedStep::new(pricer.work(plan), pricer, kv_used, drafts);
         self.steps.push_back(step);
+    }
+
+    /// Adds the drafts of a span that are accepted, and asks for others in the next step.
+    fn draft(
+        &mut self,
+        span: &PlannedSpan,
+        outcome: &mut Outcome,
+        drafting: &Drafting,
+        request: &Request,
+    ) {
+        let accepted = drafting.accepted(request, span);
+        outcome.tokens.extend((0..accepted).map(|_| TOKEN));
+        outcome.next_drafts = if span.samples { drafting.most } else { 0 };
+        let is_decode = span.first_position >= request.prompt_tokens as usize;
+        if is_decode && !StepWork::is_chunk(span) {
+            self.drafts.decode(span.drafts, accepted);
+        }
     }
 
     /// Whether each sequence has one token, which gives it the next one, and no layer has a window.
@@ -104,7 +140,7 @@ impl PlannedSteps {
             if until.is_some_and(|until| begins >= until) {
                 return;
             }
-            let mut step = PricedStep::new(newest.work.one_further(), pricer, 0);
+            let mut step = PricedStep::new(newest.work.one_further(), pricer, 0, 0.0);
             step.end = begins.saturating_add(step.took);
             self.steps.push_back(step);
         }
@@ -129,8 +165,10 @@ impl PlannedSteps {
     /// Empties it.
     pub(super) fn clear(&mut self) {
         self.steps.clear();
+        self.drafts.clear();
         for mut outcome in self.outcomes.drain(..) {
             outcome.tokens.clear();
+            outcome.next_drafts = 0;
             self.spare.push(outcome);
         }
     }

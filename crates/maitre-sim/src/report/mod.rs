@@ -25,11 +25,14 @@
 //! failures          mtbf_s, repair_s, on_failure, count, lost_tokens, down_seconds          or null
 //! split             prefill_replicas, decode_replicas, link_bytes_per_second, transfers, transferred_bytes,
 //!                   handover_ms, prefill_busy_share, decode_busy_share                      or null
+//! speculation       drafts (most of a sequence in a step), acceptance[], drafter, drafted, accepted, drafted_at[], accepted_at[],
+//!                   decodes, tokens_per_step (of each sequence)                             or null
 //! per_replica[]     completed, output_tokens, busy_share, max_waiting, max_kv_used_share, preemptions
 //! ```
 //!
 //! Two runs of the same simulation give the same bytes: nothing in a report depends on the machine that simulates.
 
+mod drafted;
 mod fleet;
 mod latencies;
 mod table;
@@ -37,6 +40,7 @@ mod tally;
 
 use std::collections::BTreeMap;
 
+pub use drafted::SpeculationReport;
 use fleet::Counted;
 pub use fleet::{FailuresReport, ScalingReport, SplitReport};
 pub(crate) use latencies::Latencies;
@@ -110,6 +114,8 @@ pub struct Report {
     pub failures: Option<FailuresReport>,
     /// Replicas for prefill and decode, if these are apart.
     pub split: Option<SplitReport>,
+    /// Drafts and what came of them, if there are any.
+    pub speculation: Option<SpeculationReport>,
     /// What each replica did.
     pub per_replica: Vec<ReplicaReport>,
 }
@@ -302,6 +308,10 @@ impl Report {
             scaling: counted.scaling(),
             failures: counted.failures(),
             split: counted.split(replicas, statistics.handover.percentiles()),
+            speculation: simulation
+                .speculation
+                .as_ref()
+                .map(|it| SpeculationReport::new(it, &all)),
             per_replica: replicas
                 .iter()
                 .map(|tally| ReplicaReport::new(tally, duration_s, blocks))

@@ -17,6 +17,7 @@ impl fmt::Display for Report {
         self.write_latencies(f)?;
         self.write_load(f)?;
         self.write_steps(f)?;
+        self.write_speculation(f)?;
         self.write_replicas(f)?;
         self.write_fleet(f)
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use maitre_scheduler::Time;
 
 use super::Latencies;
-use crate::replica::{Answered, PricedStep};
+use crate::Answered;
+use crate::replica::PricedStep;
+use crate::speculation::DraftCounts;
 use crate::workload::Slo;
 use crate::{StepSeconds, StepWork};
 
@@ -131,6 +133,7 @@ pub(crate) struct ReplicaTally {
     pub(crate) tokens: u64,
     pub(crate) busy: Time,
     pub(crate) seconds: StepSeconds,
+    pub(crate) drafts: DraftCounts,
 }
 
 impl ReplicaTally {
@@ -186,5 +189,6 @@ impl ReplicaTally {
         self.tokens += other.tokens;
         self.busy = self.busy.saturating_add(other.busy);
         self.seconds.add(&other.seconds);
+        self.drafts.add(&other.drafts);
     }
 }

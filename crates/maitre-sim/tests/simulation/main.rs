@@ -1,6 +1,7 @@
 //! The simulator from the outside: answers that are known beforehand, properties of every run, and traces.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod drafts;
 mod fleets;
 mod known_answers;
 mod properties;

@@ -4,6 +4,7 @@
 mod fleet;
 pub(super) mod machine;
 mod requests;
+pub(super) mod speculation;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use maitre_sim::{EngineSettings, Hardware, ModelShape, ProductFormat, Report, Si
 use self::fleet::FleetArgs;
 use self::machine::MachineArgs;
 use self::requests::{Asked, RequestArgs};
+use self::speculation::SpeculationArgs;
 use super::model::policies;
 
 #[derive(Debug, Args)]
@@ -27,6 +29,8 @@ pub(crate) struct SimulateArgs {
     requests: RequestArgs,
     #[command(flatten)]
     fleet: FleetArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
     /// What a good answer keeps to, such as ttft=500ms,tpot=50ms,e2e=30s [default: nothing].
     #[arg(long, value_name = "BOUNDS")]
     slo: Option<Slo>,
@@ -101,11 +105,16 @@ impl From<ProductsArg> for ProductFormat {
 }
 
 impl EngineArgs {
-    fn settings(&self, shape: &ModelShape, hardware: &Hardware) -> Result<EngineSettings> {
+    fn settings(
+        &self,
+        shape: &ModelShape,
+        draft: Option<&ModelShape>,
+        hardware: &Hardware,
+    ) -> Result<EngineSettings> {
         let block_size = self.block_size;
         let kv_blocks = match self.kv_cache_bytes {
             Some(bytes) => shape.kv_blocks_in(bytes as f64, block_size),
-            None => EngineSettings::kv_blocks_beside(shape, hardware, block_size)?,
+            None => EngineSettings::kv_blocks_with(shape, draft, hardware, 1, block_size)?,
         };
         let max_model_len = self.max_model_len.unwrap_or(shape.context as usize);
         let millis = |millis: Option<u64>| millis.map(Duration::from_millis);
@@ -130,7 +139,9 @@ pub(crate) async fn run(args: SimulateArgs, startup: &Startup) -> Result<()> {
     startup.doing("");
     let (shape, hardware) = args.machine.read(startup).await?;
     let cost = hardware.cost(args.machine.products())?;
-    let engine = args.engine.settings(&shape, &hardware)?;
+    let speculation = args.speculation.read(startup).await?;
+    let draft = speculation.as_ref().and_then(|it| it.drafter.model());
+    let engine = args.engine.settings(&shape, draft, &hardware)?;
     let mut simulation = Simulation::with_cost(&shape, hardware.name, cost, engine)?;
     let Asked {
         mut arrivals,
@@ -141,6 +152,7 @@ pub(crate) async fn run(args: SimulateArgs, startup: &Startup) -> Result<()> {
     simulation.skipped_lines = skipped;
     simulation.seed = args.requests.seed();
     args.fleet.apply(&mut simulation);
+    simulation.speculation = speculation;
     simulation.slo = args.slo.unwrap_or_default();
     simulation.every_step = args.every_step;
 

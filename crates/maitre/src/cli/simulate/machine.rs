@@ -71,32 +71,39 @@ pub(in crate::cli) fn hardware(name: &str) -> Result<Hardware> {
     described("--hardware", path)
 }
 
+/// The sizes of the model that `--model` names.
 pub(in crate::cli) async fn model(name: &str, startup: &Startup) -> Result<ModelShape> {
+    model_of("--model", name, startup).await
+}
+
+/// The sizes of the model that a flag names.
+pub(in crate::cli) async fn model_of(
+    flag: &'static str,
+    name: &str,
+    startup: &Startup,
+) -> Result<ModelShape> {
     let path = Path::new(name);
     if let Some(known) = ModelShape::known(name).filter(|_| !path.exists()) {
         return Ok(known);
     }
     let ending = path.extension().and_then(|ending| ending.to_str());
     if path.is_file() && matches!(ending, Some("json" | "toml")) {
-        return described("--model", path);
+        return described(flag, path);
     }
     let names = || ModelShape::known_names().collect::<Vec<_>>().join(", ");
-    if on_hub("--model", name)?.is_some() {
+    if on_hub(flag, name)?.is_some() {
         bail!(
-            "--model: {name} is not here, and a simulation downloads nothing; expected one of {}, a directory with a \
+            "{flag}: {name} is not here, and a simulation downloads nothing; expected one of {}, a directory with a \
              config.json, or a file with the sizes of the model",
             names()
         );
     }
-    if let Some(mixture) = mixture(name, path)? {
+    if let Some(mixture) = mixture(flag, name, path)? {
         return Ok(mixture);
     }
-    let source = target(name, startup).await.with_context(|| {
-        format!(
-            "--model: {name} is none of {} and no file of sizes",
-            names()
-        )
-    })?;
+    let source = target(name, startup)
+        .await
+        .with_context(|| format!("{flag}: {name} is none of {} and no file of sizes", names()))?;
     let config = ModelConfig::load(&source)?;
     // Without weights, what the configuration says of them has to do.
     let stored = source.stored_tensors().unwrap_or_default();
@@ -105,14 +112,14 @@ pub(in crate::cli) async fn model(name: &str, startup: &Startup) -> Result<Model
 }
 
 /// The sizes of a mixture of experts, which the engine does not load yet, if there is one in this directory.
-fn mixture(name: &str, path: &Path) -> Result<Option<ModelShape>> {
+fn mixture(flag: &str, name: &str, path: &Path) -> Result<Option<ModelShape>> {
     let file = path.join("config.json");
     if !file.is_file() {
         return Ok(None);
     }
     let text = std::fs::read_to_string(&file)
-        .with_context(|| format!("--model: {} cannot be read", file.display()))?;
-    ModelShape::of_mixture(name, &text).with_context(|| format!("--model: {}", file.display()))
+        .with_context(|| format!("{flag}: {} cannot be read", file.display()))?;
+    ModelShape::of_mixture(name, &text).with_context(|| format!("{flag}: {}", file.display()))
 }
 
 /// The sizes of a model that is here, whose weights take so many bytes; 0 if there are none.

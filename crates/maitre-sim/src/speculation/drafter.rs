@@ -1,0 +1,94 @@
+//! What drafts tokens, and what that costs a step.
+//!
+//! A draft model computes its drafts one after the other: the token that is known gives the first draft, that one the second,
+//! and so on. Each is a step of the draft model with one token of each sequence that drafts so far. The prompt tokens of
+//! a step go through the draft model in the first of them, as it needs their keys and values:
+//!
+//! ```text
+//! step 1   prompt tokens of the step, and one token of each sequence with at least 1 draft
+//! step 2                                  one token of each sequence with at least 2 drafts
+//! …
+//! ```
+
+use maitre_scheduler::StepPlan;
+
+use crate::error::check_seconds;
+use crate::{CostModel, ModelShape, SimError, StepPricer, StepWork};
+
+/// What drafts tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Drafter {
+    /// The text of prompt and answer, which costs nothing.
+    Lookup,
+    /// Something that takes so many seconds for one more token of all sequences that draft in a step.
+    Seconds(f64),
+    /// A smaller model on the same hardware. It has keys and values of each token too.
+    Model(Box<ModelShape>),
+}
+
+impl Drafter {
+    pub(super) fn validate(&self) -> Result<(), SimError> {
+        match self {
+            Self::Lookup => Ok(()),
+            Self::Seconds(seconds) => check_seconds("the time of a draft", *seconds),
+            Self::Model(shape) => shape.validate(),
+        }
+    }
+
+    /// What a report calls it.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Lookup => "drafts that cost nothing".to_owned(),
+            Self::Seconds(seconds) => format!("drafts of {seconds} s"),
+            Self::Model(shape) => format!("drafts of {}", shape.name),
+        }
+    }
+
+    /// The model, if it is one.
+    #[must_use]
+    pub fn model(&self) -> Option<&ModelShape> {
+        match self {
+            Self::Model(shape) => Some(shape),
+            _ => None,
+        }
+    }
+}
+
+/// What drafting costs.
+#[derive(Debug, Clone)]
+pub(super) enum DraftCost {
+    Free,
+    Seconds(f64),
+    Steps(Box<StepPricer>),
+}
+
+impl DraftCost {
+    pub(super) fn new(
+        drafter: &Drafter,
+        cost: &CostModel,
+        block_size: u32,
+    ) -> Result<Self, SimError> {
+        Ok(match drafter {
+            Drafter::Lookup => Self::Free,
+            Drafter::Seconds(seconds) => Self::Seconds(*seconds),
+            Drafter::Model(shape) => {
+                Self::Steps(Box::new(StepPricer::new(shape, cost.clone(), block_size)?))
+            }
+        })
+    }
+
+    /// Seconds beside the step of this plan.
+    pub(super) fn seconds(&self, plan: &StepPlan) -> f64 {
+        let longest = || plan.spans.iter().map(|span| span.drafts).max().unwrap_or(0);
+        match self {
+            Self::Free => 0.0,
+            Self::Seconds(seconds) => seconds * longest() as f64,
+            Self::Steps(pricer) => {
+                let has_prompts = usize::from(plan.spans.iter().any(StepWork::is_chunk));
+                let steps = (0..longest().max(has_prompts))
+                    .map(|step| pricer.price(&pricer.draft_work(plan, step)).total());
+                steps.sum()
+            }
+        }
+    }
+}
