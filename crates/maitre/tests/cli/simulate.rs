@@ -182,6 +182,93 @@ fn a_model_and_hardware_are_read_from_files() {
 }
 
 #[test]
+fn simulate_drafts_by_recorded_acceptance() {
+    let drafts = ["--speculate", "3", "--acceptance"];
+    let longer = ["--arrivals", "poisson:20", "--requests", "12"];
+    let longer = [
+        &longer[..],
+        &["--input-tokens", "20", "--output-tokens", "40"],
+    ]
+    .concat();
+    let listed = json(&[&longer[..], &drafts, &["0.8,0.5,1"]].concat());
+    let counts = &listed["speculation"];
+    assert_eq!(counts["acceptance"], serde_json::json!([0.8, 0.5, 1.0]));
+    assert!(counts["accepted"].as_u64().unwrap() > 0);
+    assert!(counts["tokens_per_step"].as_f64().unwrap() > 1.5);
+    assert_eq!(listed["tokens"]["output"], 480);
+
+    // The same shares as engines record them: of all drafts, not of those that were accepted before.
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("metrics.txt");
+    let mut metrics = String::new();
+    for (position, accepted) in [80, 40, 40].into_iter().enumerate() {
+        metrics += &format!(
+            "maitre_drafted_tokens_by_position_total{{position=\"{position}\"}} 100\n\
+             maitre_accepted_tokens_by_position_total{{position=\"{position}\"}} {accepted}\n"
+        );
+    }
+    fs::write(&file, &metrics).unwrap();
+    let file = file.to_str().unwrap();
+    let recorded = json(&[&longer[..], &drafts, &[file]].concat());
+    assert_eq!(recorded["speculation"], *counts);
+
+    let model = [&drafts[..], &[file, "--draft-model", "qwen3-0.6b"]].concat();
+    let model = simulate(&[&longer[..], &model].concat());
+    assert!(
+        model.contains("drafts of qwen3-0.6b") && model.contains(", drafts "),
+        "{model}"
+    );
+    let seconds = [&drafts[..], &[file, "--draft-seconds", "0.002"]].concat();
+    let seconds = json(&[&longer[..], &seconds].concat());
+    assert!(seconds["steps"]["seconds"]["drafts"].as_f64().unwrap() > 0.1);
+
+    let rising = metrics.replace("} 40\n", "} 90\n");
+    fs::write(file, rising).unwrap();
+    let on = ["simulate", "--model", "qwen3-0.6b", "--hardware", "l4"];
+    let with = |flags: &[&str]| fails(&[&on[..], &longer, &drafts, flags].concat(), 1);
+    let said = with(&[file]);
+    assert!(
+        said.contains("0.9000 of all drafts at position 1"),
+        "{said}"
+    );
+    let said = with(&["0.8,0.5"]);
+    assert!(said.contains("is 3; expected at most 2"), "{said}");
+    let said = with(&["no-such-file"]);
+    assert!(
+        said.contains("no-such-file is no file here and no list of shares"),
+        "{said}"
+    );
+    let said = with(&["0.8,0.5,1", "--draft-model", "abacus"]);
+    assert!(said.contains("--draft-model: abacus is none of"), "{said}");
+}
+
+#[test]
+fn the_lengths_of_a_trace_are_multiplied() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("trace.csv");
+    let rows = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,50,8\n2023-11-16 18:15:47,31,1\n";
+    fs::write(&file, rows).unwrap();
+    let trace = ["--trace", file.to_str().unwrap(), "--length-scale", "0.5"];
+    let played = json(&trace);
+    assert_eq!(played["tokens"]["prompt"], 25 + 16);
+    assert_eq!(played["tokens"]["output"], 4 + 1);
+    assert!(
+        played["workload"]
+            .as_str()
+            .unwrap()
+            .ends_with(", 0.5 times as long"),
+        "{played}"
+    );
+    let on = ["simulate", "--model", "qwen3-8b", "--hardware", "h100"];
+    let wrong = [&on[..], &trace[..2], &["--length-scale", "0"]].concat();
+    let said = fails(&wrong, 1);
+    assert!(
+        said.contains("--length-scale is 0; expected a number above 0"),
+        "{said}"
+    );
+}
+
+#[test]
 fn simulate_says_what_is_wrong() {
     let on = ["simulate", "--model", "qwen3-8b", "--hardware", "h100"];
     let with = |flags: &[&str]| fails(&[&on[..], flags].concat(), 1);
@@ -288,6 +375,18 @@ fn simulate_refuses_flags_that_do_not_go_together() {
         (
             &["--arrivals", "poisson:1", "--repair-time", "5s"],
             "--mtbf",
+        ),
+        (
+            &["--arrivals", "poisson:1", "--speculate", "2"],
+            "--acceptance <LIST|FILE>",
+        ),
+        (
+            &["--arrivals", "poisson:1", "--draft-model", "qwen3-0.6b"],
+            "--speculate <K>",
+        ),
+        (
+            &["--arrivals", "poisson:1", "--length-scale", "2"],
+            "--trace <FILE>",
         ),
     ] {
         let said = fails(&[&on[..], flags].concat(), 2);

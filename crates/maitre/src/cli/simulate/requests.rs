@@ -28,6 +28,9 @@ pub(super) struct RequestArgs {
     /// How many times as fast as it was recorded the trace is played.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", requires = "trace")]
     speed: f64,
+    /// Multiplies the lengths of a trace's prompts and answers.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR", requires = "trace")]
+    length_scale: f64,
     /// Requests at this rate a second, whether or not earlier ones are answered: constant:RATE, poisson:RATE, or
     /// gamma:RATE,VARIATION for
     /// bursts, or a rate that changes: steps:RATExSECONDS,RATExSECONDS or ramp:FROM..TO,SECONDS.
@@ -86,7 +89,12 @@ impl RequestArgs {
             .trace
             .as_deref()
             .map(|path| read_trace(path, self.skip_bad));
-        let trace = trace.transpose()?;
+        let scale = self.length_scale;
+        ensure!(
+            scale.is_finite() && scale > 0.0,
+            "--length-scale is {scale}; expected a number above 0"
+        );
+        let trace = trace.transpose()?.map(|trace| trace.scaled(scale));
         let skipped = trace.as_ref().map_or(0, |trace| trace.skipped.len());
         let (arrivals, told): (Box<dyn Arrivals + Send>, String) =
             match (&self.arrivals, self.users) {
@@ -101,12 +109,20 @@ impl RequestArgs {
         })
     }
 
+    /// By what lengths are multiplied, if they are.
+    fn scale(&self) -> String {
+        match self.length_scale == 1.0 {
+            true => String::new(),
+            false => format!(", {} times as long", self.length_scale),
+        }
+    }
+
     /// Lengths by the flags, or those of a trace, and what to call them.
     fn lengths(&self, trace: Option<&Trace>) -> (Lengths, String) {
         let (prompt, output) = (self.input_tokens.clone(), self.output_tokens.clone());
         match (trace, &self.trace) {
             (Some(trace), Some(path)) => {
-                let told = format!("lengths drawn from {}", path.display());
+                let told = format!("lengths drawn from {}{}", path.display(), self.scale());
                 (Lengths::Sampled(Lengths::pairs_of(trace)), told)
             }
             _ => {
@@ -157,9 +173,10 @@ impl RequestArgs {
         let replay = Replay::new(trace, self.speed, self.requests)?;
         let requests = self.requests.unwrap_or(trace.requests.len() as u64);
         let told = format!(
-            "{requests} requests of {} at {} times its speed",
+            "{requests} requests of {} at {} times its speed{}",
             path.display(),
-            self.speed
+            self.speed,
+            self.scale()
         );
         Ok((Box::new(replay), told))
     }
