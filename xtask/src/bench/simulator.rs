@@ -1,8 +1,8 @@
 //! `cargo xtask bench simulator`: what `maitre simulate` foresees, beside what `maitre bench` measures of the same requests.
 //!
 //! The machine is calibrated with bursts of requests of fixed lengths. Then requests that the calibration has not seen are served
-//! twice and simulated once: chats that come independently of each other at 0.5, 0.8 and 1.1 of the capacity, bursts, and chats of
-//! several turns whose prompts begin with all that was said before.
+//! twice and simulated once, in several rounds: chats that come independently of each other at 0.5, 0.8 and 1.1 of the capacity, bursts,
+//! and chats of several turns whose prompts begin with all that was said before.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::Value;
 
+use super::bootstrap::median;
 use super::build_maitre;
 use super::simulated_workloads::{Rate, Shape, chats, write};
 use crate::cargo::{program, target_directory};
@@ -47,9 +48,13 @@ pub(super) struct Arguments {
     /// How long requests come in each run.
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
-    /// How long the machine is calibrated before each workload.
-    #[arg(long, default_value_t = 30)]
+    /// How long the machine is calibrated in each round of a workload.
+    #[arg(long, default_value_t = 20)]
     calibrate_seconds: u64,
+    /// Rounds of measurement, calibration and measurement of each workload. A number is the median of its rounds, since a machine that others
+    /// share is faster at one time than at another.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
 }
 
 /// One number of a workload.
@@ -73,6 +78,12 @@ const NUMBERS: [(&str, &str); 10] = [
     ("E2E p90", "/e2e_ms/p90"),
     ("E2E p99", "/e2e_ms/p99"),
 ];
+
+/// A workload measured, measured again after a calibration, and simulated with it.
+struct Round {
+    measured: [Value; 2],
+    foreseen: Value,
+}
 
 struct Runner<'a> {
     arguments: &'a Arguments,
@@ -114,7 +125,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let sessions = chats(0.25 * capacity, arguments.seconds)?;
     let trace = write(&runner.folder, "turns", &sessions)?;
     runner.compare("turns", &trace, &NUMBERS)?;
-    let rate = Rate::Poisson(1.1 * capacity);
+    // Measured anew: whether the queue grows at all depends on a tenth of it.
+    let rate = Rate::Poisson(1.1 * runner.capacity()?);
     let trace = write(
         &runner.folder,
         "overload",
@@ -177,13 +189,18 @@ impl Runner<'_> {
         answer(&mut maitre)
     }
 
-    /// Between the two measurements the machine is calibrated: what changes it for minutes changes all three.
-    fn thrice(&self, trace: &Path, further: &[&str]) -> Result<([Value; 2], Value)> {
-        let first = self.measure(trace, further)?;
-        let calibrated = self.calibrate()?;
-        let second = self.measure(trace, further)?;
-        let foreseen = self.simulate(trace, &calibrated, further)?;
-        Ok(([first, second], foreseen))
+    /// Between the two measurements of a round the machine is calibrated: what changes it for minutes changes all three.
+    fn rounds(&self, trace: &Path, further: &[&str]) -> Result<Vec<Round>> {
+        let round = |_| {
+            let first = self.measure(trace, further)?;
+            let calibrated = self.calibrate()?;
+            let second = self.measure(trace, further)?;
+            Ok(Round {
+                measured: [first, second],
+                foreseen: self.simulate(trace, &calibrated, further)?,
+            })
+        };
+        (0..self.arguments.rounds).map(round).collect()
     }
 
     fn compare(
@@ -192,8 +209,8 @@ impl Runner<'_> {
         trace: &Path,
         numbers: &[(&'static str, &str)],
     ) -> Result<()> {
-        let (measured, simulated) = self.thrice(trace, &[])?;
-        for run in &measured {
+        let rounds = self.rounds(trace, &[])?;
+        for run in rounds.iter().flat_map(|round| &round.measured) {
             let [all, completed] = ["/requests", "/completed"].map(|it| number(run, it));
             ensure!(
                 all? == completed?,
@@ -202,22 +219,14 @@ impl Runner<'_> {
             );
         }
         for (what, pointer) in numbers {
-            self.add(Row {
-                workload,
-                what,
-                measured: [
-                    number(&measured[0], pointer)?,
-                    number(&measured[1], pointer)?,
-                ],
-                foreseen: number(&simulated, pointer)?,
-            });
+            self.row(workload, what, &|report| number(report, pointer), &rounds)?;
         }
         Ok(())
     }
 
     /// More than the capacity: how fast the queue grows where all may wait, and how many are refused where few may.
     fn overloaded(&mut self, trace: &Path) -> Result<()> {
-        let ([first, second], simulated) = self.thrice(trace, &[])?;
+        let workload = "1.1 of capacity";
         let seconds = self.arguments.seconds;
         // All wait longer than those before them, so that percentiles of waiting are points of a line over the time.
         let slope = |report: &Value| -> Result<f64> {
@@ -225,13 +234,9 @@ impl Runner<'_> {
             Ok(grown / (0.4 * seconds))
         };
         let tokens = |report: &Value| number(report, "/output_tokens_per_second");
-        self.row("output tokens/s", &tokens, [&first, &second, &simulated])?;
-        self.row(
-            "TTFT, ms more each s",
-            &slope,
-            [&first, &second, &simulated],
-        )?;
-        let ([first, second], simulated) = self.thrice(trace, &["--max-queue", SHORT_QUEUE])?;
+        let rounds = self.rounds(trace, &[])?;
+        self.row(workload, "output tokens/s", &tokens, &rounds)?;
+        self.row(workload, "TTFT, ms more each s", &slope, &rounds)?;
         let refused = |report: &Value| -> Result<f64> {
             let all = report.pointer("/requests").context("no requests")?;
             let all = all.as_f64().map_or_else(|| number(all, "/arrived"), Ok)?;
@@ -241,21 +246,30 @@ impl Runner<'_> {
             let completed = completed.and_then(Value::as_f64).context("no completed")?;
             Ok(100.0 * (all - completed) / all)
         };
-        self.row("refused, %", &refused, [&first, &second, &simulated])
+        let rounds = self.rounds(trace, &["--max-queue", SHORT_QUEUE])?;
+        self.row(workload, "refused, %", &refused, &rounds)
     }
 
+    /// A number of all rounds: the medians of the first measurements, of the second ones and of what was foreseen.
     fn row(
         &mut self,
+        workload: &'static str,
         what: &'static str,
         of: &dyn Fn(&Value) -> Result<f64>,
-        reports: [&Value; 3],
+        rounds: &[Round],
     ) -> Result<()> {
-        let [first, second, foreseen] = reports;
+        let middle = |part: &dyn Fn(&Round) -> &Value| -> Result<f64> {
+            let numbers: Result<Vec<f64>> = rounds.iter().map(|round| of(part(round))).collect();
+            Ok(median(&numbers?))
+        };
         self.add(Row {
-            workload: "1.1 of capacity",
+            workload,
             what,
-            measured: [of(first)?, of(second)?],
-            foreseen: of(foreseen)?,
+            measured: [
+                middle(&|round| &round.measured[0])?,
+                middle(&|round| &round.measured[1])?,
+            ],
+            foreseen: middle(&|round| &round.foreseen)?,
         });
         Ok(())
     }
