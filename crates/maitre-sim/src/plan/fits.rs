@@ -179,6 +179,11 @@ impl Question {
         let least = shape.page_bytes(self.block_size) * groups;
         let kv = shape.kv_bytes_of(prompt + output).max(least) * 1.05;
         let copies = f64::from(self.devices) / f64::from(self.devices.min(shape.kv_heads));
-        shape.weight_bytes() + kv * copies - self.usable_bytes()
+        let (draft_weights, draft_kv) = self.draft().map_or((0.0, 0.0), |draft| {
+            let kv = draft.kv_bytes_per_token() * (prompt + output);
+            (draft.weight_bytes(), kv)
+        });
+        let weights = shape.weight_bytes() + draft_weights;
+        weights + (kv + draft_kv) * copies - self.usable_bytes()
     }
 }

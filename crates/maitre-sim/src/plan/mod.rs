@@ -33,6 +33,7 @@
 //! # Ok::<(), maitre_sim::SimError>(())
 //! ```
 
+mod apart;
 mod figure;
 mod fits;
 mod limit;
@@ -50,7 +51,8 @@ pub use techniques::{Gain, Technique};
 pub use traffic::Traffic;
 
 use crate::{
-    CostModel, EngineSettings, Hardware, ModelShape, ProductFormat, SimError, Slo, WeightDtype,
+    CostModel, EngineSettings, Hardware, ModelShape, ProductFormat, SimError, Slo, Speculation,
+    Split, WeightDtype,
 };
 
 /// The share of answers that has to keep to the SLO, unless another one is asked for.
@@ -58,6 +60,9 @@ pub const SLO_SHARE: f64 = 0.95;
 
 /// Answers by which a load is judged, at least, unless more or fewer are asked for: so many that a twentieth of them are ten.
 pub const JUDGED: u64 = 200;
+
+/// Bytes a second over the link between boxes for prefill and for decode, unless another rate is given: 400 Gbit/s.
+pub const LINK_BYTES_PER_SECOND: f64 = 50e9;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +89,14 @@ pub struct Question {
     pub max_batched_tokens: usize,
     /// Tokens of a KV block.
     pub block_size: u32,
+    /// How a box speculates, if it does.
+    pub speculation: Option<Speculation>,
+    /// Which boxes do prefill and which do decode, if that is apart: load is then that of all of them.
+    pub split: Option<Split>,
+    /// What speculation is tried among the techniques, if any is.
+    pub may_speculate: Option<Speculation>,
+    /// Bytes a second over the link between boxes, where the techniques set prefill apart.
+    pub link_bytes_per_second: f64,
     /// What a box costs in an hour, in whatever currency.
     pub price_per_hour: Option<f64>,
     /// Whether to search what techniques would gain, which takes as long as all else for each.
@@ -144,6 +157,10 @@ impl Question {
             max_seqs: 256,
             max_batched_tokens: 2048,
             block_size: 16,
+            speculation: None,
+            split: None,
+            may_speculate: None,
+            link_bytes_per_second: LINK_BYTES_PER_SECOND,
             price_per_hour: None,
             techniques: true,
             judged: JUDGED,
@@ -205,6 +222,10 @@ impl Question {
                 "a bound of ttft or e2e too, since without one requests may wait for ever";
             return Err(SimError::setting("the SLO", self.slo, expected));
         }
+        for speculation in [&self.speculation, &self.may_speculate] {
+            speculation.as_ref().map_or(Ok(()), Speculation::validate)?;
+        }
+        crate::error::check_positive("the rate of the link", self.link_bytes_per_second)?;
         if let Some(price) = self.price_per_hour {
             crate::error::check_positive("the price of an hour", price)?;
         }
@@ -230,9 +251,27 @@ impl Question {
         self.hardware.cost_across(self.devices, self.products)
     }
 
+    /// The model that drafts, if one does.
+    fn draft(&self) -> Option<&ModelShape> {
+        self.speculation.as_ref().and_then(|it| it.drafter.model())
+    }
+
+    /// Tokens of a sequence in a step, about.
+    fn tokens_per_step(&self) -> f64 {
+        let speculation = self.speculation.as_ref();
+        speculation.map_or(1.0, Speculation::expected_tokens)
+    }
+
+    /// Boxes that a trial simulates.
+    fn boxes_of_trial(&self) -> f64 {
+        self.split
+            .map_or(1.0, |split| (split.prefill + split.decode) as f64)
+    }
+
     fn engine(&self) -> Result<EngineSettings, SimError> {
-        let kv_blocks = EngineSettings::kv_blocks_across(
+        let kv_blocks = EngineSettings::kv_blocks_with(
             &self.model,
+            self.draft(),
             &self.hardware,
             self.devices,
             self.block_size,

@@ -8,7 +8,7 @@ use super::trial::Trial;
 use crate::SimError;
 
 /// How far the search goes on: until the load that fails is at most so much above the one that keeps.
-const RESOLUTION: f64 = 0.02;
+pub(super) const RESOLUTION: f64 = 0.02;
 
 /// The smallest load at a rate that is tried, in answers under way.
 const LEAST_UNDER_WAY: f64 = 0.02;
@@ -68,12 +68,17 @@ impl Question {
         }
     }
 
+    /// Whether a load keeps to the SLO.
+    pub(super) fn keeps(&self, load: f64) -> Result<bool, SimError> {
+        Ok(self.is_kept(&self.try_load(load)?))
+    }
+
     fn is_kept(&self, trial: &Trial) -> bool {
         trial.kept >= self.slo_share
     }
 
     /// Users are whole, and one of them is the least.
-    fn rounded(&self, load: f64) -> f64 {
+    pub(super) fn rounded(&self, load: f64) -> f64 {
         match self.traffic.is_counted() {
             true => load.round().max(1.0),
             false => load,
@@ -120,7 +125,8 @@ impl Question {
         let length = (prompt + output / 2.0) as u64;
         let step = crate::StepWork::mixed(1, length, 0, window);
         let prefill = crate::StepWork::mixed(0, 0, prompt as u64, window);
-        Ok(pricer.price(&prefill).total() + output * pricer.price(&step).total())
+        let steps = output / self.tokens_per_step();
+        Ok(pricer.price(&prefill).total() + steps * pricer.price(&step).total())
     }
 
     fn unmet(&self, load: f64) -> Result<SimError, SimError> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Question;
-use crate::{KvDtype, ModelShape, SimError, WeightDtype};
+use crate::{Drafter, KvDtype, ModelShape, SimError, Speculation, WeightDtype};
 
 /// A technique.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,17 +38,12 @@ const CHUNKS: [usize; 3] = [512, 2048, 8192];
 impl Question {
     /// Searches with each technique, from the load that a box serves without.
     pub(super) fn gains(&self, load: f64) -> Result<Vec<Technique>, SimError> {
-        let changes = self.changes();
-        changes
-            .into_iter()
-            .map(|(name, change, changed)| {
-                let gain = match changed {
-                    Ok(changed) => self.gain(&changed, load)?,
-                    Err(why) => Gain::Impossible(why),
-                };
-                Ok(Technique { name, change, gain })
-            })
-            .collect()
+        let searched = self.changes().into_iter().map(|(name, change, changed)| {
+            let gain = self.gain(&changed, load)?;
+            Ok(Technique { name, change, gain })
+        });
+        let apart = std::iter::once_with(|| self.prefill_apart(load));
+        searched.chain(apart).collect()
     }
 
     fn gain(&self, changed: &Self, load: f64) -> Result<Gain, SimError> {
@@ -62,22 +57,14 @@ impl Question {
                 load_per_box: capacity.keeps.load,
                 times: capacity.keeps.load / load / devices,
             }),
-            Err(
-                why @ (SimError::Setting(_)
-                | SimError::NoPlace { .. }
-                | SimError::DoesNotFit { .. }
-                | SimError::SloUnmet { .. }
-                | SimError::Scheduler(_)),
-            ) => Ok(Gain::Impossible(why.to_string())),
-            Err(fault) => Err(fault),
+            Err(error) => Ok(Gain::Impossible(told(error)?)),
         }
     }
 
-    /// Each technique's name, what it changes in words, and the question then, or why there is none.
-    fn changes(&self) -> Vec<(&'static str, String, Result<Self, String>)> {
+    /// Each technique's name, what it changes in words, and the question then.
+    fn changes(&self) -> Vec<(&'static str, String, Self)> {
         let mut changes = Vec::new();
-        let mut add =
-            |name, change: String, changed: Self| changes.push((name, change, Ok(changed)));
+        let mut add = |name, change: String, changed: Self| changes.push((name, change, changed));
         for dtype in [WeightDtype::Fp8, WeightDtype::Int8, WeightDtype::Int4] {
             let mut changed = self.clone();
             changed.set_weights(dtype);
@@ -134,6 +121,26 @@ impl Question {
                 },
             );
         }
+        for speculation in self.speculations() {
+            let by = match &speculation.drafter {
+                Drafter::Lookup => String::new(),
+                Drafter::Seconds(seconds) => format!(" of {seconds} s"),
+                Drafter::Model(shape) => format!(" of {}", shape.name),
+            };
+            let drafts = match speculation.drafts {
+                1 => "1 draft".to_owned(),
+                drafts => format!("{drafts} drafts"),
+            };
+            let change = format!("at most {drafts} a step{by}");
+            add(
+                "speculate",
+                change,
+                Self {
+                    speculation: Some(speculation),
+                    ..self.clone()
+                },
+            );
+        }
         let devices = self.devices * 2;
         let change = format!("{devices} devices a box, each with a part of every matrix");
         add(
@@ -147,10 +154,36 @@ impl Question {
         changes
     }
 
+    /// What speculation is tried: half as many drafts, and as many as are asked for.
+    fn speculations(&self) -> Vec<Speculation> {
+        let Some(asked) = &self.may_speculate else {
+            return Vec::new();
+        };
+        let mut drafts = vec![asked.drafts / 2, asked.drafts];
+        drafts.retain(|&it| it > 0);
+        let with = |drafts| Speculation {
+            drafts,
+            ..asked.clone()
+        };
+        drafts.into_iter().map(with).collect()
+    }
+
     fn with(&self, model: ModelShape) -> Self {
         Self {
             model,
             ..self.clone()
         }
+    }
+}
+
+/// Why a change cannot be made; a fault of the simulation is none.
+pub(super) fn told(error: SimError) -> Result<String, SimError> {
+    match error {
+        SimError::Setting(_)
+        | SimError::NoPlace { .. }
+        | SimError::DoesNotFit { .. }
+        | SimError::SloUnmet { .. }
+        | SimError::Scheduler(_) => Ok(error.to_string()),
+        fault @ SimError::Stalled { .. } => Err(fault),
     }
 }

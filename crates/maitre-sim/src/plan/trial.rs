@@ -110,15 +110,22 @@ impl Question {
         let is_trace = matches!(self.traffic, super::Traffic::Trace(_));
         // Without prompts that begin alike the cache finds nothing, and simulating it takes as long as all else.
         engine.prefix_cache = is_trace || self.shared_prefix > 0;
-        Simulation::with_cost(&self.model, self.hardware.name.clone(), cost, engine)
+        let name = self.hardware.name.clone();
+        let mut simulation = Simulation::with_cost(&self.model, name, cost, engine)?;
+        simulation.seed = self.seed;
+        simulation.speculation = self.speculation.clone();
+        simulation.split = self.split;
+        Ok(simulation)
     }
 
     /// How long an answer takes at a load, about: by steps that have each user's token and the prompts of as many users as end.
     fn estimated_answer(&self, load: f64) -> Result<Time, SimError> {
         let (prompt, output) = self.traffic.mean_lengths();
-        let step = |sequences: f64| -> Result<f64, SimError> {
+        let steps = output / self.tokens_per_step();
+        let step = |under_way: f64| -> Result<f64, SimError> {
+            let sequences = under_way / self.boxes_of_trial();
             let sequences = sequences.clamp(1.0, self.max_seqs as f64);
-            let prompts = (sequences * prompt / output).min(self.max_batched_tokens as f64);
+            let prompts = (sequences * prompt / steps).min(self.max_batched_tokens as f64);
             let work = StepWork::mixed(
                 sequences.round() as u64,
                 (prompt + output / 2.0) as u64,
@@ -129,10 +136,10 @@ impl Question {
         };
         // The number under way and the time of an answer follow from each other.
         let mut under_way = if self.traffic.is_counted() { load } else { 1.0 };
-        let mut answer = output * step(under_way)?;
+        let mut answer = steps * step(under_way)?;
         for _ in 0..8 {
             under_way = self.traffic.requests_per_second(load, answer) * answer;
-            answer = output * step(under_way)?;
+            answer = steps * step(under_way)?;
         }
         Ok(Time::try_from_secs_f64(answer).unwrap_or(Time::ZERO))
     }

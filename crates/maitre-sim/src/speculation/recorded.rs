@@ -102,6 +102,7 @@ mod tests {
         assert_eq!(counts(ours).unwrap(), (vec![10.0, 9.0], vec![8.0, 3.0]));
 
         let theirs = "vllm:spec_decode_num_drafts_total{engine=\"0\",model_name=\"m\"} 6.0\n\
+                      vllm:spec_decode_num_drafts_total2 7\n\
                       vllm:spec_decode_num_drafts_total{engine=\"1\",model_name=\"m\"} 4.0\n\
                       vllm:spec_decode_num_draft_tokens_total{engine=\"0\"} 20.0\n\
                       vllm:spec_decode_num_accepted_tokens_per_pos_total{engine=\"0\",model_name=\"m\",position=\"0\"} 5.0\n\

@@ -4,7 +4,7 @@ mod traffic;
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use maitre::server::Startup;
@@ -13,6 +13,7 @@ use maitre_sim::{KvDtype, Slo, WeightDtype};
 
 use self::traffic::TrafficArgs;
 use super::simulate::machine::{hardware, model};
+use super::simulate::speculation::SpeculationArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
@@ -54,6 +55,12 @@ pub(crate) struct PlanArgs {
     /// Most tokens in a step.
     #[arg(long, default_value_t = 2048, value_name = "TOKENS")]
     max_batched_tokens: usize,
+    /// What speculation is tried among the techniques.
+    #[command(flatten)]
+    speculation: SpeculationArgs,
+    /// Bytes a second over the link between boxes, where the techniques set prefill and decode apart.
+    #[arg(long, default_value_t = maitre_sim::plan::LINK_BYTES_PER_SECOND, value_name = "BYTES")]
+    link_bytes_per_second: f64,
     /// What a box costs in an hour, in any currency.
     #[arg(long, value_name = "PRICE")]
     price_per_hour: Option<f64>,
@@ -85,12 +92,19 @@ pub(crate) async fn run(args: PlanArgs, startup: &Startup) -> Result<()> {
         .applied_to(&model(&args.model, startup).await?);
     let hardware = hardware(&args.hardware)?;
     let traffic = args.traffic.read()?;
+    let may_speculate = args.speculation.read(startup).await?;
+    ensure!(
+        may_speculate.is_none() || !args.no_techniques,
+        "--speculate is tried among the techniques, and --no-techniques leaves them out; expected one of the two"
+    );
     let mut question = Question {
         devices: args.tensor_parallel,
         slo_share: args.slo_share,
         shared_prefix: args.shared_prefix,
         max_seqs: args.max_seqs,
         max_batched_tokens: args.max_batched_tokens,
+        may_speculate,
+        link_bytes_per_second: args.link_bytes_per_second,
         price_per_hour: args.price_per_hour,
         judged: args.judged,
         techniques: !args.no_techniques,

@@ -240,6 +240,27 @@ fn a_mixture_is_read_from_its_directory() {
 }
 
 #[test]
+fn a_plan_tries_speculation_where_an_acceptance_is_given() {
+    let small = Small::new();
+    let flags = [&SLO[..], &["--rate", "50", "--judged", "20"]].concat();
+    let plain = small.plan(&flags);
+    assert!(!plain.contains("speculate"), "{plain}");
+    assert!(plain.contains("prefill apart"), "{plain}");
+    let drafts = ["--speculate", "2", "--acceptance", "0.9,0.9"];
+    let text = small.plan(&[&flags[..], &drafts].concat());
+    for said in [
+        "speculate         at most 1 draft a step",
+        "speculate         at most 2 drafts a step",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let said = small.fails(&[&flags[..], &drafts, &["--no-techniques"]].concat(), 1);
+    assert!(said.contains("--no-techniques leaves them out"), "{said}");
+    let said = small.fails(&[&flags[..], &["--link-bytes-per-second", "0"]].concat(), 1);
+    assert!(said.contains("the rate of the link is 0"), "{said}");
+}
+
+#[test]
 fn a_plan_refuses_flags_that_do_not_go_together() {
     let on = ["plan", "--model", "qwen3-8b", "--hardware", "h100"];
     for (flags, expected) in [
@@ -260,6 +281,10 @@ fn a_plan_refuses_flags_that_do_not_go_together() {
         (
             &["--slo", "ttft=1s", "--users", "1", "--dtype", "int3"],
             "int4",
+        ),
+        (
+            &["--slo", "ttft=1s", "--users", "1", "--speculate", "2"],
+            "--acceptance <LIST|FILE>",
         ),
         (
             &["--slo", "ttft=1s", "--users", "1", "--kv-dtype", "int4"],

@@ -1,9 +1,11 @@
 //! Plans: figures by hand, properties of the search, what is said of questions without an answer.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod techniques;
+
 use std::time::Duration;
 
-use maitre_sim::plan::{Gain, Plan, Question, Scarce, Traffic};
+use maitre_sim::plan::{Plan, Question, Scarce, Traffic};
 use maitre_sim::workload::{Length, Lengths};
 use maitre_sim::{
     CostModel, Experts, Hardware, ModelShape, StepPricer, StepWork, WeightDtype, Window,
@@ -179,43 +181,6 @@ fn what_is_scarce_is_named() {
     slow_products.hardware.read_bytes_per_second = 1e13;
     slow_products.hardware.bf16_ops_per_second = 1e9;
     assert_eq!(limit(slow_products).scarce, Scarce::Arithmetic);
-}
-
-#[test]
-fn techniques_move_what_is_scarce() {
-    // Prompts of 200 tokens whose products bound the box.
-    let mut question = question(
-        "ttft=400ms,tpot=80ms",
-        Traffic::Rate {
-            per_second: 10.0,
-            lengths: lengths(192, 4),
-        },
-    );
-    question.techniques = true;
-    question.hardware.read_bytes_per_second = 1e12;
-    let plan = question.plan().unwrap();
-    let times = |change: &str| {
-        let technique = plan.techniques.iter().find(|it| it.change.contains(change));
-        match &technique.unwrap().gain {
-            Gain::Serves { times, .. } => *times,
-            Gain::Impossible(why) => panic!("{why}"),
-        }
-    };
-    assert_eq!(plan.limit.scarce, Scarce::Arithmetic, "{plan}");
-    assert!(times("begin alike for 96") > 1.3, "{plan}");
-    assert!(times("weights in fp8") > 1.2, "{plan}");
-    assert!(
-        (times("weights in int4") - 1.0).abs() < 0.1,
-        "products stay in bf16: {plan}"
-    );
-    let int8 = plan
-        .techniques
-        .iter()
-        .find(|it| it.change == "weights in int8");
-    assert!(
-        matches!(&int8.unwrap().gain, Gain::Impossible(why) if why.contains("int8 on slow")),
-        "{plan}"
-    );
 }
 
 #[test]
