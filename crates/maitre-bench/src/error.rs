@@ -68,7 +68,7 @@ pub enum BenchError {
     },
     /// Random prompts need to know which tokens there are.
     #[error(
-        "{address} does not say how many tokens its model knows: give --vocab-size, or --prompts with texts to ask"
+        "{address} does not say how many tokens its model knows: give --vocab-size, --prompts with texts to ask, or --warmup-requests 0 with recorded conversations"
     )]
     VocabSize {
         /// The target's address.

@@ -2,18 +2,21 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use maitre_workload::{Slo, mix};
+use maitre_workload::{Request, SettingError, Slo, mix};
 
 use crate::driver::{Driven, Driver};
 use crate::machine::{EnergyMeter, cpu_seconds};
+use crate::report::warnings;
 use crate::requests::Plan;
 use crate::server::{Watched, watch};
 use crate::summary::Machine;
 use crate::{
-    BenchError, Clock, Load, ModelFacts, Questions, Report, Run, ServerState, Stop, Target,
-    Workload,
+    BenchError, Clock, Load, ModelFacts, Questions, Report, Run, ServerRun, ServerState, Stop,
+    Target, Workload,
 };
 
 /// What to measure.
@@ -29,9 +32,15 @@ pub struct Settings {
     pub warmup_requests: usize,
     /// What a good answer keeps to.
     pub slo: Slo,
+    /// How long a request may bring no token; then it is given up, and counted as failed.
+    pub timeout: Duration,
 }
 
 impl Settings {
+    /// The timeout where none is given: longer than a queue that users would wait in, shorter than a benchmark that is left alone for
+    /// a night.
+    pub const TIMEOUT: Duration = Duration::from_secs(600);
+
     /// Users of closed loops, one run for each number, who ask random prompts.
     #[must_use]
     pub fn closed_loop(workload: Workload, users: &[u32]) -> Self {
@@ -41,6 +50,7 @@ impl Settings {
             loads: users.iter().map(|users| Load::Users(*users)).collect(),
             warmup_requests: 0,
             slo: Slo::default(),
+            timeout: Self::TIMEOUT,
         }
     }
 
@@ -52,11 +62,37 @@ impl Settings {
                 given: given.into(),
             });
         }
+        if self.timeout.is_zero() {
+            return Err(SettingError::new("timeout", "0", "a time above 0").into());
+        }
         let drawn = matches!(self.questions, Questions::Random);
         self.loads
             .iter()
             .try_for_each(|load| self.workload.check(load, drawn))?;
+        let users = self.loads.iter().filter_map(Load::users).max();
+        if let (Questions::Chats(chats), Some(users)) = (&self.questions, users)
+            && chats.count() < users as usize
+        {
+            let expected = format!("at least the concurrency, {users}: no fewer reach it");
+            let (setting, given) = ("the number of recorded conversations", chats.count());
+            return Err(SettingError::new(setting, given, expected).into());
+        }
         self.questions.check(&self.workload, model)
+    }
+
+    /// Random prompts, and those of a warm-up for conversations, need to know which tokens there are.
+    fn check_vocabulary(&self, target: &dyn Target, model: &ModelFacts) -> Result<(), BenchError> {
+        let is_random = match self.questions {
+            Questions::Random | Questions::Trace(_) => true,
+            Questions::Chats(_) => self.warmup_requests > 0,
+            Questions::InTurn(_) => false,
+        };
+        match is_random && model.vocab_size == 0 {
+            true => Err(BenchError::VocabSize {
+                address: target.name(),
+            }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -97,11 +133,12 @@ pub async fn measure(
             break;
         }
     }
+    let warnings = warnings(settings, &runs, bench.asked_again());
     Ok(Report::new(
-        target.name(),
-        bench.model.name,
+        (target.name(), bench.model.name),
         settings,
         runs,
+        warnings,
         stop.is_stopped(),
     ))
 }
@@ -116,8 +153,12 @@ pub(crate) struct Bench<'a> {
     settings: &'a Settings,
     stop: &'a Stop,
     model: ModelFacts,
+    /// Recorded conversations: the next ones come first.
+    questions: Questions,
     phase: u64,
     asked: usize,
+    /// Conversations that have begun.
+    begun: usize,
 }
 
 impl<'a> Bench<'a> {
@@ -129,15 +170,26 @@ impl<'a> Bench<'a> {
     ) -> Result<Self, BenchError> {
         let model = target.model();
         settings.check(&model)?;
+        settings.check_vocabulary(target, &model)?;
         Ok(Self {
             target,
             clock,
             settings,
             stop,
             model,
+            questions: settings.questions.clone(),
             phase: 0,
             asked: 0,
+            begun: 0,
         })
+    }
+
+    /// Recorded conversations that were asked more than once.
+    fn asked_again(&self) -> usize {
+        match &self.questions {
+            Questions::Chats(chats) => self.begun.saturating_sub(chats.count()),
+            _ => 0,
+        }
     }
 
     /// So many runs have been made elsewhere: the next ones ask something else.
@@ -154,7 +206,7 @@ impl<'a> Bench<'a> {
         self.warm_up(load).await?;
         let settings = self.settings;
         let seed = self.next_seed();
-        let plan = Plan::new(&settings.workload, &settings.questions, load, seed)?;
+        let plan = Plan::new(&settings.workload, &self.questions, load, seed)?;
         let expected = plan.expected;
         let mut done = 0;
         let mut ended = || {
@@ -165,22 +217,25 @@ impl<'a> Bench<'a> {
         let cpu = cpu_seconds().filter(|_| !self.target.shares_process());
         let mut energy = EnergyMeter::start();
         let mut watched = Watched::default();
-        let driven = {
+        let (driven, begun) = {
             let watching = pin!(watch(self.target, self.clock, &mut watched, &mut energy));
-            let driving = pin!(self.drive(plan, &settings.questions, seed, &mut ended));
+            let driving = pin!(self.drive(plan, &self.questions, seed, &mut ended));
             match select(driving, watching).await {
                 Either::Left((driven, _)) => driven,
                 Either::Right(((), driving)) => driving.await,
             }
         };
         self.asked += driven.records.len() + driven.unfinished;
+        self.begun += begun;
+        if let Questions::Chats(chats) = &mut self.questions {
+            Arc::make_mut(chats).advance(begun);
+        }
         let seconds = driven.duration.as_secs_f64();
         let after = self.target.state().await;
         let machine = Machine {
             client_cpu_seconds: cpu.zip(cpu_seconds()).map(|(before, after)| after - before),
             energy_joules: energy.as_mut().map(EnergyMeter::joules),
-            server: states(before, after)
-                .map(|(before, after)| watched.run(&before, &after, seconds)),
+            server: counted(&watched, before, after, seconds),
         };
         let run = Run::new(load, &driven, &settings.slo, machine);
         progress(Progress::Finished(&run));
@@ -215,21 +270,30 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// The requests of a plan, and how many conversations began.
     async fn drive(
         &self,
         mut plan: Plan,
         questions: &Questions,
         seed: u64,
         ended: &mut impl FnMut(),
-    ) -> Driven {
+    ) -> (Driven, usize) {
         let driver = Driver {
             target: self.target,
             clock: self.clock,
             stop: self.stop,
+            timeout: self.settings.timeout,
         };
         let (vocab_size, asked) = (self.model.vocab_size, self.asked);
-        let ask = |request: &_| questions.ask(request, vocab_size, seed, asked);
-        driver.drive(&mut *plan.arrivals, &ask, |_| ended()).await
+        let seed = seed ^ mix(self.settings.workload.prompt_seed);
+        let begun = AtomicU64::new(0);
+        let ask = |request: &Request| {
+            // Conversations are counted in the order in which they begin.
+            begun.fetch_max(request.session.map_or(0, |it| it + 1), Ordering::Relaxed);
+            questions.ask(request, vocab_size, seed, asked)
+        };
+        let driven = driver.drive(&mut *plan.arrivals, &ask, |_| ended()).await;
+        (driven, begun.into_inner() as usize)
     }
 
     /// Each warm-up and each run asks something else.
@@ -240,9 +304,35 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn states(
+/// What a server counted in a run; `None` unless it told both before and after it: what it told once counts from its start.
+fn counted(
+    watched: &Watched,
     before: Option<ServerState>,
     after: Option<ServerState>,
-) -> Option<(ServerState, ServerState)> {
-    Some((before.unwrap_or_default(), after?))
+    seconds: f64,
+) -> Option<ServerRun> {
+    Some(watched.run(&before?, &after?, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_since_a_server_s_start_are_not_those_of_a_run() {
+        let state = |preemptions| ServerState {
+            preemptions: Some(preemptions),
+            ..ServerState::default()
+        };
+        let preemptions = |before, after| {
+            let run = counted(&Watched::default(), before, after, 1.0);
+            run.map(|run| run.preemptions)
+        };
+        assert_eq!(
+            preemptions(Some(state(40.0)), Some(state(42.0))),
+            Some(Some(2.0))
+        );
+        assert_eq!(preemptions(None, Some(state(42.0))), None);
+        assert_eq!(preemptions(Some(state(40.0)), None), None);
+    }
 }

@@ -3,6 +3,8 @@
 
 mod virtual_time;
 
+use std::time::Duration;
+
 use expect_test::expect;
 use maitre_bench::{
     BenchError, Percentiles, PromptFile, Prompts, Questions, Report, Settings, Stop, Workload,
@@ -91,7 +93,7 @@ fn a_stall_shows_in_the_worst_gap_and_tokens_that_come_together_are_one_arrival(
     let arrivals = vec![(5, 0), (25, 1), (10, 1), (500, 3), (10, 1), (70, 0)];
     let script = Script {
         arrivals,
-        failure: None,
+        ..Script::default()
     };
     let (report, _) = report(&settings(6, 1, &[1]), move |_| script.clone());
     let run = &report.runs[0];
@@ -108,10 +110,11 @@ fn failures_are_counted_by_code_and_kept_out_of_the_latencies() {
         0 => Script {
             arrivals: vec![(7000, 1)],
             failure: Some("UNAVAILABLE"),
+            ..Script::default()
         },
         1 | 2 => Script {
-            arrivals: vec![],
             failure: Some("RESOURCE_EXHAUSTED"),
+            ..Script::default()
         },
         3 => evenly(9000, 1, 1),
         _ => evenly(10, 10, 2),
@@ -162,10 +165,77 @@ fn the_warm_up_is_not_counted_and_asks_other_prompts() {
 }
 
 #[test]
+fn the_first_message_of_each_code_is_kept_on_one_line() {
+    let (report, _) = report(&settings(2, 6, &[1]), |index| Script {
+        failure: Some(if index < 2 { "INTERNAL" } else { "UNAVAILABLE" }),
+        message: match index {
+            0 => "max_tokens must\n  be \u{1b}[31mpositive".to_owned(),
+            2 => "x".repeat(10_000),
+            _ => "another".to_owned(),
+        },
+        ..Script::default()
+    });
+    let run = &report.runs[0];
+    assert_eq!((run.errors["INTERNAL"], run.errors["UNAVAILABLE"]), (2, 4));
+    assert_eq!(
+        run.error_messages["INTERNAL"],
+        "max_tokens must be [31mpositive"
+    );
+    assert_eq!(run.error_messages["UNAVAILABLE"].chars().count(), 301);
+    let said = report.to_string();
+    assert!(
+        said.contains("1 users: 2 requests failed with INTERNAL, the first: max_tokens must be"),
+        "{said}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!(json["runs"][0]["errors"]["INTERNAL"], 2);
+    assert!(
+        json["runs"][0]["error_messages"]["INTERNAL"]
+            .as_str()
+            .unwrap()
+            .starts_with("max_tokens")
+    );
+}
+
+#[test]
+fn a_server_that_goes_silent_holds_nothing_up() {
+    // The first answer never begins, the second stops in the middle; the others bring a token every 50 s, and two after 50 s each.
+    let slow = || evenly(50_000, 50_000, 3);
+    let mut settings = settings(3, 6, &[2]);
+    settings.timeout = Duration::from_secs(60);
+    let (report, _) = report(&settings, move |index| match index {
+        0 => evenly(u64::MAX / 2, 0, 3),
+        1 => Script {
+            // What is no token does not count as one.
+            arrivals: vec![(10_000, 1), (50_000, 0), (50_000, 2)],
+            ..Script::default()
+        },
+        _ => slow(),
+    });
+    let run = &report.runs[0];
+    assert_eq!((run.requests, run.completed), (6, 4), "{report}");
+    assert_eq!(run.errors["TIMEOUT"], 2);
+    // The first user gives up after 60 s, the second after 10 s and 60 s.
+    assert_eq!(run.duration_s, 370.0, "{report}");
+    assert!(
+        report.to_string().contains(
+            "2 requests failed with TIMEOUT, the first: no token came for 60s (--timeout)"
+        ),
+        "{report}"
+    );
+    settings.timeout = Duration::ZERO;
+    let clock = VirtualClock::default();
+    let target = ScriptedTarget::new(&clock, |_| evenly(1, 1, 3));
+    let stop = Stop::default();
+    let refused = clock.run(measure(&target, &clock, &settings, &stop, |_| {}));
+    assert!(matches!(refused, Err(BenchError::Setting(_))));
+}
+
+#[test]
 fn without_an_answer_there_are_no_latencies() {
     let (report, _) = report(&settings(1, 2, &[1]), |_| Script {
-        arrivals: vec![],
         failure: Some("INTERNAL"),
+        ..Script::default()
     });
     assert_eq!(report.runs[0].ttft_ms, None);
     assert_eq!(report.runs[0].output_tokens_per_second, 0.0);
@@ -173,7 +243,7 @@ fn without_an_answer_there_are_no_latencies() {
         fake at scripted: 10 input and 1 output tokens a request, latencies in ms
         users  done  errors  output tok/s  total tok/s  TTFT p50  p99  TPOT p50  p99  ITL p50  p99  max  E2E p50  p99  CPU
             1     0       2           0.0          0.0         -    -         -    -        -    -    -        -    -    -
-        1 users: 2 requests failed with INTERNAL
+        1 users: 2 requests failed with INTERNAL, the first: scripted
     "#]]
     .assert_eq(&report.to_string());
 }
@@ -221,7 +291,7 @@ fn the_files_have_the_documented_names() {
     assert_eq!(samples["ttft_ms"], serde_json::json!(vec![10.0; 8]));
     assert_eq!(samples["itl_percentiles_ms"].as_array().unwrap().len(), 101);
     run["timeline"].take();
-    expect![[r#"{"load":"4 users","concurrency":4,"offered_per_second":null,"requests":8,"completed":8,"errors":{},"refusals":{},"unfinished":0,"duration_s":0.04,"input_tokens":80,"cached_tokens":null,"output_tokens":24,"requests_per_second":200.0,"output_tokens_per_second":600.0,"total_tokens_per_second":2600.0,"goodput":null,"ttft_ms":{"mean":10.0,"p50":10.0,"p90":10.0,"p95":10.0,"p99":10.0,"max":10.0},"tpot_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p95":5.0,"p99":5.0,"max":5.0},"itl_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p95":5.0,"p99":5.0,"max":5.0},"e2e_ms":{"mean":20.0,"p50":20.0,"p90":20.0,"p95":20.0,"p99":20.0,"max":20.0},"lateness_ms":{"mean":0.0,"p50":0.0,"p90":0.0,"p95":0.0,"p99":0.0,"max":0.0},"client_cpu_share":null,"energy_joules":null,"server":null,"timeline":null,"samples":null}"#]]
+    expect![[r#"{"load":"4 users","concurrency":4,"offered_per_second":null,"requests":8,"completed":8,"errors":{},"error_messages":{},"refusals":{},"unfinished":0,"duration_s":0.04,"input_tokens":80,"cached_tokens":null,"output_tokens":24,"requests_per_second":200.0,"output_tokens_per_second":600.0,"total_tokens_per_second":2600.0,"goodput":null,"ttft_ms":{"mean":10.0,"p50":10.0,"p90":10.0,"p95":10.0,"p99":10.0,"max":10.0},"tpot_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p95":5.0,"p99":5.0,"max":5.0},"itl_ms":{"mean":5.0,"p50":5.0,"p90":5.0,"p95":5.0,"p99":5.0,"max":5.0},"e2e_ms":{"mean":20.0,"p50":20.0,"p90":20.0,"p95":20.0,"p99":20.0,"max":20.0},"lateness_ms":{"mean":0.0,"p50":0.0,"p90":0.0,"p95":0.0,"p99":0.0,"max":0.0},"client_cpu_share":null,"energy_joules":null,"server":null,"timeline":null,"samples":null}"#]]
     .assert_eq(&run.to_string());
     assert_eq!(json["schema"], "maitre.bench/2");
     assert_eq!(json["workload"]["input_tokens"], 10);

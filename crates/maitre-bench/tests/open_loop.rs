@@ -207,8 +207,8 @@ fn goodput_counts_what_was_answered_in_full_and_in_time() {
         0 => evenly(60, 10, 2),
         1 => evenly(10, 30, 2),
         2 => Script {
-            arrivals: vec![],
             failure: Some("INTERNAL"),
+            ..Script::default()
         },
         _ => evenly(50, 20, 2),
     };

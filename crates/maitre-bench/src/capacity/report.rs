@@ -1,11 +1,14 @@
 //! What was found of a capacity, for people and for scripts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::search::{Found, Search, Verdict, WIDEST};
 use super::{Bent, Dimension, what_bent};
+use crate::report::known_prompts;
+use crate::summary::REFUSED;
 use crate::{Run, Settings};
 
 /// The form of reports that this version writes.
@@ -39,6 +42,9 @@ pub struct Capacity {
     pub bent: Option<Bent>,
     /// Every load that was tried.
     pub tried: Vec<Tried>,
+    /// What makes the capacity mean something else than it seems to.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Whether the search was ended early.
     pub interrupted: bool,
 }
@@ -90,6 +96,7 @@ impl Capacity {
             interval: (enough, last),
             is_narrow: both.is_some_and(|(low, high)| high / low <= WIDEST + 1e-9),
             bent: too_much.and_then(|load| what_bent(&runs, load, settings)),
+            warnings: warnings(settings, dimension, &runs),
             tried: search.tried().map(Tried::of).collect(),
             interrupted,
         }
@@ -100,6 +107,21 @@ impl Capacity {
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
+}
+
+/// Of all runs together: prompts that the server knew, and requests that failed, but for those that it would not take.
+fn warnings(settings: &Settings, dimension: Dimension, runs: &[(f64, Run)]) -> Vec<String> {
+    let runs: Vec<&Run> = runs.iter().map(|(_, run)| run).collect();
+    let known = known_prompts(settings, &dimension.load(1.0), &runs);
+    let mut failed: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    let failures = runs.iter().flat_map(|run| run.failures());
+    for (code, count, said) in failures.filter(|(code, ..)| *code != REFUSED) {
+        failed.entry(code).or_insert((0, said)).0 += count;
+    }
+    let failed = failed.into_iter().map(|(code, (count, said))| {
+        format!("{count} requests failed with {code} and count as too slow, the first: {said}")
+    });
+    known.into_iter().chain(failed).collect()
 }
 
 impl Tried {
@@ -150,6 +172,9 @@ impl fmt::Display for Capacity {
             bent.moves
                 .iter()
                 .try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         match self.interrupted {
             true => writeln!(f, "interrupted: this is what was known until then"),

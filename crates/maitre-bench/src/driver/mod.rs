@@ -6,6 +6,7 @@
 //! answer never hides how long the ones behind it had to wait ("coordinated omission").
 
 mod record;
+mod silence;
 mod stop;
 
 use std::future::poll_fn;
@@ -18,6 +19,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use maitre_workload::{Arrivals, Request};
 
 use crate::{BenchRequest, Clock, RequestError, Target};
+
+use silence::Silence;
 
 pub use record::Record;
 pub use stop::Stop;
@@ -46,6 +49,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) target: &'a dyn Target,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) stop: &'a Stop,
+    /// How long a request may bring no token.
+    pub(crate) timeout: Duration,
 }
 
 /// When a request is due, and what waits for that.
@@ -154,13 +159,15 @@ impl Driver<'_> {
         record: &mut Record,
     ) -> Result<(), RequestError> {
         let expected = question.output_tokens;
-        let mut answer = self.target.start(question).await?;
+        let mut silence = Silence::new(self.clock, self.timeout);
+        let mut answer = silence.until(self.target.start(question)).await??;
         let mut tokens = 0;
-        while let Some(arrival) = answer.next().await {
+        while let Some(arrival) = silence.until(answer.next()).await? {
             let arrival = arrival?;
             record.cached_tokens = arrival.cached_tokens.or(record.cached_tokens);
             record.server = arrival.server.or(record.server);
             if arrival.tokens > 0 {
+                silence.broken();
                 tokens += arrival.tokens;
                 record.arrivals.push((now(), arrival.tokens as u32));
             }

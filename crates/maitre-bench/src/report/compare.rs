@@ -184,6 +184,8 @@ fn incomplete(name: &str, report: &Report) -> Vec<String> {
             )
         })
         .collect();
+    let warnings = report.warnings.iter();
+    found.extend(warnings.map(|warning| format!("of the {name} report: {warning}")));
     if report.interrupted {
         found.push(format!("the {name} report was interrupted"));
     }

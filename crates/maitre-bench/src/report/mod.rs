@@ -6,10 +6,12 @@
 //! schema           "maitre.bench/2"; a change of meaning changes the number
 //! target, model    what was measured
 //! asked            what was asked, in words
-//! workload         {input_tokens, output_tokens (a number or "100..200"), requests (null = by load), seed, turns, think_time}
+//! workload         {input_tokens, output_tokens (a number or "100..200"), requests (null = by load), seed, prompt_seed, turns, think_time}
 //! prompts          how many were asked in turn instead of random ones of input_tokens, or null
 //! warmup_requests  before each run, not counted
 //! slo              bounds of a good answer, or null
+//! timeout_s        how long a request could bring no token
+//! warnings         what makes the figures mean something else than they seem to
 //! interrupted      whether the measurement was ended early
 //! runs[]           one for each load
 //! ```
@@ -21,6 +23,7 @@ mod figure;
 mod page;
 mod plot;
 mod table;
+mod warnings;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +34,7 @@ use serde_json::Value;
 use crate::{BenchError, Questions, Run, Settings};
 
 pub use compare::{Comparison, Difference};
+pub(crate) use warnings::{known_prompts, warnings};
 
 /// The form of reports that this version writes.
 const SCHEMA: &str = "maitre.bench/2";
@@ -54,6 +58,12 @@ pub struct Report {
     pub warmup_requests: usize,
     /// What a good answer keeps to; `None`: nothing was asked for.
     pub slo: Option<String>,
+    /// How long a request could bring no token, in seconds; 0 in reports of versions without a bound.
+    #[serde(default)]
+    pub timeout_s: f64,
+    /// What makes the figures mean something else than they seem to.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Whether it was ended early: the last run is not whole, and others may be missing.
     pub interrupted: bool,
     /// One for each load, in the order they were measured.
@@ -62,10 +72,10 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(
-        target: String,
-        model: String,
+        (target, model): (String, String),
         settings: &Settings,
         runs: Vec<Run>,
+        warnings: Vec<String>,
         interrupted: bool,
     ) -> Self {
         Self {
@@ -80,6 +90,8 @@ impl Report {
                 _ => None,
             },
             warmup_requests: settings.warmup_requests,
+            timeout_s: settings.timeout.as_secs_f64(),
+            warnings,
             slo: (!settings.slo.is_empty()).then(|| settings.slo.to_string()),
             interrupted,
             runs,

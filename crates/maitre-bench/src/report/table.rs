@@ -102,8 +102,10 @@ impl Report {
                 Some(users) => format!("{users} users"),
                 None => run.load.clone(),
             };
-            for (code, count) in &run.errors {
-                remarks.push(format!("{name}: {count} requests failed with {code}"));
+            for (code, count, said) in run.failures() {
+                remarks.push(format!(
+                    "{name}: {count} requests failed with {code}, the first: {said}"
+                ));
             }
             for (reason, count) in &run.refusals {
                 remarks.push(format!("{name}: {count} of them were refused: {reason}"));
@@ -129,6 +131,8 @@ impl Report {
             remarks
                 .push("no request of any run met the SLO: loosen it, or ask for less".to_owned());
         }
+        let warnings = self.warnings.iter();
+        remarks.extend(warnings.map(|warning| format!("warning: {warning}")));
         if self.interrupted {
             remarks.push("interrupted: this is what there was until then".to_owned());
         }

@@ -10,7 +10,7 @@ use crate::{BenchError, Target};
 /// and answers follow each other without a chat template: it is their lengths and their common beginnings that count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedChats {
-    texts: Vec<Vec<u32>>,
+    texts: Arc<[Vec<u32>]>,
     turns: Arc<[Vec<Turn>]>,
     left_out: usize,
 }
@@ -54,10 +54,9 @@ impl RecordedChats {
             let reason = format!("all conversations are longer than the context of {most} tokens");
             return Err(BenchError::Chats { reason });
         }
-        let turns = turns.into();
         Ok(Self {
-            texts,
-            turns,
+            texts: texts.into(),
+            turns: turns.into(),
             left_out,
         })
     }
@@ -74,6 +73,13 @@ impl RecordedChats {
 
     pub(crate) fn turns(&self) -> Arc<[Vec<Turn>]> {
         Arc::clone(&self.turns)
+    }
+
+    /// Leaves so many behind: they have been asked, and come again after all others.
+    pub(crate) fn advance(&mut self, count: usize) {
+        let by = count % self.texts.len().max(1);
+        Arc::make_mut(&mut self.texts).rotate_left(by);
+        Arc::make_mut(&mut self.turns).rotate_left(by);
     }
 
     /// Requests in all.

@@ -27,6 +27,9 @@ pub struct Workload {
     pub requests: Option<usize>,
     /// Chooses prompts, lengths, arrivals and times to think.
     pub seed: u64,
+    /// Chooses the tokens of random prompts, too, and nothing else: another one makes prompts that a server has not been asked before, of the
+    /// same lengths and at the same times.
+    pub prompt_seed: u64,
     /// Turns of each conversation; `None`: each request is for itself.
     pub turns: Option<Length>,
     /// How long users think before they ask again, on average, exponentially distributed; `None`: not at all.
@@ -47,6 +50,7 @@ impl Workload {
             output_tokens: Length::Fixed(output_tokens),
             requests: None,
             seed: 0,
+            prompt_seed: 0,
             turns: None,
             think_time: None,
         }

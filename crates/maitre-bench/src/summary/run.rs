@@ -14,6 +14,9 @@ use crate::{Load, Record, ServerRun};
 /// The code of requests that a server would not take.
 pub(crate) const REFUSED: &str = "RESOURCE_EXHAUSTED";
 
+/// Characters that are kept of what a failure said.
+const MOST_SAID: usize = 300;
+
 /// The measurement under one load. Latencies are those of completed requests, and count from when a request was due;
 /// `None` when there were none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,9 @@ pub struct Run {
     pub completed: usize,
     /// The others, by status code.
     pub errors: BTreeMap<String, usize>,
+    /// What the first of each code said, on one line.
+    #[serde(default)]
+    pub error_messages: BTreeMap<String, String>,
     /// Those of them that the server would not take, by its reason.
     pub refusals: BTreeMap<String, usize>,
     /// Requests that were under way when the run was stopped.
@@ -109,11 +115,24 @@ impl Distributions {
 }
 
 impl Run {
+    /// Each code of errors with their number, and what the first of them said.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (&str, usize, &str)> {
+        self.errors.iter().map(|(code, count)| {
+            let said = self.error_messages.get(code);
+            let said = said.filter(|said| !said.is_empty());
+            (
+                code.as_str(),
+                *count,
+                said.map_or("it said nothing", String::as_str),
+            )
+        })
+    }
+
     /// Errors by code, in words.
     pub(crate) fn told_errors(&self) -> String {
-        let errors = self.errors.iter();
-        let told = errors.map(|(code, count)| format!("{count} {code}"));
-        told.collect::<Vec<_>>().join(", ")
+        let told = self.failures();
+        let told = told.map(|(code, count, said)| format!("{count} {code}, the first: {said}"));
+        told.collect::<Vec<_>>().join("; ")
     }
 
     pub(crate) fn new(load: &Load, driven: &Driven, slo: &Slo, machine: Machine) -> Self {
@@ -139,6 +158,7 @@ impl Run {
             requests: records.len(),
             completed,
             errors: count(records, |error| Some(error.code.clone())),
+            error_messages: messages(records),
             refusals: count(records, |error| {
                 let reason = error.reason.as_deref().unwrap_or("no reason given");
                 (error.code == REFUSED).then(|| reason.to_owned())
@@ -186,6 +206,28 @@ fn count(
         *counts.entry(name).or_default() += 1;
     }
     counts
+}
+
+/// What the first request of each code said.
+fn messages(records: &[Record]) -> BTreeMap<String, String> {
+    let mut messages = BTreeMap::new();
+    for failure in records.iter().filter_map(|record| record.failure.as_ref()) {
+        let said = messages.entry(failure.code.clone());
+        said.or_insert_with(|| one_line(&failure.message));
+    }
+    messages
+}
+
+/// A server may say anything, such as a page of HTML, or what a terminal would take as a command.
+fn one_line(message: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let text: String = message.chars().map(printable).collect();
+    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = words.char_indices().nth(MOST_SAID) {
+        words.truncate(end);
+        words.push('…');
+    }
+    words
 }
 
 /// Times that the server told with each answer are exact; what it counts over all may include other clients' requests.

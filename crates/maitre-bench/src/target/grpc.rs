@@ -19,6 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
 use super::openai::MetricsPage;
+use super::{STATE_TIMEOUT, TOKENIZE_TIMEOUT, in_time};
 use crate::{
     Arrival, BenchError, BenchRequest, ModelFacts, RequestError, ServerState, ServerTimes, Target,
     TokenStream,
@@ -123,7 +124,8 @@ impl Target for GrpcTarget {
             ..Default::default()
         };
         async move {
-            let answer = client.tokenize(request).await.map_err(failure)?;
+            let answer = async { client.tokenize(request).await.map_err(failure) };
+            let answer = in_time(TOKENIZE_TIMEOUT, answer).await?;
             Ok(answer.into_inner().token_ids)
         }
         .boxed()
@@ -135,8 +137,9 @@ impl Target for GrpcTarget {
                 return metrics.state().await;
             }
             let mut admin = self.admin.clone();
-            let load = admin.get_load(GetLoadRequest::default()).await;
-            let load = load.ok()?.into_inner();
+            let request = GetLoadRequest::default();
+            let load = async { admin.get_load(request).await.map_err(failure) };
+            let load = in_time(STATE_TIMEOUT, load).await.ok()?.into_inner();
             let total = load.kv_total_blocks.max(1);
             Some(ServerState {
                 running: Some(load.running.into()),

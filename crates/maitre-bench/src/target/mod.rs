@@ -18,6 +18,12 @@ pub use grpc::GrpcTarget;
 pub use in_process::{Counted, InProcessTarget};
 pub use openai::{OpenAiOptions, OpenAiTarget};
 
+/// Time to turn a text into tokens, which may wait behind requests that are computed.
+const TOKENIZE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time to say what is counted: a server that is busy with other things must not hold up the measurement.
+const STATE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Arrivals of one answer. The end of the stream is the end of the answer; an error ends it too.
 pub type TokenStream = BoxStream<'static, Result<Arrival, RequestError>>;
 
@@ -83,10 +89,22 @@ pub trait Target: Sync {
 pub struct ModelFacts {
     /// Its name.
     pub name: String,
-    /// Token ids are below this.
+    /// Token ids are below this; 0: the server does not say.
     pub vocab_size: usize,
     /// Most tokens of prompt and answer together.
     pub max_model_len: usize,
+}
+
+/// A question beside the measured ones, which a server that has gone silent must not leave without an end.
+async fn in_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, RequestError> {
+    let answer = tokio::time::timeout(limit, answer).await;
+    answer.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", limit.as_secs());
+        Err(RequestError::new("DEADLINE_EXCEEDED", message))
+    })
 }
 
 /// One prompt, and how long its answer must be.

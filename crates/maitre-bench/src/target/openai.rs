@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::{TOKENIZE_TIMEOUT, in_time};
 use crate::{BenchError, BenchRequest, ModelFacts, RequestError, ServerState, Target, TokenStream};
 
 use events::Events;
@@ -47,8 +48,7 @@ impl OpenAiTarget {
     /// Asks `http://HOST:PORT/v1` what model is served there.
     ///
     /// # Errors
-    /// [`BenchError::Connect`] if no server answers within five seconds, or not as OpenAI's does;
-    /// [`BenchError::VocabSize`] if neither the server nor the options say how many tokens the model knows.
+    /// [`BenchError::Connect`] if no server answers within five seconds, or not as OpenAI's does.
     pub async fn connect(address: &str, options: OpenAiOptions) -> Result<Self, BenchError> {
         let failed = |reason: String| BenchError::Connect {
             address: address.to_owned(),
@@ -68,9 +68,7 @@ impl OpenAiTarget {
         let model = choose(models.data, options.model.as_deref()).map_err(failed)?;
         let vocab_size = options.vocab_size.or(model.vocab_size());
         let facts = ModelFacts {
-            vocab_size: vocab_size.ok_or_else(|| BenchError::VocabSize {
-                address: address.to_owned(),
-            })?,
+            vocab_size: vocab_size.unwrap_or(0),
             max_model_len: model.max_model_len(),
             name: model.id,
         };
@@ -169,7 +167,7 @@ impl Target for OpenAiTarget {
         async move {
             let mut refused = RequestError::new("UNIMPLEMENTED", "no answer");
             for question in questions {
-                match self.client.tokenize(&question).await {
+                match in_time(TOKENIZE_TIMEOUT, self.client.tokenize(&question)).await {
                     Ok(answer) => match serde_json::from_slice::<Tokens>(&answer) {
                         Ok(tokens) => return Ok(tokens.tokens),
                         Err(error) => refused = RequestError::new("INTERNAL", error.to_string()),

@@ -1,6 +1,7 @@
 //! Virtual time: a clock that moves only when all tasks wait, and then to the next appointment.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
@@ -9,12 +10,15 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
-use maitre_bench::{BenchRequest, Clock, ModelFacts, RequestError, Target, TokenStream};
+use maitre_bench::{Arrival, BenchRequest, Clock, ModelFacts, RequestError, Target, TokenStream};
 
 #[derive(Default)]
 struct Time {
     now: Duration,
-    appointments: Vec<(Duration, Waker)>,
+    /// By the sleep that has made it.
+    appointments: HashMap<u64, (Duration, Waker)>,
+    /// How many sleeps there have been.
+    sleeps: u64,
     /// What goes on beside the test's own future.
     tasks: Vec<BoxFuture<'static, ()>>,
     /// Whether there is a task that has not gone on yet.
@@ -66,7 +70,10 @@ impl VirtualClock {
     }
 
     fn until(&self, until: Duration) -> Sleep {
+        let mut time = self.0.lock().unwrap();
+        time.sleeps += 1;
         Sleep {
+            number: time.sleeps,
             until,
             clock: self.clone(),
         }
@@ -95,22 +102,21 @@ impl VirtualClock {
             }
             let due = {
                 let mut time = self.0.lock().unwrap();
-                let next = time.appointments.iter().map(|(at, _)| *at).min();
+                let next = time.appointments.values().map(|(at, _)| *at).min();
                 let next = next.expect("all tasks wait and none has an appointment");
                 // A busy thread may have passed it.
                 let next = next.max(time.now);
                 time.now = next;
-                let (due, later) = time.appointments.drain(..).partition(|(at, _)| *at <= next);
-                time.appointments = later;
-                due
+                let due = time.appointments.extract_if(|_, (at, _)| *at <= next);
+                due.map(|(_, (_, waker))| waker).collect::<Vec<_>>()
             };
-            due.into_iter()
-                .for_each(|(_, waker): (Duration, Waker)| waker.wake());
+            due.into_iter().for_each(Waker::wake);
         }
     }
 }
 
 pub(crate) struct Sleep {
+    number: u64,
     until: Duration,
     clock: VirtualClock,
 }
@@ -123,9 +129,21 @@ impl Future for Sleep {
         if time.now >= self.until {
             return Poll::Ready(());
         }
-        time.appointments
-            .push((self.until, context.waker().clone()));
+        let appointment = (self.until, context.waker().clone());
+        time.appointments.insert(self.number, appointment);
         Poll::Pending
+    }
+}
+
+/// Time does not move to what is not waited for any more.
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.clock
+            .0
+            .lock()
+            .unwrap()
+            .appointments
+            .remove(&self.number);
     }
 }
 
@@ -135,15 +153,30 @@ pub(crate) fn evenly(first_ms: u64, gap_ms: u64, tokens: usize) -> Script {
     arrivals[0].0 = first_ms;
     Script {
         arrivals,
-        failure: None,
+        ..Script::default()
     }
 }
 
 /// How the target answers one request: after so many ms, so many tokens; again; then the end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) arrivals: Vec<(u64, usize)>,
     pub(crate) failure: Option<&'static str>,
+    /// What it says of a failure.
+    pub(crate) message: String,
+    /// Tokens of the prompt that it had in its prefix cache, told at the end; `None`: it does not tell.
+    pub(crate) cached: Option<u32>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            arrivals: Vec::new(),
+            failure: None,
+            message: "scripted".into(),
+            cached: None,
+        }
+    }
 }
 
 type ScriptOf = Box<dyn Fn(usize) -> Script + Send + Sync>;
@@ -193,7 +226,12 @@ impl Target for ScriptedTarget {
             seen.push(request);
             seen.len() - 1
         };
-        let Script { arrivals, failure } = (self.script)(index);
+        let Script {
+            arrivals,
+            failure,
+            message,
+            cached,
+        } = (self.script)(index);
         let clock = self.clock.clone();
         let tokens = stream::iter(arrivals).then(move |(ms, count)| {
             let sleep = clock.sleep(ms);
@@ -202,7 +240,14 @@ impl Target for ScriptedTarget {
                 Ok(count.into())
             }
         });
-        let end = stream::iter(failure.map(|code| Err(RequestError::new(code, "scripted"))));
+        let end = failure.map(|code| Err(RequestError::new(code, message)));
+        let told = cached.map(|cached| {
+            Ok(Arrival {
+                cached_tokens: Some(cached),
+                ..Arrival::default()
+            })
+        });
+        let end = stream::iter(told.into_iter().chain(end));
         async move { Ok(tokens.chain(end).boxed()) }.boxed()
     }
 }

@@ -5,17 +5,20 @@ mod capacity;
 mod line_by_line;
 mod load;
 mod progress;
+mod refused;
 
 use std::convert::Infallible;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use maitre::bench::workload::Slo;
 use maitre::bench::{
     Address, Comparison, GrpcTarget, InProcessTarget, MonotonicClock, OpenAiOptions, OpenAiTarget,
-    Questions, Report, Settings, Stop, Target, measure,
+    Report, Settings, Stop, Target, Workload, measure,
 };
 use maitre::server::{Startup, install_recorder, render_metrics};
 
@@ -23,14 +26,19 @@ use self::calibrate::CalibrateArgs;
 use self::capacity::CapacityArgs;
 use self::load::LoadArgs;
 use self::progress::Bar;
+use self::refused::Refused;
 use super::model::ModelArgs;
 use super::signals::Signals;
+use super::trace_file::time;
 
 /// Where clients of OpenAI look for their key.
 const API_KEY: &str = "OPENAI_API_KEY";
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
+    // The first: those after it take what they parse away.
+    #[command(flatten)]
+    _refused: Refused,
     /// `grpc://HOST:PORT`, `http://HOST:PORT/v1` for any server with OpenAI's API (an API key comes from
     /// OPENAI_API_KEY), or `in-process` for an engine in this process (then the model flags apply).
     #[arg(long, default_value = "in-process", value_name = "TARGET")]
@@ -58,6 +66,9 @@ pub(crate) struct BenchArgs {
     /// Compare two reports that --out wrote, instead of measuring: the second against the first, with 95 % intervals.
     #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"])]
     compare: Option<Vec<PathBuf>>,
+    /// How long a request may bring no token, such as 30s: then it is given up and counted as failed (TIMEOUT).
+    #[arg(long, default_value = "600s", value_name = "TIME", value_parser = time)]
+    timeout: Duration,
     /// Requests before each run that are not counted.
     #[arg(long, default_value_t = 1, value_name = "N")]
     warmup_requests: usize,
@@ -87,22 +98,31 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup, signals: &Signals) -
         return args.calibrate(startup, signals).await;
     }
     let files = args.load.files()?;
+    if let Some(directory) = &args.out {
+        // What can't be written is told before anything has been measured.
+        let made = fs::create_dir_all(directory);
+        made.with_context(|| format!("cannot make {}", directory.display()))?;
+    }
     let target = args.target(startup).await?;
     let questions = args.load.questions(files, target.as_ref()).await?;
     if args.line_by_line {
-        let prompts = match questions {
-            Questions::InTurn(prompts) => Some(prompts),
-            Questions::Random => None,
-            _ => bail!("--line-by-line takes no --trace"),
+        let asked = Settings {
+            questions,
+            timeout: args.timeout,
+            ..Settings::closed_loop(args.workload(), &[])
         };
-        return line_by_line::run(target.as_ref(), prompts, args.model.threads()).await;
+        return line_by_line::run(target.as_ref(), asked, args.model.threads()).await;
     }
     let settings = Settings {
-        workload: args.load.workload(args.model.seed.unwrap_or(0)),
-        loads: args.load.loads(&questions),
+        workload: args.workload(),
+        loads: match args.capacity.dimension() {
+            Some(_) => Vec::new(),
+            None => args.load.loads(&questions)?,
+        },
         questions,
         warmup_requests: args.warmup_requests,
-        slo: args.slo.unwrap_or_default(),
+        slo: args.slo.clone().unwrap_or_default(),
+        timeout: args.timeout,
     };
     if let Some(dimension) = args.capacity.dimension() {
         let (target, json, out) = (target.as_ref(), args.json, args.out.as_deref());
@@ -118,6 +138,7 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup, signals: &Signals) -
     } else {
         write!(out, "{report}")?;
     }
+    warn(&report.warnings);
     if let Some(directory) = &args.out {
         report.write(directory)?;
         tracing::info!("wrote {}", directory.join("report.json").display());
@@ -131,6 +152,13 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup, signals: &Signals) -
         "some requests failed; the report counts them by code"
     );
     Ok(())
+}
+
+/// What may make figures mean something else than they seem to, where it is seen even if the report goes to a file.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 fn compare(first: &Path, second: &Path) -> Result<()> {
@@ -162,17 +190,23 @@ async fn until_interrupt<T>(
 }
 
 impl BenchArgs {
+    /// A server that runs already may know the prompts of an earlier measurement: without a seed it is asked others, of the same
+    /// lengths and at the same times.
+    fn workload(&self) -> Workload {
+        let is_new = self.target == Address::InProcess;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = since.map_or(0, |since| since.as_millis() as u64);
+        Workload {
+            prompt_seed: match self.model.seed {
+                None if !is_new => now,
+                _ => 0,
+            },
+            ..self.load.workload(self.model.seed.unwrap_or(0))
+        }
+    }
+
     async fn target(&self, startup: &Startup) -> Result<Box<dyn Target>> {
-        let is_http = matches!(self.target, Address::OpenAi(_));
-        ensure!(
-            is_http || (self.served_model.is_none() && self.vocab_size.is_none()),
-            "--served-model and --vocab-size go with --target http://HOST:PORT/v1; other targets say what they serve"
-        );
         let metrics = self.metrics_url.as_deref();
-        ensure!(
-            metrics.is_none() || self.target != Address::InProcess,
-            "--metrics-url goes with a server as --target"
-        );
         Ok(match &self.target {
             Address::Grpc(authority) => {
                 let target = GrpcTarget::connect(authority).await?;

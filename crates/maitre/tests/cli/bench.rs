@@ -182,7 +182,7 @@ fn bench_says_what_is_wrong_with_a_target() {
             &["http://127.0.0.1:1/v1", "refused"],
         ),
         (
-            1,
+            2,
             &["--vocab-size", "9"],
             &["--vocab-size", "--target http://HOST:PORT/v1"],
         ),

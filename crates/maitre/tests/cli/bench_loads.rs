@@ -19,9 +19,17 @@ const SMALL: [&str; 7] = [
     "0",
 ];
 
+/// The same without the length of answers.
+const OF_TRACE: [&str; 5] = ["bench", "--threads", "1", "--warmup-requests", "0"];
+
 #[track_caller]
 fn report(flags: &[&str]) -> Value {
-    let output = maitre(&[&SMALL[..], &["--json"], flags].concat());
+    // A trace says how long answers are.
+    let small = match flags.contains(&"--trace") {
+        true => &OF_TRACE[..],
+        false => &SMALL,
+    };
+    let output = maitre(&[small, &["--json"], flags].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     serde_json::from_str(&stdout(&output)).unwrap()
 }
@@ -85,7 +93,7 @@ fn a_trace_is_played_and_bad_lines_are_told_by_number() {
         "--speed",
         "2",
     ];
-    let said = fails(&[&SMALL[..], &replay].concat(), 1);
+    let said = fails(&[&OF_TRACE[..], &replay].concat(), 1);
     assert!(said.contains("context holds"), "{said}");
     let found = report(&[&replay[..], &["--skip-bad"]].concat());
     assert_eq!(found["runs"][0]["completed"], 2);
@@ -96,7 +104,7 @@ fn a_trace_is_played_and_bad_lines_are_told_by_number() {
         "bad.jsonl",
         &[row(0, 5), "{}\n".to_owned()].concat(),
     );
-    let said = fails(&[&SMALL[..], &["--trace", text(&bad)]].concat(), 1);
+    let said = fails(&[&OF_TRACE[..], &["--trace", text(&bad)]].concat(), 1);
     assert!(
         said.contains("line 2: ") && said.contains("--skip-bad"),
         "{said}"
@@ -207,6 +215,147 @@ fn reports_are_pages_and_are_compared() {
         said.contains("none.json") && said.contains("no schema"),
         "{said}"
     );
+}
+
+#[test]
+fn flags_that_would_do_nothing_are_refused() {
+    // Each with the flag that the message names. Nothing is there to be measured, so that what is not refused fails with 1.
+    const SERVER: [&str; 2] = ["--target", "grpc://127.0.0.1:1"];
+    for (flags, named) in [
+        (
+            &["--trace", "f", "--output-tokens", "3"][..],
+            "--output-tokens",
+        ),
+        (&["--trace", "f", "--input-tokens", "3"], "--input-tokens"),
+        (&["--trace", "f", "--turns", "2"], "--turns"),
+        (&["--trace", "f", "--prompts", "g"], "--prompts"),
+        (&["--prompts", "f", "--input-tokens", "3"], "--input-tokens"),
+        (&["--prompts", "f", "--turns", "3"], "--turns"),
+        (&["--speed", "2"], "--trace"),
+        (&["--length-scale", "2"], "--trace"),
+        (&["--skip-bad"], "--trace"),
+        (&["--trace", "f", "--speed", "2", "--rate", "1"], "--speed"),
+        (
+            &["--trace", "f", "--speed", "2", "--concurrency", "1"],
+            "--speed",
+        ),
+        (&["--rate", "1", "--arrivals", "poisson:1"], "--arrivals"),
+        (
+            &["--arrivals", "poisson:1", "--concurrency", "1"],
+            "--concurrency",
+        ),
+        (&["--rate", "1", "--think-time", "1s"], "--think-time"),
+        (
+            &["--arrivals", "poisson:1", "--think-time", "1s"],
+            "--think-time",
+        ),
+        (
+            &[
+                "--find-capacity=rate",
+                "--slo",
+                "ttft=1s",
+                "--think-time",
+                "1s",
+            ],
+            "--think-time",
+        ),
+        (
+            &["--find-capacity", "--slo", "ttft=1s", "--concurrency", "1"],
+            "--concurrency",
+        ),
+        (
+            &["--find-capacity", "--slo", "ttft=1s", "--rate", "1"],
+            "--rate",
+        ),
+        (&["--find-capacity"], "--slo"),
+        (&["--slo-share", "0.9"], "--find-capacity"),
+        (&["--calibrate-seconds", "1"], "--calibrate"),
+        (&["--calibrate", "--input-tokens", "3"], "--input-tokens"),
+        (
+            &["--calibrate", "--warmup-requests", "3"],
+            "--warmup-requests",
+        ),
+        (&["--calibrate", "--timeout", "3s"], "--timeout"),
+        (
+            &["--metrics-url", "http://127.0.0.1:1/metrics"],
+            "--metrics-url",
+        ),
+        (&["--served-model", "m"], "--served-model"),
+        (&["--vocab-size", "9"], "--vocab-size"),
+        (
+            &[&SERVER[..], &["--served-model", "m"]].concat(),
+            "--served-model",
+        ),
+        (&[&SERVER[..], &["--max-seqs", "8"]].concat(), "--max-seqs"),
+        (&[&SERVER[..], &["--model", "bundled"]].concat(), "--model"),
+        (
+            &[&SERVER[..], &["--no-prefix-cache"]].concat(),
+            "--no-prefix-cache",
+        ),
+        (
+            &[&SERVER[..], &["--speculate", "off"]].concat(),
+            "--speculate",
+        ),
+        (&[&SERVER[..], &["--threads", "2"]].concat(), "--threads"),
+        (&["--compare", "f", "g", "--json"], "--json"),
+        (
+            &["--compare", "f", "g", "--concurrency", "3"],
+            "--concurrency",
+        ),
+        (&["--compare", "f", "g", "--model", "m"], "--model"),
+        (&["--line-by-line", "--concurrency", "3"], "--concurrency"),
+        (
+            &["--line-by-line", "--output-tokens", "3"],
+            "--output-tokens",
+        ),
+        (&["--line-by-line", "--json"], "--json"),
+        (&["--line-by-line", "--trace", "f"], "--trace"),
+    ] {
+        let said = fails(&[&["bench"], flags].concat(), 2);
+        assert!(said.contains(named), "{flags:?}: {said}");
+    }
+    // What counts passes, and fails by what is not there.
+    for flags in [
+        &["--trace", "none.csv", "--rate", "1", "--think-time", "1s"][..],
+        &[
+            "--trace",
+            "none.csv",
+            "--find-capacity",
+            "--slo",
+            "ttft=1s",
+            "--think-time",
+            "1s",
+        ],
+        &["--compare", "none.json", "none.json", "-v"],
+        &[&SERVER[..], &["--seed", "3", "--timeout", "1s"]].concat(),
+        &[
+            &SERVER[..],
+            &["--line-by-line", "--threads", "1", "--seed", "3"],
+        ]
+        .concat(),
+    ] {
+        fails(&[&["bench"], flags].concat(), 1);
+    }
+}
+
+#[test]
+fn what_a_trace_cannot_use_is_refused_once_it_is_read() {
+    let folder = TempDir::new().unwrap();
+    let chat = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+    let chats = file(&folder, "chats.jsonl", chat);
+    let row = r#"{"timestamp": 0, "input_length": 5, "output_length": 2, "hash_ids": [7]}"#;
+    let rows = file(&folder, "rows.jsonl", row);
+    for (trace, flag, value) in [
+        (&chats, "--speed", "2"),
+        (&chats, "--length-scale", "2"),
+        (&rows, "--think-time", "1s"),
+    ] {
+        let said = fails(
+            &[&OF_TRACE[..], &["--trace", text(trace), flag, value]].concat(),
+            1,
+        );
+        assert!(said.contains(&format!("{flag} goes with")), "{said}");
+    }
 }
 
 #[test]

@@ -1,12 +1,8 @@
 //! A server's `/metrics`.
 
-use std::time::Duration;
-
 use super::http::Client;
+use crate::target::{STATE_TIMEOUT, in_time};
 use crate::{BenchError, ServerState};
-
-/// A server that is busy with other things must not hold up the measurement.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a server shows what it counts.
 #[derive(Debug)]
@@ -34,8 +30,8 @@ impl MetricsPage {
 
     /// What it says now; `None` if it says nothing in time, or nothing that is understood.
     pub(in crate::target) async fn state(&self) -> Option<ServerState> {
-        let page = tokio::time::timeout(TIMEOUT, self.client.get_at(&self.address)).await;
-        let page = page.ok()?.ok()?;
+        let page = in_time(STATE_TIMEOUT, self.client.get_at(&self.address)).await;
+        let page = page.ok()?;
         let state = ServerState::parse(std::str::from_utf8(&page).ok()?);
         (state != ServerState::default()).then_some(state)
     }

@@ -23,7 +23,7 @@ pub(super) struct CalibrateArgs {
     /// Measure how long the steps of the model take on this machine, and write the figures of hardware from which
     /// `maitre simulate` and `maitre plan` foresee it, to --out DIR/hardware.json or stdout.
     #[arg(long, conflicts_with_all = ["slo", "find_capacity", "compare", "line_by_line", "concurrency", "rate", "arrivals",
-        "trace", "prompts", "turns", "think_time", "requests"])]
+        "trace", "prompts", "turns", "think_time", "requests", "input_tokens", "output_tokens", "warmup_requests", "timeout"])]
     calibrate: bool,
     /// How long to measure; all bursts of requests are measured three times in any case.
     #[arg(

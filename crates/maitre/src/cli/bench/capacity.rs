@@ -30,7 +30,7 @@ pub(super) struct CapacityArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum DimensionArg {
+pub(super) enum DimensionArg {
     Users,
     Rate,
 }
@@ -63,6 +63,7 @@ impl CapacityArgs {
             true => writeln!(out, "{}", found.to_json())?,
             false => write!(out, "{found}")?,
         }
+        super::warn(&found.warnings);
         if let Some(directory) = directory {
             let file = directory.join("capacity.json");
             let written = fs::create_dir_all(directory)

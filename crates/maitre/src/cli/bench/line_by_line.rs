@@ -17,27 +17,22 @@ use std::io::{BufRead, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use maitre::bench::{
-    MonotonicClock, Prompts, Questions, Settings, Stop, Target, Workload, measure,
-};
+use maitre::bench::workload::mix;
+use maitre::bench::{Load, MonotonicClock, Questions, Settings, Stop, Target, Workload, measure};
 use maitre_tensor::Limits;
 
 /// Time for the limits: they are asked for again and again.
 const LIMITS_BUDGET: Duration = Duration::from_millis(500);
 
-/// Answers until stdin ends.
-pub(super) async fn run(
-    target: &dyn Target,
-    mut prompts: Option<Prompts>,
-    threads: usize,
-) -> Result<()> {
+/// Answers until stdin ends. `asked` says what is asked beside what the lines say.
+pub(super) async fn run(target: &dyn Target, mut asked: Settings, threads: usize) -> Result<()> {
     say("ready")?;
     for (number, line) in std::io::stdin().lock().lines().enumerate() {
         let line = line?;
         let answer = if line == "limits" {
             limits(threads)?
         } else {
-            run_once(target, &mut prompts, &line, number as u64).await?
+            run_once(target, &mut asked, &line, number as u64).await?
         };
         say(&answer)?;
     }
@@ -54,19 +49,26 @@ fn say(answer: &str) -> Result<()> {
 /// none is ever found in the prefix cache; of prompts to be asked in turn, the next ones are asked.
 async fn run_once(
     target: &dyn Target,
-    prompts: &mut Option<Prompts>,
+    asked: &mut Settings,
     line: &str,
-    seed: u64,
+    number: u64,
 ) -> Result<String> {
-    let (users, workload) = parse(line, seed)
+    let (users, workload) = parse(line)
         .with_context(|| format!("`{line}`: expected `USERS INPUT_TOKENS OUTPUT_TOKENS`"))?;
+    let workload = Workload {
+        seed: mix(asked.workload.seed).wrapping_add(number),
+        prompt_seed: asked.workload.prompt_seed,
+        ..workload
+    };
     let settings = Settings {
-        questions: prompts.clone().map_or(Questions::Random, Questions::InTurn),
-        ..Settings::closed_loop(workload, &[users])
+        workload,
+        loads: vec![Load::Users(users)],
+        ..asked.clone()
     };
     let clock = MonotonicClock::default();
     let report = measure(target, &clock, &settings, &Stop::default(), |_| {}).await?;
-    if let Some(prompts) = prompts {
+    super::warn(&report.warnings);
+    if let Questions::InTurn(prompts) = &mut asked.questions {
         prompts.advance(users as usize);
     }
     ensure!(report.is_complete(), "some requests failed:\n{report}");
@@ -78,7 +80,7 @@ async fn run_once(
     Ok(format!("{seconds:.6} {} {prompts:.6}", run.output_tokens))
 }
 
-fn parse(line: &str, seed: u64) -> Option<(u32, Workload)> {
+fn parse(line: &str) -> Option<(u32, Workload)> {
     let numbers: Vec<u32> = line
         .split_ascii_whitespace()
         .map(|word| word.parse().ok())
@@ -88,7 +90,6 @@ fn parse(line: &str, seed: u64) -> Option<(u32, Workload)> {
     };
     let workload = Workload {
         requests: Some(users as usize),
-        seed,
         ..Workload::of(input_tokens, output_tokens)
     };
     Some((users, workload))

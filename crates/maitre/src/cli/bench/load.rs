@@ -11,6 +11,7 @@ use maitre::bench::{
     Load, PromptFile, Questions, RecordedChats, Target, Workload, parse_concurrency,
 };
 
+use super::refused::THINKING;
 use crate::cli::trace_file::{Recorded, read_recorded, time};
 
 /// Users at once where no flag says how hard to ask.
@@ -32,7 +33,7 @@ pub(super) struct LoadArgs {
     /// Recorded requests: CSV as Azure publishes it, JSON lines as Mooncake does, or conversations as JSON lines with
     /// `conversations` or `messages`. Requests come at the recorded times, unless --rate, --arrivals or --concurrency is
     /// given: then only their lengths are used. Conversations have no times.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["input_tokens", "prompts", "turns"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input_tokens", "output_tokens", "prompts", "turns"])]
     trace: Option<PathBuf>,
     /// Leave out lines of the trace that are no requests, and requests that are longer than the model's context.
     #[arg(long, requires = "trace")]
@@ -117,6 +118,10 @@ impl LoadArgs {
                     self.length_scale == 1.0,
                     "--length-scale goes with traces of lengths; conversations have texts"
                 );
+                ensure!(
+                    self.speed == 1.0,
+                    "--speed goes with traces that have times; conversations have none: --concurrency or --rate says how hard to ask"
+                );
                 tell_skipped(chats.skipped.len(), "lines that are no conversations");
                 Ok(Files::Chats(chats))
             }
@@ -143,7 +148,9 @@ impl LoadArgs {
             }
             Files::Trace(trace) => Questions::Trace(Arc::new(trace)),
             Files::Chats(chats) => {
-                let chats = RecordedChats::read(&chats, target, self.requests).await?;
+                // Each run asks others.
+                let requests = self.requests.map(|it| it.saturating_mul(self.runs()));
+                let chats = RecordedChats::read(&chats, target, requests).await?;
                 tell_skipped(
                     chats.left_out(),
                     "conversations that are longer than the model's context",
@@ -154,13 +161,30 @@ impl LoadArgs {
     }
 
     /// One run for each.
-    pub(super) fn loads(&self, questions: &Questions) -> Vec<Load> {
+    ///
+    /// # Errors
+    /// A time to think where no load has a user who thinks.
+    pub(super) fn loads(&self, questions: &Questions) -> Result<Vec<Load>> {
         let process = self.rate.as_ref().or(self.arrivals.as_ref());
-        match (process, &self.concurrency, questions) {
+        let loads: Vec<Load> = match (process, &self.concurrency, questions) {
             (Some(process), _, _) => vec![Load::Arrivals(process.clone())],
             (None, Some(List(users)), _) => users.iter().map(|it| Load::Users(*it)).collect(),
             (None, None, Questions::Trace(_)) => vec![Load::Replay { speed: self.speed }],
             (None, None, _) => CONCURRENCY.map(Load::Users).to_vec(),
+        };
+        let is_talk = self.turns.is_some() || matches!(questions, Questions::Chats(_));
+        let has_users = loads.iter().any(|load| load.users().is_some());
+        ensure!(self.think_time.is_none() || is_talk || has_users, THINKING);
+        Ok(loads)
+    }
+
+    /// How many loads there are, for conversations that have no times.
+    fn runs(&self) -> usize {
+        let has_process = self.rate.is_some() || self.arrivals.is_some();
+        match &self.concurrency {
+            Some(List(users)) => users.len(),
+            None if has_process => 1,
+            None => CONCURRENCY.len(),
         }
     }
 
@@ -172,6 +196,7 @@ impl LoadArgs {
             seed,
             turns: self.turns.clone(),
             think_time: self.think_time,
+            prompt_seed: 0,
         }
     }
 }
