@@ -6,9 +6,6 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "a program that prints a report")]
 
-use std::ops::Range;
-use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,17 +16,9 @@ use maitre_bench::{
     BenchRequest, Capacity, Dimension, GrpcTarget, ModelFacts, MonotonicClock, RequestError,
     Resource, ServerState, Settings, Stop, Target, TokenStream, Workload, find_capacity,
 };
-use maitre_engine::{
-    Engine, EngineInfo, EngineLimits, MemoryBudget, Parts, Scheduling, Speculate, Speculation,
-    Synchronous, SystemClock,
-};
-use maitre_model::{
-    Batch, CacheMoves, Forward, GenerationDefaults, LoadOptions, Logits, Model, ModelError,
-    ModelSource, Runner, RunnerConfig,
-};
+use maitre_benches::slowed::{self, Slowness};
+use maitre_engine::Engine;
 use maitre_server::{Listeners, Server};
-use maitre_tensor::{Backend, Heartbeat};
-use maitre_text::Tokenizer;
 
 /// Of a step of the slowed server.
 const SLOWED: Duration = Duration::from_millis(5);
@@ -39,8 +28,6 @@ const CLIENT: Duration = Duration::from_millis(1);
 
 /// Tokens of a prompt and of an answer.
 const LENGTHS: (u32, u32) = (16, 64);
-
-const BLOCK: usize = 16;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -188,112 +175,11 @@ impl Case {
     }
 
     fn engine(&self, threads: usize) -> Result<Engine> {
-        let backend = Backend::cpu(threads)?;
-        let bundled = &maitre_bundled::TARGET;
-        let source = ModelSource::Memory {
-            name: bundled.name,
-            files: bundled.files,
-        };
-        let model = Arc::new(Model::load(&source, &LoadOptions::default(), &backend)?);
-        let blocks = (LENGTHS.0 + LENGTHS.1) as usize / BLOCK * self.kv_requests;
-        let limits = EngineLimits {
-            max_model_len: 128,
-            max_seqs: 128,
-            max_batched_tokens: 512,
-            max_queue: 1024,
-            max_queued_tokens: 1 << 20,
-            block_size: BLOCK,
-            num_blocks: blocks,
-            num_host_blocks: 0,
-        };
-        let config = RunnerConfig::new(
-            blocks as u32,
-            BLOCK as u32,
-            limits.max_batched_tokens,
-            limits.max_seqs,
-        );
-        let runner = Runner::new(Arc::clone(&model), backend.clone(), config)?;
-        let executor = Synchronous::new(Slowed {
-            inner: runner,
-            by: self.step,
-        });
-        let parts = Parts {
-            executor: Box::new(executor),
-            drafter: None,
-            tokenizer: tokenizer()?,
-            defaults: GenerationDefaults::default(),
-            info: info(&model, &backend, limits)?,
-            stall_after: Duration::from_secs(60),
-            clock: Arc::new(SystemClock::start()),
-        };
-        Ok(parts.start()?)
-    }
-}
-
-fn tokenizer() -> Result<Tokenizer> {
-    maitre_benches::texts::tokenizer()
-}
-
-fn info(model: &Model, backend: &Backend, limits: EngineLimits) -> Result<EngineInfo> {
-    let config = model.config();
-    Ok(EngineInfo {
-        model: "bundled".into(),
-        architecture: config.architecture.to_string(),
-        parameters: config.num_parameters(),
-        dtype: model.dtype().to_string(),
-        kv_dtype: model.kv_dtype().to_string(),
-        device: "cpu".into(),
-        backend: backend.name().into(),
-        deterministic: true,
-        threads: backend.threads(),
-        vocab_size: tokenizer()?.num_tokens(),
-        eos_token_ids: Vec::new(),
-        has_chat_template: false,
-        tool_format: None,
-        reasoning_format: None,
-        limits,
-        scheduling: Scheduling {
-            prefix_cache: false,
-            ..Scheduling::default()
-        },
-        speculation: Speculation {
-            speculate: Speculate::Off,
-            ..Speculation::default()
-        },
-        memory: MemoryBudget::default(),
-    })
-}
-
-/// A model whose steps take longer.
-struct Slowed {
-    inner: Runner,
-    by: Duration,
-}
-
-impl Forward for Slowed {
-    fn vocab_size(&self) -> usize {
-        Forward::vocab_size(&self.inner)
-    }
-
-    fn logits_tile(&self) -> usize {
-        Forward::logits_tile(&self.inner)
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        Forward::heartbeat(&self.inner)
-    }
-
-    fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {
-        Forward::move_blocks(&mut self.inner, moves)
-    }
-
-    fn forward(&mut self, batch: &Batch) -> Result<(), ModelError> {
-        thread::sleep(self.by);
-        Forward::forward(&mut self.inner, batch)
-    }
-
-    fn logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
-        Forward::logits(&mut self.inner, rows)
+        slowed::engine(Slowness {
+            step: self.step,
+            kv_tokens: self.kv_requests * (LENGTHS.0 + LENGTHS.1) as usize,
+            threads,
+        })
     }
 }
 

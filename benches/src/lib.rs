@@ -5,6 +5,7 @@ mod bench;
 mod exposition;
 pub mod hostile;
 pub mod repeats;
+pub mod slowed;
 pub mod speculation;
 pub mod streams;
 pub mod texts;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -18,9 +18,12 @@ impl Server {
     /// Starts the program `maitre` and waits until it answers.
     pub(crate) fn start(maitre: &Path) -> Result<Self> {
         let any_port = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-        let mut child = program(maitre)
-            .arg("serve")
-            .args(any_port)
+        Self::spawn(program(maitre).arg("serve").args(any_port))
+    }
+
+    /// Starts a program that says where it answers as `maitre serve` does, and waits for that.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

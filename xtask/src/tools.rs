@@ -3,7 +3,8 @@
 //! Serves the bundled model on a free port and runs the tools against it as their users do, with the versions in
 //! `xtask/tools`; each has a Python of its own under the target directory (needs their registry the first time). What a
 //! tool says of a run must be what the server counted, and nothing may have failed. lm-evaluation-harness must find the
-//! perplexity that the example `heldout_perplexity` computes without a server.
+//! perplexity that the example `heldout_perplexity` computes without a server. `--times` holds what GuideLLM and AIPerf say of one server
+//! against what `maitre bench` says.
 
 mod aiperf;
 mod counts;
@@ -11,6 +12,7 @@ mod guidellm;
 mod lm_eval;
 mod row;
 mod session;
+mod times;
 mod vllm;
 
 use std::path::PathBuf;
@@ -29,6 +31,9 @@ pub(crate) struct Arguments {
     /// Use the programs in this folder, such as target/release, instead of building them.
     #[arg(long, value_name = "FOLDER")]
     built: Option<PathBuf>,
+    /// Hold what GuideLLM and AIPerf say of one server against what `maitre bench` says, on a quiet machine, instead.
+    #[arg(long, conflicts_with = "tools")]
+    times: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -46,11 +51,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(folder) => std::path::absolute(folder)?,
         None => build()?,
     };
-    let session = Session::start(built)?;
+    if arguments.times {
+        return times::run(&built);
+    }
     let tools = match &arguments.tools[..] {
         [] => &BY_DEFAULT[..],
         named => named,
     };
+    beside_counts(tools, built)
+}
+
+/// Runs the tools against a server and holds what they say against what it counts.
+fn beside_counts(tools: &[Tool], built: PathBuf) -> Result<()> {
+    let session = Session::start(built)?;
     let (mut rows, mut problems, mut perplexities) = (Vec::new(), Vec::new(), String::new());
     for tool in tools {
         match tool {
@@ -85,5 +98,7 @@ fn build() -> Result<PathBuf> {
         lm_eval::EXAMPLE,
     ];
     finish(cargo(&build).args(example))?;
+    let server = ["--package", "maitre-benches", "--example", times::SERVER];
+    finish(cargo(&build).args(server))?;
     Ok(target_directory().join("release"))
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::row::{Row, Told};
-use super::session::{Session, count, json, model_folder, number};
+use super::session::{Session, count, empty_folder, json, model_folder, number};
 use crate::cargo::program;
 
 const REQUESTS: u64 = 32;
@@ -15,7 +15,7 @@ pub(super) fn run(session: &Session) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (what, kind) in [("chat", "chat"), ("completions", "completions")] {
         let name = format!("aiperf {what}, 4 users");
-        let folder = session.folder(&name)?;
+        let folder = empty_folder(&name)?;
         let mut command = program(&command);
         // Without HF_HUB_OFFLINE: with it AIPerf takes no folder for a tokenizer.
         command

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::row::{Row, Told};
-use super::session::{Session, count, json, model_folder, number};
+use super::session::{Session, count, empty_folder, json, model_folder, number};
 use crate::cargo::program;
 
 /// Requests of each part of a run.
@@ -34,7 +34,7 @@ pub(super) fn run(session: &Session) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (what, route, profile, parts) in runs {
         let name = format!("guidellm {what}");
-        let folder = session.folder(&name)?;
+        let folder = empty_folder(&name)?;
         let results = folder.join("results.json");
         let backend = format!(
             "kind=openai_http,target={},request_format={route}",

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::row::{Row, Told, aligned};
-use super::session::{Session, count, json, model_folder, number, sources};
+use super::session::{Session, count, empty_folder, json, model_folder, number, sources};
 use crate::cargo::program;
 
 /// Computes the perplexity in a process of its own.
@@ -179,7 +179,7 @@ pub(super) fn run(session: &Session) -> Result<Evaluated> {
 }
 
 fn evaluate(session: &Session, python: &Path, way: &Way, reference: &Reference) -> Result<Found> {
-    let folder = session.folder(way.name)?;
+    let folder = empty_folder(way.name)?;
     let task = format!("heldout_{}", way.part.name());
     let mut command = program(python.with_file_name("lm-eval"));
     command

@@ -18,17 +18,13 @@ pub(super) struct Session {
     server: Server,
     /// Where `maitre` and `examples` are.
     built: PathBuf,
-    /// Where results are written.
-    results: PathBuf,
 }
 
 impl Session {
     pub(super) fn start(built: PathBuf) -> Result<Self> {
-        let results = target_directory().join("tools").join("results");
         Ok(Self {
             server: Server::start(&built.join("maitre"))?,
             built,
-            results,
         })
     }
 
@@ -46,16 +42,6 @@ impl Session {
         println!("{tool}: installing");
         let folder = target_directory().join("tools").join(tool);
         environment(&folder, &sources(tool))
-    }
-
-    /// An empty folder for the results of a run.
-    pub(super) fn folder(&self, run: &str) -> Result<PathBuf> {
-        let folder = self.results.join(run.replace([' ', ','], "-"));
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        Ok(folder)
     }
 
     /// Runs a tool that sends `asked` requests and leaves its output in `folder`, has its results read, and sets them
@@ -82,6 +68,17 @@ impl Session {
     }
 }
 
+/// An empty folder for the results of a run.
+pub(super) fn empty_folder(run: &str) -> Result<PathBuf> {
+    let results = target_directory().join("tools").join("results");
+    let folder = results.join(run.replace([' ', ','], "-"));
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
 /// What a tool is given of the repository's.
 pub(super) fn sources(tool: &str) -> PathBuf {
     root().join("xtask").join("tools").join(tool)
@@ -93,7 +90,7 @@ pub(super) fn model_folder() -> PathBuf {
 }
 
 /// Runs a command whose output goes to a file; the error of one that fails shows its end.
-fn silently(command: &mut Command, output: &Path) -> Result<()> {
+pub(super) fn silently(command: &mut Command, output: &Path) -> Result<()> {
     let file = File::create(output)?;
     command.stdin(Stdio::null()).stderr(file.try_clone()?);
     let status = command.stdout(file).status()?;

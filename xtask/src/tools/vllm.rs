@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::row::{Row, Told};
-use super::session::{Session, count, json, model_folder, number, sources};
+use super::session::{Session, count, empty_folder, json, model_folder, number, sources};
 use crate::cargo::program;
 
 const REQUESTS: u64 = 32;
@@ -18,7 +18,7 @@ pub(super) fn run(session: &Session) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (backend, route) in backends {
         let name = format!("vllm bench serve {backend}");
-        let folder = session.folder(&name)?;
+        let folder = empty_folder(&name)?;
         let mut command = program(&python);
         command
             .env("HF_HUB_OFFLINE", "1")
