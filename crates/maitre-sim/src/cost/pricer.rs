@@ -109,11 +109,6 @@ impl StepPricer {
         StepWork::of(plan, self.window)
     }
 
-    /// The work of one of a draft model's steps for a plan.
-    pub(crate) fn draft_work(&self, plan: &StepPlan, step: usize) -> StepWork {
-        StepWork::of_drafts(plan, step, self.window)
-    }
-
     /// The time of a step, without that of drafts.
     #[must_use]
     pub fn price(&self, work: &StepWork) -> StepSeconds {

@@ -59,7 +59,8 @@ impl Drafter {
 pub(super) enum DraftCost {
     Free,
     Seconds(f64),
-    Steps(Box<StepPricer>),
+    /// Steps of a draft model, some of whose layers may have a window of so many tokens.
+    Steps(Box<StepPricer>, Option<u32>),
 }
 
 impl DraftCost {
@@ -72,7 +73,8 @@ impl DraftCost {
             Drafter::Lookup => Self::Free,
             Drafter::Seconds(seconds) => Self::Seconds(*seconds),
             Drafter::Model(shape) => {
-                Self::Steps(Box::new(StepPricer::new(shape, cost.clone(), block_size)?))
+                let pricer = StepPricer::new(shape, cost.clone(), block_size)?;
+                Self::Steps(Box::new(pricer), shape.window.map(|it| it.tokens))
             }
         })
     }
@@ -83,11 +85,11 @@ impl DraftCost {
         match self {
             Self::Free => 0.0,
             Self::Seconds(seconds) => seconds * longest() as f64,
-            Self::Steps(pricer) => {
+            Self::Steps(pricer, window) => {
                 let has_prompts = usize::from(plan.spans.iter().any(StepWork::is_chunk));
-                let steps = (0..longest().max(has_prompts))
-                    .map(|step| pricer.price(&pricer.draft_work(plan, step)).total());
-                steps.sum()
+                let works = (0..longest().max(has_prompts))
+                    .map(|step| StepWork::of_drafts(plan, step, *window));
+                works.map(|work| pricer.price(&work).total()).sum()
             }
         }
     }
