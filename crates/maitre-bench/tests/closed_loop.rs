@@ -204,7 +204,7 @@ fn a_server_that_goes_silent_holds_nothing_up() {
     let mut settings = settings(3, 6, &[2]);
     settings.timeout = Duration::from_secs(60);
     let (report, _) = report(&settings, move |index| match index {
-        0 => evenly(u64::MAX / 2, 0, 3),
+        0 => evenly(36_000_000, 0, 3),
         1 => Script {
             // What is no token does not count as one.
             arrivals: vec![(10_000, 1), (50_000, 0), (50_000, 2)],

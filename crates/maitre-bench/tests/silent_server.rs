@@ -55,6 +55,12 @@ async fn connect(models: &'static str) -> OpenAiTarget {
     target.await.unwrap()
 }
 
+/// What lasts longer does not end.
+async fn in_a_day<T>(what: impl Future<Output = T>) -> T {
+    let day = Duration::from_secs(86_400);
+    tokio::time::timeout(day, what).await.expect("no end")
+}
+
 #[tokio::test]
 async fn a_measurement_of_it_ends_with_a_report() {
     let target =
@@ -63,7 +69,8 @@ async fn a_measurement_of_it_ends_with_a_report() {
     tokio::time::pause();
     let clock = RuntimeClock(Instant::now());
     let settings = Settings::closed_loop(Workload::of(8, 4), &[2]);
-    let report = measure(&target, &clock, &settings, &Stop::default(), |_| {}).await;
+    let stop = Stop::default();
+    let report = in_a_day(measure(&target, &clock, &settings, &stop, |_| {})).await;
     let report = report.unwrap();
     let run = &report.runs[0];
     assert_eq!((run.requests, run.completed), (8, 0), "{report}");
@@ -73,7 +80,7 @@ async fn a_measurement_of_it_ends_with_a_report() {
         "{}",
         run.duration_s
     );
-    let refused = target.tokenize("hello").await.unwrap_err();
+    let refused = in_a_day(target.tokenize("hello")).await.unwrap_err();
     assert_eq!(refused.code, "DEADLINE_EXCEEDED");
 }
 
