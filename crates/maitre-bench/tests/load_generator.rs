@@ -2,7 +2,7 @@
 //! demand on a quiet machine:
 //!
 //! ```text
-//! cargo test --release --package maitre-bench --test load_generator -- --ignored --nocapture
+//! cargo test --release --package maitre-bench --test load_generator -- --ignored --nocapture --test-threads 1
 //! ```
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -148,6 +148,9 @@ fn times_are_those_of_the_server() {
     let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
     let ttft: Vec<f64> = told.iter().map(|it| ms(it.0, it.1)).collect();
     let e2e: Vec<f64> = told.iter().map(|it| ms(it.0, it.2)).collect();
+    let late = run.lateness_ms.unwrap();
+    println!("sends: p50 {:.3} ms, p99 {:.3} ms late", late.p50, late.p99);
+    let mut worst = vec![("sends", late.p99)];
     for (name, seen, known) in [
         ("TTFT", &run.samples.ttft_ms, ttft),
         ("E2E", &run.samples.e2e_ms, e2e),
@@ -157,11 +160,9 @@ fn times_are_those_of_the_server() {
         errors.sort_by(f64::total_cmp);
         let (p50, p99) = (errors[errors.len() / 2], errors[errors.len() * 99 / 100]);
         println!("{name}: p50 {p50:.3} ms, p99 {p99:.3} ms from the server's own");
-        assert!(p99 <= 1.0, "{name}: {p99} ms");
+        worst.push((name, p99));
     }
-    let late = run.lateness_ms.unwrap();
-    println!("sends: p50 {:.3} ms, p99 {:.3} ms late", late.p50, late.p99);
-    assert!(late.p99 <= 1.0, "{late:?}");
+    assert!(worst.iter().all(|(_, p99)| *p99 <= 1.0), "{worst:?}");
 }
 
 #[test]
