@@ -1,8 +1,11 @@
 //! `cargo xtask bench regression`: whether anything has become slower than it was, beyond what chance lets it.
 //!
 //! No speeds are stored, since no two machines have the same, and one machine not at two times: ratios are. Of serving, the shortest
-//! time that a workload can take by what the machine reads and computes, measured in between, over the time that it took; of the
-//! scheduler, steps in the time in which the machine does a million operations. They are stored by kind of processor.
+//! time that a workload can take by what the machine reads and computes, measured in between, over the time that it took; of kernels the
+//! same for one call; of the scheduler, steps in the time in which the machine does a million operations. They are stored by kind of
+//! processor.
+
+mod ratio;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,18 +14,15 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 
-use super::bootstrap::{bounds, median};
-use super::build_maitre;
+use self::ratio::Ratio;
 use super::contestant::Warm;
 use super::peers::Workload;
 use super::roofline::{Machine, Shape};
+use super::{build_maitre, kernels};
 use crate::cargo::{root, target_directory};
-
-/// A ratio that is smaller by less than this is no regression, however sure it is.
-const TOLERATED: f64 = 0.05;
 
 /// The shape of Qwen3 0.6B; its weights are made up, and its tokens are bytes.
 const SHAPE: &str = r#"{"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024,
@@ -39,6 +39,30 @@ pub(super) struct Arguments {
     /// Measurements of each workload.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Only this part.
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
+}
+
+/// What is measured in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Serving,
+    Scheduler,
+    Kernels,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Serving, Self::Scheduler, Self::Kernels];
+
+    /// The part that a ratio of this name is of.
+    fn of(name: &str) -> Self {
+        match name.split_once(": ") {
+            Some(("kernel", _)) => Self::Kernels,
+            Some(("scheduler", _)) => Self::Scheduler,
+            _ => Self::Serving,
+        }
+    }
 }
 
 /// An engine that is started once, and what it is asked.
@@ -66,14 +90,6 @@ const SERVED: [Served; 3] = [
     },
 ];
 
-/// A ratio, and what chance lets its median be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Ratio {
-    median: f64,
-    lower: f64,
-    upper: f64,
-}
-
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(
         arguments.rounds >= 5,
@@ -87,28 +103,58 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         arguments.write || before.is_some(),
         "no ratios are stored for {kind}; `cargo xtask bench regression --write` stores those of a version that is as fast as it should be"
     );
+    let parts = Part::ALL.into_iter();
+    let parts: Vec<Part> = parts
+        .filter(|part| arguments.only.is_none_or(|only| only == *part))
+        .collect();
+    let found = measure(&parts, arguments.rounds)?;
+    if arguments.write {
+        stored[&kind] = merged(&stored[&kind], &parts, &found);
+        fs::write(&file, serde_json::to_string_pretty(&stored)? + "\n")?;
+        return tell(&found, &BTreeMap::new());
+    }
+    let before = before.into_iter().flatten();
+    let before = before.filter(|(name, _)| parts.contains(&Part::of(name)));
+    let before = before.filter_map(|(name, it)| Some((name.clone(), Ratio::of_json(it)?)));
+    tell(&found, &before.collect())
+}
+
+fn measure(parts: &[Part], rounds: usize) -> Result<BTreeMap<String, Ratio>> {
+    let mut found = BTreeMap::new();
+    if parts.contains(&Part::Kernels) {
+        let ratios = kernels::ratios(rounds)?.into_iter();
+        found.extend(ratios.map(|(name, ratios)| (format!("kernel: {name}"), Ratio::of(&ratios))));
+    }
+    if parts == [Part::Kernels] {
+        return Ok(found);
+    }
     let maitre = build_maitre()?;
     let folder = target_directory().join("bench-regression");
     let model = folder.join("0.6B");
     fs::create_dir_all(&model)?;
     fs::write(model.join("config.json"), SHAPE)?;
-    let mut found = BTreeMap::new();
-    for served in &SERVED {
-        served.measure(&maitre, &folder, arguments.rounds, &mut found)?;
+    if parts.contains(&Part::Serving) {
+        for served in &SERVED {
+            served.measure(&maitre, &folder, rounds, &mut found)?;
+        }
     }
-    let steps = scheduler(&maitre, &folder, arguments.rounds)?;
-    found.insert("scheduler: steps per million operations".to_owned(), steps);
-    if arguments.write {
-        stored[&kind] = found
-            .iter()
-            .map(|(name, it)| (name.clone(), it.to_json()))
-            .collect();
-        fs::write(&file, serde_json::to_string_pretty(&stored)? + "\n")?;
-        return tell(&found, &BTreeMap::new());
+    if parts.contains(&Part::Scheduler) {
+        let steps = scheduler(&maitre, &folder, rounds)?;
+        found.insert("scheduler: steps per million operations".to_owned(), steps);
     }
-    let before = before.into_iter().flatten();
-    let before = before.filter_map(|(name, it)| Some((name.clone(), Ratio::of_json(it)?)));
-    tell(&found, &before.collect())
+    Ok(found)
+}
+
+/// What is stored of a kind of processor once these parts have been measured anew.
+fn merged(stored: &Value, parts: &[Part], found: &BTreeMap<String, Ratio>) -> Value {
+    let kept = stored.as_object().into_iter().flatten();
+    let kept = kept.filter(|(name, _)| !parts.contains(&Part::of(name)));
+    let kept = kept.map(|(name, it)| (name.clone(), it.clone()));
+    let new = found.iter().map(|(name, it)| (name.clone(), it.to_json()));
+    kept.chain(new)
+        .collect::<BTreeMap<_, _>>()
+        .into_iter()
+        .collect()
 }
 
 /// Prints all ratios, and fails if one is smaller than it was.
@@ -128,6 +174,11 @@ fn tell(found: &BTreeMap<String, Ratio>, before: &BTreeMap<String, Ratio>) -> Re
             upper,
         } = now;
         println!("| {name} | {median:.3} | {lower:.3} to {upper:.3} | {stored} | {verdict} |");
+    }
+    let new = found.keys().filter(|name| !before.contains_key(*name));
+    let new = new.count();
+    if new > 0 && !before.is_empty() {
+        println!("\n{new} ratios are new and compared with nothing: `--write` stores them");
     }
     let missing: Vec<&String> = before
         .keys()
@@ -245,40 +296,6 @@ fn scheduler(maitre: &Path, folder: &Path, rounds: usize) -> Result<Ratio> {
     Ok(Ratio::of(&ratios))
 }
 
-impl Ratio {
-    fn of(ratios: &[f64]) -> Self {
-        let bounds = bounds(ratios);
-        Self {
-            median: median(ratios),
-            lower: bounds.lower,
-            upper: bounds.upper,
-        }
-    }
-
-    fn verdict(self, before: Self) -> &'static str {
-        match () {
-            () if self.upper < before.lower && self.median < (1.0 - TOLERATED) * before.median => {
-                "SLOWER"
-            }
-            () if self.lower > before.upper => "faster",
-            () => "as it was",
-        }
-    }
-
-    fn to_json(self) -> Value {
-        let digits = |x: f64| (x * 1e4).round() / 1e4;
-        json!([digits(self.median), digits(self.lower), digits(self.upper)])
-    }
-
-    fn of_json(value: &Value) -> Option<Self> {
-        Some(Self {
-            median: value[0].as_f64()?,
-            lower: value[1].as_f64()?,
-            upper: value[2].as_f64()?,
-        })
-    }
-}
-
 fn read(file: &PathBuf) -> Result<Value> {
     if !file.exists() {
         return Ok(json!({}));
@@ -290,11 +307,11 @@ fn read(file: &PathBuf) -> Result<Value> {
 /// The kind of this processor, and how many of its cores there are.
 fn kind() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{} with {cores} cores", kernels())
+    format!("{} with {cores} cores", instructions())
 }
 
 /// The kernels that it runs.
-fn kernels() -> &'static str {
+fn instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         match () {
@@ -323,36 +340,31 @@ mod tests {
     }
 
     #[test]
-    fn slower_is_what_chance_does_not_explain() {
-        let before = ratio(0.60, 0.02);
-        assert_eq!(ratio(0.50, 0.02).verdict(before), "SLOWER");
+    fn what_is_stored_of_other_parts_stays() {
+        let stored = json!({"kernel: a": [1, 1, 1], "kernel: b": [1, 1, 1], "0.6B bf16: 1 x 1 -> 1": [2, 2, 2]});
+        let found = [("kernel: a".to_owned(), ratio(0.5, 0.0))].into();
         assert_eq!(
-            ratio(0.57, 0.02).verdict(before),
-            "as it was",
-            "bounds overlap"
+            merged(&stored, &[Part::Kernels], &found),
+            json!({"kernel: a": [0.5, 0.5, 0.5], "0.6B bf16: 1 x 1 -> 1": [2, 2, 2]})
         );
         assert_eq!(
-            ratio(0.577, 0.001).verdict(before),
-            "as it was",
-            "by less than 5 %"
-        );
-        assert_eq!(ratio(0.70, 0.02).verdict(before), "faster");
-        let failed = tell(
-            &[("a".to_owned(), ratio(0.5, 0.02))].into(),
-            &[("a".to_owned(), before)].into(),
-        );
-        assert!(
-            failed
-                .unwrap_err()
-                .to_string()
-                .contains("slower than stored: a")
+            merged(&Value::Null, &Part::ALL, &found),
+            json!({"kernel: a": [0.5, 0.5, 0.5]})
         );
     }
 
     #[test]
-    fn ratios_are_read_as_they_were_written() {
-        let ratio = Ratio::of(&[0.5, 0.5, 0.5]);
-        assert_eq!(Ratio::of_json(&ratio.to_json()), Some(ratio));
-        assert_eq!(Ratio::of_json(&json!(["x"])), None);
+    fn what_is_new_is_no_failure_and_what_is_gone_is_one() {
+        let (one, two) = ("kernel: a".to_owned(), "kernel: b".to_owned());
+        let (ours, both) = (
+            BTreeMap::from([(one.clone(), ratio(0.5, 0.1))]),
+            BTreeMap::from([(one, ratio(0.5, 0.1)), (two, ratio(0.5, 0.1))]),
+        );
+        assert!(tell(&both, &ours).is_ok());
+        let slower = BTreeMap::from([("kernel: a".to_owned(), ratio(0.2, 0.02))]);
+        let error = tell(&slower, &ours).unwrap_err().to_string();
+        assert!(error.contains("slower than stored: kernel: a"), "{error}");
+        let error = tell(&ours, &both).unwrap_err().to_string();
+        assert!(error.contains("measured no longer"), "{error}");
     }
 }

@@ -30,8 +30,9 @@ pub(super) struct Arguments {
     /// What `maitre bench` and `maitre simulate` run.
     #[arg(long, default_value = "bundled")]
     model: String,
-    /// Flags of the engine, such as `--dtype int8`; the simulator has no drafts. With one thread the client has a core of its own where there are two, and two threads
-    /// are not twice as fast at one time and half as fast at another, as they are where two virtual cores may be one real core.
+    /// Flags of the engine, such as `--dtype int8`; what drafts gain depends on texts, which a trace has not. With one thread the client has a
+    /// core of its own where there are two, and two threads are not twice as fast at one time and half as fast at another, as they are where two
+    /// virtual cores may be one real core.
     #[arg(
         long,
         default_value = "--threads 1 --speculate off",

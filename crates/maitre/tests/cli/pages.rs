@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{maitre, stderr, stdout};
 
 /// Flags on the pages that are other programs'.
-const OF_OTHERS: [&str; 66] = [
+const OF_OTHERS: [&str; 75] = [
     // cargo
     "--example",
     "--features",
@@ -16,6 +16,7 @@ const OF_OTHERS: [&str; 66] = [
     "--package",
     "--release",
     "--test",
+    "--test-threads",
     // pip, podman, cmake, converters of models, profilers, numactl
     "--build",
     "--cpunodebind",
@@ -31,6 +32,8 @@ const OF_OTHERS: [&str; 66] = [
     // cargo xtask
     "--against",
     "--against-program",
+    "--azure",
+    "--azure-scale",
     "--context-users",
     "--contexts",
     "--cost",
@@ -41,6 +44,9 @@ const OF_OTHERS: [&str; 66] = [
     "--list",
     "--llama-batched-bench",
     "--llama-server",
+    "--loads",
+    "--mooncake",
+    "--mooncake-scale",
     "--peer-url",
     "--minutes",
     "--only-contexts",
@@ -49,7 +55,10 @@ const OF_OTHERS: [&str; 66] = [
     "--quick",
     "--resume",
     "--rounds",
+    "--seconds",
+    "--slack",
     "--target",
+    "--times",
     "--users",
     "--vllm-python",
     "--with",

@@ -53,7 +53,7 @@ impl BenchArgs {
              and give the model flags of the server"
         );
         let mut shape = machine::model(&self.model.model, startup).await?;
-        // The simulator has no drafts.
+        // How many drafts are accepted depends on the text, and bursts have none.
         let builder = self.model.builder(startup).await?;
         let builder = builder.speculate(Speculate::Off).draft_model(None);
         // A burst is one as a whole: nothing bounds its steps but their size, and nothing is refused.

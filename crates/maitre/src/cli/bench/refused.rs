@@ -108,7 +108,7 @@ fn reason(given: &Given<'_>) -> Option<String> {
         .beside_compare()
         .or_else(|| given.beside_line_by_line())
         .or_else(|| given.of_another_target())
-        .or_else(|| given.of_nobody_who_thinks())
+        .or_else(|| given.of_no_one_who_thinks())
 }
 
 impl Given<'_> {
@@ -165,7 +165,7 @@ impl Given<'_> {
         ))
     }
 
-    fn of_nobody_who_thinks(&self) -> Option<String> {
+    fn of_no_one_who_thinks(&self) -> Option<String> {
         let is_idle = match self.matches.get_one("find_capacity") {
             // A search asks no recorded conversations.
             Some(DimensionArg::Rate) => !self.has("turns"),
@@ -180,7 +180,7 @@ impl Given<'_> {
 
 /// Where no user waits for an answer.
 pub(super) const THINKING: &str = "--think-time goes with users who wait (--concurrency) or with conversations (--turns); requests that \
-                                   come at their times have nobody who thinks";
+                                   come at their times have no user who thinks";
 
 fn flag(name: &str) -> String {
     format!("--{}", name.replace('_', "-"))
