@@ -121,7 +121,7 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup, signals: &Signals) -
         },
         questions,
         warmup_requests: args.warmup_requests,
-        slo: args.slo.clone().unwrap_or_default(),
+        slo: args.slo.unwrap_or_default(),
         timeout: args.timeout,
     };
     if let Some(dimension) = args.capacity.dimension() {
