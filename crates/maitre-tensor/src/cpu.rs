@@ -16,6 +16,8 @@ const VARIABLE: &str = "MAITRE_CPU";
 pub enum CpuPath {
     /// Plain Rust: the specification of the others, and what runs where nothing else does.
     Portable,
+    /// x86-64 with AMX for bf16 and bytes, and what [`CpuPath::Avx512`] needs, where the system lets programs use tiles.
+    Amx,
     /// x86-64 with AVX-512 F, BW, VL, DQ, VNNI and BF16.
     Avx512,
     /// x86-64 with AVX2, FMA and F16C.
@@ -26,7 +28,13 @@ pub enum CpuPath {
 
 impl CpuPath {
     /// Every path, the fastest first.
-    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+    pub const ALL: [Self; 5] = [
+        Self::Amx,
+        Self::Avx512,
+        Self::Avx2,
+        Self::Neon,
+        Self::Portable,
+    ];
 
     /// The fastest path of this processor.
     #[must_use]
@@ -80,7 +88,7 @@ impl CpuPath {
                 "MAITRE_CPU asks for the portable kernels, several times slower than those that \
                  this processor can run; unset it",
             ),
-            (Self::Avx512 | Self::Avx2 | Self::Neon, _) => None,
+            (Self::Amx | Self::Avx512 | Self::Avx2 | Self::Neon, _) => None,
         }
     }
 
@@ -93,11 +101,13 @@ impl CpuPath {
         match self {
             Self::Portable => Some(&portable::KERNELS),
             #[cfg(target_arch = "x86_64")]
+            Self::Amx => crate::x86::amx::kernels(),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => crate::x86::avx512::kernels(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => crate::x86::avx2::kernels(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 | Self::Avx2 => None,
+            Self::Amx | Self::Avx512 | Self::Avx2 => None,
             #[cfg(target_arch = "aarch64")]
             Self::Neon => crate::arm::kernels(),
             #[cfg(not(target_arch = "aarch64"))]
@@ -110,6 +120,7 @@ impl fmt::Display for CpuPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Portable => "portable",
+            Self::Amx => "amx",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
@@ -146,7 +157,7 @@ mod tests {
     #[test]
     fn slower_paths_have_a_caveat_that_names_the_cause() {
         for fastest in CpuPath::ALL {
-            for path in [CpuPath::Avx512, CpuPath::Avx2, CpuPath::Neon] {
+            for path in [CpuPath::Amx, CpuPath::Avx512, CpuPath::Avx2, CpuPath::Neon] {
                 assert_eq!(path.caveat_beside(fastest), None);
             }
         }
@@ -162,7 +173,7 @@ mod tests {
     fn an_unknown_path_is_refused_by_name() {
         assert_eq!(
             "sse9".parse::<CpuPath>().unwrap_err().to_string(),
-            "MAITRE_CPU is \"sse9\"; known are avx512, avx2, neon and portable"
+            "MAITRE_CPU is \"sse9\"; known are amx, avx512, avx2, neon and portable"
         );
     }
 }

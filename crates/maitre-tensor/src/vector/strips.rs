@@ -306,44 +306,58 @@ impl Strip<'_> {
         let x = F::prepare(weight.layout, x.rows(first, M), scratch);
         // SAFETY: promised by the caller; the slices are as long as the product expects.
         unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead, sums) };
-        let pair = 1 + usize::from(weight.layout.gate.is_some());
-        let column = self.panels.start / pair * LANES - out.cols().start;
-        for (m, sums) in sums.0.iter_mut().take(M).enumerate() {
-            let place = &mut out.row_mut(first + m)[column..];
-            for (index, sums) in sums[..P].chunks_exact_mut(pair).enumerate() {
-                let panel = self.panels.start + index * pair;
-                for (sums, panel) in sums.iter_mut().zip(panel..) {
-                    self.add_bias(panel, &mut sums.0);
-                }
-                let place = &mut place[index * LANES..];
-                match (&*sums, weight.layout.gate) {
-                    ([gate, up], Some(activation)) => {
-                        let mut gated = [0.0; LANES];
-                        gate_mul(activation, &gate.0, &up.0, &mut gated);
-                        store(&gated, place);
-                    }
-                    _ => store(&sums[0].0, place),
-                }
-            }
-        }
-    }
-
-    /// Adds what there is of a bias: the last panel has lanes without a feature.
-    #[inline(always)]
-    fn add_bias(&self, panel: usize, sums: &mut [f32; LANES]) {
-        let Some(bias) = self.args.bias else {
-            return;
-        };
-        if let Some(first) = self.args.weight.layout.feature(panel, 0) {
-            for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
-                *sum += bias;
-            }
-        }
+        finish(self.args, self.panels.clone(), first, &mut sums.0[..M], out);
     }
 
     fn bytes<'a>(&self, weight: PackedView<'a>) -> &'a [u8] {
         let size = weight.layout.panel_bytes();
         &weight.bytes[self.panels.start * size..self.panels.end * size]
+    }
+}
+
+/// Writes the results of token rows from `first` on, given their sums with a strip's panels: with the bias, and
+/// gated where the weight is.
+#[inline(always)]
+pub(crate) fn finish(
+    args: &Linear<'_>,
+    panels: Range<usize>,
+    first: usize,
+    sums: &mut [[Numbers; PANELS]],
+    out: &mut Rect<'_, f32>,
+) {
+    let layout = args.weight.layout;
+    let pair = 1 + usize::from(layout.gate.is_some());
+    let column = panels.start / pair * LANES - out.cols().start;
+    for (m, sums) in sums.iter_mut().enumerate() {
+        let place = &mut out.row_mut(first + m)[column..];
+        for (index, sums) in sums[..panels.len()].chunks_exact_mut(pair).enumerate() {
+            let panel = panels.start + index * pair;
+            for (sums, panel) in sums.iter_mut().zip(panel..) {
+                add_bias(args, panel, &mut sums.0);
+            }
+            let place = &mut place[index * LANES..];
+            match (&*sums, layout.gate) {
+                ([gate, up], Some(activation)) => {
+                    let mut gated = [0.0; LANES];
+                    gate_mul(activation, &gate.0, &up.0, &mut gated);
+                    store(&gated, place);
+                }
+                _ => store(&sums[0].0, place),
+            }
+        }
+    }
+}
+
+/// Adds what there is of a bias: the last panel has lanes without a feature.
+#[inline(always)]
+fn add_bias(args: &Linear<'_>, panel: usize, sums: &mut [f32; LANES]) {
+    let Some(bias) = args.bias else {
+        return;
+    };
+    if let Some(first) = args.weight.layout.feature(panel, 0) {
+        for (sum, bias) in sums.iter_mut().zip(&bias[first..]) {
+            *sum += bias;
+        }
     }
 }
 

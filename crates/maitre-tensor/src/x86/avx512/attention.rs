@@ -37,41 +37,22 @@ const FEW_QUERIES: usize = 16;
 
 // Formats as constants that kernels are compiled for.
 pub(super) const F32: u8 = 0;
-pub(super) const BF16: u8 = 1;
+pub(crate) const BF16: u8 = 1;
 pub(super) const INT8: u8 = 2;
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
-pub(super) fn attend(
+pub(crate) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
     buffers: &mut TileBuffers<'_>,
     states: &mut States<'_>,
 ) {
-    let (shape, count) = (tile.shape, queries.factors.len());
-    let two_parts = usize::from(shape.format == KvFormat::Int8) * 2;
-    assert!(seen.first <= seen.end && seen.end <= count);
-    assert!(tile.cells.iter().all(|cell| cell.len() >= shape.words()));
-    assert!(queries.words.len() >= count * shape.query_words());
-    assert!(queries.sums.len() >= count * two_parts);
-    assert!(buffers.scores.len() >= count * shape.parts() * TILE);
-    assert!(buffers.weights.len() >= count * shape.weight_words());
-    assert!(buffers.units.len() >= count && buffers.decays.len() >= count);
-    assert!(states.max.len() >= count && states.sums.len() >= count * GROUP);
-    assert!(states.values.len() >= count * shape.value_stride());
-    if count <= FEW_QUERIES {
-        tile.ahead.iter().for_each(|cell| fetch(cell));
-    }
-    let work = Work {
-        shape,
-        cells: tile.cells.map(<[u32]>::as_ptr),
-        queries,
-        seen,
-    };
+    let work = Work::new(tile, queries, seen, buffers, states);
     // SAFETY: the table is chosen after the instructions were detected, and every array is as long
     // as the kernels read and write: asserted above.
     unsafe {
-        match shape.format {
+        match tile.shape.format {
             KvFormat::F32 => work.attend::<F32>(buffers, states),
             KvFormat::Bf16 => work.attend::<BF16>(buffers, states),
             KvFormat::Int8 => work.attend::<INT8>(buffers, states),
@@ -88,11 +69,11 @@ fn fetch(cell: &[u32]) {
 }
 
 /// What stays the same during a tile.
-pub(super) struct Work<'a> {
-    pub(super) shape: CellShape,
-    pub(super) cells: [*const u32; CELLS],
-    pub(super) queries: &'a Queries<'a>,
-    pub(super) seen: Seen,
+pub(crate) struct Work<'a> {
+    pub(crate) shape: CellShape,
+    pub(crate) cells: [*const u32; CELLS],
+    pub(crate) queries: &'a Queries<'a>,
+    pub(crate) seen: Seen,
 }
 
 /// Calls the kernel compiled for a number of rows, 1 to [`ROWS`].
@@ -109,10 +90,43 @@ macro_rules! by_rows {
     };
 }
 
+impl<'a> Work<'a> {
+    /// Checks that every array is as long as the kernels read and write, and asks for the next tile where few
+    /// queries wait for it.
+    pub(crate) fn new(
+        tile: &Tile<'a>,
+        queries: &'a Queries<'a>,
+        seen: Seen,
+        buffers: &TileBuffers<'_>,
+        states: &States<'_>,
+    ) -> Self {
+        let (shape, count) = (tile.shape, queries.factors.len());
+        let two_parts = usize::from(shape.format == KvFormat::Int8) * 2;
+        assert!(seen.first <= seen.end && seen.end <= count);
+        assert!(tile.cells.iter().all(|cell| cell.len() >= shape.words()));
+        assert!(queries.words.len() >= count * shape.query_words());
+        assert!(queries.sums.len() >= count * two_parts);
+        assert!(buffers.scores.len() >= count * shape.parts() * TILE);
+        assert!(buffers.weights.len() >= count * shape.weight_words());
+        assert!(buffers.units.len() >= count && buffers.decays.len() >= count);
+        assert!(states.max.len() >= count && states.sums.len() >= count * GROUP);
+        assert!(states.values.len() >= count * shape.value_stride());
+        if count <= FEW_QUERIES {
+            tile.ahead.iter().for_each(|cell| fetch(cell));
+        }
+        Self {
+            shape,
+            cells: tile.cells.map(<[u32]>::as_ptr),
+            queries,
+            seen,
+        }
+    }
+}
+
 impl Work<'_> {
     /// # Safety
     ///
-    /// As asserted in [`attend`].
+    /// As checked by [`Work::new`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
     unsafe fn attend<const FORMAT: u8>(
         &self,
@@ -130,17 +144,38 @@ impl Work<'_> {
             // SAFETY: a query below the number there are.
             unsafe { self.weights::<FORMAT>(query, buffers, states) };
         }
-        // Tokens that see a part of the tile have their own ends each; the others are blocked.
+        let columns = 0..self.shape.value_stride();
+        // SAFETY: queries below the number there are, which see all.
+        unsafe {
+            self.weigh_partial::<FORMAT>(buffers, states);
+            self.weigh_columns::<FORMAT>(seen.full(), 0..TILE, columns, buffers, states);
+        }
+    }
+
+    /// Adds the values of the tile to the states of the queries that see a part of it. Each of their tokens has its own
+    /// ends; the others can be blocked.
+    ///
+    /// # Safety
+    ///
+    /// As checked by [`Work::new`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    pub(crate) unsafe fn weigh_partial<const FORMAT: u8>(
+        &self,
+        buffers: &TileBuffers<'_>,
+        states: &mut States<'_>,
+    ) {
+        let (seen, columns) = (self.seen, 0..self.shape.value_stride());
         let full = seen.full();
         for partial in [seen.first..full.start, full.end..seen.end] {
             for token in partial.step_by(seen.group) {
-                let queries = token..token + seen.group;
+                let (queries, seen) = (token..token + seen.group, seen.by(token));
                 // SAFETY: queries below the number there are, which see this much.
-                unsafe { self.weigh_all::<FORMAT>(queries, seen.by(token), buffers, states) };
+                unsafe {
+                    self.weigh_columns::<FORMAT>(queries, seen, columns.clone(), buffers, states);
+                }
             }
         }
-        // SAFETY: as above.
-        unsafe { self.weigh_all::<FORMAT>(full, 0..TILE, buffers, states) };
     }
 
     /// The products of some rows of queries with all keys of the tile.
@@ -182,34 +217,36 @@ impl Work<'_> {
         }
     }
 
-    /// Adds the values of some positions to the states of some queries, all of which see these.
+    /// Adds the values of some positions to the states of some queries, all of which see these. The columns start at a
+    /// multiple of 64.
     ///
     /// # Safety
     ///
-    /// The queries exist, and the positions.
+    /// The queries exist, the positions and the columns.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-    unsafe fn weigh_all<const FORMAT: u8>(
+    pub(crate) unsafe fn weigh_columns<const FORMAT: u8>(
         &self,
         queries: Range<usize>,
         seen: Range<usize>,
+        columns: Range<usize>,
         buffers: &TileBuffers<'_>,
         states: &mut States<'_>,
     ) {
-        let (parts, stride) = (self.shape.parts(), self.shape.value_stride());
-        let wide = stride - stride % (4 * GROUP);
+        let parts = self.shape.parts();
+        let wide = columns.end - columns.end % (4 * GROUP);
         let rows = queries.end * parts;
         for row in (queries.start * parts..rows).step_by(ROWS) {
             // SAFETY: rows and columns below the numbers there are.
             unsafe {
-                for column in (0..wide).step_by(4 * GROUP) {
+                for column in (columns.start..wide).step_by(4 * GROUP) {
                     let place = (row, column);
                     by_rows!(
                         rows - row,
                         self.weigh::<FORMAT, _, 4>(place, seen.clone(), buffers, states)
                     );
                 }
-                for column in (wide..stride).step_by(GROUP) {
+                for column in (wide..columns.end).step_by(GROUP) {
                     let place = (row, column);
                     by_rows!(
                         rows - row,

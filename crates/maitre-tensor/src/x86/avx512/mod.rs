@@ -15,6 +15,9 @@ mod rope;
 mod rows;
 mod softmax;
 
+pub(crate) use attention::{BF16, Work, attend};
+pub(crate) use linear::linear;
+
 use crate::kernels::Kernels;
 use crate::portable;
 
@@ -35,7 +38,7 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
 /// Private, so that [`kernels`] is the only way to the functions.
 static KERNELS: Kernels = Kernels {
     name: "avx512",
-    linear: linear::linear,
+    linear,
     // Of stored blocks, which the kernels for AVX2 compute.
     widened_rows: crate::vector::strips::TOKENS,
     peaks: rows::peaks,
@@ -50,6 +53,6 @@ static KERNELS: Kernels = Kernels {
     store_key: rope::store_key,
     store_value: rope::store_value,
     load_query: query::load_query,
-    attend: attention::attend,
+    attend,
     ..portable::KERNELS
 };

@@ -1,0 +1,170 @@
+//! Matrix products in tile registers.
+//!
+//! ```text
+//! for each 4 panels of the tile       (64 features; stay in the second-level cache)
+//!   for each 32 token rows
+//!     4 tiles of sums at a time       (two tiles of rows by two panels, or one by four)
+//! ```
+
+use std::arch::x86_64::*;
+
+use super::registers::{self, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS};
+use crate::format::WeightFormat;
+use crate::input::InputRows;
+use crate::kernels::Linear;
+use crate::team::Scratch;
+use crate::tiles::Rect;
+use crate::vector::strips::{Numbers, PANELS, finish};
+use crate::weight::INT8_ZERO;
+use crate::weight::layout::{LANES, LINE, Layout};
+use crate::x86::avx512;
+
+/// Fewest token rows of bytes that tiles multiply in less time than AVX-512's instructions.
+const INT8_ROWS: usize = 5;
+
+/// See [`Kernels::linear`](crate::kernels::Kernels::linear).
+pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    let rows = out.rows().len();
+    // SAFETY: this function is reached through a table that is handed out only where the processor
+    // has the instructions, and the system lets this process use them.
+    unsafe {
+        match args.weight.layout.format {
+            WeightFormat::Bf16 => tile::<Bf16>(args, out),
+            WeightFormat::Int8 {
+                activation_group: None,
+            } if rows >= INT8_ROWS => tile::<PerToken>(args, out),
+            _ => avx512::linear(args, out, scratch),
+        }
+    }
+}
+
+/// The sums of a block of token rows with the panels of a strip.
+#[repr(align(64))]
+struct Sums([[Numbers; PANELS]; TALL_ROWS]);
+
+const _: () = assert!(PANELS == WIDE_PANELS && PANELS == 2 * TALL_PANELS);
+
+/// How a weight format's numbers meet token rows.
+trait Product {
+    /// The products of `rows` rows, up to [`TALL_ROWS`], with up to [`PANELS`] panels, without the bias. Those with
+    /// panels that are not there mean nothing.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instructions, and tiles may be used. `panels` are whole panels of `layout`,
+    /// and `x` is so many rows of its input form.
+    unsafe fn block(layout: Layout, x: InputRows<'_>, rows: usize, panels: &[u8], sums: &mut Sums);
+}
+
+/// All token rows of a tile with all its panels.
+///
+/// # Safety
+///
+/// The processor has the instructions, and tiles may be used.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn tile<P: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
+    let Linear { x, weight, .. } = args;
+    let (cols, rows, size) = (out.cols(), out.rows(), weight.layout.panel_bytes());
+    // A gated tile's panels come in pairs.
+    let pair = 1 + usize::from(weight.layout.gate.is_some());
+    let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
+    let mut sums = Sums([[Numbers([0.0; LANES]); PANELS]; TALL_ROWS]);
+    for first in panels.clone().step_by(PANELS) {
+        let strip = first..panels.end.min(first + PANELS);
+        let bytes = &weight.bytes[strip.start * size..strip.end * size];
+        for row in rows.clone().step_by(TALL_ROWS) {
+            let count = TALL_ROWS.min(rows.end - row);
+            // SAFETY: promised by the caller; the slices are as long as the product expects.
+            unsafe { P::block(weight.layout, x.rows(row, count), count, bytes, &mut sums) };
+            finish(args, strip.clone(), row, &mut sums.0[..count], out);
+        }
+    }
+}
+
+/// Products of bf16 numbers.
+struct Bf16;
+
+impl Product for Bf16 {
+    #[inline(always)]
+    unsafe fn block(layout: Layout, x: InputRows<'_>, rows: usize, panels: &[u8], sums: &mut Sums) {
+        // SAFETY: promised by the caller.
+        unsafe { multiply::<registers::Bf16>(layout, (x, rows), panels, 0, sums) }
+    }
+}
+
+/// Int8 weights with one activation scale per token: exact sums, scaled once.
+struct PerToken;
+
+impl Product for PerToken {
+    #[inline(always)]
+    unsafe fn block(layout: Layout, x: InputRows<'_>, rows: usize, panels: &[u8], sums: &mut Sums) {
+        let size = layout.panel_bytes();
+        // SAFETY: promised by the caller; the scales are the first line of a panel, and a line of sums is
+        // as long as a register.
+        unsafe {
+            multiply::<registers::Int8>(layout, (x, rows), panels, LINE, sums);
+            for (p, panel) in panels.chunks_exact(size).enumerate() {
+                let scales = _mm512_loadu_ps(panel[..LINE].as_ptr().cast());
+                for (group, sums) in x.groups.iter().zip(&mut sums.0) {
+                    let sum = sums[p].0.as_mut_ptr();
+                    let zero = _mm512_set1_epi32(INT8_ZERO.wrapping_mul(group.sum));
+                    let steps = _mm512_load_si512(sum.cast());
+                    let exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(steps, zero));
+                    let scaled = _mm512_mul_ps(exact, _mm512_set1_ps(group.scale));
+                    _mm512_store_ps(sum, _mm512_mul_ps(scaled, scales));
+                }
+            }
+        }
+    }
+}
+
+/// The sums of rows with panels, whose rows begin after a header.
+///
+/// # Safety
+///
+/// As [`Product::block`], and `D` multiplies numbers of the format.
+#[inline(always)]
+unsafe fn multiply<D: TileDot>(
+    layout: Layout,
+    (x, rows): (InputRows<'_>, usize),
+    panels: &[u8],
+    header: usize,
+    sums: &mut Sums,
+) {
+    let depth = layout.depth();
+    let count = panels.len() / layout.panel_bytes();
+    // In place of panels that are not there, the last is multiplied again.
+    let panel = |index: usize| {
+        let start = layout.panel_bytes() * index.min(count - 1) + header;
+        panels[start..].as_ptr()
+    };
+    let place = sums.0.as_mut_ptr().cast::<u8>();
+    let sums_stride = PANELS * LINE;
+    let (a, a_stride) = (x.words.as_ptr(), x.shape.words * size_of::<u32>());
+    if rows <= ROWS {
+        let operands = Operands {
+            rows,
+            depth,
+            a,
+            a_stride,
+            panels: std::array::from_fn::<_, WIDE_PANELS, _>(panel),
+            sums: place,
+            sums_stride,
+        };
+        // SAFETY: promised by the caller; there is space for so many rows of sums.
+        return unsafe { operands.run::<D>() };
+    }
+    for first in (0..count).step_by(TALL_PANELS) {
+        let operands = Operands {
+            rows,
+            depth,
+            a,
+            a_stride,
+            panels: [panel(first), panel(first + 1)],
+            sums: place.wrapping_add(first * LINE),
+            sums_stride,
+        };
+        // SAFETY: as above.
+        unsafe { operands.run::<D>() };
+    }
+}

@@ -1,0 +1,386 @@
+//! Blocks of products in tile registers.
+//!
+//! ```text
+//!                 panel 0   panel 1   panel 2   panel 3       a panel: rows of 64 bytes,
+//!               [ 16 x 64 ][ 16 x 64 ][ 16 x 64 ][ 16 x 64 ]  sixteen of them a tile
+//! wide   16 rows [ sums    ][         ][         ][         ]
+//!
+//! tall   16 rows [ sums    ][         ]
+//!        16 rows [         ][         ]
+//! ```
+//!
+//! Four tiles of sums, and four for operands: that is all there are. A wide block loads five tiles for
+//! four products, a tall one four.
+//!
+//! A product takes sixteen cycles, however few rows a tile has. A sum is that of the products of even
+//! numbers, in order, plus that of odd ones, for each sixteen words of a row (of bytes, exact); then
+//! the tiles' sums are added in order. So it does not depend on the rows beside it.
+
+use std::arch::asm;
+
+use crate::attend::CELLS;
+use crate::cache::GROUP;
+
+/// Words of a row in a tile, and rows of a panel.
+const DEPTH: usize = 16;
+
+/// Rows of a tile.
+pub(super) const ROWS: usize = 16;
+
+/// Bytes of a row of a panel.
+const LINE: usize = 64;
+
+/// Panels of a wide block.
+pub(super) const WIDE_PANELS: usize = 4;
+
+/// Panels of a tall block.
+pub(super) const TALL_PANELS: usize = 2;
+
+/// Rows of a tall block.
+pub(super) const TALL_ROWS: usize = 2 * ROWS;
+
+/// The shapes of the registers, as the processor reads them.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Shapes {
+    /// Of registers with so many rows of so many bytes each.
+    fn new(registers: [(usize, usize); 8]) -> Self {
+        let mut shapes = Self {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            row_bytes: [0; 16],
+            rows: [0; 16],
+        };
+        for (i, (rows, bytes)) in registers.into_iter().enumerate() {
+            (shapes.rows[i], shapes.row_bytes[i]) = (rows as u8, bytes as u16);
+        }
+        shapes
+    }
+
+    /// Of a wide block of `rows` rows, `depth` words deep.
+    fn wide(rows: usize, depth: usize) -> Self {
+        let (sums, panel) = ((rows, LINE), (depth, LINE));
+        let a = (rows, depth * size_of::<u32>());
+        Self::new([sums, sums, sums, sums, a, panel, panel, panel])
+    }
+
+    /// Of a tall block of `rows` rows, more than [`ROWS`].
+    fn tall(rows: usize, depth: usize) -> Self {
+        let (low, bytes) = (rows - ROWS, depth * size_of::<u32>());
+        let panel = (depth, LINE);
+        Self::new([
+            (ROWS, LINE),
+            (ROWS, LINE),
+            (low, LINE),
+            (low, LINE),
+            (ROWS, bytes),
+            (low, bytes),
+            panel,
+            panel,
+        ])
+    }
+}
+
+/// What a block reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<const PANELS: usize> {
+    /// Rows, at least one.
+    pub(super) rows: usize,
+    /// Words of a row, and rows of a panel.
+    pub(super) depth: usize,
+    /// The first word of the first row; rows are `a_stride` bytes apart.
+    pub(super) a: *const u32,
+    pub(super) a_stride: usize,
+    /// The first row of each panel.
+    pub(super) panels: [*const u8; PANELS],
+    /// Where the sums of the first row with the first panel go, 64 bytes. Those with the next panel lie
+    /// behind them, those of the next row `sums_stride` bytes on.
+    pub(super) sums: *mut u8,
+    pub(super) sums_stride: usize,
+}
+
+/// The instruction that multiplies two tiles.
+pub(super) trait TileDot {
+    /// The sums of up to [`ROWS`] rows with four panels, over `steps` whole tiles, or the shapes'
+    /// part of one. They are added to what is there if `resumes`.
+    ///
+    /// # Safety
+    ///
+    /// [`is_granted`](super::is_granted); all that `operands` names is readable, the sums writable.
+    unsafe fn wide(shapes: &Shapes, operands: &Operands<WIDE_PANELS>, steps: usize, resumes: bool);
+
+    /// The sums of up to [`TALL_ROWS`] rows with two panels.
+    ///
+    /// # Safety
+    ///
+    /// As [`TileDot::wide`].
+    unsafe fn tall(shapes: &Shapes, operands: &Operands<TALL_PANELS>, steps: usize, resumes: bool);
+}
+
+/// Pairs of bf16, summed in f32. Subnormal numbers count as zero.
+pub(super) struct Bf16;
+
+/// Quads of signed bytes in rows and unsigned ones in panels, summed in i32.
+pub(super) struct Int8;
+
+macro_rules! tile_dot {
+    ($name:ident, $dot:literal) => {
+        impl TileDot for $name {
+            #[inline]
+            unsafe fn wide(
+                shapes: &Shapes,
+                operands: &Operands<WIDE_PANELS>,
+                steps: usize,
+                resumes: bool,
+            ) {
+                let [b0, b1, b2, b3] = operands.panels;
+                // SAFETY: the caller promises the memory, and that the registers may be used. They
+                // are left as they are without a program's tiles.
+                unsafe {
+                    asm!(
+                        "ldtilecfg [{shapes}]",
+                        "test {resumes:e}, {resumes:e}",
+                        "jz 2f",
+                        "tileloadd tmm0, [{c} + 1*{c_stride}]",
+                        "tileloadd tmm1, [{c} + 1*{c_stride} + 64]",
+                        "tileloadd tmm2, [{c} + 1*{c_stride} + 128]",
+                        "tileloadd tmm3, [{c} + 1*{c_stride} + 192]",
+                        "2:",
+                        "tileloadd tmm4, [{a} + 1*{a_stride}]",
+                        "tileloadd tmm5, [{b0} + 1*{line}]",
+                        "tileloadd tmm6, [{b1} + 1*{line}]",
+                        "tileloadd tmm7, [{b2} + 1*{line}]",
+                        concat!($dot, " tmm0, tmm4, tmm5"),
+                        "tileloadd tmm5, [{b3} + 1*{line}]",
+                        concat!($dot, " tmm1, tmm4, tmm6"),
+                        concat!($dot, " tmm2, tmm4, tmm7"),
+                        concat!($dot, " tmm3, tmm4, tmm5"),
+                        "add {a}, 64",
+                        "add {b0}, 1024",
+                        "add {b1}, 1024",
+                        "add {b2}, 1024",
+                        "add {b3}, 1024",
+                        "dec {steps}",
+                        "jnz 2b",
+                        "tilestored [{c} + 1*{c_stride}], tmm0",
+                        "tilestored [{c} + 1*{c_stride} + 64], tmm1",
+                        "tilestored [{c} + 1*{c_stride} + 128], tmm2",
+                        "tilestored [{c} + 1*{c_stride} + 192], tmm3",
+                        "tilerelease",
+                        shapes = in(reg) shapes,
+                        resumes = in(reg) u32::from(resumes),
+                        a = inout(reg) operands.a => _,
+                        a_stride = in(reg) operands.a_stride,
+                        b0 = inout(reg) b0 => _,
+                        b1 = inout(reg) b1 => _,
+                        b2 = inout(reg) b2 => _,
+                        b3 = inout(reg) b3 => _,
+                        line = in(reg) LINE,
+                        c = in(reg) operands.sums,
+                        c_stride = in(reg) operands.sums_stride,
+                        steps = inout(reg) steps => _,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    );
+                }
+            }
+
+            #[inline]
+            unsafe fn tall(
+                shapes: &Shapes,
+                operands: &Operands<TALL_PANELS>,
+                steps: usize,
+                resumes: bool,
+            ) {
+                let [b0, b1] = operands.panels;
+                // SAFETY: as above; the second tiles begin sixteen rows on.
+                unsafe {
+                    asm!(
+                        "ldtilecfg [{shapes}]",
+                        "test {resumes:e}, {resumes:e}",
+                        "jz 2f",
+                        "tileloadd tmm0, [{c0} + 1*{c_stride}]",
+                        "tileloadd tmm1, [{c0} + 1*{c_stride} + 64]",
+                        "tileloadd tmm2, [{c1} + 1*{c_stride}]",
+                        "tileloadd tmm3, [{c1} + 1*{c_stride} + 64]",
+                        "2:",
+                        "tileloadd tmm4, [{a0} + 1*{a_stride}]",
+                        "tileloadd tmm6, [{b0} + 1*{line}]",
+                        "tileloadd tmm5, [{a1} + 1*{a_stride}]",
+                        "tileloadd tmm7, [{b1} + 1*{line}]",
+                        concat!($dot, " tmm0, tmm4, tmm6"),
+                        concat!($dot, " tmm2, tmm5, tmm6"),
+                        concat!($dot, " tmm1, tmm4, tmm7"),
+                        concat!($dot, " tmm3, tmm5, tmm7"),
+                        "add {a0}, 64",
+                        "add {a1}, 64",
+                        "add {b0}, 1024",
+                        "add {b1}, 1024",
+                        "dec {steps}",
+                        "jnz 2b",
+                        "tilestored [{c0} + 1*{c_stride}], tmm0",
+                        "tilestored [{c0} + 1*{c_stride} + 64], tmm1",
+                        "tilestored [{c1} + 1*{c_stride}], tmm2",
+                        "tilestored [{c1} + 1*{c_stride} + 64], tmm3",
+                        "tilerelease",
+                        shapes = in(reg) shapes,
+                        resumes = in(reg) u32::from(resumes),
+                        a0 = inout(reg) operands.a => _,
+                        a1 = inout(reg) operands.a.byte_add(ROWS * operands.a_stride) => _,
+                        a_stride = in(reg) operands.a_stride,
+                        b0 = inout(reg) b0 => _,
+                        b1 = inout(reg) b1 => _,
+                        line = in(reg) LINE,
+                        c0 = in(reg) operands.sums,
+                        c1 = in(reg) operands.sums.add(ROWS * operands.sums_stride),
+                        c_stride = in(reg) operands.sums_stride,
+                        steps = inout(reg) steps => _,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    );
+                }
+            }
+        }
+    };
+}
+
+tile_dot!(Bf16, "tdpbf16ps");
+tile_dot!(Int8, "tdpbsud");
+
+/// Whole tiles of a block, and what is left behind them.
+fn steps(depth: usize) -> [(usize, usize, usize); 2] {
+    let whole = depth / DEPTH;
+    // Of each part: tiles, words of a tile, and where it begins.
+    [
+        (whole, DEPTH, 0),
+        (
+            usize::from(!depth.is_multiple_of(DEPTH)),
+            depth % DEPTH,
+            whole * DEPTH,
+        ),
+    ]
+}
+
+impl Operands<WIDE_PANELS> {
+    /// The sums of up to [`ROWS`] rows with four panels.
+    ///
+    /// # Safety
+    ///
+    /// As [`TileDot::wide`].
+    #[inline]
+    pub(super) unsafe fn run<D: TileDot>(mut self) {
+        let (a, panels) = (self.a, self.panels);
+        for (steps, depth, start) in steps(self.depth) {
+            if steps > 0 {
+                self.a = a.wrapping_add(start);
+                self.panels = panels.map(|panel| panel.wrapping_add(start * LINE));
+                // SAFETY: promised by the caller.
+                unsafe { D::wide(&Shapes::wide(self.rows, depth), &self, steps, start > 0) };
+            }
+        }
+    }
+}
+
+impl Operands<TALL_PANELS> {
+    /// The sums of more than [`ROWS`], up to [`TALL_ROWS`] rows with two panels.
+    ///
+    /// # Safety
+    ///
+    /// As [`TileDot::wide`].
+    #[inline]
+    pub(super) unsafe fn run<D: TileDot>(mut self) {
+        let (a, panels) = (self.a, self.panels);
+        for (steps, depth, start) in steps(self.depth) {
+            if steps > 0 {
+                self.a = a.wrapping_add(start);
+                self.panels = panels.map(|panel| panel.wrapping_add(start * LINE));
+                // SAFETY: promised by the caller.
+                unsafe { D::tall(&Shapes::tall(self.rows, depth), &self, steps, start > 0) };
+            }
+        }
+    }
+}
+
+/// Weighted values of four cells, sixteen slots each, that are added to sums of 64 elements.
+#[derive(Clone, Copy)]
+pub(super) struct Values<'a> {
+    /// Up to [`ROWS`].
+    pub(super) queries: usize,
+    /// Of each query a word for two slots; rows are `weight_stride` bytes apart.
+    pub(super) weights: *const u32,
+    pub(super) weight_stride: usize,
+    /// The first element's word for the first two slots of each cell; words for the next two are
+    /// `value_stride` bytes on.
+    pub(super) cells: &'a [*const u32; CELLS],
+    pub(super) value_stride: usize,
+    /// Of each query, as far apart as rows of values.
+    pub(super) sums: *mut f32,
+}
+
+impl Values<'_> {
+    /// Adds them.
+    ///
+    /// # Safety
+    ///
+    /// [`is_granted`](super::is_granted); weights of as many queries, eight rows of values of each cell
+    /// and as many sums as queries are there.
+    #[inline]
+    pub(super) unsafe fn add(self) {
+        let pairs = GROUP / 2;
+        let (sums, values) = ((self.queries, LINE), (pairs, LINE));
+        let weights = (self.queries, pairs * size_of::<u32>());
+        let shapes = Shapes::new([sums, sums, sums, sums, weights, values, values, values]);
+        // SAFETY: the caller promises the memory, and that the registers may be used.
+        unsafe {
+            asm!(
+                "ldtilecfg [{shapes}]",
+                "tileloadd tmm0, [{c} + 1*{stride}]",
+                "tileloadd tmm1, [{c} + 1*{stride} + 64]",
+                "tileloadd tmm2, [{c} + 1*{stride} + 128]",
+                "tileloadd tmm3, [{c} + 1*{stride} + 192]",
+                "2:",
+                "mov {b}, [{cells}]",
+                "tileloadd tmm4, [{a} + 1*{a_stride}]",
+                "tileloadd tmm5, [{b} + 1*{stride}]",
+                "tileloadd tmm6, [{b} + 1*{stride} + 64]",
+                "tileloadd tmm7, [{b} + 1*{stride} + 128]",
+                "tdpbf16ps tmm0, tmm4, tmm5",
+                "tileloadd tmm5, [{b} + 1*{stride} + 192]",
+                "tdpbf16ps tmm1, tmm4, tmm6",
+                "tdpbf16ps tmm2, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm4, tmm5",
+                "add {a}, 32",
+                "add {cells}, 8",
+                "dec {left}",
+                "jnz 2b",
+                "tilestored [{c} + 1*{stride}], tmm0",
+                "tilestored [{c} + 1*{stride} + 64], tmm1",
+                "tilestored [{c} + 1*{stride} + 128], tmm2",
+                "tilestored [{c} + 1*{stride} + 192], tmm3",
+                "tilerelease",
+                shapes = in(reg) &raw const shapes,
+                a = inout(reg) self.weights => _,
+                a_stride = in(reg) self.weight_stride,
+                b = out(reg) _,
+                cells = inout(reg) self.cells.as_ptr() => _,
+                c = in(reg) self.sums,
+                stride = in(reg) self.value_stride,
+                left = inout(reg) CELLS => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Blocks against the same sums in plain Rust, bit for bit.
+
+use half::bf16;
+
+use super::is_granted;
+use super::registers::{
+    Bf16, Int8, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
+};
+use crate::attend::CELLS;
+use crate::cache::GROUP;
+
+/// Depths around whole tiles.
+const DEPTHS: [usize; 7] = [1, 7, 15, 16, 17, 32, 50];
+
+/// Rows of wide and of tall blocks.
+const ROW_COUNTS: [usize; 7] = [1, 2, 15, 16, 17, 31, 32];
+
+/// Words of which every bit looks random.
+fn noise(seed: u32, len: usize) -> Vec<u32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 16
+    };
+    (0..len).map(|_| next() << 16 | next()).collect()
+}
+
+/// Words of two bf16 numbers between -2 and 2.
+fn pairs(seed: u32, len: usize) -> Vec<u32> {
+    let number = |bits: u32| {
+        let value = (bits & 0xfff) as f32 / 1024.0 - 2.0;
+        u32::from(bf16::from_f32(value).to_bits())
+    };
+    let words = noise(seed, len).into_iter();
+    words
+        .map(|word| number(word >> 16) << 16 | number(word))
+        .collect()
+}
+
+/// `[rows, 4 panels, 16]`: rows `[rows, depth]` times panels `[4, depth, 16]`, in tiles.
+fn in_tiles<D: TileDot>(rows: usize, depth: usize, a: &[u32], b: &[u32]) -> Vec<u32> {
+    let panel = |index: usize| b[index * depth * 16..].as_ptr().cast();
+    let mut sums = vec![0_u32; rows * WIDE_PANELS * 16];
+    let start = sums.as_mut_ptr();
+    let (a, a_stride, sums_stride) = (a.as_ptr(), depth * 4, WIDE_PANELS * 64);
+    // SAFETY: callers have asked for the permission; rows, panels and sums are as long as they say.
+    unsafe {
+        if rows <= ROWS {
+            let wide = Operands {
+                rows,
+                depth,
+                a,
+                a_stride,
+                panels: [0, 1, 2, 3].map(panel),
+                sums: start.cast(),
+                sums_stride,
+            };
+            wide.run::<D>();
+        } else {
+            for first in (0..WIDE_PANELS).step_by(TALL_PANELS) {
+                let tall = Operands {
+                    rows,
+                    depth,
+                    a,
+                    a_stride,
+                    panels: [first, first + 1].map(panel),
+                    sums: start.wrapping_add(first * 16).cast(),
+                    sums_stride,
+                };
+                tall.run::<D>();
+            }
+        }
+    }
+    sums
+}
+
+/// The same, a number at a time; `dot` adds the products of up to sixteen words to a sum.
+fn in_order(
+    rows: usize,
+    depth: usize,
+    a: &[u32],
+    b: &[u32],
+    dot: impl Fn(u32, &[(u32, u32)]) -> u32,
+) -> Vec<u32> {
+    let mut sums = Vec::new();
+    for row in 0..rows {
+        for panel in 0..WIDE_PANELS {
+            for lane in 0..16 {
+                let words: Vec<_> = (0..depth)
+                    .map(|k| (a[row * depth + k], b[(panel * depth + k) * 16 + lane]))
+                    .collect();
+                sums.push(words.chunks(16).fold(0, |sum, words| dot(sum, words)));
+            }
+        }
+    }
+    sums
+}
+
+/// Even numbers and odd ones are added up apart, then to the sum.
+fn dot_bf16(sum: u32, words: &[(u32, u32)]) -> u32 {
+    let number = |bits: u32| f32::from_bits(bits << 16);
+    let (mut even, mut odd) = (0.0_f32, 0.0_f32);
+    for (a, b) in words {
+        even = number(a & 0xffff).mul_add(number(b & 0xffff), even);
+        odd = number(a >> 16).mul_add(number(b >> 16), odd);
+    }
+    (f32::from_bits(sum) + (even + odd)).to_bits()
+}
+
+/// Signed bytes times unsigned ones.
+fn dot_int8(sum: u32, words: &[(u32, u32)]) -> u32 {
+    let mut sum = sum.cast_signed();
+    for (a, b) in words {
+        for (a, b) in a.to_le_bytes().into_iter().zip(b.to_le_bytes()) {
+            sum += i32::from(a.cast_signed()) * i32::from(b);
+        }
+    }
+    sum.cast_unsigned()
+}
+
+#[test]
+fn blocks_have_the_sums_that_are_documented() {
+    if !is_granted() {
+        eprintln!("skipped: no tiles here");
+        return;
+    }
+    for depth in DEPTHS {
+        let (a, b) = (pairs(1, TALL_ROWS * depth), pairs(2, 4 * depth * 16));
+        let (c, d) = (noise(3, TALL_ROWS * depth), noise(4, 4 * depth * 16));
+        for rows in ROW_COUNTS {
+            assert_eq!(
+                in_tiles::<Bf16>(rows, depth, &a, &b),
+                in_order(rows, depth, &a, &b, dot_bf16),
+                "bf16, {rows} rows, {depth} words"
+            );
+            assert_eq!(
+                in_tiles::<Int8>(rows, depth, &c, &d),
+                in_order(rows, depth, &c, &d, dot_int8),
+                "int8, {rows} rows, {depth} words"
+            );
+        }
+    }
+}
+
+#[test]
+fn values_are_added_cell_by_cell() {
+    if !is_granted() {
+        eprintln!("skipped: no tiles here");
+        return;
+    }
+    let (stride, words) = (80, CELLS * GROUP / 2);
+    let weights = pairs(5, ROWS * words);
+    let cells = [6, 7, 8, 9].map(|seed| pairs(seed, GROUP / 2 * stride));
+    for queries in [1, 2, 15, 16] {
+        let mut sums = vec![1.5_f32; queries * stride];
+        let values = Values {
+            queries,
+            weights: weights.as_ptr(),
+            weight_stride: words * 4,
+            cells: &cells.each_ref().map(|cell| cell.as_ptr()),
+            value_stride: stride * 4,
+            sums: sums.as_mut_ptr(),
+        };
+        // SAFETY: the permission was given; everything is as long as it says.
+        unsafe { values.add() };
+        for (query, sums) in sums.chunks_exact(stride).enumerate() {
+            for (element, sum) in sums.iter().enumerate() {
+                let mut expected = 1.5_f32.to_bits();
+                if element < 64 {
+                    for (i, cell) in cells.iter().enumerate() {
+                        let row = |k: usize| {
+                            let weight = weights[query * words + i * GROUP / 2 + k];
+                            (weight, cell[k * stride + element])
+                        };
+                        let row: Vec<_> = (0..GROUP / 2).map(row).collect();
+                        expected = dot_bf16(expected, &row);
+                    }
+                }
+                assert_eq!(sum.to_bits(), expected, "{query}, {element}");
+            }
+        }
+    }
+}
