@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast it is, in the release build.
+//! `cargo xtask bench`: how fast it is, in the release build. `cargo xtask bench regression` is the gate; the others only tell.
 
 mod bootstrap;
 mod contestant;
@@ -30,8 +30,9 @@ pub(crate) struct Arguments {
     /// against what they should (see `speculation --help`); `streams` measures what text, sampling and HTTP
     /// cost (see `streams --help`); `simulator` holds what `maitre simulate` foresees against what is measured (see
     /// `simulator --help`); `replay` plays recorded requests under several loads and every scheduling policy, measured and simulated (see
-    /// `replay --help`); `regression` fails if anything is slower than the ratios that are stored (see
-    /// `regression --help`); anything else goes to `maitre bench`, for example `--target in-process --concurrency 1,4,16`.
+    /// `replay --help`); `regression` is the gate of speed: it fails if serving, the scheduler or a kernel is slower than the ratios that are
+    /// stored for this kind of processor (see `regression --help`); anything else goes to `maitre bench`, for example
+    /// `--target in-process --concurrency 1,4,16`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -72,8 +72,8 @@ pub use error::BenchError;
 /// What comes when.
 pub use maitre_workload as workload;
 pub use measure::{Progress, Settings, measure};
-pub use report::{Comparison, Difference, Report};
-pub use requests::{Load, PromptFile, Prompts, Questions, RecordedChats, Workload};
+pub use report::{Change, Comparison, Difference, Report};
+pub use requests::{ChatsNeeded, Load, PromptFile, Prompts, Questions, RecordedChats, Workload};
 pub use server::{ServerRun, ServerState};
 pub use summary::{Goodput, Percentiles, Run, Samples, Timeline};
 pub use target::{

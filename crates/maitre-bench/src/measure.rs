@@ -156,6 +156,7 @@ pub(crate) struct Bench<'a> {
     /// Recorded conversations: the next ones come first.
     questions: Questions,
     phase: u64,
+    /// Requests of all runs, those of warm-ups included.
     asked: usize,
     /// Conversations that have begun.
     begun: usize,
@@ -184,17 +185,24 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Recorded conversations that were asked more than once.
-    fn asked_again(&self) -> usize {
+    /// How often a prompt of a file, or a recorded conversation, was asked once more.
+    pub(crate) fn asked_again(&self) -> usize {
         match &self.questions {
             Questions::Chats(chats) => self.begun.saturating_sub(chats.count()),
-            _ => 0,
+            Questions::InTurn(prompts) => self.asked.saturating_sub(prompts.count()),
+            Questions::Random | Questions::Trace(_) => 0,
         }
     }
 
-    /// So many runs have been made elsewhere: the next ones ask something else.
-    pub(crate) fn skip(&mut self, runs: u64) {
+    /// Requests of all runs, those that were skipped included.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// So many runs have been made elsewhere, with so many requests: the next ones ask something else.
+    pub(crate) fn skip(&mut self, runs: u64, asked: usize) {
         self.phase = runs * PHASES_PER_RUN;
+        self.asked = asked;
     }
 
     /// A warm-up, and a run.

@@ -16,6 +16,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 const MODELS: &str = r#"{"data": [{"id": "m", "vocab_size": 1000, "max_model_len": 100000}]}"#;
+/// How far the 99th percentile of its own errors may be from nothing.
+const MOST_MS: f64 = 1.0;
 const TOKEN: &str = "data: {\"choices\": [{\"text\": \"a\", \"index\": 0}]}\n\n";
 
 /// When a request was read, its first token was written and its last.
@@ -155,14 +157,18 @@ fn times_are_those_of_the_server() {
         ("TTFT", &run.samples.ttft_ms, ttft),
         ("E2E", &run.samples.e2e_ms, e2e),
     ] {
-        let pairs = seen.iter().zip(&known);
+        // From when a request was sent, as the server has it: how late it was sent is told above, and mostly the timer's doing.
+        let sent = seen.iter().zip(&run.samples.lateness_ms);
+        let pairs = sent.map(|(seen, late)| seen - late).zip(&known);
         let mut errors: Vec<f64> = pairs.map(|(seen, known)| (seen - known).abs()).collect();
         errors.sort_by(f64::total_cmp);
         let (p50, p99) = (errors[errors.len() / 2], errors[errors.len() * 99 / 100]);
-        println!("{name}: p50 {p50:.3} ms, p99 {p99:.3} ms from the server's own");
+        println!(
+            "{name}: p50 {p50:.3} ms, p99 {p99:.3} ms from the server's own, from the send on"
+        );
         worst.push((name, p99));
     }
-    assert!(worst.iter().all(|(_, p99)| *p99 <= 1.0), "{worst:?}");
+    assert!(worst.iter().all(|(_, p99)| *p99 <= MOST_MS), "{worst:?}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use maitre_bench::workload::{BadLines, Chats, Length, Trace};
 use maitre_bench::{
-    Comparison, Dimension, Load, Questions, RecordedChats, Report, Settings, Stop, Workload,
-    find_capacity, measure,
+    Capacity, ChatsNeeded, Comparison, Dimension, Load, PromptFile, Questions, RecordedChats,
+    Report, Settings, Stop, Workload, find_capacity, measure,
 };
 use virtual_time::{Script, ScriptedTarget, VirtualClock, evenly};
 
@@ -64,8 +64,19 @@ fn another_seed_of_prompts_changes_their_tokens_alone() {
     assert_all_differ(&[ours, theirs].concat());
 }
 
-#[test]
-fn every_run_of_a_search_asks_other_prompts() {
+/// So many prompts of a file, no two of them alike.
+fn prompts_of_a_file(count: usize) -> Questions {
+    let clock = VirtualClock::default();
+    let target = ScriptedTarget::new(&clock, |_| evenly(1, 1, 1));
+    let lines = (0..count).map(|number| format!("\"prompt {number:04}\"\n"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines.collect::<String>()).unwrap();
+    let file = PromptFile::read(file.path()).unwrap();
+    Questions::InTurn(clock.run(file.tokens(&target)).unwrap())
+}
+
+/// What a search finds in six runs of 64 requests and a warm-up, and the prompts in the order in which they were asked.
+fn searched(questions: Questions) -> (Capacity, Vec<Vec<u32>>) {
     let clock = VirtualClock::default();
     let target = ScriptedTarget::new(&clock, |index| {
         let failure = (index % 100 == 7).then_some("INTERNAL");
@@ -76,6 +87,7 @@ fn every_run_of_a_search_asks_other_prompts() {
         }
     });
     let (stop, mut settings) = (Stop::default(), settings(&[]));
+    settings.questions = questions;
     settings.workload.input_tokens = Length::Fixed(10);
     settings.slo = "ttft=1s".parse().unwrap();
     settings.workload.requests = Some(64);
@@ -94,18 +106,53 @@ fn every_run_of_a_search_asks_other_prompts() {
         },
     );
     let found = clock.run(searching).unwrap();
-    let seen = target.seen.lock().unwrap();
-    let prompts: Vec<_> = seen.iter().map(|request| request.prompt.clone()).collect();
-    assert!(prompts.len() >= 6 * 64);
-    assert_all_differ(&prompts);
-    let said = found.to_string();
-    for expected in [
-        "warning: 90 % of the random prompts' tokens",
-        "requests failed with INTERNAL and count as too slow, the first: scripted",
+    let seen = std::mem::take(&mut *target.seen.lock().unwrap());
+    let prompts = seen.into_iter().map(|request| request.prompt).collect();
+    (found, prompts)
+}
+
+#[test]
+fn every_run_of_a_search_asks_other_prompts() {
+    let failed = "requests failed with INTERNAL and count as too slow, the first: scripted";
+    let known = "warning: 90 % of the random prompts' tokens";
+    for (questions, expected) in [
+        (Questions::Random, &[known, failed][..]),
+        (prompts_of_a_file(6 * 65), &[failed]),
     ] {
-        assert!(said.contains(expected), "{said}");
+        let (found, prompts) = searched(questions);
+        assert_eq!(prompts.len(), 6 * 65);
+        assert_all_differ(&prompts);
+        let said = found.to_string();
+        for expected in expected {
+            assert!(said.contains(expected), "{said}");
+        }
+        assert_eq!(found.warnings.len(), expected.len(), "{said}");
     }
-    assert_eq!(found.warnings.len(), 2);
+}
+
+#[test]
+fn prompts_of_a_file_that_do_not_suffice_for_a_search_are_told() {
+    let (found, prompts) = searched(prompts_of_a_file(300));
+    assert_eq!(prompts[300..], prompts[..90]);
+    let said = found.to_string();
+    let expected = "warning: 90 requests asked a prompt of the file once more, when the server could have them in its prefix cache";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn prompts_of_a_file_that_are_asked_again_are_told_unless_the_server_kept_none() {
+    let of_a_file = Settings {
+        questions: prompts_of_a_file(10),
+        warmup_requests: 0,
+        ..settings(&[1, 1])
+    };
+    // Eight requests a run.
+    for (cached, is_told) in [(None, true), (Some(6), true), (Some(0), false)] {
+        let (report, _) = asked(&of_a_file, cached);
+        let expected = "6 requests asked a prompt of the file once more";
+        let told = report.warnings.iter().any(|it| it.starts_with(expected));
+        assert_eq!(told, is_told, "{report}");
+    }
 }
 
 #[test]
@@ -193,4 +240,37 @@ fn every_load_of_a_sweep_asks_other_conversations() {
         message.contains("recorded conversations is 26"),
         "{message}"
     );
+}
+
+#[test]
+fn as_many_conversations_are_read_as_users_and_requests_need() {
+    // Eight turns each, and at the end one that does not fit into the context: it is left out if it is read.
+    let turn = |text: &str| {
+        format!(
+            "{{\"role\": \"user\", \"content\": \"{text}\"}}, {{\"role\": \"assistant\", \"content\": \"ok\"}}"
+        )
+    };
+    let line = |turns: &[String]| format!("{{\"messages\": [{}]}}\n", turns.join(", "));
+    let turns: Vec<String> = (0..8).map(|_| turn("a")).collect();
+    let mut lines = vec![line(&turns); 24];
+    lines.push(line(&[turn(&"x".repeat(200))]));
+    let chats = Chats::read(lines.concat().as_bytes(), BadLines::Refuse).unwrap();
+    let clock = VirtualClock::default();
+    let target = ScriptedTarget::new(&clock, |_| evenly(10, 10, 1));
+    // By turns alone two or eight conversations suffice; sixteen users need sixteen, and the last ones may ask but one turn.
+    for (requests, at_once, left_out) in [(16, 16, 0), (64, 16, 0), (16, 1, 0), (200, 1, 1)] {
+        let needed = ChatsNeeded { requests, at_once };
+        let read = RecordedChats::read(&chats, &target, Some(needed));
+        let read = clock.run(read).unwrap();
+        assert_eq!(read.left_out(), left_out, "{needed:?}");
+        let mut settings = Settings {
+            questions: Questions::Chats(Arc::new(read)),
+            warmup_requests: 0,
+            ..settings(&[at_once as u32])
+        };
+        settings.workload.requests = Some(requests);
+        let (report, prompts) = asked(&settings, None);
+        assert_eq!(prompts.len(), requests.min(24 * 8), "{needed:?}");
+        assert!(report.warnings.is_empty(), "{report}");
+    }
 }

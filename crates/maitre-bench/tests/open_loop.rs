@@ -85,6 +85,7 @@ fn latency_counts_from_when_a_request_was_due() {
     // Due at 100, 200, … ms; sent at 100, 400, 700, … ms, since sending keeps the client busy.
     let late = run.lateness_ms.unwrap();
     assert!((late.max - 800.0).abs() < 1.0, "{late:?}");
+    assert_eq!(run.samples.lateness_ms, [0.0, 200.0, 400.0, 600.0, 800.0]);
     let ttft = run.ttft_ms.unwrap();
     assert!(ttft.max >= late.max + 400.0, "{ttft:?}");
 }
@@ -247,6 +248,8 @@ fn an_early_end_keeps_what_there_is() {
         panic!("{report}");
     };
     assert_eq!((run.completed, run.requests, run.unfinished), (5, 5, 1));
+    // The sixth was due after six seconds.
+    assert_eq!(run.offered_per_second, Some(1.0));
     assert!(
         report
             .to_string()

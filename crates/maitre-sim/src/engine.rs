@@ -123,14 +123,8 @@ impl EngineSettings {
     ) -> Result<u32, SimError> {
         let usable = hardware.usable_bytes() * f64::from(devices);
         let weights = shape.weight_bytes() + draft.map_or(0.0, ModelShape::weight_bytes);
-        // What of the pages is the model's own.
-        let page = shape.page_bytes(block_size);
-        let drafted = draft.map_or(0.0, |draft| {
-            draft.kv_bytes_per_token() * f64::from(block_size)
-        });
-        let own = page / (page + drafted);
         let copies = f64::from(devices) / f64::from(devices.min(shape.kv_heads).max(1));
-        match shape.kv_blocks_in((usable - weights) * own / copies, block_size) {
+        match shape.kv_blocks_in((usable - weights) / copies, draft, block_size) {
             0 => Err(SimError::DoesNotFit {
                 model: match draft {
                     Some(draft) => format!("{} and {}", shape.name, draft.name),

@@ -68,7 +68,8 @@ impl CpuPath {
     /// What a user should know where this path is far from what a processor can do.
     #[must_use]
     pub fn caveat(self) -> Option<&'static str> {
-        self.caveat_beside(Self::detect())
+        // Looking for the fastest asks the system for the use of tiles, which is for those who use them.
+        (self == Self::Portable).then(|| self.caveat_beside(Self::detect()))?
     }
 
     /// As [`CpuPath::caveat`], where `fastest` is the fastest path of the processor.

@@ -49,7 +49,7 @@ pub enum TensorError {
     },
     /// The processor lacks instructions of the kernels that were asked for.
     #[error(
-        "this processor cannot run the {path} kernels; unset MAITRE_CPU to use the fastest it can"
+        "this processor or system cannot run the {path} kernels; unset MAITRE_CPU to use the fastest it can"
     )]
     UnavailablePath {
         /// What was asked for.

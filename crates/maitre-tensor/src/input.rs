@@ -57,10 +57,10 @@ impl InputShape {
     pub(crate) fn new(format: InputFormat, cols: usize) -> Self {
         let (words, groups) = match format {
             InputFormat::F32 => (cols, 0),
-            InputFormat::Bf16 => (cols.div_ceil(2), 0),
+            InputFormat::Bf16 => (spread(cols.div_ceil(2)), 0),
             // Int4 weights come eight to a word, which meet two words of activations.
             InputFormat::Int8 { group } => (
-                cols.div_ceil(8) * 2,
+                spread(cols.div_ceil(8) * 2),
                 group.map_or(1, |group| cols.div_ceil(group)),
             ),
         };
@@ -94,6 +94,11 @@ impl InputShape {
             _ => self.cols,
         }
     }
+}
+
+/// Words of a row, a cache line more where rows would fall into two sets of a first-level cache at most.
+fn spread(words: usize) -> usize {
+    words + if words.is_multiple_of(512) { 16 } else { 0 }
 }
 
 /// Rows that are being written: blocks of words and of groups.
@@ -205,7 +210,8 @@ impl LinearInput {
         }
     }
 
-    /// Overwrites rows in host memory with rows of `stride` words each, little-endian; what is too long is padding.
+    /// Overwrites rows in host memory with rows of `stride` words each, little-endian. What is too long is
+    /// padding, in those rows or in these, which were never written.
     pub(crate) fn fill(&mut self, bytes: &[u8], stride: usize) {
         let width = self.shape.words;
         let rows = self

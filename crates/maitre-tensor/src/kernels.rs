@@ -8,6 +8,7 @@
 use crate::Activation;
 use crate::attend::{Queries, Seen, States, Tile, TileBuffers};
 use crate::cache::CellShape;
+use crate::format::WeightFormat;
 use crate::input::{Group, InputRows, InputShape};
 use crate::team::Scratch;
 use crate::tiles::Rect;
@@ -29,6 +30,8 @@ pub(crate) struct Kernels {
     pub(crate) embed: fn(table: PackedView<'_>, row: usize, out: &mut [f32]),
     /// A rectangle of `x * w^T + bias`; of a gated weight, of `activation(gate) * up`.
     pub(crate) linear: fn(&Linear<'_>, &mut Rect<'_, f32>, &mut Scratch),
+    /// How `linear` wants its output cut for weights of a format.
+    pub(crate) tiling: fn(WeightFormat) -> Tiling,
     /// Most token rows that `linear` keeps widened in scratch, two words for each of theirs.
     pub(crate) widened_rows: usize,
     /// The largest of every 64 logits; NaN for 64 of which one is NaN or +inf.
@@ -56,6 +59,27 @@ pub(crate) struct Kernels {
     pub(crate) load_query: fn(CellShape, query: &[f32], words: &mut [u32], sums: &mut [i32]) -> f32,
     /// Merges a tile of the cache into what queries know.
     pub(crate) attend: fn(&Tile<'_>, &Queries<'_>, Seen, &mut TileBuffers<'_>, &mut States<'_>),
+}
+
+/// The size of the tiles of [`Kernels::linear`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tiling {
+    /// Bytes of weights, where there are tiles enough for all threads.
+    pub(crate) weights: usize,
+    /// Bytes of token rows beyond which the rows are cut, as they pass anew for each few panels. Each part keeps so many rows that
+    /// reading the weights once more does not matter.
+    pub(crate) inputs: usize,
+    /// What the rows of a part are a multiple of.
+    pub(crate) rows: usize,
+}
+
+impl Tiling {
+    /// Some ten microseconds of reading, and all rows.
+    pub(crate) const STREAMED: Self = Self {
+        weights: 256 * 1024,
+        inputs: usize::MAX,
+        rows: 1,
+    };
 }
 
 /// What [`Kernels::linear`] reads. The tile's columns start at a multiple of

@@ -11,6 +11,8 @@ mod copying;
 mod portable;
 mod region;
 #[cfg(target_arch = "x86_64")]
+mod tiles;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 use std::fmt;
@@ -117,7 +119,7 @@ impl fmt::Display for Limits {
 fn loops() -> Loops {
     #[cfg(target_arch = "x86_64")]
     if let Some(loops) = x86::avx512().or_else(x86::avx2) {
-        return loops;
+        return tiles::or(loops);
     }
     portable::loops()
 }
@@ -258,7 +260,7 @@ mod tests {
         check(&portable::loops());
         check(&loops());
         #[cfg(target_arch = "x86_64")]
-        if let Some(loops) = x86::avx2() {
+        for loops in [x86::avx512(), x86::avx2()].into_iter().flatten() {
             check(&loops);
         }
     }

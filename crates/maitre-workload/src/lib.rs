@@ -29,6 +29,7 @@ mod error;
 mod lengths;
 mod mooncake;
 mod open;
+mod order;
 mod process;
 mod random;
 mod request;

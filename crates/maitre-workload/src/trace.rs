@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 
+use crate::order::{Numbered, in_order};
 use crate::{Request, SharedPrefix, Time, azure, mooncake};
 
 /// Bad lines that an error names.
@@ -111,6 +112,8 @@ pub struct Trace {
     pub requests: Vec<Request>,
     /// Lines that were left out.
     pub skipped: Vec<BadLine>,
+    /// How many of them are requests that were out of the order of time.
+    pub out_of_order: usize,
 }
 
 /// What a line says: the arrival by the trace's own clock, in nanoseconds.
@@ -122,8 +125,24 @@ pub(crate) struct Row {
     pub(crate) prefix: Option<SharedPrefix>,
 }
 
+impl Row {
+    /// With the number of its line, if it has any tokens.
+    fn checked(self, line: usize) -> Result<Numbered, String> {
+        for (name, tokens) in [
+            ("prompt", self.prompt_tokens),
+            ("answer", self.output_tokens),
+        ] {
+            if tokens == 0 {
+                return Err(format!("the {name} has 0 tokens; expected at least 1"));
+            }
+        }
+        Ok((line, self))
+    }
+}
+
 impl Trace {
-    /// Reads a trace, in the form that its first line has if none is given.
+    /// Reads a trace, in the form that its first line has if none is given. Of lines that are out of the order of time as few as possible
+    /// are bad: one time that is mistyped is a bad line, whatever the lines behind it say.
     ///
     /// # Errors
     ///
@@ -140,7 +159,12 @@ impl Trace {
                 Err(bad) => reader.bad.push(bad),
             }
         }
-        let Reader { requests, bad, .. } = reader;
+        let Reader { rows, mut bad, .. } = reader;
+        let (rows, unordered) = in_order(rows);
+        let out_of_order = unordered.len();
+        bad.extend(unordered);
+        let requests = requests(rows, &mut bad);
+        bad.sort_by_key(|bad| bad.line);
         if bad_lines == BadLines::Refuse && !bad.is_empty() {
             return Err(TraceError::BadLines { bad });
         }
@@ -150,8 +174,35 @@ impl Trace {
         Ok(Self {
             requests,
             skipped: bad,
+            out_of_order,
         })
     }
+}
+
+/// The requests of rows that are in order. What comes too long after the first one is bad.
+fn requests(rows: Vec<Numbered>, bad: &mut Vec<BadLine>) -> Vec<Request> {
+    let (first_line, first) = rows
+        .first()
+        .map_or((0, 0), |(line, row)| (*line, row.at_ns));
+    let mut requests = Vec::with_capacity(rows.len());
+    for (line, row) in rows {
+        let Ok(since) = u64::try_from(row.at_ns - first) else {
+            let reason =
+                format!("it comes centuries after line {first_line}; expected the time of a trace");
+            bad.push(BadLine { line, reason });
+            continue;
+        };
+        requests.push(Request {
+            number: requests.len() as u64,
+            arrival: Time::from_nanos(since),
+            prompt_tokens: row.prompt_tokens,
+            output_tokens: row.output_tokens,
+            prefix: row.prefix,
+            session: None,
+            user: None,
+        });
+    }
+    requests
 }
 
 impl Trace {
@@ -184,9 +235,7 @@ impl Trace {
 struct Reader {
     format: Option<TraceFormat>,
     columns: Option<azure::Columns>,
-    /// When the first and the last request came.
-    times: Option<(i128, i128)>,
-    requests: Vec<Request>,
+    rows: Vec<Numbered>,
     bad: Vec<BadLine>,
 }
 
@@ -195,8 +244,7 @@ impl Reader {
         Self {
             format,
             columns: None,
-            times: None,
-            requests: Vec::new(),
+            rows: Vec::new(),
             bad: Vec::new(),
         }
     }
@@ -215,37 +263,10 @@ impl Reader {
                 return Ok(());
             }
         };
-        if let Err(reason) = row.and_then(|row| self.add(row)) {
-            self.bad.push(BadLine { line, reason });
+        match row.and_then(|row| row.checked(line)) {
+            Ok(row) => self.rows.push(row),
+            Err(reason) => self.bad.push(BadLine { line, reason }),
         }
-        Ok(())
-    }
-
-    fn add(&mut self, row: Row) -> Result<(), String> {
-        for (name, tokens) in [("prompt", row.prompt_tokens), ("answer", row.output_tokens)] {
-            if tokens == 0 {
-                return Err(format!("the {name} has 0 tokens; expected at least 1"));
-            }
-        }
-        let (first, last) = self.times.unwrap_or((row.at_ns, row.at_ns));
-        if row.at_ns < last {
-            let early = (last - row.at_ns) as f64 / 1e9;
-            return Err(format!(
-                "it comes {early} s before the line before; expected the order of time"
-            ));
-        }
-        self.times = Some((first, row.at_ns));
-        let since = u64::try_from(row.at_ns - first);
-        let since = since.map_err(|_| "it comes centuries after the first line".to_owned())?;
-        self.requests.push(Request {
-            number: self.requests.len() as u64,
-            arrival: Time::from_nanos(since),
-            prompt_tokens: row.prompt_tokens,
-            output_tokens: row.output_tokens,
-            prefix: row.prefix,
-            session: None,
-            user: None,
-        });
         Ok(())
     }
 }

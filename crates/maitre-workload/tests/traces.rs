@@ -128,11 +128,64 @@ fn bad_lines_are_named_by_their_numbers_and_skipped_only_when_asked() {
 
 #[test]
 fn a_line_out_of_order_is_bad() {
-    let lines = [HEADER, FIRST, "2023-11-16 18:15:46.18,5,4"];
+    let lines = [
+        HEADER,
+        FIRST,
+        "2023-11-16 18:15:46.18,5,4",
+        "2023-11-16 18:15:47,5,4",
+    ];
     let said = read(&lines, BadLines::Refuse).unwrap_err();
     assert!(
-        said.contains("line 3: it comes 0.50059 s before the line before"),
+        said.contains("line 3: it comes 0.50059 s before line 2, which is above it"),
         "{said}"
+    );
+    let read = read(&lines, BadLines::Skip).unwrap();
+    assert_eq!((read.requests.len(), read.out_of_order), (2, 1));
+}
+
+#[test]
+fn a_time_that_is_too_late_is_left_out_by_itself() {
+    let late = "2033-11-16 18:15:47,5,4";
+    let good = [FIRST, "2023-11-16 18:15:47,7,4", "2023-11-16 18:15:48,8,4"];
+    for place in 0..good.len() {
+        let mut lines = [HEADER, good[0], good[1], good[2]].to_vec();
+        lines.insert(1 + place, late);
+        let said = read(&lines, BadLines::Refuse).unwrap_err();
+        let (line, below) = (2 + place, 3 + place);
+        assert!(
+            said.starts_with(&format!("line {line}: it comes 3"))
+                && said.contains(&format!(" s after line {below}, which is below it")),
+            "{said}"
+        );
+        let read = read(&lines, BadLines::Skip).unwrap();
+        let prompts: Vec<u32> = read.requests.iter().map(|it| it.prompt_tokens).collect();
+        assert_eq!(prompts, [374, 7, 8]);
+        let numbers: Vec<u64> = read.requests.iter().map(|it| it.number).collect();
+        assert_eq!(numbers, [0, 1, 2]);
+        assert_eq!(read.requests[0].arrival, Duration::ZERO);
+        let skipped: Vec<usize> = read.skipped.iter().map(|it| it.line).collect();
+        assert_eq!((skipped, read.out_of_order), (vec![line], 1));
+    }
+}
+
+#[test]
+fn bad_lines_of_all_kinds_are_told_in_the_order_of_the_file() {
+    let lines = [
+        HEADER,
+        "2023-11-16 18:15:46.1,5,4",
+        "2023-11-16 18:15:59,5,4",
+        "nothing",
+        "2023-11-16 18:15:47,5,4",
+        "2023-11-16 18:15:48,5,4",
+        "2993-11-16 18:15:48,5,4",
+    ];
+    let read = read(&lines, BadLines::Skip).unwrap();
+    let skipped: Vec<usize> = read.skipped.iter().map(|it| it.line).collect();
+    assert_eq!((skipped, read.out_of_order), (vec![3, 4, 7], 1));
+    assert!(
+        read.skipped[2].reason.contains("centuries after line 2"),
+        "{:?}",
+        read.skipped
     );
 }
 

@@ -3,21 +3,24 @@
 //! No speeds are stored, since no two machines have the same, and one machine not at two times: ratios are. Of serving, the shortest
 //! time that a workload can take by what the machine reads and computes, measured in between, over the time that it took; of kernels the
 //! same for one call; of the scheduler, steps in the time in which the machine does a million operations. They are stored by kind of
-//! processor.
+//! processor. It is the gate of speed: a change after which it fails has made something slower.
 
 mod ratio;
+mod report;
+mod stored;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::ratio::Ratio;
+use self::report::{judge, note, refuse_unsure, show};
+use self::stored::{Ratios, Stored};
 use super::contestant::Warm;
 use super::peers::Workload;
 use super::roofline::{Machine, Shape};
@@ -30,16 +33,19 @@ const SHAPE: &str = r#"{"architectures": ["Qwen3ForCausalLM"], "model_type": "qw
 "vocab_size": 151936, "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000, "hidden_act": "silu",
 "tie_word_embeddings": true, "torch_dtype": "bfloat16", "eos_token_id": 0}"#;
 
+/// The gate of speed: fails if serving, the scheduler or a kernel is slower than the ratios that are stored for this kind of processor,
+/// by more than 5 % and by more than chance explains.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench regression")]
 pub(super) struct Arguments {
-    /// Store what is measured as what this kind of processor reaches, instead of comparing with what is stored.
+    /// Store what is measured as what this kind of processor reaches, instead of comparing with what is stored. A ratio whose bounds are
+    /// wider than ±15 % of it is not stored, and the command fails: measure it again on a quiet machine.
     #[arg(long)]
     write: bool,
     /// Measurements of each workload.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// Only this part.
+    /// Only this part. Without a stored ratio of it the command fails.
     #[arg(long, value_name = "PART")]
     only: Option<Part>,
 }
@@ -54,6 +60,15 @@ enum Part {
 
 impl Part {
     const ALL: [Self; 3] = [Self::Serving, Self::Scheduler, Self::Kernels];
+
+    /// As `--only` has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Scheduler => "scheduler",
+            Self::Kernels => "kernels",
+        }
+    }
 
     /// The part that a ratio of this name is of.
     fn of(name: &str) -> Self {
@@ -96,31 +111,36 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         "--rounds is {}; expected at least 5, or chance decides",
         arguments.rounds
     );
-    let (kind, file) = (kind(), root().join("xtask/src/bench/ratios.json"));
-    let mut stored = read(&file)?;
-    let before = stored[&kind].as_object();
-    ensure!(
-        arguments.write || before.is_some(),
-        "no ratios are stored for {kind}; `cargo xtask bench regression --write` stores those of a version that is as fast as it should be"
-    );
+    let file = root().join("xtask/src/bench/ratios.json");
+    let mut stored = Stored::read(file, kind())?;
     let parts = Part::ALL.into_iter();
     let parts: Vec<Part> = parts
         .filter(|part| arguments.only.is_none_or(|only| only == *part))
         .collect();
-    let found = measure(&parts, arguments.rounds)?;
+    let before = stored.of(&parts);
     if arguments.write {
-        stored[&kind] = merged(&stored[&kind], &parts, &found);
-        fs::write(&file, serde_json::to_string_pretty(&stored)? + "\n")?;
-        return tell(&found, &BTreeMap::new());
+        let found = measure(&parts, arguments.rounds)?;
+        show(&found, &before);
+        stored.write(&parts, &found)?;
+        return refuse_unsure(&found);
     }
-    let before = before.into_iter().flatten();
-    let before = before.filter(|(name, _)| parts.contains(&Part::of(name)));
-    let before = before.filter_map(|(name, it)| Some((name.clone(), Ratio::of_json(it)?)));
-    tell(&found, &before.collect())
+    let warning = stored.check(&parts)?;
+    let warn = || {
+        if let Some(warning) = &warning {
+            println!("\nWARNING: {warning}");
+        }
+    };
+    // Before the measurements, which take a while, and behind the table, where it is not scrolled away.
+    warn();
+    let found = measure(&parts, arguments.rounds)?;
+    show(&found, &before);
+    warn();
+    note(&found, &before);
+    judge(&found, &before)
 }
 
-fn measure(parts: &[Part], rounds: usize) -> Result<BTreeMap<String, Ratio>> {
-    let mut found = BTreeMap::new();
+fn measure(parts: &[Part], rounds: usize) -> Result<Ratios> {
+    let mut found = Ratios::new();
     if parts.contains(&Part::Kernels) {
         let ratios = kernels::ratios(rounds)?.into_iter();
         found.extend(ratios.map(|(name, ratios)| (format!("kernel: {name}"), Ratio::of(&ratios))));
@@ -145,64 +165,13 @@ fn measure(parts: &[Part], rounds: usize) -> Result<BTreeMap<String, Ratio>> {
     Ok(found)
 }
 
-/// What is stored of a kind of processor once these parts have been measured anew.
-fn merged(stored: &Value, parts: &[Part], found: &BTreeMap<String, Ratio>) -> Value {
-    let kept = stored.as_object().into_iter().flatten();
-    let kept = kept.filter(|(name, _)| !parts.contains(&Part::of(name)));
-    let kept = kept.map(|(name, it)| (name.clone(), it.clone()));
-    let new = found.iter().map(|(name, it)| (name.clone(), it.to_json()));
-    kept.chain(new)
-        .collect::<BTreeMap<_, _>>()
-        .into_iter()
-        .collect()
-}
-
-/// Prints all ratios, and fails if one is smaller than it was.
-fn tell(found: &BTreeMap<String, Ratio>, before: &BTreeMap<String, Ratio>) -> Result<()> {
-    let mut slower = Vec::new();
-    println!("\n| workload | ratio | 95 % bounds | stored | |\n|---|---|---|---|---|");
-    for (name, now) in found {
-        let before = before.get(name);
-        let verdict = before.map_or("new", |before| now.verdict(*before));
-        if verdict == "SLOWER" {
-            slower.push(name.as_str());
-        }
-        let stored = before.map_or(String::new(), |it| format!("{:.3}", it.median));
-        let Ratio {
-            median,
-            lower,
-            upper,
-        } = now;
-        println!("| {name} | {median:.3} | {lower:.3} to {upper:.3} | {stored} | {verdict} |");
-    }
-    let new = found.keys().filter(|name| !before.contains_key(*name));
-    let new = new.count();
-    if new > 0 && !before.is_empty() {
-        println!("\n{new} ratios are new and compared with nothing: `--write` stores them");
-    }
-    let missing: Vec<&String> = before
-        .keys()
-        .filter(|name| !found.contains_key(*name))
-        .collect();
-    ensure!(
-        missing.is_empty(),
-        "stored, and measured no longer: {missing:?}; store anew with --write"
-    );
-    ensure!(
-        slower.is_empty(),
-        "slower than stored: {}",
-        slower.join("; ")
-    );
-    Ok(())
-}
-
 impl Served {
     fn measure(
         &self,
         maitre: &Path,
         folder: &Path,
         rounds: usize,
-        found: &mut BTreeMap<String, Ratio>,
+        found: &mut Ratios,
     ) -> Result<()> {
         let mut command = Command::new(maitre);
         command.args([
@@ -296,18 +265,17 @@ fn scheduler(maitre: &Path, folder: &Path, rounds: usize) -> Result<Ratio> {
     Ok(Ratio::of(&ratios))
 }
 
-fn read(file: &PathBuf) -> Result<Value> {
-    if !file.exists() {
-        return Ok(json!({}));
-    }
-    let text = fs::read_to_string(file)?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))
-}
-
 /// The kind of this processor, and how many of its cores there are.
 fn kind() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{} with {cores} cores", instructions())
+}
+
+/// Whether Linux tells of the tile registers of AMX.
+#[cfg(target_arch = "x86_64")]
+fn has_tiles() -> bool {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    processors.contains(" amx_bf16") && processors.contains(" amx_int8")
 }
 
 /// The kernels that it runs.
@@ -315,6 +283,7 @@ fn instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         match () {
+            () if has_tiles() => "amx",
             () if is_x86_feature_detected!("avx512bf16") => "avx512 with bf16",
             () if is_x86_feature_detected!("avx512f") => "avx512",
             () if is_x86_feature_detected!("avx2") => "avx2",
@@ -331,40 +300,10 @@ fn instructions() -> &'static str {
 mod tests {
     use super::*;
 
-    fn ratio(median: f64, spread: f64) -> Ratio {
-        Ratio {
-            median,
-            lower: median - spread,
-            upper: median + spread,
+    #[test]
+    fn parts_are_named_as_on_the_command_line() {
+        for part in Part::ALL {
+            assert_eq!(Part::from_str(part.name(), false), Ok(part));
         }
-    }
-
-    #[test]
-    fn what_is_stored_of_other_parts_stays() {
-        let stored = json!({"kernel: a": [1, 1, 1], "kernel: b": [1, 1, 1], "0.6B bf16: 1 x 1 -> 1": [2, 2, 2]});
-        let found = [("kernel: a".to_owned(), ratio(0.5, 0.0))].into();
-        assert_eq!(
-            merged(&stored, &[Part::Kernels], &found),
-            json!({"kernel: a": [0.5, 0.5, 0.5], "0.6B bf16: 1 x 1 -> 1": [2, 2, 2]})
-        );
-        assert_eq!(
-            merged(&Value::Null, &Part::ALL, &found),
-            json!({"kernel: a": [0.5, 0.5, 0.5]})
-        );
-    }
-
-    #[test]
-    fn what_is_new_is_no_failure_and_what_is_gone_is_one() {
-        let (one, two) = ("kernel: a".to_owned(), "kernel: b".to_owned());
-        let (ours, both) = (
-            BTreeMap::from([(one.clone(), ratio(0.5, 0.1))]),
-            BTreeMap::from([(one, ratio(0.5, 0.1)), (two, ratio(0.5, 0.1))]),
-        );
-        assert!(tell(&both, &ours).is_ok());
-        let slower = BTreeMap::from([("kernel: a".to_owned(), ratio(0.2, 0.02))]);
-        let error = tell(&slower, &ours).unwrap_err().to_string();
-        assert!(error.contains("slower than stored: kernel: a"), "{error}");
-        let error = tell(&ours, &both).unwrap_err().to_string();
-        assert!(error.contains("measured no longer"), "{error}");
     }
 }

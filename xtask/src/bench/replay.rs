@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 use maitre_workload::Trace;
 
 pub(super) use self::arguments::Arguments;
+use self::bend::Bend;
 use self::points::{Kept, Numbers, Point};
 use self::program::{Calibrated, Play, Program};
 use self::rows::{Recording, Rows};
@@ -129,25 +130,41 @@ impl Replay {
             }
         };
         println!(
-            "{name}: {} rows, capacity {:.2} requests/s, {}",
+            "{name}: {} rows, which last {:.1} s at the capacity of {:.2} requests/s, {}",
             prepared.rows.len(),
+            prepared.lasts(),
             prepared.capacity,
             prepared.slo
         );
+        if let Some(few) = self.too_few(&prepared) {
+            println!("{few}");
+        }
         Ok(prepared)
     }
 
-    /// As many rows as last so long at their capacity, which depends a little on which they are.
+    /// As many rows as last so long at their capacity, which depends on how many and which they are.
     fn choose_rows(&self, prepared: &mut Prepared, trace: &Trace) -> Result<()> {
-        let capacity = |prepared: &Prepared| -> Result<f64> {
+        let capacity_of = |rows: usize| -> Result<f64> {
+            prepared.rows = Rows::first_of(trace, rows)?;
             prepared.rows.write(&prepared.file)?;
-            let rows = (prepared.file.as_path(), prepared.scale);
-            self.program.capacity(rows, prepared.simulator())
+            let file = (prepared.file.as_path(), prepared.scale);
+            self.program.capacity(file, prepared.simulator())
         };
-        let rows = (capacity(prepared)? * self.arguments.seconds).round() as usize;
-        prepared.rows = Rows::first_of(trace, rows.max(8))?;
-        prepared.capacity = capacity(prepared)?;
+        let (seconds, all) = (self.arguments.seconds, trace.requests.len());
+        prepared.capacity = rows::that_last(seconds, FIRST_ROWS, all, capacity_of)?;
         Ok(())
+    }
+
+    /// What is said of rows that are too few for a bend, if they are.
+    fn too_few(&self, trace: &Prepared) -> Option<String> {
+        let (rows, wanted) = (trace.rows.len(), self.arguments.slo_share);
+        Bend::are_too_few(rows, wanted).then(|| {
+            format!(
+                "{rows} rows are too few to tell where fewer than {:.0} % are good, since one bad answer would decide; more --seconds are \
+                 more rows",
+                wanted * 100.0
+            )
+        })
     }
 
     /// All policies under one load before the next load, each time another one first: what changes the machine for minutes changes
@@ -192,6 +209,7 @@ impl Replay {
             .iter()
             .map(|policy| Curve {
                 policy,
+                rows: trace.rows.len(),
                 points: self.kept.points(name, policy),
             })
             .collect();
@@ -203,15 +221,18 @@ impl Replay {
         write!(
             page,
             "### {title}\n\n![Good answers and time to the first token over the load]({picture})\n\n\
-             {} rows of {}, their lengths × {}. A load of 1 is {:.2} requests/s. A good answer keeps to `{}`; the bend is \
-             where fewer than {:.0} % are good. Latencies are in ms, foreseen \
-             ones in brackets.\n\n{}\n",
+             {} rows of {}, their lengths × {}. A load of 1 is {:.2} requests/s, at which they last {:.1} s. A good answer keeps to `{}`; \
+             the bend is where fewer than {:.0} % are good. Latencies are in ms, foreseen \
+             ones in brackets.{}\n\n{}\n",
             trace.rows.len(),
             trace.recording.file,
             trace.scale,
             trace.capacity,
+            trace.lasts(),
             trace.slo,
             arguments.slo_share * 100.0,
+            self.too_few(trace)
+                .map_or_else(String::new, |few| format!(" {few}.")),
             table(&curves, arguments.slo_share, arguments.at)
         )?;
         Ok(page)
@@ -219,6 +240,11 @@ impl Replay {
 }
 
 impl Prepared {
+    /// Seconds that the rows last at the capacity.
+    fn lasts(&self) -> f64 {
+        self.rows.len() as f64 / self.capacity
+    }
+
     fn at<'a>(&'a self, load: f64, policy: &'a str, slo: &'a str) -> Play<'a> {
         Play {
             trace: &self.file,

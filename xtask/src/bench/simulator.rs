@@ -4,7 +4,8 @@
 //! twice and simulated once, in several rounds: chats that come independently of each other at 0.5, 0.8 and 1.1 of the capacity, bursts,
 //! and chats of several turns whose prompts begin with all that was said before.
 
-use std::fmt::Write as _;
+mod report;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,14 +13,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::Value;
 
+use self::report::{Row, Summary, page};
 use super::bootstrap::median;
 use super::build_maitre;
 use super::simulated_workloads::{Rate, Shape, chats, write};
 use crate::cargo::{program, target_directory};
-
-/// The bar of Vidur (Agrawal et al. 2024): errors of its percentiles are under 9 %.
-const P95: f64 = 0.09;
-const MEDIAN: f64 = 0.05;
 
 /// Requests in a step and that may wait where requests are refused.
 const SHORT_QUEUE: &str = "32";
@@ -56,14 +54,6 @@ pub(super) struct Arguments {
     /// share is faster at one time than at another.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-}
-
-/// One number of a workload.
-struct Row {
-    workload: &'static str,
-    what: &'static str,
-    measured: [f64; 2],
-    foreseen: f64,
 }
 
 /// Where a number is in the reports of `bench` (of its run) and of `simulate`.
@@ -280,65 +270,16 @@ impl Runner<'_> {
         self.rows.push(row);
     }
 
+    /// Prints the report, and fails if the bar is not met.
     fn tell(&self) -> Result<()> {
-        let mut errors: Vec<f64> = self.rows.iter().map(|row| row.error().abs()).collect();
-        errors.sort_by(f64::total_cmp);
-        let at = |share: f64| errors[((errors.len() - 1) as f64 * share).round() as usize];
-        let (median, p95) = (at(0.5), at(0.95));
-        let over: Vec<&Row> = self.rows.iter().filter(|row| row.is_over()).collect();
-        let mut said = format!(
-            "\n{} numbers: median error {:.1} %, 95th percentile {:.1} %; {} are over {:.0} % and over twice the spread of the two \
-             measurements",
-            errors.len(),
-            median * 100.0,
-            p95 * 100.0,
-            over.len(),
-            P95 * 100.0
-        );
-        for row in &over {
-            write!(said, "\n{}", row.told())?;
-        }
-        println!("{said}");
+        let summary = Summary::of(&self.rows);
+        println!("\n{}", page(self.arguments, &self.rows, &summary));
         ensure!(
-            (median <= MEDIAN && p95 <= P95) || over.is_empty(),
-            "the simulator is further from the measurement than {:.0} % (median) and {:.0} % (95th percentile), or twice the spread",
-            MEDIAN * 100.0,
-            P95 * 100.0
+            summary.is_met(),
+            "the simulator is further from the measurement than it may be. {}",
+            summary.bar()
         );
         Ok(())
-    }
-}
-
-impl Row {
-    fn mean(&self) -> f64 {
-        f64::midpoint(self.measured[0], self.measured[1])
-    }
-
-    fn error(&self) -> f64 {
-        self.foreseen / self.mean() - 1.0
-    }
-
-    fn spread(&self) -> f64 {
-        (self.measured[0] - self.measured[1]).abs() / self.mean()
-    }
-
-    fn is_over(&self) -> bool {
-        // Of 0 foreseen and measured there is no error, and of 0 measured alone none that is a number.
-        let error = self.error().abs();
-        error.is_nan() && self.foreseen != 0.0 || error > P95.max(2.0 * self.spread())
-    }
-
-    fn told(&self) -> String {
-        format!(
-            "| {} | {} | {:.2} | {:.2} | {:.2} | {:+.1} % | {:.1} % |",
-            self.workload,
-            self.what,
-            self.measured[0],
-            self.measured[1],
-            self.foreseen,
-            self.error() * 100.0,
-            self.spread() * 100.0
-        )
     }
 }
 

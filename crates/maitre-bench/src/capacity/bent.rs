@@ -20,6 +20,10 @@ const STEP_GREW: f64 = 1.5;
 /// How near to their largest number running sequences stay while others wait, if it is a limit.
 const PLATEAU: f64 = 0.9;
 
+/// What would move the capacity where requests fail, and not for want of a place.
+const FAILURES: &[&str] =
+    &["no more failures: what the first of them said, and the server's log, tell their cause"];
+
 /// What there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,7 +38,7 @@ pub enum Resource {
     PrefillInterference,
     /// The client, or the way to it.
     Client,
-    /// The server does not say enough.
+    /// The server does not say enough, or requests failed for another reason.
     Unknown,
 }
 
@@ -104,8 +108,9 @@ impl Bent {
             false => after.minus(&before),
         };
         let mut because = vec![broken.told(bent)];
+        let is_timed = broken != Broken::Answered;
         let resource = match grown.largest() {
-            _ if is_late(bent, &after) => Resource::Client,
+            _ if is_timed && is_late(bent, &after) => Resource::Client,
             "client" => Resource::Client,
             "queue" => of_queue(easy, bent),
             "unknown" => Resource::Unknown,
@@ -113,7 +118,7 @@ impl Bent {
             "interference" => Resource::PrefillInterference,
             _ => Resource::Compute,
         };
-        because.push(match is_one {
+        because.extend(is_timed.then(|| match is_one {
             true => format!("under {}: {}", bent.load, after.told()),
             false => format!(
                 "from {} to {}: {}",
@@ -121,12 +126,16 @@ impl Bent {
                 bent.load,
                 after.told_from(&before)
             ),
-        });
+        }));
         because.extend(seen(easy, bent));
+        let moves = match resource {
+            Resource::Unknown if !is_timed => FAILURES,
+            resource => resource.moves(),
+        };
         Self {
             resource,
             because,
-            moves: resource.moves().iter().map(ToString::to_string).collect(),
+            moves: moves.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -206,4 +215,115 @@ fn seen(easy: &Run, bent: &Run) -> Vec<String> {
         seen.push(format!("the client kept {share:.2} processors busy"));
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use maitre_workload::Slo;
+
+    use super::*;
+    use crate::driver::Driven;
+    use crate::summary::Machine;
+    use crate::{BenchRequest, Load, Record, RequestError, ServerRun};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Of ten requests so many fail like this. The client is 2 ms late with each.
+    fn run(failed: usize, code: &str, message: &str, server: ServerRun) -> Run {
+        let question = BenchRequest {
+            prompt: vec![1],
+            output_tokens: 1,
+        };
+        let record = |index: usize| {
+            let mut record = Record::new(MS, 3 * MS, &question);
+            record.arrivals.push((4 * MS, 1));
+            record.ended = 4 * MS;
+            record.failure = (index < failed).then(|| RequestError::new(code, message));
+            record
+        };
+        let driven = Driven {
+            records: (0..10).map(record).collect(),
+            unfinished: 0,
+            last_due: Some(MS),
+            duration: 4 * MS,
+        };
+        let machine = Machine {
+            server: Some(server),
+            ..Machine::default()
+        };
+        Run::new(&Load::Users(10), &driven, &Slo::default(), machine)
+    }
+
+    fn bent(code: &str, message: &str, server: ServerRun) -> Bent {
+        let easy = Run {
+            load: "1 users".to_owned(),
+            ..run(0, code, message, server)
+        };
+        Bent::between(&easy, &run(9, code, message, server), Broken::Answered)
+    }
+
+    #[test]
+    fn failures_of_the_client_or_of_the_connection_are_not_the_server_s() {
+        let server = ServerRun::default();
+        for (code, message, resource) in [
+            (
+                "CLIENT_FULL",
+                "65536 requests are in flight",
+                Resource::Client,
+            ),
+            (
+                "UNAVAILABLE",
+                "client error (Connect): tcp open error: Too many open files (os error 24)",
+                Resource::Client,
+            ),
+            (
+                "UNAVAILABLE",
+                "client error (Connect): tcp connect error: Cannot assign requested address (os error 99)",
+                Resource::Client,
+            ),
+            (
+                "UNAVAILABLE",
+                "client error (Connect): tcp connect error: Connection refused (os error 111)",
+                Resource::Unknown,
+            ),
+            (
+                "UNAVAILABLE",
+                "the connection ended before the answer",
+                Resource::Unknown,
+            ),
+            ("INTERNAL", "too many open files", Resource::Unknown),
+            (
+                "TIMEOUT",
+                "no token came for 60s (--timeout)",
+                Resource::Unknown,
+            ),
+        ] {
+            let found = bent(code, message, server);
+            assert_eq!(found.resource, resource, "{code}: {message}");
+            assert!(found.because[0].contains(message), "{found:?}");
+            let said = found.because.join("\n");
+            assert!(!said.contains("0.00 -> 0.00 ms"), "{said}");
+        }
+        let moves = bent("INTERNAL", "boom", server).moves;
+        assert!(moves[0].contains("the server's log"), "{moves:?}");
+    }
+
+    #[test]
+    fn requests_that_are_refused_had_no_place_or_no_memory() {
+        let full = ServerRun {
+            running_while_waiting: Some(8.0),
+            running_max: Some(8.0),
+            ..ServerRun::default()
+        };
+        let of_blocks = ServerRun {
+            kv_used_max: Some(0.95),
+            ..full
+        };
+        for (server, resource) in [(full, Resource::Queue), (of_blocks, Resource::KvMemory)] {
+            let found = bent("RESOURCE_EXHAUSTED", "the queue is full", server);
+            assert_eq!(found.resource, resource, "{found:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! is seen in the residuals (Pearson's statistic), and widens the interval, which is that of Fieller (1954, "Some problems in interval
 //! estimation") for the load at which a line has a given height.
 
-use super::search::Evidence;
+use super::evidence::{Evidence, Scatter, deviation};
 
 /// Runs whose load is further from the crossing than by this factor say little of the curve there, and it may have another form.
 const NEAR: f64 = 1.6;
@@ -30,6 +30,8 @@ pub(crate) struct Crossing {
     /// The interval of 95 % confidence.
     pub(crate) low: f64,
     pub(crate) high: f64,
+    /// By how much runs differ from the curve.
+    pub(crate) scatter: Scatter,
 }
 
 /// `share = 1 / (1 + e^-(height + slope (x - middle)))` of the load's logarithm x.
@@ -40,6 +42,7 @@ struct Curve {
     slope: f64,
     /// Variances of height and slope, and their covariance.
     variances: [f64; 3],
+    scatter: Scatter,
 }
 
 /// `None` where there are too few runs, or no load is surely better than another.
@@ -50,7 +53,7 @@ pub(crate) fn crossing(runs: &[(f64, Evidence)], wanted: f64) -> Option<Crossing
     // The runs that count depend on where the crossing is, and that on them.
     for _ in 0..3 {
         let curve = Curve::fit(&near)?;
-        let crossing = curve.crossing(logit, near.len())?;
+        let crossing = curve.crossing(logit)?;
         let is_near = |load: f64| load <= crossing.load * NEAR && load >= crossing.load / NEAR;
         found = Some(crossing);
         near = runs.iter().copied().filter(|run| is_near(run.0)).collect();
@@ -109,9 +112,14 @@ impl Curve {
             height,
             slope,
             variances: [0.0; 3],
+            scatter: Scatter {
+                factor: 1.0,
+                degrees: points.len() - 2,
+            },
         };
         let determinant = information[0] * information[2] - information[1] * information[1];
-        let scatter = curve.scatter(&points);
+        let scatter = curve.factor(&points);
+        curve.scatter.factor = scatter;
         curve.variances = [
             scatter * information[2] / determinant,
             scatter * information[0] / determinant,
@@ -121,19 +129,17 @@ impl Curve {
     }
 
     /// How many times as much shares differ from the curve as those of independent requests would.
-    fn scatter(&self, points: &[(f64, f64, f64)]) -> f64 {
+    fn factor(&self, points: &[(f64, f64, f64)]) -> f64 {
         let residuals = points.iter().map(|(x, share, requests)| {
             let foreseen = 1.0 / (1.0 + (-(self.height + self.slope * x)).exp());
-            // At either end of the curve one odd request in a run would count as much as a run elsewhere.
-            let variance = (foreseen * (1.0 - foreseen)).max(0.5 / requests);
-            requests * (share - foreseen) * (share - foreseen) / variance
+            deviation(*share, foreseen, *requests)
         });
-        (residuals.sum::<f64>() / (points.len() as f64 - 2.0)).max(1.0)
+        (residuals.sum::<f64>() / self.scatter.degrees as f64).max(1.0)
     }
 
     /// All loads at which the curve may have this height.
-    fn crossing(&self, logit: f64, runs: usize) -> Option<Crossing> {
-        let t = t_quantile(Z, runs as f64 - 2.0);
+    fn crossing(&self, logit: f64) -> Option<Crossing> {
+        let t = t_quantile(Z, self.scatter.degrees as f64);
         let [of_height, of_slope, of_both] = self.variances;
         let below = self.height - logit;
         // (below + slope x)^2 = t^2 (variance of below + slope x), a square equation in x.
@@ -150,6 +156,7 @@ impl Curve {
             load: load(-below / self.slope),
             low: load(ends[0]),
             high: load(ends[1]),
+            scatter: self.scatter,
         })
     }
 }
@@ -169,6 +176,8 @@ fn t_quantile(z: f64, degrees: f64) -> f64 {
 mod tests {
     use maitre_workload::Random;
 
+    use super::super::evidence::design_effect;
+    use super::super::simulated::{share, truth};
     use super::*;
 
     #[test]
@@ -187,8 +196,7 @@ mod tests {
             let load = capacity * loads[run % loads.len()];
             // A machine that is a little slower or faster in each run.
             let speed = (scatter * random.normal()).exp();
-            let height = 19_f64.ln() - steepness * (load * speed / capacity).ln();
-            let share = 1.0 / (1.0 + (-height).exp());
+            let share = share(load * speed, capacity, steepness);
             let good = (0..100).filter(|_| random.unit() <= share).count() as f64;
             let evidence = Evidence {
                 good,
@@ -200,40 +208,14 @@ mod tests {
         runs.collect()
     }
 
-    /// Where the share is 95 % on average over fast runs and slow ones, which is below where it is 95 % at the usual speed.
-    fn truth(capacity: f64, steepness: f64, scatter: f64) -> f64 {
-        let mean = |load: f64| {
-            let mut random = Random::new(99, 0);
-            let shares = (0..4000).map(|_| {
-                let slower = scatter * random.normal();
-                let height = 19_f64.ln() - steepness * ((load / capacity).ln() + slower);
-                1.0 / (1.0 + (-height).exp())
-            });
-            shares.sum::<f64>() / 4000.0
-        };
-        let (mut low, mut high) = (0.5 * capacity, capacity);
-        for _ in 0..40 {
-            let middle = f64::midpoint(low, high);
-            match mean(middle) >= 0.95 {
-                true => low = middle,
-                false => high = middle,
-            }
-        }
-        low
-    }
-
     #[test]
     fn the_interval_holds_the_crossing_in_nineteen_of_twenty_cases() {
         for (steepness, scatter) in [(20.0, 0.0), (20.0, 0.04), (10.0, 0.08), (40.0, 0.03)] {
             let (mut inside, crossed) = (0, truth(37.0, steepness, scatter));
             for seed in 0..400 {
                 let found = crossing(&runs(37.0, steepness, scatter, seed), 0.95);
-                let found = found.unwrap_or(Crossing {
-                    load: 0.0,
-                    low: 0.0,
-                    high: f64::INFINITY,
-                });
-                inside += usize::from(found.low <= crossed && crossed <= found.high);
+                let holds = found.is_none_or(|it| it.low <= crossed && crossed <= it.high);
+                inside += usize::from(holds);
             }
             assert!(inside >= 370, "{steepness} {scatter}: {inside} of 400");
         }
@@ -245,14 +227,14 @@ mod tests {
         let loads = [0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2];
         let runs = (0..35).map(|run| {
             let load: f64 = 47.0 * loads[run % loads.len()];
-            let share = 1.0 / (1.0 + (-19_f64.ln() + 12.0 * (load / 47.0).ln()).exp());
+            let share = share(load, 47.0, 12.0);
             let batches: Vec<(f64, f64)> = (0..25)
                 .map(|_| (if random.unit() <= share { 1.0 } else { 0.0 }, 8.0))
                 .collect();
             let evidence = Evidence {
                 good: batches.iter().map(|batch| 8.0 * batch.0).sum(),
                 requests: 200.0,
-                design_effect: super::super::search::design_effect(&batches).max(1.0),
+                design_effect: design_effect(&batches),
             };
             (load, evidence)
         });

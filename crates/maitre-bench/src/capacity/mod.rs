@@ -2,14 +2,18 @@
 
 mod bent;
 mod curve;
+mod evidence;
 mod parts;
 mod report;
 mod search;
+#[cfg(test)]
+mod simulated;
 
 use maitre_workload::{ArrivalProcess, SettingError};
 
+use self::evidence::{Evidence, design_effect};
 use self::parts::Broken;
-use self::search::{Evidence, Scale, Search, design_effect};
+use self::search::{Scale, Search};
 use crate::measure::Bench;
 use crate::summary::REFUSED;
 use crate::{BenchError, Clock, Load, Progress, Questions, Run, Settings, Stop, Target, Workload};
@@ -108,7 +112,7 @@ pub async fn find_capacity(
     check(settings, share)?;
     let mut search = Search::new(dimension.scale(), share);
     let mut runs: Vec<(f64, Run)> = Vec::new();
-    let mut asked = 0;
+    let (mut asked, mut asked_again) = (0, 0);
     while let Some(load) = search.next() {
         let workload = Workload {
             requests: Some(dimension.requests(load, settings.workload.requests)),
@@ -121,9 +125,9 @@ pub async fn find_capacity(
         };
         let mut bench = Bench::new(target, clock, &of_load, stop)?;
         // Every run asks something else, and so do searches with another seed.
-        bench.skip(asked);
-        asked += 1;
+        bench.skip(runs.len() as u64, asked);
         let run = bench.run(&dimension.load(load), &mut progress).await?;
+        (asked, asked_again) = (bench.asked(), bench.asked_again());
         if stop.is_stopped() {
             break;
         }
@@ -142,7 +146,7 @@ pub async fn find_capacity(
         settings,
         (dimension, share),
         &search,
-        runs,
+        (runs, asked_again),
         stop.is_stopped(),
     ))
 }
@@ -188,7 +192,7 @@ fn evidence(run: &Run, settings: &Settings) -> Evidence {
     Evidence {
         good: is_good.iter().filter(|is_good| **is_good).count() as f64,
         requests: (is_good.len() + failed) as f64,
-        design_effect: design_effect(&shares.collect::<Vec<_>>()).max(1.0),
+        design_effect: design_effect(&shares.collect::<Vec<_>>()),
     }
 }
 

@@ -3,6 +3,22 @@
 use maitre_workload::Slo;
 
 use crate::Run;
+use crate::driver::CLIENT_FULL;
+use crate::summary::REFUSED;
+
+/// The code of connections that fail. A server says it, too, of itself.
+const UNAVAILABLE: &str = "UNAVAILABLE";
+
+/// What is said, in small letters, where a client cannot open a connection: it has no more files or ports, or there is no way.
+const NO_CONNECTION: [&str; 4] = [
+    "client error (connect)",
+    "tcp connect error",
+    "too many open files",
+    "cannot assign requested address",
+];
+
+/// What is said where a server does not listen, which is no fault of the client.
+const NOT_LISTENING: &str = "connection refused";
 
 /// The bound that most requests broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +89,8 @@ pub(crate) struct Parts(Vec<(&'static str, f64)>);
 impl Parts {
     pub(crate) fn of(run: &Run, broken: Broken) -> Self {
         match broken {
-            // Times say nothing of requests that were not answered; that there was no place for them does.
-            Broken::Answered => Self(vec![("queue", 0.0)]),
+            // Times say nothing of requests that were not answered; what they failed with does.
+            Broken::Answered => Self(vec![(of_failures(run), 0.0)]),
             Broken::Ttft => Self(of_ttft(run)),
             Broken::Tpot => Self(of_tpot(run)),
             Broken::E2e => {
@@ -129,6 +145,23 @@ impl Parts {
             both.map(|(before, after)| format!("{} {:.2} -> {:.2} ms", after.0, before.1, after.1));
         told.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// By what most of the requests that were not answered failed with.
+fn of_failures(run: &Run) -> &'static str {
+    let most = run.failures().max_by_key(|(_, count, _)| *count);
+    match most {
+        Some((CLIENT_FULL, ..)) => "client",
+        Some((REFUSED, ..)) => "queue",
+        Some((UNAVAILABLE, _, said)) if is_of_connection(said) => "client",
+        _ => "unknown",
+    }
+}
+
+fn is_of_connection(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    let is_there = |part: &&str| said.contains(*part);
+    NO_CONNECTION.iter().any(is_there) && !said.contains(NOT_LISTENING)
 }
 
 /// What the client adds, waiting, and computing the prompt.

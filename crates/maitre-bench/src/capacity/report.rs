@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::search::{Found, Search, Verdict, WIDEST};
+use super::evidence::{Evidence, Verdict};
+use super::search::{Found, Search, WIDEST};
 use super::{Bent, Dimension, what_bent};
-use crate::report::known_prompts;
+use crate::report::{asked_again, known_prompts};
 use crate::summary::REFUSED;
 use crate::{Run, Settings};
 
@@ -70,7 +71,7 @@ impl Capacity {
         settings: &Settings,
         (dimension, share): (Dimension, f64),
         search: &Search,
-        runs: Vec<(f64, Run)>,
+        (runs, again): (Vec<(f64, Run)>, usize),
         interrupted: bool,
     ) -> Self {
         let Found { enough, too_much } = search.found();
@@ -96,7 +97,7 @@ impl Capacity {
             interval: (enough, last),
             is_narrow: both.is_some_and(|(low, high)| high / low <= WIDEST + 1e-9),
             bent: too_much.and_then(|load| what_bent(&runs, load, settings)),
-            warnings: warnings(settings, dimension, &runs),
+            warnings: warnings(settings, dimension, &runs, again),
             tried: search.tried().map(Tried::of).collect(),
             interrupted,
         }
@@ -109,10 +110,17 @@ impl Capacity {
     }
 }
 
-/// Of all runs together: prompts that the server knew, and requests that failed, but for those that it would not take.
-fn warnings(settings: &Settings, dimension: Dimension, runs: &[(f64, Run)]) -> Vec<String> {
+/// Of all runs together: prompts that the server knew or may have known, of which `again` were asked once more, and requests that
+/// failed, but for those that it would not take.
+fn warnings(
+    settings: &Settings,
+    dimension: Dimension,
+    runs: &[(f64, Run)],
+    again: usize,
+) -> Vec<String> {
     let runs: Vec<&Run> = runs.iter().map(|(_, run)| run).collect();
     let known = known_prompts(settings, &dimension.load(1.0), &runs);
+    let asked_again = asked_again(settings, &runs, again);
     let mut failed: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     let failures = runs.iter().flat_map(|run| run.failures());
     for (code, count, said) in failures.filter(|(code, ..)| *code != REFUSED) {
@@ -121,11 +129,12 @@ fn warnings(settings: &Settings, dimension: Dimension, runs: &[(f64, Run)]) -> V
     let failed = failed.into_iter().map(|(code, (count, said))| {
         format!("{count} requests failed with {code} and count as too slow, the first: {said}")
     });
-    known.into_iter().chain(failed).collect()
+    let prompts = known.into_iter().chain(asked_again);
+    prompts.chain(failed).collect()
 }
 
 impl Tried {
-    fn of((load, runs, verdict): (f64, &[super::Evidence], Verdict)) -> Self {
+    fn of((load, runs, verdict): (f64, &[Evidence], Verdict)) -> Self {
         let requests: f64 = runs.iter().map(|run| run.requests).sum();
         let good: f64 = runs.iter().map(|run| run.good).sum();
         Self {

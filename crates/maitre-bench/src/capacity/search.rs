@@ -3,11 +3,13 @@
 //! The search doubles the load until too few requests are good, and halves the gap until a curve can be fitted to all runs
 //! (`curve.rs`). Then it asks at loads around where the curve has the wanted share, until the interval of that load is narrow. Where
 //! the share falls as a step does there is no need of a curve: at each load the share is also tested against the wanted one, and
-//! two loads near each other of which one is surely enough and the other surely too much end the search as well.
+//! two loads near each other of which one is surely enough and the other surely too much end the search as well. How sure a test is depends
+//! on how much runs differ from each other (`evidence.rs`), so that the search does not end before that has been seen.
 
 use std::collections::BTreeMap;
 
 use super::curve::{Crossing, crossing};
+use super::evidence::{Evidence, Scatter, Verdict};
 
 /// The widest interval: its ends are 10 % from its geometric middle.
 pub(crate) const WIDEST: f64 = 1.21;
@@ -24,10 +26,6 @@ const AROUND: [f64; 7] = [0.95, 1.1, 0.85, 1.0, 1.2, 0.9, 1.05];
 /// Runs in all, at most.
 const RUNS: usize = 80;
 
-/// Two loads are each told wrongly in one case out of forty at most. A run more is looked at only where the last one did
-/// not decide, so the limit stands further out than the 1.96 of a single look.
-const Z: f64 = 2.3;
-
 /// What loads there are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Scale {
@@ -39,26 +37,6 @@ pub(crate) struct Scale {
     pub(crate) least: f64,
     /// The largest load that is tried.
     pub(crate) most: f64,
-}
-
-/// How a run went.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Evidence {
-    pub(crate) good: f64,
-    pub(crate) requests: f64,
-    /// How many times as much the share varies as it would if requests did not depend on each other.
-    pub(crate) design_effect: f64,
-}
-
-/// What is known of a load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Enough requests are good.
-    Meets,
-    /// Too few are.
-    Misses,
-    /// It is too near to tell, or has not been tested often enough.
-    Unsure,
 }
 
 #[derive(Debug)]
@@ -78,6 +56,21 @@ pub(crate) struct Found {
     pub(crate) too_much: Option<f64>,
 }
 
+impl Found {
+    /// How many times as large as the lower end the upper one is.
+    fn width(self) -> f64 {
+        let both = self.enough.zip(self.too_much);
+        both.map_or(f64::INFINITY, |(enough, too_much)| too_much / enough)
+    }
+}
+
+/// What all runs together say.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    crossing: Option<Crossing>,
+    scatter: Scatter,
+}
+
 impl Search {
     pub(crate) fn new(scale: Scale, wanted: f64) -> Self {
         Self {
@@ -92,40 +85,54 @@ impl Search {
         if self.runs() == 0 {
             return Some(self.scale.start);
         }
-        if self.runs() >= RUNS || self.is_narrow() {
+        if self.runs() >= RUNS {
             return None;
+        }
+        let known = self.known();
+        if let Some((enough, too_much)) = self.ends(self.found_by(known)) {
+            // One fast run and one slow one may look like this.
+            let is_over = known.scatter.is_known();
+            return (!is_over).then(|| self.less_often(enough, too_much));
         }
         let (good, bad) = self.sides();
         match (good, bad) {
-            (Some(good), Some(bad)) => Some(self.between(good, bad)),
-            (Some(good), None) => self.beyond(good * 2.0),
-            (None, Some(bad)) => self.beyond(bad / 2.0),
+            (Some(good), Some(bad)) => Some(self.between(known, good, bad)),
+            (Some(good), None) => self.beyond(known, good * 2.0),
+            (None, Some(bad)) => self.beyond(known, bad / 2.0),
             (None, None) => None,
         }
     }
 
     /// A load outside of those that were tried; at the end of the scale that one again, until it is told what it is.
-    fn beyond(&self, load: f64) -> Option<f64> {
+    fn beyond(&self, known: Known, load: f64) -> Option<f64> {
         let load = self.rounded(load.clamp(self.scale.least, self.scale.most));
         let runs = self.tried.get(&key(load)).map_or(&[][..], Vec::as_slice);
-        let is_open = runs.len() < RUNS_AT_THE_END && self.verdict(runs) == Verdict::Unsure;
+        let verdict = known.scatter.verdict(runs, self.wanted);
+        let is_open = runs.len() < RUNS_AT_THE_END && verdict == Verdict::Unsure;
         is_open.then_some(load)
     }
 
     /// Around where the curve has the wanted share, if there is one; else in the middle between a load with enough good requests and
     /// one with too few, or, of whole loads beside each other, the one that was tried less often.
-    fn between(&self, good: f64, bad: f64) -> f64 {
-        if let Some(crossing) = self.crossing() {
+    fn between(&self, known: Known, good: f64, bad: f64) -> f64 {
+        if let Some(crossing) = known.crossing {
             let around = AROUND[self.runs() % AROUND.len()];
             let load = self.rounded(crossing.load * around);
             return load.clamp(self.scale.least, self.scale.most);
         }
         let middle = self.rounded((good * bad).sqrt());
         let is_new = middle != good && middle != bad;
-        let times = |load: f64| self.tried.get(&key(load)).map_or(0, Vec::len);
         match is_new && bad / good > FINEST {
             true => middle,
-            false if times(good) <= times(bad) => good,
+            false => self.less_often(good, bad),
+        }
+    }
+
+    /// The one of two loads that was tried less often.
+    fn less_often(&self, good: f64, bad: f64) -> f64 {
+        let times = |load: f64| self.tried.get(&key(load)).map_or(0, Vec::len);
+        match times(good) <= times(bad) {
+            true => good,
             false => bad,
         }
     }
@@ -144,40 +151,62 @@ impl Search {
         (good.map(load_of), bad.map(load_of))
     }
 
-    fn crossing(&self) -> Option<Crossing> {
+    fn known(&self) -> Known {
         let runs = self.tried.iter();
         let runs: Vec<(f64, Evidence)> = runs
             .flat_map(|(load, runs)| runs.iter().map(|run| (load_of(*load), *run)))
             .collect();
-        crossing(&runs, self.wanted)
+        let crossing = crossing(&runs, self.wanted);
+        let between = || Scatter::between(self.tried.values().map(Vec::as_slice));
+        Known {
+            crossing,
+            scatter: crossing.map_or_else(between, |it| it.scatter),
+        }
     }
 
-    fn is_narrow(&self) -> bool {
-        let Found { enough, too_much } = self.found();
-        let (Some(enough), Some(too_much)) = (enough, too_much) else {
-            return false;
-        };
-        too_much / enough <= WIDEST || (self.scale.is_whole && too_much - enough <= 1.0)
+    /// The ends of an interval that is narrow enough.
+    fn ends(&self, found: Found) -> Option<(f64, f64)> {
+        found
+            .enough
+            .zip(found.too_much)
+            .filter(|(enough, too_much)| {
+                too_much / enough <= WIDEST || (self.scale.is_whole && too_much - enough <= 1.0)
+            })
     }
 
     pub(crate) fn tell(&mut self, load: f64, evidence: Evidence) {
         self.tried.entry(key(load)).or_default().push(evidence);
     }
 
-    /// Where the capacity is: between two loads about which the test is sure, or within the interval of the curve if that is narrower.
-    /// Loads below one that is enough are enough, and loads above one that is too much are too much.
+    /// Where the capacity is: within the interval of the curve if that is narrow enough, or else between two loads about which the test is
+    /// sure, if that is narrower. Not simply the narrower of both: of many loads that were tried, one below the capacity and one near it are
+    /// soon told wrongly. Loads below one that is enough are enough, and loads above one that is too much are too much.
     pub(crate) fn found(&self) -> Found {
-        let tested = self.tested();
-        let width = |low: Option<f64>, high: Option<f64>| match (low, high) {
-            (Some(low), Some(high)) => high / low,
-            _ => f64::INFINITY,
+        self.found_by(self.known())
+    }
+
+    fn found_by(&self, known: Known) -> Found {
+        let tested = self.tested(known.scatter);
+        let Some(crossing) = known.crossing else {
+            return tested;
         };
-        match self.crossing().map(|it| self.whole(it)) {
-            Some((low, high)) if high / low < width(tested.enough, tested.too_much) => Found {
-                enough: Some(low),
-                too_much: Some(high),
-            },
-            _ => tested,
+        let on_curve = self.on_curve(crossing);
+        match self.ends(on_curve).is_some() || on_curve.width() < tested.width() {
+            true => on_curve,
+            false => tested,
+        }
+    }
+
+    /// The interval of the curve, and all of the gap between the two loads beside the crossing: in there the share may fall as it likes, and
+    /// where it falls as a step does the curve crosses in the middle of the gap, wherever the step is.
+    fn on_curve(&self, crossing: Crossing) -> Found {
+        let (low, high) = self.whole(crossing);
+        let at = key(crossing.load);
+        let below = self.tried.range(..=at).next_back();
+        let above = self.tried.range(at + 1..).next();
+        Found {
+            enough: Some(below.map_or(low, |(load, _)| load_of(*load).min(low))),
+            too_much: Some(above.map_or(high, |(load, _)| load_of(*load).max(high))),
         }
     }
 
@@ -189,10 +218,10 @@ impl Search {
         }
     }
 
-    fn tested(&self) -> Found {
+    fn tested(&self, scatter: Scatter) -> Found {
         let of = |wanted: Verdict| {
             let tried = self.tried.iter();
-            let tried = tried.filter(move |(_, runs)| self.verdict(runs) == wanted);
+            let tried = tried.filter(move |(_, runs)| scatter.verdict(runs, self.wanted) == wanted);
             tried.map(|(load, _)| load_of(*load))
         };
         let too_much = of(Verdict::Misses).reduce(f64::min);
@@ -205,8 +234,11 @@ impl Search {
 
     /// Every load, how often it was run, its share of good requests, and what that means.
     pub(crate) fn tried(&self) -> impl Iterator<Item = (f64, &[Evidence], Verdict)> {
-        let tried = self.tried.iter();
-        tried.map(|(load, runs)| (load_of(*load), &runs[..], self.verdict(runs)))
+        let scatter = self.known().scatter;
+        self.tried.iter().map(move |(load, runs)| {
+            let verdict = scatter.verdict(runs, self.wanted);
+            (load_of(*load), &runs[..], verdict)
+        })
     }
 
     pub(crate) fn runs(&self) -> usize {
@@ -219,15 +251,6 @@ impl Search {
             false => load_of(key(load)),
         }
     }
-
-    fn verdict(&self, runs: &[Evidence]) -> Verdict {
-        let (low, high) = share_interval(runs);
-        match () {
-            () if low >= self.wanted => Verdict::Meets,
-            () if high < self.wanted => Verdict::Misses,
-            () => Verdict::Unsure,
-        }
-    }
 }
 
 fn key(load: f64) -> u64 {
@@ -238,74 +261,12 @@ fn load_of(key: u64) -> f64 {
     key as f64 / 1e3
 }
 
-/// The interval of a share (Wilson 1927, "Probable inference, the law of succession, and statistical inference"), for as many
-/// independent requests as these are worth.
-fn share_interval(runs: &[Evidence]) -> (f64, f64) {
-    let sum = |pick: fn(&Evidence) -> f64| runs.iter().map(pick).sum::<f64>();
-    let (good, requests) = (sum(|run| run.good), sum(|run| run.requests));
-    if requests <= 0.0 {
-        return (0.0, 1.0);
-    }
-    let within = sum(|run| run.design_effect * run.requests) / requests;
-    let effect = within.max(effect_between(runs)).max(1.0);
-    let (share, n) = (good / requests, requests / effect);
-    let z2 = Z * Z;
-    let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    (middle - half, middle + half)
-}
-
-/// How many times as much the shares of runs vary as those of independent requests would.
-fn effect_between(runs: &[Evidence]) -> f64 {
-    let shares: Vec<(f64, f64)> = runs
-        .iter()
-        .map(|run| (run.good / run.requests, run.requests))
-        .collect();
-    design_effect(&shares)
-}
-
-/// The variance of shares over that of independent requests, from parts with their numbers of requests.
-pub(crate) fn design_effect(parts: &[(f64, f64)]) -> f64 {
-    if parts.len() < 3 {
-        return 1.0;
-    }
-    let requests: f64 = parts.iter().map(|part| part.1).sum();
-    let mean = parts.iter().map(|part| part.0 * part.1).sum::<f64>() / requests;
-    let expected = mean * (1.0 - mean);
-    if expected <= 0.0 {
-        return 1.0;
-    }
-    let found = parts
-        .iter()
-        .map(|part| part.1 * (part.0 - mean) * (part.0 - mean))
-        .sum::<f64>();
-    found / (parts.len() - 1) as f64 / expected
-}
-
 #[cfg(test)]
 mod tests {
     use maitre_workload::Random;
 
+    use super::super::simulated::{RATE, USERS, share};
     use super::*;
-
-    const USERS: Scale = Scale {
-        is_whole: true,
-        start: 1.0,
-        least: 1.0,
-        most: 4096.0,
-    };
-    const RATE: Scale = Scale {
-        is_whole: false,
-        start: 1.0,
-        least: 0.01,
-        most: 1e5,
-    };
-
-    /// The share of good requests falls as a logistic curve over the logarithm of the load, and is 95 % at `capacity`.
-    fn share(load: f64, capacity: f64, steepness: f64) -> f64 {
-        let at_capacity = (0.95_f64 / 0.05).ln();
-        1.0 / (1.0 + (steepness * (load / capacity).ln() - at_capacity).exp())
-    }
 
     /// Runs of 100 requests that do not depend on each other.
     fn search(scale: Scale, capacity: f64, steepness: f64, seed: u64) -> (Search, Found) {
@@ -369,27 +330,42 @@ mod tests {
         assert_eq!((found.enough, found.too_much), (Some(4096.0), None));
     }
 
+    /// Runs of 500 requests at each load, all good up to a step.
+    fn with_a_step(scale: Scale, step: f64) -> (Search, Found) {
+        let mut search = Search::new(scale, 0.95);
+        while let Some(load) = search.next() {
+            let good = if load <= step { 500.0 } else { 0.0 };
+            search.tell(
+                load,
+                Evidence {
+                    good,
+                    requests: 500.0,
+                    design_effect: 1.0,
+                },
+            );
+        }
+        let found = search.found();
+        (search, found)
+    }
+
     #[test]
-    fn requests_that_depend_on_each_other_count_less() {
-        let run = |good, design_effect| Evidence {
-            good,
-            requests: 100.0,
-            design_effect,
-        };
-        let width = |runs: &[Evidence]| {
-            let (low, high) = share_interval(runs);
-            high - low
-        };
-        assert!(width(&[run(90.0, 8.0)]) > 2.0 * width(&[run(90.0, 1.0)]));
-        // Shares that vary between runs more than chance lets them.
-        let steady = [run(90.0, 1.0); 4];
-        let unsteady = [
-            run(100.0, 1.0),
-            run(80.0, 1.0),
-            run(99.0, 1.0),
-            run(81.0, 1.0),
-        ];
-        assert!(width(&unsteady) > 1.5 * width(&steady));
-        assert_eq!(share_interval(&[]), (0.0, 1.0));
+    fn a_search_does_not_end_before_it_is_known_how_much_runs_differ() {
+        let (search, found) = with_a_step(USERS, 40.0);
+        assert_eq!((found.enough, found.too_much), (Some(38.0), Some(45.0)));
+        // These two were sure after one run of each.
+        let again = search.tried().filter(|(_, runs, _)| runs.len() == 3);
+        let again: Vec<f64> = again.map(|(load, ..)| load).collect();
+        assert_eq!(again, [38.0, 45.0]);
+    }
+
+    #[test]
+    fn a_step_lies_in_the_interval_wherever_it_is() {
+        for tenths in 300..600 {
+            let step = f64::from(tenths) / 10.0;
+            let (_, found) = with_a_step(RATE, step);
+            let (enough, too_much) = (found.enough.unwrap(), found.too_much.unwrap());
+            assert!(enough <= step && step <= too_much, "{step}: {found:?}");
+            assert!(too_much / enough <= WIDEST, "{step}: {found:?}");
+        }
     }
 }

@@ -32,7 +32,7 @@ const WRONG_LENGTH: &str = "WRONG_LENGTH";
 const MOST_IN_FLIGHT: usize = 65_536;
 
 /// Counted like a status code: a request that was not sent, because that many were in flight.
-const CLIENT_FULL: &str = "CLIENT_FULL";
+pub(crate) const CLIENT_FULL: &str = "CLIENT_FULL";
 
 /// What a run was.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Driven {
     pub(crate) records: Vec<Record>,
     /// Requests that were under way when the run was stopped.
     pub(crate) unfinished: usize,
+    /// When the last request was due, whether or not it has ended; `None` if there was none.
+    pub(crate) last_due: Option<Duration>,
     /// From the start to the last end.
     pub(crate) duration: Duration,
 }
@@ -74,12 +76,14 @@ impl Driver<'_> {
         let mut records = Vec::new();
         let mut in_flight = FuturesUnordered::new();
         let mut timer: Option<Timer> = None;
+        let mut last_due: Option<Duration> = None;
         let mut stopped = pin!(self.stop.stopped());
         loop {
             let due = arrivals.next_at();
             let now = self.clock.now().saturating_sub(origin);
             if due.is_some_and(|at| at <= now) {
                 if let Some(request) = arrivals.take() {
+                    last_due = last_due.max(Some(request.arrival));
                     let is_full = in_flight.len() >= MOST_IN_FLIGHT;
                     in_flight.push(self.answer(origin, request, ask, is_full));
                 }
@@ -116,6 +120,7 @@ impl Driver<'_> {
         Driven {
             records,
             unfinished: in_flight.len(),
+            last_due,
             duration: self.clock.now().saturating_sub(origin),
         }
     }

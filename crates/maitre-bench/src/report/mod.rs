@@ -20,6 +20,7 @@
 
 mod compare;
 mod figure;
+mod metric;
 mod page;
 mod plot;
 mod table;
@@ -34,7 +35,8 @@ use serde_json::Value;
 use crate::{BenchError, Questions, Run, Settings};
 
 pub use compare::{Comparison, Difference};
-pub(crate) use warnings::{known_prompts, warnings};
+pub use metric::Change;
+pub(crate) use warnings::{asked_again, known_prompts, warnings};
 
 /// The form of reports that this version writes.
 const SCHEMA: &str = "maitre.bench/2";

@@ -8,21 +8,36 @@ use crate::{Load, Questions, Run, Settings};
 /// The largest share of new prompts that chance, or a template of the server's own, lets a prefix cache have.
 const CHANCE: f64 = 0.05;
 
-/// Of a measurement, one for each run where need be; `again`: recorded conversations that were asked more than once.
+/// Of a measurement, one for each run where need be; `again`: how often a prompt of a file or a recorded conversation was asked once more.
 pub(crate) fn warnings(settings: &Settings, runs: &[Run], again: usize) -> Vec<String> {
     let loads = settings.loads.iter().zip(runs);
     let known = loads.filter_map(|(load, run)| {
         let known = known_prompts(settings, load, &[run])?;
         Some(format!("{load}: {known}"))
     });
-    let mut warnings: Vec<String> = known.collect();
-    if again > 0 {
-        warnings.push(format!(
-            "{again} recorded conversations were asked a second time, when the server could have them in its prefix cache: ask for fewer \
-             requests or loads, or record more"
-        ));
-    }
-    warnings
+    let runs: Vec<&Run> = runs.iter().collect();
+    known.chain(asked_again(settings, &runs, again)).collect()
+}
+
+/// Says so if what was recorded or written in a file did not suffice, unless the server tells that it had nothing of it in its prefix cache.
+pub(crate) fn asked_again(settings: &Settings, runs: &[&Run], again: usize) -> Option<String> {
+    let (what, more) = match settings.questions {
+        Questions::Chats(_) => (
+            "recorded conversations were asked a second time",
+            "record more",
+        ),
+        Questions::InTurn(_) => (
+            "requests asked a prompt of the file once more",
+            "give a file of more prompts",
+        ),
+        Questions::Random | Questions::Trace(_) => return None,
+    };
+    let may_be_known = cached(runs).is_none_or(|share| share > CHANCE);
+    (again > 0 && may_be_known).then(|| {
+        format!(
+            "{again} {what}, when the server could have them in its prefix cache: ask for fewer requests or loads, or {more}"
+        )
+    })
 }
 
 /// Says so if prompts that ought to be new to the server were in its prefix cache.

@@ -11,5 +11,5 @@ pub use load::Load;
 pub(crate) use plan::Plan;
 pub use prompts::{PromptFile, Prompts};
 pub use questions::Questions;
-pub use recorded_chats::RecordedChats;
+pub use recorded_chats::{ChatsNeeded, RecordedChats};
 pub use workload::Workload;

@@ -15,8 +15,18 @@ pub struct RecordedChats {
     left_out: usize,
 }
 
+/// How many recorded conversations a measurement needs: turns for all requests without those of the last conversations, which may have
+/// asked only their first one when a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatsNeeded {
+    /// Requests of all runs.
+    pub requests: usize,
+    /// Conversations that go on at once, those of all runs added up: no two runs ask the same ones.
+    pub at_once: usize,
+}
+
 impl RecordedChats {
-    /// Turns texts into the target's tokens, for so many requests if not for all. What does not fit into the model's
+    /// Turns texts into the target's tokens, for as many conversations as are `needed` if not for all. What does not fit into the model's
     /// context is left out.
     ///
     /// # Errors
@@ -24,12 +34,19 @@ impl RecordedChats {
     pub async fn read(
         chats: &Chats,
         target: &dyn Target,
-        requests: Option<usize>,
+        needed: Option<ChatsNeeded>,
     ) -> Result<Self, BenchError> {
         let most = target.model().max_model_len;
-        let (mut texts, mut turns, mut left_out, mut count) = (Vec::new(), Vec::new(), 0, 0);
+        let all = ChatsNeeded {
+            requests: usize::MAX,
+            at_once: 0,
+        };
+        let ChatsNeeded { requests, at_once } = needed.unwrap_or(all);
+        let (mut texts, mut turns, mut left_out) = (Vec::new(), Vec::<Vec<Turn>>::new(), 0);
+        // Turns of all conversations but the last ones.
+        let mut ended = 0;
         for (index, chat) in chats.chats.iter().enumerate() {
-            if requests.is_some_and(|requests| count >= requests) {
+            if ended >= requests.max(1) {
                 break;
             }
             let (mut text, mut of_chat) = (Vec::new(), Vec::new());
@@ -46,9 +63,10 @@ impl RecordedChats {
                 left_out += 1;
                 continue;
             }
-            count += of_chat.len();
             texts.push(text);
             turns.push(of_chat);
+            let last_ended = turns.iter().rev().nth(at_once);
+            ended += last_ended.map_or(0, Vec::len);
         }
         if texts.is_empty() {
             let reason = format!("all conversations are longer than the context of {most} tokens");

@@ -191,7 +191,7 @@ impl Run {
 
 /// Requests that were due a second, from the start to the last of them.
 fn offered(driven: &Driven) -> Option<f64> {
-    let last = driven.records.iter().map(|record| record.scheduled).max()?;
+    let last = driven.last_due?;
     let count = driven.records.len() + driven.unfinished;
     (last > Duration::ZERO).then(|| count as f64 / last.as_secs_f64())
 }

@@ -12,6 +12,8 @@ use crate::Record;
 pub struct Samples {
     /// When it was due, in seconds from the start of the run.
     pub scheduled_s: Vec<f64>,
+    /// How much later than due it was sent. It is a part of the times below.
+    pub lateness_ms: Vec<f64>,
     /// Time to first token.
     pub ttft_ms: Vec<f64>,
     /// Time per output token; `None` of an answer that came at once.
@@ -29,6 +31,7 @@ impl Samples {
         let each = |pick: fn(&Record) -> f64| complete.iter().map(|record| pick(record)).collect();
         Self {
             scheduled_s: each(|record| record.scheduled.as_secs_f64()),
+            lateness_ms: each(|record| ms(record.lateness())),
             ttft_ms: each(|record| ms(record.ttft().unwrap_or_default())),
             tpot_ms: complete
                 .iter()

@@ -1,4 +1,5 @@
-//! A run cut into equal pieces of time: what changes while it lasts.
+//! A run cut into equal pieces of time: what changes while it lasts. As in the rest of the report only requests count that were answered in
+//! full.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const PIECES: usize = 60;
 pub struct Timeline {
     /// How long a piece is, in seconds.
     pub piece_s: f64,
-    /// Tokens that came in it.
+    /// Tokens of completed requests that came in it.
     pub output_tokens: Vec<usize>,
     /// Median of the gaps between tokens that ended in it; `None` if there were none.
     pub itl_p50_ms: Vec<Option<f64>>,
@@ -33,7 +34,7 @@ impl Timeline {
         let piece = |at: Duration| ((at.as_secs_f64() / piece_s) as usize).min(PIECES - 1);
         let mut output_tokens = vec![0; PIECES];
         let mut gaps: Vec<Latencies> = (0..PIECES).map(|_| Latencies::default()).collect();
-        for record in records {
+        for record in records.iter().filter(|record| record.is_complete()) {
             for (at, count) in &record.arrivals {
                 if let Some(tokens) = output_tokens.get_mut(piece(*at)) {
                     *tokens += *count as usize;
@@ -52,5 +53,29 @@ impl Timeline {
             itl_p50_ms: itl.iter().map(|itl| itl.map(|it| it.p50)).collect(),
             itl_p99_ms: itl.iter().map(|itl| itl.map(|it| it.p99)).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BenchRequest, RequestError};
+
+    #[test]
+    fn tokens_of_requests_that_failed_do_not_count() {
+        let ms = Duration::from_millis;
+        let question = BenchRequest {
+            prompt: vec![1],
+            output_tokens: 2,
+        };
+        let mut complete = Record::new(ms(0), ms(0), &question);
+        complete.arrivals = vec![(ms(15), 1), (ms(35), 1)];
+        let mut failed = complete.clone();
+        failed.arrivals = vec![(ms(15), 7), (ms(595), 7)];
+        failed.failure = Some(RequestError::new("INTERNAL", "boom"));
+        let timeline = Timeline::of(&[complete, failed], ms(600));
+        assert_eq!(timeline.output_tokens.iter().sum::<usize>(), 2);
+        assert_eq!(timeline.output_tokens[1], 1);
+        assert_eq!(timeline.itl_p50_ms.iter().flatten().count(), 1);
     }
 }

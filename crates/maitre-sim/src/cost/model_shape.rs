@@ -274,11 +274,15 @@ impl ModelShape {
         places * self.kv_bytes_per_layer() * f64::from(block_size)
     }
 
-    /// Pages of the KV cache that fit into so many bytes, and no more than the KV manager can number.
+    /// Pages of the KV cache that fit into so many bytes, and no more than the KV manager can number. A draft model keeps its own keys
+    /// and values of the same tokens beside each page, as in `maitre serve`.
     #[must_use]
-    pub fn kv_blocks_in(&self, bytes: f64, block_size: u32) -> u32 {
+    pub fn kv_blocks_in(&self, bytes: f64, draft: Option<&Self>, block_size: u32) -> u32 {
+        let drafted = draft.map_or(0.0, |draft| {
+            draft.kv_bytes_per_token() * f64::from(block_size)
+        });
         // Saturates: a negative number of bytes holds no block.
-        let blocks = (bytes / self.page_bytes(block_size)) as u32;
+        let blocks = (bytes / (self.page_bytes(block_size) + drafted)) as u32;
         blocks.min(u32::MAX / block_size.max(1))
     }
 
@@ -369,6 +373,17 @@ mod tests {
         assert_eq!((whole.places, &whole.specs[..]), (36, &[KvSpec::Full][..]));
         // 5 layers of the whole context and 29 with a window: 7 groups of 5 waste 1 place of 35.
         assert_eq!(known("gemma-3-4b").kv_groups().places, 5);
+    }
+
+    #[test]
+    fn a_draft_model_takes_its_part_of_each_block() {
+        let (target, draft) = (known("qwen3-8b"), known("qwen3-0.6b"));
+        // 16 tokens of 147,456 bytes, and of 114,688 more.
+        let bytes = 10.0 * 16.0 * (147_456.0 + 114_688.0);
+        assert_eq!(target.kv_blocks_in(bytes, None, 16), 17);
+        assert_eq!(target.kv_blocks_in(bytes, Some(&draft), 16), 10);
+        assert_eq!(target.kv_blocks_in(bytes - 1.0, Some(&draft), 16), 9);
+        assert_eq!(target.kv_blocks_in(-1.0, Some(&draft), 16), 0);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Simulation {
     pub workload: String,
     /// Lines that were left out of a trace, for the report.
     pub skipped_lines: usize,
+    /// Of them, those that were out of the order of time, for the report.
+    pub lines_out_of_order: usize,
     /// The seed of the requests, for the report, and of failures.
     pub seed: u64,
     /// What a step costs.
@@ -84,6 +86,7 @@ pub struct Simulation {
     /// Whether and how several tokens of an answer come from one step. The KV cache of a draft model has to be in
     /// [`EngineSettings::kv_blocks`](EngineSettings::kv_blocks) already.
     pub speculation: Option<Speculation>,
+    vocabulary: u32,
     kv_bytes_per_token: f64,
     pricer: StepPricer,
 }
@@ -119,6 +122,7 @@ impl Simulation {
             hardware,
             workload: String::new(),
             skipped_lines: 0,
+            lines_out_of_order: 0,
             seed: 0,
             pricer: StepPricer::new(shape, cost.clone(), engine.block_size)?,
             cost,
@@ -131,6 +135,7 @@ impl Simulation {
             failures: None,
             split: None,
             speculation: None,
+            vocabulary: shape.vocabulary,
             kv_bytes_per_token: shape.kv_bytes_per_token(),
         })
     }
@@ -139,7 +144,7 @@ impl Simulation {
     ///
     /// # Errors
     ///
-    /// [`SimError`] if there is no replica, or the scheduler refuses its settings.
+    /// [`SimError`] if there is no replica, a draft model has another vocabulary, or the scheduler refuses its settings.
     pub fn run(&self, arrivals: &mut dyn Arrivals) -> Result<Report, SimError> {
         self.run_with(arrivals, self.routing.build(), &mut |_| ())
     }
@@ -176,6 +181,10 @@ impl Simulation {
                 let expected = "as many prefill and decode replicas all the time";
                 return Err(SimError::setting("autoscaling", scaling.by, expected));
             }
+        }
+        if let Some(speculation) = &self.speculation {
+            let drafter = &speculation.drafter;
+            drafter.check_vocabulary(&self.model, self.vocabulary)?;
         }
         self.failures
             .map_or(Ok(()), |failures| failures.validate())?;

@@ -130,6 +130,9 @@ pub struct Plan {
     pub load: f64,
     /// Load that a box serves within the SLO.
     pub load_per_box: f64,
+    /// How far a search goes: the load that fails is at most so much above the one that keeps to the SLO, as a share of it. Techniques that
+    /// gain or lose less are not told from those that change nothing.
+    pub resolution: f64,
     /// Boxes.
     pub boxes: u64,
     /// All numbers, with the formulas that they follow from.
@@ -199,6 +202,7 @@ impl Question {
             unit: self.traffic.unit(),
             load: self.traffic.in_all(),
             load_per_box: capacity.keeps.load,
+            resolution: search::RESOLUTION,
             boxes,
             figures,
             limit: self.limit(&capacity),
@@ -222,8 +226,11 @@ impl Question {
                 "a bound of ttft or e2e too, since without one requests may wait for ever";
             return Err(SimError::setting("the SLO", self.slo, expected));
         }
-        for speculation in [&self.speculation, &self.may_speculate] {
-            speculation.as_ref().map_or(Ok(()), Speculation::validate)?;
+        let speculations = [&self.speculation, &self.may_speculate];
+        for speculation in speculations.into_iter().flatten() {
+            speculation.validate()?;
+            let drafter = &speculation.drafter;
+            drafter.check_vocabulary(&self.model.name, self.model.vocabulary)?;
         }
         crate::error::check_positive("the rate of the link", self.link_bytes_per_second)?;
         if let Some(price) = self.price_per_hour {

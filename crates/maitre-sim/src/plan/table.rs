@@ -48,11 +48,38 @@ impl fmt::Display for Plan {
                     f,
                     "{:>12}{:>12}",
                     number(*load_per_box),
-                    format!("{:+.1} %", (times - 1.0) * 100.0)
+                    gained(*times, self.resolution)
                 )?,
                 Gain::Impossible(why) => writeln!(f, "  {why}")?,
             }
         }
         Ok(())
+    }
+}
+
+/// A gain in percent, or that the search does not tell it from none.
+fn gained(times: f64, resolution: f64) -> String {
+    match (times - 1.0).abs() <= resolution {
+        true => format!("within {} %", number(resolution * 100.0)),
+        false => format!("{:+.1} %", (times - 1.0) * 100.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gain_that_the_search_does_not_resolve_is_no_number() {
+        for (times, expected) in [
+            (1.0, "within 2 %"),
+            (1.0099, "within 2 %"),
+            (0.981, "within 2 %"),
+            (1.021, "+2.1 %"),
+            (0.979, "-2.1 %"),
+            (1.542, "+54.2 %"),
+        ] {
+            assert_eq!(gained(times, 0.02), expected, "{times}");
+        }
     }
 }

@@ -25,7 +25,7 @@ pub enum Gain {
     Serves {
         /// Load per box.
         load_per_box: f64,
-        /// Load per device, divided by what it was.
+        /// Load per device, divided by what it was. It is as exact as the [resolution](super::Plan::resolution) of the searches.
         times: f64,
     },
     /// Why it cannot be done.

@@ -8,7 +8,7 @@
 //! cost              the parameters of a step's time (see CostModel)
 //! engine            the settings of each replica's engine
 //! requests          arrived, completed, refused {REASON: count}, failed and rerouted because of failures of replicas,
-//!                   skipped_lines of the trace
+//!                   skipped_lines of the trace, lines_out_of_order of these
 //! tokens            prompt, cached, output      of completed requests; cached: found by their first admission
 //!                   computed                    by all steps, what preemptions lost included
 //! duration_s        from the first arrival to the last end
@@ -135,6 +135,8 @@ pub struct Requests {
     pub rerouted: u64,
     /// Lines of the trace that were left out.
     pub skipped_lines: usize,
+    /// Of them, those that were out of the order of time.
+    pub lines_out_of_order: usize,
 }
 
 /// Tokens.
@@ -269,6 +271,7 @@ impl Report {
                 failed: statistics.failed,
                 rerouted: statistics.rerouted,
                 skipped_lines: simulation.skipped_lines,
+                lines_out_of_order: simulation.lines_out_of_order,
             },
             tokens: Tokens {
                 prompt: all.prompt_tokens,

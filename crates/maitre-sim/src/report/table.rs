@@ -38,7 +38,15 @@ impl Report {
             row(f, "refused", format_args!("{count} {reason}"))?;
         }
         if requests.skipped_lines > 0 {
-            row(f, "skipped lines", requests.skipped_lines)?;
+            let order = match requests.lines_out_of_order {
+                0 => String::new(),
+                lines => format!(", {lines} of them out of the order of time"),
+            };
+            row(
+                f,
+                "skipped lines",
+                format_args!("{}{order}", requests.skipped_lines),
+            )?;
         }
         row(f, "duration", format_args!("{:.3} s", self.duration_s))?;
         row(

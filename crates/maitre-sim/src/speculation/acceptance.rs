@@ -9,6 +9,9 @@ use crate::SimError;
 const LIST: &str = "shares from 0 to 1 such as 0.8,0.7,0.6: what is accepted at the first position, at the second one of the \
                     drafts that were accepted at the first, and so on";
 
+/// Standard errors by which a share may be larger than that of the position before it and still be chance.
+const CHANCE: f64 = 3.0;
+
 /// The share of the drafted tokens that is accepted at each position of a draft, of those whose predecessors were all accepted.
 ///
 /// Engines export other shares: those of all drafts that are accepted at a position. [`Acceptance::recorded`] converts them.
@@ -39,11 +42,13 @@ impl Acceptance {
     /// of a position is `(accepted / drafted)` of it, divided by the same of the position before.
     ///
     /// That takes for granted that whether a draft reaches a position does not depend on whether the one before is accepted: true where
-    /// drafts are as long as they may be. The positions end at the first one at which nothing was drafted.
+    /// drafts are as long as they may be. The positions end at the first one at which nothing was drafted. Where nearly all drafts are
+    /// accepted, chance lets the share of a position be a little larger than that of the one before: its conditional share is 1 then.
     ///
     /// # Errors
     ///
-    /// [`SimError::Setting`] if more was accepted than drafted, or a larger share of a position than of the one before it.
+    /// [`SimError::Setting`] if more was accepted than drafted, or a share of a position that is larger than that of the one before it by
+    /// more than 3 standard errors.
     pub fn of_counts(drafted: &[f64], accepted: &[f64]) -> Result<Self, SimError> {
         if drafted.len() != accepted.len() {
             return Err(SimError::setting(
@@ -53,7 +58,8 @@ impl Acceptance {
             ));
         }
         let mut conditional = Vec::new();
-        let mut before = 1.0;
+        // The share of the position before, and how many drafts it is of.
+        let (mut before, mut of) = (1.0, 0.0);
         let there = drafted.iter().zip(accepted);
         let there = there.take_while(|(drafted, _)| **drafted != 0.0);
         for (position, (&drafted, &accepted)) in there.enumerate() {
@@ -65,12 +71,13 @@ impl Acceptance {
                     "0 to all of the drafted tokens",
                 ));
             }
-            if share > before {
+            if share > before && share - before > by_chance((before, of), (share, drafted)) {
                 return Err(rising(position, share, before));
             }
+            let share = share.min(before);
             // What is never reached is never accepted.
             conditional.push(if before > 0.0 { share / before } else { 0.0 });
-            before = share;
+            (before, of) = (share, drafted);
         }
         Self::of_shares(conditional)
     }
@@ -116,14 +123,24 @@ fn quoted(text: &str) -> String {
     format!("`{text}`")
 }
 
+/// How far two shares, each with the number of drafts that it is of, may be apart by chance if one probability is behind both: the
+/// standard error of the difference of two binomial shares, pooled, a few times. Shares without counts have 1 in the place of how many
+/// drafts they are of; nothing is known of their error, and none is allowed.
+fn by_chance((one, of_one): (f64, f64), (other, of_other): (f64, f64)) -> f64 {
+    if of_one.min(of_other) <= 1.0 {
+        return 0.0;
+    }
+    let both = (one * of_one + other * of_other) / (of_one + of_other);
+    let variance = both * (1.0 - both) * (1.0 / of_one + 1.0 / of_other);
+    CHANCE * variance.max(0.0).sqrt()
+}
+
 fn rising(position: usize, share: f64, before: f64) -> SimError {
     SimError::setting(
         "the acceptance",
-        format!(
-            "{share:.4} of all drafts at position {position} and {before:.4} at the one before"
-        ),
-        "a share that falls from position to position, since a draft is accepted only if those before it are; record a run whose \
-         drafts are all as long as they may be, or of more drafts",
+        format!("{share:.4} of all drafts at position {position} and {before:.4} before it"),
+        "a share that rises from position to position by no more than chance explains, since a draft is accepted only if those before it \
+         are; record a run whose drafts are all as long as they may be",
     )
 }
 
@@ -157,12 +174,33 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_rises_by_chance_alone_is_that_of_the_position_before() {
+        let found = Acceptance::of_counts(&[101.0, 99.0], &[100.0, 99.0]).unwrap();
+        close(&found, &[100.0 / 101.0, 1.0]);
+        let found = Acceptance::recorded(r#"{"drafted_at":[101,99],"accepted_at":[100,99]}"#);
+        close(&found.unwrap(), &[100.0 / 101.0, 1.0]);
+        // The pooled standard error of 0.50 and 0.55 of 1,000 each is 0.0223. The third share is compared with 0.5, not with 0.55.
+        let drafted = [1000.0; 3];
+        let found = Acceptance::of_counts(&drafted, &[500.0, 550.0, 400.0]).unwrap();
+        close(&found, &[0.5, 1.0, 0.8]);
+        let said = Acceptance::of_counts(&drafted, &[500.0, 550.0, 600.0]).unwrap_err();
+        let expected = "0.6000 of all drafts at position 2 and 0.5000";
+        assert!(said.to_string().contains(expected), "{said}");
+    }
+
+    #[test]
     fn counts_that_cannot_be_are_refused() {
         for (drafted, accepted, expected) in [
             (
-                &[10.0, 10.0][..],
-                &[5.0, 6.0][..],
+                &[1000.0, 1000.0][..],
+                &[500.0, 600.0][..],
                 "0.6000 of all drafts at position 1 and 0.5000",
+            ),
+            // Shares without counts: by how much they may rise is not known.
+            (
+                &[1.0, 1.0],
+                &[0.5, 0.501],
+                "0.5010 of all drafts at position 1 and 0.5000",
             ),
             (&[10.0], &[11.0], "11 of 10 at position 0"),
             (&[-10.0], &[-5.0], "-5 of -10 at position 0"),

@@ -15,6 +15,10 @@ use maitre_scheduler::StepPlan;
 use crate::error::check_seconds;
 use crate::{CostModel, ModelShape, SimError, StepPricer, StepWork};
 
+/// Rows of an embedding are padded to a multiple of at most so many, each model to its own: with the same tokens two models may have
+/// 151,936 rows and 152,064.
+const PADDED_TO: u32 = 256;
+
 /// What drafts tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Drafter {
@@ -32,6 +36,25 @@ impl Drafter {
             Self::Lookup => Ok(()),
             Self::Seconds(seconds) => check_seconds("the time of a draft", *seconds),
             Self::Model(shape) => shape.validate(),
+        }
+    }
+
+    /// Checks that a draft model may have the vocabulary of the model that it drafts for, as the engine does before it compares the
+    /// tokens themselves: a drafted token is a number, and has to mean the same to both.
+    pub(crate) fn check_vocabulary(&self, target: &str, vocabulary: u32) -> Result<(), SimError> {
+        let blocks = |rows: u32| rows.div_ceil(PADDED_TO);
+        match self.model() {
+            Some(draft) if blocks(draft.vocabulary) != blocks(vocabulary) => {
+                Err(SimError::setting(
+                    "the vocabulary of the draft model",
+                    format!("{} tokens ({})", draft.vocabulary, draft.name),
+                    format!(
+                        "the {vocabulary} tokens of {target} but for padding, since a drafted token has to mean the same to both; \
+                         choose a draft model of the same family"
+                    ),
+                ))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -91,6 +114,38 @@ impl DraftCost {
                     .map(|step| StepWork::of_drafts(plan, step, *window));
                 works.map(|work| pricer.price(&work).total()).sum()
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(vocabulary: u32) -> Drafter {
+        let known = ModelShape::known("qwen3-0.6b").unwrap();
+        Drafter::Model(Box::new(ModelShape {
+            vocabulary,
+            ..known
+        }))
+    }
+
+    #[test]
+    fn a_draft_model_has_the_vocabulary_of_its_target_but_for_padding() {
+        for drafter in [
+            Drafter::Lookup,
+            Drafter::Seconds(0.1),
+            model(151_936),
+            model(152_064),
+        ] {
+            drafter.check_vocabulary("target", 151_936).unwrap();
+        }
+        for (draft, target) in [(151_936, 128_256), (128_256, 151_936), (32_768, 32_000)] {
+            let said = model(draft).check_vocabulary("target", target).unwrap_err();
+            let expected = format!(
+                "the vocabulary of the draft model is {draft} tokens (qwen3-0.6b); expected the {target} tokens of target"
+            );
+            assert!(said.to_string().starts_with(&expected), "{said}");
         }
     }
 }

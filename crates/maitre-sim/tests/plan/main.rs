@@ -130,6 +130,7 @@ fn a_question_has_one_answer() {
     }
     let json: serde_json::Value = serde_json::from_str(&plan.to_json()).unwrap();
     assert_eq!(json["schema"], "maitre.plan/1");
+    assert_eq!(json["resolution"], 0.02);
     assert_eq!(
         json["figures"].as_array().unwrap().len(),
         plan.figures.len()

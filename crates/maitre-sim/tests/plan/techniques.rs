@@ -109,6 +109,21 @@ fn speculation_is_tried_with_an_acceptance_alone() {
     assert!(text.contains("at most 4 drafts a step of large"), "{text}");
 }
 
+#[test]
+fn a_draft_model_of_another_vocabulary_is_refused() {
+    let mut question = reading();
+    let other = Drafter::Model(Box::new(ModelShape {
+        vocabulary: 151_936,
+        ..shape()
+    }));
+    question.may_speculate = Some(speculation(0.9, other));
+    let said = question.plan().unwrap_err().to_string();
+    assert!(
+        said.contains("the vocabulary of the draft model is 151936 tokens"),
+        "{said}"
+    );
+}
+
 /// The split that is told is the best of all, within what the search tells apart.
 #[test]
 fn prefill_apart_is_the_best_of_its_splits() {

@@ -299,4 +299,18 @@ fn speculation_that_cannot_be_is_refused() {
     });
     let early = said(&simulation);
     assert!(early.contains("the time of a draft is -1"), "{early}");
+    simulation.speculation = Some(Speculation {
+        drafter: Drafter::Model(Box::new(ModelShape {
+            vocabulary: 1000,
+            ..shape()
+        })),
+        ..speculation(2, 0.5)
+    });
+    let other = said(&simulation);
+    assert!(
+        other.contains(
+            "the vocabulary of the draft model is 1000 tokens (tiny); expected the 1 tokens of tiny"
+        ),
+        "{other}"
+    );
 }

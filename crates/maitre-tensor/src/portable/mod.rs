@@ -22,7 +22,7 @@ pub(crate) mod sampling;
 pub(crate) mod store;
 
 use crate::cache::CellShape;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Tiling};
 use crate::weight::{quantize_int4, quantize_int8};
 
 pub(crate) use activation::{activate, gate_mul};
@@ -37,6 +37,7 @@ pub(crate) static KERNELS: Kernels = Kernels {
     quantize_int4,
     embed: gather::embed,
     linear: linear::linear,
+    tiling: |_| Tiling::STREAMED,
     widened_rows: 0,
     peaks,
     rms_norm: norm::rms_norm,

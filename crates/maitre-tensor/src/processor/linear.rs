@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Processor, floats_mut};
 use crate::backend::PEAK_BLOCK;
-use crate::input::LinearInput;
+use crate::input::{InputShape, LinearInput};
 use crate::kernels::Linear;
 use crate::operators::{Epilogue, Products};
 use crate::team::Scratch;
@@ -15,9 +15,6 @@ use crate::{Buffer, PackedWeight, TensorError};
 /// Output features that a kernel computes side by side: four panels, which at the usual 1,000 to
 /// 4,000 input features stay in a second-level cache while all token rows pass.
 const FEATURES: usize = 4 * LANES;
-
-/// Weights of a tile when there are few tokens: some ten microseconds of reading.
-const TILE_BYTES: usize = 256 * 1024;
 
 /// Tiles per thread below which the token rows are cut too.
 const TILES_PER_THREAD: usize = 4;
@@ -44,7 +41,7 @@ impl Products for Processor {
             x.view().rows(first, count),
             bias.map(Buffer::f32s).transpose()?,
         );
-        let (block_rows, block_cols) = self.linear_blocks(w, count);
+        let (block_rows, block_cols) = self.linear_blocks(w, x.shape, count);
         let pair = 1 + usize::from(w.is_gated());
         let compute = |rect: &mut Rect<'_, f32>, scratch: &mut Scratch| {
             for (first, weight) in w.pieces() {
@@ -88,17 +85,22 @@ impl Products for Processor {
 
 impl Processor {
     /// Token rows and output features of a tile.
-    fn linear_blocks(&self, w: &PackedWeight, rows: usize) -> (usize, usize) {
+    fn linear_blocks(&self, w: &PackedWeight, x: InputShape, rows: usize) -> (usize, usize) {
+        let tiling = (self.kernels.tiling)(w.format());
         let panels: usize = w.pieces().map(|(_, piece)| piece.layout.panels()).sum();
         let bytes = w.layout().panel_bytes() * (FEATURES / LANES);
         let wanted = self.team.threads() * TILES_PER_THREAD;
         // Many features per tile while reading them is most of the work, as long as there are
         // tiles enough for all threads.
         let groups = panels.div_ceil(FEATURES / LANES);
-        let per_tile = (TILE_BYTES / bytes).clamp(1, (groups / wanted).max(1));
+        let per_tile = (tiling.weights / bytes).clamp(1, (groups / wanted).max(1));
         let tiles = groups.div_ceil(per_tile);
         let cuts = wanted.div_ceil(tiles.max(1));
         let block_rows = rows.div_ceil(cuts).max(TILE_ROWS);
+        let most_rows = (tiling.inputs / (x.words * size_of::<u32>()).max(1)).max(TILE_ROWS);
+        let parts = rows.min(block_rows).div_ceil(most_rows).max(1);
+        let block_rows = block_rows.min(rows).div_ceil(parts).max(1);
+        let block_rows = block_rows.next_multiple_of(tiling.rows);
         (block_rows, per_tile * FEATURES)
     }
 }

@@ -325,24 +325,27 @@ pub(crate) fn finish(
     sums: &mut [[Numbers; PANELS]],
     out: &mut Rect<'_, f32>,
 ) {
-    let layout = args.weight.layout;
-    let pair = 1 + usize::from(layout.gate.is_some());
-    let column = panels.start / pair * LANES - out.cols().start;
+    let gate = args.weight.layout.gate;
+    let column = panels.start / (1 + usize::from(gate.is_some())) * LANES - out.cols().start;
     for (m, sums) in sums.iter_mut().enumerate() {
-        let place = &mut out.row_mut(first + m)[column..];
-        for (index, sums) in sums[..panels.len()].chunks_exact_mut(pair).enumerate() {
-            let panel = panels.start + index * pair;
-            for (sums, panel) in sums.iter_mut().zip(panel..) {
+        let sums = &mut sums[..panels.len()];
+        if args.bias.is_some() {
+            for (sums, panel) in sums.iter_mut().zip(panels.clone()) {
                 add_bias(args, panel, &mut sums.0);
             }
-            let place = &mut place[index * LANES..];
-            match (&*sums, layout.gate) {
-                ([gate, up], Some(activation)) => {
+        }
+        let places = out.row_mut(first + m)[column..].chunks_mut(LANES);
+        match gate {
+            None => sums
+                .iter()
+                .zip(places)
+                .for_each(|(sums, place)| store(&sums.0, place)),
+            Some(activation) => {
+                for ([gate, up], place) in sums.as_chunks().0.iter().zip(places) {
                     let mut gated = [0.0; LANES];
                     gate_mul(activation, &gate.0, &up.0, &mut gated);
                     store(&gated, place);
                 }
-                _ => store(&sums[0].0, place),
             }
         }
     }

@@ -270,13 +270,15 @@ fn extremes(cols: usize) {
         .flat_map(|format| [1.0, -1.0].map(|sign| (format, sign)))
     {
         let w = packed(&vec![sign; features * cols], cols, format);
-        let x = [2.0, -2.0].map(|x| vec![x; cols]).concat();
+        // As many rows as are tiles of sixteen and more.
+        let signs: Vec<f32> = (0..33).map(|row| 2.0 - 4.0 * (row % 2) as f32).collect();
+        let x: Vec<f32> = signs.iter().flat_map(|x| vec![*x; cols]).collect();
         let results: Vec<_> = backends(1)
             .iter()
             .map(|backend| linear(backend, &x, &w, None))
             .collect();
         for out in &results {
-            for (x, out) in [2.0, -2.0].into_iter().zip(out.chunks(features)) {
+            for (x, out) in signs.iter().zip(out.chunks(features)) {
                 let expected = x * sign * cols as f32;
                 for out in out {
                     assert!((out / expected - 1.0).abs() < 1e-2, "{out}, {expected}");

@@ -98,6 +98,9 @@ pub(crate) async fn run(args: BenchArgs, startup: &Startup, signals: &Signals) -
         return args.calibrate(startup, signals).await;
     }
     let files = args.load.files()?;
+    if args.capacity.dimension().is_some() {
+        files.check_for_search()?;
+    }
     if let Some(directory) = &args.out {
         // What can't be written is told before anything has been measured.
         let made = fs::create_dir_all(directory);

@@ -59,7 +59,7 @@ struct EngineArgs {
     /// Tokens per KV block.
     #[arg(long, default_value_t = 16, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     block_size: u32,
-    /// Bytes of the KV cache [default: what the weights leave of the hardware's memory].
+    /// Bytes of the KV cache, a draft model's keys and values included [default: what the weights leave of the hardware's memory].
     #[arg(long, value_name = "BYTES")]
     kv_cache_bytes: Option<u64>,
     /// Do not share KV blocks between requests that begin alike.
@@ -113,7 +113,7 @@ impl EngineArgs {
     ) -> Result<EngineSettings> {
         let block_size = self.block_size;
         let kv_blocks = match self.kv_cache_bytes {
-            Some(bytes) => shape.kv_blocks_in(bytes as f64, block_size),
+            Some(bytes) => shape.kv_blocks_in(bytes as f64, draft, block_size),
             None => EngineSettings::kv_blocks_with(shape, draft, hardware, 1, block_size)?,
         };
         let max_model_len = self.max_model_len.unwrap_or(shape.context as usize);
@@ -147,9 +147,11 @@ pub(crate) async fn run(args: SimulateArgs, startup: &Startup) -> Result<()> {
         mut arrivals,
         told,
         skipped,
+        out_of_order,
     } = args.requests.read()?;
     simulation.workload = told;
     simulation.skipped_lines = skipped;
+    simulation.lines_out_of_order = out_of_order;
     simulation.seed = args.requests.seed();
     args.fleet.apply(&mut simulation);
     simulation.speculation = speculation;

@@ -129,6 +129,12 @@ fn conversations_are_recorded_or_drawn() {
     let chats = file(&folder, "chats.jsonl", &chat.replace('\n', " "));
     let found = report(&["--trace", text(&chats), "--concurrency", "1"]);
     assert_eq!(found["runs"][0]["completed"], 2);
+    // One of them has turns for all requests, but each user needs one.
+    let both = format!("{0}\n{0}\n", chat.replace('\n', " "));
+    let both = file(&folder, "both.jsonl", &both);
+    let users = ["--concurrency", "2", "--requests", "2"];
+    let found = report(&[&["--trace", text(&both)][..], &users].concat());
+    assert_eq!(found["runs"][0]["completed"], 2);
     let found = report(&[
         "--turns",
         "2",
@@ -200,13 +206,14 @@ fn reports_are_pages_and_are_compared() {
         said.contains("the second report has") && said.contains("9 RESOURCE_EXHAUSTED"),
         "{said}"
     );
-    let lines = said
-        .lines()
-        .filter(|line| line.contains("TTFT") || line.contains("E2E"));
+    assert!(said.contains("so none is called better or worse"), "{said}");
+    let metrics = ["output tok/s", "TTFT", "E2E"];
+    let mut lines = said.lines().filter(|line| {
+        let name = line.trim_start();
+        metrics.iter().any(|metric| name.starts_with(metric))
+    });
     assert!(
-        lines
-            .into_iter()
-            .all(|line| line.contains("no difference seen")),
+        lines.all(|line| line.ends_with("other shares answered")),
         "{said}"
     );
     let none = file(&folder, "none.json", "{}");
@@ -276,6 +283,23 @@ fn flags_that_would_do_nothing_are_refused() {
             "--warmup-requests",
         ),
         (&["--calibrate", "--timeout", "3s"], "--timeout"),
+        (&["--calibrate", "--speculate", "auto"], "--speculate"),
+        (
+            &["--calibrate", "--draft-model", "bundled"],
+            "--draft-model",
+        ),
+        (&["--calibrate", "--draft-tokens", "2"], "--draft-tokens"),
+        (&["--calibrate", "--accept", "rejection"], "--accept"),
+        (&["--calibrate", "--max-queue", "9"], "--max-queue"),
+        (
+            &["--calibrate", "--max-queued-tokens", "9"],
+            "--max-queued-tokens",
+        ),
+        (
+            &["--calibrate", "--max-queue-wait-ms", "9"],
+            "--max-queue-wait-ms",
+        ),
+        (&["--calibrate", "--itl-target-ms", "9"], "--itl-target-ms"),
         (
             &["--metrics-url", "http://127.0.0.1:1/metrics"],
             "--metrics-url",
@@ -327,6 +351,7 @@ fn flags_that_would_do_nothing_are_refused() {
             "1s",
         ],
         &["--compare", "none.json", "none.json", "-v"],
+        &["--calibrate", "--speculate", "off", "--max-model-len", "8"],
         &[&SERVER[..], &["--seed", "3", "--timeout", "1s"]].concat(),
         &[
             &SERVER[..],
@@ -356,6 +381,22 @@ fn what_a_trace_cannot_use_is_refused_once_it_is_read() {
         );
         assert!(said.contains(&format!("{flag} goes with")), "{said}");
     }
+    // Before the target is looked for, which is not there.
+    let search = [
+        "bench",
+        "--target",
+        "grpc://127.0.0.1:1",
+        "--find-capacity",
+        "--slo",
+        "ttft=1s",
+        "--trace",
+        text(&chats),
+    ];
+    let said = fails(&search, 1);
+    assert!(
+        said.contains("--find-capacity asks more conversations"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -77,10 +77,42 @@ fn simulate_runs_fleets_users_and_traces() {
     let played = json(&["--trace", file, "--skip-bad", "--speed", "2"]);
     assert_eq!(played["requests"]["arrived"], 2);
     assert_eq!(played["requests"]["skipped_lines"], 1);
+    assert_eq!(played["requests"]["lines_out_of_order"], 0);
     assert_eq!(played["tokens"]["cached"], 80, "its five full blocks");
     let drawn = ["--trace", file, "--skip-bad", "--arrivals", "constant:50"];
     let drawn = json(&[&drawn[..], &["--requests", "5"]].concat());
     assert_eq!(drawn["tokens"]["prompt"], 450);
+}
+
+#[test]
+fn a_report_counts_lines_out_of_the_order_of_time() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("trace.jsonl");
+    let line = |at: u64| format!(r#"{{"timestamp": {at}, "input_length": 9, "output_length": 3}}"#);
+    let lines = [
+        line(0),
+        line(90_000_000),
+        "nothing".to_owned(),
+        line(20),
+        line(30),
+    ];
+    fs::write(&file, lines.join("\n")).unwrap();
+    let trace = ["--trace", file.to_str().unwrap(), "--skip-bad"];
+    let played = json(&trace);
+    assert_eq!(played["requests"]["arrived"], 3);
+    assert_eq!(played["requests"]["skipped_lines"], 2);
+    assert_eq!(played["requests"]["lines_out_of_order"], 1);
+    let table = simulate(&trace);
+    assert!(
+        table.contains("skipped lines   2, 1 of them out of the order of time"),
+        "{table}"
+    );
+    let on = ["simulate", "--model", "qwen3-0.6b", "--hardware", "l4"];
+    let said = fails(&[&on[..], &trace[..2]].concat(), 1);
+    assert!(
+        said.contains("line 2: it comes 89999.98 s after line 4"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -223,6 +255,7 @@ fn simulate_drafts_by_recorded_acceptance() {
     assert!(seconds["steps"]["seconds"]["drafts"].as_f64().unwrap() > 0.1);
 
     let rising = metrics.replace("} 40\n", "} 90\n");
+    let rising = rising.replace("} 80\n", "} 40\n");
     fs::write(file, rising).unwrap();
     let on = ["simulate", "--model", "qwen3-0.6b", "--hardware", "l4"];
     let with = |flags: &[&str]| fails(&[&on[..], &longer, &drafts, flags].concat(), 1);
@@ -240,6 +273,22 @@ fn simulate_drafts_by_recorded_acceptance() {
     );
     let said = with(&["0.8,0.5,1", "--draft-model", "abacus"]);
     assert!(said.contains("--draft-model: abacus is none of"), "{said}");
+    let said = with(&["0.8,0.5,1", "--draft-model", "llama-3.1-8b"]);
+    assert!(
+        said.contains("the vocabulary of the draft model is 128256 tokens (llama-3.1-8b)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_draft_model_takes_its_part_of_the_kv_cache_bytes() {
+    let drafts = ["--speculate", "2", "--acceptance", "0.8,0.5"];
+    // 50,000,000 bytes in blocks of 16 tokens of 114,688 bytes; a draft model of the same sizes needs as many beside them.
+    let alone = json(&[&FEW[..], &drafts].concat());
+    assert_eq!(alone["kv"]["blocks"], 27);
+    let model = ["--draft-model", "qwen3-0.6b"];
+    let beside = json(&[&FEW[..], &drafts, &model].concat());
+    assert_eq!(beside["kv"]["blocks"], 13);
 }
 
 #[test]

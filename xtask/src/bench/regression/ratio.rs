@@ -7,6 +7,9 @@ use crate::bench::bootstrap::{bounds, median};
 /// A ratio that is smaller by less than this is no regression, however sure it is.
 const TOLERATED: f64 = 0.05;
 
+/// How far bounds may be from their ratio, as a share of it: with wider ones hardly anything would be slower beyond chance.
+pub(super) const WIDEST: f64 = 0.15;
+
 /// A ratio, and what chance lets its median be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Ratio {
@@ -23,6 +26,11 @@ impl Ratio {
             lower: bounds.lower,
             upper: bounds.upper,
         }
+    }
+
+    /// Whether the bounds are so narrow that it is worth comparing with.
+    pub(super) fn is_sure(self) -> bool {
+        self.lower >= (1.0 - WIDEST) * self.median && self.upper <= (1.0 + WIDEST) * self.median
     }
 
     pub(super) fn verdict(self, before: Self) -> &'static str {
@@ -76,6 +84,19 @@ mod tests {
             "by less than 5 %"
         );
         assert_eq!(ratio(0.70, 0.02).verdict(before), "faster");
+    }
+
+    #[test]
+    fn bounds_that_let_anything_pass_are_too_wide() {
+        assert!(ratio(0.6, 0.08).is_sure());
+        assert!(!ratio(0.6, 0.1).is_sure());
+        let one_sided = Ratio {
+            median: 0.6001,
+            lower: 0.2453,
+            upper: 0.6682,
+        };
+        assert!(!one_sided.is_sure());
+        assert!(!Ratio::of(&[]).is_sure(), "no number at all");
     }
 
     #[test]

@@ -2,9 +2,14 @@
 
 use std::fmt;
 
+/// Bad answers that a share has to allow of all rows: if it allows fewer, one answer decides on which side of it a load is.
+const LEAST_ALLOWED: f64 = 2.0;
+
 /// Where the share of good answers falls below what is wanted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Bend {
+    /// So few rows were played that one bad answer would decide.
+    TooFewRows,
     /// It is too small at the smallest load already, which is this one.
     Before(f64),
     /// Between two loads that were tried.
@@ -14,6 +19,12 @@ pub(super) enum Bend {
 }
 
 impl Bend {
+    /// Whether so few rows have no bend. Of a share of all answers one decides however many rows there are, as is asked for.
+    pub(super) fn are_too_few(rows: usize, wanted: f64) -> bool {
+        // 40 rows of which 5 % may be bad are 2, less what rounding takes.
+        wanted < 1.0 && rows as f64 * (1.0 - wanted) < LEAST_ALLOWED - 1e-9
+    }
+
     /// Of shares at loads, which are in order; `None` without any.
     ///
     /// More load makes no server better, so a share that is larger than one at a smaller load is chance. Such neighbours
@@ -37,7 +48,7 @@ impl Bend {
     pub(super) fn load(self) -> Option<f64> {
         match self {
             Self::At(load) => Some(load),
-            Self::Before(_) | Self::Beyond(_) => None,
+            Self::TooFewRows | Self::Before(_) | Self::Beyond(_) => None,
         }
     }
 }
@@ -45,6 +56,7 @@ impl Bend {
 impl fmt::Display for Bend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooFewRows => write!(f, "too few rows"),
             Self::Before(load) => write!(f, "below {load:.2}"),
             Self::At(load) => write!(f, "{load:.2}"),
             Self::Beyond(load) => write!(f, "above {load:.2}"),
@@ -108,6 +120,18 @@ mod tests {
         assert_eq!(always.to_string(), "below 0.40");
         assert_eq!(Bend::of(&[], 0.95), None);
         assert_eq!(Bend::of(&[(1.0, 1.0)], 0.95), Some(Bend::Beyond(1.0)));
+    }
+
+    #[test]
+    fn rows_of_which_one_answer_decides_are_too_few() {
+        assert!(Bend::are_too_few(27, 0.95) && Bend::are_too_few(39, 0.95));
+        assert!(!Bend::are_too_few(40, 0.95) && !Bend::are_too_few(20, 0.9));
+        assert!(
+            !Bend::are_too_few(20, 1.0),
+            "one answer decides as is asked for"
+        );
+        assert_eq!(Bend::TooFewRows.to_string(), "too few rows");
+        assert_eq!(Bend::TooFewRows.load(), None);
     }
 
     #[test]

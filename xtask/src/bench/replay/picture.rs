@@ -175,6 +175,7 @@ mod tests {
     fn circles(points: &[Point]) -> usize {
         let curve = Curve {
             policy: "fcfs",
+            rows: 400,
             points: points.iter().collect(),
         };
         let drawn = svg("rows", &[curve], 0.95).unwrap();

@@ -67,6 +67,15 @@ impl Recording {
     }
 }
 
+/// How far the time that rows last may be from what is wanted, as a share of it.
+const NEAR: f64 = 0.05;
+
+/// The fewest rows that are played, if there are as many.
+const LEAST: usize = 8;
+
+/// Numbers of rows that are tried behind the first one, at most.
+const TURNS: usize = 12;
+
 /// The first rows of a trace.
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
@@ -84,7 +93,45 @@ pub(super) fn that_fit(trace: &Trace, scale: f64, context: usize) -> Trace {
     Trace {
         requests: that_fit.map(|(row, _)| row.clone()).collect(),
         skipped: Vec::new(),
+        out_of_order: 0,
     }
+}
+
+/// Chooses how many of `all` rows last for about so many seconds at their capacity, beginning with a guess. The capacity of a number of
+/// rows depends on how many and which they are, so numbers are tried until one is near enough. Returns the capacity of the last
+/// number that was tried, which is the one that is chosen.
+pub(super) fn that_last(
+    seconds: f64,
+    guess: usize,
+    all: usize,
+    mut capacity_of: impl FnMut(usize) -> Result<f64>,
+) -> Result<f64> {
+    // More rows last longer: these last too short, and those too long.
+    let (mut short, mut long) = (LEAST.min(all).saturating_sub(1), all + 1);
+    let mut rows = guess.clamp(short + 1, all.max(short + 1));
+    let mut capacity = capacity_of(rows)?;
+    for _ in 0..TURNS {
+        let lasts = rows as f64 / capacity;
+        if (lasts / seconds - 1.0).abs() <= NEAR {
+            break;
+        }
+        match lasts < seconds {
+            true => short = rows,
+            false => long = rows,
+        }
+        let by_capacity = (capacity * seconds).round() as usize;
+        let is_between = short < by_capacity && by_capacity < long;
+        rows = match is_between {
+            true => by_capacity,
+            false => short.midpoint(long),
+        };
+        if rows == short {
+            // There is no number between them: the last one that was tried has to do.
+            break;
+        }
+        capacity = capacity_of(rows)?;
+    }
+    Ok(capacity)
 }
 
 impl Rows {
@@ -188,6 +235,50 @@ mod tests {
         assert_eq!(Rows::first_of(&trace, 2).unwrap().recorded_rate, 1.0);
         // Behind the last one there is none.
         assert_eq!(Rows::first_of(&trace, 9).unwrap().recorded_rate, 1.25);
+    }
+
+    /// How many rows are chosen, and after how many turns, if the first so many have this capacity.
+    fn chosen(seconds: f64, all: usize, capacity: impl Fn(usize) -> f64) -> (usize, usize) {
+        let (mut last, mut turns) = (0, 0);
+        let found = that_last(seconds, 400, all, |rows| {
+            (last, turns) = (rows, turns + 1);
+            Ok(capacity(rows))
+        });
+        assert_eq!(found.unwrap(), capacity(last));
+        (last, turns)
+    }
+
+    #[test]
+    fn rows_are_chosen_until_they_last_as_long_as_they_should() {
+        // The more rows are there at once, the more are answered in a second: up to 30.
+        let slower = |rows: usize| 30.0 * rows as f64 / (rows as f64 + 40.0);
+        for seconds in [3.0, 10.0, 60.0] {
+            let (rows, turns) = chosen(seconds, 100_000, slower);
+            let lasts = rows as f64 / slower(rows);
+            assert!((lasts / seconds - 1.0).abs() <= NEAR, "{rows}: {lasts} s");
+            assert!(turns <= TURNS + 1, "{turns}");
+        }
+        // The first 200 rows are short, the ones behind them long, and what the capacity asks for goes to and fro.
+        let uneven = |rows: usize| match rows {
+            0..200 => 100.0,
+            _ => rows as f64 / (2.0 + (rows as f64 - 200.0) / 10.0),
+        };
+        let (rows, _) = chosen(10.0, 100_000, uneven);
+        assert!(
+            (rows as f64 / uneven(rows) / 10.0 - 1.0).abs() <= NEAR,
+            "{rows}"
+        );
+    }
+
+    #[test]
+    fn there_are_no_more_rows_than_the_trace_has_and_no_fewer_than_a_few() {
+        assert_eq!(chosen(1000.0, 50, |_| 10.0).0, 50);
+        assert_eq!(chosen(0.01, 50, |_| 10.0).0, LEAST);
+        assert_eq!(chosen(0.01, 3, |_| 10.0).0, 3);
+        // No number lasts 10 s: 99 rows are too few and 100 too many.
+        let jump = |rows: usize| if rows < 100 { 100.0 } else { 1.0 };
+        let (rows, turns) = chosen(10.0, 1000, jump);
+        assert!((99..=100).contains(&rows) && turns <= TURNS + 1, "{rows}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::points::{Numbers, Point};
 /// A policy under all loads, from the smallest to the largest.
 pub(super) struct Curve<'a> {
     pub(super) policy: &'a str,
+    /// How many rows each point is of.
+    pub(super) rows: usize,
     pub(super) points: Vec<&'a Point>,
 }
 
@@ -24,6 +26,9 @@ const LATENCIES: [(&str, Pick); 3] = [
 impl Curve<'_> {
     /// Measured, and foreseen.
     pub(super) fn bends(&self, wanted: f64) -> [Option<Bend>; 2] {
+        if Bend::are_too_few(self.rows, wanted) {
+            return [Some(Bend::TooFewRows); 2];
+        }
         let bend = |of: fn(&Point) -> Numbers| {
             let points: Vec<(f64, f64)> = self
                 .points
@@ -96,6 +101,7 @@ mod tests {
     fn curve<'a>(policy: &'a str, points: &'a [Point]) -> Curve<'a> {
         Curve {
             policy,
+            rows: 400,
             points: points.iter().collect(),
         }
     }
@@ -119,5 +125,22 @@ mod tests {
 | `fair` | above 0.90 | below 0.40 | not known | 9.0 (18.0) | 27.0 (54.0) | 2.0 (4.0) |
 ";
         assert_eq!(table(&curves, 0.95, 0.8), expected);
+    }
+
+    #[test]
+    fn too_few_rows_have_no_bend() {
+        let points = [
+            point("fcfs", 0.4, [1.0, 1.0]),
+            point("fcfs", 0.8, [0.9, 1.0]),
+        ];
+        let few = Curve {
+            rows: 27,
+            ..curve("fcfs", &points)
+        };
+        let told = table(&[few], 0.95, 0.8);
+        assert!(
+            told.contains("| `fcfs` | too few rows | too few rows | not known |"),
+            "{told}"
+        );
     }
 }

@@ -13,7 +13,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::registers::{Bf16, Operands, ROWS, Values};
+use super::registers::{Ahead, Bf16, Operands, ROWS, Values};
 use crate::attend::{CELLS, Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{GROUP, KvFormat};
 use crate::x86::avx512::{self, BF16, Work};
@@ -77,6 +77,7 @@ unsafe fn scores(work: &Work<'_>, queries: Range<usize>, buffers: &mut TileBuffe
         panels: work.cells.map(<*const u32>::cast),
         sums: buffers.scores[queries.start * TILE..].as_mut_ptr().cast(),
         sums_stride: TILE * size_of::<f32>(),
+        ahead: Ahead::NONE,
     };
     // SAFETY: promised by the caller.
     unsafe { operands.run::<Bf16>() }

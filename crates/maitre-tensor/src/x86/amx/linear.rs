@@ -8,10 +8,10 @@
 
 use std::arch::x86_64::*;
 
-use super::registers::{self, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS};
+use super::registers::{self, Ahead, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
-use crate::kernels::Linear;
+use crate::kernels::{Linear, Tiling};
 use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::vector::strips::{Numbers, PANELS, finish};
@@ -21,6 +21,23 @@ use crate::x86::avx512;
 
 /// Fewest token rows of bytes that tiles multiply in less time than AVX-512's instructions.
 const INT8_ROWS: usize = 5;
+
+/// See [`Kernels::tiling`](crate::kernels::Kernels::tiling).
+pub(super) fn tiling(format: WeightFormat) -> Tiling {
+    match format {
+        WeightFormat::Bf16
+        | WeightFormat::Int8 {
+            activation_group: None,
+        } => Tiling {
+            // The first strip of a tile is not fetched ahead: few tiles.
+            weights: 1024 * 1024,
+            // A part of the second-level cache: from the next one they come too slowly.
+            inputs: 384 * 1024,
+            rows: TALL_ROWS,
+        },
+        _ => Tiling::STREAMED,
+    }
+}
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
 pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
@@ -51,9 +68,9 @@ trait Product {
     ///
     /// # Safety
     ///
-    /// The processor has the instructions, and tiles may be used. `panels` are whole panels of `layout`,
-    /// and `x` is so many rows of its input form.
-    unsafe fn block(layout: Layout, x: InputRows<'_>, rows: usize, panels: &[u8], sums: &mut Sums);
+    /// The processor has the instructions, and tiles may be used. `x` is so many rows of the layout's
+    /// input form.
+    unsafe fn block(strip: &Strip<'_>, x: InputRows<'_>, rows: usize, sums: &mut Sums);
 }
 
 /// All token rows of a tile with all its panels.
@@ -68,17 +85,44 @@ unsafe fn tile<P: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
     // A gated tile's panels come in pairs.
     let pair = 1 + usize::from(weight.layout.gate.is_some());
     let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
+    let tall_blocks = (rows.len() + TALL_ROWS - ROWS - 1) / TALL_ROWS;
     let mut sums = Sums([[Numbers([0.0; LANES]); PANELS]; TALL_ROWS]);
     for first in panels.clone().step_by(PANELS) {
-        let strip = first..panels.end.min(first + PANELS);
-        let bytes = &weight.bytes[strip.start * size..strip.end * size];
-        for row in rows.clone().step_by(TALL_ROWS) {
+        let end = panels.end.min(first + PANELS);
+        let bytes = &weight.bytes[first * size..end * size];
+        let next = &weight.bytes[end * size..panels.end.min(end + PANELS) * size];
+        for (index, row) in rows.clone().step_by(TALL_ROWS).enumerate() {
             let count = TALL_ROWS.min(rows.end - row);
+            let strip = Strip {
+                layout: weight.layout,
+                panels: bytes,
+                next: share(next, index, tall_blocks),
+            };
             // SAFETY: promised by the caller; the slices are as long as the product expects.
-            unsafe { P::block(weight.layout, x.rows(row, count), count, bytes, &mut sums) };
-            finish(args, strip.clone(), row, &mut sums.0[..count], out);
+            unsafe { P::block(&strip, x.rows(row, count), count, &mut sums) };
+            finish(args, first..end, row, &mut sums.0[..count], out);
         }
     }
+}
+
+/// Part `index` of the next strip, of as many parts as there are tall blocks of rows to fetch it meanwhile.
+fn share(next: &[u8], index: usize, parts: usize) -> &[u8] {
+    let size = next.len().div_ceil(parts.max(1)).next_multiple_of(LINE);
+    let (start, end) = (index * size, (index + 1) * size);
+    if index < parts {
+        &next[start.min(next.len())..end.min(next.len())]
+    } else {
+        &[]
+    }
+}
+
+/// Some adjacent panels.
+struct Strip<'a> {
+    layout: Layout,
+    /// Up to [`PANELS`], whole.
+    panels: &'a [u8],
+    /// What to fetch meanwhile.
+    next: &'a [u8],
 }
 
 /// Products of bf16 numbers.
@@ -86,9 +130,9 @@ struct Bf16;
 
 impl Product for Bf16 {
     #[inline(always)]
-    unsafe fn block(layout: Layout, x: InputRows<'_>, rows: usize, panels: &[u8], sums: &mut Sums) {
+    unsafe fn block(strip: &Strip<'_>, x: InputRows<'_>, rows: usize, sums: &mut Sums) {
         // SAFETY: promised by the caller.
-        unsafe { multiply::<registers::Bf16>(layout, (x, rows), panels, 0, sums) }
+        unsafe { multiply::<registers::Bf16>(strip, (x, rows), 0, sums) }
     }
 }
 
@@ -97,13 +141,13 @@ struct PerToken;
 
 impl Product for PerToken {
     #[inline(always)]
-    unsafe fn block(layout: Layout, x: InputRows<'_>, rows: usize, panels: &[u8], sums: &mut Sums) {
-        let size = layout.panel_bytes();
+    unsafe fn block(strip: &Strip<'_>, x: InputRows<'_>, rows: usize, sums: &mut Sums) {
+        let size = strip.layout.panel_bytes();
         // SAFETY: promised by the caller; the scales are the first line of a panel, and a line of sums is
         // as long as a register.
         unsafe {
-            multiply::<registers::Int8>(layout, (x, rows), panels, LINE, sums);
-            for (p, panel) in panels.chunks_exact(size).enumerate() {
+            multiply::<registers::Int8>(strip, (x, rows), LINE, sums);
+            for (p, panel) in strip.panels.chunks_exact(size).enumerate() {
                 let scales = _mm512_loadu_ps(panel[..LINE].as_ptr().cast());
                 for (group, sums) in x.groups.iter().zip(&mut sums.0) {
                     let sum = sums[p].0.as_mut_ptr();
@@ -125,19 +169,15 @@ impl Product for PerToken {
 /// As [`Product::block`], and `D` multiplies numbers of the format.
 #[inline(always)]
 unsafe fn multiply<D: TileDot>(
-    layout: Layout,
+    strip: &Strip<'_>,
     (x, rows): (InputRows<'_>, usize),
-    panels: &[u8],
     header: usize,
     sums: &mut Sums,
 ) {
-    let depth = layout.depth();
-    let count = panels.len() / layout.panel_bytes();
+    let (depth, size) = (strip.layout.depth(), strip.layout.panel_bytes());
+    let count = strip.panels.len() / size;
     // In place of panels that are not there, the last is multiplied again.
-    let panel = |index: usize| {
-        let start = layout.panel_bytes() * index.min(count - 1) + header;
-        panels[start..].as_ptr()
-    };
+    let panel = |index: usize| strip.panels[size * index.min(count - 1) + header..].as_ptr();
     let place = sums.0.as_mut_ptr().cast::<u8>();
     let sums_stride = PANELS * LINE;
     let (a, a_stride) = (x.words.as_ptr(), x.shape.words * size_of::<u32>());
@@ -150,11 +190,16 @@ unsafe fn multiply<D: TileDot>(
             panels: std::array::from_fn::<_, WIDE_PANELS, _>(panel),
             sums: place,
             sums_stride,
+            ahead: Ahead::NONE,
         };
         // SAFETY: promised by the caller; there is space for so many rows of sums.
         return unsafe { operands.run::<D>() };
     }
-    for first in (0..count).step_by(TALL_PANELS) {
+    let blocks = count.div_ceil(TALL_PANELS);
+    let tiles = (depth / registers::DEPTH).max(1);
+    let lines = strip.next.len().div_ceil(LINE * blocks * tiles);
+    for block in 0..blocks {
+        let first = block * TALL_PANELS;
         let operands = Operands {
             rows,
             depth,
@@ -163,6 +208,13 @@ unsafe fn multiply<D: TileDot>(
             panels: [panel(first), panel(first + 1)],
             sums: place.wrapping_add(first * LINE),
             sums_stride,
+            ahead: Ahead {
+                start: strip
+                    .next
+                    .as_ptr()
+                    .wrapping_add(block * tiles * lines * LINE),
+                lines,
+            },
         };
         // SAFETY: as above.
         unsafe { operands.run::<D>() };

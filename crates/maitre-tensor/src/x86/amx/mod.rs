@@ -28,6 +28,7 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
         is_granted().then_some(Kernels {
             name: "amx",
             linear: linear::linear,
+            tiling: linear::tiling,
             attend: attention::attend,
             ..*avx512
         })

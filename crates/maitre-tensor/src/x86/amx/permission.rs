@@ -26,8 +26,9 @@ fn has_tiles() -> bool {
     [palette.eax, palette.ebx, palette.ecx & 0xffff] == PALETTE
 }
 
-/// Asks Linux for the permission to keep tiles, which 8 KiB more of state make it refuse by default
-/// (Documentation/arch/x86/xstate.rst). It answers with an error where the system does not save them.
+/// Asks Linux for the permission to keep tiles, refused by default because a thread's state grows by 8 KiB
+/// (Documentation/arch/x86/xstate.rst). It answers with an error where the system does not save them, or where a thread has an
+/// alternate signal stack too small for them; once it was given, Linux refuses such stacks.
 #[cfg(target_os = "linux")]
 fn request() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;

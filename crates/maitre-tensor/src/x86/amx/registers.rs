@@ -22,7 +22,7 @@ use crate::attend::CELLS;
 use crate::cache::GROUP;
 
 /// Words of a row in a tile, and rows of a panel.
-const DEPTH: usize = 16;
+pub(super) const DEPTH: usize = 16;
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 16;
@@ -106,6 +106,23 @@ pub(super) struct Operands<const PANELS: usize> {
     /// behind them, those of the next row `sums_stride` bytes on.
     pub(super) sums: *mut u8,
     pub(super) sums_stride: usize,
+    /// What a tall block asks for on the way.
+    pub(super) ahead: Ahead,
+}
+
+/// Lines that will be wanted next: so many for each tile of depth.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) start: *const u8,
+    pub(super) lines: usize,
+}
+
+impl Ahead {
+    /// Nothing.
+    pub(super) const NONE: Self = Self {
+        start: std::ptr::null(),
+        lines: 0,
+    };
 }
 
 /// The instruction that multiplies two tiles.
@@ -132,6 +149,21 @@ pub(super) struct Bf16;
 /// Quads of signed bytes in rows and unsigned ones in panels, summed in i32.
 pub(super) struct Int8;
 
+/// Asks for the tile of a panel after the next: with one block of rows, panels come from memory.
+macro_rules! fetch_ahead {
+    ($panel:literal) => {
+        concat!(
+            fetch_ahead!($panel, "2048", "2112", "2176", "2240"),
+            fetch_ahead!($panel, "2304", "2368", "2432", "2496"),
+            fetch_ahead!($panel, "2560", "2624", "2688", "2752"),
+            fetch_ahead!($panel, "2816", "2880", "2944", "3008"),
+        )
+    };
+    ($panel:literal, $($line:literal),*) => {
+        concat!($("prefetcht0 [{", $panel, "} + ", $line, "]\n"),*)
+    };
+}
+
 macro_rules! tile_dot {
     ($name:ident, $dot:literal) => {
         impl TileDot for $name {
@@ -143,8 +175,8 @@ macro_rules! tile_dot {
                 resumes: bool,
             ) {
                 let [b0, b1, b2, b3] = operands.panels;
-                // SAFETY: the caller promises the memory, and that the registers may be used. They
-                // are left as they are without a program's tiles.
+                // SAFETY: the caller promises the memory, and that the registers may be used.
+                // `tilerelease` leaves them as they were without tiles.
                 unsafe {
                     asm!(
                         "ldtilecfg [{shapes}]",
@@ -155,6 +187,10 @@ macro_rules! tile_dot {
                         "tileloadd tmm2, [{c} + 1*{c_stride} + 128]",
                         "tileloadd tmm3, [{c} + 1*{c_stride} + 192]",
                         "2:",
+                        fetch_ahead!("b0"),
+                        fetch_ahead!("b1"),
+                        fetch_ahead!("b2"),
+                        fetch_ahead!("b3"),
                         "tileloadd tmm4, [{a} + 1*{a_stride}]",
                         "tileloadd tmm5, [{b0} + 1*{line}]",
                         "tileloadd tmm6, [{b1} + 1*{line}]",
@@ -203,17 +239,30 @@ macro_rules! tile_dot {
                 resumes: bool,
             ) {
                 let [b0, b1] = operands.panels;
+                let Ahead { start, lines } = operands.ahead;
                 // SAFETY: as above; the second tiles begin sixteen rows on.
                 unsafe {
                     asm!(
-                        "ldtilecfg [{shapes}]",
-                        "test {resumes:e}, {resumes:e}",
+                        "ldtilecfg [{c1}]",
+                        "mov {c1}, {c_stride}",
+                        "shl {c1}, 4",
+                        "add {c1}, {c0}",
+                        "test {left:e}, {left:e}",
                         "jz 2f",
                         "tileloadd tmm0, [{c0} + 1*{c_stride}]",
                         "tileloadd tmm1, [{c0} + 1*{c_stride} + 64]",
                         "tileloadd tmm2, [{c1} + 1*{c_stride}]",
                         "tileloadd tmm3, [{c1} + 1*{c_stride} + 64]",
                         "2:",
+                        "mov {left}, {lines}",
+                        "test {left}, {left}",
+                        "jz 4f",
+                        "3:",
+                        "prefetcht1 [{next}]",
+                        "add {next}, {line}",
+                        "dec {left}",
+                        "jnz 3b",
+                        "4:",
                         "tileloadd tmm4, [{a0} + 1*{a_stride}]",
                         "tileloadd tmm6, [{b0} + 1*{line}]",
                         "tileloadd tmm5, [{a1} + 1*{a_stride}]",
@@ -233,8 +282,10 @@ macro_rules! tile_dot {
                         "tilestored [{c1} + 1*{c_stride}], tmm2",
                         "tilestored [{c1} + 1*{c_stride} + 64], tmm3",
                         "tilerelease",
-                        shapes = in(reg) shapes,
-                        resumes = in(reg) u32::from(resumes),
+                        // First the shapes, then where the lower rows' sums are.
+                        c1 = inout(reg) shapes => _,
+                        // First whether to resume, then the lines left to ask for.
+                        left = inout(reg) usize::from(resumes) => _,
                         a0 = inout(reg) operands.a => _,
                         a1 = inout(reg) operands.a.byte_add(ROWS * operands.a_stride) => _,
                         a_stride = in(reg) operands.a_stride,
@@ -242,9 +293,10 @@ macro_rules! tile_dot {
                         b1 = inout(reg) b1 => _,
                         line = in(reg) LINE,
                         c0 = in(reg) operands.sums,
-                        c1 = in(reg) operands.sums.add(ROWS * operands.sums_stride),
                         c_stride = in(reg) operands.sums_stride,
                         steps = inout(reg) steps => _,
+                        next = inout(reg) start => _,
+                        lines = in(reg) lines,
                         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                         out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                         options(nostack),
@@ -307,6 +359,7 @@ impl Operands<TALL_PANELS> {
                 self.panels = panels.map(|panel| panel.wrapping_add(start * LINE));
                 // SAFETY: promised by the caller.
                 unsafe { D::tall(&Shapes::tall(self.rows, depth), &self, steps, start > 0) };
+                self.ahead = Ahead::NONE;
             }
         }
     }

@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::is_granted;
 use super::registers::{
-    Bf16, Int8, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
+    Ahead, Bf16, Int8, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
 };
 use crate::attend::CELLS;
 use crate::cache::GROUP;
@@ -54,6 +54,7 @@ fn in_tiles<D: TileDot>(rows: usize, depth: usize, a: &[u32], b: &[u32]) -> Vec<
                 panels: [0, 1, 2, 3].map(panel),
                 sums: start.cast(),
                 sums_stride,
+                ahead: Ahead::NONE,
             };
             wide.run::<D>();
         } else {
@@ -66,6 +67,11 @@ fn in_tiles<D: TileDot>(rows: usize, depth: usize, a: &[u32], b: &[u32]) -> Vec<
                     panels: [first, first + 1].map(panel),
                     sums: start.wrapping_add(first * 16).cast(),
                     sums_stride,
+                    // Any address may be named.
+                    ahead: Ahead {
+                        start: b.as_ptr().cast(),
+                        lines: first,
+                    },
                 };
                 tall.run::<D>();
             }
@@ -96,15 +102,32 @@ fn in_order(
     sums
 }
 
+/// A subnormal number is a zero of its sign.
+fn flushed(number: f32) -> f32 {
+    if number.is_subnormal() {
+        0.0_f32.copysign(number)
+    } else {
+        number
+    }
+}
+
+/// Bit for bit; only the first difference is told.
+fn assert_same(found: &[u32], expected: &[u32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found, expected, "{what}, number {i}");
+    }
+}
+
 /// Even numbers and odd ones are added up apart, then to the sum.
 fn dot_bf16(sum: u32, words: &[(u32, u32)]) -> u32 {
-    let number = |bits: u32| f32::from_bits(bits << 16);
+    let number = |bits: u32| flushed(f32::from_bits(bits << 16));
     let (mut even, mut odd) = (0.0_f32, 0.0_f32);
     for (a, b) in words {
-        even = number(a & 0xffff).mul_add(number(b & 0xffff), even);
-        odd = number(a >> 16).mul_add(number(b >> 16), odd);
+        even = flushed(number(a & 0xffff).mul_add(number(b & 0xffff), even));
+        odd = flushed(number(a >> 16).mul_add(number(b >> 16), odd));
     }
-    (f32::from_bits(sum) + (even + odd)).to_bits()
+    flushed(flushed(f32::from_bits(sum)) + flushed(even + odd)).to_bits()
 }
 
 /// Signed bytes times unsigned ones.
@@ -128,15 +151,44 @@ fn blocks_have_the_sums_that_are_documented() {
         let (a, b) = (pairs(1, TALL_ROWS * depth), pairs(2, 4 * depth * 16));
         let (c, d) = (noise(3, TALL_ROWS * depth), noise(4, 4 * depth * 16));
         for rows in ROW_COUNTS {
-            assert_eq!(
-                in_tiles::<Bf16>(rows, depth, &a, &b),
-                in_order(rows, depth, &a, &b, dot_bf16),
-                "bf16, {rows} rows, {depth} words"
+            assert_same(
+                &in_tiles::<Bf16>(rows, depth, &a, &b),
+                &in_order(rows, depth, &a, &b, dot_bf16),
+                &format!("bf16, {rows} rows, {depth} words"),
             );
-            assert_eq!(
-                in_tiles::<Int8>(rows, depth, &c, &d),
-                in_order(rows, depth, &c, &d, dot_int8),
-                "int8, {rows} rows, {depth} words"
+            assert_same(
+                &in_tiles::<Int8>(rows, depth, &c, &d),
+                &in_order(rows, depth, &c, &d, dot_int8),
+                &format!("int8, {rows} rows, {depth} words"),
+            );
+        }
+    }
+}
+
+#[test]
+fn subnormal_numbers_count_as_zero() {
+    if !is_granted() {
+        eprintln!("skipped: no tiles here");
+        return;
+    }
+    // Numbers around 2^-127 times such around 1, and numbers whose products are as small.
+    let scaled = |seed, len, exponent: u32| -> Vec<u32> {
+        let bits = |half: u32| exponent << 7 | half & 0x80ff;
+        let words = noise(seed, len).into_iter();
+        words
+            .map(|word| bits(word >> 16) << 16 | bits(word))
+            .collect()
+    };
+    for (exponent, other) in [(0, 126), (62, 62), (1, 124)] {
+        let (a, b) = (
+            scaled(10, 32 * 50, exponent),
+            scaled(11, 4 * 50 * 16, other),
+        );
+        for rows in [16, 32] {
+            assert_same(
+                &in_tiles::<Bf16>(rows, 50, &a, &b),
+                &in_order(rows, 50, &a, &b, dot_bf16),
+                &format!("{exponent} and {other}, {rows} rows"),
             );
         }
     }

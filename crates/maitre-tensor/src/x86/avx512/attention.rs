@@ -37,11 +37,11 @@ const FEW_QUERIES: usize = 16;
 
 // Formats as constants that kernels are compiled for.
 pub(super) const F32: u8 = 0;
-pub(crate) const BF16: u8 = 1;
+pub(in crate::x86) const BF16: u8 = 1;
 pub(super) const INT8: u8 = 2;
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
-pub(crate) fn attend(
+pub(in crate::x86) fn attend(
     tile: &Tile<'_>,
     queries: &Queries<'_>,
     seen: Seen,
@@ -50,7 +50,7 @@ pub(crate) fn attend(
 ) {
     let work = Work::new(tile, queries, seen, buffers, states);
     // SAFETY: the table is chosen after the instructions were detected, and every array is as long
-    // as the kernels read and write: asserted above.
+    // as the kernels read and write: checked by `Work::new`.
     unsafe {
         match tile.shape.format {
             KvFormat::F32 => work.attend::<F32>(buffers, states),
@@ -69,11 +69,11 @@ fn fetch(cell: &[u32]) {
 }
 
 /// What stays the same during a tile.
-pub(crate) struct Work<'a> {
-    pub(crate) shape: CellShape,
-    pub(crate) cells: [*const u32; CELLS],
-    pub(crate) queries: &'a Queries<'a>,
-    pub(crate) seen: Seen,
+pub(in crate::x86) struct Work<'a> {
+    pub(in crate::x86) shape: CellShape,
+    pub(in crate::x86) cells: [*const u32; CELLS],
+    pub(in crate::x86) queries: &'a Queries<'a>,
+    pub(in crate::x86) seen: Seen,
 }
 
 /// Calls the kernel compiled for a number of rows, 1 to [`ROWS`].
@@ -93,7 +93,7 @@ macro_rules! by_rows {
 impl<'a> Work<'a> {
     /// Checks that every array is as long as the kernels read and write, and asks for the next tile where few
     /// queries wait for it.
-    pub(crate) fn new(
+    pub(in crate::x86) fn new(
         tile: &Tile<'a>,
         queries: &'a Queries<'a>,
         seen: Seen,
@@ -160,7 +160,7 @@ impl Work<'_> {
     /// As checked by [`Work::new`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-    pub(crate) unsafe fn weigh_partial<const FORMAT: u8>(
+    pub(in crate::x86) unsafe fn weigh_partial<const FORMAT: u8>(
         &self,
         buffers: &TileBuffers<'_>,
         states: &mut States<'_>,
@@ -225,7 +225,7 @@ impl Work<'_> {
     /// The queries exist, the positions and the columns.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-    pub(crate) unsafe fn weigh_columns<const FORMAT: u8>(
+    pub(in crate::x86) unsafe fn weigh_columns<const FORMAT: u8>(
         &self,
         queries: Range<usize>,
         seen: Range<usize>,

@@ -15,7 +15,7 @@ use crate::weight::layout::{LINE, Layout};
 use crate::x86::avx2;
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(crate) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(in crate::x86) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {

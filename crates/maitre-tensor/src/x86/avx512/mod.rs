@@ -2,7 +2,7 @@
 //! int8 (AVX512_VNNI): Zen 4 and Sapphire Rapids and later.
 //!
 //! The functions of [`KERNELS`] are safe to call only because [`kernels`] hands the table out after
-//! it has asked the processor.
+//! it has asked the processor; [`amx`](super::amx), which takes some of them over, does so only with that table.
 #![allow(unsafe_code)]
 
 mod attention;
@@ -15,8 +15,8 @@ mod rope;
 mod rows;
 mod softmax;
 
-pub(crate) use attention::{BF16, Work, attend};
-pub(crate) use linear::linear;
+pub(in crate::x86) use attention::{BF16, Work, attend};
+pub(in crate::x86) use linear::linear;
 
 use crate::kernels::Kernels;
 use crate::portable;

@@ -32,7 +32,7 @@ impl Work<'_> {
     ///
     /// The query exists.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-    pub(crate) unsafe fn weights<const FORMAT: u8>(
+    pub(in crate::x86) unsafe fn weights<const FORMAT: u8>(
         &self,
         query: usize,
         buffers: &mut TileBuffers<'_>,

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use maitre::bench::workload::{ArrivalProcess, Chats, Length, Trace};
 use maitre::bench::{
-    Load, PromptFile, Questions, RecordedChats, Target, Workload, parse_concurrency,
+    ChatsNeeded, Load, PromptFile, Questions, RecordedChats, Target, Workload, parse_concurrency,
 };
 
 use super::refused::THINKING;
@@ -89,6 +89,19 @@ pub(super) enum Files {
     Chats(Chats),
 }
 
+impl Files {
+    /// # Errors
+    /// Recorded conversations: a search for the capacity asks more than there are.
+    pub(super) fn check_for_search(&self) -> Result<()> {
+        ensure!(
+            !matches!(self, Self::Chats(_)),
+            "--find-capacity asks more conversations than are recorded in a file; expected random prompts, --turns, --prompts, \
+             or a trace of lengths: leave the conversations out of --trace, or measure them with --concurrency"
+        );
+        Ok(())
+    }
+}
+
 impl LoadArgs {
     /// Reads the files that are named: one of no use is told before a model is loaded.
     pub(super) fn files(&self) -> Result<Files> {
@@ -148,9 +161,7 @@ impl LoadArgs {
             }
             Files::Trace(trace) => Questions::Trace(Arc::new(trace)),
             Files::Chats(chats) => {
-                // Each run asks others.
-                let requests = self.requests.map(|it| it.saturating_mul(self.runs()));
-                let chats = RecordedChats::read(&chats, target, requests).await?;
+                let chats = RecordedChats::read(&chats, target, self.needed()).await?;
                 tell_skipped(
                     chats.left_out(),
                     "conversations that are longer than the model's context",
@@ -178,14 +189,26 @@ impl LoadArgs {
         Ok(loads)
     }
 
-    /// How many loads there are, for conversations that have no times.
-    fn runs(&self) -> usize {
+    /// Recorded conversations that all runs need, where the number of requests is given; each run asks others.
+    fn needed(&self) -> Option<ChatsNeeded> {
+        let requests = self.requests?;
         let has_process = self.rate.is_some() || self.arrivals.is_some();
-        match &self.concurrency {
-            Some(List(users)) => users.len(),
-            None if has_process => 1,
-            None => CONCURRENCY.len(),
-        }
+        let users: &[u32] = match &self.concurrency {
+            Some(List(users)) => users,
+            None => &CONCURRENCY,
+        };
+        let (runs, at_once) = match has_process {
+            // Each request may begin one.
+            true => (1, requests),
+            false => (
+                users.len(),
+                users.iter().map(|it| *it as usize).sum::<usize>(),
+            ),
+        };
+        Some(ChatsNeeded {
+            requests: requests.saturating_mul(runs),
+            at_once,
+        })
     }
 
     pub(super) fn workload(&self, seed: u64) -> Workload {

@@ -26,6 +26,17 @@ const LINE_BY_LINE: [&str; 8] = [
     "seed",
 ];
 
+/// What a calibration sets by itself: nothing drafts, and nothing is refused or bounds a step but its size.
+const CALIBRATION_SETS: [&str; 7] = [
+    "draft_model",
+    "draft_tokens",
+    "accept",
+    "max_queue",
+    "max_queued_tokens",
+    "max_queue_wait_ms",
+    "itl_target_ms",
+];
+
 /// Parsed from no flag: it only refuses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused;
@@ -107,6 +118,7 @@ fn reason(given: &Given<'_>) -> Option<String> {
     given
         .beside_compare()
         .or_else(|| given.beside_line_by_line())
+        .or_else(|| given.beside_calibrate())
         .or_else(|| given.of_another_target())
         .or_else(|| given.of_no_one_who_thinks())
 }
@@ -137,6 +149,23 @@ impl Given<'_> {
         Some(format!(
             "--line-by-line is told by each line what to measure: leave {flag} out"
         ))
+    }
+
+    fn beside_calibrate(&self) -> Option<String> {
+        if !self.has("calibrate") {
+            return None;
+        }
+        let is_drafting = self.has("speculate") && !self.is_off("speculate");
+        let speculate = is_drafting.then_some("speculate");
+        let flag = flag(speculate.or_else(|| self.any(&CALIBRATION_SETS))?);
+        Some(format!(
+            "--calibrate measures steps that nothing drafts for and nothing bounds but their size: leave {flag} out"
+        ))
+    }
+
+    fn is_off(&self, name: &str) -> bool {
+        let values = self.matches.get_raw(name);
+        values.is_some_and(|mut values| values.all(|value| value == "off"))
     }
 
     /// What goes with another kind of target.

@@ -73,6 +73,8 @@ pub(super) struct Asked {
     pub(super) told: String,
     /// Lines of the trace that were left out.
     pub(super) skipped: usize,
+    /// Of them, those that were out of the order of time.
+    pub(super) out_of_order: usize,
 }
 
 impl RequestArgs {
@@ -96,6 +98,7 @@ impl RequestArgs {
         );
         let trace = trace.transpose()?.map(|trace| trace.scaled(scale));
         let skipped = trace.as_ref().map_or(0, |trace| trace.skipped.len());
+        let out_of_order = trace.as_ref().map_or(0, |trace| trace.out_of_order);
         let (arrivals, told): (Box<dyn Arrivals + Send>, String) =
             match (&self.arrivals, self.users) {
                 (Some(process), _) => self.open(process.clone(), trace.as_ref())?,
@@ -106,6 +109,7 @@ impl RequestArgs {
             arrivals,
             told,
             skipped,
+            out_of_order,
         })
     }
 

@@ -1,0 +1,89 @@
+//! Servers whose share of good requests is known, for tests, and searches of their capacity where their speed varies from run to run.
+
+use maitre_workload::Random;
+
+use super::evidence::Evidence;
+use super::search::{Found, Scale, Search};
+
+/// The share of good requests falls as a logistic curve over the logarithm of the load, and is 95 % at `capacity`.
+pub(super) fn share(load: f64, capacity: f64, steepness: f64) -> f64 {
+    let at_capacity = 19_f64.ln();
+    1.0 / (1.0 + (steepness * (load / capacity).ln() - at_capacity).exp())
+}
+
+/// Where the share is 95 % on average over fast runs and slow ones, which is below where it is 95 % at the usual speed. The logarithm of the
+/// speed has `scatter` as its standard deviation.
+pub(super) fn truth(capacity: f64, steepness: f64, scatter: f64) -> f64 {
+    let mut random = Random::new(99, 0);
+    let speeds: Vec<f64> = (0..4000)
+        .map(|_| (scatter * random.normal()).exp())
+        .collect();
+    let mean = |load: f64| {
+        let shares = speeds
+            .iter()
+            .map(|speed| share(load * speed, capacity, steepness));
+        shares.sum::<f64>() / speeds.len() as f64
+    };
+    let (mut low, mut high) = (0.5 * capacity, capacity);
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        match mean(middle) >= 0.95 {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    low
+}
+
+pub(super) const USERS: Scale = Scale {
+    is_whole: true,
+    start: 1.0,
+    least: 1.0,
+    most: 4096.0,
+};
+pub(super) const RATE: Scale = Scale {
+    is_whole: false,
+    start: 1.0,
+    least: 0.01,
+    most: 1e5,
+};
+
+/// Runs of 256 requests of a server that is a little slower or faster in each.
+fn search(scale: Scale, (capacity, steepness, scatter): (f64, f64, f64), seed: u64) -> Found {
+    let mut random = Random::new(seed, 5);
+    let mut search = Search::new(scale, 0.95);
+    while let Some(load) = search.next() {
+        let speed = (scatter * random.normal()).exp();
+        let share = share(load * speed, capacity, steepness);
+        let good = (0..256).filter(|_| random.unit() <= share).count() as f64;
+        search.tell(
+            load,
+            Evidence {
+                good,
+                requests: 256.0,
+                design_effect: 1.0,
+            },
+        );
+    }
+    search.found()
+}
+
+#[test]
+fn the_interval_holds_the_capacity_of_a_server_whose_speed_varies_from_run_to_run() {
+    // Near a load that is tried early on, as 64 is, one fast run of it, and one slow run a little above it, would end the search.
+    for (scale, server) in [
+        (USERS, (66.0, 20.0, 0.04)),
+        (USERS, (37.0, 40.0, 0.03)),
+        (RATE, (7.3, 20.0, 0.04)),
+        (RATE, (8.2, 10.0, 0.08)),
+    ] {
+        let (mut inside, crossed) = (0, truth(server.0, server.1, server.2));
+        for seed in 0..200 {
+            let found = search(scale, server, seed);
+            let is_above = found.enough.is_none_or(|low| low <= crossed);
+            let is_below = found.too_much.is_none_or(|high| crossed <= high);
+            inside += usize::from(is_above && is_below);
+        }
+        assert!(inside >= 180, "{server:?}: {inside} of 200");
+    }
+}
