@@ -95,7 +95,7 @@ fn in_order(
                 let words: Vec<_> = (0..depth)
                     .map(|k| (a[row * depth + k], b[(panel * depth + k) * 16 + lane]))
                     .collect();
-                sums.push(words.chunks(16).fold(0, |sum, words| dot(sum, words)));
+                sums.push(words.chunks(16).fold(0, &dot));
             }
         }
     }
