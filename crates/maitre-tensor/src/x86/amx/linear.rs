@@ -20,7 +20,7 @@ use crate::weight::layout::{LANES, LINE, Layout};
 use crate::x86::avx512;
 
 /// Fewest token rows of bytes that tiles multiply in less time than AVX-512's instructions.
-const INT8_ROWS: usize = 5;
+const INT8_ROWS: usize = 8;
 
 /// See [`Kernels::tiling`](crate::kernels::Kernels::tiling).
 pub(super) fn tiling(format: WeightFormat) -> Tiling {
