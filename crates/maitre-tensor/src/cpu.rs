@@ -69,7 +69,10 @@ impl CpuPath {
     #[must_use]
     pub fn caveat(self) -> Option<&'static str> {
         // Looking for the fastest asks the system for the use of tiles, which is for those who use them.
-        (self == Self::Portable).then(|| self.caveat_beside(Self::detect()))?
+        match self {
+            Self::Portable => self.caveat_beside(Self::detect()),
+            _ => None,
+        }
     }
 
     /// As [`CpuPath::caveat`], where `fastest` is the fastest path of the processor.

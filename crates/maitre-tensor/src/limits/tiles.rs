@@ -10,8 +10,9 @@
 use std::arch::asm;
 
 use super::{Arithmetic, Loops};
+use crate::x86::amx::{Shapes, is_granted};
 
-/// Tiles of sums; a fifth and sixth hold the operands.
+/// Tiles of sums; two more hold the operands.
 const SUMS: usize = 4;
 
 /// A multiplication and an addition.
@@ -20,25 +21,9 @@ const OPS: usize = 2;
 /// Words of a tile.
 const WORDS: usize = 256;
 
-/// Six registers of sixteen rows of 64 bytes, as the processor reads it.
-#[repr(C, align(64))]
-struct Shapes([u8; 64]);
-
-static SHAPES: Shapes = {
-    let mut bytes = [0; 64];
-    bytes[0] = 1;
-    let mut register = 0;
-    while register < SUMS + 2 {
-        bytes[16 + 2 * register] = 64;
-        bytes[48 + register] = 16;
-        register += 1;
-    }
-    Shapes(bytes)
-};
-
 /// `loops` with those of tiles in place of what they are faster than, where tiles may be used.
 pub(super) fn or(loops: Loops) -> Loops {
-    if !crate::x86::amx::is_granted() {
+    if !is_granted() {
         return loops;
     }
     let arithmetic = |products, run| Arithmetic {
@@ -55,6 +40,7 @@ pub(super) fn or(loops: Loops) -> Loops {
 macro_rules! turns {
     ($name:ident, $dot:literal, $operand:literal) => {
         fn $name(turns: usize) -> u64 {
+            let shapes = Shapes::new([(16, 64); 8]);
             let operands = [$operand; WORDS];
             let mut sums = [0_u32; WORDS];
             // SAFETY: only reached where tiles may be used; a tile is as long as each array.
@@ -75,7 +61,7 @@ macro_rules! turns {
                     "3:",
                     "tilestored [{sums} + 1*{stride}], tmm3",
                     "tilerelease",
-                    shapes = in(reg) &raw const SHAPES,
+                    shapes = in(reg) &raw const shapes,
                     operands = in(reg) &raw const operands,
                     sums = in(reg) &raw mut sums,
                     stride = in(reg) 64_usize,

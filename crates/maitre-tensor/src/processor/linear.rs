@@ -97,6 +97,7 @@ impl Processor {
         let tiles = groups.div_ceil(per_tile);
         let cuts = wanted.div_ceil(tiles.max(1));
         let block_rows = rows.div_ceil(cuts).max(TILE_ROWS);
+        // Of more rows than pass well, equal parts.
         let most_rows = (tiling.inputs / (x.words * size_of::<u32>()).max(1)).max(TILE_ROWS);
         let parts = rows.min(block_rows).div_ceil(most_rows).max(1);
         let block_rows = block_rows.min(rows).div_ceil(parts).max(1);

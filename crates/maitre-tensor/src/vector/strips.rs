@@ -114,8 +114,8 @@ impl Block {
 /// Memory to fetch while a block is computed: `lines` cache lines per step from `start` on.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
-    start: *const u8,
-    lines: usize,
+    pub(crate) start: *const u8,
+    pub(crate) lines: usize,
 }
 
 impl Ahead {

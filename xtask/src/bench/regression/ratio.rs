@@ -19,6 +19,16 @@ pub(super) struct Ratio {
 }
 
 impl Ratio {
+    /// One whose bounds are as far from it on either side.
+    #[cfg(test)]
+    pub(super) fn around(median: f64, spread: f64) -> Self {
+        Self {
+            median,
+            lower: median - spread,
+            upper: median + spread,
+        }
+    }
+
     pub(super) fn of(ratios: &[f64]) -> Self {
         let bounds = bounds(ratios);
         Self {
@@ -61,35 +71,27 @@ impl Ratio {
 mod tests {
     use super::*;
 
-    fn ratio(median: f64, spread: f64) -> Ratio {
-        Ratio {
-            median,
-            lower: median - spread,
-            upper: median + spread,
-        }
-    }
-
     #[test]
     fn slower_is_what_chance_does_not_explain() {
-        let before = ratio(0.60, 0.02);
-        assert_eq!(ratio(0.50, 0.02).verdict(before), "SLOWER");
+        let before = Ratio::around(0.60, 0.02);
+        assert_eq!(Ratio::around(0.50, 0.02).verdict(before), "SLOWER");
         assert_eq!(
-            ratio(0.57, 0.02).verdict(before),
+            Ratio::around(0.57, 0.02).verdict(before),
             "as it was",
             "bounds overlap"
         );
         assert_eq!(
-            ratio(0.577, 0.001).verdict(before),
+            Ratio::around(0.577, 0.001).verdict(before),
             "as it was",
             "by less than 5 %"
         );
-        assert_eq!(ratio(0.70, 0.02).verdict(before), "faster");
+        assert_eq!(Ratio::around(0.70, 0.02).verdict(before), "faster");
     }
 
     #[test]
     fn bounds_that_let_anything_pass_are_too_wide() {
-        assert!(ratio(0.6, 0.08).is_sure());
-        assert!(!ratio(0.6, 0.1).is_sure());
+        assert!(Ratio::around(0.6, 0.08).is_sure());
+        assert!(!Ratio::around(0.6, 0.1).is_sure());
         let one_sided = Ratio {
             median: 0.6001,
             lower: 0.2453,

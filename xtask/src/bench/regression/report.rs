@@ -93,23 +93,18 @@ fn unsure(ratios: &Ratios) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn ratio(median: f64, spread: f64) -> Ratio {
-        Ratio {
-            median,
-            lower: median - spread,
-            upper: median + spread,
-        }
-    }
-
     #[test]
     fn what_is_new_is_no_failure_and_what_is_gone_is_one() {
         let (one, two) = ("kernel: a".to_owned(), "kernel: b".to_owned());
         let (ours, both) = (
-            Ratios::from([(one.clone(), ratio(0.5, 0.1))]),
-            Ratios::from([(one, ratio(0.5, 0.1)), (two, ratio(0.5, 0.1))]),
+            Ratios::from([(one.clone(), Ratio::around(0.5, 0.1))]),
+            Ratios::from([
+                (one, Ratio::around(0.5, 0.1)),
+                (two, Ratio::around(0.5, 0.1)),
+            ]),
         );
         assert!(judge(&both, &ours).is_ok());
-        let slower = Ratios::from([("kernel: a".to_owned(), ratio(0.2, 0.02))]);
+        let slower = Ratios::from([("kernel: a".to_owned(), Ratio::around(0.2, 0.02))]);
         let error = judge(&slower, &ours).unwrap_err().to_string();
         assert!(error.contains("slower than stored: kernel: a"), "{error}");
         let error = judge(&ours, &both).unwrap_err().to_string();
@@ -118,9 +113,9 @@ mod tests {
 
     #[test]
     fn ratios_that_are_too_uncertain_to_be_stored_are_named() {
-        let sure = ("kernel: a".to_owned(), ratio(0.5, 0.05));
+        let sure = ("kernel: a".to_owned(), Ratio::around(0.5, 0.05));
         assert!(refuse_unsure(&Ratios::from([sure.clone()])).is_ok());
-        let found = Ratios::from([sure, ("kernel: b".to_owned(), ratio(0.6, 0.2))]);
+        let found = Ratios::from([sure, ("kernel: b".to_owned(), Ratio::around(0.6, 0.2))]);
         let error = refuse_unsure(&found).unwrap_err().to_string();
         assert!(
             error.contains("wider than ±15 %")

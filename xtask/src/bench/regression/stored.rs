@@ -89,14 +89,6 @@ fn merged(stored: &Value, parts: &[Part], found: &Ratios) -> Value {
 mod tests {
     use super::*;
 
-    fn ratio(median: f64, spread: f64) -> Ratio {
-        Ratio {
-            median,
-            lower: median - spread,
-            upper: median + spread,
-        }
-    }
-
     fn stored(of_kind: Value) -> Stored {
         Stored {
             file: PathBuf::new(),
@@ -108,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_stored_of_other_parts_stays() {
         let stored = json!({"kernel: a": [1, 1, 1], "kernel: b": [1, 1, 1], "0.6B bf16: 1 x 1 -> 1": [2, 2, 2]});
-        let found = [("kernel: a".to_owned(), ratio(0.5, 0.0))].into();
+        let found = [("kernel: a".to_owned(), Ratio::around(0.5, 0.0))].into();
         assert_eq!(
             merged(&stored, &[Part::Kernels], &found),
             json!({"kernel: a": [0.5, 0.5, 0.5], "0.6B bf16: 1 x 1 -> 1": [2, 2, 2]})
@@ -123,9 +115,9 @@ mod tests {
     fn a_ratio_that_is_too_uncertain_is_not_stored() {
         let stored = json!({"kernel: a": [1, 1, 1], "kernel: b": [1, 1, 1]});
         let found = [
-            ("kernel: a".to_owned(), ratio(0.6, 0.2)),
-            ("kernel: b".to_owned(), ratio(0.5, 0.0)),
-            ("kernel: c".to_owned(), ratio(0.6, 0.2)),
+            ("kernel: a".to_owned(), Ratio::around(0.6, 0.2)),
+            ("kernel: b".to_owned(), Ratio::around(0.5, 0.0)),
+            ("kernel: c".to_owned(), Ratio::around(0.6, 0.2)),
         ];
         assert_eq!(
             merged(&stored, &Part::ALL, &found.into()),
@@ -162,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ratios.json");
         let read = || Stored::read(file.clone(), "here".to_owned()).unwrap();
-        let found: Ratios = [("kernel: a".to_owned(), ratio(0.5, 0.0))].into();
+        let found: Ratios = [("kernel: a".to_owned(), Ratio::around(0.5, 0.0))].into();
         read().write(&Part::ALL, &found).unwrap();
         assert_eq!(read().of(&Part::ALL), found);
     }

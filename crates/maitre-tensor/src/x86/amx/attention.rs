@@ -13,9 +13,10 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::registers::{Ahead, Bf16, Operands, ROWS, Values};
+use super::registers::{Bf16, Operands, ROWS, Values};
 use crate::attend::{CELLS, Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{GROUP, KvFormat};
+use crate::vector::strips::Ahead;
 use crate::x86::avx512::{self, BF16, Work};
 
 /// Elements of values whose sums fill the registers.

@@ -8,13 +8,13 @@
 
 use std::arch::x86_64::*;
 
-use super::registers::{self, Ahead, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS};
+use super::registers::{self, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::{Linear, Tiling};
 use crate::team::Scratch;
 use crate::tiles::Rect;
-use crate::vector::strips::{Numbers, PANELS, finish};
+use crate::vector::strips::{Ahead, Numbers, PANELS, finish};
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
 use crate::x86::avx512;
@@ -85,6 +85,7 @@ unsafe fn tile<P: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
     // A gated tile's panels come in pairs.
     let pair = 1 + usize::from(weight.layout.gate.is_some());
     let panels = cols.start / LANES * pair..cols.end.div_ceil(LANES) * pair;
+    // A last block of few rows is a wide one.
     let tall_blocks = (rows.len() + TALL_ROWS - ROWS - 1) / TALL_ROWS;
     let mut sums = Sums([[Numbers([0.0; LANES]); PANELS]; TALL_ROWS]);
     for first in panels.clone().step_by(PANELS) {

@@ -17,6 +17,7 @@ mod registers;
 mod tests;
 
 pub(crate) use permission::is_granted;
+pub(crate) use registers::Shapes;
 
 use crate::kernels::Kernels;
 

@@ -20,6 +20,7 @@ use std::arch::asm;
 
 use crate::attend::CELLS;
 use crate::cache::GROUP;
+use crate::vector::strips::Ahead;
 
 /// Words of a row in a tile, and rows of a panel.
 pub(super) const DEPTH: usize = 16;
@@ -42,7 +43,7 @@ pub(super) const TALL_ROWS: usize = 2 * ROWS;
 /// The shapes of the registers, as the processor reads them.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Shapes {
+pub(crate) struct Shapes {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -52,7 +53,7 @@ pub(super) struct Shapes {
 
 impl Shapes {
     /// Of registers with so many rows of so many bytes each.
-    fn new(registers: [(usize, usize); 8]) -> Self {
+    pub(crate) fn new(registers: [(usize, usize); 8]) -> Self {
         let mut shapes = Self {
             palette: 1,
             start_row: 0,
@@ -106,23 +107,8 @@ pub(super) struct Operands<const PANELS: usize> {
     /// behind them, those of the next row `sums_stride` bytes on.
     pub(super) sums: *mut u8,
     pub(super) sums_stride: usize,
-    /// What a tall block asks for on the way.
+    /// What a tall block asks for on the way; a step is a tile of depth.
     pub(super) ahead: Ahead,
-}
-
-/// Lines that will be wanted next: so many for each tile of depth.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead {
-    pub(super) start: *const u8,
-    pub(super) lines: usize,
-}
-
-impl Ahead {
-    /// Nothing.
-    pub(super) const NONE: Self = Self {
-        start: std::ptr::null(),
-        lines: 0,
-    };
 }
 
 /// The instruction that multiplies two tiles.
@@ -310,18 +296,21 @@ macro_rules! tile_dot {
 tile_dot!(Bf16, "tdpbf16ps");
 tile_dot!(Int8, "tdpbsud");
 
-/// Whole tiles of a block, and what is left behind them.
-fn steps(depth: usize) -> [(usize, usize, usize); 2] {
-    let whole = depth / DEPTH;
-    // Of each part: tiles, words of a tile, and where it begins.
-    [
-        (whole, DEPTH, 0),
-        (
-            usize::from(!depth.is_multiple_of(DEPTH)),
-            depth % DEPTH,
-            whole * DEPTH,
-        ),
-    ]
+impl<const PANELS: usize> Operands<PANELS> {
+    /// Calls `part` with the whole tiles of the block and with what is left behind them: the words of a tile, how many tiles, and
+    /// whether there are sums already.
+    fn in_parts(mut self, mut part: impl FnMut(&Self, usize, usize, bool)) {
+        let (a, panels, whole) = (self.a, self.panels, self.depth / DEPTH);
+        let left = self.depth % DEPTH;
+        for (depth, steps, start) in [(DEPTH, whole, 0), (left, left.min(1), whole * DEPTH)] {
+            if steps > 0 {
+                self.a = a.wrapping_add(start);
+                self.panels = panels.map(|panel| panel.wrapping_add(start * LINE));
+                part(&self, depth, steps, start > 0);
+                self.ahead = Ahead::NONE;
+            }
+        }
+    }
 }
 
 impl Operands<WIDE_PANELS> {
@@ -331,16 +320,11 @@ impl Operands<WIDE_PANELS> {
     ///
     /// As [`TileDot::wide`].
     #[inline]
-    pub(super) unsafe fn run<D: TileDot>(mut self) {
-        let (a, panels) = (self.a, self.panels);
-        for (steps, depth, start) in steps(self.depth) {
-            if steps > 0 {
-                self.a = a.wrapping_add(start);
-                self.panels = panels.map(|panel| panel.wrapping_add(start * LINE));
-                // SAFETY: promised by the caller.
-                unsafe { D::wide(&Shapes::wide(self.rows, depth), &self, steps, start > 0) };
-            }
-        }
+    pub(super) unsafe fn run<D: TileDot>(self) {
+        self.in_parts(|part, depth, steps, resumes| {
+            // SAFETY: promised by the caller.
+            unsafe { D::wide(&Shapes::wide(part.rows, depth), part, steps, resumes) };
+        });
     }
 }
 
@@ -351,17 +335,11 @@ impl Operands<TALL_PANELS> {
     ///
     /// As [`TileDot::wide`].
     #[inline]
-    pub(super) unsafe fn run<D: TileDot>(mut self) {
-        let (a, panels) = (self.a, self.panels);
-        for (steps, depth, start) in steps(self.depth) {
-            if steps > 0 {
-                self.a = a.wrapping_add(start);
-                self.panels = panels.map(|panel| panel.wrapping_add(start * LINE));
-                // SAFETY: promised by the caller.
-                unsafe { D::tall(&Shapes::tall(self.rows, depth), &self, steps, start > 0) };
-                self.ahead = Ahead::NONE;
-            }
-        }
+    pub(super) unsafe fn run<D: TileDot>(self) {
+        self.in_parts(|part, depth, steps, resumes| {
+            // SAFETY: promised by the caller.
+            unsafe { D::tall(&Shapes::tall(part.rows, depth), part, steps, resumes) };
+        });
     }
 }
 

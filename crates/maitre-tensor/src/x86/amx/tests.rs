@@ -4,10 +4,11 @@ use half::bf16;
 
 use super::is_granted;
 use super::registers::{
-    Ahead, Bf16, Int8, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
+    Bf16, Int8, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
 };
 use crate::attend::CELLS;
 use crate::cache::GROUP;
+use crate::vector::strips::Ahead;
 
 /// Depths around whole tiles.
 const DEPTHS: [usize; 7] = [1, 7, 15, 16, 17, 32, 50];
