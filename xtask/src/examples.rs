@@ -29,14 +29,15 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Names of the Rust files in the folder, in order.
+/// Names of the Rust files in the folder, and of its folders with a `main.rs`, in order.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let entries =
         std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     let mut names = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
+        let is_file = path.extension().is_some_and(|extension| extension == "rs");
+        if is_file || path.join("main.rs").is_file() {
             names.extend(
                 path.file_stem()
                     .map(|stem| stem.to_string_lossy().into_owned()),

@@ -43,6 +43,7 @@ pub use conversations::{Conversations, Starts, Turn, Turns};
 pub use error::SettingError;
 pub use lengths::{Length, Lengths};
 pub use open::{OpenLoop, Replay};
+pub use order::OutOfOrder;
 pub use process::{ArrivalProcess, RateStep};
 pub use random::{Random, mix};
 pub use request::{Arrivals, Request, SharedPrefix};

@@ -4,8 +4,24 @@
 //! late, and the rows behind one that is far too late stay. What stays is a longest sequence of rows whose times never fall, found by
 //! patience sorting (Fredman 1975, "On computing the length of longest increasing subsequences").
 
+use std::fmt;
+
 use crate::BadLine;
 use crate::trace::Row;
+
+/// How many of the lines that were left out were out of the order of time, as it is told behind the number of all of them:
+/// `, 3 of them out of the order of time`, or nothing where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfOrder(pub usize);
+
+impl fmt::Display for OutOfOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            lines => write!(f, ", {lines} of them out of the order of time"),
+        }
+    }
+}
 
 /// A row, and the number of its line.
 pub(crate) type Numbered = (usize, Row);

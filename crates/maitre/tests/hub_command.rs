@@ -9,12 +9,13 @@
     missing_docs
 )]
 
-mod hub_server;
+#[path = "hub/server.rs"]
+mod server;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-use hub_server::{COMMIT, FakeHub, Outage};
+use server::{COMMIT, FakeHub, Outage};
 use tempfile::TempDir;
 
 /// A fake Hub with the bundled draft model, and a cache.

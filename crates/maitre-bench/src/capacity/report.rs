@@ -26,6 +26,12 @@ pub struct Capacity {
     pub model: String,
     /// What was asked, in words.
     pub asked: String,
+    /// Lines of the trace that were left out; 0 in reports of versions that did not count them.
+    #[serde(default)]
+    pub skipped_lines: usize,
+    /// Of them, those that were out of the order of time.
+    #[serde(default)]
+    pub lines_out_of_order: usize,
     /// What a good answer keeps to.
     pub slo: String,
     /// Share of good requests that was wanted.
@@ -81,6 +87,7 @@ impl Capacity {
             Dimension::Rate => load,
         });
         let both = enough.zip(last);
+        let (skipped_lines, lines_out_of_order) = settings.questions.skipped_lines();
         let middle = |(low, high): (f64, f64)| match dimension {
             Dimension::Users => (low * high).sqrt().round(),
             Dimension::Rate => (low * high).sqrt(),
@@ -90,6 +97,8 @@ impl Capacity {
             target,
             model,
             asked: settings.questions.told(&settings.workload),
+            skipped_lines,
+            lines_out_of_order,
             slo: settings.slo.to_string(),
             share,
             unit: dimension.unit().to_owned(),

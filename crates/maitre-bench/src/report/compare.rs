@@ -268,6 +268,8 @@ mod tests {
             asked: "test".to_owned(),
             workload: serde_json::Value::Null,
             prompts: None,
+            skipped_lines: 0,
+            lines_out_of_order: 0,
             warmup_requests: 0,
             slo: None,
             timeout_s: 0.0,

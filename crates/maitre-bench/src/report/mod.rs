@@ -8,6 +8,7 @@
 //! asked            what was asked, in words
 //! workload         {input_tokens, output_tokens (a number or "100..200"), requests (null = by load), seed, prompt_seed, turns, think_time}
 //! prompts          how many were asked in turn instead of random ones of input_tokens, or null
+//! skipped_lines    of the trace or of the conversations; lines_out_of_order of these
 //! warmup_requests  before each run, not counted
 //! slo              bounds of a good answer, or null
 //! timeout_s        how long a request could bring no token
@@ -56,6 +57,12 @@ pub struct Report {
     pub workload: Value,
     /// Prompts of a file that were asked in turn; `None` = others.
     pub prompts: Option<usize>,
+    /// Lines of the trace or of the recorded conversations that were left out; 0 in reports of versions that did not count them.
+    #[serde(default)]
+    pub skipped_lines: usize,
+    /// Of them, those that were out of the order of time.
+    #[serde(default)]
+    pub lines_out_of_order: usize,
     /// Requests before each run that are not counted.
     pub warmup_requests: usize,
     /// What a good answer keeps to; `None`: nothing was asked for.
@@ -80,6 +87,7 @@ impl Report {
         warnings: Vec<String>,
         interrupted: bool,
     ) -> Self {
+        let (skipped_lines, lines_out_of_order) = settings.questions.skipped_lines();
         Self {
             schema: SCHEMA.to_owned(),
             target,
@@ -91,6 +99,8 @@ impl Report {
                 Questions::InTurn(prompts) => Some(prompts.count()),
                 _ => None,
             },
+            skipped_lines,
+            lines_out_of_order,
             warmup_requests: settings.warmup_requests,
             timeout_s: settings.timeout.as_secs_f64(),
             warnings,

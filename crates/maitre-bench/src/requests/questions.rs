@@ -47,6 +47,16 @@ impl Questions {
         }
     }
 
+    /// Lines of the file that were left out since they are no requests, and of them those that were out of the order of time.
+    pub(crate) fn skipped_lines(&self) -> (usize, usize) {
+        match self {
+            Self::Random | Self::InTurn(_) => (0, 0),
+            Self::Trace(trace) => (trace.skipped.len(), trace.out_of_order),
+            // Conversations have no times.
+            Self::Chats(chats) => (chats.skipped_lines(), 0),
+        }
+    }
+
     /// Tokens of the longest prompt, and of the answer that goes with it.
     fn longest(&self, workload: &Workload) -> (usize, usize) {
         let output = workload.output_tokens.most() as usize;

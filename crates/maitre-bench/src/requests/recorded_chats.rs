@@ -13,6 +13,7 @@ pub struct RecordedChats {
     texts: Arc<[Vec<u32>]>,
     turns: Arc<[Vec<Turn>]>,
     left_out: usize,
+    skipped_lines: usize,
 }
 
 /// How many recorded conversations a measurement needs: turns for all requests without those of the last conversations, which may have
@@ -76,6 +77,7 @@ impl RecordedChats {
             texts: texts.into(),
             turns: turns.into(),
             left_out,
+            skipped_lines: chats.skipped.len(),
         })
     }
 
@@ -83,6 +85,11 @@ impl RecordedChats {
     #[must_use]
     pub fn left_out(&self) -> usize {
         self.left_out
+    }
+
+    /// Lines of the file that are no conversations.
+    pub(crate) fn skipped_lines(&self) -> usize {
+        self.skipped_lines
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -1,6 +1,6 @@
 //! What there is to do in a step, counted in its plan.
 
-use maitre_scheduler::{PlannedSpan, StepPlan};
+use maitre_scheduler::{PlannedSpan, RequestId, StepPlan};
 
 /// What there is to do in a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,18 +51,28 @@ impl StepWork {
     }
 
     /// The work of a draft model in one of its steps for a plan, counted from 0: one token of each sequence that drafts so far, and
-    /// in the first step the prompts' tokens.
-    pub(crate) fn of_drafts(plan: &StepPlan, step: usize, window: Option<u32>) -> Self {
+    /// in the first step the prompts' tokens and those that it is `behind` of the sequences that draft.
+    pub(crate) fn of_drafts(
+        plan: &StepPlan,
+        step: usize,
+        window: Option<u32>,
+        behind: impl Fn(RequestId) -> u64,
+    ) -> Self {
         let mut work = Self::default();
         for span in &plan.spans {
+            let before = span.first_position as u64;
             if span.drafts > step {
+                let late = match step {
+                    0 => behind(span.request).min(before),
+                    _ => 0,
+                };
                 work.sequences += 1;
                 work.rows += 1;
-                work.add((span.first_position + step) as u64, 1, window);
+                work.add(before + step as u64 - late, 1 + late, window);
             } else if step == 0 && Self::is_chunk(span) {
                 work.sequences += 1;
                 work.chunks += 1;
-                work.add(span.first_position as u64, span.tokens.len() as u64, window);
+                work.add(before, span.tokens.len() as u64, window);
             }
         }
         work

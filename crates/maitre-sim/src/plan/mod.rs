@@ -81,6 +81,10 @@ pub struct Question {
     pub slo_share: f64,
     /// What is to be served.
     pub traffic: Traffic,
+    /// Lines of the trace that were left out.
+    pub skipped_lines: usize,
+    /// Of them, those that were out of the order of time.
+    pub lines_out_of_order: usize,
     /// Leading tokens that all prompts have in common.
     pub shared_prefix: u32,
     /// Most sequences in a step.
@@ -124,6 +128,10 @@ pub struct Plan {
     pub slo_share: f64,
     /// The seed of the traffic.
     pub seed: u64,
+    /// Lines of the trace that were left out.
+    pub skipped_lines: usize,
+    /// Of them, those that were out of the order of time.
+    pub lines_out_of_order: usize,
     /// What load is counted in: `users` or `requests/s`.
     pub unit: &'static str,
     /// All load.
@@ -156,6 +164,8 @@ impl Question {
             slo,
             slo_share: SLO_SHARE,
             traffic,
+            skipped_lines: 0,
+            lines_out_of_order: 0,
             shared_prefix: 0,
             max_seqs: 256,
             max_batched_tokens: 2048,
@@ -199,6 +209,8 @@ impl Question {
             slo: self.slo.to_string(),
             slo_share: self.slo_share,
             seed: self.seed,
+            skipped_lines: self.skipped_lines,
+            lines_out_of_order: self.lines_out_of_order,
             unit: self.traffic.unit(),
             load: self.traffic.in_all(),
             load_per_box: capacity.keeps.load,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::figure::number;
 use super::{Gain, Plan};
+use crate::workload::OutOfOrder;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,6 +22,10 @@ impl fmt::Display for Plan {
             self.slo_share * 100.0,
             self.slo
         )?;
+        if self.skipped_lines > 0 {
+            let order = OutOfOrder(self.lines_out_of_order);
+            writeln!(f, "{:<20}{}{order}", "skipped lines", self.skipped_lines)?;
+        }
         for figure in &self.figures {
             writeln!(f, "{figure}")?;
         }

@@ -22,6 +22,8 @@ pub(crate) struct Live {
     pub(super) generated: u32,
     /// Tokens of its answer with which it leaves the replica.
     pub(super) leaves_with: u32,
+    /// Tokens before the one that is known which a draft model, if there is one, has not computed.
+    pub(super) draft_behind: u64,
 }
 
 impl Live {
@@ -37,6 +39,7 @@ impl Live {
             last_token: Time::ZERO,
             cached_tokens: 0,
             generated: 0,
+            draft_behind: 0,
         }
     }
 
@@ -116,8 +119,8 @@ impl Lives {
         slot as u64
     }
 
-    pub(super) fn request(&self, id: RequestId) -> Option<&Request> {
-        Some(&self.slots.get(id.0 as usize)?.as_ref()?.request)
+    pub(super) fn get(&self, id: RequestId) -> Option<&Live> {
+        self.slots.get(id.0 as usize)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Live> {

@@ -418,13 +418,12 @@ impl Replica {
             }
             let mut planned = self.spare.pop().unwrap_or_default();
             let kv_used = self.scheduler.kv_usage().used;
-            let request = |id| self.lives.request(id);
             planned.fill(
                 &plan,
                 &self.pricer,
                 kv_used,
                 self.drafting.as_ref(),
-                request,
+                &mut self.lives,
             );
             if self.repeats && planned.only_decodes() {
                 planned.begin(now);

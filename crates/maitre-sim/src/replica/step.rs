@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use maitre_scheduler::{Outcome, PlannedSpan, RequestId, StepId, StepPlan, Time};
 
+use super::live::{Live, Lives};
 use crate::speculation::{DraftCounts, Drafting};
-use crate::workload::Request;
 use crate::{StepPricer, StepSeconds, StepWork};
 
 /// The token of every answer: a simulation knows lengths, not text.
@@ -72,27 +72,28 @@ impl Default for PlannedSteps {
 
 impl PlannedSteps {
     /// Takes on a plan: each span that samples will have one token, and its drafts that are accepted.
-    pub(super) fn fill<'a>(
+    pub(super) fn fill(
         &mut self,
         plan: &StepPlan,
         pricer: &StepPricer,
         kv_used: usize,
         drafting: Option<&Drafting>,
-        request: impl Fn(RequestId) -> Option<&'a Request>,
+        lives: &mut Lives,
     ) {
         self.id = plan.step_id;
+        let behind = |id| lives.get(id).map_or(0, |live| live.draft_behind);
+        let drafts = drafting.map_or(0.0, |drafting| drafting.seconds(plan, behind));
         for span in &plan.spans {
             let mut outcome = self.spare.pop().unwrap_or_else(empty);
             outcome.request = span.request;
             if span.samples {
                 outcome.tokens.push(TOKEN);
             }
-            if let (Some(drafting), Some(request)) = (drafting, request(span.request)) {
-                self.draft(span, &mut outcome, drafting, request);
+            if let (Some(drafting), Some(live)) = (drafting, lives.get_mut(span.request)) {
+                self.draft(span, &mut outcome, drafting, live);
             }
             self.outcomes.push(outcome);
         }
-        let drafts = drafting.map_or(0.0, |drafting| drafting.seconds(plan));
         let step = PricedStep::new(pricer.work(plan), pricer, kv_used, drafts);
         self.steps.push_back(step);
     }
@@ -103,12 +104,13 @@ impl PlannedSteps {
         span: &PlannedSpan,
         outcome: &mut Outcome,
         drafting: &Drafting,
-        request: &Request,
+        live: &mut Live,
     ) {
-        let accepted = drafting.accepted(request, span);
+        let accepted = drafting.accepted(&live.request, span);
+        live.draft_behind = Drafting::behind_after(span, accepted, live.draft_behind);
         outcome.tokens.extend((0..accepted).map(|_| TOKEN));
         outcome.next_drafts = if span.samples { drafting.most } else { 0 };
-        let is_decode = span.first_position >= request.prompt_tokens as usize;
+        let is_decode = span.first_position >= live.request.prompt_tokens as usize;
         if is_decode && !StepWork::is_chunk(span) {
             self.drafts.decode(span.drafts, accepted);
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Percentiles, Report};
+use crate::workload::OutOfOrder;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,10 +39,7 @@ impl Report {
             row(f, "refused", format_args!("{count} {reason}"))?;
         }
         if requests.skipped_lines > 0 {
-            let order = match requests.lines_out_of_order {
-                0 => String::new(),
-                lines => format!(", {lines} of them out of the order of time"),
-            };
+            let order = OutOfOrder(requests.lines_out_of_order);
             row(
                 f,
                 "skipped lines",

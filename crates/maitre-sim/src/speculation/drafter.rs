@@ -2,15 +2,19 @@
 //!
 //! A draft model computes its drafts one after the other: the token that is known gives the first draft, that one the second,
 //! and so on. Each is a step of the draft model with one token of each sequence that drafts so far. The prompt tokens of
-//! a step go through the draft model in the first of them, as it needs their keys and values:
+//! a step go through the draft model in the first of them, as it needs their keys and values.
+//!
+//! So it needs those of all tokens before the one that is known. The last draft has given no other: where all drafts were accepted, it is a
+//! token that the draft model has not computed, and so is each token of a step in which the sequence did not draft. These the model is
+//! behind, and computes them in the first of its steps when the sequence drafts again:
 //!
 //! ```text
-//! step 1   prompt tokens of the step, and one token of each sequence with at least 1 draft
+//! step 1   prompt tokens of the step, and one token of each sequence with at least 1 draft, and those that it is behind
 //! step 2                                  one token of each sequence with at least 2 drafts
 //! …
 //! ```
 
-use maitre_scheduler::StepPlan;
+use maitre_scheduler::{RequestId, StepPlan};
 
 use crate::error::check_seconds;
 use crate::{CostModel, ModelShape, SimError, StepPricer, StepWork};
@@ -102,8 +106,8 @@ impl DraftCost {
         })
     }
 
-    /// Seconds beside the step of this plan.
-    pub(super) fn seconds(&self, plan: &StepPlan) -> f64 {
+    /// Seconds beside the step of this plan; a draft model is so many tokens `behind` in each sequence.
+    pub(super) fn seconds(&self, plan: &StepPlan, behind: impl Fn(RequestId) -> u64) -> f64 {
         let longest = || plan.spans.iter().map(|span| span.drafts).max().unwrap_or(0);
         match self {
             Self::Free => 0.0,
@@ -111,7 +115,7 @@ impl DraftCost {
             Self::Steps(pricer, window) => {
                 let has_prompts = usize::from(plan.spans.iter().any(StepWork::is_chunk));
                 let works = (0..longest().max(has_prompts))
-                    .map(|step| StepWork::of_drafts(plan, step, *window));
+                    .map(|step| StepWork::of_drafts(plan, step, *window, &behind));
                 works.map(|work| pricer.price(&work).total()).sum()
             }
         }

@@ -14,10 +14,10 @@ mod recorded;
 pub use acceptance::Acceptance;
 use drafter::DraftCost;
 pub use drafter::Drafter;
-use maitre_scheduler::{PlannedSpan, StepPlan};
+use maitre_scheduler::{PlannedSpan, RequestId, StepPlan};
 
 use crate::workload::{Random, Request, mix};
-use crate::{CostModel, SimError};
+use crate::{CostModel, SimError, StepWork};
 
 /// The most drafts of a sequence in a step, as the engine has it.
 const MOST_DRAFTS: usize = 64;
@@ -135,9 +135,20 @@ impl Drafting {
         Random::new(answer, place).unit()
     }
 
-    /// Seconds of drafting for a step.
-    pub(crate) fn seconds(&self, plan: &StepPlan) -> f64 {
-        self.cost.seconds(plan)
+    /// Seconds of drafting for a step; a draft model is so many tokens `behind` in each sequence.
+    pub(crate) fn seconds(&self, plan: &StepPlan, behind: impl Fn(RequestId) -> u64) -> f64 {
+        self.cost.seconds(plan, behind)
+    }
+
+    /// Tokens of a sequence before the one that is known which a draft model has not computed, after a span of which so many drafts
+    /// were accepted. Before that it was `behind` by so many.
+    pub(crate) fn behind_after(span: &PlannedSpan, accepted: usize, behind: u64) -> u64 {
+        match span.drafts {
+            _ if StepWork::is_chunk(span) => 0,
+            0 => behind + 1,
+            // The last draft gave no other.
+            drafts => u64::from(accepted == drafts),
+        }
     }
 }
 

@@ -227,21 +227,36 @@ fn alone(before: u64, tokens: u64, rows: u64, chunks: u64) -> StepWork {
     }
 }
 
-#[test]
-fn a_draft_model_costs_its_own_steps() {
-    let draft = ModelShape {
+/// Seconds of these steps of a model.
+fn total(shape: &ModelShape, steps: &[StepWork]) -> f64 {
+    let pricer = StepPricer::new(shape, cost(), 16).unwrap();
+    steps.iter().map(|work| pricer.price(work).total()).sum()
+}
+
+#[track_caller]
+fn close(found: f64, expected: f64) {
+    assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
+}
+
+fn draft() -> ModelShape {
+    ModelShape {
         hidden: 3,
         ..shape()
-    };
-    let mut simulation = simulation(cost(), ample());
-    let mut asked = speculation(2, 0.0);
-    asked.drafter = Drafter::Model(Box::new(draft.clone()));
+    }
+}
+
+/// A prompt of 5 tokens and an answer of so many, with at most 2 drafts a step of a model, each accepted with this probability.
+fn with_draft_model(engine: EngineSettings, share: f64, output: u32) -> Report {
+    let mut simulation = simulation(cost(), engine);
+    let mut asked = speculation(2, share);
+    asked.drafter = Drafter::Model(Box::new(draft()));
     simulation.speculation = Some(asked);
-    let (report, _) = run(&simulation, &mut Given::new(&[(0, 5, 4, &[])]));
-    let total = |shape: &ModelShape, steps: &[StepWork]| -> f64 {
-        let pricer = StepPricer::new(shape, cost(), 16).unwrap();
-        steps.iter().map(|work| pricer.price(work).total()).sum()
-    };
+    run(&simulation, &mut Given::new(&[(0, 5, output, &[])])).0
+}
+
+#[test]
+fn a_draft_model_costs_its_own_steps() {
+    let report = with_draft_model(ample(), 0.0, 4);
     // The prompt, then a token with two drafts, one with one draft as the answer ends behind it, and the last one.
     let model = [
         alone(0, 5, 1, 1),
@@ -256,13 +271,38 @@ fn a_draft_model_costs_its_own_steps() {
         alone(6, 1, 1, 0),
     ];
     let seconds = report.steps.seconds;
-    let close = |found: f64, expected: f64| {
-        assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
-    };
-    close(seconds.drafts, total(&draft, &drafts));
+    close(seconds.drafts, total(&draft(), &drafts));
     close(seconds.total() - seconds.drafts, total(&shape(), &model));
     close(report.steps.mean_ms * 4.0 / 1e3, seconds.total());
     assert_eq!(report.tokens.computed, 11);
+}
+
+#[test]
+fn a_draft_model_computes_what_it_is_behind_before_it_drafts_again() {
+    // Both drafts are accepted, and only the first of them, at position 6, has given another one.
+    let drafts = [
+        alone(0, 5, 0, 1),
+        alone(5, 1, 1, 0),
+        alone(6, 1, 1, 0),
+        alone(7, 2, 1, 0),
+        alone(9, 1, 1, 0),
+    ];
+    let report = with_draft_model(ample(), 1.0, 7);
+    close(report.steps.seconds.drafts, total(&draft(), &drafts));
+    // The last token of the prompt has a step of its own, in which nothing is drafted.
+    let small = EngineSettings {
+        max_seqs: 1,
+        max_batched_tokens: 4,
+        ..ample()
+    };
+    let drafts = [
+        alone(0, 4, 0, 1),
+        alone(4, 2, 1, 0),
+        alone(6, 1, 1, 0),
+        alone(6, 1, 1, 0),
+    ];
+    let report = with_draft_model(small, 0.0, 4);
+    close(report.steps.seconds.drafts, total(&draft(), &drafts));
 }
 
 #[test]

@@ -29,13 +29,19 @@ pub(crate) fn unwritten(len: usize) -> Buffer {
 }
 
 /// Every way to store a weight.
-pub(crate) const FORMATS: [WeightFormat; 8] = [
+pub(crate) const FORMATS: [WeightFormat; 10] = [
     WeightFormat::F32,
     WeightFormat::F16,
     WeightFormat::Bf16,
     WeightFormat::INT8,
     WeightFormat::Int8 {
         activation_group: Some(32),
+    },
+    WeightFormat::Int8 {
+        activation_group: Some(64),
+    },
+    WeightFormat::Int8 {
+        activation_group: Some(128),
     },
     WeightFormat::INT4,
     WeightFormat::Int4 { group: 32 },

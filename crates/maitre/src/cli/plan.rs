@@ -11,7 +11,7 @@ use maitre::server::Startup;
 use maitre_sim::plan::Question;
 use maitre_sim::{KvDtype, Slo, WeightDtype};
 
-use self::traffic::TrafficArgs;
+use self::traffic::{Asked, TrafficArgs};
 use super::simulate::machine::{hardware, model};
 use super::simulate::speculation::SpeculationArgs;
 
@@ -91,7 +91,11 @@ pub(crate) async fn run(args: PlanArgs, startup: &Startup) -> Result<()> {
         .kv_dtype
         .applied_to(&model(&args.model, startup).await?);
     let hardware = hardware(&args.hardware)?;
-    let traffic = args.traffic.read()?;
+    let Asked {
+        traffic,
+        skipped,
+        out_of_order,
+    } = args.traffic.read()?;
     let may_speculate = args.speculation.read(startup).await?;
     ensure!(
         may_speculate.is_none() || !args.no_techniques,
@@ -100,6 +104,8 @@ pub(crate) async fn run(args: PlanArgs, startup: &Startup) -> Result<()> {
     let mut question = Question {
         devices: args.tensor_parallel,
         slo_share: args.slo_share,
+        skipped_lines: skipped,
+        lines_out_of_order: out_of_order,
         shared_prefix: args.shared_prefix,
         max_seqs: args.max_seqs,
         max_batched_tokens: args.max_batched_tokens,

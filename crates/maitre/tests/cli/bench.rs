@@ -1,4 +1,4 @@
-//! `maitre bench`: reports, one line at a time, prompts from a file.
+//! `maitre bench`: reports, one line at a time, prompts from a file, lines of a trace that are left out.
 
 use std::fs;
 use std::io::Write;
@@ -124,6 +124,33 @@ fn bench_asks_the_prompts_of_a_file() {
         .filter_map(|line| line.split(' ').nth(1))
         .collect();
     assert_eq!(tokens, ["6", "4"]);
+}
+
+#[test]
+fn bench_counts_lines_out_of_the_order_of_time() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("trace.jsonl");
+    let line = |at: u64| format!(r#"{{"timestamp": {at}, "input_length": 9, "output_length": 3}}"#);
+    let lines = [
+        line(0),
+        line(90_000_000),
+        "nothing".to_owned(),
+        line(20),
+        line(30),
+    ];
+    fs::write(&file, lines.join("\n")).unwrap();
+    let trace = ["--trace", file.to_str().unwrap(), "--skip-bad"];
+    let on = ["bench", "--json", "--threads", "1"];
+    let output = maitre(&[&on[..], &trace].concat());
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let expected =
+        "left out 2 lines of the trace that are no requests, 1 of them out of the order of time\n";
+    assert!(said.contains(expected), "{said}");
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["runs"][0]["completed"], 3);
+    assert_eq!(report["skipped_lines"], 2);
+    assert_eq!(report["lines_out_of_order"], 1);
 }
 
 #[test]

@@ -54,6 +54,18 @@ impl Small {
         stdout(&output)
     }
 
+    /// Plans for the trace of this text.
+    fn plan_of_trace(&self, text: &str, flags: &[&str]) -> String {
+        let file = self.folder.path().join("trace.csv");
+        fs::write(&file, text).unwrap();
+        let arguments = self.arguments(&[]);
+        let on: Vec<&str> = arguments.iter().map(String::as_str).take(5).collect();
+        let trace = ["--trace", file.to_str().unwrap()];
+        let output = maitre(&[&on[..], &SLO, &QUICK, &trace, flags].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    }
+
     fn fails(&self, flags: &[&str], code: i32) -> String {
         let arguments = self.arguments(flags);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -63,6 +75,15 @@ impl Small {
 
 const SLO: [&str; 2] = ["--slo", "ttft=400ms,tpot=40ms"];
 const QUICK: [&str; 3] = ["--judged", "40", "--no-techniques"];
+
+/// The columns of a trace.
+const COLUMNS: &str = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+
+/// Rows of a trace: 40 requests in 9 seconds.
+fn rows() -> String {
+    let rows = (0..40).map(|row| format!("2023-11-16 18:15:{:02}.00,24,6\n", row / 4));
+    rows.collect()
+}
 
 #[test]
 fn a_plan_is_the_same_each_time_and_has_its_formulas() {
@@ -139,24 +160,34 @@ fn a_plan_tells_what_techniques_gain() {
 
 #[test]
 fn a_plan_reads_traces() {
-    let small = Small::new();
-    let rows = (0..40).map(|row| format!("2023-11-16 18:15:{:02}.00,24,6\n", row / 4));
-    let text = format!(
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n{}",
-        rows.collect::<String>()
-    );
-    let file = small.folder.path().join("trace.csv");
-    fs::write(&file, text).unwrap();
-    let arguments = small.arguments(&[]);
-    let on: Vec<&str> = arguments.iter().map(String::as_str).take(5).collect();
-    let trace = ["--trace", file.to_str().unwrap(), "--json"];
-    let output = maitre(&[&on[..], &SLO, &QUICK, &trace].concat());
-    assert!(output.status.success(), "{}", stderr(&output));
-    let plan: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let text = format!("{COLUMNS}{}", rows());
+    let json = Small::new().plan_of_trace(&text, &["--json"]);
+    let plan: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(plan["unit"], "requests/s");
     assert!(
         (plan["load"].as_f64().unwrap() - 40.0 / 9.0).abs() < 1e-6,
         "{plan}"
+    );
+    assert_eq!(plan["skipped_lines"], 0);
+}
+
+#[test]
+fn a_plan_counts_lines_out_of_the_order_of_time() {
+    let small = Small::new();
+    let late = "2023-11-17 00:00:00.00,24,6\n";
+    let text = format!("{COLUMNS}{late}nothing\n{}", rows());
+    let json = small.plan_of_trace(&text, &["--skip-bad", "--json"]);
+    let plan: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(plan["skipped_lines"], 2);
+    assert_eq!(plan["lines_out_of_order"], 1);
+    assert!(
+        (plan["load"].as_f64().unwrap() - 40.0 / 9.0).abs() < 1e-6,
+        "{plan}"
+    );
+    let text = small.plan_of_trace(&text, &["--skip-bad"]);
+    assert!(
+        text.contains("skipped lines       2, 1 of them out of the order of time\n"),
+        "{text}"
     );
 }
 

@@ -5,9 +5,14 @@
 //!   for each 32 token rows
 //!     4 tiles of sums at a time       (two tiles of rows by two panels, or one by four)
 //! ```
+//!
+//! One or two rows of bf16 are multiplied [without tiles](super::few), formats with groups have
+//! [loops of their own](super::groups).
 
 use std::arch::x86_64::*;
 
+use super::few::{FEW_ROWS, few};
+use super::groups::{self, GROUP_ROWS};
 use super::registers::{self, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
@@ -50,6 +55,12 @@ pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut S
             WeightFormat::Int8 {
                 activation_group: None,
             } if rows >= INT8_ROWS => tile::<PerToken>(args, out),
+            WeightFormat::Int8 {
+                activation_group: Some(_),
+            } if rows >= GROUP_ROWS => groups::tile::<groups::Int8>(args, out),
+            WeightFormat::Int4 { .. } if rows >= GROUP_ROWS => {
+                groups::tile::<groups::Int4>(args, out);
+            }
             _ => avx512::linear(args, out, scratch),
         }
     }
@@ -126,6 +137,18 @@ struct Strip<'a> {
     next: &'a [u8],
 }
 
+impl Strip<'_> {
+    fn count(&self) -> usize {
+        self.panels.len() / self.layout.panel_bytes()
+    }
+
+    /// The rows of a panel, or of the last one.
+    fn panel(&self, index: usize, header: usize) -> *const u8 {
+        let index = index.min(self.count() - 1);
+        self.panels[self.layout.panel_bytes() * index + header..].as_ptr()
+    }
+}
+
 /// Products of bf16 numbers.
 struct Bf16;
 
@@ -133,7 +156,13 @@ impl Product for Bf16 {
     #[inline(always)]
     unsafe fn block(strip: &Strip<'_>, x: InputRows<'_>, rows: usize, sums: &mut Sums) {
         // SAFETY: promised by the caller.
-        unsafe { multiply::<registers::Bf16>(strip, (x, rows), 0, sums) }
+        unsafe {
+            if rows <= FEW_ROWS {
+                few(&wide(strip, (x, rows), 0, sums));
+            } else {
+                multiply::<registers::Bf16>(strip, (x, rows), 0, sums);
+            }
+        }
     }
 }
 
@@ -163,6 +192,27 @@ impl Product for PerToken {
     }
 }
 
+/// What a block of up to [`ROWS`] rows reads and writes. The rows of panels begin after a header; in place of panels that are
+/// not there, the last is multiplied again.
+#[inline(always)]
+fn wide(
+    strip: &Strip<'_>,
+    (x, rows): (InputRows<'_>, usize),
+    header: usize,
+    sums: &mut Sums,
+) -> Operands<WIDE_PANELS> {
+    Operands {
+        rows,
+        depth: strip.layout.depth(),
+        a: x.words.as_ptr(),
+        a_stride: x.shape.words * size_of::<u32>(),
+        panels: std::array::from_fn(|index| strip.panel(index, header)),
+        sums: sums.0.as_mut_ptr().cast(),
+        sums_stride: PANELS * LINE,
+        ahead: Ahead::NONE,
+    }
+}
+
 /// The sums of rows with panels, whose rows begin after a header.
 ///
 /// # Safety
@@ -175,47 +225,26 @@ unsafe fn multiply<D: TileDot>(
     header: usize,
     sums: &mut Sums,
 ) {
-    let (depth, size) = (strip.layout.depth(), strip.layout.panel_bytes());
-    let count = strip.panels.len() / size;
-    // In place of panels that are not there, the last is multiplied again.
-    let panel = |index: usize| strip.panels[size * index.min(count - 1) + header..].as_ptr();
-    let place = sums.0.as_mut_ptr().cast::<u8>();
-    let sums_stride = PANELS * LINE;
-    let (a, a_stride) = (x.words.as_ptr(), x.shape.words * size_of::<u32>());
+    let wide = wide(strip, (x, rows), header, sums);
     if rows <= ROWS {
-        let operands = Operands {
-            rows,
-            depth,
-            a,
-            a_stride,
-            panels: std::array::from_fn::<_, WIDE_PANELS, _>(panel),
-            sums: place,
-            sums_stride,
-            ahead: Ahead::NONE,
-        };
         // SAFETY: promised by the caller; there is space for so many rows of sums.
-        return unsafe { operands.run::<D>() };
+        return unsafe { wide.run::<D>() };
     }
-    let blocks = count.div_ceil(TALL_PANELS);
-    let tiles = (depth / registers::DEPTH).max(1);
+    let blocks = strip.count().div_ceil(TALL_PANELS);
+    let tiles = (wide.depth / registers::DEPTH).max(1);
     let lines = strip.next.len().div_ceil(LINE * blocks * tiles);
     for block in 0..blocks {
         let first = block * TALL_PANELS;
+        let ahead = strip.next.as_ptr().wrapping_add(block * tiles * lines * LINE);
         let operands = Operands {
             rows,
-            depth,
-            a,
-            a_stride,
-            panels: [panel(first), panel(first + 1)],
-            sums: place.wrapping_add(first * LINE),
-            sums_stride,
-            ahead: Ahead {
-                start: strip
-                    .next
-                    .as_ptr()
-                    .wrapping_add(block * tiles * lines * LINE),
-                lines,
-            },
+            depth: wide.depth,
+            a: wide.a,
+            a_stride: wide.a_stride,
+            panels: [first, first + 1].map(|index| strip.panel(index, header)),
+            sums: wide.sums.wrapping_add(first * LINE),
+            sums_stride: wide.sums_stride,
+            ahead: Ahead { start: ahead, lines },
         };
         // SAFETY: as above.
         unsafe { operands.run::<D>() };

@@ -5,19 +5,23 @@
 //! a tile as the instructions want it, so nothing is packed for them alone. What has no products is
 //! computed as on the [AVX-512 path](super::avx512), whose instructions these processors have too.
 //!
-//! Sums of bf16 products are added in another order than AVX-512's, so they are computed by tiles at
-//! any number of rows. Sums of integers are exact, and each number of rows takes what is faster.
+//! Sums of bf16 products are added in another order than on the AVX-512 path. One or two rows are
+//! multiplied by AVX-512's instructions, but [in this order](few). Sums of integers are exact, and each number of rows takes
+//! what is faster.
 #![allow(unsafe_code)]
 
 mod attention;
+mod few;
+mod groups;
 mod linear;
 mod permission;
 mod registers;
+mod shapes;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use permission::is_granted;
-pub(crate) use registers::Shapes;
+pub(crate) use shapes::Shapes;
 
 use crate::kernels::Kernels;
 

@@ -18,6 +18,7 @@
 
 use std::arch::asm;
 
+use super::shapes::{Shapes, Tiles};
 use crate::attend::CELLS;
 use crate::cache::GROUP;
 use crate::vector::strips::Ahead;
@@ -29,7 +30,7 @@ pub(super) const DEPTH: usize = 16;
 pub(super) const ROWS: usize = 16;
 
 /// Bytes of a row of a panel.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Panels of a wide block.
 pub(super) const WIDE_PANELS: usize = 4;
@@ -39,57 +40,6 @@ pub(super) const TALL_PANELS: usize = 2;
 
 /// Rows of a tall block.
 pub(super) const TALL_ROWS: usize = 2 * ROWS;
-
-/// The shapes of the registers, as the processor reads them.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Shapes {
-    palette: u8,
-    start_row: u8,
-    reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
-}
-
-impl Shapes {
-    /// Of registers with so many rows of so many bytes each.
-    pub(crate) fn new(registers: [(usize, usize); 8]) -> Self {
-        let mut shapes = Self {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            row_bytes: [0; 16],
-            rows: [0; 16],
-        };
-        for (i, (rows, bytes)) in registers.into_iter().enumerate() {
-            (shapes.rows[i], shapes.row_bytes[i]) = (rows as u8, bytes as u16);
-        }
-        shapes
-    }
-
-    /// Of a wide block of `rows` rows, `depth` words deep.
-    fn wide(rows: usize, depth: usize) -> Self {
-        let (sums, panel) = ((rows, LINE), (depth, LINE));
-        let a = (rows, depth * size_of::<u32>());
-        Self::new([sums, sums, sums, sums, a, panel, panel, panel])
-    }
-
-    /// Of a tall block of `rows` rows, more than [`ROWS`].
-    fn tall(rows: usize, depth: usize) -> Self {
-        let (low, bytes) = (rows - ROWS, depth * size_of::<u32>());
-        let panel = (depth, LINE);
-        Self::new([
-            (ROWS, LINE),
-            (ROWS, LINE),
-            (low, LINE),
-            (low, LINE),
-            (ROWS, bytes),
-            (low, bytes),
-            panel,
-            panel,
-        ])
-    }
-}
 
 /// What a block reads and writes.
 #[derive(Clone, Copy)]
@@ -111,22 +61,22 @@ pub(super) struct Operands<const PANELS: usize> {
     pub(super) ahead: Ahead,
 }
 
-/// The instruction that multiplies two tiles.
+/// The instruction that multiplies two tiles. What its blocks need of [`Shapes`] is configured before.
 pub(super) trait TileDot {
     /// The sums of up to [`ROWS`] rows with four panels, over `steps` whole tiles, or the shapes'
     /// part of one. They are added to what is there if `resumes`.
     ///
     /// # Safety
     ///
-    /// [`is_granted`](super::is_granted); all that `operands` names is readable, the sums writable.
-    unsafe fn wide(shapes: &Shapes, operands: &Operands<WIDE_PANELS>, steps: usize, resumes: bool);
+    /// [`Shapes::wide`] of these rows are configured; all that `operands` names is readable, the sums writable.
+    unsafe fn wide(operands: &Operands<WIDE_PANELS>, steps: usize, resumes: bool);
 
     /// The sums of up to [`TALL_ROWS`] rows with two panels.
     ///
     /// # Safety
     ///
-    /// As [`TileDot::wide`].
-    unsafe fn tall(shapes: &Shapes, operands: &Operands<TALL_PANELS>, steps: usize, resumes: bool);
+    /// As [`TileDot::wide`], with [`Shapes::tall`].
+    unsafe fn tall(operands: &Operands<TALL_PANELS>, steps: usize, resumes: bool);
 }
 
 /// Pairs of bf16, summed in f32. Subnormal numbers count as zero.
@@ -134,6 +84,9 @@ pub(super) struct Bf16;
 
 /// Quads of signed bytes in rows and unsigned ones in panels, summed in i32.
 pub(super) struct Int8;
+
+/// Quads of signed bytes in both, of panels that are in the first-level cache.
+pub(super) struct Signed;
 
 /// Asks for the tile of a panel after the next: with one block of rows, panels come from memory.
 macro_rules! fetch_ahead {
@@ -150,22 +103,26 @@ macro_rules! fetch_ahead {
     };
 }
 
+/// Nothing to ask for.
+macro_rules! fetched {
+    ($panel:literal) => {
+        ""
+    };
+}
+
 macro_rules! tile_dot {
-    ($name:ident, $dot:literal) => {
+    ($name:ident, $dot:literal, $ahead:ident) => {
         impl TileDot for $name {
             #[inline]
-            unsafe fn wide(
-                shapes: &Shapes,
-                operands: &Operands<WIDE_PANELS>,
-                steps: usize,
-                resumes: bool,
-            ) {
+            unsafe fn wide(operands: &Operands<WIDE_PANELS>, steps: usize, resumes: bool) {
                 let [b0, b1, b2, b3] = operands.panels;
-                // SAFETY: the caller promises the memory, and that the registers may be used.
-                // `tilerelease` leaves them as they were without tiles.
+                // SAFETY: the caller promises the memory, and that the registers are configured.
                 unsafe {
                     asm!(
-                        "ldtilecfg [{shapes}]",
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
                         "test {resumes:e}, {resumes:e}",
                         "jz 2f",
                         "tileloadd tmm0, [{c} + 1*{c_stride}]",
@@ -173,10 +130,10 @@ macro_rules! tile_dot {
                         "tileloadd tmm2, [{c} + 1*{c_stride} + 128]",
                         "tileloadd tmm3, [{c} + 1*{c_stride} + 192]",
                         "2:",
-                        fetch_ahead!("b0"),
-                        fetch_ahead!("b1"),
-                        fetch_ahead!("b2"),
-                        fetch_ahead!("b3"),
+                        $ahead!("b0"),
+                        $ahead!("b1"),
+                        $ahead!("b2"),
+                        $ahead!("b3"),
                         "tileloadd tmm4, [{a} + 1*{a_stride}]",
                         "tileloadd tmm5, [{b0} + 1*{line}]",
                         "tileloadd tmm6, [{b1} + 1*{line}]",
@@ -197,8 +154,6 @@ macro_rules! tile_dot {
                         "tilestored [{c} + 1*{c_stride} + 64], tmm1",
                         "tilestored [{c} + 1*{c_stride} + 128], tmm2",
                         "tilestored [{c} + 1*{c_stride} + 192], tmm3",
-                        "tilerelease",
-                        shapes = in(reg) shapes,
                         resumes = in(reg) u32::from(resumes),
                         a = inout(reg) operands.a => _,
                         a_stride = in(reg) operands.a_stride,
@@ -218,18 +173,16 @@ macro_rules! tile_dot {
             }
 
             #[inline]
-            unsafe fn tall(
-                shapes: &Shapes,
-                operands: &Operands<TALL_PANELS>,
-                steps: usize,
-                resumes: bool,
-            ) {
+            unsafe fn tall(operands: &Operands<TALL_PANELS>, steps: usize, resumes: bool) {
                 let [b0, b1] = operands.panels;
                 let Ahead { start, lines } = operands.ahead;
                 // SAFETY: as above; the second tiles begin sixteen rows on.
                 unsafe {
                     asm!(
-                        "ldtilecfg [{c1}]",
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
                         "mov {c1}, {c_stride}",
                         "shl {c1}, 4",
                         "add {c1}, {c0}",
@@ -267,9 +220,8 @@ macro_rules! tile_dot {
                         "tilestored [{c0} + 1*{c_stride} + 64], tmm1",
                         "tilestored [{c1} + 1*{c_stride}], tmm2",
                         "tilestored [{c1} + 1*{c_stride} + 64], tmm3",
-                        "tilerelease",
-                        // First the shapes, then where the lower rows' sums are.
-                        c1 = inout(reg) shapes => _,
+                        // Where the lower rows' sums are.
+                        c1 = out(reg) _,
                         // First whether to resume, then the lines left to ask for.
                         left = inout(reg) usize::from(resumes) => _,
                         a0 = inout(reg) operands.a => _,
@@ -293,13 +245,14 @@ macro_rules! tile_dot {
     };
 }
 
-tile_dot!(Bf16, "tdpbf16ps");
-tile_dot!(Int8, "tdpbsud");
+tile_dot!(Bf16, "tdpbf16ps", fetch_ahead);
+tile_dot!(Int8, "tdpbsud", fetch_ahead);
+tile_dot!(Signed, "tdpbssd", fetched);
 
 impl<const PANELS: usize> Operands<PANELS> {
     /// Calls `part` with the whole tiles of the block and with what is left behind them: the words of a tile, how many tiles, and
     /// whether there are sums already.
-    fn in_parts(mut self, mut part: impl FnMut(&Self, usize, usize, bool)) {
+    pub(super) fn in_parts(mut self, mut part: impl FnMut(&Self, usize, usize, bool)) {
         let (a, panels, whole) = (self.a, self.panels, self.depth / DEPTH);
         let left = self.depth % DEPTH;
         for (depth, steps, start) in [(DEPTH, whole, 0), (left, left.min(1), whole * DEPTH)] {
@@ -318,12 +271,16 @@ impl Operands<WIDE_PANELS> {
     ///
     /// # Safety
     ///
-    /// As [`TileDot::wide`].
+    /// [`is_granted`](super::is_granted), and no [`Tiles`] of this thread are there; all that this names is readable, the
+    /// sums writable.
     #[inline]
     pub(super) unsafe fn run<D: TileDot>(self) {
         self.in_parts(|part, depth, steps, resumes| {
             // SAFETY: promised by the caller.
-            unsafe { D::wide(&Shapes::wide(part.rows, depth), part, steps, resumes) };
+            unsafe {
+                let _tiles = Tiles::configure(&Shapes::wide(part.rows, depth));
+                D::wide(part, steps, resumes);
+            }
         });
     }
 }
@@ -333,12 +290,15 @@ impl Operands<TALL_PANELS> {
     ///
     /// # Safety
     ///
-    /// As [`TileDot::wide`].
+    /// As for a wide block.
     #[inline]
     pub(super) unsafe fn run<D: TileDot>(self) {
         self.in_parts(|part, depth, steps, resumes| {
             // SAFETY: promised by the caller.
-            unsafe { D::tall(&Shapes::tall(part.rows, depth), part, steps, resumes) };
+            unsafe {
+                let _tiles = Tiles::configure(&Shapes::tall(part.rows, depth));
+                D::tall(part, steps, resumes);
+            }
         });
     }
 }
@@ -364,8 +324,8 @@ impl Values<'_> {
     ///
     /// # Safety
     ///
-    /// [`is_granted`](super::is_granted); weights of as many queries, eight rows of values of each cell
-    /// and as many sums as queries are there.
+    /// [`is_granted`](super::is_granted), and no [`Tiles`] of this thread are there; weights of as many queries, eight rows of
+    /// values of each cell and as many sums as queries are.
     #[inline]
     pub(super) unsafe fn add(self) {
         let pairs = GROUP / 2;
@@ -374,8 +334,8 @@ impl Values<'_> {
         let shapes = Shapes::new([sums, sums, sums, sums, weights, values, values, values]);
         // SAFETY: the caller promises the memory, and that the registers may be used.
         unsafe {
+            let _tiles = Tiles::configure(&shapes);
             asm!(
-                "ldtilecfg [{shapes}]",
                 "tileloadd tmm0, [{c} + 1*{stride}]",
                 "tileloadd tmm1, [{c} + 1*{stride} + 64]",
                 "tileloadd tmm2, [{c} + 1*{stride} + 128]",
@@ -399,8 +359,6 @@ impl Values<'_> {
                 "tilestored [{c} + 1*{stride} + 64], tmm1",
                 "tilestored [{c} + 1*{stride} + 128], tmm2",
                 "tilestored [{c} + 1*{stride} + 192], tmm3",
-                "tilerelease",
-                shapes = in(reg) &raw const shapes,
                 a = inout(reg) self.weights => _,
                 a_stride = in(reg) self.weight_stride,
                 b = out(reg) _,

@@ -2,9 +2,10 @@
 
 use half::bf16;
 
+use super::few::{FEW_ROWS, few};
 use super::is_granted;
 use super::registers::{
-    Bf16, Int8, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
+    Bf16, Int8, Operands, ROWS, Signed, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
 };
 use crate::attend::CELLS;
 use crate::cache::GROUP;
@@ -81,6 +82,25 @@ fn in_tiles<D: TileDot>(rows: usize, depth: usize, a: &[u32], b: &[u32]) -> Vec<
     sums
 }
 
+/// The same of up to [`FEW_ROWS`] rows, without tiles.
+fn without_tiles(rows: usize, depth: usize, a: &[u32], b: &[u32]) -> Vec<u32> {
+    // What is there before does not matter.
+    let mut sums = noise(7, rows * WIDE_PANELS * 16);
+    let operands = Operands {
+        rows,
+        depth,
+        a: a.as_ptr(),
+        a_stride: depth * 4,
+        panels: [0, 1, 2, 3].map(|index| b[index * depth * 16..].as_ptr().cast()),
+        sums: sums.as_mut_ptr().cast(),
+        sums_stride: WIDE_PANELS * 64,
+        ahead: Ahead::NONE,
+    };
+    // SAFETY: processors with tiles have AVX-512; rows, panels and sums are as long as they say.
+    unsafe { few(&operands) };
+    sums
+}
+
 /// The same, a number at a time; `dot` adds the products of up to sixteen words to a sum.
 fn in_order(
     rows: usize,
@@ -142,6 +162,17 @@ fn dot_int8(sum: u32, words: &[(u32, u32)]) -> u32 {
     sum.cast_unsigned()
 }
 
+/// Signed bytes in both.
+fn dot_signed(sum: u32, words: &[(u32, u32)]) -> u32 {
+    let mut sum = sum.cast_signed();
+    for (a, b) in words {
+        for (a, b) in a.to_le_bytes().into_iter().zip(b.to_le_bytes()) {
+            sum += i32::from(a.cast_signed()) * i32::from(b.cast_signed());
+        }
+    }
+    sum.cast_unsigned()
+}
+
 #[test]
 fn blocks_have_the_sums_that_are_documented() {
     if !is_granted() {
@@ -151,6 +182,13 @@ fn blocks_have_the_sums_that_are_documented() {
     for depth in DEPTHS {
         let (a, b) = (pairs(1, TALL_ROWS * depth), pairs(2, 4 * depth * 16));
         let (c, d) = (noise(3, TALL_ROWS * depth), noise(4, 4 * depth * 16));
+        for rows in 1..=FEW_ROWS {
+            assert_same(
+                &without_tiles(rows, depth, &a, &b),
+                &in_order(rows, depth, &a, &b, dot_bf16),
+                &format!("bf16 without tiles, {rows} rows, {depth} words"),
+            );
+        }
         for rows in ROW_COUNTS {
             assert_same(
                 &in_tiles::<Bf16>(rows, depth, &a, &b),
@@ -161,6 +199,11 @@ fn blocks_have_the_sums_that_are_documented() {
                 &in_tiles::<Int8>(rows, depth, &c, &d),
                 &in_order(rows, depth, &c, &d, dot_int8),
                 &format!("int8, {rows} rows, {depth} words"),
+            );
+            assert_same(
+                &in_tiles::<Signed>(rows, depth, &c, &d),
+                &in_order(rows, depth, &c, &d, dot_signed),
+                &format!("signed bytes, {rows} rows, {depth} words"),
             );
         }
     }
@@ -185,14 +228,52 @@ fn subnormal_numbers_count_as_zero() {
             scaled(10, 32 * 50, exponent),
             scaled(11, 4 * 50 * 16, other),
         );
-        for rows in [16, 32] {
-            assert_same(
-                &in_tiles::<Bf16>(rows, 50, &a, &b),
-                &in_order(rows, 50, &a, &b, dot_bf16),
-                &format!("{exponent} and {other}, {rows} rows"),
-            );
+        for rows in [1, 2, 16, 32] {
+            let expected = in_order(rows, 50, &a, &b, dot_bf16);
+            let what = format!("{exponent} and {other}, {rows} rows");
+            assert_same(&in_tiles::<Bf16>(rows, 50, &a, &b), &expected, &what);
+            if rows <= FEW_ROWS {
+                assert_same(&without_tiles(rows, 50, &a, &b), &expected, &what);
+            }
         }
     }
+}
+
+#[test]
+fn few_rows_without_tiles_are_those_of_tiles_whatever_the_numbers() {
+    if !is_granted() {
+        eprintln!("skipped: no tiles here");
+        return;
+    }
+    // Of any bits there are numbers that are not finite; the others overflow, vanish and cancel.
+    for (depth, seed) in (1..40).zip(20..) {
+        let of_any_bits = [
+            noise(seed, FEW_ROWS * depth),
+            noise(seed + 100, 4 * depth * 16),
+        ];
+        let finite = of_any_bits.clone().map(|words| {
+            let finite = words.into_iter().map(|word| word & 0xbfff_bfff);
+            finite.collect::<Vec<_>>()
+        });
+        for [a, b] in [of_any_bits, finite] {
+            for rows in 1..=FEW_ROWS {
+                let (found, expected) = (
+                    without_tiles(rows, depth, &a, &b),
+                    in_tiles::<Bf16>(rows, depth, &a, &b),
+                );
+                for (found, expected) in found.into_iter().zip(expected) {
+                    let nan = |bits: u32| f32::from_bits(bits).is_nan();
+                    assert!(
+                        found == expected || nan(found) && nan(expected),
+                        "{found:#x}, {expected:#x}, {rows} rows of {depth}"
+                    );
+                }
+            }
+        }
+    }
+    // Subnormal numbers are as before.
+    let half = std::hint::black_box(f32::MIN_POSITIVE) * std::hint::black_box(0.5);
+    assert_eq!(half.to_bits(), 0x0040_0000);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod softmax;
 
 pub(in crate::x86) use attention::{BF16, Work, attend};
 pub(in crate::x86) use linear::linear;
+pub(in crate::x86) use quantized::read_header;
 
 use crate::kernels::Kernels;
 use crate::portable;

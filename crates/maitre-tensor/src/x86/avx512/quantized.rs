@@ -123,7 +123,7 @@ impl Product for Int4Groups {
 ///
 /// The processor has the instructions, and `header` points to a readable line.
 #[inline(always)]
-unsafe fn read_header(header: *const u8) -> (__m512, __m512i) {
+pub(in crate::x86) unsafe fn read_header(header: *const u8) -> (__m512, __m512i) {
     // SAFETY: promised by the caller.
     unsafe {
         let scales = _mm512_cvtepu16_epi32(_mm256_loadu_si256(header.cast()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use maitre::bench::workload::{ArrivalProcess, Chats, Length, Trace};
+use maitre::bench::workload::{ArrivalProcess, Chats, Length, OutOfOrder, Trace};
 use maitre::bench::{
     ChatsNeeded, Load, PromptFile, Questions, RecordedChats, Target, Workload, parse_concurrency,
 };
@@ -120,9 +120,10 @@ impl LoadArgs {
         };
         match read_recorded(path, self.skip_bad)? {
             Recorded::Trace(trace) => {
+                let order = OutOfOrder(trace.out_of_order);
                 tell_skipped(
                     trace.skipped.len(),
-                    "lines of the trace that are no requests",
+                    &format!("lines of the trace that are no requests{order}"),
                 );
                 Ok(Files::Trace(trace.scaled(self.length_scale)))
             }

@@ -26,7 +26,7 @@ pub(super) struct TrafficArgs {
     /// used, a row drawn for each request.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Leave out lines of the trace that are no requests.
+    /// Leave out lines of the trace that are no requests, and say how many in the plan.
     #[arg(long, requires = "trace")]
     skip_bad: bool,
     /// Tokens of each prompt, or a range such as 100..200.
@@ -50,17 +50,28 @@ pub(super) struct TrafficArgs {
     seed: u64,
 }
 
+/// Traffic that is read.
+pub(super) struct Asked {
+    pub(super) traffic: Traffic,
+    /// Lines of the trace that were left out.
+    pub(super) skipped: usize,
+    /// Of them, those that were out of the order of time.
+    pub(super) out_of_order: usize,
+}
+
 impl TrafficArgs {
     pub(super) fn seed(&self) -> u64 {
         self.seed
     }
 
-    pub(super) fn read(&self) -> Result<Traffic> {
+    pub(super) fn read(&self) -> Result<Asked> {
         let trace = self
             .trace
             .as_deref()
             .map(|path| trace_file::read_trace(path, self.skip_bad));
         let trace = trace.transpose()?;
+        let skipped = trace.as_ref().map_or(0, |trace| trace.skipped.len());
+        let out_of_order = trace.as_ref().map_or(0, |trace| trace.out_of_order);
         let lengths = match &trace {
             Some(trace) => Lengths::Sampled(Lengths::pairs_of(trace)),
             None => Lengths::Independent {
@@ -68,7 +79,7 @@ impl TrafficArgs {
                 output: self.output_tokens.clone(),
             },
         };
-        Ok(match (self.users, self.rate, trace) {
+        let traffic = match (self.users, self.rate, trace) {
             (Some(users), _, _) => Traffic::Users {
                 users,
                 think: self.think_time.unwrap_or_default(),
@@ -82,6 +93,11 @@ impl TrafficArgs {
                 // The parser asks for a trace where there are neither users nor a rate.
                 Traffic::Trace(trace.context("expected --users, --rate or --trace")?)
             }
+        };
+        Ok(Asked {
+            traffic,
+            skipped,
+            out_of_order,
         })
     }
 }

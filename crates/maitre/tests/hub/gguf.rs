@@ -6,8 +6,8 @@ use indicatif::ProgressBar;
 use maitre::hub::HubError;
 use tempfile::TempDir;
 
-use super::hub_at;
-use super::hub_server::{COMMIT, FakeHub, Outage};
+use crate::hub_at;
+use crate::server::{COMMIT, FakeHub, Outage};
 
 const NAME: &str = "tiny/model";
 
