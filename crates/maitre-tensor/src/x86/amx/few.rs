@@ -19,6 +19,7 @@ pub(super) const FEW_ROWS: usize = 2;
 static FLUSHES: u32 = 0x9fc0;
 
 /// Pairs of numbers in register `$odd` as even numbers in `$even` and odd ones in `$odd`, in f32.
+#[rustfmt::skip]
 macro_rules! split {
     ($even:literal, $odd:literal) => {
         concat!(
@@ -29,6 +30,7 @@ macro_rules! split {
 }
 
 /// Adds the products of a row with a panel to a pair of sums.
+#[rustfmt::skip]
 macro_rules! multiply {
     ($even:literal, $odd:literal, $sum:literal, $next:literal) => {
         concat!(
@@ -39,6 +41,7 @@ macro_rules! multiply {
 }
 
 /// Registers to zero.
+#[rustfmt::skip]
 macro_rules! clear {
     ($($sum:literal),*) => {
         concat!($("vpxord zmm", $sum, ", zmm", $sum, ", zmm", $sum, "\n"),*)
@@ -46,6 +49,7 @@ macro_rules! clear {
 }
 
 /// A sum of even numbers and one of odd ones, added to what is in memory.
+#[rustfmt::skip]
 macro_rules! add_up {
     ($even:literal, $odd:literal, $place:literal) => {
         concat!(
@@ -126,7 +130,9 @@ pub(super) unsafe fn few(operands: &Operands<WIDE_PANELS>) {
     // SAFETY: the caller promises the memory. Without a second row its words are not read. The mode is
     // as before when the instructions are left.
     unsafe {
-        operands.sums.write_bytes(0, operands.rows * WIDE_PANELS * LINE);
+        operands
+            .sums
+            .write_bytes(0, operands.rows * WIDE_PANELS * LINE);
         if operands.rows == 1 {
             products!(
                 operands,

@@ -235,7 +235,10 @@ unsafe fn multiply<D: TileDot>(
     let lines = strip.next.len().div_ceil(LINE * blocks * tiles);
     for block in 0..blocks {
         let first = block * TALL_PANELS;
-        let ahead = strip.next.as_ptr().wrapping_add(block * tiles * lines * LINE);
+        let ahead = strip
+            .next
+            .as_ptr()
+            .wrapping_add(block * tiles * lines * LINE);
         let operands = Operands {
             rows,
             depth: wide.depth,
@@ -244,7 +247,10 @@ unsafe fn multiply<D: TileDot>(
             panels: [first, first + 1].map(|index| strip.panel(index, header)),
             sums: wide.sums.wrapping_add(first * LINE),
             sums_stride: wide.sums_stride,
-            ahead: Ahead { start: ahead, lines },
+            ahead: Ahead {
+                start: ahead,
+                lines,
+            },
         };
         // SAFETY: as above.
         unsafe { operands.run::<D>() };
