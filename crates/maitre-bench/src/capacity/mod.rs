@@ -196,20 +196,55 @@ fn evidence(run: &Run, settings: &Settings) -> Evidence {
     }
 }
 
-/// What bent, from the easiest run and one under the smallest load that is too much.
-fn what_bent(runs: &[(f64, Run)], too_much: f64, settings: &Settings) -> Option<Bent> {
-    let easy = runs.iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let (share, least) = (
-        |run: &Run| run.goodput.as_ref().map_or(0.0, |it| it.share),
-        too_much * (1.0 - 1e-9),
-    );
-    let above = runs.iter().filter(|(load, _)| *load >= least);
-    // The smallest of such loads, and of its runs the one with the fewest good requests.
-    let bent = above.min_by(|a, b| {
-        a.0.total_cmp(&b.0)
-            .then(share(&a.1).total_cmp(&share(&b.1)))
-    });
-    let bent = bent.or_else(|| runs.iter().max_by(|a, b| a.0.total_cmp(&b.0)))?;
-    let broken = Broken::most(&bent.1, &settings.slo);
-    Some(Bent::between(&easy.1, &bent.1, broken))
+/// What bent, from the easiest run and one under a load that is too much, in which too few requests were good.
+fn what_bent(
+    runs: &[(f64, Run)],
+    (too_much, wanted): (f64, f64),
+    settings: &Settings,
+) -> Option<Bent> {
+    let (_, easy) = runs.iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let share = |run: &Run| run.goodput.as_ref().map_or(0.0, |it| it.share);
+    let bent = bent_run(runs, share, too_much, wanted)?;
+    let broken = Broken::most(bent, &settings.slo);
+    Some(Bent::between(easy, bent, broken))
+}
+
+/// The run under the smallest load from `too_much` on in which the share was smaller than wanted: a single run under such a load may have been a
+/// good one. Of several the one with the smallest share. If there is none, the run with the smallest share of all loads.
+fn bent_run<T>(
+    runs: &[(f64, T)],
+    share: impl Fn(&T) -> f64,
+    too_much: f64,
+    wanted: f64,
+) -> Option<&T> {
+    let least = too_much * (1.0 - 1e-9);
+    let by_share = |a: &T, b: &T| share(a).total_cmp(&share(b));
+    let missed = runs
+        .iter()
+        .filter(|(load, run)| *load >= least && share(run) < wanted);
+    let first = missed.min_by(|a, b| a.0.total_cmp(&b.0).then(by_share(&a.1, &b.1)));
+    let worst = || runs.iter().min_by(|a, b| by_share(&a.1, &b.1));
+    Some(&first.or_else(worst)?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bent_run;
+
+    #[test]
+    fn the_run_that_bent_is_one_in_which_too_few_requests_were_good() {
+        let of = |runs: &[(f64, f64)]| bent_run(runs, |share| *share, 10.0, 0.95).copied();
+        let easy = (1.0, 1.0);
+        // The first load that is too much had a good run: it bent nothing.
+        assert_eq!(
+            of(&[easy, (10.0, 1.0), (12.0, 0.5), (12.0, 0.7), (20.0, 0.0)]),
+            Some(0.5)
+        );
+        assert_eq!(
+            of(&[easy, (10.0, 0.9), (10.0, 0.94), (20.0, 0.0)]),
+            Some(0.9)
+        );
+        assert_eq!(of(&[easy, (9.0, 0.3), (10.0, 0.98)]), Some(0.3));
+        assert_eq!(of(&[]), None);
+    }
 }

@@ -105,7 +105,7 @@ impl Capacity {
             capacity: both.map(middle),
             interval: (enough, last),
             is_narrow: both.is_some_and(|(low, high)| high / low <= WIDEST + 1e-9),
-            bent: too_much.and_then(|load| what_bent(&runs, load, settings)),
+            bent: too_much.and_then(|load| what_bent(&runs, (load, share), settings)),
             warnings: warnings(settings, dimension, &runs, again),
             tried: search.tried().map(Tried::of).collect(),
             interrupted,

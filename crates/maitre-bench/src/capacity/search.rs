@@ -20,6 +20,9 @@ const FINEST: f64 = 1.02;
 /// Runs at the least or the largest load there is, at most, where it is not told what it is.
 const RUNS_AT_THE_END: usize = 6;
 
+/// Runs of two loads beside each other, at most, until others are run as well.
+const RUNS_OF_BOTH: usize = 8;
+
 /// Where loads lie that are asked at in turn, relative to where the curve has the wanted share.
 const AROUND: [f64; 7] = [0.95, 1.1, 0.85, 1.0, 1.2, 0.9, 1.05];
 
@@ -113,25 +116,30 @@ impl Search {
     }
 
     /// Around where the curve has the wanted share, if there is one; else in the middle between a load with enough good requests and
-    /// one with too few, or, of whole loads beside each other, the one that was tried less often.
+    /// one with too few. Two loads that are not cut finer are run some times each; if that does not tell them apart, runs differ by more than these
+    /// loads do, and the curve needs loads further away, too.
     fn between(&self, known: Known, good: f64, bad: f64) -> f64 {
-        if let Some(crossing) = known.crossing {
-            let around = AROUND[self.runs() % AROUND.len()];
-            let load = self.rounded(crossing.load * around);
-            return load.clamp(self.scale.least, self.scale.most);
-        }
         let middle = self.rounded((good * bad).sqrt());
         let is_new = middle != good && middle != bad;
-        match is_new && bad / good > FINEST {
-            true => middle,
-            false => self.less_often(good, bad),
-        }
+        let is_open = self.times(good) + self.times(bad) < RUNS_OF_BOTH;
+        let center = match known.crossing {
+            Some(crossing) => crossing.load,
+            None if is_new && bad / good > FINEST => return middle,
+            None if is_open => return self.less_often(good, bad),
+            None => (good * bad).sqrt(),
+        };
+        let around = AROUND[self.runs() % AROUND.len()];
+        let load = self.rounded(center * around);
+        load.clamp(self.scale.least, self.scale.most)
+    }
+
+    fn times(&self, load: f64) -> usize {
+        self.tried.get(&key(load)).map_or(0, Vec::len)
     }
 
     /// The one of two loads that was tried less often.
     fn less_often(&self, good: f64, bad: f64) -> f64 {
-        let times = |load: f64| self.tried.get(&key(load)).map_or(0, Vec::len);
-        match times(good) <= times(bad) {
+        match self.times(good) <= self.times(bad) {
             true => good,
             false => bad,
         }

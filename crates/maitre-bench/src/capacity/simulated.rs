@@ -87,3 +87,16 @@ fn the_interval_holds_the_capacity_of_a_server_whose_speed_varies_from_run_to_ru
         assert!(inside >= 180, "{server:?}: {inside} of 200");
     }
 }
+
+#[test]
+fn a_server_that_varies_as_much_as_its_share_falls_has_a_capacity() {
+    // Few users: neighbouring loads differ by less than runs do.
+    for server in [(30.0, 12.0, 0.08), (31.4, 30.0, 0.05), (60.0, 12.0, 0.12)] {
+        let found = (0..100).filter(|seed| {
+            let found = search(USERS, server, *seed);
+            found.enough.is_some() && found.too_much.is_some()
+        });
+        let found = found.count();
+        assert!(found >= 99, "{server:?}: {found} of 100");
+    }
+}
