@@ -23,6 +23,9 @@ const RUNS_AT_THE_END: usize = 6;
 /// Runs of two loads beside each other, at most, until others are run as well.
 const RUNS_OF_BOTH: usize = 8;
 
+/// After so many runs without a curve, loads are asked at that are as far away again.
+const RUNS_PER_STEP: f64 = 20.0;
+
 /// Where loads lie that are asked at in turn, relative to where the curve has the wanted share.
 const AROUND: [f64; 7] = [0.95, 1.1, 0.85, 1.0, 1.2, 0.9, 1.05];
 
@@ -128,7 +131,12 @@ impl Search {
             None if is_open => return self.less_often(good, bad),
             None => (good * bad).sqrt(),
         };
-        let around = AROUND[self.runs() % AROUND.len()];
+        // Without a curve the middle may be wrong itself: the longer there is none, the further around it.
+        let far = match known.crossing {
+            Some(_) => 1.0,
+            None => 1.0 + self.runs() as f64 / RUNS_PER_STEP,
+        };
+        let around = AROUND[self.runs() % AROUND.len()].powf(far);
         let load = self.rounded(center * around);
         load.clamp(self.scale.least, self.scale.most)
     }
