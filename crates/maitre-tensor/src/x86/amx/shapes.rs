@@ -74,7 +74,7 @@ impl Tiles {
     /// Other shapes; what the registers held is gone.
     #[inline]
     pub(super) fn reshape(&mut self, shapes: &Shapes) {
-        // SAFETY: the registers may be used, as whoever made this promised.
+        // SAFETY: the caller of `configure` promised that the registers may be used.
         unsafe { load(shapes) };
     }
 }
