@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::{fails, maitre, stderr, stdout};
+use crate::{fails, maitre, stderr, stdout, unordered_trace};
 
 #[test]
 fn bench_reports_in_json_and_into_a_directory() {
@@ -129,17 +129,8 @@ fn bench_asks_the_prompts_of_a_file() {
 #[test]
 fn bench_counts_lines_out_of_the_order_of_time() {
     let folder = TempDir::new().unwrap();
-    let file = folder.path().join("trace.jsonl");
-    let line = |at: u64| format!(r#"{{"timestamp": {at}, "input_length": 9, "output_length": 3}}"#);
-    let lines = [
-        line(0),
-        line(90_000_000),
-        "nothing".to_owned(),
-        line(20),
-        line(30),
-    ];
-    fs::write(&file, lines.join("\n")).unwrap();
-    let trace = ["--trace", file.to_str().unwrap(), "--skip-bad"];
+    let file = unordered_trace(&folder);
+    let trace = ["--trace", &file, "--skip-bad"];
     let on = ["bench", "--json", "--threads", "1"];
     let output = maitre(&[&on[..], &trace].concat());
     let said = stderr(&output);

@@ -204,6 +204,21 @@ pub(crate) fn model_directory(model: &maitre_bundled::BundledModel) -> TempDir {
     folder
 }
 
+/// A trace in a folder, with three requests, a row out of the order of time and a line that is no row.
+pub(crate) fn unordered_trace(folder: &TempDir) -> String {
+    let file = folder.path().join("trace.jsonl");
+    let line = |at: u64| format!(r#"{{"timestamp": {at}, "input_length": 9, "output_length": 3}}"#);
+    let lines = [
+        line(0),
+        line(90_000_000),
+        "nothing".to_owned(),
+        line(20),
+        line(30),
+    ];
+    fs::write(&file, lines.join("\n")).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
 pub(crate) fn edit(path: &Path, change: impl FnOnce(String) -> String) {
     fs::write(path, change(fs::read_to_string(path).unwrap())).unwrap();
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{fails, maitre, stderr, stdout};
+use crate::{fails, maitre, stderr, stdout, unordered_trace};
 
 /// A small pool, which debug builds check after each step.
 const SMALL: [&str; 4] = ["--kv-cache-bytes", "50000000", "--max-model-len", "256"];
@@ -87,17 +87,8 @@ fn simulate_runs_fleets_users_and_traces() {
 #[test]
 fn a_report_counts_lines_out_of_the_order_of_time() {
     let folder = TempDir::new().unwrap();
-    let file = folder.path().join("trace.jsonl");
-    let line = |at: u64| format!(r#"{{"timestamp": {at}, "input_length": 9, "output_length": 3}}"#);
-    let lines = [
-        line(0),
-        line(90_000_000),
-        "nothing".to_owned(),
-        line(20),
-        line(30),
-    ];
-    fs::write(&file, lines.join("\n")).unwrap();
-    let trace = ["--trace", file.to_str().unwrap(), "--skip-bad"];
+    let file = unordered_trace(&folder);
+    let trace = ["--trace", &file, "--skip-bad"];
     let played = json(&trace);
     assert_eq!(played["requests"]["arrived"], 3);
     assert_eq!(played["requests"]["skipped_lines"], 2);
