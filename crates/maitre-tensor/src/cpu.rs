@@ -20,6 +20,12 @@ pub enum CpuPath {
     Amx,
     /// x86-64 with AVX-512 F, BW, VL, DQ, VNNI and BF16.
     Avx512,
+    /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI.
+    Avx512Vnni,
+    /// x86-64 with AVX-512 F, BW, VL and DQ.
+    Avx512F,
+    /// x86-64 with AVX2, FMA, F16C and AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// 64-bit ARM with dot products of bytes.
@@ -28,9 +34,12 @@ pub enum CpuPath {
 
 impl CpuPath {
     /// Every path, the fastest first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Amx,
         Self::Avx512,
+        Self::Avx512Vnni,
+        Self::Avx512F,
+        Self::AvxVnni,
         Self::Avx2,
         Self::Neon,
         Self::Portable,
@@ -92,7 +101,7 @@ impl CpuPath {
                 "MAITRE_CPU asks for the portable kernels, several times slower than those that \
                  this processor can run; unset it",
             ),
-            (Self::Amx | Self::Avx512 | Self::Avx2 | Self::Neon, _) => None,
+            _ => None,
         }
     }
 
@@ -109,9 +118,20 @@ impl CpuPath {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => crate::x86::avx512::kernels(),
             #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => crate::x86::avx512::kernels_vnni(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512F => crate::x86::avx512::kernels_f(),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => crate::x86::avx2::kernels_vnni(),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => crate::x86::avx2::kernels(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Amx | Self::Avx512 | Self::Avx2 => None,
+            Self::Amx
+            | Self::Avx512
+            | Self::Avx512Vnni
+            | Self::Avx512F
+            | Self::AvxVnni
+            | Self::Avx2 => None,
             #[cfg(target_arch = "aarch64")]
             Self::Neon => crate::arm::kernels(),
             #[cfg(not(target_arch = "aarch64"))]
@@ -126,6 +146,9 @@ impl fmt::Display for CpuPath {
             Self::Portable => "portable",
             Self::Amx => "amx",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512-vnni",
+            Self::Avx512F => "avx512-f",
+            Self::AvxVnni => "avx-vnni",
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
         })
@@ -161,8 +184,9 @@ mod tests {
     #[test]
     fn slower_paths_have_a_caveat_that_names_the_cause() {
         for fastest in CpuPath::ALL {
-            for path in [CpuPath::Amx, CpuPath::Avx512, CpuPath::Avx2, CpuPath::Neon] {
-                assert_eq!(path.caveat_beside(fastest), None);
+            for path in CpuPath::ALL {
+                let is_slow = path == CpuPath::Portable;
+                assert!(is_slow || path.caveat_beside(fastest).is_none());
             }
         }
         let forced = CpuPath::Portable.caveat_beside(CpuPath::Avx2).unwrap();
@@ -177,7 +201,7 @@ mod tests {
     fn an_unknown_path_is_refused_by_name() {
         assert_eq!(
             "sse9".parse::<CpuPath>().unwrap_err().to_string(),
-            "MAITRE_CPU is \"sse9\"; known are amx, avx512, avx2, neon and portable"
+            "MAITRE_CPU is \"sse9\"; known are amx, avx512, avx512-vnni, avx512-f, avx-vnni, avx2, neon and portable"
         );
     }
 }

@@ -42,7 +42,9 @@ pub enum TensorError {
         message: String,
     },
     /// A name of kernels that is not known.
-    #[error("MAITRE_CPU is {found:?}; known are amx, avx512, avx2, neon and portable")]
+    #[error(
+        "MAITRE_CPU is {found:?}; known are amx, avx512, avx512-vnni, avx512-f, avx-vnni, avx2, neon and portable"
+    )]
     UnknownPath {
         /// What was given.
         found: String,

@@ -27,7 +27,9 @@ pub(crate) use crate::x86::avx2 as isa;
 pub(crate) use attention::{attend, weight_words};
 pub(crate) use dot::{ByteSums, Dot};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use dot::{pair_up, widen};
+pub(crate) use dot::{split_bf16, split_int8, widen};
 pub(crate) use linear::{linear, tile};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use quantized::{Bytes, Int4Groups, Int8Groups};
 pub(crate) use query::{load_query, query_words};
 pub(crate) use rows::encode;

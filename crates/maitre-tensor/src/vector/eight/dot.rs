@@ -114,6 +114,13 @@ pub(crate) fn pair_up(quad: [i16; 4]) -> [u32; 2] {
     [a | c << 16, b | d << 16]
 }
 
+/// A word of four signed bytes as [`pair_up`] has it.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn split_int8(word: u32) -> [u32; 2] {
+    pair_up(word.to_le_bytes().map(|byte| i16::from(byte.cast_signed())))
+}
+
 /// What a block reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands {

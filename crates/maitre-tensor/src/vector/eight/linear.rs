@@ -3,7 +3,7 @@
 use super::dot::{Dot, Operands, block, split_bf16, widen};
 use super::floats::{Bf16, F16, F32};
 use super::isa::{self, F32x8};
-use super::quantized::{Int4Groups, Int8Groups};
+use super::quantized::{Int4Groups, Int8Groups, Own};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
@@ -21,8 +21,8 @@ pub(crate) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut S
             WeightFormat::F32 => tile::<Floats<F32>>(args, out, scratch),
             WeightFormat::F16 => tile::<Floats<F16>>(args, out, scratch),
             WeightFormat::Bf16 => tile::<Pairs>(args, out, scratch),
-            WeightFormat::Int8 { .. } => tile::<Int8Groups>(args, out, scratch),
-            WeightFormat::Int4 { .. } => tile::<Int4Groups>(args, out, scratch),
+            WeightFormat::Int8 { .. } => tile::<Int8Groups<Own>>(args, out, scratch),
+            WeightFormat::Int4 { .. } => tile::<Int4Groups<Own>>(args, out, scratch),
             WeightFormat::Blocks(_) => isa::linear_blocks(args, out, scratch),
         }
     }

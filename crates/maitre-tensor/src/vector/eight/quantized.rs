@@ -4,7 +4,7 @@
 //! they are scaled and added to f32 sums, in the order of the groups.
 
 use super::dot::{ByteSums, Dot, Operands, block};
-use super::isa::{self, F32x8, I32x8, Int4, Int8};
+use super::isa::{self, F32x8, I32x8};
 use super::linear::Sums;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
@@ -12,15 +12,48 @@ use crate::team::Scratch;
 use crate::vector::strips::{Ahead, Block, Product};
 use crate::weight::layout::{LANES, LINE, Layout};
 
-/// Int8 weights.
-pub(super) struct Int8Groups;
+/// How bytes and four bits are multiplied.
+pub(crate) trait Bytes {
+    /// Quads of 8-bit weights and signed activations.
+    type Int8: ByteSums;
+    /// Eight unsigned 4-bit weights to a word, and two quads of signed activations.
+    type Int4: ByteSums;
+    /// Tokens whose sums with int8 fill the registers.
+    const INT8_TOKENS: usize;
+    /// The same with int4.
+    const INT4_TOKENS: usize;
+    /// What the weights of [`Bytes::Int8`] add to the sums, for each step of the activations' sum.
+    const INT8_OFFSET: i32;
 
-impl Product for Int8Groups {
-    const TOKENS: usize = isa::INT8_TOKENS;
+    /// Rows of int8 activations as [`Bytes::Int8`] reads them.
+    fn widen_int8<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a>;
+}
+
+/// As the instruction set does it.
+pub(super) struct Own;
+
+impl Bytes for Own {
+    type Int8 = isa::Int8;
+    type Int4 = isa::Int4;
+    const INT8_TOKENS: usize = isa::INT8_TOKENS;
+    const INT4_TOKENS: usize = isa::INT4_TOKENS;
+    const INT8_OFFSET: i32 = isa::INT8_OFFSET;
+
+    #[inline(always)]
+    fn widen_int8<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+        isa::widen_int8(x, scratch)
+    }
+}
+
+/// Int8 weights.
+pub(crate) struct Int8Groups<B>(B);
+
+impl<B: Bytes> Product for Int8Groups<B> {
+    const TOKENS: usize = B::INT8_TOKENS;
 
     #[inline(always)]
     fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
-        isa::widen_int8(x, scratch)
+        B::widen_int8(x, scratch)
     }
 
     #[inline(always)]
@@ -40,8 +73,8 @@ impl Product for Int8Groups {
             let mut sums = [[Sums([F32x8::splat(0.0); 2]); P]; M];
             for group in 0..groups {
                 let start = group * group_rows;
-                let steps = block::<Int8, M, P>(Operands {
-                    x: x.words.as_ptr().add(start * Int8::WORDS),
+                let steps = block::<B::Int8, M, P>(Operands {
+                    x: x.words.as_ptr().add(start * B::Int8::WORDS),
                     x_stride: x.shape.words,
                     panel: panels.as_ptr().add(LINE + start * LINE),
                     panel_stride,
@@ -50,11 +83,11 @@ impl Product for Int8Groups {
                 });
                 for m in 0..M {
                     let part = x.groups[m * groups + group];
-                    let zero = I32x8::splat(isa::INT8_OFFSET.wrapping_mul(part.sum));
+                    let zero = I32x8::splat(B::INT8_OFFSET.wrapping_mul(part.sum));
                     let scale = F32x8::splat(part.scale);
                     for p in 0..P {
                         for (sum, steps) in sums[m][p].0.iter_mut().zip(steps[m][p]) {
-                            let exact = Int8::totals(steps).sub(zero);
+                            let exact = B::Int8::totals(steps).sub(zero);
                             *sum = sum.add(exact.floats().mul(scale));
                         }
                     }
@@ -75,10 +108,10 @@ impl Product for Int8Groups {
 }
 
 /// Int4 weights, weight and activation scales per group.
-pub(super) struct Int4Groups;
+pub(crate) struct Int4Groups<B>(B);
 
-impl Product for Int4Groups {
-    const TOKENS: usize = isa::INT4_TOKENS;
+impl<B: Bytes> Product for Int4Groups<B> {
+    const TOKENS: usize = B::INT4_TOKENS;
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
@@ -100,8 +133,8 @@ impl Product for Int4Groups {
             for group in 0..groups {
                 let start = group * group_rows;
                 let header = panels.as_ptr().add(start * LINE + group * LINE);
-                let steps = block::<Int4, M, P>(Operands {
-                    x: x.words.as_ptr().add(start * Int4::WORDS),
+                let steps = block::<B::Int4, M, P>(Operands {
+                    x: x.words.as_ptr().add(start * B::Int4::WORDS),
                     x_stride: x.shape.words,
                     panel: header.add(LINE),
                     panel_stride,
@@ -114,8 +147,8 @@ impl Product for Int4Groups {
                     for (h, (scales, zeros)) in halves.into_iter().enumerate() {
                         for m in 0..M {
                             let part = x.groups[m * groups + group];
-                            let exact =
-                                Int4::totals(steps[m][p][h]).sub(zeros.mul(I32x8::splat(part.sum)));
+                            let exact = B::Int4::totals(steps[m][p][h])
+                                .sub(zeros.mul(I32x8::splat(part.sum)));
                             let scale = scales.mul(F32x8::splat(part.scale));
                             let sum = &mut sums[m][p].0[h];
                             *sum = sum.add(exact.floats().mul(scale));

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::registers::I32x8;
 use crate::input::InputRows;
 use crate::team::Scratch;
-use crate::vector::eight::{ByteSums, Dot, pair_up, widen};
+use crate::vector::eight::{ByteSums, Dot, split_int8, widen};
 use crate::weight::INT8_ZERO;
 
 /// Tokens of one of several blocks of products with bf16, and of the only one. A sixth takes the registers of the mask and
@@ -36,9 +36,7 @@ pub(crate) const INT8_OFFSET: i32 = INT8_ZERO;
 /// Rows of int8 activations as [`Int8`] reads them.
 #[inline(always)]
 pub(crate) fn widen_int8<'a>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
-    widen(x, scratch, |word| {
-        pair_up(word.to_le_bytes().map(|byte| i16::from(byte.cast_signed())))
-    })
+    widen(x, scratch, split_int8)
 }
 
 /// Quads of unsigned 8-bit weights, and signed activations widened by [`widen_int8`]. Both meet as 16-bit numbers, whose

@@ -1,7 +1,8 @@
 //! Kernels for processors with AVX2, FMA and F16C: Haswell and Zen and later.
 //!
 //! Most are those for [registers of eight numbers](crate::vector::eight). The functions of [`KERNELS`] are safe to call
-//! only because [`kernels`] hands the table out after it has asked the processor.
+//! only because [`kernels`] hands the table out after it has asked the processor. [`kernels_vnni`] are the same with an
+//! instruction for products of bytes.
 #![allow(unsafe_code)]
 
 mod blocks;
@@ -9,6 +10,7 @@ mod bytes;
 mod codes;
 mod compiled;
 mod registers;
+mod vnni;
 
 pub(crate) use blocks::linear_blocks;
 pub(crate) use bytes::{
@@ -16,6 +18,7 @@ pub(crate) use bytes::{
     INT8_TOKENS, Int4, Int8, KeyBytes, ValueBytes, widen_int8,
 };
 pub(crate) use registers::{F32x8, I32x8, fetch_far, fetch_near};
+pub(crate) use vnni::kernels as kernels_vnni;
 
 use crate::kernels::Kernels;
 use crate::portable;

@@ -11,15 +11,21 @@
 //! A step of the reduction loads up to 4 registers of weights and broadcasts up to 6 words, for up
 //! to 24 multiply-add instructions: the multipliers are the bottleneck, not the loads. A sum's
 //! order of additions is that of the panel's rows, at any block size.
+//!
+//! Where no instruction multiplies a format as it is stored, a row is taken in two parts, each of which meets a word
+//! of its own.
 
 use std::arch::x86_64::*;
 
+use crate::vector::eight::{split_bf16, split_int8};
 use crate::vector::strips::Ahead;
 
-/// The multiply-add instruction of a weight format.
+/// The multiply-add of a weight format.
 pub(super) trait Dot {
     /// Bytes of a row of a panel.
     const ROW: usize;
+    /// Parts of a row, one or two, each of which meets a word of activations.
+    const PARTS: usize = 1;
     /// Sums of 16 output features.
     type Sums: Copy;
 
@@ -31,7 +37,7 @@ pub(super) trait Dot {
     /// # Safety
     ///
     /// As [`Dot::zero`], and `row` points to [`Dot::ROW`] readable bytes.
-    unsafe fn load(row: *const u8) -> __m512i;
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i;
 
     /// `sums + weights * x`.
     ///
@@ -39,6 +45,12 @@ pub(super) trait Dot {
     ///
     /// As [`Dot::zero`].
     unsafe fn add(sums: Self::Sums, weights: __m512i, x: __m512i) -> Self::Sums;
+
+    /// What the parts of a row meet in place of a word of activations, where activations have a word less than a row has
+    /// parts.
+    fn split(word: u32) -> [u32; 2] {
+        [word, 0]
+    }
 }
 
 /// f32 weights and activations.
@@ -55,7 +67,7 @@ impl Dot for F32 {
     }
 
     #[inline(always)]
-    unsafe fn load(row: *const u8) -> __m512i {
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
         // SAFETY: promised by the caller.
         unsafe { _mm512_loadu_si512(row.cast()) }
     }
@@ -81,7 +93,7 @@ impl Dot for F16 {
     }
 
     #[inline(always)]
-    unsafe fn load(row: *const u8) -> __m512i {
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
         // SAFETY: promised by the caller.
         unsafe { _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(row.cast()))) }
     }
@@ -108,7 +120,7 @@ impl Dot for Bf16 {
     }
 
     #[inline(always)]
-    unsafe fn load(row: *const u8) -> __m512i {
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
         // SAFETY: promised by the caller.
         unsafe { _mm512_loadu_si512(row.cast()) }
     }
@@ -120,6 +132,46 @@ impl Dot for Bf16 {
             let pairs = |register| std::mem::transmute::<__m512i, __m512bh>(register);
             _mm512_dpbf16_ps(sums, pairs(weights), pairs(x))
         }
+    }
+}
+
+/// Pairs of bf16 weights for processors without [`Bf16`]'s instruction. Weights are widened to f32 in registers, and meet
+/// activations widened before.
+pub(super) struct WideBf16;
+
+impl Dot for WideBf16 {
+    const ROW: usize = 64;
+    const PARTS: usize = 2;
+    type Sums = __m512;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    /// The first of each pair, or the second.
+    #[inline(always)]
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let pairs = _mm512_loadu_si512(row.cast());
+            match PART {
+                0 => _mm512_slli_epi32::<16>(pairs),
+                _ => _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed())),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: __m512, weights: __m512i, x: __m512i) -> __m512 {
+        // SAFETY: promised by the caller.
+        unsafe { F32::add(sums, weights, x) }
+    }
+
+    #[inline(always)]
+    fn split(word: u32) -> [u32; 2] {
+        split_bf16(word)
     }
 }
 
@@ -137,7 +189,7 @@ impl Dot for Int8 {
     }
 
     #[inline(always)]
-    unsafe fn load(row: *const u8) -> __m512i {
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
         // SAFETY: promised by the caller.
         unsafe { _mm512_loadu_si512(row.cast()) }
     }
@@ -146,6 +198,112 @@ impl Dot for Int8 {
     unsafe fn add(sums: __m512i, weights: __m512i, x: __m512i) -> __m512i {
         // SAFETY: promised by the caller.
         unsafe { _mm512_dpbusd_epi32(sums, weights, x) }
+    }
+}
+
+/// Quads of unsigned 8-bit weights for processors without [`Int8`]'s instruction. Both meet as 16-bit numbers, whose products
+/// are summed exactly in 32 bits.
+pub(super) struct WideInt8;
+
+impl Dot for WideInt8 {
+    const ROW: usize = 64;
+    const PARTS: usize = 2;
+    type Sums = __m512i;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    /// Bytes 0 and 2 of each quad, or bytes 1 and 3.
+    #[inline(always)]
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let quads = _mm512_loadu_si512(row.cast());
+            match PART {
+                0 => _mm512_and_si512(quads, _mm512_set1_epi16(0xff)),
+                _ => _mm512_srli_epi16::<8>(quads),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: __m512i, weights: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(weights, x)) }
+    }
+
+    #[inline(always)]
+    fn split(word: u32) -> [u32; 2] {
+        split_int8(word)
+    }
+}
+
+/// Eight unsigned 4-bit weights to a word. Its low halves meet a quad of signed activations, and its high halves the next.
+pub(super) struct Int4;
+
+impl Dot for Int4 {
+    const ROW: usize = 64;
+    const PARTS: usize = 2;
+    type Sums = __m512i;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    /// The low halves of the bytes, or the high ones.
+    #[inline(always)]
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let bytes = _mm512_loadu_si512(row.cast());
+            let halves = match PART {
+                0 => bytes,
+                _ => _mm512_srli_epi16::<4>(bytes),
+            };
+            _mm512_and_si512(halves, _mm512_set1_epi8(15))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: __m512i, weights: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe { Int8::add(sums, weights, x) }
+    }
+}
+
+/// [`Int4`] for processors without [`Int8`]'s instruction. Sums of two products are at most 2 * 15 * 127, which 16 bits
+/// hold.
+pub(super) struct WideInt4;
+
+impl Dot for WideInt4 {
+    const ROW: usize = Int4::ROW;
+    const PARTS: usize = Int4::PARTS;
+    type Sums = __m512i;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe { Int4::zero() }
+    }
+
+    #[inline(always)]
+    unsafe fn load<const PART: usize>(row: *const u8) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe { Int4::load::<PART>(row) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(sums: __m512i, weights: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let pairs = _mm512_maddubs_epi16(weights, x);
+            _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+        }
     }
 }
 
@@ -168,7 +326,7 @@ pub(super) struct Operands {
 ///
 /// # Safety
 ///
-/// The processor has the instructions; `M` tokens of `depth` words and `P` panels of `depth` rows
+/// The processor has the instructions; `M` tokens of `depth` times [`Dot::PARTS`] words and `P` panels of `depth` rows
 /// are readable. (What `ahead` points to need not be.)
 #[inline(always)]
 pub(super) unsafe fn block<D: Dot, const M: usize, const P: usize>(
@@ -188,17 +346,40 @@ pub(super) unsafe fn block<D: Dot, const M: usize, const P: usize>(
         let mut sums = [[D::zero(); P]; M];
         for k in 0..depth {
             ahead.fetch(k);
-            let mut weights = [_mm512_setzero_si512(); P];
-            for (p, weights) in weights.iter_mut().enumerate() {
-                *weights = D::load(panel.add(p * panel_stride + k * D::ROW));
-            }
-            for (m, sums) in sums.iter_mut().enumerate() {
-                let word = _mm512_set1_epi32((*x.add(m * x_stride + k)).cast_signed());
-                for (sums, weights) in sums.iter_mut().zip(weights) {
-                    *sums = D::add(*sums, weights, word);
-                }
+            let (row, words) = (panel.add(k * D::ROW), x.add(k * D::PARTS));
+            add_part::<D, 0, M, P>(&mut sums, row, panel_stride, words, x_stride);
+            if D::PARTS == 2 {
+                add_part::<D, 1, M, P>(&mut sums, row, panel_stride, words, x_stride);
             }
         }
         sums
+    }
+}
+
+/// Adds the products of `M` tokens with a part of a row of each of `P` panels.
+///
+/// # Safety
+///
+/// As [`block`]: the row of each panel is readable, and [`Dot::PARTS`] words of each token.
+#[inline(always)]
+unsafe fn add_part<D: Dot, const PART: usize, const M: usize, const P: usize>(
+    sums: &mut [[D::Sums; P]; M],
+    row: *const u8,
+    panel_stride: usize,
+    words: *const u32,
+    x_stride: usize,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut weights = [_mm512_setzero_si512(); P];
+        for (p, weights) in weights.iter_mut().enumerate() {
+            *weights = D::load::<PART>(row.add(p * panel_stride));
+        }
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let word = _mm512_set1_epi32((*words.add(m * x_stride + PART)).cast_signed());
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                *sums = D::add(*sums, weights, word);
+            }
+        }
     }
 }

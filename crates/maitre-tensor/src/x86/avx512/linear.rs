@@ -2,13 +2,14 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{Bf16, Dot, F16, F32, Int8, Operands, block};
-use super::quantized;
+use super::dot::{Bf16, Dot, F16, F32, Int4, Int8, Operands, WideBf16, WideInt4, WideInt8, block};
+use super::quantized::{Int4Groups, Int8Groups};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
 use crate::team::Scratch;
 use crate::tiles::Rect;
+use crate::vector::eight::widen;
 use crate::vector::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LINE, Layout};
@@ -16,24 +17,57 @@ use crate::x86::avx2;
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
 pub(in crate::x86) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
-    // SAFETY: this function is reached through a table that is handed out only where the processor
-    // has the instructions.
+    match args.weight.layout.format {
+        // SAFETY: this function is reached through a table that is handed out only where the processor has the
+        // instructions.
+        WeightFormat::Bf16 => unsafe { pairs::<Floats<Bf16>>(args, out, scratch) },
+        _ => linear_vnni(args, out, scratch),
+    }
+}
+
+/// As [`linear`], for processors without AVX512_BF16.
+pub(super) fn linear_vnni(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: as in `linear`.
     unsafe {
         match args.weight.layout.format {
-            WeightFormat::F32 => tile::<Floats<F32>>(args, out, scratch),
-            WeightFormat::F16 => tile::<Floats<F16>>(args, out, scratch),
-            WeightFormat::Bf16 => tile::<Floats<Bf16>>(args, out, scratch),
             WeightFormat::Int8 {
                 activation_group: None,
-            } => tile::<PerToken>(args, out, scratch),
+            } => quads::<PerToken<Int8>>(args, out, scratch),
             WeightFormat::Int8 {
                 activation_group: Some(_),
-            } => {
-                tile::<quantized::Int8Groups>(args, out, scratch);
-            }
-            WeightFormat::Int4 { .. } => tile::<quantized::Int4Groups>(args, out, scratch),
+            } => quads::<Int8Groups<Int8>>(args, out, scratch),
+            WeightFormat::Int4 { .. } => quads::<Int4Groups<Int4>>(args, out, scratch),
+            _ => linear_f(args, out, scratch),
+        }
+    }
+}
+
+/// As [`linear_vnni`], for processors without AVX512_VNNI.
+pub(super) fn linear_f(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: as in `linear`.
+    unsafe {
+        match args.weight.layout.format {
+            WeightFormat::F32 => numbers::<Floats<F32>>(args, out, scratch),
+            WeightFormat::F16 => numbers::<Floats<F16>>(args, out, scratch),
+            WeightFormat::Bf16 => numbers::<Floats<WideBf16>>(args, out, scratch),
+            WeightFormat::Int8 {
+                activation_group: None,
+            } => numbers::<PerToken<WideInt8>>(args, out, scratch),
+            WeightFormat::Int8 {
+                activation_group: Some(_),
+            } => numbers::<Int8Groups<WideInt8>>(args, out, scratch),
+            WeightFormat::Int4 { .. } => numbers::<Int4Groups<WideInt4>>(args, out, scratch),
             WeightFormat::Blocks(_) => avx2::linear_blocks(args, out, scratch),
         }
+    }
+}
+
+/// Token rows in which each part of a row of `D` meets a word.
+#[inline(always)]
+pub(super) fn split<'a, D: Dot>(x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+    match D::PARTS {
+        1 => x,
+        _ => widen(x, scratch, D::split),
     }
 }
 
@@ -61,6 +95,11 @@ impl<D: Dot<Sums = __m512>> Product for Floats<D> {
     const TALL: usize = 2 * TOKENS;
 
     #[inline(always)]
+    fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+        split::<D>(x, scratch)
+    }
+
+    #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
         layout: Layout,
         x: InputRows<'_>,
@@ -82,12 +121,17 @@ impl<D: Dot<Sums = __m512>> Product for Floats<D> {
 }
 
 /// Int8 weights with one activation scale per token: exact sums, scaled once.
-struct PerToken;
+struct PerToken<D>(D);
 
-impl Product for PerToken {
+impl<D: Dot<Sums = __m512i>> Product for PerToken<D> {
     const TOKENS: usize = TOKENS;
     const ALONE: usize = TOKENS + 1;
     const TALL: usize = 2 * TOKENS;
+
+    #[inline(always)]
+    fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+        split::<D>(x, scratch)
+    }
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
@@ -108,7 +152,7 @@ impl Product for PerToken {
         };
         // SAFETY: promised by the caller; the scales are the first line of a panel.
         unsafe {
-            let steps = block::<Int8, M, P>(operands);
+            let steps = block::<D, M, P>(operands);
             let mut sums = [[_mm512_setzero_ps(); P]; M];
             for p in 0..P {
                 let scales = _mm512_loadu_ps(panels[p * panel_stride..][..LINE].as_ptr().cast());
@@ -125,11 +169,35 @@ impl Product for PerToken {
     }
 }
 
+/// A tile of a product, compiled for the instructions that each processor with AVX-512 has.
+///
+/// # Safety
+///
+/// The processor has the instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn numbers<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: promised by the caller.
+    unsafe { strips::tile::<F>(args, out, scratch) }
+}
+
+/// The same with those that multiply quads of bytes.
+///
+/// # Safety
+///
+/// The processor has the instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn quads<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+    // SAFETY: promised by the caller.
+    unsafe { strips::tile::<F>(args, out, scratch) }
+}
+
+/// The same with those that multiply pairs of bf16.
+///
 /// # Safety
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+unsafe fn pairs<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }

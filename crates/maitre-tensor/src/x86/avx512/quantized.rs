@@ -1,24 +1,30 @@
 //! Integer products with scales per group of the reduction.
 //!
 //! Sums are exact within a group. At its end they are scaled and added to f32 sums, in the order of
-//! the groups. Int4 weights are expanded in registers: a row of a panel is 64 bytes, whose low
-//! halves meet one word of activations and whose high halves meet the next.
+//! the groups.
 
 use std::arch::x86_64::*;
 
-use super::dot::{Dot, Int8, Operands, block};
+use super::dot::{Dot, Operands, block};
+use super::linear::split;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
+use crate::team::Scratch;
 use crate::vector::strips::{Ahead, Block, Product};
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
 
 /// Int8 weights, activation scales per group.
-pub(super) struct Int8Groups;
+pub(super) struct Int8Groups<D>(D);
 
-impl Product for Int8Groups {
+impl<D: Dot<Sums = __m512i>> Product for Int8Groups<D> {
     /// The f32 sums take registers too.
     const TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn prepare<'a>(_: Layout, x: InputRows<'a>, scratch: &'a mut Scratch) -> InputRows<'a> {
+        split::<D>(x, scratch)
+    }
 
     #[inline(always)]
     unsafe fn block<const M: usize, const P: usize>(
@@ -37,8 +43,8 @@ impl Product for Int8Groups {
             let mut sums = [[_mm512_setzero_ps(); P]; M];
             for group in 0..groups {
                 let start = group * group_words;
-                let steps = block::<Int8, M, P>(Operands {
-                    x: x.words.as_ptr().add(start),
+                let steps = block::<D, M, P>(Operands {
+                    x: x.words.as_ptr().add(start * D::PARTS),
                     x_stride: x.shape.words,
                     panel: panels.as_ptr().add(LINE + start * LINE),
                     panel_stride,
@@ -67,10 +73,10 @@ impl Product for Int8Groups {
 }
 
 /// Int4 weights, weight and activation scales per group.
-pub(super) struct Int4Groups;
+pub(super) struct Int4Groups<D>(D);
 
-impl Product for Int4Groups {
-    /// Four panels of bytes and four of expanded weights leave space for sixteen sums.
+impl<D: Dot<Sums = __m512i>> Product for Int4Groups<D> {
+    /// The f32 sums take registers too.
     const TOKENS: usize = 4;
 
     #[inline(always)]
@@ -93,8 +99,8 @@ impl Product for Int4Groups {
             for group in 0..groups {
                 let start = group * group_rows;
                 let header = panels.as_ptr().add(start * LINE + group * LINE);
-                let steps = int4_block::<M, P>(Operands {
-                    x: x.words.as_ptr().add(start * 2),
+                let steps = block::<D, M, P>(Operands {
+                    x: x.words.as_ptr().add(start * D::PARTS),
                     x_stride: x.shape.words,
                     panel: header.add(LINE),
                     panel_stride,
@@ -130,48 +136,5 @@ pub(in crate::x86) unsafe fn read_header(header: *const u8) -> (__m512, __m512i)
         let scales = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(scales));
         let zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128(header.add(2 * LANES).cast()));
         (scales, zeros)
-    }
-}
-
-/// As [`block`], for int4: `depth` rows meet `2 * depth` words.
-///
-/// # Safety
-///
-/// As [`block`].
-#[inline(always)]
-unsafe fn int4_block<const M: usize, const P: usize>(operands: Operands) -> [[__m512i; P]; M] {
-    let Operands {
-        x,
-        x_stride,
-        panel,
-        panel_stride,
-        depth,
-        ahead,
-    } = operands;
-    // SAFETY: as in `block`.
-    unsafe {
-        let low_halves = _mm512_set1_epi8(15);
-        let mut sums = [[_mm512_setzero_si512(); P]; M];
-        for k in 0..depth {
-            ahead.fetch(k);
-            // No closure: one that is not inlined would be compiled without the instructions, and theirs would be calls.
-            let mut low = [_mm512_setzero_si512(); P];
-            let mut high = low;
-            for (p, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
-                let weights = Int8::load(panel.add(p * panel_stride + k * Int8::ROW));
-                *low = _mm512_and_si512(weights, low_halves);
-                *high = _mm512_and_si512(_mm512_srli_epi16::<4>(weights), low_halves);
-            }
-            for (m, sums) in sums.iter_mut().enumerate() {
-                let words = x.add(m * x_stride + 2 * k);
-                let first = _mm512_set1_epi32((*words).cast_signed());
-                let second = _mm512_set1_epi32((*words.add(1)).cast_signed());
-                for (p, sums) in sums.iter_mut().enumerate() {
-                    *sums = Int8::add(*sums, low[p], first);
-                    *sums = Int8::add(*sums, high[p], second);
-                }
-            }
-        }
-        sums
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn encode(values: &[f32], shape: &InputShape, words: &mut [u32], grou
 /// # Safety
 ///
 /// The processor has the instructions.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn encode_bf16(values: &[f32], words: &mut [u32]) {
     let (chunks, rest) = values.as_chunks::<{ 2 * LANES }>();
     let (blocks, tail) = words.split_at_mut(chunks.len() * LANES);
@@ -57,7 +57,7 @@ unsafe fn encode_bf16(values: &[f32], words: &mut [u32]) {
 
 /// Two registers of f32 to one of bf16, to nearest even, as the portable path rounds. (The
 /// conversion instruction would take subnormal numbers as zero.)
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn round_pairs(low: __m512, high: __m512) -> __m512i {
     let halves = [low, high].map(|values| {
         let bits = _mm512_castps_si512(values);
