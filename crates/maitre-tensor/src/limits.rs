@@ -19,9 +19,9 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use crate::TensorError;
 use crate::team::Team;
 use crate::tiles::RowBlocks;
+use crate::{CpuPath, TensorError};
 use region::{LINE, Region};
 
 /// What a number of threads can reach together on this machine.
@@ -35,8 +35,8 @@ pub struct Limits {
     pub read_bytes_per_s: f64,
     /// f32 operations a second.
     pub f32_flops: f64,
-    /// Operations a second on products of bf16 numbers summed in f32; `f32_flops` where no
-    /// instruction takes bf16.
+    /// Operations a second on products of bf16 numbers summed in f32; `f32_flops` where the kernels take no instruction
+    /// for bf16.
     pub bf16_flops: f64,
     /// Operations a second on products of 8-bit integers summed in 32 bits.
     pub int8_ops: f64,
@@ -71,15 +71,17 @@ const ARITHMETIC_SHARE: u32 = 6;
 
 impl Limits {
     /// Measures a compute team of `threads` threads for about `budget` (half a second is a fair
-    /// value; every loop runs at least once) and takes the best round of each loop.
+    /// value; every loop runs at least once) and takes the best round of each loop. The loops take the instructions of the
+    /// kernels that [`Backend::new`](crate::Backend::new) would choose, so `MAITRE_CPU` tells them too.
     ///
     /// # Errors
     ///
+    /// As [`CpuPath::from_env`];
     /// [`TensorError::NoThreads`] for 0 threads, [`TensorError::Spawn`] if the system refuses one,
     /// [`TensorError::Reserve`] if it has no space for the 512 MiB that are read.
     pub fn measure(threads: usize, budget: Duration) -> Result<Self, TensorError> {
         let team = Team::start(threads)?;
-        let loops = loops();
+        let loops = loops(CpuPath::from_env()?);
         let arithmetic = |work: &Arithmetic| peak(work, &team, budget / ARITHMETIC_SHARE);
         let f32_flops = arithmetic(&loops.f32)?;
         Ok(Self {
@@ -115,13 +117,22 @@ impl fmt::Display for Limits {
     }
 }
 
-/// The best loops that this machine can run.
-fn loops() -> Loops {
+/// The loops with the instructions of a path.
+fn loops(path: CpuPath) -> Loops {
     #[cfg(target_arch = "x86_64")]
-    if let Some(loops) = x86::avx512().or_else(x86::avx2) {
-        return tiles::or(loops);
-    }
-    portable::loops()
+    let found = match path {
+        CpuPath::Amx => x86::avx512(true, true).map(tiles::or),
+        CpuPath::Avx512 => x86::avx512(true, true),
+        CpuPath::Avx512Vnni => x86::avx512(false, true),
+        CpuPath::Avx512F => x86::avx512(false, false),
+        CpuPath::AvxVnni => x86::avx2(true),
+        CpuPath::Avx2 => x86::avx2(false),
+        CpuPath::Neon | CpuPath::Portable => None,
+    };
+    // Others have no loops of their own.
+    #[cfg(not(target_arch = "x86_64"))]
+    let found = (path == CpuPath::Portable).then(portable::loops);
+    found.unwrap_or_else(portable::loops)
 }
 
 /// Operations a second of the whole team.
@@ -258,10 +269,8 @@ mod tests {
     #[test]
     fn every_turn_and_every_line_shows_in_the_result() {
         check(&portable::loops());
-        check(&loops());
-        #[cfg(target_arch = "x86_64")]
-        for loops in [x86::avx512(), x86::avx2()].into_iter().flatten() {
-            check(&loops);
+        for path in CpuPath::available() {
+            check(&loops(path));
         }
     }
 }

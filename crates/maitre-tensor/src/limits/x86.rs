@@ -9,7 +9,7 @@
 //! instruction              bits   products in a register
 //! vfmadd231ps   f32        512    16        256    8
 //! vdpbf16ps     bf16       512    32
-//! vpdpbusd      int8       512    64
+//! vpdpbusd      int8       512    64         256   32     where there is VNNI
 //! vpmaddwd      int8       512    32        256   16     widened to 16 bits; and an addition
 //! ```
 #![allow(unsafe_code)]
@@ -30,23 +30,20 @@ const OPS: usize = 2;
 /// Parts of memory that are read side by side: the processor prefetches each by itself.
 const STREAMS: usize = 4;
 
-/// The loops for a processor with AVX-512, with the best instructions it has.
-pub(super) fn avx512() -> Option<Loops> {
-    if !is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("avx512bw") {
-        return None;
-    }
-    let arithmetic = |products, run| Arithmetic {
-        ops_per_turn: CHAINS * products * OPS,
-        run,
-    };
-    Some(Loops {
+/// The loops for a processor with AVX-512, with the instructions for bf16 and bytes that the kernels take.
+pub(super) fn avx512(has_bf16: bool, has_vnni: bool) -> Option<Loops> {
+    let available = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && (!has_bf16 || is_x86_feature_detected!("avx512bf16"))
+        && (!has_vnni || is_x86_feature_detected!("avx512vnni"));
+    available.then(|| Loops {
         // SAFETY: AVX-512 F is there.
         f32: arithmetic(16, |turns| unsafe { f32_512(turns) }),
-        bf16: is_x86_feature_detected!("avx512bf16").then(|| {
+        bf16: has_bf16.then(|| {
             // SAFETY: and so is AVX-512 BF16.
             arithmetic(32, |turns| unsafe { bf16_512(turns) })
         }),
-        int8: if is_x86_feature_detected!("avx512vnni") {
+        int8: if has_vnni {
             // SAFETY: and so is AVX-512 VNNI.
             arithmetic(64, |turns| unsafe { int8_512(turns) })
         } else {
@@ -58,24 +55,33 @@ pub(super) fn avx512() -> Option<Loops> {
     })
 }
 
-/// The loops for a processor with AVX2 and fused multiplication.
-pub(super) fn avx2() -> Option<Loops> {
-    if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
-        return None;
-    }
-    let arithmetic = |products, run| Arithmetic {
-        ops_per_turn: CHAINS * products * OPS,
-        run,
-    };
-    Some(Loops {
+/// The loops for a processor with AVX2 and fused multiplication, with the instruction for bytes if the kernels take it.
+pub(super) fn avx2(has_vnni: bool) -> Option<Loops> {
+    let available = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && (!has_vnni || is_x86_feature_detected!("avxvnni"));
+    available.then(|| Loops {
         // SAFETY: AVX2 and FMA are there.
         f32: arithmetic(8, |turns| unsafe { f32_256(turns) }),
         bf16: None,
-        // SAFETY: AVX2 is there.
-        int8: arithmetic(16, |turns| unsafe { widened_int8_256(turns) }),
+        int8: if has_vnni {
+            // SAFETY: AVX-VNNI is there.
+            arithmetic(32, |turns| unsafe { int8_256(turns) })
+        } else {
+            // SAFETY: AVX2 is there.
+            arithmetic(16, |turns| unsafe { widened_int8_256(turns) })
+        },
         // SAFETY: AVX2 is there.
         read: |lines| unsafe { sum_256(lines) },
     })
+}
+
+/// A loop of an instruction that multiplies `products` numbers.
+fn arithmetic(products: usize, run: fn(usize) -> u64) -> Arithmetic {
+    Arithmetic {
+        ops_per_turn: CHAINS * products * OPS,
+        run,
+    }
 }
 
 #[target_feature(enable = "avx512f")]
@@ -116,6 +122,18 @@ fn int8_512(turns: usize) -> u64 {
         }
     }
     digest_512(sums)
+}
+
+#[target_feature(enable = "avx2,avxvnni")]
+fn int8_256(turns: usize) -> u64 {
+    let (a, b) = black_box((_mm256_set1_epi8(3), _mm256_set1_epi8(-5)));
+    let mut sums: [__m256i; CHAINS] = array::from_fn(|chain| _mm256_set1_epi32(chain as i32));
+    for _ in 0..turns {
+        for sum in &mut sums {
+            *sum = _mm256_dpbusd_avx_epi32(*sum, a, b);
+        }
+    }
+    digest_256(sums)
 }
 
 /// The product depends on the sum: of operands that never change, the compiler would take the

@@ -21,7 +21,7 @@ use walk::{Partial, Record, Walk};
 
 /// Most queries of a work item: enough to use a loaded key often, few enough that what they know
 /// stays in the second-level cache.
-const QUERIES: usize = 48;
+const QUERIES: usize = 64;
 
 /// Queries whose sums fill the registers: an item of fewer loads each key and value for less.
 const FULL: usize = 6;

@@ -3,9 +3,11 @@
 //! Sixteen keys of a cell are a panel, and so are sixteen elements of the values of its slots:
 //!
 //! ```text
-//! scores   16 queries x 4 cells       over the words of a head: 4 steps at a head size of 128
-//! values   16 queries x 64 elements   over the 4 cells; added to the states in place
+//! scores   16 queries x 2 cells       over 32 words of a head at a time: two steps at a head size of 128
+//! values   16 queries x 32 elements   over the 4 cells
 //! ```
+//!
+//! Values are copied first: the slots of two cells, which lie apart, are a tile of sixteen rows then.
 //!
 //! The softmax between them, and tokens that see a part of the tile only, are computed as on the
 //! AVX-512 path. Which of the two a query's tile is depends on positions alone.
@@ -13,14 +15,13 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::registers::{Bf16, Operands, ROWS, Values};
-use crate::attend::{CELLS, Queries, Seen, States, TILE, Tile, TileBuffers};
+use super::registers::{Operands, ROWS};
+use super::resident::{COLUMNS, MOST_BLOCKS, Packed, Products, blocks, shapes};
+use super::shapes::Tiles;
+use crate::attend::{Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{GROUP, KvFormat};
 use crate::vector::strips::Ahead;
 use crate::x86::avx512::{self, BF16, Work};
-
-/// Elements of values whose sums fill the registers.
-const COLUMNS: usize = 4 * GROUP;
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
 pub(super) fn attend(
@@ -47,21 +48,14 @@ unsafe fn attend_bf16(work: &Work<'_>, buffers: &mut TileBuffers<'_>, states: &m
     let seen = work.seen;
     // SAFETY: queries below the number there are, as the caller promises.
     unsafe {
-        for first in (seen.first..seen.end).step_by(ROWS) {
-            scores(work, first..seen.end.min(first + ROWS), buffers);
-        }
-        for query in seen.first..seen.end {
-            work.weights::<BF16>(query, buffers, states);
-        }
+        scores(work, seen.first..seen.end, buffers);
+        work.weights::<BF16>(buffers, states);
         work.weigh_partial::<BF16>(buffers, states);
-        let full = seen.full();
-        for first in full.clone().step_by(ROWS) {
-            weigh(work, first..full.end.min(first + ROWS), buffers, states);
-        }
+        weigh(work, work.full.clone(), buffers, states);
     }
 }
 
-/// The products of up to [`ROWS`] queries with all keys of the tile.
+/// The products of some queries with all keys of the tile.
 ///
 /// # Safety
 ///
@@ -81,10 +75,10 @@ unsafe fn scores(work: &Work<'_>, queries: Range<usize>, buffers: &mut TileBuffe
         ahead: Ahead::NONE,
     };
     // SAFETY: promised by the caller.
-    unsafe { operands.run::<Bf16>() }
+    unsafe { operands.run_rows() }
 }
 
-/// Adds the values of all positions of the tile to the states of up to [`ROWS`] queries.
+/// Adds the values of all positions of the tile to the states of some queries.
 ///
 /// # Safety
 ///
@@ -99,33 +93,63 @@ unsafe fn weigh(
 ) {
     let (stride, words) = (work.shape.value_stride(), work.shape.weight_words());
     let wide = stride - stride % COLUMNS;
-    let weights = buffers.weights[queries.start * words..].as_ptr();
-    for query in queries.clone() {
-        let state = &mut states.values[query * stride..][..wide];
-        let decay = _mm512_set1_ps(buffers.decays[query]);
-        for numbers in state.as_chunks_mut::<GROUP>().0 {
-            // SAFETY: as many numbers as a register holds.
-            unsafe {
-                let before = _mm512_loadu_ps(numbers.as_ptr());
-                _mm512_storeu_ps(numbers.as_mut_ptr(), _mm512_mul_ps(before, decay));
+    let (mut packed, mut products) = (Packed::new(), Products::new());
+    for (start, count, rows) in blocks(queries.len()) {
+        // SAFETY: promised by the caller.
+        let _tiles = unsafe { Tiles::configure(&shapes(rows)) };
+        for block in (0..count).step_by(MOST_BLOCKS) {
+            let first = queries.start + start + block * ROWS;
+            let count = MOST_BLOCKS.min(count - block);
+            let weights = buffers.weights[first * words..].as_ptr();
+            for column in (0..wide).step_by(COLUMNS) {
+                let values = work.shape.values() + column;
+                // SAFETY: promised by the caller: cells have these columns, and weights are of as many queries.
+                unsafe {
+                    packed.fill(work.cells.map(|cell| cell.wrapping_add(values)), stride);
+                    packed.weigh(count, weights, words * size_of::<u32>(), &mut products);
+                    add(
+                        &products,
+                        first..first + count * rows,
+                        column,
+                        stride,
+                        buffers,
+                        states,
+                    );
+                }
             }
         }
     }
-    for column in (0..wide).step_by(COLUMNS) {
-        let values: [_; CELLS] = work
-            .cells
-            .map(|cell| cell.wrapping_add(work.shape.values() + column));
-        let values = Values {
-            queries: queries.len(),
-            weights,
-            weight_stride: words * size_of::<u32>(),
-            cells: &values,
-            value_stride: stride * size_of::<u32>(),
-            sums: states.values[queries.start * stride + column..].as_mut_ptr(),
-        };
-        // SAFETY: promised by the caller.
-        unsafe { values.add() };
-    }
     // SAFETY: promised by the caller.
     unsafe { work.weigh_columns::<BF16>(queries, 0..TILE, wide..stride, buffers, states) };
+}
+
+/// Adds products from a column on to the states of some queries, which count what their decays say.
+///
+/// # Safety
+///
+/// The processor has AVX-512; as many products as queries were computed, of [`MOST_BLOCKS`] blocks at most.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add(
+    products: &Products,
+    queries: Range<usize>,
+    column: usize,
+    stride: usize,
+    buffers: &TileBuffers<'_>,
+    states: &mut States<'_>,
+) {
+    let rows = states.values[queries.start * stride..].chunks_mut(stride);
+    let decays = &buffers.decays[queries];
+    for (row, (state, decay)) in rows.zip(decays).enumerate() {
+        let (products, decay) = (products.row(row), _mm512_set1_ps(*decay));
+        let state = state[column..column + COLUMNS].as_mut_ptr();
+        for half in [0, GROUP] {
+            // SAFETY: as many numbers as a register holds, which the caller computed.
+            unsafe {
+                let before = _mm512_loadu_ps(state.add(half));
+                let added = _mm512_loadu_ps(products.add(half));
+                _mm512_storeu_ps(state.add(half), _mm512_fmadd_ps(before, decay, added));
+            }
+        }
+    }
 }

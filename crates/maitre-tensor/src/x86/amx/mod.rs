@@ -16,6 +16,7 @@ mod groups;
 mod linear;
 mod permission;
 mod registers;
+mod resident;
 mod shapes;
 #[cfg(test)]
 mod tests;

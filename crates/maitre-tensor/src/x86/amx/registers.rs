@@ -19,8 +19,6 @@
 use std::arch::asm;
 
 use super::shapes::{Shapes, Tiles};
-use crate::attend::CELLS;
-use crate::cache::GROUP;
 use crate::vector::strips::Ahead;
 
 /// Words of a row in a tile, and rows of a panel.
@@ -300,76 +298,5 @@ impl Operands<TALL_PANELS> {
                 D::tall(part, steps, resumes);
             }
         });
-    }
-}
-
-/// Weighted values of four cells, sixteen slots each, that are added to sums of 64 elements.
-#[derive(Clone, Copy)]
-pub(super) struct Values<'a> {
-    /// Up to [`ROWS`].
-    pub(super) queries: usize,
-    /// Of each query a word for two slots; rows are `weight_stride` bytes apart.
-    pub(super) weights: *const u32,
-    pub(super) weight_stride: usize,
-    /// The first element's word for the first two slots of each cell; words for the next two are
-    /// `value_stride` bytes on.
-    pub(super) cells: &'a [*const u32; CELLS],
-    pub(super) value_stride: usize,
-    /// Of each query, as far apart as rows of values.
-    pub(super) sums: *mut f32,
-}
-
-impl Values<'_> {
-    /// Adds them.
-    ///
-    /// # Safety
-    ///
-    /// [`is_granted`](super::is_granted), and no [`Tiles`] of this thread are there; weights of as many queries, eight rows of
-    /// values of each cell and as many sums as queries are.
-    #[inline]
-    pub(super) unsafe fn add(self) {
-        let pairs = GROUP / 2;
-        let (sums, values) = ((self.queries, LINE), (pairs, LINE));
-        let weights = (self.queries, pairs * size_of::<u32>());
-        let shapes = Shapes::new([sums, sums, sums, sums, weights, values, values, values]);
-        // SAFETY: the caller promises the memory, and that the registers may be used.
-        unsafe {
-            let _tiles = Tiles::configure(&shapes);
-            asm!(
-                "tileloadd tmm0, [{c} + 1*{stride}]",
-                "tileloadd tmm1, [{c} + 1*{stride} + 64]",
-                "tileloadd tmm2, [{c} + 1*{stride} + 128]",
-                "tileloadd tmm3, [{c} + 1*{stride} + 192]",
-                "2:",
-                "mov {b}, [{cells}]",
-                "tileloadd tmm4, [{a} + 1*{a_stride}]",
-                "tileloadd tmm5, [{b} + 1*{stride}]",
-                "tileloadd tmm6, [{b} + 1*{stride} + 64]",
-                "tileloadd tmm7, [{b} + 1*{stride} + 128]",
-                "tdpbf16ps tmm0, tmm4, tmm5",
-                "tileloadd tmm5, [{b} + 1*{stride} + 192]",
-                "tdpbf16ps tmm1, tmm4, tmm6",
-                "tdpbf16ps tmm2, tmm4, tmm7",
-                "tdpbf16ps tmm3, tmm4, tmm5",
-                "add {a}, 32",
-                "add {cells}, 8",
-                "dec {left}",
-                "jnz 2b",
-                "tilestored [{c} + 1*{stride}], tmm0",
-                "tilestored [{c} + 1*{stride} + 64], tmm1",
-                "tilestored [{c} + 1*{stride} + 128], tmm2",
-                "tilestored [{c} + 1*{stride} + 192], tmm3",
-                a = inout(reg) self.weights => _,
-                a_stride = in(reg) self.weight_stride,
-                b = out(reg) _,
-                cells = inout(reg) self.cells.as_ptr() => _,
-                c = in(reg) self.sums,
-                stride = in(reg) self.value_stride,
-                left = inout(reg) CELLS => _,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
     }
 }

@@ -5,8 +5,10 @@ use half::bf16;
 use super::few::{FEW_ROWS, few};
 use super::is_granted;
 use super::registers::{
-    Bf16, Int8, Operands, ROWS, Signed, TALL_PANELS, TALL_ROWS, TileDot, Values, WIDE_PANELS,
+    Bf16, Int8, Operands, ROWS, Signed, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS,
 };
+use super::resident::{COLUMNS, MOST_BLOCKS, Packed, Products, shapes};
+use super::shapes::Tiles;
 use crate::attend::CELLS;
 use crate::cache::GROUP;
 use crate::vector::strips::Ahead;
@@ -277,40 +279,71 @@ fn few_rows_without_tiles_are_those_of_tiles_whatever_the_numbers() {
 }
 
 #[test]
-fn values_are_added_cell_by_cell() {
+fn many_rows_have_the_sums_of_few() {
+    if !is_granted() {
+        eprintln!("skipped: no tiles here");
+        return;
+    }
+    // Depths around the two tiles that stay in registers.
+    for depth in [1, 16, 31, 32, 33, 50, 64, 80] {
+        for rows in [1, 16, 17, 40, 64, 70] {
+            let (a, b) = (pairs(1, rows * depth), pairs(2, 4 * depth * 16));
+            // What is there before does not matter.
+            let mut sums = noise(3, rows * WIDE_PANELS * 16);
+            let operands = Operands {
+                rows,
+                depth,
+                a: a.as_ptr(),
+                a_stride: depth * 4,
+                panels: [0, 1, 2, 3].map(|index| b[index * depth * 16..].as_ptr().cast()),
+                sums: sums.as_mut_ptr().cast(),
+                sums_stride: WIDE_PANELS * 64,
+                ahead: Ahead::NONE,
+            };
+            // SAFETY: the permission was given; rows, panels and sums are as long as they say.
+            unsafe { operands.run_rows() };
+            let expected = in_order(rows, depth, &a, &b, dot_bf16);
+            assert_same(&sums, &expected, &format!("{rows} rows, {depth} words"));
+        }
+    }
+}
+
+#[test]
+fn values_are_added_two_cells_at_a_time() {
     if !is_granted() {
         eprintln!("skipped: no tiles here");
         return;
     }
     let (stride, words) = (80, CELLS * GROUP / 2);
-    let weights = pairs(5, ROWS * words);
+    let most = MOST_BLOCKS * ROWS;
+    let weights = pairs(5, most * words);
     let cells = [6, 7, 8, 9].map(|seed| pairs(seed, GROUP / 2 * stride));
-    for queries in [1, 2, 15, 16] {
-        let mut sums = vec![1.5_f32; queries * stride];
-        let values = Values {
-            queries,
-            weights: weights.as_ptr(),
-            weight_stride: words * 4,
-            cells: &cells.each_ref().map(|cell| cell.as_ptr()),
-            value_stride: stride * 4,
-            sums: sums.as_mut_ptr(),
-        };
-        // SAFETY: the permission was given; everything is as long as it says.
-        unsafe { values.add() };
-        for (query, sums) in sums.chunks_exact(stride).enumerate() {
-            for (element, sum) in sums.iter().enumerate() {
-                let mut expected = 1.5_f32.to_bits();
-                if element < 64 {
-                    for (i, cell) in cells.iter().enumerate() {
-                        let row = |k: usize| {
-                            let weight = weights[query * words + i * GROUP / 2 + k];
-                            (weight, cell[k * stride + element])
-                        };
-                        let row: Vec<_> = (0..GROUP / 2).map(row).collect();
-                        expected = dot_bf16(expected, &row);
-                    }
-                }
-                assert_eq!(sum.to_bits(), expected, "{query}, {element}");
+    for (count, rows) in [(1, 1), (1, 2), (1, 15), (1, 16), (2, 16), (MOST_BLOCKS, 16)] {
+        for column in [0, 16, 48] {
+            let (mut packed, mut products) = (Packed::new(), Products::new());
+            // SAFETY: the permission was given, and processors with tiles have AVX-512; everything is as long as it says.
+            unsafe {
+                packed.fill(cells.each_ref().map(|cell| cell[column..].as_ptr()), stride);
+                let _tiles = Tiles::configure(&shapes(rows));
+                packed.weigh(count, weights.as_ptr(), words * 4, &mut products);
+            }
+            for (query, element) in
+                (0..count * rows).flat_map(|q| (0..COLUMNS).map(move |e| (q, e)))
+            {
+                // SAFETY: as many numbers were computed.
+                let sum = unsafe { *products.row(query).add(element) };
+                let pair = |slots: usize| {
+                    let (cell, row) = (slots / (GROUP / 2), slots % (GROUP / 2));
+                    let value = cells[cell][row * stride + column + element];
+                    (weights[query * words + slots], value)
+                };
+                let pairs: Vec<_> = (0..words).map(pair).collect();
+                let expected = pairs.chunks(16).fold(0, dot_bf16);
+                assert_eq!(
+                    sum.to_bits(),
+                    expected,
+                    "{query} of {count} x {rows}, {element}"
+                );
             }
         }
     }

@@ -74,6 +74,8 @@ pub(in crate::x86) struct Work<'a> {
     pub(in crate::x86) cells: [*const u32; CELLS],
     pub(in crate::x86) queries: &'a Queries<'a>,
     pub(in crate::x86) seen: Seen,
+    /// Those of the queries that see the whole tile.
+    pub(in crate::x86) full: Range<usize>,
 }
 
 /// Calls the kernel compiled for a number of rows, 1 to [`ROWS`].
@@ -118,6 +120,7 @@ impl<'a> Work<'a> {
             shape,
             cells: tile.cells.map(<[u32]>::as_ptr),
             queries,
+            full: seen.full(),
             seen,
         }
     }
@@ -140,15 +143,12 @@ impl Work<'_> {
             // SAFETY: rows below the number there are.
             unsafe { by_rows!(rows - row, self.scores::<FORMAT, _>(row, scores)) };
         }
-        for query in seen.first..seen.end {
-            // SAFETY: a query below the number there are.
-            unsafe { self.weights::<FORMAT>(query, buffers, states) };
-        }
         let columns = 0..self.shape.value_stride();
-        // SAFETY: queries below the number there are, which see all.
+        // SAFETY: queries below the number there are, the last of which see all.
         unsafe {
+            self.weights::<FORMAT>(buffers, states);
             self.weigh_partial::<FORMAT>(buffers, states);
-            self.weigh_columns::<FORMAT>(seen.full(), 0..TILE, columns, buffers, states);
+            self.weigh_columns::<FORMAT>(self.full.clone(), 0..TILE, columns, buffers, states);
         }
     }
 
@@ -166,7 +166,7 @@ impl Work<'_> {
         states: &mut States<'_>,
     ) {
         let (seen, columns) = (self.seen, 0..self.shape.value_stride());
-        let full = seen.full();
+        let full = &self.full;
         for partial in [seen.first..full.start, full.end..seen.end] {
             for token in partial.step_by(seen.group) {
                 let (queries, seen) = (token..token + seen.group, seen.by(token));
@@ -218,7 +218,7 @@ impl Work<'_> {
     }
 
     /// Adds the values of some positions to the states of some queries, all of which see these. The columns start at a
-    /// multiple of 64.
+    /// multiple of 16.
     ///
     /// # Safety
     ///
@@ -234,7 +234,7 @@ impl Work<'_> {
         states: &mut States<'_>,
     ) {
         let parts = self.shape.parts();
-        let wide = columns.end - columns.end % (4 * GROUP);
+        let wide = columns.end - columns.len() % (4 * GROUP);
         let rows = queries.end * parts;
         for row in (queries.start * parts..rows).step_by(ROWS) {
             // SAFETY: rows and columns below the numbers there are.

@@ -5,6 +5,7 @@
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
+use std::ops::Range;
 
 use super::attention::{BF16, F32, INT8, Work, dot};
 use super::exp::exp;
@@ -25,52 +26,141 @@ fn bound(x: __m512, limit: f32) -> __m512 {
     _mm512_or_ps(_mm512_mul_ps(tanh, limit), sign)
 }
 
+/// Queries whose maxima are merged at a time: one to a lane.
+const QUERIES: usize = 16;
+
+/// What a query sees of a tile, and makes of it.
+#[derive(Clone, Copy)]
+struct Scores {
+    /// Of each cell, the slots that are seen.
+    masks: [__mmask16; CELLS],
+    /// Negative infinity where nothing is seen.
+    scores: [__m512; CELLS],
+}
+
 impl Work<'_> {
-    /// Makes weights of a query's scores, and merges their maximum and sum into its state.
+    /// Makes weights of the scores of all queries that see anything, and merges their maxima and sums into their states.
+    ///
+    /// # Safety
+    ///
+    /// The queries exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    pub(in crate::x86) unsafe fn weights<const FORMAT: u8>(
+        &self,
+        buffers: &mut TileBuffers<'_>,
+        states: &mut States<'_>,
+    ) {
+        let seen = self.seen;
+        for first in (seen.first..seen.end).step_by(QUERIES) {
+            let queries = first..seen.end.min(first + QUERIES);
+            // SAFETY: promised by the caller.
+            unsafe {
+                self.merge_maxima::<FORMAT>(queries.clone(), buffers, states);
+                for query in queries {
+                    self.weights_of::<FORMAT>(query, buffers, states);
+                }
+            }
+        }
+    }
+
+    /// Merges the largest scores of up to [`QUERIES`] queries into their states. What their earlier sums count from now on
+    /// goes to the decays.
+    ///
+    /// # Safety
+    ///
+    /// The queries exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn merge_maxima<const FORMAT: u8>(
+        &self,
+        queries: Range<usize>,
+        buffers: &mut TileBuffers<'_>,
+        states: &mut States<'_>,
+    ) {
+        let mut most = [f32::NEG_INFINITY; QUERIES];
+        for (most, query) in most.iter_mut().zip(queries.clone()) {
+            // SAFETY: promised by the caller.
+            let [a, b, c, d] = unsafe { self.scores_of::<FORMAT>(query, buffers) }.scores;
+            let pairs = [_mm512_max_ps(a, b), _mm512_max_ps(c, d)];
+            *most = _mm512_reduce_max_ps(_mm512_max_ps(pairs[0], pairs[1]));
+        }
+        let lanes = u16::MAX >> (QUERIES - queries.len());
+        // SAFETY: the masks keep to the queries' places in arrays that have one for each query.
+        unsafe {
+            let place = states.max.as_mut_ptr().add(queries.start);
+            let (most, before) = (
+                _mm512_loadu_ps(most.as_ptr()),
+                _mm512_maskz_loadu_ps(lanes, place),
+            );
+            let is_more = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(most, before);
+            let max = _mm512_mask_mov_ps(before, is_more, most);
+            let decay = exp(_mm512_sub_ps(before, max));
+            // Infinity less itself would be NaN.
+            let decay = _mm512_mask_mov_ps(_mm512_set1_ps(1.0), is_more, decay);
+            _mm512_mask_storeu_ps(place, lanes, max);
+            let place = buffers.decays.as_mut_ptr().add(queries.start);
+            _mm512_mask_storeu_ps(place, lanes, decay);
+        }
+    }
+
+    /// The scores of a query.
     ///
     /// # Safety
     ///
     /// The query exists.
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-    pub(in crate::x86) unsafe fn weights<const FORMAT: u8>(
+    unsafe fn scores_of<const FORMAT: u8>(
+        &self,
+        query: usize,
+        buffers: &TileBuffers<'_>,
+    ) -> Scores {
+        let visible = if self.full.contains(&query) {
+            u64::MAX
+        } else {
+            let seen = self.seen.by(query);
+            u64::MAX >> (TILE - seen.end) & u64::MAX << seen.start
+        };
+        let factor = _mm512_set1_ps(self.queries.factors[query]);
+        let hidden = _mm512_set1_ps(f32::NEG_INFINITY);
+        let mut masks = [0; CELLS];
+        let mut scores = [hidden; CELLS];
+        for (cell, (score, mask)) in scores.iter_mut().zip(&mut masks).enumerate() {
+            *mask = (visible >> (cell * GROUP)) as u16;
+            // SAFETY: the query and the cell exist.
+            let product = unsafe { self.product::<FORMAT>(query, cell, buffers) };
+            *score = match self.queries.score_bound {
+                None => _mm512_mask_mul_ps(hidden, *mask, product, factor),
+                Some(limit) => {
+                    let bounded = bound(_mm512_mul_ps(product, factor), limit);
+                    _mm512_mask_mov_ps(hidden, *mask, bounded)
+                }
+            };
+        }
+        Scores { masks, scores }
+    }
+
+    /// Makes weights of a query's scores, and adds their sum to its state, whose maximum is known.
+    ///
+    /// # Safety
+    ///
+    /// The query exists.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+    unsafe fn weights_of<const FORMAT: u8>(
         &self,
         query: usize,
         buffers: &mut TileBuffers<'_>,
         states: &mut States<'_>,
     ) {
-        let seen = self.seen.by(query);
-        let visible = u64::MAX >> (TILE - seen.end) & u64::MAX << seen.start;
-        let masks: [__mmask16; CELLS] = std::array::from_fn(|i| (visible >> (i * GROUP)) as u16);
-        let factor = _mm512_set1_ps(self.queries.factors[query]);
-        let mut scores = [_mm512_setzero_ps(); CELLS];
-        for (cell, score) in scores.iter_mut().enumerate() {
-            // SAFETY: the query and the cell exist.
-            let product = unsafe { self.product::<FORMAT>(query, cell, buffers) };
-            let hidden = _mm512_set1_ps(f32::NEG_INFINITY);
-            *score = match self.queries.score_bound {
-                None => _mm512_mask_mul_ps(hidden, masks[cell], product, factor),
-                Some(limit) => {
-                    let bounded = bound(_mm512_mul_ps(product, factor), limit);
-                    _mm512_mask_mov_ps(hidden, masks[cell], bounded)
-                }
-            };
+        // SAFETY: promised by the caller.
+        let Scores { masks, scores } = unsafe { self.scores_of::<FORMAT>(query, buffers) };
+        let (max, decay) = (_mm512_set1_ps(states.max[query]), buffers.decays[query]);
+        let mut weights = scores;
+        for weight in &mut weights {
+            *weight = exp(_mm512_sub_ps(*weight, max));
         }
-        let pairs = [
-            _mm512_max_ps(scores[0], scores[1]),
-            _mm512_max_ps(scores[2], scores[3]),
-        ];
-        let most = _mm512_reduce_max_ps(_mm512_max_ps(pairs[0], pairs[1]));
-        let before = states.max[query];
-        let max = if most > before { most } else { before };
-        let decay = if max == before {
-            1.0
-        } else {
-            _mm512_cvtss_f32(exp(_mm512_set1_ps(before - max)))
-        };
-        states.max[query] = max;
-        buffers.decays[query] = decay;
-        let weights = scores.map(|score| exp(_mm512_sub_ps(score, _mm512_set1_ps(max))));
-
         // SAFETY: the query's places in arrays that have one for each query.
         unsafe {
             let lanes = states.sums.as_mut_ptr().add(query * GROUP);
