@@ -369,6 +369,13 @@ fn add_bias(args: &Linear<'_>, panel: usize, sums: &mut [f32; LANES]) {
 fn store(sums: &[f32; LANES], place: &mut [f32]) {
     match place.first_chunk_mut() {
         Some(place) => *place = *sums,
-        None => place.copy_from_slice(&sums[..place.len()]),
+        None => store_part(sums, place),
     }
+}
+
+/// Not inlined: the compiler would take both for one copy of a length that it does not know, which is a call.
+#[cold]
+#[inline(never)]
+fn store_part(sums: &[f32; LANES], place: &mut [f32]) {
+    place.copy_from_slice(&sums[..place.len()]);
 }

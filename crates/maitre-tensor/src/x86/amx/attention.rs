@@ -15,8 +15,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::few::FEW_ROWS;
 use super::registers::{Operands, ROWS};
-use super::resident::{COLUMNS, MOST_BLOCKS, Packed, Products, blocks, shapes};
+use super::resident::{COLUMNS, FEW_COLUMNS, MOST_BLOCKS, Packed, Products, blocks, shapes};
 use super::shapes::Tiles;
 use crate::attend::{Queries, Seen, States, TILE, Tile, TileBuffers};
 use crate::cache::{GROUP, KvFormat};
@@ -91,6 +92,12 @@ unsafe fn weigh(
     buffers: &TileBuffers<'_>,
     states: &mut States<'_>,
 ) {
+    match queries.len() {
+        0 => return,
+        // SAFETY: promised by the caller.
+        ..=FEW_ROWS => return unsafe { weigh_few(work, queries, buffers, states) },
+        _ => {}
+    }
     let (stride, words) = (work.shape.value_stride(), work.shape.weight_words());
     let wide = stride - stride % COLUMNS;
     let (mut packed, mut products) = (Packed::new(), Products::new());
@@ -105,12 +112,15 @@ unsafe fn weigh(
                 let values = work.shape.values() + column;
                 // SAFETY: promised by the caller: cells have these columns, and weights are of as many queries.
                 unsafe {
-                    packed.fill(work.cells.map(|cell| cell.wrapping_add(values)), stride);
+                    let cells = work.cells.map(|cell| cell.wrapping_add(values));
+                    packed.fill(cells, stride, COLUMNS);
                     packed.weigh(count, weights, words * size_of::<u32>(), &mut products);
+                    let sums = (products.row(0), COLUMNS);
+                    let queries = first..first + count * rows;
                     add(
-                        &products,
-                        first..first + count * rows,
-                        column,
+                        sums,
+                        queries,
+                        column..column + COLUMNS,
                         stride,
                         buffers,
                         states,
@@ -123,17 +133,61 @@ unsafe fn weigh(
     unsafe { work.weigh_columns::<BF16>(queries, 0..TILE, wide..stride, buffers, states) };
 }
 
-/// Adds products from a column on to the states of some queries, which count what their decays say.
+/// As [`weigh`], bit for bit, for up to [`FEW_ROWS`] queries: without tiles, which are loaded whole before anything is
+/// multiplied.
 ///
 /// # Safety
 ///
-/// The processor has AVX-512; as many products as queries were computed, of [`MOST_BLOCKS`] blocks at most.
+/// As [`weigh`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
+unsafe fn weigh_few(
+    work: &Work<'_>,
+    queries: Range<usize>,
+    buffers: &TileBuffers<'_>,
+    states: &mut States<'_>,
+) {
+    let (stride, words) = (work.shape.value_stride(), work.shape.weight_words());
+    let wide = stride - stride % COLUMNS;
+    let mut packed = Packed::new();
+    let mut sums = [[0.0; FEW_COLUMNS]; FEW_ROWS];
+    let weights = buffers.weights[queries.start * words..].as_ptr();
+    for column in (0..wide).step_by(FEW_COLUMNS) {
+        let count = FEW_COLUMNS.min(wide - column);
+        let values = work.shape.values() + column;
+        let cells = work.cells.map(|cell| cell.wrapping_add(values));
+        let size = (queries.len(), count);
+        // SAFETY: promised by the caller: cells have these columns, and weights are of as many queries.
+        unsafe {
+            packed.fill(cells, stride, count);
+            packed.weigh_few(size, weights, words * size_of::<u32>(), &mut sums);
+            let sums = (sums.as_ptr().cast(), FEW_COLUMNS);
+            add(
+                sums,
+                queries.clone(),
+                column..column + count,
+                stride,
+                buffers,
+                states,
+            );
+        }
+    }
+    // SAFETY: promised by the caller.
+    unsafe { work.weigh_columns::<BF16>(queries, 0..TILE, wide..stride, buffers, states) };
+}
+
+/// Adds the products of some columns to the states of some queries, which count what their decays say. Rows of products are
+/// so many numbers apart, those of states `stride`.
+///
+/// # Safety
+///
+/// The processor has AVX-512; as many rows of products as queries are readable, and the columns are a multiple of sixteen.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn add(
-    products: &Products,
+    (products, products_stride): (*const f32, usize),
     queries: Range<usize>,
-    column: usize,
+    columns: Range<usize>,
     stride: usize,
     buffers: &TileBuffers<'_>,
     states: &mut States<'_>,
@@ -141,14 +195,16 @@ unsafe fn add(
     let rows = states.values[queries.start * stride..].chunks_mut(stride);
     let decays = &buffers.decays[queries];
     for (row, (state, decay)) in rows.zip(decays).enumerate() {
-        let (products, decay) = (products.row(row), _mm512_set1_ps(*decay));
-        let state = state[column..column + COLUMNS].as_mut_ptr();
-        for half in [0, GROUP] {
+        let decay = _mm512_set1_ps(*decay);
+        let products = products.wrapping_add(row * products_stride);
+        let state = state[columns.clone()].as_chunks_mut::<GROUP>().0;
+        for (group, state) in state.iter_mut().enumerate() {
             // SAFETY: as many numbers as a register holds, which the caller computed.
             unsafe {
-                let before = _mm512_loadu_ps(state.add(half));
-                let added = _mm512_loadu_ps(products.add(half));
-                _mm512_storeu_ps(state.add(half), _mm512_fmadd_ps(before, decay, added));
+                let before = _mm512_loadu_ps(state.as_ptr());
+                let added = _mm512_loadu_ps(products.add(group * GROUP));
+                let sum = _mm512_fmadd_ps(before, decay, added);
+                _mm512_storeu_ps(state.as_mut_ptr(), sum);
             }
         }
     }

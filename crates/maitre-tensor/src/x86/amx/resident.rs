@@ -11,6 +11,7 @@
 use std::arch::asm;
 use std::mem::MaybeUninit;
 
+use super::few::{FEW_ROWS, few};
 use super::registers::{Bf16, DEPTH, LINE, Operands, ROWS, TileDot, WIDE_PANELS};
 use super::shapes::{Shapes, Tiles};
 use crate::attend::CELLS;
@@ -108,9 +109,13 @@ impl Operands<WIDE_PANELS> {
     ///
     /// As for [`Operands::run`].
     pub(super) unsafe fn run_rows(self) {
-        if self.rows <= ROWS {
-            // SAFETY: promised by the caller.
-            return unsafe { self.run::<Bf16>() };
+        // SAFETY: promised by the caller; processors with tiles have AVX-512.
+        unsafe {
+            match self.rows {
+                ..=FEW_ROWS => return few(&self),
+                ..=ROWS => return self.run::<Bf16>(),
+                _ => {}
+            }
         }
         let pairs = self.depth / (2 * DEPTH);
         for (first, count, rows) in blocks(self.rows) {
@@ -187,9 +192,13 @@ impl Products {
     }
 }
 
-/// [`COLUMNS`] elements of the values of four cells as tiles: of each sixteen elements two, of 32 slots each.
+/// Elements of values that few rows meet at a time.
+pub(super) const FEW_COLUMNS: usize = WIDE_PANELS * GROUP;
+
+/// [`COLUMNS`] or [`FEW_COLUMNS`] elements of the values of four cells as tiles: of each sixteen elements two, of 32 slots
+/// each.
 #[repr(align(64))]
-pub(super) struct Packed(MaybeUninit<[[[u32; GROUP]; 2 * DEPTH]; 2]>);
+pub(super) struct Packed(MaybeUninit<[[[u32; GROUP]; 2 * DEPTH]; WIDE_PANELS]>);
 
 impl Packed {
     /// Means nothing before it is filled.
@@ -197,30 +206,38 @@ impl Packed {
         Self(MaybeUninit::uninit())
     }
 
-    /// The first tile of the first sixteen elements, or of the others.
-    fn tiles(&self) -> [*const u8; 2] {
+    /// The first tile of each sixteen elements.
+    fn tiles<const N: usize>(&self) -> [*const u8; N] {
         let first = self.0.as_ptr().cast::<u8>();
-        [first, first.wrapping_add(2 * DEPTH * LINE)]
+        std::array::from_fn(|index| first.wrapping_add(index * 2 * DEPTH * LINE))
     }
 
-    /// Copies values: of each cell the word of the first element and of the first two slots; words of the next two are
-    /// `stride` words on.
+    /// Copies the values of `columns` elements, up to [`FEW_COLUMNS`]: of each cell the word of the first element and of the
+    /// first two slots; words of the next two are `stride` words on.
     ///
     /// # Safety
     ///
-    /// The processor has AVX-512; eight rows of [`COLUMNS`] words of each cell are readable.
+    /// The processor has AVX-512; eight rows of so many words of each cell are readable.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn fill(&mut self, cells: [*const u32; CELLS], stride: usize) {
+    pub(super) unsafe fn fill(
+        &mut self,
+        cells: [*const u32; CELLS],
+        stride: usize,
+        columns: usize,
+    ) {
+        let tiles = columns.min(FEW_COLUMNS) / GROUP;
         let place = self.0.as_mut_ptr().cast::<[u32; GROUP]>();
         for (cell, values) in cells.into_iter().enumerate() {
             for pair in 0..GROUP / 2 {
                 let row = cell * GROUP / 2 + pair;
                 let words = values.wrapping_add(pair * stride).cast::<[u32; GROUP]>();
-                // SAFETY: promised by the caller; 2 * DEPTH rows of both are there.
-                unsafe {
-                    place.add(row).write(words.read());
-                    place.add(2 * DEPTH + row).write(words.add(1).read());
+                for tile in 0..tiles {
+                    // SAFETY: promised by the caller; each sixteen elements have 2 * DEPTH rows.
+                    unsafe {
+                        let place = place.add(tile * 2 * DEPTH + row);
+                        place.write(words.add(tile).read());
+                    }
                 }
             }
         }
@@ -251,5 +268,37 @@ impl Packed {
         };
         // SAFETY: promised by the caller; there is space for as many blocks.
         unsafe { blocks.multiply() };
+    }
+
+    /// The same of up to [`FEW_ROWS`] rows with the `columns` elements that are filled, without tiles. Sums of others mean
+    /// nothing.
+    ///
+    /// # Safety
+    ///
+    /// The processor has AVX-512; as many rows of 32 words are readable, and as many rows of
+    /// sums are writable.
+    #[inline]
+    pub(super) unsafe fn weigh_few(
+        &self,
+        (rows, columns): (usize, usize),
+        weights: *const u32,
+        stride: usize,
+        sums: &mut [[f32; FEW_COLUMNS]; FEW_ROWS],
+    ) {
+        debug_assert!((1..=FEW_ROWS).contains(&rows));
+        let tiles = self.tiles::<WIDE_PANELS>();
+        let last = columns / GROUP - 1;
+        let operands = Operands {
+            rows,
+            depth: 2 * DEPTH,
+            a: weights,
+            a_stride: stride,
+            panels: std::array::from_fn(|index| tiles[index.min(last)]),
+            sums: sums.as_mut_ptr().cast(),
+            sums_stride: FEW_COLUMNS * size_of::<f32>(),
+            ahead: Ahead::NONE,
+        };
+        // SAFETY: promised by the caller.
+        unsafe { few(&operands) };
     }
 }

@@ -7,7 +7,7 @@ use super::is_granted;
 use super::registers::{
     Bf16, Int8, Operands, ROWS, Signed, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS,
 };
-use super::resident::{COLUMNS, MOST_BLOCKS, Packed, Products, shapes};
+use super::resident::{COLUMNS, FEW_COLUMNS, MOST_BLOCKS, Packed, Products, shapes};
 use super::shapes::Tiles;
 use crate::attend::CELLS;
 use crate::cache::GROUP;
@@ -323,7 +323,11 @@ fn values_are_added_two_cells_at_a_time() {
             let (mut packed, mut products) = (Packed::new(), Products::new());
             // SAFETY: the permission was given, and processors with tiles have AVX-512; everything is as long as it says.
             unsafe {
-                packed.fill(cells.each_ref().map(|cell| cell[column..].as_ptr()), stride);
+                packed.fill(
+                    cells.each_ref().map(|cell| cell[column..].as_ptr()),
+                    stride,
+                    COLUMNS,
+                );
                 let _tiles = Tiles::configure(&shapes(rows));
                 packed.weigh(count, weights.as_ptr(), words * 4, &mut products);
             }
@@ -344,6 +348,45 @@ fn values_are_added_two_cells_at_a_time() {
                     expected,
                     "{query} of {count} x {rows}, {element}"
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn values_of_few_rows_are_those_of_tiles() {
+    if !is_granted() {
+        eprintln!("skipped: no tiles here");
+        return;
+    }
+    let (stride, words) = (112, CELLS * GROUP / 2);
+    let weights = pairs(5, FEW_ROWS * words);
+    let cells = [6, 7, 8, 9].map(|seed| pairs(seed, GROUP / 2 * stride));
+    let start = |column: usize| cells.each_ref().map(|cell| cell[column..].as_ptr());
+    for rows in 1..=FEW_ROWS {
+        for (column, columns) in [(0, FEW_COLUMNS), (48, FEW_COLUMNS), (64, COLUMNS)] {
+            let mut few = Packed::new();
+            let mut sums = [[7.0; FEW_COLUMNS]; FEW_ROWS];
+            // SAFETY: processors with tiles have AVX-512; everything is as long as it says.
+            unsafe {
+                few.fill(start(column), stride, columns);
+                few.weigh_few((rows, columns), weights.as_ptr(), words * 4, &mut sums);
+            }
+            for part in (0..columns).step_by(COLUMNS) {
+                let (mut packed, mut products) = (Packed::new(), Products::new());
+                // SAFETY: the permission was given.
+                unsafe {
+                    packed.fill(start(column + part), stride, COLUMNS);
+                    let _tiles = Tiles::configure(&shapes(rows));
+                    packed.weigh(1, weights.as_ptr(), words * 4, &mut products);
+                }
+                for (row, sums) in sums[..rows].iter().enumerate() {
+                    for (element, sum) in sums[part..part + COLUMNS].iter().enumerate() {
+                        // SAFETY: as many numbers were computed.
+                        let expected = unsafe { *products.row(row).add(element) };
+                        assert_eq!(sum.to_bits(), expected.to_bits(), "{row}, {element}");
+                    }
+                }
             }
         }
     }
