@@ -14,7 +14,7 @@ import sys
 import time
 
 MODEL, DTYPE, THREADS = sys.argv[1], sys.argv[2], int(sys.argv[3])
-MAX_MODEL_LEN = 2048
+MAX_MODEL_LEN = 8192
 MAX_USERS = 128
 
 # Answers have the real stdout to themselves; what libraries print, even from C, goes to stderr.

@@ -51,6 +51,9 @@ pub(crate) struct Kernels {
     pub(crate) store_key: fn(CellShape, cell: &mut [u32], slot: usize, key: &[f32]),
     /// Rounds a value into its place in a cell; the other slots keep theirs.
     pub(crate) store_value: fn(CellShape, cell: &mut [u32], slot: usize, value: &[f32]),
+    /// Most queries of a work item of attention: enough to use a loaded key often, few enough that what they know stays in
+    /// the second-level cache.
+    pub(crate) queries: usize,
     /// Words of a rounded query.
     pub(crate) query_words: fn(CellShape) -> usize,
     /// Words of one query's weights for a tile.

@@ -19,10 +19,6 @@ use crate::{Attention, LayerCache, TensorError};
 
 use walk::{Partial, Record, Walk};
 
-/// Most queries of a work item: enough to use a loaded key often, few enough that what they know
-/// stays in the second-level cache.
-const QUERIES: usize = 64;
-
 /// Queries whose sums fill the registers: an item of fewer loads each key and value for less.
 const FULL: usize = 6;
 
@@ -52,7 +48,7 @@ impl PagedAttention for Processor {
             window: args.window.unwrap_or(usize::MAX),
         };
         let out = floats_mut(args.out, rows * width)?;
-        let plan = Plan::new(&attend, rows, self.team.threads());
+        let plan = Plan::new(self.kernels, &attend, rows, self.team.threads());
         let mut turn = self.team.lead("paged_attention");
         let work = Work {
             kernels: self.kernels,
@@ -83,13 +79,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(args: &Attend<'_>, rows: usize, threads: usize) -> Self {
+    fn new(kernels: &Kernels, args: &Attend<'_>, rows: usize, threads: usize) -> Self {
         let group = args.heads / args.kv_heads;
         let pieces = rows * args.kv_heads;
         // Rather items that are not full than threads without one.
         let least = FULL.div_ceil(group).min(pieces / threads);
         let block = (pieces / (threads * ITEMS_PER_THREAD)).max(least);
-        let block = block.clamp(1, QUERIES.div_ceil(group));
+        let block = block.clamp(1, kernels.queries.div_ceil(group));
         let blocks = rows.div_ceil(block);
         let chunks = args.spans.iter().map(|span| {
             let seen = span.first_seen(Some(args.window))..span.context_len;
@@ -227,7 +223,7 @@ pub(super) fn most_needed(
     threads: usize,
 ) -> (Need, Need) {
     let group = heads / cache.kv_heads();
-    let count = QUERIES.div_ceil(group) * group;
+    let count = kernels.queries.div_ceil(group) * group;
     let tile = Need {
         records: count * Record::len(cache.head_dim()),
         ..walk::need(kernels, cache.shape(), block_size, count)

@@ -95,7 +95,7 @@ unsafe fn weigh(
     match queries.len() {
         0 => return,
         // SAFETY: promised by the caller.
-        ..=FEW_ROWS => return unsafe { weigh_few(work, queries, buffers, states) },
+        1..=FEW_ROWS => return unsafe { weigh_few(work, queries, buffers, states) },
         _ => {}
     }
     let (stride, words) = (work.shape.value_stride(), work.shape.weight_words());

@@ -35,6 +35,8 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
             name: "amx",
             linear: linear::linear,
             tiling: linear::tiling,
+            // Four blocks of a tile's rows.
+            queries: 64,
             attend: attention::attend,
             ..*avx512
         })

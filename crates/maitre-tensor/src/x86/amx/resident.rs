@@ -111,10 +111,11 @@ impl Operands<WIDE_PANELS> {
     pub(super) unsafe fn run_rows(self) {
         // SAFETY: promised by the caller; processors with tiles have AVX-512.
         unsafe {
-            match self.rows {
-                ..=FEW_ROWS => return few(&self),
-                ..=ROWS => return self.run::<Bf16>(),
-                _ => {}
+            if self.rows <= FEW_ROWS {
+                return few(&self);
+            }
+            if self.rows <= ROWS {
+                return self.run::<Bf16>();
             }
         }
         let pairs = self.depth / (2 * DEPTH);
