@@ -1,4 +1,4 @@
-//! [`Limits`]: the fastest this machine can calculate and read, to hold kernels against.
+//! [`Limits`]: the fastest this machine can calculate and read with the instructions of a path, to hold kernels against.
 //!
 //! A kernel's speed says little without the chip's own: half of a fast chip is slow. So the limits
 //! are found on the same threads, in the same minute, by loops that do nothing but what they
@@ -118,8 +118,14 @@ impl fmt::Display for Limits {
 }
 
 /// The loops with the instructions of a path.
+#[cfg(not(target_arch = "x86_64"))]
+fn loops(_: CpuPath) -> Loops {
+    portable::loops()
+}
+
+/// The loops with the instructions of a path.
+#[cfg(target_arch = "x86_64")]
 fn loops(path: CpuPath) -> Loops {
-    #[cfg(target_arch = "x86_64")]
     let found = match path {
         CpuPath::Amx => x86::avx512(true, true).map(tiles::or),
         CpuPath::Avx512 => x86::avx512(true, true),
@@ -129,9 +135,6 @@ fn loops(path: CpuPath) -> Loops {
         CpuPath::Avx2 => x86::avx2(false),
         CpuPath::Neon | CpuPath::Portable => None,
     };
-    // Others have no loops of their own.
-    #[cfg(not(target_arch = "x86_64"))]
-    let found = (path == CpuPath::Portable).then(portable::loops);
     found.unwrap_or_else(portable::loops)
 }
 

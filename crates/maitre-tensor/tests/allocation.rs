@@ -42,16 +42,22 @@ const ROWS: usize = 100;
 const SLOTS: usize = 1200;
 const WIDTH: usize = HEADS * DIM;
 const QKV: usize = (HEADS + 2 * KV_HEADS) * DIM;
+/// Features of an input so long that its rows, widened, take more than all else.
+const LONG: usize = 2048;
+/// Most rows of such an input.
+const FEW_ROWS: usize = 12;
 
 /// Token rows and context length of steps, the smallest first: decoding with contexts of one, two
 /// and three chunks, which several threads divide, and prompts of which one thread alone makes
 /// tiles as large as they get.
-const STEPS: [(usize, usize); 7] = [
+const STEPS: [(usize, usize); 9] = [
     (1, 1),
     (1, 600),
     (1, SLOTS),
     (2, SLOTS),
     (7, 7),
+    (8, 8),
+    (12, 12),
     (ROWS, ROWS),
     (ROWS, 700),
 ];
@@ -126,6 +132,7 @@ struct Layer {
     backend: Backend,
     weight: PackedWeight,
     gated: PackedWeight,
+    long_weight: PackedWeight,
     norm: Buffer,
     angles: Buffer,
     cache: LayerCache,
@@ -135,6 +142,7 @@ struct Layer {
     qkv: Buffer,
     half: Buffer,
     normed: LinearInput,
+    long: LinearInput,
 }
 
 impl Layer {
@@ -156,14 +164,23 @@ impl Layer {
             bytes: &bytes,
         };
         let normed = LinearInput::new(format.input(), WIDTH, ROWS).unwrap();
+        let long = LinearInput::new(format.input(), LONG, FEW_ROWS).unwrap();
+        let long_bytes = vec![0; DIM * LONG * 4];
+        let long_view = WeightView {
+            rows: DIM,
+            cols: LONG,
+            bytes: &long_bytes,
+            ..view
+        };
         let cache = LayerCache::new(SLOTS, KV_HEADS, DIM, kv).unwrap();
         let weight = backend.pack(&[view], format).unwrap();
+        let long_weight = backend.pack(&[long_view], format).unwrap();
         let gated = backend
             .pack_gated(view, view, Activation::Silu, format)
             .unwrap();
         backend
             .reserve(LargestStep {
-                inputs: &[&normed],
+                inputs: &[&normed, &long],
                 cache: &cache,
                 block_size,
                 heads: HEADS,
@@ -176,6 +193,7 @@ impl Layer {
             backend,
             weight,
             gated,
+            long_weight,
             norm: zeros(WIDTH),
             angles: zeros(SLOTS * DIM / 2),
             cache,
@@ -185,6 +203,7 @@ impl Layer {
             qkv: zeros(ROWS * QKV),
             half: zeros(ROWS * QKV),
             normed,
+            long,
         }
     }
 
@@ -226,6 +245,10 @@ impl Layer {
                 out: &mut self.y,
             })?;
             backend.linear_gated(normed, &self.gated, None, &mut self.half, 0..rows)?;
+            if rows <= FEW_ROWS {
+                let (long, out) = (&self.long, &mut self.half);
+                backend.linear(long, &self.long_weight, None, out, 0..rows)?;
+            }
             backend.encode(&self.y, normed, rows)?;
             backend.gather_rows(&self.x, WIDTH, &step.tokens, &mut self.y)?;
             backend.add_rms_norm(&mut self.x, &self.y, &self.norm, 1e-6, normed, rows)

@@ -278,22 +278,24 @@ fn has_tiles() -> bool {
     processors.contains(" amx_bf16") && processors.contains(" amx_int8")
 }
 
-/// The kernels that it runs.
-fn instructions() -> &'static str {
+/// The kernels that it runs, by the names of `MAITRE_CPU`.
+fn instructions() -> String {
+    if let Some(forced) = std::env::var_os("MAITRE_CPU").filter(|name| !name.is_empty()) {
+        return forced.to_string_lossy().into_owned();
+    }
     #[cfg(target_arch = "x86_64")]
-    {
-        match () {
-            () if has_tiles() => "amx",
-            () if is_x86_feature_detected!("avx512bf16") => "avx512 with bf16",
-            () if is_x86_feature_detected!("avx512f") => "avx512",
-            () if is_x86_feature_detected!("avx2") => "avx2",
-            () => "x86",
-        }
-    }
+    let found = match () {
+        () if has_tiles() => "amx",
+        () if is_x86_feature_detected!("avx512bf16") => "avx512",
+        () if is_x86_feature_detected!("avx512vnni") => "avx512-vnni",
+        () if is_x86_feature_detected!("avx512f") => "avx512-f",
+        () if is_x86_feature_detected!("avxvnni") => "avx-vnni",
+        () if is_x86_feature_detected!("avx2") => "avx2",
+        () => "portable",
+    };
     #[cfg(not(target_arch = "x86_64"))]
-    {
-        std::env::consts::ARCH
-    }
+    let found = std::env::consts::ARCH;
+    found.to_owned()
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ const TALL_PANELS: usize = 2;
 pub(crate) const TOKENS: usize = 8;
 
 /// Most tokens of a tall block.
-const MOST_TOKENS: usize = 12;
+pub(crate) const MOST_TOKENS: usize = 12;
 
 /// How an instruction set and a weight format turn tokens and panels into finished sums.
 pub(crate) trait Product {

@@ -134,7 +134,7 @@ fn any_case() -> impl Strategy<Value = Case> {
     (
         (
             1_usize..3,
-            prop::sample::select(vec![1, 2, 4, 7, 8]),
+            prop::sample::select(vec![1, 2, 4, 7, 8, 40]),
             prop::sample::select(vec![1, 8, 64, 80, 128, 256]),
         ),
         prop::sample::select(vec![KvFormat::F32, KvFormat::Bf16, KvFormat::Int8]),

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Where another thread runs on the same core, a processor overlaps few loads of tiles with anything. Here they are half as
-//! many as products.
+//! many as products, and as many where sums are taken up again. Up to sixteen rows are a block of four panels, and one or two are
+//! multiplied [without tiles](super::few).
 
 use std::arch::asm;
 use std::mem::MaybeUninit;
@@ -107,7 +108,8 @@ impl Operands<WIDE_PANELS> {
     ///
     /// # Safety
     ///
-    /// As for [`Operands::run`].
+    /// As for [`Operands::run`], with at least one row and one word of depth; sums of a row follow those of the row before it
+    /// at once.
     pub(super) unsafe fn run_rows(self) {
         // SAFETY: promised by the caller; processors with tiles have AVX-512.
         unsafe {

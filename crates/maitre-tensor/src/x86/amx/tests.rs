@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::few::{FEW_ROWS, few};
-use super::is_granted;
+use super::kernels;
 use super::registers::{
     Bf16, Int8, Operands, ROWS, Signed, TALL_PANELS, TALL_ROWS, TileDot, WIDE_PANELS,
 };
@@ -98,7 +98,7 @@ fn without_tiles(rows: usize, depth: usize, a: &[u32], b: &[u32]) -> Vec<u32> {
         sums_stride: WIDE_PANELS * 64,
         ahead: Ahead::NONE,
     };
-    // SAFETY: processors with tiles have AVX-512; rows, panels and sums are as long as they say.
+    // SAFETY: the kernels are there, so AVX-512 is; rows, panels and sums are as long as they say.
     unsafe { few(&operands) };
     sums
 }
@@ -177,7 +177,7 @@ fn dot_signed(sum: u32, words: &[(u32, u32)]) -> u32 {
 
 #[test]
 fn blocks_have_the_sums_that_are_documented() {
-    if !is_granted() {
+    if kernels().is_none() {
         eprintln!("skipped: no tiles here");
         return;
     }
@@ -213,7 +213,7 @@ fn blocks_have_the_sums_that_are_documented() {
 
 #[test]
 fn subnormal_numbers_count_as_zero() {
-    if !is_granted() {
+    if kernels().is_none() {
         eprintln!("skipped: no tiles here");
         return;
     }
@@ -243,7 +243,7 @@ fn subnormal_numbers_count_as_zero() {
 
 #[test]
 fn few_rows_without_tiles_are_those_of_tiles_whatever_the_numbers() {
-    if !is_granted() {
+    if kernels().is_none() {
         eprintln!("skipped: no tiles here");
         return;
     }
@@ -280,7 +280,7 @@ fn few_rows_without_tiles_are_those_of_tiles_whatever_the_numbers() {
 
 #[test]
 fn many_rows_have_the_sums_of_few() {
-    if !is_granted() {
+    if kernels().is_none() {
         eprintln!("skipped: no tiles here");
         return;
     }
@@ -310,7 +310,7 @@ fn many_rows_have_the_sums_of_few() {
 
 #[test]
 fn values_are_added_two_cells_at_a_time() {
-    if !is_granted() {
+    if kernels().is_none() {
         eprintln!("skipped: no tiles here");
         return;
     }
@@ -321,7 +321,7 @@ fn values_are_added_two_cells_at_a_time() {
     for (count, rows) in [(1, 1), (1, 2), (1, 15), (1, 16), (2, 16), (MOST_BLOCKS, 16)] {
         for column in [0, 16, 48] {
             let (mut packed, mut products) = (Packed::new(), Products::new());
-            // SAFETY: the permission was given, and processors with tiles have AVX-512; everything is as long as it says.
+            // SAFETY: the permission was given, and the kernels are there, so AVX-512 is; everything is as long as it says.
             unsafe {
                 packed.fill(
                     cells.each_ref().map(|cell| cell[column..].as_ptr()),
@@ -355,7 +355,7 @@ fn values_are_added_two_cells_at_a_time() {
 
 #[test]
 fn values_of_few_rows_are_those_of_tiles() {
-    if !is_granted() {
+    if kernels().is_none() {
         eprintln!("skipped: no tiles here");
         return;
     }
@@ -367,7 +367,7 @@ fn values_of_few_rows_are_those_of_tiles() {
         for (column, columns) in [(0, FEW_COLUMNS), (48, FEW_COLUMNS), (64, COLUMNS)] {
             let mut few = Packed::new();
             let mut sums = [[7.0; FEW_COLUMNS]; FEW_ROWS];
-            // SAFETY: processors with tiles have AVX-512; everything is as long as it says.
+            // SAFETY: the kernels are there, so AVX-512 is; everything is as long as it says.
             unsafe {
                 few.fill(start(column), stride, columns);
                 few.weigh_few((rows, columns), weights.as_ptr(), words * 4, &mut sums);

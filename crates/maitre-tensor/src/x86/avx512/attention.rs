@@ -17,7 +17,7 @@
 //! changes no bit. An int8 query or weight has two parts and is two such rows.
 //!
 //! Per query and tile of head size 128 in bf16: 512 dot instructions (32 multiplications and
-//! additions each), and about 100 others for the softmax.
+//! additions each), and about 120 others for the softmax.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -104,7 +104,7 @@ impl<'a> Work<'a> {
     ) -> Self {
         let (shape, count) = (tile.shape, queries.factors.len());
         let two_parts = usize::from(shape.format == KvFormat::Int8) * 2;
-        assert!(seen.first <= seen.end && seen.end <= count);
+        assert!(seen.first < seen.end && seen.end <= count);
         assert!(tile.cells.iter().all(|cell| cell.len() >= shape.words()));
         assert!(queries.words.len() >= count * shape.query_words());
         assert!(queries.sums.len() >= count * two_parts);
@@ -144,7 +144,7 @@ impl Work<'_> {
             unsafe { by_rows!(rows - row, self.scores::<FORMAT, _>(row, scores)) };
         }
         let columns = 0..self.shape.value_stride();
-        // SAFETY: queries below the number there are, the last of which see all.
+        // SAFETY: queries below the number there are; those of the last call see all.
         unsafe {
             self.weights::<FORMAT>(buffers, states);
             self.weigh_partial::<FORMAT>(buffers, states);

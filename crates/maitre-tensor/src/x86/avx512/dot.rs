@@ -46,8 +46,8 @@ pub(super) trait Dot {
     /// As [`Dot::zero`].
     unsafe fn add(sums: Self::Sums, weights: __m512i, x: __m512i) -> Self::Sums;
 
-    /// What the parts of a row meet in place of a word of activations, where activations have a word less than a row has
-    /// parts.
+    /// What two parts of a row meet in place of a word of activations, of formats whose activations have one word for a row.
+    /// Those of [`Int4`] have two as they are.
     fn split(word: u32) -> [u32; 2] {
         [word, 0]
     }

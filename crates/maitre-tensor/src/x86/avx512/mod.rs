@@ -26,6 +26,7 @@ use crate::kernels::{Kernels, Linear};
 use crate::portable;
 use crate::team::Scratch;
 use crate::tiles::Rect;
+use crate::vector::strips;
 
 /// Whether this processor has the instructions of AVX-512 that all tables use, and those of AVX2.
 fn is_available() -> bool {
@@ -67,6 +68,8 @@ fn without_bf16(
     Some(Kernels {
         name,
         linear,
+        // Tall blocks are widened as a whole.
+        widened_rows: strips::MOST_TOKENS,
         peaks: rows::peaks,
         encode: rows::encode,
         quantize_int8: rows::quantize_int8,
@@ -84,7 +87,7 @@ static KERNELS: Kernels = Kernels {
     name: "avx512",
     linear,
     // Of stored blocks, which the kernels for AVX2 compute.
-    widened_rows: crate::vector::strips::TOKENS,
+    widened_rows: strips::TOKENS,
     peaks: rows::peaks,
     encode: rows::encode,
     quantize_int8: rows::quantize_int8,

@@ -1,6 +1,6 @@
 //! From scores to weights: sixteen at a time, four times per query and tile.
 //!
-//! About 100 instructions per query and tile; they overlap with the dot instructions around them.
+//! About 120 instructions per query and tile; they overlap with the dot instructions around them.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -29,15 +29,6 @@ fn bound(x: __m512, limit: f32) -> __m512 {
 /// Queries whose maxima are merged at a time: one to a lane.
 const QUERIES: usize = 16;
 
-/// What a query sees of a tile, and makes of it.
-#[derive(Clone, Copy)]
-struct Scores {
-    /// Of each cell, the slots that are seen.
-    masks: [__mmask16; CELLS],
-    /// Negative infinity where nothing is seen.
-    scores: [__m512; CELLS],
-}
-
 impl Work<'_> {
     /// Makes weights of the scores of all queries that see anything, and merges their maxima and sums into their states.
     ///
@@ -64,12 +55,12 @@ impl Work<'_> {
         }
     }
 
-    /// Merges the largest scores of up to [`QUERIES`] queries into their states. What their earlier sums count from now on
-    /// goes to the decays.
+    /// Merges the largest scores of up to [`QUERIES`] queries into their states, and leaves all scores in place of the products.
+    /// What the earlier sums count from now on goes to the decays.
     ///
     /// # Safety
     ///
-    /// The queries exist.
+    /// The queries exist, and what is seen of them was not merged before.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
     unsafe fn merge_maxima<const FORMAT: u8>(
@@ -80,8 +71,15 @@ impl Work<'_> {
     ) {
         let mut most = [f32::NEG_INFINITY; QUERIES];
         for (most, query) in most.iter_mut().zip(queries.clone()) {
-            // SAFETY: promised by the caller.
-            let [a, b, c, d] = unsafe { self.scores_of::<FORMAT>(query, buffers) }.scores;
+            // SAFETY: promised by the caller; a query has space for more scores than these.
+            let [a, b, c, d] = unsafe {
+                let scores = self.scores_of::<FORMAT>(query, buffers);
+                let place = self.score_place(query, buffers.scores.as_mut_ptr());
+                for (cell, score) in scores.iter().enumerate() {
+                    _mm512_storeu_ps(place.add(cell * GROUP), *score);
+                }
+                scores
+            };
             let pairs = [_mm512_max_ps(a, b), _mm512_max_ps(c, d)];
             *most = _mm512_reduce_max_ps(_mm512_max_ps(pairs[0], pairs[1]));
         }
@@ -104,7 +102,24 @@ impl Work<'_> {
         }
     }
 
-    /// The scores of a query.
+    /// Where the scores of a query are: first its products of integers or numbers, then what [`Work::merge_maxima`] makes of
+    /// them.
+    fn score_place(&self, query: usize, scores: *mut f32) -> *mut f32 {
+        scores.wrapping_add(query * self.shape.parts() * TILE)
+    }
+
+    /// Of each cell, the slots that a query sees.
+    fn masks(&self, query: usize) -> [__mmask16; CELLS] {
+        let visible = if self.full.contains(&query) {
+            u64::MAX
+        } else {
+            let seen = self.seen.by(query);
+            u64::MAX >> (TILE - seen.end) & u64::MAX << seen.start
+        };
+        std::array::from_fn(|cell| (visible >> (cell * GROUP)) as u16)
+    }
+
+    /// The scores of a query, of its products: negative infinity where nothing is seen.
     ///
     /// # Safety
     ///
@@ -115,33 +130,26 @@ impl Work<'_> {
         &self,
         query: usize,
         buffers: &TileBuffers<'_>,
-    ) -> Scores {
-        let visible = if self.full.contains(&query) {
-            u64::MAX
-        } else {
-            let seen = self.seen.by(query);
-            u64::MAX >> (TILE - seen.end) & u64::MAX << seen.start
-        };
+    ) -> [__m512; CELLS] {
+        let masks = self.masks(query);
         let factor = _mm512_set1_ps(self.queries.factors[query]);
         let hidden = _mm512_set1_ps(f32::NEG_INFINITY);
-        let mut masks = [0; CELLS];
         let mut scores = [hidden; CELLS];
-        for (cell, (score, mask)) in scores.iter_mut().zip(&mut masks).enumerate() {
-            *mask = (visible >> (cell * GROUP)) as u16;
+        for (cell, score) in scores.iter_mut().enumerate() {
             // SAFETY: the query and the cell exist.
             let product = unsafe { self.product::<FORMAT>(query, cell, buffers) };
             *score = match self.queries.score_bound {
-                None => _mm512_mask_mul_ps(hidden, *mask, product, factor),
+                None => _mm512_mask_mul_ps(hidden, masks[cell], product, factor),
                 Some(limit) => {
                     let bounded = bound(_mm512_mul_ps(product, factor), limit);
-                    _mm512_mask_mov_ps(hidden, *mask, bounded)
+                    _mm512_mask_mov_ps(hidden, masks[cell], bounded)
                 }
             };
         }
-        Scores { masks, scores }
+        scores
     }
 
-    /// Makes weights of a query's scores, and adds their sum to its state, whose maximum is known.
+    /// Makes weights of a query's scores, and adds their sum to its state, both as [`Work::merge_maxima`] left them.
     ///
     /// # Safety
     ///
@@ -154,12 +162,15 @@ impl Work<'_> {
         buffers: &mut TileBuffers<'_>,
         states: &mut States<'_>,
     ) {
-        // SAFETY: promised by the caller.
-        let Scores { masks, scores } = unsafe { self.scores_of::<FORMAT>(query, buffers) };
         let (max, decay) = (_mm512_set1_ps(states.max[query]), buffers.decays[query]);
-        let mut weights = scores;
-        for weight in &mut weights {
-            *weight = exp(_mm512_sub_ps(*weight, max));
+        let mut weights = [_mm512_setzero_ps(); CELLS];
+        for (cell, weight) in weights.iter_mut().enumerate() {
+            // SAFETY: promised by the caller.
+            let score = unsafe {
+                let place = self.score_place(query, buffers.scores.as_mut_ptr());
+                _mm512_loadu_ps(place.add(cell * GROUP))
+            };
+            *weight = exp(_mm512_sub_ps(score, max));
         }
         // SAFETY: the query's places in arrays that have one for each query.
         unsafe {
@@ -192,7 +203,7 @@ impl Work<'_> {
                         _mm512_storeu_ps(words.add(cell * GROUP).cast(), *weight);
                     }
                 }
-                INT8 => buffers.units[query] = self.fixed_point(weights, masks, words),
+                INT8 => buffers.units[query] = self.fixed_point(weights, self.masks(query), words),
                 _ => {}
             }
         }
