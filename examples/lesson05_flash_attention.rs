@@ -206,11 +206,7 @@ fn measure(
         backend.step(|| layer.attend(backend, &sequence, &q, &mut out))
     })?;
 
-    let queries = if backend.name() == "amx" {
-        64
-    } else {
-        48
-    };
+    let queries = if backend.name() == "amx" { 64 } else { 48 };
     let pairs = out.f32s()?.iter().zip(&expected);
     let differences: Vec<f32> = pairs.map(|(a, b)| (a - b).abs()).collect();
     let difference = differences.iter().copied().fold(0.0, f32::max);

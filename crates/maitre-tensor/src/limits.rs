@@ -72,7 +72,7 @@ const ARITHMETIC_SHARE: u32 = 6;
 impl Limits {
     /// Measures a compute team of `threads` threads for about `budget` (half a second is a fair
     /// value; every loop runs at least once) and takes the best round of each loop. The loops take the instructions of the
-    /// kernels that [`Backend::new`](crate::Backend::new) would choose, so `MAITRE_CPU` tells them too.
+    /// kernels that [`Backend::cpu`](crate::Backend::cpu) would choose, so `MAITRE_CPU` tells them too.
     ///
     /// # Errors
     ///

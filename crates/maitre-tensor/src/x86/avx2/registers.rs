@@ -244,7 +244,7 @@ impl I32x8 {
     }
 
     /// Writes the words in which eight integers of 16 bits meet two words of four bytes: of each four, the first and the
-    /// third, then the others. See [`pair_up`](crate::vector::eight::pair_up).
+    /// third, then the others. See [`split_int8`](crate::vector::eight::split_int8).
     ///
     /// # Safety
     ///
