@@ -28,7 +28,7 @@ impl Buffer {
     /// [`TensorError::OutOfMemory`] when the system refuses, or the size exceeds the address space.
     pub fn zeros(dtype: DType, len: usize) -> Result<Self, TensorError> {
         len.checked_mul(dtype.size_in_bytes())
-            .and_then(AlignedBytes::zeroed)
+            .and_then(AlignedBytes::in_large_pages)
             .map(|bytes| Self {
                 memory: Memory::Host(bytes),
                 dtype,

@@ -133,7 +133,7 @@ impl LinearInput {
                 .checked_mul(width)
                 .and_then(|len| len.checked_mul(size));
             bytes
-                .and_then(AlignedBytes::zeroed)
+                .and_then(AlignedBytes::in_large_pages)
                 .map(Memory::Host)
                 .ok_or(TensorError::Reserve {
                     what: "activations",
@@ -244,6 +244,11 @@ impl LinearInput {
             groups: self.groups.as_slice(),
             shape: self.shape,
         }
+    }
+
+    /// The words of the first `rows` rows.
+    pub(crate) fn words_mut(&mut self, rows: usize) -> &mut [u32] {
+        &mut self.words.as_mut_slice()[..rows * self.shape.words]
     }
 
     /// The first `rows` rows, cut into blocks.

@@ -10,8 +10,8 @@ use crate::attend::{Queries, Seen, States, Tile, TileBuffers};
 use crate::cache::CellShape;
 use crate::format::WeightFormat;
 use crate::input::{Group, InputRows, InputShape};
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::weight::{Int4Row, PackedView};
 
 /// The kernels of one instruction-set path.
@@ -29,7 +29,7 @@ pub(crate) struct Kernels {
     /// One row of a packed table, widened.
     pub(crate) embed: fn(table: PackedView<'_>, row: usize, out: &mut [f32]),
     /// A rectangle of `x * w^T + bias`; of a gated weight, of `activation(gate) * up`.
-    pub(crate) linear: fn(&Linear<'_>, &mut Rect<'_, f32>, &mut Scratch),
+    pub(crate) linear: fn(&Linear<'_>, &mut Results<'_>, &mut Scratch),
     /// How `linear` wants its output cut for weights of a format.
     pub(crate) tiling: fn(WeightFormat) -> Tiling,
     /// Most token rows that `linear` keeps widened in scratch, two words for each of theirs.
@@ -44,6 +44,8 @@ pub(crate) struct Kernels {
     pub(crate) activate: fn(Activation, input: &[f32], out: &mut [f32]),
     /// `sum += delta`.
     pub(crate) add: fn(sum: &mut [f32], delta: &[f32]),
+    /// Asks for numbers that are read soon.
+    pub(crate) fetch: fn(&[f32]),
     /// Normalises a head if it has a norm, and rotates its pairs `(i, i + n)`, where n is the number of angles; what
     /// lies behind `2 * n` is not rotated.
     pub(crate) rope: fn(&RopeHead<'_>, out: &mut [f32]),

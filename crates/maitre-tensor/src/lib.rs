@@ -69,6 +69,7 @@ mod memory;
 mod operators;
 mod portable;
 mod processor;
+mod results;
 mod sampling;
 mod team;
 mod tiles;

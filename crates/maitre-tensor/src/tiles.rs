@@ -146,6 +146,8 @@ pub(crate) struct Grid<'a, T> {
     base: Base<'a, T>,
     rows: usize,
     cols: usize,
+    /// Numbers from one row to the next.
+    stride: usize,
     block_rows: usize,
     block_cols: usize,
 }
@@ -168,11 +170,23 @@ impl<'a, T> Grid<'a, T> {
         block_rows: usize,
         block_cols: usize,
     ) -> Self {
-        let cols = cols.max(1);
+        Self::padded(data, cols, cols, block_rows, block_cols)
+    }
+
+    /// The same of the first `cols` numbers of rows that are `stride` numbers apart.
+    pub(crate) fn padded(
+        data: &'a mut [T],
+        stride: usize,
+        cols: usize,
+        block_rows: usize,
+        block_cols: usize,
+    ) -> Self {
+        let stride = stride.max(1);
         Self {
-            rows: data.len() / cols,
+            rows: data.len() / stride,
             base: Base::new(data),
-            cols,
+            cols: cols.min(stride),
+            stride,
             block_rows: block_rows.max(1),
             block_cols: block_cols.max(1),
         }
@@ -193,7 +207,7 @@ unsafe impl<'a, T: Send> Outputs for Grid<'a, T> {
         let col = (tile / row_blocks) * self.block_cols;
         Rect {
             base: self.base,
-            stride: self.cols,
+            stride: self.stride,
             rows: row..self.rows.min(row + self.block_rows),
             cols: col..self.cols.min(col + self.block_cols),
             origin: 0,
@@ -388,6 +402,17 @@ mod tests {
             );
             assert_eq!(cells, vec![2; rows * cols]);
         }
+    }
+
+    #[test]
+    fn a_padded_grid_leaves_out_the_ends_of_rows() {
+        let mut cells = vec![0; 4 * 7];
+        touch_all(Grid::padded(&mut cells, 7, 5, 3, 2), |mut part| {
+            for row in part.rows() {
+                part.row_mut(row).iter_mut().for_each(|cell| *cell += 1);
+            }
+        });
+        assert_eq!(cells, [1, 1, 1, 1, 1, 0, 0].repeat(4));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::blocks::BlockFormat;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::vector::eight::tile;
 use crate::vector::strips::{Ahead, Block, Product};
 use crate::weight::blocks::{BlockLayout, Factors, QUADS};
@@ -36,7 +36,7 @@ const TOKENS: usize = 4;
 type Steps = [int32x4_t; REGISTERS];
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear), of stored blocks.
-pub(crate) fn linear_blocks(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(crate) fn linear_blocks(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: reached through a table that is handed out only where the processor has the instructions.
     unsafe { tile::<Blocks>(args, out, scratch) }
 }

@@ -13,8 +13,8 @@ use crate::element::Element;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
+use crate::results::{Results, Stored};
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::weight::layout::{LANES, LINE};
 use crate::weight::{INT8_ZERO, PackedView};
 
@@ -26,7 +26,7 @@ const SPAN: usize = 128;
 type Sums = [f32; LANES];
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, _: &mut Scratch) {
+pub(super) fn linear(args: &Linear<'_>, out: &mut Results<'_>, _: &mut Scratch) {
     let (rows, cols) = (out.rows(), out.cols());
     for (index, first) in cols.step_by(LANES).enumerate() {
         for row in rows.clone() {
@@ -41,9 +41,11 @@ pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, _: &mut Scratch
             } else {
                 args.sums(first / LANES, row)
             };
-            let place = &mut out.row_mut(row)[index * LANES..];
-            let lanes = LANES.min(place.len());
-            place[..lanes].copy_from_slice(&sums[..lanes]);
+            let (column, sums) = (index * LANES, std::iter::once(&sums));
+            match out {
+                Results::Floats(rect) => f32::store_row(rect, row, column, sums),
+                Results::Pairs(rect) => u32::store_row(rect, row, column, sums),
+            }
         }
     }
 }

@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use super::{Processor, floats_mut};
 use crate::backend::PEAK_BLOCK;
+use crate::format::InputFormat;
 use crate::input::{InputShape, LinearInput};
 use crate::kernels::Linear;
 use crate::operators::{Epilogue, Products};
+use crate::results::Results;
 use crate::team::Scratch;
 use crate::tiles::{Grid, Rect};
 use crate::weight::layout::LANES;
@@ -46,9 +48,10 @@ impl Products for Processor {
         let compute = |rect: &mut Rect<'_, f32>, scratch: &mut Scratch| {
             for (first, weight) in w.pieces() {
                 let cols = first / pair..(first + weight.layout.rows) / pair;
-                if let Some(mut rect) = rect.within(cols) {
+                if let Some(rect) = rect.within(cols) {
                     let bias = bias.map(|bias| &bias[first..]);
-                    (kernels.linear)(&Linear { x, weight, bias }, &mut rect, scratch);
+                    let mut results = Results::Floats(rect);
+                    (kernels.linear)(&Linear { x, weight, bias }, &mut results, scratch);
                 }
             }
         };
@@ -80,6 +83,38 @@ impl Products for Processor {
                 })
             }
         }
+    }
+
+    /// At once where the form of a number depends on that number alone.
+    fn linear_gated_encoded(
+        &self,
+        x: &LinearInput,
+        w: &PackedWeight,
+        bias: Option<&Buffer>,
+        (between, out): (&mut Buffer, &mut LinearInput),
+        rows: Range<usize>,
+    ) -> Result<(), TensorError> {
+        let (width, shape) = (w.rows() / 2, out.shape());
+        let mut pieces = w.pieces();
+        let (Some((_, weight)), None) = (pieces.next(), pieces.next()) else {
+            return self.linear_gated_then_encoded(x, w, bias, (between, out), rows);
+        };
+        if shape.format != InputFormat::Bf16 || !width.is_multiple_of(2) {
+            return self.linear_gated_then_encoded(x, w, bias, (between, out), rows);
+        }
+        let count = rows.len();
+        let first = if count == 0 { 0 } else { rows.start };
+        let bias = bias.map(Buffer::f32s).transpose()?;
+        let x = x.view().rows(first, count);
+        let (block_rows, block_cols) = self.linear_blocks(w, x.shape, count);
+        // Half as many results as sums, two to a word.
+        let words = out.words_mut(count);
+        let grid = Grid::padded(words, shape.words, width / 2, block_rows, block_cols / 4);
+        let kernels = self.kernels;
+        self.for_each_tile("linear_gated_encoded", grid, |rect, scratch| {
+            let args = Linear { x, weight, bias };
+            (kernels.linear)(&args, &mut Results::Pairs(rect), scratch);
+        })
     }
 }
 

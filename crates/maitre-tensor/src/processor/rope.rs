@@ -10,6 +10,8 @@
 //! Slots are dealt out by group because neighbouring slots share words, and because rows that name
 //! one slot must meet in one part, where the later wins.
 
+use std::ops::Range;
+
 use super::{Processor, floats, floats_mut};
 use crate::cache::{CellShape, GROUP};
 use crate::kernels::{Kernels, RopeHead};
@@ -39,8 +41,9 @@ impl Rotation for Processor {
         let words = heads.shape.words();
         let cells = Cells::new(args.cache.words_mut(), kv_heads, words, shares);
         turn.for_each((queries, cells), |(mut queries, cells), scratch| {
+            let first = queries.cols().start / dim;
             for row in queries.rows() {
-                let first = queries.cols().start / dim;
+                heads.fetch(row + 1, first..queries.cols().end / dim);
                 let outs = queries.row_mut(row).chunks_exact_mut(dim);
                 for (head, out) in outs.enumerate() {
                     heads.rotate(row, first + head, heads.q_norm, out);
@@ -101,6 +104,14 @@ impl<'a> Heads<'a> {
         &self.qkv[row * self.width + head * self.dim..][..self.dim]
     }
 
+    /// Asks for heads of a row, if there is one: rows lie too far apart for the processor to foresee the next.
+    fn fetch(&self, row: usize, heads: Range<usize>) {
+        if row < self.positions.len() {
+            let row = &self.qkv[row * self.width..][..self.width];
+            (self.kernels.fetch)(&row[heads.start * self.dim..heads.end * self.dim]);
+        }
+    }
+
     /// Writes a head normalised and rotated.
     fn rotate(&self, row: usize, head: usize, norm: Option<&[f32]>, out: &mut [f32]) {
         let half = self.half;
@@ -127,16 +138,19 @@ impl<'a> Heads<'a> {
     fn store(&self, slots: &[u32], mut cells: CellShare<'_>, scratch: &mut Scratch) {
         let key = scratch.floats(self.dim);
         let head = self.heads + cells.kv_head();
+        let value = head + self.kv_heads;
         for (row, &slot) in slots.iter().enumerate() {
             let (group, slot) = (slot as usize / GROUP, slot as usize % GROUP);
             if slots[row] == NO_SLOT || !cells.owns(group) {
                 continue;
             }
+            for head in [head, value] {
+                self.fetch(row + 1, head..head + 1);
+            }
             self.rotate(row, head, self.k_norm, key);
             let cell = cells.cell_mut(group);
             (self.kernels.store_key)(self.shape, cell, slot, key);
-            let value = self.head(row, head + self.kv_heads);
-            (self.kernels.store_value)(self.shape, cell, slot, value);
+            (self.kernels.store_value)(self.shape, cell, slot, self.head(row, value));
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Most functions are unsafe, since they need instructions that not every processor has. They are reached through the
 //! table of an instruction set, which is handed out after the processor was asked.
 
+mod ahead;
 mod attention;
 mod cached;
 mod dot;
@@ -24,6 +25,7 @@ pub(crate) use crate::arm as isa;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use crate::x86::avx2 as isa;
 
+pub(crate) use ahead::fetch;
 pub(crate) use attention::{attend, weight_words};
 pub(crate) use dot::{ByteSums, Dot};
 #[cfg(target_arch = "x86_64")]

@@ -25,6 +25,7 @@ use super::eight::isa::fetch_far;
 use crate::input::InputRows;
 use crate::kernels::Linear;
 use crate::portable::gate_mul;
+use crate::results::{Results, Stored};
 use crate::team::Scratch;
 use crate::tiles::Rect;
 use crate::weight::PackedView;
@@ -159,7 +160,7 @@ impl Ahead {
 #[inline(always)]
 pub(crate) unsafe fn tile<F: Product>(
     args: &Linear<'_>,
-    out: &mut Rect<'_, f32>,
+    out: &mut Results<'_>,
     scratch: &mut Scratch,
 ) {
     let cols = out.cols();
@@ -212,7 +213,7 @@ impl Strip<'_> {
     #[inline(always)]
     unsafe fn run<F: Product, const P: usize>(
         &self,
-        out: &mut Rect<'_, f32>,
+        out: &mut Results<'_>,
         scratch: &mut Scratch,
         sums: &mut Block,
     ) {
@@ -251,7 +252,7 @@ impl Strip<'_> {
     #[inline(always)]
     unsafe fn run_tall<F: Product, const P: usize>(
         &self,
-        out: &mut Rect<'_, f32>,
+        out: &mut Results<'_>,
         scratch: &mut Scratch,
         sums: &mut Block,
     ) {
@@ -298,7 +299,7 @@ impl Strip<'_> {
         &self,
         first: usize,
         ahead: Ahead,
-        out: &mut Rect<'_, f32>,
+        out: &mut Results<'_>,
         scratch: &mut Scratch,
         sums: &mut Block,
     ) {
@@ -323,31 +324,44 @@ pub(crate) fn finish(
     panels: Range<usize>,
     first: usize,
     sums: &mut [[Numbers; PANELS]],
-    out: &mut Rect<'_, f32>,
+    out: &mut Results<'_>,
 ) {
     let gate = args.weight.layout.gate;
     let column = panels.start / (1 + usize::from(gate.is_some())) * LANES - out.cols().start;
-    for (m, sums) in sums.iter_mut().enumerate() {
+    match out {
+        Results::Floats(rect) => finish_as(args, panels, (first, column), sums, rect),
+        Results::Pairs(rect) => finish_as(args, panels, (first, column), sums, rect),
+    }
+}
+
+/// As [`finish`], from a row and a feature of the rectangle on.
+#[inline(always)]
+fn finish_as<T: Stored>(
+    args: &Linear<'_>,
+    panels: Range<usize>,
+    (first, column): (usize, usize),
+    sums: &mut [[Numbers; PANELS]],
+    rect: &mut Rect<'_, T>,
+) {
+    for (row, sums) in (first..).zip(sums) {
         let sums = &mut sums[..panels.len()];
         if args.bias.is_some() {
             for (sums, panel) in sums.iter_mut().zip(panels.clone()) {
                 add_bias(args, panel, &mut sums.0);
             }
         }
-        let places = out.row_mut(first + m)[column..].chunks_mut(LANES);
-        match gate {
-            None => sums
-                .iter()
-                .zip(places)
-                .for_each(|(sums, place)| store(&sums.0, place)),
-            Some(activation) => {
-                for ([gate, up], place) in sums.as_chunks().0.iter().zip(places) {
-                    let mut gated = [0.0; LANES];
-                    gate_mul(activation, &gate.0, &up.0, &mut gated);
-                    store(&gated, place);
-                }
-            }
+        let Some(activation) = args.weight.layout.gate else {
+            T::store_row(rect, row, column, sums.iter().map(|sums| &sums.0));
+            continue;
+        };
+        // The results take the places of the gates, which nothing reads afterwards.
+        let pairs = sums.as_chunks_mut().0;
+        for [gate, up] in &mut *pairs {
+            let mut gated = [0.0; LANES];
+            gate_mul(activation, &gate.0, &up.0, &mut gated);
+            gate.0 = gated;
         }
+        T::store_row(rect, row, column, pairs.iter().map(|[gated, _]| &gated.0));
     }
 }
 
@@ -362,20 +376,4 @@ fn add_bias(args: &Linear<'_>, panel: usize, sums: &mut [f32; LANES]) {
             *sum += bias;
         }
     }
-}
-
-/// Writes the first lanes, as many as there is space for.
-#[inline(always)]
-fn store(sums: &[f32; LANES], place: &mut [f32]) {
-    match place.first_chunk_mut() {
-        Some(place) => *place = *sums,
-        None => store_part(sums, place),
-    }
-}
-
-/// Not inlined: the compiler would take both for one copy of a length that it does not know, which is a call.
-#[cold]
-#[inline(never)]
-fn store_part(sums: &[f32; LANES], place: &mut [f32]) {
-    place.copy_from_slice(&sums[..place.len()]);
 }

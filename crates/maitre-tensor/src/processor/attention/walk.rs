@@ -252,14 +252,24 @@ impl<'a> Memory<'a> {
 
 impl Walk<'_> {
     fn load_queries(&self, words: &mut [u32], sums: &mut [i32], factors: &mut [f32]) {
-        let args = self.args;
-        let (shape, group) = (args.cache.shape(), self.group());
-        let rounded = words.chunks_exact_mut((self.kernels.query_words)(shape));
-        for (i, (words, factor)) in rounded.zip(factors).enumerate() {
-            let head = (self.tokens.start + i / group) * args.heads + self.kv_head * group;
-            let query = &args.q[(head + i % group) * args.head_dim..][..args.head_dim];
-            let sums = sums.get_mut(i * 2..i * 2 + 2).unwrap_or_default();
-            *factor = (self.kernels.load_query)(shape, query, words, sums) * args.scale;
+        let (args, kernels) = (self.args, self.kernels);
+        let (shape, dim, len) = (
+            self.args.cache.shape(),
+            args.head_dim,
+            self.group() * args.head_dim,
+        );
+        let queries = |token: usize| &args.q[(token * args.kv_heads + self.kv_head) * len..][..len];
+        let rounded = words.chunks_exact_mut((kernels.query_words)(shape));
+        let mut rounded = rounded.zip(factors).enumerate();
+        for token in self.tokens.clone() {
+            if token + 1 < self.tokens.end {
+                (kernels.fetch)(queries(token + 1));
+            }
+            for (query, (i, (words, factor))) in queries(token).chunks_exact(dim).zip(&mut rounded)
+            {
+                let sums = sums.get_mut(i * 2..i * 2 + 2).unwrap_or_default();
+                *factor = (kernels.load_query)(shape, query, words, sums) * args.scale;
+            }
         }
     }
 }

@@ -7,13 +7,13 @@ use super::quantized::{Int4Groups, Int8Groups, Own};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::vector::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 use crate::weight::layout::{LANES, Layout};
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(crate) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(crate) fn linear(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {
@@ -35,7 +35,7 @@ pub(crate) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut S
 #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon,dotprod"))]
 pub(crate) unsafe fn tile<F: Product>(
     args: &Linear<'_>,
-    out: &mut Rect<'_, f32>,
+    out: &mut Results<'_>,
     scratch: &mut Scratch,
 ) {
     // SAFETY: promised by the caller.

@@ -18,7 +18,7 @@ use super::registers::{DEPTH, LINE, Operands, ROWS, Signed, TileDot, WIDE_PANELS
 use super::shapes::{Shapes, Tiles};
 use crate::input::InputRows;
 use crate::kernels::Linear;
-use crate::tiles::Rect;
+use crate::results::Results;
 use crate::vector::strips::{Ahead, Numbers, PANELS, finish};
 use crate::weight::layout::{LANES, Layout};
 use crate::x86::avx512::read_header;
@@ -69,7 +69,7 @@ const _: () = assert!(PANELS == WIDE_PANELS);
 ///
 /// The processor has the instructions, tiles may be used, and the weight is of the format.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) unsafe fn tile<G: Grouped>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
+pub(super) unsafe fn tile<G: Grouped>(args: &Linear<'_>, out: &mut Results<'_>) {
     let Linear { x, weight, .. } = args;
     let (cols, rows, size) = (out.cols(), out.rows(), weight.layout.panel_bytes());
     // A gated tile's panels come in pairs.

@@ -17,8 +17,8 @@ use super::registers::{self, Operands, ROWS, TALL_PANELS, TALL_ROWS, TileDot, WI
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::{Linear, Tiling};
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::vector::strips::{Ahead, Numbers, PANELS, finish};
 use crate::weight::INT8_ZERO;
 use crate::weight::layout::{LANES, LINE, Layout};
@@ -45,7 +45,7 @@ pub(super) fn tiling(format: WeightFormat) -> Tiling {
 }
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(super) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(super) fn linear(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     let rows = out.rows().len();
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions, and the system lets this process use them.
@@ -90,7 +90,7 @@ trait Product {
 ///
 /// The processor has the instructions, and tiles may be used.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn tile<P: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
+unsafe fn tile<P: Product>(args: &Linear<'_>, out: &mut Results<'_>) {
     let Linear { x, weight, .. } = args;
     let (cols, rows, size) = (out.cols(), out.rows(), weight.layout.panel_bytes());
     // A gated tile's panels come in pairs.
@@ -107,6 +107,7 @@ unsafe fn tile<P: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>) {
             let count = TALL_ROWS.min(rows.end - row);
             let strip = Strip {
                 layout: weight.layout,
+                size,
                 panels: bytes,
                 next: share(next, index, tall_blocks),
             };
@@ -131,6 +132,8 @@ fn share(next: &[u8], index: usize, parts: usize) -> &[u8] {
 /// Some adjacent panels.
 struct Strip<'a> {
     layout: Layout,
+    /// Bytes of a panel.
+    size: usize,
     /// Up to [`PANELS`], whole.
     panels: &'a [u8],
     /// What to fetch meanwhile.
@@ -139,13 +142,13 @@ struct Strip<'a> {
 
 impl Strip<'_> {
     fn count(&self) -> usize {
-        self.panels.len() / self.layout.panel_bytes()
+        self.panels.len() / self.size
     }
 
     /// The rows of a panel, or of the last one.
     fn panel(&self, index: usize, header: usize) -> *const u8 {
         let index = index.min(self.count() - 1);
-        self.panels[self.layout.panel_bytes() * index + header..].as_ptr()
+        self.panels[self.size * index + header..].as_ptr()
     }
 }
 
@@ -172,12 +175,11 @@ struct PerToken;
 impl Product for PerToken {
     #[inline(always)]
     unsafe fn block(strip: &Strip<'_>, x: InputRows<'_>, rows: usize, sums: &mut Sums) {
-        let size = strip.layout.panel_bytes();
         // SAFETY: promised by the caller; the scales are the first line of a panel, and a line of sums is
         // as long as a register.
         unsafe {
             multiply::<registers::Int8>(strip, (x, rows), LINE, sums);
-            for (p, panel) in strip.panels.chunks_exact(size).enumerate() {
+            for (p, panel) in strip.panels.chunks_exact(strip.size).enumerate() {
                 let scales = _mm512_loadu_ps(panel[..LINE].as_ptr().cast());
                 for (group, sums) in x.groups.iter().zip(&mut sums.0) {
                     let sum = sums[p].0.as_mut_ptr();

@@ -13,8 +13,8 @@ use crate::blocks::BlockFormat;
 use crate::format::WeightFormat;
 use crate::input::{Group, InputRows};
 use crate::kernels::Linear;
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::vector::eight::tile;
 use crate::vector::strips::{Ahead, Block, Product};
 use crate::weight::blocks::{BlockLayout, Factors, QUADS};
@@ -57,7 +57,7 @@ macro_rules! for_codes {
 }
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear), of stored blocks.
-pub(crate) fn linear_blocks(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(crate) fn linear_blocks(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: reached through tables that are handed out only where the processor has the instructions: the paths beyond
     // AVX2 ask for its instructions too.
     unsafe { tile::<Blocks>(args, out, scratch) }

@@ -52,5 +52,6 @@ static KERNELS: Kernels = Kernels {
     weight_words: eight::weight_words,
     load_query: eight::load_query,
     attend: eight::attend,
+    fetch: eight::fetch,
     ..portable::KERNELS
 };

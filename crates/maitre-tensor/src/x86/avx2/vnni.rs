@@ -10,8 +10,8 @@ use super::registers::I32x8;
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::{Kernels, Linear};
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::vector::eight::{self, ByteSums, Bytes, Dot, Int4Groups, Int8Groups};
 use crate::vector::strips::{self, Product};
 use crate::weight::INT8_ZERO;
@@ -30,7 +30,7 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
 }
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+fn linear(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: this function is reached through a table that is handed out only where the processor
     // has the instructions.
     unsafe {
@@ -46,7 +46,7 @@ fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+unsafe fn tile<F: Product>(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }

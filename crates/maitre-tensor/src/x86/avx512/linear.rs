@@ -7,8 +7,8 @@ use super::quantized::{Int4Groups, Int8Groups};
 use crate::format::WeightFormat;
 use crate::input::InputRows;
 use crate::kernels::Linear;
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::vector::eight::widen;
 use crate::vector::strips::{self, Ahead, Block, Lanes, Numbers, Product};
 use crate::weight::INT8_ZERO;
@@ -16,7 +16,7 @@ use crate::weight::layout::{LINE, Layout};
 use crate::x86::avx2;
 
 /// See [`Kernels::linear`](crate::kernels::Kernels::linear).
-pub(in crate::x86) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(in crate::x86) fn linear(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     match args.weight.layout.format {
         // SAFETY: this function is reached through a table that is handed out only where the processor has the
         // instructions.
@@ -26,7 +26,7 @@ pub(in crate::x86) fn linear(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch
 }
 
 /// As [`linear`], for processors without AVX512_BF16.
-pub(super) fn linear_vnni(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(super) fn linear_vnni(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: as in `linear`.
     unsafe {
         match args.weight.layout.format {
@@ -43,7 +43,7 @@ pub(super) fn linear_vnni(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &
 }
 
 /// As [`linear_vnni`], for processors without AVX512_VNNI.
-pub(super) fn linear_f(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+pub(super) fn linear_f(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: as in `linear`.
     unsafe {
         match args.weight.layout.format {
@@ -175,7 +175,7 @@ impl<D: Dot<Sums = __m512i>> Product for PerToken<D> {
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn numbers<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+unsafe fn numbers<F: Product>(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }
@@ -186,7 +186,7 @@ unsafe fn numbers<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratc
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn quads<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+unsafe fn quads<F: Product>(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }
@@ -197,7 +197,7 @@ unsafe fn quads<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch:
 ///
 /// The processor has the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")]
-unsafe fn pairs<F: Product>(args: &Linear<'_>, out: &mut Rect<'_, f32>, scratch: &mut Scratch) {
+unsafe fn pairs<F: Product>(args: &Linear<'_>, out: &mut Results<'_>, scratch: &mut Scratch) {
     // SAFETY: promised by the caller.
     unsafe { strips::tile::<F>(args, out, scratch) }
 }

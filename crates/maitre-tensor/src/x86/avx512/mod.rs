@@ -24,8 +24,8 @@ use std::sync::LazyLock;
 
 use crate::kernels::{Kernels, Linear};
 use crate::portable;
+use crate::results::Results;
 use crate::team::Scratch;
-use crate::tiles::Rect;
 use crate::vector::strips;
 
 /// Whether this processor has the instructions of AVX-512 that all tables use, and those of AVX2.
@@ -63,7 +63,7 @@ pub(crate) fn kernels_f() -> Option<&'static Kernels> {
 /// Products and rows in registers of 512 bits; what else there is, attention above all, is that of AVX2.
 fn without_bf16(
     name: &'static str,
-    linear: fn(&Linear<'_>, &mut Rect<'_, f32>, &mut Scratch),
+    linear: fn(&Linear<'_>, &mut Results<'_>, &mut Scratch),
 ) -> Option<Kernels> {
     Some(Kernels {
         name,
@@ -96,6 +96,7 @@ static KERNELS: Kernels = Kernels {
     layer_norm: rows::layer_norm,
     activate: rows::activate,
     add: rows::add,
+    fetch: crate::vector::eight::fetch,
     rope: rope::rope,
     store_key: rope::store_key,
     store_value: rope::store_value,
