@@ -141,6 +141,7 @@ struct Layer {
     q: Buffer,
     qkv: Buffer,
     half: Buffer,
+    activated: LinearInput,
     normed: LinearInput,
     long: LinearInput,
 }
@@ -164,6 +165,7 @@ impl Layer {
             bytes: &bytes,
         };
         let normed = LinearInput::new(format.input(), WIDTH, ROWS).unwrap();
+        let activated = LinearInput::new(format.input(), QKV, ROWS).unwrap();
         let long = LinearInput::new(format.input(), LONG, FEW_ROWS).unwrap();
         let long_bytes = vec![0; DIM * LONG * 4];
         let long_view = WeightView {
@@ -180,7 +182,7 @@ impl Layer {
             .unwrap();
         backend
             .reserve(LargestStep {
-                inputs: &[&normed, &long],
+                inputs: &[&normed, &activated, &long],
                 cache: &cache,
                 block_size,
                 heads: HEADS,
@@ -202,6 +204,7 @@ impl Layer {
             q: zeros(ROWS * WIDTH),
             qkv: zeros(ROWS * QKV),
             half: zeros(ROWS * QKV),
+            activated,
             normed,
             long,
         }
@@ -245,6 +248,8 @@ impl Layer {
                 out: &mut self.y,
             })?;
             backend.linear_gated(normed, &self.gated, None, &mut self.half, 0..rows)?;
+            let activated = (&mut self.half, &mut self.activated);
+            backend.linear_gated_encoded(normed, &self.gated, None, activated, 0..rows)?;
             if rows <= FEW_ROWS {
                 let (long, out) = (&self.long, &mut self.half);
                 backend.linear(long, &self.long_weight, None, out, 0..rows)?;

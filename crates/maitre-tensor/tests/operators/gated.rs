@@ -1,7 +1,9 @@
 //! The product whose one half gates the other.
 
 use candle_core::{Device, Tensor};
-use maitre_tensor::{Activation, Backend, Buffer, PackedWeight, WeightFormat, WeightView};
+use maitre_tensor::{
+    Activation, Backend, Buffer, InputFormat, LinearInput, PackedWeight, WeightFormat, WeightView,
+};
 use proptest::prelude::*;
 
 use crate::numbers::{
@@ -97,6 +99,67 @@ proptest! {
                 prop_assert!(bits(&alone) == bits(found));
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_encoded_at_once_has_the_same_bits(
+        rows in 0_usize..80,
+        skipped in 0_usize..3,
+        cols in 1_usize..150,
+        inter in 1_usize..200,
+        with_bias in any::<bool>(),
+        activation in proptest::sample::select(vec![Activation::Silu, Activation::GeluTanh]),
+        format in proptest::sample::select(&FORMATS[..]),
+        next in proptest::sample::select(&FORMATS[..]),
+        threads in 1_usize..4,
+        seed in 0_u64..1000,
+    ) {
+        let [w, _] = pair(seed, inter, cols, 3.0, activation, format);
+        let x = noise(seed + 2, (skipped + rows) * cols);
+        let bias = with_bias.then(|| buffer(&noise(seed + 3, 2 * inter)));
+        for backend in backends(threads) {
+            let x = encoded(&backend, &x, cols, format.input());
+            let range = skipped..skipped + rows;
+            let mut between = unwritten(rows * inter);
+            backend.linear_gated(&x, &w, bias.as_ref(), &mut between, range.clone()).unwrap();
+            let expected = encoded(&backend, between.f32s().unwrap(), inter, next.input());
+            let mut found = LinearInput::new(next.input(), inter, rows).unwrap();
+            let outs = (&mut between, &mut found);
+            backend.linear_gated_encoded(&x, &w, bias.as_ref(), outs, range).unwrap();
+            let [expected, found] = [expected, found].map(|rows_of| {
+                bits(rows_of.decode(rows).unwrap().f32s().unwrap())
+            });
+            prop_assert!(expected == found);
+        }
+    }
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_encoded_at_once_as_afterwards() {
+    let (rows, cols, inter) = (3, 4, 40);
+    let [w, _] = pair(1, inter, cols, 1.0, Activation::Silu, WeightFormat::Bf16);
+    // Of rows of infinities, and of numbers that are not, products are NaN; of large ones infinite.
+    let x = [[f32::INFINITY; 4], [f32::NAN; 4], [3e38; 4]].concat();
+    for backend in backends(2) {
+        let x = encoded(&backend, &x, cols, InputFormat::Bf16);
+        let mut between = unwritten(rows * inter);
+        backend
+            .linear_gated(&x, &w, None, &mut between, 0..rows)
+            .unwrap();
+        let expected = encoded(&backend, between.f32s().unwrap(), inter, InputFormat::Bf16);
+        let mut found = LinearInput::new(InputFormat::Bf16, inter, rows).unwrap();
+        let outs = (&mut between, &mut found);
+        backend
+            .linear_gated_encoded(&x, &w, None, outs, 0..rows)
+            .unwrap();
+        let [expected, found] = [expected, found]
+            .map(|numbers| bits(numbers.decode(rows).unwrap().f32s().unwrap()));
+        assert_eq!(expected, found);
+        assert!(found.iter().any(|bits| f32::from_bits(*bits).is_nan()));
     }
 }
 
