@@ -35,11 +35,17 @@ impl Shape {
         self.sequences * self.context * KV_HEADS * HEAD_DIM
     }
 
-    /// Each pair of a query and a key it sees takes a product for the score and one for the value.
-    fn work(self) -> Work {
+    /// Each pair of a query and a key it sees takes a product for the score and one for the value. With an int8 cache these
+    /// are two products of bytes each, for which a processor takes about as long as for one of bf16.
+    fn work(self, format: KvFormat) -> Work {
         let seen: usize = (0..self.tokens).map(|token| self.context - token).sum();
+        let scales = 2 * size_of::<f32>() * self.cells() / HEAD_DIM;
+        let bytes = match format {
+            KvFormat::Int8 => 2 * self.cells() + scales,
+            _ => 2 * self.cells() * size_of::<u16>(),
+        };
         Work {
-            bytes: 2 * self.cells() * size_of::<u16>(),
+            bytes,
             ops: 2 * 2 * self.sequences * seen * HEADS * HEAD_DIM,
             peak: Peak::Bf16,
         }
@@ -68,46 +74,56 @@ impl Shape {
     }
 }
 
-const NAME: &str = "attention/bf16";
-
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
-    if !bench.wants(NAME) {
-        return Ok(());
+    for format in [KvFormat::Bf16, KvFormat::Int8] {
+        let name = format!("attention/{format}");
+        if bench.wants(&name) {
+            measure_format(bench, &name, format)?;
+        }
     }
+    Ok(())
+}
+
+fn measure_format(bench: &mut Bench, name: &str, format: KvFormat) -> Result<()> {
     let mut shapes = vec![
         Shape::new(1, 1, 1024),
         Shape::new(64, 1, 128),
         Shape::new(64, 1, 1024),
         Shape::new(1, 1024, 1024),
+        Shape::new(1, 512, 8192),
     ];
     if bench.is_full() {
         shapes.extend([
             Shape::new(1, 1, 8192),
+            Shape::new(1, 1, 32_768),
             Shape::new(16, 1, 512),
+            Shape::new(16, 1, 4096),
             Shape::new(4, 256, 1024),
+            Shape::new(1, 512, 2048),
+            Shape::new(1, 512, 32_768),
         ]);
     }
     for shape in shapes {
-        measure_shape(bench, shape)?;
+        measure_shape(bench, name, format, shape)?;
     }
     Ok(())
 }
 
-fn measure_shape(bench: &mut Bench, shape: Shape) -> Result<()> {
-    let backend = bench.backend();
-    let layers = (0..cold_copies(shape.work().bytes))
-        .map(|_| layer(shape))
+fn measure_shape(bench: &mut Bench, name: &str, format: KvFormat, shape: Shape) -> Result<()> {
+    let (backend, work) = (bench.backend(), shape.work(format));
+    let layers = (0..cold_copies(work.bytes))
+        .map(|_| layer(shape, format))
         .collect::<Result<Vec<_>>>()?;
     let (tables, spans) = (shape.tables(), shape.spans());
     let width = shape.sequences * shape.tokens * HEADS * HEAD_DIM;
     let q = Buffer::from_f32s(&numbers(width))?;
     let mut out = Buffer::zeros(DType::F32, width)?;
     let mut calls = 0;
-    let name = format!(
+    let shown = format!(
         "{} x {} at {}",
         shape.sequences, shape.tokens, shape.context
     );
-    bench.measure(NAME, &name, shape.work(), || {
+    bench.measure(name, &shown, work, || {
         calls += 1;
         Ok(backend.paged_attention(Attention {
             q: &q,
@@ -126,9 +142,9 @@ fn measure_shape(bench: &mut Bench, shape: Shape) -> Result<()> {
 }
 
 /// Keys and values of one layer, written to: memory that never was costs nothing to read.
-fn layer(shape: Shape) -> Result<LayerCache> {
+fn layer(shape: Shape, format: KvFormat) -> Result<LayerCache> {
     let slots = shape.cells() / (KV_HEADS * HEAD_DIM);
-    let mut cache = LayerCache::new(slots, KV_HEADS, HEAD_DIM, KvFormat::Bf16)?;
+    let mut cache = LayerCache::new(slots, KV_HEADS, HEAD_DIM, format)?;
     let head = [0.5; HEAD_DIM];
     for slot in 0..slots {
         for kv_head in 0..KV_HEADS {

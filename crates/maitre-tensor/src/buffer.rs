@@ -21,7 +21,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// Reserves `len` zeros. The memory is not touched: pages that no operator writes stay out of
-    /// resident memory.
+    /// resident memory. A large buffer asks for pages of 2 MiB.
     ///
     /// # Errors
     ///

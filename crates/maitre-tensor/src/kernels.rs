@@ -44,7 +44,7 @@ pub(crate) struct Kernels {
     pub(crate) activate: fn(Activation, input: &[f32], out: &mut [f32]),
     /// `sum += delta`.
     pub(crate) add: fn(sum: &mut [f32], delta: &[f32]),
-    /// Asks for numbers that are read soon.
+    /// Prefetches numbers into the first-level cache.
     pub(crate) fetch: fn(&[f32]),
     /// Normalises a head if it has a norm, and rotates its pairs `(i, i + n)`, where n is the number of angles; what
     /// lies behind `2 * n` is not rotated.
@@ -53,6 +53,9 @@ pub(crate) struct Kernels {
     pub(crate) store_key: fn(CellShape, cell: &mut [u32], slot: usize, key: &[f32]),
     /// Rounds a value into its place in a cell; the other slots keep theirs.
     pub(crate) store_value: fn(CellShape, cell: &mut [u32], slot: usize, value: &[f32]),
+    /// Queries of a work item of attention that make full use of a loaded key: work is cut into smaller items only where a
+    /// thread would have none.
+    pub(crate) full_queries: usize,
     /// Most queries of a work item of attention: enough to use a loaded key often, few enough that what they know stays in
     /// the second-level cache.
     pub(crate) queries: usize,

@@ -50,6 +50,7 @@ pub(crate) static KERNELS: Kernels = Kernels {
     store_value: store::store_value,
     query_words: CellShape::query_words,
     weight_words: CellShape::weight_words,
+    full_queries: 6,
     queries: 48,
     load_query: query::load_query,
     attend: attention::attend,

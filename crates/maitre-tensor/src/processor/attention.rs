@@ -19,10 +19,7 @@ use crate::{Attention, LayerCache, TensorError};
 
 use walk::{Partial, Record, Walk};
 
-/// Queries whose sums fill the registers: an item of fewer loads each key and value for less.
-const FULL: usize = 6;
-
-/// Work items per thread below which they are made smaller, as far as they stay [`FULL`]. Each item
+/// Work items per thread below which they are made smaller, as far as they stay [full](Kernels::full_queries). Each item
 /// of a span reads its keys and values once more.
 const ITEMS_PER_THREAD: usize = 4;
 
@@ -83,7 +80,7 @@ impl Plan {
         let group = args.heads / args.kv_heads;
         let pieces = rows * args.kv_heads;
         // Rather items that are not full than threads without one.
-        let least = FULL.div_ceil(group).min(pieces / threads);
+        let least = kernels.full_queries.div_ceil(group).min(pieces / threads);
         let block = (pieces / (threads * ITEMS_PER_THREAD)).max(least);
         let block = block.clamp(1, kernels.queries.div_ceil(group));
         let blocks = rows.div_ceil(block);

@@ -104,7 +104,7 @@ impl<'a> Heads<'a> {
         &self.qkv[row * self.width + head * self.dim..][..self.dim]
     }
 
-    /// Asks for heads of a row, if there is one: rows lie too far apart for the processor to foresee the next.
+    /// Prefetches heads of a row, if there is one: rows lie too far apart for the processor to foresee the next.
     fn fetch(&self, row: usize, heads: Range<usize>) {
         if row < self.positions.len() {
             let row = &self.qkv[row * self.width..][..self.width];

@@ -1,6 +1,6 @@
 //! `paged_attention` against double precision on ragged batches of odd shapes.
 
-use maitre_tensor::{Attention, Backend, BlockTables, DType, KvFormat, LayerCache, Span};
+use maitre_tensor::{Attention, Backend, BlockTables, CpuPath, DType, KvFormat, LayerCache, Span};
 use proptest::prelude::*;
 
 use crate::numbers::{assert_close, backends, bits, buffer, noise, rounded, unwritten};
@@ -267,7 +267,9 @@ proptest! {
 
     #[test]
     fn equals_double_precision(case in any_case(), threads in 1_usize..4) {
-        assert_close(&case.run(threads), &case.expected(), case.tolerance());
+        for backend in backends(threads) {
+            assert_close(&case.run_on(&backend), &case.expected(), case.tolerance());
+        }
     }
 
     #[test]
@@ -276,6 +278,23 @@ proptest! {
         for backend in backends(2) {
             assert_close(&case.run_on(&backend), &case.expected(), case.tolerance());
         }
+    }
+
+    #[test]
+    fn tiles_change_no_bit_with_a_cache_in_int8(
+        case in any_case(),
+        dim in prop_oneof![Just(24_usize), Just(128), Just(136), Just(256)],
+        threads in 1_usize..4,
+    ) {
+        let case = Case { format: KvFormat::Int8, dim, ..case };
+        let available: Vec<_> = CpuPath::available().collect();
+        if !available.contains(&CpuPath::Amx) {
+            eprintln!("skipped: no tiles here");
+            return Ok(());
+        }
+        let [tiles, without] = [CpuPath::Amx, CpuPath::Avx512]
+            .map(|path| bits(&case.run_on(&Backend::with_path(threads, path).unwrap())));
+        prop_assert_eq!(tiles, without);
     }
 
     #[test]
@@ -305,7 +324,9 @@ fn long_contexts_cross_many_tiles_and_chunks() {
             window,
             bound: window.map(|_| 2.0),
         };
-        assert_close(&case.run(2), &case.expected(), case.tolerance());
+        for backend in backends(2) {
+            assert_close(&case.run_on(&backend), &case.expected(), case.tolerance());
+        }
     }
 }
 

@@ -138,6 +138,38 @@ proptest! {
     }
 }
 
+/// Rows of 1,024 numbers are stored a cache line further apart, and more than 96 rows are several tiles.
+#[test]
+fn wide_rows_are_encoded_at_once_as_afterwards() {
+    let (cols, inter, skipped) = (40, 1024, 1);
+    for format in [WeightFormat::Bf16, WeightFormat::INT8] {
+        let [w, _] = pair(1, inter, cols, 2.0, Activation::Silu, format);
+        for (rows, threads) in [(1, 1), (97, 3), (200, 1), (200, 3)] {
+            for backend in backends(threads) {
+                let x = noise(2, (skipped + rows) * cols);
+                let x = encoded(&backend, &x, cols, format.input());
+                let range = skipped..skipped + rows;
+                let mut between = unwritten(rows * inter);
+                backend
+                    .linear_gated(&x, &w, None, &mut between, range.clone())
+                    .unwrap();
+                let values = between.f32s().unwrap().to_vec();
+                for next in [InputFormat::Bf16, InputFormat::F32] {
+                    let expected = encoded(&backend, &values, inter, next);
+                    let mut found = LinearInput::new(next, inter, rows).unwrap();
+                    let outs = (&mut between, &mut found);
+                    backend
+                        .linear_gated_encoded(&x, &w, None, outs, range.clone())
+                        .unwrap();
+                    let [expected, found] = [expected, found]
+                        .map(|input| bits(input.decode(rows).unwrap().f32s().unwrap()));
+                    assert!(expected == found, "{rows} rows, {format}, {next:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn numbers_that_are_not_finite_are_encoded_at_once_as_afterwards() {
     let (rows, cols, inter) = (3, 4, 40);
@@ -156,8 +188,8 @@ fn numbers_that_are_not_finite_are_encoded_at_once_as_afterwards() {
         backend
             .linear_gated_encoded(&x, &w, None, outs, 0..rows)
             .unwrap();
-        let [expected, found] = [expected, found]
-            .map(|numbers| bits(numbers.decode(rows).unwrap().f32s().unwrap()));
+        let [expected, found] =
+            [expected, found].map(|numbers| bits(numbers.decode(rows).unwrap().f32s().unwrap()));
         assert_eq!(expected, found);
         assert!(found.iter().any(|bits| f32::from_bits(*bits).is_nan()));
     }

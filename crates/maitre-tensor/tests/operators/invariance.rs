@@ -112,8 +112,8 @@ impl Layer {
             backend.encode(&attended, &mut for_output, rows)?;
             backend.linear(&for_output, &self.output, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut normed, rows)?;
-            backend.linear_gated(&normed, &self.gate_up, None, &mut gated, 0..rows)?;
-            backend.encode(&gated, &mut activated, rows)?;
+            let outs = (&mut gated, &mut activated);
+            backend.linear_gated_encoded(&normed, &self.gate_up, None, outs, 0..rows)?;
             backend.linear(&activated, &self.down, None, &mut delta, 0..rows)?;
             backend.add_rms_norm(&mut residual, &delta, &self.norm, 1e-6, &mut result, rows)
         };

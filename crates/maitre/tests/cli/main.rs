@@ -30,6 +30,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use maitre::CpuPath;
 use tempfile::TempDir;
 
 pub(crate) fn maitre(arguments: &[&str]) -> Output {
@@ -129,6 +130,40 @@ fn slow_kernels_are_announced_and_fast_ones_are_not() {
     assert_eq!(said(Some("portable")).matches(caveat).count(), 1);
     let fastest = said(None);
     assert_eq!(fastest.contains(caveat), fastest.contains("(portable)"));
+}
+
+#[test]
+fn each_path_of_the_processor_can_be_forced_and_others_are_refused() {
+    let run = |path: CpuPath, batched: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maitre"));
+        command.env("MAITRE_CPU", path.to_string());
+        let prompt = "Once upon a time there was a dog who lived in a house by the sea";
+        let sizes = [
+            "--max-tokens",
+            "12",
+            "--max-seqs",
+            "1",
+            "--max-batched-tokens",
+            batched,
+        ];
+        let arguments = ["generate", "-v", "--dtype", "bf16", "--prompt", prompt];
+        command.args(arguments).args(sizes).output().unwrap()
+    };
+    for path in CpuPath::ALL {
+        // A step of 40 tokens takes the prompt whole, steps of three are other blocks of rows.
+        let whole = run(path, "40");
+        if CpuPath::available().all(|available| available != path) {
+            assert!(!whole.status.success());
+            let refused = stderr(&whole);
+            let is_named = refused.contains("MAITRE_CPU") && refused.contains(&path.to_string());
+            assert!(is_named, "{refused}");
+            continue;
+        }
+        let said = stderr(&whole);
+        assert!(said.contains(&format!("({path})")), "{said}");
+        assert!(!stdout(&whole).is_empty());
+        assert_eq!(stdout(&whole), stdout(&run(path, "3")), "{path}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Asking for what is read soon.
+//! Prefetching rows that lie too far apart for the processor to foresee the next.
 
 use super::isa::fetch_near;
 

@@ -1,4 +1,4 @@
-//! One tile of attention over keys and values in bf16, in tile registers.
+//! One tile of attention, in tile registers: over keys and values in bf16 here, over those in int8 in [`bytes`].
 //!
 //! Sixteen keys of a cell are a panel, and so are sixteen elements of the values of its slots:
 //!
@@ -15,8 +15,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::bytes;
 use super::few::FEW_ROWS;
-use super::registers::{Operands, ROWS};
+use super::registers::{Operands, ROWS, WIDE_PANELS};
 use super::resident::{COLUMNS, FEW_COLUMNS, MOST_BLOCKS, Packed, Products, blocks, shapes};
 use super::shapes::Tiles;
 use crate::attend::{Queries, Seen, States, TILE, Tile, TileBuffers};
@@ -32,13 +33,18 @@ pub(super) fn attend(
     buffers: &mut TileBuffers<'_>,
     states: &mut States<'_>,
 ) {
-    if tile.shape.format != KvFormat::Bf16 {
-        return avx512::attend(tile, queries, seen, buffers, states);
-    }
+    let few = seen.end - seen.first < bytes::LEAST_QUERIES;
+    let kernel = match tile.shape.format {
+        KvFormat::Bf16 => attend_bf16,
+        KvFormat::Int8 if !few => bytes::attend,
+        KvFormat::Int8 | KvFormat::F32 => {
+            return avx512::attend(tile, queries, seen, buffers, states);
+        }
+    };
     let work = Work::new(tile, queries, seen, buffers, states);
     // SAFETY: the table is handed out only where the processor has the instructions and the system
     // lets this process use tiles, and every array is as long as the kernels read and write.
-    unsafe { attend_bf16(&work, buffers, states) }
+    unsafe { kernel(&work, buffers, states) }
 }
 
 /// # Safety
@@ -49,34 +55,31 @@ unsafe fn attend_bf16(work: &Work<'_>, buffers: &mut TileBuffers<'_>, states: &m
     let seen = work.seen;
     // SAFETY: queries below the number there are, as the caller promises.
     unsafe {
-        scores(work, seen.first..seen.end, buffers);
+        with_keys(work, seen.first..seen.end, buffers).run_rows();
         work.weights::<BF16>(buffers, states);
         work.weigh_partial::<BF16>(buffers, states);
         weigh(work, work.full.clone(), buffers, states);
     }
 }
 
-/// The products of some queries with all keys of the tile.
-///
-/// # Safety
-///
-/// As [`attend_bf16`]; the queries exist.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn scores(work: &Work<'_>, queries: Range<usize>, buffers: &mut TileBuffers<'_>) {
-    let words = work.shape.key_words();
-    let operands = Operands {
-        rows: queries.len(),
+/// The products of some queries, each of as many rows as the format has parts, with all keys of the tile.
+pub(super) fn with_keys(
+    work: &Work<'_>,
+    queries: Range<usize>,
+    buffers: &mut TileBuffers<'_>,
+) -> Operands<WIDE_PANELS> {
+    let (words, parts) = (work.shape.key_words(), work.shape.parts());
+    let first = queries.start * parts;
+    Operands {
+        rows: queries.len() * parts,
         depth: words,
-        a: work.queries.words[queries.start * words..].as_ptr(),
+        a: work.queries.words[first * words..].as_ptr(),
         a_stride: words * size_of::<u32>(),
         panels: work.cells.map(<*const u32>::cast),
-        sums: buffers.scores[queries.start * TILE..].as_mut_ptr().cast(),
+        sums: buffers.scores[first * TILE..].as_mut_ptr().cast(),
         sums_stride: TILE * size_of::<f32>(),
         ahead: Ahead::NONE,
-    };
-    // SAFETY: promised by the caller.
-    unsafe { operands.run_rows() }
+    }
 }
 
 /// Adds the values of all positions of the tile to the states of some queries.
@@ -176,8 +179,8 @@ unsafe fn weigh_few(
     unsafe { work.weigh_columns::<BF16>(queries, 0..TILE, wide..stride, buffers, states) };
 }
 
-/// Adds the products of some columns to the states of some queries, which count what their decays say. Rows of products are
-/// so many numbers apart, those of states `stride`.
+/// Adds the products of some columns to the states of some queries, which are multiplied by their decays first. Rows of
+/// products are so many numbers apart, those of states `stride`.
 ///
 /// # Safety
 ///

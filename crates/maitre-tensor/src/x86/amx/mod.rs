@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod bytes;
 mod few;
 mod groups;
 mod linear;
@@ -35,7 +36,8 @@ pub(crate) fn kernels() -> Option<&'static Kernels> {
             name: "amx",
             linear: linear::linear,
             tiling: linear::tiling,
-            // Four blocks of a tile's rows.
+            // A block of a tile's rows, and four.
+            full_queries: 16,
             queries: 64,
             attend: attention::attend,
             ..*avx512

@@ -5,15 +5,15 @@
 //!             2, 3  the rows                  6, 7  the second tiles
 //! ```
 //!
-//! Where another thread runs on the same core, a processor overlaps few loads of tiles with anything. Here they are half as
-//! many as products, and as many where sums are taken up again. Up to sixteen rows are a block of four panels, and one or two are
-//! multiplied [without tiles](super::few).
+//! Where another thread runs on the same core, a processor overlaps few loads of tiles with anything. Here each block loads
+//! half as many tiles as it has products, and as many where it resumes sums. Up to sixteen rows are one block of four panels,
+//! which loads fewer; one or two rows of bf16 are multiplied [without tiles](super::few).
 
 use std::arch::asm;
 use std::mem::MaybeUninit;
 
 use super::few::{FEW_ROWS, few};
-use super::registers::{Bf16, DEPTH, LINE, Operands, ROWS, TileDot, WIDE_PANELS};
+use super::registers::{Bf16, DEPTH, Int8, LINE, Operands, ROWS, TileDot, WIDE_PANELS};
 use super::shapes::{Shapes, Tiles};
 use crate::attend::CELLS;
 use crate::cache::GROUP;
@@ -33,8 +33,7 @@ pub(super) fn shapes(rows: usize) -> Shapes {
 }
 
 /// Blocks of rows, each of two tiles, and the two times two tiles that they meet.
-#[derive(Clone, Copy)]
-struct Blocks {
+pub(super) struct Blocks {
     /// At least one.
     count: usize,
     /// Rows are `stride` bytes apart, and blocks sixteen times as far.
@@ -49,88 +48,110 @@ struct Blocks {
     resumes: bool,
 }
 
-impl Blocks {
+/// An instruction that multiplies blocks of rows with tiles that stay in registers.
+pub(super) trait Resident: TileDot {
     /// The sums of all blocks. Within a sum the first tile's products come first.
     ///
     /// # Safety
     ///
     /// [`shapes`] are configured; all that this names is readable, the sums writable.
-    #[inline]
-    unsafe fn multiply(self) {
-        // SAFETY: the caller promises the memory, and that the registers are configured.
-        unsafe {
-            asm!(
-                "tileloadd tmm4, [{b0} + 1*{line}]",
-                "tileloadd tmm5, [{b0} + 1*{line} + 1024]",
-                "tileloadd tmm6, [{b1} + 1*{line}]",
-                "tileloadd tmm7, [{b1} + 1*{line} + 1024]",
-                "2:",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "test {resumes:e}, {resumes:e}",
-                "jz 3f",
-                "tileloadd tmm0, [{c} + 1*{c_stride}]",
-                "tileloadd tmm1, [{c} + 1*{c_stride} + 64]",
-                "3:",
-                "tileloadd tmm2, [{a} + 1*{a_stride}]",
-                "tileloadd tmm3, [{a} + 1*{a_stride} + 64]",
-                "tdpbf16ps tmm0, tmm2, tmm4",
-                "tdpbf16ps tmm1, tmm2, tmm6",
-                "tdpbf16ps tmm0, tmm3, tmm5",
-                "tdpbf16ps tmm1, tmm3, tmm7",
-                "tilestored [{c} + 1*{c_stride}], tmm0",
-                "tilestored [{c} + 1*{c_stride} + 64], tmm1",
-                "add {a}, {a_block}",
-                "add {c}, {c_block}",
-                "dec {left}",
-                "jnz 2b",
-                b0 = in(reg) self.tiles[0],
-                b1 = in(reg) self.tiles[1],
-                line = in(reg) LINE,
-                resumes = in(reg) u32::from(self.resumes),
-                a = inout(reg) self.a => _,
-                a_stride = in(reg) self.stride,
-                a_block = in(reg) ROWS * self.stride,
-                c = inout(reg) self.sums => _,
-                c_stride = in(reg) self.sums_stride,
-                c_block = in(reg) ROWS * self.sums_stride,
-                left = inout(reg) self.count => _,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
-    }
+    unsafe fn multiply(blocks: &Blocks);
 }
+
+macro_rules! resident {
+    ($name:ident, $dot:literal) => {
+        impl Resident for $name {
+            #[inline]
+            unsafe fn multiply(blocks: &Blocks) {
+                // SAFETY: the caller promises the memory, and that the registers are configured.
+                unsafe {
+                    asm!(
+                        "tileloadd tmm4, [{b0} + 1*{line}]",
+                        "tileloadd tmm5, [{b0} + 1*{line} + 1024]",
+                        "tileloadd tmm6, [{b1} + 1*{line}]",
+                        "tileloadd tmm7, [{b1} + 1*{line} + 1024]",
+                        "2:",
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "test {resumes:e}, {resumes:e}",
+                        "jz 3f",
+                        "tileloadd tmm0, [{c} + 1*{c_stride}]",
+                        "tileloadd tmm1, [{c} + 1*{c_stride} + 64]",
+                        "3:",
+                        "tileloadd tmm2, [{a} + 1*{a_stride}]",
+                        "tileloadd tmm3, [{a} + 1*{a_stride} + 64]",
+                        concat!($dot, " tmm0, tmm2, tmm4"),
+                        concat!($dot, " tmm1, tmm2, tmm6"),
+                        concat!($dot, " tmm0, tmm3, tmm5"),
+                        concat!($dot, " tmm1, tmm3, tmm7"),
+                        "tilestored [{c} + 1*{c_stride}], tmm0",
+                        "tilestored [{c} + 1*{c_stride} + 64], tmm1",
+                        "add {a}, {a_block}",
+                        "add {c}, {c_block}",
+                        "dec {left}",
+                        "jnz 2b",
+                        b0 = in(reg) blocks.tiles[0],
+                        b1 = in(reg) blocks.tiles[1],
+                        line = in(reg) LINE,
+                        resumes = in(reg) u32::from(blocks.resumes),
+                        a = inout(reg) blocks.a => _,
+                        a_stride = in(reg) blocks.stride,
+                        a_block = in(reg) ROWS * blocks.stride,
+                        c = inout(reg) blocks.sums => _,
+                        c_stride = in(reg) blocks.sums_stride,
+                        c_block = in(reg) ROWS * blocks.sums_stride,
+                        left = inout(reg) blocks.count => _,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack),
+                    );
+                }
+            }
+        }
+    };
+}
+
+resident!(Bf16, "tdpbf16ps");
+resident!(Int8, "tdpbsud");
 
 impl Operands<WIDE_PANELS> {
     /// The sums of any number of rows of bf16 with four panels: as [`Operands::run`], bit for bit.
     ///
     /// # Safety
     ///
-    /// As for [`Operands::run`], with at least one row and one word of depth; sums of a row follow those of the row before it
-    /// at once.
+    /// As for [`Operands::run_many`].
     pub(super) unsafe fn run_rows(self) {
         // SAFETY: promised by the caller; processors with tiles have AVX-512.
         unsafe {
             if self.rows <= FEW_ROWS {
                 return few(&self);
             }
-            if self.rows <= ROWS {
-                return self.run::<Bf16>();
-            }
+            self.run_many::<Bf16>();
+        }
+    }
+
+    /// The sums of any number of rows with four panels: as [`Operands::run`], bit for bit.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Operands::run`], with at least one row and one word of depth; sums of a row follow those of the row before it
+    /// at once.
+    pub(super) unsafe fn run_many<D: Resident>(self) {
+        if self.rows <= ROWS {
+            // SAFETY: promised by the caller.
+            return unsafe { self.run::<D>() };
         }
         let pairs = self.depth / (2 * DEPTH);
-        for (first, count, rows) in blocks(self.rows) {
+        for (first, count, rows) in blocks(self.rows).filter(|_| pairs > 0) {
             let (a, sums) = self.row(first);
-            // SAFETY: promised by the caller; the rows are among his.
+            // SAFETY: promised by the caller; the rows are within those that the caller passed.
             unsafe {
                 let _tiles = Tiles::configure(&shapes(rows));
                 for pair in 0..pairs {
                     for panel in (0..WIDE_PANELS).step_by(2) {
                         let tile =
                             |panel: usize| self.panels[panel].wrapping_add(pair * 2 * DEPTH * LINE);
-                        let blocks = Blocks {
+                        D::multiply(&Blocks {
                             count,
                             a: a.wrapping_add(pair * 2 * DEPTH).cast(),
                             stride: self.a_stride,
@@ -138,8 +159,7 @@ impl Operands<WIDE_PANELS> {
                             sums: sums.wrapping_add(panel * LINE),
                             sums_stride: self.sums_stride,
                             resumes: pair > 0,
-                        };
-                        blocks.multiply();
+                        });
                     }
                 }
             }
@@ -160,7 +180,7 @@ impl Operands<WIDE_PANELS> {
                 // SAFETY: as above.
                 unsafe {
                     let _tiles = Tiles::configure(&Shapes::wide(part.rows, depth));
-                    Bf16::wide(part, steps, resumes || done > 0);
+                    D::wide(part, steps, resumes || done > 0);
                 }
             });
         }
@@ -270,7 +290,7 @@ impl Packed {
             resumes: false,
         };
         // SAFETY: promised by the caller; there is space for as many blocks.
-        unsafe { blocks.multiply() };
+        unsafe { Bf16::multiply(&blocks) };
     }
 
     /// The same of up to [`FEW_ROWS`] rows with the `columns` elements that are filled, without tiles. Sums of others mean

@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use super::bytes::{ByteSums, PackedBytes, WORDS};
 use super::few::{FEW_ROWS, few};
 use super::kernels;
 use super::registers::{
@@ -278,6 +279,30 @@ fn few_rows_without_tiles_are_those_of_tiles_whatever_the_numbers() {
     assert_eq!(half.to_bits(), 0x0040_0000);
 }
 
+/// `[rows, 4 panels, 16]` as [`in_tiles`], computed by `run`.
+fn in_rows(
+    (rows, depth): (usize, usize),
+    a: &[u32],
+    b: &[u32],
+    run: unsafe fn(Operands<WIDE_PANELS>),
+) -> Vec<u32> {
+    // What is there before does not matter.
+    let mut sums = noise(3, rows * WIDE_PANELS * 16);
+    let operands = Operands {
+        rows,
+        depth,
+        a: a.as_ptr(),
+        a_stride: depth * 4,
+        panels: [0, 1, 2, 3].map(|index| b[index * depth * 16..].as_ptr().cast()),
+        sums: sums.as_mut_ptr().cast(),
+        sums_stride: WIDE_PANELS * 64,
+        ahead: Ahead::NONE,
+    };
+    // SAFETY: callers have asked for the permission; rows, panels and sums are as long as they say.
+    unsafe { run(operands) };
+    sums
+}
+
 #[test]
 fn many_rows_have_the_sums_of_few() {
     if kernels().is_none() {
@@ -287,25 +312,65 @@ fn many_rows_have_the_sums_of_few() {
     // Depths around the two tiles that stay in registers.
     for depth in [1, 16, 31, 32, 33, 50, 64, 80] {
         for rows in [1, 16, 17, 40, 64, 70] {
+            let (size, name) = ((rows, depth), format!("{rows} rows, {depth} words"));
             let (a, b) = (pairs(1, rows * depth), pairs(2, 4 * depth * 16));
-            // What is there before does not matter.
-            let mut sums = noise(3, rows * WIDE_PANELS * 16);
-            let operands = Operands {
-                rows,
-                depth,
-                a: a.as_ptr(),
-                a_stride: depth * 4,
-                panels: [0, 1, 2, 3].map(|index| b[index * depth * 16..].as_ptr().cast()),
-                sums: sums.as_mut_ptr().cast(),
-                sums_stride: WIDE_PANELS * 64,
-                ahead: Ahead::NONE,
-            };
-            // SAFETY: the permission was given; rows, panels and sums are as long as they say.
-            unsafe { operands.run_rows() };
-            let expected = in_order(rows, depth, &a, &b, dot_bf16);
-            assert_same(&sums, &expected, &format!("{rows} rows, {depth} words"));
+            let found = in_rows(size, &a, &b, |operands| {
+                // SAFETY: as `in_rows` says.
+                unsafe { operands.run_rows() }
+            });
+            assert_same(&found, &in_order(rows, depth, &a, &b, dot_bf16), &name);
+            let (a, b) = (noise(1, rows * depth), noise(2, 4 * depth * 16));
+            let found = in_rows(size, &a, &b, |operands| {
+                // SAFETY: as `in_rows` says.
+                unsafe { operands.run_many::<Int8>() }
+            });
+            assert_same(&found, &in_order(rows, depth, &a, &b, dot_int8), &name);
         }
     }
+}
+
+#[test]
+fn values_of_bytes_are_weighted_exactly() {
+    if kernels().is_none() {
+        eprintln!("skipped: no tiles here");
+        return;
+    }
+    let stride = 112;
+    let weights = noise(5, MOST_BLOCKS * ROWS * WORDS);
+    let cells = [6, 7, 8, 9].map(|seed| noise(seed, WORDS / CELLS * stride));
+    for (count, rows) in [(1, 2), (1, 14), (1, 16), (2, 16), (MOST_BLOCKS, 16)] {
+        for (column, tiles) in [(0, 4), (48, 4), (80, 2), (96, 1)] {
+            let (mut packed, mut sums) = (PackedBytes::new(), ByteSums::new());
+            // SAFETY: the permission was given, and the kernels are there, so AVX-512 is; everything is as long as it says.
+            unsafe {
+                let start = cells.each_ref().map(|cell| cell[column..].as_ptr());
+                packed.copy(start, stride, tiles);
+                let _tiles = Tiles::configure(&shapes(rows));
+                packed.weigh(count, weights.as_ptr(), &mut sums);
+            }
+            for row in 0..count * rows {
+                for element in 0..tiles * GROUP {
+                    // SAFETY: as many numbers were computed.
+                    let sum = unsafe { *sums.group(row, element) };
+                    let products = (0..WORDS).map(|word| {
+                        let slots = word % (WORDS / CELLS) * stride;
+                        let values = cells[word / (WORDS / CELLS)][slots + column + element];
+                        dot_unsigned(weights[row * WORDS + word], values)
+                    });
+                    let expected: i32 = products.sum();
+                    assert_eq!(sum, expected, "{row} of {count} x {rows}, {element}");
+                }
+            }
+        }
+    }
+}
+
+/// Unsigned bytes times signed ones.
+fn dot_unsigned(a: u32, b: u32) -> i32 {
+    let bytes = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
+    bytes
+        .map(|(a, b)| i32::from(a) * i32::from(b.cast_signed()))
+        .sum()
 }
 
 #[test]

@@ -38,7 +38,7 @@ const FEW_QUERIES: usize = 16;
 // Formats as constants that kernels are compiled for.
 pub(super) const F32: u8 = 0;
 pub(in crate::x86) const BF16: u8 = 1;
-pub(super) const INT8: u8 = 2;
+pub(in crate::x86) const INT8: u8 = 2;
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
 pub(in crate::x86) fn attend(

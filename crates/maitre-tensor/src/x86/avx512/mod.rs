@@ -16,7 +16,7 @@ mod rope;
 mod rows;
 mod softmax;
 
-pub(in crate::x86) use attention::{BF16, Work, attend};
+pub(in crate::x86) use attention::{BF16, INT8, Work, attend};
 pub(in crate::x86) use linear::linear;
 pub(in crate::x86) use quantized::read_header;
 
