@@ -79,6 +79,7 @@ pub use request::parts::PartOptions;
 pub use start::builder::EngineBuilder;
 pub use start::check_files::{check_draft_files, check_files};
 pub use start::custom_policy::CustomPolicy;
+pub use start::device_fit::DeviceFit;
 pub use start::machine::{
     AvailableMemory, MemoryLimit, ThreadLimit, UsableCores, available_memory, require_threads,
     usable_cores,

@@ -55,6 +55,7 @@ mod damage;
 mod decoder;
 mod error;
 mod executor;
+mod footprint;
 mod forward;
 mod generation;
 mod gguf;
@@ -90,6 +91,7 @@ pub use error::ModelError;
 pub use executor::{
     Executor, RowSink, RowWant, SampledToken, StepInput, StepOrderError, StepTicket,
 };
+pub use footprint::Footprint;
 pub use forward::{Draw, Drawn, Forward};
 pub use generation::GenerationDefaults;
 pub use gguf::GgufFile;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use maitre_tensor::{Backend, DType, KvFormat, TensorError, WeightFormat};
+use maitre_tensor::{Backend, DType, KvFormat, WeightFormat};
 
 use crate::batch::Batch;
 use crate::checkpoint::{self, Checkpoint, RandomCheckpoint};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
+use crate::footprint::{Footprint, check_kernels, drafter_layout};
 use crate::generation::GenerationDefaults;
 use crate::kv_layout::KvLayout;
 use crate::layers::{Ranks, RopeTables, StepContext};
@@ -16,7 +17,6 @@ use crate::progress::LoadProgress;
 use crate::shard::Shard;
 use crate::source::ModelSource;
 use crate::weights::{self, FormatOf};
-use crate::workspace;
 
 /// Where weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,13 +52,9 @@ pub struct LoadOptions {
 
 /// Weights ready to be run, shared by every [`Runner`](crate::Runner) that needs them.
 pub struct Model {
-    config: ModelConfig,
+    footprint: Footprint,
     generation: GenerationDefaults,
     decoder: Decoder,
-    dtype: WeightFormat,
-    kv_dtype: KvFormat,
-    kv_bytes_per_token: u64,
-    kv_layout: KvLayout,
     /// The longest context that it is set up for.
     context_len: usize,
     shard: Shard,
@@ -115,11 +111,7 @@ impl Model {
         backend: &Backend,
         observer: &dyn Fn(LoadProgress),
     ) -> Result<Self, ModelError> {
-        let layout = |config: &ModelConfig| match config.kv_layout() {
-            layout if layout.groups.len() == 1 => layout,
-            _ => KvLayout::in_one_group(config.num_layers),
-        };
-        Self::load_in(source, options, backend, observer, layout)
+        Self::load_in(source, options, backend, observer, drafter_layout)
     }
 
     /// Loads a model whose keys and values lie in the groups that `layout` says, without generation defaults.
@@ -137,18 +129,8 @@ impl Model {
             LoadFormat::Random { .. } => None,
         };
         let stored = files.as_ref().and_then(|(_, dtype)| *dtype);
-        let dtype = options
-            .dtype
-            .or(stored)
-            .or(config.dtype.map(WeightFormat::from))
-            .unwrap_or(WeightFormat::Bf16);
-        let dtype = match (dtype, backend.gpu_info()) {
-            // A GPU has no kernels for half precision, whose range bf16 exceeds, nor for stored blocks.
-            (WeightFormat::F16 | WeightFormat::Blocks(_), Some(_)) if options.dtype.is_none() => {
-                WeightFormat::Bf16
-            }
-            (dtype, _) => dtype,
-        };
+        let footprint = Footprint::new(&config, stored, options, backend, layout(&config))?;
+        let (dtype, kv_dtype) = (footprint.dtype(), footprint.kv_dtype());
         let weights: Box<dyn Checkpoint> = match (files, options.load_format) {
             (Some((files, _)), _) => files,
             (None, LoadFormat::Random { seed }) => {
@@ -162,21 +144,14 @@ impl Model {
             }
             (None, LoadFormat::Auto) => checkpoint::open(source, &config)?.0,
         };
-        let kv_dtype = options.kv_dtype.unwrap_or(match dtype {
-            WeightFormat::F32 => KvFormat::F32,
-            _ => KvFormat::Bf16,
-        });
-        let kv_layout = layout(&config);
-        let share = config.share(options.shard)?;
         let decoder = weights::load_decoder(
             weights.as_ref(),
             (&config, options.shard),
-            &kv_layout,
+            footprint.kv_layout(),
             FormatOf::layers_in(dtype),
             backend,
             observer,
         )?;
-        let layer_bytes = backend.kv_bytes_per_token(share.num_kv_heads, config.head_dim, kv_dtype);
         let longest = config.max_position_embeddings;
         let context_len = options.context_len.map_or(longest, |len| len.min(longest));
         tracing::info!(
@@ -190,13 +165,9 @@ impl Model {
             "loaded the model"
         );
         Ok(Self {
-            kv_bytes_per_token: (layer_bytes * config.num_layers) as u64,
-            config: share,
+            footprint: footprint.with_weight_bytes(decoder.size_in_bytes() as u64),
             generation: GenerationDefaults::default(),
             decoder,
-            dtype,
-            kv_dtype,
-            kv_layout,
             context_len,
             shard: options.shard,
         })
@@ -214,17 +185,16 @@ impl Model {
         Ok(())
     }
 
-    /// Bytes of activations and logits of a runner on a GPU whose steps have up to so many rows and output rows,
-    /// about: before there is one.
+    /// What it takes of the backend's memory.
     #[must_use]
-    pub fn workspace_bytes(&self, rows: usize, output_rows: usize) -> usize {
-        workspace::gpu_bytes(&self.config, &self.decoder, rows, output_rows)
+    pub fn footprint(&self) -> &Footprint {
+        &self.footprint
     }
 
     /// What the model is; of a share, with the sizes that are this rank's.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        self.footprint.config()
     }
 
     /// When an answer ends and how to sample where a request does not say.
@@ -242,25 +212,25 @@ impl Model {
     /// The format of matrices in memory; of a file with several formats of blocks, the one that has the most numbers.
     #[must_use]
     pub fn dtype(&self) -> WeightFormat {
-        self.dtype
+        self.footprint.dtype()
     }
 
     /// The type keys and values are kept in.
     #[must_use]
     pub fn kv_dtype(&self) -> KvFormat {
-        self.kv_dtype
+        self.footprint.kv_dtype()
     }
 
     /// The groups that a runner's batches have, in order, and the caches that it has.
     #[must_use]
     pub fn kv_layout(&self) -> &KvLayout {
-        &self.kv_layout
+        self.footprint.kv_layout()
     }
 
     /// Bytes that the keys and values of a token take in all layers, on the backend that the weights were packed for.
     #[must_use]
     pub fn kv_bytes_per_token(&self) -> u64 {
-        self.kv_bytes_per_token
+        self.footprint.kv_bytes_per_token()
     }
 
     /// Bytes of all weights as they lie in memory.
@@ -279,7 +249,7 @@ impl Model {
     ) -> StepContext<'a> {
         StepContext {
             backend,
-            config: &self.config,
+            config: self.config(),
             ropes,
             batch,
             ranks,
@@ -292,7 +262,7 @@ impl Model {
         backend: &Backend,
         positions: usize,
     ) -> Result<RopeTables, ModelError> {
-        let (ropes, context) = (&self.config.ropes, self.context_len);
+        let (ropes, context) = (&self.config().ropes, self.context_len);
         Ok(RopeTables::new(backend, ropes, positions, context)?)
     }
 
@@ -306,25 +276,10 @@ impl fmt::Debug for Model {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Model")
-            .field("config", &self.config)
-            .field("dtype", &self.dtype)
-            .field("kv_dtype", &self.kv_dtype)
+            .field("config", self.config())
+            .field("dtype", &self.dtype())
+            .field("kv_dtype", &self.kv_dtype())
             .finish_non_exhaustive()
-    }
-}
-
-/// That the device has kernels for what the model computes, as far as that is known before a step.
-fn check_kernels(config: &ModelConfig, backend: &Backend) -> Result<(), TensorError> {
-    let mut layers = config.layers.iter();
-    let is_bounded =
-        config.logit_bound.is_some() || layers.any(|layer| layer.attention.score_bound.is_some());
-    match backend.gpu_info() {
-        Some(_) if is_bounded => Err(TensorError::NotOnGpu {
-            operator: "paged_attention",
-            found: "bounds of scores or logits".to_owned(),
-            instead: "the processor".to_owned(),
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -14,7 +14,9 @@
 //!
 //! On the left are f32 numbers; on the right what matrices read, in the form of their format.
 
-use maitre_tensor::{Backend, Buffer, DType, InputFormat, LinearInput, PEAK_BLOCK, TensorError};
+use maitre_tensor::{
+    Backend, Buffer, DType, InputFormat, LinearInput, PEAK_BLOCK, TensorError, WeightFormat,
+};
 
 use crate::batch::BatchLimits;
 use crate::config::ModelConfig;
@@ -73,26 +75,23 @@ pub(crate) struct Outputs<'w> {
     pub(crate) peaks: &'w mut Buffer,
 }
 
-/// Bytes of a workspace and of position tables on a GPU, where matrices read bf16 (or f32, in references); at least
-/// what they will be.
+/// Bytes of a workspace and of position tables on a GPU, where matrices of `dtype` read bf16 (or f32, in references); at
+/// least what they will be.
 pub(crate) fn gpu_bytes(
     config: &ModelConfig,
-    decoder: &Decoder,
+    dtype: WeightFormat,
     rows: usize,
     output_rows: usize,
 ) -> usize {
     let f32s = size_of::<f32>();
-    let per_input = |width: usize, form: InputFormat| match form {
-        InputFormat::F32 => width * f32s,
+    let per_input = |width: usize| match dtype {
+        WeightFormat::F32 => width * f32s,
         _ => width.next_multiple_of(16) * size_of::<u16>(),
     };
-    let forms = decoder.input_forms();
     let (hidden, inter) = (config.hidden_size, config.intermediate_size);
     let query = config.query_size();
     let plain = 2 * hidden + config.qkv_size() + 2 * query + inter;
-    let for_matrices = per_input(hidden, forms.normed)
-        + per_input(query, forms.attended)
-        + per_input(inter, forms.activated);
+    let for_matrices = per_input(hidden) + per_input(query) + per_input(inter);
     let logits = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size;
     let peaks = output_rows.min(GPU_LOGITS_TILE) * config.vocab_size.div_ceil(PEAK_BLOCK);
     let angles: usize = config
@@ -102,7 +101,7 @@ pub(crate) fn gpu_bytes(
         .sum();
     let positions = config.max_position_embeddings * angles;
     rows * (plain * f32s + for_matrices)
-        + output_rows * per_input(hidden, decoder.head().input())
+        + output_rows * per_input(hidden)
         + (logits + peaks + positions) * f32s
 }
 

@@ -39,6 +39,14 @@ pub(crate) enum Left {
 }
 
 impl Left {
+    /// How many bytes, where that is known.
+    pub(crate) fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Host(left) => left,
+            Self::Gpu(left) => Some(left),
+        }
+    }
+
     /// The pool takes at most this unless the operator says otherwise.
     fn ceiling(self) -> u64 {
         match self {

@@ -8,17 +8,10 @@ use std::thread;
 use maitre_model::{
     Executor, Model, ModelFiles, ModelSource, Queued, Runner, RunnerConfig, Synchronous,
 };
-use maitre_scheduler::{Ahead, KvConfig, KvSpec};
-use maitre_speculative::{Speculate, Speculator};
-use maitre_tensor::{Backend, DeviceName, LargestAttention, TensorError};
+use maitre_tensor::{Backend, DeviceName, TensorError};
 
-use crate::observe::cache_events::FEED_BYTES;
 use crate::observe::info::{EngineInfo, EngineLimits, MemoryBudget, Scheduling};
-use crate::output::unread;
-use crate::request::stop_budget::StopBudget;
-use crate::start::budget::{KvDemand, Left};
-use crate::start::builder::StepSize;
-use crate::start::load_draft::LoadedDraft;
+use crate::start::divide::{Footprints, kv_groups};
 use crate::start::load_tokenizer::ModelText;
 use crate::start::machine::usable_cores;
 use crate::start::memory_plan::MemoryPlan;
@@ -61,31 +54,11 @@ impl EngineBuilder {
         let draft = self.load_draft(&model, &text, &backend)?;
         // The weights are loaded by now, so this is what is left for the rest.
         let plan = MemoryPlan::of(&backend, self.kv_cache_bytes.is_some())?;
-        let draft_kv = draft.as_ref().map_or(0, LoadedDraft::kv_per_token);
-        let kv_per_token = model.kv_bytes_per_token() + draft_kv;
-        // What a block takes in one KV group. The draft model keeps its own beside each page.
-        let page = |per_token: u64| per_token * self.block_size as u64;
-        let target_page = page(kv_per_place(&model, &backend));
-        let page_bytes = target_page + page(draft_kv);
-        let activations = self.activations(&backend, &model, draft.as_ref());
-        let left = plan.for_kv(activations, self.host_kv_bytes);
-        let limits = self.limits(&model, [page_bytes, target_page], left)?;
-        let mut memory = MemoryBudget {
-            weights: model.weight_bytes() as u64,
-            draft_weights: draft
-                .as_ref()
-                .map_or(0, |draft| draft.model.weight_bytes() as u64),
-            kv_per_token,
-            kv_cache: page_bytes * limits.num_blocks as u64,
-            host_kv: target_page * limits.num_host_blocks as u64,
-            workspace: 0,
-            bookkeeping: self.bookkeeping(&limits, &model),
-            unread_answers: self
-                .unread_bytes
-                .unwrap_or_else(|| unread::default_bytes(limits.max_model_len)),
-            available: plan.device,
-            is_on_gpu,
+        let footprints = Footprints {
+            target: model.footprint(),
+            draft: draft.as_ref().map(|draft| draft.model.footprint()),
         };
+        let (limits, mut memory) = self.divide(&plan, &backend, footprints)?;
         if let Some(limit) = &plan.limit {
             tracing::info!("memory is limited to {limit}");
         }
@@ -132,7 +105,7 @@ impl EngineBuilder {
         .start()
     }
 
-    fn backend(&self) -> Result<Backend, StartError> {
+    pub(crate) fn backend(&self) -> Result<Backend, StartError> {
         if self.device == DeviceName::Auto {
             return self.backend_found();
         }
@@ -177,10 +150,7 @@ impl EngineBuilder {
             parameters: config.num_parameters(),
             dtype: model.dtype().to_string(),
             kv_dtype: model.kv_dtype().to_string(),
-            device: match backend.gpu_info() {
-                None => "cpu".into(),
-                Some(_) => self.device.to_string().replace("auto", "cuda:0"),
-            },
+            device: self.device_name(backend),
             backend: backend.name().into(),
             deterministic: backend.gpu_info().is_none() || self.gpu.deterministic,
             threads: backend.threads(),
@@ -191,11 +161,19 @@ impl EngineBuilder {
             reasoning_format: None,
             limits,
             scheduling: Scheduling {
-                kv_groups: kv_groups(model),
+                kv_groups: kv_groups(model.footprint()),
                 ..self.scheduling.clone()
             },
             speculation: self.speculation.clone(),
             memory,
+        }
+    }
+
+    /// What the device is called on the command line that the backend, which was opened for it, computes on.
+    pub(crate) fn device_name(&self, backend: &Backend) -> String {
+        match backend.gpu_info() {
+            None => "cpu".into(),
+            Some(_) => self.device.to_string().replace("auto", "cuda:0"),
         }
     }
 
@@ -216,137 +194,6 @@ impl EngineBuilder {
             usable.count
         })
     }
-
-    fn limits(
-        &self,
-        model: &Model,
-        [page_bytes, host_page_bytes]: [u64; 2],
-        left: Left,
-    ) -> Result<EngineLimits, StartError> {
-        let trained = model.config().max_position_embeddings;
-        let max_model_len = self.max_model_len.unwrap_or(trained);
-        if max_model_len > trained {
-            return Err(StartError::Setting {
-                setting: "--max-model-len",
-                found: max_model_len.to_string(),
-                expected: format!("at most {trained}, the positions this model was trained for"),
-            });
-        }
-        let is_on_gpu = matches!(left, Left::Gpu(_));
-        let size = self.step_size(is_on_gpu);
-        let steps_in_flight = if is_on_gpu { Queued::DEPTH } else { 1 };
-        let kv = KvConfig {
-            groups: kv_groups(model),
-            ..KvConfig::new(0, narrow(self.block_size))
-        };
-        let num_blocks = KvDemand {
-            kv: &kv,
-            page_bytes,
-            ahead: Ahead {
-                positions: size.tokens * steps_in_flight,
-                steps: steps_in_flight,
-            },
-            max_model_len,
-            max_seqs: size.seqs,
-            given_bytes: self.kv_cache_bytes,
-            left,
-        }
-        .num_pages()?;
-        let num_host_blocks = self.host_pages(host_page_bytes)?;
-        Ok(EngineLimits {
-            max_model_len,
-            max_seqs: size.seqs,
-            max_batched_tokens: size.tokens,
-            max_queue: self.max_queue,
-            max_queued_tokens: self.max_queued_tokens,
-            num_host_blocks,
-            block_size: self.block_size,
-            num_blocks: num_blocks as usize,
-        })
-    }
-}
-
-impl EngineBuilder {
-    /// Host memory for the block tables, for stop strings, for the texts of sequences, where these are looked up, and
-    /// for changes of the prefix cache, where they are published.
-    fn bookkeeping(&self, limits: &EngineLimits, model: &Model) -> u64 {
-        let blocks = KvConfig {
-            groups: kv_groups(model),
-            prefix_cache: self.scheduling.prefix_cache,
-            num_host_pages: narrow(limits.num_host_blocks),
-            ..KvConfig::new(narrow(limits.num_blocks), narrow(limits.block_size))
-        };
-        let texts = match self.speculation.speculate {
-            Speculate::Off => 0,
-            _ => Speculator::bytes_per_sequence(limits.max_model_len) * limits.max_seqs as u64,
-        };
-        let events = match self.scheduling.cache_events {
-            true => FEED_BYTES as u64,
-            false => 0,
-        };
-        blocks.bookkeeping_bytes() + StopBudget::size_in_bytes(limits) + texts + events
-    }
-
-    /// Bytes on a GPU beside weights and KV pool: activations, index lists, what operators work in; the draft
-    /// model's included.
-    fn activations(&self, backend: &Backend, model: &Model, draft: Option<&LoadedDraft>) -> u64 {
-        let StepSize { seqs, tokens } = self.step_size(true);
-        let of = |model: &Model| {
-            let config = model.config();
-            let context_len = config.max_position_embeddings;
-            let scratch = backend.gpu_scratch_bytes(&LargestAttention {
-                format: model.kv_dtype(),
-                heads: config.num_heads,
-                kv_heads: config.num_kv_heads,
-                head_dim: config.head_dim,
-                rows: tokens,
-                context_len,
-            });
-            let blocks = seqs * context_len.div_ceil(self.block_size);
-            let groups = model.kv_layout().groups.len();
-            // Lists have a power of two of bytes.
-            let lists = 2 * size_of::<u32>() * (3 * tokens + groups * (tokens + 4 * seqs + blocks));
-            (model.workspace_bytes(tokens, tokens) + scratch + lists) as u64
-        };
-        of(model) + draft.map_or(0, |draft| of(&draft.model))
-    }
-
-    /// Pages of the host tier.
-    fn host_pages(&self, page: u64) -> Result<usize, StartError> {
-        let refused = |expected| {
-            Err(StartError::Setting {
-                setting: "--host-kv-bytes",
-                found: self.host_kv_bytes.to_string(),
-                expected,
-            })
-        };
-        if self.host_kv_bytes == 0 {
-            return Ok(0);
-        }
-        // Blocks are numbered in 32 bits.
-        let most = u64::from(u32::MAX) - 1;
-        match self.host_kv_bytes / page.max(1) {
-            0 => refused(format!("0, or at least {page}, one page")),
-            pages if pages > most => refused(format!("at most {}", most * page)),
-            pages => Ok(pages as usize),
-        }
-    }
-}
-
-/// The groups of a model's layers, as the scheduler knows them.
-fn kv_groups(model: &Model) -> Vec<KvSpec> {
-    let groups = model.kv_layout().groups.iter();
-    let windows = groups.map(|group| group.reads.window());
-    windows
-        .map(|window| window.map_or(KvSpec::Full, |window| KvSpec::Window(narrow(window))))
-        .collect()
-}
-
-/// Bytes that a token's keys and values take in one KV group, places that no layer uses included.
-fn kv_per_place(model: &Model, backend: &Backend) -> u64 {
-    let config = model.config();
-    let layer = backend.kv_bytes_per_token(config.num_kv_heads, config.head_dim, model.kv_dtype());
-    (layer * model.kv_layout().places) as u64
 }
 
 /// A directory's last part, or the name of a model in memory.

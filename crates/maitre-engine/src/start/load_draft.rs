@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use maitre_model::{Model, ModelSource, Reads, Runner, RunnerConfig};
+use maitre_model::{Footprint, Model, ModelSource, Reads, Runner, RunnerConfig};
 use maitre_speculative::{DraftModel, DraftModelConfig, Drafter, Speculate};
 use maitre_tensor::Backend;
 use maitre_text::Tokenizer;
@@ -32,16 +32,7 @@ impl EngineBuilder {
         let Some(source) = self.draft_source() else {
             return Ok(None);
         };
-        let groups = &target.kv_layout().groups;
-        if !groups.iter().any(|group| group.reads == Reads::Full) {
-            return Err(StartError::Setting {
-                setting: "--draft-model",
-                found: source.to_string(),
-                expected: "none: all layers of this model attend through windows, and a draft model can't share blocks \
-                     that are given back; --speculate suffix needs none"
-                    .to_owned(),
-            });
-        }
+        check_groups(source, target.footprint())?;
         let name = short_name(source);
         let model = Model::load_drafter(source, &self.load, backend, &self.load_observer.of(&name))
             .map_err(StartError::draft_model)?;
@@ -53,7 +44,7 @@ impl EngineBuilder {
     }
 
     /// The draft model's files, where one is wanted.
-    fn draft_source(&self) -> Option<&ModelSource> {
+    pub(crate) fn draft_source(&self) -> Option<&ModelSource> {
         let wanted = matches!(
             self.speculation.speculate,
             Speculate::Draft | Speculate::Auto
@@ -70,11 +61,6 @@ impl LoadedDraft {
             dtype: self.model.dtype().to_string(),
             share: self.model.weight_bytes() as f64 / target.weight_bytes().max(1) as f64,
         }
-    }
-
-    /// KV bytes per token.
-    pub(crate) fn kv_per_token(&self) -> u64 {
-        self.model.kv_bytes_per_token()
     }
 
     /// A runner with the target's blocks, and the bytes of its workspace.
@@ -111,6 +97,24 @@ impl LoadedDraft {
             workspace,
         ))
     }
+}
+
+/// The target must have blocks that it does not give back.
+pub(crate) fn check_groups(
+    draft_source: &ModelSource,
+    target: &Footprint,
+) -> Result<(), StartError> {
+    let mut groups = target.kv_layout().groups.iter();
+    if groups.any(|group| group.reads == Reads::Full) {
+        return Ok(());
+    }
+    Err(StartError::Setting {
+        setting: "--draft-model",
+        found: draft_source.to_string(),
+        expected: "none: all layers of this model attend through windows, and a draft model can't share blocks that are \
+             given back; --speculate suffix needs none"
+            .to_owned(),
+    })
 }
 
 /// Both models must call the same tokens by the same numbers.

@@ -22,8 +22,12 @@ const UNIFIED_SHARE: u64 = 60;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemoryPlan {
     kind: Kind,
-    /// Bytes where weights and KV pool lie; `None` where it can't be read.
+    /// Bytes that were free where weights and KV pool lie, when it was looked; `None` where it can't be read.
+    pub(crate) free: Option<u64>,
+    /// Bytes of them that the weights leave and that may be spent; as above.
     pub(crate) device: Option<u64>,
+    /// Bytes that the weights take beyond what was free.
+    missing: u64,
     /// Bytes of the host; as above.
     host: Option<u64>,
     /// The control group's limit that leaves the host no more.
@@ -38,25 +42,51 @@ enum Kind {
 }
 
 impl MemoryPlan {
-    /// The memory of `backend`. An operator who has set the size of the KV pool may spend all there is.
+    /// The memory of `backend`, on which the weights lie already. An operator who has set the size of the KV pool may
+    /// spend all there is.
     pub(crate) fn of(backend: &Backend, is_pool_given: bool) -> Result<Self, StartError> {
+        Self::before_loading(backend, is_pool_given, 0)
+    }
+
+    /// The same before `weights` bytes are loaded.
+    pub(crate) fn before_loading(
+        backend: &Backend,
+        is_pool_given: bool,
+        weights: u64,
+    ) -> Result<Self, StartError> {
         let (host, limit) = match available_memory() {
             Some(available) => (Some(available.bytes), available.limit),
             None => (None, None),
         };
         let (Some(memory), Some(info)) = (backend.gpu_memory()?, backend.gpu_info()) else {
             return Ok(Self {
-                kind: Kind::Processor,
-                device: host,
-                host,
                 limit,
+                ..Self::on_processor(host, weights)
             });
         };
-        let plan = Self::on_gpu(memory, info.is_unified, host, is_pool_given);
+        let plan = Self::on_gpu(memory, info.is_unified, host, is_pool_given, weights);
         Ok(Self { limit, ..plan })
     }
 
-    fn on_gpu(memory: GpuMemory, is_unified: bool, host: Option<u64>, is_pool_given: bool) -> Self {
+    fn on_processor(host: Option<u64>, weights: u64) -> Self {
+        let left = host.map(|free| free.saturating_sub(weights));
+        Self {
+            kind: Kind::Processor,
+            free: host,
+            device: left,
+            missing: host.map_or(0, |free| weights.saturating_sub(free)),
+            host: left,
+            limit: None,
+        }
+    }
+
+    fn on_gpu(
+        memory: GpuMemory,
+        is_unified: bool,
+        host: Option<u64>,
+        is_pool_given: bool,
+        weights: u64,
+    ) -> Self {
         let (kind, share) = match is_unified {
             true => (Kind::Unified, UNIFIED_SHARE),
             false => (Kind::Gpu, GPU_SHARE),
@@ -67,13 +97,16 @@ impl MemoryPlan {
             false => memory.free_bytes,
         };
         let free = free.min(memory.total_bytes);
+        let left = free.saturating_sub(weights);
         let spendable = match is_pool_given {
-            true => free,
-            false => free / 100 * share,
+            true => left,
+            false => left / 100 * share,
         };
         Self {
             kind,
+            free: Some(free),
             device: Some(spendable),
+            missing: weights.saturating_sub(free),
             host,
             limit: None,
         }
@@ -109,7 +142,9 @@ impl MemoryPlan {
                 kv: memory.kv_cache,
                 host_kv: memory.host_kv,
                 workspace: memory.workspace,
-                available: available.saturating_add(weights),
+                available: available
+                    .saturating_add(weights)
+                    .saturating_sub(self.missing),
                 place: self.place(),
             });
         }
@@ -168,19 +203,19 @@ mod tests {
 
     #[test]
     fn a_share_is_left_unless_somebody_said_how_much() {
-        let device = |unified, given| MemoryPlan::on_gpu(GPU, unified, Some(700), given).device;
+        let device = |unified, given| MemoryPlan::on_gpu(GPU, unified, Some(700), given, 0).device;
         assert_eq!(device(false, false), Some(920));
         assert_eq!(device(false, true), Some(1000));
         assert_eq!(device(true, false), Some(600));
-        let cached = MemoryPlan::on_gpu(GPU, true, Some(1500), true).device;
+        let cached = MemoryPlan::on_gpu(GPU, true, Some(1500), true, 0).device;
         assert_eq!(cached, Some(1500), "cached files count as free");
-        let beyond = MemoryPlan::on_gpu(GPU, true, Some(9000), true).device;
+        let beyond = MemoryPlan::on_gpu(GPU, true, Some(9000), true, 0).device;
         assert_eq!(beyond, Some(2000), "not more than there is");
     }
 
     #[test]
     fn a_gpu_and_its_host_are_counted_apart() {
-        let plan = MemoryPlan::on_gpu(GPU, false, Some(100), false);
+        let plan = MemoryPlan::on_gpu(GPU, false, Some(100), false, 0);
         assert!(plan.check(&memory(900, 95, 20)).is_ok());
         assert!(plan.check(&memory(901, 0, 20)).is_err());
         let refused = plan.check(&memory(100, 96, 0)).unwrap_err().to_string();
@@ -193,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_shared_is_counted_together() {
-        let plan = MemoryPlan::on_gpu(GPU, true, Some(100), false);
+        let plan = MemoryPlan::on_gpu(GPU, true, Some(100), false, 0);
         assert!(plan.check(&memory(500, 80, 20)).is_ok());
         assert!(plan.check(&memory(500, 81, 20)).is_err());
         assert!(matches!(plan.for_kv(20, 80), Left::Gpu(500)));
@@ -202,17 +237,35 @@ mod tests {
     #[test]
     fn on_the_processor_everything_is() {
         let plan = MemoryPlan {
-            kind: Kind::Processor,
-            device: Some(100),
-            host: Some(100),
             limit: Some(MemoryLimit {
                 bytes: 1 << 20,
                 file: "/cg/memory.max".into(),
             }),
+            ..MemoryPlan::on_processor(Some(100), 0)
         };
         assert!(plan.check(&memory(50, 20, 25)).is_ok());
         let refused = plan.check(&memory(50, 21, 25)).unwrap_err().to_string();
         let expected = "100 bytes are available (limited to 1.0 MiB by /cg/memory.max);";
         assert!(refused.contains(expected), "{refused}");
+    }
+
+    #[test]
+    fn weights_that_are_not_there_yet_are_taken_from_what_is_free() {
+        let gpu = |weights| MemoryPlan::on_gpu(GPU, false, Some(700), false, weights);
+        assert_eq!(gpu(500).free, Some(1000));
+        assert_eq!(gpu(500).device, Some(460));
+        assert_eq!(gpu(500).host, Some(700), "they do not lie there");
+        let processor = MemoryPlan::on_processor(Some(700), 500);
+        assert_eq!((processor.free, processor.device), (Some(700), Some(200)));
+        let budget = MemoryBudget {
+            weights: 1200,
+            ..memory(1, 0, 0)
+        };
+        let refused = gpu(1200).check(&budget).unwrap_err().to_string();
+        assert!(
+            refused.contains("would need 1201 bytes")
+                && refused.contains("1000 bytes may be spent"),
+            "{refused}"
+        );
     }
 }

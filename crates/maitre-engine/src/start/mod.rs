@@ -5,6 +5,8 @@ pub(crate) mod build;
 pub(crate) mod builder;
 pub(crate) mod check_files;
 pub(crate) mod custom_policy;
+pub(crate) mod device_fit;
+pub(crate) mod divide;
 pub(crate) mod formats;
 pub(crate) mod load_draft;
 pub(crate) mod load_progress;

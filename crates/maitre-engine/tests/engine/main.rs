@@ -11,6 +11,7 @@ mod allowed_ids;
 mod bundled;
 mod cancellation;
 mod constraints;
+mod device_fit;
 mod drafters;
 mod gpu;
 #[cfg(feature = "grammar")]

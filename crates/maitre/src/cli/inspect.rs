@@ -1,7 +1,9 @@
 //! `maitre inspect`: what a model (and one that drafts for it) is and what it needs, from its configuration alone, and
 //! in which formats its files hold it. The files that are there are checked as a start would, but no weights are read.
-//! Of a model that is refused and has formats that are not read, all are told before the reason.
+//! Of a model that is refused and has formats that are not read, all are told before the reason. With a device it is also
+//! said whether the model fits it.
 
+mod fit;
 mod stored;
 
 use std::collections::BTreeSet;
@@ -10,11 +12,11 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 use maitre::server::Startup;
-use maitre::{AvailableMemory, KvFormat, WeightFormat};
+use maitre::{AvailableMemory, DeviceFit, DeviceName, KvFormat, WeightFormat};
 use maitre_model::{KvLayout, ModelConfig, StoredTensors};
 use serde_json::json;
 
-use super::model::KvDTypeArg;
+use super::model::{KvDTypeArg, WeightDType, parse_dtype};
 use super::source;
 
 #[derive(Debug, Args)]
@@ -31,6 +33,16 @@ pub(crate) struct InspectArgs {
     /// Dtype of the KV cache to count with; auto = f32 for f32 weights, else bf16.
     #[arg(long, default_value = "auto")]
     kv_dtype: KvDTypeArg,
+    /// Also say whether the model fits on a device as `serve` would start it there: auto (the first GPU, if this build
+    /// can use one, else the processor), cpu, or cuda[:N].
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceName>,
+    /// Dtype of the weights on the device, as `serve` takes it [default: auto, the file's].
+    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype, requires = "device")]
+    dtype: Option<WeightDType>,
+    /// Most tokens of a sequence on the device [default: the model's].
+    #[arg(long, value_name = "TOKENS", requires = "device")]
+    max_model_len: Option<usize>,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -55,6 +67,8 @@ struct Inspected {
     draft_stored: Vec<StoredTensors>,
     dtypes: [(WeightFormat, KvFormat); 5],
     available: Option<AvailableMemory>,
+    /// Whether it fits the device that was asked about.
+    fit: Option<DeviceFit>,
 }
 
 /// What one `--dtype` needs.
@@ -68,14 +82,16 @@ struct Row {
 pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
     let target = source::target(&args.model, startup).await?;
     let default = (args.model == source::BUNDLED).then_some(source::BUNDLED);
-    let mut draft_stored = Vec::new();
+    let (mut draft_stored, mut draft_source) = (Vec::new(), None);
     let draft = match args.draft_model.as_deref().or(default) {
         None | Some("none") => None,
         Some(name) => {
             let draft = source::draft(name, startup).await?;
             let config = maitre::check_draft_files(&draft)?;
             draft_stored = draft.stored_tensors()?;
-            Some((draft.to_string(), config))
+            let name = draft.to_string();
+            draft_source = Some(draft);
+            Some((name, config))
         }
     };
     let (stored, config) = match (target.stored_tensors(), maitre::check_files(&target)) {
@@ -90,14 +106,17 @@ pub(crate) async fn run(args: InspectArgs, startup: &Startup) -> Result<()> {
             return Err(error.into());
         }
     };
+    let name = target.to_string();
+    let fit = fit::of(&args, target, draft_source).await?;
     let inspected = Inspected {
-        name: target.to_string(),
+        name,
         config,
         stored,
         draft,
         draft_stored,
         dtypes: DTYPES.map(|(weights, kv)| (weights, args.kv_dtype.format().unwrap_or(kv))),
         available: maitre::available_memory(),
+        fit,
     };
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -221,7 +240,11 @@ impl Inspected {
         if !self.stored.is_empty() {
             text.push('\n');
         }
-        text + &self.table()
+        text += &self.table();
+        if let Some(fit) = &self.fit {
+            text = text + "\n" + &fit::table(fit);
+        }
+        text
     }
 
     /// A line for each dtype of the weights. The draft model's columns are there if it is.
@@ -310,7 +333,7 @@ impl Inspected {
                 "vocab_size": draft.vocab_size,
             })
         });
-        json!({
+        let mut facts = json!({
             "architecture": config.architecture.to_string(),
             "text_of": config.wrapper.map(|wrapper| wrapper.to_string()),
             "parameters": config.num_parameters(),
@@ -331,7 +354,11 @@ impl Inspected {
                 Some(json!({ "bytes": limit.bytes, "file": limit.file }))
             }),
             "dtypes": dtypes,
-        })
+        });
+        if let Some(fit) = &self.fit {
+            facts["device"] = fit::as_json(fit);
+        }
+        facts
     }
 }
 

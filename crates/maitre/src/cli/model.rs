@@ -167,9 +167,9 @@ enum Switch {
 
 /// A weight format, or the file's.
 #[derive(Debug, Clone, Copy)]
-struct WeightDType(Option<WeightFormat>);
+pub(crate) struct WeightDType(pub(crate) Option<WeightFormat>);
 
-fn parse_dtype(text: &str) -> Result<WeightDType, String> {
+pub(crate) fn parse_dtype(text: &str) -> Result<WeightDType, String> {
     match text {
         "auto" => Ok(WeightDType(None)),
         format => match format.parse() {

@@ -12,6 +12,7 @@ mod bench;
 mod bench_loads;
 mod chat;
 mod chat_terminal;
+mod device_fit;
 mod generate;
 mod gguf;
 mod gpu_check;
