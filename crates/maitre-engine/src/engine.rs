@@ -7,6 +7,7 @@ use std::time::Duration;
 use maitre_model::ModelSource;
 use maitre_scheduler::queue::Newcomer;
 use maitre_scheduler::{NewRequest, RequestId, Time};
+use maitre_tensor::{GpuMemory, GpuMemoryProbe};
 use maitre_text::{Detokenizer, StopStrings, Tokenizer};
 use tokio::sync::oneshot;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) info: EngineInfo,
     pub(crate) admission: Arc<Admission>,
     pub(crate) health: Arc<LoopHealth>,
+    /// Asks the executor's GPU for its memory, if it has one.
+    pub(crate) memory_probe: Option<GpuMemoryProbe>,
     pub(crate) offload: Offload,
     pub(crate) stop_budget: StopBudget,
     pub(crate) next_key: AtomicU64,
@@ -296,6 +299,17 @@ impl Engine {
             estimated_wait: admission.estimated_wait(self.shared.clock.now()),
             ..self.shared.health.load()
         }
+    }
+
+    /// The memory of the GPU that the engine runs on, as the driver says now; none on the processor, and if the driver
+    /// does not say. Steps do not wait for this call, but it may take long: an async worker should not make it.
+    #[must_use]
+    pub fn gpu_memory(&self) -> Option<GpuMemory> {
+        let memory = self.shared.memory_probe.as_ref()?.memory();
+        memory.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the GPU does not say how much memory it has");
+            None
+        })
     }
 
     /// Forgets all cached prefixes; requests in flight go on with what they hold. Returns how many

@@ -51,7 +51,7 @@ pub use maitre_scheduler::{
     BlockHash, CacheEvent, Place, Policy, PolicyKind, QueueOrder, Service, TenantId, Waiting,
 };
 pub use maitre_speculative::{Acceptance, Drafter, Speculate};
-pub use maitre_tensor::{CpuPath, DeviceName, KvFormat, WeightFormat};
+pub use maitre_tensor::{CpuPath, DeviceName, GpuMemory, KvFormat, WeightFormat};
 pub use maitre_text::grammar::{GrammarError, GrammarSpec, JsonWhitespace, StructuralTag, Tag};
 pub use maitre_text::{
     Detokenizer, Part, ReasoningFormat, TextError, Tool, ToolChoice, ToolFormat, Tools,

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use maitre_tensor::Heartbeat;
+use maitre_tensor::{GpuMemoryProbe, Heartbeat};
 
 use crate::{Batch, CacheMoves, Draw, Drawn, Logits, ModelError};
 
@@ -138,6 +138,11 @@ pub trait Executor: Send {
 
     /// Beats once per operator, so that a long step can be told from a stuck one.
     fn heartbeat(&self) -> Heartbeat;
+
+    /// Asks its GPU for its memory, beside the steps; none of an executor that computes in the host's memory.
+    fn memory_probe(&self) -> Option<GpuMemoryProbe> {
+        None
+    }
 
     /// Copies blocks of the KV cache: to the host tier, back from it, within the pool. It is done behind all steps
     /// submitted before and ahead of those submitted later.

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use maitre_tensor::{DrawnTokens, Draws, Heartbeat, MOST_CHOOSABLE, SampledRow};
+use maitre_tensor::{DrawnTokens, Draws, GpuMemoryProbe, Heartbeat, MOST_CHOOSABLE, SampledRow};
 
 use crate::executor::{
     Executor, RowSink, RowWant, SampledToken, StepInput, StepOrderError, StepTicket,
@@ -150,6 +150,10 @@ impl Executor for Queued {
 
     fn heartbeat(&self) -> Heartbeat {
         self.runner.heartbeat().clone()
+    }
+
+    fn memory_probe(&self) -> Option<GpuMemoryProbe> {
+        self.runner.backend().gpu_memory_probe()
     }
 
     fn move_blocks(&mut self, moves: &CacheMoves<'_>) -> Result<(), ModelError> {

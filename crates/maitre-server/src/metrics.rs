@@ -10,7 +10,9 @@ use std::time::Duration;
 use maitre_engine::byte_budget::ByteBudget;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::MissedTickBehavior;
 
+use crate::Startup;
 use crate::service::call_control::Cut;
 use crate::service::outcome::Outcome;
 
@@ -46,6 +48,8 @@ const FRAMES_PACED: &str = "maitre_connections_paced_total";
 const REQUEST_BYTES: &str = "maitre_request_bytes";
 const ANSWER_BYTES: &str = "maitre_answer_bytes";
 const ASYNC_TASKS: &str = "maitre_async_tasks";
+const GPU_MEMORY_TOTAL: &str = "maitre_gpu_memory_total_bytes";
+const GPU_MEMORY_FREE: &str = "maitre_gpu_memory_free_bytes";
 
 /// Upper bounds of latency histograms, in seconds: from one fast decode step to a long answer.
 const SECONDS: [f64; 16] = [
@@ -132,6 +136,14 @@ fn describe() {
         ASYNC_TASKS,
         "Asynchronous tasks: one for each connection, and a few that are always there"
     );
+    describe_gauge!(
+        GPU_MEMORY_TOTAL,
+        "Bytes of memory of the GPU that the model runs on"
+    );
+    describe_gauge!(
+        GPU_MEMORY_FREE,
+        "Bytes of the GPU's memory that no process uses, as its driver says"
+    );
 }
 
 /// Everything counted so far, in the Prometheus text format; `None` without a recorder of [ours](install_recorder).
@@ -168,6 +180,26 @@ pub(crate) async fn upkeep(requests: ByteBudget, answers: ByteBudget) {
         gauge!(ANSWER_BYTES).set(answers.used() as f64);
         if let Some(recorder) = RECORDER.get() {
             recorder.run_upkeep();
+        }
+    }
+}
+
+/// Shows the memory of the GPU that the engine runs on, once there is one, until dropped. On the processor there is
+/// nothing to show. The driver is asked on a thread where a call that hangs holds nothing up.
+pub(crate) async fn watch_gpu(startup: Startup) {
+    let engine = startup.until_ready().await;
+    if !engine.info().memory.is_on_gpu {
+        return;
+    }
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let asked = engine.clone();
+        let answer = tokio::task::spawn_blocking(move || asked.gpu_memory()).await;
+        if let Ok(Some(memory)) = answer {
+            gauge!(GPU_MEMORY_TOTAL).set(memory.total_bytes as f64);
+            gauge!(GPU_MEMORY_FREE).set(memory.free_bytes as f64);
         }
     }
 }

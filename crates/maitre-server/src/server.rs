@@ -180,6 +180,7 @@ impl Server {
         tracing::info!("{}", self.limits);
         let (requests, answers) = service.held();
         background.spawn(metrics::upkeep(requests, answers));
+        background.spawn(metrics::watch_gpu(self.startup.clone()));
         let ending = Ending {
             leaving: is_leaving,
             closing: is_closing,

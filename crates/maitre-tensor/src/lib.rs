@@ -95,7 +95,8 @@ pub use error::TensorError;
 pub use files::{MappedFile, RawTensor, TensorFile};
 pub use format::{InputFormat, WeightFormat};
 pub use gpu::{
-    DeviceName, DrawRows, DrawnTokens, Draws, GpuInfo, GpuMemory, GpuOptions, StepLists,
+    DeviceName, DrawRows, DrawnTokens, Draws, GpuInfo, GpuMemory, GpuMemoryProbe, GpuOptions,
+    StepLists,
 };
 pub use heartbeat::Heartbeat;
 pub use input::LinearInput;

@@ -1,10 +1,17 @@
 //! `maitre serve` as an operator runs it: the ready line, a taken port, SIGTERM.
 #![cfg(unix)]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A server process that is killed with the test that started it.
 struct Served {
@@ -15,12 +22,13 @@ struct Served {
 
 impl Served {
     fn start() -> Self {
-        Self::start_at("127.0.0.1:0")
+        Self::start_at("127.0.0.1:0", &[])
     }
 
-    fn start_at(address: &str) -> Self {
+    fn start_at(address: &str, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_maitre"))
             .args(["serve", "--grpc-addr", address, "--http-addr", address])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -71,7 +79,7 @@ impl Drop for Served {
 
 #[test]
 fn a_hosts_name_stands_for_its_address() {
-    let served = Served::start_at("localhost:0");
+    let served = Served::start_at("localhost:0", &[]);
     for address in [&served.grpc, &served.http] {
         let address: std::net::SocketAddr = address.parse().unwrap();
         assert!(
@@ -103,6 +111,65 @@ fn its_metrics_have_our_names_and_the_ones_that_dashboards_look_for() {
     ] {
         assert!(metrics.contains(name), "{name} is missing in {metrics}");
     }
+}
+
+/// Whether this build has the emulator; says so if not.
+fn has_emulator() -> bool {
+    let output = Command::new(env!("CARGO_BIN_EXE_maitre"))
+        .args(["inspect", "--device", "emulator"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let is_absent = said.contains("--features cuda-emulator") || said.contains("C++ compiler");
+    assert!(output.status.success() || is_absent, "{said}");
+    if is_absent {
+        println!("skipped: {said}");
+    }
+    !is_absent
+}
+
+/// The driver is asked beside the step loop, so that the first numbers come a moment after the server is ready.
+#[test]
+fn the_memory_of_a_gpu_is_shown() {
+    if !has_emulator() {
+        return;
+    }
+    let small = [
+        "--max-seqs",
+        "2",
+        "--max-model-len",
+        "64",
+        "--kv-cache-bytes",
+        "4000000",
+    ];
+    let served = Served::start_at(
+        "127.0.0.1:0",
+        &[&["--device", "emulator"][..], &small].concat(),
+    );
+    let value = |metrics: &str, name: &str| -> Option<f64> {
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(name));
+        values.find_map(|rest| rest.trim().parse().ok())
+    };
+    let began = Instant::now();
+    let (total, free) = loop {
+        let metrics = served.get("/metrics");
+        let total = value(&metrics, "maitre_gpu_memory_total_bytes");
+        let free = value(&metrics, "maitre_gpu_memory_free_bytes");
+        if let (Some(total), Some(free)) = (total, free) {
+            break (total, free);
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{metrics}");
+    };
+    // What the emulator says it has, less weights, KV cache and workspace.
+    assert_eq!(total, (2u64 << 30) as f64);
+    assert!(free > 0.0 && free < total - 4e6, "{free}");
+}
+
+#[test]
+fn without_a_gpu_none_is_shown() {
+    let served = Served::start_at("127.0.0.1:0", &["--device", "cpu"]);
+    let metrics = served.get("/metrics");
+    assert!(!metrics.contains("maitre_gpu_memory"), "{metrics}");
 }
 
 /// Before the first request: a dashboard tells "nothing was drafted" from "not there".

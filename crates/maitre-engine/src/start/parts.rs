@@ -80,6 +80,7 @@ impl Parts {
         let started = clock.now();
         let vocab_size = info.vocab_size.min(executor.vocab_size());
         let steps_in_flight = executor.depth().max(1);
+        let memory_probe = executor.memory_probe();
         let health = Arc::new(LoopHealth::new(
             executor.heartbeat(),
             stall_after,
@@ -161,6 +162,7 @@ impl Parts {
             info,
             admission,
             health,
+            memory_probe,
             offload: Offload::new(),
             stop_budget: StopBudget::new(),
             next_key: AtomicU64::new(1),

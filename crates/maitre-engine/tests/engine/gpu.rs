@@ -87,6 +87,18 @@ async fn an_engine_that_fills_its_gpu_starts() {
     }
 }
 
+#[tokio::test]
+async fn an_engine_tells_its_gpus_memory_and_on_the_processor_has_none_to_tell() {
+    let Some(gpu) = engine(|builder| builder) else {
+        return;
+    };
+    let (memory, taken) = (gpu.gpu_memory().unwrap(), gpu.info().memory);
+    let used = memory.total_bytes - memory.free_bytes;
+    assert!(used >= taken.weights + taken.kv_cache, "{memory:?}");
+    let processor = engine(|builder| builder.device(DeviceName::Cpu)).unwrap();
+    assert_eq!(processor.gpu_memory(), None);
+}
+
 /// Greedy, drawn on the device in three ways, and with what only the host samples.
 fn requests() -> Vec<GenerateRequest> {
     let goldens = goldens();

@@ -101,6 +101,21 @@ impl Startup {
         }
     }
 
+    /// The engine, as soon as there is one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is kept.
+    pub(crate) async fn until_ready(&self) -> Engine {
+        let mut changes = self.changes();
+        loop {
+            if let Some(engine) = self.engine() {
+                return engine;
+            }
+            changes.next().await;
+        }
+    }
+
     /// The engine's health; before there is one, not ready because of what is being done.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -150,6 +165,7 @@ impl fmt::Debug for Startup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     #[test]
@@ -165,5 +181,14 @@ mod tests {
         startup.doing("loading");
         assert_eq!(startup.health().reason, "loading");
         assert!(startup.engine().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_engine_goes_on_waiting_while_others_say_what_is_done() {
+        let startup = Startup::new("starting");
+        let mut waiting = Box::pin(startup.until_ready());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        startup.doing("loading");
+        assert!(waiting.as_mut().now_or_never().is_none());
     }
 }

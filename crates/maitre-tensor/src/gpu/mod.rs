@@ -28,6 +28,7 @@ mod memory;
 mod name;
 mod open;
 mod ops;
+mod probe;
 mod queue;
 mod turns;
 mod weight;
@@ -41,6 +42,7 @@ pub(crate) use memory::DeviceBytes;
 pub use name::DeviceName;
 pub use open::GpuOptions;
 pub(crate) use ops::attention::check_cells;
+pub use probe::GpuMemoryProbe;
 pub(crate) use queue::{Arg, Grid, Queue};
 pub(crate) use turns::{Hold, Turns};
 
@@ -166,6 +168,7 @@ pub(crate) trait Gpu: Send + Sync + fmt::Debug {
     /// recording.
     fn turns(&self) -> &Turns;
 
+    /// Asks the driver for its memory, without waiting for what is queued.
     fn memory(&self) -> Result<GpuMemory, TensorError>;
 
     /// Whether it can run the kernels of `cuda/*_hopper.cu`.

@@ -127,6 +127,26 @@ fn memory_of_what_was_recorded_lives_as_long() {
 }
 
 #[test]
+fn memory_is_asked_for_without_keeping_the_gpu_open() {
+    let Some(gpu) = emulated(true) else { return };
+    let probe = gpu.gpu_memory_probe().unwrap();
+    assert_eq!(probe.memory().unwrap(), gpu.gpu_memory().unwrap());
+    let free = || probe.memory().unwrap().unwrap().free_bytes;
+    let before = free();
+    let held = gpu.zeros(DType::F32, 1 << 18).unwrap();
+    assert_eq!(before - free(), 1 << 20);
+    drop(held);
+    // Another backend on the same GPU.
+    let same = gpu.with_gpu_options(GpuOptions::default()).unwrap();
+    drop(gpu);
+    assert!(probe.memory().unwrap().is_some());
+    drop(same);
+    assert_eq!(probe.memory().unwrap(), None);
+    let processor = Backend::cpu(1).unwrap();
+    assert!(processor.gpu_memory_probe().is_none());
+}
+
+#[test]
 fn recording_is_tried_twice_in_a_row() {
     let Some((_, gpu)) = backends() else { return };
     let sums = Sums::new(&gpu);

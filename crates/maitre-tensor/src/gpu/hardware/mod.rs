@@ -104,6 +104,12 @@ impl Hardware {
     /// the driver's own state is the driver's.
     fn enter(&self) -> Result<MutexGuard<'_, State>, TensorError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bind()?;
+        Ok(state)
+    }
+
+    /// Makes its context the calling thread's.
+    fn bind(&self) -> Result<(), TensorError> {
         #[cfg(feature = "fault-injection")]
         if self.is_lost.load(Ordering::Relaxed) {
             return Err(TensorError::DeviceLost {
@@ -111,8 +117,7 @@ impl Hardware {
                 message: "it was told to".into(),
             });
         }
-        self.context.bind()?;
-        Ok(state)
+        self.context.bind()
     }
 
     /// Says how much was asked for and how much there is, if that is what is wrong. The context is current.
@@ -156,7 +161,8 @@ impl Gpu for Hardware {
     }
 
     fn memory(&self) -> Result<GpuMemory, TensorError> {
-        let _state = self.enter()?;
+        // A thread that waits for a step holds the state meanwhile, and nothing of it is needed here.
+        self.bind()?;
         let (free, total) = result::mem_get_info().during("memory")?;
         Ok(GpuMemory {
             free_bytes: free as u64,
