@@ -229,18 +229,25 @@ impl Strip<'_> {
             // SAFETY: promised by the caller.
             unsafe {
                 match count {
-                    1 => self.block::<F, 1, P>(first, ahead, out, scratch, sums),
-                    2 => self.block::<F, 2, P>(first, ahead, out, scratch, sums),
-                    3 => self.block::<F, 3, P>(first, ahead, out, scratch, sums),
-                    4 => self.block::<F, 4, P>(first, ahead, out, scratch, sums),
-                    5 => self.block::<F, 5, P>(first, ahead, out, scratch, sums),
+                    1 => self.block::<F, 1, P>(first, ahead, scratch, sums),
+                    2 => self.block::<F, 2, P>(first, ahead, scratch, sums),
+                    3 => self.block::<F, 3, P>(first, ahead, scratch, sums),
+                    4 => self.block::<F, 4, P>(first, ahead, scratch, sums),
+                    5 => self.block::<F, 5, P>(first, ahead, scratch, sums),
                     7 if F::ALONE > 6 || F::TOKENS > 6 => {
-                        self.block::<F, 7, P>(first, ahead, out, scratch, sums)
+                        self.block::<F, 7, P>(first, ahead, scratch, sums)
                     }
-                    8 if F::TOKENS > 7 => self.block::<F, 8, P>(first, ahead, out, scratch, sums),
-                    _ => self.block::<F, 6, P>(first, ahead, out, scratch, sums),
+                    8 if F::TOKENS > 7 => self.block::<F, 8, P>(first, ahead, scratch, sums),
+                    _ => self.block::<F, 6, P>(first, ahead, scratch, sums),
                 }
             }
+            finish(
+                self.args,
+                self.panels.clone(),
+                first,
+                &mut sums.0[..count],
+                out,
+            );
         }
     }
 
@@ -264,14 +271,22 @@ impl Strip<'_> {
         // SAFETY: promised by the caller.
         unsafe {
             match out.rows().len() {
-                7 => self.block::<F, 7, P>(first, ahead, out, scratch, sums),
-                8 => self.block::<F, 8, P>(first, ahead, out, scratch, sums),
-                9 => self.block::<F, 9, P>(first, ahead, out, scratch, sums),
-                10 => self.block::<F, 10, P>(first, ahead, out, scratch, sums),
-                11 => self.block::<F, 11, P>(first, ahead, out, scratch, sums),
-                _ => self.block::<F, 12, P>(first, ahead, out, scratch, sums),
+                7 => self.block::<F, 7, P>(first, ahead, scratch, sums),
+                8 => self.block::<F, 8, P>(first, ahead, scratch, sums),
+                9 => self.block::<F, 9, P>(first, ahead, scratch, sums),
+                10 => self.block::<F, 10, P>(first, ahead, scratch, sums),
+                11 => self.block::<F, 11, P>(first, ahead, scratch, sums),
+                _ => self.block::<F, 12, P>(first, ahead, scratch, sums),
             }
         }
+        let count = out.rows().len().min(MOST_TOKENS);
+        finish(
+            self.args,
+            self.panels.clone(),
+            first,
+            &mut sums.0[..count],
+            out,
+        );
     }
 
     /// The share of the next panels that token block `index` fetches.
@@ -291,6 +306,9 @@ impl Strip<'_> {
         }
     }
 
+    /// The sums of `M` token rows. They are finished where blocks of all sizes meet: code that is inlined here is compiled
+    /// once for each size.
+    ///
     /// # Safety
     ///
     /// As [`Strip::run`], and `M` rows from `first` on belong to the tile.
@@ -299,7 +317,6 @@ impl Strip<'_> {
         &self,
         first: usize,
         ahead: Ahead,
-        out: &mut Results<'_>,
         scratch: &mut Scratch,
         sums: &mut Block,
     ) {
@@ -307,7 +324,6 @@ impl Strip<'_> {
         let x = F::prepare(weight.layout, x.rows(first, M), scratch);
         // SAFETY: promised by the caller; the slices are as long as the product expects.
         unsafe { F::block::<M, P>(weight.layout, x, self.bytes(*weight), ahead, sums) };
-        finish(self.args, self.panels.clone(), first, &mut sums.0[..M], out);
     }
 
     fn bytes<'a>(&self, weight: PackedView<'a>) -> &'a [u8] {

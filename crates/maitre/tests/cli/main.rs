@@ -139,16 +139,11 @@ fn each_path_of_the_processor_can_be_forced_and_others_are_refused() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_maitre"));
         command.env("MAITRE_CPU", path.to_string());
         let prompt = "Once upon a time there was a dog who lived in a house by the sea";
-        let sizes = [
-            "--max-tokens",
-            "12",
-            "--max-seqs",
-            "1",
-            "--max-batched-tokens",
-            batched,
-        ];
+        let sizes = ["--max-seqs", "1", "--max-batched-tokens", batched];
         let arguments = ["generate", "-v", "--dtype", "bf16", "--prompt", prompt];
-        command.args(arguments).args(sizes).output().unwrap()
+        let greedy = ["--temperature", "0", "--max-tokens", "24"];
+        command.args(arguments).args(sizes).args(greedy);
+        command.output().unwrap()
     };
     for path in CpuPath::ALL {
         // A step of 40 tokens takes the prompt whole, steps of three are other blocks of rows.
