@@ -96,12 +96,11 @@ impl Products for Processor {
     ) -> Result<(), TensorError> {
         let (width, shape) = (w.rows() / 2, out.shape());
         let mut pieces = w.pieces();
-        let (Some((_, weight)), None) = (pieces.next(), pieces.next()) else {
-            return self.linear_gated_then_encoded(x, w, bias, (between, out), rows);
+        let by_number = shape.format == InputFormat::Bf16 && width.is_multiple_of(2);
+        let weight = match (pieces.next(), pieces.next()) {
+            (Some((_, weight)), None) if by_number => weight,
+            _ => return self.linear_gated_then_encoded(x, w, bias, (between, out), rows),
         };
-        if shape.format != InputFormat::Bf16 || !width.is_multiple_of(2) {
-            return self.linear_gated_then_encoded(x, w, bias, (between, out), rows);
-        }
         let count = rows.len();
         let first = if count == 0 { 0 } else { rows.start };
         let bias = bias.map(Buffer::f32s).transpose()?;

@@ -23,7 +23,8 @@ use crate::attend::{CELLS, States, TILE, TileBuffers};
 use crate::cache::GROUP;
 use crate::x86::avx512::{INT8, Work};
 
-/// Fewest queries that tiles take less time for than AVX-512's instructions.
+/// Queries that fill a tile's rows. Fewer of them, as when decoding, are left to AVX-512's instructions: a tile takes as long
+/// however many of its rows are used.
 pub(super) const LEAST_QUERIES: usize = 8;
 
 /// Rows of bytes of a query, and of its weights.
@@ -106,7 +107,7 @@ pub(super) struct PackedBytes(MaybeUninit<[[[u32; GROUP]; WORDS]; TILES]>);
 pub(super) struct ByteSums(MaybeUninit<[[i32; COLUMNS]; MOST_BLOCKS * ROWS]>);
 
 impl ByteSums {
-    /// Zeros would take a seventh of the time of a tile of attention.
+    /// Zeros would be 256 stores, of which nothing is read.
     pub(super) fn new() -> Self {
         Self(MaybeUninit::uninit())
     }
